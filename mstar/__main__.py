@@ -1,0 +1,70 @@
+"""``python -m mstar``: answers --help and --version at once, and imports the rest only when it is needed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from mstar import __version__
+
+__all__ = ["main"]
+
+_HELP: Final = f"""\
+mstar {__version__}: self-evolving training for multimodal reasoning (M-STaR, arXiv 2412.17451)
+
+usage: python -m mstar COMMAND [options]
+
+Training and evaluation (LightningCLI: a YAML file, and overrides by flag):
+  fit        train: policy SFT, MPRM, or a whole self-evolving run
+  validate   accuracy on data.validation
+  test       accuracy on data.test
+  predict    write the responses to data.test
+
+Data and models:
+  annotate   sample a policy's responses and label their steps, for the MPRM
+  export     a checkpoint -> a folder for Transformers and vLLM (policy) or for mstar (MPRM)
+  report     a run -> one HTML page
+
+Examples:
+  python -m mstar fit --config configs/tiny/evolve.yaml --rollout.num_samples 8 --trainer.max_epochs 2
+  python -m mstar fit --help
+  python -m mstar annotate --help
+
+Options: --help, --version
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: The command line without the program's name; None takes the process's own.
+
+    Returns:
+        The exit status: 0, or 1 after an error that is the user's to mend.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        sys.stdout.write(_HELP)
+        return 0
+    if given[0] == "--version":
+        sys.stdout.write(f"mstar {__version__}\n")
+        return 0
+    # OpenMP threads that wait for each other spin by default; on a shared machine, where one of them may not be running,
+    # that makes training up to 30 times slower. It must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from mstar.cli import run
+    from mstar.errors import MstarError
+
+    try:
+        return run(given)
+    except MstarError as error:
+        # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
+        sys.stderr.write(f"mstar {given[0]}: error: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,7 @@
+"""Monte-Carlo step labels: what an MPRM learns from."""
+
+from mstar.annotation.annotator import Annotation, annotate
+from mstar.annotation.command import annotate_policy
+from mstar.annotation.settings import AnnotationSettings
+
+__all__ = ["Annotation", "AnnotationSettings", "annotate", "annotate_policy"]

@@ -1,0 +1,93 @@
+"""Settings of an annotation, and the manifest that keeps one folder to one annotation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from mstar.errors import ConfigError
+from mstar.storage import read_json, write_json
+
+__all__ = ["AnnotationSettings", "claim_folder", "fingerprint_ids"]
+
+_MANIFEST: Final = "manifest.json"
+_FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class AnnotationSettings:
+    """How step labels are made (METHOD: MPRM data, Math-Shepherd's estimation).
+
+    Args:
+        num_samples: Responses sampled for each prompt.
+        temperature: Sampling temperature of the responses and of their continuations.
+        num_continuations: Continuations of every distinct step prefix.
+        max_per_side: Of a prompt with right and wrong responses, at most this many distinct ones of either kind are
+            annotated, which balances the two.
+        unmixed_share: Share of the prompts with only right or only wrong responses of which one response is annotated.
+        shard_size: Prompts in one shard. An interrupted annotation goes on at the first missing shard.
+        seed: Seed of the sampling.
+
+    Raises:
+        ConfigError: a setting is out of its range.
+    """
+
+    num_samples: int = 8
+    temperature: float = 1.0
+    num_continuations: int = 4
+    max_per_side: int = 3
+    unmixed_share: float = 0.2
+    shard_size: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "num_continuations", "max_per_side", "shard_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"annotation: {name} is {getattr(self, name)}, but it must be at least 1.")
+        if self.temperature <= 0:
+            raise ConfigError(
+                f"annotation: temperature is {self.temperature}, but equal samples estimate nothing; raise it."
+            )
+        if not 0 <= self.unmixed_share <= 1:
+            raise ConfigError(
+                f"annotation: unmixed_share is {self.unmixed_share}, but it is a share; choose from [0, 1]."
+            )
+
+
+def fingerprint_ids(ids: Iterable[str]) -> str:
+    """A short hash of the prompts' ids in their order."""
+    digest = hashlib.blake2b(digest_size=8)
+    for prompt_id in ids:
+        digest.update(prompt_id.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def claim_folder(folder: Path, settings: AnnotationSettings, facts: Mapping[str, Any]) -> None:
+    """Writes the folder's manifest, or checks that the one there says the same.
+
+    Args:
+        folder: Where the shards go.
+        settings: The annotation's settings.
+        facts: What else the labels depend on (policy, prompts, longest response), as JSON values.
+
+    Raises:
+        ConfigError: the folder belongs to an annotation with other settings, another policy or other prompts.
+    """
+    manifest = {"format": _FORMAT, **asdict(settings), **facts}
+    path = folder / _MANIFEST
+    if not path.exists():
+        if any(folder.glob("labels-*.parquet")):
+            raise ConfigError(f"'{folder}' holds label shards but no {_MANIFEST}: choose another output folder.")
+        write_json(path, manifest)
+        return
+    before = read_json(path)
+    names = [name for name in {**manifest, **before} if before.get(name) != manifest.get(name)]
+    if names:
+        changes = ", ".join(f"{name} {before.get(name)} (now {manifest.get(name)})" for name in names)
+        raise ConfigError(
+            f"the step labels in '{folder}' were made with {changes}: choose another output folder, delete that one, "
+            "or go back to its settings."
+        )

@@ -1,0 +1,48 @@
+"""At the end of a fit, the trained model as a folder that other programs load."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mstar.modules import MPRMModule, PolicyModule
+
+__all__ = ["ExportCallback", "export_atomically"]
+
+
+class ExportCallback(Callback):
+    """Writes the model at the end of ``fit``: a policy to ``policy/``, an MPRM to ``mprm/`` under the run's folder.
+
+    Args:
+        folder: Where to, instead.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Exports on the main process."""
+        if not isinstance(pl_module, PolicyModule | MPRMModule) or not trainer.is_global_zero:
+            return
+        name = "policy" if isinstance(pl_module, PolicyModule) else "mprm"
+        folder = Path(self.folder) if self.folder is not None else Path(trainer.default_root_dir) / name
+        export_atomically(pl_module, folder)
+
+
+def export_atomically(module: PolicyModule | MPRMModule, folder: Path) -> None:
+    """Exports beside ``folder`` and renames, so that a folder of that name is always a whole model."""
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    module.export(unfinished)
+    if folder.exists():
+        replaced = folder.with_name(f"{folder.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        folder.rename(replaced)
+        unfinished.rename(folder)
+        shutil.rmtree(replaced)
+    else:
+        unfinished.rename(folder)

@@ -1,0 +1,99 @@
+"""What one iteration leaves behind: its report file, and its numbers and pictures in the logger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from mstar.dashboards.figures import sweep_figure
+from mstar.dashboards.tensorboard import log_layout, log_samples
+from mstar.distributed import is_main
+from mstar.evaluation.dynamics import Dynamics
+from mstar.iteration import IterationResult
+from mstar.storage import RunDirectory, write_json
+
+__all__ = ["IterationLog"]
+
+
+class IterationLog:
+    """Collects one iteration's results; scalars are logged with the iteration's number as their step.
+
+    Args:
+        run: The run directory.
+        trainer: Its logger gets the numbers.
+        iteration: The iteration's number, from 1; 0 stands for the policy before the first.
+        num_samples: K, for the tags.
+    """
+
+    def __init__(self, run: RunDirectory, trainer: Trainer, iteration: int, num_samples: int) -> None:
+        self.run = run
+        self.trainer = trainer
+        self.iteration = iteration
+        self.num_samples = num_samples
+        self.report: dict[str, Any] = {"iteration": iteration}
+        logger = trainer.logger
+        self._writer = logger.experiment if isinstance(logger, TensorBoardLogger) and is_main() else None
+        if self._writer is not None and iteration <= 1:
+            log_layout(self._writer, num_samples)
+
+    def iteration_done(self, result: IterationResult) -> None:
+        """Takes in what the iteration's stages did."""
+        self.report |= result.report.as_dict()
+        self._scalars("funnel", self.report["funnel"])
+        names = ("tokens", "truncated_fraction", "tokens_per_second", "kept_chain_accuracy")
+        self._scalars("rollout", {name: self.report[name] for name in names})
+        self._scalars("time", self.report["seconds"])
+        if self._writer is not None:
+            log_samples(self._writer, result.shown, self.iteration)
+        self.write()
+
+    def swept(self, scores: Mapping[float, Mapping[str, float]], chosen: float, metric: str) -> None:
+        """Takes in a temperature sweep."""
+        self.report["sweep"] = {"chosen": chosen, "scores": {str(t): dict(row) for t, row in scores.items()}}
+        for temperature, row in scores.items():
+            self._scalars("sweep", {f"{name}/T={temperature:g}": value for name, value in row.items()})
+        if self._writer is not None:
+            self._writer.add_figure("dynamics/sweep", sweep_figure(scores, chosen, metric), self.iteration)
+
+    def trained(self, seconds: float) -> None:
+        """Takes in how long the epoch's training took."""
+        self.report["seconds"]["train"] = seconds
+        self._scalars("time", {"train": seconds})
+
+    def dynamics(self, dynamics: Dynamics, temperature: float) -> None:
+        """Takes in the dynamics of the policy after the iteration.
+
+        Args:
+            dynamics: What was measured.
+            temperature: The temperature that it was measured at.
+        """
+        values = dynamics.as_dict()
+        quality = values.pop("reward")
+        self.report |= {"dynamics": values, "mprm": quality}
+        self._scalars(
+            "dynamics",
+            {
+                "greedy_accuracy": dynamics.greedy_accuracy,
+                "greedy_chain_accuracy": dynamics.greedy_chain_accuracy,
+                "mean_accuracy": dynamics.mean_accuracy,
+                f"pass@{dynamics.k}": dynamics.pass_at_k,
+                f"pass@{dynamics.k}_gap": dynamics.pass_at_k_gap,
+                f"reward_pass@{dynamics.reward_k}": dynamics.reward_pass_at_k,
+                "majority": dynamics.majority,
+                "temperature": temperature,
+            },
+        )
+        self._scalars("mprm", quality or {})
+
+    def write(self) -> None:
+        """Writes the report file."""
+        if is_main():
+            write_json(self.run.report(self.iteration), self.report)
+
+    def _scalars(self, group: str, values: Mapping[str, float | None]) -> None:
+        known = {f"{group}/{name}": float(value) for name, value in values.items() if value is not None}
+        if known and self.trainer.logger is not None:
+            self.trainer.logger.log_metrics(known, self.iteration)

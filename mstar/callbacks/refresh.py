@@ -1,0 +1,131 @@
+"""Retraining the MPRM within a run: the policy moves away from the one that the MPRM was trained on."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+
+from mstar.annotation import AnnotationSettings, annotate
+from mstar.datamodules.step_labels import StepLabelDataModule
+from mstar.errors import ConfigError
+from mstar.generation import Engine, derive_seed
+from mstar.grading import Grader
+from mstar.models.fingerprint import fingerprint_model
+from mstar.modules.mprm import MPRMModule
+from mstar.modules.policy import PolicyModule
+from mstar.prompts import PromptSource
+from mstar.storage import RunDirectory
+
+__all__ = ["RewardModelRefresh"]
+
+
+class RewardModelRefresh:
+    """Annotates new responses of the present policy and trains a new MPRM from it, before some iterations.
+
+    The paper keeps its MPRM fixed; this is an extension. Labels and MPRM are kept in the run directory, so that an
+    interrupted refresh goes on where it stopped.
+
+    Args:
+        iterations: The iterations, counted from 1, before which the MPRM is retrained.
+        prompts: Prompts to annotate; with another split than the run's own, the MPRM sees no prompt twice.
+        annotation: How the step labels are made.
+        epochs: Passes over the step labels.
+        batch_size: Responses in a training batch.
+        lr: Learning rate of the MPRM.
+        optimizer: Its optimizer.
+        lr_scheduler: Its schedule.
+        pairwise_weight: Weight of the pairwise loss term.
+        step_logprob_features: Whether the head sees how likely the model finds a step's tokens.
+
+    Raises:
+        ConfigError: an iteration is below 1, or ``epochs`` is.
+    """
+
+    def __init__(
+        self,
+        iterations: list[int],
+        prompts: PromptSource,
+        annotation: AnnotationSettings = AnnotationSettings(),  # noqa: B008 - frozen, so sharing it is safe
+        epochs: int = 1,
+        batch_size: int = 64,
+        lr: float = 1e-6,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        pairwise_weight: float = 0.5,
+        step_logprob_features: bool = True,
+    ) -> None:
+        if any(iteration < 1 for iteration in iterations):
+            raise ConfigError(f"refresh_reward_model.iterations is {iterations}, but iterations count from 1.")
+        if epochs < 1:
+            raise ConfigError(f"refresh_reward_model.epochs is {epochs}, but it must be at least 1.")
+        self.iterations = frozenset(iterations)
+        self.prompts = prompts
+        self.annotation = annotation
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.pairwise_weight = pairwise_weight
+        self.step_logprob_features = step_logprob_features
+
+    def run(
+        self, policy: PolicyModule, engine: Engine, grader: Grader, run: RunDirectory, iteration: int, seed: int
+    ) -> Path:
+        """Makes the MPRM for an iteration, or finds the one that is there already.
+
+        Args:
+            policy: The present policy.
+            engine: A started engine with the policy's weights.
+            grader: Decides whether an answer is right.
+            run: The run directory.
+            iteration: The iteration's number.
+            seed: The run's seed.
+
+        Returns:
+            The MPRM's folder.
+        """
+        fingerprint = fingerprint_model(policy.policy)
+        folder = run.reward_model(iteration, fingerprint)
+        model = folder / "model"
+        if model.is_dir():
+            return model
+        settings = replace(self.annotation, seed=derive_seed(seed, "refresh", iteration))
+        annotate(self.prompts, engine, grader, settings, folder / "labels", policy=fingerprint)
+        start = folder / "policy"
+        policy.export(start)
+        torch.manual_seed(derive_seed(seed, "refresh/train", iteration))
+        module = MPRMModule(
+            str(start),
+            lr=self.lr,
+            optimizer=self.optimizer,
+            lr_scheduler=self.lr_scheduler,
+            pairwise_weight=self.pairwise_weight,
+            step_logprob_features=self.step_logprob_features,
+            dtype=policy.dtype_name,
+            seed=seed,
+        )
+        data = StepLabelDataModule(
+            str(folder / "labels"), self.prompts, self.batch_size, validation_share=0.0, seed=seed
+        )
+        trainer = Trainer(
+            accelerator=policy.device.type,
+            devices=1,
+            max_epochs=self.epochs,
+            gradient_clip_val=1.0,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(module, data)
+        # Written beside and renamed: a folder named "model" is always a whole one.
+        unfinished = folder / "model.unfinished"
+        module.export(unfinished)
+        unfinished.rename(model)
+        shutil.rmtree(start)
+        return model

@@ -1,0 +1,59 @@
+"""Swapping the training data of a running fit, and keeping one iteration's folder to one iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from mstar.storage import RunDirectory, read_json, write_json
+from mstar.types import Example
+
+__all__ = ["claim_iteration", "replace_training_data"]
+
+
+def replace_training_data(trainer: Trainer, examples: Sequence[Example]) -> None:
+    """Makes the epoch that is about to begin train on these examples; without any, the epoch has no steps.
+
+    Lightning builds an epoch's loader before ``on_train_epoch_start``, and with the old epoch number when it resumes,
+    so generating inside ``train_dataloader`` would run for the wrong epoch. Rebuilding the loader from here is the way
+    that works (lightning 2.6; ``_combined_loader`` is private, hence the upper bound on its version).
+
+    Args:
+        trainer: The trainer, inside ``on_train_epoch_start``.
+        examples: The new training data, in training order.
+    """
+    trainer.datamodule.set_examples(examples)  # type: ignore[attr-defined]
+    loop = trainer.fit_loop
+    loop._combined_loader = None
+    loop.setup_data()
+    if loop.max_batches == 0:
+        # A loop with no batches would end the whole fit; one of unknown length just finds the epoch empty.
+        loop.max_batches = float("inf")
+
+
+def claim_iteration(run: RunDirectory, iteration: int, facts: Mapping[str, Any]) -> None:
+    """Makes sure that what is in an iteration's folder belongs to it; anything else is moved aside, not deleted.
+
+    Shards that depend on the same facts are those of an interrupted run and are used again. Folders of later
+    iterations belong to an earlier run.
+
+    Args:
+        run: The run directory.
+        iteration: The iteration that is about to run.
+        facts: All that its responses depend on, as JSON values.
+    """
+    for index in run.iterations:
+        folder = run.iteration(index)
+        if index > iteration or (index == iteration and not _same_plan(run.plan(index), facts)):
+            free = next(path for n in count(1) if not (path := Path(f"{folder}.old-{n}")).exists())
+            folder.rename(free)
+    if not run.plan(iteration).exists():
+        write_json(run.plan(iteration), facts)
+
+
+def _same_plan(path: Path, facts: Mapping[str, Any]) -> bool:
+    return path.exists() and read_json(path) == dict(facts)

@@ -1,0 +1,145 @@
+"""The commands: LightningCLI with a top-level ``rollout`` key, and the tools beside it."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+from jsonargparse import ActionConfigFile, ArgumentParser
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from mstar.callbacks import ExportCallback, IterationCheckpoint, RolloutCallback
+from mstar.commands import annotate_policy, export_checkpoint, write_run_report
+from mstar.datamodules import PolicyDataModule, StepLabelDataModule
+from mstar.modules import MPRMModule, PolicyModule
+
+__all__ = ["MstarCLI", "run"]
+
+_TOOLS: Final[dict[str, Callable[..., object]]] = {
+    "annotate": annotate_policy,
+    "export": export_checkpoint,
+    "report": write_run_report,
+}
+_DOCUMENTED: Final = (RolloutCallback, PolicyModule, MPRMModule, PolicyDataModule, StepLabelDataModule)
+
+
+class _Parser(LightningArgumentParser):
+    """Reports a mistake as a few plain lines, and shows in --help what the classes behind the keys take."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints what is wrong, without the usage of some hundred options, and exits with status 2."""
+        sys.stderr.write(f"{self.prog}: error: {_condense(message)}\n")
+        raise SystemExit(2)
+
+    def format_help(self) -> str:
+        """The options, then the arguments of the classes that ``rollout``, ``model`` and ``data`` take."""
+        text = str(super().format_help())
+        if "--rollout" not in text:
+            return text
+        sections = [f"{cls.__module__}.{cls.__name__}:\n{inspect.getdoc(cls)}" for cls in _DOCUMENTED]
+        return "\n\n".join([text.rstrip(), *sections]) + "\n"
+
+
+def _condense(message: str) -> str:
+    """The lines of a jsonargparse message that name the key and what is wrong with it."""
+    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>", "tip:")
+    lines = [line.strip() for line in message.splitlines()]
+    kept = [re.sub(r"^- ", "", line) for line in lines if line and not line.startswith(noise)]
+    return " ".join(kept)
+
+
+class MstarCLI(LightningCLI):
+    """LightningCLI with the ``rollout`` key, checkpoints and export in the run's folder, and TensorBoard logs."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=_Parser,
+            load_from_checkpoint_support=False,
+            save_config_kwargs={"overwrite": True},
+            args=list(arguments),
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``rollout``; without it, ``fit`` is plain supervised training."""
+        parser.add_argument(
+            "--rollout", type=RolloutCallback | None, default=None, help="Self-evolving training; see below."
+        )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds the rollout, checkpoint and export callbacks and the logger that the configuration leaves open."""
+        configured = self._get(self.config_init, "trainer")
+        given = configured.get("callbacks") or []
+        extra: list[Callback] = []
+        rollout = self._get(self.config_init, "rollout", default=None)
+        if rollout is not None:
+            extra.append(rollout)
+        callbacks = [*extra, *(given if isinstance(given, list) else [given])]
+        if not any(isinstance(callback, ExportCallback) for callback in callbacks):
+            callbacks.append(ExportCallback())
+        if configured.get("enable_checkpointing") is not False and not any(
+            isinstance(callback, ModelCheckpoint) for callback in callbacks
+        ):
+            callbacks.append(IterationCheckpoint())
+        configured["callbacks"] = callbacks
+        if configured.get("logger") in (None, True):
+            configured["logger"] = TensorBoardLogger(configured.get("default_root_dir") or ".", name="tensorboard")
+        return super().instantiate_trainer(**kwargs)
+
+
+def _run_tool(name: str, arguments: Sequence[str]) -> int:
+    parser = ArgumentParser(prog=f"mstar {name}", description=inspect.getdoc(_TOOLS[name]))
+    parser.add_argument("--config", action=ActionConfigFile, help="A YAML file with the options below.")
+    parser.add_function_arguments(_TOOLS[name], as_group=False)
+    config = parser.parse_args(list(arguments))
+    config.pop("config", None)
+    _TOOLS[name](**parser.instantiate_classes(config).as_dict())
+    return 0
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: The command and its options.
+
+    Returns:
+        The exit status.
+    """
+    _quieten()
+    if arguments[0] in _TOOLS:
+        return _run_tool(arguments[0], arguments[1:])
+    MstarCLI(arguments)
+    return 0
+
+
+def _quieten() -> None:
+    """Silences advice that does not apply: it would bury what a user needs to read."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    # Transformers compares every saved config with its class's defaults, which it finds invalid itself.
+    transformers_logging.get_logger("transformers.configuration_utils").addFilter(
+        lambda record: "pad_token_id must be" not in record.getMessage()
+    )
+    for message in (
+        ".*LightningCLI's args parameter.*",
+        ".*does not have many workers.*",
+        ".*number of training batches.*is smaller than the logging interval.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+        ".*Total length of `list` across ranks is zero.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,103 @@
+"""The report's first section: the main results of a run, and the test accuracies of a staged one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mstar.dashboards.charts import Series, line_chart
+from mstar.dashboards.markup import (
+    cell,
+    escape,
+    format_count,
+    format_duration,
+    is_number,
+    known_points,
+    mapping,
+    sequence,
+    short_percent,
+    table,
+)
+from mstar.dashboards.run_data import RunData
+from mstar.dashboards.wording import format_percent
+
+__all__ = ["overview"]
+
+
+def overview(run: RunData) -> str:
+    """The run's main results as large numbers, and the accuracies of a staged run."""
+    cards = [f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _headline(run)]
+    notes = run.summary.get("notes")
+    paragraphs = [f'<p class="note">{escape(note)}</p>' for note in (notes if isinstance(notes, list) else [])]
+    return f'<dl class="cards">{"".join(cards)}</dl>{_test_accuracy(run.summary)}{"".join(paragraphs)}'
+
+
+def _headline(run: RunData) -> list[tuple[str, str]]:
+    summary = run.summary
+    cards = []
+    for key, name in (
+        ("warmup_accuracy", "after warm-up"),
+        ("final_accuracy", "final test accuracy"),
+        ("final_chain_accuracy", "final chain correctness"),
+        ("seed_sft_accuracy", "seed-only SFT"),
+    ):
+        if is_number(summary.get(key)):
+            cards.append((name, format_percent(summary[key])))
+    if is_number(summary.get("mprm_within_prompt_auc")):
+        cards.append(("first MPRM, AUC within prompts", f"{summary['mprm_within_prompt_auc']:.3f}"))
+    known = [i.values["dynamics/greedy_accuracy"] for i in run.iterations if "dynamics/greedy_accuracy" in i.values]
+    if known and not is_number(summary.get("final_accuracy")):
+        cards.append(("validation accuracy, last iteration", format_percent(known[-1])))
+    complete = sum(iteration.complete for iteration in run.iterations)
+    cards.append(
+        (
+            "iterations",
+            f"{complete}"
+            if complete == len(run.iterations)
+            else f"{complete} + {len(run.iterations) - complete} unfinished",
+        )
+    )
+    if run.num_responses:
+        cards.append(("responses sampled", format_count(run.num_responses)))
+    kept = sum(iteration.values.get("funnel/kept", 0) for iteration in run.iterations)
+    if kept:
+        cards.append(("responses kept", format_count(kept)))
+    stages = [seconds for seconds in mapping(summary.get("stage_seconds")).values() if is_number(seconds)]
+    if stages:
+        cards.append(("time", format_duration(sum(stages))))
+    if is_number(summary.get("seed")):
+        cards.append(("seed", f"{summary['seed']:g}"))
+    return cards
+
+
+def _test_accuracy(summary: Mapping[str, Any]) -> str:
+    """Accuracy and chain correctness after every stage of a staged run, as a chart and a table."""
+    lines, columns = [], []
+    for suffix, name in (("accuracy", "accuracy"), ("chain_accuracy", "chain correctness")):
+        many = "iteration_accuracies" if suffix == "accuracy" else "iteration_chain_accuracies"
+        seeds = "seed_sft_accuracies" if suffix == "accuracy" else "seed_sft_chain_accuracies"
+        start = summary.get(f"warmup_{suffix}")
+        evolved = [start, *sequence(summary.get(many))]
+        baseline = [start, *sequence(summary.get(seeds))]
+        last = summary.get(f"seed_sft_{suffix}")
+        points = known_points(enumerate(evolved))
+        flat = known_points(enumerate(baseline) if len(baseline) > 1 else [(0, start), (len(evolved) - 1, last)])
+        if len(points) > 1:
+            lines.append(Series(f"self-evolving, {name}", points))
+        if len(flat) > 1 and len(evolved) > 1:
+            lines.append(Series(f"seed-only SFT, {name}", flat))
+        columns.append([*evolved, summary.get(f"final_{suffix}"), last])
+    if not any(is_number(value) for column in columns for value in column):
+        return ""
+    length = max(len(column) for column in columns)
+    names = ["warm-up", *(f"iteration {i}" for i in range(1, length - 2)), "final", "seed-only SFT, same steps"]
+    # The shorter column lacks iterations, not its last two entries.
+    padded = [[*column[:-2], *[None] * (length - len(column)), *column[-2:]] for column in columns]
+    rows = [
+        f'<tr><th scope="row">{names[row]}</th>{"".join(cell(column[row], format_percent) for column in padded)}</tr>'
+        for row in range(length)
+    ]
+    numbers = table("<th>after</th><th>accuracy</th><th>chain correctness</th>", rows)
+    note = "Greedy decoding, held-out questions. Chain correctness: right from the first step to the last."
+    chart = line_chart("Test accuracy", lines, "iteration", short_percent, note=note) if lines else ""
+    return f'<div class="beside">{chart}{numbers}</div>'

@@ -1,0 +1,132 @@
+"""The browsable sample of prompts: what the page's script is given, as JSON that no text can break out of."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from PIL import Image
+
+from mstar.dashboards.run_data import SampledPrompt
+from mstar.dashboards.wording import describe_fate, describe_verdict, score_level, visible
+from mstar.errors import DataError
+from mstar.prompts.images import open_image
+from mstar.steps import split_steps
+from mstar.types import Fate, ScoredResponse
+
+__all__ = ["embed_image", "escape_json", "sample_payload"]
+
+_SMALL: Final = 256
+_LARGEST: Final = 768
+
+
+def sample_payload(prompts: Sequence[SampledPrompt], image_root: str | None = None) -> dict[str, Any]:
+    """The sample as JSON values, hidden characters written as codes.
+
+    Args:
+        prompts: The sampled prompts.
+        image_root: The folder that pictures given by a relative path are in.
+    """
+    uris = dict.fromkeys(uri for prompt in prompts for uri in prompt.image_uris)
+    return {
+        "images": {uri: embed_image(uri, image_root) for uri in uris},
+        "prompts": [
+            {
+                "iteration": prompt.iteration,
+                "id": visible(prompt.id),
+                "question": visible(prompt.question),
+                "answer": None if prompt.answer is None else visible(prompt.answer),
+                "category": visible(prompt.category),
+                "images": list(prompt.image_uris),
+                "samples": len(prompt.responses),
+                "responses": _responses(prompt.responses),
+            }
+            for prompt in prompts
+        ],
+    }
+
+
+def embed_image(uri: str, root: str | None = None) -> dict[str, Any]:
+    """A picture as a data URI with its width, or the reason why it cannot be shown."""
+    try:
+        image = open_image(uri, root)
+    except DataError as error:
+        return {"error": visible(str(error))}
+    small = max(image.size) <= _SMALL
+    if not small:
+        image.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
+    kind = "PNG" if small else "JPEG"
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, kind)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return {"source": f"data:image/{kind.lower()};base64,{data}", "name": visible(uri), "small": small}
+
+
+def escape_json(value: Any) -> str:
+    """JSON that is safe inside a ``script`` element: it can neither end the element nor open a comment."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _responses(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
+    """Every distinct response once, with the fates of all its copies: kept ones first, then by process reward.
+
+    The best of the wrong ones comes third, so that it is among the few that are shown at first.
+    """
+    copies: dict[str, list[ScoredResponse]] = {}
+    for scored in responses:
+        copies.setdefault(scored.response.text, []).append(scored)
+    rows = []
+    ordered = sorted(copies.values(), key=_order)
+    wrong = next((same for same in ordered if not same[0].verdict.correct), None)
+    if wrong is not None:
+        ordered.remove(wrong)
+        ordered.insert(2, wrong)
+    for same in ordered:
+        first = min(same, key=lambda s: s.fate is not Fate.KEPT)
+        rows.append(
+            {
+                "steps": _steps(first),
+                "count": len(same),
+                "verdict": describe_verdict(first),
+                "correct": first.verdict.correct,
+                "predicted": None if first.verdict.predicted is None else visible(first.verdict.predicted),
+                "fates": [[describe_fate(fate), count] for fate, count in Counter(s.fate for s in same).items()],
+                "kept": any(s.fate is Fate.KEPT for s in same),
+                "reward": _rounded(first.process_reward),
+                "logprob": _rounded(first.response.logprob),
+                "temperature": _rounded(first.response.temperature),
+                "tokens": first.response.num_tokens,
+                "finished": first.response.finished,
+                "chain": first.chain_correct,
+            }
+        )
+    return rows
+
+
+def _order(same: Sequence[ScoredResponse]) -> tuple[bool, bool, float, int]:
+    first = same[0]
+    reward = -1.0 if first.process_reward is None else first.process_reward
+    return (not any(s.fate is Fate.KEPT for s in same), not first.verdict.correct, -reward, -len(same))
+
+
+def _steps(scored: ScoredResponse) -> list[list[Any]]:
+    """[text, score or None, colour level or None] of every step."""
+    steps = split_steps(scored.response.text)
+    if len(steps) != len(scored.step_scores):
+        return [[visible(step.rstrip("\n")), None, None] for step in steps]
+    rows = zip(steps, scored.step_scores, strict=True)
+    return [[visible(step.rstrip("\n")), _rounded(score), _level(score)] for step, score in rows]
+
+
+def _level(score: float) -> int | None:
+    return None if _rounded(score) is None else score_level(score)
+
+
+def _rounded(value: float | None) -> float | None:
+    """Four decimals; None for what JSON cannot hold (NaN and the infinities)."""
+    return None if value is None or value - value != 0 else round(value, 4)

@@ -1,0 +1,206 @@
+"""The report's sections of numbers over iterations: each becomes escaped HTML, or says what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mstar.dashboards.charts import Series, line_chart
+from mstar.dashboards.markup import (
+    Show,
+    bar_cell,
+    cell,
+    escape,
+    format_count,
+    format_duration,
+    is_number,
+    mapping,
+    plain,
+    short_percent,
+    table,
+    two_decimals,
+)
+from mstar.dashboards.run_data import IterationData, RunData
+from mstar.dashboards.wording import format_percent, visible
+
+__all__ = ["configs", "dynamics", "funnel", "mprm", "sweeps", "times"]
+
+_FUNNEL: Final = ("generated", "parsed", "correct", "unique", "kept")
+_STAGES: Final = ("generate", "grade", "score", "train")
+_NO_ITERATIONS: Final = "This run has no iteration yet."
+
+
+def dynamics(run: RunData) -> str:
+    """Curves of the training dynamics over iterations."""
+    depth = next((int(i.values["dynamics/k"]) for i in run.iterations if "dynamics/k" in i.values), None)
+    k = "K" if depth is None else str(depth)
+    reward = next(
+        (key for i in run.iterations for key in i.values if key.startswith("dynamics/reward_pass_at_k")),
+        "dynamics/reward_pass_at_k",
+    )
+    charts = [
+        _curves(
+            run,
+            "Accuracy",
+            {
+                "greedy accuracy": "dynamics/greedy_accuracy",
+                "greedy chain correctness": "dynamics/greedy_chain_accuracy",
+                f"Pass@{k}": "dynamics/pass_at_k",
+                "mean of samples": "dynamics/mean_accuracy",
+            },
+            note="On the validation prompts.",
+        ),
+        _curves(
+            run,
+            "Exploration",
+            {f"Pass@{k} minus greedy": "dynamics/pass_at_k_gap", "Reward-Pass@2": reward},
+            note="The gap is what sampling finds and greedy decoding does not; it closes as exploration ends.",
+        ),
+        _curves(run, "Sampling temperature", {"temperature": "temperature"}, show=plain),
+        _curves(
+            run,
+            "What the policy learns from",
+            {"chain correctness of kept responses": "kept_chain_accuracy"},
+            note="Right from the first step to the last, where the data knows it.",
+        ),
+        _curves(run, "Cut off at the length limit", {"share of responses": "truncated_fraction"}),
+    ]
+    return _grid(charts) or _missing(run, "No iteration has measured its dynamics.")
+
+
+def funnel(run: RunData) -> str:
+    """How many responses each filter let through, for every iteration."""
+    if not run.iterations:
+        return _missing(run, "")
+    head = "".join(f"<th>{name}</th>" for name in ("prompts", "temp.", *_FUNNEL, "kept / prompt"))
+    return table(f"<th>iteration</th>{head}", [_funnel_row(iteration) for iteration in run.iterations])
+
+
+def sweeps(run: RunData) -> str:
+    """Every temperature sweep as a chart, the chosen temperature marked."""
+    charts = []
+    for iteration in run.iterations:
+        sweep = iteration.sweep
+        if sweep is None:
+            continue
+        names = list(dict.fromkeys(name for _, metrics in sweep.scores for name in metrics))
+        lines = [
+            Series(visible(name), tuple((temperature, metrics.get(name)) for temperature, metrics in sweep.scores))
+            for name in names
+        ]
+        note = "" if sweep.chosen is None else f"Moved to {sweep.chosen:g}."
+        title = f"Iteration {iteration.index}"
+        charts.append(
+            line_chart(title, lines, "temperature", short_percent, note=note, mark=sweep.chosen, whole_x=False)
+        )
+    return _grid(charts) or _missing(run, "No temperature sweep was made: the temperature was fixed.")
+
+
+def mprm(run: RunData) -> str:
+    """How well the process reward model ranks responses, beside the policy's own likelihood and voting."""
+    charts = [
+        _curves(
+            run,
+            "Ranking (AUC)",
+            {
+                "within prompts": "mprm/auc_within",
+                "within prompts, right answers only": "mprm/auc_within_correct",
+                "policy's likelihood, within prompts": "mprm/likelihood_auc_within",
+                "pooled over prompts": "mprm/auc",
+            },
+            show=two_decimals,
+            note="Trust the values within prompts: the pooled one also rewards knowing which prompts are hard.",
+        ),
+        _curves(
+            run,
+            "Choosing one answer of many",
+            {
+                "best of N by MPRM": "mprm/best_of_n",
+                "majority vote": "mprm/majority",
+                "MPRM-weighted vote": "mprm/weighted_vote",
+            },
+        ),
+    ]
+    return _grid(charts) or _missing(run, "No process reward model was measured in this run.")
+
+
+def times(run: RunData) -> str:
+    """Where the time went: per stage of a staged run, and per iteration."""
+    stages = {
+        str(name): float(seconds)
+        for name, seconds in mapping(run.summary.get("stage_seconds")).items()
+        if is_number(seconds)
+    }
+    parts = []
+    if stages:
+        longest = max([*stages.values(), 1e-9])
+        rows = [
+            f'<tr><th scope="row">{escape(name)}</th>{bar_cell(format_duration(seconds), seconds / longest)}</tr>'
+            for name, seconds in stages.items()
+        ]
+        drawn = table("<th>stage</th><th>time</th>", rows)
+        parts.append(f'<div class="stages"><h3>Stages</h3>{drawn}</div>')
+    seen = [s for s in _STAGES if any(f"seconds/{s}" in i.values for i in run.iterations)]
+    if seen:
+        rows = [_time_row(iteration, seen) for iteration in run.iterations if iteration.complete]
+        head = "".join(f"<th>{name}</th>" for name in (*seen, "sum", "tokens", "tokens / s"))
+        parts.append("<h3>Iterations</h3>" + table(f"<th>iteration</th>{head}", rows))
+    return "".join(parts) or _missing(run, "No times were recorded.")
+
+
+def configs(run: RunData) -> str:
+    """The saved configs, folded."""
+    if not run.configs:
+        return '<p class="missing">No config.yaml was found in the run or its log folders.</p>'
+    fold = '<details><summary><code>{}</code></summary><pre tabindex="0">{}</pre></details>'
+    return "".join(fold.format(escape(path), escape(text)) for path, text in run.configs)
+
+
+def _funnel_row(iteration: IterationData) -> str:
+    values = iteration.values
+    name = f'<th scope="row">{iteration.index}'
+    if not iteration.complete:
+        return f'<tr>{name}</th><td class="remark" colspan="8">interrupted before its report was written</td></tr>'
+    name += ' <span class="tag">skipped: nothing kept</span></th>' if iteration.skipped else "</th>"
+    generated = values.get("funnel/generated", 0)
+    cells = [cell(values.get("prompts"), format_count), cell(values.get("temperature"), plain)]
+    for stage in _FUNNEL:
+        count = values.get(f"funnel/{stage}")
+        if count is None or not generated:
+            cells.append(cell(count, format_count))
+        else:
+            cells.append(bar_cell(format_count(count), count / generated, format_percent(count / generated)))
+    kept, prompts = values.get("funnel/kept"), values.get("prompts")
+    cells.append(cell(kept / prompts if kept is not None and prompts else None, two_decimals))
+    return f"<tr>{name}{''.join(cells)}</tr>"
+
+
+def _time_row(iteration: IterationData, stages: Sequence[str]) -> str:
+    seconds = [iteration.values.get(f"seconds/{stage}") for stage in stages]
+    total = sum(s for s in seconds if s is not None)
+    cells = [
+        cell(None, format_duration) if s is None else bar_cell(format_duration(s), s / total if total else 0)
+        for s in seconds
+    ]
+    cells.append(cell(total, format_duration))
+    cells.append(cell(iteration.values.get("tokens"), format_count))
+    cells.append(cell(iteration.values.get("tokens_per_second"), format_count))
+    return f'<tr><th scope="row">{iteration.index}</th>{"".join(cells)}</tr>'
+
+
+def _curves(run: RunData, title: str, keys: Mapping[str, str], *, show: Show | None = None, note: str = "") -> str:
+    lines = [
+        Series(name, tuple((float(i.index), i.values.get(key)) for i in run.iterations))
+        for name, key in keys.items()
+        if any(key in i.values for i in run.iterations)
+    ]
+    return line_chart(title, lines, "iteration", show or short_percent, note=note) if lines else ""
+
+
+def _grid(charts: Sequence[str]) -> str:
+    drawn = "".join(charts)
+    return f'<div class="charts">{drawn}</div>' if drawn else ""
+
+
+def _missing(run: RunData, text: str) -> str:
+    return f'<p class="missing">{escape(text if run.iterations else _NO_ITERATIONS)}</p>'

@@ -1,0 +1,99 @@
+"""TensorBoard: the layout that opens on the dynamics, and samples with picture, verdicts and step scores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mstar.dashboards.figures import pick_responses, pixels, sample_figure
+from mstar.dashboards.wording import describe_outcome, visible
+from mstar.steps import split_steps
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from mstar.storage import PromptResponses
+    from mstar.types import ScoredResponse
+
+__all__ = ["dashboard_charts", "log_layout", "log_samples"]
+
+
+def dashboard_charts(num_samples: int) -> dict[str, dict[str, tuple[str, ...]]]:
+    """The dashboard's charts: category -> chart title -> the scalar tags that are drawn in it.
+
+    Args:
+        num_samples: K, which is written out in the tags (``dynamics/pass@16``).
+    """
+    return {
+        "Dynamics": {
+            "Accuracy and Pass@K": ("dynamics/greedy_accuracy", f"dynamics/pass@{num_samples}"),
+            "Room to explore (Pass@K - accuracy)": (f"dynamics/pass@{num_samples}_gap",),
+            "Reward-Pass@2": ("dynamics/reward_pass@2",),
+            "Temperature": ("dynamics/temperature",),
+        },
+        "Funnel": {
+            "Responses": tuple(f"funnel/{name}" for name in ("generated", "parsed", "correct", "unique", "kept")),
+        },
+        "Rollout": {
+            "Tokens": ("rollout/tokens",),
+            "Cut off at the length limit": ("rollout/truncated_fraction",),
+            "Tokens per second": ("rollout/tokens_per_second",),
+        },
+        "MPRM": {
+            "AUC": ("mprm/auc",),
+            "Voting": ("mprm/best_of_n", "mprm/majority", "mprm/weighted_vote"),
+        },
+        "Training": {"Loss": ("train/loss",), "Learning rate": ("train/lr",)},
+        "Time": {"Seconds": tuple(f"time/{name}" for name in ("generate", "grade", "score", "train"))},
+    }
+
+
+def log_layout(writer: SummaryWriter, num_samples: int) -> None:
+    """Writes the layout of the Custom Scalars tab (``http://localhost:6006/#custom_scalars``).
+
+    Args:
+        writer: The run's writer; call this once a run.
+        num_samples: K, which is written out in the tags.
+    """
+    # TensorBoard takes these as regular expressions that match a tag's beginning; pass@16 would match pass@16_gap too.
+    writer.add_custom_scalars(
+        {
+            category: {title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for title, tags in charts.items()}
+            for category, charts in dashboard_charts(num_samples).items()
+        }
+    )
+
+
+def log_samples(writer: SummaryWriter, groups: Sequence[PromptResponses], step: int, max_prompts: int = 4) -> None:
+    """Writes the first prompts with their responses, as images (``samples/0`` ...) and as texts.
+
+    Args:
+        writer: The run's writer.
+        groups: Prompts with their scored responses.
+        step: The iteration, or the global step, under which they are shown.
+        max_prompts: How many prompts are written.
+    """
+    for number, group in enumerate(groups[:max_prompts]):
+        writer.add_image(f"samples/{number}", pixels(sample_figure(group)), step, dataformats="HWC")
+        writer.add_text(f"samples/{number}", _markdown(group), step)
+
+
+def _markdown(group: PromptResponses) -> str:
+    parts = ["**Question**", _verbatim(group.prompt.question), "**Gold answer**", _verbatim(group.prompt.answer or "-")]
+    for scored in pick_responses(group, 4):
+        parts += [f"**{describe_outcome(scored)}**", _verbatim(_scored_text(scored))]
+    return "\n\n".join(parts)
+
+
+def _scored_text(scored: ScoredResponse) -> str:
+    steps = split_steps(scored.response.text)
+    if len(steps) != len(scored.step_scores):
+        return scored.response.text
+    rows = zip(scored.step_scores, steps, strict=True)
+    return "\n".join(f"{score:.2f}  {step.rstrip()}" for score, step in rows)
+
+
+def _verbatim(text: str) -> str:
+    # An indented block is the one form of Markdown that no text can break out of, since every line is indented.
+    return "\n".join(f"    {line}" for line in visible(text).split("\n"))

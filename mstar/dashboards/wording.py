@@ -1,0 +1,83 @@
+"""How a run's texts and verdicts are put before people: hidden characters made visible, one phrase for every fate."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from typing import Final
+
+from mstar.types import Fate, ScoredResponse, VerdictStatus
+
+__all__ = [
+    "SCORE_LEVELS",
+    "describe_fate",
+    "describe_outcome",
+    "describe_verdict",
+    "format_percent",
+    "score_level",
+    "visible",
+]
+
+SCORE_LEVELS: Final = 5
+_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+# Line breaks and tabs are layout; the two joiners belong to the spelling of Persian, Hindi and emoji.
+_ALLOWED: Final = frozenset("\n\t\u200c\u200d")
+_FATES: Final = {
+    Fate.KEPT: "kept",
+    Fate.NO_ANSWER: "no answer",
+    Fate.WRONG: "wrong answer",
+    Fate.TRUNCATED: "cut off",
+    Fate.DUPLICATE: "duplicate",
+    Fate.NOT_SELECTED: "not selected",
+}
+
+
+def visible(text: str) -> str:
+    r"""Writes control, format and bidirectional-override characters as codes, e.g. ``\u202e``.
+
+    A response is untrusted text: without this it could reorder or hide parts of the line that it is shown in.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in _ALLOWED or unicodedata.category(c) not in _HIDDEN else _code(ord(c)) for c in text)
+
+
+def _code(point: int) -> str:
+    return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"
+
+
+def describe_fate(fate: Fate | None) -> str:
+    """Whether a response was kept, or why not, in two words."""
+    return "no selection" if fate is None else _FATES[fate]
+
+
+def describe_verdict(scored: ScoredResponse) -> str:
+    """``right``, ``wrong``, or why there is no verdict."""
+    match scored.verdict.status:
+        case VerdictStatus.NO_ANSWER:
+            return "no answer"
+        case VerdictStatus.UNGRADEABLE_GOLD:
+            return "gold answer not gradeable"
+        case VerdictStatus.TIMEOUT:
+            return "grading timed out"
+        case _:
+            return "right" if scored.verdict.correct else "wrong"
+
+
+def describe_outcome(scored: ScoredResponse) -> str:
+    """Verdict and fate, without saying twice that the answer is wrong or missing."""
+    if scored.fate in (Fate.WRONG, Fate.NO_ANSWER):
+        return describe_verdict(scored)
+    return f"{describe_verdict(scored)} \N{MIDDLE DOT} {describe_fate(scored.fate)}"
+
+
+def score_level(score: float) -> int:
+    """The colour level of a step score in [0, 1]: 0 (lowest fifth, or not finite) to ``SCORE_LEVELS - 1``."""
+    if not math.isfinite(score):
+        return 0
+    return min(SCORE_LEVELS - 1, max(0, int(score * SCORE_LEVELS)))
+
+
+def format_percent(share: float) -> str:
+    """A share as a percentage with one decimal, e.g. ``48.0 %``."""
+    return f"{100 * share:.1f}\u202f%"

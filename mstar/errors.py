@@ -1,0 +1,30 @@
+"""The errors that users see: one sentence with what was wrong, where, and what to change."""
+
+from __future__ import annotations
+
+__all__ = ["ConfigError", "DataError", "MissingExtraError", "MstarError"]
+
+
+class MstarError(Exception):
+    """Base of every error that is the user's to mend; the command line prints it without a traceback."""
+
+
+class ConfigError(MstarError):
+    """A setting has a value that cannot work, or two settings contradict each other."""
+
+
+class DataError(MstarError):
+    """A file or a row of the data cannot be used."""
+
+
+class MissingExtraError(MstarError):
+    """An optional package is needed for the chosen setting.
+
+    Args:
+        package: The package that could not be imported.
+        extra: The extra of mstar that installs it.
+        purpose: What it was needed for.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package '{package}': install it with pip install 'mstar[{extra}]'.")

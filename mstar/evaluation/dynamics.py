@@ -1,0 +1,240 @@
+"""The dynamics of self-evolving training, measured on the validation prompts (METHOD: dynamics; adaptive exploration)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from mstar import metrics
+from mstar.evaluation.greedy import GREEDY, grade_response
+from mstar.generation import Engine, Request, plan_samples
+from mstar.grading import Grader
+from mstar.rewards.process import ProcessReward, process_reward
+from mstar.storage import PromptResponses
+from mstar.types import Prompt, ScoredResponse
+
+__all__ = ["Dynamics", "RewardQuality", "add_process_rewards", "measure_dynamics", "reward_quality", "sweep"]
+
+
+@dataclass(frozen=True, slots=True)
+class RewardQuality:
+    """How well process rewards tell good responses from bad ones, on distinct responses.
+
+    A response is good if its whole chain is right where the data knows that, else if its final answer is right.
+
+    Attributes:
+        auc: AUC over the responses of all prompts together; it also rewards knowing which prompts are hard.
+        auc_within: Mean of the AUCs within prompts: what ranking one prompt's responses needs.
+        auc_within_correct: The same among responses with the right answer; None where chains are not known.
+        likelihood_auc_within: ``auc_within`` with the policy's own log-probability as the score, for comparison.
+        likelihood_auc_within_correct: The same among responses with the right answer.
+        best_of_n: Accuracy of the response with the highest reward.
+        majority: Accuracy of the most frequent answer; it uses no reward.
+        weighted_vote: Accuracy of the answer with the largest sum of rewards.
+    """
+
+    auc: float | None
+    auc_within: float | None
+    auc_within_correct: float | None
+    likelihood_auc_within: float | None
+    likelihood_auc_within_correct: float | None
+    best_of_n: float
+    majority: float
+    weighted_vote: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamics:
+    """What the policy can do at one moment.
+
+    Attributes:
+        greedy_accuracy: Accuracy of greedy decoding.
+        greedy_chain_accuracy: Share of greedy responses that are right throughout; None where that is not known.
+        mean_accuracy: Accuracy of a single sample.
+        pass_at_k: Share of the prompts with a right answer among ``k`` samples.
+        k: Samples of a prompt.
+        pass_at_k_gap: ``pass_at_k`` - ``greedy_accuracy``: what is left to learn from.
+        majority: Accuracy of the most frequent answer.
+        reward_pass_at_k: Share of the prompts with a right answer among the ``reward_k`` distinct samples with the
+            highest process reward; None without an MPRM.
+        reward_k: The k of ``reward_pass_at_k``.
+        reward: Quality of the MPRM; None without one.
+    """
+
+    greedy_accuracy: float
+    greedy_chain_accuracy: float | None
+    mean_accuracy: float
+    pass_at_k: float
+    k: int
+    pass_at_k_gap: float
+    majority: float
+    reward_pass_at_k: float | None
+    reward_k: int
+    reward: RewardQuality | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values, for a report."""
+        return asdict(self)
+
+
+def add_process_rewards(
+    groups: Sequence[PromptResponses], reward: ProcessReward, *, only_correct: bool = False
+) -> list[PromptResponses]:
+    """Scores the steps of responses.
+
+    Args:
+        groups: Prompts with graded responses.
+        reward: The MPRM.
+        only_correct: Leave out responses that cannot be kept anyway (wrong or cut off).
+    """
+
+    def wanted(scored: ScoredResponse) -> bool:
+        return not only_correct or (scored.verdict.correct and scored.response.finished)
+
+    rows = reward.score([(g.prompt, [s.response.text for s in g.responses if wanted(s)]) for g in groups])
+    return [
+        PromptResponses(group.prompt, tuple(_rated(group.responses, iter(steps), wanted)))
+        for group, steps in zip(groups, rows, strict=True)
+    ]
+
+
+def _rated(
+    responses: Sequence[ScoredResponse],
+    steps: Iterator[tuple[float, ...]],
+    wanted: Callable[[ScoredResponse], bool],
+) -> Iterator[ScoredResponse]:
+    for scored in responses:
+        if wanted(scored):
+            scores = next(steps)
+            yield replace(scored, step_scores=scores, process_reward=process_reward(scores))
+        else:
+            yield scored
+
+
+def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
+    """Measures process rewards; every response must have one."""
+    distinct = [s for group in groups for s in {s.response.text.strip(): s for s in reversed(group)}.values()]
+    good = [s.verdict.correct if s.chain_correct is None else s.chain_correct for s in distinct]
+    ids = [s.response.prompt_id for s in distinct]
+    rewards = [s.process_reward or 0.0 for s in distinct]
+    logprobs = [s.response.logprob for s in distinct]
+    right = [i for i, s in enumerate(distinct) if s.verdict.correct and s.chain_correct is not None]
+
+    def among_right(scores: list[float]) -> float | None:
+        return metrics.within_group_auc(
+            [scores[i] for i in right], [good[i] for i in right], [ids[i] for i in right]
+        ).value
+
+    return RewardQuality(
+        auc=metrics.auc(rewards, good),
+        auc_within=metrics.within_group_auc(rewards, good, ids).value,
+        auc_within_correct=among_right(rewards),
+        likelihood_auc_within=metrics.within_group_auc(logprobs, good, ids).value,
+        likelihood_auc_within_correct=among_right(logprobs),
+        best_of_n=metrics.best_of_n(groups),
+        majority=metrics.majority(groups),
+        weighted_vote=metrics.weighted_vote(groups),
+    )
+
+
+def measure_dynamics(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    grader: Grader,
+    reward: ProcessReward | None,
+    *,
+    num_samples: int,
+    temperature: float,
+    seed: int,
+    stage: str,
+    reward_k: int = 2,
+) -> Dynamics:
+    """Samples on validation prompts and measures.
+
+    Args:
+        engine: Draws the responses.
+        prompts: Validation prompts.
+        grader: Decides whether an answer is right.
+        reward: The MPRM, if there is one.
+        num_samples: K of Pass@K.
+        temperature: Sampling temperature.
+        seed: Seed of the run.
+        stage: What the samples are for; part of their seeds.
+        reward_k: The k of Reward-Pass@k.
+    """
+    requests = [
+        Request(p, (GREEDY, *plan_samples(seed, stage, p.id, num_samples, temperature, first_index=1))) for p in prompts
+    ]
+    written = engine.generate(requests)
+    graded = [[grade_response(p, r, grader) for r in row] for p, row in zip(prompts, written, strict=True)]
+    greedy = [row[:1] for row in graded]
+    groups = [PromptResponses(p, tuple(row[1:])) for p, row in zip(prompts, graded, strict=True)]
+    quality = None
+    reward_pass = None
+    if reward is not None:
+        groups = add_process_rewards(groups, reward)
+        quality = reward_quality([g.responses for g in groups])
+        reward_pass = metrics.reward_pass_at_k([g.responses for g in groups], reward_k)
+    samples = [g.responses for g in groups]
+    greedy_accuracy = metrics.mean_accuracy(greedy)
+    pass_at_k = metrics.pass_at_k(samples)
+    return Dynamics(
+        greedy_accuracy=greedy_accuracy,
+        greedy_chain_accuracy=metrics.chain_accuracy(greedy),
+        mean_accuracy=metrics.mean_accuracy(samples),
+        pass_at_k=pass_at_k,
+        k=num_samples,
+        pass_at_k_gap=pass_at_k - greedy_accuracy,
+        majority=metrics.majority(samples),
+        reward_pass_at_k=reward_pass,
+        reward_k=reward_k,
+        reward=quality,
+    )
+
+
+def sweep(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    grader: Grader,
+    reward: ProcessReward,
+    *,
+    candidates: Sequence[float],
+    num_samples: int,
+    k: int,
+    seed: int,
+    stage: str,
+) -> dict[float, dict[str, float]]:
+    """Measures every candidate temperature; one request holds all of a prompt's, so each prompt is encoded once.
+
+    Returns:
+        For every temperature: ``reward_pass@<k>``, ``pass@<num_samples>`` and ``accuracy`` (of a single sample).
+    """
+    requests = [
+        Request(
+            p,
+            tuple(
+                sample
+                for i, t in enumerate(candidates)
+                for sample in plan_samples(seed, stage, p.id, num_samples, t, first_index=i * num_samples)
+            ),
+        )
+        for p in prompts
+    ]
+    written = engine.generate(requests)
+    groups = add_process_rewards(
+        [
+            PromptResponses(p, tuple(grade_response(p, r, grader) for r in row))
+            for p, row in zip(prompts, written, strict=True)
+        ],
+        reward,
+    )
+    scores = {}
+    for i, temperature in enumerate(candidates):
+        part = [g.responses[i * num_samples : (i + 1) * num_samples] for g in groups]
+        scores[temperature] = {
+            f"reward_pass@{k}": metrics.reward_pass_at_k(part, k),
+            f"pass@{num_samples}": metrics.pass_at_k(part),
+            "accuracy": metrics.mean_accuracy(part),
+        }
+    return scores

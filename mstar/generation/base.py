@@ -1,0 +1,109 @@
+"""The engine interface: requests in, responses out."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mstar.types import Prompt, Response
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mstar.rendering import Renderer
+
+__all__ = ["Engine", "Request", "Sample", "derive_seed", "plan_samples"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One response to draw.
+
+    Attributes:
+        index: Its number among the prompt's samples, from 0.
+        temperature: Sampling temperature; 0 is greedy decoding.
+        seed: Seed of this response alone, so that it does not depend on what else is in the batch.
+    """
+
+    index: int
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """All the responses to draw for one prompt; the engine encodes prompt and images once for them.
+
+    Attributes:
+        prompt: The prompt.
+        samples: The responses to draw, each with its own temperature and seed.
+        prefix: The beginning of the response, to be continued; the responses include it.
+        show_answer: Whether the gold answer is shown to the model (answer-conditioned warm-up sampling).
+    """
+
+    prompt: Prompt
+    samples: tuple[Sample, ...]
+    prefix: str = ""
+    show_answer: bool = False
+
+
+def derive_seed(*parts: str | int) -> int:
+    """A 63-bit seed that depends on these parts alone, stable over processes and machines."""
+    digest = hashlib.blake2b("\x1f".join(str(part) for part in parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def plan_samples(
+    seed: int, stage: str, prompt_id: str, num_samples: int, temperature: float, *, first_index: int = 0
+) -> tuple[Sample, ...]:
+    """The samples of one prompt: each is seeded by (seed, stage, prompt, sample index) and by nothing else.
+
+    Args:
+        seed: The run's seed.
+        stage: What the samples are for, e.g. ``"rollout/3"`` (iteration 3).
+        prompt_id: The prompt's id.
+        num_samples: How many to draw.
+        temperature: Sampling temperature of all of them.
+        first_index: Index of the first sample.
+    """
+    return tuple(
+        Sample(index, temperature, derive_seed(seed, stage, prompt_id, index))
+        for index in range(first_index, first_index + num_samples)
+    )
+
+
+class Engine(ABC):
+    """Draws responses from the policy.
+
+    Attributes:
+        max_new_tokens: Longest response, in tokens.
+    """
+
+    max_new_tokens: int
+
+    @abstractmethod
+    def start(self, policy: nn.Module, renderer: Renderer) -> None:
+        """Prepares for generation with this policy.
+
+        Args:
+            policy: The Hugging Face model that is trained (``AutoModelForImageTextToText``).
+            renderer: Turns prompts into its inputs, and token ids into text.
+        """
+
+    @abstractmethod
+    def update_weights(self, policy: nn.Module) -> None:
+        """Makes the policy's present weights the ones that the next responses are drawn from."""
+
+    @abstractmethod
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        """Draws every sample of every request.
+
+        Returns:
+            One list a request, in the order of the requests; its responses are in the order of the samples.
+        """
+
+    def close(self) -> None:  # noqa: B027 - an engine without resources has nothing to release
+        """Releases what the engine holds."""

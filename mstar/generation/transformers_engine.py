@@ -1,0 +1,170 @@
+"""The Transformers engine: batched sampling in the training process, with one prefill a prompt.
+
+Shapes: B prompts, R running rows (one a sample), T tokens so far, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from mstar.errors import ConfigError
+from mstar.generation.base import Engine, Request, Sample
+from mstar.models.prefix import encode_prefix, extend, logits_of
+from mstar.rendering import Renderer
+from mstar.types import Response
+
+__all__ = ["TransformersEngine"]
+
+
+@dataclass(slots=True)
+class _Row:
+    """One sample while it is being written."""
+
+    request: int
+    sample: Sample
+    tokens: list[int]
+    logprob: float = 0.0
+    finished: bool = False
+
+
+class TransformersEngine(Engine):
+    """Samples with the policy's own Transformers model.
+
+    Image and prompt are encoded once for all the samples of a prompt; rows that have ended leave the batch.
+
+    Args:
+        max_new_tokens: Longest response, in tokens.
+        batch_size: Most samples that are written at the same time. Memory grows with it; the responses do not depend
+            on it beyond rounding.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ConfigError: a number is below 1.
+    """
+
+    def __init__(self, max_new_tokens: int = 1024, batch_size: int = 64, progress: bool = True) -> None:
+        for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
+            if value < 1:
+                raise ConfigError(f"TransformersEngine: {name} is {value}, but it must be at least 1.")
+        self.max_new_tokens = max_new_tokens
+        self.batch_size = batch_size
+        self.progress = progress
+        self._policy: nn.Module | None = None
+        self._renderer: Renderer | None = None
+
+    def start(self, policy: nn.Module, renderer: Renderer) -> None:
+        self._policy, self._renderer = policy, renderer
+
+    def update_weights(self, policy: nn.Module) -> None:
+        self._policy = policy
+
+    def close(self) -> None:
+        self._policy = self._renderer = None
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        if self._policy is None or self._renderer is None:
+            raise RuntimeError("TransformersEngine.generate was called before start.")
+        policy, renderer = self._policy, self._renderer
+        written: list[list[Response]] = [[] for _ in requests]
+        was_training = policy.training
+        policy.eval()
+        bar = tqdm(
+            total=sum(len(r.samples) for r in requests), desc="generate", unit="response", disable=not self.progress,
+            leave=False,
+        )  # fmt: skip
+        try:
+            with torch.inference_mode():
+                for batch in self._batches(requests):
+                    for row in self._generate_batch(policy, renderer, requests, batch):
+                        request = requests[row.request]
+                        written[row.request].append(
+                            Response(
+                                prompt_id=request.prompt.id,
+                                sample_index=row.sample.index,
+                                text=request.prefix + renderer.decode(row.tokens[: len(row.tokens) - row.finished]),
+                                num_tokens=len(row.tokens),
+                                finished=row.finished,
+                                temperature=row.sample.temperature,
+                                logprob=row.logprob,
+                            )
+                        )
+                        bar.update()
+        finally:
+            bar.close()
+            policy.train(was_training)
+        return written
+
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[_Row]]:
+        """Fills batches with whole requests in order; a request with more samples than a batch holds is split."""
+        batch: list[_Row] = []
+        for number, request in enumerate(requests):
+            rows = [_Row(number, sample, []) for sample in request.samples]
+            if batch and len(batch) + len(rows) > self.batch_size:
+                yield batch
+                batch = []
+            while len(rows) > self.batch_size:
+                yield rows[: self.batch_size]
+                rows = rows[self.batch_size :]
+            batch += rows
+        if batch:
+            yield batch
+
+    def _generate_batch(
+        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[_Row]
+    ) -> list[_Row]:
+        device = next(policy.parameters()).device
+        numbers = list(dict.fromkeys(row.request for row in rows))
+        here = [requests[number] for number in numbers]
+        inputs = renderer.prompt_inputs(
+            [r.prompt for r in here], prefixes=[r.prefix for r in here], show_answer=[r.show_answer for r in here]
+        ).to(device)
+        place = {number: position for position, number in enumerate(numbers)}
+        prefix = encode_prefix(policy, inputs).select(torch.tensor([place[row.request] for row in rows], device=device))
+        # One stream of uniform numbers a row, drawn ahead: what a row draws depends on its own seed alone.
+        uniforms = np.stack(
+            [np.random.Generator(np.random.Philox(row.sample.seed)).random(self.max_new_tokens) for row in rows]
+        )
+        uniform_RT = torch.from_numpy(uniforms).to(device)
+        temperature_R = torch.tensor([row.sample.temperature for row in rows], device=device)
+        banned = torch.tensor(renderer.banned_ids, device=device, dtype=torch.long)
+        ends = torch.tensor(renderer.end_ids, device=device)
+        running = rows
+        for step in range(self.max_new_tokens):
+            logits_RV = logits_of(policy, prefix.hidden_BH)
+            token_R, logprob_R = _draw(logits_RV, temperature_R, uniform_RT[:, step], banned)
+            ended_R = torch.isin(token_R, ends)
+            for row, token, logprob, ended in zip(
+                running, token_R.tolist(), logprob_R.tolist(), ended_R.tolist(), strict=True
+            ):
+                row.tokens.append(token)
+                row.logprob += logprob
+                row.finished = ended
+            if step + 1 == self.max_new_tokens or bool(ended_R.all()):
+                break
+            if bool(ended_R.any()):
+                stay_R = (~ended_R).nonzero().squeeze(1)
+                running = [row for row in running if not row.finished]
+                prefix = prefix.select(stay_R)
+                token_R, temperature_R, uniform_RT = token_R[stay_R], temperature_R[stay_R], uniform_RT[stay_R]
+            _, prefix = extend(policy, prefix, token_R[:, None], torch.ones_like(token_R[:, None]))
+        return rows
+
+
+def _draw(logits_RV: Tensor, temperature_R: Tensor, uniform_R: Tensor, banned: Tensor) -> tuple[Tensor, Tensor]:
+    """One token a row by inverse-CDF sampling (greedy where the temperature is 0), and its log-probability at T = 1."""
+    logprobs_RV = logits_RV.log_softmax(-1)
+    allowed_RV = logits_RV.index_fill(1, banned, -torch.inf)
+    greedy_R = allowed_RV.argmax(-1)
+    scaled_RV = allowed_RV / temperature_R.clamp(min=1e-6)[:, None]
+    cumulative_RV = scaled_RV.softmax(-1).double().cumsum(-1)
+    # Scaled by the last entry, so that rounding in the sum cannot select past the last token with any probability.
+    target_R = uniform_R * cumulative_RV[:, -1]
+    sampled_R = torch.searchsorted(cumulative_RV, target_R[:, None], right=True).squeeze(1)
+    token_R = torch.where(temperature_R > 0, sampled_R.clamp(max=logits_RV.shape[1] - 1), greedy_R)
+    return token_R, logprobs_RV.gather(1, token_R[:, None]).squeeze(1)

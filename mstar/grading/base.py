@@ -1,0 +1,27 @@
+"""The interface of every grader."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from mstar.types import Prompt, Verdict
+
+__all__ = ["Grader"]
+
+
+class Grader(ABC):
+    """Decides whether a response's final answer is right (METHOD: the outcome reward, 1[answer(y) = a*])."""
+
+    @abstractmethod
+    def grade(self, prompt: Prompt, response: str) -> Verdict:
+        """Grades one response; never raises for anything that a policy may write.
+
+        Args:
+            prompt: The question with its gold answer. Without one the status is ``ungradeable_gold``, and ``predicted``
+                is still filled in, so that unlabelled prompts can be voted on.
+            response: The response's text.
+
+        Returns:
+            The verdict. Its ``predicted`` is normalised: two responses to one prompt that commit to the same answer
+            have the same string, because voting groups by it.
+        """

@@ -1,0 +1,277 @@
+"""Scores of a policy and of a reward model, and voting over the answers of one prompt.
+
+A *group* is all the responses of one prompt. Functions over groups return shares in [0, 1] and raise ValueError without
+any group. Wherever responses are ranked by process reward, a reward that is not a number ranks last, ties go to the
+smaller sample index, and a missing reward is a ConfigError.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mstar.errors import ConfigError
+from mstar.types import ScoredResponse
+
+__all__ = [
+    "GroupedAUC",
+    "auc",
+    "best_of_n",
+    "bootstrap_interval",
+    "chain_accuracy",
+    "expected_calibration_error",
+    "majority",
+    "majority_answer",
+    "mean_accuracy",
+    "pass_at_k",
+    "rank_by_process_reward",
+    "reward_pass_at_k",
+    "unbiased_pass_at_k",
+    "weighted_vote",
+    "weighted_vote_answer",
+    "within_group_auc",
+]
+
+Groups = Sequence[Sequence[ScoredResponse]]
+
+
+def auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | None:
+    """Area under the ROC curve: the chance that a positive scores above a negative, ties counting a half.
+
+    Args:
+        scores: One score an item; one that is not a number counts as the lowest.
+        labels: One truth value an item.
+
+    Returns:
+        The area, or None where one of the classes is missing.
+
+    Raises:
+        ValueError: scores and labels differ in number.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    positive = np.asarray(labels, dtype=bool)
+    if values.shape != positive.shape or values.ndim != 1:
+        raise ValueError(f"auc: scores have the shape {values.shape}, labels {positive.shape}.")
+    num_positive = int(positive.sum())
+    num_negative = len(positive) - num_positive
+    if num_positive == 0 or num_negative == 0:
+        return None
+    values = np.where(np.isnan(values), -np.inf, values)
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    u = ranks[positive].sum() - num_positive * (num_positive + 1) / 2
+    return float(u / (num_positive * num_negative))
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedAUC:
+    """An AUC averaged over groups.
+
+    Attributes:
+        value: The mean over the groups that have both classes, or None if none has.
+        groups: How many groups have both classes.
+    """
+
+    value: float | None
+    groups: int
+
+
+def within_group_auc(scores: Sequence[float], labels: Sequence[bool], groups: Sequence[Hashable]) -> GroupedAUC:
+    """Mean of the AUCs within groups, which a scorer that only knows how hard a prompt is cannot raise.
+
+    Args:
+        scores: One score an item.
+        labels: One truth value an item.
+        groups: One group an item, e.g. its prompt id.
+
+    Raises:
+        ValueError: the three differ in number.
+    """
+    members: dict[Hashable, list[tuple[float, bool]]] = defaultdict(list)
+    for score, label, group in zip(scores, labels, groups, strict=True):
+        members[group].append((score, label))
+    values = [auc([s for s, _ in items], [y for _, y in items]) for items in members.values()]
+    known = [value for value in values if value is not None]
+    return GroupedAUC(sum(known) / len(known) if known else None, len(known))
+
+
+def expected_calibration_error(probabilities: npt.ArrayLike, soft_labels: npt.ArrayLike, bins: int = 10) -> float:
+    """How far probabilities are from what happened: |mean probability - mean label| over equally wide bins.
+
+    Args:
+        probabilities: One predicted probability an item.
+        soft_labels: One label in [0, 1] an item.
+        bins: Number of bins over [0, 1]; each weighs as many items as it holds.
+
+    Raises:
+        ValueError: there is no item, the two differ in number, or a probability is outside [0, 1].
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    y = np.asarray(soft_labels, dtype=np.float64)
+    if p.shape != y.shape or p.ndim != 1 or len(p) == 0:
+        raise ValueError(f"expected_calibration_error: probabilities have the shape {p.shape}, labels {y.shape}.")
+    if not np.all((p >= 0) & (p <= 1)):
+        raise ValueError("expected_calibration_error: a probability is outside [0, 1].")
+    index = np.minimum((p * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(index, weights=p - y, minlength=bins)
+    return float(np.abs(gaps).sum() / len(p))
+
+
+def rank_by_process_reward(scored: Iterable[ScoredResponse]) -> list[ScoredResponse]:
+    """The responses from the highest process reward to the lowest.
+
+    Raises:
+        ConfigError: a response has no process reward.
+    """
+    return sorted(scored, key=lambda s: (-_finite_or_last(_process_reward(s)), s.response.sample_index))
+
+
+def mean_accuracy(groups: Groups) -> float:
+    """Share of right final answers within a prompt, averaged over prompts; of greedy responses: greedy accuracy."""
+    return _mean(sum(s.verdict.correct for s in group) / max(len(group), 1) for group in groups)
+
+
+def chain_accuracy(groups: Groups) -> float | None:
+    """Share of the responses that are right from the first step to the last; None where the data does not know it."""
+    known = [s.chain_correct for group in groups for s in group if s.chain_correct is not None]
+    return sum(known) / len(known) if known else None
+
+
+def pass_at_k(groups: Groups) -> float:
+    """Share of the prompts with a right answer among all their samples (METHOD: Pass@K, exploration)."""
+    return _mean(any(s.verdict.correct for s in group) for group in groups)
+
+
+def reward_pass_at_k(groups: Groups, k: int) -> float:
+    """Share of the prompts with a right answer among the k distinct responses with the highest process reward.
+
+    METHOD: Reward-Pass@K, exploitation. Copies of one text count once, so that k means k things to learn from.
+
+    Raises:
+        ConfigError: a response has no process reward.
+    """
+
+    def passes(group: Sequence[ScoredResponse]) -> bool:
+        distinct: dict[str, bool] = {}
+        for s in rank_by_process_reward(group):
+            distinct.setdefault(s.response.text.strip(), s.verdict.correct)
+        return any(list(distinct.values())[:k])
+
+    return _mean(passes(group) for group in groups)
+
+
+def best_of_n(groups: Groups) -> float:
+    """Share of the prompts whose response with the highest process reward is right: the reward model as verifier.
+
+    Raises:
+        ConfigError: a response has no process reward.
+    """
+    return reward_pass_at_k(groups, 1)
+
+
+def majority(groups: Groups) -> float:
+    """Share of the prompts whose most frequent answer is right."""
+    return _mean(_answers_right(group, majority_answer(group)) for group in groups)
+
+
+def weighted_vote(groups: Groups) -> float:
+    """Share of the prompts whose answer with the largest sum of process rewards is right.
+
+    Raises:
+        ConfigError: a response has no process reward.
+    """
+    return _mean(_answers_right(group, weighted_vote_answer(group)) for group in groups)
+
+
+def majority_answer(scored: Sequence[ScoredResponse]) -> str | None:
+    """The most frequent answer of one prompt's responses; ties go to the earliest sample; None without any answer."""
+    return _vote((s, 1.0) for s in scored)
+
+
+def weighted_vote_answer(scored: Sequence[ScoredResponse]) -> str | None:
+    """The answer with the largest sum of process rewards (METHOD: the pseudo answer of an unlabelled prompt).
+
+    Ties go to the earliest sample; a response whose reward is not a number has no vote; None without any vote.
+
+    Raises:
+        ConfigError: a response that has an answer has no process reward.
+    """
+    weights = ((s, _process_reward(s)) for s in scored if s.verdict.predicted is not None)
+    return _vote((s, weight) for s, weight in weights if not math.isnan(weight))
+
+
+def unbiased_pass_at_k(n: int, c: int, k: int) -> float:
+    """The chance that k samples drawn without replacement hold a right one (Chen et al. 2021, arXiv 2107.03374).
+
+    Args:
+        n: Samples drawn.
+        c: How many of them are right.
+        k: Size of the subset.
+
+    Raises:
+        ValueError: not 0 <= c <= n and 1 <= k <= n.
+    """
+    if not 0 <= c <= n or not 1 <= k <= n:
+        raise ValueError(f"unbiased_pass_at_k: n={n}, c={c}, k={k} do not satisfy 0 <= c <= n and 1 <= k <= n.")
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def bootstrap_interval(
+    values: npt.ArrayLike, seed: int, resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean.
+
+    Args:
+        values: One value an item, e.g. 0 or 1 for a question's correctness.
+        seed: Seed of the resampling.
+        resamples: Number of resamples.
+        level: Coverage, in (0, 1).
+
+    Raises:
+        ValueError: there is no value.
+    """
+    items = np.asarray(values, dtype=np.float64)
+    if items.ndim != 1 or len(items) == 0:
+        raise ValueError(f"bootstrap_interval: the values have the shape {items.shape}; give at least one.")
+    rng = np.random.default_rng(seed)
+    means = [rng.choice(items, len(items)).mean() for _ in range(resamples)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _mean(values: Iterable[float]) -> float:
+    items = list(values)
+    if not items:
+        raise ValueError("There is no group to average over.")
+    return sum(items) / len(items)
+
+
+def _process_reward(scored: ScoredResponse) -> float:
+    if scored.process_reward is None:
+        raise ConfigError(
+            f"Response {scored.response.sample_index} to prompt '{scored.response.prompt_id}' has no process reward, "
+            "which ranking and weighted voting need; set a reward model."
+        )
+    return scored.process_reward
+
+
+def _finite_or_last(score: float) -> float:
+    return -math.inf if math.isnan(score) else score
+
+
+def _vote(weighted: Iterable[tuple[ScoredResponse, float]]) -> str | None:
+    totals: dict[str, float] = {}
+    for scored, weight in sorted(weighted, key=lambda item: item[0].response.sample_index):
+        if scored.verdict.predicted is not None:
+            totals[scored.verdict.predicted] = totals.get(scored.verdict.predicted, 0.0) + weight
+    # max returns the first of equals, and the dict is in the order of each answer's earliest sample.
+    return max(totals, key=totals.__getitem__, default=None)
+
+
+def _answers_right(group: Sequence[ScoredResponse], answer: str | None) -> bool:
+    return answer is not None and any(s.verdict.correct for s in group if s.verdict.predicted == answer)

@@ -1,0 +1,342 @@
+"""The step scorer: a vision-language backbone with a head that reads one score at the last token of every step.
+
+Shapes: B rows, T tokens, N the steps (or, where said, the response tokens) of all rows in order, H hidden, F features,
+P prompts, R responses, L response tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
+
+from mstar.errors import ConfigError
+from mstar.models.backbone import load_model, load_renderer, save_model
+from mstar.models.prefix import encode_prefix, extend, logits_of
+from mstar.rendering import IGNORE_INDEX, ModelInputs, Renderer, ResponseInputs
+from mstar.storage import atomic_path, read_json, write_json
+from mstar.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["SharedInputs", "StepHead", "StepLogits", "StepScorer"]
+
+_FORMAT: Final = 1
+_DESCRIPTION: Final = "mprm.json"
+_HEAD: Final = "step_head.safetensors"
+_FEATURES: Final = 3
+# A token this unlikely is simply wrong; clamped, one of them cannot dominate the head.
+_LOWEST_LOGPROB: Final = -12.0
+
+
+@dataclass
+class SharedInputs:
+    """Responses with their prompts, each prompt (and its images) once for all the responses to it.
+
+    Not frozen, because Lightning moves a batch to a device by setting its fields.
+
+    Attributes:
+        prompts: The P prompts, left-padded.
+        owner_R: For every response, the row of its prompt.
+        ids_RL: The responses' tokens, closed by the end token, right-padded.
+        mask_RL: 1 for real response tokens.
+        step_ends: For every response, the position in L of the last token of each step.
+    """
+
+    prompts: ModelInputs
+    owner_R: Tensor
+    ids_RL: Tensor
+    mask_RL: Tensor
+    step_ends: list[list[int]]
+
+    @classmethod
+    def render(
+        cls, renderer: Renderer, prompts: Sequence[Prompt], owners: Sequence[int], responses: Sequence[str]
+    ) -> SharedInputs:
+        """Renders responses and their prompts.
+
+        Args:
+            renderer: The model's renderer.
+            prompts: The distinct prompts.
+            owners: For every response, the number of its prompt.
+            responses: The responses' texts, at least one.
+        """
+        tokens, step_ends = renderer.encode_responses(responses)
+        ids_RL = pad_sequence([torch.tensor(row) for row in tokens], batch_first=True)
+        lengths_R = torch.tensor([len(row) for row in tokens])
+        mask_RL = (torch.arange(ids_RL.shape[1])[None] < lengths_R[:, None]).long()
+        return cls(renderer.prompt_inputs(prompts), torch.tensor(owners), ids_RL, mask_RL, step_ends)
+
+    def to(self, device: torch.device | str) -> SharedInputs:
+        """The same inputs on another device."""
+        owner_R, ids_RL, mask_RL = (value.to(device) for value in (self.owner_R, self.ids_RL, self.mask_RL))
+        return SharedInputs(self.prompts.to(device), owner_R, ids_RL, mask_RL, self.step_ends)
+
+
+class StepLogits(NamedTuple):
+    """Scores of the steps of some responses, before the sigmoid.
+
+    Attributes:
+        logits_N: One a step, row by row.
+        row_N: The row that each step belongs to.
+    """
+
+    logits_N: Tensor
+    row_N: Tensor
+
+    def minimum(self, num_rows: int) -> Tensor:
+        """The lowest logit of each row (METHOD: R_p is the minimum over the steps); +inf for a row without steps."""
+        lowest_B = self.logits_N.new_full((num_rows,), torch.inf)
+        return lowest_B.scatter_reduce(0, self.row_N, self.logits_N, "amin")
+
+
+class StepHead(nn.Module):
+    """Maps the hidden state at a step's last token, and the step's log-probability features, to one logit.
+
+    The score is a linear function of the features plus a small network on everything. The network's last layer starts
+    at zero and the linear one at "an unlikely token means a wrong step", so that training starts from the likelihood.
+
+    Args:
+        hidden_size: Width of the backbone's hidden states.
+        head_size: Width of the network's hidden layer.
+        step_logprob_features: Whether there are log-probability features.
+    """
+
+    def __init__(self, hidden_size: int, head_size: int, step_logprob_features: bool) -> None:
+        super().__init__()
+        features = _FEATURES if step_logprob_features else 0
+        self.hidden = nn.Linear(hidden_size + features, head_size)
+        self.output = nn.Linear(head_size, 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        self.linear = nn.Linear(features, 1) if features else None
+        if self.linear is not None:
+            nn.init.zeros_(self.linear.weight)
+            nn.init.zeros_(self.linear.bias)
+            with torch.no_grad():
+                self.linear.weight[0, 0] = 0.3
+
+    def forward(self, hidden_NH: Tensor, features_NF: Tensor | None) -> Tensor:
+        """The logits of N steps, in float32."""
+        dtype = self.hidden.weight.dtype
+        inputs_NH = hidden_NH.to(dtype)
+        if features_NF is not None:
+            inputs_NH = torch.cat([inputs_NH, features_NF.to(dtype)], dim=1)
+        logits_N: Tensor = self.output(functional.gelu(self.hidden(inputs_NH))).squeeze(1)
+        if self.linear is not None and features_NF is not None:
+            logits_N = logits_N + self.linear(features_NF.to(dtype)).squeeze(1)
+        return logits_N.float()
+
+
+class StepScorer(nn.Module):
+    """Multimodal process reward model (METHOD: MPRM): reads image, question and response, scores every step.
+
+    The head sees the hidden state at the last token of the step. With ``step_logprob_features`` it also sees how
+    likely the model's own language head finds the tokens of the step (lowest and summed log-probability, and the
+    lowest probability); gradients flow through them.
+
+    Args:
+        backbone: The vision-language model, usually a copy of the policy.
+        step_logprob_features: Whether the head sees the log-probability features.
+        head_size: Width of the head's hidden layer.
+        seed: Seed of the head's first weights; the global random state is left as it was.
+
+    Raises:
+        ConfigError: ``head_size`` is below 1.
+    """
+
+    def __init__(
+        self, backbone: PreTrainedModel, *, step_logprob_features: bool = True, head_size: int = 64, seed: int = 0
+    ) -> None:
+        super().__init__()
+        if head_size < 1:
+            raise ConfigError(f"head_size is {head_size}, but the step head needs at least 1 unit.")
+        self.backbone = backbone
+        self.step_logprob_features = step_logprob_features
+        self.head_size = head_size
+        text_config: Any = backbone.config.get_text_config()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = StepHead(text_config.hidden_size, head_size, step_logprob_features)
+
+    def forward(self, batch: ResponseInputs | SharedInputs) -> StepLogits:
+        """Scores every step of every response in one pass; the language head runs on response tokens alone.
+
+        Args:
+            batch: The responses, each behind its own prompt or with each prompt once. The logits are the same up to
+                rounding; the second is cheaper, but cannot be combined with gradient checkpointing.
+        """
+        if isinstance(batch, SharedInputs):
+            return self._forward_shared(batch)
+        inputs = batch.inputs
+        base: Any = self.backbone.model
+        hidden_BTH = base(
+            input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, use_cache=False, **inputs.extras
+        ).last_hidden_state
+        # A row's response is one run of labelled tokens, and each token is predicted one position before its own.
+        response_BT = batch.labels_BT != IGNORE_INDEX
+        row_N, column_N = response_BT.nonzero(as_tuple=True)
+        starts = response_BT.int().argmax(1).tolist()
+        ends = [[end - start for end in row] for start, row in zip(starts, batch.step_ends, strict=True)]
+        return self._score_steps(
+            hidden_BTH[row_N, column_N - 1],
+            hidden_BTH[row_N, column_N],
+            batch.labels_BT[row_N, column_N],
+            response_BT.sum(1).tolist(),
+            ends,
+        )
+
+    def _forward_shared(self, batch: SharedInputs) -> StepLogits:
+        prefix = encode_prefix(self.backbone, batch.prompts).select(batch.owner_R)
+        before_R1H = prefix.hidden_BH[:, None]
+        hidden_RLH, _ = extend(self.backbone, prefix, batch.ids_RL, batch.mask_RL)
+        predicting_RLH = torch.cat([before_R1H, hidden_RLH[:, :-1]], dim=1)
+        real_RL = batch.mask_RL.bool()
+        lengths = batch.mask_RL.sum(1).tolist()
+        return self._score_steps(
+            predicting_RLH[real_RL], hidden_RLH[real_RL], batch.ids_RL[real_RL], lengths, batch.step_ends
+        )
+
+    @torch.inference_mode()
+    def score(
+        self, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> list[list[tuple[float, ...]]]:
+        """Scores all steps of several responses a prompt in one pass; each prompt and its images are encoded once.
+
+        Args:
+            renderer: The model's renderer.
+            prompts: P prompts.
+            responses: For every prompt, its responses; at least one in all.
+
+        Returns:
+            For every prompt and response the logits of its steps, equal to ``forward``'s up to rounding; ``()`` for a
+            response without steps.
+        """
+        owners = [number for number, texts in enumerate(responses) for _ in texts]
+        batch = SharedInputs.render(renderer, prompts, owners, [text for texts in responses for text in texts])
+        steps = self(batch.to(next(self.backbone.parameters()).device))
+        rows: list[list[float]] = [[] for _ in owners]
+        for row, logit in zip(steps.row_N.tolist(), steps.logits_N.tolist(), strict=True):
+            rows[row].append(logit)
+        scored = iter(rows)
+        return [[tuple(next(scored)) for _ in texts] for texts in responses]
+
+    def _score_steps(
+        self, predicting_NH: Tensor, hidden_NH: Tensor, ids_N: Tensor, lengths: list[int], ends: list[list[int]]
+    ) -> StepLogits:
+        """Scores steps from the states of all response tokens of all rows, laid end to end.
+
+        Args:
+            predicting_NH: The hidden state that predicts each token.
+            hidden_NH: The hidden state at each token.
+            ids_N: The tokens.
+            lengths: Tokens of each row.
+            ends: For each row, the index of each step's last token in the row.
+        """
+        last: list[int] = []
+        owners: list[int] = []
+        step_rows: list[int] = []
+        offset = 0
+        for row, (length, row_ends) in enumerate(zip(lengths, ends, strict=True)):
+            begin = 0
+            for end in row_ends:
+                owners += [len(last)] * (end + 1 - begin)
+                last.append(offset + end)
+                step_rows.append(row)
+                begin = end + 1
+            # Tokens after the last step (those of a blank response) belong to none.
+            owners += [-1] * (length - begin)
+            offset += length
+        device = hidden_NH.device
+        last_N = torch.tensor(last, dtype=torch.long, device=device)
+        features_NF = None
+        if self.step_logprob_features:
+            owner_N = torch.tensor(owners, dtype=torch.long, device=device)
+            inside_N = owner_N >= 0
+            logits_NV = logits_of(self.backbone, predicting_NH[inside_N])
+            logprob_N = -functional.cross_entropy(logits_NV, ids_N[inside_N], reduction="none")
+            features_NF = _logprob_features(logprob_N, owner_N[inside_N], len(last))
+        row_N = torch.tensor(step_rows, dtype=torch.long, device=device)
+        return StepLogits(self.head(hidden_NH[last_N], features_NF), row_N)
+
+    def save(self, folder: Path, renderer: Renderer) -> None:
+        """Writes a folder that ``load`` reads: the backbone as a Hugging Face folder, the head, and ``mprm.json``.
+
+        Args:
+            folder: The folder; it is made if need be, and the description is written last.
+            renderer: The backbone's renderer, whose processor is saved too.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _DESCRIPTION).unlink(missing_ok=True)
+        save_model(self.backbone, renderer, folder)
+        head = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
+        with atomic_path(folder / _HEAD) as temporary:
+            save_file(head, temporary)
+        description = {
+            "format": _FORMAT,
+            "step_logprob_features": self.step_logprob_features,
+            "head_size": self.head_size,
+        }
+        write_json(folder / _DESCRIPTION, description)
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, dtype: str = "float32", attention: str | None = None
+    ) -> tuple[StepScorer, Renderer]:
+        """Loads a scorer, in evaluation mode, and its renderer.
+
+        Args:
+            folder: What ``save`` wrote.
+            dtype: Of the backbone; the head stays in float32.
+            attention: Transformers' ``attn_implementation``; None takes the model's default.
+
+        Raises:
+            ConfigError: the folder is missing, is not an MPRM, or was written by another version.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise ConfigError(f"MPRM folder '{folder}' does not exist: train and export an MPRM, or mend the path.")
+        if not (folder / _DESCRIPTION).is_file():
+            raise ConfigError(f"'{folder}' is not an exported MPRM (it has no {_DESCRIPTION}): give an MPRM's folder.")
+        description = read_json(folder / _DESCRIPTION)
+        if description.get("format") != _FORMAT:
+            raise ConfigError(
+                f"{folder / _DESCRIPTION} has format {description.get('format')}, but this version of mstar reads "
+                f"format {_FORMAT}: export the MPRM again."
+            )
+        backbone = load_model(str(folder), dtype=dtype, attention=attention)
+        try:
+            scorer = cls(
+                backbone,
+                step_logprob_features=bool(description["step_logprob_features"]),
+                head_size=int(description["head_size"]),
+            )
+            scorer.head.load_state_dict(load_file(folder / _HEAD))
+        except (KeyError, OSError, RuntimeError, SafetensorError) as error:
+            raise ConfigError(f"the step head in '{folder}' cannot be loaded ({error}): export it again.") from error
+        return scorer.eval(), load_renderer(str(folder), backbone)
+
+
+def _logprob_features(logprob_N: Tensor, owner_N: Tensor, num_steps: int) -> Tensor:
+    """Log-probability features (steps, F) of steps from the log-probabilities of their tokens.
+
+    Args:
+        logprob_N: Log-probability of every token.
+        owner_N: The step that every token belongs to.
+        num_steps: The number of steps.
+    """
+    start = logprob_N.new_zeros(num_steps)
+    lowest = start.scatter_reduce(0, owner_N, logprob_N, "amin")  # log-probabilities are at most 0
+    total = start.index_add(0, owner_N, logprob_N)
+    return torch.stack(
+        [lowest.clamp(min=_LOWEST_LOGPROB) + 1, total.clamp(min=_LOWEST_LOGPROB) / 2 + 1, lowest.exp()], dim=1
+    )

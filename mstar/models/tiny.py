@@ -1,0 +1,114 @@
+"""The embedded model: a tiny Idefics3 (the architecture of SmolVLM) with its own tokenizer and processor.
+
+It is written as an ordinary Hugging Face folder and loaded like any other model; nothing outside this file knows that
+it is tiny.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mstar.prompts.tiny_dice import tokenizer_texts
+
+if TYPE_CHECKING:
+    from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
+
+__all__ = ["build_tiny_model", "build_tiny_processor"]
+
+_PAD: Final = "<pad>"
+_END: Final = "<end_of_utterance>"
+_SPECIAL: Final = (_PAD, _END, "<image>", "<fake_token_around_image>", "<global-img>")
+_IMAGE_SIZE: Final = 32
+_PATCH: Final = 8
+_SHUFFLE: Final = 2
+_IMAGE_TOKENS: Final = (_IMAGE_SIZE // _PATCH // _SHUFFLE) ** 2
+# One turn is "<image>question\n" and then the response, closed by the end-of-utterance token.
+_CHAT_TEMPLATE: Final = (
+    "{% for message in messages %}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{% if message['role'] == 'user' %}{{ '\n' }}{% else %}<end_of_utterance>{% endif %}"
+    "{% endfor %}"
+)
+
+
+def build_tiny_processor() -> Idefics3Processor:
+    """Trains the byte-level BPE tokenizer on generated texts and wraps it in an Idefics3 processor."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+    from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        min_frequency=2,
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in _SPECIAL],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(tokenizer_texts(), trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=_PAD,
+        eos_token=_END,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    edge = {"longest_edge": _IMAGE_SIZE}
+    images = Idefics3ImageProcessorPil(size=edge, max_image_size=edge, do_image_splitting=False)
+    return Idefics3Processor(images, fast, image_seq_len=_IMAGE_TOKENS, chat_template=_CHAT_TEMPLATE)
+
+
+def build_tiny_model(processor: Idefics3Processor, seed: int = 0) -> Idefics3ForConditionalGeneration:
+    """Builds the model with random weights.
+
+    Args:
+        processor: The processor whose vocabulary the model uses.
+        seed: Seed of the weights; the global random state is left as it was.
+    """
+    import torch
+    from transformers import GenerationConfig, Idefics3Config, Idefics3ForConditionalGeneration
+
+    tokenizer = processor.tokenizer
+    config = Idefics3Config(
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+        scale_factor=_SHUFFLE,
+        vision_config={
+            "hidden_size": 96,
+            "intermediate_size": 192,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "image_size": _IMAGE_SIZE,
+            "patch_size": _PATCH,
+            "initializer_range": 0.08,
+        },
+        text_config={
+            "model_type": "llama",
+            "vocab_size": len(tokenizer),
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 256,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+            "initializer_range": 0.08,
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+            "tie_word_embeddings": True,
+        },
+        initializer_range=0.08,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Idefics3ForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    return model

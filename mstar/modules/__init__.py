@@ -1,0 +1,7 @@
+"""LightningModules: the policy and the multimodal process reward model."""
+
+from mstar.modules.mprm import MPRMModule
+from mstar.modules.optimization import WarmupSchedule
+from mstar.modules.policy import PolicyModule
+
+__all__ = ["MPRMModule", "PolicyModule", "WarmupSchedule"]

@@ -1,0 +1,231 @@
+"""Training the multimodal process reward model on step labels.
+
+Shapes: B rows (responses), N the steps of all rows in order.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from mstar.datamodules.step_labels import StepLabelBatch
+from mstar.errors import ConfigError
+from mstar.metrics import auc, expected_calibration_error, within_group_auc
+from mstar.models.backbone import FreezablePart, freeze, load_model, load_renderer
+from mstar.models.step_scorer import StepLogits, StepScorer
+from mstar.modules.optimization import configure
+from mstar.modules.step_losses import pairwise_loss, step_loss
+from mstar.rendering import Renderer
+
+__all__ = ["MPRMModule"]
+
+_UNKNOWN: Final = -1
+
+
+class MPRMModule(LightningModule):
+    """A multimodal process reward model (METHOD: MPRM): a policy with a head that scores every reasoning step.
+
+    The loss is the binary cross-entropy of the steps plus a pairwise term within prompts: re-ranking compares responses
+    to one prompt, and the cross-entropy alone is largely met by learning how hard a prompt is.
+
+    Args:
+        model_name: The policy to start from: a Hugging Face folder or model id.
+        lr: Learning rate of backbone and head.
+        optimizer: The optimizer, by class path and arguments.
+        lr_scheduler: The schedule, stepped once an optimizer step; none for a constant rate.
+        labels: Learn the share of right continuations (soft), or whether there was one (hard).
+        pairwise_weight: Weight of the pairwise term; 0 switches it off.
+        pairwise_margin: Two responses are compared if their mean step labels differ by more than this.
+        class_balance: Whether right and wrong steps weigh the same in the cross-entropy.
+        step_logprob_features: Whether the head sees how likely the model finds the step's tokens.
+        head_size: Width of the head's hidden layer.
+        dtype: Type of the loaded weights: float32, bfloat16 or float16; the head is always float32.
+        attention: Transformers' attention implementation (sdpa, flash_attention_2, eager); none for its default.
+        freeze: Parts that are not trained: vision, projector, language.
+        share_prompts: Encode image and prompt once for all the responses to a prompt in a batch, in training too. Gives
+            the same loss for less work; ignored with gradient checkpointing, which cannot keep what is shared.
+        gradient_checkpointing: Recompute activations in the backward pass, to save memory.
+        seed: Seed of the head's first weights.
+
+    Raises:
+        ConfigError: ``pairwise_weight`` or ``pairwise_margin`` is negative.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        lr: float = 1e-6,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        labels: Literal["soft", "hard"] = "soft",
+        pairwise_weight: float = 0.5,
+        pairwise_margin: float = 0.15,
+        class_balance: bool = False,
+        step_logprob_features: bool = True,
+        head_size: int = 64,
+        dtype: str = "float32",
+        attention: str | None = None,
+        freeze: list[FreezablePart] | None = None,
+        share_prompts: bool = True,
+        gradient_checkpointing: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("pairwise_weight", pairwise_weight), ("pairwise_margin", pairwise_margin)):
+            if value < 0:
+                raise ConfigError(f"model.{name} is {value}, but it must not be negative.")
+        self.model_name = model_name
+        self.lr = lr
+        self.optimizer_factory = optimizer
+        self.lr_scheduler_factory = lr_scheduler
+        self.label_kind = labels
+        self.pairwise_weight = pairwise_weight
+        self.pairwise_margin = pairwise_margin
+        self.class_balance = class_balance
+        self.step_logprob_features = step_logprob_features
+        self.head_size = head_size
+        self.dtype_name = dtype
+        self.attention = attention
+        self.freeze_parts = list(freeze or [])
+        self.share_prompts = share_prompts and not gradient_checkpointing
+        self.gradient_checkpointing = gradient_checkpointing
+        self.seed = seed
+        self.scorer: Any = None
+        self._renderer: Renderer | None = None
+        self._validated: list[dict[str, list[float]]] = []
+
+    @property
+    def renderer(self) -> Renderer:
+        """The renderer of the model's processor; loaded when it is first needed."""
+        if self._renderer is None:
+            self.configure_model()
+            self._renderer = load_renderer(self.model_name, self.scorer.backbone)
+        return self._renderer
+
+    def configure_model(self) -> None:
+        """Loads the backbone and adds the head, once."""
+        if self.scorer is not None:
+            return
+        backbone: Any = load_model(self.model_name, dtype=self.dtype_name, attention=self.attention)
+        freeze(backbone, self.freeze_parts)
+        if self.gradient_checkpointing:
+            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        scorer = StepScorer(
+            backbone, step_logprob_features=self.step_logprob_features, head_size=self.head_size, seed=self.seed
+        )
+        # Transformers loads models in evaluation mode, and Lightning keeps the mode it finds.
+        self.scorer = scorer.train()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer and its schedule, in optimizer steps."""
+        return configure(self.parameters(), self.lr, self.optimizer_factory, self.lr_scheduler_factory)
+
+    def forward(self, batch: StepLabelBatch) -> StepLogits:
+        """The logits of all steps of the batch."""
+        logits: StepLogits = self.scorer(batch.responses)
+        return logits
+
+    def losses(self, steps: StepLogits, batch: StepLabelBatch) -> tuple[Tensor, Tensor]:
+        """The cross-entropy of the steps and the (unweighted) pairwise term."""
+        labels_N = batch.soft_N if self.label_kind == "soft" else batch.hard_N
+        cross_entropy = step_loss(steps.logits_N, labels_N, self.class_balance)
+        return cross_entropy, pairwise_loss(steps, labels_N, batch.group_B, self.pairwise_margin)
+
+    def training_step(self, batch: StepLabelBatch, batch_idx: int) -> Tensor:
+        """One step of training."""
+        cross_entropy, pairwise = self.losses(self(batch), batch)
+        loss = cross_entropy + self.pairwise_weight * pairwise
+        rows = len(batch.group_B)
+        self.log("train/loss", loss, batch_size=rows, prog_bar=True)
+        self.log("train/step_loss", cross_entropy, batch_size=rows)
+        self.log("train/pairwise_loss", pairwise, batch_size=rows)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
+        return loss
+
+    def validation_step(self, batch: StepLabelBatch, batch_idx: int) -> None:
+        """Scores a batch; the metrics are computed over the whole validation set."""
+        steps = self(batch)
+        cross_entropy, pairwise = self.losses(steps, batch)
+        rows = len(batch.group_B)
+        loss = cross_entropy + self.pairwise_weight * pairwise
+        self.log("val/loss", loss, batch_size=rows, prog_bar=True, sync_dist=True)
+        self._validated.append(
+            {
+                "probability": steps.logits_N.sigmoid().tolist(),
+                "soft": batch.soft_N.tolist(),
+                "score": steps.minimum(rows).tolist(),
+                "group": batch.group_B.tolist(),
+                "correct": batch.correct_B.tolist(),
+                "chain": batch.chain_B.tolist(),
+                "logprob": batch.logprob_B.tolist(),
+            }
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs accuracy and calibration of the steps, and how well responses are ranked."""
+        parts, self._validated = gather(self._validated), []
+        merged = {name: [value for part in parts for value in part[name]] for name in parts[0]} if parts else {}
+        if merged:
+            for name, value in validation_metrics(merged).items():
+                self.log(name, value, prog_bar=name == "mprm/auc_within")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what an export needs to rebuild the scorer."""
+        # Primitives only: the checkpoint stays loadable with weights_only=True.
+        checkpoint["mstar"] = {
+            "kind": "mprm",
+            "model_name": self.model_name,
+            "dtype": self.dtype_name,
+            "step_logprob_features": self.step_logprob_features,
+            "head_size": self.head_size,
+        }
+
+    def export(self, folder: Path) -> None:
+        """Writes the MPRM as a folder that ``ProcessReward.load`` reads."""
+        self.scorer.save(folder, self.renderer)
+
+
+def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:
+    """The metrics of scored responses; one that cannot be computed (a class is missing) is left out.
+
+    The truth of a response is whether its whole chain is right where that is known, else whether its answer is.
+    ``auc`` pools all prompts and also rewards knowing how hard a prompt is; ``auc_within`` compares responses to one
+    prompt; ``auc_within_correct`` only those with the right answer, which is what re-ranking has to tell apart.
+    The same two with the policy's own log-probability in place of the MPRM show what the MPRM adds.
+
+    Args:
+        validated: Lists by name: ``probability`` and ``soft`` a step; ``score``, ``group``, ``correct``, ``chain`` and
+            ``logprob`` a response.
+    """
+    probability, soft = validated["probability"], validated["soft"]
+    agree = sum((p > 0.5) == (y > 0.5) for p, y in zip(probability, soft, strict=True))
+    metrics: dict[str, float | None] = {
+        "mprm/step_accuracy": agree / len(soft),
+        "mprm/ece": expected_calibration_error(probability, soft),
+    }
+    chains, correct, groups = validated["chain"], validated["correct"], validated["group"]
+    truth = [bool(c if chain == _UNKNOWN else chain) for chain, c in zip(chains, correct, strict=True)]
+    metrics["mprm/auc"] = auc(validated["score"], truth)
+    # Among right answers only a known chain tells responses apart.
+    right = [i for i, (chain, c) in enumerate(zip(chains, correct, strict=True)) if c and chain != _UNKNOWN]
+    for name, scores in (("", validated["score"]), ("likelihood_", validated["logprob"])):
+        metrics[f"mprm/{name}auc_within"] = within_group_auc(scores, truth, groups).value
+        metrics[f"mprm/{name}auc_within_correct"] = within_group_auc(
+            [scores[i] for i in right], [truth[i] for i in right], [groups[i] for i in right]
+        ).value
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def gather(parts: list[dict[str, list[float]]]) -> list[dict[str, list[float]]]:
+    """The parts of all processes."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return parts
+    everyone: list[list[dict[str, list[float]]]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(everyone, parts)
+    return [part for several in everyone for part in several]

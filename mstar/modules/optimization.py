@@ -1,0 +1,85 @@
+"""Optimizer and learning-rate schedule: injected by the configuration, counted in optimizer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch.nn import Parameter
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from mstar.errors import ConfigError
+
+__all__ = ["WarmupSchedule", "configure"]
+
+
+class WarmupSchedule(LambdaLR):
+    """Linear warm-up, then constant, with an optional linear decay or one drop, all counted in optimizer steps.
+
+    The length of an epoch changes with every iteration, so nothing here depends on it.
+
+    Args:
+        optimizer: The optimizer.
+        warmup_steps: Steps over which the rate rises from 0 to its full value.
+        drop_at: Step from which the rate is multiplied by ``drop_factor``; None for never.
+        drop_factor: The multiplier after ``drop_at``.
+        decay_until: Step at which a linear decay, begun after the warm-up, reaches 0; None for no decay.
+
+    Raises:
+        ConfigError: the decay ends before the warm-up does.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_steps: int = 0,
+        drop_at: int | None = None,
+        drop_factor: float = 0.5,
+        decay_until: int | None = None,
+    ) -> None:
+        if decay_until is not None and decay_until <= warmup_steps:
+            raise ConfigError(
+                f"WarmupSchedule: decay_until is {decay_until}, but the warm-up alone takes {warmup_steps} steps; "
+                "raise decay_until."
+            )
+
+        def factor(step: int) -> float:
+            value = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+            if drop_at is not None and step >= drop_at:
+                value *= drop_factor
+            if decay_until is not None and step >= warmup_steps:
+                value *= max(0.0, (decay_until - step) / (decay_until - warmup_steps))
+            return value
+
+        super().__init__(optimizer, factor)
+
+
+def configure(
+    parameters: Iterable[Parameter],
+    lr: float,
+    optimizer: OptimizerCallable,
+    lr_scheduler: LRSchedulerCallable | None,
+) -> OptimizerLRScheduler:
+    """Builds what ``configure_optimizers`` returns.
+
+    Args:
+        parameters: The module's parameters; frozen ones are left out (an optimizer state that never fills breaks the
+            resuming of sharded checkpoints).
+        lr: Learning rate; it takes precedence over an ``lr`` among the optimizer's own arguments.
+        optimizer: Makes the optimizer from parameters.
+        lr_scheduler: Makes the schedule from the optimizer, stepped once an optimizer step; None for a constant rate.
+
+    Raises:
+        ConfigError: every parameter is frozen, or ``lr`` is not positive.
+    """
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trainable:
+        raise ConfigError("freeze: every parameter of the model is frozen, so nothing can be trained; freeze less.")
+    if not lr > 0:
+        raise ConfigError(f"model.lr is {lr}, but a learning rate must be positive.")
+    made = optimizer(trainable, lr=lr)  # type: ignore[call-arg]
+    if lr_scheduler is None:
+        return made
+    return {"optimizer": made, "lr_scheduler": {"scheduler": lr_scheduler(made), "interval": "step"}}

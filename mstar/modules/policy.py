@@ -1,0 +1,164 @@
+"""The policy: supervised fine-tuning on responses, and generation for evaluation.
+
+Shapes: B rows, T tokens, N response tokens of the batch, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mstar.datamodules.policy import PromptBatch
+from mstar.evaluation.greedy import GreedyScore, greedy_responses
+from mstar.generation import TransformersEngine
+from mstar.grading import ExactGrader, Grader
+from mstar.models.backbone import FreezablePart, freeze, load_model, load_renderer, save_model
+from mstar.models.prefix import logits_of
+from mstar.modules.optimization import configure
+from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
+from mstar.types import Prompt, ScoredResponse
+
+__all__ = ["PolicyModule"]
+
+
+class PolicyModule(LightningModule):
+    """A vision-language model that learns to write responses (image, prompt -> response).
+
+    The loss is the cross-entropy of the response's tokens and its end token; prompt and image tokens have none.
+
+    Args:
+        model_name: A Hugging Face folder or model id, or ``mstar/tiny-idefics3`` for the embedded model.
+        lr: Learning rate (METHOD: 1e-6, constant).
+        optimizer: The optimizer, by class path and arguments.
+        lr_scheduler: The schedule, stepped once an optimizer step; none for a constant rate.
+        dtype: Type of the loaded weights: float32, bfloat16 or float16.
+        attention: Transformers' attention implementation (sdpa, flash_attention_2, eager); none for its default.
+        freeze: Parts that are not trained: vision, projector, language.
+        gradient_checkpointing: Recompute activations in the backward pass, to save memory.
+        max_new_tokens: Longest response that validate, test and predict generate.
+        generation_batch_size: How many responses validate, test and predict write at the same time.
+        grader: Decides whether a final answer is right in validate and test.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        lr: float = 1e-6,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        dtype: str = "float32",
+        attention: str | None = None,
+        freeze: list[FreezablePart] | None = None,
+        gradient_checkpointing: bool = False,
+        max_new_tokens: int = 1024,
+        generation_batch_size: int = 64,
+        grader: Grader | None = None,
+    ) -> None:
+        super().__init__()
+        self.model_name = model_name
+        self.lr = lr
+        self.optimizer_factory = optimizer
+        self.lr_scheduler_factory = lr_scheduler
+        self.dtype_name = dtype
+        self.attention = attention
+        self.freeze_parts = list(freeze or [])
+        self.gradient_checkpointing = gradient_checkpointing
+        self.engine = TransformersEngine(max_new_tokens, generation_batch_size, progress=False)
+        self.grader = grader or ExactGrader()
+        self.model: Any = None
+        self._renderer: Renderer | None = None
+        self._seed = torch.initial_seed() % 2**31
+        self._scores: list[GreedyScore] = []
+
+    @property
+    def renderer(self) -> Renderer:
+        """The renderer of the model's processor; loaded when it is first needed."""
+        if self._renderer is None:
+            self._renderer = load_renderer(self.model_name, self.model)
+        return self._renderer
+
+    @property
+    def policy(self) -> nn.Module:
+        """The Hugging Face model."""
+        if self.model is None:
+            self.configure_model()
+        assert isinstance(self.model, nn.Module)
+        return self.model
+
+    def configure_model(self) -> None:
+        if self.model is not None:
+            return
+        self.model = self._load()
+        freeze(self.model, self.freeze_parts)
+        if self.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def _load(self) -> nn.Module:
+        return load_model(self.model_name, dtype=self.dtype_name, attention=self.attention, seed=self._seed)
+
+    def restore_initial_weights(self) -> None:
+        """Loads the weights that the fit began with (METHOD: ReST-EM)."""
+        self.policy.load_state_dict(self._load().state_dict())
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        return configure(self.parameters(), self.lr, self.optimizer_factory, self.lr_scheduler_factory)
+
+    def loss(self, batch: ResponseInputs) -> Tensor:
+        """The mean cross-entropy of the batch's response tokens."""
+        inputs = batch.inputs
+        hidden_BTH = self.model.model(
+            input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, use_cache=False, **inputs.extras
+        ).last_hidden_state
+        target_BT = batch.labels_BT[:, 1:]
+        learned_BT = target_BT != IGNORE_INDEX
+        # Logits of response tokens alone: prompt tokens would only fill memory (B x T x V).
+        logits_NV = logits_of(self.model, hidden_BTH[:, :-1][learned_BT])
+        return cross_entropy(logits_NV, target_BT[learned_BT])
+
+    def training_step(self, batch: ResponseInputs, batch_idx: int) -> Tensor:
+        loss = self.loss(batch)
+        rows = batch.labels_BT.shape[0]
+        self.log("train/loss", loss, batch_size=rows, prog_bar=True)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
+        return loss
+
+    def _greedy(self, prompts: list[Prompt]) -> list[ScoredResponse]:
+        self.engine.start(self.policy, self.renderer)
+        return greedy_responses(self.engine, prompts, self.grader)
+
+    def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        self._scores.append(GreedyScore.of(self._greedy(batch.prompts)))
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def test_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        self._scores.append(GreedyScore.of(self._greedy(batch.prompts)))
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredResponse]:
+        return self._greedy(batch.prompts)
+
+    def _log_scores(self, stage: str) -> None:
+        total = sum(self._scores, GreedyScore())
+        self._scores = []
+        for name, count in (("accuracy", total.correct), ("chain_accuracy", total.chains)):
+            if count is not None:
+                self.log(f"{stage}/{name}", count / max(total.prompts, 1), sync_dist=True, prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Primitives only: the checkpoint stays loadable with weights_only=True.
+        checkpoint["mstar"] = {"kind": "policy", "model_name": self.model_name, "dtype": self.dtype_name}
+
+    def export(self, folder: Path) -> None:
+        """Writes the policy as an ordinary Hugging Face folder."""
+        save_model(self.model, self.renderer, folder)

@@ -1,0 +1,54 @@
+"""Losses of the MPRM.
+
+Shapes: B rows (responses), N the steps of all rows in order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+
+from mstar.models.step_scorer import StepLogits
+
+__all__ = ["pairwise_loss", "step_loss"]
+
+
+def step_loss(logits_N: Tensor, labels_N: Tensor, class_balance: bool) -> Tensor:
+    """Binary cross-entropy of the steps, with soft or hard labels.
+
+    Args:
+        logits_N: One logit a step.
+        labels_N: The share, in [0, 1], of right continuations.
+        class_balance: Whether the right and the wrong share of the batch weigh the same, however many steps are right.
+    """
+    if not class_balance:
+        return binary_cross_entropy_with_logits(logits_N, labels_N)
+    right_N, wrong_N = labels_N * softplus(-logits_N), (1 - labels_N) * softplus(logits_N)
+    right, wrong = labels_N.sum(), (1 - labels_N).sum()
+    # A batch of one class alone keeps its mean loss.
+    sides = (right > 0).float() + (wrong > 0).float()
+    return (right_N.sum() / right.clamp(min=1e-6) + wrong_N.sum() / wrong.clamp(min=1e-6)) / sides
+
+
+def pairwise_loss(steps: StepLogits, labels_N: Tensor, group_B: Tensor, margin: float) -> Tensor:
+    """Asks of two responses to one prompt that the one with the better labels has the higher minimum.
+
+    The mean of softplus(-(lowest logit of the better - lowest logit of the worse)) over all pairs of one prompt in the
+    batch whose mean step labels differ by more than the margin; 0 without such a pair.
+
+    Args:
+        steps: The logits; every row has at least one step.
+        labels_N: One label a step.
+        group_B: Equal for rows of one prompt.
+        margin: Smallest difference of the mean labels that counts.
+    """
+    size = len(group_B)
+    lowest_B = steps.minimum(size)
+    zeros_B = lowest_B.new_zeros(size)
+    counts_B = zeros_B.index_add(0, steps.row_N, torch.ones_like(labels_N))
+    mean_B = zeros_B.index_add(0, steps.row_N, labels_N) / counts_B
+    ranked_BB = (group_B[:, None] == group_B[None, :]) & (mean_B[:, None] - mean_B[None, :] > margin)
+    better_P, worse_P = ranked_BB.nonzero(as_tuple=True)
+    losses_P = softplus(lowest_B[worse_P] - lowest_B[better_P])
+    return losses_P.sum() / max(len(losses_P), 1)

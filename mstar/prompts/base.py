@@ -1,0 +1,37 @@
+"""The interface of every prompt source."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from mstar.types import Prompt
+
+__all__ = ["PromptSource"]
+
+
+class PromptSource(ABC):
+    """A fixed, ordered collection of prompts; a prompt (and its picture) is built only when it is asked for."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of prompts."""
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Prompt:
+        """The prompt at ``index``, from 0.
+
+        Raises:
+            IndexError: ``index`` is not in [0, len).
+        """
+
+    @abstractmethod
+    def index_of(self, prompt_id: str) -> int:
+        """The index of the prompt with this id.
+
+        Raises:
+            mstar.errors.DataError: no prompt has this id.
+        """
+
+    def __iter__(self) -> Iterator[Prompt]:
+        return (self[i] for i in range(len(self)))

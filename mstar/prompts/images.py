@@ -1,0 +1,109 @@
+"""Pictures that are files, and pictures found again by their URI."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, get_args
+
+from PIL import Image, ImageOps
+
+from mstar.errors import DataError
+from mstar.prompts.tiny_dice import Split, TinyDiceImage
+
+__all__ = ["FileImage", "open_image"]
+
+_TINY_DICE: Final = re.compile(r"tiny-dice:([a-z]+)/(-?[0-9]{1,18})/([0-9]{1,18})")
+# What Pillow's decoders are known to raise on damaged files.
+_DAMAGE: Final = (
+    OSError,
+    EOFError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileImage:
+    """A picture in a file below a folder.
+
+    Attributes:
+        path: The file, relative to ``root``; it must not lead out of it, not by a symbolic link either.
+        root: The folder of the pictures.
+    """
+
+    path: str
+    root: str
+
+    @property
+    def uri(self) -> str:
+        """The path relative to ``root``, so that a run directory names the same picture on any machine."""
+        return self.path
+
+    def load(self) -> Image.Image:
+        """Decodes the file upright to RGB, transparent parts on white.
+
+        Raises:
+            DataError: the file leads out of ``root``, is missing, is no whole picture, or has too many pixels.
+        """
+        location = Path(self.root, self.path)
+        try:
+            resolved = location.resolve()
+            inside = resolved.is_relative_to(Path(self.root).resolve())
+            found = resolved.is_file() if inside else False
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of symbolic links
+            raise DataError(f"The image path {str(location)!r} cannot be used: {error}.") from error
+        if not inside:
+            raise DataError(f"The image '{self.path}' leads out of the image folder '{self.root}'; move it there.")
+        if not found:
+            raise DataError(f"The image '{location}' does not exist, or is not a file; check the image folder.")
+        try:
+            return _decode(resolved)
+        except _DAMAGE as error:
+            raise DataError(f"The image '{location}' cannot be decoded ({error}); replace or remove it.") from error
+
+
+def open_image(uri: str, root: str | None = None) -> Image.Image:
+    """Loads a picture by the URI that a run directory holds.
+
+    Args:
+        uri: ``tiny-dice:<split>/<seed>/<index>`` for a generated picture, else a path relative to ``root``.
+        root: The folder of the picture files; the working directory where it is None.
+
+    Raises:
+        DataError: the picture does not exist or cannot be decoded.
+    """
+    if not uri.startswith("tiny-dice:"):
+        return FileImage(uri, "." if root is None else root).load()
+    match = _TINY_DICE.fullmatch(uri)
+    if match is None or match[1] not in get_args(Split):
+        raise DataError(f"'{uri}' names no generated picture; the form is tiny-dice:<split>/<seed>/<index>.")
+    return TinyDiceImage(match[1], int(match[2]), int(match[3])).load()
+
+
+def _decode(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        # Pillow itself only warns up to twice this size.
+        if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise ValueError(f"{image.width}x{image.height} pixels are over the limit of {Image.MAX_IMAGE_PIXELS}")
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        # Conversion to 8 bits would clip at 255 instead of scaling.
+        upright = upright.point(lambda value: value / 256).convert("L")
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    layer = upright.convert("RGBA")
+    canvas = Image.new("RGBA", layer.size, "white")
+    canvas.alpha_composite(layer)
+    return canvas.convert("RGB")

@@ -1,0 +1,232 @@
+"""Prompts and responses <-> token ids: the only caller of chat templates, and the home of the label mask.
+
+Shapes: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor
+
+from mstar.errors import ConfigError, DataError
+from mstar.steps import split_steps
+from mstar.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import ProcessorMixin
+
+__all__ = ["IGNORE_INDEX", "ModelInputs", "Renderer", "ResponseInputs"]
+
+IGNORE_INDEX: Final = -100
+_MARK: Final = "\u241eresponse\u241e"
+_ANSWER_HINT: Final = (
+    "\nThe correct answer is {answer}. Write the reasoning steps that lead to it, one a line, and end with the answer."
+)
+
+
+@dataclass
+class ModelInputs:
+    """Inputs of a vision-language model's forward pass.
+
+    Not frozen, because Lightning moves a batch to a device by setting its fields.
+
+    Attributes:
+        ids_BT: Token ids.
+        mask_BT: 1 for real tokens, 0 for padding.
+        extras: What else the processor made (``pixel_values`` and the like), by the name of the model's argument.
+    """
+
+    ids_BT: Tensor
+    mask_BT: Tensor
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> ModelInputs:
+        """The same inputs on another device."""
+        extras = {name: value.to(device) for name, value in self.extras.items()}
+        return ModelInputs(self.ids_BT.to(device), self.mask_BT.to(device), extras)
+
+
+@dataclass
+class ResponseInputs:
+    """Prompts with responses, ready for a loss on the responses.
+
+    Attributes:
+        inputs: Right-padded prompt + response + end-of-turn token.
+        labels_BT: The response's tokens and the end-of-turn token at their own positions; ``IGNORE_INDEX`` elsewhere.
+        step_ends: For every row, the position in T of the last token of each step.
+    """
+
+    inputs: ModelInputs
+    labels_BT: Tensor
+    step_ends: list[list[int]]
+
+
+class Renderer:
+    """Turns prompts and responses into model inputs with a Hugging Face processor.
+
+    Args:
+        processor: The model's processor; it must have a chat template and a fast tokenizer.
+        end_ids: Token ids that end a response (the model's ``generation_config.eos_token_id``).
+
+    Raises:
+        ConfigError: the processor has no chat template, or no end token follows a response in it.
+    """
+
+    def __init__(self, processor: ProcessorMixin, end_ids: Sequence[int] = ()) -> None:
+        self.processor: Any = processor
+        self.tokenizer: Any = getattr(processor, "tokenizer", processor)
+        if not (getattr(processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)):
+            raise ConfigError(
+                f"{type(processor).__name__} has no chat template, so prompts cannot be rendered: use an "
+                "instruction-tuned model, or add a chat_template to its folder."
+            )
+        self.end_ids: tuple[int, ...] = tuple(dict.fromkeys([*end_ids, self.tokenizer.eos_token_id]))
+        self.end_id = self._turn_end_id()
+        if self.end_id not in self.end_ids:
+            self.end_ids = (*self.end_ids, self.end_id)
+        special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
+        text_tokens = {i for i, token in self.tokenizer.added_tokens_decoder.items() if not token.special}
+        # A sampled image token would break the re-encoding of the response, so no special token but the end is drawn.
+        self.banned_ids: tuple[int, ...] = tuple(sorted(special - text_tokens - set(self.end_ids)))
+
+    def render_prompt(self, prompt: Prompt, *, show_answer: bool = False) -> str:
+        """The prompt's text with chat template and image placeholders, up to where the response begins.
+
+        Args:
+            prompt: The prompt.
+            show_answer: Whether to add the gold answer, with the request to reason towards it (METHOD: warm-up).
+
+        Raises:
+            DataError: ``show_answer`` is set and the prompt has no answer.
+        """
+        question = prompt.question
+        if show_answer:
+            if prompt.answer is None:
+                raise DataError(
+                    f"prompt '{prompt.id}' has no answer, which answer-conditioned sampling shows to the model: "
+                    "give it one, or leave it out."
+                )
+            question += _ANSWER_HINT.format(answer=prompt.answer)
+        content = [{"type": "image"} for _ in prompt.images] + [{"type": "text", "text": question}]
+        return str(
+            self.processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+        )
+
+    def prompt_inputs(
+        self, prompts: Sequence[Prompt], *, prefixes: Sequence[str] | None = None, show_answer: Sequence[bool] = ()
+    ) -> ModelInputs:
+        """Left-padded inputs for generation.
+
+        Args:
+            prompts: One a row.
+            prefixes: For every row, the beginning of the response (it is encoded as a response is).
+            show_answer: For every row, whether the gold answer is shown; empty means no row.
+        """
+        shown = list(show_answer) or [False] * len(prompts)
+        ids, extras = self._encode([self.render_prompt(p, show_answer=s) for p, s in zip(prompts, shown, strict=True)],
+                                   prompts)  # fmt: skip
+        tails = self._encode_text(list(prefixes)) if prefixes is not None else [[] for _ in prompts]
+        return self._pad([a + b for a, b in zip(ids, tails, strict=True)], [len(t) for t in tails], extras, left=True)
+
+    def response_inputs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> ResponseInputs:
+        """Right-padded prompt + response + end token, with labels on the response and the end token alone.
+
+        Args:
+            prompts: One a row.
+            responses: For every row, the response's text.
+        """
+        ids, extras = self._encode([self.render_prompt(prompt) for prompt in prompts], prompts)
+        tails, ends = self.encode_responses(responses)
+        inputs = self._pad(
+            [a + b for a, b in zip(ids, tails, strict=True)], [len(t) for t in tails], extras, left=False
+        )
+        labels_BT = torch.full_like(inputs.ids_BT, IGNORE_INDEX)
+        for row, (prompt_ids, tail) in enumerate(zip(ids, tails, strict=True)):
+            labels_BT[row, len(prompt_ids) : len(prompt_ids) + len(tail)] = torch.tensor(tail)
+        step_ends = [[len(p) + end for end in row] for p, row in zip(ids, ends, strict=True)]
+        return ResponseInputs(inputs, labels_BT, step_ends)
+
+    def encode_responses(self, responses: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of responses, closed by the end token, and the index in them of each step's last token.
+
+        The last step ends with the end token itself: what stands there has seen the whole response.
+        """
+        encoded = self.tokenizer(
+            list(responses), add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
+        )
+        tokens = [[*row, self.end_id] for row in encoded["input_ids"]]
+        ends = []
+        for response, offsets in zip(responses, encoded["offset_mapping"], strict=True):
+            starts = [start for start, _ in offsets]
+            row, position = [], 0
+            for step in split_steps(response)[:-1]:
+                position += len(step)
+                row.append(sum(start < position for start in starts) - 1)
+            ends.append([*row, len(starts)] if response.strip() else [])
+        return tokens, ends
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of generated tokens, without special tokens."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _encode_text(self, texts: list[str]) -> list[list[int]]:
+        # split_special_tokens: the text "<image>" in a response is text, not an image token.
+        encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)
+        return [list(row) for row in encoded["input_ids"]]
+
+    def _encode(self, texts: list[str], prompts: Sequence[Prompt]) -> tuple[list[list[int]], dict[str, Tensor]]:
+        images = [[image.load() for image in prompt.images] for prompt in prompts]
+        arguments: dict[str, Any] = {"text": texts, "padding": True, "padding_side": "left", "return_tensors": "pt"}
+        if any(images):
+            arguments["images"] = images
+        batch = dict(self.processor(**arguments, add_special_tokens=False))
+        ids_BT, mask_BT = batch.pop("input_ids"), batch.pop("attention_mask")
+        ids = [row[mask.bool()].tolist() for row, mask in zip(ids_BT, mask_BT, strict=True)]
+        return ids, batch
+
+    def _pad(
+        self, rows: list[list[int]], tail_lengths: list[int], extras: dict[str, Tensor], *, left: bool
+    ) -> ModelInputs:
+        width = max(len(row) for row in rows)
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id
+        ids_BT = torch.full((len(rows), width), pad)
+        mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
+        for i, row in enumerate(rows):
+            span = slice(width - len(row), width) if left else slice(0, len(row))
+            ids_BT[i, span] = torch.tensor(row)
+            mask_BT[i, span] = 1
+        laid_out = dict(extras)
+        for name, value in extras.items():
+            # Per-token extras (token_type_ids and the like) are laid out again; response tokens are plain text: 0.
+            if name.endswith("token_type_ids"):
+                again_BT = torch.zeros_like(ids_BT, dtype=value.dtype)
+                for i, (row, tail) in enumerate(zip(rows, tail_lengths, strict=True)):
+                    length = len(row) - tail
+                    start = width - len(row) if left else 0
+                    again_BT[i, start : start + length] = value[i, value.shape[1] - length :]
+                laid_out[name] = again_BT
+        return ModelInputs(ids_BT, mask_BT, laid_out)
+
+    def _turn_end_id(self) -> int:
+        messages = [
+            {"role": "user", "content": [{"type": "text", "text": "question"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": _MARK}]},
+        ]
+        rendered = str(self.processor.apply_chat_template(messages, tokenize=False))
+        after = rendered.split(_MARK)[-1]
+        special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
+        for token in self.tokenizer(after, add_special_tokens=False)["input_ids"]:
+            if token in special:
+                return int(token)
+        if self.tokenizer.eos_token_id is None:
+            raise ConfigError(
+                f"the chat template of {type(self.processor).__name__} puts no special token after a response and "
+                "its tokenizer has no eos_token, so the end of a response cannot be learned: set an eos_token."
+            )
+        return int(self.tokenizer.eos_token_id)

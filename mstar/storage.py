@@ -1,0 +1,313 @@
+"""Files of a run: atomic writes, Parquet shards, and the layout of a run directory.
+
+    <root>/iterations/0003/responses-00000.parquet   every response, one shard for a fixed number of prompts
+    <root>/iterations/0003/examples.parquet          what the policy was trained on
+    <root>/iterations/0003/report.json               counts, rates and scores of the iteration
+
+All Parquet files open with ``datasets.load_dataset("parquet", data_files=...)``. Images are named by URI, not copied.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mstar.errors import DataError
+from mstar.types import (
+    Example,
+    Fate,
+    Prompt,
+    Response,
+    ScoredResponse,
+    StepLabels,
+    Verdict,
+    VerdictStatus,
+)
+
+__all__ = [
+    "PromptResponses",
+    "RunDirectory",
+    "atomic_path",
+    "read_examples",
+    "read_json",
+    "read_responses",
+    "read_step_labels",
+    "write_examples",
+    "write_json",
+    "write_responses",
+    "write_step_labels",
+]
+
+_RESPONSES = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("question", pa.string()),
+        ("images", pa.list_(pa.string())),
+        ("answer", pa.string()),
+        ("category", pa.string()),
+        ("sample_index", pa.int32()),
+        ("response", pa.string()),
+        ("num_tokens", pa.int32()),
+        ("finished", pa.bool_()),
+        ("temperature", pa.float64()),
+        ("logprob", pa.float64()),
+        ("predicted", pa.string()),
+        ("correct", pa.bool_()),
+        ("status", pa.string()),
+        ("step_scores", pa.list_(pa.float64())),
+        ("process_reward", pa.float64()),
+        ("chain_correct", pa.bool_()),
+        ("fate", pa.string()),
+    ]
+)
+_EXAMPLES = pa.schema([("prompt_id", pa.string()), ("response", pa.string())])
+_STEP_LABELS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("response", pa.string()),
+        ("steps", pa.list_(pa.string())),
+        ("num_correct", pa.list_(pa.int32())),
+        ("num_total", pa.list_(pa.int32())),
+        ("soft_labels", pa.list_(pa.float64())),
+        ("hard_labels", pa.list_(pa.bool_())),
+        ("correct", pa.bool_()),
+        ("logprob", pa.float64()),
+        ("chain_correct", pa.bool_()),
+    ]
+)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it, synced to disk, if the block succeeds.
+
+    The temporary file is in the same directory, so that the replacement is atomic whatever ``TMPDIR`` is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        DataError: the file is missing or is not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is not a JSON file: {error}") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds a JSON {type(value).__name__}, but an object is expected.")
+    return value
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+
+
+def _read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        # Arrow reports a damaged footer or page as a plain OSError.
+        raise DataError(f"{path} cannot be read as Parquet ({error}); delete it to have it written again.") from error
+    missing = [name for name in schema.names if name not in table.column_names]
+    if missing:
+        raise DataError(f"{path} lacks the columns {missing}; it has {table.column_names}.")
+    rows: list[dict[str, Any]] = table.select(schema.names).to_pylist()
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class PromptResponses:
+    """A prompt with its scored responses: the unit of a responses shard."""
+
+    prompt: Prompt
+    responses: tuple[ScoredResponse, ...]
+
+
+def write_responses(path: Path, groups: Sequence[PromptResponses]) -> None:
+    """Writes one responses shard, one row a response."""
+    rows = [
+        {
+            "prompt_id": group.prompt.id,
+            "question": group.prompt.question,
+            "images": [image.uri for image in group.prompt.images],
+            "answer": group.prompt.answer,
+            "category": group.prompt.category,
+            "sample_index": scored.response.sample_index,
+            "response": scored.response.text,
+            "num_tokens": scored.response.num_tokens,
+            "finished": scored.response.finished,
+            "temperature": scored.response.temperature,
+            "logprob": scored.response.logprob,
+            "predicted": scored.verdict.predicted,
+            "correct": scored.verdict.correct,
+            "status": scored.verdict.status.value,
+            "step_scores": list(scored.step_scores),
+            "process_reward": scored.process_reward,
+            "chain_correct": scored.chain_correct,
+            "fate": scored.fate.value if scored.fate else None,
+        }
+        for group in groups
+        for scored in group.responses
+    ]
+    _write_table(path, rows, _RESPONSES)
+
+
+def read_responses(path: Path) -> list[ScoredResponse]:
+    """Reads one responses shard.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    return [
+        ScoredResponse(
+            response=Response(
+                prompt_id=row["prompt_id"],
+                sample_index=row["sample_index"],
+                text=row["response"],
+                num_tokens=row["num_tokens"],
+                finished=row["finished"],
+                temperature=row["temperature"],
+                logprob=row["logprob"],
+            ),
+            verdict=Verdict(row["correct"], row["predicted"], VerdictStatus(row["status"])),
+            step_scores=tuple(row["step_scores"]),
+            process_reward=row["process_reward"],
+            chain_correct=row["chain_correct"],
+            fate=Fate(row["fate"]) if row["fate"] else None,
+        )
+        for row in _read_table(path, _RESPONSES)
+    ]
+
+
+def write_examples(path: Path, examples: Sequence[Example]) -> None:
+    """Writes the training examples of one iteration, in training order."""
+    _write_table(path, [{"prompt_id": e.prompt_id, "response": e.response} for e in examples], _EXAMPLES)
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Reads training examples.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    return [Example(row["prompt_id"], row["response"]) for row in _read_table(path, _EXAMPLES)]
+
+
+def write_step_labels(path: Path, labels: Sequence[StepLabels]) -> None:
+    """Writes step labels, one row a response."""
+    rows = [
+        {
+            "prompt_id": label.prompt_id,
+            "response": label.response,
+            "steps": list(label.steps),
+            "num_correct": list(label.num_correct),
+            "num_total": list(label.num_total),
+            "soft_labels": list(label.soft_labels),
+            "hard_labels": list(label.hard_labels),
+            "correct": label.correct,
+            "logprob": label.logprob,
+            "chain_correct": label.chain_correct,
+        }
+        for label in labels
+    ]
+    _write_table(path, rows, _STEP_LABELS)
+
+
+def read_step_labels(path: Path) -> list[StepLabels]:
+    """Reads step labels.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    return [
+        StepLabels(
+            prompt_id=row["prompt_id"],
+            response=row["response"],
+            steps=tuple(row["steps"]),
+            num_correct=tuple(row["num_correct"]),
+            num_total=tuple(row["num_total"]),
+            correct=row["correct"],
+            logprob=row["logprob"],
+            chain_correct=row["chain_correct"],
+        )
+        for row in _read_table(path, _STEP_LABELS)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Where the files of one self-evolving run are.
+
+    Attributes:
+        root: The run's folder.
+    """
+
+    root: Path
+
+    @property
+    def iterations(self) -> list[int]:
+        """The numbers of the iterations that have a folder, in order."""
+        folders = (self.root / "iterations").glob("[0-9]*")
+        return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
+
+    def iteration(self, index: int) -> Path:
+        """The folder of one iteration; iterations are counted from 1."""
+        return self.root / "iterations" / f"{index:04d}"
+
+    def responses(self, index: int, shard: int) -> Path:
+        """A responses shard of one iteration; shards are counted from 0."""
+        return self.iteration(index) / f"responses-{shard:05d}.parquet"
+
+    def response_shards(self, index: int) -> list[Path]:
+        """The responses shards of one iteration, in order."""
+        return sorted(self.iteration(index).glob("responses-*.parquet"))
+
+    def examples(self, index: int) -> Path:
+        """What the policy was trained on in one iteration."""
+        return self.iteration(index) / "examples.parquet"
+
+    def report(self, index: int) -> Path:
+        """Counts, rates and scores of one iteration."""
+        return self.iteration(index) / "report.json"
+
+    def plan(self, index: int) -> Path:
+        """What the responses of one iteration depend on."""
+        return self.iteration(index) / "plan.json"
+
+    def reward_model(self, index: int, fingerprint: str) -> Path:
+        """The MPRM that was retrained before one iteration, on the policy with this fingerprint."""
+        return self.root / "mprm" / f"{index:04d}-{fingerprint}"

@@ -1,0 +1,174 @@
+"""The sampling temperature of the rollouts: fixed, or adaptive (METHOD: adaptive exploration)."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from mstar.errors import ConfigError
+
+__all__ = ["AdaptiveTemperature", "FixedTemperature", "TemperatureController"]
+
+
+class TemperatureController(ABC):
+    """Says at which temperature the next iteration samples, and when other temperatures must be tried first.
+
+    Attributes:
+        k: The k of the Reward-Pass@k that a sweep scores each candidate by.
+    """
+
+    k: int = 2
+
+    @property
+    @abstractmethod
+    def current(self) -> float:
+        """The temperature of the next iteration."""
+
+    @property
+    @abstractmethod
+    def candidates(self) -> tuple[float, ...]:
+        """The temperatures that a sweep tries, in ascending order."""
+
+    @abstractmethod
+    def due(self, iteration: int) -> bool:
+        """Whether a sweep must run before this iteration; iterations are counted from 1."""
+
+    @abstractmethod
+    def update(self, scores: Mapping[float, float]) -> float:
+        """Takes in the scores of a sweep.
+
+        Args:
+            scores: Each candidate's score, the higher the better.
+
+        Returns:
+            The new current temperature.
+        """
+
+    def state_dict(self) -> dict[str, float]:
+        """What a checkpoint must hold to go on from here; numbers only."""
+        return {"temperature": self.current}
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Goes on from a checkpoint's state."""
+
+
+class FixedTemperature(TemperatureController):
+    """One temperature throughout.
+
+    Args:
+        value: The sampling temperature, above 0.
+
+    Raises:
+        ConfigError: ``value`` is not a finite number above 0.
+    """
+
+    def __init__(self, value: float = 1.0) -> None:
+        _check_positive("FixedTemperature", "value", value)
+        self.value = value
+
+    @property
+    def current(self) -> float:
+        """The temperature."""
+        return self.value
+
+    @property
+    def candidates(self) -> tuple[float, ...]:
+        """The one temperature."""
+        return (self.value,)
+
+    def due(self, iteration: int) -> bool:
+        """Never."""
+        return False
+
+    def update(self, scores: Mapping[float, float]) -> float:
+        """Keeps the temperature."""
+        return self.value
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Keeps the configured temperature, so that a run can be resumed at another one."""
+
+
+class AdaptiveTemperature(TemperatureController):
+    """Every few iterations, moves to the temperature with the best Reward-Pass@k on the validation prompts.
+
+    The defaults are M-STaR's: every 2 iterations, 0.3 to 1.6 by 0.1, Reward-Pass@2.
+
+    Args:
+        initial: Temperature until the first sweep.
+        minimum: Lowest temperature of a sweep.
+        maximum: Highest temperature of a sweep, included if a whole number of steps reaches it.
+        step: Distance between two temperatures of a sweep.
+        every: Number of iterations between two sweeps; with 2 they run before the iterations 3, 5, 7 ...
+        k: The k of Reward-Pass@k.
+
+    Raises:
+        ConfigError: a temperature or ``step`` is not above 0, ``maximum`` is below ``minimum``, or ``every`` or ``k``
+            is below 1.
+    """
+
+    def __init__(
+        self,
+        initial: float = 1.0,
+        minimum: float = 0.3,
+        maximum: float = 1.6,
+        step: float = 0.1,
+        every: int = 2,
+        k: int = 2,
+    ) -> None:
+        for option, value in (("initial", initial), ("minimum", minimum), ("maximum", maximum), ("step", step)):
+            _check_positive("AdaptiveTemperature", option, value)
+        if maximum < minimum:
+            raise ConfigError(f"AdaptiveTemperature: maximum {maximum} is below minimum {minimum}; raise maximum.")
+        for option, count in (("every", every), ("k", k)):
+            if count < 1:
+                raise ConfigError(f"AdaptiveTemperature: {option} is {count}, but must be at least 1; raise it.")
+        self.initial = initial
+        self.minimum = minimum
+        self.maximum = maximum
+        self.step = step
+        self.every = every
+        self.k = k
+        self._current = initial
+
+    @property
+    def current(self) -> float:
+        """The winner of the last sweep; ``initial`` before the first."""
+        return self._current
+
+    @property
+    def candidates(self) -> tuple[float, ...]:
+        """The grid, free of rounding drift."""
+        count = math.floor((self.maximum - self.minimum) / self.step + 1e-9) + 1
+        return tuple(round(self.minimum + i * self.step, 10) for i in range(count))
+
+    def due(self, iteration: int) -> bool:
+        """Whether ``every`` iterations have passed since the start or the last sweep."""
+        return iteration > 1 and (iteration - 1) % self.every == 0
+
+    def update(self, scores: Mapping[float, float]) -> float:
+        """Moves to the best score; ties go to the temperature nearest to the current one, then to the lower.
+
+        Args:
+            scores: Each candidate's score; one that is not a number never wins.
+
+        Raises:
+            ValueError: there is no score that is a number.
+        """
+        known = {temperature: score for temperature, score in scores.items() if not math.isnan(score)}
+        if not known:
+            raise ValueError(f"AdaptiveTemperature: the sweep has no usable score: {dict(scores)}.")
+        best = max(known.values())
+        tied = [temperature for temperature, score in known.items() if score == best]
+        self._current = min(tied, key=lambda t: (round(abs(t - self._current), 10), t))
+        return self._current
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Goes on at the checkpoint's temperature."""
+        self._current = float(state["temperature"])
+
+
+def _check_positive(owner: str, option: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"{owner}: {option} is {value}, but must be a finite number above 0.")

@@ -1,0 +1,208 @@
+"""The data vocabulary: one frozen type for every arrow between two stages.
+
+    prompts -> Prompt -> generation -> Response -> grading + rewards -> ScoredResponse -> selection -> Example
+
+Nothing here imports torch or transformers, so every stage (and every test) can use these types cheaply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = [
+    "AnswerType",
+    "Example",
+    "Fate",
+    "ImageReference",
+    "Prompt",
+    "Response",
+    "ScoredResponse",
+    "StepLabels",
+    "Verdict",
+    "VerdictStatus",
+]
+
+
+class ImageReference(Protocol):
+    """Where an image is; the pixels are loaded only when a batch needs them, and never stored in a run directory."""
+
+    @property
+    def uri(self) -> str:
+        """A stable name, unique to the picture, e.g. ``charts/17.png``."""
+
+    def load(self) -> Image.Image:
+        """Decodes the picture to RGB.
+
+        Raises:
+            mstar.errors.DataError: the picture is missing or cannot be decoded.
+        """
+
+
+class AnswerType(StrEnum):
+    """How an answer is compared with the gold answer (the names of MathVista's ``answer_type``, plus multi_choice)."""
+
+    MULTI_CHOICE = "multi_choice"
+    INTEGER = "integer"
+    FLOAT = "float"
+    LIST = "list"
+    TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One question about zero or more images.
+
+    Attributes:
+        id: Unique within its data set; sampling is seeded by it, so it must not depend on the order of the rows.
+        question: The question's text, without image placeholders and without a chat template.
+        images: The pictures, in the order in which the question refers to them.
+        answer: The gold answer, or None where it is hidden (unlabelled prompts).
+        answer_type: How an answer is compared with the gold answer.
+        choices: The options' texts of a multiple-choice question, in order.
+        rationale: A response to imitate, where the data has one (the seed set of a warm-up).
+        reference_responses: Every response that is right from its first step to its last. Known for generated data
+            only; used to measure (chain correctness) and by the ``oracle`` selection, never by training.
+        category: A group for reports, e.g. the kind of question.
+    """
+
+    id: str
+    question: str
+    images: tuple[ImageReference, ...] = ()
+    answer: str | None = None
+    answer_type: AnswerType = AnswerType.TEXT
+    choices: tuple[str, ...] = ()
+    rationale: str | None = None
+    reference_responses: tuple[str, ...] = ()
+    category: str = ""
+
+    def chain_correct(self, response: str) -> bool | None:
+        """Whether a response is right throughout; None where the data does not know it."""
+        return response.strip() in self.reference_responses if self.reference_responses else None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One text that the policy wrote.
+
+    Attributes:
+        prompt_id: The prompt that it answers.
+        sample_index: Which of the prompt's samples this is, from 0.
+        text: The response without the end-of-turn token. It includes the given prefix where one was continued.
+        num_tokens: Generated tokens, the end-of-turn token included; a given prefix is not counted.
+        finished: False if the length limit cut it off.
+        temperature: Sampling temperature; 0 is greedy decoding.
+        logprob: Sum of the generated tokens' natural log-probabilities under the policy at temperature 1.
+    """
+
+    prompt_id: str
+    sample_index: int
+    text: str
+    num_tokens: int
+    finished: bool
+    temperature: float
+    logprob: float
+
+
+class VerdictStatus(StrEnum):
+    """What came of grading one response."""
+
+    GRADED = "graded"
+    NO_ANSWER = "no_answer"
+    UNGRADEABLE_GOLD = "ungradeable_gold"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a response's final answer is right.
+
+    Attributes:
+        correct: True only if an answer was found and equals the gold answer.
+        predicted: The answer that the response commits to, normalised; None if it commits to none.
+        status: What came of the grading.
+    """
+
+    correct: bool
+    predicted: str | None
+    status: VerdictStatus
+
+
+class Fate(StrEnum):
+    """Why a response was, or was not, kept for training."""
+
+    KEPT = "kept"
+    NO_ANSWER = "no_answer"
+    WRONG = "wrong"
+    TRUNCATED = "truncated"
+    DUPLICATE = "duplicate"
+    NOT_SELECTED = "not_selected"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredResponse:
+    """A response with all that is known of its quality.
+
+    Attributes:
+        response: The response.
+        verdict: Whether its final answer is right.
+        step_scores: The MPRM's probability, in [0, 1], that each step can still lead to the right answer; empty
+            without an MPRM.
+        process_reward: The minimum of ``step_scores`` (METHOD: R_p), or None without an MPRM.
+        chain_correct: Whether the whole chain is right, where the data knows it (measuring and ``oracle`` only).
+        fate: Kept for training, or why not; None before selection.
+    """
+
+    response: Response
+    verdict: Verdict
+    step_scores: tuple[float, ...] = ()
+    process_reward: float | None = None
+    chain_correct: bool | None = None
+    fate: Fate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training pair: the policy learns to write ``response`` when shown the prompt ``prompt_id``."""
+
+    prompt_id: str
+    response: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepLabels:
+    """Monte-Carlo labels of one response's steps: what an MPRM learns from (Math-Shepherd's estimation).
+
+    Attributes:
+        prompt_id: The prompt that the response answers.
+        response: The whole response.
+        steps: Its steps; joined without a separator they are the response again.
+        num_correct: For every step, how many continuations of the prefix that ends with it reached the gold answer.
+        num_total: For every step, how many continuations were sampled (1 for the last step: the response itself).
+        correct: Whether the response's own final answer is right.
+        logprob: The policy's log-probability of the response, or None if unknown.
+        chain_correct: Whether the whole chain is right, where the data knows it (measuring only).
+    """
+
+    prompt_id: str
+    response: str
+    steps: tuple[str, ...]
+    num_correct: tuple[int, ...]
+    num_total: tuple[int, ...]
+    correct: bool
+    logprob: float | None = None
+    chain_correct: bool | None = None
+
+    @property
+    def soft_labels(self) -> tuple[float, ...]:
+        """For every step, the share of its continuations that reached the gold answer."""
+        return tuple(c / t for c, t in zip(self.num_correct, self.num_total, strict=True))
+
+    @property
+    def hard_labels(self) -> tuple[bool, ...]:
+        """For every step, whether any of its continuations reached the gold answer."""
+        return tuple(c > 0 for c in self.num_correct)

@@ -1,0 +1,218 @@
+"""Step labels from a stub engine against hand-computed values; interruption, resumption, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from mstar.annotation import AnnotationSettings, annotate
+from mstar.errors import ConfigError, DataError
+from mstar.generation import Engine, Request
+from mstar.grading import ExactGrader
+from mstar.models.fingerprint import fingerprint_model
+from mstar.rendering import Renderer
+from mstar.storage import read_step_labels
+from mstar.types import Prompt, Response
+
+RIGHT = "red = 1\nblue = 2\nAnswer: 3"
+LUCKY = "red = 0\nblue = 3\nAnswer: 3"
+WRONG = "red = 1\nblue = 9\nAnswer: 10"
+
+
+class StubEngine(Engine):
+    """Writes given samples, and continues a prefix with a right answer as often as it is told to.
+
+    Args:
+        samples: For a prompt id, its samples; a pair (text, False) was cut off.
+        right: For a prefix, how many of its continuations are right.
+        fail_at: Number of the call to ``generate`` that fails, from 0.
+    """
+
+    max_new_tokens = 40
+
+    def __init__(
+        self,
+        samples: dict[str, list[str | tuple[str, bool]]],
+        right: dict[str, int] | None = None,
+        fail_at: int | None = None,
+    ) -> None:
+        self.samples, self.right, self.fail_at = samples, right or {}, fail_at
+        self.calls: list[list[Request]] = []
+
+    def start(self, policy: nn.Module, renderer: Renderer) -> None:
+        raise AssertionError("annotate does not start engines")
+
+    def update_weights(self, policy: nn.Module) -> None:
+        raise AssertionError("annotate does not update weights")
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        if len(self.calls) == self.fail_at:
+            raise KeyboardInterrupt
+        self.calls.append(list(requests))
+        return [[self._write(request, i) for i in range(len(request.samples))] for request in requests]
+
+    def _write(self, request: Request, number: int) -> Response:
+        finished = True
+        if request.prefix:
+            good = number < self.right.get(request.prefix, 0)
+            text = request.prefix + f"Answer: {request.prompt.answer if good else 'none'}"
+        else:
+            entry = self.samples[request.prompt.id][number]
+            text, finished = (entry, True) if isinstance(entry, str) else entry
+        sample = request.samples[number]
+        return Response(request.prompt.id, sample.index, text, 10, finished, sample.temperature, -float(number))
+
+
+def prompt(name: str, answer: str | None = "3") -> Prompt:
+    return Prompt(name, "What is red plus blue?", answer=answer, reference_responses=(RIGHT,))
+
+
+def settings(**changes: float) -> AnnotationSettings:
+    return AnnotationSettings(**{"num_samples": 4, "num_continuations": 4, "shard_size": 2, **changes})
+
+
+def test_labels_of_a_mixed_prompt_by_hand(tmp_path: Path) -> None:
+    engine = StubEngine(
+        {"p": [RIGHT, WRONG, RIGHT, LUCKY]},
+        {"red = 1\n": 3, "red = 1\nblue = 2\n": 4, "red = 1\nblue = 9\n": 1, "red = 0\n": 2, "red = 0\nblue = 3\n": 0},
+    )
+    made = annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path, progress=False)
+
+    right, lucky, wrong = made.labels
+    assert [right.response, lucky.response, wrong.response] == [RIGHT, LUCKY, WRONG]
+    assert right.steps == ("red = 1\n", "blue = 2\n", "Answer: 3")
+    assert (right.num_correct, right.num_total) == ((3, 4, 1), (4, 4, 1))
+    assert right.soft_labels == (0.75, 1.0, 1.0)
+    assert (lucky.num_correct, lucky.num_total) == ((2, 0, 1), (4, 4, 1))
+    assert lucky.hard_labels == (True, False, True)
+    assert (wrong.num_correct, wrong.num_total) == ((3, 1, 0), (4, 4, 1))
+    assert [label.correct for label in made.labels] == [True, True, False]
+    assert [label.chain_correct for label in made.labels] == [True, False, False]
+    assert [label.logprob for label in made.labels] == [0.0, -3.0, -1.0]
+
+    # "red = 1" begins two of the responses, and is continued once.
+    sampled, continued = engine.calls
+    assert [len(request.samples) for request in sampled] == [4]
+    assert [request.prefix for request in continued] == [
+        "red = 1\n", "red = 1\nblue = 2\n", "red = 0\n", "red = 0\nblue = 3\n", "red = 1\nblue = 9\n",
+    ]  # fmt: skip
+    seeds = [sample.seed for request in (*sampled, *continued) for sample in request.samples]
+    assert len(set(seeds)) == 4 + 5 * 4
+    assert (made.num_prefixes, made.num_steps, made.num_tokens) == (5, 9, 240)
+    assert made.share_correct == pytest.approx(2 / 3)
+    assert read_step_labels(tmp_path / "labels-00000.parquet") == list(made.labels)
+
+
+def test_both_sides_are_limited(tmp_path: Path) -> None:
+    wrong = [f"red = {i}\nAnswer: 0" for i in range(4)]
+    right = [f"blue = {i}\nAnswer: 3" for i in range(4)]
+    engine = StubEngine({"p": [*wrong, *right]})
+    made = annotate([prompt("p")], engine, ExactGrader(), settings(num_samples=8, max_per_side=2), tmp_path)
+    assert [label.response for label in made.labels] == [*right[:2], *wrong[:2]]
+
+
+def test_a_cut_off_response_is_wrong_even_if_it_names_the_answer(tmp_path: Path) -> None:
+    cut = "red = 1\nAnswer: 3"
+    engine = StubEngine({"p": [RIGHT, (cut, False), RIGHT, RIGHT]})
+    right, wrong = annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path).labels
+    assert right.response == RIGHT
+    assert (wrong.response, wrong.correct, wrong.num_correct[-1]) == (cut, False, 0)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 40), (0.25, None)])
+def test_of_unmixed_prompts_a_share_gives_one_response(tmp_path: Path, share: float, expected: int | None) -> None:
+    prompts = [prompt(f"p{i}") for i in range(40)]
+    samples: dict[str, list[str | tuple[str, bool]]] = {p.id: [RIGHT, RIGHT, LUCKY, RIGHT] for p in prompts}
+    mixed = prompt("mixed")
+    samples["mixed"] = [RIGHT, WRONG, RIGHT, WRONG]
+    chosen = settings(unmixed_share=share, shard_size=64)
+    made = annotate([*prompts, mixed], StubEngine(samples), ExactGrader(), chosen, tmp_path)
+    unmixed = [label for label in made.labels if label.prompt_id != "mixed"]
+    assert len({label.prompt_id for label in unmixed}) == len(unmixed)
+    assert len(made.labels) - len(unmixed) == 2
+    if expected is None:
+        assert 3 <= len(unmixed) <= 18
+    else:
+        assert len(unmixed) == expected
+
+
+def test_an_interrupted_annotation_goes_on_at_the_first_missing_shard(tmp_path: Path) -> None:
+    prompts = [prompt(f"p{i}") for i in range(5)]
+    samples: dict[str, list[str | tuple[str, bool]]] = {p.id: [RIGHT, WRONG, LUCKY, WRONG] for p in prompts}
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    expected = annotate(prompts, StubEngine(samples), ExactGrader(), settings(), whole)
+    assert sorted(p.name for p in whole.iterdir()) == [
+        "labels-00000.parquet", "labels-00001.parquet", "labels-00002.parquet", "manifest.json",
+    ]  # fmt: skip
+
+    # The continuations of the second shard are the fourth call: it leaves nothing of its shard behind.
+    with pytest.raises(KeyboardInterrupt):
+        annotate(prompts, StubEngine(samples, fail_at=3), ExactGrader(), settings(), halved)
+    assert sorted(p.name for p in halved.iterdir()) == ["labels-00000.parquet", "manifest.json"]
+    engine = StubEngine(samples)
+    resumed = annotate(prompts, engine, ExactGrader(), settings(), halved)
+    assert {request.prompt.id for call in engine.calls for request in call} == {"p2", "p3", "p4"}
+    assert resumed.labels == expected.labels
+    assert resumed.num_tokens < expected.num_tokens
+    for path in whole.iterdir():
+        assert (halved / path.name).read_bytes() == path.read_bytes()
+
+    done = StubEngine(samples)
+    assert annotate(prompts, done, ExactGrader(), settings(), halved).labels == expected.labels
+    assert done.calls == []
+
+
+def test_a_folder_of_another_annotation_is_refused_with_the_difference(tmp_path: Path) -> None:
+    samples: dict[str, list[str | tuple[str, bool]]] = {"p": [RIGHT, WRONG, RIGHT, WRONG]}
+    engine = StubEngine(samples)
+    annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path, policy="aaaa")
+    with pytest.raises(ConfigError, match=r"num_continuations 4 \(now 2\)"):
+        annotate([prompt("p")], engine, ExactGrader(), settings(num_continuations=2), tmp_path, policy="aaaa")
+    with pytest.raises(ConfigError, match=r"policy aaaa \(now bbbb\)"):
+        annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path, policy="bbbb")
+    with pytest.raises(ConfigError, match=r"prompts .* \(now "):
+        annotate([prompt("q")], engine, ExactGrader(), settings(), tmp_path, policy="aaaa")
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(ConfigError, match=r"no manifest\.json"):
+        annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path, policy="aaaa")
+
+
+def test_responses_in_one_step_fail_loudly_and_leave_no_shard(tmp_path: Path) -> None:
+    engine = StubEngine({"p": ["The sum is three. Answer: 3", "It is 4. Answer: 4"] * 2})
+    with pytest.raises(DataError, match=r"none of the first 2 responses has more than one step.*Answer: 3"):
+        annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path)
+    assert list(tmp_path.glob("*.parquet")) == []
+
+
+def test_nothing_to_label_fails_loudly(tmp_path: Path) -> None:
+    engine = StubEngine({"p": ["", " ", "\n", ""]})
+    with pytest.raises(DataError, match="none of the 1 prompts gave a response to label"):
+        annotate([prompt("p")], engine, ExactGrader(), settings(unmixed_share=1.0), tmp_path)
+
+
+def test_prompts_that_cannot_be_annotated_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'hidden' has no answer"):
+        annotate([prompt("hidden", None)], StubEngine({}), ExactGrader(), settings(), tmp_path)
+    with pytest.raises(DataError, match="no prompts to annotate"):
+        annotate([], StubEngine({}), ExactGrader(), settings(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("num_samples", 0), ("num_continuations", 0), ("temperature", 0.0), ("unmixed_share", 1.5), ("shard_size", 0)],
+)
+def test_settings_out_of_range_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=name):
+        settings(**{name: value})
+
+
+def test_a_model_is_told_apart_from_itself_after_a_step_of_training() -> None:
+    model = nn.Linear(100, 100)
+    before = fingerprint_model(model)
+    assert fingerprint_model(model) == before
+    with_new_bias = model.bias.detach() + 1e-3
+    model.bias.data.copy_(with_new_bias)
+    assert fingerprint_model(model) != before

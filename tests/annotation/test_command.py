@@ -1,0 +1,68 @@
+"""The whole annotation with the embedded model: policy folder in, label shards out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from mstar.annotation import AnnotationSettings, annotate_policy
+from mstar.errors import DataError
+from mstar.generation import TransformersEngine
+from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer, save_model
+from mstar.prompts import TinyDice
+from mstar.storage import read_step_labels
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model after a few steps on responses of two short lines, which it then writes with variations."""
+    folder = tmp_path_factory.mktemp("policy")
+    model = load_model(EMBEDDED_MODEL)
+    renderer = load_renderer(EMBEDDED_MODEL, model)
+    prompts = list(TinyDice("seed", 32))
+    batch = renderer.response_inputs(prompts, [f"red = {i % 10}\nAnswer: {i % 3}" for i in range(32)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(40):
+        inputs = batch.inputs
+        model(
+            input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, labels=batch.labels_BT, **inputs.extras
+        ).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    save_model(model, renderer, folder)
+    return folder
+
+
+def test_two_runs_and_a_resumed_one_write_the_same_labels(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = AnnotationSettings(num_samples=8, num_continuations=2, shard_size=4, unmixed_share=1.0)
+    engine = TransformersEngine(max_new_tokens=16, progress=False)
+    prompts = TinyDice("annotation", 8)
+    made = annotate_policy(str(policy), prompts, str(tmp_path / "a"), engine, settings=settings)
+    assert f"{len(made.labels)} responses to 8 prompts" in capsys.readouterr().out
+    assert any(len(label.steps) == 2 for label in made.labels)
+    for label in made.labels:
+        assert "".join(label.steps) == label.response
+        assert label.num_total == (*[2] * (len(label.steps) - 1), 1)
+        assert all(0 <= c <= t for c, t in zip(label.num_correct, label.num_total, strict=True))
+
+    assert annotate_policy(str(policy), prompts, str(tmp_path / "b"), engine, settings=settings).labels == made.labels
+    (tmp_path / "b" / "labels-00001.parquet").unlink()
+    annotate_policy(str(policy), prompts, str(tmp_path / "b"), engine, settings=settings)
+    for shard in ("labels-00000.parquet", "labels-00001.parquet"):
+        assert read_step_labels(tmp_path / "b" / shard) == read_step_labels(tmp_path / "a" / shard)
+
+
+def test_a_policy_that_writes_no_lines_fails_loudly(tmp_path: Path) -> None:
+    save_model(model := load_model(EMBEDDED_MODEL), load_renderer(EMBEDDED_MODEL, model), tmp_path / "policy")
+    with pytest.raises(DataError, match=r"no(ne of).*(step|response to label)"):
+        annotate_policy(
+            str(tmp_path / "policy"),
+            TinyDice("annotation", 2),
+            str(tmp_path / "labels"),
+            TransformersEngine(max_new_tokens=1, progress=False),
+            settings=AnnotationSettings(unmixed_share=1.0),
+        )

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mstar.prompts import TinyDice
+from mstar.steps import split_steps
+from mstar.storage import PromptResponses, RunDirectory, write_json, write_responses
+from mstar.types import Fate, Response, ScoredResponse, Verdict, VerdictStatus
+
+HOSTILE = (
+    "</script><script>alert(1)</script><img src=x onerror=alert(2)> <!-- & \x00 \u202egnp.exe \u2028 "
+    "https://evil.example/x.png $\\frac{1$\n```\n# heading\nAnswer: 5"
+)
+
+MakeGroup = Callable[..., PromptResponses]
+
+
+@pytest.fixture
+def hostile() -> str:
+    return HOSTILE
+
+
+@pytest.fixture
+def make_group() -> MakeGroup:
+    """Builds prompt ``index`` with a kept response, its duplicate, a wrong one, and one per given text."""
+
+    def make(index: int, *texts: str, scored: bool = True) -> PromptResponses:
+        prompt = TinyDice("pool", 100)[index]
+        right = prompt.reference_responses[0]
+        wrong = right.replace(f"Answer: {prompt.answer}", "Answer: 99")
+        rows = [(right, True, Fate.KEPT), (right, True, Fate.DUPLICATE), (wrong, False, Fate.WRONG)]
+        rows += [(text, False, Fate.WRONG) for text in texts]
+        responses = []
+        for number, (text, correct, fate) in enumerate(rows):
+            scores = tuple(0.1 + 0.2 * (step % 5) for step in range(len(split_steps(text)))) if scored else ()
+            responses.append(
+                ScoredResponse(
+                    Response(prompt.id, number, text, 17, True, 1.0, -2.5),
+                    Verdict(correct, prompt.answer if correct else "99", VerdictStatus.GRADED),
+                    scores,
+                    min(scores) if scores else None,
+                    correct,
+                    fate,
+                )
+            )
+        return PromptResponses(prompt, tuple(responses))
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path: Path, make_group: MakeGroup) -> Path:
+    """Two iterations of ten prompts in two shards each; a hostile response at the first prompt of each iteration."""
+    root = tmp_path / "my run"
+    directory = RunDirectory(root)
+    for iteration in (1, 2):
+        groups = [
+            make_group(10 * iteration + i, *([HOSTILE] if i == 0 else []), scored=iteration == 2) for i in range(10)
+        ]
+        write_responses(directory.responses(iteration, 0), groups[:5])
+        write_responses(directory.responses(iteration, 1), groups[5:])
+        write_json(
+            directory.report(iteration),
+            {
+                "iteration": iteration,
+                "prompts": 10,
+                "temperature": 1.0,
+                "funnel": {"generated": 40, "parsed": 40, "correct": 20, "unique": 10, "kept": 8},
+                "tokens": 1234,
+                "truncated_fraction": 0.0,
+                "tokens_per_second": 500.0,
+                "seconds": {"generate": 75.0, "train": 25.0},
+                "kept_chain_accuracy": None,
+                "dynamics": {"greedy_accuracy": 0.125 * iteration, "pass_at_k": 0.9, "k": 4, "reward_pass_at_k": 0.5},
+                "mprm": None if iteration == 1 else {"auc": 0.8, "auc_within": 0.71},
+                "sweep": None
+                if iteration == 1
+                else {"chosen": 0.7, "scores": {"0.7": {"reward_pass@2": 0.6}, "0.3": {"reward_pass@2": 0.4}}},
+                "skipped": False,
+            },
+        )
+    return root

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+
+from mstar.dashboards.charts import Series, line_chart, ticks
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
+        (0.48, 0.893, [0.4, 0.6, 0.8, 1.0]),
+        (0.0, 0.0, [-0.5, -0.25, 0.0, 0.25, 0.5]),
+        (0.5, 0.5, [0.44, 0.46, 0.48, 0.5, 0.52, 0.54, 0.56]),
+        (1000.0, 9000.0, [0.0, 2000.0, 4000.0, 6000.0, 8000.0, 10000.0]),
+    ],
+)
+def test_ticks_are_round_and_span_the_values(low: float, high: float, expected: list[float]) -> None:
+    found = ticks(low, high)
+    assert found[0] <= low
+    assert found[-1] >= high
+    if low != 0.5:
+        assert found == pytest.approx(expected)
+
+
+def test_higher_values_are_drawn_higher_and_unknown_ones_left_out() -> None:
+    chart = line_chart("T", [Series("a", ((1, 0.0), (2, None), (3, 1.0)))], "iteration", "{:.0%}".format)
+    assert '<polyline points="46.0,194.0 426.0,10.0"/>' in chart
+    assert chart.count("<circle") == 2
+    assert "<b>100%</b>" in chart
+
+
+def test_a_single_point_is_drawn_in_the_middle() -> None:
+    assert 'cx="236.0"' in line_chart("T", [Series("a", ((3, 0.4),))], "iteration", str)
+
+
+def test_the_legend_gives_the_values_at_the_mark() -> None:
+    line = Series("a", ((0.3, 0.25), (0.7, 0.75)))
+    chart = line_chart("T", [line], "temperature", "{:.2f}".format, mark=0.3, whole_x=False)
+    assert "<b>0.25</b>" in chart
+    assert '<line class="mark" x1="46.0"' in chart
+
+
+def test_labels_are_escaped() -> None:
+    chart = line_chart("<h9>", [Series('"<em>&', ((1, 1.0),))], "<x>", str, note="<script>")
+    assert not any(bad in chart for bad in ("<h9>", "<em>", "<x>", "<script>"))
+    assert 'aria-label="&lt;h9&gt;: &quot;&lt;em&gt;&amp; by &lt;x&gt;"' in chart

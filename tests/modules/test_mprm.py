@@ -1,0 +1,229 @@
+"""The MPRM's losses and metrics by hand, and real fits on the embedded model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+
+from mstar.datamodules.step_labels import StepLabelDataModule, collate_step_labels, load_step_labels
+from mstar.errors import ConfigError
+from mstar.models.backbone import EMBEDDED_MODEL
+from mstar.models.step_scorer import StepLogits
+from mstar.modules.mprm import MPRMModule, validation_metrics
+from mstar.modules.step_losses import pairwise_loss, step_loss
+from mstar.prompts import TinyDice
+from mstar.rewards import ProcessReward
+from mstar.storage import write_step_labels
+from mstar.types import StepLabels
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+def test_step_loss_by_hand() -> None:
+    logits, labels = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.25, 0.0])
+    terms = [softplus(-2.0), 0.25 * softplus(1.0) + 0.75 * softplus(-1.0), softplus(0.5)]
+    assert float(step_loss(logits, labels, class_balance=False)) == pytest.approx(sum(terms) / 3)
+
+    right = (softplus(-2.0) + 0.25 * softplus(1.0)) / 1.25
+    wrong = (0.75 * softplus(-1.0) + softplus(0.5)) / 1.75
+    assert float(step_loss(logits, labels, class_balance=True)) == pytest.approx((right + wrong) / 2)
+
+
+def test_balanced_loss_does_not_change_when_one_class_is_repeated() -> None:
+    one = step_loss(torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0]), class_balance=True)
+    many = step_loss(torch.tensor([1.0, 1.0, 1.0, -0.5]), torch.tensor([1.0, 1.0, 1.0, 0.0]), class_balance=True)
+    assert float(one) == pytest.approx(float(many))
+    only_right = step_loss(torch.tensor([1.0, 2.0]), torch.ones(2), class_balance=True)
+    assert float(only_right) == pytest.approx((softplus(-1.0) + softplus(-2.0)) / 2)
+
+
+def test_pairwise_loss_by_hand() -> None:
+    # Rows 0, 1, 2 answer one prompt, row 3 another. Mean labels: 1.0, 0.5, 0.4, 0.0; lowest logits: 1, 0.5, -1, 9.
+    steps = StepLogits(torch.tensor([1.0, 3.0, 0.5, 2.0, -1.0, 9.0]), torch.tensor([0, 0, 1, 1, 2, 3]))
+    labels = torch.tensor([1.0, 1.0, 0.75, 0.25, 0.4, 0.0])
+    group = torch.tensor([7, 7, 7, 8])
+    # 0 over 1 and 0 over 2 differ by more than 0.15, 1 over 2 does not.
+    expected = (softplus(-(1.0 - 0.5)) + softplus(-(1.0 - -1.0))) / 2
+    assert float(pairwise_loss(steps, labels, group, 0.15)) == pytest.approx(expected)
+    assert float(pairwise_loss(steps, labels, group, 0.05)) == pytest.approx((2 * expected + softplus(-1.5)) / 3)
+
+
+def test_pairwise_loss_pulls_the_lowest_steps_of_a_pair_alone() -> None:
+    logits = torch.tensor([1.0, 3.0, 2.0], requires_grad=True)
+    steps = StepLogits(logits, torch.tensor([0, 0, 1]))
+    pairwise_loss(steps, torch.tensor([1.0, 1.0, 0.0]), torch.tensor([0, 0]), 0.15).backward()
+    pull = 1 / (1 + math.exp(1.0 - 2.0))
+    assert logits.grad is not None
+    assert logits.grad.tolist() == pytest.approx([-pull, 0.0, pull])
+
+
+def test_without_pairs_the_pairwise_loss_is_zero_and_differentiable() -> None:
+    logits = torch.tensor([1.0, -1.0], requires_grad=True)
+    steps = StepLogits(logits, torch.tensor([0, 1]))
+    loss = pairwise_loss(steps, torch.tensor([1.0, 0.0]), torch.tensor([0, 1]), 0.15)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [0.0, 0.0]
+
+
+def test_validation_metrics_by_hand() -> None:
+    # Two prompts. Prompt 0: a right chain, a lucky one and a wrong one; prompt 1: answers only, chains unknown.
+    metrics = validation_metrics(
+        {
+            "probability": [0.9, 0.4, 0.6, 0.2],
+            "soft": [1.0, 0.0, 0.25, 0.75],
+            "score": [0.0, 1.0, -1.0, 2.0, 3.0],
+            "group": [0, 0, 0, 1, 1],
+            "correct": [True, True, False, True, False],
+            "chain": [1, 0, 0, -1, -1],
+            "logprob": [-1.0, -2.0, -3.0, -5.0, -6.0],
+        }
+    )
+    assert metrics["mprm/step_accuracy"] == 0.5
+    # Truth: right, wrong, wrong, right, wrong. Prompt 0: 1 of 2 pairs, prompt 1: 0 of 1.
+    assert metrics["mprm/auc_within"] == pytest.approx((0.5 + 0.0) / 2)
+    assert metrics["mprm/auc_within_correct"] == 0.0
+    assert metrics["mprm/likelihood_auc_within"] == 1.0
+    assert metrics["mprm/likelihood_auc_within_correct"] == 1.0
+    # Pooled, right 0.0 and 2.0 against wrong 1.0, -1.0, 3.0: 1 + 2 of 6 pairs.
+    assert metrics["mprm/auc"] == pytest.approx(3 / 6)
+
+
+def test_metrics_without_both_classes_are_left_out() -> None:
+    one = {"score": [1.0], "group": [0], "correct": [True], "chain": [-1], "logprob": [-1.0]}
+    assert set(validation_metrics({"probability": [0.5], "soft": [1.0], **one})) == {"mprm/step_accuracy", "mprm/ece"}
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> str:
+    """A right and a misread response to each of 12 prompts; the misread step and what follows are labelled wrong."""
+    rows = []
+    for prompt in TinyDice("annotation", 12):
+        right = tuple(line + "\n" for line in prompt.reference_responses[0].split("\n"))
+        right = (*right[:-1], right[-1].rstrip("\n"))
+        wrong = (right[0], right[1][:-2] + "0\n", *right[2:])
+        rows.append(StepLabels(prompt.id, "".join(right), right, (4, 4, 4, 1), (4, 4, 4, 1), True, -2.0, True))
+        rows.append(StepLabels(prompt.id, "".join(wrong), wrong, (4, 0, 0, 0), (4, 4, 4, 1), False, -9.0, False))
+    write_step_labels(tmp_path / "labels" / "labels-00000.parquet", rows)
+    return str(tmp_path / "labels")
+
+
+def fit(folder: str, epochs: int = 2, **changes: Any) -> tuple[MPRMModule, Trainer]:
+    seed_everything(0)
+    module = MPRMModule(EMBEDDED_MODEL, **{"lr": 2e-3, "head_size": 8, **changes})
+    data = StepLabelDataModule(folder, TinyDice("annotation", 12), batch_size=8, validation_labels=folder)
+    trainer = Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+    trainer.fit(module, data)
+    return module, trainer
+
+
+def test_a_fit_learns_to_tell_the_misread_step(labels: str) -> None:
+    _, trainer = fit(labels, epochs=12)
+    logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert logged["mprm/auc_within"] == 1.0
+    assert logged["mprm/step_accuracy"] > 0.8
+    assert {"train/loss", "train/lr", "val/loss", "mprm/auc", "mprm/ece"} <= set(logged)
+    # Only one response to a prompt is right, so there is nothing to rank among the right ones.
+    assert "mprm/auc_within_correct" not in logged
+
+
+def test_two_fits_give_the_same_weights_and_an_export_scores_the_same(labels: str, tmp_path: Path) -> None:
+    (one, _), (two, _) = fit(labels), fit(labels)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[name]), name
+    assert not torch.equal(one.scorer.head.output.weight, torch.zeros(1, 8))
+
+    one.export(tmp_path / "mprm")
+    groups = [(prompt, prompt.reference_responses) for prompt in TinyDice("validation", 3)]
+    trained = ProcessReward(one.scorer, one.renderer, progress=False).score(groups)
+    assert ProcessReward.load(tmp_path / "mprm", progress=False).score(groups) == trained
+
+
+def test_a_checkpoint_is_plain_and_says_how_to_rebuild(labels: str, tmp_path: Path) -> None:
+    module, trainer = fit(labels, epochs=1, step_logprob_features=False)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert checkpoint["mstar"] == {
+        "kind": "mprm",
+        "model_name": EMBEDDED_MODEL,
+        "dtype": "float32",
+        "step_logprob_features": False,
+        "head_size": 8,
+    }
+    described = dict(checkpoint["mstar"])
+    assert described.pop("kind") == "mprm"
+    rebuilt = MPRMModule(described["model_name"], step_logprob_features=False, head_size=described["head_size"])
+    rebuilt.configure_model()
+    rebuilt.load_state_dict(checkpoint["state_dict"])
+    assert torch.equal(rebuilt.scorer.head.hidden.weight, module.scorer.head.hidden.weight)
+
+
+def test_a_resumed_fit_ends_with_the_weights_of_one_never_stopped(labels: str, tmp_path: Path) -> None:
+    whole, _ = fit(labels, epochs=2)
+    _, stopped = fit(labels, epochs=1)
+    stopped.save_checkpoint(tmp_path / "last.ckpt")
+    resumed = MPRMModule(EMBEDDED_MODEL, lr=2e-3, head_size=8)
+    data = StepLabelDataModule(labels, TinyDice("annotation", 12), batch_size=8, validation_labels=labels)
+    trainer = Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+                      enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)  # fmt: skip
+    trainer.fit(resumed, data, ckpt_path=tmp_path / "last.ckpt")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_gradient_checkpointing_and_hard_labels_and_frozen_parts_train(labels: str) -> None:
+    before = MPRMModule(EMBEDDED_MODEL)
+    before.configure_model()
+    start = {name: value.clone() for name, value in before.scorer.backbone.state_dict().items()}
+    module, _ = fit(labels, epochs=1, labels="hard", gradient_checkpointing=True, freeze=["vision"], class_balance=True)
+    changed = {
+        name for name, value in module.scorer.backbone.state_dict().items() if not torch.equal(value, start[name])
+    }
+    assert changed
+    assert not any("vision_model" in name for name in changed)
+    assert any("text_model.layers.0" in name for name in changed)
+
+
+@pytest.mark.parametrize("changes", [{"share_prompts": False}, {"gradient_checkpointing": True}])
+def test_sharing_prompts_gives_the_same_loss_and_gradients(labels: str, changes: dict[str, bool]) -> None:
+    source = TinyDice("annotation", 12)
+    rows = load_step_labels(Path(labels))[:7]
+    groups = [source.index_of(row.prompt_id) for row in rows]
+    losses, gradients = [], []
+    for module in (MPRMModule(EMBEDDED_MODEL), MPRMModule(EMBEDDED_MODEL, **changes)):  # type: ignore[arg-type]
+        module.configure_model()
+        torch.nn.init.normal_(module.scorer.head.output.weight, generator=torch.Generator().manual_seed(0))
+        prompts = {number: source[number] for number in groups}
+        batch = collate_step_labels(rows, prompts, groups, module.renderer, module.share_prompts)
+        cross_entropy, pairwise = module.losses(module(batch), batch)
+        (cross_entropy + pairwise).backward()
+        losses.append([float(cross_entropy.detach()), float(pairwise.detach())])
+        gradients.append({name: value.grad for name, value in module.named_parameters()})
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    for name, gradient in gradients[0].items():
+        other = gradients[1][name]
+        assert (gradient is None) == (other is None), name
+        assert gradient is None or torch.allclose(gradient, other, atol=1e-5), name
+
+
+@pytest.mark.parametrize("name", ["pairwise_weight", "pairwise_margin"])
+def test_settings_out_of_range_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        MPRMModule(EMBEDDED_MODEL, **{name: -1.0})

@@ -1,0 +1,161 @@
+"""The import direction: who may import whom, read from the source of every module."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import mstar
+
+ROOT = Path(mstar.__file__).parent
+
+# From the bottom up: a component imports from its own layer and from those before it.
+LAYERS = (
+    {"types", "errors"},
+    {"storage", "distributed"},
+    {"models", "rendering", "prompts", "grading", "steps", "metrics"},
+    {"generation", "rewards", "selection", "temperature"},
+    {"iteration", "annotation", "evaluation"},
+    {"datamodules", "modules", "dashboards"},
+    {"callbacks"},
+    {"cli"},
+    {"__main__", "demo"},
+)
+LAYER = {component: layer for layer, components in enumerate(LAYERS) for component in components}
+
+LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
+LIGHTNING_ALLOWED = {"datamodules", "modules", "callbacks", "cli"}
+
+HEAVY = {"torch", "transformers"} | LIGHTNING
+PURE = {"types", "errors", "storage", "metrics", "steps", "grading", "prompts", "selection", "temperature"}
+
+# Each in one file alone, and there inside functions, so that it is loaded only where it is used.
+CONFINED = {
+    "vllm": "generation/vllm_engine.py",
+    "bitsandbytes": "models/backbone.py",
+    "flash_attn": "models/backbone.py",
+    "liger_kernel": "models/backbone.py",
+    "peft": "models/backbone.py",
+}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module; deferred if it is imported inside a function or for type checking only."""
+
+    target: str
+    line: int
+    deferred: bool
+
+
+def find_imports(source: str, path: str) -> Iterator[Import]:
+    """Every import of the file ``path`` (relative to the package), absolute, at any depth."""
+
+    def visit(node: ast.AST, deferred: bool) -> Iterator[Import]:
+        match node:
+            case ast.Import(names=names):
+                yield from (Import(alias.name, node.lineno, deferred) for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                parents = ["mstar", *Path(path).parent.parts] if level else []
+                base = ".".join(filter(None, [*parents[: len(parents) - level + 1], module]))
+                targets = {f"{base}.{alias.name}" for alias in names} if base == "mstar" else {base}
+                yield from (Import(target, node.lineno, deferred) for target in sorted(targets))
+            case ast.Call(func=function, args=[ast.Constant(value=str(target)), *_]):
+                if ast.unparse(function) in {"importlib.import_module", "import_module", "__import__"}:
+                    yield Import(target, node.lineno, deferred)
+            case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+                for child in node.body:
+                    yield from visit(child, deferred=True)
+                for child in node.orelse:
+                    yield from visit(child, deferred)
+                return
+        inside = deferred or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, inside)
+
+    yield from visit(ast.parse(source), deferred=False)
+
+
+def violations(source: str, path: str) -> list[str]:
+    """What is wrong with the imports of one file, one sentence each."""
+    component = Path(path).parts[0].removesuffix(".py")
+    if component == "__init__":
+        component = "types"  # the package itself is as low and as light as its types
+    if component not in LAYER:
+        return [f"{path}: '{component}' has no place in LAYERS of tests/test_imports.py"]
+    found = []
+    for item in find_imports(source, path):
+        where = f"{path}:{item.line}"
+        top, _, rest = item.target.partition(".")
+        target = rest.partition(".")[0]
+        if top == "mstar" and target and target != "__version__":
+            if target not in LAYER:
+                found.append(f"{where}: mstar.{target} has no place in LAYERS of tests/test_imports.py")
+            elif LAYER[target] > LAYER[component]:
+                found.append(f"{where}: {component} imports {target}, which lies above it")
+        if top in LIGHTNING and component not in LIGHTNING_ALLOWED:
+            found.append(f"{where}: {component} imports {top}; only {sorted(LIGHTNING_ALLOWED)} may")
+        elif top in HEAVY and component in PURE:
+            found.append(f"{where}: {component} imports {top}, and must do without")
+        if top in CONFINED and path != CONFINED[top]:
+            found.append(f"{where}: only {CONFINED[top]} may import {top}")
+        elif top in CONFINED and not item.deferred:
+            found.append(f"{where}: {top} must be imported inside a function")
+    return found
+
+
+def package_files() -> list[str]:
+    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", package_files())
+def test_file_keeps_the_import_direction(path: str) -> None:
+    assert violations((ROOT / path).read_text(encoding="utf-8"), path) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "complaint"),
+    [
+        ("types.py", "import mstar.cli", "lies above"),
+        ("types.py", "from mstar.storage import write", "lies above"),
+        ("types.py", "from mstar import errors, cli", "lies above"),
+        ("storage.py", "from . import iteration", "lies above"),
+        ("prompts/base.py", "from ..generation.base import Engine", "lies above"),
+        ("generation/base.py", "if TYPE_CHECKING:\n    from mstar.iteration import run", "lies above"),
+        ("__init__.py", "from mstar.models import tiny", "lies above"),
+        ("helpers.py", "", "no place in LAYERS"),
+        ("cli.py", "from mstar.helpers import f", "no place in LAYERS"),
+        ("models/tiny.py", "import lightning", "imports lightning"),
+        ("iteration.py", "def f():\n    from pytorch_lightning import Trainer", "imports pytorch_lightning"),
+        ("metrics.py", "import torch.nn as nn", "must do without"),
+        ("grading/exact.py", "class A:\n    def f(self):\n        import transformers", "must do without"),
+        ("selection.py", "import importlib\nimportlib.import_module('torch')", "must do without"),
+        ("rewards/process.py", "def f():\n    import vllm", "only generation/vllm_engine.py"),
+        ("models/tiny.py", "def f():\n    from peft import LoraConfig", "only models/backbone.py"),
+        ("generation/vllm_engine.py", "try:\n    import vllm\nexcept ImportError:\n    pass", "inside a function"),
+        ("models/backbone.py", "from bitsandbytes import nn", "inside a function"),
+        ("models/backbone.py", "import flash_attn", "inside a function"),
+    ],
+)
+def test_a_wrong_import_is_found(path: str, source: str, complaint: str) -> None:
+    found = violations(source, path)
+    assert len(found) == 1
+    assert complaint in found[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("cli.py", "from mstar import __version__\nfrom lightning.pytorch.cli import LightningCLI"),
+        ("__main__.py", "def main():\n    from mstar.cli import run"),
+        ("generation/base.py", "from .greedy import f\nfrom mstar.rewards import outcome\nimport torch"),
+        ("generation/vllm_engine.py", "def f():\n    from vllm import LLM"),
+        ("models/backbone.py", "if TYPE_CHECKING:\n    import peft\nasync def f():\n    import bitsandbytes.nn"),
+    ],
+)
+def test_a_right_import_passes(path: str, source: str) -> None:
+    assert violations(source, path) == []

@@ -1,0 +1,224 @@
+"""Scores and voting; expectations worked out by hand."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import nan
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mstar import metrics
+from mstar.errors import ConfigError
+from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
+
+
+def scored(
+    index: int, answer: str | None, reward: float | None = None, *, text: str | None = None, gold: str = "7"
+) -> ScoredResponse:
+    """A response whose text is unique unless given; right if ``answer`` is ``gold``."""
+    status = VerdictStatus.NO_ANSWER if answer is None else VerdictStatus.GRADED
+    return ScoredResponse(
+        Response("p", index, f"#{index} Answer: {answer}" if text is None else text, 5, True, 1.0, -1.0),
+        Verdict(answer == gold, answer, status),
+        process_reward=reward,
+    )
+
+
+# --- AUC -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "expected"),
+    [
+        ([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], 1.0),
+        ([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1], 0.0),
+        ([0.5, 0.5, 0.5], [0, 1, 1], 0.5),
+        # pairs: 0.4>0.1, 0.4=0.4, 0.3>0.1, 0.3<0.4 -> (1 + 0.5 + 1 + 0) / 4
+        ([0.1, 0.4, 0.4, 0.3], [0, 0, 1, 1], 0.625),
+        ([nan, 0.0, nan], [1, 0, 0], 0.25),
+        ([0.1, 0.2], [1, 1], None),
+        ([0.1, 0.2], [0, 0], None),
+        ([], [], None),
+    ],
+)
+def test_auc(scores: list[float], labels: list[int], expected: float | None) -> None:
+    assert metrics.auc(scores, labels) == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=12))
+def test_auc_is_the_share_of_ordered_pairs(items: list[tuple[int, bool]]) -> None:
+    pairs = [(p > n) + 0.5 * (p == n) for p, y in items if y for n, z in items if not z]
+    expected = sum(pairs) / len(pairs) if pairs else None
+    assert metrics.auc([s for s, _ in items], [y for _, y in items]) == pytest.approx(expected)
+
+
+def test_auc_rejects_unequal_lengths() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        metrics.auc([0.1, 0.2], [True])
+
+
+def test_within_group_auc_ignores_how_hard_the_prompts_are() -> None:
+    # Easy prompt a scores high, hard prompt b low; inside each, the order is wrong once and right once.
+    scores = [0.9, 0.8, 0.2, 0.1, 0.99]
+    labels = [False, True, True, False, True]
+    assert metrics.within_group_auc(scores, labels, ["a", "a", "b", "b", "one class only"]) == metrics.GroupedAUC(
+        0.5, 2
+    )
+
+
+def test_within_group_auc_weighs_groups_and_not_responses() -> None:
+    scores = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+    labels = [True, False, False, False, True, False]
+    assert metrics.within_group_auc(scores, labels, [1, 1, 1, 1, 2, 2]) == metrics.GroupedAUC(0.5, 2)
+
+
+def test_within_group_auc_without_a_usable_group() -> None:
+    assert metrics.within_group_auc([0.1, 0.2], [True, False], ["a", "b"]) == metrics.GroupedAUC(None, 0)
+
+
+# --- calibration -----------------------------------------------------------------------------------------------------
+
+
+def test_expected_calibration_error() -> None:
+    # bin [0.2, 0.3): |0.25 - 0.5| over 2 of 4 items; bin [0.9, 1]: mean 0.95 against 1.0 over 2 of 4 items.
+    value = metrics.expected_calibration_error([0.2, 0.29999, 0.9, 1.0], [0.0, 1.0, 1.0, 1.0])
+    assert value == pytest.approx(0.5 * 0.250005 + 0.5 * 0.05)
+
+
+def test_errors_of_opposite_sign_cancel_within_a_bin_only() -> None:
+    assert metrics.expected_calibration_error([0.4, 0.6], [0.6, 0.4], bins=1) == pytest.approx(0)
+    assert metrics.expected_calibration_error([0.4, 0.6], [0.6, 0.4], bins=2) == pytest.approx(0.2)
+    assert metrics.expected_calibration_error([0.9, 1.0], [1.0, 0.9]) == pytest.approx(0)  # 1 is in the last bin
+
+
+@pytest.mark.parametrize(("probabilities", "labels"), [([], []), ([1.1], [1.0]), ([nan], [1.0]), ([0.5], [1.0, 0.0])])
+def test_calibration_rejects_what_is_no_probability(probabilities: list[float], labels: list[float]) -> None:
+    with pytest.raises(ValueError, match="expected_calibration_error"):
+        metrics.expected_calibration_error(probabilities, labels)
+
+
+# --- shares over groups ----------------------------------------------------------------------------------------------
+
+
+def test_pass_at_k_and_mean_accuracy() -> None:
+    groups = [
+        [scored(0, "7"), scored(1, "3"), scored(2, None), scored(3, "7")],
+        [scored(0, "3"), scored(1, "4")],
+        [scored(0, "7"), scored(1, "7")],
+    ]
+    assert metrics.pass_at_k(groups) == pytest.approx(2 / 3)
+    assert metrics.mean_accuracy(groups) == pytest.approx((0.5 + 0 + 1) / 3)
+
+
+def test_chain_accuracy_counts_the_known_ones() -> None:
+    def with_chain(chain: bool | None) -> ScoredResponse:
+        verdict = Verdict(True, "7", VerdictStatus.GRADED)
+        return ScoredResponse(Response("p", 0, "x", 1, True, 1.0, 0.0), verdict, chain_correct=chain)
+
+    groups = [[with_chain(True), with_chain(None)], [with_chain(False), with_chain(False)]]
+    assert metrics.chain_accuracy(groups) == pytest.approx(1 / 3)
+    assert metrics.chain_accuracy([[with_chain(None)], []]) is None
+
+
+def test_reward_pass_looks_at_the_k_best() -> None:
+    groups = [
+        [scored(0, "7", 0.1), scored(1, "3", 0.9), scored(2, "4", 0.8)],
+        [scored(0, "3", 0.7), scored(1, "7", 0.6), scored(2, "7", 0.1)],
+    ]
+    assert [metrics.reward_pass_at_k(groups, k) for k in (1, 2, 3)] == [0.0, 0.5, 1.0]
+    assert metrics.best_of_n(groups) == 0.0
+
+
+def test_reward_pass_counts_copies_of_a_text_once() -> None:
+    group = [scored(0, "3", 0.9, text="same"), scored(1, "3", 0.9, text="same\n"), scored(2, "7", 0.5)]
+    assert metrics.reward_pass_at_k([group], 2) == 1.0
+
+
+def test_reward_pass_breaks_ties_by_sample_index() -> None:
+    right, wrong = scored(0, "7", 0.5), scored(1, "3", 0.5)
+    assert metrics.best_of_n([[wrong, right]]) == 1.0
+
+
+def test_a_reward_that_is_not_a_number_never_wins() -> None:
+    group = [scored(0, "3", nan), scored(1, "7", 0.0)]
+    assert metrics.best_of_n([group]) == 1.0
+    assert [s.response.sample_index for s in metrics.rank_by_process_reward(group)] == [1, 0]
+    assert metrics.weighted_vote_answer(group) == "7"
+
+
+def test_ranking_without_a_reward_names_the_response() -> None:
+    with pytest.raises(ConfigError, match="Response 1 to prompt 'p' has no process reward"):
+        metrics.best_of_n([[scored(0, "7", 0.5), scored(1, "7")]])
+    with pytest.raises(ConfigError, match="has no process reward"):
+        metrics.weighted_vote_answer([scored(0, "7")])
+
+
+@pytest.mark.parametrize(
+    "metric", [metrics.pass_at_k, metrics.mean_accuracy, metrics.best_of_n, metrics.majority, metrics.weighted_vote]
+)
+def test_no_group_has_no_share(metric: object) -> None:
+    with pytest.raises(ValueError, match="no group"):
+        metric([])  # type: ignore[operator]
+
+
+# --- voting ----------------------------------------------------------------------------------------------------------
+
+
+def test_majority_and_weighted_vote_can_disagree() -> None:
+    group = [scored(0, "3", 0.1), scored(1, "7", 0.9), scored(2, "3", 0.2), scored(3, None, 1.0), scored(4, None, 1.0)]
+    assert metrics.majority_answer(group) == "3"
+    assert metrics.weighted_vote_answer(group) == "7"
+    assert metrics.majority([group]) == 0.0
+    assert metrics.weighted_vote([group]) == 1.0
+
+
+def test_many_small_rewards_outvote_one_large() -> None:
+    assert metrics.weighted_vote_answer([scored(0, "7", 0.9), scored(1, "3", 0.5), scored(2, "3", 0.5)]) == "3"
+
+
+def test_a_tied_vote_goes_to_the_earliest_sample() -> None:
+    group = [scored(1, "3", 0.5), scored(0, "7", 0.5), scored(2, "3", 0.25), scored(3, "7", 0.25)]
+    assert metrics.majority_answer(group) == "7"
+    assert metrics.weighted_vote_answer(group) == "7"
+
+
+def test_nobody_votes() -> None:
+    silent = [scored(0, None, 0.5)]
+    assert metrics.majority_answer(silent) is None
+    assert metrics.weighted_vote_answer(silent) is None
+    assert metrics.weighted_vote_answer([scored(0, "7", nan)]) is None
+    assert metrics.majority([silent, [scored(0, "7")]]) == 0.5
+
+
+# --- estimators ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "c"), [(5, 0), (5, 1), (5, 2), (5, 5), (1, 1)])
+def test_unbiased_pass_at_k_is_the_share_of_subsets_with_a_right_one(n: int, c: int) -> None:
+    for k in range(1, n + 1):
+        subsets = list(combinations([True] * c + [False] * (n - c), k))
+        assert metrics.unbiased_pass_at_k(n, c, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(4, 5, 1), (4, -1, 1), (4, 2, 0), (4, 2, 5)])
+def test_unbiased_pass_at_k_rejects_impossible_counts(n: int, c: int, k: int) -> None:
+    with pytest.raises(ValueError, match="unbiased_pass_at_k"):
+        metrics.unbiased_pass_at_k(n, c, k)
+
+
+def test_bootstrap_interval_is_near_the_normal_one_and_repeats() -> None:
+    values = np.arange(400) % 2  # mean 0.5, standard error 0.025
+    low, high = metrics.bootstrap_interval(values, seed=3)
+    assert low == pytest.approx(0.5 - 1.96 * 0.025, abs=0.01)
+    assert high == pytest.approx(0.5 + 1.96 * 0.025, abs=0.01)
+    assert metrics.bootstrap_interval(values, seed=3) == (low, high)
+    narrow = metrics.bootstrap_interval(values, seed=3, level=0.5)
+    assert low < narrow[0] < 0.5 < narrow[1] < high
+
+
+def test_bootstrap_interval_needs_a_value() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        metrics.bootstrap_interval([], seed=0)
