@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         sys.stdout.write(f"mstar {__version__}\n")
         return 0
-    # OpenMP threads that wait for each other spin by default; on a shared machine, where one of them may not be running,
-    # that makes training up to 30 times slower. It must be set before torch is imported.
+    # OpenMP threads that wait for each other spin by default; on a shared machine, where one of them may not be
+    # running, that makes training up to 30 times slower. It must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from mstar.cli import run
     from mstar.errors import MstarError

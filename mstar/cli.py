@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import re
+import logging
 import sys
 import warnings
+from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from jsonargparse import ActionConfigFile, ArgumentParser
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mstar.callbacks import ExportCallback, IterationCheckpoint, RolloutCallback
+from mstar.callbacks import ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
 from mstar.commands import annotate_policy, export_checkpoint, write_run_report
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
+from mstar.errors import ConfigError, MstarError
+from mstar.models.backbone import load_renderer
 from mstar.modules import MPRMModule, PolicyModule
 
 __all__ = ["MstarCLI", "run"]
@@ -31,16 +34,20 @@ _DOCUMENTED: Final = (RolloutCallback, PolicyModule, MPRMModule, PolicyDataModul
 
 
 class _Parser(LightningArgumentParser):
-    """Reports a mistake as a few plain lines, and shows in --help what the classes behind the keys take."""
+    """Reports a mistake in one line, and shows in --help what the classes behind the keys take."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Abbreviations would let a typo such as --trainer.max_epoch pass, or change its meaning with a new option.
+        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints what is wrong, without the usage of some hundred options, and exits with status 2."""
-        sys.stderr.write(f"{self.prog}: error: {_condense(message)}\n")
+        sys.stderr.write(f"mstar: error: {_condense(message)}\n")
         raise SystemExit(2)
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """The options, then the arguments of the classes that ``rollout``, ``model`` and ``data`` take."""
-        text = str(super().format_help())
+        text = str(super().format_help(formatter))
         if "--rollout" not in text:
             return text
         sections = [f"{cls.__module__}.{cls.__name__}:\n{inspect.getdoc(cls)}" for cls in _DOCUMENTED]
@@ -49,10 +56,26 @@ class _Parser(LightningArgumentParser):
 
 def _condense(message: str) -> str:
     """The lines of a jsonargparse message that name the key and what is wrong with it."""
-    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "- Expected a <class 'NoneType'>", "tip:")
-    lines = [line.strip() for line in message.splitlines()]
-    kept = [re.sub(r"^- ", "", line) for line in lines if line and not line.startswith(noise)]
-    return " ".join(kept)
+    return " ".join(_complaints(message))
+
+
+def _complaints(message: str) -> list[str]:
+    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>", "tip:")
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    return [line for line in lines if line and not line.startswith(noise)]
+
+
+def _find_mistake(error: ValueError) -> MstarError | None:
+    """The user's mistake, if it was one, behind what jsonargparse raises when a class refuses its arguments."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MstarError):
+            return cause
+        cause = cause.__cause__
+    if not str(error).startswith("Does not validate"):
+        return None
+    # Of several alternatives only the first is chained, so the others are known by their words alone.
+    return ConfigError(" ".join(line for line in _complaints(str(error)) if not line.startswith("Expected a")))
 
 
 class MstarCLI(LightningCLI):
@@ -87,8 +110,9 @@ class MstarCLI(LightningCLI):
         if rollout is not None:
             extra.append(rollout)
         callbacks = [*extra, *(given if isinstance(given, list) else [given])]
-        if not any(isinstance(callback, ExportCallback) for callback in callbacks):
-            callbacks.append(ExportCallback())
+        for default in (ExportCallback, PredictionsCallback):
+            if not any(isinstance(callback, default) for callback in callbacks):
+                callbacks.append(default())
         if configured.get("enable_checkpointing") is not False and not any(
             isinstance(callback, ModelCheckpoint) for callback in callbacks
         ):
@@ -98,9 +122,18 @@ class MstarCLI(LightningCLI):
             configured["logger"] = TensorBoardLogger(configured.get("default_root_dir") or ".", name="tensorboard")
         return super().instantiate_trainer(**kwargs)
 
+    def after_instantiate_classes(self) -> None:
+        """Finds what is missing or does not fit together, before anything is written."""
+        if isinstance(self.model, PolicyModule | MPRMModule):
+            load_renderer(self.model.model_name)
+        rollout = self._get(self.config_init, "rollout", default=None)
+        if rollout is not None and self.subcommand == "fit":
+            rollout.check(self.trainer, self.model, self.datamodule)
+
 
 def _run_tool(name: str, arguments: Sequence[str]) -> int:
-    parser = ArgumentParser(prog=f"mstar {name}", description=inspect.getdoc(_TOOLS[name]))
+    summary = (inspect.getdoc(_TOOLS[name]) or "").partition("\n\n")[0]
+    parser = _Parser(prog=f"mstar {name}", description=summary)
     parser.add_argument("--config", action=ActionConfigFile, help="A YAML file with the options below.")
     parser.add_function_arguments(_TOOLS[name], as_group=False)
     config = parser.parse_args(list(arguments))
@@ -118,10 +151,19 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
+    if not arguments[0].startswith("-") and arguments[0] not in {*_TOOLS, *MstarCLI.subcommands()}:
+        commands = ", ".join([*MstarCLI.subcommands(), *_TOOLS])
+        raise ConfigError(f"there is no such command; choose one of {commands}.")
     _quieten()
-    if arguments[0] in _TOOLS:
-        return _run_tool(arguments[0], arguments[1:])
-    MstarCLI(arguments)
+    try:
+        if arguments[0] in _TOOLS:
+            return _run_tool(arguments[0], arguments[1:])
+        MstarCLI(arguments)
+    except ValueError as error:
+        mistake = _find_mistake(error)
+        if mistake is None:
+            raise
+        raise mistake from error
     return 0
 
 
@@ -129,9 +171,9 @@ def _quieten() -> None:
     """Silences advice that does not apply: it would bury what a user needs to read."""
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     # Transformers compares every saved config with its class's defaults, which it finds invalid itself.
-    transformers_logging.get_logger("transformers.configuration_utils").addFilter(
+    logging.getLogger("transformers.configuration_utils").addFilter(
         lambda record: "pad_token_id must be" not in record.getMessage()
     )
     for message in (
@@ -139,7 +181,7 @@ def _quieten() -> None:
         ".*does not have many workers.*",
         ".*number of training batches.*is smaller than the logging interval.*",
         ".*isinstance\\(treespec, LeafSpec\\).*",
-        ".*Total length of `list` across ranks is zero.*",
+        ".*Total length of `.*` across ranks is zero.*",
         ".*Checkpoint directory .* exists and is not empty.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mstar.distributed import gather_lists, is_main, rank, world_size
+from mstar.errors import DataError
 from mstar.evaluation.dynamics import add_process_rewards
 from mstar.evaluation.greedy import grade_response
 from mstar.generation import Engine, Request, derive_seed, plan_samples
@@ -48,7 +49,8 @@ def iteration_indices(num_prompts: int, interval: float, iteration: int, seed: i
         generator = np.random.default_rng(derive_seed(seed, "prompts", stage, number))
         order += generator.permutation(num_prompts).tolist()
     offset = first - passes[0] * num_prompts
-    return order[offset : offset + count]
+    # An iteration may hold the end of one pass and the beginning of the next: a prompt that is in both is used once.
+    return list(dict.fromkeys(order[offset : offset + count]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class IterationPlan:
         seed: The run's seed.
         num_samples: Responses drawn for a prompt (METHOD: K).
         temperature: Sampling temperature.
-        answer_conditioned: Whether the policy is shown the gold answer while it samples (METHOD: warm-up).
+        answer_conditioned: Whether the policy is shown the gold answer while it samples (METHOD: warm-up); prompts
+            that are voted on have none to show.
         vote: Whether unlabelled prompts get the weighted vote as their answer; otherwise their own hidden one.
         shard_size: Prompts in a shard.
     """
@@ -111,7 +114,8 @@ class IterationReport:
         kept: Responses kept for training.
         kept_chains: Kept responses that are right throughout.
         chains_known: Kept responses of which that is known.
-        tokens: Tokens generated.
+        tokens: Tokens of the responses.
+        new_tokens: Those of them that were generated now, not read from shards that were there.
         truncated: Responses cut off by the length limit.
         seconds: Wall time of this process by stage: generate, grade, score.
     """
@@ -127,6 +131,7 @@ class IterationReport:
     kept_chains: int = 0
     chains_known: int = 0
     tokens: int = 0
+    new_tokens: int = 0
     truncated: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "grade": 0.0, "score": 0.0})
 
@@ -162,7 +167,7 @@ class IterationReport:
             "funnel": {n: getattr(self, n) for n in ("generated", "parsed", "correct", "unique", "kept")},
             "tokens": self.tokens,
             "truncated_fraction": self.truncated / max(self.generated, 1),
-            "tokens_per_second": self.tokens / self.seconds["generate"] if self.seconds["generate"] else 0.0,
+            "tokens_per_second": self.new_tokens / self.seconds["generate"] if self.new_tokens else None,
             "seconds": dict(self.seconds),
             "kept_chain_accuracy": self.kept_chains / self.chains_known if self.chains_known else None,
             "skipped": self.kept == 0,
@@ -170,7 +175,8 @@ class IterationReport:
 
 
 _COUNTS = (
-    "prompts", "generated", "parsed", "correct", "unique", "kept", "kept_chains", "chains_known", "tokens", "truncated",
+    "prompts", "generated", "parsed", "correct", "unique", "kept", "kept_chains", "chains_known", "tokens",
+    "new_tokens", "truncated",
 )  # fmt: skip
 
 
@@ -202,17 +208,22 @@ def run_iteration(
 
     Args:
         prompts: Labelled prompts of this iteration.
-        unlabelled: Prompts whose answers training must not see; they get pseudo answers (``plan.vote``).
+        unlabelled: Prompts whose answers training must not see; with ``plan.vote`` they are removed at once, and the
+            vote's answer takes their place.
         plan: What to do.
         stages: What to do it with.
-        run: Where shards, examples and report are written.
+        run: Where shards and examples are written.
         num_shown: How many prompts are kept in memory for the dashboards.
+
+    Raises:
+        DataError: two prompts have the same id.
     """
     report = IterationReport(plan.iteration, plan.temperature)
     examples: list[Example] = []
     shown: list[PromptResponses] = []
-    hidden = {prompt.id for prompt in unlabelled}
-    everything = [*prompts, *unlabelled]
+    hidden = {prompt.id for prompt in unlabelled} if plan.vote else set()
+    everything = [*prompts, *(replace(prompt, answer=None) if plan.vote else prompt for prompt in unlabelled)]
+    _check_unique(everything)
     for number, start in enumerate(range(0, len(everything), plan.shard_size)):
         if number % world_size() != rank():
             continue
@@ -223,6 +234,7 @@ def run_iteration(
         else:
             groups = _make_shard(shard, hidden, plan, stages, report.seconds)
             write_responses(path, groups)
+            report.new_tokens += sum(s.response.num_tokens for group in groups for s in group.responses)
         for group in groups:
             report.count(group)
             examples += [Example(group.prompt.id, s.response.text) for s in group.responses if s.fate is Fate.KEPT]
@@ -246,7 +258,7 @@ def _make_shard(
             Request(
                 prompt,
                 plan_samples(plan.seed, plan.stage, prompt.id, plan.num_samples, plan.temperature),
-                show_answer=plan.answer_conditioned,
+                show_answer=plan.answer_conditioned and prompt.id not in hidden,
             )
             for prompt in shard
         ]
@@ -256,7 +268,7 @@ def _make_shard(
             PromptResponses(prompt, tuple(grade_response(prompt, r, stages.grader) for r in responses))
             for prompt, responses in zip(shard, written, strict=True)
         ]
-    voting = plan.vote and any(group.prompt.id in hidden for group in groups)
+    voting = any(prompt.id in hidden for prompt in shard)
     if stages.reward is not None and (stages.selector.needs_reward_model or voting):
         with _timed(seconds, "score"):
             groups = add_process_rewards(groups, stages.reward, only_correct=not voting)
@@ -278,6 +290,15 @@ def _pseudo_label(group: PromptResponses) -> PromptResponses:
         return replace(s, verdict=Verdict(predicted is not None and predicted == answer, predicted, status))
 
     return PromptResponses(replace(group.prompt, answer=answer), tuple(judge(s) for s in scored))
+
+
+def _check_unique(prompts: Sequence[Prompt]) -> None:
+    for prompt_id, number in Counter(prompt.id for prompt in prompts).items():
+        if number > 1:
+            raise DataError(
+                f"{number} prompts have the id '{prompt_id}': within data.train and data.unlabelled together every "
+                "prompt needs an id of its own."
+            )
 
 
 def _regroup(shard: Sequence[Prompt], rows: Sequence[ScoredResponse]) -> list[PromptResponses]:

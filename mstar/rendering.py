@@ -84,14 +84,20 @@ class Renderer:
                 f"{type(processor).__name__} has no chat template, so prompts cannot be rendered: use an "
                 "instruction-tuned model, or add a chat_template to its folder."
             )
-        self.end_ids: tuple[int, ...] = tuple(dict.fromkeys([*end_ids, self.tokenizer.eos_token_id]))
         self.end_id = self._turn_end_id()
-        if self.end_id not in self.end_ids:
-            self.end_ids = (*self.end_ids, self.end_id)
+        eos = self.tokenizer.eos_token_id
+        ends = [*end_ids, *([] if eos is None else [eos]), self.end_id]
+        self.end_ids: tuple[int, ...] = tuple(dict.fromkeys(ends))
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         text_tokens = {i for i, token in self.tokenizer.added_tokens_decoder.items() if not token.special}
+        # Some tokenizers do not mark their image token as special.
+        places = [str(getattr(processor, name, None) or "") for name in ("image_token", "video_token")]
+        self.placeholders: tuple[str, ...] = tuple(place for place in places if place)
+        media = set(self.tokenizer.convert_tokens_to_ids(list(self.placeholders)))
         # A sampled image token would break the re-encoding of the response, so no special token but the end is drawn.
-        self.banned_ids: tuple[int, ...] = tuple(sorted(special - text_tokens - set(self.end_ids)))
+        self.banned_ids: tuple[int, ...] = tuple(sorted(((special - text_tokens) | media) - set(self.end_ids)))
+        # Models may have more rows in their embedding than the tokenizer has tokens; those are no text either.
+        self.vocabulary_size = len(self.tokenizer)
 
     def render_prompt(self, prompt: Prompt, *, show_answer: bool = False) -> str:
         """The prompt's text with chat template and image placeholders, up to where the response begins.
@@ -101,7 +107,7 @@ class Renderer:
             show_answer: Whether to add the gold answer, with the request to reason towards it (METHOD: warm-up).
 
         Raises:
-            DataError: ``show_answer`` is set and the prompt has no answer.
+            DataError: ``show_answer`` is set and the prompt has no answer, or its text has an image placeholder in it.
         """
         question = prompt.question
         if show_answer:
@@ -111,6 +117,12 @@ class Renderer:
                     "give it one, or leave it out."
                 )
             question += _ANSWER_HINT.format(answer=prompt.answer)
+        for placeholder in self.placeholders:
+            if placeholder in question:
+                raise DataError(
+                    f"the text of prompt '{prompt.id}' contains '{placeholder}', which stands for a picture: remove "
+                    "it, pictures are placed before the question."
+                )
         content = [{"type": "image"} for _ in prompt.images] + [{"type": "text", "text": question}]
         return str(
             self.processor.apply_chat_template(
@@ -163,12 +175,12 @@ class Renderer:
         tokens = [[*row, self.end_id] for row in encoded["input_ids"]]
         ends = []
         for response, offsets in zip(responses, encoded["offset_mapping"], strict=True):
-            starts = [start for start, _ in offsets]
             row, position = [], 0
             for step in split_steps(response)[:-1]:
                 position += len(step)
-                row.append(sum(start < position for start in starts) - 1)
-            ends.append([*row, len(starts)] if response.strip() else [])
+                # Whole tokens only: one that reaches into the next step (an indented word) has seen that step.
+                row.append(max(sum(end <= position for _, end in offsets) - 1, 0))
+            ends.append([*row, len(offsets)] if response.strip() else [])
         return tokens, ends
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -10,3 +10,289 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # One thread a process: the models are tiny, pytest-xdist fills the cores, and the order of sums stays the same.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from mstar.rendering import Renderer
+
+# SmolVLM's template: another end token, a turn opened and closed, text before and after the response.
+SMOLVLM_TEMPLATE: Final = (
+    "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
+    "{% if message['content'][0]['type'] == 'image' %}{{':'}}{% else %}{{': '}}{% endif %}"
+    "{% for line in message['content'] %}{% if line['type'] == 'text' %}{{line['text']}}"
+    "{% elif line['type'] == 'image' %}{{ '<image>' }}{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+)
+LLAVA_TEMPLATE: Final = (
+    "{% for message in messages %}{{ message['role'] | upper }}: "
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}"
+    "{% endif %}{% endfor %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A model with its renderer; shared by tests, so it must not be changed."""
+
+    model: PreTrainedModel
+    renderer: Renderer
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Policy:
+    """The embedded model with new weights, in evaluation mode."""
+    from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
+
+    model = load_model(EMBEDDED_MODEL).eval()
+    return Policy(model, load_renderer(EMBEDDED_MODEL, model))
+
+
+@pytest.fixture(scope="session")
+def trained(tiny: Policy) -> Policy:
+    """The embedded model after a few steps on seed rationales: it writes lines, and ends them."""
+    import torch
+
+    from mstar.prompts import TinyDice
+
+    model: Any = copy.deepcopy(tiny.model).train()
+    prompts = list(TinyDice("seed", 480))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(60):
+        rows = [prompts[(step * 16 + i) % len(prompts)] for i in range(16)]
+        batch = tiny.renderer.response_inputs(rows, [p.rationale or "" for p in rows])
+        inputs = batch.inputs
+        loss = model(
+            input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, labels=batch.labels_BT, **inputs.extras
+        ).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return Policy(model.eval(), tiny.renderer)
+
+
+@pytest.fixture(scope="session")
+def split_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder with another model: images cut into parts, SmolVLM's template, untied embeddings."""
+    import torch
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+    from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+
+    from mstar.models.tiny import build_tiny_processor
+
+    tokenizer = build_tiny_processor().tokenizer
+    tokenizer.add_special_tokens(
+        {
+            "eos_token": "<|im_end|>",
+            "additional_special_tokens": ["<|im_start|>", *(f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2))],
+        },
+        replace_extra_special_tokens=False,
+    )
+    # Pictures are scaled to 64 pixels and cut into four parts of 32, beside the whole one.
+    images = Idefics3ImageProcessorPil(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
+    processor = Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=SMOLVLM_TEMPLATE)
+    text = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = Idefics3Config(
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=False,
+        scale_factor=2,
+        vision_config={
+            **text, "num_hidden_layers": 1, "image_size": 32, "patch_size": 8, "initializer_range": 0.3
+        },
+        # More rows than the tokenizer has tokens, as in many released models.
+        text_config={
+            **text, "model_type": "llama", "num_key_value_heads": 2, "vocab_size": len(tokenizer) + 20,
+            "initializer_range": 0.3, "pad_token_id": 0, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id,
+        },
+    )  # fmt: skip
+    torch.manual_seed(5)
+    model = Idefics3ForConditionalGeneration(config)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_utterance>")]
+    model.generation_config.pad_token_id = 0
+    folder = tmp_path_factory.mktemp("split")
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def split(split_folder: Path) -> Policy:
+    """The model of ``split_folder``, loaded as a user's is."""
+    from mstar.models.backbone import load_model, load_renderer
+
+    model = load_model(str(split_folder))
+    return Policy(model, load_renderer(str(split_folder), model))
+
+
+@pytest.fixture(scope="session")
+def llava() -> Policy:
+    """A tiny LLaVA: another vision tower, and a template that puts no special token after a response."""
+    import torch
+    from transformers import LlavaConfig, LlavaForConditionalGeneration
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers.models.llava.processing_llava import LlavaProcessor
+
+    from mstar.models.tiny import build_tiny_processor
+    from mstar.rendering import Renderer
+
+    tokenizer = build_tiny_processor().tokenizer
+    images = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor = LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=16,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=LLAVA_TEMPLATE,
+    )
+    size = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlavaConfig(
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_config={**size, "model_type": "clip_vision_model", "image_size": 32, "patch_size": 16},
+        text_config={**size, "model_type": "llama", "vocab_size": len(tokenizer), "initializer_range": 0.3},
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(6)
+    model = LlavaForConditionalGeneration(config).eval()
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return Policy(model, Renderer(processor, [tokenizer.eos_token_id]))
+
+
+@pytest.fixture(scope="session")
+def warm_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an embedded policy that answers a quarter of the pool's questions rightly."""
+    import random
+
+    import torch
+
+    from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer, save_model
+    from mstar.prompts import TinyDice
+
+    model: Any = load_model(EMBEDDED_MODEL)
+    renderer = load_renderer(EMBEDDED_MODEL, model)
+    prompts = list(TinyDice("seed", 2000, seed_noise=0.0))
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=2e-3, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20))
+    shuffled = random.Random(0)
+    for _ in range(100):
+        rows = shuffled.sample(prompts, 48)
+        batch = renderer.response_inputs(rows, [prompt.rationale or "" for prompt in rows])
+        inputs = batch.inputs
+        loss = model(
+            input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, labels=batch.labels_BT, **inputs.extras
+        ).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    folder = tmp_path_factory.mktemp("warm") / "policy"
+    save_model(model, renderer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def warm_mprm(warm_policy: Path) -> Path:
+    """The folder of an MPRM that was never trained, but whose scores differ from step to step."""
+    import torch
+
+    from mstar.models.backbone import load_model, load_renderer
+    from mstar.models.step_scorer import StepScorer
+
+    backbone = load_model(str(warm_policy))
+    scorer = StepScorer(backbone)
+    torch.nn.init.normal_(scorer.head.output.weight, std=0.5, generator=torch.Generator().manual_seed(0))
+    folder = warm_policy.parent / "mprm"
+    scorer.save(folder, load_renderer(str(warm_policy), backbone))
+    return folder
+
+
+@dataclass(frozen=True)
+class Evolve:
+    """Starts small self-evolving runs by the command line, each in its own folder."""
+
+    folder: Path
+    policy: Path
+
+    def settings(self, name: str = "run", **rollout: Any) -> dict[str, Any]:
+        """The configuration of a run: 32 prompts, half of them in an iteration, 4 responses each, 2 iterations."""
+
+        def prompts(split: str, size: int) -> dict[str, Any]:
+            return {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": split, "size": size}}
+
+        return {
+            "model": {
+                "class_path": "mstar.modules.PolicyModule",
+                "init_args": {
+                    "model_name": str(self.policy),
+                    "lr": 1e-3,
+                    "lr_scheduler": {"class_path": "mstar.modules.WarmupSchedule", "init_args": {"warmup_steps": 4}},
+                    "max_new_tokens": 26,
+                },
+            },
+            "data": {
+                "class_path": "mstar.datamodules.PolicyDataModule",
+                "init_args": {
+                    "train": prompts("pool", 32),
+                    "validation": prompts("validation", 8),
+                    "test": prompts("test", 8),
+                    "batch_size": 4,
+                },
+            },
+            "rollout": {
+                "num_samples": 4,
+                "interval": 0.5,
+                "selection": "random",
+                "engine": {
+                    "class_path": "mstar.generation.TransformersEngine",
+                    "init_args": {"max_new_tokens": 26, "progress": False},
+                },
+                **rollout,
+            },
+            "trainer": {
+                "accelerator": "cpu",
+                "max_epochs": 2,
+                "log_every_n_steps": 1,
+                "limit_val_batches": 0,
+                "default_root_dir": str(self.folder / name),
+                "enable_model_summary": False,
+                "enable_progress_bar": False,
+            },
+        }
+
+    def write(self, settings: dict[str, Any], name: str = "run") -> Path:
+        """Writes a configuration."""
+        import yaml
+
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(settings), encoding="utf-8")
+        return path
+
+    def __call__(self, *flags: str, name: str = "run", command: str = "fit", **rollout: Any) -> Path:
+        """Runs a command to its end and returns the run's folder."""
+        from mstar.__main__ import main
+
+        assert main([command, "--config", str(self.write(self.settings(name, **rollout), name)), *flags]) == 0
+        return self.folder / name
+
+
+@pytest.fixture
+def evolve(tmp_path: Path, warm_policy: Path) -> Evolve:
+    """Starts small self-evolving runs in a folder of this test."""
+    return Evolve(tmp_path, warm_policy)
+
+
+@pytest.fixture(scope="module")
+def evolve_once(tmp_path_factory: pytest.TempPathFactory, warm_policy: Path) -> Evolve:
+    """The same in a folder that the tests of a module share."""
+    return Evolve(tmp_path_factory.mktemp("evolve"), warm_policy)

@@ -22,7 +22,7 @@ LAYERS = (
     {"iteration", "annotation", "evaluation"},
     {"datamodules", "modules", "dashboards"},
     {"callbacks"},
-    {"cli"},
+    {"commands", "cli"},
     {"__main__", "demo"},
 )
 LAYER = {component: layer for layer, components in enumerate(LAYERS) for component in components}

@@ -14,6 +14,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from mstar.annotation.settings import AnnotationSettings, claim_folder, fingerprint_ids
+from mstar.distributed import gather_lists, is_main, rank, wait_for_all, world_size
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed, plan_samples
 from mstar.grading import Grader
@@ -77,6 +78,8 @@ def annotate(
 ) -> Annotation:
     """Labels the steps of responses to some prompts, shard by shard; shards that exist are not made again.
 
+    Several processes share the shards out; each must be able to see ``output``.
+
     The labels follow from the seed, the policy and the prompts. Where the engine's rounding depends on the batch, a
     shard is the unit that is reproduced exactly.
 
@@ -104,23 +107,30 @@ def annotate(
         "prompts": fingerprint_ids(prompt.id for prompt in prompts),
         "max_new_tokens": getattr(engine, "max_new_tokens", None),
     }
+    # The main process claims the folder; then every process checks the claim.
+    if is_main():
+        claim_folder(output, settings, facts)
+    wait_for_all()
     claim_folder(output, settings, facts)
     labels: list[StepLabels] = []
     num_tokens = 0
-    bar = tqdm(total=len(prompts), desc="annotate", unit="prompt", disable=not progress)
-    with bar:
-        for shard, start in enumerate(range(0, len(prompts), settings.shard_size)):
+    starts = range(0, len(prompts), settings.shard_size)
+    paths = [output / f"labels-{shard:05d}.parquet" for shard in range(len(starts))]
+    with tqdm(total=len(prompts), desc="annotate", unit="prompt", disable=not (progress and is_main())) as bar:
+        for shard, (start, path) in enumerate(zip(starts, paths, strict=True)):
             stop = min(start + settings.shard_size, len(prompts))
-            path = output / f"labels-{shard:05d}.parquet"
             if path.exists():
                 labels += read_step_labels(path)
-            else:
+            elif shard % world_size() == rank():
                 made, spent = _annotate_shard([prompts[i] for i in range(start, stop)], engine, grader, settings)
                 labels += made
                 num_tokens += spent
                 _check_steps(labels)
                 write_step_labels(path, made)
             bar.update(stop - start)
+    wait_for_all()
+    labels = [label for path in paths for label in read_step_labels(path)]
+    num_tokens = sum(gather_lists([num_tokens]))
     if not labels:
         raise DataError(
             f"none of the {len(prompts)} prompts gave a response to label: none has both right and wrong responses; "

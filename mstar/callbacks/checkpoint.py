@@ -35,8 +35,21 @@ class IterationCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Puts the checkpoints beside the iterations, not into a logger's version folder."""
-        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        self.dirpath = _folder(trainer)
         super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Has an iteration without an optimizer step saved too; Lightning goes by the number of steps alone."""
+        self._last_global_step_saved = -1
+
+    def _find_last_checkpoints(self, trainer: Trainer) -> set[str]:
+        # ``--ckpt_path last`` is looked up before setup.
+        self.dirpath = _folder(trainer)
+        return super()._find_last_checkpoints(trainer)
 
     def _monitor_candidates(self, trainer: Trainer) -> dict[str, Tensor]:
         return super()._monitor_candidates(trainer) | {"iteration": tensor(trainer.current_epoch + 1)}
+
+
+def _folder(trainer: Trainer) -> str:
+    return str(Path(trainer.default_root_dir) / "checkpoints")

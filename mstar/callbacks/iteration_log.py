@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
 
 from mstar.dashboards.figures import sweep_figure
 from mstar.dashboards.tensorboard import log_layout, log_samples
@@ -15,7 +16,24 @@ from mstar.evaluation.dynamics import Dynamics
 from mstar.iteration import IterationResult
 from mstar.storage import RunDirectory, write_json
 
-__all__ = ["IterationLog"]
+__all__ = ["IterationLog", "log_dashboard"]
+
+
+def log_dashboard(trainer: Trainer, num_samples: int) -> None:
+    """Writes the layout of TensorBoard's Custom Scalars tab.
+
+    Args:
+        trainer: Its logger gets it.
+        num_samples: K, for the tags.
+    """
+    writer = _writer(trainer)
+    if writer is not None:
+        log_layout(writer, num_samples)
+
+
+def _writer(trainer: Trainer) -> SummaryWriter | None:
+    logger = trainer.logger
+    return logger.experiment if isinstance(logger, TensorBoardLogger) and is_main() else None
 
 
 class IterationLog:
@@ -25,19 +43,14 @@ class IterationLog:
         run: The run directory.
         trainer: Its logger gets the numbers.
         iteration: The iteration's number, from 1; 0 stands for the policy before the first.
-        num_samples: K, for the tags.
     """
 
-    def __init__(self, run: RunDirectory, trainer: Trainer, iteration: int, num_samples: int) -> None:
+    def __init__(self, run: RunDirectory, trainer: Trainer, iteration: int) -> None:
         self.run = run
         self.trainer = trainer
         self.iteration = iteration
-        self.num_samples = num_samples
         self.report: dict[str, Any] = {"iteration": iteration}
-        logger = trainer.logger
-        self._writer = logger.experiment if isinstance(logger, TensorBoardLogger) and is_main() else None
-        if self._writer is not None and iteration <= 1:
-            log_layout(self._writer, num_samples)
+        self._writer = _writer(trainer)
 
     def iteration_done(self, result: IterationResult) -> None:
         """Takes in what the iteration's stages did."""

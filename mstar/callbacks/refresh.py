@@ -91,11 +91,13 @@ class RewardModelRefresh:
             The MPRM's folder.
         """
         fingerprint = fingerprint_model(policy.policy)
-        folder = run.reward_model(iteration, fingerprint)
+        settings = replace(self.annotation, seed=derive_seed(seed, "refresh", iteration))
+        training = (self.epochs, self.batch_size, self.lr, self.pairwise_weight, self.step_logprob_features)
+        key = derive_seed(fingerprint, repr(settings), len(self.prompts), repr(training))
+        folder = run.reward_model(iteration, f"{key:016x}")
         model = folder / "model"
         if model.is_dir():
             return model
-        settings = replace(self.annotation, seed=derive_seed(seed, "refresh", iteration))
         annotate(self.prompts, engine, grader, settings, folder / "labels", policy=fingerprint)
         start = folder / "policy"
         policy.export(start)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
-from mstar.callbacks.iteration_log import IterationLog
+from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.refresh import RewardModelRefresh
-from mstar.callbacks.training_data import claim_iteration, replace_training_data
+from mstar.callbacks.training_data import check_prompts, claim_iteration, fingerprint_prompts, replace_training_data
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import is_main, wait_for_all
 from mstar.errors import ConfigError
@@ -123,51 +123,77 @@ class RolloutCallback(Callback):
         self.shard_size = shard_size
         self._reward: ProcessReward | None = None
         self._reward_folder: str | None = None
+        self._refreshed: str | None = None
         self._log: IterationLog | None = None
         self._training_began = 0.0
+        self._checked = False
+
+    def check(self, trainer: Trainer, module: LightningModule, data: LightningDataModule | None) -> None:
+        """Checks that the pieces fit together; the command line does so before anything is written.
+
+        Raises:
+            ConfigError: two settings contradict each other, or the MPRM's folder is missing.
+            DataError: a prompt has no answer, or two have the same id.
+        """
+        if self._checked:
+            return
+        _policy(module)
+        data = _data(data)
+        if self.unlabelled != "off" and data.unlabelled is None:
+            raise ConfigError(f"rollout.unlabelled is '{self.unlabelled}', but data.unlabelled is not set.")
+        if self.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):
+            raise ConfigError("rollout.unlabelled_start is a fraction of trainer.max_epochs, which is not set.")
+        if self.controller.candidates != (self.controller.current,):
+            if data.validation is None:
+                raise ConfigError("an adaptive rollout.temperature is chosen on data.validation, which is not set.")
+            if self.reward_model is None:
+                raise ConfigError("an adaptive rollout.temperature needs rollout.reward_model for its Reward-Pass@k.")
+        self._load_reward_model(self.reward_model, module.device)
+        check_prompts(data.train, "data.train")
+        if data.validation is not None and (self.dynamics or self.controller.candidates != (self.controller.current,)):
+            check_prompts(data.validation, "data.validation")
+        if self.unlabelled == "oracle" and data.unlabelled is not None:
+            check_prompts(data.unlabelled, "data.unlabelled")
+        self._checked = True
 
     # Lightning's hooks, in the order in which they run.
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Checks that the pieces fit together, before anything is computed."""
-        _policy(pl_module)
-        data = _data(trainer)
-        if self.unlabelled != "off" and data.unlabelled is None:
-            raise ConfigError(f"rollout.unlabelled is '{self.unlabelled}', but data.unlabelled is not set.")
-        if self.controller.candidates != (self.controller.current,) and data.validation is None:
-            raise ConfigError("an adaptive rollout.temperature is chosen on data.validation, which is not set.")
-        if self.controller.candidates != (self.controller.current,) and self.reward_model is None:
-            raise ConfigError("an adaptive rollout.temperature needs rollout.reward_model for its Reward-Pass@k.")
+        """Prepares the fit."""
+        self.check(trainer, pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+        log_dashboard(trainer, self.num_samples)
         # Lightning builds a first loader before the first iteration has made any data.
+        data = _data(trainer.datamodule)  # type: ignore[attr-defined]
         data.set_examples(data.placeholder())
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs the iteration's stages and swaps the training data."""
-        policy, data, run = _policy(pl_module), _data(trainer), RunDirectory(Path(trainer.default_root_dir))
+        policy, run = _policy(pl_module), RunDirectory(Path(trainer.default_root_dir))
+        data = _data(trainer.datamodule)  # type: ignore[attr-defined]
         iteration = trainer.current_epoch + 1
-        self._log = IterationLog(run, trainer, iteration, self.num_samples)
+        log = self._log = IterationLog(run, trainer, iteration)
         self._prepare_method(trainer, policy, iteration)
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(self.seed, "generate", iteration))
         self.engine.start(policy.policy, policy.renderer)
         self.engine.update_weights(policy.policy)
-        self._load_reward_model(policy, run, iteration)
+        self._refresh_reward_model(policy, run, iteration)
         if iteration == 1 and self.dynamics and data.validation is not None:
-            before = IterationLog(run, trainer, 0, self.num_samples)
+            before = IterationLog(run, trainer, 0)
             before.dynamics(self._measure(data.validation, iteration=0), self.controller.current)
             before.write()
-        if self.controller.due(iteration):
-            self._choose_temperature(data, iteration)
+        if self.controller.due(iteration) and self._reward is not None and data.validation is not None:
+            self._choose_temperature(log, self._reward, data.validation)
         result = self._run(trainer, policy, run, iteration)
-        self._log.iteration_done(result)
+        log.iteration_done(result)
         replace_training_data(trainer, result.examples)
         torch.manual_seed(derive_seed(self.seed, "train", iteration))
         self._training_began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures the dynamics of the policy that the iteration made."""
-        data = _data(trainer)
-        assert self._log is not None
+        data = _data(trainer.datamodule)  # type: ignore[attr-defined]
+        assert self._log is not None  # noqa: S101 - it is made when the epoch starts
         self._log.trained(time.perf_counter() - self._training_began)
         if self.dynamics and data.validation is not None:
             measured = self._measure(data.validation, iteration=trainer.current_epoch + 1)
@@ -183,7 +209,7 @@ class RolloutCallback(Callback):
         return {
             "temperature": self.controller.state_dict(),
             "seed": self.seed,
-            "reward_model": self._reward_folder,
+            "refreshed_reward_model": self._refreshed,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -194,7 +220,7 @@ class RolloutCallback(Callback):
                 "not go on as it began; set the seed back, or start a new run."
             )
         self.controller.load_state_dict(state_dict["temperature"])
-        self._reward_folder = state_dict["reward_model"]
+        self._refreshed = state_dict["refreshed_reward_model"]
 
     # The parts of an iteration.
 
@@ -205,37 +231,40 @@ class RolloutCallback(Callback):
             policy.restore_initial_weights()
         trainer.strategy.setup_optimizers(trainer)
 
-    def _load_reward_model(self, policy: PolicyModule, run: RunDirectory, iteration: int) -> None:
-        folder = self._reward_folder or self.reward_model
+    def _refresh_reward_model(self, policy: PolicyModule, run: RunDirectory, iteration: int) -> None:
         if self.refresh is not None and iteration in self.refresh.iterations:
-            folder = str(self.refresh.run(policy, self.engine, self.grader, run, iteration, self.seed))
-        if folder is not None and (self._reward is None or self._reward_folder != folder):
-            self._reward = ProcessReward.load(folder, policy.device, self.reward_batch_size)
-        self._reward_folder = folder
+            self._refreshed = str(self.refresh.run(policy, self.engine, self.grader, run, iteration, self.seed))
+        self._load_reward_model(self._refreshed or self.reward_model, policy.device)
 
-    def _choose_temperature(self, data: PolicyDataModule, iteration: int) -> None:
-        assert self._reward is not None and self._log is not None and data.validation is not None
+    def _load_reward_model(self, folder: str | None, device: torch.device) -> None:
+        if folder is not None and folder != self._reward_folder:
+            self._reward = ProcessReward.load(folder, device, self.reward_batch_size)
+            self._reward_folder = folder
+        if self._reward is not None:
+            self._reward.scorer.to(device)
+
+    def _choose_temperature(self, log: IterationLog, reward: ProcessReward, validation: PromptSource) -> None:
         scores = sweep(
             self.engine,
-            list(data.validation),
+            list(validation),
             self.grader,
-            self._reward,
+            reward,
             candidates=self.controller.candidates,
             num_samples=self.num_samples,
             k=self.controller.k,
             seed=self.seed,
-            stage=f"sweep/{iteration}",
+            stage=f"sweep/{log.iteration}",
         )
         metric = f"reward_pass@{self.controller.k}"
         chosen = self.controller.update({temperature: score[metric] for temperature, score in scores.items()})
-        self._log.swept(scores, chosen, metric)
+        log.swept(scores, chosen, metric)
 
     def _run(self, trainer: Trainer, policy: PolicyModule, run: RunDirectory, iteration: int) -> IterationResult:
-        data = _data(trainer)
+        data = _data(trainer.datamodule)  # type: ignore[attr-defined]
         prompts = self._next(data.train, iteration, "labelled")
         unlabelled: list[Prompt] = []
-        if self.unlabelled != "off" and iteration - 1 >= self.unlabelled_start * (trainer.max_epochs or 0):
-            assert data.unlabelled is not None
+        begun = iteration - 1 >= self.unlabelled_start * (trainer.max_epochs or 0)
+        if self.unlabelled != "off" and data.unlabelled is not None and begun:
             unlabelled = self._next(data.unlabelled, iteration, "unlabelled")
         plan = IterationPlan(
             iteration=iteration,
@@ -252,7 +281,9 @@ class RolloutCallback(Callback):
                 "selector": repr(self.selector),
                 "engine": type(self.engine).__name__,
                 "max_new_tokens": self.engine.max_new_tokens,
-                "reward_model": self._reward_folder,
+                "grader": type(self.grader).__name__,
+                "prompts": fingerprint_prompts([*prompts, *unlabelled]),
+                "reward_model": None if self._reward is None else fingerprint_model(self._reward.scorer),
                 "policy": fingerprint_model(policy.policy),
             }
             claim_iteration(run, iteration, facts)
@@ -282,8 +313,7 @@ def _policy(module: LightningModule) -> PolicyModule:
     return module
 
 
-def _data(trainer: Trainer) -> PolicyDataModule:
-    data = trainer.datamodule  # type: ignore[attr-defined]
+def _data(data: LightningDataModule | None) -> PolicyDataModule:
     if not isinstance(data, PolicyDataModule):
         raise ConfigError(f"rollout needs data of the class PolicyDataModule, but data is a {type(data).__name__}.")
     return data

@@ -1,7 +1,8 @@
-"""Swapping the training data of a running fit, and keeping one iteration's folder to one iteration."""
+"""Checking the prompts, swapping the training data of a running fit, and keeping one folder to one iteration."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -9,10 +10,45 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from mstar.errors import DataError
+from mstar.prompts import PromptSource
 from mstar.storage import RunDirectory, read_json, write_json
-from mstar.types import Example
+from mstar.types import Example, Prompt
 
-__all__ = ["claim_iteration", "replace_training_data"]
+__all__ = ["check_prompts", "claim_iteration", "fingerprint_prompts", "replace_training_data"]
+
+
+def check_prompts(source: PromptSource, name: str) -> None:
+    """Makes sure that every prompt of a source can be sampled and graded; no picture is loaded for it.
+
+    Args:
+        source: The prompts.
+        name: The source's key in the configuration.
+
+    Raises:
+        DataError: there are none, one has no answer, or two have the same id.
+    """
+    if len(source) == 0:
+        raise DataError(f"{name} has no prompts, so there is nothing to sample; mend its settings.")
+    seen: set[str] = set()
+    for index, prompt in enumerate(source):
+        if prompt.answer is None:
+            raise DataError(
+                f"{name}: prompt '{prompt.id}' (row {index}) has no answer, so its responses cannot be graded; give it "
+                "one, leave it out, or move it to data.unlabelled."
+            )
+        if prompt.id in seen:
+            raise DataError(f"{name}: row {index} repeats the prompt id '{prompt.id}', but an id must be unique.")
+        seen.add(prompt.id)
+
+
+def fingerprint_prompts(prompts: Sequence[Prompt]) -> str:
+    """A short hash of what an iteration's responses and verdicts depend on in its prompts."""
+    digest = hashlib.blake2b(digest_size=8)
+    for prompt in prompts:
+        images = [image.uri for image in prompt.images]
+        digest.update(repr((prompt.id, prompt.question, images, prompt.answer, prompt.choices)).encode())
+    return digest.hexdigest()
 
 
 def replace_training_data(trainer: Trainer, examples: Sequence[Example]) -> None:

@@ -140,6 +140,7 @@ class PolicyDataModule(LightningDataModule):
         return [Example(prompt.id, prompt.answer or prompt.question)]
 
     def train_dataloader(self) -> DataLoader[Pair]:
+        """The examples of the present iteration in their order, or without any the shuffled rationales."""
         if self._examples is None:
             data: Dataset[Pair] = _Rationales(self.train)
             shuffle = True
@@ -154,25 +155,40 @@ class PolicyDataModule(LightningDataModule):
         if world_size() == 1 and not shuffle:
             sampler = None
         return DataLoader(
-            data, self.batch_size, sampler=sampler, num_workers=self.num_workers, collate_fn=_Collate(self._renderer())
+            data,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=_Collate(self._renderer()),
         )
 
     def val_dataloader(self) -> DataLoader[Prompt] | list[DataLoader[Prompt]]:
+        """The validation prompts, if there are any."""
         return self._prompt_loader(self.validation) if self.validation is not None else []
 
     def test_dataloader(self) -> DataLoader[Prompt]:
+        """The test prompts.
+
+        Raises:
+            ConfigError: ``test`` is not set.
+        """
         if self.test is None:
             raise ConfigError("data.test is not set, but 'test' and 'predict' need prompts: set data.test.")
         return self._prompt_loader(self.test)
 
     def predict_dataloader(self) -> DataLoader[Prompt]:
+        """The test prompts."""
         return self.test_dataloader()
 
     def _prompt_loader(self, source: PromptSource) -> DataLoader[Prompt]:
-        return DataLoader(_Prompts(source), self.eval_batch_size, num_workers=self.num_workers, collate_fn=PromptBatch)
+        # By keyword: Lightning builds prediction and distributed loaders again from what it was told by name.
+        return DataLoader(
+            _Prompts(source), batch_size=self.eval_batch_size, num_workers=self.num_workers, collate_fn=PromptBatch
+        )
 
     def _renderer(self) -> Renderer:
-        assert self.trainer is not None
+        if self.trainer is None:
+            raise RuntimeError("PolicyDataModule builds batches with the trainer's module, but it has no trainer.")
         return cast("PolicyModule", self.trainer.lightning_module).renderer
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader
 
+from mstar.datamodules.prompt_batches import PromptBatchSampler, RowNumbers
 from mstar.errors import ConfigError, DataError
 from mstar.generation import derive_seed
 from mstar.models.step_scorer import SharedInputs
@@ -27,7 +28,7 @@ from mstar.steps import split_steps
 from mstar.storage import read_step_labels
 from mstar.types import Prompt, StepLabels
 
-__all__ = ["PromptBatchSampler", "StepLabelBatch", "StepLabelDataModule", "collate_step_labels", "load_step_labels"]
+__all__ = ["StepLabelBatch", "StepLabelDataModule", "collate_step_labels", "load_step_labels"]
 
 
 @dataclass
@@ -89,60 +90,6 @@ def collate_step_labels(
             [math.nan if label.logprob is None else label.logprob for label in labels], dtype=torch.float64
         ),
     )
-
-
-class _Rows(Dataset[list[int]]):
-    """The identity: a batch is made from row numbers in the collate function."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, rows: list[int]) -> list[int]:
-        return rows
-
-
-class PromptBatchSampler(DistributedSampler[list[int]]):
-    """Yields batches of row numbers, filled prompt by prompt, so that the responses of a prompt meet in a batch.
-
-    The order follows from (seed, epoch) alone. Every process gets the same number of batches (the first ones are used
-    twice where need be), which gradient synchronisation relies on; Lightning calls ``set_epoch``.
-
-    Args:
-        groups: For every prompt, the numbers of its rows.
-        batch_size: Rows in a batch; the last batch may be smaller.
-        seed: Seed of the order.
-        shuffle: Whether prompts and the rows within a prompt are shuffled.
-        num_replicas: Processes that share the data.
-        rank: Number of this process.
-    """
-
-    def __init__(
-        self,
-        groups: Sequence[Sequence[int]],
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        num_replicas: int = 1,
-        rank: int = 0,
-    ) -> None:
-        self.groups = groups
-        self.batch_size = batch_size
-        self.num_batches = math.ceil(sum(map(len, groups)) / batch_size)
-        super().__init__(_Rows(self.num_batches), num_replicas, rank, shuffle, seed)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = list(range(len(self.groups)))
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(derive_seed(self.seed, "step-labels", self.epoch))
-            order = torch.randperm(len(order), generator=generator).tolist()
-        rows = [row for number in order for row in self.groups[number]]
-        batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-        while len(batches) < self.total_size:
-            batches += batches[: self.total_size - len(batches)]
-        yield from batches[self.rank :: self.num_replicas]
 
 
 class StepLabelDataModule(LightningDataModule):
@@ -240,7 +187,7 @@ class StepLabelDataModule(LightningDataModule):
         )
         # batch_size None: the sampler's lists reach the collate function as they are.
         return DataLoader(
-            _Rows(len(labels)), batch_size=None, sampler=sampler, collate_fn=collate, num_workers=self.num_workers
+            RowNumbers(len(labels)), batch_size=None, sampler=sampler, collate_fn=collate, num_workers=self.num_workers
         )
 
     def _find(self, prompt_id: str) -> Callable[[], Prompt]:

@@ -41,7 +41,7 @@ class TransformersEngine(Engine):
     Args:
         max_new_tokens: Longest response, in tokens.
         batch_size: Most samples that are written at the same time. Memory grows with it; the responses do not depend
-            on it beyond rounding.
+            on it beyond rounding. A prompt with more samples than this is encoded once for each batch of them.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -59,15 +59,23 @@ class TransformersEngine(Engine):
         self._renderer: Renderer | None = None
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
+        """Takes the policy itself, not a copy: its weights are always the present ones."""
         self._policy, self._renderer = policy, renderer
 
     def update_weights(self, policy: nn.Module) -> None:
+        """Draws the next responses from this policy."""
         self._policy = policy
 
     def close(self) -> None:
+        """Lets go of the policy."""
         self._policy = self._renderer = None
 
     def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        """Draws every sample of every request; the policy's training mode is as before afterwards.
+
+        Raises:
+            RuntimeError: ``start`` was not called.
+        """
         if self._policy is None or self._renderer is None:
             raise RuntimeError("TransformersEngine.generate was called before start.")
         policy, renderer = self._policy, self._renderer
@@ -131,12 +139,15 @@ class TransformersEngine(Engine):
             [np.random.Generator(np.random.Philox(row.sample.seed)).random(self.max_new_tokens) for row in rows]
         )
         uniform_RT = torch.from_numpy(uniforms).to(device)
-        temperature_R = torch.tensor([row.sample.temperature for row in rows], device=device)
-        banned = torch.tensor(renderer.banned_ids, device=device, dtype=torch.long)
+        temperature_R = torch.tensor([row.sample.temperature for row in rows], device=device, dtype=torch.float32)
+        banned: Tensor | None = None
         ends = torch.tensor(renderer.end_ids, device=device)
         running = rows
         for step in range(self.max_new_tokens):
             logits_RV = logits_of(policy, prefix.hidden_BH)
+            if banned is None:
+                never = [*renderer.banned_ids, *range(renderer.vocabulary_size, logits_RV.shape[1])]
+                banned = torch.tensor(never, device=device, dtype=torch.long)
             token_R, logprob_R = _draw(logits_RV, temperature_R, uniform_RT[:, step], banned)
             ended_R = torch.isin(token_R, ends)
             for row, token, logprob, ended in zip(

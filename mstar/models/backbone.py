@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from mstar.errors import ConfigError
@@ -29,9 +30,16 @@ _PART_NAMES: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-def _explain_missing(name: str, error: OSError | ValueError) -> ConfigError:
+# What transformers raises for names and folders that it cannot use; ImportError where a processor needs a package.
+_UNUSABLE: Final = (OSError, ValueError, ImportError, SafetensorError)
+
+
+def _explain_unusable(name: str, error: Exception) -> ConfigError:
+    reason = next((line.strip().rstrip(".:") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, ImportError):
+        return ConfigError(f"model_name '{name}' needs a package that is not installed: {reason}.")
     where = "is a folder without a usable model" if Path(name).exists() else "is neither a folder nor a reachable model"
-    return ConfigError(f"model_name '{name}' {where} ({str(error).splitlines()[0]}): give a Hugging Face folder or id.")
+    return ConfigError(f"model_name '{name}' {where} ({reason}): give a Hugging Face folder or id.")
 
 
 def load_model(name: str, *, dtype: str = "float32", attention: str | None = None, seed: int = 0) -> PreTrainedModel:
@@ -51,13 +59,14 @@ def load_model(name: str, *, dtype: str = "float32", attention: str | None = Non
     if dtype not in _DTYPES:
         raise ConfigError(f"dtype '{dtype}' is unknown: choose one of {', '.join(_DTYPES)}.")
     if name == EMBEDDED_MODEL:
-        return build_tiny_model(build_tiny_processor(), seed).to(_DTYPES[dtype])
-    try:
-        model: PreTrainedModel = AutoModelForImageTextToText.from_pretrained(
-            name, dtype=_DTYPES[dtype], attn_implementation=attention
-        )
-    except (OSError, ValueError) as error:
-        raise _explain_missing(name, error) from error
+        tiny: Any = build_tiny_model(build_tiny_processor(), seed)
+        model: PreTrainedModel = tiny.to(_DTYPES[dtype])
+    else:
+        auto: Any = AutoModelForImageTextToText
+        try:
+            model = auto.from_pretrained(name, dtype=_DTYPES[dtype], attn_implementation=attention)
+        except _UNUSABLE as error:
+            raise _explain_unusable(name, error) from error
     return model
 
 
@@ -76,10 +85,11 @@ def load_renderer(name: str, model: nn.Module | None = None) -> Renderer:
     if name == EMBEDDED_MODEL:
         processor: ProcessorMixin = build_tiny_processor()
     else:
+        auto: Any = AutoProcessor
         try:
-            processor = AutoProcessor.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            raise _explain_missing(name, error) from error
+            processor = auto.from_pretrained(name)
+        except _UNUSABLE as error:
+            raise _explain_unusable(name, error) from error
     generation: Any = getattr(model, "generation_config", None)
     ends = getattr(generation, "eos_token_id", None)
     return Renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()))
@@ -117,7 +127,7 @@ def freeze(model: nn.Module, parts: list[FreezablePart]) -> int:
         found = [m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in _PART_NAMES[part]]
         if not found:
             raise ConfigError(f"freeze: {type(model).__name__} has no part named '{part}'; remove it from 'freeze'.")
-        for module in found:
+        for module in [*found, language_head(model)] if part == "language" else found:
             for parameter in module.parameters():
                 frozen += parameter.numel() if parameter.requires_grad else 0
                 parameter.requires_grad_(False)

@@ -51,21 +51,25 @@ def encode_prefix(model: nn.Module, inputs: ModelInputs) -> Prefix:
     """
     from transformers import DynamicCache
 
+    config: Any = model.config
     base: Any = model.model
     positions_BT = inputs.mask_BT.cumsum(1).sub(1).clamp(min=0)
     multimodal_positions = hasattr(base, "get_rope_index")
-    cache = DynamicCache(config=model.config)
+    if multimodal_positions:
+        base.rope_deltas = None  # what the last batch left there
+    computes_positions = multimodal_positions and any(name.endswith("grid_thw") for name in inputs.extras)
+    cache = DynamicCache(config=config)
     output = base(
         input_ids=inputs.ids_BT,
         attention_mask=inputs.mask_BT,
         # Families with multimodal rotary positions (Qwen2-VL) compute them from the image grid themselves.
-        position_ids=None if multimodal_positions else positions_BT,
+        position_ids=None if computes_positions else _planes(base, positions_BT),
         past_key_values=cache,
         use_cache=True,
         **inputs.extras,
     )
     next_position_B = inputs.mask_BT.sum(1)
-    if multimodal_positions and base.rope_deltas is not None:
+    if computes_positions:
         next_position_B = next_position_B + base.rope_deltas.view(-1)
     return Prefix(cache, inputs.mask_BT, next_position_B, output.last_hidden_state[:, -1])
 
@@ -90,13 +94,18 @@ def extend(model: nn.Module, prefix: Prefix, ids_RN: Tensor, mask_RN: Tensor) ->
     output = base(
         input_ids=ids_RN,
         attention_mask=mask_RT,
-        position_ids=positions_RN.expand(3, -1, -1) if hasattr(base, "get_rope_index") else positions_RN,
+        position_ids=_planes(base, positions_RN),
         past_key_values=prefix.cache,
         use_cache=True,
     )
     hidden_RNH = output.last_hidden_state
     grown = Prefix(prefix.cache, mask_RT, prefix.next_position_B + mask_RN.sum(1), hidden_RNH[:, -1])
     return hidden_RNH, grown
+
+
+def _planes(base: Any, positions_BT: Tensor) -> Tensor:
+    """Text positions in the form that the model takes: multimodal rotary positions have three equal planes for text."""
+    return positions_BT.expand(3, -1, -1) if hasattr(base, "get_rope_index") else positions_BT
 
 
 def logits_of(model: nn.Module, hidden: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mstar.errors import ConfigError
 from mstar.models.backbone import load_model, load_renderer, save_model
 from mstar.models.prefix import encode_prefix, extend, logits_of
+from mstar.models.step_head import StepHead, StepLogits, logprob_features
 from mstar.rendering import IGNORE_INDEX, ModelInputs, Renderer, ResponseInputs
 from mstar.storage import atomic_path, read_json, write_json
 from mstar.types import Prompt
@@ -28,14 +29,11 @@ from mstar.types import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["SharedInputs", "StepHead", "StepLogits", "StepScorer"]
+__all__ = ["SharedInputs", "StepScorer"]
 
 _FORMAT: Final = 1
 _DESCRIPTION: Final = "mprm.json"
 _HEAD: Final = "step_head.safetensors"
-_FEATURES: Final = 3
-# A token this unlikely is simply wrong; clamped, one of them cannot dominate the head.
-_LOWEST_LOGPROB: Final = -12.0
 
 
 @dataclass
@@ -80,61 +78,6 @@ class SharedInputs:
         """The same inputs on another device."""
         owner_R, ids_RL, mask_RL = (value.to(device) for value in (self.owner_R, self.ids_RL, self.mask_RL))
         return SharedInputs(self.prompts.to(device), owner_R, ids_RL, mask_RL, self.step_ends)
-
-
-class StepLogits(NamedTuple):
-    """Scores of the steps of some responses, before the sigmoid.
-
-    Attributes:
-        logits_N: One a step, row by row.
-        row_N: The row that each step belongs to.
-    """
-
-    logits_N: Tensor
-    row_N: Tensor
-
-    def minimum(self, num_rows: int) -> Tensor:
-        """The lowest logit of each row (METHOD: R_p is the minimum over the steps); +inf for a row without steps."""
-        lowest_B = self.logits_N.new_full((num_rows,), torch.inf)
-        return lowest_B.scatter_reduce(0, self.row_N, self.logits_N, "amin")
-
-
-class StepHead(nn.Module):
-    """Maps the hidden state at a step's last token, and the step's log-probability features, to one logit.
-
-    The score is a linear function of the features plus a small network on everything. The network's last layer starts
-    at zero and the linear one at "an unlikely token means a wrong step", so that training starts from the likelihood.
-
-    Args:
-        hidden_size: Width of the backbone's hidden states.
-        head_size: Width of the network's hidden layer.
-        step_logprob_features: Whether there are log-probability features.
-    """
-
-    def __init__(self, hidden_size: int, head_size: int, step_logprob_features: bool) -> None:
-        super().__init__()
-        features = _FEATURES if step_logprob_features else 0
-        self.hidden = nn.Linear(hidden_size + features, head_size)
-        self.output = nn.Linear(head_size, 1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
-        self.linear = nn.Linear(features, 1) if features else None
-        if self.linear is not None:
-            nn.init.zeros_(self.linear.weight)
-            nn.init.zeros_(self.linear.bias)
-            with torch.no_grad():
-                self.linear.weight[0, 0] = 0.3
-
-    def forward(self, hidden_NH: Tensor, features_NF: Tensor | None) -> Tensor:
-        """The logits of N steps, in float32."""
-        dtype = self.hidden.weight.dtype
-        inputs_NH = hidden_NH.to(dtype)
-        if features_NF is not None:
-            inputs_NH = torch.cat([inputs_NH, features_NF.to(dtype)], dim=1)
-        logits_N: Tensor = self.output(functional.gelu(self.hidden(inputs_NH))).squeeze(1)
-        if self.linear is not None and features_NF is not None:
-            logits_N = logits_N + self.linear(features_NF.to(dtype)).squeeze(1)
-        return logits_N.float()
 
 
 class StepScorer(nn.Module):
@@ -264,7 +207,7 @@ class StepScorer(nn.Module):
             inside_N = owner_N >= 0
             logits_NV = logits_of(self.backbone, predicting_NH[inside_N])
             logprob_N = -functional.cross_entropy(logits_NV, ids_N[inside_N], reduction="none")
-            features_NF = _logprob_features(logprob_N, owner_N[inside_N], len(last))
+            features_NF = logprob_features(logprob_N, owner_N[inside_N], len(last))
         row_N = torch.tensor(step_rows, dtype=torch.long, device=device)
         return StepLogits(self.head(hidden_NH[last_N], features_NF), row_N)
 
@@ -324,19 +267,3 @@ class StepScorer(nn.Module):
         except (KeyError, OSError, RuntimeError, SafetensorError) as error:
             raise ConfigError(f"the step head in '{folder}' cannot be loaded ({error}): export it again.") from error
         return scorer.eval(), load_renderer(str(folder), backbone)
-
-
-def _logprob_features(logprob_N: Tensor, owner_N: Tensor, num_steps: int) -> Tensor:
-    """Log-probability features (steps, F) of steps from the log-probabilities of their tokens.
-
-    Args:
-        logprob_N: Log-probability of every token.
-        owner_N: The step that every token belongs to.
-        num_steps: The number of steps.
-    """
-    start = logprob_N.new_zeros(num_steps)
-    lowest = start.scatter_reduce(0, owner_N, logprob_N, "amin")  # log-probabilities are at most 0
-    total = start.index_add(0, owner_N, logprob_N)
-    return torch.stack(
-        [lowest.clamp(min=_LOWEST_LOGPROB) + 1, total.clamp(min=_LOWEST_LOGPROB) / 2 + 1, lowest.exp()], dim=1
-    )

@@ -6,7 +6,8 @@ it is tiny.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 from mstar.prompts.tiny_dice import tokenizer_texts
 
@@ -34,12 +35,10 @@ _CHAT_TEMPLATE: Final = (
 )
 
 
-def build_tiny_processor() -> Idefics3Processor:
-    """Trains the byte-level BPE tokenizer on generated texts and wraps it in an Idefics3 processor."""
+@cache
+def _tokenizer_json() -> str:
+    """Trains the byte-level BPE tokenizer on generated texts, once a process."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-    from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -52,8 +51,19 @@ def build_tiny_processor() -> Idefics3Processor:
         show_progress=False,
     )
     tokenizer.train_from_iterator(tokenizer_texts(), trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    return str(tokenizer.to_str())
+
+
+def build_tiny_processor() -> Idefics3Processor:
+    """Builds the Idefics3 processor with the embedded model's own tokenizer."""
+    import transformers
+    from tokenizers import Tokenizer
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+    from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+
+    untyped: Any = transformers
+    fast = untyped.PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(_tokenizer_json()),
         pad_token=_PAD,
         eos_token=_END,
         padding_side="left",
@@ -72,10 +82,11 @@ def build_tiny_model(processor: Idefics3Processor, seed: int = 0) -> Idefics3For
         seed: Seed of the weights; the global random state is left as it was.
     """
     import torch
-    from transformers import GenerationConfig, Idefics3Config, Idefics3ForConditionalGeneration
+    import transformers
 
+    untyped: Any = transformers
     tokenizer = processor.tokenizer
-    config = Idefics3Config(
+    config = untyped.Idefics3Config(
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
@@ -109,6 +120,8 @@ def build_tiny_model(processor: Idefics3Processor, seed: int = 0) -> Idefics3For
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Idefics3ForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+        model: Idefics3ForConditionalGeneration = untyped.Idefics3ForConditionalGeneration(config)
+    model.generation_config = untyped.GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
     return model

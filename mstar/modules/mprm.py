@@ -5,20 +5,25 @@ Shapes: B rows (responses), N the steps of all rows in order.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from mstar.datamodules.step_labels import StepLabelBatch
+from mstar.distributed import gather_lists
 from mstar.errors import ConfigError
 from mstar.metrics import auc, expected_calibration_error, within_group_auc
 from mstar.models.backbone import FreezablePart, freeze, load_model, load_renderer
-from mstar.models.step_scorer import StepLogits, StepScorer
+from mstar.models.step_head import StepLogits
+from mstar.models.step_scorer import StepScorer
 from mstar.modules.optimization import configure
 from mstar.modules.step_losses import pairwise_loss, step_loss
 from mstar.rendering import Renderer
@@ -36,7 +41,8 @@ class MPRMModule(LightningModule):
 
     Args:
         model_name: The policy to start from: a Hugging Face folder or model id.
-        lr: Learning rate of backbone and head.
+        lr: Learning rate.
+        head_lr: Learning rate of the head, which starts from random weights; none for ``lr``.
         optimizer: The optimizer, by class path and arguments.
         lr_scheduler: The schedule, stepped once an optimizer step; none for a constant rate.
         labels: Learn the share of right continuations (soft), or whether there was one (hard).
@@ -54,13 +60,14 @@ class MPRMModule(LightningModule):
         seed: Seed of the head's first weights.
 
     Raises:
-        ConfigError: ``pairwise_weight`` or ``pairwise_margin`` is negative.
+        ConfigError: ``pairwise_weight`` or ``pairwise_margin`` is negative, or ``head_lr`` is not positive.
     """
 
     def __init__(
         self,
         model_name: str,
         lr: float = 1e-6,
+        head_lr: float | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
         labels: Literal["soft", "hard"] = "soft",
@@ -80,8 +87,11 @@ class MPRMModule(LightningModule):
         for name, value in (("pairwise_weight", pairwise_weight), ("pairwise_margin", pairwise_margin)):
             if value < 0:
                 raise ConfigError(f"model.{name} is {value}, but it must not be negative.")
+        if head_lr is not None and head_lr <= 0:
+            raise ConfigError(f"model.head_lr is {head_lr}, but a learning rate must be positive.")
         self.model_name = model_name
         self.lr = lr
+        self.head_lr = head_lr
         self.optimizer_factory = optimizer
         self.lr_scheduler_factory = lr_scheduler
         self.label_kind = labels
@@ -124,7 +134,19 @@ class MPRMModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and its schedule, in optimizer steps."""
-        return configure(self.parameters(), self.lr, self.optimizer_factory, self.lr_scheduler_factory)
+        return configure(
+            self.parameters(), self.lr, cast(OptimizerCallable, self._optimizer), self.lr_scheduler_factory
+        )
+
+    def _optimizer(self, parameters: Iterable[Parameter], lr: float) -> Optimizer:
+        head = {id(parameter) for parameter in self.scorer.head.parameters()}
+        groups: list[dict[str, Any]] = [
+            {"params": []},
+            {"params": [], "lr": lr if self.head_lr is None else self.head_lr},
+        ]
+        for parameter in parameters:
+            groups[id(parameter) in head]["params"].append(parameter)
+        return self.optimizer_factory(groups, lr=lr)  # type: ignore[call-arg]
 
     def forward(self, batch: StepLabelBatch) -> StepLogits:
         """The logits of all steps of the batch."""
@@ -169,7 +191,7 @@ class MPRMModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs accuracy and calibration of the steps, and how well responses are ranked."""
-        parts, self._validated = gather(self._validated), []
+        parts, self._validated = gather_lists(self._validated), []
         merged = {name: [value for part in parts for value in part[name]] for name in parts[0]} if parts else {}
         if merged:
             for name, value in validation_metrics(merged).items():
@@ -220,12 +242,3 @@ def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:
             [scores[i] for i in right], [truth[i] for i in right], [groups[i] for i in right]
         ).value
     return {name: value for name, value in metrics.items() if value is not None}
-
-
-def gather(parts: list[dict[str, list[float]]]) -> list[dict[str, list[float]]]:
-    """The parts of all processes."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return parts
-    everyone: list[list[dict[str, list[float]]]] = [[] for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather_object(everyone, parts)
-    return [part for several in everyone for part in several]

@@ -28,7 +28,7 @@ class WarmupSchedule(LambdaLR):
         decay_until: Step at which a linear decay, begun after the warm-up, reaches 0; None for no decay.
 
     Raises:
-        ConfigError: the decay ends before the warm-up does.
+        ConfigError: ``warmup_steps`` is negative, or the decay ends before the warm-up does.
     """
 
     def __init__(
@@ -39,6 +39,8 @@ class WarmupSchedule(LambdaLR):
         drop_factor: float = 0.5,
         decay_until: int | None = None,
     ) -> None:
+        if warmup_steps < 0:
+            raise ConfigError(f"WarmupSchedule: warmup_steps is {warmup_steps}, but it must not be negative.")
         if decay_until is not None and decay_until <= warmup_steps:
             raise ConfigError(
                 f"WarmupSchedule: decay_until is {decay_until}, but the warm-up alone takes {warmup_steps} steps; "

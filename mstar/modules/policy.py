@@ -6,7 +6,7 @@ Shapes: B rows, T tokens, N response tokens of the batch, H hidden, V vocabulary
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -24,6 +24,9 @@ from mstar.models.prefix import logits_of
 from mstar.modules.optimization import configure
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Prompt, ScoredResponse
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["PolicyModule"]
 
@@ -81,26 +84,27 @@ class PolicyModule(LightningModule):
     def renderer(self) -> Renderer:
         """The renderer of the model's processor; loaded when it is first needed."""
         if self._renderer is None:
-            self._renderer = load_renderer(self.model_name, self.model)
+            self._renderer = load_renderer(self.model_name, self.policy)
         return self._renderer
 
     @property
     def policy(self) -> nn.Module:
         """The Hugging Face model."""
-        if self.model is None:
-            self.configure_model()
-        assert isinstance(self.model, nn.Module)
-        return self.model
+        self.configure_model()
+        model: nn.Module = self.model
+        return model
 
     def configure_model(self) -> None:
+        """Loads the model, once."""
         if self.model is not None:
             return
-        self.model = self._load()
+        # Transformers loads models in evaluation mode, and Lightning keeps the mode it finds.
+        self.model = self._load().train()
         freeze(self.model, self.freeze_parts)
         if self.gradient_checkpointing:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
-    def _load(self) -> nn.Module:
+    def _load(self) -> PreTrainedModel:
         return load_model(self.model_name, dtype=self.dtype_name, attention=self.attention, seed=self._seed)
 
     def restore_initial_weights(self) -> None:
@@ -108,6 +112,7 @@ class PolicyModule(LightningModule):
         self.policy.load_state_dict(self._load().state_dict())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer and its schedule, in optimizer steps."""
         return configure(self.parameters(), self.lr, self.optimizer_factory, self.lr_scheduler_factory)
 
     def loss(self, batch: ResponseInputs) -> Tensor:
@@ -123,6 +128,7 @@ class PolicyModule(LightningModule):
         return cross_entropy(logits_NV, target_BT[learned_BT])
 
     def training_step(self, batch: ResponseInputs, batch_idx: int) -> Tensor:
+        """One step of training."""
         loss = self.loss(batch)
         rows = batch.labels_BT.shape[0]
         self.log("train/loss", loss, batch_size=rows, prog_bar=True)
@@ -134,18 +140,23 @@ class PolicyModule(LightningModule):
         return greedy_responses(self.engine, prompts, self.grader)
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Answers and grades a batch of prompts."""
         self._scores.append(GreedyScore.of(self._greedy(batch.prompts)))
 
     def on_validation_epoch_end(self) -> None:
+        """Logs ``val/accuracy`` and, where the data knows it, ``val/chain_accuracy``."""
         self._log_scores("val")
 
     def test_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Answers and grades a batch of prompts."""
         self._scores.append(GreedyScore.of(self._greedy(batch.prompts)))
 
     def on_test_epoch_end(self) -> None:
+        """Logs ``test/accuracy`` and, where the data knows it, ``test/chain_accuracy``."""
         self._log_scores("test")
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredResponse]:
+        """The graded greedy response of every prompt."""
         return self._greedy(batch.prompts)
 
     def _log_scores(self, stage: str) -> None:
@@ -156,6 +167,7 @@ class PolicyModule(LightningModule):
                 self.log(f"{stage}/{name}", count / max(total.prompts, 1), sync_dist=True, prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what an export needs to rebuild the model."""
         # Primitives only: the checkpoint stays loadable with weights_only=True.
         checkpoint["mstar"] = {"kind": "policy", "model_name": self.model_name, "dtype": self.dtype_name}
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
-from mstar.models.step_scorer import StepLogits
+from mstar.models.step_head import StepLogits
 
 __all__ = ["pairwise_loss", "step_loss"]
 

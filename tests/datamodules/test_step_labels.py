@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from mstar.datamodules.step_labels import PromptBatchSampler, StepLabelBatch, StepLabelDataModule
+from mstar.datamodules.prompt_batches import PromptBatchSampler
+from mstar.datamodules.step_labels import StepLabelBatch, StepLabelDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.models.step_scorer import SharedInputs

@@ -11,7 +11,8 @@ import torch
 from mstar.errors import ConfigError
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.models.prefix import logits_of
-from mstar.models.step_scorer import StepLogits, StepScorer, _logprob_features
+from mstar.models.step_head import StepLogits, logprob_features
+from mstar.models.step_scorer import StepScorer
 from mstar.prompts import TinyDice
 from mstar.rendering import Renderer
 from mstar.types import Prompt
@@ -89,12 +90,12 @@ def test_the_head_starts_from_the_likelihood_of_the_least_likely_token(renderer:
     start = int((batch.labels_BT[0] != -100).nonzero()[0])
     for logit, span in zip(steps.logits_N, [range(start, end_1 + 1), range(end_1 + 1, end_2 + 1)], strict=True):
         lowest = min(float(logprobs[i - 1, ids[i]]) for i in span)
-        assert float(logit) == pytest.approx(0.3 * (max(lowest, -12) + 1), abs=1e-4)
+        assert logit.item() == pytest.approx(0.3 * (max(lowest, -12) + 1), abs=1e-4)
 
 
 def test_logprob_features_by_hand() -> None:
     logprobs = torch.tensor([-1.0, -2.0, -0.5, -20.0])
-    features = _logprob_features(logprobs, torch.tensor([0, 0, 1, 2]), 3)
+    features = logprob_features(logprobs, torch.tensor([0, 0, 1, 2]), 3)
     expected = [
         [-2 + 1, -3 / 2 + 1, math.exp(-2)],
         [-0.5 + 1, -0.5 / 2 + 1, math.exp(-0.5)],

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer, seed_everything
 from mstar.datamodules.step_labels import StepLabelDataModule, collate_step_labels, load_step_labels
 from mstar.errors import ConfigError
 from mstar.models.backbone import EMBEDDED_MODEL
-from mstar.models.step_scorer import StepLogits
+from mstar.models.step_head import StepLogits
 from mstar.modules.mprm import MPRMModule, validation_metrics
 from mstar.modules.step_losses import pairwise_loss, step_loss
 from mstar.prompts import TinyDice
@@ -223,7 +223,15 @@ def test_sharing_prompts_gives_the_same_loss_and_gradients(labels: str, changes:
         assert gradient is None or torch.allclose(gradient, other, atol=1e-5), name
 
 
-@pytest.mark.parametrize("name", ["pairwise_weight", "pairwise_margin"])
+def test_the_head_has_its_own_learning_rate(labels: str) -> None:
+    module, trainer = fit(labels, epochs=1, lr=1e-5, head_lr=1e-2)
+    body, head = trainer.optimizers[0].param_groups
+    assert (body["lr"], head["lr"]) == (1e-5, 1e-2)
+    assert {id(p) for p in head["params"]} == {id(p) for p in module.scorer.head.parameters()}
+    assert {id(p) for p in body["params"]} == {id(p) for p in module.scorer.backbone.parameters()}
+
+
+@pytest.mark.parametrize("name", ["pairwise_weight", "pairwise_margin", "head_lr"])
 def test_settings_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         MPRMModule(EMBEDDED_MODEL, **{name: -1.0})

@@ -1,0 +1,52 @@
+"""What ``predict`` writes: every response with its verdict."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mstar.datamodules.policy import PromptBatch
+from mstar.distributed import gather_lists, is_main
+from mstar.storage import PromptResponses, write_responses
+from mstar.types import ScoredResponse
+
+__all__ = ["PredictionsCallback"]
+
+
+class PredictionsCallback(Callback):
+    """Writes the greedy responses of ``predict`` to ``predictions.parquet`` in the run's folder, one row a prompt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._groups: list[PromptResponses] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops Lightning from keeping the responses too."""
+        # It would look for tensors in them, and refuses frozen dataclasses.
+        trainer.predict_loop.return_predictions = False
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Sequence[ScoredResponse],
+        batch: PromptBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps a batch's responses."""
+        self._groups += [
+            PromptResponses(prompt, (scored,)) for prompt, scored in zip(batch.prompts, outputs, strict=True)
+        ]
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes them all; a prompt that two processes were given, to have equally many, is written once."""
+        groups = {group.prompt.id: group for group in gather_lists(self._groups)}
+        self._groups = []
+        path = Path(trainer.default_root_dir) / "predictions.parquet"
+        if is_main():
+            write_responses(path, list(groups.values()))
+            sys.stdout.write(f"{path}\n")

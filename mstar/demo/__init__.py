@@ -1,0 +1,1 @@
+"""``make demo`` and ``make ablations``: the whole method on the embedded model and data."""

@@ -1,0 +1,42 @@
+"""``python -m mstar.demo``: warm-up, annotation, MPRM, self-evolving training, baseline, test, report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the demo.
+
+    Args:
+        arguments: The command line without the program's name; None takes the process's own.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(prog="python -m mstar.demo", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and sampling (default: 0)")
+    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder (default: runs/demo)")
+    given = parser.parse_args(arguments)
+    # As in mstar.__main__: it must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from mstar.demo.run import run_demo
+    from mstar.errors import MstarError
+
+    try:
+        run_demo(given.seed, given.output)
+    except MstarError as error:
+        # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
+        sys.stderr.write(f"demo: error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

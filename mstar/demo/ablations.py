@@ -1,0 +1,136 @@
+"""``python -m mstar.demo.ablations``: the arms of configs/ablations side by side, and their table."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["ARMS", "interval", "main", "table"]
+
+# In the order in which they are run: an interrupted comparison has the most telling arms.
+ARMS: Final = (
+    "random_2_duplicates",
+    "mprm_top_2_fixed",
+    "likelihood_top_2",
+    "oracle_top_2",
+    "random_2",
+    "refreshed_mprm",
+    "adaptive_temperature",
+    "mprm_top_1",
+    "mprm_top_4",
+    "mprm_threshold",
+    "optimizer_reset",
+    "interval_100",
+    "interval_50",
+    "interval_25",
+    "interval_12_5",
+    "interval_6_25",
+    "iterative_rft",
+    "rest_em",
+    "unlabelled_voting",
+    "unlabelled_oracle",
+)
+# Student's t at 97.5 %, by degrees of freedom.
+_T: Final = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
+
+Results = dict[str, dict[int, dict[str, float]]]
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and 95 % interval (Student's t) of one number over seeds, in per cent; the mean alone for one seed."""
+    mean = 100 * statistics.fmean(values)
+    if len(values) - 1 not in _T:
+        return f"{mean:.1f}"
+    half = 100 * _T[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{mean:.1f} ± {half:.1f}"
+
+
+def table(results: Results, seeds: Sequence[int]) -> str:
+    """The Markdown table: an arm a row; accuracy and chain correctness by seed, and their interval."""
+    head = ["arm", *(f"seed {seed}" for seed in seeds), "accuracy", "whole chain", "n"]
+    lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
+    for arm, by_seed in results.items():
+        cells = [
+            f"{100 * by_seed[s]['accuracy']:.1f} / {100 * by_seed[s]['chain_accuracy']:.1f}" if s in by_seed else ""
+            for s in seeds
+        ]
+        accuracy = interval([row["accuracy"] for row in by_seed.values()])
+        chain = interval([row["chain_accuracy"] for row in by_seed.values()])
+        lines.append(f"| {' | '.join([arm, *cells, accuracy, chain, str(len(by_seed))])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _run_seed(seed: int, root: Path, arms: Sequence[str], results: Results, seeds: Sequence[int]) -> None:
+    from mstar.demo.run import CONFIGS, command, run_demo, test_policy
+    from mstar.demo.stages import StageBook, fit_arguments
+
+    demo = root / f"seed-{seed}" / "demo"
+    summary = run_demo(seed, demo)
+    for arm, name in (("warm-up", "warmup"), ("demo (refreshed, adaptive)", "final"), ("seed-only SFT", "seed_sft")):
+        row = {key: float(summary[f"{name}_{key}"]) for key in ("accuracy", "chain_accuracy")}
+        results.setdefault(arm, {})[seed] = row
+    book = StageBook(root / f"seed-{seed}", seed)
+    for arm in arms:
+        folder = root / f"seed-{seed}" / arm
+
+        def fit_and_test(arm: str = arm, folder: Path = folder) -> dict[str, Any]:
+            configs = [f"--config={CONFIGS / 'tiny' / 'evolve.yaml'}", f"--config={CONFIGS / 'ablations' / arm}.yaml"]
+            model = f"--model.model_name={demo / 'warmup' / 'policy'}"
+            uses_reward = _uses_reward_model(CONFIGS / "ablations" / f"{arm}.yaml")
+            reward = [f"--rollout.reward_model={demo / 'mprm' / 'mprm'}"] if uses_reward else []
+            command(
+                "fit", *configs, f"--seed_everything={seed}", model, *reward, "--rollout.dynamics=false",
+                "--trainer.callbacks=null", *fit_arguments(folder),
+            )  # fmt: skip
+            return dict(
+                test_policy(
+                    configs[0], f"--model.model_name={folder / 'policy'}", f"--trainer.default_root_dir={folder}"
+                )
+            )
+
+        results.setdefault(arm, {})[seed] = book.run(arm, fit_and_test)
+        (root / "table.md").write_text(table(results, seeds), encoding="utf-8")
+
+
+def _uses_reward_model(config: Path) -> bool:
+    return "reward_model: null" not in config.read_text(encoding="utf-8").replace("refresh_reward_model: null", "")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the arms, seed by seed; arms that are done are not run again.
+
+    Args:
+        arguments: The command line without the program's name; None takes the process's own.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(prog="python -m mstar.demo.ablations", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (default: 0 1 2)")
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, metavar="ARM", help="which arms")
+    parser.add_argument("--output", type=Path, default=Path("runs/ablations"), help="folder")
+    given = parser.parse_args(arguments)
+    # As in mstar.__main__: it must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from mstar.errors import MstarError
+
+    results: Results = {}
+    try:
+        for seed in given.seeds:
+            _run_seed(seed, given.output, given.arms, results, given.seeds)
+    except MstarError as error:
+        # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
+        sys.stderr.write(f"ablations: error: {error}\n")
+        return 1
+    sys.stdout.write(f"\n{table(results, given.seeds)}\n{given.output / 'table.md'}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Stages that are run once: what is done is written down, and a second call goes on where the first one stopped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mstar.errors import ConfigError
+from mstar.storage import read_json, write_json
+
+__all__ = ["StageBook", "fit_arguments"]
+
+
+class StageBook:
+    """The stages of one folder: their seconds and results.
+
+    Args:
+        folder: Where ``stages.json`` is kept.
+        seed: The seed of all stages.
+
+    Raises:
+        ConfigError: the folder holds stages of another seed.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.path = folder / "stages.json"
+        book: dict[str, Any] = read_json(self.path) if self.path.exists() else {"seed": seed, "stages": {}}
+        if book["seed"] != seed:
+            raise ConfigError(
+                f"'{folder}' holds a run with seed {book['seed']}, not {seed}: choose another folder (make demo "
+                f"SEED={seed} OUT=runs/demo-{seed}), or start over with make clean-demo."
+            )
+        self._book = book
+
+    def run(self, name: str, stage: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+        """Runs a stage, unless it is written down as done.
+
+        Args:
+            name: Its name.
+            stage: The work; it may return results, as JSON values.
+
+        Returns:
+            Its results, now or as they were written down.
+        """
+        stages = self._book["stages"]
+        if name in stages:
+            sys.stdout.write(f"== {name}: done before\n")
+        else:
+            sys.stdout.write(f"\n== {name}\n")
+            sys.stdout.flush()
+            began = time.perf_counter()
+            result = stage() or {}
+            seconds = time.perf_counter() - began
+            stages[name] = {"seconds": seconds, "result": result}
+            write_json(self.path, self._book)
+            sys.stdout.write(f"== {name}: {seconds:.0f} s\n")
+        sys.stdout.flush()
+        result = stages[name]["result"]
+        assert isinstance(result, dict)
+        return result
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The seconds of every stage that is done."""
+        return {name: round(stage["seconds"], 1) for name, stage in self._book["stages"].items()}
+
+
+def fit_arguments(root: Path) -> list[str]:
+    """The run's folder, and its last checkpoint if an earlier call was interrupted after writing one."""
+    last = root / "checkpoints" / "last.ckpt"
+    return [f"--trainer.default_root_dir={root}", *([f"--ckpt_path={last}"] if last.exists() else [])]

@@ -1,0 +1,187 @@
+"""The dynamics by hand, from a scripted engine and scripted rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from torch import nn
+
+from mstar.evaluation.dynamics import Dynamics, add_process_rewards, measure_dynamics, reward_quality, sweep
+from mstar.evaluation.greedy import GREEDY, grade_response
+from mstar.generation import Engine, Request, plan_samples
+from mstar.grading import ExactGrader
+from mstar.rendering import Renderer
+from mstar.storage import PromptResponses
+from mstar.types import Prompt, Response, ScoredResponse
+
+RIGHT, LUCKY, WRONG = "1 + 2 = 3\nAnswer: 3", "1 + 2 = 5\nAnswer: 3", "1 + 2 = 4\nAnswer: 4"
+A = Prompt("a", "1 + 2?", answer="3", reference_responses=(RIGHT,))
+B = Prompt("b", "1 + 2?", answer="3", reference_responses=(RIGHT,))
+# For every prompt the greedy response, then the samples.
+TEXTS = {"a": [WRONG, WRONG, RIGHT, WRONG, LUCKY], "b": [RIGHT, WRONG, WRONG, WRONG, WRONG]}
+STEPS = {RIGHT: (0.9, 0.8), LUCKY: (0.3, 0.9), WRONG: (0.6, 0.5)}
+LOGPROBS = {RIGHT: -2.0, LUCKY: -1.0, WRONG: -3.0}
+
+
+class Scripted(Engine):
+    """Sample number i of a prompt is its i-th text; records the requests."""
+
+    max_new_tokens = 8
+
+    def __init__(self, texts: dict[str, list[str]]) -> None:
+        self.texts = texts
+        self.requests: list[Request] = []
+
+    def start(self, policy: nn.Module, renderer: Renderer) -> None:
+        raise AssertionError("the caller starts engines")
+
+    def update_weights(self, policy: nn.Module) -> None:
+        raise AssertionError("the caller updates weights")
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        self.requests += requests
+        return [
+            [
+                Response(r.prompt.id, s.index, text, 9, True, s.temperature, LOGPROBS[text])
+                for s in r.samples
+                for text in [self.texts[r.prompt.id][s.index]]
+            ]
+            for r in requests
+        ]
+
+
+class ScriptedReward:
+    """Scores from a table; records what it was asked to score."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, list[str]]] = []
+
+    def score(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[tuple[float, ...]]]:
+        self.asked += [(prompt.id, list(texts)) for prompt, texts in groups]
+        return [[STEPS[text] for text in texts] for _, texts in groups]
+
+
+def measure(reward: Any) -> tuple[Dynamics, Scripted]:
+    engine = Scripted(TEXTS)
+    dynamics = measure_dynamics(
+        engine, [A, B], ExactGrader(), reward, num_samples=4, temperature=0.9, seed=5, stage="val/2"
+    )
+    return dynamics, engine
+
+
+def test_without_a_reward_model() -> None:
+    dynamics, engine = measure(None)
+    assert dynamics == Dynamics(
+        greedy_accuracy=0.5,
+        greedy_chain_accuracy=0.5,
+        mean_accuracy=0.25,
+        pass_at_k=0.5,
+        k=4,
+        pass_at_k_gap=0.0,
+        majority=0.0,
+        reward_pass_at_k=None,
+        reward_k=2,
+        reward=None,
+    )
+    # Greedy and samples in one request, so that each prompt is encoded once; seeded by stage and prompt.
+    assert [request.samples for request in engine.requests] == [
+        (GREEDY, *plan_samples(5, "val/2", prompt.id, 4, 0.9, first_index=1)) for prompt in (A, B)
+    ]
+
+
+def test_with_a_reward_model() -> None:
+    reward = ScriptedReward()
+    dynamics, _ = measure(reward)
+    # Greedy responses are not scored.
+    assert reward.asked == [("a", TEXTS["a"][1:]), ("b", TEXTS["b"][1:])]
+    # Ranked by the lowest step: RIGHT 0.8, WRONG 0.5, LUCKY 0.3.
+    assert dynamics.reward_pass_at_k == 0.5
+    quality = dynamics.reward
+    assert quality is not None
+    assert quality.best_of_n == 0.5
+    assert quality.majority == 0.0
+    # Prompt a: answer 3 has 0.8 + 0.3, answer 4 has 0.5 + 0.5.
+    assert quality.weighted_vote == 0.5
+    # Distinct responses: a RIGHT, LUCKY, WRONG; b WRONG. Only RIGHT is good.
+    assert quality.auc == 1.0
+    assert quality.auc_within == 1.0
+    assert quality.auc_within_correct == 1.0
+    # The likelihood puts LUCKY above RIGHT: half of the pairs of prompt a, and none of those with the right answer.
+    assert quality.likelihood_auc_within == 0.5
+    assert quality.likelihood_auc_within_correct == 0.0
+    assert dynamics.as_dict()["reward"]["best_of_n"] == 0.5
+
+
+def scored(prompt: Prompt, *texts: str, finished: bool = True) -> PromptResponses:
+    return PromptResponses(
+        prompt,
+        tuple(
+            grade_response(prompt, Response(prompt.id, i, text, 9, finished, 1.0, LOGPROBS[text]), ExactGrader())
+            for i, text in enumerate(texts)
+        ),
+    )
+
+
+def test_only_responses_that_can_be_kept_are_scored() -> None:
+    reward: Any = ScriptedReward()
+    groups = [scored(A, WRONG, RIGHT, LUCKY), scored(B, WRONG), scored(A, RIGHT, finished=False)]
+    rated = add_process_rewards(groups, reward, only_correct=True)
+    assert reward.asked == [("a", [RIGHT, LUCKY]), ("b", []), ("a", [])]
+    assert [[s.process_reward for s in group.responses] for group in rated] == [[None, 0.8, 0.3], [None], [None]]
+    assert rated[0].responses[2].step_scores == STEPS[LUCKY]
+    assert [group.prompt for group in rated] == [A, B, A]
+    assert [s.response for s in rated[0].responses] == [s.response for s in groups[0].responses]
+
+
+def test_without_known_chains_the_answer_is_the_truth() -> None:
+    plain = Prompt("a", "1 + 2?", answer="3")
+    rows: list[Sequence[ScoredResponse]] = [
+        group.responses
+        for group in add_process_rewards([scored(plain, LUCKY, WRONG, RIGHT)], ScriptedReward())  # type: ignore[arg-type]
+    ]
+    quality = reward_quality(rows)
+    # LUCKY counts as good: 0.8 and 0.3 against 0.5.
+    assert quality.auc == 0.5
+    assert quality.auc_within_correct is None
+
+
+def test_copies_count_once_in_the_quality() -> None:
+    few = add_process_rewards([scored(A, RIGHT, LUCKY, WRONG)], ScriptedReward())  # type: ignore[arg-type]
+    many = add_process_rewards(
+        [scored(A, RIGHT, LUCKY, WRONG, WRONG, WRONG, LUCKY)],
+        ScriptedReward(),  # type: ignore[arg-type]
+    )
+    assert reward_quality([few[0].responses]).likelihood_auc_within == 0.5
+    assert reward_quality([many[0].responses]).likelihood_auc_within == 0.5
+
+
+def test_the_sweep_measures_every_temperature_on_its_own_samples() -> None:
+    texts = {"a": [WRONG, WRONG, RIGHT, LUCKY], "b": [RIGHT, WRONG, WRONG, WRONG]}
+    engine, reward = Scripted(texts), ScriptedReward()
+    scores = sweep(
+        engine,
+        [A, B],
+        ExactGrader(),
+        reward,  # type: ignore[arg-type]
+        candidates=[0.5, 1.3],
+        num_samples=2,
+        k=1,
+        seed=5,
+        stage="sweep/1",
+    )
+    assert scores == {
+        0.5: {"reward_pass@1": 0.5, "pass@2": 0.5, "accuracy": 0.25},
+        1.3: {"reward_pass@1": 0.5, "pass@2": 0.5, "accuracy": 0.5},
+    }
+    # One request a prompt holds the samples of all temperatures.
+    assert [len(engine.requests), len(reward.asked)] == [2, 2]
+    samples = engine.requests[0].samples
+    assert [(s.index, s.temperature) for s in samples] == [(0, 0.5), (1, 0.5), (2, 1.3), (3, 1.3)]
+    assert len({s.seed for s in samples}) == 4
+
+
+def test_nothing_to_measure() -> None:
+    with pytest.raises(ValueError, match="no group"):
+        measure_dynamics(Scripted({}), [], ExactGrader(), None, num_samples=1, temperature=1.0, seed=0, stage="x")

@@ -1,0 +1,75 @@
+"""Grading of greedy responses, and counts that add up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from mstar.evaluation.greedy import GREEDY, GreedyScore, grade_response, greedy_responses
+from mstar.generation import Engine, Request
+from mstar.grading import ExactGrader
+from mstar.rendering import Renderer
+from mstar.types import Prompt, Response, VerdictStatus
+
+PROMPT = Prompt("p", "1 + 2?", answer="3", reference_responses=("1 + 2 = 3\nAnswer: 3",))
+RIGHT, LUCKY, WRONG = "1 + 2 = 3\nAnswer: 3\n", "1 + 2 = 5\nAnswer: 3", "Answer: 4"
+
+
+def response(text: str, prompt_id: str = "p") -> Response:
+    return Response(prompt_id, 0, text, 5, True, 0.0, -1.0)
+
+
+class Scripted(Engine):
+    """Answers every prompt with the text that is written for it."""
+
+    max_new_tokens = 8
+
+    def __init__(self, texts: dict[str, str]) -> None:
+        self.texts = texts
+        self.requests: list[Request] = []
+
+    def start(self, policy: nn.Module, renderer: Renderer) -> None:
+        raise AssertionError("the caller starts engines")
+
+    def update_weights(self, policy: nn.Module) -> None:
+        raise AssertionError("the caller updates weights")
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        self.requests += requests
+        return [[response(self.texts[r.prompt.id], r.prompt.id) for _ in r.samples] for r in requests]
+
+
+def test_answer_and_chain_are_graded() -> None:
+    right, lucky, wrong = (grade_response(PROMPT, response(text), ExactGrader()) for text in (RIGHT, LUCKY, WRONG))
+    assert [s.verdict.correct for s in (right, lucky, wrong)] == [True, True, False]
+    assert [s.chain_correct for s in (right, lucky, wrong)] == [True, False, False]
+    assert wrong.verdict.predicted == "4"
+    unknown = grade_response(replace(PROMPT, reference_responses=()), response(RIGHT), ExactGrader())
+    assert unknown.chain_correct is None
+    assert grade_response(PROMPT, response("no idea"), ExactGrader()).verdict.status is VerdictStatus.NO_ANSWER
+
+
+def test_one_greedy_response_a_prompt() -> None:
+    other = Prompt("q", "2 + 2?", answer="4")
+    engine = Scripted({"p": RIGHT, "q": WRONG})
+    scored = greedy_responses(engine, [PROMPT, other], ExactGrader())
+    assert [request.samples for request in engine.requests] == [(GREEDY,), (GREEDY,)]
+    assert GREEDY.temperature == 0
+    assert [(s.response.prompt_id, s.verdict.correct) for s in scored] == [("p", True), ("q", True)]
+
+
+def test_scores_add_up() -> None:
+    def scored(*texts: str, prompt: Prompt = PROMPT) -> list[object]:
+        return [grade_response(prompt, response(text), ExactGrader()) for text in texts]
+
+    first, second = GreedyScore.of(scored(RIGHT, LUCKY, WRONG)), GreedyScore.of(scored(RIGHT))  # type: ignore[arg-type]
+    assert first == GreedyScore(prompts=3, correct=2, chains=1)
+    assert first + second == GreedyScore(prompts=4, correct=3, chains=2)
+    assert sum([first, second], GreedyScore()) == first + second
+    # Where chains are not known they are not counted as wrong.
+    unknown = GreedyScore.of(scored(RIGHT, prompt=replace(PROMPT, reference_responses=())))  # type: ignore[arg-type]
+    assert unknown == GreedyScore(prompts=1, correct=1, chains=None)
+    assert unknown + unknown == GreedyScore(2, 2, None)
+    assert GreedyScore.of(scored(WRONG)) == GreedyScore(1, 0, 0)  # type: ignore[arg-type]

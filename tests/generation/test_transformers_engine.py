@@ -1,0 +1,372 @@
+"""The Transformers engine: equal to plain generation, independent of batching, exact in what it reports."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import torch
+
+from mstar.errors import ConfigError
+from mstar.generation import Request, Sample, TransformersEngine, plan_samples
+from mstar.generation.transformers_engine import _draw
+from mstar.prompts import TinyDice
+from mstar.steps import split_steps
+from mstar.types import Prompt, Response
+
+GREEDY = Sample(0, 0.0, 0)
+DICE = list(TinyDice("validation", 16))
+# Unlike lengths, no picture, two pictures.
+PROMPTS = [
+    *DICE,
+    Prompt("words", "Is red plus red more than 2, or is it not?"),
+    Prompt("short", "Even?", DICE[0].images),
+    Prompt("two", "What is red plus blue?", (*DICE[1].images, *DICE[2].images)),
+]
+POLICIES = pytest.mark.parametrize("name", ["trained", "split", "llava"])
+
+
+@dataclass
+class Run:
+    """An engine with a record of the tokens that it drew."""
+
+    policy: Any
+    drawn: list[list[int]] = field(default_factory=list)
+
+    def __call__(
+        self, requests: Sequence[Request], max_new_tokens: int = 24, batch_size: int = 64
+    ) -> list[list[Response]]:
+        engine = TransformersEngine(max_new_tokens, batch_size, progress=False)
+        engine.start(self.policy.model, self.policy.renderer)
+        self.drawn.clear()
+        return engine.generate(requests)
+
+
+@pytest.fixture
+def run(name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A run with the policy called ``name``."""
+    made = Run(request.getfixturevalue(name))
+    renderer = made.policy.renderer
+    decode = renderer.decode
+
+    def remember(ids: Sequence[int]) -> str:
+        made.drawn.append(list(ids))
+        return str(decode(ids))
+
+    monkeypatch.setattr(renderer, "decode", remember)
+    return made
+
+
+def mixed(prompt: Prompt, count: int = 2) -> tuple[Sample, ...]:
+    """Greedy, and some samples at each of three temperatures."""
+    samples = [GREEDY]
+    for temperature in (0.5, 1.0, 1.6):
+        samples += plan_samples(3, "test", prompt.id, count, temperature, first_index=len(samples))
+    return tuple(samples)
+
+
+def content(responses: list[Response]) -> list[tuple[int, str, int, bool, float]]:
+    """Everything but the log-probability, which rounding may touch."""
+    return [(r.sample_index, r.text, r.num_tokens, r.finished, r.temperature) for r in responses]
+
+
+@POLICIES
+def test_greedy_tokens_equal_plain_generate(run: Run) -> None:
+    model, renderer = run.policy.model, run.policy.renderer
+    inputs = renderer.prompt_inputs(PROMPTS)
+    assert len(set(inputs.mask_BT.sum(1).tolist())) > 4
+    beyond = range(renderer.vocabulary_size, model.get_output_embeddings().weight.shape[0])
+    tokens_BT = model.generate(
+        input_ids=inputs.ids_BT,
+        attention_mask=inputs.mask_BT,
+        do_sample=False,
+        max_new_tokens=24,
+        suppress_tokens=[*renderer.banned_ids, *beyond],
+        **inputs.extras,
+    )[:, inputs.ids_BT.shape[1] :]
+    ends = set(renderer.end_ids)
+    expected = []
+    for row in tokens_BT.tolist():
+        cut = next((i for i, token in enumerate(row) if token in ends), len(row))
+        expected.append(row[:cut])
+    responses = run([Request(prompt, (GREEDY,)) for prompt in PROMPTS])
+    assert run.drawn == expected
+    assert len({tuple(row) for row in expected}) > len(PROMPTS) // 2
+    assert [r.num_tokens for (r,) in responses] == [min(len(row) + 1, 24) for row in expected]
+
+
+@POLICIES
+def test_responses_do_not_depend_on_what_else_is_drawn(run: Run) -> None:
+    prompts = [DICE[0], PROMPTS[-3], DICE[1], PROMPTS[-1], DICE[2]]
+    requests = [Request(prompt, mixed(prompt)) for prompt in prompts]
+    expected = [content(row) for row in run(requests)]
+    assert len({text for row in expected for _, text, *_ in row}) > 20
+    for batch_size in (1, 3, 10):
+        assert [content(row) for row in run(requests, batch_size=batch_size)] == expected
+    assert [content(row) for row in run(requests[::-1])] == expected[::-1]
+    for request, row in zip(requests, expected, strict=True):
+        assert content(run([request])[0]) == row
+    part = replace(requests[0], samples=requests[0].samples[4:2:-1])
+    assert content(run([requests[3], part])[1]) == expected[0][4:2:-1]
+
+
+@pytest.mark.parametrize("name", ["trained"])
+def test_the_same_seed_draws_the_same_and_another_something_else(run: Run) -> None:
+    def texts(seed: int) -> list[str]:
+        rows = run([Request(prompt, plan_samples(seed, "test", prompt.id, 4, 1.0)) for prompt in DICE[:4]])
+        return [response.text for row in rows for response in row]
+
+    assert texts(0) == texts(0)
+    same = sum(a == b for a, b in zip(texts(0), texts(1), strict=True))
+    assert same < 4
+    assert len(set(texts(0))) > 12
+
+
+@POLICIES
+def test_the_reported_logprob_is_that_of_a_plain_forward_pass(run: Run) -> None:
+    model, renderer = run.policy.model, run.policy.renderer
+    prompts = [DICE[0], PROMPTS[-3], PROMPTS[-1]]
+    responses = [r for row in run([Request(prompt, mixed(prompt, 1)) for prompt in prompts]) for r in row]
+    owners = [prompt for prompt in prompts for _ in range(4)]
+    for prompt, response, drawn in zip(owners, responses, list(run.drawn), strict=True):
+        assert response.num_tokens == len(drawn) + response.finished
+        inputs = renderer.prompt_inputs([prompt])
+        ids = torch.cat([inputs.ids_BT, torch.tensor([drawn], dtype=torch.long)], dim=1)
+        with torch.inference_mode():
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs.extras).logits[0]
+        logprobs = logits[inputs.ids_BT.shape[1] - 1 :].float().log_softmax(-1)
+        wanted = sum(logprobs[place, token].item() for place, token in enumerate(drawn))
+        # The end token is not in the text; a model with several may have drawn any of them.
+        ends = [logprobs[-1, end].item() for end in renderer.end_ids] if response.finished else [0.0]
+        assert min(abs(response.logprob - wanted - end) for end in ends) < 2e-3
+
+
+@pytest.mark.parametrize("name", ["trained"])
+def test_rows_stop_at_their_own_end(run: Run) -> None:
+    row = run([Request(DICE[0], plan_samples(0, "stop", "x", 24, 1.3))], max_new_tokens=17)[0]
+    finished = [r for r in row if r.finished]
+    assert len({r.num_tokens for r in finished}) > 2
+    assert any(not r.finished for r in row)
+    for response, drawn in zip(row, run.drawn, strict=True):
+        assert response.num_tokens == len(drawn) + response.finished
+        assert run.policy.renderer.end_id not in drawn
+        assert "<" not in response.text
+    assert {r.num_tokens for r in row if not r.finished} == {17}
+
+
+@pytest.mark.parametrize("name", ["trained"])
+def test_the_length_limit(run: Run) -> None:
+    requests = [Request(DICE[0], mixed(DICE[0]))]
+    (whole,) = run(requests, max_new_tokens=30)
+    length = whole[0].num_tokens
+    assert whole[0].finished
+    assert length < 30
+    # The end token counts: with just enough room the response is finished, with one token less it is cut off.
+    assert content(run(requests, max_new_tokens=length)[0])[0] == content(whole)[0]
+    cut = run(requests, max_new_tokens=length - 1)[0][0]
+    assert (cut.finished, cut.num_tokens, cut.text) == (False, length - 1, whole[0].text)
+    # A shorter limit cuts what is drawn and changes nothing before.
+    for short, long in zip(run(requests, max_new_tokens=5)[0], whole, strict=True):
+        assert (short.finished, short.num_tokens) == (False, 5)
+        assert long.text.startswith(short.text.rstrip("\ufffd"))
+
+
+@pytest.mark.parametrize("name", ["tiny", "split", "llava"])
+def test_no_special_token_is_ever_drawn(run: Run) -> None:
+    renderer = run.policy.renderer
+    prompts = DICE[:3]
+    rows = run([Request(prompt, plan_samples(1, "hot", prompt.id, 16, 1.6)) for prompt in prompts], max_new_tokens=40)
+    allowed = renderer.vocabulary_size
+    special = {*renderer.tokenizer.all_special_ids, *renderer.tokenizer.added_tokens_decoder}
+    assert sum(len(drawn) for drawn in run.drawn) > 1000
+    assert not [t for drawn in run.drawn for t in drawn if t in special or t >= allowed]
+    # Re-encoded, the responses fit their prompts: as many image tokens as before, and a loss.
+    owners = [prompt for prompt, row in zip(prompts, rows, strict=True) for _ in row]
+    batch = renderer.response_inputs(owners, [r.text for row in rows for r in row])
+    image = renderer.tokenizer.convert_tokens_to_ids("<image>")
+    before = renderer.prompt_inputs(prompts[:1]).ids_BT
+    assert set((batch.inputs.ids_BT == image).sum(1).tolist()) == {int((before == image).sum())}
+    with torch.inference_mode():
+        loss = run.policy.model(
+            input_ids=batch.inputs.ids_BT,
+            attention_mask=batch.inputs.mask_BT,
+            labels=batch.labels_BT,
+            **batch.inputs.extras,
+        ).loss
+    assert math.isfinite(loss)
+
+
+@pytest.mark.parametrize(("name", "tower"), [("trained", "vision_model"), ("llava", "vision_tower")])
+def test_pictures_and_prompts_are_encoded_once(run: Run, tower: str) -> None:
+    seen: dict[str, list[int]] = {"pictures": [], "prompts": []}
+
+    def count_pictures(module: Any, arguments: Any, keywords: Any) -> None:
+        pixels = arguments[0] if arguments else keywords["pixel_values"]
+        seen["pictures"].append(pixels.shape[0])
+
+    def count_prompts(module: Any, arguments: Any, keywords: Any) -> None:
+        if keywords["inputs_embeds"].shape[1] > 1:
+            seen["prompts"].append(keywords["inputs_embeds"].shape[0])
+
+    base = run.policy.model.model
+    text = base.text_model if hasattr(base, "text_model") else base.language_model
+    hooks = [
+        getattr(base, tower).register_forward_pre_hook(count_pictures, with_kwargs=True),
+        text.register_forward_pre_hook(count_prompts, with_kwargs=True),
+    ]
+    try:
+        run([Request(prompt, plan_samples(0, "x", prompt.id, 16, 1.0)) for prompt in DICE[:5]], batch_size=40)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # Two prompts of 16 samples fit into a batch of 40 rows.
+    assert seen == {"pictures": [2, 2, 1], "prompts": [2, 2, 1]}
+
+
+@pytest.mark.parametrize("name", ["trained"])
+def test_a_prefix_is_continued(run: Run) -> None:
+    whole = [row[0] for row in run([Request(prompt, (GREEDY,)) for prompt in DICE])]
+    finished = [r for r in whole if r.finished and len(split_steps(r.text)) > 2]
+    assert len(finished) > 4
+    by_id = {prompt.id: prompt for prompt in DICE}
+    requests, left = [], []
+    for number, response in enumerate(finished):
+        steps = split_steps(response.text)
+        prefix = "".join(steps[: 1 + number % (len(steps) - 1)])
+        given = len(run.policy.renderer.tokenizer(prefix)["input_ids"])
+        requests.append(Request(by_id[response.prompt_id], (GREEDY,), prefix=prefix))
+        left.append(response.num_tokens - given)
+    requests.append(Request(DICE[0], plan_samples(0, "x", "y", 3, 1.0), prefix="red = 4\n"))
+    rows = run(requests)
+    # What greedy decoding wrote is what it writes again after its own first steps.
+    assert [row[0].text for row in rows[:-1]] == [response.text for response in finished]
+    assert [row[0].num_tokens for row in rows[:-1]] == left
+    assert all(r.text.startswith("red = 4\n") and len(r.text) > 8 for r in rows[-1])
+
+
+@pytest.mark.parametrize("name", ["trained"])
+def test_the_answer_is_shown_only_on_request(run: Run) -> None:
+    prompt = replace(DICE[0], answer="17")
+    text = run.policy.renderer.render_prompt(prompt, show_answer=True)
+    spelled_out = replace(prompt, question=text.removeprefix("<image>").removesuffix("\n"))
+    shown, hidden, expected, plain = run(
+        [
+            Request(prompt, (GREEDY,), show_answer=True),
+            Request(prompt, (GREEDY,)),
+            Request(spelled_out, (GREEDY,)),
+            Request(replace(prompt, answer=None), (GREEDY,)),
+        ]
+    )
+    assert shown[0].logprob == pytest.approx(expected[0].logprob, abs=1e-4)
+    assert shown[0].text == expected[0].text
+    assert hidden[0].text == plain[0].text
+    assert abs(shown[0].logprob - hidden[0].logprob) > 0.01
+
+
+@pytest.mark.parametrize("name", ["trained"])
+def test_nothing_to_draw(run: Run) -> None:
+    assert run([]) == []
+    assert run([Request(DICE[0], ()), Request(DICE[1], (GREEDY,))])[0] == []
+    assert run([Request(DICE[0], ())]) == [[]]
+
+
+@pytest.fixture
+def own(trained: Any) -> Iterator[Any]:
+    """A copy of the trained policy that a test may change."""
+    yield replace(trained, model=copy.deepcopy(trained.model))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_training_mode_is_as_before(own: Any, training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TransformersEngine(4, progress=False)
+    engine.start(own.model, own.renderer)
+    own.model.train(training)
+    engine.generate([Request(DICE[0], (GREEDY,))])
+    assert own.model.training is training
+
+    def fail(*_: Any, **__: Any) -> None:
+        assert not own.model.training
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(type(own.model.model), "forward", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        engine.generate([Request(DICE[0], (GREEDY,))])
+    assert own.model.training is training
+
+
+def test_generation_leaves_no_trace_in_training(own: Any) -> None:
+    """Nothing that was made in inference mode may reach a backward pass."""
+    engine = TransformersEngine(4, progress=False)
+    engine.start(own.model, own.renderer)
+    engine.generate([Request(DICE[0], (GREEDY,))])
+    batch = own.renderer.response_inputs(DICE[:2], ["red = 4", "no"])
+    own.model(
+        input_ids=batch.inputs.ids_BT, attention_mask=batch.inputs.mask_BT, labels=batch.labels_BT, **batch.inputs.extras
+    ).loss.backward()
+    assert all(p.grad is not None for p in own.model.model.text_model.parameters())
+
+
+def test_new_weights_are_used(own: Any, tiny: Any) -> None:
+    engine = TransformersEngine(8, progress=False)
+    request = [Request(DICE[0], (GREEDY,))]
+    engine.start(own.model, own.renderer)
+    first = engine.generate(request)[0][0].text
+    engine.update_weights(tiny.model)
+    other = engine.generate(request)[0][0].text
+    assert other != first
+    own.model.load_state_dict(tiny.model.state_dict())
+    engine.update_weights(own.model)
+    assert engine.generate(request)[0][0].text == other
+    engine.close()
+    with pytest.raises(RuntimeError, match="before start"):
+        engine.generate(request)
+
+
+def test_bfloat16(own: Any) -> None:
+    engine = TransformersEngine(24, progress=False)
+    engine.start(own.model.to(torch.bfloat16), own.renderer)
+    rows = engine.generate([Request(prompt, mixed(prompt)) for prompt in DICE[:2]])
+    assert all(math.isfinite(r.logprob) and r.logprob < 0 for row in rows for r in row)
+
+
+@pytest.mark.parametrize("setting", ["max_new_tokens", "batch_size"])
+def test_settings_that_cannot_work(setting: str) -> None:
+    with pytest.raises(ConfigError, match=rf"TransformersEngine: {setting} is 0, but it must be at least 1\."):
+        TransformersEngine(**{setting: 0})
+
+
+LOGITS = torch.tensor([2.0, -1.0, 0.5, 3.0, 0.0, 1.0, -4.0])
+BANNED = torch.tensor([0, 3])
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 1.6])
+def test_the_drawn_tokens_follow_the_softmax(temperature: float) -> None:
+    count = 50_000
+    # Evenly spaced "random" numbers: every token must then be drawn as often as its share says, to within one.
+    uniform = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    tokens, logprobs = _draw(LOGITS.expand(count, -1), torch.full((count,), temperature), uniform, BANNED)
+    weights = [0.0 if i in (0, 3) else math.exp(x / temperature) for i, x in enumerate(LOGITS.tolist())]
+    shares = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+    counts = torch.bincount(tokens, minlength=7)
+    assert (counts - count * shares).abs().max() < 1.5
+    assert counts[BANNED].tolist() == [0, 0]
+    # The log-probability is that of the policy itself: temperature 1, nothing banned.
+    assert torch.equal(logprobs, LOGITS.log_softmax(-1)[tokens])
+
+
+def test_the_extremes_of_the_random_numbers_never_draw_an_impossible_token() -> None:
+    logits = torch.tensor([[5.0, 1.0, 1.0, 5.0]]).expand(2, -1)
+    uniform = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+    tokens, _ = _draw(logits, torch.ones(2), uniform, BANNED)
+    assert tokens.tolist() == [1, 2]
+
+
+def test_greedy_and_sampled_rows_side_by_side() -> None:
+    uniform = torch.full((4,), 0.999999, dtype=torch.float64)
+    tokens, _ = _draw(LOGITS.expand(4, -1), torch.tensor([0.0, 1.0, 0.0, 1e-4]), uniform, BANNED)
+    # 5 is the likeliest that is not banned; 6 the last one; and almost no temperature is as good as none.
+    assert tokens.tolist() == [5, 6, 5, 5]

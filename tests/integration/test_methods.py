@@ -1,0 +1,201 @@
+"""The switches that the paper compares, by what they do to optimizer, weights, prompts and answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mstar.generation import Request
+from mstar.generation.transformers_engine import TransformersEngine
+from mstar.grading import ExactGrader
+from mstar.iteration import iteration_indices
+from mstar.prompts import PromptSource, TinyDice
+from mstar.rendering import Renderer
+from mstar.storage import RunDirectory, read_examples, read_responses
+from mstar.types import Fate, Prompt, ScoredResponse, Verdict, VerdictStatus
+
+
+class Rejecting(ExactGrader):
+    """Finds every answer to some prompts wrong."""
+
+    def __init__(self, rejected: list[str]) -> None:
+        self.rejected = rejected
+
+    def grade(self, prompt: Prompt, response: str) -> Verdict:
+        verdict = super().grade(prompt, response)
+        return Verdict(False, verdict.predicted, verdict.status) if prompt.id in self.rejected else verdict
+
+
+class Lenient(ExactGrader):
+    """Finds everything right."""
+
+    def grade(self, prompt: Prompt, response: str) -> Verdict:
+        return Verdict(True, "anything", VerdictStatus.GRADED)
+
+
+class Mislabelled(PromptSource):
+    """Prompts of the pool whose given answer is one that no policy writes."""
+
+    def __init__(self, size: int) -> None:
+        self.dice = TinyDice("pool", size, seed=1)
+
+    def __len__(self) -> int:
+        return len(self.dice)
+
+    def __getitem__(self, index: int) -> Prompt:
+        prompt = self.dice[index]
+        return Prompt(id=prompt.id, question=prompt.question, images=prompt.images, answer="12345")
+
+    def index_of(self, prompt_id: str) -> int:
+        return self.dice.index_of(prompt_id)
+
+
+def class_path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def rows(root: Path, iteration: int) -> list[ScoredResponse]:
+    run = RunDirectory(root)
+    return [row for shard in run.response_shards(iteration) for row in read_responses(shard)]
+
+
+def report(root: Path, iteration: int) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(RunDirectory(root).report(iteration).read_text())
+    return loaded
+
+
+def checkpoint(root: Path, iteration: int) -> dict[str, Any]:
+    path = root / f"checkpoints/iteration-{iteration:04d}.ckpt"
+    loaded: dict[str, Any] = torch.load(path, weights_only=True)
+    return loaded
+
+
+def steps(root: Path, iteration: int) -> int:
+    """Optimizer steps of one iteration, from what it kept."""
+    return -(-len(read_examples(RunDirectory(root).examples(iteration))) // 4)
+
+
+KEEP_ALL = ["--trainer.callbacks+", "mstar.callbacks.IterationCheckpoint", "--trainer.callbacks.keep_all", "true"]
+
+
+@pytest.mark.parametrize("method", ["continuous", "iterative_rft", "rest_em"])
+def test_what_a_method_inherits(evolve: Any, method: str) -> None:
+    root = evolve(*KEEP_ALL, method=method, dynamics=False)
+    expected = steps(root, 2) + (steps(root, 1) if method == "continuous" else 0)
+    state = checkpoint(root, 2)
+    taken = {int(entry["step"]) for entry in state["optimizer_states"][0]["state"].values()}
+    assert max(taken) == expected
+    assert state["lr_schedulers"][0]["last_epoch"] == expected
+    assert state["global_step"] == steps(root, 1) + steps(root, 2)
+
+
+@pytest.mark.parametrize("method", ["continuous", "iterative_rft", "rest_em"])
+def test_an_iteration_that_keeps_nothing_changes_nothing_and_the_run_goes_on(
+    evolve: Any, warm_policy: Path, method: str
+) -> None:
+    pool = TinyDice("pool", 32)
+    rejected = [pool[i].id for i in iteration_indices(32, 0.5, 2, 0, "labelled")]
+    grader = {"class_path": class_path(Rejecting), "init_args": {"rejected": rejected}}
+    root = evolve(*KEEP_ALL, "--trainer.max_epochs", "3", method=method, grader=grader)
+    assert [report(root, i)["skipped"] for i in (1, 2, 3)] == [False, True, False]
+    assert report(root, 2)["funnel"]["kept"] == report(root, 2)["funnel"]["correct"] == 0
+    assert report(root, 2)["dynamics"]["k"] == 4
+    one, two, three = (checkpoint(root, i) for i in (1, 2, 3))
+    assert two["global_step"] == one["global_step"]
+    assert three["global_step"] == one["global_step"] + steps(root, 3)
+    if method == "rest_em":
+        # No step was taken after the weights were set back, so they are those of the warm-up.
+        before = load_file(warm_policy / "model.safetensors")
+        assert all(torch.equal(value, two["state_dict"][f"model.{name}"]) for name, value in before.items())
+    else:
+        assert all(torch.equal(value, two["state_dict"][name]) for name, value in one["state_dict"].items())
+    last = two["lr_schedulers"][0]["last_epoch"]
+    assert last == (one["lr_schedulers"][0]["last_epoch"] if method == "continuous" else 0)
+
+
+def test_an_interval_that_is_no_divisor_goes_on_into_the_next_pass(evolve: Any) -> None:
+    root = evolve("--trainer.max_epochs", "3", interval=0.375, dynamics=False)
+    ids = [[row.response.prompt_id for row in rows(root, i)][::4] for i in (1, 2, 3)]
+    assert [len(part) for part in ids[:2]] == [12, 12]
+    assert not set(ids[0]) & set(ids[1])
+    # 8 prompts end the first pass; the other 4 of the third iteration begin the second.
+    assert set(ids[0]) | set(ids[1]) | set(ids[2]) == {prompt.id for prompt in TinyDice("pool", 32)}
+    assert len(ids[2]) == len(set(ids[2]))
+
+
+@pytest.mark.parametrize("reward", [True, False])
+def test_voting_never_sees_the_hidden_answer(evolve: Any, warm_mprm: Path, reward: bool) -> None:
+    flags = [f"--data.unlabelled={class_path(Mislabelled)}", "--data.unlabelled.size", "16"]
+    root = evolve(
+        *flags,
+        unlabelled="voting",
+        unlabelled_start=0.5,
+        interval=1.0,
+        dynamics=False,
+        answer_conditioned=True,
+        reward_model=str(warm_mprm) if reward else None,
+    )
+    assert report(root, 1)["prompts"] == 32
+    assert report(root, 2)["prompts"] == 32 + 16
+    voted = [row for row in rows(root, 2) if row.response.prompt_id.startswith("pool-1-")]
+    assert len(voted) == 16 * 4
+    assert {row.verdict.predicted for row in voted} - {"12345", None}
+    for prompt_id in {row.response.prompt_id for row in voted}:
+        group = [row for row in voted if row.response.prompt_id == prompt_id]
+        answers = [row.verdict.predicted for row in group if row.verdict.predicted is not None]
+        right = {row.verdict.predicted for row in group if row.verdict.correct}
+        if answers:
+            [winner] = right
+            weight = {
+                answer: sum((r.process_reward or 0.0) if reward else 1.0 for r in group if r.verdict.predicted == answer)
+                for answer in answers
+            }
+            assert weight[winner] == max(weight.values())
+    kept = [e for e in read_examples(RunDirectory(root).examples(2)) if e.prompt_id.startswith("pool-1-")]
+    assert kept
+    table = pyarrow.parquet.read_table(RunDirectory(root).response_shards(2)[0]).to_pylist()
+    assert "12345" not in {row["answer"] for row in table}
+    assert {row["answer"] for row in table if row["prompt_id"].startswith("pool-1-")} >= {e.response[-1] for e in kept}
+
+
+def test_oracle_grades_unlabelled_prompts_by_their_own_answer(evolve: Any) -> None:
+    flags = [f"--data.unlabelled={class_path(Mislabelled)}", "--data.unlabelled.size", "16"]
+    root = evolve(*flags, "--trainer.max_epochs", "1", unlabelled="oracle", interval=1.0, dynamics=False)
+    found = [row for row in rows(root, 1) if row.response.prompt_id.startswith("pool-1-")]
+    assert len(found) == 16 * 4
+    assert {row.verdict.status for row in found} <= {VerdictStatus.GRADED, VerdictStatus.NO_ANSWER}
+    assert not any(row.verdict.correct or row.fate is Fate.KEPT for row in found)
+
+
+def test_the_answer_is_shown_while_sampling_and_not_in_training(evolve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampled: list[Request] = []
+    trained: list[str] = []
+    generate, render = TransformersEngine.generate, Renderer.render_prompt
+
+    def spy_generate(self: TransformersEngine, requests: list[Request]) -> Any:
+        sampled.extend(requests)
+        return generate(self, requests)
+
+    def spy_inputs(self: Renderer, prompts: list[Prompt], responses: list[str]) -> Any:
+        texts: list[str] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Renderer, "render_prompt", lambda s, p, **k: texts.append(render(s, p, **k)) or texts[-1])
+            made = response_inputs(self, prompts, responses)
+        trained.extend(texts)
+        return made
+
+    response_inputs = Renderer.response_inputs
+    monkeypatch.setattr(TransformersEngine, "generate", spy_generate)
+    monkeypatch.setattr(Renderer, "response_inputs", spy_inputs)
+    evolve("--trainer.max_epochs", "1", answer_conditioned=True, interval=1.0, grader=class_path(Lenient))
+    shown = [request.show_answer for request in sampled]
+    # Dynamics before, rollouts, dynamics after; what is measured is what the policy can do without the answer.
+    assert shown == [False] * 8 + [True] * 32 + [False] * 8
+    assert trained
+    assert not any("correct answer" in text for text in trained)

@@ -1,0 +1,117 @@
+"""Loading and freezing, and what is said about names that cannot be loaded."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mstar.errors import ConfigError
+from mstar.models.backbone import EMBEDDED_MODEL, freeze, language_head, load_model, load_renderer
+from mstar.models.fingerprint import fingerprint_model
+
+
+def one_sentence(error: pytest.ExceptionInfo[ConfigError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("load", [load_model, load_renderer])
+def test_a_missing_model(load: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(str(tmp_path / "nowhere"))
+    text = one_sentence(error)
+    assert text.startswith(f"model_name '{tmp_path / 'nowhere'}' is neither a folder nor a reachable model (")
+    assert text.endswith("): give a Hugging Face folder or id.")
+
+
+@pytest.mark.parametrize("load", [load_model, load_renderer])
+def test_a_folder_that_is_no_model(load: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no model")
+    with pytest.raises(ConfigError, match="is a folder without a usable model"):
+        load(str(tmp_path))
+
+
+def test_a_model_that_reads_no_images(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    with pytest.raises(ConfigError, match="is a folder without a usable model") as error:
+        load_model(str(tmp_path))
+    one_sentence(error)
+
+
+def test_weights_that_are_cut_off(split_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(split_folder, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="is a folder without a usable model") as error:
+        load_model(str(folder))
+    one_sentence(error)
+
+
+def test_a_processor_that_needs_a_package(split_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoProcessor
+
+    def refuse(name: str) -> None:
+        raise ImportError("\nSmolVLMVideoProcessor requires the Torchvision library but it was not found.\nSee there.")
+
+    monkeypatch.setattr(AutoProcessor, "from_pretrained", refuse)
+    with pytest.raises(ConfigError, match="needs a package that is not installed: SmolVLM.* requires the Torchvision"):
+        load_renderer(str(split_folder))
+
+
+def test_an_unknown_dtype() -> None:
+    with pytest.raises(ConfigError, match=r"dtype 'fp8' is unknown: choose one of float32, bfloat16, float16\."):
+        load_model(EMBEDDED_MODEL, dtype="fp8")
+
+
+def test_dtype_and_attention_reach_the_model(split_folder: Path) -> None:
+    model = load_model(str(split_folder), dtype="bfloat16", attention="eager")
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert model.config.get_text_config()._attn_implementation == "eager"
+    assert load_model(EMBEDDED_MODEL, dtype="bfloat16").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["tiny", "split", "llava"])
+def test_each_part_is_found_and_together_they_are_all(name: str, request: pytest.FixtureRequest) -> None:
+    whole = request.getfixturevalue(name).model
+    total = sum(p.numel() for p in whole.parameters())
+    counts = {}
+    for part in ("vision", "projector", "language"):
+        model = copy.deepcopy(whole)
+        counts[part] = freeze(model, [part])  # type: ignore[list-item]
+        frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+        assert counts[part] == sum(p.numel() for n, p in model.named_parameters() if n in frozen) > 0
+        assert language_head(model).weight.requires_grad == (part != "language")
+    assert sum(counts.values()) == total
+    model = copy.deepcopy(whole)
+    assert freeze(model, ["vision", "projector", "language"]) == total
+
+
+def test_freezing_twice_counts_once_and_nothing_freezes_nothing(tiny: Any) -> None:
+    model = copy.deepcopy(tiny.model)
+    assert freeze(model, []) == 0
+    assert all(p.requires_grad for p in model.parameters())
+    assert freeze(model, ["vision"]) == freeze(model, ["vision"]) + freeze(copy.deepcopy(tiny.model), ["vision"])
+
+
+def test_a_part_that_the_model_does_not_have() -> None:
+    class Bare(torch.nn.Module):
+        """No parts at all."""
+
+    with pytest.raises(ConfigError, match="Bare has no part named 'projector'; remove it from 'freeze'"):
+        freeze(Bare(), ["projector"])
+
+
+def test_the_fingerprint_tells_weights_apart(tiny: Any) -> None:
+    model = copy.deepcopy(tiny.model)
+    assert fingerprint_model(model) == fingerprint_model(tiny.model)
+    with torch.no_grad():
+        next(model.parameters()).flatten()[0] += 1
+    assert fingerprint_model(model) != fingerprint_model(tiny.model)

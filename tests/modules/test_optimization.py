@@ -1,0 +1,96 @@
+"""The learning-rate schedule by hand, and what the optimizer is built from."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import Parameter
+
+from mstar.errors import ConfigError
+from mstar.modules.optimization import WarmupSchedule, configure
+
+
+def rates(steps: int, **settings: Any) -> list[float]:
+    """The learning rate of each of the first optimizer steps, for a full rate of 1."""
+    optimizer = torch.optim.SGD([Parameter(torch.zeros(1))], lr=1.0)
+    schedule = WarmupSchedule(optimizer, **settings)
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [1, 1, 1, 1]),
+        ({"warmup_steps": 4}, [0.25, 0.5, 0.75, 1, 1, 1]),
+        ({"warmup_steps": 2, "drop_at": 4}, [0.5, 1, 1, 1, 0.5, 0.5]),
+        ({"drop_at": 1, "drop_factor": 0.1}, [1, 0.1, 0.1]),
+        ({"drop_at": 0, "drop_factor": 0.0}, [0, 0]),
+        ({"warmup_steps": 2, "decay_until": 6}, [0.5, 1, 1, 0.75, 0.5, 0.25, 0, 0, 0]),
+        ({"decay_until": 4, "drop_at": 2}, [1, 0.75, 0.25, 0.125, 0, 0]),
+    ],
+)
+def test_the_schedule_by_hand(settings: dict[str, Any], expected: list[float]) -> None:
+    assert rates(len(expected), **settings) == pytest.approx(expected)
+
+
+def test_a_schedule_goes_on_from_its_state() -> None:
+    def make() -> tuple[torch.optim.Optimizer, WarmupSchedule]:
+        optimizer = torch.optim.SGD([Parameter(torch.zeros(1))], lr=1.0)
+        return optimizer, WarmupSchedule(optimizer, warmup_steps=10)
+
+    optimizer, schedule = make()
+    for _ in range(4):
+        optimizer.step()
+        schedule.step()
+    other, resumed = make()
+    other.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(schedule.state_dict())
+    other.step()
+    resumed.step()
+    assert other.param_groups[0]["lr"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"warmup_steps": -1}, "warmup_steps is -1, but it must not be negative"),
+        ({"warmup_steps": 5, "decay_until": 5}, "decay_until is 5, but the warm-up alone takes 5 steps; raise"),
+    ],
+)
+def test_schedules_that_cannot_work(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        rates(1, **settings)
+
+
+def test_frozen_parameters_are_left_out() -> None:
+    frozen, free = Parameter(torch.zeros(2), requires_grad=False), Parameter(torch.zeros(3))
+    made: Any = configure([frozen, free], 0.1, partial(torch.optim.SGD, lr=9.0, momentum=0.5), None)
+    (group,) = made.param_groups
+    assert group["params"] == [free]
+    assert (group["lr"], group["momentum"]) == (0.1, 0.5)
+
+
+def test_the_schedule_counts_optimizer_steps() -> None:
+    made: Any = configure([Parameter(torch.zeros(1))], 0.1, torch.optim.AdamW, partial(WarmupSchedule, warmup_steps=2))
+    assert made["lr_scheduler"]["interval"] == "step"
+    assert made["lr_scheduler"]["scheduler"].optimizer is made["optimizer"]
+    assert made["optimizer"].param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def test_nothing_to_train() -> None:
+    with pytest.raises(ConfigError, match="every parameter of the model is frozen"):
+        configure([Parameter(torch.zeros(1), requires_grad=False)], 0.1, torch.optim.AdamW, None)
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, float("nan")])
+def test_a_rate_that_is_not_positive(lr: float) -> None:
+    with pytest.raises(ConfigError, match=r"model.lr is .*, but a learning rate must be positive"):
+        configure([Parameter(torch.zeros(1))], lr, torch.optim.AdamW, None)
