@@ -8,6 +8,7 @@ import sys
 import warnings
 from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
@@ -15,6 +16,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mstar.callbacks import ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
 from mstar.commands import annotate_policy, export_checkpoint, write_run_report
@@ -120,10 +122,16 @@ class MstarCLI(LightningCLI):
         configured["callbacks"] = callbacks
         if configured.get("logger") in (None, True):
             configured["logger"] = TensorBoardLogger(configured.get("default_root_dir") or ".", name="tensorboard")
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
     def after_instantiate_classes(self) -> None:
         """Finds what is missing or does not fit together, before anything is written."""
+        checkpoint = self._get(self.config_init, "ckpt_path", default=None)
+        if checkpoint not in (None, "last", "best", "hpc") and not Path(checkpoint).exists():
+            raise ConfigError(f"ckpt_path '{checkpoint}' does not exist: give a checkpoint's file, or 'last'.")
         if isinstance(self.model, PolicyModule | MPRMModule):
             load_renderer(self.model.model_name)
         rollout = self._get(self.config_init, "rollout", default=None)
@@ -175,6 +183,9 @@ def _quieten() -> None:
     # Transformers compares every saved config with its class's defaults, which it finds invalid itself.
     logging.getLogger("transformers.configuration_utils").addFilter(
         lambda record: "pad_token_id must be" not in record.getMessage()
+    )
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()
     )
     for message in (
         ".*LightningCLI's args parameter.*",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,12 @@ def export_checkpoint(checkpoint: str, output: str) -> None:
     path = Path(checkpoint)
     if not path.is_file():
         raise ConfigError(f"checkpoint '{checkpoint}' is not a file.")
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    facts = content.get("mstar")
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"checkpoint '{checkpoint}' cannot be read as a checkpoint of tensors: {reason}") from error
+    facts = content.get("mstar") if isinstance(content, dict) else None
     if not isinstance(facts, dict):
         raise ConfigError(f"checkpoint '{checkpoint}' was not written by mstar, so its model is not known.")
     settings = {name: value for name, value in facts.items() if name != "kind"}

@@ -68,6 +68,8 @@ class Prompt:
         reference_responses: Every response that is right from its first step to its last. Known for generated data
             only; used to measure (chain correctness) and by the ``oracle`` selection, never by training.
         category: A group for reports, e.g. the kind of question.
+        precision: Decimals that the answer is asked for (``float``), or None where the gold answer shows them.
+        unit: The unit that the answer is asked for in, e.g. ``cm``, or None.
     """
 
     id: str
@@ -79,6 +81,8 @@ class Prompt:
     rationale: str | None = None
     reference_responses: tuple[str, ...] = ()
     category: str = ""
+    precision: int | None = None
+    unit: str | None = None
 
     def chain_correct(self, response: str) -> bool | None:
         """Whether a response is right throughout; None where the data does not know it."""

@@ -116,7 +116,10 @@ def split_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     torch.manual_seed(5)
     model = Idefics3ForConditionalGeneration(config)
-    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_utterance>")]
+    model.generation_config.eos_token_id = [
+        tokenizer.eos_token_id,
+        tokenizer.convert_tokens_to_ids("<end_of_utterance>"),
+    ]
     model.generation_config.pad_token_id = 0
     folder = tmp_path_factory.mktemp("split")
     model.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Rendering: the label mask and the step ends by hand, padding, prefixes, and what must never become a special token."""
+"""Rendering: the label mask and step ends by hand, padding, prefixes, and what must not become a special token."""
 
 from __future__ import annotations
 

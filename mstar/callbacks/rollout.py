@@ -127,6 +127,7 @@ class RolloutCallback(Callback):
         self._log: IterationLog | None = None
         self._training_began = 0.0
         self._checked = False
+        self._checkpoint_seed: int | None = None
 
     def check(self, trainer: Trainer, module: LightningModule, data: LightningDataModule | None) -> None:
         """Checks that the pieces fit together; the command line does so before anything is written.
@@ -160,6 +161,11 @@ class RolloutCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepares the fit."""
+        if self._checkpoint_seed not in (None, self.seed):
+            raise ConfigError(
+                f"rollout.seed is {self.seed}, but the checkpoint was made with {self._checkpoint_seed}: the run would "
+                "not go on as it began; set the seed back, or start a new run."
+            )
         self.check(trainer, pl_module, trainer.datamodule)  # type: ignore[attr-defined]
         log_dashboard(trainer, self.num_samples)
         # Lightning builds a first loader before the first iteration has made any data.
@@ -214,11 +220,7 @@ class RolloutCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
-        if state_dict["seed"] != self.seed:
-            raise ConfigError(
-                f"rollout.seed is {self.seed}, but the checkpoint was made with {state_dict['seed']}: the run would "
-                "not go on as it began; set the seed back, or start a new run."
-            )
+        self._checkpoint_seed = state_dict["seed"]
         self.controller.load_state_dict(state_dict["temperature"])
         self._refreshed = state_dict["refreshed_reward_model"]
 

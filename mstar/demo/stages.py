@@ -58,9 +58,8 @@ class StageBook:
             write_json(self.path, self._book)
             sys.stdout.write(f"== {name}: {seconds:.0f} s\n")
         sys.stdout.flush()
-        result = stages[name]["result"]
-        assert isinstance(result, dict)
-        return result
+        found: dict[str, Any] = stages[name]["result"]
+        return found
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -55,8 +55,7 @@ def encode_prefix(model: nn.Module, inputs: ModelInputs) -> Prefix:
     base: Any = model.model
     positions_BT = inputs.mask_BT.cumsum(1).sub(1).clamp(min=0)
     multimodal_positions = hasattr(base, "get_rope_index")
-    if multimodal_positions:
-        base.rope_deltas = None  # what the last batch left there
+    # Without pictures such a model still holds the offsets of the last batch that had some.
     computes_positions = multimodal_positions and any(name.endswith("grid_thw") for name in inputs.extras)
     cache = DynamicCache(config=config)
     output = base(

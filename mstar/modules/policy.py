@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mstar.datamodules.policy import PromptBatch
-from mstar.evaluation.greedy import GreedyScore, greedy_responses
+from mstar.distributed import gather_lists
+from mstar.evaluation.greedy import greedy_responses
 from mstar.generation import TransformersEngine
 from mstar.grading import ExactGrader, Grader
+from mstar.metrics import chain_accuracy, mean_accuracy
 from mstar.models.backbone import FreezablePart, freeze, load_model, load_renderer, save_model
 from mstar.models.prefix import logits_of
 from mstar.modules.optimization import configure
@@ -78,7 +80,7 @@ class PolicyModule(LightningModule):
         self.model: Any = None
         self._renderer: Renderer | None = None
         self._seed = torch.initial_seed() % 2**31
-        self._scores: list[GreedyScore] = []
+        self._scored: list[ScoredResponse] = []
 
     @property
     def renderer(self) -> Renderer:
@@ -141,7 +143,7 @@ class PolicyModule(LightningModule):
 
     def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """Answers and grades a batch of prompts."""
-        self._scores.append(GreedyScore.of(self._greedy(batch.prompts)))
+        self._scored += self._greedy(batch.prompts)
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val/accuracy`` and, where the data knows it, ``val/chain_accuracy``."""
@@ -149,7 +151,7 @@ class PolicyModule(LightningModule):
 
     def test_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """Answers and grades a batch of prompts."""
-        self._scores.append(GreedyScore.of(self._greedy(batch.prompts)))
+        self._scored += self._greedy(batch.prompts)
 
     def on_test_epoch_end(self) -> None:
         """Logs ``test/accuracy`` and, where the data knows it, ``test/chain_accuracy``."""
@@ -160,11 +162,16 @@ class PolicyModule(LightningModule):
         return self._greedy(batch.prompts)
 
     def _log_scores(self, stage: str) -> None:
-        total = sum(self._scores, GreedyScore())
-        self._scores = []
-        for name, count in (("accuracy", total.correct), ("chain_accuracy", total.chains)):
-            if count is not None:
-                self.log(f"{stage}/{name}", count / max(total.prompts, 1), sync_dist=True, prog_bar=True)
+        # Several processes: the sampler gives some prompts twice, so that all have equally many; they count once.
+        distinct = {scored.response.prompt_id: scored for scored in gather_lists(self._scored)}
+        self._scored = []
+        groups = [[scored] for scored in distinct.values()]
+        if not groups:
+            return
+        self.log(f"{stage}/accuracy", mean_accuracy(groups), prog_bar=True, sync_dist=True)
+        chains = chain_accuracy(groups)
+        if chains is not None:
+            self.log(f"{stage}/chain_accuracy", chains, prog_bar=True, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what an export needs to rebuild the model."""

@@ -1,7 +1,9 @@
-"""Pictures that are files, and pictures found again by their URI."""
+"""Pictures that are files, their decoding, and pictures found again by their URI."""
 
 from __future__ import annotations
 
+import io
+import math
 import re
 import struct
 import zlib
@@ -9,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
+import numpy as np
 from PIL import Image, ImageOps
 
-from mstar.errors import DataError
+from mstar.errors import ConfigError, DataError
 from mstar.prompts.tiny_dice import Split, TinyDiceImage
 
-__all__ = ["FileImage", "open_image"]
+__all__ = ["FileImage", "PixelLimits", "decode_image", "open_image"]
 
+_LONGEST: Final = 65_500  # what Pillow can write in any format
 _TINY_DICE: Final = re.compile(r"tiny-dice:([a-z]+)/(-?[0-9]{1,18})/([0-9]{1,18})")
 # What Pillow's decoders are known to raise on damaged files.
 _DAMAGE: Final = (
@@ -35,16 +39,60 @@ _DAMAGE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class PixelLimits:
+    """How many pixels a decoded picture has; it is scaled with its proportions kept, for generation and training alike.
+
+    Args:
+        minimum: Pictures with fewer pixels are enlarged to about this many; none leaves them as they are.
+        maximum: Pictures with more pixels are reduced to at most this many; none leaves them as they are.
+
+    Raises:
+        ConfigError: a limit is below 1, or the minimum is above the maximum.
+    """
+
+    minimum: int | None = None
+    maximum: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("minimum", "maximum"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"pixels.{name} is {value}, but a picture has at least 1 pixel.")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ConfigError(f"pixels.minimum {self.minimum} is above pixels.maximum {self.maximum}; swap them.")
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """The picture itself if it is within the limits, else a scaled copy."""
+        width, height = image.size
+        area = width * height
+        if self.maximum is not None and area > self.maximum:
+            factor, rounded = math.sqrt(self.maximum / area), math.floor
+            # A picture thinner than the reduction keeps one pixel of width, so its length alone must fit.
+            longest = self.maximum
+        elif self.minimum is not None and area < self.minimum:
+            factor, rounded, longest = math.sqrt(self.minimum / area), math.ceil, _LONGEST
+        else:
+            return image
+        size = (max(1, min(rounded(width * factor), longest)), max(1, min(rounded(height * factor), longest)))
+        return image.resize(size, Image.Resampling.BICUBIC)
+
+
+NO_LIMITS: Final = PixelLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class FileImage:
     """A picture in a file below a folder.
 
     Attributes:
         path: The file, relative to ``root``; it must not lead out of it, not by a symbolic link either.
         root: The folder of the pictures.
+        limits: How many pixels the decoded picture has.
     """
 
     path: str
     root: str
+    limits: PixelLimits = NO_LIMITS
 
     @property
     def uri(self) -> str:
@@ -68,10 +116,24 @@ class FileImage:
             raise DataError(f"The image '{self.path}' leads out of the image folder '{self.root}'; move it there.")
         if not found:
             raise DataError(f"The image '{location}' does not exist, or is not a file; check the image folder.")
-        try:
-            return _decode(resolved)
-        except _DAMAGE as error:
-            raise DataError(f"The image '{location}' cannot be decoded ({error}); replace or remove it.") from error
+        return decode_image(resolved, str(location), self.limits)
+
+
+def decode_image(source: Path | bytes, name: str, limits: PixelLimits = NO_LIMITS) -> Image.Image:
+    """Decodes a picture upright to RGB, transparent parts on white.
+
+    Args:
+        source: The file, or the file's content.
+        name: What the picture is called in the error.
+        limits: How many pixels the result has.
+
+    Raises:
+        DataError: it is no whole picture, or has too many pixels.
+    """
+    try:
+        return limits.apply(_decode(source if isinstance(source, Path) else io.BytesIO(source)))
+    except _DAMAGE as error:
+        raise DataError(f"The image '{name}' cannot be decoded ({error}); replace or remove it.") from error
 
 
 def open_image(uri: str, root: str | None = None) -> Image.Image:
@@ -92,8 +154,8 @@ def open_image(uri: str, root: str | None = None) -> Image.Image:
     return TinyDiceImage(match[1], int(match[2]), int(match[3])).load()
 
 
-def _decode(path: Path) -> Image.Image:
-    with Image.open(path) as image:
+def _decode(source: Path | io.BytesIO) -> Image.Image:
+    with Image.open(source) as image:
         # Pillow itself only warns up to twice this size.
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels are over the limit of {Image.MAX_IMAGE_PIXELS}")
@@ -101,6 +163,10 @@ def _decode(path: Path) -> Image.Image:
     if upright.mode.startswith("I;16"):
         # Conversion to 8 bits would clip at 255 instead of scaling.
         upright = upright.point(lambda value: value / 256).convert("L")
+    elif upright.mode == "I":
+        # 16 bits in a 32-bit mode, unless no value needs them.
+        wide = max(np.asarray(upright).max(), 0) > 255
+        upright = (upright.point(lambda value: value / 256) if wide else upright).convert("L")
     if not upright.has_transparency_data:
         return upright.convert("RGB")
     layer = upright.convert("RGBA")

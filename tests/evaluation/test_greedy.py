@@ -1,4 +1,4 @@
-"""Grading of greedy responses, and counts that add up."""
+"""Greedy responses: one a prompt, graded by answer and chain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from mstar.evaluation.greedy import GREEDY, GreedyScore, grade_response, greedy_responses
+from mstar.evaluation.greedy import GREEDY, grade_response, greedy_responses
 from mstar.generation import Engine, Request
 from mstar.grading import ExactGrader
 from mstar.rendering import Renderer
@@ -58,18 +58,3 @@ def test_one_greedy_response_a_prompt() -> None:
     assert [request.samples for request in engine.requests] == [(GREEDY,), (GREEDY,)]
     assert GREEDY.temperature == 0
     assert [(s.response.prompt_id, s.verdict.correct) for s in scored] == [("p", True), ("q", True)]
-
-
-def test_scores_add_up() -> None:
-    def scored(*texts: str, prompt: Prompt = PROMPT) -> list[object]:
-        return [grade_response(prompt, response(text), ExactGrader()) for text in texts]
-
-    first, second = GreedyScore.of(scored(RIGHT, LUCKY, WRONG)), GreedyScore.of(scored(RIGHT))  # type: ignore[arg-type]
-    assert first == GreedyScore(prompts=3, correct=2, chains=1)
-    assert first + second == GreedyScore(prompts=4, correct=3, chains=2)
-    assert sum([first, second], GreedyScore()) == first + second
-    # Where chains are not known they are not counted as wrong.
-    unknown = GreedyScore.of(scored(RIGHT, prompt=replace(PROMPT, reference_responses=())))  # type: ignore[arg-type]
-    assert unknown == GreedyScore(prompts=1, correct=1, chains=None)
-    assert unknown + unknown == GreedyScore(2, 2, None)
-    assert GreedyScore.of(scored(WRONG)) == GreedyScore(1, 0, 0)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -275,9 +275,9 @@ def test_nothing_to_draw(run: Run) -> None:
 
 
 @pytest.fixture
-def own(trained: Any) -> Iterator[Any]:
+def own(trained: Any) -> Any:
     """A copy of the trained policy that a test may change."""
-    yield replace(trained, model=copy.deepcopy(trained.model))
+    return replace(trained, model=copy.deepcopy(trained.model))
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -305,7 +305,10 @@ def test_generation_leaves_no_trace_in_training(own: Any) -> None:
     engine.generate([Request(DICE[0], (GREEDY,))])
     batch = own.renderer.response_inputs(DICE[:2], ["red = 4", "no"])
     own.model(
-        input_ids=batch.inputs.ids_BT, attention_mask=batch.inputs.mask_BT, labels=batch.labels_BT, **batch.inputs.extras
+        input_ids=batch.inputs.ids_BT,
+        attention_mask=batch.inputs.mask_BT,
+        labels=batch.labels_BT,
+        **batch.inputs.extras,
     ).loss.backward()
     assert all(p.grad is not None for p in own.model.model.text_model.parameters())
 

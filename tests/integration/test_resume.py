@@ -101,9 +101,7 @@ def test_the_mprm_is_retrained_once_and_used_from_then_on(whole: Path, warm_mprm
     assert state["refreshed_reward_model"] == str(folder / "model")
 
 
-def test_a_run_started_again_does_not_retrain_the_mprm(
-    whole: Path, evolve_once: Any, settings: dict[str, Any]
-) -> None:
+def test_a_run_started_again_does_not_retrain_the_mprm(whole: Path, evolve_once: Any, settings: dict[str, Any]) -> None:
     copy = whole.parent / "again"
     shutil.copytree(whole, copy)
     [made] = (copy / "mprm").iterdir()

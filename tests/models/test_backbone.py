@@ -62,7 +62,7 @@ def test_a_processor_that_needs_a_package(split_folder: Path, monkeypatch: pytes
         raise ImportError("\nSmolVLMVideoProcessor requires the Torchvision library but it was not found.\nSee there.")
 
     monkeypatch.setattr(AutoProcessor, "from_pretrained", refuse)
-    with pytest.raises(ConfigError, match="needs a package that is not installed: SmolVLM.* requires the Torchvision"):
+    with pytest.raises(ConfigError, match=r"needs a package that is not installed: SmolVLM.* requires the Torchvision"):
         load_renderer(str(split_folder))
 
 

@@ -56,7 +56,8 @@ class QwenProcessor:
             mark = "<fake_token_around_image>"
             pieces = [row.split("<image>") for row in text]
             text = [
-                row[0] + "".join(f"{mark}{'<image>' * next(counts)}{mark}{piece}" for piece in row[1:]) for row in pieces
+                row[0] + "".join(f"{mark}{'<image>' * next(counts)}{mark}{piece}" for piece in row[1:])
+                for row in pieces
             ]
         batch = {**self.tokenizer(text, **arguments), **extras}
         batch.pop("token_type_ids", None)
@@ -96,6 +97,12 @@ def qwen() -> QwenPolicy:
     return QwenPolicy()
 
 
+@pytest.fixture
+def policy(name: str, request: pytest.FixtureRequest) -> Any:
+    """The policy called ``name``; made here, outside the inference mode of the tests."""
+    return request.getfixturevalue(name)
+
+
 def plain_logits(policy: Any, prompt: Prompt, tail: Sequence[int]) -> Tensor:
     """The logits of one row by a plain forward pass without padding and without a cache."""
     inputs = policy.renderer.prompt_inputs([prompt])
@@ -118,8 +125,7 @@ def right_padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("name", ["tiny", "split", "llava", "qwen"])
 @torch.inference_mode()
-def test_logits_equal_a_plain_forward_of_each_row(name: str, request: pytest.FixtureRequest) -> None:
-    policy = request.getfixturevalue(name)
+def test_logits_equal_a_plain_forward_of_each_row(policy: Any) -> None:
     model, renderer = policy.model, policy.renderer
     tokenizer = renderer.tokenizer
     first = [tokenizer(text)["input_ids"] for text in CONTINUATIONS]
@@ -155,9 +161,7 @@ def test_rows_can_leave_and_the_rest_goes_on(tiny: Any) -> None:
     _, prefix = extend(tiny.model, prefix, column, torch.ones_like(column))
     got = logits_of(tiny.model, prefix.hidden_BH)
     for row, (owner, last) in enumerate([(2, tokens[0]), (0, tokens[1])]):
-        torch.testing.assert_close(
-            got[row], plain_logits(tiny, PROMPTS[owner], [*tokens, last])[-1], atol=1e-4, rtol=0
-        )
+        torch.testing.assert_close(got[row], plain_logits(tiny, PROMPTS[owner], [*tokens, last])[-1], atol=1e-4, rtol=0)
 
 
 @torch.inference_mode()

@@ -1,0 +1,65 @@
+"""The report file and the numbers of one iteration, with and without TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mstar.callbacks.iteration_log import IterationLog, log_dashboard
+from mstar.evaluation.dynamics import Dynamics
+from mstar.iteration import IterationReport, IterationResult
+from mstar.storage import RunDirectory
+
+DYNAMICS = Dynamics(
+    greedy_accuracy=0.25, greedy_chain_accuracy=None, mean_accuracy=0.2, pass_at_k=0.5, k=16, pass_at_k_gap=0.25,
+    majority=0.3, reward_pass_at_k=None, reward_k=2, reward=None,
+)  # fmt: skip
+
+
+def log_iteration(root: Path, logger: Any) -> dict[str, Any]:
+    trainer = Trainer(accelerator="cpu", logger=logger, default_root_dir=root, enable_checkpointing=False)
+    run = RunDirectory(root)
+    log_dashboard(trainer, 16)
+    log = IterationLog(run, trainer, 3)
+    report = IterationReport(3, 0.9, prompts=2, generated=8, parsed=6, correct=4, unique=3, kept=2, tokens=80)
+    log.iteration_done(IterationResult((), report, ()))
+    assert json.loads(run.report(3).read_text())["funnel"]["kept"] == 2
+    log.swept({0.5: {"reward_pass@2": 0.4}, 1.0: {"reward_pass@2": 0.6}}, 1.0, "reward_pass@2")
+    log.trained(1.5)
+    log.dynamics(DYNAMICS, 0.9)
+    log.write()
+    found: dict[str, Any] = json.loads(run.report(3).read_text())
+    return found
+
+
+@pytest.mark.parametrize("kind", ["none", "csv"])
+def test_the_report_is_written_without_tensorboard(tmp_path: Path, kind: str) -> None:
+    found = log_iteration(tmp_path, False if kind == "none" else CSVLogger(tmp_path))
+    assert found["iteration"] == 3
+    assert found["seconds"]["train"] == 1.5
+    assert found["dynamics"]["pass_at_k"] == 0.5
+    assert found["mprm"] is None
+    assert found["sweep"] == {
+        "chosen": 1.0,
+        "scores": {"0.5": {"reward_pass@2": 0.4}, "1.0": {"reward_pass@2": 0.6}},
+    }
+
+
+def test_what_is_not_known_is_not_logged(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="tensorboard")
+    log_iteration(tmp_path, logger)
+    logger.finalize("success")
+    events = EventAccumulator(logger.log_dir)
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"dynamics/pass@16", "dynamics/temperature", "sweep/reward_pass@2/T=0.5", "time/train"} <= tags
+    unknown = {"dynamics/reward_pass@2", "dynamics/greedy_chain_accuracy", "rollout/tokens_per_second", "mprm/auc"}
+    assert not unknown & tags
+    assert [(e.step, e.value) for e in events.Scalars("funnel/unique")] == [(3, 3.0)]
+    assert events.Tags()["images"] == ["dynamics/sweep"]

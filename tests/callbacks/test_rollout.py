@@ -1,0 +1,79 @@
+"""The rollout callback by itself; whole fits with it are in tests/integration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
+
+from mstar.callbacks import RolloutCallback
+from mstar.datamodules import PolicyDataModule
+from mstar.errors import ConfigError
+from mstar.modules import PolicyModule
+from mstar.prompts import TinyDice
+from mstar.rewards.process import ProcessReward
+from mstar.temperature import AdaptiveTemperature
+
+
+def trainer() -> Trainer:
+    return Trainer(accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, barebones=True)
+
+
+def data() -> PolicyDataModule:
+    return PolicyDataModule(TinyDice("pool", 4), validation=TinyDice("validation", 4))
+
+
+def test_the_seed_is_the_runs_unless_it_is_given() -> None:
+    torch.manual_seed(17)
+    assert RolloutCallback(selection="random").seed == 17
+    assert RolloutCallback(selection="random", seed=3).seed == 3
+    assert RolloutCallback(selection="random", seed=3).selector.seed == 3
+
+
+def test_its_state_is_made_of_primitives_and_is_read_back(tmp_path: Path) -> None:
+    callback = RolloutCallback(selection="random", temperature=AdaptiveTemperature(), seed=1)
+    callback.controller.update({0.7: 1.0})
+    torch.save(callback.state_dict(), tmp_path / "state.pt")
+    other = RolloutCallback(selection="random", temperature=AdaptiveTemperature(), seed=1)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert other.controller.current == 0.7
+    assert other.state_dict() == callback.state_dict()
+
+
+def test_a_state_of_another_seed_is_refused() -> None:
+    state = RolloutCallback(selection="random", seed=1).state_dict()
+    with pytest.raises(ConfigError, match=r"rollout\.seed is 2, but the checkpoint was made with 1"):
+        RolloutCallback(selection="random", seed=2).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("module", "datamodule", "complaint"),
+    [
+        (BoringModel, data, "rollout trains a PolicyModule, but model is a BoringModel"),
+        (lambda: PolicyModule("mstar/tiny-idefics3"), BoringDataModule, "but data is a BoringDataModule"),
+        (lambda: PolicyModule("mstar/tiny-idefics3"), lambda: None, "but data is a NoneType"),
+    ],
+)
+def test_other_modules_are_refused(module: Any, datamodule: Any, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        RolloutCallback(selection="random").check(trainer(), module(), datamodule())
+
+
+def test_the_check_loads_the_mprm_and_is_done_once(warm_mprm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    load = ProcessReward.load.__func__  # type: ignore[attr-defined]
+
+    def count(cls: type, folder: str, *arguments: Any) -> ProcessReward:
+        loaded.append(folder)
+        made: ProcessReward = load(cls, folder, *arguments)
+        return made
+
+    monkeypatch.setattr(ProcessReward, "load", classmethod(count))
+    callback = RolloutCallback(reward_model=str(warm_mprm))
+    for _ in range(2):
+        callback.check(trainer(), PolicyModule("mstar/tiny-idefics3"), data())
+    assert loaded == [str(warm_mprm)]

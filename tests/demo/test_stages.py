@@ -1,0 +1,47 @@
+"""Stages are run once, what they returned is kept, and a folder belongs to one seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mstar.demo.stages import StageBook, fit_arguments
+from mstar.errors import ConfigError
+
+
+def test_a_stage_that_is_done_is_not_run_again(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def stage() -> dict[str, int]:
+        calls.append("stage")
+        return {"steps": 7}
+
+    assert StageBook(tmp_path, seed=0).run("evolve", stage) == {"steps": 7}
+    again = StageBook(tmp_path, seed=0)
+    assert again.run("evolve", stage) == {"steps": 7}
+    assert calls == ["stage"]
+    assert set(again.seconds) == {"evolve"}
+
+
+def test_a_stage_that_failed_is_run_again(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        StageBook(tmp_path, seed=0).run("warmup", fail)
+    assert StageBook(tmp_path, seed=0).run("warmup", lambda: {"ok": True}) == {"ok": True}
+
+
+def test_a_folder_of_another_seed_is_refused(tmp_path: Path) -> None:
+    StageBook(tmp_path, seed=0).run("warmup", lambda: None)
+    with pytest.raises(ConfigError, match="seed 0, not 1.*clean-demo"):
+        StageBook(tmp_path, seed=1)
+
+
+def test_an_interrupted_fit_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
+    assert fit_arguments(tmp_path) == [f"--trainer.default_root_dir={tmp_path}"]
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.parent.mkdir()
+    last.touch()
+    assert fit_arguments(tmp_path)[1:] == [f"--ckpt_path={last}"]

@@ -1,0 +1,268 @@
+"""What a user gets wrong is one sentence and a status that is not 0, and nothing is left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.__main__ import main
+from mstar.prompts import PromptSource, TinyDice
+from mstar.prompts.images import FileImage
+from mstar.types import Prompt
+
+
+class BadImages(TinyDice):
+    """Prompts whose picture is a file that cannot be decoded."""
+
+    def __init__(self, folder: str, size: int = 4) -> None:
+        super().__init__("pool", size)
+        self.folder = folder
+
+    def __getitem__(self, index: int) -> Prompt:
+        return replace(super().__getitem__(index), images=(FileImage("bad.png", self.folder),))
+
+
+class Unanswered(TinyDice):
+    """A prompt source whose last prompt has no answer."""
+
+    def __init__(self, size: int = 8) -> None:
+        super().__init__("pool", size)
+
+    def __getitem__(self, index: int) -> Prompt:
+        prompt = super().__getitem__(index)
+        return replace(prompt, answer=None) if index == self.size - 1 else prompt
+
+
+class Repeated(TinyDice):
+    """A prompt source that gives every prompt the same id."""
+
+    def __init__(self, size: int = 8) -> None:
+        super().__init__("pool", size)
+
+    def __getitem__(self, index: int) -> Prompt:
+        return replace(super().__getitem__(index), id="same")
+
+
+class Empty(PromptSource):
+    """A prompt source without prompts."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, index: int) -> Prompt:
+        raise IndexError(index)
+
+    def index_of(self, prompt_id: str) -> int:
+        raise AssertionError
+
+
+def class_path(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The status and the one line that a command ends with."""
+    capsys.readouterr()
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        status = int(str(end.code))
+    lines = capsys.readouterr().err.strip().splitlines()
+    complaints = [line for line in lines if line.startswith("mstar")]
+    assert len(complaints) == 1, lines
+    assert lines[-1] == complaints[0]
+    return status, complaints[0]
+
+
+ADAPTIVE = "--rollout.temperature=mstar.temperature.AdaptiveTemperature"
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--rollout.num_samples", "0"], "rollout.num_samples is 0"),
+        (["--rollout.interval", "0"], "rollout.interval is 0"),
+        (["--rollout.interval", "2"], "rollout.interval is 2"),
+        (["--rollout.top_k", "0"], "top_k is 0"),
+        (["--rollout.shard_size", "0"], "rollout.shard_size is 0"),
+        (["--rollout.unlabelled_start", "-1"], "rollout.unlabelled_start is -1"),
+        (["--rollout.temperature", "0"], "value is 0.0, but must be a finite number above 0"),
+        ([ADAPTIVE, "--rollout.temperature.maximum=0.1"], "maximum 0.1 is below minimum 0.3"),
+        (["--rollout.engine.batch_size", "0"], "batch_size is 0"),
+        (["--rollout.selection", "top_k"], "rollout.reward_model is not set"),
+        (["--rollout.selection", "threshold"], "rollout.reward_model is not set"),
+        (["--rollout.reward_model", "/nowhere/mprm"], "MPRM folder '/nowhere/mprm' does not exist"),
+        ([ADAPTIVE], "an adaptive rollout.temperature needs rollout.reward_model"),
+        (["--data.validation", "null", ADAPTIVE], "data.validation, which is not set"),
+        (["--rollout.unlabelled", "voting"], "data.unlabelled is not set"),
+        (["--rollout.unlabelled_start=0.5", "--trainer.max_epochs=-1"], "a fraction of trainer.max_epochs"),
+        (["--data.train.size", "0"], "TinyDice: size is 0"),
+        ([f"--data.train={class_path(Empty)}"], "data.train has no prompts"),
+        ([f"--data.train={class_path(Unanswered)}"], "data.train: prompt 'pool-0-31' (row 31) has no answer"),
+        ([f"--data.train={class_path(Repeated)}"], "data.train: row 1 repeats the prompt id 'same'"),
+        (["--data.batch_size", "0"], "data.batch_size is 0"),
+        (["--model.model_name", "/nowhere/model"], "model_name '/nowhere/model' is neither"),
+        (["--ckpt_path", "/nowhere/last.ckpt"], "ckpt_path '/nowhere/last.ckpt' does not exist"),
+        (["--trainer.max_epochs", "-5"], "trainer: `max_epochs` must be"),
+        (["--trainer.accelerator", "abacus"], "trainer: You selected an invalid accelerator name"),
+        (["--model.lr", "-1"], "model.lr is -1"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_cannot_work(
+    evolve: Any, capsys: pytest.CaptureFixture[str], flags: list[str], complaint: str
+) -> None:
+    status, line = refused(["fit", "--config", str(evolve.write(evolve.settings())), *flags], capsys)
+    assert status == 1
+    assert line.startswith("mstar fit: error: ")
+    assert complaint in line
+    if "model.lr" not in complaint:  # what the optimizer refuses is known when the model is loaded
+        assert [path.name for path in evolve.folder.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (["--rollout.selection", "best"], ["selection", "best", "top_k", "oracle"]),
+        (["--rollout.num_samples", "many"], ["num_samples", "many"]),
+        (["--rollout.num_sample", "3"], ["num_sample"]),
+        (["--rollout.engine.batchsize", "3"], ["batchsize"]),
+        ([ADAPTIVE, "--rollout.temperature.evry", "2"], ["evry"]),
+        (["--model.lrr", "3"], ["lrr"]),
+        (["--model.optimizer.weight_decy", "3"], ["weight_decy"]),
+        (["--data.batchsize", "3"], ["batchsize"]),
+        (["--data.train.sise", "3"], ["sise"]),
+        (["--trainer.max_epoch", "3"], ["trainer.max_epoch"]),
+        (["--roll_out.num_samples", "3"], ["roll_out.num_samples"]),
+        (["--model", "mstar.modules.PolicyModul"], ["PolicyModul"]),
+        (["--rollout.engine", "mstar.generation.NoEngine"], ["engine", "NoEngine"]),
+    ],
+)
+def test_a_wrong_flag(evolve: Any, capsys: pytest.CaptureFixture[str], flags: list[str], names: list[str]) -> None:
+    status, line = refused(["fit", "--config", str(evolve.write(evolve.settings())), *flags], capsys)
+    assert status == 2
+    assert all(name in line for name in names)
+    assert len(line) < 300
+    assert [path.name for path in evolve.folder.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("rollout:", "rolout:"),
+        ("model:", "modl:"),
+        ("trainer:", "trainr:"),
+        ("num_samples:", "num_sample:"),
+        ("model_name:", "model_nam:"),
+        ("batch_size:", "batchsize:"),
+        ("max_epochs:", "max_epoch:"),
+        ("warmup_steps:", "warmupsteps:"),
+        ("progress:", "progres:"),
+        ("size: 32", "sise: 32"),
+        ("mstar.prompts.TinyDice", "mstar.prompts.TinyDic"),
+    ],
+)
+def test_a_typo_in_the_file(evolve: Any, capsys: pytest.CaptureFixture[str], right: str, wrong: str) -> None:
+    config = evolve.write(evolve.settings())
+    text = config.read_text()
+    assert right in text
+    config.write_text(text.replace(right, wrong, 1))
+    status, line = refused(["fit", "--config", str(config)], capsys)
+    assert status == 2
+    assert wrong.partition(":")[0].rpartition(".")[2] in line
+    assert len(line) < 300
+
+
+def test_a_config_that_is_missing_or_no_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, line = refused(["fit", "--config", "/nowhere/x.yaml"], capsys)
+    assert status == 2
+    assert line.endswith("File does not exist: '/nowhere/x.yaml'")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("model: [unclosed\ndata: {}\n")
+    status, line = refused(["fit", "--config", str(broken)], capsys)
+    assert status == 2
+    assert "line 2" in line
+
+
+def test_a_folder_that_is_no_mprm(evolve: Any, warm_policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(evolve.write(evolve.settings(reward_model=str(warm_policy))))
+    status, line = refused(["fit", "--config", config], capsys)
+    assert status == 1
+    assert f"'{warm_policy}' is not an exported MPRM" in line
+
+
+def test_rollouts_need_a_policy(evolve: Any, warm_policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = evolve.settings()
+    settings["model"] = {"class_path": "mstar.modules.MPRMModule", "init_args": {"model_name": str(warm_policy)}}
+    status, line = refused(["fit", "--config", str(evolve.write(settings))], capsys)
+    assert status == 1
+    assert "rollout trains a PolicyModule, but model is a MPRMModule" in line
+
+
+@pytest.mark.parametrize("content", [None, b"no picture"])
+def test_an_unreadable_image(evolve: Any, capsys: pytest.CaptureFixture[str], content: bytes | None) -> None:
+    if content is not None:
+        (evolve.folder / "bad.png").write_bytes(content)
+    flags = [f"--data.train={class_path(BadImages)}", "--data.train.folder", str(evolve.folder)]
+    config = str(evolve.write(evolve.settings(dynamics=False)))
+    status, line = refused(["fit", "--config", config, *flags], capsys)
+    assert status == 1
+    assert str(evolve.folder / "bad.png") in line
+    assert [path.name for path in (evolve.folder / "run/iterations/0001").iterdir()] == ["plan.json"]
+    assert not (evolve.folder / "run/policy").exists()
+
+
+def test_prompts_without_rationales_cannot_be_imitated(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = evolve.settings()
+    del settings["rollout"]
+    status, line = refused(["fit", "--config", str(evolve.write(settings))], capsys)
+    assert status == 1
+    assert "has no rationale to imitate" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["fitt"], "there is no such command; choose one of fit, validate, test, predict, annotate, export, report."),
+        (["export", "--checkpoint", "/nowhere/a.ckpt", "--output", "/nowhere/b"], "'/nowhere/a.ckpt' is not a file."),
+        (["report", "--run", "/nowhere/run"], "/nowhere/run is not a folder"),
+        (["annotate", "--policy", "/nowhere", "--output", "/nowhere/x", "--prompts=mstar.prompts.TinyDice",
+          "--prompts.split", "pool", "--prompts.size", "4"], "model_name '/nowhere'"),
+        (["annotate", "--policy", "/nowhere", "--output", "/nowhere/x", "--prompts=mstar.prompts.TinyDice",
+          "--prompts.split", "pool", "--prompts.size", "0"], "TinyDice: size is 0"),
+        (["annotate", "--policy", "/nowhere", "--output", "/nowhere/x", "--prompts=mstar.prompts.TinyDice",
+          "--prompts.split", "pool", "--prompts.size", "4", "--settings.num_samples", "0"], "num_samples is 0"),
+    ],
+)  # fmt: skip
+def test_the_other_commands(capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str) -> None:
+    status, line = refused(arguments, capsys)
+    assert status == 1
+    assert line.startswith(f"mstar {arguments[0]}: error: ")
+    assert complaint in line
+    assert not Path("/nowhere").exists()
+
+
+def test_a_tool_names_a_wrong_option(capsys: pytest.CaptureFixture[str]) -> None:
+    status, line = refused(["export", "--checkpoin", "a", "--output", "b"], capsys)
+    assert status == 2
+    assert "--checkpoin" in line or "checkpoint" in line
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, line = refused(["report", "--run", str(tmp_path)], capsys)
+    assert status == 1
+    assert f"{tmp_path} is not the folder of a run" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_traceback_reaches_the_terminal(evolve: Any) -> None:
+    config = str(evolve.write(evolve.settings(num_samples=0)))
+    command = [sys.executable, "-m", "mstar", "fit", "--config", config]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("mstar fit: error: rollout.num_samples is 0")

@@ -1,0 +1,141 @@
+"""The command line: overrides, the saved configuration, and the help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from mstar.__main__ import main
+from mstar.cli import _condense, _find_mistake
+from mstar.errors import ConfigError
+
+
+def saved(root: Path, version: int = 0) -> dict[str, Any]:
+    text = (root / f"tensorboard/version_{version}/config.yaml").read_text()
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+OVERRIDES = [
+    "--rollout.num_samples", "3", "--model.lr", "3e-4", "--trainer.max_epochs", "1", "--rollout.temperature", "0.7",
+    "--data.batch_size", "5", "--rollout.engine.batch_size", "16", "--seed_everything", "4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(evolve_once: Any) -> Path:
+    root: Path = evolve_once(*OVERRIDES)
+    return root
+
+
+def test_overrides_reach_the_run(run: Path) -> None:
+    config = saved(run)
+    rollout = config["rollout"]["init_args"]
+    assert rollout["num_samples"] == 3
+    assert rollout["temperature"] == 0.7
+    assert rollout["engine"]["init_args"]["batch_size"] == 16
+    assert config["model"]["init_args"]["lr"] == 3e-4
+    assert config["trainer"]["max_epochs"] == 1
+    assert config["data"]["init_args"]["batch_size"] == 5
+    report = json.loads((run / "iterations/0001/report.json").read_text())
+    assert report["funnel"]["generated"] == 16 * 3
+    assert report["temperature"] == 0.7
+    assert not (run / "iterations/0002").exists()
+
+
+def test_the_saved_config_reruns_the_run(run: Path) -> None:
+    again = run.parent / "again"
+    config = str(run / "tensorboard/version_0/config.yaml")
+    assert main(["fit", "--config", config, "--trainer.default_root_dir", str(again)]) == 0
+    first, second = saved(run), saved(again)
+    assert second["trainer"].pop("default_root_dir") == str(again)
+    del first["trainer"]["default_root_dir"]
+    assert second == first
+    states = [torch.load(r / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for r in (run, again)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_configs_are_merged_in_order(evolve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("rollout: {top_k: 3, selection: all}\ntrainer: {max_epochs: 9}\n")
+    base = evolve.write(evolve.settings())
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--config", str(base), "--config", str(overlay), "--rollout.top_k", "4", "--print_config"])
+    assert end.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    rollout = printed["rollout"]["init_args"]
+    assert (rollout["top_k"], rollout["selection"], rollout["num_samples"]) == (4, "all", 4)
+    assert printed["trainer"]["max_epochs"] == 9
+
+
+def test_fit_without_rollouts_is_supervised(evolve: Any) -> None:
+    settings = evolve.settings()
+    del settings["rollout"]
+    settings["data"]["init_args"]["train"]["init_args"] = {"split": "seed", "size": 8}
+    assert main(["fit", "--config", str(evolve.write(settings))]) == 0
+    state = torch.load(evolve.folder / "run/checkpoints/last.ckpt", weights_only=True)
+    assert state["global_step"] == 2 * 2
+    assert not (evolve.folder / "run/iterations").exists()
+    assert (evolve.folder / "run/policy/model.safetensors").is_file()
+
+
+def test_configured_callbacks_replace_the_defaults(evolve: Any) -> None:
+    flags = [
+        "--trainer.callbacks+", "mstar.callbacks.ExportCallback", "--trainer.callbacks.folder",
+        str(evolve.folder / "elsewhere"), "--trainer.max_epochs", "1", "--trainer.enable_checkpointing", "false",
+    ]  # fmt: skip
+    root = evolve(*flags, dynamics=False)
+    assert (evolve.folder / "elsewhere/model.safetensors").is_file()
+    assert not (root / "policy").exists()
+    assert not (root / "checkpoints").exists()
+
+
+def test_fit_help_shows_what_the_classes_take(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for line in (
+        "num_samples: Responses drawn for a prompt",
+        "refresh_reward_model: Retrain the MPRM",
+        "mstar.modules.policy.PolicyModule:",
+        "max_new_tokens: Longest response",
+        "train: Labelled prompts.",
+        "--trainer.max_epochs",
+    ):
+        assert line in text
+
+
+def test_the_tools_help_shows_every_option_with_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["export", "--help"])
+    assert end.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Writes a Lightning checkpoint as a folder" in text
+    assert "--output OUTPUT The folder to write; one that exists is replaced." in text
+    assert "Raises" not in text
+
+
+def test_a_message_is_condensed_to_what_matters() -> None:
+    message = (
+        "Parser key \"engine\":\n  Does not validate against any of the Union subtypes\n  Subtypes: [<class 'A'>]\n"
+        "  Errors:\n    - no such class\n    - Expected a <class 'NoneType'>\n  Given value type: <class 'str'>\n"
+        "  Given value: B\n"
+    )
+    assert _condense(message) == 'Parser key "engine": no such class'
+
+
+def test_only_a_users_mistake_loses_its_traceback() -> None:
+    assert _find_mistake(ValueError("a bug")) is None
+    chained = ValueError("Does not validate against any of the Union subtypes")
+    chained.__cause__ = ConfigError("mend it.")
+    assert _find_mistake(chained) is chained.__cause__
+    spoken = ValueError(
+        "Does not validate against any of the Union subtypes\nErrors:\n  - Expected a <class 'float'>\n  - mend it."
+    )
+    assert str(_find_mistake(spoken)) == "mend it."

@@ -1,0 +1,76 @@
+"""export and report, by the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mstar.__main__ import main
+from mstar.models.backbone import load_model, load_renderer
+from mstar.models.step_scorer import StepScorer
+from mstar.modules import MPRMModule
+from mstar.prompts import TinyDice
+
+
+@pytest.fixture(scope="module")
+def run(evolve_once: Any) -> Path:
+    root: Path = evolve_once("--trainer.max_epochs", "1")
+    return root
+
+
+def export(checkpoint: Path, output: Path) -> int:
+    return main(["export", "--checkpoint", str(checkpoint), "--output", str(output)])
+
+
+def test_a_policys_checkpoint_becomes_a_model_folder(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "exported"
+    output.mkdir()
+    (output / "old.txt").write_text("of an earlier export")
+    assert export(run / "checkpoints/last.ckpt", output) == 0
+    exported, trained = load_model(str(output)), load_model(str(run / "policy"))
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in exported.state_dict().items())
+    prompts = list(TinyDice("test", 2))
+    renderers = [load_renderer(str(folder)) for folder in (output, run / "policy")]
+    inputs = [renderer.prompt_inputs(prompts) for renderer in renderers]
+    assert torch.equal(inputs[0].ids_BT, inputs[1].ids_BT)
+    assert not (output / "old.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+
+
+def test_an_mprms_checkpoint_becomes_an_mprm_folder(warm_policy: Path, tmp_path: Path) -> None:
+    module = MPRMModule(str(warm_policy), head_size=16, step_logprob_features=False)
+    module.configure_model()
+    torch.nn.init.normal_(module.scorer.head.output.weight)
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "mprm.ckpt")
+    assert export(tmp_path / "mprm.ckpt", tmp_path / "mprm") == 0
+    scorer, _ = StepScorer.load(tmp_path / "mprm")
+    assert scorer.head_size == 16
+    expected = module.scorer.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in scorer.state_dict().items())
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    assert export(tmp_path / "foreign.ckpt", tmp_path / "out") == 1
+    assert "was not written by mstar" in capsys.readouterr().err
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    assert export(tmp_path / "text.ckpt", tmp_path / "out") == 1
+    assert "text.ckpt' cannot be read as a checkpoint" in capsys.readouterr().err
+    torch.save({"mstar": {"kind": "policy"}, "model": torch.nn.Linear(1, 1)}, tmp_path / "pickle.ckpt")
+    assert export(tmp_path / "pickle.ckpt", tmp_path / "out") == 1
+    assert "pickle.ckpt' cannot be read as a checkpoint" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_becomes_a_page(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--run", str(run)]) == 0
+    assert capsys.readouterr().out.strip().endswith(str(run / "report.html"))
+    page = (run / "report.html").read_text()
+    assert TinyDice("pool", 32)[0].question.split()[0] in page
+    assert main(["report", "--run", str(run), "--output", str(tmp_path / "page.html"), "--max_prompts", "1"]) == 0
+    assert (tmp_path / "page.html").stat().st_size < len(page.encode())

@@ -1,0 +1,199 @@
+"""One iteration with an engine that writes what the test says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import mstar.iteration
+from mstar.errors import DataError
+from mstar.generation import Engine, Request
+from mstar.grading import ExactGrader
+from mstar.iteration import IterationPlan, IterationReport, IterationResult, Stages, iteration_indices, run_iteration
+from mstar.selection import SelectionRule, Selector
+from mstar.storage import RunDirectory, read_examples, read_responses
+from mstar.types import AnswerType, Example, Fate, Prompt, Response, VerdictStatus
+
+
+class Scripted(Engine):
+    """Writes the given texts, one a sample; one that begins with ``...`` is cut off."""
+
+    max_new_tokens = 8
+
+    def __init__(self, texts: dict[str, list[str]]) -> None:
+        self.texts = texts
+        self.requests: list[Request] = []
+
+    def start(self, policy: object, renderer: object) -> None: ...
+
+    def update_weights(self, policy: object) -> None: ...
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        self.requests += requests
+        return [
+            [
+                Response(r.prompt.id, s.index, text, 3, not text.startswith("..."), s.temperature, -1.0)
+                for s, text in zip(r.samples, self.texts[r.prompt.id], strict=True)
+            ]
+            for r in requests
+        ]
+
+
+def prompt(name: str, answer: str | None = "1", answer_type: AnswerType = AnswerType.INTEGER) -> Prompt:
+    return Prompt(id=name, question="?", answer=answer, answer_type=answer_type, reference_responses=("Answer: 1",))
+
+
+TEXTS = {
+    "a": ["Answer: 1", "Answer: 1", "one\nAnswer: 1", "Answer: 2"],
+    "b": ["nothing", "Answer: 2", "Answer: 3", "... Answer: 1"],
+    "c": ["Answer: 4", "Answer: 1", "Answer: 1 ", "x\nAnswer: 1"],
+}
+PLAN = IterationPlan(iteration=1, seed=0, num_samples=4, temperature=0.9)
+ALL = Selector(SelectionRule.ALL)
+
+
+def iterate(
+    root: Path, plan: IterationPlan = PLAN, unlabelled: Sequence[Prompt] = (), selector: Selector = ALL
+) -> tuple[IterationResult, Scripted]:
+    engine = Scripted(TEXTS | {p.id: ["Answer: 7", "Answer: 7", "Answer: 8", "nothing"] for p in unlabelled})
+    stages = Stages(engine, ExactGrader(), None, selector)
+    prompts = [prompt("a"), prompt("b"), prompt("c")]
+    return run_iteration(prompts, unlabelled, plan, stages, RunDirectory(root)), engine
+
+
+@pytest.mark.parametrize(("interval", "count"), [(0.25, 8), (0.5, 16), (1.0, 32), (0.0625, 2), (0.001, 1)])
+def test_an_interval_is_a_fraction_of_the_prompts(interval: float, count: int) -> None:
+    assert len(iteration_indices(32, interval, 1, seed=0)) == count
+
+
+def test_a_pass_has_every_prompt_once_and_the_next_another_order() -> None:
+    order = [index for iteration in range(1, 9) for index in iteration_indices(32, 0.25, iteration, seed=0)]
+    first, second = order[:32], order[32:]
+    assert sorted(first) == sorted(second) == list(range(32))
+    assert first != second
+    assert first != sorted(first)
+
+
+def test_the_order_depends_on_seed_and_stage() -> None:
+    orders = [iteration_indices(32, 1.0, 1, seed, stage) for seed in (0, 1) for stage in ("labelled", "unlabelled")]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_no_prompt_is_twice_in_an_iteration_that_holds_two_passes() -> None:
+    for iteration in range(1, 50):
+        chosen = iteration_indices(10, 0.7, iteration, seed=0)
+        assert len(set(chosen)) == len(chosen) <= 7
+
+
+def test_fates_files_and_report(tmp_path: Path) -> None:
+    result, _ = iterate(tmp_path)
+    run = RunDirectory(tmp_path)
+    rows = read_responses(run.responses(1, 0))
+    assert [row.fate for row in rows] == [
+        Fate.KEPT, Fate.DUPLICATE, Fate.KEPT, Fate.WRONG,
+        Fate.NO_ANSWER, Fate.WRONG, Fate.WRONG, Fate.TRUNCATED,
+        Fate.WRONG, Fate.KEPT, Fate.DUPLICATE, Fate.KEPT,
+    ]  # fmt: skip
+    expected = {("a", "Answer: 1"), ("a", "one\nAnswer: 1"), ("c", "Answer: 1"), ("c", "x\nAnswer: 1")}
+    assert {(e.prompt_id, e.response) for e in result.examples} == expected
+    assert tuple(read_examples(run.examples(1))) == result.examples
+    report = result.report.as_dict()
+    assert report["funnel"] == {"generated": 12, "parsed": 11, "correct": 7, "unique": 5, "kept": 4}
+    assert report["prompts"] == 3
+    assert report["tokens"] == 36
+    assert report["truncated_fraction"] == 1 / 12
+    assert report["temperature"] == 0.9
+    assert report["kept_chain_accuracy"] == 2 / 4
+    assert report["skipped"] is False
+    assert [group.prompt.id for group in result.shown] == ["a", "b", "c"]
+
+
+def test_the_number_of_shards_changes_nothing(tmp_path: Path) -> None:
+    one, _ = iterate(tmp_path / "one")
+    three, _ = iterate(tmp_path / "three", replace(PLAN, shard_size=1))
+    assert [path.name for path in RunDirectory(tmp_path / "three").response_shards(1)] == [
+        f"responses-0000{i}.parquet" for i in range(3)
+    ]
+    assert three.examples == one.examples
+    assert three.report.as_dict()["funnel"] == one.report.as_dict()["funnel"]
+
+
+def test_shards_that_exist_are_read_instead_of_made(tmp_path: Path) -> None:
+    plan = replace(PLAN, shard_size=1)
+    first, _ = iterate(tmp_path, plan)
+    RunDirectory(tmp_path).responses(1, 1).unlink()
+    again, engine = iterate(tmp_path, plan)
+    assert [request.prompt.id for request in engine.requests] == ["b"]
+    assert again.examples == first.examples
+    assert again.report.tokens == 36
+    assert again.report.new_tokens == 12
+    third, engine = iterate(tmp_path, plan)
+    assert engine.requests == []
+    assert third.report.as_dict()["tokens_per_second"] is None
+    assert third.shown == first.shown
+
+
+def test_a_process_does_its_own_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mstar.iteration, "world_size", lambda: 2)
+    monkeypatch.setattr(mstar.iteration, "rank", lambda: 1)
+    _, engine = iterate(tmp_path, replace(PLAN, shard_size=1))
+    assert [request.prompt.id for request in engine.requests] == ["b"]
+
+
+def test_every_sample_has_its_own_seed_that_depends_on_the_iteration(tmp_path: Path) -> None:
+    seeds = []
+    for iteration in (1, 2):
+        _, engine = iterate(tmp_path, replace(PLAN, iteration=iteration))
+        seeds += [sample.seed for request in engine.requests for sample in request.samples]
+        assert {sample.temperature for request in engine.requests for sample in request.samples} == {0.9}
+    assert len(set(seeds)) == 2 * 3 * 4
+
+
+def test_the_vote_takes_the_place_of_the_hidden_answer(tmp_path: Path) -> None:
+    hidden = prompt("u", "0.125", AnswerType.FLOAT)
+    result, engine = iterate(tmp_path, replace(PLAN, answer_conditioned=True), [hidden])
+    assert [(r.prompt.answer, r.show_answer) for r in engine.requests] == [("1", True)] * 3 + [(None, False)]
+    rows = read_responses(RunDirectory(tmp_path).responses(1, 0))[12:]
+    # The gold answer's three decimals must not show either.
+    assert [row.verdict.predicted for row in rows] == ["7", "7", "8", None]
+    assert [row.fate for row in rows] == [Fate.KEPT, Fate.DUPLICATE, Fate.WRONG, Fate.NO_ANSWER]
+    assert [row.verdict.status for row in rows] == [VerdictStatus.GRADED] * 3 + [VerdictStatus.NO_ANSWER]
+    assert Example("u", "Answer: 7") in result.examples
+    assert result.shown[3].prompt.answer == "7"
+
+
+def test_without_a_vote_unlabelled_prompts_have_their_own_answer(tmp_path: Path) -> None:
+    plan = replace(PLAN, vote=False, answer_conditioned=True)
+    result, engine = iterate(tmp_path, plan, [prompt("u", "8")])
+    assert (engine.requests[3].prompt.answer, engine.requests[3].show_answer) == ("8", True)
+    assert [e.response for e in result.examples if e.prompt_id == "u"] == ["Answer: 8"]
+
+
+def test_a_prompt_that_is_labelled_and_unlabelled_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"2 prompts have the id 'a': within data\.train and data\.unlabelled"):
+        iterate(tmp_path, unlabelled=[prompt("a")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_reports_of_processes_add_up(tmp_path: Path) -> None:
+    result, _ = iterate(tmp_path)
+    one = replace(result.report, seconds={"generate": 2.0, "grade": 1.0, "score": 0.0})
+    total = IterationReport(1, 0.9)
+    total.merge(one)
+    total.merge(replace(one, seconds={"generate": 1.0, "grade": 3.0, "score": 0.0}))
+    found = total.as_dict()
+    assert found["funnel"] == {"generated": 24, "parsed": 22, "correct": 14, "unique": 10, "kept": 8}
+    assert found["seconds"] == {"generate": 2.0, "grade": 3.0, "score": 0.0}
+    assert found["tokens_per_second"] == 72 / 2.0
+
+
+def test_an_iteration_that_keeps_nothing(tmp_path: Path) -> None:
+    engine = Scripted({"a": ["nothing"] * 4})
+    stages = Stages(engine, ExactGrader(), None, ALL)
+    result = run_iteration([prompt("a")], [], PLAN, stages, RunDirectory(tmp_path))
+    assert result.examples == ()
+    assert result.report.as_dict()["skipped"] is True
+    assert read_examples(RunDirectory(tmp_path).examples(1)) == []
