@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mstar.callbacks import ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
 from mstar.commands import annotate_policy, export_checkpoint, write_run_report
@@ -119,6 +119,12 @@ class MstarCLI(LightningCLI):
             isinstance(callback, ModelCheckpoint) for callback in callbacks
         ):
             callbacks.append(IterationCheckpoint())
+        if configured.get("enable_progress_bar") is not False and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            # The bars of generation and scoring are tqdm's too, and so is that of an MPRM that is retrained within the
+            # run; Lightning's other bar cannot be nested.
+            callbacks.append(TQDMProgressBar())
         configured["callbacks"] = callbacks
         if configured.get("logger") in (None, True):
             configured["logger"] = TensorBoardLogger(configured.get("default_root_dir") or ".", name="tensorboard")

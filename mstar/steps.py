@@ -7,7 +7,7 @@ from typing import Final
 
 __all__ = ["split_steps"]
 
-_BOUNDARY: Final = re.compile(r"(?<=\S)[^\S\n]*\n\s*")
+_BOUNDARY: Final = re.compile(r"(?<=\S)[^\S\n]*\n(?:[^\S\n]*\n)*")
 
 
 def split_steps(response: str) -> tuple[str, ...]:
@@ -24,6 +24,6 @@ def split_steps(response: str) -> tuple[str, ...]:
     """
     if not response.strip():
         return ()
-    ends = [match.end() for match in _BOUNDARY.finditer(response) if response[match.end() :]]
+    ends = [match.end() for match in _BOUNDARY.finditer(response) if response[match.end() :].strip()]
     starts = [0, *ends]
     return tuple(response[a:b] for a, b in zip(starts, [*ends, len(response)], strict=True))

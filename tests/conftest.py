@@ -266,7 +266,6 @@ class Evolve:
                 "accelerator": "cpu",
                 "max_epochs": 2,
                 "log_every_n_steps": 1,
-                "limit_val_batches": 0,
                 "default_root_dir": str(self.folder / name),
                 "enable_model_summary": False,
                 "enable_progress_bar": False,

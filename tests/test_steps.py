@@ -46,3 +46,7 @@ def test_a_long_run_of_spaces_is_split_quickly() -> None:
     start = time.perf_counter()
     assert len(split_steps("a" + " " * 100_000 + "b\nc")) == 2
     assert time.perf_counter() - start < 5
+
+
+def test_the_indentation_of_a_line_belongs_to_its_own_step() -> None:
+    assert split_steps("a:\n  b\n\n  c\n  ") == ("a:\n", "  b\n\n", "  c\n  ")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from mstar.annotation import AnnotationSettings, annotate
@@ -121,6 +122,7 @@ class RewardModelRefresh:
             max_epochs=self.epochs,
             gradient_clip_val=1.0,
             logger=False,
+            callbacks=[TQDMProgressBar()],
             enable_checkpointing=False,
             enable_model_summary=False,
         )

@@ -48,13 +48,12 @@ def _headline(run: RunData) -> list[tuple[str, str]]:
     known = [i.values["dynamics/greedy_accuracy"] for i in run.iterations if "dynamics/greedy_accuracy" in i.values]
     if known and not is_number(summary.get("final_accuracy")):
         cards.append(("validation accuracy, last iteration", format_percent(known[-1])))
-    complete = sum(iteration.complete for iteration in run.iterations)
+    trained = run.trained_iterations
+    complete = sum(iteration.complete for iteration in trained)
     cards.append(
         (
             "iterations",
-            f"{complete}"
-            if complete == len(run.iterations)
-            else f"{complete} + {len(run.iterations) - complete} unfinished",
+            f"{complete}" if complete == len(trained) else f"{complete} + {len(trained) - complete} unfinished",
         )
     )
     if run.num_responses:

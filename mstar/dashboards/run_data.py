@@ -74,7 +74,7 @@ class RunData:
 
     Attributes:
         name: The folder's name.
-        iterations: Every iteration, in order.
+        iterations: Every iteration, in order; number 0 is what was measured before the first.
         prompts: An even sample of the prompts, in order of iteration.
         num_prompts: How many prompts there are in all.
         num_responses: How many responses there are in all.
@@ -93,6 +93,11 @@ class RunData:
     configs: tuple[tuple[str, str], ...] = ()
     started: datetime | None = None
     ended: datetime | None = None
+
+    @property
+    def trained_iterations(self) -> tuple[IterationData, ...]:
+        """The iterations that sampled and trained, so without number 0."""
+        return tuple(iteration for iteration in self.iterations if iteration.index > 0)
 
 
 def read_run(root: Path, max_prompts: int) -> RunData:

@@ -73,7 +73,7 @@ def funnel(run: RunData) -> str:
     if not run.iterations:
         return _missing(run, "")
     head = "".join(f"<th>{name}</th>" for name in ("prompts", "temp.", *_FUNNEL, "kept / prompt"))
-    return table(f"<th>iteration</th>{head}", [_funnel_row(iteration) for iteration in run.iterations])
+    return table(f"<th>iteration</th>{head}", [_funnel_row(iteration) for iteration in run.trained_iterations])
 
 
 def sweeps(run: RunData) -> str:
@@ -142,7 +142,7 @@ def times(run: RunData) -> str:
         parts.append(f'<div class="stages"><h3>Stages</h3>{drawn}</div>')
     seen = [s for s in _STAGES if any(f"seconds/{s}" in i.values for i in run.iterations)]
     if seen:
-        rows = [_time_row(iteration, seen) for iteration in run.iterations if iteration.complete]
+        rows = [_time_row(iteration, seen) for iteration in run.trained_iterations if iteration.complete]
         head = "".join(f"<th>{name}</th>" for name in (*seen, "sum", "tokens", "tokens / s"))
         parts.append("<h3>Iterations</h3>" + table(f"<th>iteration</th>{head}", rows))
     return "".join(parts) or _missing(run, "No times were recorded.")

@@ -163,8 +163,10 @@ class PolicyDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Prompt] | list[DataLoader[Prompt]]:
-        """The validation prompts, if there are any."""
-        return self._prompt_loader(self.validation) if self.validation is not None else []
+        """The validation prompts, if there are any; none in a fit with rollouts, which measure the dynamics on them."""
+        if self.validation is None or self._examples is not None:
+            return []
+        return self._prompt_loader(self.validation)
 
     def test_dataloader(self) -> DataLoader[Prompt]:
         """The test prompts.

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from PIL import Image
+
 from mstar.errors import DataError
 from mstar.prompts.images import decode_image
 from mstar.prompts.quarantine import Reason
@@ -104,7 +106,8 @@ class _Checker:
 
 def _looks_whole(head: bytes, tail: bytes, size: int) -> bool:
     if head.startswith(_PNG):
-        return b"IEND" in tail
+        pixels = int.from_bytes(head[16:20], "big") * int.from_bytes(head[20:24], "big")
+        return b"IEND" in tail and pixels <= (Image.MAX_IMAGE_PIXELS or pixels)
     if head.startswith(b"\xff\xd8"):
         return b"\xff\xd9" in tail
     if head.startswith(b"GIF8"):

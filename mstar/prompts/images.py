@@ -19,7 +19,6 @@ from mstar.prompts.tiny_dice import Split, TinyDiceImage
 
 __all__ = ["FileImage", "PixelLimits", "decode_image", "open_image"]
 
-_LONGEST: Final = 65_500  # what Pillow can write in any format
 _TINY_DICE: Final = re.compile(r"tiny-dice:([a-z]+)/(-?[0-9]{1,18})/([0-9]{1,18})")
 # What Pillow's decoders are known to raise on damaged files.
 _DAMAGE: Final = (
@@ -66,15 +65,15 @@ class PixelLimits:
         width, height = image.size
         area = width * height
         if self.maximum is not None and area > self.maximum:
-            factor, rounded = math.sqrt(self.maximum / area), math.floor
-            # A picture thinner than the reduction keeps one pixel of width, so its length alone must fit.
-            longest = self.maximum
+            factor = math.sqrt(self.maximum / area)
+            # A side that would vanish stays 1 pixel long; then the other one alone must fit.
+            size = [min(max(1, math.floor(side * factor)), self.maximum) for side in (width, height)]
         elif self.minimum is not None and area < self.minimum:
-            factor, rounded, longest = math.sqrt(self.minimum / area), math.ceil, _LONGEST
+            factor = math.sqrt(self.minimum / area)
+            size = [math.ceil(side * factor) for side in (width, height)]
         else:
             return image
-        size = (max(1, min(rounded(width * factor), longest)), max(1, min(rounded(height * factor), longest)))
-        return image.resize(size, Image.Resampling.BICUBIC)
+        return image.resize((size[0], size[1]), Image.Resampling.BICUBIC)
 
 
 NO_LIMITS: Final = PixelLimits()

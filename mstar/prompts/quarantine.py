@@ -93,11 +93,13 @@ def check_share(name: str, counts: Mapping[Reason, int], total: int, max_bad_sha
     Raises:
         DataError: the share of bad rows is above ``max_bad_share``.
     """
-    bad = sum(number for reason, number in counts.items() if reason is not Reason.CONFLICTING_ANSWERS)
+    faults = _faults(counts)
+    bad = sum(faults.values())
     if bad > max_bad_share * total:
         raise DataError(
-            f"{name}: {bad} of {total} rows are bad ({bad / total:.1%}: {_list(counts)}), which is more than "
-            f"max_bad_share {max_bad_share:g}; see {path}, and mend them, check the image folder, or raise max_bad_share."
+            f"{name}: {bad} of {total} rows are bad ({bad / total:.1%}: {_list(faults)}), which is more than "
+            f"max_bad_share {max_bad_share:g}; see {path}, and mend them, check the image folder, or raise "
+            "max_bad_share."
         )
 
 
@@ -114,11 +116,14 @@ def announce(name: str, counts: Mapping[Reason, int], total: int, repeated: int,
     # Not mstar.distributed: torch must not be imported for reading data.
     if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("RANK", "0") != "0":
         return
-    if counts:
-        bad = sum(counts.values())
-        sys.stderr.write(f"{name}: {bad} of {total} rows are put aside ({_list(counts)}); see {path}\n")
+    faults, conflicts = _faults(counts), counts.get(Reason.CONFLICTING_ANSWERS, 0)
+    if faults:
+        bad = sum(faults.values())
+        sys.stderr.write(f"{name}: {bad} of {total} rows are put aside ({_list(faults)}); see {path}\n")
+    if conflicts:
+        sys.stderr.write(f"{name}: {conflicts} questions with contradictory answers are left out; see {path}\n")
     if repeated:
-        sys.stderr.write(f"{name}: {repeated} of {total} rows repeat another one word for word, and count once\n")
+        sys.stderr.write(f"{name}: {repeated} of {total} rows repeat another one, and count once\n")
 
 
 def drop_unreadable(prompts: Sequence[Prompt], quarantine: Path) -> list[Prompt]:
@@ -148,6 +153,11 @@ def drop_unreadable(prompts: Sequence[Prompt], quarantine: Path) -> list[Prompt]
             file.writelines(row.as_json() + "\n" for row in bad)
         announce("pictures", Counter(row.reason for row in bad), len(prompts), 0, quarantine)
     return good
+
+
+def _faults(counts: Mapping[Reason, int]) -> dict[Reason, int]:
+    conflicting = Reason.CONFLICTING_ANSWERS
+    return {reason: number for reason, number in counts.items() if reason != conflicting}
 
 
 def _list(counts: Mapping[Reason, int]) -> str:

@@ -48,10 +48,10 @@ def remove_placeholders(text: str) -> str:
 
 
 def parse_question(text: str) -> QuestionText:
-    """Takes a question of the MathVista family apart; the hint, ``<image>`` and the choices may each be missing.
+    r"""Takes a question of the MathVista family apart; the hint, ``<image>`` and the choices may each be missing.
 
     Args:
-        text: For instance ``<image>\\nHint: ...\\nQuestion: ...\\nChoices:\\n(A) ...\\n(B) ...``.
+        text: For instance ``<image>\nHint: ...\nQuestion: ...\nChoices:\n(A) ...\n(B) ...``.
     """
     text = remove_placeholders(text)
     if match := _HINT.match(text):
@@ -101,10 +101,10 @@ def parse_answer(text: str, choices: Sequence[str] = ()) -> str:
         choices: The question's options; an answer that names one by its letter becomes that letter.
     """
     answer = text.strip()
-    for match in _ANSWER.finditer(text):
-        answer = text[match.end() :].strip()
-    if choices and answer not in choices and (match := _LETTER.fullmatch(answer)):
-        letter, rest = match[1].upper(), match[2].strip()
+    for marker in _ANSWER.finditer(text):
+        answer = text[marker.end() :].strip()
+    if choices and answer not in choices and (named := _LETTER.fullmatch(answer)):
+        letter, rest = named[1].upper(), named[2].strip()
         number = ord(letter) - ord("A")
         if number < len(choices) and (not rest or _fold(rest) == _fold(choices[number])):
             return letter

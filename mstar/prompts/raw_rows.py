@@ -15,6 +15,7 @@ __all__ = ["JsonRows", "RawRow", "RawRows", "TableRows", "open_rows"]
 
 _JSON: Final = (".json", ".jsonl", ".ndjson")
 _CHUNK: Final = 1 << 20
+_BATCH: Final = 256
 _LOOK_AHEAD: Final = 1000
 
 
@@ -126,8 +127,11 @@ class TableRows:
         return list(self.data.column_names)
 
     def __iter__(self) -> Iterator[RawRow]:
-        for number, values in enumerate(self.data):
-            yield RawRow(number, values)
+        number = 0
+        for batch in self.data.iter(batch_size=_BATCH):
+            for values in zip(*batch.values(), strict=True):
+                yield RawRow(number, dict(zip(batch, values, strict=True)))
+                number += 1
 
 
 def _keep_encoded(data: Any) -> Any:

@@ -23,7 +23,6 @@ SMALL = {
         "--rollout.refresh_reward_model.annotation.unmixed_share=1",
         "--rollout.refresh_reward_model.epochs=1",
         "--trainer.max_epochs=3",
-        "--trainer.enable_progress_bar=false",
     ],
     "seed_sft": ["--data.train.size=480", "--trainer.enable_progress_bar=false"],
     "test": ["--data.test.size=16", "--trainer.enable_progress_bar=false"],

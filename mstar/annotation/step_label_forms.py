@@ -1,0 +1,233 @@
+"""The forms in which step labels are published, read row by row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final, Literal
+
+from mstar.prompts.quarantine import Reason, RowError
+from mstar.prompts.question_text import remove_placeholders
+from mstar.prompts.records import read_images, read_text, read_turns
+
+__all__ = ["LabelledRow", "StepLabelForm", "find_form", "read_label", "read_labelled_row"]
+
+StepLabelForm = Literal[
+    "auto", "math_shepherd", "mm_prm", "stepwise", "visualprm_raw", "visualprm", "steps"
+]  # fmt: skip
+
+_IMAGES: Final = ("image", "images", "image_path", "img")
+_QUESTIONS: Final = ("question_orig", "question", "query", "problem", "prompt", "instruction")
+_STEPS: Final = ("steps", "completions", "solution_steps")
+_LABELS: Final = ("labels", "step_labels", "label", "hard_labels", "soft_labels", "scores", "process_correctness")
+_RESPONSES: Final = ("response", "solution", "completion", "output")
+_STEP_TEXTS: Final = ("step", "text", "content")
+_STEP_LABELS: Final = ("label", "score", "correct", "correctness", "rating")
+# Math-Shepherd ends every step with this mark; the label has + or - in its place.
+_MARK: Final = "ки"
+_FIRST_STEP: Final = re.compile(r"step 1:", re.IGNORECASE)
+_SOLUTION: Final = re.compile(r"#+\s*Solution Process:[^\S\n]*\n?")
+_PROCESS: Final = "\nProcess:"
+_PRM_STEP: Final = "<prm>"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRow:
+    """A response with labelled steps, as a public row has it.
+
+    Attributes:
+        question: The question, without image placeholders.
+        images: Its pictures: paths, or bytes.
+        steps: The steps, one line each.
+        labels: For every step, how many continuations were right, and how many there were; (0 or 1, 1) for a verdict.
+    """
+
+    question: str
+    images: tuple[str | bytes, ...]
+    steps: tuple[str, ...]
+    labels: tuple[tuple[int, int], ...]
+
+
+def find_form(values: Mapping[str, Any]) -> StepLabelForm | None:
+    """The form of a row by its columns, or None if it is none that is known."""
+    if "steps_with_score" in values:
+        return "visualprm_raw"
+    if isinstance(values.get("input"), str) and isinstance(values.get("label"), str):
+        return "math_shepherd"
+    if "conversations" in values:
+        answered = _first_value(values["conversations"], "gpt")
+        return "visualprm" if isinstance(answered, str) and answered.strip() in ("+", "-") else "mm_prm"
+    if "completions" in values and "labels" in values:
+        return "stepwise"
+    has_steps = any(name in values for name in (*_STEPS, *_RESPONSES))
+    return "steps" if has_steps and any(name in values for name in _QUESTIONS) else None
+
+
+def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm, drop_last_step: bool = False) -> LabelledRow:
+    """Reads a row.
+
+    Args:
+        values: Its values by column.
+        form: The form; ``auto`` finds it out by the columns.
+        drop_last_step: Whether to leave out the last step (in VisualPRM400K it often repeats the final answer).
+
+    Raises:
+        RowError: it is not of the form, has no steps, or not one label a step.
+    """
+    known = find_form(values) if form == "auto" else form
+    if known is None or known == "auto":
+        raise RowError(Reason.WRONG_TYPE, f"the columns {list(values)} are those of no known form of step labels")
+    question, steps, labels = _READERS[known](values)
+    if len(steps) != len(labels):
+        raise RowError(Reason.BAD_STEPS, f"there are {len(steps)} steps and {len(labels)} labels")
+    if drop_last_step:
+        steps, labels = steps[:-1], labels[:-1]
+    # One step is one line; a step without any text is no step.
+    lines = [" ".join(part for part in map(str.strip, step.splitlines()) if part) for step in steps]
+    kept = [(line, read_label(label)) for line, label in zip(lines, labels, strict=True) if line]
+    question = remove_placeholders(question)
+    if not question:
+        raise RowError(Reason.EMPTY_QUESTION, "the question is empty")
+    if not kept:
+        raise RowError(Reason.BAD_STEPS, "there are no steps")
+    column = next((name for name in _IMAGES if values.get(name) not in (None, "")), None)
+    images = read_images(values, (column,)) if column is not None else []
+    return LabelledRow(question, tuple(images), tuple(line for line, _ in kept), tuple(label for _, label in kept))
+
+
+def read_label(label: Any) -> tuple[int, int]:
+    """A step's label as (right continuations, continuations).
+
+    Args:
+        label: A truth value, ``+`` or ``-``, 1, 0 or -1, or a share of right continuations.
+
+    Raises:
+        RowError: it is anything else.
+    """
+    match label:
+        case (int(), int()):
+            right, total = label
+            if 0 <= right <= total and total > 0:
+                return right, total
+        case bool():
+            return int(label), 1
+        case "+" | "-":
+            return int(label == "+"), 1
+        case int() | float() if 0 <= label <= 1:
+            share = Fraction(label).limit_denominator(1000)
+            return share.numerator, share.denominator
+        case -1:
+            return 0, 1
+    raise RowError(Reason.BAD_STEPS, f"{label!r} is no label of a step: it is not true or false, + or -, nor in [0, 1]")
+
+
+_Parts = tuple[str, Sequence[str], Sequence[Any]]
+
+
+def _read_math_shepherd(values: Mapping[str, Any]) -> _Parts:
+    text, marked = str(values.get("input") or ""), str(values.get("label") or "")
+    # The mark has two characters, and + or - has one.
+    ends = [match.start() - number for number, match in enumerate(re.finditer(_MARK, text))]
+    if not ends or any(end >= len(marked) or marked[end] not in "+-" for end in ends):
+        raise RowError(Reason.BAD_STEPS, "the label does not have + or - at the ends of the input's steps")
+    first, *others = text.split(_MARK)[:-1]
+    if match := _FIRST_STEP.search(first):
+        question, step = first[: match.start()], first[match.start() :]
+    else:
+        question, asked, step = first.partition("?")
+        question += asked
+    if not step.strip() or any(_FIRST_STEP.search(other) for other in others):
+        raise RowError(Reason.BAD_STEPS, "it cannot be told where the question ends and the first step begins")
+    return question, [step, *others], [marked[end] for end in ends]
+
+
+def _read_mm_prm(values: Mapping[str, Any]) -> _Parts:
+    asked, labels = (_first_value(values.get("conversations"), speaker) for speaker in ("human", "gpt"))
+    if not isinstance(asked, str) or _PROCESS not in asked or not isinstance(labels, list):
+        raise RowError(Reason.BAD_STEPS, "the turns are not 'Question: ... Process: ...' and a list of labels")
+    question, _, process = asked.partition(_PROCESS)
+    steps = process.split(_PRM_STEP) if _PRM_STEP in process else process.splitlines()
+    question = remove_placeholders(question).removeprefix("Question:")
+    return question.strip(), [step for step in steps if step.strip()], labels
+
+
+def _read_stepwise(values: Mapping[str, Any]) -> _Parts:
+    prompt = values.get("prompt")
+    if isinstance(prompt, list):
+        prompt = next((text for speaker, text in read_turns(prompt) if speaker == "user"), "")
+    return read_text(prompt, "prompt"), _texts(values.get("completions")), _list(values.get("labels"), "labels")
+
+
+def _read_visualprm_raw(values: Mapping[str, Any]) -> _Parts:
+    steps, labels = [], []
+    for step in _list(values.get("steps_with_score"), "steps_with_score"):
+        if not isinstance(step, Mapping) or not isinstance(step.get("step"), str):
+            raise RowError(Reason.BAD_STEPS, "an element of 'steps_with_score' has no text 'step'")
+        steps.append(step["step"])
+        counts = (step.get("num_mc_correct"), step.get("num_mc_total"))
+        labels.append(counts if all(isinstance(count, int) for count in counts) else step.get("score"))
+    return _question(values), steps, labels
+
+
+def _read_visualprm(values: Mapping[str, Any]) -> _Parts:
+    turns = [turn for turn in read_turns(values.get("conversations")) if turn[0] in ("human", "gpt")]
+    steps = [text for speaker, text in turns if speaker == "human"]
+    labels = [text for speaker, text in turns if speaker == "gpt"]
+    if not steps:
+        raise RowError(Reason.BAD_STEPS, "there are no steps")
+    parts = _SOLUTION.split(steps[0], maxsplit=1)
+    if len(parts) != 2:
+        raise RowError(Reason.BAD_STEPS, "the first turn has no '### Solution Process:' between question and first step")
+    question = re.sub(r"#+\s*Question:", "", parts[0], count=1)
+    return question, [parts[1], *steps[1:]], labels
+
+
+def _read_steps(values: Mapping[str, Any]) -> _Parts:
+    found = next((values[name] for name in _STEPS if values.get(name) is not None), None)
+    labels = next((values[name] for name in _LABELS if values.get(name) is not None), None)
+    if found is None:
+        response = next((values[name] for name in _RESPONSES if isinstance(values.get(name), str)), "")
+        found = [line for line in response.splitlines() if line.strip()]
+    if isinstance(found, list) and all(isinstance(step, Mapping) for step in found) and labels is None:
+        labels = [_pick(step, _STEP_LABELS) for step in found]
+    return _question(values), _texts(found), _list(labels, "labels")
+
+
+_READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], _Parts]]] = {
+    "math_shepherd": _read_math_shepherd,
+    "mm_prm": _read_mm_prm,
+    "stepwise": _read_stepwise,
+    "visualprm_raw": _read_visualprm_raw,
+    "visualprm": _read_visualprm,
+    "steps": _read_steps,
+}
+
+
+def _first_value(turns: Any, speaker: str) -> Any:
+    """What is first said by a speaker; it need not be text."""
+    if not isinstance(turns, list):
+        return None
+    return next((turn.get("value") for turn in turns if isinstance(turn, Mapping) and turn.get("from") == speaker), None)
+
+
+def _question(values: Mapping[str, Any]) -> str:
+    return next((read_text(values[name], name) for name in _QUESTIONS if values.get(name)), "")
+
+
+def _texts(value: Any) -> list[str]:
+    steps = [_pick(step, _STEP_TEXTS) if isinstance(step, Mapping) else step for step in _list(value, "steps")]
+    if not all(isinstance(step, str) for step in steps):
+        raise RowError(Reason.BAD_STEPS, "a step is not text")
+    return steps
+
+
+def _pick(values: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise RowError(Reason.BAD_STEPS, f"the {what} are a {type(value).__name__}, not a list")
+    return value

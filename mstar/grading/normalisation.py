@@ -1,0 +1,61 @@
+"""One spelling for the many that Unicode and Markdown have: the first thing that happens to any answer."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+__all__ = ["fold", "normalise", "strip_markup"]
+
+_SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_SUPERSCRIPT_RUN: Final = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
+_OTHER_DIGIT: Final = re.compile(r"(?![0-9])\d")
+# Before NFKC, which would turn a masculine ordinal into "o" and glue a vulgar fraction to the digit before it.
+_BEFORE: Final = str.maketrans(
+    {
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u00ba\u02da", "°"),
+        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+        **dict.fromkeys("‘’‛′", "'"),
+        **dict.fromkeys("“”„″«»", '"'),
+        **dict.fromkeys("⋅∙", "*"),
+        **{char: f" {unicodedata.normalize('NFKC', char)}" for char in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"},
+        "\u2014": " - ",
+        "\u2015": " - ",
+        "\u2044": "/",
+        "∕": "/",
+        "÷": "/",
+        "∶": ":",
+        "≅": "≈",
+    }
+)
+_EMPHASIS: Final = re.compile(r"(?<![0-9a-z)}])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*.])|[`]+|(?<!\w)__?(?=\S)|(?<=\S)__?(?!\w)")
+_EDGE_PUNCTUATION: Final = " \t\n\r.,;:!?\"'。、,"
+_SPACES: Final = re.compile(r"\s+")
+_ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+(?=\S)")
+
+
+def normalise(text: str) -> str:
+    """Compatibility forms, signs, digits, quotes and invisible characters in their ASCII spelling; ASCII stays.
+
+    Superscripts become powers (``10²`` is ``10^2``) and vulgar fractions parts of a mixed number (``1½`` is ``1 1/2``).
+    """
+    if text.isascii():
+        return text
+    text = _SUPERSCRIPT_RUN.sub(lambda run: "^" + run[0].translate(_SUPERSCRIPTS), text)
+    text = unicodedata.normalize("NFKC", text.translate(_BEFORE)).replace("\u2044", "/").replace("\u2212", "-")
+    return _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+
+
+def strip_markup(text: str) -> str:
+    """The text without Markdown emphasis; a power such as ``9**9`` stays."""
+    if "*" not in text and "`" not in text and "_" not in text:
+        return text
+    return _EMPHASIS.sub("", text)
+
+
+def fold(text: str) -> str:
+    """The form in which two texts are compared: without case, outer punctuation, a first article, and doubled spaces."""
+    folded = _SPACES.sub(" ", normalise(text).casefold()).strip(_EDGE_PUNCTUATION)
+    return _ARTICLE.sub("", folded)

@@ -1,0 +1,107 @@
+"""Units of measurement and currencies: their spellings, and the factors between those of one dimension."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final
+
+__all__ = ["CURRENCY", "canonical_unit", "conversion_factor"]
+
+CURRENCY: Final = r"(?:US\$|USD|EUR|GBP|Rs\.?|[$€£¥₹¢])"
+
+# dimension -> unit -> (factor to the dimension's base, spellings)
+_TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
+    "length": {
+        "mm": ("1/1000", "mm millimeter millimetre"),
+        "cm": ("1/100", "cm cms centimeter centimetre 厘米"),
+        "m": ("1", "m meter metre 米"),
+        "km": ("1000", "km kms kilometer kilometre 千米 公里"),
+        "in": ("127/5000", "inch inches in"),
+        "ft": ("381/1250", "ft foot feet"),
+        "yd": ("1143/1250", "yd yds yard"),
+        "mi": ("201168/125", "mi mile"),
+    },
+    "mass": {
+        "mg": ("1/1000", "mg milligram"),
+        "g": ("1", "g gm gram gramme 克"),
+        "kg": ("1000", "kg kgs kilo kilogram 千克 公斤"),
+        "t": ("1000000", "tonne"),
+        "oz": ("45359237/1600000", "oz ounce"),
+        "lb": ("45359237/100000", "lb lbs pound"),
+    },
+    "time": {
+        "ms": ("1/1000", "ms millisecond"),
+        "s": ("1", "s sec secs second"),
+        "min": ("60", "min mins minute"),
+        "h": ("3600", "h hr hrs hour"),
+        "day": ("86400", "day"),
+        "week": ("604800", "week wk"),
+    },
+    "volume": {
+        "ml": ("1/1000", "ml milliliter millilitre"),
+        "l": ("1", "l liter litre"),
+    },
+    "angle": {"°": ("1", "° degree deg 度"), "rad": ("0", "rad radian")},
+    "share": {"%": ("1", "% percent percentage 'per cent'")},
+    "dollars": {"$": ("1", "$ us$ usd dollar buck"), "¢": ("1/100", "¢ cent")},
+    "euros": {"€": ("1", "€ eur euro")},
+    "pounds": {"£": ("1", "£ gbp")},
+    "yen": {"¥": ("1", "¥ yen yuan rmb cny jpy 元")},
+    "rupees": {"₹": ("1", "₹ rs rupee")},
+    "temperature C": {"°c": ("1", "°c celsius 'degrees celsius' 'degree celsius'")},
+    "temperature F": {"°f": ("1", "°f fahrenheit 'degrees fahrenheit' 'degree fahrenheit'")},
+    "speed": {"m/s": ("1", "m/s 'meters per second'"), "km/h": ("5/18", "km/h kph 'kilometers per hour'"),
+              "mph": ("1397/3125", "mph 'miles per hour'")},
+    "force": {"n": ("1", "newton n")},
+    "energy": {"j": ("1", "j joule"), "kj": ("1000", "kj kilojoule")},
+    "power": {"w": ("1", "w watt"), "kw": ("1000", "kw kilowatt")},
+    "voltage": {"v": ("1", "v volt")},
+    "current": {"a": ("1", "ampere amp"), "ma": ("1/1000", "ma milliampere")},
+    "resistance": {"ohm": ("1", "ohm ω"), "kohm": ("1000", "kω kiloohm")},
+    "frequency": {"hz": ("1", "hz hertz")},
+}  # fmt: skip
+_SPELLING: Final = re.compile(r"'[^']+'|\S+")
+_UNITS: Final[dict[str, str]] = {}
+_DIMENSIONS: Final[dict[str, tuple[str, Fraction]]] = {}
+for _dimension, _members in _TABLE.items():
+    for _unit, (_factor, _spellings) in _members.items():
+        _DIMENSIONS[_unit] = (_dimension, Fraction(_factor))
+        for _name in _SPELLING.findall(_spellings):
+            _UNITS[_name.strip("'")] = _unit
+            if len(_name) > 3 and _name.isascii():
+                _UNITS[f"{_name.strip(chr(39))}s"] = _unit
+_POWERS: Final = (
+    (re.compile(r"^(?:square|sq\.?)\s+(.+)$|^(.+?)\s*(?:\^\s*\(?\{?2\}?\)?|squared)$|^平方(.+)$"), 2),
+    (re.compile(r"^(?:cubic|cu\.?)\s+(.+)$|^(.+?)\s*(?:\^\s*\(?\{?3\}?\)?|cubed)$|^立方(.+)$"), 3),
+)
+
+
+def canonical_unit(text: str) -> str:
+    """One name for a unit, e.g. ``cm^2`` for ``sq. centimetres``; empty if it is none that is known."""
+    name = " ".join(text.casefold().split()).strip(" .()[]")
+    known = _UNITS.get(name)
+    if known is not None or not name:
+        return known or ""
+    for pattern, power in _POWERS:
+        match = pattern.match(name)
+        if match is not None:
+            base = _UNITS.get(next(group for group in match.groups() if group).strip(" ."), "")
+            return f"{base}^{power}" if base and _DIMENSIONS[base][0] == "length" else ""
+    return ""
+
+
+def conversion_factor(source: str, target: str) -> Fraction | None:
+    """What a value in ``source`` is multiplied with to be in ``target``; None if the dimensions differ.
+
+    Args:
+        source: A canonical unit.
+        target: A canonical unit.
+    """
+    if source == target:
+        return Fraction(1)
+    (base, _, power), (other, _, other_power) = source.partition("^"), target.partition("^")
+    (dimension, factor), (other_dimension, other_factor) = _DIMENSIONS[base], _DIMENSIONS[other]
+    if dimension != other_dimension or power != other_power or not factor or not other_factor:
+        return None
+    return (factor / other_factor) ** int(power or 1)

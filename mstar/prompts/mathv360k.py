@@ -1,0 +1,233 @@
+"""MathV360K: 360K questions about 40K pictures of 24 data sets, and the paper's splits of them.
+
+The data is laid out as its authors publish it (Zhiqiang007/MathV360K, with data_images.zip unpacked):
+
+    <root>/train_samples_all_tuning.json
+    <root>/data_images/<Source>/images/<file>
+
+Its card states no licence; the 24 source data sets keep their own terms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mstar.errors import ConfigError, DataError
+from mstar.prompts.image_check import ImageCheck
+from mstar.prompts.images import PixelLimits
+from mstar.prompts.prompt_table import (
+    PromptRecord,
+    PromptTable,
+    TablePictures,
+    build_table,
+    cache_folder,
+    content_id,
+    hash_id,
+)
+from mstar.prompts.quarantine import Reason, RowError
+from mstar.prompts.question_text import infer_answer_type, parse_answer, parse_question, render_choices
+from mstar.prompts.raw_rows import JsonRows, RawRow
+from mstar.prompts.records import first_turns, read_images
+from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
+from mstar.storage import atomic_path
+
+__all__ = ["MathV360K", "Split"]
+
+Split = Literal["labelled", "unlabelled", "test", "validation", "all"]
+
+_FILE: Final = "train_samples_all_tuning.json"
+_IMAGES: Final = "data_images"
+_SPLITS: Final = ("labelled", "unlabelled", "test", "validation")
+
+
+class MathV360K(TablePrompts):
+    """MathV360K with the paper's splits (METHOD: data and settings).
+
+    A seeded half of the questions is labelled. Of the other, hidden half 750 questions are the in-domain test, 250 the
+    validation, and the rest is unlabelled. The splits follow from the questions and the seed alone, not from their
+    order, and are written down as lists of ids. Rows that ask the same about the same picture are one prompt; if their
+    answers differ, it is left out.
+
+    Args:
+        root: The folder that holds train_samples_all_tuning.json and data_images.
+        split: labelled, unlabelled, test, validation, or all.
+        seed: Seed of the splits.
+        num_test: Questions of the test split; of a small copy of the data at most a quarter of the hidden half.
+        num_validation: Questions of the validation split; likewise.
+        sources: Use only these of the 24 sources, by the name of their folder; none uses all.
+        size: Use only this many prompts of the split, chosen by the seed; none uses all.
+        hide_answers: Whether the unlabelled split comes without its answers. Only rollout.unlabelled oracle needs them.
+        splits: Folder of the lists of ids (labelled.txt, ...). Lists that are there are used, else they are written
+            there; none puts them in the cache.
+        instruction: A line that is added to every question, e.g. how the answer should be written.
+        pixels: Least and most pixels of a picture, in generation and training alike.
+        check_images: none; exists (the files are there and look whole); or decode (each is decoded, slow).
+        max_bad_share: If more than this share of the rows cannot be used, it is an error.
+        quarantine: The file that rows which cannot be used are written to, with the reason; none puts it in the cache.
+        cache_dir: Folder of the cache; none is ``$MSTAR_CACHE``, else ``~/.cache/mstar``.
+
+    Raises:
+        ConfigError: a setting is out of its range, or a source is unknown.
+        DataError: the data cannot be read, too many of its rows cannot be used, or the lists of ids are not its own.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        split: Split = "labelled",
+        seed: int = 0,
+        num_test: int = 750,
+        num_validation: int = 250,
+        sources: list[str] | None = None,
+        size: int | None = None,
+        hide_answers: bool = True,
+        splits: str | None = None,
+        instruction: str = "",
+        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+        check_images: ImageCheck = "exists",
+        max_bad_share: float = 0.05,
+        quarantine: str | None = None,
+        cache_dir: str | None = None,
+    ) -> None:
+        for name, value, least in (("num_test", num_test, 0), ("num_validation", num_validation, 0), ("size", size, 1)):
+            if value is not None and value < least:
+                raise ConfigError(f"MathV360K: {name} is {value}, but it must be at least {least}.")
+        path = Path(root, _FILE)
+        if not path.is_file():
+            raise DataError(f"MathV360K: '{path}' does not exist; give the folder that holds {_FILE} and {_IMAGES}.")
+        settings = TableSettings(str(Path(root, _IMAGES)), check_images, max_bad_share, quarantine, pixels, instruction)
+        rows = JsonRows(path)
+        folder = cache_folder(cache_dir, "mathv360k", rows.fingerprint)
+        build_table(folder, rows, convert_row)
+        store = TablePictures(folder)
+        checked = open_table(folder, "MathV360K", settings, store)
+        sizes = SplitSizes(seed, num_test, num_validation)
+        lists = Path(splits) if splits is not None else folder / f"splits-{seed}-{num_test}-{num_validation}"
+        members = read_splits(lists, checked.table) or write_splits(lists, checked.table, sizes)
+        chosen = np.concatenate([members[name] for name in _SPLITS]) if split == "all" else members[split]
+        chosen = chosen[checked.usable[chosen]]
+        if sources is not None:
+            chosen = chosen[_of_sources(checked.table, sources)[chosen]]
+        if len(chosen) == 0:
+            raise DataError(f"MathV360K: the split '{split}' has no prompts; choose other sources, or get more data.")
+        super().__init__(checked, np.sort(chosen[:size]), settings, store, hide_answers and split == "unlabelled")
+
+
+def convert_row(row: RawRow) -> PromptRecord:
+    """Makes a prompt of a row of train_samples_all_tuning.json.
+
+    Raises:
+        RowError: the row cannot be used.
+    """
+    asked, said = first_turns(row.values.get("conversations"))
+    images: list[str] = []
+    for item in read_images(row.values, ["image"]):
+        if isinstance(item, bytes):
+            raise RowError(Reason.WRONG_TYPE, "the column 'image' holds a picture, not a path")
+        images.append(item.removeprefix("./").removeprefix(f"{_IMAGES}/"))
+    text = parse_question(asked)
+    if not text.question:
+        raise RowError(Reason.EMPTY_QUESTION, "the question is empty")
+    answer = parse_answer(said or "", text.choices)
+    if not answer:
+        raise RowError(Reason.NO_ANSWER, "the model's turn has no answer")
+    # The whole first component: the folder "VQA" would not be "VQA-AS".
+    source = images[0].partition("/")[0] if images else ""
+    question = render_choices(text.question, text.choices)
+    return PromptRecord(
+        id=f"{source}-{content_id(question, *images)}",
+        question=question,
+        answer=answer,
+        answer_type=infer_answer_type(answer, text.choices),
+        choices=text.choices,
+        category=source,
+        images=tuple(images),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSizes:
+    """How the questions are split.
+
+    Attributes:
+        seed: Seed of the order in which they are dealt.
+        num_test: Questions of the test split.
+        num_validation: Questions of the validation split.
+    """
+
+    seed: int
+    num_test: int
+    num_validation: int
+
+    def bounds(self, total: int) -> list[int]:
+        """Where labelled, test, validation and unlabelled begin and end in the order."""
+        labelled = total - total // 2
+        most = (total - labelled) // 4
+        test = labelled + min(self.num_test, most)
+        return [0, labelled, test, test + min(self.num_validation, most), total]
+
+
+def write_splits(folder: Path, table: PromptTable, sizes: SplitSizes) -> Mapping[str, NDArray[np.int64]]:
+    """Deals the rows of a table out to the splits, and writes their ids, one file a split and one id a line.
+
+    Returns:
+        For every split its rows, in the order in which they were dealt.
+    """
+    ids = [str(prompt_id) for prompt_id in table.column("id").to_pylist()]
+    order = np.argsort(np.array([hash_id(prompt_id, f"{sizes.seed}/") for prompt_id in ids], dtype=np.uint64))
+    names = ("labelled", "test", "validation", "unlabelled")
+    members = {
+        name: order[start:stop].astype(np.int64)
+        for name, (start, stop) in zip(names, pairwise(sizes.bounds(len(ids))), strict=True)
+    }
+    for name, rows in members.items():
+        with atomic_path(folder / f"{name}.txt") as temporary:
+            temporary.write_text("".join(f"{ids[row]}\n" for row in rows), encoding="utf-8")
+    return members
+
+
+def read_splits(folder: Path, table: PromptTable) -> Mapping[str, NDArray[np.int64]] | None:
+    """The rows of the splits by their lists of ids, or None if there are no lists.
+
+    Raises:
+        DataError: a list is missing beside others, or names a prompt that the table does not have.
+    """
+    paths = {name: folder / f"{name}.txt" for name in _SPLITS}
+    missing = [str(path) for path in paths.values() if not path.is_file()]
+    if len(missing) == len(paths):
+        return None
+    if missing:
+        raise DataError(f"the list of ids {missing[0]} is missing; put it back, or delete '{folder}' to split anew.")
+    members: dict[str, NDArray[np.int64]] = {}
+    ids = table.column("id")
+    for name, path in paths.items():
+        listed = path.read_text(encoding="utf-8").split("\n")
+        wanted = pa.array([line.strip() for line in listed if line.strip()], pa.string())
+        found = pc.index_in(wanted, value_set=ids)
+        if found.null_count:
+            unknown = wanted.filter(pc.is_null(found))[0].as_py()
+            raise DataError(
+                f"'{path}' lists {found.null_count} prompts that the data does not have, such as '{unknown}': it was "
+                f"made from other data; name another folder in 'splits', or delete '{folder}'."
+            )
+        members[name] = found.to_numpy(zero_copy_only=False).astype(np.int64)
+    return members
+
+
+def _of_sources(table: PromptTable, sources: Sequence[str]) -> NDArray[np.bool_]:
+    column = table.column("category")
+    known = sorted(pc.unique(column).to_pylist())
+    unknown = [name for name in sources if name not in known]
+    if unknown:
+        raise ConfigError(f"MathV360K: there are no sources {unknown}; the data has {known}.")
+    wanted: NDArray[np.bool_] = pc.is_in(column, pa.array(list(sources), pa.string())).to_numpy()
+    return wanted

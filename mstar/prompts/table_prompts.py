@@ -1,0 +1,257 @@
+"""A prompt source on a memory-mapped table: a prompt is built when it is asked for, a picture when it is loaded."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+from weakref import WeakValueDictionary
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from PIL import Image
+
+from mstar.errors import ConfigError, DataError
+from mstar.prompts.base import PromptSource
+from mstar.prompts.image_check import ImageCheck, ImageFault, check_files
+from mstar.prompts.images import FileImage, PixelLimits, decode_image
+from mstar.prompts.prompt_table import PromptTable, hash_id
+from mstar.prompts.quarantine import BadRow, Reason, announce, check_share, write_quarantine
+from mstar.types import AnswerType, ImageReference, Prompt
+
+__all__ = ["CheckedTable", "EmbeddedImage", "PictureStore", "TablePrompts", "TableSettings", "open_table"]
+
+_CHUNK: Final = 1024
+
+
+class PictureStore(Protocol):
+    """Where the bytes of pictures are that are not files."""
+
+    def read(self, index: int, place: int) -> bytes:
+        """The bytes of a picture.
+
+        Args:
+            index: The prompt's row in the table.
+            place: The picture's number in the prompt.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedImage:
+    """A picture whose bytes are in the data set.
+
+    Attributes:
+        uri: ``<prompt id>#<number of the picture>``.
+        store: Where the bytes are.
+        index: The prompt's row in the table.
+        place: The picture's number in the prompt.
+        limits: How many pixels the decoded picture has.
+    """
+
+    uri: str
+    store: PictureStore
+    index: int
+    place: int
+    limits: PixelLimits
+
+    def load(self) -> Image.Image:
+        """Decodes the picture upright to RGB, transparent parts on white.
+
+        Raises:
+            DataError: it is no whole picture, or has too many pixels.
+        """
+        return decode_image(self.store.read(self.index, self.place), self.uri, self.limits)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSettings:
+    """How a table's prompts are checked and shown.
+
+    Attributes:
+        image_root: The folder of the picture files.
+        check_images: How picture files are checked, see ``check_files``.
+        max_bad_share: Largest share of bad rows.
+        quarantine: The quarantine file; None puts it beside the table.
+        pixels: How many pixels pictures have.
+        instruction: A line that is added to every question.
+    """
+
+    image_root: str
+    check_images: ImageCheck
+    max_bad_share: float
+    quarantine: str | None
+    pixels: PixelLimits
+    instruction: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_bad_share <= 1:
+            raise ConfigError(f"max_bad_share is {self.max_bad_share}, but it is a share; choose from [0, 1].")
+
+
+class CheckedTable:
+    """A table and the rows of it whose pictures are usable.
+
+    Args:
+        table: The table.
+        usable: For every row, whether all its pictures are.
+    """
+
+    def __init__(self, table: PromptTable, usable: NDArray[np.bool_]) -> None:
+        self.table = table
+        self.usable = usable
+
+
+# Splits of one data set share its table, and what is wrong with it is said once.
+_OPEN: WeakValueDictionary[tuple[str, TableSettings], CheckedTable] = WeakValueDictionary()
+
+
+def open_table(folder: Path, name: str, settings: TableSettings, store: PictureStore) -> CheckedTable:
+    """Opens a table and checks its pictures; bad rows are written to the quarantine file and counted.
+
+    Args:
+        folder: The table's folder.
+        name: What the data is called in messages.
+        settings: How it is checked.
+        store: Where the pictures are that are not files.
+
+    Raises:
+        DataError: too many rows are bad, or none is left.
+    """
+    key = (str(folder), settings)
+    if (found := _OPEN.get(key)) is not None:
+        return found
+    table = PromptTable(folder, name)
+    bad = list(table.bad_rows())
+    faulty = [*_file_faults(table, settings), *_embedded_faults(table, settings, store)]
+    usable = np.ones(len(table), dtype=bool)
+    for index, fault in faulty:
+        if usable[index]:
+            usable[index] = False
+            row = table.row(index)
+            content = {key: row[key] for key in ("id", "question", "answer", "images")}
+            bad.append(BadRow(row["row"], fault.reason, fault.detail, content))
+    counts = Counter(row.reason for row in bad)
+    path = folder / "bad_rows.jsonl" if settings.quarantine is None else Path(settings.quarantine)
+    if bad or settings.quarantine is not None:
+        write_quarantine(path, sorted(bad, key=lambda row: row.row))
+    check_share(name, counts, table.total, settings.max_bad_share, path)
+    announce(name, counts, table.total, table.repeated, path)
+    if not usable.any():
+        raise DataError(f"{name} has no prompts: none of its {table.total} rows can be used.")
+    checked = _OPEN[key] = CheckedTable(table, usable)
+    return checked
+
+
+def _file_faults(table: PromptTable, settings: TableSettings) -> Iterator[tuple[int, ImageFault]]:
+    column = table.column("images")
+    paths = pc.unique(pc.list_flatten(column)).drop_null().to_pylist()
+    faults = check_files(paths, settings.image_root, settings.check_images) if paths else {}
+    if not faults:
+        return
+    values = pa.array(list(faults), pa.string())
+    offset = 0
+    for chunk in column.chunks:
+        flat = pc.list_flatten(chunk)
+        bad = pc.is_in(flat, values)
+        parents = pc.list_parent_indices(chunk).filter(bad).to_pylist()
+        for parent, path in zip(parents, flat.filter(bad).to_pylist(), strict=True):
+            yield offset + parent, faults[path]
+        offset += len(chunk)
+
+
+def _embedded_faults(
+    table: PromptTable, settings: TableSettings, store: PictureStore
+) -> Iterator[tuple[int, ImageFault]]:
+    if settings.check_images != "decode":
+        return
+    for index in range(len(table)):
+        for place, path in enumerate(table.row(index)["images"]):
+            if path is not None:
+                continue
+            try:
+                decode_image(store.read(index, place), f"picture {place}")
+            except DataError as error:
+                yield index, ImageFault(Reason.BROKEN_IMAGE, str(error))
+
+
+class TablePrompts(PromptSource):
+    """Some rows of a table as prompts.
+
+    Args:
+        checked: The table.
+        rows: The numbers of the rows, in the order of the prompts.
+        settings: How they are shown.
+        store: Where the pictures are that are not files.
+        hide_answers: Whether the prompts come without their answers.
+    """
+
+    def __init__(
+        self,
+        checked: CheckedTable,
+        rows: NDArray[np.int64],
+        settings: TableSettings,
+        store: PictureStore,
+        hide_answers: bool,
+    ) -> None:
+        self._checked = checked
+        self._rows = rows
+        self._settings = settings
+        self._store = store
+        self._hide_answers = hide_answers
+        keys = checked.table.keys[rows]
+        self._order = np.argsort(keys, kind="stable")
+        self._sorted_keys = keys[self._order]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Prompt:
+        if not 0 <= index < len(self._rows):
+            raise IndexError(index)
+        row = int(self._rows[index])
+        return self._prompt(row, self._checked.table.row(row))
+
+    def __iter__(self) -> Iterator[Prompt]:
+        # Many at a time: a row costs 20 times as much alone.
+        for start in range(0, len(self._rows), _CHUNK):
+            rows = self._rows[start : start + _CHUNK]
+            first, last = int(rows.min()), int(rows.max())
+            if last - first > 8 * _CHUNK:
+                yield from (self[index] for index in range(start, start + len(rows)))
+                continue
+            found = self._checked.table.rows(first, last + 1)
+            yield from (self._prompt(row, found[row - first]) for row in rows.tolist())
+
+    def index_of(self, prompt_id: str) -> int:
+        """The index of the prompt with this id; see the interface."""
+        key = np.uint64(hash_id(prompt_id))
+        place = int(np.searchsorted(self._sorted_keys, key))
+        if place < len(self._rows) and self._sorted_keys[place] == key:
+            index = int(self._order[place])
+            if self._checked.table.row(int(self._rows[index]))["id"] == prompt_id:
+                return index
+        raise DataError(f"{self._checked.table.name}: no prompt has the id '{prompt_id}'.")
+
+    def _prompt(self, index: int, row: Mapping[str, Any]) -> Prompt:
+        settings = self._settings
+        images: list[ImageReference] = [
+            EmbeddedImage(f"{row['id']}#{place}", self._store, index, place, settings.pixels)
+            if path is None
+            else FileImage(path, settings.image_root, settings.pixels)
+            for place, path in enumerate(row["images"])
+        ]
+        question = f"{row['question']}\n{settings.instruction}" if settings.instruction else row["question"]
+        return Prompt(
+            id=row["id"],
+            question=question,
+            images=tuple(images),
+            answer=None if self._hide_answers else row["answer"],
+            answer_type=AnswerType(row["answer_type"]),
+            choices=tuple(row["choices"]),
+            rationale=row["rationale"],
+            category=row["category"],
+        )
