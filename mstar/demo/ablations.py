@@ -66,36 +66,39 @@ def table(results: Results, seeds: Sequence[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _run_seed(seed: int, root: Path, arms: Sequence[str], results: Results, seeds: Sequence[int]) -> None:
-    from mstar.demo.run import CONFIGS, command, run_demo, test_policy
-    from mstar.demo.stages import StageBook, fit_arguments
+def _run_demo(seed: int, root: Path, results: Results) -> None:
+    """The demo of one seed: its warm-up and MPRM are the start of every arm, and its ends are rows of the table."""
+    from mstar.demo.run import run_demo
 
-    demo = root / f"seed-{seed}" / "demo"
-    summary = run_demo(seed, demo)
-    for arm, name in (("warm-up", "warmup"), ("demo (refreshed, adaptive)", "final"), ("seed-only SFT", "seed_sft")):
+    summary = run_demo(seed, _demo(root, seed))
+    for arm, name in (("warm-up", "warmup"), ("seed-only SFT", "seed_sft"), ("demo (refreshed, adaptive)", "final")):
         row = {key: float(summary[f"{name}_{key}"]) for key in ("accuracy", "chain_accuracy")}
         results.setdefault(arm, {})[seed] = row
-    book = StageBook(root / f"seed-{seed}", seed)
-    for arm in arms:
-        folder = root / f"seed-{seed}" / arm
 
-        def fit_and_test(arm: str = arm, folder: Path = folder) -> dict[str, Any]:
-            configs = [f"--config={CONFIGS / 'tiny' / 'evolve.yaml'}", f"--config={CONFIGS / 'ablations' / arm}.yaml"]
-            model = f"--model.model_name={demo / 'warmup' / 'policy'}"
-            uses_reward = _uses_reward_model(CONFIGS / "ablations" / f"{arm}.yaml")
-            reward = [f"--rollout.reward_model={demo / 'mprm' / 'mprm'}"] if uses_reward else []
-            command(
-                "fit", *configs, f"--seed_everything={seed}", model, *reward, "--rollout.dynamics=false",
-                "--trainer.callbacks=null", *fit_arguments(folder),
-            )  # fmt: skip
-            return dict(
-                test_policy(
-                    configs[0], f"--model.model_name={folder / 'policy'}", f"--trainer.default_root_dir={folder}"
-                )
-            )
 
-        results.setdefault(arm, {})[seed] = book.run(arm, fit_and_test)
-        (root / "table.md").write_text(table(results, seeds), encoding="utf-8")
+def _run_arm(arm: str, seed: int, root: Path) -> dict[str, float]:
+    """One arm of one seed: a fit from the demo's warm-up policy, and a test of where it ends."""
+    from mstar.demo.run import CONFIGS, command, test_policy
+    from mstar.demo.stages import StageBook, fit_arguments
+
+    folder, demo = root / f"seed-{seed}" / arm, _demo(root, seed)
+    base, overlay = CONFIGS / "tiny" / "evolve.yaml", CONFIGS / "ablations" / f"{arm}.yaml"
+
+    def fit_and_test() -> dict[str, Any]:
+        reward = [f"--rollout.reward_model={demo / 'mprm' / 'mprm'}"] if _uses_reward_model(overlay) else []
+        command(
+            "fit", f"--config={base}", f"--config={overlay}", f"--seed_everything={seed}",
+            f"--model.model_name={demo / 'warmup' / 'policy'}", *reward, "--rollout.dynamics=false",
+            "--trainer.callbacks=null", *fit_arguments(folder),
+        )  # fmt: skip
+        final = f"--model.model_name={folder / 'policy'}"
+        return dict(test_policy(f"--config={base}", final, f"--trainer.default_root_dir={folder}"))
+
+    return StageBook(root / f"seed-{seed}", seed).run(arm, fit_and_test)
+
+
+def _demo(root: Path, seed: int) -> Path:
+    return root / f"seed-{seed}" / "demo"
 
 
 def _uses_reward_model(config: Path) -> bool:
@@ -103,7 +106,7 @@ def _uses_reward_model(config: Path) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the arms, seed by seed; arms that are done are not run again.
+    """Runs the demo of every seed, then arm by arm; what is done is not run again.
 
     Args:
         arguments: The command line without the program's name; None takes the process's own.
@@ -119,11 +122,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # As in mstar.__main__: it must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from mstar.errors import MstarError
+    from mstar.storage import atomic_path
 
     results: Results = {}
     try:
         for seed in given.seeds:
-            _run_seed(seed, given.output, given.arms, results, given.seeds)
+            _run_demo(seed, given.output, results)
+        for arm in given.arms:
+            for seed in given.seeds:
+                results.setdefault(arm, {})[seed] = _run_arm(arm, seed, given.output)
+            with atomic_path(given.output / "table.md") as path:
+                path.write_text(table(results, given.seeds), encoding="utf-8")
     except MstarError as error:
         # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
         sys.stderr.write(f"ablations: error: {error}\n")

@@ -1,0 +1,204 @@
+"""What every benchmark is: prompts, the groups that its scores are reported by, and which rows are one question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final
+
+from mstar.errors import DataError
+from mstar.prompts.base import PromptSource
+from mstar.prompts.benchmarks.files import BenchmarkRow
+from mstar.prompts.question_text import render_choices
+from mstar.types import AnswerType, ImageReference, Prompt
+
+__all__ = [
+    "BenchmarkItem",
+    "BenchmarkSource",
+    "build_items",
+    "choice_prompt",
+    "clean",
+    "gold_choice",
+    "lettered_options",
+    "require",
+]
+
+_MISSING: Final = ("", "nan")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkItem:
+    """One row of a benchmark.
+
+    Attributes:
+        prompt: The prompt.
+        facets: The groups that it is reported in, as (dimension, value); a dimension may occur more than once.
+        question_key: Rows with the same key are one question, which counts as right only if all of them are.
+    """
+
+    prompt: Prompt
+    facets: tuple[tuple[str, str], ...]
+    question_key: str
+
+
+class BenchmarkSource(PromptSource):
+    """The prompts of a benchmark; its texts are in memory, its pictures are decoded when they are loaded.
+
+    Attributes:
+        name: Its name, as it stands in tables.
+        licence: What its licence allows, in one line for the report.
+        averaged: The dimension whose values' mean is the benchmark's own headline score; empty for the plain share.
+
+    Args:
+        items: The rows.
+
+    Raises:
+        DataError: there is none, or two have the same id.
+    """
+
+    licence: ClassVar[str] = ""
+    averaged: str = ""
+
+    def __init__(self, name: str, items: Sequence[BenchmarkItem]) -> None:
+        if not items:
+            raise DataError(f"{name}: the file has no rows; check the path, the split and the subset.")
+        self.name = name
+        self.items = tuple(items)
+        self._index: dict[str, int] = {}
+        for index, item in enumerate(self.items):
+            if self._index.setdefault(item.prompt.id, index) != index:
+                raise DataError(
+                    f"{name}: rows {self._index[item.prompt.id]} and {index} have the same id '{item.prompt.id}'; the "
+                    "file holds rows twice."
+                )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Prompt:
+        if not 0 <= index < len(self.items):
+            raise IndexError(index)
+        return self.items[index].prompt
+
+    def index_of(self, prompt_id: str) -> int:
+        """The index of the prompt with this id; see the interface."""
+        if prompt_id not in self._index:
+            raise DataError(f"{self.name}: no prompt has the id '{prompt_id}'.")
+        return self._index[prompt_id]
+
+
+def build_items(
+    name: str, rows: Iterable[BenchmarkRow], build: Callable[[BenchmarkRow], BenchmarkItem | None], instruction: str = ""
+) -> list[BenchmarkItem]:
+    """Makes the items of a benchmark's rows.
+
+    A benchmark is scored as a whole, so a row that cannot be read is an error and is not left out.
+
+    Args:
+        name: The benchmark's name, for messages.
+        rows: Its rows.
+        build: Makes an item of a row; None for a row that is not asked for.
+        instruction: A line that is added to every question; empty for none.
+
+    Raises:
+        DataError: a row cannot be read.
+    """
+    items = []
+    for row in rows:
+        try:
+            item = build(row)
+        except (KeyError, TypeError, ValueError, DataError) as error:
+            raise DataError(f"{name}: row {row.number} cannot be read: {error}; get the file again.") from error
+        if item is not None and instruction:
+            item = replace(item, prompt=replace(item.prompt, question=f"{item.prompt.question}\n{instruction}"))
+        if item is not None:
+            items.append(item)
+    return items
+
+
+def choice_prompt(
+    prompt_id: str,
+    question: str,
+    images: tuple[ImageReference, ...],
+    choices: Sequence[str],
+    letter: str,
+    category: str,
+    official: str | None = None,
+) -> Prompt:
+    """A multiple-choice prompt.
+
+    Args:
+        prompt_id: Its id.
+        question: The question without its choices.
+        images: Its pictures.
+        choices: The options' texts, in order.
+        letter: The letter of the right one.
+        category: Its group.
+        official: The text to ask instead; None renders the choices as the training data does.
+    """
+    return Prompt(
+        id=prompt_id,
+        question=render_choices(question, choices) if official is None else official,
+        images=images,
+        answer=gold_choice(choices, letter),
+        answer_type=AnswerType.MULTI_CHOICE,
+        choices=tuple(choices),
+        category=category,
+    )
+
+
+def gold_choice(choices: Sequence[str], letter: str) -> str:
+    """The gold answer of a multiple-choice question: the option's text, or its letter where two have the same text.
+
+    The text, because the options of some questions are letters themselves: of ``c, D, b, a`` the answer "A" would be
+    the last option by its text and the first by its letter.
+
+    Raises:
+        DataError: the letter names no option.
+    """
+    place = ord(letter) - ord("A") if len(letter) == 1 else -1
+    if not 0 <= place < len(choices):
+        raise DataError(f"the answer '{letter}' names none of the {len(choices)} options")
+    text = choices[place]
+    return text if sum(other.strip().casefold() == text.strip().casefold() for other in choices) == 1 else letter
+
+
+def lettered_options(options: Mapping[str, str], letter: str, *, keep_letters: bool) -> tuple[list[str], str]:
+    """The options that are there, and the right one's letter among them.
+
+    Args:
+        options: Texts by letter from A, some of them empty or "nan".
+        letter: The letter of the right one, which counts as there whatever its text is.
+        keep_letters: Keep an empty option between others, so that every option keeps its letter.
+
+    Raises:
+        DataError: the letter names no option, or fewer than two are left.
+    """
+    if letter not in options:
+        raise DataError(f"the answer '{letter}' names none of the options {list(options)}")
+    given = [name for name in sorted(options) if name == letter or clean(options[name])]
+    if keep_letters and given:
+        given = [name for name in sorted(options) if name <= given[-1]]
+    if len(given) < 2:
+        raise DataError("the question has fewer than two options")
+    return [options[name].strip() for name in given], chr(ord("A") + given.index(letter))
+
+
+def clean(value: Any) -> str:
+    """A cell as text; what pandas writes for a missing one is empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    text = str(value).strip()
+    return "" if text.casefold() in _MISSING else text
+
+
+def require(columns: Sequence[str], needed: Sequence[str], where: str) -> None:
+    """Makes sure that a file has the benchmark's columns.
+
+    Raises:
+        DataError: one is missing.
+    """
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise DataError(f"{where} lacks the columns {missing}; it has {list(columns)}: check that it is the right file.")

@@ -1,0 +1,323 @@
+"""Rows of the files that benchmarks come in: Parquet, TSV, JSON and JSON lines, with their pictures left on disk.
+
+A picture's reference says where in the file it is, and nothing else, so that a prompt can be handed to another process.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from mstar.errors import DataError
+from mstar.prompts.images import FileImage, PixelLimits, decode_image
+from mstar.prompts.raw_rows import JsonRows
+from mstar.types import ImageReference
+
+__all__ = ["BenchmarkFile", "BenchmarkRow", "CellImage", "ParquetImage", "read_benchmark"]
+
+# A shorter text in a TSV's image column is the index of the row whose picture it is (VLMEvalKit's rule).
+POINTER_LENGTH: Final = 64
+_LONGEST_CELL: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkRow:
+    """One row.
+
+    Attributes:
+        number: Its number in its split, from 0.
+        values: Its values by column, the pictures left out.
+        images: Its pictures; empty if its cell names another row's.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    images: tuple[ImageReference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkFile:
+    """A benchmark's rows.
+
+    Attributes:
+        columns: The columns found.
+        rows: The rows.
+        where: The file, for messages.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[BenchmarkRow, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellImage:
+    """A picture that is a base64 cell of a TSV.
+
+    Attributes:
+        uri: ``<file name>#<row number>``.
+        path: The file.
+        start: Where the row begins, in bytes.
+        length: How long it is.
+        column: The number of the cell.
+        limits: How many pixels the decoded picture has.
+    """
+
+    uri: str
+    path: str
+    start: int
+    length: int
+    column: int
+    limits: PixelLimits
+
+    def load(self) -> Image.Image:
+        """Decodes the picture.
+
+        Raises:
+            DataError: the file has changed, or the cell is no picture.
+        """
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            content = file.read(self.length)
+        cells = next(_parse(iter([content.decode("utf-8-sig", errors="replace")])), [])
+        if len(cells) <= self.column:
+            raise DataError(f"The image '{self.uri}' is not where it was in '{self.path}'; start again.")
+        try:
+            data = base64.b64decode(cells[self.column].partition(";base64,")[2] or cells[self.column])
+        except binascii.Error as error:
+            raise DataError(f"The image '{self.uri}' is no base64 text ({error}); get the file again.") from error
+        return decode_image(data, self.uri, self.limits)
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetImage:
+    """A picture that is a cell of a Parquet file: bytes, or the ``{bytes, path}`` of ``datasets``, or a list of them.
+
+    Attributes:
+        uri: ``<file name>#<row number>``, with the picture's number where there are several.
+        path: The file.
+        group: The number of its row group.
+        row: The row's number in the group.
+        place: The picture's number in a cell with several.
+        column: The column.
+        image_root: The folder of a picture whose cell holds its path alone.
+        limits: How many pixels the decoded picture has.
+    """
+
+    uri: str
+    path: str
+    group: int
+    row: int
+    place: int
+    column: str
+    image_root: str
+    limits: PixelLimits
+
+    def load(self) -> Image.Image:
+        """Decodes the picture.
+
+        Raises:
+            DataError: the cell is empty or no picture.
+        """
+        cell = _row_group(self.path, self.group, self.column)[self.row].as_py()
+        if isinstance(cell, list):
+            cell = cell[self.place]
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        if isinstance(data, bytes):
+            return decode_image(data, self.uri, self.limits)
+        path = cell.get("path") if isinstance(cell, dict) else None
+        if not path:
+            raise DataError(f"The image '{self.uri}' is missing from '{self.path}'; get the file again.")
+        return FileImage(path, self.image_root, self.limits).load()
+
+
+# Rows are mostly read in order, so the pictures of a row group are read from the disk once.
+@lru_cache(maxsize=2)
+def _row_group(path: str, group: int, column: str) -> pa.ChunkedArray:
+    return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(column)
+
+
+def read_benchmark(
+    path: str,
+    image_columns: Sequence[str],
+    splits: Sequence[str] = (),
+    image_root: str | None = None,
+    limits: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+) -> BenchmarkFile:
+    """Reads a benchmark's rows.
+
+    Args:
+        path: A ``.parquet``, ``.tsv``, ``.json`` or ``.jsonl`` file, or a folder with such files.
+        image_columns: The columns that may hold the pictures; the first that holds some is taken.
+        splits: Names of the wanted split, for a folder: of its files those count that are called by one of them.
+        image_root: The folder of picture files; None is the folder of the data.
+        limits: How many pixels the decoded pictures have.
+
+    Raises:
+        DataError: there is nothing there, or it cannot be read.
+    """
+    files = _files(Path(path), splits)
+    root = image_root if image_root is not None else str(Path(path) if Path(path).is_dir() else Path(path).parent)
+    columns: dict[str, None] = {}
+    rows: list[BenchmarkRow] = []
+    for file in files:
+        reader = {".parquet": _parquet, ".tsv": _tsv}.get(file.suffix.lower(), _json)
+        try:
+            for values, images in reader(file, tuple(image_columns), root, limits):
+                columns.update(dict.fromkeys(values))
+                rows.append(BenchmarkRow(len(rows), values, images))
+        except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+            raise DataError(f"'{file}' cannot be read ({error}); get the file again.") from error
+    if not rows:
+        raise DataError(f"'{path}' has no rows; get the file again.")
+    return BenchmarkFile(tuple(columns), tuple(rows), f"'{path}'")
+
+
+_SUFFIXES: Final = (".parquet", ".tsv", ".jsonl", ".json")
+
+
+def _files(path: Path, splits: Sequence[str]) -> list[Path]:
+    if path.is_file():
+        if path.suffix.lower() not in _SUFFIXES:
+            raise DataError(f"'{path}' is none of {', '.join(_SUFFIXES)}; give the benchmark's data file.")
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"the benchmark's file '{path}' does not exist; check the path.")
+    for suffix in _SUFFIXES:
+        files = sorted(file for file in path.rglob(f"*{suffix}") if not file.name.startswith("."))
+        # "test" must not find "testmini-00000-of-00001.parquet".
+        named = [file for file in files if not splits or file.name.startswith(tuple(f"{s}{c}" for s in splits for c in "-._"))]
+        if named:
+            return named
+    wanted = f" called {' or '.join(splits)}" if splits else ""
+    raise DataError(f"the folder '{path}' has no {', '.join(_SUFFIXES)} file{wanted}; give the file itself.")
+
+
+_Parsed = Iterator[tuple[dict[str, Any], tuple[ImageReference, ...]]]
+
+
+def _parquet(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
+    file = pq.ParquetFile(path)
+    heavy = [field.name for field in file.schema_arrow if field.name in image_columns and _holds_bytes(field.type)]
+    column = next((name for name in image_columns if name in heavy), None)
+    light = [name for name in file.schema_arrow.names if name not in heavy]
+    number = 0
+    for group in range(file.num_row_groups):
+        rows = file.read_row_group(group, columns=light).to_pylist()
+        lengths = _lengths(file, group, column)
+        for place, values in enumerate(rows):
+            images: tuple[ImageReference, ...] = ()
+            if column is not None:
+                count = lengths[place]
+                images = tuple(
+                    ParquetImage(_uri(path, number, i, count), str(path), group, place, i, column, root, limits)
+                    for i in range(count)
+                )
+            yield values, images or _from_paths(values, image_columns, root, limits)
+            number += 1
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _holds_bytes(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(field.name == "bytes" for field in kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _lengths(file: pq.ParquetFile, group: int, column: str | None) -> list[int]:
+    """How many pictures every row of a row group has."""
+    if column is None:
+        return []
+    cells = file.read_row_group(group, columns=[column]).column(column)
+    if pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):
+        return [length or 0 for length in pa.compute.list_value_length(cells).to_pylist()]
+    return [int(there) for there in cells.is_valid().to_pylist()]
+
+
+def _uri(path: Path, number: int, place: int, count: int) -> str:
+    return f"{path.name}#{number}" + (f".{place}" if count > 1 else "")
+
+
+def _from_paths(
+    values: Mapping[str, Any], image_columns: Sequence[str], root: str, limits: PixelLimits
+) -> tuple[ImageReference, ...]:
+    cell = next((values[name] for name in image_columns if values.get(name)), None)
+    paths = cell if isinstance(cell, list) else [cell]
+    return tuple(FileImage(item.removeprefix("./"), root, limits) for item in paths if isinstance(item, str) and item)
+
+
+class _Lines:
+    """The lines of a file as text, with the number of bytes that have been read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.position = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self.file:
+            start, self.position = self.position, self.position + len(line)
+            yield line.decode("utf-8-sig" if start == 0 else "utf-8")
+
+
+def _parse(lines: Iterator[str]) -> Iterator[list[str]]:
+    # The limit is the process's; a smaller one is of no use to anybody here.
+    csv.field_size_limit(_LONGEST_CELL)
+    return csv.reader(lines, delimiter="\t")
+
+
+def _tsv(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
+    with path.open("rb") as file:
+        lines = _Lines(file)
+        rows = _parse(iter(lines))
+        names = next(rows, [])
+        column = next((names.index(name) for name in image_columns if name in names), None)
+        start, number = lines.position, 0
+        for cells in rows:
+            # The reader takes no line before it needs it, so this is where the row ends.
+            end = lines.position
+            if cells:
+                if len(cells) != len(names):
+                    raise csv.Error(f"row {number} has {len(cells)} cells, but there are {len(names)} columns")
+                images: tuple[ImageReference, ...] = ()
+                values = dict(zip(names, cells, strict=True))
+                if column is not None and len(cells[column]) > POINTER_LENGTH:
+                    values[names[column]] = ""
+                    uri = _uri(path, number, 0, 1)
+                    images = (CellImage(uri, str(path), start, end - start, column, limits),)
+                yield values, images
+                number += 1
+            start = end
+
+
+def _json(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
+    with path.open("rb") as file:
+        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if path.suffix.lower() == ".json" and start.startswith(b"{"):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+        except ValueError as error:
+            raise DataError(f"'{path}' is no JSON ({error}); get the file again.") from error
+        rows: Iterator[Mapping[str, Any]] = ({"pid": key} | value for key, value in content.items())
+    else:
+        rows = _json_rows(path)
+    for values in rows:
+        yield dict(values), _from_paths(values, image_columns, root, limits)
+
+
+def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    for row in JsonRows(path):
+        if row.error is not None:
+            raise DataError(f"'{path}': row {row.number} cannot be read ({row.error.detail}); get the file again.")
+        yield row.values

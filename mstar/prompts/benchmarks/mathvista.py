@@ -1,0 +1,139 @@
+"""MathVista: mathematical reasoning about pictures, 1,000 questions in testmini (Lu et al. 2024, arXiv 2310.02255)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal
+
+from mstar.errors import DataError
+from mstar.prompts.benchmarks.base import BenchmarkItem, BenchmarkSource, build_items, clean, gold_choice, require
+from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.images import PixelLimits
+from mstar.prompts.question_text import parse_question, render_choices
+from mstar.types import AnswerType, Prompt
+
+__all__ = ["MathVista"]
+
+_TASKS: Final = {
+    "figure question answering": "FQA",
+    "geometry problem solving": "GPS",
+    "math word problem": "MWP",
+    "textbook question answering": "TQA",
+    "visual question answering": "VQA",
+}
+# The groups of the official score (evaluation/calculate_score.py).
+_GROUPS: Final = (
+    "task", "skills", "context", "category", "grade", "source", "question_type", "answer_type", "language",
+)  # fmt: skip
+_MULTI_CHOICE: Final = "multi_choice"
+
+
+class MathVista(BenchmarkSource):
+    """MathVista, by its five tasks (FQA, GPS, MWP, TQA, VQA) and the groups of its official score.
+
+    The licence is CC BY-SA 4.0, and its authors allow it as a test set only: **training on it is prohibited**.
+
+    Args:
+        path: The data set's folder or Parquet file, testmini.json (pictures in ``image_root``), or the
+            MathVista_MINI.tsv of VLMEvalKit.
+        split: Which split of a folder. The answers of ``test`` are not public, so it cannot be scored.
+        image_root: The folder of the picture files that testmini.json names (its ``images/1.jpg`` is below it).
+        question_format: plain asks as the training data does (question, unit, choices); official asks the benchmark's
+            own ``query``, which also has a hint on the answer's form.
+        instruction: A line that is added to every question.
+        pixels: Least and most pixels of a picture.
+
+    Raises:
+        DataError: the file cannot be read, or has no answers.
+    """
+
+    licence: ClassVar[str] = "CC BY-SA 4.0; test set only, training on it is prohibited by its authors"
+
+    def __init__(
+        self,
+        path: str,
+        split: str = "testmini",
+        image_root: str | None = None,
+        question_format: Literal["plain", "official"] = "plain",
+        instruction: str = "",
+        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+    ) -> None:
+        file = read_benchmark(path, ("decoded_image", "image"), (split, f"annot_{split}"), image_root, pixels)
+        require(file.columns, ("question", "choices", "answer", "question_type", "answer_type"), f"MathVista: {file.where}")
+        official = question_format == "official"
+        super().__init__(
+            "MathVista", build_items("MathVista", file.rows, lambda row: _item(row, official), instruction)
+        )
+
+
+def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
+    values = row.values
+    pid = clean(values.get("pid")) or clean(values.get("index")) or str(row.number)
+    answer = clean(values["answer"])
+    if not answer:
+        raise DataError(f"question {pid} has no answer; the answers of the test split are not public, use testmini")
+    # VLMEvalKit's question is the official query; take it apart where that is so.
+    asked = parse_question(str(values["question"]))
+    chosen = values["question_type"] == _MULTI_CHOICE
+    choices = _choices(values["choices"]) if chosen else ()
+    unit = clean(values.get("unit")) or None
+    question = asked.question if asked.choices else _without_hint(str(values["question"]), asked.question)
+    if unit and f"(Unit: {unit})" not in question:
+        question = f"{question} (Unit: {unit})"
+    plain = render_choices(question, choices)
+    precision = clean(values.get("precision"))
+    prompt = Prompt(
+        id=f"mathvista-{pid}",
+        question=clean(values.get("query")) or str(values["question"]) if official else plain,
+        images=row.images,
+        answer=_gold(choices, answer) if chosen else answer,
+        answer_type=AnswerType.MULTI_CHOICE if chosen else AnswerType(values["answer_type"]),
+        choices=choices,
+        category=_TASKS.get(_facts(values).get("task", ""), ""),
+        precision=int(float(precision)) if precision else None,
+        unit=unit,
+    )
+    return BenchmarkItem(prompt, tuple(_facets(values)), prompt.id)
+
+
+def _without_hint(text: str, question: str) -> str:
+    """The question itself, unless the text has the official query's hint before it."""
+    return question if text.lstrip().casefold().startswith("hint:") else text.strip()
+
+
+def _choices(value: Any) -> tuple[str, ...]:
+    """The options' texts of a list, or of a list's Python literal in a TSV."""
+    if isinstance(value, str):
+        try:
+            value = ast.literal_eval(value)
+        except (SyntaxError, ValueError) as error:
+            raise DataError(f"its choices are no list: {value!r}") from error
+    choices = tuple(map(str, value or ()))
+    if len(choices) < 2:
+        raise DataError("a multiple-choice question has fewer than two choices")
+    return choices
+
+
+def _gold(choices: tuple[str, ...], answer: str) -> str:
+    """The gold text itself, or its letter where two choices read the same; never a letter's choice in its place."""
+    texts = [choice.strip() for choice in choices]
+    return gold_choice(choices, chr(ord("A") + texts.index(answer))) if answer in texts else answer
+
+
+def _facts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's groups, which the TSV has as columns and the others in ``metadata``."""
+    return {**values, **(values.get("metadata") or {})}
+
+
+def _facets(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = _facts(values)
+    found = []
+    for group in _GROUPS:
+        value = facts.get(group)
+        if group == "skills" and isinstance(value, str) and value.startswith("["):
+            value = ast.literal_eval(value)
+        for item in value if isinstance(value, list) else [value]:
+            if text := clean(item):
+                found.append((group, _TASKS.get(text, text)))
+    return found

@@ -1,0 +1,120 @@
+"""MMBench: multiple choice with circular evaluation (Liu et al. 2023, arXiv 2307.06281), and MMBench-R."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Final, Literal
+
+from mstar.errors import DataError
+from mstar.prompts.benchmarks.base import (
+    BenchmarkItem,
+    BenchmarkSource,
+    build_items,
+    choice_prompt,
+    clean,
+    lettered_options,
+    require,
+)
+from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.images import PixelLimits
+from mstar.types import ImageReference
+
+__all__ = ["MMBench"]
+
+_REASONING: Final = ("attribute reasoning", "logical reasoning", "relation reasoning")
+_SHIFT: Final = 1_000_000
+_ASK: Final = "Please select the correct answer from the options above."
+
+
+class MMBench(BenchmarkSource):
+    """MMBench with circular evaluation: a question counts only if the answer is right in every rotation of its options.
+
+    Rows whose indices differ by multiples of 1,000,000 are rotations of one question. Made for dev v1.1
+    (MMBench_DEV_EN_V11.tsv); v1.0 has the same columns, but other questions, so that their scores do not compare.
+
+    Args:
+        path: The TSV, or a Parquet file with the same columns.
+        subset: all, or reasoning for MMBench-R: attribute, logical and relation reasoning (LLaVA-CoT, arXiv 2411.10440,
+            appendix E).
+        circular: Count a question once, and as right if it is right in every rotation; otherwise every row counts.
+        image_root: The folder of picture files, for copies that name them.
+        question_format: plain asks as the training data does; official asks as VLMEvalKit does.
+        instruction: A line that is added to every question.
+        pixels: Least and most pixels of a picture.
+
+    Raises:
+        DataError: the file cannot be read, or a row names a picture of a row that has none.
+    """
+
+    licence: ClassVar[str] = "Apache-2.0"
+
+    def __init__(
+        self,
+        path: str,
+        subset: Literal["all", "reasoning"] = "all",
+        circular: bool = True,
+        image_root: str | None = None,
+        question_format: Literal["plain", "official"] = "plain",
+        instruction: str = "",
+        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+    ) -> None:
+        file = read_benchmark(path, ("image",), (), image_root, pixels)
+        rows = [replace(row, values={name.lower(): value for name, value in row.values.items()}) for row in file.rows]
+        name = "MMBench" if subset == "all" else "MMBench-R"
+        require(
+            [column.lower() for column in file.columns],
+            ("index", "question", "a", "b", "answer", "category", "l2-category"),
+            f"{name}: {file.where}",
+        )
+        pictures = {_key(row.values["index"]): row for row in rows}
+        official = question_format == "official"
+
+        def build(row: BenchmarkRow) -> BenchmarkItem | None:
+            wanted = subset == "all" or clean(row.values["l2-category"]).lower().replace("_", " ") in _REASONING
+            return _item(row, _images(row, pictures), official, circular) if wanted else None
+
+        super().__init__(name, build_items(name, rows, build, instruction))
+
+
+def _key(value: Any) -> str:
+    """A row's index as text; a spreadsheet may have made a float of it."""
+    text = clean(value)
+    return str(int(float(text))) if text.replace(".", "", 1).isdigit() else text
+
+
+def _images(row: BenchmarkRow, rows: Mapping[str, BenchmarkRow]) -> tuple[ImageReference, ...]:
+    """The row's picture, or that of the row that its cell names; rotations share one."""
+    seen: set[str] = set()
+    while not row.images:
+        target = _key(row.values.get("image"))
+        if target in seen or target not in rows:
+            raise DataError(f"its image cell {str(row.values.get('image'))!r} names no row with a picture")
+        seen.add(target)
+        row = rows[target]
+    return row.images
+
+
+def _item(row: BenchmarkRow, images: tuple[ImageReference, ...], official: bool, circular: bool) -> BenchmarkItem:
+    values = row.values
+    index = _key(values["index"])
+    question, hint = clean(values["question"]), clean(values.get("hint"))
+    options = {letter: str(values.get(letter.lower()) or "") for letter in "ABCDEFGH" if letter.lower() in values}
+    choices, letter = lettered_options(options, clean(values["answer"]).upper(), keep_letters=official)
+    prompt = choice_prompt(
+        prompt_id=f"mmbench-{index}",
+        question=f"{hint}\n{question}" if hint else question,
+        images=images,
+        choices=choices,
+        letter=letter,
+        category=clean(values["l2-category"]).lower(),
+        official=_ask(question, hint, choices) if official else None,
+    )
+    facets = [(name, text.lower()) for name in ("l2-category", "category") if (text := clean(values.get(name)))]
+    key = f"mmbench-{int(index) % _SHIFT}" if circular else prompt.id
+    return BenchmarkItem(prompt, tuple(facets), key)
+
+
+def _ask(question: str, hint: str, choices: list[str]) -> str:
+    lines = [f"{chr(ord('A') + number)}. {choice}" for number, choice in enumerate(choices)]
+    return "\n".join([*([f"Hint: {hint}"] if hint else []), f"Question: {question}", "Options:", *lines, _ASK])

@@ -1,0 +1,134 @@
+"""MMStar: 1,500 vision-indispensable questions in six categories (Chen et al. 2024, arXiv 2403.20330), and MMStar-R."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal
+
+from mstar.errors import DataError
+from mstar.prompts.benchmarks.base import (
+    BenchmarkItem,
+    BenchmarkSource,
+    build_items,
+    choice_prompt,
+    clean,
+    lettered_options,
+    require,
+)
+from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.images import PixelLimits
+from mstar.prompts.question_text import parse_choices, parse_question
+
+__all__ = ["MMStar", "split_question"]
+
+_REASONING: Final = ("instance reasoning", "logical reasoning", "math", "science & technology")
+_OPTIONS: Final = re.compile(r"\s*\bOptions:\s*(?=A: )")
+_FIRST: Final = re.compile(r"\(A\)")
+_PICTURE: Final = re.compile(r"\s*<image(?: \d+)?>")
+
+
+class MMStar(BenchmarkSource):
+    """MMStar, by category; its score is the mean of the categories. Its card states no licence.
+
+    Args:
+        path: mmstar.parquet or MMStar.tsv.
+        subset: all, or reasoning for MMStar-R: instance and logical reasoning, math, science & technology (LLaVA-CoT,
+            arXiv 2411.10440, appendix E).
+        image_root: The folder of picture files, for copies that name them.
+        question_format: plain asks as the training data does, with the options taken out of the question's text and
+            empty ones left out; official asks the text as it stands.
+        instruction: A line that is added to every question.
+        pixels: Least and most pixels of a picture.
+
+    Raises:
+        DataError: the file cannot be read, or a question's options cannot be found in its text.
+    """
+
+    licence: ClassVar[str] = "not stated on the data set's card"
+    averaged = "category"
+
+    def __init__(
+        self,
+        path: str,
+        subset: Literal["all", "reasoning"] = "all",
+        image_root: str | None = None,
+        question_format: Literal["plain", "official"] = "plain",
+        instruction: str = "",
+        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+    ) -> None:
+        file = read_benchmark(path, ("image",), (), image_root, pixels)
+        name = "MMStar" if subset == "all" else "MMStar-R"
+        require(file.columns, ("question", "answer", "category"), f"{name}: {file.where}")
+        official = question_format == "official"
+
+        def build(row: BenchmarkRow) -> BenchmarkItem | None:
+            wanted = subset == "all" or clean(row.values["category"]) in _REASONING
+            return _item(row, official) if wanted else None
+
+        super().__init__(name, build_items(name, file.rows, build, instruction))
+
+
+def split_question(text: str) -> tuple[str, dict[str, str]]:
+    """Takes a question and its options apart.
+
+    MMStar's text has one of three forms: ``...\\nOptions: A: x, B: y, C: nan, D: nan``;
+    ``Hint: ...\\nQuestion: ...\\nChoices:\\n(A) x\\n(B) y``; and the same without the words.
+
+    Returns:
+        The question, and the options' texts by letter.
+
+    Raises:
+        DataError: there are no options in it.
+    """
+    if (match := list(_OPTIONS.finditer(text))[-1:]) and len(found := _split_inline(text[match[0].end() :])) > 1:
+        return text[: match[0].start()].strip(), _by_letter(found)
+    parsed = parse_question(text)
+    if parsed.choices:
+        return parsed.question, _by_letter(list(parsed.choices))
+    # An option may itself name (A) and (B), so the start that gives most options is the list's; of equals the last.
+    starts = [match.start() for match in _FIRST.finditer(parsed.question)]
+    lists = [(len(parse_choices(parsed.question[start:])), start) for start in starts]
+    count, start = max(lists, default=(0, 0))
+    if count < 2:
+        raise DataError(f"its options cannot be found in the text {text[-200:]!r}")
+    return parsed.question[:start].strip(), _by_letter(list(parse_choices(parsed.question[start:])))
+
+
+def _split_inline(text: str) -> list[str]:
+    """The options of ``A: x, B: y``, whose letters come in order; a text may have commas and colons in it."""
+    options, rest = [], text[len("A: ") :]
+    for letter in "BCDEFGH":
+        option, separator, after = rest.partition(f", {letter}: ")
+        if not separator:
+            break
+        options.append(option)
+        rest = after
+    return [*options, rest]
+
+
+def _by_letter(texts: list[str]) -> dict[str, str]:
+    return {chr(ord("A") + number): text.strip() for number, text in enumerate(texts)}
+
+
+def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
+    values = row.values
+    text = str(values["question"]).strip()
+    question, options = split_question(text)
+    choices, letter = lettered_options(options, clean(values["answer"]).upper(), keep_letters=official)
+    index = clean(values.get("index")) or str(row.number)
+    prompt = choice_prompt(
+        prompt_id=f"mmstar-{index}",
+        question=_PICTURE.sub("", question).strip(),
+        images=row.images,
+        choices=choices,
+        letter=letter,
+        category=clean(values["category"]),
+        official=_PICTURE.sub("", text).strip() if official else None,
+    )
+    return BenchmarkItem(prompt, tuple(_facets(values)), prompt.id)
+
+
+def _facets(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    facts = values | {"source": (values.get("meta_info") or {}).get("source") or values.get("bench")}
+    return [(name, text) for name in ("category", "l2_category", "source") if (text := clean(facts.get(name)))]
