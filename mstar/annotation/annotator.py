@@ -211,9 +211,7 @@ def _label(item: _Kept, reached: dict[tuple[str, str], int], num_continuations: 
         num_total=(*[num_continuations] * len(num_correct), 1),
         correct=item.correct,
         logprob=item.response.logprob,
-        chain_correct=item.response.text in item.prompt.reference_responses
-        if item.prompt.reference_responses
-        else None,
+        chain_correct=item.prompt.chain_correct(item.response.text),
     )
 
 

@@ -106,6 +106,21 @@ class IterationLog:
         if is_main():
             write_json(self.run.report(self.iteration), self.report)
 
+    def announce(self) -> None:
+        """Prints the iteration in one line."""
+        funnel = self.report["funnel"]
+        parts = [
+            f"iteration {self.iteration}: {funnel['generated']} responses at T={self.report['temperature']:g}",
+            f"{funnel['correct']} right, {funnel['unique']} of them distinct, {funnel['kept']} kept",
+        ]
+        measured = self.report.get("dynamics")
+        if measured:
+            greedy, pass_at_k = measured["greedy_accuracy"], measured["pass_at_k"]
+            parts.append(f"validation: greedy {greedy:.1%}, Pass@{measured['k']} {pass_at_k:.1%}")
+        if self.report["skipped"]:
+            parts.append("nothing was kept, so there was nothing to train on")
+        self.trainer.print("; ".join(parts))
+
     def _scalars(self, group: str, values: Mapping[str, float | None]) -> None:
         known = {f"{group}/{name}": float(value) for name, value in values.items() if value is not None}
         if known and self.trainer.logger is not None:

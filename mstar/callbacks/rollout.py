@@ -205,6 +205,7 @@ class RolloutCallback(Callback):
             measured = self._measure(data.validation, iteration=trainer.current_epoch + 1)
             self._log.dynamics(measured, self.controller.current)
         self._log.write()
+        self._log.announce()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Releases the engine."""
