@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from mstar.callbacks import ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
-from mstar.commands import annotate_policy, export_checkpoint, write_run_report
+from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
 from mstar.models.backbone import load_renderer
@@ -29,7 +29,9 @@ __all__ = ["MstarCLI", "run"]
 
 _TOOLS: Final[dict[str, Callable[..., object]]] = {
     "annotate": annotate_policy,
+    "grade": grade_file,
     "export": export_checkpoint,
+    "leakage": check_leakage,
     "report": write_run_report,
 }
 _DOCUMENTED: Final = (RolloutCallback, PolicyModule, MPRMModule, PolicyDataModule, StepLabelDataModule)
@@ -152,8 +154,9 @@ def _run_tool(name: str, arguments: Sequence[str]) -> int:
     parser.add_function_arguments(_TOOLS[name], as_group=False)
     config = parser.parse_args(list(arguments))
     config.pop("config", None)
-    _TOOLS[name](**parser.instantiate_classes(config).as_dict())
-    return 0
+    result = _TOOLS[name](**parser.instantiate_classes(config).as_dict())
+    # A tool that returns a number has done its work, but not on all of its input.
+    return result if isinstance(result, int) else 0
 
 
 def run(arguments: Sequence[str]) -> int:

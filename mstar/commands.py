@@ -13,9 +13,11 @@ from mstar.annotation import annotate_policy
 from mstar.callbacks.export import export_atomically
 from mstar.dashboards.report import write_report
 from mstar.errors import ConfigError
+from mstar.evaluation.leakage import check_leakage
+from mstar.grading.command import grade_file
 from mstar.modules import MPRMModule, PolicyModule
 
-__all__ = ["annotate_policy", "export_checkpoint", "write_run_report"]
+__all__ = ["annotate_policy", "check_leakage", "export_checkpoint", "grade_file", "write_run_report"]
 
 
 def export_checkpoint(checkpoint: str, output: str) -> None:

@@ -2,6 +2,7 @@
 
 from mstar.annotation.annotator import Annotation, annotate
 from mstar.annotation.command import annotate_policy
+from mstar.annotation.public_labels import PublicStepLabels
 from mstar.annotation.settings import AnnotationSettings
 
-__all__ = ["Annotation", "AnnotationSettings", "annotate", "annotate_policy"]
+__all__ = ["Annotation", "AnnotationSettings", "PublicStepLabels", "annotate", "annotate_policy"]

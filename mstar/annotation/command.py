@@ -9,7 +9,7 @@ from pathlib import Path
 from mstar.annotation.annotator import Annotation, annotate
 from mstar.annotation.settings import AnnotationSettings
 from mstar.generation import Engine, TransformersEngine
-from mstar.grading import ExactGrader, Grader
+from mstar.grading import AnswerGrader, Grader
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.fingerprint import fingerprint_model
 from mstar.prompts import PromptSource
@@ -34,7 +34,7 @@ def annotate_policy(
         prompts: The prompts; each must have a gold answer.
         output: Folder for the label shards; an interrupted annotation goes on there.
         engine: Draws the responses; None is the Transformers engine with its defaults.
-        grader: Grades final answers; None is the exact grader.
+        grader: Grades final answers; None is the general grader.
         settings: How the labels are made.
         dtype: Of the policy: float32, bfloat16 or float16.
         device: Where the policy runs, e.g. ``cuda``.
@@ -52,7 +52,7 @@ def annotate_policy(
         made = annotate(
             prompts,
             engine,
-            grader if grader is not None else ExactGrader(),
+            grader if grader is not None else AnswerGrader(),
             settings,
             Path(output),
             policy=fingerprint_model(model),

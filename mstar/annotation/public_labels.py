@@ -7,20 +7,20 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import batched
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from mstar.annotation.step_label_forms import LabelledRow, StepLabelForm, find_form, read_labelled_row
 from mstar.errors import DataError
-from mstar.prompts import PromptSource
+from mstar.prompts import PixelLimits, PromptSource
+from mstar.prompts.cells import clean_path
 from mstar.prompts.image_check import ImageCheck
-from mstar.prompts.images import PixelLimits
-from mstar.prompts.prompt_table import PromptRecord, TablePictures, build_table, cache_folder, content_id
+from mstar.prompts.prompt_table import PromptRecord, TablePictures, build_table, cache_folder, content_id, hash_id
 from mstar.prompts.quarantine import RowError
 from mstar.prompts.raw_rows import RawRow, RawRows, open_rows
-from mstar.prompts.records import clean_path
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.steps import split_steps
 from mstar.storage import read_step_labels, write_step_labels
@@ -28,4 +28,150 @@ from mstar.types import StepLabels
 
 __all__ = ["PublicStepLabels"]
 
-_SHARD = 4096
+_SHARD: Final = 4096
+
+
+class PublicStepLabels:
+    """A public data set of labelled steps, with its questions and pictures.
+
+    The forms: ``visualprm_raw`` (VisualPRM400K-v1.1-Raw: steps_with_score), ``visualprm`` (VisualPRM400K: every step a
+    turn, answered by + or -), ``mm_prm`` (MM-PRM: "Question: ... Process: ..." and a list of labels),
+    ``math_shepherd`` (input and label), ``stepwise`` (TRL: prompt, completions, labels) and ``steps`` (question, steps
+    and labels under any of their usual names). A step counts as right if any of its continuations was; a verdict is
+    one continuation. Steps of several lines become one line each.
+
+    Args:
+        path: A ``.jsonl``, ``.json`` or ``.parquet`` file, a folder of ``.jsonl`` or ``.parquet`` files, a folder that
+            ``datasets`` saved, or the id of a Hugging Face data set.
+        form: The form of the rows; auto tells it by their columns.
+        image_root: The folder that image paths are relative to; none is the folder of the data.
+        split: The split, where the data has several.
+        drop_last_step: Leave out every last step (in VisualPRM400K it often repeats the final answer).
+        pixels: Least and most pixels of a picture.
+        check_images: none; exists (the files are there and look whole); or decode (each is decoded, slow).
+        max_bad_share: If more than this share of the rows cannot be used, it is an error.
+        quarantine: The file that rows which cannot be used are written to, with the reason; none puts it in the cache.
+        cache_dir: Folder of the cache; none is ``$MSTAR_CACHE``, else ``~/.cache/mstar``.
+
+    Raises:
+        DataError: the data cannot be read, is of no known form, or too many of its rows cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        form: StepLabelForm = "auto",
+        image_root: str | None = None,
+        split: str = "train",
+        drop_last_step: bool = False,
+        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+        check_images: ImageCheck = "exists",
+        max_bad_share: float = 0.05,
+        quarantine: str | None = None,
+        cache_dir: str | None = None,
+    ) -> None:
+        self.path = path
+        root = os.path.abspath(image_root or (path if Path(path).is_dir() else str(Path(path).parent)))
+        settings = TableSettings(root, check_images, max_bad_share, quarantine, pixels, "")
+        rows = open_rows(path, split)
+        first = next((row for row in rows if row.error is None), None)
+        if first is None:
+            raise DataError(f"'{path}' has no rows that can be read.")
+        if form == "auto" and find_form(first.values) is None:
+            raise DataError(
+                f"'{path}' holds step labels in no known form: its columns are {rows.columns()}; rename them to "
+                "question, image, steps and labels."
+            )
+        folder = cache_folder(cache_dir, "step_labels", rows.fingerprint, form, drop_last_step, root)
+        reader = _Reader(form, drop_last_step, root)
+        build_table(folder, rows, reader.prompt)
+        store = TablePictures(folder)
+        checked = open_table(folder, path, settings, store, mention_repeats=False)
+        self._prompts = TablePrompts(checked, np.flatnonzero(checked.usable), settings, store, hide_answers=False)
+        self._shards = folder / "labels"
+        _write_shards(self._shards, rows, reader)
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def prompts(self) -> PromptSource:
+        """The questions, each once."""
+        return self._prompts
+
+    def load(self) -> list[StepLabels]:
+        """The labels of the prompts whose pictures are usable."""
+        known = self._prompts.keys()
+        shards = sorted(self._shards.glob("labels-*.parquet"))
+        return [label for path in shards for label in read_step_labels(path) if hash_id(label.prompt_id) in known]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    form: StepLabelForm
+    drop_last_step: bool
+    root: str
+
+    def _read(self, row: RawRow) -> LabelledRow:
+        if row.error is not None:
+            raise row.error
+        return read_labelled_row(row.values, self.form, self.drop_last_step)
+
+    def prompt(self, row: RawRow) -> PromptRecord:
+        """The row's question; rows with the same question and pictures are answers to one prompt."""
+        read = self._read(row)
+        paths = tuple(clean_path(item, self.root) if isinstance(item, str) else None for item in read.images)
+        embedded = tuple(item if isinstance(item, bytes) else None for item in read.images)
+        return PromptRecord(
+            id=self._id(read),
+            question=read.question,
+            images=paths,
+            pictures=embedded if any(embedded) else (),
+        )
+
+    def labels(self, row: RawRow) -> StepLabels:
+        """The row's labels."""
+        read = self._read(row)
+        response = "\n".join(read.steps)
+        return StepLabels(
+            prompt_id=self._id(read),
+            response=response,
+            steps=split_steps(response),
+            num_correct=tuple(right for right, _ in read.labels),
+            num_total=tuple(total for _, total in read.labels),
+            correct=read.labels[-1][0] > 0,
+        )
+
+    def _id(self, read: LabelledRow) -> str:
+        images = (clean_path(item, self.root) if isinstance(item, str) else item for item in read.images)
+        return content_id(read.question, *images)
+
+
+def _write_shards(folder: Path, rows: RawRows, reader: _Reader) -> None:
+    """Writes the labels beside the table, as ``annotate`` writes its own, unless they are there already."""
+    if folder.is_dir():
+        return
+    made = Path(tempfile.mkdtemp(prefix=".labels.", dir=folder.parent))
+    try:
+        labels = _all_labels(rows, reader)
+        number = 0
+        while shard := list(islice(labels, _SHARD)):
+            write_step_labels(made / f"labels-{number:05d}.parquet", shard)
+            number += 1
+        try:
+            made.rename(folder)
+        except OSError:
+            # Another process was faster; the labels are the same.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _all_labels(rows: Iterable[RawRow], reader: _Reader) -> Iterator[StepLabels]:
+    for row in rows:
+        try:
+            yield reader.labels(row)
+        except RowError:
+            # It stands in the quarantine file already, which is made with the prompts.
+            continue

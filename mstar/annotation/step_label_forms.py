@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, Literal
 
+from mstar.prompts.cells import read_images, read_text, read_turns
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import remove_placeholders
-from mstar.prompts.records import read_images, read_text, read_turns
 
 __all__ = ["LabelledRow", "StepLabelForm", "find_form", "read_label", "read_labelled_row"]
 
@@ -179,7 +179,9 @@ def _read_visualprm(values: Mapping[str, Any]) -> _Parts:
         raise RowError(Reason.BAD_STEPS, "there are no steps")
     parts = _SOLUTION.split(steps[0], maxsplit=1)
     if len(parts) != 2:
-        raise RowError(Reason.BAD_STEPS, "the first turn has no '### Solution Process:' between question and first step")
+        raise RowError(
+            Reason.BAD_STEPS, "the first turn has no '### Solution Process:' between question and first step"
+        )
     question = re.sub(r"#+\s*Question:", "", parts[0], count=1)
     return question, [parts[1], *steps[1:]], labels
 
@@ -209,7 +211,9 @@ def _first_value(turns: Any, speaker: str) -> Any:
     """What is first said by a speaker; it need not be text."""
     if not isinstance(turns, list):
         return None
-    return next((turn.get("value") for turn in turns if isinstance(turn, Mapping) and turn.get("from") == speaker), None)
+    return next(
+        (turn.get("value") for turn in turns if isinstance(turn, Mapping) and turn.get("from") == speaker), None
+    )
 
 
 def _question(values: Mapping[str, Any]) -> str:

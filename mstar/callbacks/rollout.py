@@ -17,7 +17,7 @@ from mstar.distributed import is_main, wait_for_all
 from mstar.errors import ConfigError
 from mstar.evaluation.dynamics import Dynamics, measure_dynamics, sweep
 from mstar.generation import Engine, TransformersEngine, derive_seed
-from mstar.grading import ExactGrader, Grader
+from mstar.grading import AnswerGrader, Grader
 from mstar.iteration import IterationPlan, IterationResult, Stages, iteration_indices, run_iteration
 from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
@@ -112,7 +112,7 @@ class RolloutCallback(Callback):
             temperature if isinstance(temperature, TemperatureController) else FixedTemperature(temperature)
         )
         self.engine = engine or TransformersEngine()
-        self.grader = grader or ExactGrader()
+        self.grader = grader or AnswerGrader()
         self.reward_model = reward_model
         self.reward_batch_size = reward_batch_size
         self.refresh = refresh_reward_model
@@ -150,11 +150,11 @@ class RolloutCallback(Callback):
             if self.reward_model is None:
                 raise ConfigError("an adaptive rollout.temperature needs rollout.reward_model for its Reward-Pass@k.")
         self._load_reward_model(self.reward_model, module.device)
-        check_prompts(data.train, "data.train")
+        check_prompts(data.train, "data.train", self.grader)
         if data.validation is not None and (self.dynamics or self.controller.candidates != (self.controller.current,)):
-            check_prompts(data.validation, "data.validation")
+            check_prompts(data.validation, "data.validation", self.grader)
         if self.unlabelled == "oracle" and data.unlabelled is not None:
-            check_prompts(data.unlabelled, "data.unlabelled")
+            check_prompts(data.unlabelled, "data.unlabelled", self.grader)
         self._checked = True
 
     # Lightning's hooks, in the order in which they run.

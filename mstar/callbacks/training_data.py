@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from mstar.distributed import is_main
 from mstar.errors import DataError
+from mstar.grading import Grader
 from mstar.prompts import PromptSource
 from mstar.storage import RunDirectory, read_json, write_json
 from mstar.types import Example, Prompt
@@ -18,12 +22,15 @@ from mstar.types import Example, Prompt
 __all__ = ["check_prompts", "claim_iteration", "fingerprint_prompts", "replace_training_data"]
 
 
-def check_prompts(source: PromptSource, name: str) -> None:
+def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
     """Makes sure that every prompt of a source can be sampled and graded; no picture is loaded for it.
+
+    Gold answers that cannot be graded are counted on the terminal, by category: no response to them is ever kept.
 
     Args:
         source: The prompts.
         name: The source's key in the configuration.
+        grader: Decides whether an answer is right.
 
     Raises:
         DataError: there are none, one has no answer, or two have the same id.
@@ -31,6 +38,7 @@ def check_prompts(source: PromptSource, name: str) -> None:
     if len(source) == 0:
         raise DataError(f"{name} has no prompts, so there is nothing to sample; mend its settings.")
     seen: set[str] = set()
+    ungradeable: Counter[str] = Counter()
     for index, prompt in enumerate(source):
         if prompt.answer is None:
             raise DataError(
@@ -40,6 +48,14 @@ def check_prompts(source: PromptSource, name: str) -> None:
         if prompt.id in seen:
             raise DataError(f"{name}: row {index} repeats the prompt id '{prompt.id}', but an id must be unique.")
         seen.add(prompt.id)
+        if not grader.is_gradeable(prompt):
+            ungradeable[prompt.category or "all"] += 1
+    if ungradeable and is_main():
+        counts = ", ".join(f"{category} {number}" for category, number in sorted(ungradeable.items()))
+        sys.stderr.write(
+            f"{name}: {ungradeable.total()} of {len(source)} gold answers cannot be graded ({counts}); no response to "
+            "these prompts is kept.\n"
+        )
 
 
 def fingerprint_prompts(prompts: Sequence[Prompt]) -> str:

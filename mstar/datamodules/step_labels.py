@@ -18,6 +18,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mstar.annotation import PublicStepLabels
 from mstar.datamodules.prompt_batches import PromptBatchSampler, RowNumbers
 from mstar.errors import ConfigError, DataError
 from mstar.generation import derive_seed
@@ -96,10 +97,11 @@ class StepLabelDataModule(LightningDataModule):
     """Step labels for training an MPRM, split by prompt into training and validation.
 
     Args:
-        labels: Folder of label shards (what ``annotate`` wrote), or one Parquet file.
-        prompts: The prompt source, or sources, that the labels' prompt ids refer to.
+        labels: Folder of label shards (what ``annotate`` wrote), one Parquet file of it, or labels that others have
+            published (``mstar.annotation.PublicStepLabels``).
+        prompts: The prompt source, or sources, that the labels' prompt ids refer to; published labels bring their own.
         batch_size: Responses in a batch. Batches are filled prompt by prompt.
-        validation_labels: Folder or file of labels to validate on; none takes ``validation_share`` of ``labels``.
+        validation_labels: Labels to validate on, given as ``labels`` is; none takes ``validation_share`` of ``labels``.
         validation_share: Share of the prompts that is held out for validation; 0 for no validation.
         seed: Seed of the split and of the order, which changes every epoch.
         num_workers: Processes that make batches; 0 makes them in the training process.
@@ -110,10 +112,10 @@ class StepLabelDataModule(LightningDataModule):
 
     def __init__(
         self,
-        labels: str,
-        prompts: PromptSource | list[PromptSource],
+        labels: str | PublicStepLabels,
+        prompts: PromptSource | list[PromptSource] | None = None,
         batch_size: int = 64,
-        validation_labels: str | None = None,
+        validation_labels: str | PublicStepLabels | None = None,
         validation_share: float = 0.05,
         seed: int = 0,
         num_workers: int = 0,
@@ -124,7 +126,10 @@ class StepLabelDataModule(LightningDataModule):
         if not 0 <= validation_share < 1:
             raise ConfigError(f"data.validation_share is {validation_share}, but it is a share; choose from [0, 1).")
         self.labels = labels
-        self.sources = prompts if isinstance(prompts, list) else [prompts]
+        self.sources = list(prompts) if isinstance(prompts, list) else [] if prompts is None else [prompts]
+        self.sources += [given.prompts for given in (labels, validation_labels) if isinstance(given, PublicStepLabels)]
+        if not self.sources:
+            raise ConfigError("data.prompts is not set, but the labels name prompts: give the source that they are of.")
         self.batch_size = batch_size
         self.validation_labels = validation_labels
         self.validation_share = validation_share
@@ -135,9 +140,9 @@ class StepLabelDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Reads the labels and splits them; every label's prompt must be known."""
-        labels = load_step_labels(Path(self.labels))
+        labels = _load(self.labels)
         if self.validation_labels is not None:
-            self.train, self.validation = labels, load_step_labels(Path(self.validation_labels))
+            self.train, self.validation = labels, _load(self.validation_labels)
         else:
             bound = self.validation_share * 2**63
             held_out = {
@@ -147,8 +152,8 @@ class StepLabelDataModule(LightningDataModule):
             self.validation = [label for label in labels if held_out[label.prompt_id]]
         if not self.train:
             raise DataError(f"'{self.labels}' leaves no step labels to train on: lower data.validation_share.")
-        for label in (*self.train, *self.validation):
-            self._find(label.prompt_id)
+        for prompt_id in dict.fromkeys(label.prompt_id for label in (*self.train, *self.validation)):
+            self._find(prompt_id)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order that changes every epoch."""
@@ -201,6 +206,10 @@ class StepLabelDataModule(LightningDataModule):
             f"the step labels in '{self.labels}' name the prompt '{prompt_id}', which data.prompts does not have: give "
             "the prompt source that was annotated."
         )
+
+
+def _load(labels: str | PublicStepLabels) -> list[StepLabels]:
+    return load_step_labels(Path(labels)) if isinstance(labels, str) else labels.load()
 
 
 def load_step_labels(path: Path) -> list[StepLabels]:

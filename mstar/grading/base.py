@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from mstar.types import Prompt, Verdict
+from mstar.types import Prompt, Verdict, VerdictStatus
 
 __all__ = ["Grader"]
 
@@ -25,3 +25,7 @@ class Grader(ABC):
             The verdict. Its ``predicted`` is normalised: two responses to one prompt that commit to the same answer
             have the same string, because voting groups by it.
         """
+
+    def is_gradeable(self, prompt: Prompt) -> bool:
+        """Whether the prompt's gold answer can be compared with anything; if not, no response to it is ever right."""
+        return self.grade(prompt, "").status is not VerdictStatus.UNGRADEABLE_GOLD

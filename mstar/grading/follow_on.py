@@ -12,6 +12,7 @@ MAX_RESPONSE: Final = 24_000
 _FOLLOW_ON: Final = re.compile(
     r"(?:^|\n|(?<=[.!?。)*}$])\s)\W{0,6}(?:(?:next|new|another|follow-?up)\s+)?"
     r"(?:question|problem|exercise|human|user|instruction|q|问题|题目|问)\s*\d{0,3}\W{0,4}?\s?[:.](?!\d)"
+    r"|\n#{1,6}\s*(?:question|problem)\b"
     r"|<\|(?:im_start|user|start_header_id)[^>\n]{0,20}\|?>|\[INST\]",
     re.IGNORECASE,
 )

@@ -57,10 +57,10 @@ def find_boxed(text: str) -> list[tuple[int, int, str]]:
 
 
 def clean_latex(text: str) -> str:
-    """Spells LaTeX numbers, units and words plainly; commands that it does not know stay as they are.
+    r"""Spells LaTeX numbers, units and words plainly; commands that it does not know stay as they are.
 
-    Fractions of whole numbers become mixed-number parts (``1\\frac{1}{2}`` is ``1 1/2``), others a quotient in brackets,
-    roots ``√(...)``. Dollar signs stay: the readers tell a currency from a delimiter.
+    Fractions of whole numbers become mixed-number parts (``1\frac{1}{2}`` is ``1 1/2``), others a quotient
+    in brackets, roots ``√(...)``. Dollar signs stay: the readers tell a currency from a delimiter.
     """
     if "\\" not in text and "{" not in text:
         return text

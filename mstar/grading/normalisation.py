@@ -17,20 +17,22 @@ _BEFORE: Final = str.maketrans(
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
         **dict.fromkeys("\u00ba\u02da", "°"),
         **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
-        **dict.fromkeys("‘’‛′", "'"),
+        **dict.fromkeys("\u2018\u2019\u201b\u2032", "'"),
         **dict.fromkeys("“”„″«»", '"'),
         **dict.fromkeys("⋅∙", "*"),
         **{char: f" {unicodedata.normalize('NFKC', char)}" for char in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"},
         "\u2014": " - ",
         "\u2015": " - ",
         "\u2044": "/",
-        "∕": "/",
+        "\u2215": "/",
         "÷": "/",
-        "∶": ":",
+        "\u2236": ":",
         "≅": "≈",
     }
 )
-_EMPHASIS: Final = re.compile(r"(?<![0-9a-z)}])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*.])|[`]+|(?<!\w)__?(?=\S)|(?<=\S)__?(?!\w)")
+_EMPHASIS: Final = re.compile(
+    r"(?<![0-9a-z)}])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*.])|[`]+|(?<!\w)__?(?=\S)|(?<=\S)__?(?!\w)"
+)
 _EDGE_PUNCTUATION: Final = " \t\n\r.,;:!?\"'。、,"
 _SPACES: Final = re.compile(r"\s+")
 _ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+(?=\S)")
@@ -56,6 +58,6 @@ def strip_markup(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """The form in which two texts are compared: without case, outer punctuation, a first article, and doubled spaces."""
+    """The form in which two texts are compared: without case, outer punctuation, first article, doubled spaces."""
     folded = _SPACES.sub(" ", normalise(text).casefold()).strip(_EDGE_PUNCTUATION)
     return _ARTICLE.sub("", folded)

@@ -8,23 +8,29 @@ from typing import Final
 
 __all__ = ["NUMBER_WORD", "SCALES", "parse_number_words"]
 
-_UNITS: Final = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
+# fmt: off
+_BELOW_TWENTY: Final = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)
+_TENS_FROM_TWENTY: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+# fmt: on
+_UNITS: Final = {word: value for value, word in enumerate(_BELOW_TWENTY)}
+_TENS: Final = {word: 10 * value for value, word in enumerate(_TENS_FROM_TWENTY, start=2)}
+SCALES: Final = {
+    "dozen": 12,
+    "hundred": 100,
+    "thousand": 1000,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "k": 1000,
 }
-_TENS: Final = {
-    word: 10 * value
-    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
-}
-SCALES: Final = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _PARTS: Final = {
     "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
     "ninth": 9, "tenth": 10,
 }  # fmt: skip
-_ALONE: Final = {"none": 0, "dozen": 12}
+_ALONE: Final = {"none": 0}
 _SMALL: Final = _UNITS | _TENS
 _CHINESE: Final = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"两": 2}
 _CHINESE_NUMBER: Final = re.compile("([一二两三四五六七八九]?)(十?)([一二三四五六七八九零]?)")
@@ -89,8 +95,8 @@ def _whole(words: list[str]) -> Fraction | None:
                 return None
             group += _SMALL[word]
             previous = _SMALL[word] or 1
-        elif word == "hundred":
-            group = (group or 1) * 100
+        elif word in ("hundred", "dozen"):
+            group = (group or 1) * SCALES[word]
             previous = 0
         elif word in SCALES:
             total += (group or 1) * SCALES[word]

@@ -17,8 +17,9 @@ __all__ = ["NUMBER", "Quantity", "parse_quantity"]
 _DIGITS: Final = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,3}(?:,[ ]?000)+(?!\d)|\d{1,3}(?:[ ]\d{3})+(?![\d/])|\d+)"
 # A number inside running text.
 NUMBER: Final = (
-    rf"(?:(?<![\w)\]])-\s?)?{CURRENCY}?\s?-?(?<![\w.])(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
-    r"(?:e[+-]?\d{1,4}(?!\w)|\s*(?:×|\*|x)\s*10\s*(?:\^|\*\*)\s*\(?-?\d{1,4}\)?| ?\d+\s?/\s?\d+(?!\d)|\s?/\s?\d+(?!\d))?"
+    rf"(?:(?<![\w)\]])-\s?)?(?:{CURRENCY}\s?-?)?(?<![\w.])(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
+    r"(?:e[+-]?\d{1,4}(?!\w)|\s*(?:×|\*|x)\s*10\s*(?:\^|\*\*)\s*\(?-?\d{1,4}\)?"
+    r"| ?\d+\s?/\s?\d+(?!\d)|\s?/\s?\d+(?!\d))?"
     r"(?:\s?%)?"
 )
 _QUANTITY: Final = re.compile(
@@ -31,7 +32,7 @@ _QUANTITY: Final = re.compile(
           | \s*(?:×|x|\*)\s*10\s*(?:\^|\*\*)\s*\(?\s*(?P<power>[+-]?\d{{1,4}})\s*\)?
           | \s*/\s*(?P<denominator>\d{{1,30}}) )?
     )
-    (?: [\s-]* (?P<scale>hundred|thousand|million|billion|trillion) (?!\w) )?
+    (?: [\s-]* (?P<scale>dozen|hundred|thousand|million|billion|trillion|k) (?!\w) )?
     (?P<unit> .*)
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
@@ -98,8 +99,6 @@ def _strip(text: str) -> str:
     text = text.strip().strip("\"'`").rstrip(" \t\n.,;:!。").lstrip()
     if text[:1] == "$" and text[-1:] == "$":
         text = text.strip("$ ")
-    elif text[-1:] == "$" and text.count("$") == 1 and text[:1].isdigit():
-        pass
     lead = _LEAD.match(text)
     text = text[lead.end() :] if lead is not None else text
     if len(text) > 2 and text[0] in "([{" and text[-1] in ")]}" and not any(c in "()[]{}," for c in text[1:-1]):
@@ -112,11 +111,13 @@ def _read_unit(match: re.Match[str]) -> str | None:
     text = match["unit"]
     currency = canonical_unit(match["currency"]) if match["currency"] else ""
     rest = text.strip().replace("$", " ").strip() if match["currency"] else text.strip()
+    glued = text[:1].isalpha() and text[:1].isascii()
     if rest.startswith(("(", ",")) and rest.endswith(")") and parse_number_words(rest.strip("(), ")) is not None:
         rest = ""  # 7 (seven)
+    if rest in ("time", "times") and not glued:
+        return ""
     if not rest or rest == "$":
         return currency or canonical_unit(rest)
-    glued = text[:1].isalpha() and text[:1].isascii()
     unit = canonical_unit(rest.strip("()[] "))
     if unit:
         return None if glued and len(rest) == 1 and rest not in "mgslhLNJWV" else unit
@@ -160,7 +161,11 @@ def _parse_words(text: str) -> Quantity | None:
         if value is not None:
             rest = " ".join(words[count:])
             unit = canonical_unit(rest)
-            if rest and not unit and (len(words) - count > 4 or _WORDS.fullmatch(rest) is None or _JOINING.search(rest)):
+            if (
+                rest
+                and not unit
+                and (len(words) - count > 4 or _WORDS.fullmatch(rest) is None or _JOINING.search(rest))
+            ):
                 return None
             return Quantity(value, unit)
     return None

@@ -19,7 +19,7 @@ from mstar.datamodules.policy import PromptBatch
 from mstar.distributed import gather_lists
 from mstar.evaluation.greedy import greedy_responses
 from mstar.generation import TransformersEngine
-from mstar.grading import ExactGrader, Grader
+from mstar.grading import AnswerGrader, Grader
 from mstar.metrics import chain_accuracy, mean_accuracy
 from mstar.models.backbone import FreezablePart, freeze, load_model, load_renderer, save_model
 from mstar.models.prefix import logits_of
@@ -76,7 +76,7 @@ class PolicyModule(LightningModule):
         self.freeze_parts = list(freeze or [])
         self.gradient_checkpointing = gradient_checkpointing
         self.engine = TransformersEngine(max_new_tokens, generation_batch_size, progress=False)
-        self.grader = grader or ExactGrader()
+        self.grader = grader or AnswerGrader()
         self.model: Any = None
         self._renderer: Renderer | None = None
         self._seed = torch.initial_seed() % 2**31

@@ -71,7 +71,7 @@ class _Checker:
     def check(self, path: str) -> ImageFault | None:
         try:
             location = self._resolve(path)
-            if not location.startswith(self.root.rstrip(os.sep) + os.sep):
+            if not self._is_inside(location):
                 return ImageFault(Reason.IMAGE_OUTSIDE_ROOT, f"'{path}' leads out of the image folder")
             if not stat.S_ISREG(os.stat(location).st_mode):
                 return ImageFault(Reason.MISSING_IMAGE, f"'{path}' is not a file")
@@ -85,7 +85,12 @@ class _Checker:
         if folder not in self.folders:
             self.folders[folder] = os.path.realpath(folder)
         location = os.path.normpath(os.path.join(self.folders[folder], name))
-        return os.path.realpath(location) if stat.S_ISLNK(os.lstat(location).st_mode) else location
+        if self._is_inside(location) and stat.S_ISLNK(os.lstat(location).st_mode):
+            return os.path.realpath(location)
+        return location
+
+    def _is_inside(self, location: str) -> bool:
+        return location.startswith(self.root.rstrip(os.sep) + os.sep)
 
     def _look(self, path: str, location: str) -> ImageFault | None:
         with open(location, "rb") as file:

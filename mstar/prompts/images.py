@@ -37,7 +37,7 @@ _DAMAGE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: jsonargparse reads a default's vars()
 class PixelLimits:
     """How many pixels a decoded picture has; it is scaled with its proportions kept, for generation and training alike.
 

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mstar.errors import ConfigError, DataError
+from mstar.prompts.cells import first_turns, read_images
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.prompt_table import (
@@ -36,7 +37,6 @@ from mstar.prompts.prompt_table import (
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import infer_answer_type, parse_answer, parse_question, render_choices
 from mstar.prompts.raw_rows import JsonRows, RawRow
-from mstar.prompts.records import first_turns, read_images
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.storage import atomic_path
 

@@ -40,7 +40,7 @@ __all__ = [
     "hash_id",
 ]
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 _BATCH: Final = 2048
 _SCHEMA: Final = pa.schema(
     [
@@ -50,6 +50,8 @@ _SCHEMA: Final = pa.schema(
         ("question", pa.string()),
         ("answer", pa.string()),
         ("answer_type", pa.string()),
+        ("precision", pa.int32()),
+        ("unit", pa.string()),
         ("choices", pa.list_(pa.string())),
         ("rationale", pa.string()),
         ("category", pa.string()),
@@ -70,6 +72,8 @@ class PromptRecord:
         question: The question, with its choices where it has some.
         answer: The gold answer, or None where the data has none.
         answer_type: How it is compared.
+        precision: Decimals that it is asked for, or None.
+        unit: The unit that it is asked for in, or None.
         choices: The options' texts.
         rationale: A response to imitate, or None.
         category: A group for reports.
@@ -82,6 +86,8 @@ class PromptRecord:
     question: str
     answer: str | None = None
     answer_type: AnswerType = AnswerType.TEXT
+    precision: int | None = None
+    unit: str | None = None
     choices: tuple[str, ...] = ()
     rationale: str | None = None
     category: str = ""
@@ -221,9 +227,9 @@ def _fold(answer: str | None) -> str | None:
 
 
 def _check_text(record: PromptRecord) -> None:
-    texts = (record.id, record.question, record.answer, record.rationale, record.category, *record.choices)
+    texts = (record.id, record.question, record.answer, record.unit, record.rationale, record.category)
     try:
-        for text in (*texts, *record.images):
+        for text in (*texts, *record.choices, *record.images):
             if text is not None:
                 text.encode()
     except UnicodeEncodeError as error:
@@ -247,6 +253,8 @@ def _write(path: Path, records: Iterable[tuple[int, int, PromptRecord]]) -> None
                     "question": record.question,
                     "answer": record.answer,
                     "answer_type": record.answer_type.value,
+                    "precision": record.precision,
+                    "unit": record.unit,
                     "choices": list(record.choices),
                     "rationale": record.rationale,
                     "category": record.category,

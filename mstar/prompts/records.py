@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import math
 import os
@@ -15,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from mstar.errors import ConfigError, DataError
+from mstar.prompts.cells import clean_path, first_turns, read_images, read_text
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.prompt_table import (
@@ -30,7 +29,7 @@ from mstar.prompts.raw_rows import RawRow, RawRows, TableRows, open_rows
 from mstar.prompts.table_prompts import PictureStore, TablePrompts, TableSettings, open_table
 from mstar.types import AnswerType
 
-__all__ = ["FieldMap", "RecordPrompts", "clean_path", "first_turns", "read_images", "read_text", "read_turns"]
+__all__ = ["FieldMap", "RecordPrompts"]
 
 # The names under which public data sets have them, the usual one first.
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
@@ -40,14 +39,12 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "id": ("id", "question_id", "pid"),
     "choices": ("choices", "options"),
     "answer_type": ("answer_type",),
+    "precision": ("precision",),
+    "unit": ("unit",),
     "rationale": ("rationale", "response", "solution", "cot", "completion", "output"),
     "category": ("category", "source", "data_source", "dataset"),
 }
 _USUAL_IMAGES: Final = ("image", "images", "image_path", "image_paths", "decoded_image", "img")
-# How the base64 text of PNG, JPEG, GIF, WebP and BMP files begins.
-_BASE64: Final = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk")
-_HUMAN: Final = ("human", "user")
-_MODEL: Final = ("gpt", "assistant", "model")
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,8 @@ class FieldMap:
         id: A unique id; none derives one from the question and its pictures.
         choices: The options' texts of multiple-choice questions, a list.
         answer_type: multi_choice, integer, float, list or text; none, or another value, infers it from the answer.
+        precision: Decimals that a float answer is asked for.
+        unit: The unit that the answer is asked for in.
         rationale: A response to imitate.
         category: A group for reports.
 
@@ -79,6 +78,8 @@ class FieldMap:
     id: str | None = None
     choices: str | None = None
     answer_type: str | None = None
+    precision: str | None = None
+    unit: str | None = None
     rationale: str | None = None
     category: str | None = None
 
@@ -127,8 +128,8 @@ class RecordPrompts(TablePrompts):
     The rows are read once into a memory-mapped table in a cache folder; rows that cannot be used are put aside.
 
     Args:
-        path: A ``.jsonl`` or ``.json`` file, a ``.parquet`` file or a folder of them, a folder that ``datasets``
-            saved, or the id of a Hugging Face data set.
+        path: A ``.jsonl``, ``.json`` or ``.parquet`` file, a folder of ``.jsonl`` or ``.parquet`` files, a folder that
+            ``datasets`` saved, or the id of a Hugging Face data set.
         fields: Which column holds what; none goes by the usual names (question, image, answer, response, ...).
         image_root: The folder that image paths are relative to; none is the folder of the data.
         split: The split, where the data has several.
@@ -254,6 +255,8 @@ class _Converter:
             answer=answer,
             answer_type=_answer_type(values.get(names.answer_type) if names.answer_type else None, answer, choices),
             choices=choices,
+            precision=_precision(values.get(names.precision)) if names.precision else None,
+            unit=read_text(values.get(names.unit), names.unit) or None if names.unit else None,
             rationale=rationale,
             category=category,
             images=images,
@@ -272,115 +275,6 @@ class _Converter:
         return remove_placeholders(asked), rationale or said
 
 
-def read_text(value: Any, column: str | None) -> str:
-    """A cell as text: of text itself, of a number, and of nothing "".
-
-    Raises:
-        RowError: it is anything else.
-    """
-    match value:
-        case None:
-            return ""
-        case str():
-            return value.strip()
-        case bool():
-            return str(value)
-        case float() if math.isnan(value):
-            return ""
-        case int() | float():
-            return repr(value)
-        case _:
-            raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not text")
-
-
-def first_turns(turns: Any) -> tuple[str, str | None]:
-    """What the user says first in a conversation, and what the model says after it.
-
-    Raises:
-        RowError: it is no list of ``{from, value}`` or ``{role, content}``.
-    """
-    asked: str | None = None
-    for speaker, text in read_turns(turns):
-        if asked is None and speaker in _HUMAN:
-            asked = text
-        elif asked is not None and speaker in _MODEL:
-            return asked, text or None
-    return asked or "", None
-
-
-def read_turns(turns: Any) -> list[tuple[str, str]]:
-    """The turns of a conversation as (speaker, text).
-
-    Raises:
-        RowError: it is no list of ``{from, value}`` or ``{role, content}``.
-    """
-    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-        raise RowError(Reason.WRONG_TYPE, "the conversation is no list of turns")
-    read = []
-    for turn in turns:
-        speaker = turn.get("from", turn.get("role"))
-        content = turn.get("value", turn.get("content"))
-        if isinstance(content, list):
-            parts = [part.get("text") for part in content if isinstance(part, Mapping)]
-            content = "\n".join(part for part in parts if isinstance(part, str))
-        if not isinstance(speaker, str) or not isinstance(content, str | None):
-            raise RowError(Reason.WRONG_TYPE, "a turn of the conversation is not {from, value} or {role, content}")
-        read.append((speaker, (content or "").strip()))
-    return read
-
-
-def read_images(values: Mapping[str, Any], columns: Sequence[str]) -> list[str | bytes]:
-    """The pictures of a row in their order: a path, or the bytes of the file.
-
-    Raises:
-        RowError: one is missing or empty, or is neither a path nor a picture.
-    """
-    found: list[str | bytes] = []
-    for column in columns:
-        value = values.get(column)
-        if value is None and len(columns) > 1:
-            continue
-        for item in value if isinstance(value, list | tuple) else [value]:
-            found.append(_read_image(item, column))
-    return found
-
-
-def _read_image(value: Any, column: str) -> str | bytes:
-    if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
-        value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
-    match value:
-        case None | "":
-            raise RowError(Reason.MISSING_IMAGE, f"the column '{column}' names no picture")
-        case bytes() | bytearray():
-            if not value:
-                raise RowError(Reason.EMPTY_IMAGE, f"the picture in the column '{column}' has no bytes")
-            return bytes(value)
-        case str():
-            return _from_base64(value) or value
-        case _:
-            raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not a picture")
-
-
-def _from_base64(text: str) -> bytes | None:
-    """The bytes of a picture in base64, or None if the text is no such thing (but a path)."""
-    declared = text.startswith("data:")
-    if declared:
-        text = text.partition(",")[2]
-    elif len(text) < 60 or not text.startswith(_BASE64):
-        return None
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
-        if declared or len(text) > 4096:
-            raise RowError(Reason.BROKEN_IMAGE, f"the base64 text of the picture is damaged: {error}") from error
-        return None
-
-
-def clean_path(path: str, root: str) -> str:
-    """A path relative to the image folder; an absolute one is made so, and a leading ``./`` is dropped."""
-    return os.path.relpath(path, root) if os.path.isabs(path) else path.removeprefix("./")
-
-
 def _choices(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
@@ -392,6 +286,15 @@ def _choices(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise RowError(Reason.WRONG_TYPE, f"the choices are a {type(value).__name__}, not a list")
     return tuple(read_text(choice, "choices") for choice in value)
+
+
+def _precision(value: Any) -> int | None:
+    # Parquet has numbers beside nulls as floats, and the nulls as NaN.
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, int | float) and 0 <= value <= 100 and value == int(value):
+        return int(value)
+    raise RowError(Reason.WRONG_TYPE, f"the precision {value!r} is no number of decimals")
 
 
 def _answer_type(value: Any, answer: str | None, choices: tuple[str, ...]) -> AnswerType:

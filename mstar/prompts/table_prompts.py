@@ -109,7 +109,9 @@ class CheckedTable:
 _OPEN: WeakValueDictionary[tuple[str, TableSettings], CheckedTable] = WeakValueDictionary()
 
 
-def open_table(folder: Path, name: str, settings: TableSettings, store: PictureStore) -> CheckedTable:
+def open_table(
+    folder: Path, name: str, settings: TableSettings, store: PictureStore, *, mention_repeats: bool = True
+) -> CheckedTable:
     """Opens a table and checks its pictures; bad rows are written to the quarantine file and counted.
 
     Args:
@@ -117,6 +119,7 @@ def open_table(folder: Path, name: str, settings: TableSettings, store: PictureS
         name: What the data is called in messages.
         settings: How it is checked.
         store: Where the pictures are that are not files.
+        mention_repeats: Whether to say how many rows repeat another one.
 
     Raises:
         DataError: too many rows are bad, or none is left.
@@ -139,7 +142,7 @@ def open_table(folder: Path, name: str, settings: TableSettings, store: PictureS
     if bad or settings.quarantine is not None:
         write_quarantine(path, sorted(bad, key=lambda row: row.row))
     check_share(name, counts, table.total, settings.max_bad_share, path)
-    announce(name, counts, table.total, table.repeated, path)
+    announce(name, counts, table.total, table.repeated if mention_repeats else 0, path)
     if not usable.any():
         raise DataError(f"{name} has no prompts: none of its {table.total} rows can be used.")
     checked = _OPEN[key] = CheckedTable(table, usable)
@@ -236,6 +239,10 @@ class TablePrompts(PromptSource):
                 return index
         raise DataError(f"{self._checked.table.name}: no prompt has the id '{prompt_id}'.")
 
+    def keys(self) -> frozenset[int]:
+        """The keys (``hash_id``) of the prompts' ids."""
+        return frozenset(self._sorted_keys.tolist())
+
     def _prompt(self, index: int, row: Mapping[str, Any]) -> Prompt:
         settings = self._settings
         images: list[ImageReference] = [
@@ -252,6 +259,8 @@ class TablePrompts(PromptSource):
             answer=None if self._hide_answers else row["answer"],
             answer_type=AnswerType(row["answer_type"]),
             choices=tuple(row["choices"]),
+            precision=row["precision"],
+            unit=row["unit"],
             rationale=row["rationale"],
             category=row["category"],
         )

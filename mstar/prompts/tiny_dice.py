@@ -1,10 +1,10 @@
 """The embedded task: questions about two of the dice on a small generated board.
 
 Every picture, question, answer and rationale follows from (split, seed, index), so nothing is stored or downloaded. The
-questions of the kinds ``even``, ``more`` and ``rem`` have coarse answers that a wrong reading hits by luck; most of the
-*seed rationales* of these kinds are wrong in just that way (``seed_noise``). They stand for rationales that an annotator
-kept because their final answer was right, and they are what an MPRM can remove. This is by construction: the gap
-between selection rules on this task is not a finding about real data.
+questions of the kinds ``even``, ``more`` and ``remainder`` have coarse answers that a wrong reading hits by luck; most
+of the *seed rationales* of these kinds are wrong in just that way (``seed_noise``). They stand for rationales that an
+annotator kept because their final answer was right, and they are what an MPRM can remove. This is by construction: the
+gap between selection rules on this task is not a finding about real data.
 """
 
 from __future__ import annotations
@@ -239,6 +239,11 @@ class TinyDice(PromptSource):
         )
 
     def index_of(self, prompt_id: str) -> int:
+        """The index in a prompt's id.
+
+        Raises:
+            DataError: the id is not one of this split, seed and size.
+        """
         digits = prompt_id.rpartition("-")[2]
         index = int(digits) if digits.isdecimal() and len(digits) < 19 else -1
         if not 0 <= index < self.size or prompt_id != f"{self.split}-{self.seed}-{index}":

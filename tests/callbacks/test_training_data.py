@@ -10,6 +10,7 @@ import pytest
 
 from mstar.callbacks.training_data import check_prompts, claim_iteration, fingerprint_prompts
 from mstar.errors import DataError
+from mstar.grading import ExactGrader
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory, read_json
 from mstar.types import Prompt
@@ -86,7 +87,7 @@ class Listed(TinyDice):
 
 
 def test_prompts_that_can_be_sampled_and_graded_pass() -> None:
-    check_prompts(TinyDice("pool", 4), "data.train")
+    check_prompts(TinyDice("pool", 4), "data.train", ExactGrader())
 
 
 @pytest.mark.parametrize(
@@ -99,4 +100,4 @@ def test_prompts_that_can_be_sampled_and_graded_pass() -> None:
 )
 def test_others_are_refused(prompts: list[Prompt], complaint: str) -> None:
     with pytest.raises(DataError, match=re.escape(complaint)):
-        check_prompts(Listed(prompts), "data.train")
+        check_prompts(Listed(prompts), "data.train", ExactGrader())

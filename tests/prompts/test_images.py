@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mstar.errors import DataError
+from mstar.errors import ConfigError, DataError
 from mstar.prompts import TinyDice
-from mstar.prompts.images import FileImage, open_image
+from mstar.prompts.images import FileImage, PixelLimits, decode_image, open_image
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -162,3 +162,44 @@ def test_a_uri_finds_a_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(root / "charts")
     with pytest.raises(DataError, match="does not exist"):
         open_image("charts/a.png")
+
+
+def test_thirty_two_bit_grey_is_scaled_where_it_has_sixteen_bits(root: Path) -> None:
+    Image.fromarray(np.array([[0, 0x8000, 0xFFFF]], dtype=np.int32)).save(root / "wide.tiff")
+    assert pixels(FileImage("wide.tiff", str(root)).load()) == [[(0, 0, 0), (128, 128, 128), WHITE]]
+    Image.fromarray(np.array([[0, 128, 255]], dtype=np.int32)).save(root / "narrow.tiff")
+    assert pixels(FileImage("narrow.tiff", str(root)).load()) == [[(0, 0, 0), (128, 128, 128), WHITE]]
+
+
+@pytest.mark.parametrize(
+    ("size", "limits", "expected"),
+    [
+        ((100, 50), PixelLimits(), (100, 50)),
+        ((100, 50), PixelLimits(5000, 5000), (100, 50)),
+        ((100, 50), PixelLimits(maximum=1250), (50, 25)),
+        ((100, 50), PixelLimits(minimum=20_000), (200, 100)),
+        ((1000, 1), PixelLimits(maximum=100), (100, 1)),
+        ((99, 50), PixelLimits(maximum=1000), (44, 22)),
+    ],
+)
+def test_a_picture_is_scaled_into_the_limits(
+    root: Path, size: tuple[int, int], limits: PixelLimits, expected: tuple[int, int]
+) -> None:
+    Image.new("RGB", size, "white").save(root / "a.png")
+    picture = FileImage("a.png", str(root), limits).load()
+    assert picture.size == expected
+    assert picture.getpixel((0, 0)) == WHITE
+
+
+@pytest.mark.parametrize(("minimum", "maximum"), [(0, None), (None, -1), (10, 9)])
+def test_limits_that_cannot_hold_are_refused(minimum: int | None, maximum: int | None) -> None:
+    with pytest.raises(ConfigError, match=r"pixels\.m"):
+        PixelLimits(minimum, maximum)
+
+
+def test_bytes_are_decoded_like_files(root: Path) -> None:
+    two_pixels((0, 0, 0, 0), (0, 0, 255, 255), "RGBA").save(root / "ink.png")
+    content = (root / "ink.png").read_bytes()
+    assert pixels(decode_image(content, "p-1#0")) == [[WHITE, BLUE]]
+    with pytest.raises(DataError, match="'p-1#0' cannot be decoded"):
+        decode_image(content[: len(content) // 2], "p-1#0")

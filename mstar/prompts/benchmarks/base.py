@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from mstar.errors import DataError
 from mstar.prompts.base import PromptSource
 from mstar.prompts.benchmarks.files import BenchmarkRow
+from mstar.prompts.images import FileImage
 from mstar.prompts.question_text import render_choices
 from mstar.types import AnswerType, ImageReference, Prompt
 
@@ -47,6 +49,7 @@ class BenchmarkSource(PromptSource):
 
     Attributes:
         name: Its name, as it stands in tables.
+        notes: What a reader of the scores must know of this copy of it.
         licence: What its licence allows, in one line for the report.
         averaged: The dimension whose values' mean is the benchmark's own headline score; empty for the plain share.
 
@@ -54,11 +57,12 @@ class BenchmarkSource(PromptSource):
         items: The rows.
 
     Raises:
-        DataError: there is none, or two have the same id.
+        DataError: there is none, two have the same id, none has a picture, or a picture's file is missing.
     """
 
     licence: ClassVar[str] = ""
     averaged: str = ""
+    notes: tuple[str, ...] = ()
 
     def __init__(self, name: str, items: Sequence[BenchmarkItem]) -> None:
         if not items:
@@ -72,6 +76,7 @@ class BenchmarkSource(PromptSource):
                     f"{name}: rows {self._index[item.prompt.id]} and {index} have the same id '{item.prompt.id}'; the "
                     "file holds rows twice."
                 )
+        _check_pictures(name, self.items)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -88,8 +93,25 @@ class BenchmarkSource(PromptSource):
         return self._index[prompt_id]
 
 
+def _check_pictures(name: str, items: Sequence[BenchmarkItem]) -> None:
+    """Finds missing files now rather than hours into a run."""
+    images = {image.uri: image for item in items for image in item.prompt.images}
+    if not images:
+        raise DataError(f"{name}: no row has a picture; check that the file has its image column.")
+    files = [image for image in images.values() if isinstance(image, FileImage)]
+    missing = [image for image in files if not Path(image.root, image.path).is_file()]
+    if missing:
+        raise DataError(
+            f"{name}: {len(missing)} of {len(images)} pictures are missing, the first of them "
+            f"'{Path(missing[0].root, missing[0].path)}'; check image_root."
+        )
+
+
 def build_items(
-    name: str, rows: Iterable[BenchmarkRow], build: Callable[[BenchmarkRow], BenchmarkItem | None], instruction: str = ""
+    name: str,
+    rows: Iterable[BenchmarkRow],
+    build: Callable[[BenchmarkRow], BenchmarkItem | None],
+    instruction: str = "",
 ) -> list[BenchmarkItem]:
     """Makes the items of a benchmark's rows.
 
@@ -149,10 +171,10 @@ def choice_prompt(
 
 
 def gold_choice(choices: Sequence[str], letter: str) -> str:
-    """The gold answer of a multiple-choice question: the option's text, or its letter where two have the same text.
+    """The gold answer of a multiple-choice question: the text of the option that the letter names.
 
     The text, because the options of some questions are letters themselves: of ``c, D, b, a`` the answer "A" would be
-    the last option by its text and the first by its letter.
+    the last option by its text and the first by its letter. An empty option has its letter alone.
 
     Raises:
         DataError: the letter names no option.
@@ -160,8 +182,7 @@ def gold_choice(choices: Sequence[str], letter: str) -> str:
     place = ord(letter) - ord("A") if len(letter) == 1 else -1
     if not 0 <= place < len(choices):
         raise DataError(f"the answer '{letter}' names none of the {len(choices)} options")
-    text = choices[place]
-    return text if sum(other.strip().casefold() == text.strip().casefold() for other in choices) == 1 else letter
+    return choices[place] if choices[place].strip() else letter
 
 
 def lettered_options(options: Mapping[str, str], letter: str, *, keep_letters: bool) -> tuple[list[str], str]:
@@ -201,4 +222,4 @@ def require(columns: Sequence[str], needed: Sequence[str], where: str) -> None:
     """
     missing = [name for name in needed if name not in columns]
     if missing:
-        raise DataError(f"{where} lacks the columns {missing}; it has {list(columns)}: check that it is the right file.")
+        raise DataError(f"{where} lacks the columns {missing}; it has {list(columns)}: is it the right file?")

@@ -197,7 +197,8 @@ def _files(path: Path, splits: Sequence[str]) -> list[Path]:
     for suffix in _SUFFIXES:
         files = sorted(file for file in path.rglob(f"*{suffix}") if not file.name.startswith("."))
         # "test" must not find "testmini-00000-of-00001.parquet".
-        named = [file for file in files if not splits or file.name.startswith(tuple(f"{s}{c}" for s in splits for c in "-._"))]
+        starts = tuple(f"{name}{end}" for name in splits for end in "-._")
+        named = [file for file in files if not splits or file.name.startswith(starts)]
         if named:
             return named
     wanted = f" called {' or '.join(splits)}" if splits else ""

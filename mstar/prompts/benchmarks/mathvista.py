@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, BenchmarkSource, build_items, clean, gold_choice, require
+from mstar.prompts.benchmarks.base import BenchmarkItem, BenchmarkSource, build_items, clean, require
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.question_text import parse_question, render_choices
@@ -27,6 +28,8 @@ _GROUPS: Final = (
     "task", "skills", "context", "category", "grade", "source", "question_type", "answer_type", "language",
 )  # fmt: skip
 _MULTI_CHOICE: Final = "multi_choice"
+_NUMBERS: Final = ("one", "two", "three", "four")
+_DECIMALS: Final = re.compile(rf"floating-point number with ({'|'.join(_NUMBERS)}) decimal", re.IGNORECASE)
 
 
 class MathVista(BenchmarkSource):
@@ -60,7 +63,8 @@ class MathVista(BenchmarkSource):
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
         file = read_benchmark(path, ("decoded_image", "image"), (split, f"annot_{split}"), image_root, pixels)
-        require(file.columns, ("question", "choices", "answer", "question_type", "answer_type"), f"MathVista: {file.where}")
+        needed = ("question", "choices", "answer", "question_type", "answer_type")
+        require(file.columns, needed, f"MathVista: {file.where}")
         official = question_format == "official"
         super().__init__(
             "MathVista", build_items("MathVista", file.rows, lambda row: _item(row, official), instruction)
@@ -82,7 +86,6 @@ def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
     if unit and f"(Unit: {unit})" not in question:
         question = f"{question} (Unit: {unit})"
     plain = render_choices(question, choices)
-    precision = clean(values.get("precision"))
     prompt = Prompt(
         id=f"mathvista-{pid}",
         question=clean(values.get("query")) or str(values["question"]) if official else plain,
@@ -91,10 +94,19 @@ def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
         answer_type=AnswerType.MULTI_CHOICE if chosen else AnswerType(values["answer_type"]),
         choices=choices,
         category=_TASKS.get(_facts(values).get("task", ""), ""),
-        precision=int(float(precision)) if precision else None,
+        precision=_precision(values, answer) if values["answer_type"] == AnswerType.FLOAT else None,
         unit=unit,
     )
     return BenchmarkItem(prompt, tuple(_facets(values)), prompt.id)
+
+
+def _precision(values: Mapping[str, Any], answer: str) -> int:
+    """The decimals that are asked for: a column, in the hint of the official query, or those of the gold answer."""
+    if given := clean(values.get("precision")):
+        return int(float(given))
+    if match := _DECIMALS.search(str(values["question"])):
+        return _NUMBERS.index(match[1].lower()) + 1
+    return len(answer.partition(".")[2])
 
 
 def _without_hint(text: str, question: str) -> str:
@@ -116,9 +128,8 @@ def _choices(value: Any) -> tuple[str, ...]:
 
 
 def _gold(choices: tuple[str, ...], answer: str) -> str:
-    """The gold text itself, or its letter where two choices read the same; never a letter's choice in its place."""
-    texts = [choice.strip() for choice in choices]
-    return gold_choice(choices, chr(ord("A") + texts.index(answer))) if answer in texts else answer
+    """The choice that the answer is, spelt as it is there; choices may be letters, so the answer is not read as one."""
+    return next((choice for choice in choices if choice.strip() == answer), answer)
 
 
 def _facts(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal
 
@@ -47,7 +48,7 @@ class MMBench(BenchmarkSource):
         DataError: the file cannot be read, or a row names a picture of a row that has none.
     """
 
-    licence: ClassVar[str] = "Apache-2.0"
+    licence: ClassVar[str] = "CC BY 4.0, by the card of opencompass/MMBench"
 
     def __init__(
         self,
@@ -75,6 +76,20 @@ class MMBench(BenchmarkSource):
             return _item(row, _images(row, pictures), official, circular) if wanted else None
 
         super().__init__(name, build_items(name, rows, build, instruction))
+        if circular:
+            self.notes = _incomplete(self.items)
+
+
+def _incomplete(items: Sequence[BenchmarkItem]) -> tuple[str, ...]:
+    """A note, if the file lacks rotations: a score on fewer of them is too high."""
+    rows = Counter(item.question_key for item in items)
+    options = {item.question_key: len(item.prompt.choices) for item in items}
+    short = sum(count < options[key] for key, count in rows.items())
+    if not short:
+        return ()
+    return (
+        f"{short} of {len(rows)} questions have fewer rotations than options, so the score is not circular for them.",
+    )
 
 
 def _key(value: Any) -> str:

@@ -70,10 +70,10 @@ class MMStar(BenchmarkSource):
 
 
 def split_question(text: str) -> tuple[str, dict[str, str]]:
-    """Takes a question and its options apart.
+    r"""Takes a question and its options apart.
 
-    MMStar's text has one of three forms: ``...\\nOptions: A: x, B: y, C: nan, D: nan``;
-    ``Hint: ...\\nQuestion: ...\\nChoices:\\n(A) x\\n(B) y``; and the same without the words.
+    MMStar's text has one of three forms: ``...\nOptions: A: x, B: y, C: nan, D: nan``;
+    ``Hint: ...\nQuestion: ...\nChoices:\n(A) x\n(B) y``; and the same without the words.
 
     Returns:
         The question, and the options' texts by letter.
@@ -130,5 +130,5 @@ def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
 
 
 def _facets(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    facts = values | {"source": (values.get("meta_info") or {}).get("source") or values.get("bench")}
+    facts = {**values, "source": (values.get("meta_info") or {}).get("source") or values.get("bench")}
     return [(name, text) for name in ("category", "l2_category", "source") if (text := clean(facts.get(name)))]

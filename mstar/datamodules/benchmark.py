@@ -1,0 +1,65 @@
+"""A benchmark's prompts for ``test``: there is nothing to train on, and nothing that may be trained on."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from mstar.datamodules.policy import PromptBatch
+from mstar.errors import ConfigError
+from mstar.prompts import PromptSource
+from mstar.types import Prompt
+
+__all__ = ["BenchmarkDataModule"]
+
+
+class _Prompts(Dataset[Prompt]):
+    def __init__(self, source: PromptSource, size: int) -> None:
+        self.source = source
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Prompt:
+        return self.source[index]
+
+
+class BenchmarkDataModule(LightningDataModule):
+    """The prompts of a benchmark, for ``test`` and ``predict``.
+
+    Args:
+        test: The benchmark.
+        eval_batch_size: Prompts that are answered together.
+        size: Use only this many rows, the first ones, to try a configuration out; none uses all.
+
+    Raises:
+        ConfigError: a number is below 1.
+    """
+
+    def __init__(self, test: PromptSource, eval_batch_size: int = 64, size: int | None = None) -> None:
+        super().__init__()
+        for name, value in (("eval_batch_size", eval_batch_size), ("size", size)):
+            if value is not None and value < 1:
+                raise ConfigError(f"data.{name} is {value}, but it must be at least 1.")
+        self.test = test
+        self.eval_batch_size = eval_batch_size
+        self.size = min(size or len(test), len(test))
+
+    def train_dataloader(self) -> DataLoader[Prompt]:
+        """Refuses: a benchmark is no training data.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("a benchmark is no training data: run 'python -m mstar test' with this configuration.")
+
+    def test_dataloader(self) -> DataLoader[Prompt]:
+        """The prompts, in order."""
+        # By keyword: Lightning builds prediction and distributed loaders again from what it was told by name. No
+        # worker processes: a prompt's pictures are decoded where it is encoded.
+        return DataLoader(_Prompts(self.test, self.size), batch_size=self.eval_batch_size, collate_fn=PromptBatch)
+
+    def predict_dataloader(self) -> DataLoader[Prompt]:
+        """The prompts, in order."""
+        return self.test_dataloader()

@@ -1,0 +1,231 @@
+"""Scores of a benchmark: every metric for every group of questions, with bootstrap intervals.
+
+A question is one row of the benchmark, or with circular evaluation all the rows that show its options in another order.
+
+Shapes: Q questions, M metrics of all scoring modes, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from mstar import metrics
+from mstar.evaluation.greedy import grade_response
+from mstar.grading import Grader
+from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
+
+__all__ = ["OURS", "BenchmarkResult", "GroupScore", "ItemResult", "count_statuses", "grade_item", "score_benchmark"]
+
+OURS: Final = "ours"
+_ALL: Final = ("all", "")
+
+_Values = npt.NDArray[np.float64]
+_Interval = tuple[_Values, _Values, _Values]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """What a policy wrote for one row of a benchmark.
+
+    Attributes:
+        prompt_id: The prompt.
+        greedy: The greedy response.
+        samples: Sampled responses; empty if none were drawn.
+        others: For every further scoring mode, by its name, the verdicts on the greedy response and the samples.
+    """
+
+    prompt_id: str
+    greedy: ScoredResponse
+    samples: tuple[ScoredResponse, ...] = ()
+    others: Mapping[str, tuple[Verdict, ...]] = field(default_factory=dict)
+
+    def under(self, scoring: str) -> ItemResult:
+        """The same with the verdicts of a further scoring mode, if it is one, in the place of its own."""
+        if scoring not in self.others:
+            return self
+        first, *rest = self.others[scoring]
+        samples = tuple(replace(s, verdict=verdict) for s, verdict in zip(self.samples, rest, strict=True))
+        return replace(self, greedy=replace(self.greedy, verdict=first), samples=samples, others={})
+
+
+@dataclass(frozen=True, slots=True)
+class GroupScore:
+    """One metric of one group of questions.
+
+    Attributes:
+        scoring: The scoring mode: ``ours`` or the name of another grader.
+        dimension: What the questions are grouped by; ``all`` for all of them, ``mean of <dimension>`` for the mean of
+            a dimension's groups.
+        group: The group's name.
+        metric: ``greedy``, ``sampled``, ``pass@K``, ``majority@K``, ``best_of_K`` or ``weighted_vote@K``.
+        questions: How many questions there are.
+        score: The share of right ones, in [0, 1].
+        low: Lower end of its 95 % bootstrap interval, over questions.
+        high: Upper end.
+    """
+
+    scoring: str
+    dimension: str
+    group: str
+    metric: str
+    questions: int
+    score: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkResult:
+    """All that a benchmark's tables say.
+
+    Attributes:
+        name: The benchmark.
+        scores: The scores, those of all questions first.
+        rows: How many rows were answered.
+        questions: How many questions they are.
+        statuses: For every scoring mode, the greedy responses by what came of their grading.
+        truncated: Greedy responses that the length limit cut off.
+    """
+
+    name: str
+    scores: tuple[GroupScore, ...]
+    rows: int
+    questions: int
+    statuses: Mapping[str, Mapping[str, int]]
+    truncated: int
+
+    def value(self, metric: str, scoring: str = OURS) -> float:
+        """The score of all questions."""
+        found = (s.score for s in self.scores if (s.scoring, s.dimension, s.metric) == (scoring, "all", metric))
+        return next(found)
+
+
+def grade_item(prompt: Prompt, responses: Sequence[Response], graders: Mapping[str, Grader]) -> ItemResult:
+    """Grades the responses to one row.
+
+    Args:
+        prompt: The row's prompt.
+        responses: The greedy response, then the samples.
+        graders: The grader of every scoring mode; the first one's verdicts become those of the responses.
+    """
+    (_, first), *further = graders.items()
+    scored = [grade_response(prompt, response, first) for response in responses]
+    others = {name: tuple(grader.grade(prompt, r.text) for r in responses) for name, grader in further}
+    return ItemResult(prompt.id, scored[0], tuple(scored[1:]), others)
+
+
+def score_benchmark(
+    name: str,
+    items: Sequence[ItemResult],
+    facets: Mapping[str, Sequence[tuple[str, str]]],
+    question_keys: Mapping[str, str],
+    *,
+    scorings: Sequence[str] = (OURS,),
+    averaged: str = "",
+    seed: int = 0,
+    resamples: int = 1000,
+) -> BenchmarkResult:
+    """Scores a benchmark.
+
+    Rows with the same key are one question, which is right only if all of them are: for Pass@K, if each has a right
+    answer among its samples; for a single sample, if the samples with the same number are all right.
+
+    Args:
+        name: Its name.
+        items: What the policy wrote, one a row.
+        facets: For every prompt id, its groups as (dimension, value).
+        question_keys: For every prompt id, the key of its question.
+        scorings: The scoring modes to report.
+        averaged: A dimension whose groups' mean is reported too; empty for none.
+        seed: Seed of the bootstrap.
+        resamples: Resamples of the bootstrap.
+    """
+    questions: dict[str, list[ItemResult]] = defaultdict(list)
+    for item in items:
+        questions[question_keys[item.prompt_id]].append(item)
+    members: dict[tuple[str, str], list[int]] = {_ALL: list(range(len(questions)))}
+    for number, rows in enumerate(questions.values()):
+        for facet in dict.fromkeys(facets.get(rows[0].prompt_id, ())):
+            members.setdefault(facet, []).append(number)
+    measures = [(scoring, metric, measure) for scoring in scorings for metric, measure in _metrics(items).items()]
+    views = {scoring: [[row.under(scoring) for row in rows] for rows in questions.values()] for scoring in scorings}
+    values_QM = np.array([[measure(rows) for rows in views[scoring]] for scoring, _, measure in measures]).T
+    groups: list[tuple[str, str, int, _Interval]] = []
+    parts: list[_Values] = []
+    for (dimension, group), numbers in _in_order(members):
+        groups.append((dimension, group, len(numbers), _interval([values_QM[numbers]], seed, resamples)))
+        if averaged and dimension == averaged:
+            parts.append(values_QM[numbers])
+    if parts:
+        groups.insert(1, (f"mean of {averaged}", "", sum(map(len, parts)), _interval(parts, seed, resamples)))
+    scores = [
+        GroupScore(scoring, dimension, group, metric, count, *(float(bound[number]) for bound in interval))
+        for number, (scoring, metric, _) in enumerate(measures)
+        for dimension, group, count, interval in groups
+    ]
+    return BenchmarkResult(
+        name=name,
+        scores=tuple(scores),
+        rows=len(items),
+        questions=len(questions),
+        statuses={scoring: count_statuses(item.under(scoring) for item in items) for scoring in scorings},
+        truncated=sum(not item.greedy.response.finished for item in items),
+    )
+
+
+def count_statuses(items: Iterable[ItemResult]) -> dict[str, int]:
+    """The greedy responses by what came of their grading."""
+    counts = Counter(item.greedy.verdict.status for item in items)
+    return {status.value: counts[status] for status in VerdictStatus}
+
+
+_Measure = Callable[[Sequence[ItemResult]], float]
+
+
+def _metrics(items: Sequence[ItemResult]) -> dict[str, _Measure]:
+    """The metrics that these responses allow; each maps the rows of one question to a value in [0, 1]."""
+    found: dict[str, _Measure] = {"greedy": lambda rows: float(all(row.greedy.verdict.correct for row in rows))}
+    k = min((len(item.samples) for item in items), default=0)
+    if not k:
+        return found
+
+    def voted(vote: Callable[[Sequence[Sequence[ScoredResponse]]], float]) -> _Measure:
+        return lambda rows: min(vote([row.samples]) for row in rows)
+
+    found["sampled"] = _single_sample
+    found[f"pass@{k}"] = voted(metrics.pass_at_k)
+    found[f"majority@{k}"] = voted(metrics.majority)
+    if all(sample.process_reward is not None for item in items for sample in item.samples):
+        found[f"best_of_{k}"] = voted(metrics.best_of_n)
+        found[f"weighted_vote@{k}"] = voted(metrics.weighted_vote)
+    return found
+
+
+def _single_sample(rows: Sequence[ItemResult]) -> float:
+    correct = np.array([[sample.verdict.correct for sample in row.samples] for row in rows])
+    return float(correct.all(axis=0).mean())
+
+
+def _in_order(members: Mapping[tuple[str, str], list[int]]) -> list[tuple[tuple[str, str], list[int]]]:
+    """The groups by dimension, in the order in which the dimensions occur, and within one by name."""
+    place = {dimension: number for number, dimension in enumerate(dict.fromkeys(name for name, _ in members))}
+    return sorted(members.items(), key=lambda item: (place[item[0][0]], item[0][1]))
+
+
+def _interval(parts: Sequence[_Values], seed: int, resamples: int) -> _Interval:
+    """The mean of the parts' means for every column, and its percentile interval, resampled within each part."""
+    rng = np.random.default_rng(seed)
+    means_RM = np.zeros((resamples, parts[0].shape[1]))
+    for values_QM in parts:
+        size = len(values_QM)
+        # How often each question is drawn; the same questions for every column.
+        counts_RQ = rng.multinomial(size, np.full(size, 1 / size), size=resamples)
+        means_RM += counts_RQ @ values_QM / size
+    low_M, high_M = np.quantile(means_RM / len(parts), [0.025, 0.975], axis=0)
+    return np.mean([values_QM.mean(axis=0) for values_QM in parts], axis=0), low_M, high_M

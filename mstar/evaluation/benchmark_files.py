@@ -1,0 +1,189 @@
+"""What a benchmark leaves in the run's folder: a Markdown table, the scores as JSON, and every response as Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mstar import metrics
+from mstar.evaluation.benchmark import OURS, BenchmarkResult, GroupScore, ItemResult
+from mstar.storage import atomic_path, write_json
+from mstar.types import Prompt
+
+__all__ = ["markdown_table", "render_scores", "write_items", "write_scores"]
+
+_ITEMS: Final = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("question_key", pa.string()),
+        ("facets", pa.list_(pa.struct([("dimension", pa.string()), ("value", pa.string())]))),
+        ("question", pa.string()),
+        ("images", pa.list_(pa.string())),
+        ("choices", pa.list_(pa.string())),
+        ("answer", pa.string()),
+        ("response", pa.string()),
+        ("finished", pa.bool_()),
+        ("predicted", pa.string()),
+        ("correct", pa.bool_()),
+        ("status", pa.string()),
+        ("official_predicted", pa.string()),
+        ("official_correct", pa.bool_()),
+        ("samples", pa.list_(pa.string())),
+        ("sample_predicted", pa.list_(pa.string())),
+        ("sample_correct", pa.list_(pa.bool_())),
+        ("sample_official_correct", pa.list_(pa.bool_())),
+        ("process_rewards", pa.list_(pa.float64())),
+        ("step_scores", pa.list_(pa.list_(pa.float64()))),
+        ("majority_answer", pa.string()),
+        ("best_of_n_answer", pa.string()),
+        ("weighted_vote_answer", pa.string()),
+    ]
+)
+
+
+def write_items(
+    path: Path,
+    items: Sequence[ItemResult],
+    prompts: Mapping[str, Prompt],
+    facets: Mapping[str, Sequence[tuple[str, str]]],
+    question_keys: Mapping[str, str],
+) -> None:
+    """Writes every row with its responses and verdicts.
+
+    Args:
+        path: The Parquet file.
+        items: What the policy wrote.
+        prompts: The prompts by their ids.
+        facets: For every prompt id, its groups as (dimension, value).
+        question_keys: For every prompt id, the key of its question.
+    """
+    rows = [
+        _prompt_columns(prompts[item.prompt_id])
+        | {
+            "question_key": question_keys[item.prompt_id],
+            "facets": [{"dimension": d, "value": v} for d, v in facets.get(item.prompt_id, ())],
+        }
+        | _response_columns(item)
+        for item in items
+    ]
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_ITEMS), temporary)
+
+
+def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt.id,
+        "question": prompt.question,
+        "images": [image.uri for image in prompt.images],
+        "choices": list(prompt.choices),
+        "answer": prompt.answer,
+    }
+
+
+def _response_columns(item: ItemResult) -> dict[str, Any]:
+    greedy, samples = item.greedy, item.samples
+    official = item.others.get("official", ())
+    rated = bool(samples) and all(s.process_reward is not None for s in samples)
+    return {
+        "response": greedy.response.text,
+        "finished": greedy.response.finished,
+        "predicted": greedy.verdict.predicted,
+        "correct": greedy.verdict.correct,
+        "status": greedy.verdict.status.value,
+        "official_predicted": official[0].predicted if official else None,
+        "official_correct": official[0].correct if official else None,
+        "samples": [s.response.text for s in samples],
+        "sample_predicted": [s.verdict.predicted for s in samples],
+        "sample_correct": [s.verdict.correct for s in samples],
+        "sample_official_correct": [verdict.correct for verdict in official[1:]],
+        "process_rewards": [s.process_reward for s in samples] if rated else [],
+        "step_scores": [list(s.step_scores) for s in samples] if rated else [],
+        "majority_answer": metrics.majority_answer(samples),
+        "best_of_n_answer": metrics.rank_by_process_reward(samples)[0].verdict.predicted if rated else None,
+        "weighted_vote_answer": metrics.weighted_vote_answer(samples) if rated else None,
+    }
+
+
+def write_scores(folder: Path, stem: str, result: BenchmarkResult, notes: Sequence[str]) -> Path:
+    """Writes ``<stem>.md`` and ``<stem>.json``.
+
+    Args:
+        folder: The run's folder.
+        stem: The files' name.
+        result: The scores.
+        notes: What a reader of the scores must know, one sentence each.
+
+    Returns:
+        The path of the Markdown file.
+    """
+    write_json(folder / f"{stem}.json", asdict(result) | {"notes": list(notes)})
+    path = folder / f"{stem}.md"
+    with atomic_path(path) as temporary:
+        temporary.write_text(render_scores(result, notes), encoding="utf-8")
+    return path
+
+
+def render_scores(result: BenchmarkResult, notes: Sequence[str] = ()) -> str:
+    """The scores as a Markdown page: a table for every scoring mode, a row a group, a column a metric."""
+    scorings = list(dict.fromkeys(score.scoring for score in result.scores))
+    lines = [f"# {result.name}", ""]
+    for scoring in scorings:
+        scores = [score for score in result.scores if score.scoring == scoring]
+        if len(scorings) > 1:
+            lines += [f"## Scoring: {scoring}", ""]
+        lines += [*_score_table(scores), ""]
+        counts = ", ".join(f"{number} {name}" for name, number in result.statuses[scoring].items() if number)
+        lines += [f"Greedy responses ({scoring}): {counts}.", ""]
+    if len(scorings) > 1 and OURS in scorings:
+        lines += [*_differences(result, scorings), ""]
+    rows = f"{result.rows} rows" if result.rows == result.questions else (
+        f"{result.questions} questions in {result.rows} rows; a question counts only if all its rows are right"
+    )  # fmt: skip
+    facts = [
+        f"{rows[0].upper()}{rows[1:]}." if rows[0].isalpha() else f"{rows}.",
+        "Scores are percentages with 95 % bootstrap intervals over questions.",
+        f"{result.truncated} greedy responses were cut off by the length limit.",
+        *notes,
+    ]
+    return "\n".join([*lines, *(f"- {fact}" for fact in facts)]) + "\n"
+
+
+def _score_table(scores: Sequence[GroupScore]) -> list[str]:
+    columns = list(dict.fromkeys(score.metric for score in scores))
+    cells: dict[tuple[str, str], dict[str, GroupScore]] = {}
+    for score in scores:
+        cells.setdefault((score.dimension, score.group), {})[score.metric] = score
+    rows = [
+        [
+            dimension if not group else f"{dimension}: {group}",
+            str(next(iter(found.values())).questions),
+            *(f"{100 * found[m].score:.1f} ({100 * found[m].low:.1f}-{100 * found[m].high:.1f})" for m in columns),
+        ]
+        for (dimension, group), found in cells.items()
+    ]
+    return markdown_table(["group", "questions", *columns], rows)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table: the first column left, the others right."""
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]
+    # A bar or a line break in a group's name would break the table.
+    return lines + ["| " + " | ".join(" ".join(c.split()).replace("|", "\\|") for c in row) + " |" for row in rows]
+
+
+def _differences(result: BenchmarkResult, scorings: Sequence[str]) -> list[str]:
+    """What the other scoring modes make of the headline scores."""
+    lines = []
+    for score in result.scores:
+        if score.dimension == "all" and score.scoring != OURS:
+            ours = result.value(score.metric)
+            lines.append(
+                f"- {score.metric}: {100 * score.score:.1f} ({score.scoring}) against {100 * ours:.1f} (ours), "
+                f"{100 * (score.score - ours):+.1f} points."
+            )
+    return lines

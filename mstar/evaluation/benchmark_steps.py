@@ -1,0 +1,301 @@
+"""How well an MPRM agrees with human labels on steps (VisualProcessBench's measure)."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mstar.errors import DataError
+from mstar.evaluation.benchmark_files import markdown_table
+from mstar.generation import derive_seed
+from mstar.storage import atomic_path, write_json
+
+__all__ = [
+    "StepResult",
+    "StepScore",
+    "StepScores",
+    "best_threshold",
+    "macro_f1",
+    "render_steps",
+    "score_steps",
+    "write_step_scores",
+]
+
+_RIGHT: Final = 1
+_WRONG: Final = -1
+_ITEMS: Final = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("labels", pa.list_(pa.int8())),
+        ("scores", pa.list_(pa.float64())),
+        ("threshold", pa.float64()),
+    ]
+)
+# Rows of a confusion matrix: right steps called right, right called wrong, wrong called wrong, wrong called right.
+_Counts = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One response with its labels and scores.
+
+    Attributes:
+        prompt_id: The prompt of the response.
+        labels: For every step 1 (right), -1 (wrong) or 0 (neutral, not judged).
+        scores: For every step the MPRM's probability that it is right.
+    """
+
+    prompt_id: str
+    labels: tuple[int, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepScore:
+    """The agreement on one group of responses.
+
+    Attributes:
+        dimension: What the responses are grouped by; ``all`` for all of them.
+        group: The group's name.
+        responses: How many responses there are.
+        steps: How many labelled steps they have, without the neutral ones.
+        f1_right: F1 of finding the right steps.
+        f1_wrong: F1 of finding the wrong steps.
+        macro_f1: The mean of the two.
+        low: Lower end of the 95 % bootstrap interval of ``macro_f1``, over responses.
+        high: Upper end.
+        first_wrong_accuracy: Of the responses with a wrong step, the share whose first one is the first that the MPRM
+            calls wrong; None without any such response.
+        all_right_accuracy: Of the responses without a wrong step, the share in which the MPRM finds none; None without
+            any such response.
+    """
+
+    dimension: str
+    group: str
+    responses: int
+    steps: int
+    f1_right: float
+    f1_wrong: float
+    macro_f1: float
+    low: float
+    high: float
+    first_wrong_accuracy: float | None
+    all_right_accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepScores:
+    """The agreement of all groups.
+
+    Attributes:
+        scores: Those of all responses first.
+        thresholds: For every response in order, the threshold that it was judged with.
+        chosen: Whether the thresholds were chosen on these labels' other parts.
+        items: The responses.
+        neutral: How many steps were left out as neutral.
+    """
+
+    scores: tuple[StepScore, ...]
+    thresholds: tuple[float, ...]
+    chosen: bool
+    items: tuple[StepResult, ...]
+    neutral: int
+
+
+def macro_f1(counts: npt.ArrayLike) -> tuple[float, float, float]:
+    """F1 of right steps, of wrong steps, and their mean; an F1 without any step to find or found is 0.
+
+    Args:
+        counts: Right steps called right, right called wrong, wrong called wrong, wrong called right.
+    """
+    right, missed, wrong, passed = (float(value) for value in np.asarray(counts, dtype=np.float64))
+    f1_right = 2 * right / (2 * right + missed + passed) if right else 0.0
+    f1_wrong = 2 * wrong / (2 * wrong + missed + passed) if wrong else 0.0
+    return f1_right, f1_wrong, (f1_right + f1_wrong) / 2
+
+
+def best_threshold(results: Sequence[StepResult]) -> float:
+    """The threshold below which a step counts as wrong that gives the highest macro F1; of equals the lowest.
+
+    Raises:
+        DataError: the results lack right or wrong steps, so that there is nothing to choose by.
+    """
+    pairs = [(s, y) for r in results for s, y in zip(r.scores, r.labels, strict=True) if y != 0]
+    ordered = np.array(sorted(pairs), dtype=np.float64).reshape(-1, 2)
+    values, right = ordered[:, 0], ordered[:, 1] == _RIGHT
+    if right.all() or not right.any():
+        raise DataError(
+            "a threshold cannot be chosen: the held-out labels do not have both right and wrong steps; set "
+            "model.threshold, or use more data."
+        )
+    # Cutting before position i calls the first i steps wrong; equal scores cannot be cut apart.
+    cuts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist()]
+    missed, wrong = np.concatenate([[0], np.cumsum(right)]), np.concatenate([[0], np.cumsum(~right)])
+    quality = [macro_f1([right.sum() - missed[i], missed[i], wrong[i], (~right).sum() - wrong[i]])[2] for i in cuts]
+    best = cuts[int(np.argmax(quality))]
+    return 0.0 if best == 0 else float((values[best - 1] + values[best]) / 2)
+
+
+def score_steps(
+    results: Sequence[StepResult],
+    facets: Mapping[str, Sequence[tuple[str, str]]],
+    question_keys: Mapping[str, str],
+    *,
+    threshold: float | None = None,
+    folds: int = 2,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> StepScores:
+    """Measures the agreement.
+
+    Args:
+        results: The responses.
+        facets: For every prompt id, its groups as (dimension, value).
+        question_keys: For every prompt id, the key of its question; the labels are split by it.
+        threshold: The threshold of all responses; None chooses each fold's on the other folds.
+        folds: Number of folds.
+        seed: Seed of the folds and of the bootstrap.
+        resamples: Resamples of the bootstrap.
+
+    Raises:
+        DataError: the labels do not suffice to choose a threshold.
+    """
+    if threshold is None:
+        part = _split([question_keys[r.prompt_id] for r in results], folds, seed)
+        found = {
+            fold: best_threshold([r for r, other in zip(results, part, strict=True) if other != fold])
+            for fold in sorted(set(part))
+        }
+        thresholds = tuple(found[fold] for fold in part)
+    else:
+        thresholds = (threshold,) * len(results)
+    counts_RC = np.array([_count(r, t) for r, t in zip(results, thresholds, strict=True)]).reshape(-1, 4)
+    first = [_find_first(r, t) for r, t in zip(results, thresholds, strict=True)]
+    members: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for number, result in enumerate(results):
+        for facet in (("all", ""), *facets.get(result.prompt_id, ())):
+            members[facet].append(number)
+    order = {dimension: place for place, dimension in enumerate(dict.fromkeys(name for name, _ in members))}
+    scores = []
+    for dimension, group in sorted(members, key=lambda facet: (order[facet[0]], facet[1])):
+        numbers = members[dimension, group]
+        f1_right, f1_wrong, macro = macro_f1(counts_RC[numbers].sum(axis=0))
+        low, high = _interval(counts_RC[numbers], seed, resamples)
+        having = [first[n] for n in numbers if _WRONG in results[n].labels]
+        clean = [first[n] for n in numbers if _WRONG not in results[n].labels]
+        scores.append(
+            StepScore(
+                dimension, group, len(numbers), int(counts_RC[numbers].sum()), f1_right, f1_wrong, macro, low, high,
+                _share(having), _share(clean),
+            )
+        )  # fmt: skip
+    neutral = sum(result.labels.count(0) for result in results)
+    return StepScores(tuple(scores), thresholds, threshold is None, tuple(results), neutral)
+
+
+def _split(keys: Sequence[str], folds: int, seed: int) -> list[int]:
+    """A fold for every key; equal keys share one, and the folds have as many keys as each other."""
+    distinct = sorted(set(keys), key=lambda key: (derive_seed(seed, "fold", key), key))
+    if len(distinct) < folds:
+        raise DataError(
+            f"a threshold cannot be chosen on held-out labels: there are {len(distinct)} questions for {folds} folds; "
+            "set model.threshold, or use more data."
+        )
+    place = {key: number % folds for number, key in enumerate(distinct)}
+    return [place[key] for key in keys]
+
+
+def _count(result: StepResult, threshold: float) -> list[int]:
+    counts = [0, 0, 0, 0]
+    for score, label in zip(result.scores, result.labels, strict=True):
+        called_right = score >= threshold
+        if label == _RIGHT:
+            counts[0 if called_right else 1] += 1
+        elif label == _WRONG:
+            counts[3 if called_right else 2] += 1
+    return counts
+
+
+def _find_first(result: StepResult, threshold: float) -> bool:
+    """Whether the first step that is called wrong is the first wrong one (or neither exists), without neutral steps."""
+    judged = [(s, y) for s, y in zip(result.scores, result.labels, strict=True) if y != 0]
+    true = next((i for i, (_, label) in enumerate(judged) if label == _WRONG), None)
+    return true == next((i for i, (score, _) in enumerate(judged) if not score >= threshold), None)
+
+
+def _share(values: Sequence[bool]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _interval(counts_RC: _Counts, seed: int, resamples: int) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    size = len(counts_RC)
+    values = [macro_f1(counts_RC[rng.integers(size, size=size)].sum(axis=0))[2] for _ in range(resamples)]
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def render_steps(result: StepScores, notes: Sequence[str] = ()) -> str:
+    """The scores as a Markdown page."""
+    rows = [
+        [
+            score.dimension if not score.group else f"{score.dimension}: {score.group}",
+            str(score.responses),
+            str(score.steps),
+            f"{100 * score.macro_f1:.1f} ({100 * score.low:.1f}-{100 * score.high:.1f})",
+            f"{100 * score.f1_right:.1f}",
+            f"{100 * score.f1_wrong:.1f}",
+            *(
+                "-" if share is None else f"{100 * share:.1f}"
+                for share in (score.first_wrong_accuracy, score.all_right_accuracy)
+            ),
+        ]
+        for score in result.scores
+    ]
+    head = ["group", "responses", "steps", "macro F1", "F1 right", "F1 wrong", "first wrong step", "none wrong"]
+    used = ", ".join(f"{value:.4f}" for value in sorted(set(result.thresholds)))
+    how = "each chosen on the labels of the other parts, split by question" if result.chosen else "given"
+    facts = [
+        f"A step counts as wrong below the threshold {used} ({how}).",
+        "Percentages, with a 95 % bootstrap interval over responses for macro F1.",
+        "First wrong step: share found, of the responses with one; none wrong: share left whole, of the others.",
+        f"{result.neutral} neutral steps are not judged.",
+        *notes,
+    ]
+    lines = ["# VisualProcessBench", "", *markdown_table(head, rows), "", *(f"- {fact}" for fact in facts)]
+    return "\n".join(lines) + "\n"
+
+
+def write_step_scores(folder: Path, stem: str, result: StepScores, notes: Sequence[str]) -> Path:
+    """Writes ``<stem>.md``, ``<stem>.json`` and, with every response's scores, ``<stem>.parquet``.
+
+    Returns:
+        The path of the Markdown file.
+    """
+    summary = {
+        "scores": [asdict(score) for score in result.scores],
+        "thresholds": sorted({value for value in result.thresholds if math.isfinite(value)}),
+        "thresholds_chosen_on_held_out_labels": result.chosen,
+        "neutral_steps": result.neutral,
+        "notes": list(notes),
+    }
+    write_json(folder / f"{stem}.json", summary)
+    rows = [
+        {"prompt_id": r.prompt_id, "labels": list(r.labels), "scores": list(r.scores), "threshold": t}
+        for r, t in zip(result.items, result.thresholds, strict=True)
+    ]
+    with atomic_path(folder / f"{stem}.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_ITEMS), temporary)
+    path = folder / f"{stem}.md"
+    with atomic_path(path) as temporary:
+        temporary.write_text(render_steps(result, notes), encoding="utf-8")
+    return path

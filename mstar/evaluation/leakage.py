@@ -1,0 +1,322 @@
+"""Training prompts whose picture or question also stands in a benchmark."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from tqdm.auto import tqdm
+
+from mstar.errors import ConfigError, DataError
+from mstar.prompts import PromptSource
+from mstar.prompts.benchmarks import BenchmarkSource
+from mstar.prompts.question_text import parse_question
+from mstar.storage import atomic_path
+from mstar.types import ImageReference
+
+__all__ = [
+    "Leak",
+    "LeakKind",
+    "LeakageReport",
+    "check_leakage",
+    "difference_hash",
+    "find_leaks",
+    "normalise_question",
+    "pixel_hash",
+]
+
+_SIDE: Final = 16
+_WORDS: Final = _SIDE * _SIDE // 64
+_FLAT: Final = 8
+_PAIRS: Final = 1 << 22
+_SHOWN: Final = 5
+_PUNCTUATION: Final = re.compile(r"[^\w+\-*/=<>%^]+")
+
+_Bits = npt.NDArray[np.uint64]
+
+
+class LeakKind(StrEnum):
+    """What a training prompt and a benchmark's prompt have in common."""
+
+    SAME_IMAGE = "same_image"
+    SIMILAR_IMAGE = "similar_image"
+    QUESTION = "question"
+    SAME_IMAGE_AND_QUESTION = "same_image_and_question"
+    SIMILAR_IMAGE_AND_QUESTION = "similar_image_and_question"
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """One training prompt that meets one prompt of a benchmark.
+
+    Attributes:
+        kind: What they have in common.
+        train_id: The training prompt.
+        benchmark: The benchmark's name.
+        benchmark_id: Its prompt.
+        distance: Differing bits of 256 of the pictures' difference hashes; None where the pictures do not meet.
+        train_image: The training picture, where the pictures meet.
+        benchmark_image: The benchmark's picture, likewise.
+    """
+
+    kind: LeakKind
+    train_id: str
+    benchmark: str
+    benchmark_id: str
+    distance: int | None = None
+    train_image: str | None = None
+    benchmark_image: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeakageReport:
+    """What was found.
+
+    Attributes:
+        leaks: Every pair that has something in common.
+        train_prompts: Training prompts looked at.
+        benchmark_prompts: For every benchmark, its prompts.
+        unreadable: Pictures that could not be decoded, and were not compared.
+    """
+
+    leaks: tuple[Leak, ...]
+    train_prompts: int
+    benchmark_prompts: dict[str, int]
+    unreadable: tuple[str, ...]
+
+    def counts(self) -> dict[str, Counter[LeakKind]]:
+        """For every benchmark, how many of its prompts are met, each by the strongest kind that meets it."""
+        order = list(_STRENGTH)
+        strongest: dict[tuple[str, str], LeakKind] = {}
+        for leak in self.leaks:
+            key = (leak.benchmark, leak.benchmark_id)
+            strongest[key] = min(strongest.get(key, leak.kind), leak.kind, key=order.index)
+        found = {name: Counter[LeakKind]() for name in self.benchmark_prompts}
+        for (name, _), kind in strongest.items():
+            found[name][kind] += 1
+        return found
+
+
+_STRENGTH: Final = (
+    LeakKind.SAME_IMAGE_AND_QUESTION,
+    LeakKind.SIMILAR_IMAGE_AND_QUESTION,
+    LeakKind.SAME_IMAGE,
+    LeakKind.SIMILAR_IMAGE,
+    LeakKind.QUESTION,
+)
+
+
+def check_leakage(
+    train: PromptSource,
+    benchmarks: list[PromptSource],
+    output: str = "leakage.jsonl",
+    max_distance: int = 10,
+    num_threads: int = 8,
+) -> None:
+    """Reports training prompts whose picture or question also stands in a benchmark.
+
+    Pictures are compared by their decoded pixels (same_image) and by a 256-bit difference hash that survives scaling
+    and compression (similar_image); questions by their words, without hints and choices. A question alone ("What is the
+    value of x?") is weak evidence, and a picture alone may be asked about differently: look at the pairs.
+
+    Args:
+        train: The training prompts.
+        benchmarks: The benchmarks.
+        output: The file of the pairs, one JSON object a line; ids of training prompts are in ``train_id``.
+        max_distance: Differing bits, of 256, up to which pictures count as similar; 0 for equal hashes only.
+        num_threads: Threads that decode pictures.
+
+    Raises:
+        ConfigError: a number is out of its range, or there is no benchmark.
+    """
+    report = find_leaks(train, benchmarks, max_distance=max_distance, num_threads=num_threads)
+    with atomic_path(Path(output)) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(leak), ensure_ascii=False) + "\n" for leak in report.leaks)
+    sys.stdout.write(f"{_summarise(report)}\n{output}\n")
+
+
+def _summarise(report: LeakageReport) -> str:
+    lines = [f"{report.train_prompts} training prompts."]
+    for name, counts in report.counts().items():
+        total = report.benchmark_prompts[name]
+        lines.append(f"{name}: {counts.total()} of {total} prompts met ({100 * counts.total() / max(total, 1):.1f} %)")
+        lines += [f"  {counts[kind]:6d}  {kind.value}" for kind in _STRENGTH if counts[kind]]
+    if report.unreadable:
+        shown = ", ".join(report.unreadable[:_SHOWN])
+        lines.append(f"{len(report.unreadable)} pictures cannot be decoded and were not compared: {shown}")
+    return "\n".join(lines)
+
+
+def find_leaks(
+    train: PromptSource, benchmarks: Sequence[PromptSource], *, max_distance: int = 10, num_threads: int = 8
+) -> LeakageReport:
+    """Compares a training set with benchmarks; every picture is decoded once.
+
+    Args:
+        train: The training prompts.
+        benchmarks: The benchmarks.
+        max_distance: Differing bits, of 256, up to which pictures count as similar.
+        num_threads: Threads that decode pictures.
+
+    Raises:
+        ConfigError: a number is out of its range, or there is no benchmark.
+    """
+    if not 0 <= max_distance < 64:
+        raise ConfigError(f"max_distance is {max_distance}, but of 256 bits fewer than 64 may differ; choose about 10.")
+    if num_threads < 1:
+        raise ConfigError(f"num_threads is {num_threads}, but it must be at least 1.")
+    if not benchmarks:
+        raise ConfigError("there is no benchmark to compare with; give at least one in 'benchmarks'.")
+    trained = _Table.of(train, num_threads, "train")
+    leaks: list[Leak] = []
+    unreadable = list(trained.unreadable)
+    sizes: dict[str, int] = {}
+    for source in benchmarks:
+        name = source.name if isinstance(source, BenchmarkSource) else type(source).__name__
+        table = _Table.of(source, num_threads, name)
+        sizes[name] = len(source)
+        unreadable += table.unreadable
+        leaks += _compare(trained, table, name, max_distance)
+    return LeakageReport(tuple(leaks), len(train), sizes, tuple(unreadable))
+
+
+@dataclass(slots=True)
+class _Table:
+    """A source's prompts by their pictures and questions.
+
+    Attributes:
+        images: The distinct pictures' names.
+        owners: For every picture, the ids of the prompts that show it.
+        pixels: For every picture, the hash of its pixels.
+        bits_IW: For every picture, the words of its difference hash.
+        questions: For every normalised question, the ids of the prompts that ask it.
+        unreadable: Pictures that cannot be decoded.
+    """
+
+    images: list[str] = field(default_factory=list)
+    owners: list[list[str]] = field(default_factory=list)
+    pixels: list[str] = field(default_factory=list)
+    bits_IW: _Bits = field(default_factory=lambda: np.zeros((0, _WORDS), dtype=np.uint64))
+    questions: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    unreadable: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, source: PromptSource, num_threads: int, name: str) -> _Table:
+        table = cls()
+        references: dict[str, ImageReference] = {}
+        owners: dict[str, list[str]] = defaultdict(list)
+        for prompt in source:
+            table.questions[normalise_question(prompt.question)].append(prompt.id)
+            for image in prompt.images:
+                references.setdefault(image.uri, image)
+                owners[image.uri].append(prompt.id)
+        bits = []
+        # Pillow decodes without holding Python's lock.
+        with ThreadPoolExecutor(num_threads) as pool:
+            bar = tqdm(
+                pool.map(_hash, references.values()), total=len(references), desc=name, unit="picture", leave=False
+            )
+            for uri, found in zip(references, bar, strict=True):
+                if found is None:
+                    table.unreadable.append(uri)
+                    continue
+                table.images.append(uri)
+                table.owners.append(owners[uri])
+                table.pixels.append(found[0])
+                bits.append(found[1])
+        table.bits_IW = np.array(bits, dtype=np.uint64).reshape(-1, _WORDS)
+        return table
+
+
+def _hash(reference: ImageReference) -> tuple[str, _Bits] | None:
+    try:
+        image = reference.load()
+    except DataError:
+        return None  # it is counted, and named in the report
+    return pixel_hash(image), difference_hash(image)
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """A hash of the size and the RGB pixels: equal for one picture in two lossless formats."""
+    pixels = image.convert("RGB")
+    return hashlib.blake2b(repr(pixels.size).encode() + pixels.tobytes(), digest_size=16).hexdigest()
+
+
+def difference_hash(image: Image.Image) -> _Bits:
+    """The 256 bits that say where the picture, reduced to 17 x 16 grey pixels, gets darker to the right; four words."""
+    # In two steps: convert first, because palettes cannot be averaged.
+    grey = np.asarray(image.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.LANCZOS), dtype=np.int16)
+    return np.packbits(grey[:, :-1] > grey[:, 1:]).view(np.uint64)
+
+
+def normalise_question(question: str) -> str:
+    """The words of a question, without hint, choices, case and punctuation."""
+    text = parse_question(question).question
+    return " ".join(_PUNCTUATION.sub(" ", unicodedata.normalize("NFKC", text).casefold()).split())
+
+
+def _compare(train: _Table, other: _Table, name: str, max_distance: int) -> Iterator[Leak]:
+    asked: dict[str, set[str]] = {}
+    for question, ids in other.questions.items():
+        if question:
+            for prompt_id in ids:
+                asked[prompt_id] = set(train.questions.get(question, ()))
+    met: set[tuple[str, str]] = set()
+    for i, j, distance in _meeting_pictures(train, other, max_distance):
+        same = train.pixels[i] == other.pixels[j]
+        for train_id in train.owners[i]:
+            for benchmark_id in other.owners[j]:
+                if (train_id, benchmark_id) in met:
+                    continue
+                met.add((train_id, benchmark_id))
+                both = train_id in asked.get(benchmark_id, ())
+                kind = {
+                    (True, True): LeakKind.SAME_IMAGE_AND_QUESTION,
+                    (True, False): LeakKind.SAME_IMAGE,
+                    (False, True): LeakKind.SIMILAR_IMAGE_AND_QUESTION,
+                    (False, False): LeakKind.SIMILAR_IMAGE,
+                }[same, both]
+                yield Leak(kind, train_id, name, benchmark_id, distance, train.images[i], other.images[j])
+    for benchmark_id, train_ids in asked.items():
+        for train_id in sorted(train_ids):
+            if (train_id, benchmark_id) not in met:
+                yield Leak(LeakKind.QUESTION, train_id, name, benchmark_id)
+
+
+def _meeting_pictures(train: _Table, other: _Table, max_distance: int) -> Iterator[tuple[int, int, int]]:
+    """Numbers of the pictures that are the same or similar, with their distance; the nearest first in each row."""
+    if not train.images or not other.images:
+        return
+    by_pixels: dict[str, list[int]] = defaultdict(list)
+    for j, pixels in enumerate(other.pixels):
+        by_pixels[pixels].append(j)
+    # Nearly flat pictures have nearly no bits set, so that all of them would be similar to each other: the distance
+    # that counts as similar shrinks with the bits that are set.
+    set_I = np.bitwise_count(train.bits_IW).sum(axis=1).astype(np.int64)
+    set_J = np.bitwise_count(other.bits_IW).sum(axis=1).astype(np.int64)
+    step = max(1, _PAIRS // len(other.images))
+    for start in range(0, len(train.images), step):
+        part = train.bits_IW[start : start + step]
+        distance = np.zeros((len(part), len(other.images)), dtype=np.int64)
+        for word in range(_WORDS):
+            distance += np.bitwise_count(part[:, None, word] ^ other.bits_IW[None, :, word])
+        fewest = np.minimum(set_I[start : start + step, None], set_J[None, :])
+        similar = (distance <= np.minimum(max_distance, fewest // _FLAT)) & (fewest >= _FLAT)
+        for row in range(len(part)):
+            exact = by_pixels.get(train.pixels[start + row], [])
+            near = np.flatnonzero(similar[row])
+            for j in [*exact, *(int(j) for j in near if int(j) not in exact)]:
+                yield start + row, j, int(distance[row, j])

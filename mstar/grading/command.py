@@ -1,0 +1,130 @@
+"""``python -m mstar grade``: grades a file of responses, without a model."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from mstar.errors import ConfigError
+from mstar.grading.answer import AnswerGrader
+from mstar.grading.base import Grader
+from mstar.grading.official import MathVistaGrader
+from mstar.storage import atomic_path
+from mstar.types import AnswerType, Prompt
+
+__all__ = ["grade_file"]
+
+_MODES: Final[dict[str, type[Grader]]] = {"ours": AnswerGrader, "official": MathVistaGrader}
+
+
+def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "ours") -> int:
+    """Grades the responses of a JSONL file.
+
+    Args:
+        input: Rows with ``response`` and ``answer``, and where known ``answer_type`` (multi_choice, integer, float,
+            list, text), ``choices``, ``precision``, ``unit`` and ``question``.
+        output: The rows again, with ``predicted``, ``correct`` and ``status``; one that exists is replaced.
+        mode: ``ours`` judges as a careful person would; ``official`` follows MathVista's published rules.
+
+    Returns:
+        The exit status: 1 if a line could not be graded because it is malformed, else 0.
+
+    Raises:
+        ConfigError: the input is missing, or the mode is unknown.
+    """
+    if mode not in _MODES:
+        raise ConfigError(f"mode is '{mode}'; choose ours or official.")
+    source = Path(input)
+    if not source.is_file():
+        raise ConfigError(f"input '{input}' is not a file.")
+    if source.resolve() == Path(output).resolve():
+        raise ConfigError(f"output '{output}' is the input; choose another file.")
+    grader = _MODES[mode]()
+    counts: Counter[str] = Counter()
+    with (
+        source.open("rb") as lines,
+        atomic_path(Path(output)) as temporary,
+        temporary.open("w", encoding="utf-8") as out,
+    ):
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            row = _read_row(line)
+            if isinstance(row, str):
+                counts["malformed"] += 1
+                sys.stderr.write(f"{input}, line {number}: {row}\n")
+                continue
+            verdict = grader.grade(_prompt(row, number), row["response"])
+            counts["rows"] += 1
+            counts["correct"] += verdict.correct
+            counts[verdict.status.value] += 1
+            row |= {"predicted": verdict.predicted, "correct": verdict.correct, "status": verdict.status.value}
+            out.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
+    details = ", ".join(
+        f"{counts[key]} {key.replace('_', ' ')}" for key in ("graded", "no_answer", "ungradeable_gold", "timeout")
+    )
+    sys.stdout.write(f"{output}: {counts['rows']} rows, {counts['correct']} right ({details})\n")
+    if counts["malformed"]:
+        sys.stderr.write(f"{input}: {counts['malformed']} malformed lines were left out; mend them and grade again.\n")
+    return 1 if counts["malformed"] else 0
+
+
+def _read_row(line: bytes) -> dict[str, Any] | str:
+    """The row, or what is wrong with it."""
+    try:
+        row = json.loads(line)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return f"not JSON ({error})."
+    except RecursionError:
+        return "not JSON that can be read (nested too deeply)."
+    except ValueError as error:
+        return f"a number that cannot be read ({error})."
+    if not isinstance(row, dict):
+        return f"a JSON {type(row).__name__}, but an object is expected."
+    if not isinstance(row.get("response"), str):
+        return "'response' is missing, or is not a text."
+    if "answer" not in row:
+        return "'answer' is missing."
+    return _find_wrong_field(row) or row
+
+
+def _find_wrong_field(row: dict[str, Any]) -> str | None:
+    kinds = [kind.value for kind in AnswerType]
+    if row.get("answer_type") is not None and row["answer_type"] not in kinds:
+        return f"'answer_type' is {row['answer_type']!r}; choose one of {', '.join(kinds)}."
+    if row.get("choices") is not None and not isinstance(row["choices"], list):
+        return "'choices' is not a list."
+    precision = row.get("precision")
+    if precision is not None and (
+        isinstance(precision, bool) or not isinstance(precision, int | float) or not 0 <= precision <= 50
+    ):
+        return f"'precision' is {precision!r}, but it is a number of decimals from 0 to 50."
+    for name in ("unit", "question"):
+        if row.get(name) is not None and not isinstance(row[name], str):
+            return f"'{name}' is not a text."
+    return None
+
+
+def _prompt(row: dict[str, Any], number: int) -> Prompt:
+    choices = tuple(str(choice) for choice in row.get("choices") or ())
+    kind = row.get("answer_type")
+    precision = row.get("precision")
+    return Prompt(
+        id=str(number),
+        question=row.get("question") or "",
+        answer=_as_text(row["answer"]),
+        # Choices without a type are the options of a question.
+        answer_type=AnswerType(kind) if kind else AnswerType.MULTI_CHOICE if choices else AnswerType.TEXT,
+        choices=choices,
+        precision=None if precision is None else int(precision),
+        unit=row.get("unit"),
+    )
+
+
+def _as_text(answer: object) -> str | None:
+    if answer is None or isinstance(answer, str):
+        return answer
+    return json.dumps(answer, ensure_ascii=False) if isinstance(answer, list | dict) else str(answer)

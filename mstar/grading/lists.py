@@ -1,0 +1,92 @@
+"""List answers such as ``[2014, 2016]``: items in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from mstar.grading.latex import clean_latex
+from mstar.grading.normalisation import fold, normalise
+from mstar.grading.numeric import format_number
+from mstar.grading.quantities import parse_quantity
+from mstar.grading.reader import REFUSED, AnswerReader
+from mstar.grading.sentences import EXPLANATION
+from mstar.grading.statements import find_quantities
+
+__all__ = ["ListReader"]
+
+_BRACKETED: Final = re.compile(r"[\[({]([^\[\](){}]+)[\])}]")
+_SEPARATOR: Final = re.compile(r"\s*(?:[,;、]\s*(?:and\b)?|\band\b|和|与)\s*")
+_THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_WIDE_SEPARATOR: Final = re.compile(r",\s|;|\band\b")
+_OR: Final = re.compile(r"\b(?:or|either|maybe|not)\b|或", re.IGNORECASE)
+_LEAD: Final = re.compile(r"^.*\b(?:is|are|between|from|:|be)\s+", re.IGNORECASE)
+
+
+class ListReader(AnswerReader):
+    """Reads answers that are several values in an order.
+
+    Args:
+        answer: The gold answer, ``[a, b]`` or ``a, b``, or None.
+    """
+
+    def __init__(self, answer: str | None) -> None:
+        items = [] if answer is None else _split(_clean(answer))
+        self._numeric = bool(items) and all(parse_quantity(item) is not None for item in items)
+        self._size = len(items)
+        self.gold = _format(items) if len(items) > 1 or (items and answer is not None and "[" in answer) else None
+
+    def read(self, span: str) -> str | None:
+        """The values that a sentence states; see the interface."""
+        text = _clean(span)
+        brackets = list(_BRACKETED.finditer(text))
+        if brackets:
+            items = _split(brackets[-1][0])
+            if len(items) > 1 or self._size == 1:
+                return _format(items)
+        explanation = EXPLANATION.search(text)
+        stated = text[: explanation.start()] if explanation and explanation.start() > 0 else text
+        if _OR.search(stated):
+            return REFUSED
+        if self._numeric or self.gold is None:
+            numbers = [value for _, _, value in find_quantities(stated)]
+            if len(numbers) > 1:
+                return _join(format_number(value.value) for value in numbers)
+            if self._numeric:
+                return None
+        items = _split(_LEAD.sub("", stated))
+        return _format(items) if len(items) > 1 else None
+
+    def read_alone(self, span: str) -> str | None:
+        """The values, where the span is nothing but a list."""
+        text = _clean(span)
+        if len(text) > 500 or _OR.search(text):
+            return None
+        items = _split(text)
+        numeric = all(parse_quantity(item) is not None for item in items)
+        bracketed = text[:1] in "[({" and text[-1:] in "])}"
+        if len(items) > 1 and (numeric or bracketed):
+            return _format(items)
+        return _format(items) if bracketed and items and self._size == 1 else None
+
+
+def _clean(text: str) -> str:
+    return clean_latex(normalise(text[:1500])).strip().strip("`\"'. ")
+
+
+def _split(text: str) -> list[str]:
+    text = text.strip().strip("[](){}\\")
+    if _WIDE_SEPARATOR.search(text):
+        text = _THOUSANDS.sub("", text)
+    return [item.strip(" \"'") for item in _SEPARATOR.split(text) if item.strip(" \"'")]
+
+
+def _format(items: list[str]) -> str:
+    return _join(
+        fold(item) if (number := parse_quantity(item)) is None else format_number(number.value) for item in items
+    )
+
+
+def _join(items: Iterable[str]) -> str:
+    return f"[{', '.join(items)}]"

@@ -1,0 +1,51 @@
+"""Texts that look like arithmetic and are none: telephone numbers, dates, times of day, ratios."""
+
+from __future__ import annotations
+
+import re
+from math import gcd
+from typing import Final
+
+__all__ = ["Literal", "read_literal"]
+
+Literal = tuple[str, ...]
+
+_PHONE: Final = re.compile(r"(?:\+?\d{1,3}[\s.-])?\(?\d{3}\)?[\s.-]?\d{3,4}[\s.-]\d{4}|\d{3}[\s.-]\d{4}")
+_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH: Final = r"(jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
+_MONTH_FIRST: Final = re.compile(rf"{_MONTH}\s+(\d{{1,2}})(?:st|nd|rd|th)?,?\s+(\d{{4}})")
+_DAY_FIRST: Final = re.compile(rf"(\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH},?\s+(\d{{4}})")
+_ISO: Final = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
+_NUMERIC_DATE: Final = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{2}|\d{4})")
+_TIME: Final = re.compile(
+    r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?|o'clock)?|(\d{1,2})\s*([ap])\.?\s?m\.?"
+)
+_RATIO: Final = re.compile(r"(\d{1,9})\s*(?::|to)\s*(\d{1,9})")
+
+
+def read_literal(text: str) -> Literal | None:
+    """The kind and value of such a text, equal for all its spellings; None if it is none.
+
+    A date with the month in figures keeps its order, because day and month cannot be told apart.
+    """
+    text = " ".join(text.casefold().split())
+    if not text or len(text) > 40 or not any(char.isdigit() for char in text):
+        return None
+    if match := _ISO.fullmatch(text):
+        return "date", match[1], str(int(match[2])), str(int(match[3]))
+    if match := _MONTH_FIRST.fullmatch(text):
+        return "date", match[3], str(_MONTHS.index(match[1][:3]) + 1), str(int(match[2]))
+    if match := _DAY_FIRST.fullmatch(text):
+        return "date", match[3], str(_MONTHS.index(match[2][:3]) + 1), str(int(match[1]))
+    if match := _NUMERIC_DATE.fullmatch(text):
+        return "figures", str(int(match[1])), str(int(match[2])), match[3][-2:]
+    if _PHONE.fullmatch(text):
+        return "phone", re.sub(r"\D", "", text)
+    if (match := _TIME.fullmatch(text)) and (match[5] or len(match[1]) < 3):
+        hour, minute, half = int(match[1] or match[5]), match[2] or "00", match[4] or match[6] or ""
+        return "time", str(hour), minute, match[3] or "00", half
+    if match := _RATIO.fullmatch(text):
+        left, right = int(match[1]), int(match[2])
+        divisor = gcd(left, right) or 1
+        return "ratio", str(left // divisor), str(right // divisor)
+    return None

@@ -1,0 +1,73 @@
+"""The words that announce an answer, in English and Chinese, and the boxes and tags that hold one."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mstar.grading.latex import find_boxed
+from mstar.grading.sentences import SENTENCE_END
+
+__all__ = ["find_commitments"]
+
+_IS: Final = r"(?:\s*[:=]|\s+(?:is|are|was|were|would be|should be|must be|will be|is therefore|is thus|comes to)\b)"
+_ANNOUNCEMENTS: Final = (
+    rf"\banswers?(?:\s+(?:to|for|of|in|choice|option|letter|here|would|that)\b[^.\n:=]{{0,100}}?)?"
+    rf"\s?(?:\([^()\n]{{1,20}}\))?{_IS}:?",
+    r"\b(?:correct|right|best|final|appropriate|my)\s+"
+    r"(?:answer|option|choice|letter|response|result|value|selection)"
+    rf"(?:\s+(?:letter|choice|option|value))?{_IS}:?",
+    rf"\boption\s+letter{_IS}:?",
+    r"\b(?:I|we|I'll|I'd|I would|one should|you should)\s+(?:choose|select|pick|go with|opt for)\b",
+    r"(?:正确)?(?:答案|选项)\s*(?:应该是|应为|应选|就是|是|为|选|:)\s*:?",
+    r"(?:故|应|所以|因此|可)选择?\s*:?",
+    r"(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",
+    r"(?:^|\n)\s*#{4}\s",
+    r"<answer>|<conclusion>",
+    # A heading, with the answer on the next line; and "Answer B" alone on a line.
+    r"(?:^|\n)\W*(?:final\s+|correct\s+|short\s+)?answer\W*(?=\n)",
+    r"(?:^|\n)\W{0,4}(?:final )?answer\s+(?=\(?[A-Z]\)?\W*(?:$|\n))",
+)
+_MARKER: Final = re.compile("|".join(_ANNOUNCEMENTS), re.IGNORECASE)
+_AFTER_MARKER: Final = re.compile(
+    r"[\s:>*_#=]*"
+    r"(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|indeed|therefore|thus)\b:?\s*)?",
+    re.IGNORECASE,
+)
+_NEGATED_BEFORE: Final = re.compile(
+    r"\b(?:not(?:\s+true)?|false|if|whether|unless|suppose|assuming|wrong|incorrect)\s+(?:that\s+)?(?:the\s+|my\s+)?\W*$",
+    re.IGNORECASE,
+)
+_TAG_END: Final = re.compile(r"</(?:answer|conclusion)>", re.IGNORECASE)
+# Two boxes side by side are one answer with two parts, or a hedge.
+_BETWEEN_BOXES: Final = re.compile(r"[\s,;$]*(?:\\text\s*\{)?\s*(?:and|or|和|或)?\s*\}?[\s$]*")
+_MAX_SPAN: Final = 600
+
+
+def find_commitments(text: str) -> list[tuple[int, int]]:
+    """Start and end of every span that the text presents as its answer, in order."""
+    spans: list[tuple[int, int]] = []
+    for marker in _MARKER.finditer(text):
+        if _NEGATED_BEFORE.search(text, max(0, marker.start() - 30), marker.start()):
+            # An empty span commits to nothing.
+            spans.append((marker.end(), marker.end()))
+            continue
+        start = _AFTER_MARKER.match(text, marker.end()).end()  # type: ignore[union-attr]  # it matches the empty text
+        # "Answer:" at the end of a line is answered on the next one, "The answer is" is cut off.
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        sentence = SENTENCE_END.search(text, start, end)
+        end = min(end if sentence is None else sentence.start(), start + _MAX_SPAN)
+        closing = _TAG_END.search(text, start, end)
+        spans.append((start, closing.start() if closing else end))
+    boxes = find_boxed(text)
+    joined: list[tuple[int, int]] = []
+    for start, end, _ in boxes:
+        if joined and _BETWEEN_BOXES.fullmatch(text, joined[-1][1], start):
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    for start, end in joined:
+        if not any(s <= start < e for s, e in spans):
+            spans.append((start, end))
+    return sorted(spans)

@@ -1,0 +1,118 @@
+"""Integer and float answers: when two numbers are the same answer."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from mstar.grading.latex import clean_latex
+from mstar.grading.normalisation import normalise
+from mstar.grading.quantities import Quantity, parse_quantity
+from mstar.grading.reader import AnswerReader
+from mstar.grading.statements import state_quantity
+from mstar.grading.units import canonical_unit, conversion_factor
+
+__all__ = ["NumberReader", "format_number"]
+
+_SHARE: Final = re.compile(r"\b(\d{1,9}) out of (\d{1,9})\b", re.IGNORECASE)
+_SQUARE_ROOT: Final = re.compile(r"\b(?:the\s+)?square root of\s+(\d+)", re.IGNORECASE)
+_UNIT_IN_QUESTION: Final = re.compile(r"\(\s*units?\s*:\s*([^()]{1,20})\)", re.IGNORECASE)
+_NAMED: Final = re.compile(r"[A-Za-z∠△ ]{1,20}=")
+_MAX_LENGTH: Final = 1500
+
+
+class NumberReader(AnswerReader):
+    """Reads answers that are one number.
+
+    Args:
+        answer: The gold answer, or None.
+        whole: Whether it must be a whole number.
+        precision: Decimals that count; None compares the exact values.
+        unit: The unit that the question asks for, or None.
+        question: The question, for a unit such as ``(Unit: $)``.
+    """
+
+    def __init__(
+        self, answer: str | None, whole: bool, precision: int | None, unit: str | None, question: str = ""
+    ) -> None:
+        asked = unit or (match[1] if (match := _UNIT_IN_QUESTION.search(question)) else "")
+        gold = None if answer is None else parse_quantity(_clean(answer))
+        if gold is not None and whole and gold.value.denominator != 1:
+            gold = None
+        self._precision = precision
+        self._whole = whole
+        self._gold = gold
+        self._unit = canonical_unit(normalise(asked)) or (gold.unit if gold is not None else "")
+        self._asked = f"{asked} {question}".casefold()
+        self._value = None if gold is None else self._round(gold)
+        self.gold = None if self._value is None else format_number(self._value)
+
+    def read(self, span: str) -> str | None:
+        """The number that a sentence states; see the interface."""
+        text = _clean(span)
+        if not self._whole:
+            text = _SHARE.sub(r"\1/\2", text)
+        found = state_quantity(text)
+        return found if found is None or isinstance(found, str) else self._canonical(found)
+
+    def read_alone(self, span: str) -> str | None:
+        """The number, where the span is nothing else."""
+        text = _clean(span)
+        found = parse_quantity(text)
+        if found is None and (match := _NAMED.match(text)) is not None and len(text) < 100:
+            found = parse_quantity(text[match.end() :])
+        return None if found is None else self._canonical(found)
+
+    def _canonical(self, found: Quantity) -> str:
+        values = [self._round(found)]
+        if found.unit and self._unit and found.unit != self._unit:
+            factor = conversion_factor(found.unit, self._unit)
+            if factor is not None:
+                values = [self._round(Quantity(found.value * factor, exact=found.exact))]
+            elif found.unit == "%" and self._gold is not None:
+                values = [self._round(Quantity(found.value / 100))]
+            else:
+                return f"{format_number(values[0])} {found.unit}"
+        elif found.unit == "%" and self._unit != "%":
+            values.append(self._round(Quantity(found.value / 100)))
+        elif self._gold is not None and self._gold.unit == "%" and not found.unit:
+            values.append(self._round(Quantity(found.value * 100, exact=found.exact)))
+        if found.scale != 1 and any(word in self._asked for word in ("thousand", "million", "billion")):
+            values.append(self._round(Quantity(found.value / found.scale)))
+        if self._value is not None and self.gold is not None:
+            tolerance = 0 if found.exact and (self._gold is None or self._gold.exact) else abs(self._value) / 10**9
+            if any(abs(value - self._value) <= tolerance for value in values):
+                return self.gold
+        return format_number(values[0])
+
+    def _round(self, quantity: Quantity) -> Fraction:
+        """Half away from zero: what one learns at school, and what questions ask for."""
+        if self._precision is None:
+            return quantity.value
+        shifted = abs(quantity.value) * 10**self._precision
+        rounded = Fraction(int(shifted + Fraction(1, 2)), 10**self._precision)
+        return -rounded if quantity.value < 0 else rounded
+
+
+def format_number(value: Fraction) -> str:
+    """Digits with a point where the decimals end, otherwise a fraction; 12 digits of one with no short form."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    if value.denominator.bit_length() > 40:
+        return f"{float(value):.10g}" if abs(value) < 10**300 else "large"
+    rest, decimals = value.denominator, 0
+    for prime in (2, 5):
+        count = 0
+        while rest % prime == 0:
+            rest //= prime
+            count += 1
+        decimals = max(decimals, count)
+    if rest != 1:
+        return f"{value.numerator}/{value.denominator}"
+    digits = str(abs(value.numerator) * 10**decimals // value.denominator).rjust(decimals + 1, "0")
+    return f"{'-' if value < 0 else ''}{digits[:-decimals]}.{digits[-decimals:]}"
+
+
+def _clean(span: str) -> str:
+    return _SQUARE_ROOT.sub(r"√(\1)", clean_latex(normalise(span[:_MAX_LENGTH]))).strip()

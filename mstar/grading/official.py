@@ -1,0 +1,106 @@
+"""MathVista's published scoring rules, so that a number can be compared with its leaderboard.
+
+Source: lupantech/MathVista, ``evaluation/extract_answer.py`` and ``calculate_score.py``. They differ from
+``AnswerGrader``: the first letter in brackets counts, any other text becomes the nearest choice (even an empty one),
+whole numbers are cut and not rounded, and units or commas make a number wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Final
+
+from mstar.grading.answer import AnswerGrader
+from mstar.grading.base import Grader
+from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
+
+__all__ = ["MathVistaGrader"]
+
+_LETTER: Final = re.compile(r"\(([a-zA-Z])\)")
+_QUICK: Final = re.compile(r'The answer is "(.*)"\.')
+_MAX_DISTANCE_LENGTH: Final = 400
+_MAX_NUMBER_LENGTH: Final = 400
+
+
+class MathVistaGrader(Grader):
+    """Scores as MathVista does.
+
+    Where the published extraction asks a language model, the answer that ``AnswerGrader`` reads stands in for it, and
+    without one the response itself.
+    """
+
+    def __init__(self) -> None:
+        self._ours = AnswerGrader()
+
+    def grade(self, prompt: Prompt, response: str) -> Verdict:
+        """Grades one response; see the interface."""
+        predicted = self._normalise(self._extract(prompt, response), prompt)
+        gold = self._gold(prompt)
+        if gold is None:
+            return Verdict(False, predicted, VerdictStatus.UNGRADEABLE_GOLD)
+        if predicted is None:
+            return Verdict(False, None, VerdictStatus.NO_ANSWER)
+        return Verdict(predicted == gold, predicted, VerdictStatus.GRADED)
+
+    def _extract(self, prompt: Prompt, response: str) -> str:
+        if not response or (prompt.choices and response in prompt.choices):
+            return response
+        try:
+            if prompt.answer_type is AnswerType.INTEGER:
+                return str(int(response))
+            if prompt.answer_type is AnswerType.FLOAT:
+                return str(float(response))
+        except (ValueError, OverflowError):
+            pass  # the published code goes on with its next rule
+        if match := _QUICK.search(response[-20_000:]):
+            return match[1]
+        if prompt.choices and (_LETTER.search(response) or len(response) <= _MAX_NUMBER_LENGTH):
+            letters = _LETTER.findall(response[:_MAX_DISTANCE_LENGTH])
+            if len(set(letters)) == 1:
+                return response
+        # The answer type without the gold answer, which a language model that extracts does not see either.
+        read = self._ours.grade(replace(prompt, answer=None, unit=None), response).predicted
+        return response if read is None else read
+
+    def _normalise(self, extraction: str, prompt: Prompt) -> str | None:
+        if prompt.choices:
+            return _nearest_choice(extraction.strip(), prompt.choices)
+        if len(extraction) > _MAX_NUMBER_LENGTH:
+            return None
+        try:
+            if prompt.answer_type is AnswerType.INTEGER:
+                return str(int(float(extraction)))
+            if prompt.answer_type is AnswerType.FLOAT:
+                return None if prompt.precision is None else str(round(float(extraction), prompt.precision))
+        except (ValueError, OverflowError):
+            return None
+        return extraction
+
+    def _gold(self, prompt: Prompt) -> str | None:
+        answer = prompt.answer
+        if not answer:
+            return None
+        if prompt.choices and answer not in prompt.choices:
+            index = ord(answer.upper()) - ord("A") if len(answer) == 1 else -1
+            return prompt.choices[index] if 0 <= index < len(prompt.choices) else None
+        return answer
+
+
+def _nearest_choice(extraction: str, choices: tuple[str, ...]) -> str:
+    letters = _LETTER.findall(extraction)
+    name = letters[0].upper() if letters else extraction
+    index = ord(name) - ord("A") if len(name) == 1 else -1
+    if 0 <= index < len(choices):
+        return choices[index]
+    return min(choices, key=lambda choice: _distance(name[:_MAX_DISTANCE_LENGTH], choice[:_MAX_DISTANCE_LENGTH]))
+
+
+def _distance(first: str, second: str) -> int:
+    """Levenshtein distance."""
+    row = list(range(len(second) + 1))
+    for i, a in enumerate(first, start=1):
+        diagonal, row[0] = row[0], i
+        for j, b in enumerate(second, start=1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
+    return row[-1]

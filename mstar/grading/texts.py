@@ -1,0 +1,153 @@
+"""Free-text answers: yes and no, words, ratios, dates, telephone numbers, and formulas."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mstar.grading.algebra import equivalent, is_algebra
+from mstar.grading.latex import clean_latex
+from mstar.grading.literals import read_literal
+from mstar.grading.normalisation import fold, normalise
+from mstar.grading.reader import REFUSED, AnswerReader
+from mstar.grading.sentences import EXPLANATION
+
+__all__ = ["TextReader"]
+
+_YES_NO: Final = {
+    **dict.fromkeys(("yes", "yeah", "yep", "true", "correct", "是", "是的", "对", "正确"), "yes"),
+    **dict.fromkeys(("no", "nope", "false", "incorrect", "否", "不是", "不", "错", "错误"), "no"),
+}
+_VERDICT: Final = re.compile(
+    r"\W*(yes|no|true|false|yeah|nope|是的|不是|是|否|对|错)(?![\w'])(?!\s*[.:]?\s*\d)", re.IGNORECASE
+)
+_VERDICT_END: Final = re.compile(
+    r"(?:\b(?:is|be|answer|:)\s+|=\s*|^)[\"']?(yes|no|true|false)[\"']?\W*$", re.IGNORECASE
+)
+_BOTH: Final = re.compile(
+    r"\b(?:yes|true)\s*(?:or|/|and)\s*(?:no|false)\b|\b(?:no|false)\s*(?:or|/|and)\s*(?:yes|true)\b", re.IGNORECASE
+)
+_COPULA: Final = re.compile(
+    r"\b(?:is|are|was|were|be|called|named|shows?|says?|reads?)\b\s*:?\s+|=\s*|:\s+|是|为", re.IGNORECASE
+)
+_HEDGED: Final = re.compile(
+    r"\b(?:or|either|maybe|perhaps|possibly|cannot|can't|unknown|unclear|unable|might|could|may)\b|或", re.IGNORECASE
+)
+_NEGATED: Final = re.compile(r"\b(?:not|n't|neither|never|no)\b", re.IGNORECASE)
+_FILLER: Final = frozenset(
+    ("the", "a", "an", "of", "in", "on", "at", "it", "is", "are", "was", "its", "this", "that", "to", "be")
+)
+_WORD: Final = re.compile(r"[^\W_]+(?:[.'/:-][^\W_]+)*|\S")
+_WRAPPED: Final = re.compile(r"[:\n]|\\f?box|</?\w+>")
+_MAX_SPAN: Final = 500
+
+
+class TextReader(AnswerReader):
+    """Reads answers that are words.
+
+    Texts are equal without regard to case, articles and punctuation; words that only repeat the question may surround
+    the answer. Telephone numbers, dates, times and ratios are compared as such and never calculated with. Formulas that
+    differ as texts go to math-verify.
+
+    Args:
+        answer: The gold answer, or None.
+        question: The question, or an empty text.
+    """
+
+    def __init__(self, answer: str | None, question: str = "") -> None:
+        self._raw = "" if answer is None else _clean(answer)
+        self.gold = fold(self._raw) or None if answer is not None else None
+        self._verdict = _YES_NO.get(self.gold or "")
+        self._literal = read_literal(self._raw)
+        self._words = _words(self._raw)
+        question_words = frozenset(_words(question))
+        # In "is it red or blue" the words of the question are the answers.
+        offers_answers = not question_words.isdisjoint({"or", "than", "which", "among"})
+        self._known = _FILLER | (frozenset() if offers_answers else question_words - {"not", "no"})
+
+    def read(self, span: str) -> str | None:
+        """The answer that a sentence states; see the interface."""
+        text = _clean(span)
+        if not text:
+            return None
+        if self._verdict is not None:
+            return self._read_verdict(text)
+        if self._is_gold(text):
+            return self.gold
+        if len(text) > _MAX_SPAN:
+            return None
+        explanation = EXPLANATION.search(text)
+        stated = text[: explanation.start()] if explanation and explanation.start() > 0 else text
+        if _HEDGED.search(stated) and not _HEDGED.search(self._raw):
+            return REFUSED
+        for part in dict.fromkeys((stated, *self._parts(stated))):
+            if self._is_gold(part):
+                return self.gold
+        short = self._parts(stated)
+        return fold(short[0] if short else stated) or None
+
+    def read_alone(self, span: str) -> str | None:
+        """The answer, where the span is nothing but a few words."""
+        text = _clean(span)
+        if self._verdict is not None:
+            match = _VERDICT.fullmatch(text.rstrip(".!。 "))
+            return self._name(match[1]) if match else None
+        if self.gold is not None and self._is_gold(text):
+            return self.gold
+        bare = len(text.split()) <= 5 and not _COPULA.search(text) and not _WRAPPED.search(text)
+        return fold(text) or None if bare and not _HEDGED.search(text) else None
+
+    def read_opening(self, sentence: str) -> str | None:
+        """The yes or no that a sentence opens with."""
+        match = _VERDICT.match(sentence) if self._verdict is not None else None
+        return self._name(match[1]) if match and not sentence[match.end() :].strip().startswith("or ") else None
+
+    def _read_verdict(self, text: str) -> str | None:
+        if _BOTH.search(text):
+            return REFUSED
+        match = _VERDICT.match(text) or _VERDICT_END.search(text[-200:])
+        return self._name(match[1]) if match is not None else None
+
+    def _name(self, word: str) -> str:
+        verdict = _YES_NO[word.casefold()]
+        return self.gold or verdict if verdict == self._verdict else verdict
+
+    def _parts(self, text: str) -> list[str]:
+        """What follows the last copula of a sentence, and what precedes a comma in it."""
+        copulas = list(_COPULA.finditer(text))
+        tail = text[copulas[-1].end() :] if copulas and copulas[-1].end() < len(text) else text
+        parts = [tail, tail.partition(", ")[0], re.split(r"[.!?]\s", tail, maxsplit=1)[0], tail.partition(" (")[0]]
+        return [part for part in parts if part.strip()]
+
+    def _is_gold(self, text: str) -> bool:
+        if self.gold is None:
+            return False
+        if fold(text) == self.gold:
+            return True
+        if len(text) > _MAX_SPAN:
+            return False
+        if self._literal is not None:
+            return read_literal(text.strip(" .")) == self._literal
+        if is_algebra(self._raw) and is_algebra(text):
+            return equivalent(self._raw, text)
+        words = _words(text)
+        if _NEGATED.search(text) and not _NEGATED.search(self._raw):
+            return False
+        if not self._words or (_HEDGED.search(text) and not _HEDGED.search(self._raw)):
+            return False
+        kept = set(self._words)
+        rest = [w for w in words if w in kept or not (w in self._known or w.removesuffix("s") in self._known)]
+        return [word for word in rest if word not in _FILLER] == [w for w in self._words if w not in _FILLER] and bool(
+            [w for w in self._words if w not in _FILLER]
+        )
+
+
+def _clean(text: str) -> str:
+    cleaned = clean_latex(normalise(text[:4000]))
+    if cleaned.count("$") % 2 == 0:
+        cleaned = cleaned.replace("$", "")
+    return cleaned.strip().strip("`\"'").rstrip(" .")
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in _WORD.findall(text[:4000].casefold()) if any(char.isalnum() for char in word)]

@@ -1,0 +1,243 @@
+"""``test`` of a policy on a benchmark, with votes over samples."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+from lightning.pytorch import LightningModule
+
+from mstar.datamodules.policy import PromptBatch
+from mstar.distributed import gather_lists, is_main
+from mstar.errors import ConfigError
+from mstar.evaluation.benchmark import OURS, ItemResult, grade_item, score_benchmark
+from mstar.evaluation.benchmark_files import render_scores, write_items, write_scores
+from mstar.evaluation.dynamics import add_process_rewards
+from mstar.evaluation.greedy import GREEDY
+from mstar.generation import Engine, Request, plan_samples
+from mstar.grading import AnswerGrader, Grader, MathVistaGrader
+from mstar.modules.policy import PolicyModule
+from mstar.prompts import PromptSource
+from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource, MathVista
+from mstar.rewards.process import ProcessReward
+from mstar.storage import PromptResponses
+from mstar.types import VerdictStatus
+
+__all__ = ["BenchmarkModule", "benchmark_notes", "find_benchmark"]
+
+_OFFICIAL = "official"
+
+
+class BenchmarkModule(PolicyModule):
+    """Scores a policy on a benchmark: greedy accuracy, and with samples Pass@K, majority and votes by an MPRM.
+
+    ``test`` writes ``<benchmark>.md`` (a table by category, with bootstrap intervals), ``<benchmark>.json`` (the same)
+    and ``<benchmark>.parquet`` (every row with its responses and verdicts) into ``trainer.default_root_dir``.
+
+    Args:
+        model_name: The policy: a Hugging Face folder or model id.
+        num_samples: K, the responses that are sampled for a prompt beside the greedy one; 0 for none.
+        temperature: Sampling temperature of the K responses.
+        reward_model: Folder of an MPRM for best-of-N and the weighted vote; none leaves them out.
+        reward_batch_size: Responses that the MPRM scores at the same time.
+        scoring: ours; official (the benchmark's published rules; MathVista's are known, the others ask a language
+            model); or both, with the difference.
+        grader: Decides whether an answer is right by our rules; none is the general grader.
+        official_grader: The same by published rules; none is the benchmark's own.
+        engine: Draws the responses; none is the Transformers engine with the two settings below.
+        max_new_tokens: Longest response.
+        generation_batch_size: How many responses are written at the same time.
+        dtype: Type of the loaded weights, the MPRM's too: float32, bfloat16 or float16.
+        attention: Transformers' attention implementation (sdpa, flash_attention_2, eager); none for its default.
+        seed: Seed of the samples and of the bootstrap.
+        resamples: Resamples of the bootstrap.
+
+    Raises:
+        ConfigError: two settings contradict each other.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        num_samples: int = 0,
+        temperature: float = 1.0,
+        reward_model: str | None = None,
+        reward_batch_size: int = 64,
+        scoring: Literal["ours", "official", "both"] = "ours",
+        grader: Grader | None = None,
+        official_grader: Grader | None = None,
+        engine: Engine | None = None,
+        max_new_tokens: int = 1024,
+        generation_batch_size: int = 64,
+        dtype: str = "float32",
+        attention: str | None = None,
+        seed: int = 0,
+        resamples: int = 1000,
+    ) -> None:
+        super().__init__(
+            model_name,
+            dtype=dtype,
+            attention=attention,
+            max_new_tokens=max_new_tokens,
+            generation_batch_size=generation_batch_size,
+            grader=grader or AnswerGrader(),
+        )
+        if num_samples < 0:
+            raise ConfigError(f"model.num_samples is {num_samples}, but it must not be negative.")
+        if num_samples and temperature <= 0:
+            raise ConfigError(f"model.temperature is {temperature}, but samples need one above 0.")
+        if reward_model is not None and not num_samples:
+            raise ConfigError("model.reward_model ranks samples, but model.num_samples is 0; set it, e.g. to 16.")
+        if resamples < 1:
+            raise ConfigError(f"model.resamples is {resamples}, but an interval needs at least 1.")
+        self.num_samples = num_samples
+        self.temperature = temperature
+        self.reward_model = reward_model
+        self.reward_batch_size = reward_batch_size
+        self.scoring = scoring
+        self.official_grader = official_grader
+        self.graders: dict[str, Grader] = {}
+        self.generation: Engine = engine or self.engine
+        self.seed = seed
+        self.resamples = resamples
+        self._reward: ProcessReward | None = None
+        self._items: list[ItemResult] = []
+
+    def on_test_start(self) -> None:
+        """Loads the MPRM, readies the engine, and says which gold answers cannot be graded.
+
+        Raises:
+            ConfigError: official scores are asked for, but the benchmark's rules are not known.
+        """
+        self._items = []
+        self.graders = {} if self.scoring == _OFFICIAL else {OURS: self.grader}
+        if self.scoring != OURS:
+            self.graders[_OFFICIAL] = self.official_grader or _official_grader(find_benchmark(self))
+        if self.reward_model is not None:
+            self._reward = ProcessReward.load(
+                self.reward_model,
+                self.device,
+                self.reward_batch_size,
+                dtype=self.dtype_name,
+                attention=self.attention,
+                progress=False,
+            )
+        source = find_benchmark(self)
+        if is_main():
+            for name, grader in self.graders.items():
+                bad = [p.id for p in source if grader.grade(p, "").status is VerdictStatus.UNGRADEABLE_GOLD]
+                if bad:
+                    sys.stderr.write(
+                        f"{_name(source)}: {len(bad)} of {len(source)} gold answers cannot be graded ({name}), and "
+                        f"count as wrong: {', '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}\n"
+                    )
+        self.generation.start(self.policy, self.renderer)
+
+    def test_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Answers and grades a batch of prompts."""
+        stage = f"benchmark/{_name(find_benchmark(self))}"
+        requests = [
+            Request(
+                prompt,
+                (GREEDY, *plan_samples(self.seed, stage, prompt.id, self.num_samples, self.temperature, first_index=1)),
+            )
+            for prompt in batch.prompts
+        ]
+        written = self.generation.generate(requests)
+        items = [grade_item(p, row, self.graders) for p, row in zip(batch.prompts, written, strict=True)]
+        if self._reward is not None:
+            groups = [PromptResponses(p, item.samples) for p, item in zip(batch.prompts, items, strict=True)]
+            rated = add_process_rewards(groups, self._reward)
+            items = [
+                ItemResult(item.prompt_id, item.greedy, group.responses, item.others)
+                for item, group in zip(items, rated, strict=True)
+            ]
+        self._items += items
+
+    def on_test_epoch_end(self) -> None:
+        """Scores the benchmark, writes its files, and logs the scores of all questions as ``test/<metric>``."""
+        # Several processes: the sampler gives some prompts twice, so that all have equally many; they count once.
+        found = {item.prompt_id: item for item in gather_lists(self._items)}
+        self._items = []
+        source = find_benchmark(self)
+        rows = {item.prompt.id: item for item in _rows(source) if item.prompt.id in found}
+        items = [found[prompt_id] for prompt_id in rows]
+        facets = {prompt_id: row.facets for prompt_id, row in rows.items()}
+        keys = {prompt_id: row.question_key for prompt_id, row in rows.items()}
+        result = score_benchmark(
+            _name(source),
+            items,
+            facets,
+            keys,
+            scorings=tuple(self.graders),
+            averaged=source.averaged if isinstance(source, BenchmarkSource) else "",
+            seed=self.seed,
+            resamples=self.resamples,
+        )
+        for score in result.scores:
+            if score.dimension == "all":
+                suffix = "" if score.scoring == OURS else f"_{score.scoring}"
+                self.log(f"test/{score.metric}{suffix}", score.score, sync_dist=True)
+        if is_main():
+            folder = Path(self.trainer.default_root_dir)
+            stem = _name(source).lower()
+            prompts = {prompt_id: row.prompt for prompt_id, row in rows.items()}
+            write_items(folder / f"{stem}.parquet", items, prompts, facets, keys)
+            notes = [*self._settings(len(source), len(items)), *benchmark_notes(source)]
+            path = write_scores(folder, stem, result, notes)
+            sys.stdout.write(f"{render_scores(result, notes)}\n{path}\n")
+
+    def teardown(self, stage: str) -> None:
+        """Releases the engine and the MPRM."""
+        self.generation.close()
+        self._reward = None
+
+    def _settings(self, rows: int, answered: int) -> list[str]:
+        notes = [f"Policy: {self.model_name}."]
+        if answered < rows:
+            notes.append(f"Only {answered} of {rows} rows were answered, so the scores do not compare with others.")
+        if self.num_samples:
+            notes.append(f"{self.num_samples} samples a row at temperature {self.temperature:g}, seed {self.seed}.")
+        if self.reward_model is not None:
+            notes.append(f"MPRM: {self.reward_model}.")
+        return notes
+
+
+def find_benchmark(module: LightningModule) -> PromptSource:
+    """The prompts that a module is tested on.
+
+    Raises:
+        ConfigError: the data has none.
+    """
+    source = getattr(module.trainer.datamodule, "test", None)  # type: ignore[attr-defined]
+    if not isinstance(source, PromptSource):
+        raise ConfigError("a benchmark module needs data.test, the benchmark's prompts; set it.")
+    return source
+
+
+def _official_grader(source: PromptSource) -> Grader:
+    if isinstance(source, MathVista):
+        return MathVistaGrader()
+    raise ConfigError(
+        f"{_name(source)} has no published rules that need no language model, so model.scoring must be 'ours'; or set "
+        "model.official_grader."
+    )
+
+
+def _name(source: PromptSource) -> str:
+    return source.name if isinstance(source, BenchmarkSource) else type(source).__name__
+
+
+def _rows(source: PromptSource) -> list[BenchmarkItem]:
+    """The rows of a benchmark; any other source's prompts are grouped by their category."""
+    if isinstance(source, BenchmarkSource):
+        return list(source.items)
+    return [BenchmarkItem(p, (("category", p.category),) if p.category else (), p.id) for p in source]
+
+
+def benchmark_notes(source: PromptSource) -> list[str]:
+    """What a reader of a benchmark's scores must know of it, its licence included."""
+    if not isinstance(source, BenchmarkSource):
+        return []
+    return [*source.notes, *([f"Licence of {source.name}: {source.licence}."] if source.licence else [])]

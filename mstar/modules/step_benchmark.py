@@ -1,0 +1,132 @@
+"""``test`` of an MPRM on human step labels."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from lightning.pytorch import LightningModule
+
+from mstar.datamodules.policy import PromptBatch
+from mstar.distributed import gather_lists, is_main
+from mstar.errors import ConfigError
+from mstar.evaluation.benchmark_steps import StepResult, render_steps, score_steps, write_step_scores
+from mstar.modules.benchmark import benchmark_notes, find_benchmark
+from mstar.prompts.benchmarks import VisualProcessBench
+from mstar.rewards.process import ProcessReward
+
+__all__ = ["StepBenchmarkModule"]
+
+
+class StepBenchmarkModule(LightningModule):
+    """Scores an MPRM on VisualProcessBench: F1 of right and of wrong steps, and the first wrong step.
+
+    A step counts as wrong if its score is below a threshold. Without ``threshold`` the labels are split by question
+    into ``folds`` parts, and each part is judged with the threshold that is best on the other parts, so that no label
+    is used for its own threshold. ``test`` writes ``visualprocessbench.md``, ``.json`` and ``.parquet``.
+
+    Args:
+        reward_model: The MPRM's folder.
+        threshold: A threshold that was chosen on other labels, in [0, 1]; none chooses it here.
+        folds: Parts of the labels; at least 2.
+        reward_batch_size: Responses that the MPRM scores at the same time.
+        dtype: Type of the MPRM's weights: float32, bfloat16 or float16.
+        attention: Transformers' attention implementation; none for its default.
+        seed: Seed of the split and of the bootstrap.
+        resamples: Resamples of the bootstrap.
+
+    Raises:
+        ConfigError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        reward_model: str,
+        threshold: float | None = None,
+        folds: int = 2,
+        reward_batch_size: int = 64,
+        dtype: str = "float32",
+        attention: str | None = None,
+        seed: int = 0,
+        resamples: int = 1000,
+    ) -> None:
+        super().__init__()
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise ConfigError(f"model.threshold is {threshold}, but scores are probabilities; choose from [0, 1].")
+        if folds < 2:
+            raise ConfigError(f"model.folds is {folds}, but a threshold needs labels held out: at least 2.")
+        if resamples < 1:
+            raise ConfigError(f"model.resamples is {resamples}, but an interval needs at least 1.")
+        self.reward_model = reward_model
+        self.threshold = threshold
+        self.folds = folds
+        self.reward_batch_size = reward_batch_size
+        self.dtype_name = dtype
+        self.attention = attention
+        self.seed = seed
+        self.resamples = resamples
+        self._reward: ProcessReward | None = None
+        self._results: list[StepResult] = []
+
+    def on_test_start(self) -> None:
+        """Loads the MPRM.
+
+        Raises:
+            ConfigError: the data is not VisualProcessBench.
+        """
+        self._source()
+        self._results = []
+        self._reward = ProcessReward.load(
+            self.reward_model,
+            self.device,
+            self.reward_batch_size,
+            dtype=self.dtype_name,
+            attention=self.attention,
+            progress=False,
+        )
+
+    def test_step(self, batch: PromptBatch, batch_idx: int) -> None:
+        """Scores the steps of a batch of responses."""
+        assert self._reward is not None  # noqa: S101 - it is loaded when the test starts
+        labelled = [self._source().steps[prompt.id] for prompt in batch.prompts]
+        scored = self._reward.score([(p, [steps.response]) for p, steps in zip(batch.prompts, labelled, strict=True)])
+        for prompt, steps, [lines] in zip(batch.prompts, labelled, scored, strict=True):
+            self._results.append(StepResult(prompt.id, steps.labels, tuple(lines[place] for place in steps.last_lines)))
+
+    def on_test_epoch_end(self) -> None:
+        """Scores the MPRM, writes the files, and logs ``test/macro_f1``."""
+        found = {result.prompt_id: result for result in gather_lists(self._results)}
+        self._results = []
+        source = self._source()
+        rows = {item.prompt.id: item for item in source.items if item.prompt.id in found}
+        result = score_steps(
+            [found[prompt_id] for prompt_id in rows],
+            {prompt_id: item.facets for prompt_id, item in rows.items()},
+            {prompt_id: item.question_key for prompt_id, item in rows.items()},
+            threshold=self.threshold,
+            folds=self.folds,
+            seed=self.seed,
+            resamples=self.resamples,
+        )
+        overall = result.scores[0]
+        for name in ("macro_f1", "f1_right", "f1_wrong", "first_wrong_accuracy"):
+            if (value := getattr(overall, name)) is not None:
+                self.log(f"test/{name}", value, sync_dist=True)
+        if is_main():
+            notes = [f"MPRM: {self.reward_model}.", *benchmark_notes(source)]
+            folder = Path(self.trainer.default_root_dir)
+            path = write_step_scores(folder, "visualprocessbench", result, notes)
+            sys.stdout.write(f"{render_steps(result, notes)}\n{path}\n")
+
+    def teardown(self, stage: str) -> None:
+        """Releases the MPRM."""
+        self._reward = None
+
+    def _source(self) -> VisualProcessBench:
+        source = find_benchmark(self)
+        if not isinstance(source, VisualProcessBench):
+            raise ConfigError(
+                f"StepBenchmarkModule judges an MPRM by human step labels, but data.test is a {type(source).__name__}; "
+                "choose mstar.prompts.benchmarks.VisualProcessBench."
+            )
+        return source

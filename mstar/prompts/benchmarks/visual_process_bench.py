@@ -1,0 +1,96 @@
+"""VisualProcessBench: 2,866 responses with human labels on their steps (Wang et al. 2025, arXiv 2503.10291)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from mstar.errors import DataError
+from mstar.prompts.benchmarks.base import BenchmarkItem, BenchmarkSource, build_items, clean, require
+from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.images import PixelLimits
+from mstar.prompts.question_text import remove_placeholders
+from mstar.steps import split_steps
+from mstar.types import Prompt
+
+__all__ = ["LabelledSteps", "VisualProcessBench"]
+
+_LABELS: Final = (-1, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSteps:
+    """A response with its human labels.
+
+    Attributes:
+        response: The steps, each on lines of its own.
+        labels: For every step 1 (right), -1 (wrong) or 0 (neutral).
+        last_lines: For every step, the number of its last line among the lines of the response. What an MPRM says there
+            has seen the whole step.
+    """
+
+    response: str
+    labels: tuple[int, ...]
+    last_lines: tuple[int, ...]
+
+
+class VisualProcessBench(BenchmarkSource):
+    """VisualProcessBench, by source of the questions and by the model that wrote the responses. Licence: MIT.
+
+    Args:
+        path: test.jsonl, or the folder that holds it.
+        image_root: The folder of the picture files; none is the folder of the data.
+        pixels: Least and most pixels of a picture.
+
+    Raises:
+        DataError: the file cannot be read, or a response's steps are not labelled one by one with 1, -1 or 0.
+    """
+
+    licence: ClassVar[str] = "MIT"
+
+    def __init__(
+        self,
+        path: str,
+        image_root: str | None = None,
+        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+    ) -> None:
+        file = read_benchmark(path, ("image", "images"), ("test",), image_root, pixels)
+        require(file.columns, ("question", "response"), f"VisualProcessBench: {file.where}")
+        self.steps: dict[str, LabelledSteps] = {}
+        super().__init__("VisualProcessBench", build_items("VisualProcessBench", file.rows, self._item))
+
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem:
+        values = row.values
+        prompt = Prompt(
+            id=f"visualprocessbench-{row.number}",
+            question=remove_placeholders(str(values["question"])),
+            images=row.images,
+            answer=clean(values.get("answer")) or None,
+            category=clean(values.get("data_source")),
+        )
+        self.steps[prompt.id] = _read_steps(values["response"])
+        facets = [(name, text) for name in ("data_source", "policy_model") if (text := clean(values.get(name)))]
+        # Responses to one question stay together when the labels are split.
+        key = "\x1f".join([prompt.question, *(image.uri for image in row.images)])
+        return BenchmarkItem(prompt, tuple(facets), key)
+
+
+def _read_steps(value: Any) -> LabelledSteps:
+    if not isinstance(value, dict) or not {"steps", "process_correctness"} <= value.keys():
+        raise DataError(f"its response has no steps and process_correctness: {str(value)[:100]}")
+    steps = [str(step).strip() for step in value["steps"]]
+    labels = [int(label) for label in value["process_correctness"]]
+    if len(steps) != len(labels):
+        raise DataError(f"its response has {len(steps)} steps and {len(labels)} labels")
+    if unknown := sorted(set(labels) - set(_LABELS)):
+        raise DataError(f"its steps have the labels {unknown}; known are 1 (right), -1 (wrong) and 0 (neutral)")
+    # A step without any visible character has no line of its own that could be scored.
+    kept = [(step, label) for step, label in zip(steps, labels, strict=True) if step]
+    if not kept:
+        raise DataError("its response has no steps")
+    ends, lines = [], 0
+    for step, _ in kept:
+        lines += len(split_steps(step))
+        ends.append(lines - 1)
+    response = "\n".join(step for step, _ in kept)
+    return LabelledSteps(response, tuple(label for _, label in kept), tuple(ends))

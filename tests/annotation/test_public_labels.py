@@ -1,0 +1,117 @@
+"""Published step labels train an MPRM as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from mstar.__main__ import main
+from mstar.annotation import PublicStepLabels
+from mstar.datamodules import StepLabelDataModule
+from mstar.errors import ConfigError, DataError
+from mstar.steps import split_steps
+from mstar.types import StepLabels
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
+
+
+def row(number: int, image: str, *labels: float) -> dict[str, Any]:
+    steps = [{"step": f"step {i}\nof response {number}", "score": label} for i, label in enumerate(labels)]
+    return {"image": image, "question": f"<image>\nWhat is on {image}?", "answer": "1", "steps_with_score": steps}
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(item) + "\n" for item in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> str:
+    for number in range(4):
+        path = tmp_path / "images" / "geo" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (number * 60, 0, 0)).save(path)
+    return str(tmp_path / "images")
+
+
+def test_rows_become_prompts_and_labels(tmp_path: Path, images: str, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "annotations"
+    write(folder / "a.jsonl", [row(0, "geo/0.png", 1.0, 0.25, 0.0), row(1, "geo/0.png", 0.5, 0.5)])
+    write(folder / "b.jsonl", [row(2, "geo/1.png", 0.0), row(3, "geo/gone.png", 1.0), {"question": "Q"}])
+    public = PublicStepLabels(str(folder), image_root=images, max_bad_share=0.5)
+    labels = public.load()
+    assert len(public.prompts) == 2
+    first, second, third = labels
+    assert first == StepLabels(
+        prompt_id=public.prompts[0].id,
+        response="step 0 of response 0\nstep 1 of response 0\nstep 2 of response 0",
+        steps=("step 0 of response 0\n", "step 1 of response 0\n", "step 2 of response 0"),
+        num_correct=(1, 1, 0),
+        num_total=(1, 4, 1),
+        correct=False,
+    )
+    assert second.prompt_id == first.prompt_id
+    assert second.correct
+    assert third.prompt_id == public.prompts[1].id
+    assert all(label.steps == split_steps(label.response) for label in labels)
+    assert public.prompts[1].question == "What is on geo/1.png?"
+    assert public.prompts[1].images[0].load().getpixel((0, 0)) == (60, 0, 0)
+    said = capsys.readouterr().err
+    assert "2 of 5 rows are put aside" in said
+    assert "repeat" not in said
+    assert PublicStepLabels(str(folder), image_root=images, max_bad_share=0.5).load() == labels
+
+
+def test_the_last_step_can_be_left_out(tmp_path: Path, images: str) -> None:
+    path = write(tmp_path / "a.jsonl", [row(0, "geo/0.png", 1.0, 0.25, 0.0)])
+    [label] = PublicStepLabels(path, image_root=images, drop_last_step=True).load()
+    assert label.num_correct == (1, 1)
+    assert label.correct
+
+
+def test_an_unknown_form_is_an_error_that_lists_the_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"frage": "Q", "schritte": ["a"]}])
+    with pytest.raises(DataError, match=r"no known form: its columns are \['frage', 'schritte'\]"):
+        PublicStepLabels(path)
+    with pytest.raises(DataError, match="no rows that can be read"):
+        PublicStepLabels(write(tmp_path / "b.jsonl", []))
+
+
+def test_they_stand_beside_labels_of_our_own(tmp_path: Path, images: str) -> None:
+    path = write(tmp_path / "a.jsonl", [row(i, f"geo/{i}.png", 1.0, 0.0) for i in range(4)])
+    public = PublicStepLabels(path, image_root=images)
+    data = StepLabelDataModule(public, validation_share=0.0)
+    data.setup("fit")
+    assert data.train == public.load()
+    with pytest.raises(ConfigError, match=r"data\.prompts is not set"):
+        StepLabelDataModule("labels")
+
+
+def test_an_mprm_learns_from_them_by_the_command_line(tmp_path: Path, images: str, warm_policy: Path) -> None:
+    import yaml
+
+    path = write(tmp_path / "a.jsonl", [row(i, f"geo/{i % 4}.png", 1.0, i % 2, i % 2) for i in range(12)])
+    public = {"class_path": "mstar.annotation.PublicStepLabels", "init_args": {"path": path, "image_root": images}}
+    settings = {
+        "model": {"class_path": "mstar.modules.MPRMModule", "init_args": {"model_name": str(warm_policy)}},
+        "data": {
+            "class_path": "mstar.datamodules.StepLabelDataModule",
+            "init_args": {"labels": public, "batch_size": 4, "validation_share": 0.0, "num_workers": 1},
+        },
+        "trainer": {
+            "accelerator": "cpu", "max_epochs": 1, "default_root_dir": str(tmp_path / "run"), "logger": False,
+            "enable_model_summary": False, "enable_progress_bar": False,
+        },
+    }  # fmt: skip
+    config = tmp_path / "mprm.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    assert main(["fit", "--config", str(config)]) == 0
+    assert (tmp_path / "run" / "mprm").is_dir()

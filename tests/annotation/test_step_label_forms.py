@@ -1,0 +1,156 @@
+"""The published forms of step labels, one row each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mstar.annotation.step_label_forms import find_form, read_label, read_labelled_row
+from mstar.prompts.quarantine import Reason, RowError
+
+STEPS = ("First, 2 + 3 = 5.", "Then 5 x 2 = 11.", "The answer is 11")
+LABELS = ((1, 1), (0, 1), (0, 1))
+
+
+def turns(*values: Any) -> list[dict[str, Any]]:
+    return [{"from": "human" if i % 2 == 0 else "gpt", "value": value} for i, value in enumerate(values)]
+
+
+SHEPHERD = "How much? Step 1: a ки\nStep 2: b ки\nStep 3: The answer is: 11 ки"
+VISUALPRM = [
+    {"from": "system", "value": "You are a judge."},
+    *turns(
+        f"### Question:\n<image>\nHow much?\n\n### Solution Process:\n{STEPS[0]}", "+", STEPS[1], "-", STEPS[2], "-"
+    ),
+]
+ROWS: dict[str, dict[str, Any]] = {
+    "visualprm_raw": {
+        "image": "geo/1.png",
+        "question": "<image>\nHow much?",
+        "answer": "10",
+        "response": "\n\n".join(STEPS),
+        "steps_with_score": [
+            {"step": step, "score": c / t, "num_mc_correct": c, "num_mc_total": t}
+            for step, (c, t) in zip(STEPS, LABELS, strict=True)
+        ],
+    },
+    "visualprm": {"id": -1, "image": ["geo/1.png"], "conversations": VISUALPRM},
+    "mm_prm": {
+        "id": 0,
+        "image": "geo/1.png",
+        "conversations": turns(f"Question: How much?\nProcess: {'<prm>'.join(STEPS)}<prm>", [1.0, 0.0, 0]),
+    },
+    "stepwise": {"prompt": "How much?", "completions": list(STEPS), "labels": [True, False, False]},
+    "steps": {"question": "How much?", "images": ["geo/1.png"], "steps": list(STEPS), "labels": [1, -1, -1]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", list(ROWS))
+def test_a_row_of_every_form(form: str) -> None:
+    assert find_form(ROWS[form]) == form
+    for given in ("auto", form):
+        read = read_labelled_row(ROWS[form], given)  # type: ignore[arg-type]
+        assert (read.question, read.steps, read.labels) == ("How much?", STEPS, LABELS)
+        assert read.images == (() if form == "stepwise" else ("geo/1.png",))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"query": "How much?", "response": "\n".join(STEPS) + "\n", "label": ["+", "-", "-"]},
+        {"problem": "How much?", "steps": [{"text": s, "label": a} for s, (a, _) in zip(STEPS, LABELS, strict=True)]},
+        {"question": "How much?", "steps": [{"step": s} for s in STEPS], "step_labels": [1.0, 0.0, 0.0]},
+    ],
+)
+def test_steps_under_other_names(row: dict[str, Any]) -> None:
+    read = read_labelled_row(row, "auto")
+    assert (read.question, read.steps, read.labels) == ("How much?", STEPS, LABELS)
+
+
+def test_math_shepherd() -> None:
+    row = {"input": SHEPHERD, "label": SHEPHERD.replace("ки", "+", 1).replace("ки", "-"), "task": "GSM8K"}
+    assert find_form(row) == "math_shepherd"
+    read = read_labelled_row(row, "auto")
+    assert read.question == "How much?"
+    assert read.steps == ("Step 1: a", "Step 2: b", "Step 3: The answer is: 11")
+    assert (read.labels, read.images) == (LABELS, ())
+
+
+def test_math_shepherd_without_numbered_steps() -> None:
+    read = read_labelled_row({"input": "How much? a ки\nb ки", "label": "How much? a +\nb -"}, "auto")
+    assert (read.question, read.steps, read.labels) == ("How much?", ("a", "b"), ((1, 1), (0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        (SHEPHERD, SHEPHERD),
+        (SHEPHERD, "How much?"),
+        ("How much?", "How much?"),
+        ("Round ки to ten. Step 1: a ки", "Round + to ten. Step 1: a +"),
+    ],
+)
+def test_math_shepherd_rows_that_do_not_fit_together(text: str, label: str) -> None:
+    with pytest.raises(RowError) as caught:
+        read_labelled_row({"input": text, "label": label}, "math_shepherd")
+    assert caught.value.reason is Reason.BAD_STEPS
+
+
+def test_continuations_are_counted_where_the_data_has_their_number() -> None:
+    raw = ROWS["visualprm_raw"]
+    steps = [{"step": f"s{c}", "score": c / 16, "num_mc_correct": c, "num_mc_total": 16} for c in (16, 3, 0)]
+    assert read_labelled_row(raw | {"steps_with_score": steps}, "auto").labels == ((16, 16), (3, 16), (0, 16))
+    assert read_labelled_row(raw | {"steps_with_score": [{"step": "s", "score": 0.1875}]}, "auto").labels == ((3, 16),)
+    last = read_labelled_row(raw | {"steps_with_score": steps}, "auto", drop_last_step=True)
+    assert last.labels == ((16, 16), (3, 16))
+
+
+def test_the_question_before_the_prompt_s_wording_is_preferred() -> None:
+    row = ROWS["visualprm_raw"] | {"question": "Answer step by step: How much?", "question_orig": "How much?"}
+    assert read_labelled_row(row, "auto").question == "How much?"
+
+
+def test_steps_of_several_lines_become_one_line_and_empty_ones_go() -> None:
+    row = {"question": "Q", "steps": ["a\n\n  b\r\nc", " \n", "d"], "labels": [1, 0, 0.5]}
+    read = read_labelled_row(row, "auto")
+    assert (read.steps, read.labels) == (("a b c", "d"), ((1, 1), (1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        (True, (1, 1)), (False, (0, 1)), ("+", (1, 1)), ("-", (0, 1)), (1, (1, 1)), (0, (0, 1)), (-1, (0, 1)),
+        (0.0, (0, 1)), (1 / 3, (1, 3)), (0.8125, (13, 16)), ((2, 4), (2, 4)),
+    ],
+)  # fmt: skip
+def test_a_label(label: Any, expected: tuple[int, int]) -> None:
+    assert read_label(label) == expected
+
+
+@pytest.mark.parametrize("label", [None, "", "yes", 1.5, -0.5, 2, float("nan"), (3, 2), (0, 0), [1]])
+def test_what_is_no_label(label: Any) -> None:
+    with pytest.raises(RowError):
+        read_label(label)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"question": "Q", "steps": ["a", "b"], "labels": [1]}, Reason.BAD_STEPS),
+        ({"question": "Q", "steps": [], "labels": []}, Reason.BAD_STEPS),
+        ({"question": "Q", "steps": ["a", 3], "labels": [1, 1]}, Reason.BAD_STEPS),
+        ({"question": "Q", "steps": "a", "labels": [1]}, Reason.BAD_STEPS),
+        ({"question": "Q", "steps": ["a"]}, Reason.BAD_STEPS),
+        ({"question": " ", "steps": ["a"], "labels": [1]}, Reason.EMPTY_QUESTION),
+        ({"question": "Q", "steps": ["a"], "labels": [1], "image": 3}, Reason.WRONG_TYPE),
+        ({"conversations": turns("How much?", "+")}, Reason.BAD_STEPS),
+        ({"conversations": turns("How much?", [1])}, Reason.BAD_STEPS),
+        ({"conversations": "How much?"}, Reason.BAD_STEPS),
+        ({"a": 1}, Reason.WRONG_TYPE),
+    ],
+)
+def test_rows_that_cannot_be_used(row: dict[str, Any], reason: Reason) -> None:
+    with pytest.raises(RowError) as caught:
+        read_labelled_row(row, "auto")
+    assert caught.value.reason is reason

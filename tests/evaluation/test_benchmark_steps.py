@@ -1,0 +1,76 @@
+"""Agreement of an MPRM with human step labels."""
+
+from __future__ import annotations
+
+import pytest
+
+from mstar.errors import DataError
+from mstar.evaluation.benchmark_steps import StepResult, best_threshold, macro_f1, render_steps, score_steps
+
+
+def test_macro_f1_of_a_hand_made_confusion_matrix() -> None:
+    # Right: precision 6/8, recall 6/9. Wrong: precision 4/7, recall 4/6.
+    right, wrong, macro = macro_f1([6, 3, 4, 2])
+    assert right == pytest.approx(2 * (6 / 8) * (6 / 9) / (6 / 8 + 6 / 9))
+    assert wrong == pytest.approx(2 * (4 / 7) * (4 / 6) / (4 / 7 + 4 / 6))
+    assert macro == pytest.approx((right + wrong) / 2)
+    assert macro_f1([0, 3, 0, 2]) == (0.0, 0.0, 0.0)
+
+
+def test_the_best_threshold_lies_between_the_classes() -> None:
+    results = [StepResult("a", (1, 1, -1, 0), (0.8, 0.6, 0.2, 0.01)), StepResult("b", (-1, 1), (0.4, 0.9))]
+    assert best_threshold(results) == pytest.approx(0.5)
+
+
+def test_equal_scores_cannot_be_cut_apart() -> None:
+    assert best_threshold([StepResult("a", (1, -1, 1), (0.5, 0.5, 0.5))]) == 0.0
+
+
+def test_a_threshold_needs_both_classes() -> None:
+    with pytest.raises(DataError, match="both right and wrong steps"):
+        best_threshold([StepResult("a", (1, 1, 0), (0.5, 0.6, 0.1))])
+
+
+def test_first_wrong_step_and_neutral_steps() -> None:
+    results = [
+        StepResult("hit", (1, 0, -1, -1), (0.9, 0.1, 0.2, 0.9)),  # the low neutral step is passed over
+        StepResult("late", (1, -1, -1), (0.9, 0.9, 0.1)),
+        StepResult("missed", (-1,), (0.9,)),
+        StepResult("whole", (1, 1), (0.9, 0.5)),
+        StepResult("alarm", (1, 1), (0.9, 0.4)),
+    ]
+    keys = {r.prompt_id: r.prompt_id for r in results}
+    facets = {"hit": [("data_source", "s")], "whole": [("data_source", "s")]}
+    found = score_steps(results, facets, keys, threshold=0.5)
+    overall, source = found.scores
+    assert (overall.responses, overall.steps, found.neutral) == (5, 11, 1)
+    assert overall.first_wrong_accuracy == pytest.approx(1 / 3)
+    assert overall.all_right_accuracy == 0.5
+    # right called right 5, right called wrong 1, wrong called wrong 2, wrong called right 3
+    assert overall.f1_right == pytest.approx(10 / 14)
+    assert overall.f1_wrong == pytest.approx(4 / 8)
+    assert overall.low <= overall.macro_f1 <= overall.high
+    assert (source.group, source.responses, source.first_wrong_accuracy) == ("s", 2, 1.0)
+    assert "the threshold 0.5000 (given)" in render_steps(found)
+
+
+def test_no_label_is_used_for_its_own_threshold() -> None:
+    # Two kinds of questions whose best thresholds differ: 0.3 and 0.7.
+    results, keys = [], {}
+    for number in range(40):
+        low = number % 2 == 0
+        scores = (0.4, 0.2) if low else (0.8, 0.6)
+        results.append(StepResult(str(number), (1, -1), scores))
+        keys[str(number)] = "low" if low else "high"
+    found = score_steps(results, {}, keys, resamples=1)
+    assert found.chosen
+    by_kind = {keys[r.prompt_id]: t for r, t in zip(found.items, found.thresholds, strict=True)}
+    # Each kind is judged with the other kind's threshold, and responses to one question with the same.
+    assert by_kind == {"low": pytest.approx(0.7), "high": pytest.approx(0.3)}
+    assert found.scores[0].macro_f1 == pytest.approx(macro_f1([20, 20, 20, 20])[2])
+
+
+def test_one_question_cannot_be_held_out_from_itself() -> None:
+    results = [StepResult("a", (1, -1), (0.9, 0.1)), StepResult("b", (1, -1), (0.9, 0.1))]
+    with pytest.raises(DataError, match="1 questions for 2 folds"):
+        score_steps(results, {}, {"a": "same", "b": "same"})

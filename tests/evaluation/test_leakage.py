@@ -1,0 +1,158 @@
+"""Training prompts whose picture or question also stands in a benchmark."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mstar.errors import ConfigError, DataError
+from mstar.evaluation.leakage import (
+    LeakKind,
+    check_leakage,
+    difference_hash,
+    find_leaks,
+    normalise_question,
+    pixel_hash,
+)
+from mstar.prompts import PromptSource
+from mstar.types import Prompt
+
+
+def picture(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
+    """A smooth random picture, as photographs and charts are at the scale of the hash."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+@dataclass(frozen=True)
+class Shown:
+    uri: str
+    image: Image.Image | None
+
+    def load(self) -> Image.Image:
+        if self.image is None:
+            raise DataError(f"'{self.uri}' is broken.")
+        return self.image
+
+
+class Prompts(PromptSource):
+    def __init__(self, rows: Sequence[tuple[str, str, Image.Image | None]]) -> None:
+        self.rows = [Prompt(name, question, (Shown(f"{name}.png", image),)) for name, question, image in rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Prompt:
+        return self.rows[index]
+
+    def index_of(self, prompt_id: str) -> int:
+        raise DataError(prompt_id)
+
+
+def compressed(image: Image.Image) -> Image.Image:
+    buffer = io.BytesIO()
+    image.resize((97, 73)).save(buffer, "JPEG", quality=60)
+    return Image.open(buffer)
+
+
+def test_every_kind_is_found() -> None:
+    train = Prompts(
+        [
+            ("t1", "Hint: h\nQuestion: How many  cubes?\nChoices:\n(A) 1\n(B) 2", picture(1)),
+            ("t2", "How many cubes?", compressed(picture(2))),
+            ("t3", "Something else?", picture(3)),
+            ("t4", "Another one?", compressed(picture(4))),
+            ("t5", "What is x?", picture(5)),
+            ("t6", "Unrelated?", picture(6)),
+            ("t7", "Broken?", None),
+        ]
+    )
+    bench = Prompts(
+        [
+            ("b1", "How many cubes", picture(1)),
+            ("b2", "how many cubes?", picture(2)),
+            ("b3", "Which colour?", picture(3)),
+            ("b4", "Which shape?", picture(4)),
+            ("b5", "What is x?", picture(55)),
+            ("b6", "New?", picture(66)),
+        ]
+    )
+    report = find_leaks(train, [bench])
+    found = {(leak.train_id, leak.benchmark_id): leak.kind for leak in report.leaks}
+    assert found == {
+        ("t1", "b1"): LeakKind.SAME_IMAGE_AND_QUESTION,
+        ("t2", "b2"): LeakKind.SIMILAR_IMAGE_AND_QUESTION,
+        ("t3", "b3"): LeakKind.SAME_IMAGE,
+        ("t4", "b4"): LeakKind.SIMILAR_IMAGE,
+        ("t5", "b5"): LeakKind.QUESTION,
+        ("t1", "b2"): LeakKind.QUESTION,
+        ("t2", "b1"): LeakKind.QUESTION,
+    }
+    assert report.unreadable == ("t7.png",)
+    # A prompt of the benchmark counts once, by the strongest kind.
+    counts = report.counts()["Prompts"]
+    assert counts == dict.fromkeys(LeakKind, 1)
+
+
+def test_flat_pictures_are_not_similar_to_each_other() -> None:
+    white = Image.new("RGB", (80, 80), "white")
+    dotted = white.copy()
+    dotted.putpixel((40, 40), (0, 0, 0))
+    report = find_leaks(Prompts([("t", "a?", white)]), [Prompts([("b", "b?", dotted), ("c", "c?", white.copy())])])
+    assert [(leak.benchmark_id, leak.kind) for leak in report.leaks] == [("c", LeakKind.SAME_IMAGE)]
+
+
+def test_random_pictures_are_far_apart() -> None:
+    hashes = [difference_hash(picture(seed)) for seed in range(60)]
+    distances = [int(np.bitwise_count(a ^ b).sum()) for i, a in enumerate(hashes) for b in hashes[:i]]
+    assert min(distances) > 50
+
+
+def test_hashes_do_not_depend_on_the_file() -> None:
+    image = picture(7)
+    buffer = io.BytesIO()
+    image.save(buffer, "BMP")
+    assert pixel_hash(Image.open(buffer)) == pixel_hash(image) != pixel_hash(picture(8))
+    assert pixel_hash(image.resize((60, 45))) != pixel_hash(image)
+    palette = image.convert("P")
+    assert np.bitwise_count(difference_hash(palette) ^ difference_hash(image)).sum() <= 20
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("What is 3 + 4?", "what is 3 + 4", True),
+        ("What is 3 + 4?", "What is 3 - 4?", False),
+        ("\uff28ow many?", "How many ?", True),
+        ("Find x.\nChoices:\n(A) 1\n(B) 2", "Find x.", True),
+        ("Find x.", "Find y.", False),
+    ],
+)
+def test_questions_are_compared_by_their_words(first: str, second: str, same: bool) -> None:
+    assert (normalise_question(first) == normalise_question(second)) is same
+
+
+def test_the_command_writes_pairs_and_says_how_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "pairs.jsonl"
+    rows = [("t", "Q?", picture(1)), ("u", "R?", picture(2))]
+    check_leakage(Prompts(rows), [Prompts([("b", "q", picture(1)), ("c", "new", picture(9))])], str(output))
+    [pair] = [json.loads(line) for line in output.read_text().splitlines()]
+    assert pair["kind"] == "same_image_and_question"
+    assert (pair["train_id"], pair["benchmark_id"], pair["distance"]) == ("t", "b", 0)
+    said = capsys.readouterr().out
+    assert "Prompts: 1 of 2 prompts met (50.0 %)" in said
+    assert "1  same_image_and_question" in said
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(ConfigError, match="max_distance is 64"):
+        find_leaks(Prompts([]), [Prompts([])], max_distance=64)
+    with pytest.raises(ConfigError, match="no benchmark"):
+        find_leaks(Prompts([]), [])

@@ -1,0 +1,82 @@
+"""The ``grade`` command: rows in, the same rows with verdicts out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.errors import ConfigError
+from mstar.grading.command import grade_file
+
+
+def run(folder: Path, lines: list[str], **options: Any) -> tuple[int, list[dict[str, Any]]]:
+    source, output = folder / "in.jsonl", folder / "out.jsonl"
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    status = grade_file(str(source), str(output), **options)
+    return status, [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+
+
+def test_rows_keep_their_order_and_their_fields(tmp_path: Path) -> None:
+    rows = [
+        {"response": "The answer is 5 cm.", "answer": "5", "answer_type": "integer", "unit": "cm", "id": "é", "n": 1},
+        {"response": "(B) 140", "answer": "140°", "answer_type": "multi_choice", "choices": ["135°", "140°"]},
+        {"response": "1.24", "answer": 1.2, "answer_type": "float", "precision": 1.0},
+        {"response": "I don't know", "answer": "5", "answer_type": "integer"},
+        {"response": "5", "answer": None, "answer_type": "integer"},
+        {"response": "[1, 2]", "answer": [1, 2], "answer_type": "list"},
+        {"response": "B", "answer": "x", "choices": ["y", "x"], "precision": None, "unit": None, "question": None},
+        {"response": "red", "answer": "Red", "correct": False},
+    ]
+    status, graded = run(tmp_path, [json.dumps(row) for row in rows])
+    assert status == 0
+    assert [{**row, **out} for row, out in zip(rows, graded, strict=True)] == graded
+    assert [row["correct"] for row in graded] == [True, True, True, False, False, True, True, True]
+    assert [row["predicted"] for row in graded] == ["5", "B", "1.2", None, "5", "[1, 2]", "B", "red"]
+    statuses = ["graded", "graded", "graded", "no_answer", "ungradeable_gold", "graded", "graded", "graded"]
+    assert [row["status"] for row in graded] == statuses
+
+
+def test_a_malformed_line_is_told_and_the_rest_graded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = '{"response": "5", "answer": "5"}'
+    bad = [
+        "{",
+        "[1]",
+        '{"answer": "5"}',
+        '{"response": "5"}',
+        '{"response": 5, "answer": "5"}',
+        '{"response": "5", "answer": "5", "answer_type": "number"}',
+        '{"response": "5", "answer": "5", "choices": "A"}',
+        '{"response": "5", "answer": "5", "precision": "two"}',
+        "[" * 100_000,
+        '{"response": "5", "answer": ' + "1" * 5000 + "}",
+    ]
+    status, graded = run(tmp_path, [good, *bad, "", good])
+    assert status == 1
+    assert [row["correct"] for row in graded] == [True, True]
+    errors = capsys.readouterr().err
+    for number in range(2, 2 + len(bad)):
+        assert f"line {number}: " in errors
+
+
+def test_official_mode_and_ours_differ_where_the_rules_do(tmp_path: Path) -> None:
+    line = json.dumps({"response": "7.9", "answer": "7", "answer_type": "integer"})
+    assert run(tmp_path, [line])[1][0]["correct"] is False
+    assert run(tmp_path, [line], mode="official")[1][0]["correct"] is True
+
+
+def test_a_lone_surrogate_passes_through(tmp_path: Path) -> None:
+    status, graded = run(tmp_path, ['{"response": "The answer is 5 \\ud83d", "answer": "5"}'])
+    assert status == 0
+    assert graded[0]["correct"]
+
+
+def test_mistakes_of_the_caller_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not a file"):
+        grade_file(str(tmp_path / "missing"), str(tmp_path / "out"))
+    source = tmp_path / "in"
+    source.write_text("{}")
+    with pytest.raises(ConfigError, match="is the input"):
+        grade_file(str(source), str(source))

@@ -1,0 +1,91 @@
+"""math-verify in its own process: right, bounded in time and memory, and usable from threads."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mstar.grading import AnswerGrader
+from mstar.grading.algebra import is_algebra
+from mstar.grading.math_client import MathOutcome, ask
+from mstar.types import Prompt, Verdict, VerdictStatus
+
+
+def test_equal_and_different_formulas() -> None:
+    assert ask("x+1", "1+x") is MathOutcome.EQUAL
+    assert ask("x+1", "x+2") is MathOutcome.DIFFERENT
+    assert ask("x+1", "{{{") is MathOutcome.DIFFERENT
+
+
+@pytest.mark.parametrize("bomb", ["(10^{10^{10}})!", "9^{9^{9^{9}}}", "(x+1)^{5000}"])
+def test_a_bomb_is_stopped_and_the_next_question_answered(bomb: str) -> None:
+    ask("x", "x")  # the start of the worker is not the bomb's time
+    start = time.monotonic()
+    assert ask("x+1", bomb) is not MathOutcome.EQUAL
+    assert time.monotonic() - start < 2
+    assert ask("2x", "x+x") is MathOutcome.EQUAL
+
+
+def test_threads_share_the_worker() -> None:
+    pairs = [(f"x+{i}", f"{i}+x") for i in range(1, 9)] + [(f"x+{i}", f"{i + 1}+x") for i in range(1, 9)]
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(lambda pair: ask(*pair), pairs))
+    assert outcomes == [MathOutcome.EQUAL] * 8 + [MathOutcome.DIFFERENT] * 8
+
+
+def test_a_stopped_comparison_is_told_apart_from_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mstar.grading.algebra.ask", lambda gold, answer: MathOutcome.STOPPED)
+    verdict = AnswerGrader().grade(Prompt("p", "q", answer="y^7+1"), r"\boxed{1+y^{7}}")
+    assert verdict == Verdict(False, None, VerdictStatus.TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x+1", True),
+        (r"\frac{a}{b}", True),
+        ("(1, 2)", True),
+        ("9^9^9^9 + x", False),
+        ("9**9**9**x", False),
+        ("x^{123456}", False),
+        ("1000! + x", False),
+        ("x!!", False),
+        ("((((((((((((((x))))))))))))))+1", False),
+        ("x+" * 300 + "1", False),
+        ("866-680-0146", False),
+        ("a red-brown wall", False),
+        ("plain words", False),
+    ],
+)
+def test_only_small_formulas_reach_the_worker(text: str, expected: bool) -> None:
+    assert is_algebra(text) is expected
+
+
+def test_long_inputs_of_every_shape_are_graded_at_once() -> None:
+    grader = AnswerGrader()
+    pieces = [
+        "{",
+        "}",
+        "9",
+        "9^",
+        "\\boxed{",
+        "\\frac{",
+        "$",
+        "(",
+        "**",
+        "answer is ",
+        "Answer:",
+        "1,",
+        "A. ",
+        "(A) ",
+        "½",
+        "\n",
+        "-",
+    ]
+    for answer in ("5", "x+1"):
+        for piece in pieces:
+            start = time.monotonic()
+            assert not grader.grade(Prompt("p", "q", answer=answer), piece * (1_000_000 // len(piece))).correct
+            assert time.monotonic() - start < 2

@@ -1,0 +1,43 @@
+"""One answer a line, as models write them, with what a careful person would say; and the few known to be missed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.grading import AnswerGrader
+from mstar.types import AnswerType, Prompt
+
+GRADER = AnswerGrader()
+ROWS: list[dict[str, Any]] = [
+    json.loads(line)
+    for line in (Path(__file__).parent / "one_line_answers.jsonl").read_text(encoding="utf-8").splitlines()
+]
+
+
+def grade(row: dict[str, Any]) -> bool:
+    prompt = Prompt(
+        id="p",
+        question=row.get("question", ""),
+        answer=row["answer"],
+        answer_type=AnswerType(row["answer_type"]),
+        choices=tuple(row.get("choices", ())),
+        precision=row.get("precision"),
+    )
+    return GRADER.grade(prompt, row["response"]).correct
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if not row.get("known_miss")], ids=lambda row: row["response"][:40]
+)
+def test_the_verdict_is_that_of_a_careful_person(row: dict[str, Any]) -> None:
+    assert grade(row) is row["right"]
+
+
+def test_the_known_misses_are_few_and_still_missed() -> None:
+    missed = [row for row in ROWS if row.get("known_miss")]
+    assert len(missed) <= len(ROWS) / 50
+    assert [row["response"] for row in missed if grade(row) is row["right"]] == []

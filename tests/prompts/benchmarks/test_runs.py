@@ -1,0 +1,170 @@
+"""``mstar test`` with the shipped benchmark configurations, on miniature files and the embedded model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+
+from mstar.__main__ import main
+from mstar.evaluation.leakage import check_leakage
+
+CONFIGS = Path(__file__).parents[3] / "configs/benchmarks"
+SMALL = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+POLICY = ["--model.model_name", "mstar/tiny-idefics3", "--model.max_new_tokens", "6", "--model.resamples", "20"]
+
+
+def run(name: str, path: Path, root: Path, *flags: str) -> int:
+    config = str(CONFIGS / f"{name}.yaml")
+    return main(
+        [
+            "test",
+            "--config",
+            config,
+            "--data.test.path",
+            str(path),
+            "--trainer.default_root_dir",
+            str(root),
+            *SMALL,
+            *flags,
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "stem", "rows", "questions"),
+    [
+        ("mathvista", "mathvista_parquet", "mathvista", 7, 7),
+        ("m3cot", "m3cot_parquet", "m3cot", 3, 3),
+        ("mmstar", "mmstar_parquet", "mmstar", 4, 4),
+        ("mmstar_r", "mmstar_tsv", "mmstar-r", 3, 3),
+        ("mmbench", "mmbench_tsv", "mmbench", 6, 3),
+        ("mmbench_r", "mmbench_tsv", "mmbench-r", 5, 2),
+        ("ai2d", "ai2d_parquet", "ai2d", 2, 2),
+    ],
+)
+def test_a_benchmark_runs_from_its_config(
+    files: Any, tmp_path: Path, name: str, file: str, stem: str, rows: int, questions: int
+) -> None:
+    assert run(name, getattr(files, file)(), tmp_path, *POLICY) == 0
+    summary = json.loads((tmp_path / f"{stem}.json").read_text())
+    assert (summary["rows"], summary["questions"]) == (rows, questions)
+    assert pq.read_table(tmp_path / f"{stem}.parquet").num_rows == rows
+    page = (tmp_path / f"{stem}.md").read_text()
+    assert "Licence of" in page
+    scorings = {score["scoring"] for score in summary["scores"]}
+    assert scorings == ({"ours", "official"} if name == "mathvista" else {"ours"})
+    averaged = [score for score in summary["scores"] if score["dimension"] == "mean of category"]
+    assert len(averaged) == (1 if name.startswith("mmstar") else 0)
+
+
+def test_samples_are_voted_on_with_an_mprm(
+    files: Any, tmp_path: Path, warm_policy: Path, warm_mprm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [
+        "--model.model_name", str(warm_policy), "--model.num_samples", "3", "--model.reward_model", str(warm_mprm),
+        "--model.max_new_tokens", "12", "--model.resamples", "20",
+    ]  # fmt: skip
+    for attempt in ("first", "second"):
+        assert run("mmbench", files.mmbench_tsv(), tmp_path / attempt, *flags, "--data.eval_batch_size", "4") == 0
+    rows = pq.read_table(tmp_path / "first/mmbench.parquet").to_pylist()
+    assert [len(row["samples"]) for row in rows] == [3] * 6
+    assert all(len(row["process_rewards"]) == 3 for row in rows)
+    assert rows == pq.read_table(tmp_path / "second/mmbench.parquet").to_pylist()
+    summary = json.loads((tmp_path / "first/mmbench.json").read_text())
+    metrics = {score["metric"] for score in summary["scores"]}
+    assert metrics == {"greedy", "sampled", "pass@3", "majority@3", "best_of_3", "weighted_vote@3"}
+    assert "3 questions in 6 rows; a question counts only if all its rows are right." in capsys.readouterr().out
+
+
+def test_any_prompt_source_can_be_scored(tmp_path: Path, warm_policy: Path) -> None:
+    settings = yaml.safe_load((CONFIGS / "ai2d.yaml").read_text())
+    settings["data"]["init_args"]["test"] = {
+        "class_path": "mstar.prompts.TinyDice",
+        "init_args": {"split": "test", "size": 40},
+    }
+    settings["trainer"]["default_root_dir"] = str(tmp_path)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    flags = ["--model.model_name", str(warm_policy), "--model.max_new_tokens", "26"]
+    assert main(["test", "--config", str(config), *SMALL, *flags]) == 0
+    rows = pq.read_table(tmp_path / "tinydice.parquet").to_pylist()
+    right = sum(row["correct"] for row in rows)
+    assert 0 < right < 40
+    summary = json.loads((tmp_path / "tinydice.json").read_text())
+    assert summary["scores"][0]["score"] == pytest.approx(right / 40)
+    assert {s["dimension"] for s in summary["scores"]} == {"all", "category"}
+
+
+def test_an_mprm_is_judged_on_human_labels(files: Any, tmp_path: Path, warm_mprm: Path) -> None:
+    flags = ["--model.reward_model", str(warm_mprm), "--model.resamples", "20"]
+    assert run("visualprocessbench", files.visual_process_bench(), tmp_path, *flags) == 0
+    rows = pq.read_table(tmp_path / "visualprocessbench.parquet").to_pylist()
+    assert [len(row["scores"]) for row in rows] == [3] * 12
+    assert len({score for row in rows for score in row["scores"]}) > 12
+    summary = json.loads((tmp_path / "visualprocessbench.json").read_text())
+    assert summary["thresholds_chosen_on_held_out_labels"] is True
+    groups = [(score["dimension"], score["group"], score["responses"]) for score in summary["scores"]]
+    assert groups == [
+        ("all", "", 12), ("data_source", "MathVision", 6), ("data_source", "WeMath", 6), ("policy_model", "a", 6),
+        ("policy_model", "b", 6),
+    ]  # fmt: skip
+    # Of the 36 steps with text, the second is neutral in two responses of three.
+    assert summary["scores"][0]["steps"] == 36 - summary["neutral_steps"]
+    assert summary["neutral_steps"] == 8
+    assert "chosen on the labels of the other parts" in (tmp_path / "visualprocessbench.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "flags", "message"),
+    [
+        ("ai2d", "ai2d_parquet", ["--model.scoring", "official"], "AI2D has no published rules"),
+        ("ai2d", "ai2d_parquet", ["--model.reward_model", "x"], "model.num_samples is 0"),
+        ("ai2d", "mmbench_tsv", ["--model.num_samples", "-1"], "must not be negative"),
+        ("mathvista", "ai2d_tsv", [], "MathVista: "),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    files: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, file: str, flags: list[str], message: str
+) -> None:
+    try:
+        status = run(name, getattr(files, file)(), tmp_path, *POLICY, *flags)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    said = capsys.readouterr().err
+    assert status in (1, 2)
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_a_benchmark_is_no_training_data(files: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = str(CONFIGS / "ai2d.yaml")
+    flags = ["--data.test.path", str(files.ai2d_parquet()), "--trainer.default_root_dir", str(tmp_path)]
+    assert main(["fit", "--config", config, *flags, *SMALL, *POLICY]) == 1
+    assert "a benchmark is no training data" in capsys.readouterr().err
+
+
+def test_leakage_is_found_between_data_sets(files: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = ArgumentParser()
+    parser.add_function_arguments(check_leakage, as_group=False)
+    settings = {
+        "train": {"class_path": "mstar.prompts.benchmarks.MMStar", "init_args": {"path": str(files.mmstar_parquet())}},
+        "benchmarks": [
+            {"class_path": "mstar.prompts.benchmarks.MMStar", "init_args": {"path": str(files.mmstar_tsv())}},
+            {"class_path": "mstar.prompts.benchmarks.AI2D", "init_args": {"path": str(files.ai2d_parquet())}},
+        ],
+        "output": str(tmp_path / "pairs.jsonl"),
+    }
+    check_leakage(**parser.instantiate_classes(parser.parse_object(settings)).as_dict())
+    pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    same = [pair for pair in pairs if pair["kind"] == "same_image_and_question"]
+    assert [(pair["train_id"], pair["benchmark_id"]) for pair in same] == [
+        (f"mmstar-{n}", f"mmstar-{n}") for n in (0, 900, 1200, 1499)
+    ]
+    assert {pair["kind"] for pair in pairs if pair["benchmark"] == "AI2D"} == {"same_image"}
+    assert "MMStar: 4 of 4 prompts met (100.0 %)" in capsys.readouterr().out

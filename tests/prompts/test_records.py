@@ -1,0 +1,294 @@
+"""Prompts from any file by a map of its columns."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.errors import ConfigError, DataError
+from mstar.prompts import FieldMap, PixelLimits, RecordPrompts
+from mstar.prompts.images import decode_image
+from mstar.prompts.table_prompts import TablePrompts
+from mstar.types import AnswerType, Prompt
+
+Picture = Callable[..., bytes]
+
+
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def quarantined(path: Path) -> list[tuple[int, str]]:
+    return [(row["row"], row["reason"]) for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())]
+
+
+def sizes(prompt: Prompt) -> list[tuple[int, int]]:
+    return [image.load().size for image in prompt.images]
+
+
+TEXT = FieldMap(question="question", answer="answer")
+
+
+def test_every_field_of_a_prompt(tmp_path: Path, picture: Picture) -> None:
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "1.png").write_bytes(picture(1, "PNG", 8))
+    (tmp_path / "img" / "2.jpg").write_bytes(picture(2, "JPEG", 12))
+    rows = [
+        {
+            "nr": 7, "q": "<image>\nWhich is larger?", "pics": ["1.png", "./2.jpg"], "opts": ["left", "right"],
+            "gold": "B", "kind": "text", "why": "Left is 8.\nRight is 12.\nAnswer: B", "topic": "size",
+        },
+        {"nr": 8, "q": "How much?", "pics": [], "opts": None, "gold": 2.5, "kind": "float", "dec": 1, "in": "cm"},
+    ]  # fmt: skip
+    path = write_lines(tmp_path / "data.jsonl", rows)
+    fields = FieldMap(
+        question="q", images=("pics",), answer="gold", id="nr", choices="opts", answer_type="kind", rationale="why",
+        category="topic", precision="dec", unit="in",
+    )  # fmt: skip
+    source = RecordPrompts(path, fields, image_root=str(tmp_path / "img"), instruction="End with Answer:")
+    first, second = source
+    assert first.id == "7"
+    assert first.question == "Which is larger?\nChoices:\n(A) left\n(B) right\nEnd with Answer:"
+    assert [image.uri for image in first.images] == ["1.png", "2.jpg"]
+    assert sizes(first) == [(8, 8), (12, 12)]
+    assert (first.answer, first.answer_type, first.choices) == ("B", AnswerType.MULTI_CHOICE, ("left", "right"))
+    assert first.rationale == "Left is 8.\nRight is 12.\nAnswer: B"
+    assert first.category == "size"
+    assert second == Prompt(
+        id="8", question="How much?\nEnd with Answer:", answer="2.5", answer_type=AnswerType.FLOAT, precision=1,
+        unit="cm",
+    )  # fmt: skip
+    assert source.index_of("8") == 1
+    with pytest.raises(DataError, match="no prompt has the id '9'"):
+        source.index_of("9")
+    with pytest.raises(IndexError):
+        source[2]
+
+
+def test_usual_names_need_no_map(tmp_path: Path, picture: Picture) -> None:
+    (tmp_path / "a.png").write_bytes(picture())
+    row = {"query": "Q?", "image": "a.png", "gold": "3", "response": "Step one.\nThe answer is 3", "source": "S"}
+    [prompt] = RecordPrompts(write_lines(tmp_path / "data.jsonl", [row]))
+    assert (prompt.question, prompt.answer, prompt.answer_type) == ("Q?", "3", AnswerType.INTEGER)
+    assert (prompt.rationale, prompt.category, len(prompt.images)) == ("Step one.\nThe answer is 3", "S", 1)
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"from": "system", "value": "s"}, {"from": "human", "value": "<image>\nQ?"}, {"from": "gpt", "value": "R"}],
+        [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "R"}],
+        [
+            {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Q?"}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "R"}]},
+        ],
+    ],
+)
+def test_conversations_give_question_and_rationale(tmp_path: Path, turns: list[dict[str, Any]]) -> None:
+    [prompt] = RecordPrompts(write_lines(tmp_path / "data.jsonl", [{"messages": turns}]))
+    assert (prompt.question, prompt.rationale, prompt.answer) == ("Q?", "R", None)
+
+
+def test_columns_that_are_missing_are_an_error_that_lists_those_found(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "data.jsonl", [{"prompt_text": "Q", "img": "a.png"}])
+    with pytest.raises(DataError, match=r"lacks the columns \['question', 'answer'\].*has \['prompt_text', 'img'\]"):
+        RecordPrompts(path, TEXT)
+    with pytest.raises(DataError, match=r"usual name for the question; it has \['prompt_text', 'img'\]"):
+        RecordPrompts(path)
+    with pytest.raises(ConfigError, match="either question or conversations"):
+        FieldMap()
+
+
+@pytest.mark.parametrize(
+    "form", ["base64", "data_uri", "parquet_bytes", "parquet_pil", "parquet_pil_list", "saved_pil", "saved_pil_list"]
+)
+def test_pictures_in_the_data_itself(tmp_path: Path, picture: Picture, form: str) -> None:
+    from datasets import Dataset, Features, List, Value
+    from datasets import Image as ImageFeature
+
+    contents = [picture(i, "PNG", 8 + i) for i in range(3)]
+    # The first row is bad, so that a row's number in the table is not the one in the data.
+    questions = ["", "one", "two"]
+    if form in ("base64", "data_uri"):
+        prefix = "data:image/png;base64," if form == "data_uri" else ""
+        texts = [prefix + base64.b64encode(content).decode() for content in contents]
+        rows = [{"question": q, "image": text} for q, text in zip(questions, texts, strict=True)]
+        path = write_lines(tmp_path / "data.jsonl", rows)
+    else:
+        path = str(tmp_path / "data.parquet")
+        images: list[Any] = list(contents)
+        kind: Any = Value("binary")
+        if "pil" in form:
+            images, kind = [{"bytes": content, "path": None} for content in contents], ImageFeature()
+        if form.endswith("list"):
+            images, kind = [[image] for image in images], List(ImageFeature())
+        features = Features({"question": Value("string"), "image": kind})
+        data = Dataset.from_dict({"question": questions, "image": images}, features=features)
+        if form.startswith("parquet"):
+            data.to_parquet(path)
+        else:
+            data.save_to_disk(path := str(tmp_path / "saved"))
+    source = RecordPrompts(path, check_images="decode", max_bad_share=0.5, image_root=str(tmp_path))
+    assert [prompt.question for prompt in source] == ["one", "two"]
+    assert [sizes(prompt) for prompt in source] == [[(9, 9)], [(10, 10)]]
+    [image] = source[1].images
+    assert image.uri == f"{source[1].id}#0"
+    again: Prompt = pickle.loads(pickle.dumps(source[1]))  # noqa: S301 - what a data loader does
+    assert again.images[0].load().tobytes() == decode_image(contents[2], "").tobytes()
+    assert len(pickle.dumps(source[1])) < 20_000
+
+
+def test_several_columns_of_pictures(tmp_path: Path, picture: Picture) -> None:
+    for number in (1, 2):
+        (tmp_path / f"{number}.png").write_bytes(picture(number, "PNG", 8 * number))
+    rows = [{"question": "both", "a": "1.png", "b": "2.png"}, {"question": "one", "a": None, "b": "2.png"}]
+    both, one = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), FieldMap(question="question", images=("a", "b")))
+    assert (sizes(both), sizes(one)) == ([(8, 8), (16, 16)], [(16, 16)])
+
+
+def test_the_limits_hold_for_files_and_for_bytes(tmp_path: Path, picture: Picture) -> None:
+    (tmp_path / "a.png").write_bytes(picture(1, "PNG", 20))
+    text = base64.b64encode(picture(2, "PNG", 20)).decode()
+    rows = [{"question": "file", "image": "a.png"}, {"question": "bytes", "image": text}]
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), pixels=PixelLimits(maximum=100))
+    assert [sizes(prompt) for prompt in source] == [[(10, 10)], [(10, 10)]]
+
+
+def test_bad_rows_are_put_aside_with_the_reason(
+    tmp_path: Path, picture: Picture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = picture(1, "PNG", 40)
+    (tmp_path / "img").mkdir()
+    files = {"good.png": good, "half.png": good[: len(good) // 2], "empty.png": b""}
+    for name, content in files.items():
+        (tmp_path / "img" / name).write_bytes(content)
+    (tmp_path / "secret.png").write_bytes(good)
+    base = {"question": "Q?", "image": "good.png", "answer": "1"}
+    rows: list[Any] = [
+        base | {"id": "ok"},
+        base | {"id": "gone", "image": "gone.png"},
+        base | {"id": "half", "image": "half.png"},
+        base | {"id": "empty", "image": "empty.png"},
+        base | {"id": "out", "image": "../secret.png"},
+        base | {"id": "none", "image": None},
+        base | {"id": "type", "question": ["Q"]},
+        base | {"id": "no question", "question": " <image>\n "},
+        base | {"id": "no answer", "answer": ""},
+        base | {"id": "ok"},
+        base | {"id": "surrogate", "answer": "\ud83d"},
+        base | {"id": "number", "image": 7},
+        base | {"id": "twice", "image": ["good.png", "half.png"]},
+        base | {"id": "fine", "answer": 0},
+    ]
+    path = write_lines(tmp_path / "data.jsonl", rows)
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write("{broken\n")
+    put_aside = tmp_path / "aside" / "bad.jsonl"
+
+    def load(share: float) -> RecordPrompts:
+        return RecordPrompts(
+            path,
+            image_root=str(tmp_path / "img"),
+            max_bad_share=share,
+            quarantine=str(put_aside),
+            check_images="exists",
+        )
+
+    source = load(0.9)
+    assert [prompt.id for prompt in source] == ["ok", "fine"]
+    assert source[1].answer == "0"
+    assert quarantined(put_aside) == [
+        (1, "missing_image"), (2, "broken_image"), (3, "empty_image"), (4, "image_outside_root"), (5, "missing_image"),
+        (6, "wrong_type"), (7, "empty_question"), (8, "no_answer"), (9, "duplicate_id"), (10, "bad_text"),
+        (11, "wrong_type"), (12, "broken_image"), (14, "malformed"),
+    ]  # fmt: skip
+    line = json.loads(put_aside.read_text().splitlines()[0])
+    assert line["content"]["id"] == "gone"
+    assert "gone.png" in line["detail"]
+    said = capsys.readouterr().err
+    assert "13 of 15 rows are put aside (" in said
+    assert "3 broken_image" not in said
+    assert "2 broken_image" in said
+    assert str(put_aside) in said
+    with pytest.raises(DataError, match=r"13 of 15 rows are bad \(86\.7%.*more than max_bad_share 0\.5.*raise max_bad"):
+        load(0.5)
+
+
+def test_a_mended_picture_is_used_without_reading_the_rows_again(tmp_path: Path, picture: Picture) -> None:
+    rows = [{"question": f"Q{i}", "image": f"{i}.png"} for i in range(2)]
+    (tmp_path / "0.png").write_bytes(picture())
+    path = write_lines(tmp_path / "data.jsonl", rows)
+    assert len(RecordPrompts(path, max_bad_share=0.5)) == 1
+    (tmp_path / "1.png").write_bytes(picture(1))
+    assert len(RecordPrompts(path, max_bad_share=0.5)) == 2
+
+
+def test_data_that_changes_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    write_lines(path, [{"question": "old", "answer": "1"}])
+    assert [prompt.question for prompt in RecordPrompts(str(path), TEXT)] == ["old"]
+    write_lines(path, [{"question": "newer", "answer": "1"}])
+    assert [prompt.question for prompt in RecordPrompts(str(path), TEXT)] == ["newer"]
+
+
+def test_ids_follow_from_the_content_and_not_from_the_order(tmp_path: Path) -> None:
+    rows = [{"question": f"Q{i}", "answer": str(i)} for i in range(5)]
+    there = RecordPrompts(write_lines(tmp_path / "a.jsonl", rows))
+    back = RecordPrompts(write_lines(tmp_path / "b.jsonl", rows[::-1]))
+    assert {p.question: p.id for p in there} == {p.question: p.id for p in back}
+    assert len({p.id for p in there}) == 5
+
+
+def test_repetitions_count_once_and_contradictions_not_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = [("a", "1"), ("a", "1"), ("b", "Yes"), ("b", "yes "), ("c", "1"), ("c", "1"), ("c", "2"), ("d", "4")]
+    rows = [{"question": question, "answer": answer} for question, answer in answers]
+    put_aside = tmp_path / "bad.jsonl"
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), max_bad_share=0.0, quarantine=str(put_aside))
+    assert [(p.question, p.answer) for p in source] == [("a", "1"), ("b", "Yes"), ("d", "4")]
+    [group] = map(json.loads, put_aside.read_text().splitlines())
+    assert (group["row"], group["reason"]) == (4, "conflicting_answers")
+    assert group["content"]["answers"] == {"1": 2, "2": 1}
+    said = capsys.readouterr().err
+    assert "1 questions with contradictory answers" in said
+    assert "2 of 8 rows repeat" in said
+
+
+def test_several_responses_to_one_question_are_several_prompts(tmp_path: Path) -> None:
+    rows = [{"question": "Q", "answer": "1", "response": text} for text in ("so 1", "thus 1", "so 1")]
+    assert [p.rationale for p in RecordPrompts(write_lines(tmp_path / "d.jsonl", rows))] == ["so 1", "thus 1"]
+
+
+def test_size_and_hidden_answers(tmp_path: Path) -> None:
+    rows = [{"question": f"Q{i}", "answer": str(i)} for i in range(5)]
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), size=2, hide_answers=True)
+    assert [(p.question, p.answer) for p in source] == [("Q0", None), ("Q1", None)]
+    with pytest.raises(DataError, match="no prompt has the id"):
+        source.index_of(RecordPrompts(str(tmp_path / "d.jsonl"))[3].id)
+
+
+def test_a_source_goes_to_another_process(tmp_path: Path) -> None:
+    rows = [{"question": f"Q{i}", "answer": str(i)} for i in range(3000)]
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows))
+    again: TablePrompts = pickle.loads(pickle.dumps(source))  # noqa: S301 - what a data loader does
+    assert list(again) == list(source)
+    assert [source[i] for i in (0, 1500, 2999)] == [list(source)[i] for i in (0, 1500, 2999)]
+    assert all(again.index_of(source[i].id) == i for i in range(0, 3000, 299))
+
+
+def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none of its 1 rows can be used"):
+        RecordPrompts(write_lines(tmp_path / "d.jsonl", [{"question": "", "answer": "1"}]), max_bad_share=1.0)
+    with pytest.raises(ConfigError, match="max_bad_share is 2"):
+        RecordPrompts(str(tmp_path / "d.jsonl"), max_bad_share=2)
+    with pytest.raises(ConfigError, match="size is 0"):
+        RecordPrompts(str(tmp_path / "d.jsonl"), size=0)
