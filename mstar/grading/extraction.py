@@ -84,6 +84,10 @@ def _read_marked(span: str, rest: str, reader: AnswerReader) -> str | None:
             return reader.read(" and ".join(inner))
         return last
     if NEGATED.match(span):
+        # "Cannot be determined" may be an option.
+        alone = reader.read_alone(span)
+        if alone is not None:
+            return alone
         but = _BUT.search(span)
         return reader.read(span[but.end() :]) if but is not None else REFUSED
     if reader.is_listing([span, *rest.lstrip("\n").split("\n", 2)[:2]]):

@@ -15,8 +15,8 @@ from mstar.grading.sentences import EXPLANATION
 __all__ = ["TextReader"]
 
 _YES_NO: Final = {
-    **dict.fromkeys(("yes", "yeah", "yep", "true", "correct", "是", "是的", "对", "正确"), "yes"),
-    **dict.fromkeys(("no", "nope", "false", "incorrect", "否", "不是", "不", "错", "错误"), "no"),
+    **dict.fromkeys(("yes", "yeah", "true", "是", "是的", "对"), "yes"),
+    **dict.fromkeys(("no", "nope", "false", "否", "不是", "错"), "no"),
 }
 _VERDICT: Final = re.compile(
     r"\W*(yes|no|true|false|yeah|nope|是的|不是|是|否|对|错)(?![\w'])(?!\s*[.:]?\s*\d)", re.IGNORECASE

@@ -242,6 +242,12 @@ def test_a_gold_answer_that_is_no_option_is_told_and_the_vote_kept(gold: str | N
     assert verdict.predicted == "C"
 
 
+def test_an_option_may_say_that_nothing_is_known() -> None:
+    options = ("12", "13", "cannot be determined")
+    assert right("C", options, "The answer is cannot be determined.")
+    assert not right("A", options, "The answer is cannot be determined.")
+
+
 def test_letters_are_graded_without_the_options() -> None:
     assert right("B", (), "The answer is (B) 64°.")
     assert not right("B", (), "The answer is (C) 64°.")

@@ -86,6 +86,7 @@ def test_long_inputs_of_every_shape_are_graded_at_once() -> None:
     ]
     for answer in ("5", "x+1"):
         for piece in pieces:
-            start = time.monotonic()
+            # Processor time: on a shared machine the clock on the wall says little.
+            start = time.process_time()
             assert not grader.grade(Prompt("p", "q", answer=answer), piece * (1_000_000 // len(piece))).correct
-            assert time.monotonic() - start < 2
+            assert time.process_time() - start < 2
