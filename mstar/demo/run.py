@@ -21,10 +21,10 @@ NOTES: Final = (
     "The gap between the selection rules is built into the data: most seed rationales of the coarse questions misread "
     "the dice yet end in the right answer. It stands for rationales kept because their answer was right, and is not a "
     "finding about real data.",
-    "Accuracy rises further than chain correctness: step labels come from final answers, so an MPRM trained on them "
-    "cannot see a wrong reading that no longer changes the answer.",
-    "The policy's own likelihood is a strong ranker of right answers too; configs/README.md has the comparison over "
-    "three seeds.",
+    "Accuracy ends above chain correctness: step labels come from final answers, so an MPRM trained on them cannot see "
+    "a wrong reading that does not change the answer.",
+    "The policy's own likelihood, without any MPRM, gets most of the way too; configs/README.md has the comparison "
+    "over three seeds.",
 )
 
 
