@@ -77,9 +77,9 @@ class IterationPlan:
     Attributes:
         iteration: Its number, from 1.
         seed: The run's seed.
-        num_samples: Responses drawn for a prompt (METHOD: K).
+        num_samples: Responses drawn for a prompt (M-STaR: K).
         temperature: Sampling temperature.
-        answer_conditioned: Whether the policy is shown the gold answer while it samples (METHOD: warm-up); prompts
+        answer_conditioned: Whether the policy is shown the gold answer while it samples (M-STaR: warm-up); prompts
             that are voted on have none to show.
         vote: Whether unlabelled prompts get the weighted vote as their answer; otherwise their own hidden one.
         shard_size: Prompts in a shard.
@@ -279,7 +279,7 @@ def _make_shard(
 
 
 def _pseudo_label(group: PromptResponses) -> PromptResponses:
-    """Takes the (weighted) vote of the responses for the answer (METHOD: prompt variation, argmax of summed R_p)."""
+    """Takes the (weighted) vote of the responses for the answer (M-STaR: prompt variation, argmax of summed R_p)."""
     scored = group.responses
     weighted = all(s.process_reward is not None for s in scored)
     answer = weighted_vote_answer(scored) if weighted else majority_answer(scored)

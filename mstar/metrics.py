@@ -143,14 +143,14 @@ def chain_accuracy(groups: Groups) -> float | None:
 
 
 def pass_at_k(groups: Groups) -> float:
-    """Share of the prompts with a right answer among all their samples (METHOD: Pass@K, exploration)."""
+    """Share of the prompts with a right answer among all their samples (M-STaR: Pass@K, exploration)."""
     return _mean(any(s.verdict.correct for s in group) for group in groups)
 
 
 def reward_pass_at_k(groups: Groups, k: int) -> float:
     """Share of the prompts with a right answer among the k distinct responses with the highest process reward.
 
-    METHOD: Reward-Pass@K, exploitation. Copies of one text count once, so that k means k things to learn from.
+    M-STaR: Reward-Pass@K, exploitation. Copies of one text count once, so that k means k things to learn from.
 
     Raises:
         ConfigError: a response has no process reward.
@@ -194,7 +194,7 @@ def majority_answer(scored: Sequence[ScoredResponse]) -> str | None:
 
 
 def weighted_vote_answer(scored: Sequence[ScoredResponse]) -> str | None:
-    """The answer with the largest sum of process rewards (METHOD: the pseudo answer of an unlabelled prompt).
+    """The answer with the largest sum of process rewards (M-STaR: the pseudo answer of an unlabelled prompt).
 
     Ties go to the earliest sample; a response whose reward is not a number has no vote; None without any vote.
 

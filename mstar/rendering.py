@@ -104,7 +104,7 @@ class Renderer:
 
         Args:
             prompt: The prompt.
-            show_answer: Whether to add the gold answer, with the request to reason towards it (METHOD: warm-up).
+            show_answer: Whether to add the gold answer, with the request to reason towards it (M-STaR: warm-up).
 
         Raises:
             DataError: ``show_answer`` is set and the prompt has no answer, or its text has an image placeholder in it.

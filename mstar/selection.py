@@ -1,4 +1,4 @@
-"""Stage 4, scored responses -> what the policy learns from (METHOD: H, applied to the right answers of one prompt)."""
+"""Stage 4, scored responses -> what the policy learns from (M-STaR: H, applied to the right answers of one prompt)."""
 
 from __future__ import annotations
 

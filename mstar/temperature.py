@@ -1,4 +1,4 @@
-"""The sampling temperature of the rollouts: fixed, or adaptive (METHOD: adaptive exploration)."""
+"""The sampling temperature of the rollouts: fixed, or adaptive (M-STaR: adaptive exploration)."""
 
 from __future__ import annotations
 

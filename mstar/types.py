@@ -156,7 +156,7 @@ class ScoredResponse:
         verdict: Whether its final answer is right.
         step_scores: The MPRM's probability, in [0, 1], that each step can still lead to the right answer; empty
             without an MPRM.
-        process_reward: The minimum of ``step_scores`` (METHOD: R_p), or None without an MPRM.
+        process_reward: The minimum of ``step_scores`` (M-STaR: R_p), or None without an MPRM.
         chain_correct: Whether the whole chain is right, where the data knows it (measuring and ``oracle`` only).
         fate: Kept for training, or why not; None before selection.
     """

@@ -1,4 +1,4 @@
-"""Monte-Carlo estimation of step labels (METHOD: MPRM data; Math-Shepherd).
+"""Monte-Carlo estimation of step labels (M-STaR: MPRM data; Math-Shepherd).
 
 Responses are sampled from the policy; of each prompt some right and some wrong ones are kept; every distinct step
 prefix is continued several times; a step's label is the share of the continuations that reach the gold answer.

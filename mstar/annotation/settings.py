@@ -19,7 +19,7 @@ _FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class AnnotationSettings:
-    """How step labels are made (METHOD: MPRM data, Math-Shepherd's estimation).
+    """How step labels are made (M-STaR: MPRM data, Math-Shepherd's estimation).
 
     Args:
         num_samples: Responses sampled for each prompt.

@@ -36,14 +36,14 @@ class RolloutCallback(Callback):
 
     At the start of every epoch the present policy samples ``num_samples`` responses for the next ``interval`` of the
     prompts; wrong ones are dropped, the right ones are selected by reward, and the epoch trains on what was kept.
-    Because it is one ``fit``, weights, optimizer and schedule are inherited (METHOD: continuous self-evolving).
+    Because it is one ``fit``, weights, optimizer and schedule are inherited (M-STaR: continuous self-evolving).
 
     Args:
-        num_samples: Responses drawn for a prompt (METHOD: K = 16).
-        interval: Fraction of the prompts in one iteration (METHOD: 0.25).
+        num_samples: Responses drawn for a prompt (M-STaR: K = 16).
+        interval: Fraction of the prompts in one iteration (M-STaR: 0.25).
         selection: Which right responses are kept: top_k and threshold by process reward, random, all, likelihood (by
             the policy's own log-probability) or oracle (generated data only).
-        top_k: Responses kept of a prompt at most (METHOD: 2).
+        top_k: Responses kept of a prompt at most (M-STaR: 2).
         threshold: Process reward above which ``threshold`` keeps a response.
         deduplicate: Whether copies of a response of one prompt count once.
         method: continuous inherits everything; iterative_rft resets the optimizer and schedule at every iteration;
@@ -54,11 +54,11 @@ class RolloutCallback(Callback):
         reward_model: Folder of an exported MPRM; needed by top_k and threshold.
         reward_batch_size: Responses that the MPRM scores at the same time.
         refresh_reward_model: Retrain the MPRM on the present policy before some iterations; none keeps it fixed.
-        answer_conditioned: Show the policy the gold answer while it samples (METHOD: warm-up); it is not shown in
+        answer_conditioned: Show the policy the gold answer while it samples (M-STaR: warm-up); it is not shown in
             training.
         unlabelled: Use of the unlabelled prompts: off, voting (pseudo answer by weighted vote) or oracle (their own
             answer).
-        unlabelled_start: Fraction of the training after which they are mixed in (METHOD: T_mixin).
+        unlabelled_start: Fraction of the training after which they are mixed in (M-STaR: T_mixin).
         dynamics: Whether the dynamics are measured on the validation prompts after every iteration.
         shard_size: Prompts that are generated and written as one unit.
         seed: Seed of the sampling; by default the run's ``seed_everything``.

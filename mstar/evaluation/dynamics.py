@@ -1,4 +1,4 @@
-"""The dynamics of self-evolving training, measured on the validation prompts (METHOD: adaptive exploration)."""
+"""The dynamics of self-evolving training, measured on the validation prompts (M-STaR: adaptive exploration)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ __all__ = ["Grader"]
 
 
 class Grader(ABC):
-    """Decides whether a response's final answer is right (METHOD: the outcome reward, 1[answer(y) = a*])."""
+    """Decides whether a response's final answer is right (M-STaR: the outcome reward, 1[answer(y) = a*])."""
 
     @abstractmethod
     def grade(self, prompt: Prompt, response: str) -> Verdict:

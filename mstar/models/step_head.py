@@ -30,7 +30,7 @@ class StepLogits(NamedTuple):
     row_N: Tensor
 
     def minimum(self, num_rows: int) -> Tensor:
-        """The lowest logit of each row (METHOD: R_p is the minimum over the steps); +inf for a row without steps."""
+        """The lowest logit of each row (M-STaR: R_p is the minimum over the steps); +inf for a row without steps."""
         lowest_B = self.logits_N.new_full((num_rows,), torch.inf)
         return lowest_B.scatter_reduce(0, self.row_N, self.logits_N, "amin")
 

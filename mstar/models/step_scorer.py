@@ -81,7 +81,7 @@ class SharedInputs:
 
 
 class StepScorer(nn.Module):
-    """Multimodal process reward model (METHOD: MPRM): reads image, question and response, scores every step.
+    """Multimodal process reward model (M-STaR: MPRM): reads image, question and response, scores every step.
 
     The head sees the hidden state at the last token of the step. With ``step_logprob_features`` it also sees how
     likely the model's own language head finds the tokens of the step (lowest and summed log-probability, and the

@@ -34,7 +34,7 @@ _UNKNOWN: Final = -1
 
 
 class MPRMModule(LightningModule):
-    """A multimodal process reward model (METHOD: MPRM): a policy with a head that scores every reasoning step.
+    """A multimodal process reward model (M-STaR: MPRM): a policy with a head that scores every reasoning step.
 
     The loss is the binary cross-entropy of the steps plus a pairwise term within prompts: re-ranking compares responses
     to one prompt, and the cross-entropy alone is largely met by learning how hard a prompt is.

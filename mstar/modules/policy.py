@@ -40,7 +40,7 @@ class PolicyModule(LightningModule):
 
     Args:
         model_name: A Hugging Face folder or model id, or ``mstar/tiny-idefics3`` for the embedded model.
-        lr: Learning rate (METHOD: 1e-6, constant).
+        lr: Learning rate (M-STaR: 1e-6, constant).
         optimizer: The optimizer, by class path and arguments.
         lr_scheduler: The schedule, stepped once an optimizer step; none for a constant rate.
         dtype: Type of the loaded weights: float32, bfloat16 or float16.
@@ -110,7 +110,7 @@ class PolicyModule(LightningModule):
         return load_model(self.model_name, dtype=self.dtype_name, attention=self.attention, seed=self._seed)
 
     def restore_initial_weights(self) -> None:
-        """Loads the weights that the fit began with (METHOD: ReST-EM)."""
+        """Loads the weights that the fit began with (M-STaR: ReST-EM)."""
         self.policy.load_state_dict(self._load().state_dict())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -50,7 +50,7 @@ _SPLITS: Final = ("labelled", "unlabelled", "test", "validation")
 
 
 class MathV360K(TablePrompts):
-    """MathV360K with the paper's splits (METHOD: data and settings).
+    """MathV360K with the paper's splits (M-STaR: data and settings).
 
     A seeded half of the questions is labelled. Of the other, hidden half 750 questions are the in-domain test, 250 the
     validation, and the rest is unlabelled. The splits follow from the questions and the seed alone, not from their

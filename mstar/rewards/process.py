@@ -18,7 +18,7 @@ __all__ = ["ProcessReward", "process_reward"]
 
 
 def process_reward(step_scores: Sequence[float]) -> float:
-    """The reward of a response from the scores of its steps: their minimum (METHOD: R_p); 0 without steps."""
+    """The reward of a response from the scores of its steps: their minimum (M-STaR: R_p); 0 without steps."""
     return min(step_scores, default=0.0)
 
 
