@@ -56,7 +56,8 @@ def find_commitments(text: str) -> list[tuple[int, int]]:
         # "Answer:" at the end of a line is answered on the next one, "The answer is" is cut off.
         end = text.find("\n", start)
         end = len(text) if end < 0 else end
-        sentence = SENTENCE_END.search(text, start, end)
+        # A little beyond the longest span, which looks ahead; further would be quadratic in a text full of markers.
+        sentence = SENTENCE_END.search(text, start, min(end, start + _MAX_SPAN + 8))
         end = min(end if sentence is None else sentence.start(), start + _MAX_SPAN)
         closing = _TAG_END.search(text, start, end)
         spans.append((start, closing.start() if closing else end))
