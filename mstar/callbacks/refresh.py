@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from mstar.annotation import AnnotationSettings, annotate
+from mstar.callbacks.export import export_atomically
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.errors import ConfigError
 from mstar.generation import Engine, derive_seed
@@ -127,9 +128,6 @@ class RewardModelRefresh:
             enable_model_summary=False,
         )
         trainer.fit(module, data)
-        # Written beside and renamed: a folder named "model" is always a whole one.
-        unfinished = folder / "model.unfinished"
-        module.export(unfinished)
-        unfinished.rename(model)
+        export_atomically(module, model)
         shutil.rmtree(start)
         return model

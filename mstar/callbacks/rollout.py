@@ -144,14 +144,15 @@ class RolloutCallback(Callback):
             raise ConfigError(f"rollout.unlabelled is '{self.unlabelled}', but data.unlabelled is not set.")
         if self.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):
             raise ConfigError("rollout.unlabelled_start is a fraction of trainer.max_epochs, which is not set.")
-        if self.controller.candidates != (self.controller.current,):
+        adaptive = self.controller.candidates != (self.controller.current,)
+        if adaptive:
             if data.validation is None:
                 raise ConfigError("an adaptive rollout.temperature is chosen on data.validation, which is not set.")
             if self.reward_model is None:
                 raise ConfigError("an adaptive rollout.temperature needs rollout.reward_model for its Reward-Pass@k.")
         self._load_reward_model(self.reward_model, module.device)
         check_prompts(data.train, "data.train", self.grader)
-        if data.validation is not None and (self.dynamics or self.controller.candidates != (self.controller.current,)):
+        if data.validation is not None and (self.dynamics or adaptive):
             check_prompts(data.validation, "data.validation", self.grader)
         if self.unlabelled == "oracle" and data.unlabelled is not None:
             check_prompts(data.unlabelled, "data.unlabelled", self.grader)

@@ -1,8 +1,8 @@
 """Stage 3a, is the final answer right: extract, normalise, compare."""
 
-from mstar.grading.answer import AnswerGrader, gold_is_gradeable
+from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
 from mstar.grading.exact import ExactGrader
 from mstar.grading.official import MathVistaGrader
 
-__all__ = ["AnswerGrader", "ExactGrader", "Grader", "MathVistaGrader", "gold_is_gradeable"]
+__all__ = ["AnswerGrader", "ExactGrader", "Grader", "MathVistaGrader"]

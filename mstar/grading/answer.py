@@ -19,7 +19,7 @@ from mstar.grading.reader import AnswerReader
 from mstar.grading.texts import TextReader
 from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
 
-__all__ = ["AnswerGrader", "gold_is_gradeable"]
+__all__ = ["AnswerGrader"]
 
 _MAX_PREDICTED: Final = 500
 
@@ -48,12 +48,6 @@ class AnswerGrader(Grader):
         if predicted is None:
             return Verdict(False, None, VerdictStatus.NO_ANSWER)
         return Verdict(predicted == reader.gold, predicted, VerdictStatus.GRADED)
-
-
-def gold_is_gradeable(prompt: Prompt) -> bool:
-    """Whether the prompt has a gold answer of its type; False for hidden, empty and unreadable ones."""
-    reader = _reader(prompt.answer, prompt.answer_type, prompt.choices, prompt.precision, prompt.unit, prompt.question)
-    return reader.gold is not None
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,6 @@ from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource, MathVista
 from mstar.rewards.process import ProcessReward
 from mstar.storage import PromptResponses
-from mstar.types import VerdictStatus
 
 __all__ = ["BenchmarkModule", "benchmark_notes", "find_benchmark"]
 
@@ -126,7 +125,7 @@ class BenchmarkModule(PolicyModule):
         source = find_benchmark(self)
         if is_main():
             for name, grader in self.graders.items():
-                bad = [p.id for p in source if grader.grade(p, "").status is VerdictStatus.UNGRADEABLE_GOLD]
+                bad = [p.id for p in source if not grader.is_gradeable(p)]
                 if bad:
                     sys.stderr.write(
                         f"{_name(source)}: {len(bad)} of {len(source)} gold answers cannot be graded ({name}), and "
