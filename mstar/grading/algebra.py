@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import time
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Final
 
-from mstar.grading.math_client import MathOutcome, ask
+from mstar.grading.math_client import MathOutcome, ask, start
 from mstar.grading.quantities import parse_quantity
 
-__all__ = ["GradingTimeoutError", "equivalent", "is_algebra"]
+__all__ = ["GradingTimeoutError", "begin", "equivalent", "is_algebra"]
 
 _MAX_LENGTH: Final = 500
 _MAX_NESTING: Final = 12
@@ -25,8 +27,18 @@ _BOMB: Final = re.compile(
 )
 
 
+# Seconds that math-verify may take for one response before its next comparison; the last one has its own limit.
+_MAX_SECONDS: Final = 0.3
+_SPENT: ContextVar[float] = ContextVar("_SPENT", default=0.0)
+
+
 class GradingTimeoutError(Exception):
     """math-verify was stopped: too slow, or too much memory."""
+
+
+def begin() -> None:
+    """Tells that the next comparisons are those of another response, whose time begins anew."""
+    _SPENT.set(0.0)
 
 
 def is_algebra(text: str) -> bool:
@@ -39,7 +51,7 @@ def is_algebra(text: str) -> bool:
     for char in text:
         depth += (char in "([{") - (char in ")]}")
         deepest = max(deepest, depth)
-    return deepest <= _MAX_NESTING
+    return deepest <= _MAX_NESTING and depth == 0
 
 
 def equivalent(gold: str, answer: str) -> bool:
@@ -55,7 +67,12 @@ def equivalent(gold: str, answer: str) -> bool:
     first, second = parse_quantity(gold), parse_quantity(answer)
     if first is not None and second is not None:
         return abs(first.value - second.value) <= abs(first.value) / 10**9
+    start()
+    if _SPENT.get() > _MAX_SECONDS:
+        raise GradingTimeoutError
+    began = time.monotonic()
     outcome = _ask(_as_latex(gold), _as_latex(answer))
+    _SPENT.set(_SPENT.get() + time.monotonic() - began)
     if outcome is MathOutcome.STOPPED:
         raise GradingTimeoutError
     return outcome is MathOutcome.EQUAL

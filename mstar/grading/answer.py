@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from mstar.grading.algebra import GradingTimeoutError
+from mstar.grading.algebra import GradingTimeoutError, begin
 from mstar.grading.base import Grader
 from mstar.grading.choices import ChoiceReader
 from mstar.grading.extraction import find_answer
@@ -37,6 +37,7 @@ class AnswerGrader(Grader):
         reader = _reader(
             prompt.answer, prompt.answer_type, prompt.choices, prompt.precision, prompt.unit, prompt.question
         )
+        begin()
         try:
             predicted = find_answer(response, prompt.question, reader)
         except GradingTimeoutError:
@@ -62,7 +63,7 @@ def _reader(
     """The reader of one prompt; its samples follow each other, so it is kept."""
     match kind:
         case AnswerType.MULTI_CHOICE:
-            return ChoiceReader(answer, choices)
+            return ChoiceReader(answer, choices, question)
         case AnswerType.INTEGER:
             return NumberReader(answer, True, None, unit, question)
         case AnswerType.FLOAT:
@@ -79,7 +80,7 @@ def _text_reader(answer: str | None, choices: tuple[str, ...], unit: str | None,
     """Text is what data sets call any answer, so that its own form decides."""
     if answer is None:
         return TextReader(None, question)
-    if choices and (reader := ChoiceReader(answer, choices)).gold is not None:
+    if choices and (reader := ChoiceReader(answer, choices, question)).gold is not None:
         return reader
     text = clean_latex(normalise(answer)).strip()
     if text.startswith("[") and text.endswith("]") and (listed := ListReader(answer)).gold is not None:

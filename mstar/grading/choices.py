@@ -6,12 +6,14 @@ import re
 from itertools import pairwise
 from typing import Final
 
-from mstar.grading.latex import clean_latex
+from mstar.grading.clauses import answering_clauses
+from mstar.grading.latex import clean_latex, strip_dollars
+from mstar.grading.mentions import DENIAL, DENIED_AFTER, LABEL, LONE_LETTER, Mentions, letter_of
 from mstar.grading.normalisation import normalise
 from mstar.grading.options import Options, fold_choice
 from mstar.grading.reader import REFUSED, AnswerReader
+from mstar.grading.restatement import Restatement
 from mstar.grading.sentences import EXPLANATION
-from mstar.grading.statements import state_quantity
 
 __all__ = ["ChoiceReader"]
 
@@ -21,10 +23,6 @@ _LEADING: Final = re.compile(
     r"|(?P<delimited>[A-Za-z])\s*(?:\)|[.:](?=\s|$|\W|[A-Z\d]))"
     r"|[(\[]?(?P<bare>[A-Za-z])(?![\w'’]))"
 )
-_LABEL: Final = re.compile(
-    r"\((?P<bracketed>[A-Za-z])\)|\b(?i:option|choice|answer|letter)s?\s*:?\s*(?P<named>[A-Z])\b(?!')"
-    r"|选项?\s*(?P<chosen>[A-Z])(?![A-Za-z])|(?<![A-Za-z])(?P<item>[A-Z])\s*选?项"
-)
 _JOINED: Final = re.compile(
     r"\s*(?:,?\s*\b(?:or|and|nor|and/or)\b|[,/&+]|或|和|、)\s*(?:also\s+|maybe\s+|perhaps\s+|(?:option|choice)\s+)?"
     r"(?:\((?P<bracketed>[A-Za-z])\)|(?P<bare>[A-Z])(?![\w']))"
@@ -33,31 +31,11 @@ _AFTER_BARE: Final = re.compile(
     r"\s*(?:$|[,;:.\-=)]|\b(?:because|since|as|is|and|or|with|for|where|which|if|based|due|given)\b|[^\x00-\x7f])",
     re.IGNORECASE,
 )
-_FINAL_LETTER: Final = re.compile(
-    r"(?:'s|\b(?i:is|be|it|think|label(?:l?ed)?|likely|probably|are|choose|select|pick|so|hence|thus|therefore)"
-    r"|[:=>]|选|是|为)\s*([A-Z])\W*$"
-)
-_DENIED: Final = re.compile(
-    r"(?:\bnot|n't|不|\bneither|\bnor|\brather than|\binstead of|\bexcept|\bexcluding|不是)\s*"
-    r"(?:be\s+)?(?:the\s+|an?\s+)?(?:option\s+|choice\s+)?\W{0,3}$",
-    re.IGNORECASE,
-)
-_DENIED_AFTER: Final = re.compile(
-    r"\s*(?:[^.,;]{0,40}?\b(?:is|are|was|would be|seems)\s+(?:not|incorrect|wrong|false|also wrong)\b"
-    r"|[^.,;]{0,20}?\b(?:isn't|cannot|can't)\b)",
-    re.IGNORECASE,
-)
-_DENIAL: Final = re.compile(r"\b(?:not|wrong|incorrect|cannot|isn't|false)\b", re.IGNORECASE)
 _LISTED: Final = re.compile(r"\W{0,3}([A-Z])\s*[).:]|\W*\(([A-Z])\)")
-_SEPARATORS: Final = " \t.:,;)-*\"'$]"
+_SEPARATORS: Final = " \t.:,;()-*\"'$[]"
 _DOUBLE: Final = re.compile(r"\b(?:or|either|maybe|both|could|might)\b|或", re.IGNORECASE)
-_DOUBLED: Final = re.compile(r"(?:\bor\b|/|\band\b)\s*$")
-_CONCLUDED: Final = re.compile(r"(?:[,:]|\b(?:so|is|hence|thus|therefore))\s*$")
 _OPENING: Final = re.compile(r"(yes|no|true|false)\s*(?:[,;:.]|-\s)", re.IGNORECASE)
-_LONE_LETTER: Final = re.compile(r"(?<![\w'])[B-HJ-Z](?![\w'])")
-# Words that occur in any sentence: they name an option only where a sentence begins or ends with them.
-_COMMON: Final = frozenset({"yes", "no", "true", "false", "none", "an"})
-_SPACE: Final = re.compile(r"\s+")
+_BULLET: Final = re.compile(r"^[->•]\s+(?=[A-Za-z(])")
 _MAX_LENGTH: Final = 1500
 
 
@@ -67,13 +45,19 @@ class ChoiceReader(AnswerReader):
     A single capital letter is an option's letter, even where another option's text is that letter: it is what the
     question asks for. A letter that is followed by the text of another option names neither.
 
+    What is read is the option's letter, of two options with one text the first one's.
+
     Args:
         answer: The gold answer, an option's letter or text, or None.
         choices: The options' texts; without any, only letters can be read.
+        question: The question, which a statement may answer with yes or no.
     """
 
-    def __init__(self, answer: str | None, choices: tuple[str, ...]) -> None:
+    def __init__(self, answer: str | None, choices: tuple[str, ...], question: str = "") -> None:
         self._options = Options(choices)
+        self._mentions = Mentions(self._options, question)
+        self._yes, self._no = self._options.match_text("yes"), self._options.match_text("no")
+        self._restatement = Restatement(question if None not in (self._yes, self._no) else "")
         self._gold_text = "" if answer is None else " ".join(answer.split())
         self.gold = None
         self.gold = self._read_gold(self._gold_text) if self._gold_text else None
@@ -83,13 +67,24 @@ class ChoiceReader(AnswerReader):
         alone = self.read_alone(span)
         if alone is not None:
             return alone
-        text = clean_latex(normalise(span[:_MAX_LENGTH])).replace("$", "").strip()
-        leading = self._read_leading(text)
-        return self._read_mentions(text) if leading is None else leading
+        text = strip_dollars(clean_latex(normalise(span[:_MAX_LENGTH]))).strip()
+        # "A: No, because ..." abbreviates the word answer.
+        opening = self.read_opening(text[2:].lstrip()) if text.startswith("A:") else None
+        found = self._read_leading(text) if opening is None else opening
+        for clause in answering_clauses(text)[:-1] if found is None else ():
+            found = found or self._read_leading(clause.strip()) or None
+        if found is None:
+            found = self._mentions.read(text)
+        return self._read_restatement(text) if found is None else found
+
+    def _read_restatement(self, text: str) -> str | None:
+        affirmed = self._restatement.read(text)
+        index = None if affirmed is None else self._yes if affirmed else self._no
+        return None if index is None else self._options.letter(index)
 
     def read_alone(self, span: str) -> str | None:
         """The letter, where the span is nothing but an option's letter, its text, or both."""
-        text = " ".join(span[:_MAX_LENGTH].split()).strip("\"'*` ")
+        text = _BULLET.sub("", " ".join(span[:_MAX_LENGTH].split())).strip("\"'*` ")
         bare = text.rstrip(".。 ")
         if self.gold is not None and bare == self._gold_text:
             return self.gold
@@ -116,7 +111,7 @@ class ChoiceReader(AnswerReader):
         if text in self._options.exact:
             return self._options.letter(self._options.exact.index(text))
         match = _LEADING.fullmatch(text.rstrip("."))
-        letter = self._options.index(_letter(match)) if match is not None else None
+        letter = self._options.index(letter_of(match)) if match is not None else None
         if letter is None and self._options.exact:
             letter = self._options.match_text(fold_choice(text))
             if letter is None:
@@ -125,7 +120,7 @@ class ChoiceReader(AnswerReader):
 
     def _read_letter_alone(self, text: str) -> str | None:
         match = _LEADING.match(text)
-        letter = self._options.index(_letter(match)) if match is not None else None
+        letter = self._options.index(letter_of(match)) if match is not None else None
         if match is None or letter is None:
             return None
         rest = fold_choice(text[match.end() :].strip(_SEPARATORS))
@@ -144,7 +139,7 @@ class ChoiceReader(AnswerReader):
     def _read_leading(self, text: str) -> str | None:
         """The option whose letter a text begins with; ``REFUSED`` if it also names another."""
         match = _LEADING.match(text)
-        letter = self._options.index(_letter(match)) if match is not None else None
+        letter = self._options.index(letter_of(match)) if match is not None else None
         if match is None or letter is None:
             return None
         rest = text[match.end() :]
@@ -155,10 +150,12 @@ class ChoiceReader(AnswerReader):
         named = self._options.match_start(folded)
         if bare is not None and bare in "AI" and not _AFTER_BARE.match(rest):
             return None
+        if rest.lstrip().startswith("=") and (named is None or not self._options.same(letter, named)):
+            return None  # a variable
         joined = _JOINED.match(rest)
-        if joined is not None and self._options.index(_letter(joined)) not in (None, letter):
+        if joined is not None and self._options.index(letter_of(joined)) not in (None, letter):
             return REFUSED
-        if _DENIED_AFTER.match(rest):
+        if DENIED_AFTER.match(rest):
             return REFUSED
         if named is not None and not self._options.same(letter, named):
             return REFUSED
@@ -170,64 +167,10 @@ class ChoiceReader(AnswerReader):
 
     def _names_another(self, letter: int, rest: str, stated: str) -> bool:
         """Whether the text behind an option's letter also names another one, before it begins to explain."""
-        labels = {self._options.index(_letter(label)) for label in _LABEL.finditer(rest[: len(stated) + 8])}
-        if labels - {None, letter} and not _DENIAL.search(rest):
+        labels = {self._options.index(letter_of(label)) for label in LABEL.finditer(rest[: len(stated) + 8])}
+        if labels - {None, letter} and not DENIAL.search(rest):
             return True
         if not _DOUBLE.search(stated):
             return False
-        named = {self._options.index(other) for other in _LONE_LETTER.findall(rest)} | self._find_named(stated)
+        named = {self._options.index(other) for other in LONE_LETTER.findall(rest)} | self._mentions.find(stated)
         return bool(named - {None, letter})
-
-    def _read_mentions(self, text: str) -> str | None:
-        """The only option that a sentence names; first without its explanation, then with it."""
-        explanation = EXPLANATION.search(text)
-        stated = text[: explanation.start()] if explanation is not None and explanation.start() > 0 else text
-        for candidate in dict.fromkeys((stated, text)):
-            named = self._find_named(candidate)
-            final = _FINAL_LETTER.search(candidate)
-            index = self._options.index(final[1]) if final is not None else None
-            if final is not None and index is not None and not _is_denied(candidate, *final.span(1)):
-                named.add(index)
-            if named:
-                return self._options.letter(named.pop()) if len(named) == 1 else REFUSED
-        return None
-
-    def _find_named(self, text: str) -> set[int]:
-        """The options that a text names without denying them."""
-        named: set[int] = set()
-        folded = _SPACE.sub(" ", normalise(text).casefold())
-        labels = text
-        for index, start, end in self._options.find_texts(folded):
-            if len(folded) == len(text):
-                # Letters inside an option's text are no labels.
-                labels = labels[:start] + " " * (end - start) + labels[end:]
-            if folded[start:end] in _COMMON and not _stands_out(folded, start, end):
-                continue
-            if not _is_denied(folded, start, end):
-                named.add(index)
-        for label in _LABEL.finditer(labels):
-            written = _letter(label)
-            labelled = self._options.index(written) if written.isupper() else None
-            if labelled is not None and not _is_denied(labels, *label.span()):
-                named.add(labelled)
-        if not named and self._options.numeric:
-            found = state_quantity(text)
-            value = None if found is None or isinstance(found, str) else self._options.match_number(found)
-            named |= set() if value is None else {value}
-        return named
-
-
-def _letter(match: re.Match[str]) -> str:
-    """The letter in whichever group took part."""
-    return str(match[match.lastgroup or 0])
-
-
-def _is_denied(text: str, start: int, end: int) -> bool:
-    return bool(_DENIED.search(text, max(0, start - 40), start) or _DENIED_AFTER.match(text, end))
-
-
-def _stands_out(text: str, start: int, end: int) -> bool:
-    """Whether a common word opens the text, concludes it, or is offered beside another."""
-    if start == 0 or _DOUBLED.search(text, 0, start):
-        return True
-    return bool(_CONCLUDED.search(text, 0, start)) and not text[end:].strip(" .")

@@ -26,7 +26,9 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
     Args:
         input: Rows with ``response`` and ``answer``, and where known ``answer_type`` (multi_choice, integer, float,
             list, text), ``choices``, ``precision``, ``unit`` and ``question``.
-        output: The rows again, with ``predicted``, ``correct`` and ``status``; one that exists is replaced.
+        output: The rows again, with ``predicted``, ``correct`` and ``status``; one that exists is replaced. For a
+            multiple-choice question ``predicted`` is the option's letter, in the official mode the option's text, as in
+            MathVista's own files.
         mode: ``ours`` judges as a careful person would; ``official`` follows MathVista's published rules.
 
     Returns:

@@ -19,8 +19,11 @@ from mstar.grading.sentences import (
     HEDGE_AFTER,
     IS_ANSWER,
     NEGATED,
+    OPEN,
     RETRACTED,
     REVISED,
+    REVISION,
+    SENTENCE_END,
     UNFINISHED,
     split_sentences,
 )
@@ -28,6 +31,8 @@ from mstar.grading.sentences import (
 __all__ = ["find_answer"]
 
 _BUT: Final = re.compile(r"\b(?:but|rather)\b\W*(?:is\s+)?")
+# Long runs of blanks say nothing, and cost every pattern that looks beyond them.
+_BLANK: Final = re.compile(r"\s{3,}")
 _MAX_SPAN: Final = 600
 _MAX_SENTENCES: Final = 40
 _MAX_SPANS: Final = 20
@@ -44,7 +49,8 @@ def find_answer(response: str, question: str, reader: AnswerReader) -> str | Non
     Returns:
         What the reader read, or None if the response commits to nothing.
     """
-    text, rest = relevant_part(normalise(response[-MAX_RESPONSE:]), question)
+    text = _BLANK.sub(lambda run: "\n\n" if "\n" in run[0] else " ", normalise(response[-MAX_RESPONSE:]))
+    text, rest = relevant_part(text, question)
     found = _find(strip_markup(text), reader)
     if found is None and rest:
         found = _find(strip_markup(rest), reader)
@@ -69,16 +75,22 @@ def _find(text: str, reader: AnswerReader) -> str | None:
         rest = text[end:]
         if found is None:
             if not span.strip():
-                return REFUSED
+                return _repeated(text, spans[:-1], reader) if end == len(text) else REFUSED
             continue
         return _revise(found, rest, reader)
     return _read_unmarked(text, reader)
 
 
+def _repeated(text: str, spans: list[tuple[int, int]], reader: AnswerReader) -> str:
+    """The answer that a text gave again and again before it broke off."""
+    named = [_read_marked(text[start:end], text[end:], reader) for start, end in spans[-_MAX_SPANS:]]
+    return named[0] or REFUSED if len(named) > 1 and len(set(named)) == 1 else REFUSED
+
+
 def _read_marked(span: str, rest: str, reader: AnswerReader) -> str | None:
     boxes = find_boxed(span)
     if boxes:
-        inner = [content for _, _, content in boxes]
+        inner = [_unwrap(content) for _, _, content in boxes]
         last = reader.read(inner[-1].strip()) if inner[-1].strip() else REFUSED
         if len(inner) > 1 and any(reader.read(content) != last for content in inner[:-1]):
             return reader.read(" and ".join(inner))
@@ -92,7 +104,27 @@ def _read_marked(span: str, rest: str, reader: AnswerReader) -> str | None:
         return reader.read(span[but.end() :]) if but is not None else REFUSED
     if reader.is_listing([span, *rest.lstrip("\n").split("\n", 2)[:2]]):
         return REFUSED
-    return reader.read(span)
+    retracted = RETRACTED.search(span)
+    if retracted is not None and retracted.start() > 0:
+        return _revise(REFUSED, span[retracted.start() :], reader)
+    return _read_revised(span, reader)
+
+
+def _read_revised(span: str, reader: AnswerReader) -> str | None:
+    """What a span names after it changed its mind."""
+    parts = REVISION.split(span)
+    later = reader.read(parts[-1]) if len(parts) > 1 else None
+    return reader.read(span) if later is None else later
+
+
+def _unwrap(content: str) -> str:
+    """The content of a box that is itself nothing but a box."""
+    for _ in range(5):
+        boxes = find_boxed(content)
+        if len(boxes) != 1 or content[: boxes[0][0]].strip(" $") or content[boxes[0][1] :].strip(" $"):
+            break
+        content = boxes[0][2]
+    return content
 
 
 def _revise(found: str, rest: str, reader: AnswerReader) -> str:
@@ -101,13 +133,17 @@ def _revise(found: str, rest: str, reader: AnswerReader) -> str:
     if not rest.strip(" .\n$)*"):
         return found
     if RETRACTED.search(rest) or REVISED.search(rest):
+        retracted = RETRACTED.search(rest)
+        other = reader.read(rest[: retracted.start()].strip(" ,")) if retracted is not None else None
+        if other and found and other != found:
+            return found  # "22. Earlier I said 21, which was wrong."
         later = _read_unmarked(rest.strip(), reader)
         if later:
             return later
         return REFUSED if RETRACTED.search(rest) else found
     hedge = HEDGE_AFTER.search(rest)
     if hedge is not None:
-        other = reader.read(rest[hedge.start() :].partition("\n")[0])
+        other = reader.read(SENTENCE_END.split(rest[hedge.start() :], maxsplit=1)[0])
         if other is not None and other != found:
             return REFUSED
     return found
@@ -118,7 +154,7 @@ def _read_unmarked(text: str, reader: AnswerReader) -> str | None:
     if not sentences or len(sentences) == 1:
         return _read_sentence(sentences[0], reader) if sentences and len(sentences[0]) <= 1500 else None
     if reader.is_listing(sentences):
-        return REFUSED
+        return (_read_sentence(sentences[-1], reader) if CONCLUSION.search(sentences[-1]) else None) or REFUSED
     for sentence in reversed(sentences):
         # "(B) is the correct answer" commits wherever it stands.
         if IS_ANSWER.search(sentence) and len(sentence) <= _MAX_SPAN:
@@ -127,10 +163,12 @@ def _read_unmarked(text: str, reader: AnswerReader) -> str | None:
                 return found
     last = sentences[-1]
     concluding = CONCLUSION.search(last) is not None
+    # "C? Or maybe D" asks rather than answers.
+    sentences = [sentence for sentence in sentences if not sentence.endswith("?")] or sentences
     first = reader.read_alone(sentences[0]) or reader.read_opening(sentences[0])
-    if first and not REVISED.search(text[len(sentences[0]) :]):
+    if first and not REVISED.search(text.partition(sentences[0])[2]):
         later = _read_sentence(last, reader) if concluding else reader.read_alone(last)
-        return REFUSED if later and later != first else first
+        return REFUSED if later and later != first else _revise(first, text.partition(sentences[0])[2], reader)
     if (concluding or len(sentences) <= 3) and len(last) <= _MAX_SPAN:
         found = _read_sentence(last, reader)
         if found is not None:
@@ -143,6 +181,6 @@ def _read_unmarked(text: str, reader: AnswerReader) -> str | None:
 
 
 def _read_sentence(sentence: str, reader: AnswerReader) -> str | None:
-    if UNFINISHED.search(sentence):
+    if UNFINISHED.search(sentence) or (OPEN.match(sentence) and reader.read_alone(sentence) is None):
         return None
-    return reader.read(sentence)
+    return _read_revised(sentence, reader)

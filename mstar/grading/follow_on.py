@@ -18,6 +18,9 @@ _FOLLOW_ON: Final = re.compile(
 )
 _WORD: Final = re.compile(r"\w+")
 _THOUGHT_END: Final = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
+_TEXT_END: Final = re.compile(
+    r"</s>|<\|(?:im_end|end|endoftext|end_of_text|eot_id)\|>|<(?:eos|end_of_turn)>", re.IGNORECASE
+)
 _THOUGHT: Final = re.compile(r"<(?:think|thinking|thought)>", re.IGNORECASE)
 
 
@@ -39,6 +42,9 @@ def relevant_part(text: str, question: str) -> tuple[str, str]:
             text = text[ends[-1] :]
         elif (start := _THOUGHT.search(text)) is not None:
             text = text[: start.start()]
+        # What a model writes behind the end of its text is no part of it.
+        ended = next((part for part in _TEXT_END.split(text) if part.strip()), "")
+        text = ended if ended else text
     for match in _FOLLOW_ON.finditer(text):
         before = text[: match.start() + 1].strip()
         if not before:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["clean_latex", "find_boxed"]
+__all__ = ["clean_latex", "find_boxed", "strip_dollars"]
 
 _BOX: Final = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{")
 _BRACE: Final = re.compile(r"\\[{}]|[{}]")
@@ -26,12 +26,16 @@ _REPLACEMENTS: Final = (
     (re.compile(r"\\div(?![a-zA-Z])"), "/"),
     (re.compile(r"\\pi(?![a-zA-Z])"), "π"),
     (re.compile(r"\\(?:approx|simeq|cong)(?![a-zA-Z])"), "≈"),
+    (re.compile(r"\\neq?(?![a-zA-Z])"), "≠"),
+    (re.compile(r"\\leq?(?:slant)?(?![a-zA-Z])"), "≤"),
+    (re.compile(r"\\geq?(?:slant)?(?![a-zA-Z])"), "≥"),
     (re.compile(r"\\(?:pounds|textsterling)(?![a-zA-Z])"), "£"),
     (re.compile(r"\\(?:Rightarrow|implies|rightarrow|to)(?![a-zA-Z])"), " "),
 )
 _SHORT_FRACTION: Final = re.compile(r"\\frac\s*(\d)\s*(\d)")
 _NUMBER_FRACTION: Final = re.compile(r"\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
 _SIMPLE_FRACTION: Final = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_DELIMITED: Final = re.compile(r"\$\$?(?=\S)([^$\n]*[^\s$])\$\$?(?!\d)")
 _EXPONENT: Final = re.compile(r"\^\s*\{([^{}]*)\}")
 _ROOT: Final = re.compile(r"\\sqrt\s*(?:\{([^{}]*)\}|(\d))")
 
@@ -73,4 +77,10 @@ def clean_latex(text: str) -> str:
         text = _NUMBER_FRACTION.sub(r" \1/\2", text)
         text = _ROOT.sub(lambda root: f"√({root[1] or root[2]})", text)
         text = _SIMPLE_FRACTION.sub(r"((\1)/(\2))", text)
-    return _EXPONENT.sub(r"^(\1)", text).replace("\\\\", " ").strip()
+    text = _EXPONENT.sub(r"^(\1)", text).replace("\\\\", " ")
+    return text.replace("\\{", "{").replace("\\}", "}").strip()
+
+
+def strip_dollars(text: str) -> str:
+    """The text without the dollar signs that delimit LaTeX; those of currencies stay."""
+    return _DELIMITED.sub(r"\1", text) if "$" in text else text

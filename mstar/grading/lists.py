@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Final
 
 from mstar.grading.latex import clean_latex
@@ -17,7 +18,10 @@ from mstar.grading.statements import find_quantities
 __all__ = ["ListReader"]
 
 _BRACKETED: Final = re.compile(r"[\[({]([^\[\](){}]+)[\])}]")
-_SEPARATOR: Final = re.compile(r"\s*(?:[,;、]\s*(?:and\b)?|\band\b|和|与)\s*")
+_SEPARATOR: Final = re.compile(r"\s*(?:[,;、]\s*(?:and\b)?|\band\b|和|与|\n\s*(?:[-*•]\s+|\d\d?[.)]\s+)?)\s*")
+_OPERATOR: Final = re.compile(r"\s*(?:[+*/×<>≤≥^:=]|<=|>=)\s*")
+_ROOTS: Final = re.compile(r"\bor(?=\s+[a-z]\s*=)")
+_BULLET: Final = re.compile(r"[-*•]\s+|\d\d?[.)]\s+(?=[^\n]*\n)")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WIDE_SEPARATOR: Final = re.compile(r",\s|;|\band\b")
 _OR: Final = re.compile(r"\b(?:or|either|maybe|not)\b|或", re.IGNORECASE)
@@ -47,10 +51,14 @@ class ListReader(AnswerReader):
                 return _format(items)
         explanation = EXPLANATION.search(text)
         stated = text[: explanation.start()] if explanation and explanation.start() > 0 else text
+        stated = _ROOTS.sub("and", stated)
         if _OR.search(stated):
             return REFUSED
         if self._numeric or self.gold is None:
-            numbers = [value for _, _, value in find_quantities(stated)]
+            found = find_quantities(stated)
+            if any(_OPERATOR.fullmatch(stated, one[1], other[0]) for one, other in pairwise(found)):
+                return REFUSED
+            numbers = [value for _, _, value in found]
             if len(numbers) > 1:
                 return _join(format_number(value.value) for value in numbers)
             if self._numeric:
@@ -61,7 +69,7 @@ class ListReader(AnswerReader):
     def read_alone(self, span: str) -> str | None:
         """The values, where the span is nothing but a list."""
         text = _clean(span)
-        if len(text) > 500 or _OR.search(text):
+        if len(text) > 500 or _OR.search(text) or '":' in text:
             return None
         items = _split(text)
         numeric = all(parse_quantity(item) is not None for item in items)
@@ -76,7 +84,7 @@ def _clean(text: str) -> str:
 
 
 def _split(text: str) -> list[str]:
-    text = text.strip().strip("[](){}\\")
+    text = (_BULLET.sub("", text.strip(), count=1) if _BULLET.match(text.strip()) else text.strip()).strip("[](){}\\")
     if _WIDE_SEPARATOR.search(text):
         text = _THOUSANDS.sub("", text)
     return [item.strip(" \"'") for item in _SEPARATOR.split(text) if item.strip(" \"'")]

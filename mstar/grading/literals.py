@@ -6,7 +6,7 @@ import re
 from math import gcd
 from typing import Final
 
-__all__ = ["Literal", "read_literal"]
+__all__ = ["Literal", "find_literals", "read_literal", "same_literal"]
 
 Literal = tuple[str, ...]
 
@@ -18,9 +18,35 @@ _DAY_FIRST: Final = re.compile(rf"(\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONT
 _ISO: Final = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
 _NUMERIC_DATE: Final = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{2}|\d{4})")
 _TIME: Final = re.compile(
-    r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?|o'clock)?|(\d{1,2})\s*([ap])\.?\s?m\.?"
+    r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?|o'clock)?|(\d{1,2})\s*(?:([ap])\.?\s?m\.?|o'clock)"
 )
 _RATIO: Final = re.compile(r"(\d{1,9})\s*(?::|to)\s*(\d{1,9})")
+
+
+_START: Final = re.compile(rf"(?<![\w.:/-])(?=[\d+(]|{_MONTH}\s)", re.IGNORECASE)
+_MAX_WORDS: Final = 5
+
+
+def find_literals(text: str, kind: str) -> set[Literal]:
+    """All such texts of one kind in running text; of those that begin at one place, the longest."""
+    found = set()
+    end = 0
+    for start in _START.finditer(text[:500]):
+        words = text[start.start() : start.start() + 40].split()[:_MAX_WORDS]
+        for count in range(len(words) if start.start() >= end else 0, 0, -1):
+            literal = read_literal(" ".join(words[:count]).rstrip(".,;!?)"))
+            if literal is not None and literal[0] == kind:
+                found.add(literal)
+                end = start.start() + len(" ".join(words[:count]))
+                break
+    return found
+
+
+def same_literal(gold: Literal, answer: Literal) -> bool:
+    """Whether two are the same; a time with no half of the day may be in either."""
+    if gold[0] == answer[0] == "time" and not gold[-1]:
+        return gold[:-1] == answer[:-1]
+    return gold == answer
 
 
 def read_literal(text: str) -> Literal | None:

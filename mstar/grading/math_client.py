@@ -12,11 +12,11 @@ import threading
 from enum import Enum
 from typing import IO, Final, Literal
 
-__all__ = ["MathOutcome", "ask"]
+__all__ = ["MathOutcome", "ask", "start"]
 
 # The worker stops itself after WORKER_SECONDS; the client waits a little longer before it kills the worker.
-WORKER_SECONDS: Final = 1.0
-_CLIENT_SECONDS: Final = 1.6
+WORKER_SECONDS: Final = 0.8
+_CLIENT_SECONDS: Final = 1.2
 _START_SECONDS: Final = 60.0
 
 
@@ -36,12 +36,15 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
 
+    def start(self) -> None:
+        """Starts the process, unless it runs."""
+        with self._lock:
+            self._ensure_running()
+
     def ask(self, gold: str, answer: str) -> MathOutcome:
         """Compares two formulas; may be called from any thread, one question at a time."""
         with self._lock:
-            # After a fork the pipe would be shared with the parent.
-            if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-                self._start()
+            self._ensure_running()
             reply = self._exchange(json.dumps([gold, answer]), _CLIENT_SECONDS)
             if reply is None:
                 self.stop()
@@ -61,6 +64,11 @@ class _Worker:
                 if pipe is not None:
                     pipe.close()
         self._process = None
+
+    def _ensure_running(self) -> None:
+        # After a fork the pipe would be shared with the parent.
+        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+            self._start()
 
     def _start(self) -> None:
         self.stop()
@@ -107,6 +115,15 @@ _WORKER: Final = _Worker()
 atexit.register(_WORKER.stop)
 # A lock that another thread holds at the time of a fork stays locked in the child.
 os.register_at_fork(after_in_child=_WORKER.renew_lock)
+
+
+def start() -> None:
+    """Starts the worker, which takes seconds, if it does not run yet.
+
+    Raises:
+        RuntimeError: it cannot be started.
+    """
+    _WORKER.start()
 
 
 def ask(gold: str, answer: str) -> MathOutcome:

@@ -16,7 +16,8 @@ _BEFORE: Final = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
         **dict.fromkeys("\u00ba\u02da", "°"),
-        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+        **dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad\u202a\u202b\u202c\u202d\u202e", ""),
+        **dict.fromkeys("\u2066\u2067\u2068\u2069\ufe0f\u20e3", ""),
         **dict.fromkeys("\u2018\u2019\u201b\u2032", "'"),
         **dict.fromkeys("“”„″«»", '"'),
         **dict.fromkeys("⋅∙", "*"),
@@ -31,9 +32,10 @@ _BEFORE: Final = str.maketrans(
     }
 )
 _EMPHASIS: Final = re.compile(
-    r"(?<![0-9a-z)}])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*.])|[`]+|(?<!\w)__?(?=\S)|(?<=\S)__?(?!\w)"
+    r"(?<![0-9a-z)}])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*]|\.\d)|[`]+|(?<!\w)__?(?=\S)|(?<=\S)__?(?!\w)"
 )
 _EDGE_PUNCTUATION: Final = " \t\n\r.,;:!?\"'。、,"
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+")
 _SPACES: Final = re.compile(r"\s+")
 _ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+(?=\S)")
 
@@ -43,9 +45,10 @@ def normalise(text: str) -> str:
 
     Superscripts become powers (``10²`` is ``10^2``) and vulgar fractions parts of a mixed number (``1½`` is ``1 1/2``).
     """
+    text = _CONTROL.sub("", text)
     if text.isascii():
         return text
-    text = _SUPERSCRIPT_RUN.sub(lambda run: "^" + run[0].translate(_SUPERSCRIPTS), text)
+    text = _SUPERSCRIPT_RUN.sub(lambda run: ("^" if run.start() else "") + run[0].translate(_SUPERSCRIPTS), text)
     text = unicodedata.normalize("NFKC", text.translate(_BEFORE)).replace("\u2044", "/").replace("\u2212", "-")
     return _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
 

@@ -25,6 +25,9 @@ SCALES: Final = {
     "billion": 10**9,
     "trillion": 10**12,
     "k": 1000,
+    "lakh": 10**5,
+    "crore": 10**7,
+    "bn": 10**9,
 }
 _PARTS: Final = {
     "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
@@ -35,10 +38,10 @@ _SMALL: Final = _UNITS | _TENS
 _CHINESE: Final = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"两": 2}
 _CHINESE_NUMBER: Final = re.compile("([一二两三四五六七八九]?)(十?)([一二三四五六七八九零]?)")
 
+_FIRST: Final = "|".join([*_UNITS, *_TENS])
+_NEXT: Final = "|".join([_FIRST, *(name for name in SCALES if len(name) > 2)])
 # One word, or the words of one number.
-NUMBER_WORD: Final = (
-    rf"\b(?:{'|'.join([*_UNITS, *_TENS])})(?:[\s-]+(?:and[\s-]+)?(?:{'|'.join([*_UNITS, *_TENS, *SCALES])}))*\b"
-)
+NUMBER_WORD: Final = rf"\b(?:{_FIRST})(?:[\s-]+(?:and[\s-]+)?(?:{_NEXT}))*\b"
 
 
 def parse_number_words(text: str) -> Fraction | None:
@@ -64,6 +67,9 @@ def _parse(words: list[str]) -> Fraction | None:
     if not words:
         return None
     last = words[-1]
+    if last in SCALES and len(words) > 1 and words[-2].removesuffix("s") in _PARTS:
+        value = _parse(words[:-1])  # one and a half million
+        return None if value is None else value * SCALES[last]
     part = _PARTS.get(last) or _PARTS.get(last.removesuffix("s"))
     if part is not None:
         return _fraction(words[:-1], part)

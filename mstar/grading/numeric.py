@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from typing import Final
 
-from mstar.grading.latex import clean_latex
+from mstar.grading.latex import clean_latex, strip_dollars
 from mstar.grading.normalisation import normalise
-from mstar.grading.quantities import Quantity, parse_quantity
-from mstar.grading.reader import AnswerReader
-from mstar.grading.statements import state_quantity
+from mstar.grading.quantities import Quantity, parse_quantity, spell_shares
+from mstar.grading.reader import REFUSED, AnswerReader
+from mstar.grading.statements import find_quantities, state_quantity
 from mstar.grading.units import canonical_unit, conversion_factor
 
 __all__ = ["NumberReader", "format_number"]
 
-_SHARE: Final = re.compile(r"\b(\d{1,9}) out of (\d{1,9})\b", re.IGNORECASE)
 _SQUARE_ROOT: Final = re.compile(r"\b(?:the\s+)?square root of\s+(\d+)", re.IGNORECASE)
 _UNIT_IN_QUESTION: Final = re.compile(r"\(\s*units?\s*:\s*([^()]{1,20})\)", re.IGNORECASE)
-_NAMED: Final = re.compile(r"[A-Za-z∠△ ]{1,20}=")
+_NAMED: Final = re.compile(r"(?!(?:assume|suppose|let|if|when|given|say)\b)[A-Za-z∠△ ]{1,20}=", re.IGNORECASE)
+_NEGATIVE: Final = re.compile(r"\bnegative\s+(?=[\d.])", re.IGNORECASE)
+# Numbers that can only be European: a decimal comma, or points between groups of three digits.
+_DECIMAL_COMMA: Final = re.compile(
+    r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+|\d+),(\d{1,2}|\d{4,15}|(?<=\b0,)\d{3})(?![\d,%]|\.\d|\s*,|\s+and\b)"
+)
+_POINT_GROUPS: Final = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3}){2,})(?![\d,]|\.\d)")
+_ONE_OF: Final = re.compile(r"\bone of\b", re.IGNORECASE)
+_NO_ONE: Final = re.compile(r"^\W*(?:no one|nobody)\b", re.IGNORECASE)
+_AND_A_HALF: Final = re.compile(r"\b(\d+) and (?:a|one) half\b", re.IGNORECASE)
+_YEAR: Final = re.compile(r"(?<![\d.,$€£-])(?:1[0-9]|20)\d\d(?![\w%]|[.,]\d|\s*(?:dollars|people|units))")
+_DOLLARS_AND_CENTS: Final = re.compile(r"\b(\d+) dollars? and (\d{1,2}) cents?\b", re.IGNORECASE)
 _MAX_LENGTH: Final = 1500
 
 
@@ -45,6 +56,8 @@ class NumberReader(AnswerReader):
         self._gold = gold
         self._unit = canonical_unit(normalise(asked)) or (gold.unit if gold is not None else "")
         self._asked = f"{asked} {question}".casefold()
+        self._question = question
+        self._counts = "how many" in self._asked or "number of" in self._asked
         self._value = None if gold is None else self._round(gold)
         self.gold = None if self._value is None else format_number(self._value)
 
@@ -52,8 +65,16 @@ class NumberReader(AnswerReader):
         """The number that a sentence states; see the interface."""
         text = _clean(span)
         if not self._whole:
-            text = _SHARE.sub(r"\1/\2", text)
-        found = state_quantity(text)
+            text = spell_shares(text)
+        if self._counts:
+            text = _NO_ONE.sub("0 people", _ONE_OF.sub("1 of", text))
+        found = state_quantity(text, self._question)
+        if "percent" in self._asked:
+            # The one number that is a percentage is what the question asks for.
+            shares = {value.value: value for _, _, value in find_quantities(text) if value.unit == "%"}
+            found = shares.popitem()[1] if len(shares) == 1 and found != REFUSED else found
+        if not isinstance(found, Quantity) and "year" in self._asked and len(years := set(_YEAR.findall(text))) == 1:
+            found = Quantity(Fraction(years.pop()))
         return found if found is None or isinstance(found, str) else self._canonical(found)
 
     def read_alone(self, span: str) -> str | None:
@@ -76,12 +97,15 @@ class NumberReader(AnswerReader):
                 return f"{format_number(values[0])} {found.unit}"
         elif found.unit == "%" and self._unit != "%":
             values.append(self._round(Quantity(found.value / 100)))
+        elif found.unit == "°" and not self._unit and self._gold is not None and not self._gold.exact:
+            values.append(self._round(Quantity(found.value * Fraction(math.pi) / 180, exact=False)))
         elif self._gold is not None and self._gold.unit == "%" and not found.unit:
             values.append(self._round(Quantity(found.value * 100, exact=found.exact)))
         if found.scale != 1 and any(word in self._asked for word in ("thousand", "million", "billion")):
             values.append(self._round(Quantity(found.value / found.scale)))
         if self._value is not None and self.gold is not None:
-            tolerance = 0 if found.exact and (self._gold is None or self._gold.exact) else abs(self._value) / 10**9
+            exact = found.exact and (self._gold is None or self._gold.exact) and _is_decimal(self._value)
+            tolerance = 0 if exact else abs(self._value) / 10**9
             if any(abs(value - self._value) <= tolerance for value in values):
                 return self.gold
         return format_number(values[0])
@@ -93,6 +117,15 @@ class NumberReader(AnswerReader):
         shifted = abs(quantity.value) * 10**self._precision
         rounded = Fraction(int(shifted + Fraction(1, 2)), 10**self._precision)
         return -rounded if quantity.value < 0 else rounded
+
+
+def _is_decimal(value: Fraction) -> bool:
+    """Whether the value can be written with finitely many decimals."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1
 
 
 def format_number(value: Fraction) -> str:
@@ -115,4 +148,10 @@ def format_number(value: Fraction) -> str:
 
 
 def _clean(span: str) -> str:
-    return _SQUARE_ROOT.sub(r"√(\1)", clean_latex(normalise(span[:_MAX_LENGTH]))).strip()
+    text = _NEGATIVE.sub(
+        "-", _SQUARE_ROOT.sub(r"√(\1)", strip_dollars(clean_latex(normalise(span[:_MAX_LENGTH]))))
+    ).strip()
+    text = _AND_A_HALF.sub(r"\1 1/2", text)
+    text = _DOLLARS_AND_CENTS.sub(lambda sum_: f"${sum_[1]}.{sum_[2]:0>2}", text)
+    text = _DECIMAL_COMMA.sub(lambda number: f"{number[1].replace('.', '')}.{number[2]}", text)
+    return _POINT_GROUPS.sub(lambda number: number[1].replace(".", ""), text)

@@ -6,16 +6,21 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from mstar.grading.latex import clean_latex
+from mstar.grading.latex import clean_latex, strip_dollars
+from mstar.grading.literals import find_literals, read_literal, same_literal
 from mstar.grading.normalisation import fold, normalise
-from mstar.grading.quantities import Quantity, parse_quantity
+from mstar.grading.quantities import Quantity, parse_quantity, spell_shares
 from mstar.grading.units import conversion_factor
 
 __all__ = ["Options", "fold_choice"]
 
 _LETTERS_WITHOUT_TEXTS: Final = 10
 _NAMES_OPTION: Final = re.compile(r"\b(?:option|choice|answer)\b|\([a-z]\)")
-_FORMULA_SIGN: Final = re.compile(r"[=()\[\],+^√]")
+_WORD: Final = re.compile(r"[^\W_]+")
+_NO_WORDS: Final = re.compile(r"[^\w\s.,;:'\"!?()-]|\d")
+_OF: Final = re.compile(r"\b([a-z]+) of (?:the )?([a-z]+)\b")
+_ENDING: Final = re.compile(r"(?<=[a-z]{3})(?:e?s|e?d|ing|e|ly)$")
+_FORMULA_SIGN: Final = re.compile(r"[=<>≤≥()\[\],+^√]")
 
 
 class Options:
@@ -32,8 +37,10 @@ class Options:
         self._folded = [fold_choice(choice) for choice in choices]
         self._spaceless = [text.replace(" ", "") for text in self._folded]
         self._quantities = [_read_number(text) for text in self._folded]
+        self._literals = [read_literal(text) for text in self._folded]
         by_length = sorted({text for text in self._folded if text}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(_whole_words, by_length))) if by_length else None
+        self.are_letters = bool(choices) and all(text == chr(ord("a") + i) for i, text in enumerate(self._folded))
         self.numeric = bool(choices) and None not in self._quantities
 
     def __len__(self) -> int:
@@ -61,8 +68,15 @@ class Options:
             return self._spaceless.index(spaceless)
         if not any(self._quantities) or _NAMES_OPTION.search(folded):
             return None
-        number = parse_quantity(clean_latex(folded))
+        number = parse_quantity(spell_shares(clean_latex(folded)))
         return None if number is None else self.match_number(number)
+
+    def match_literals(self, text: str) -> int | None:
+        """The only option that is the same time, date or ratio as the only one in a text."""
+        options = [(i, own) for i, own in enumerate(self._literals) if own is not None]
+        found = find_literals(text, options[0][1][0]) if options else set()
+        matches = [i for i, own in options if len(found) == 1 and same_literal(next(iter(found)), own)]
+        return matches[0] if len(matches) == 1 else None
 
     def match_number(self, number: Quantity) -> int | None:
         """The only option of this value; None if no option or several different ones have it."""
@@ -79,8 +93,18 @@ class Options:
     def find_texts(self, folded: str) -> Iterator[tuple[int, int, int]]:
         """Option, start and end of every option's text in a folded text; the longest at each place, no lone signs."""
         for match in self._pattern.finditer(folded) if self._pattern is not None else ():
-            if len(match[0]) > 1:
+            if len(match[0]) > 1 or match[0].isdigit():
                 yield self._folded.index(match[0]), match.start(), match.end()
+
+    def match_stems(self, text: str) -> int | None:
+        """The only option all of whose words, whatever their endings, a text has in their order.
+
+        An option whose words are among those of another such option does not count.
+        """
+        words = _stems(_NO_WORDS.sub("", text))
+        found = [(i, own) for i, own in enumerate(map(_stems, self._folded)) if own and _is_within(own, words)]
+        longest = [i for i, own in found if not any(own != other and _is_within(own, other) for _, other in found)]
+        return longest[0] if len({self.first(i) for i in longest}) == 1 else None
 
     def without_text(self, index: int, folded: str) -> str:
         """What follows the option's text at the start of a folded text."""
@@ -107,8 +131,27 @@ class Options:
 def fold_choice(text: str) -> str:
     """The form in which options' texts are compared: LaTeX spelt plainly, without its dollar signs."""
     if "$" in text or "\\" in text:
-        text = clean_latex(normalise(text)).replace("$", "")
+        text = strip_dollars(clean_latex(normalise(text)))
     return fold(text)
+
+
+def _stems(text: str) -> list[str]:
+    """The words without endings and articles, "of" turned around: the population of hawks is the hawk population.
+
+    Numbers and formulas have no stems.
+    """
+    if _NO_WORDS.search(text):
+        return []
+    words = _OF.sub(r"\2 \1", " ".join(_WORD.findall(fold(text))))
+    return [
+        _ENDING.sub("", word) for word in words.split() if word not in ("the", "a", "an", "would", "will", "it", "they")
+    ]
+
+
+def _is_within(words: list[str], others: list[str]) -> bool:
+    """Whether the words stand among the others in the same order."""
+    rest = iter(others)
+    return all(word in rest for word in words)
 
 
 def _read_number(text: str) -> Quantity | None:
@@ -122,11 +165,15 @@ def _equal(own: Quantity, other: Quantity) -> bool:
         if factor is None:
             return False
         value *= factor
+    if own.unit == "%" and not other.unit and abs(value) < 1:
+        value *= 100  # 0.12 for 12%
+    if other.unit == "%" and not own.unit and abs(own.value) < 1:
+        value /= 100
     tolerance = 0 if own.exact and other.exact else abs(own.value) / 10**9
     return abs(own.value - value) <= tolerance
 
 
 def _whole_words(text: str) -> str:
     """A pattern for a text that is not part of a longer word or number."""
-    before = r"(?<![\w.-])" if text[0].isdigit() else r"(?<!\w)"
-    return rf"{before}{re.escape(text)}(?!\w|[.,]\d)"
+    before = r"(?<![\w./-])" if text[0].isdigit() else r"(?<!\w)"
+    return rf"{before}{re.escape(text)}(?!\w|[.,/]\d)"

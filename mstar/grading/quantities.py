@@ -11,10 +11,13 @@ from mstar.grading.expressions import evaluate
 from mstar.grading.number_words import SCALES, parse_number_words
 from mstar.grading.units import CURRENCY, canonical_unit
 
-__all__ = ["NUMBER", "Quantity", "parse_quantity"]
+__all__ = ["NUMBER", "Quantity", "parse_quantity", "spell_shares"]
 
 # A space inside a thousand separator is one only before 000: "1, 000" is a thousand, "100, 200" two numbers.
-_DIGITS: Final = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,3}(?:,[ ]?000)+(?!\d)|\d{1,3}(?:[ ]\d{3})+(?![\d/])|\d+)"
+_DIGITS: Final = (
+    r"(?:\d{1,3}(?:[,']\d{3})+(?!\d)|\d{1,2}(?:,\d\d)+,\d{3}(?!\d)"
+    r"|\d{1,3}(?:,[ ]?000)+(?!\d)|\d{1,3}(?:[ ]\d{3})+(?![\d/])|\d+)"
+)
 # A number inside running text.
 NUMBER: Final = (
     rf"(?:(?<![\w)\]])-\s?)?(?:{CURRENCY}\s?-?)?(?<![\w.])(?:{_DIGITS}(?:\.\d+)?|\.\d+)"
@@ -32,7 +35,7 @@ _QUANTITY: Final = re.compile(
           | \s*(?:×|x|\*)\s*10\s*(?:\^|\*\*)\s*\(?\s*(?P<power>[+-]?\d{{1,4}})\s*\)?
           | \s*/\s*(?P<denominator>\d{{1,30}}) )?
     )
-    (?: [\s-]* (?P<scale>dozen|hundred|thousand|million|billion|trillion|k) (?!\w) )?
+    (?: [\s-]* (?P<scale>dozen|hundred|thousand|million|billion|trillion|lakh|crore|bn|k|(?-i:[MB])) (?!\w) )?
     (?P<unit> .*)
     """,
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
@@ -40,19 +43,21 @@ _QUANTITY: Final = re.compile(
 _PLAIN: Final = re.compile(r"[+-]?\d{1,300}")
 _LEAD: Final = re.compile(
     r"(?:(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|equal to|equals?|a total of|"
-    r"the number|the value|value|number|answer|it is|it's|约|大约|等于)\s*:?\s*|[≈~=:\s]+)+",
+    r"the number|the value|value|number|answer|it is|it's|约|大约|等于)\s*:?\s*|[-=]>|[≈~=:\s→⇒]+)+",
     re.IGNORECASE,
 )
 # What may stand behind a number and leaves it the number that it is: words, none of which joins another value to it.
 _WORDS: Final = re.compile(r"\s*[^\W\d_][^\W\d_'.-]*(?:[\s-]+[^\W\d_][^\W\d_'.-]*){0,4}\.?|[个只条块岁年]")
 _JOINING: Final = re.compile(
-    r"\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|am|pm|a\.m|p\.m|"
+    r"\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|too|wrong|incorrect|am|pm|a\.m|p\.m|"
     r"hundred|thousand|million|billion|dozen|st|nd|rd|th|x|y|z|e|pi|sqrt)\b|[π√]",
     re.IGNORECASE,
 )
 _COMPOUND_UNIT: Final = re.compile(r"[a-z°%$]{1,12}(?:\^\(?-?\d\)?)?(?:\s*(?:/|per)\s*[a-z]{1,12}(?:\^\(?-?\d\)?)?)?")
 _CLOSED_FORM: Final = re.compile(r"[√π^]|\*\*|sqrt|\bpi\b|\)\s*/", re.IGNORECASE)
 _UNIT_TAIL: Final = re.compile(r"(.*?[\dπ)])\s*((?:[a-z°%$][a-z°\s.]*(?:\^\(?[23]\)?)?)?)", re.IGNORECASE | re.DOTALL)
+_SCALES: Final = SCALES | {"m": 10**6, "b": 10**9}
+_SHARE: Final = re.compile(r"\b(\d{1,9}) out of (\d{1,9})\b|\b1 in (\d{1,9})\b", re.IGNORECASE)
 _MAX_DIGITS: Final = 1000
 _MAX_LENGTH: Final = 1500
 
@@ -72,6 +77,11 @@ class Quantity:
     unit: str = ""
     exact: bool = True
     scale: int = 1
+
+
+def spell_shares(text: str) -> str:
+    """``3 out of 14`` as ``3/14``."""
+    return _SHARE.sub(lambda share: f"{share[1] or 1}/{share[2] or share[3]}", text)
 
 
 def parse_quantity(text: str) -> Quantity | None:
@@ -116,6 +126,8 @@ def _read_unit(match: re.Match[str]) -> str | None:
         rest = ""  # 7 (seven)
     if rest in ("time", "times") and not glued:
         return ""
+    if rest == "s" and glued and len(match["digits"] or "") == 4:
+        return None  # the 1990s
     if not rest or rest == "$":
         return currency or canonical_unit(rest)
     unit = canonical_unit(rest.strip("()[] "))
@@ -136,7 +148,7 @@ def _build(match: re.Match[str], unit: str) -> Quantity | None:
         if match["whole"] is not None:
             value = int(match["whole"]) + Fraction(int(match["part"]), int(match["parts"]))
         else:
-            digits = match["digits"].replace(",", "").replace(" ", "").rstrip(".")
+            digits = re.sub("[, ']", "", match["digits"]).rstrip(".")
             if len(digits) > _MAX_DIGITS:
                 return None
             value = Fraction(digits)
@@ -148,7 +160,7 @@ def _build(match: re.Match[str], unit: str) -> Quantity | None:
             value *= Fraction(10) ** exponent
     except ZeroDivisionError:
         return None
-    scale = SCALES[match["scale"].lower()] if match["scale"] else 1
+    scale = _SCALES[match["scale"].lower()] if match["scale"] else 1
     negative = ((match["sign"] or "+") != "+") != (match["sign2"] is not None)
     return Quantity((-value if negative else value) * scale, unit, scale=scale)
 

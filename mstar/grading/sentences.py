@@ -12,22 +12,29 @@ __all__ = [
     "HEDGE_AFTER",
     "IS_ANSWER",
     "NEGATED",
+    "OPEN",
     "RETRACTED",
     "REVISED",
+    "REVISION",
     "SENTENCE_END",
     "UNFINISHED",
     "split_sentences",
 ]
 
 SENTENCE_END: Final = re.compile(
-    r"(?<=[.!?])(?<!\b[A-Za-z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St|No)\.)(?<!\bapprox\.)(?<!\bMrs\.)\s+|(?<=[。!?])|\n+"
+    r"(?<=[.!?])(?<!\b[A-Za-z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St|No)\.)(?<!\bapprox\.)(?<!\bMrs\.)\s+(?![=<>+*/×≈])"
+    r"|(?<=[。!?])|\n+"
+    # A letter with a full stop begins "B. 64°" or a name, but not before these.
+    r"|(?<=[A-Za-z]\.)\s+(?=(?:Actually|Wait|However|But|Sorry|Hmm|Hold on|Oops|No,|Scratch|Correction|On second)\b)"
 )
 # Where a sentence stops to state its answer and begins to say why, or under what condition.
 EXPLANATION: Final = re.compile(
-    r",?\s*(?:\b(?:because|since|given that|due to|which|where|whereas|while|so that|in order|i\.e\.|rather than|"
-    r"instead of|unlike|based on|according to|assuming|meaning|considering|obtained by|calculated|by (?:\w+ing)|if)\b"
+    r",?\s*(?:\b(?:because|since|given that|due to|which|where|whereas|while|so that|although|(?:even )?though|despite|"
+    r"in order|i\.e\.|rather than|instead of|unlike|based on|according to|assuming|meaning|considering|"
+    r"obtained by|calculated|by (?:\w+ing)|if|after \w+ing|(?<!is )(?<!are )(?<!was )(?<!be )(?<!'s )not(?= [\d(]))\b"
     r"|\b(?:at|when|for)\s+\w{1,3}\s*=|,\s*(?:when|after|before)\b"
-    r"|\bas (?=(?:the|it|we|there|shown|each|both|all|they|this|that|seen|indicated|a|an|you)\b)|因为|由于)",
+    r"|,\s*(?:more|less|fewer|higher|lower|greater|larger|smaller) than\b"
+    r"|\bas (?=(?:the|it|we|there|shown|each|both|all|they|this|that|can|seen|indicated|a|an|you)\b)|因为|由于)",
     re.IGNORECASE,
 )
 NEGATED: Final = re.compile(
@@ -54,6 +61,13 @@ RETRACTED: Final = re.compile(
 REVISED: Final = re.compile(
     r"\b(?:wait|actually|on second thought|sorry|correction|hold on|hmm|no(?=,))\b", re.IGNORECASE
 )
+# A change of mind inside a sentence: "36, no, 35".
+REVISION: Final = re.compile(
+    r"(?:[,;]|(?<!\.)\.\.+|…|\s-|\()\s*(?:(?:oh|um|oops)[,\s]+)?"
+    r"(?:(?:(?:no|wait|sorry|hmm)[,\s]+)*(?:no|wait|sorry|hmm)\s*[,:]\s*"
+    r"|(?:or rather|I mean|scratch that|actually|make that)\b[,:]?\s*)+",
+    re.IGNORECASE,
+)
 CONCLUSION: Final = re.compile(
     r"(?:^\W*(?:so|consequently|accordingly|in (?:conclusion|summary|all)|finally|overall|this means|that means|"
     r"to sum up)|\b(?:therefore|thus|hence|altogether|total))\b|[∴]|^\W*(?:因此|所以|故|综上)",
@@ -63,6 +77,14 @@ UNFINISHED: Final = re.compile(
     r"(?:[,:;+*/=<({\\-]|\b(?:the|a|an|of|is|are|was|be|by|and|or|to|with|from|than|that|which|then|if|as|at|in|on|"
     r"for|we|because|since|so|therefore|times|plus|minus))\s*$",
     re.IGNORECASE,
+)
+# A question or a supposition commits to nothing.
+OPEN: Final = re.compile(
+    r"\W*(?:(?:suppose|assume|imagine|say)\b[^,;]*$"
+    r"|I (?:do not|don't) (?:think|believe)\b[^,;]*$|I (?:would )?need more\b"
+    r"|(?:is|are|was|were|do|does|did|can|could|what|which|how|who|where|when|why|should|would|will)\b.*\?\W*$"
+    r"|.*[,;:]\s*(?:how|what|which)\b[^?]*\?\W*$)",
+    re.IGNORECASE | re.DOTALL,
 )
 ENDED: Final = re.compile(r"[.!?。)\]}$\"'*°%]\s*$")
 _ENUMERATED: Final = re.compile(r"^\s*1[.)]\s[^\n]*\n(?:[^\n]*\n){0,6}?\s*2[.)]\s", re.MULTILINE)

@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 from typing import Final
 
+from mstar.grading.clauses import added_clause, answering_clauses, coordinated, shared_words
 from mstar.grading.number_words import NUMBER_WORD
 from mstar.grading.quantities import NUMBER, Quantity, parse_quantity
 from mstar.grading.reader import REFUSED
@@ -16,8 +17,8 @@ __all__ = ["find_quantities", "state_quantity"]
 _NUMBER: Final = re.compile(NUMBER, re.IGNORECASE)
 _WORDS: Final = re.compile(NUMBER_WORD, re.IGNORECASE)
 _EQUALS: Final = re.compile(
-    r"[=≈]|(?<!\d)\s*:\s"
-    r"|\b(?:is|are|was|were|be|equals?|equal to|becomes|gives|yields|makes|measures|comes to|total(?:s|ing)?|answer)\b"
+    r"[=≈]|(?<!\d)\s*:\s|\b(?:is|are|was|were|be|est|es|ist|"
+    r"equals?|equal to|becomes|gives?|yields?|makes?|measures|comes to|total(?:s|ing)?|answer)\b"
     r"(?:\s+(?:about|approximately|approx\.?|around|roughly|exactly|equal to|only|simply|therefore|thus|a total of))*"
     r"\s*:?|是|为|等于",
     re.IGNORECASE,
@@ -29,28 +30,62 @@ _STATES: Final = re.compile(
 )
 _JOINED: Final = re.compile(
     rf"\s*(?:,?\s*\b(?:or|and|to|through|vs\.?|plus|minus|times|divided by|multiplied by)\b|[-~,/&±+*×^:]+|\*\*)\s*"
-    rf"(?:\b(?:maybe|perhaps|even|is|are|be)\b\s*)?(?:[a-z]\s*=\s*)?(?:{NUMBER}|{NUMBER_WORD}|\()",
+    rf"(?:\b(?:maybe|perhaps|even|is|are|be)\b\s*)?(?:[a-z]\s*=\s*)?(?:{NUMBER}|{NUMBER_WORD}|\()|\s+(?=\d)|\s*(?:[<>≤≥≠]|!=)"
+    rf"|;\s*{NUMBER}\W*$|\)?\s+(?:is|are|was)\s+(?:wrong|incorrect|not|too)\b",
     re.IGNORECASE,
 )
+# "2x = 75" and "x + 3 = 8" are still to be solved.
+_EQUATION: Final = re.compile(
+    r"(?:\d\s?|(?<![\w^=])\d*[xyznt]\s*[-+*/]\s*\w*|[\w.]\s*[-+]\s*\d*)[xyznt]\s*$|(?<![\w^=])\d*[xyznt]\s*[-+*/]\s*[\d.]+\s*$"
+)
 _ANOTHER: Final = re.compile(rf"\band\s+(?:{NUMBER}|{NUMBER_WORD})", re.IGNORECASE)
-_MORE_THINGS: Final = re.compile(rf"\s*[A-Za-z]+\s*(?:,\s*and|,|and)\s+(?:{NUMBER})\s+[A-Za-z]", re.IGNORECASE)
-_OPERATION: Final = re.compile(r"\s*(?:squared|cubed|factorial)\b", re.IGNORECASE)
+_MORE_THINGS: Final = re.compile(
+    rf"\s*[A-Za-z]+\s*(?:,\s*and|,|and)\s+(?:{NUMBER}|{NUMBER_WORD})\s+[A-Za-z]", re.IGNORECASE
+)
+# What makes a number a part of another one: "24 + x", "4 rows of 6".
+_OPERATION: Final = re.compile(
+    r"\s*(?:squared|cubed|factorial)\b|\s*[-+*/^]\s*[a-z]\b(?!['.])|\s+(?!out\b)[a-z]+\s+of\s+\d", re.IGNORECASE
+)
 _OUT_OF: Final = re.compile(r"\W*(?:out of|of)\b[^,]{1,60},\s*", re.IGNORECASE)
 _GLUED: Final = re.compile(r"[A-Za-z√π(\\^*/:_{]|[.,]\d")
 _BOUND: Final = re.compile(
     r"(?:\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at least|at most|up to|between|from|under|"
-    r"over|not|isn't)|[<>≤≥])\s*$",
+    r"over|above|below|exceeding|not|isn't|twice|double|triple|half of|log|ln|sin|cos|tan)|[<>≤≥≠]|!=)\s*$",
     re.IGNORECASE,
 )
-_INNER: Final = re.compile(r"[\w^*/{√\\]\s*$(?<![a-z]\s)(?<![a-z])", re.IGNORECASE)
+_INNER: Final = re.compile(
+    r"[a-z_]\(\W*$|(?<![a-z])[a-z]\s*[-+*/]\s*$|[\w^*/{√\\]\s*$(?<![a-z]\s)(?<![a-z])", re.IGNORECASE
+)
 _LABEL: Final = re.compile(
-    r"\b(?:step|figure|fig\.?|question|equation|eq\.?|table|line|row|column|part|method)\s*\(?$", re.IGNORECASE
+    r"(?:\b(?:angle|image|option|sample|group|circle|triangle|object|step|figure|fig\.?|question|equation|eq\.?|table|line|row|column|part|method|page|chapter)|∠)\s*\(?$",
+    re.IGNORECASE,
 )
 _OR: Final = re.compile(r"\b(?:or|either|maybe|versus|vs)\b|或", re.IGNORECASE)
-_NO_THINGS: Final = re.compile(r"\W*(?:so,? )?there (?:are|is) no\s+[a-z]+", re.IGNORECASE)
+_NO_THINGS: Final = re.compile(
+    r"\W*(?:so,? )?(?:(?:there (?:are|is|were) )?no|none of(?: the| these| them| his| her)?)\s+(?=[a-z]{2})"
+    r"|\W*(?:so,? )?(?:there (?:are|is|were) (?:none|nothing)\b|(?:nothing|none) (?:is|are|was|were|left|remains?)\b)"
+    r"|[\w\s]{1,40}\b(?:has|have|had) no\s+(?=[a-z]{2})",
+    re.IGNORECASE,
+)
+# "No" and one of these is no count.
+_NO_ANSWER: Final = re.compile(
+    r"(?:(?:\w+\s+)?(?:answers?|information|data|solutions?|way|limit|values?)|images?|pictures?|figures?|idea|doubt|need|"
+    r"clear|enough|such|possible|context|further|more|less|fewer|specific|questions?|correct|options?|choices?|above|one|"
+    r"it|that|this|the|there|they|real)\b",
+    re.IGNORECASE,
+)
+_ROUNDED: Final = re.compile(r"(?:about|approximately|approx|roughly|around|nearly|≈|~)\W*$", re.IGNORECASE)
+_EVALUATED: Final = re.compile(
+    rf"({NUMBER})\s*([-+×*]|plus|minus|times)\s*({NUMBER}),?\s+or\s+({NUMBER})", re.IGNORECASE
+)
+_NOUN: Final = re.compile(r"\d\s+[A-Za-z]{3}|[a-z]\s+[A-Za-z]{3,}$", re.IGNORECASE)
+_PARTS: Final = re.compile(r"\band\b|[:+(]", re.IGNORECASE)
+# What is to be done with a number is no answer.
+_TASK: Final = re.compile(r"\b(?:subtract|remove|add|multiply|divide|take away)\b[\w\s]{0,20}$", re.IGNORECASE)
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|\n")
 _LEAD: Final = re.compile(
-    r"^(?:about|approximately|approx\.?|around|roughly|exactly|only|just|nearly|the number|equal to|x\s*=)\s+",
+    r"^(?:about|approximately|approx\.?|around|roughly|exactly|only|just|nearly|the number|a total of|equal to|"
+    r"x\s*=)\s+",
     re.IGNORECASE,
 )
 _LEADING_BOUND: Final = re.compile(r"(?:not|between|more than|less than|at least|at most|from|over)\b", re.IGNORECASE)
@@ -72,8 +107,13 @@ def find_quantities(text: str) -> list[tuple[int, int, Quantity]]:
     return found
 
 
-def state_quantity(text: str) -> Quantity | str | None:
-    """The quantity that a text states, ``REFUSED`` if it states several, None without any."""
+def state_quantity(text: str, question: str = "") -> Quantity | str | None:
+    """The quantity that a text states, ``REFUSED`` if it states several, None without any.
+
+    Args:
+        text: A sentence.
+        question: The question; of several statements, the one that repeats more of its words counts.
+    """
     whole = parse_quantity(text)
     if whole is not None:
         return whole
@@ -82,38 +122,118 @@ def state_quantity(text: str) -> Quantity | str | None:
         return None
     explanation = EXPLANATION.search(text)
     stated = text[: explanation.start()] if explanation and explanation.start() > 0 else text
-    stated = _OUT_OF.sub("", stated.rstrip(" ,;"), count=1) if _OUT_OF.match(stated) else stated.rstrip(" ,;")
+    found = None
+    for clause in dict.fromkeys([*answering_clauses(stated.rstrip(" ,;")), text]):
+        found = _state_asked(clause, question)
+        if found is not None:
+            break
+    if not isinstance(found, Quantity) and (added := added_clause(text)):
+        return _state(added) or found
+    return found
+
+
+def _state_asked(clause: str, question: str) -> Quantity | str | None:
+    """What a clause states, or of several coordinated ones that one which the question asks for."""
+    parts = [part for part in coordinated(clause) if _EQUALS.search(part)]
+    if len(parts) > 1:
+        found_in = [(part, _state(part)) for part in parts if not isinstance(_leading(part), Quantity)]
+        stated = [(shared_words(part, question), found) for part, found in found_in if isinstance(found, Quantity)]
+        if len({found.value for _, found in stated}) > 1:
+            most = max(shared for shared, _ in stated)
+            asked = [found for shared, found in stated if shared == most]
+            return asked[0] if len(asked) == 1 else REFUSED
+    found = _state(clause)
+    return _pick_asked(clause, question) or found if found == REFUSED and question else found
+
+
+def _pick_asked(clause: str, question: str) -> Quantity | None:
+    """Of "2 dogs lying on the floor and 1 dog standing" the number of what the question asks for."""
+    parts = sorted((shared_words(part, question), part) for part in re.split(r",?\s+and\s+", clause))
+    if len(parts) < 2 or not all(_NOUN.search(part) for _, part in parts) or parts[-1][0] < parts[-2][0] + 2:
+        return None
+    return _quantity(_state(parts[-1][1]))
+
+
+def _state(stated: str) -> Quantity | str | None:
+    """The same for one clause without its explanation."""
+    if _OUT_OF.match(stated):
+        stated = _OUT_OF.sub("", stated, count=1)
     whole = parse_quantity(stated)
     if whole is not None:
         return whole
+    if (nothing := _NO_THINGS.match(stated)) and not _NO_ANSWER.match(stated, nothing.end()):
+        return Quantity(Fraction(0))
     numbers = find_quantities(stated)
     if _OR.search(stated) and len(numbers) > 1:
-        return REFUSED if len({value.value for _, _, value in numbers}) > 1 else numbers[0][2]
+        same = len({value.value for _, _, value in numbers}) == 1
+        return numbers[0][2] if same or _is_rounded_again(stated, numbers) else _evaluated(stated) or REFUSED
+    return _state_one(stated, numbers) or _sum_of_parts(stated) or (REFUSED if numbers else None)
+
+
+def _state_one(stated: str, numbers: list[tuple[int, int, Quantity]]) -> Quantity | None:
     leading = _leading(stated)
+    if numbers and stated[:4].casefold() == "one ":
+        leading = None  # one notebook costs $2.75
     if leading is not None and not re.search(r"[=≈]", stated) and not (leading == REFUSED and _EQUALS.search(stated)):
-        return leading
+        return _quantity(leading)
     for sign in reversed(list(_EQUALS.finditer(stated))):
+        if sign[0] == "=" and _EQUATION.search(stated, 0, sign.start()):
+            return None
         found = _leading(stated[sign.end() :])
         if found is not None:
-            return REFUSED if sign[0][0].isalpha() and _ANOTHER.search(stated, sign.end()) else found
+            return None if sign[0][0].isalpha() and _ANOTHER.search(stated, sign.end()) else _quantity(found)
     if leading is not None:
-        return leading
+        return _quantity(leading)
     readings = [(sign, _leading(stated[sign.end() :])) for sign in _STATES.finditer(stated)]
     claims = [(sign, found) for sign, found in readings if found is not None]
     if len(claims) == 1:
         sign, claim = claims[0]
-        return REFUSED if _ANOTHER.search(stated, sign.end()) else claim
+        return None if _ANOTHER.search(stated, sign.end()) else _quantity(claim)
     if len({value.value for _, _, value in numbers}) == 1:
         start = numbers[-1][0]
-        return (
-            REFUSED if _BOUND.search(stated, 0, start) or _INNER.search(stated, 0, start) else _leading(stated[start:])
-        )
-    if numbers:
-        return REFUSED
-    if _NO_THINGS.match(stated):
-        return Quantity(Fraction(0))
-    words = [w for w in _WORDS.finditer(stated) if w[0].casefold() != "one"]
-    return _leading(stated[words[0].start() :]) if len(words) == 1 else None
+        unclear = any(pattern.search(stated, 0, start) for pattern in (_BOUND, _INNER, _TASK))
+        return None if unclear else _quantity(_leading(stated[start:]))
+    words = [] if numbers else [w for w in _WORDS.finditer(stated) if w[0].casefold() != "one"]
+    return _quantity(_leading(stated[words[0].start() :])) if len(words) == 1 else None
+
+
+def _quantity(found: Quantity | str | None) -> Quantity | None:
+    return found if isinstance(found, Quantity) else None
+
+
+def _is_rounded_again(stated: str, numbers: list[tuple[int, int, Quantity]]) -> bool:
+    """Whether a sentence gives a number, and then the same one roughly: "3/14, or about 0.21"."""
+    (_, end, first), (start, _, second), *more = numbers
+    close = abs(first.value - second.value) <= abs(first.value) / 50
+    return not more and close and _ROUNDED.search(stated, end, start) is not None
+
+
+def _evaluated(stated: str) -> Quantity | None:
+    """The value in "8 times 8, or 64", where it is right."""
+    match = _EVALUATED.search(stated)
+    values = [parse_quantity(match[i]) for i in (1, 3, 4)] if match is not None else []
+    if match is None or any(value is None for value in values):
+        return None
+    first, second, result = (value.value for value in values if value is not None)
+    sign = match[2]
+    if sign in ("+", "plus"):
+        computed = first + second
+    elif sign in ("-", "minus"):
+        computed = first - second
+    else:
+        computed = first * second
+    return values[2] if computed == result else None
+
+
+def _sum_of_parts(stated: str) -> Quantity | None:
+    """The total, where a sentence gives one and what it is made of: "7 people, 4 men and 3 women"."""
+    spans = sorted([m.span() for m in _NUMBER.finditer(stated)] + [m.span() for m in _WORDS.finditer(stated)])
+    values = [value for start, end in spans if (value := parse_quantity(stated[start:end].strip())) is not None]
+    if not 3 <= len(values) == len(spans) <= 8 or not _PARTS.search(stated):
+        return None
+    total = sum((value.value for value in values), Fraction(0))
+    ends = {value.value: value for value in (values[0], values[-1]) if 2 * value.value == total > 0}
+    return ends.popitem()[1] if len(ends) == 1 else None
 
 
 def _leading(text: str) -> Quantity | str | None:
@@ -126,7 +246,7 @@ def _leading(text: str) -> Quantity | str | None:
             return parse_quantity(text[: end.start()])
         return REFUSED if _LEADING_BOUND.match(text) and _NUMBER.search(text) else None
     rest = text[match.end() :]
-    if match.re is _WORDS and re.match(r"\s+of\b|\s+(?:is|are|has)\b", rest):
+    if match.re is _WORDS and re.match(r"\s+(?:of|is|are|has)\b", rest) and match[0].casefold() == "one":
         return None
     if _MORE_THINGS.match(rest) or _OPERATION.match(rest):
         return REFUSED

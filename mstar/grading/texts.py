@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Final
 
 from mstar.grading.algebra import equivalent, is_algebra
+from mstar.grading.clauses import coordinated, shared_words
 from mstar.grading.latex import clean_latex
-from mstar.grading.literals import read_literal
+from mstar.grading.literals import Literal, find_literals, read_literal, same_literal
 from mstar.grading.normalisation import fold, normalise
+from mstar.grading.quantities import Quantity, parse_quantity
 from mstar.grading.reader import REFUSED, AnswerReader
+from mstar.grading.restatement import Restatement
 from mstar.grading.sentences import EXPLANATION
 
 __all__ = ["TextReader"]
@@ -22,23 +26,28 @@ _VERDICT: Final = re.compile(
     r"\W*(yes|no|true|false|yeah|nope|是的|不是|是|否|对|错)(?![\w'])(?!\s*[.:]?\s*\d)", re.IGNORECASE
 )
 _VERDICT_END: Final = re.compile(
-    r"(?:\b(?:is|be|answer|:)\s+|=\s*|^)[\"']?(yes|no|true|false)[\"']?\W*$", re.IGNORECASE
+    r"(?:\b(?:is|be|answer|think|say|believe|guess|:)\s+|=\s*|^)[\"']?(yes|no|true|false)[\"']?\W*$", re.IGNORECASE
 )
 _BOTH: Final = re.compile(
     r"\b(?:yes|true)\s*(?:or|/|and)\s*(?:no|false)\b|\b(?:no|false)\s*(?:or|/|and)\s*(?:yes|true)\b", re.IGNORECASE
 )
 _COPULA: Final = re.compile(
-    r"\b(?:is|are|was|were|be|called|named|shows?|says?|reads?)\b\s*:?\s+|=\s*|:\s+|是|为", re.IGNORECASE
+    r"\b(?:is|are|was|were|be|called|named|shows?|says?|reads?|known as|has|have|"
+    r"(?:it|that|he|she|this)'s)\b\s*:?\s+|=\s*|:\s+|是|为",
+    re.IGNORECASE,
 )
 _HEDGED: Final = re.compile(
-    r"\b(?:or|either|maybe|perhaps|possibly|cannot|can't|unknown|unclear|unable|might|could|may)\b|或", re.IGNORECASE
+    r"\b(?:or|either|maybe|perhaps|possibly|cannot|can't|unknown|unclear|unable|might|could|(?-i:may))\b|或",
+    re.IGNORECASE,
 )
 _NEGATED: Final = re.compile(r"\b(?:not|n't|neither|never|no)\b", re.IGNORECASE)
 _FILLER: Final = frozenset(
-    ("the", "a", "an", "of", "in", "on", "at", "it", "is", "are", "was", "its", "this", "that", "to", "be")
+    ("the", "a", "an", "of", "in", "on", "at", "it", "is", "are", "was", "its", "this", "that", "to", "be", "and")
 )
 _WORD: Final = re.compile(r"[^\W_]+(?:[.'/:-][^\W_]+)*|\S")
 _WRAPPED: Final = re.compile(r"[:\n]|\\f?box|</?\w+>")
+_ASSIGNED: Final = re.compile(r"(?<![\w^])([A-Za-z])\s*=\s*([^=]+)")
+_PREPOSITION: Final = re.compile(r"\b(?:on|in|at)\s+")
 _MAX_SPAN: Final = 500
 
 
@@ -59,10 +68,17 @@ class TextReader(AnswerReader):
         self.gold = fold(self._raw) or None if answer is not None else None
         self._verdict = _YES_NO.get(self.gold or "")
         self._literal = read_literal(self._raw)
+        # "x = 5" is the number, as a value of that variable.
+        assigned = _ASSIGNED.fullmatch(self._raw)
+        value = parse_quantity(assigned[2]) if assigned is not None else None
+        self._solution = (assigned[1], value) if assigned is not None and value is not None else None
         self._words = _words(self._raw)
+        self._content = [word for word in self._words if word not in _FILLER] or self._words
+        self._restatement = Restatement(question if self._verdict is not None else "")
+        self._question = question
         question_words = frozenset(_words(question))
         # In "is it red or blue" the words of the question are the answers.
-        offers_answers = not question_words.isdisjoint({"or", "than", "which", "among"})
+        offers_answers = not question_words.isdisjoint({"or", "than", "among"}) or ":" in question
         self._known = _FILLER | (frozenset() if offers_answers else question_words - {"not", "no"})
 
     def read(self, span: str) -> str | None:
@@ -80,9 +96,14 @@ class TextReader(AnswerReader):
         stated = text[: explanation.start()] if explanation and explanation.start() > 0 else text
         if _HEDGED.search(stated) and not _HEDGED.search(self._raw):
             return REFUSED
-        for part in dict.fromkeys((stated, *self._parts(stated))):
+        parts = [] if self._solution is not None and _ASSIGNED.search(stated) else self._parts(stated)
+        for part in dict.fromkeys((stated, *parts)):
             if self._is_gold(part):
                 return self.gold
+        clauses = coordinated(stated)
+        shared = [shared_words(clause, self._question) for clause in clauses]
+        if len(clauses) > 1 and shared.count(max(shared)) == 1:
+            return self.read(clauses[shared.index(max(shared))])
         short = self._parts(stated)
         return fold(short[0] if short else stated) or None
 
@@ -106,7 +127,27 @@ class TextReader(AnswerReader):
         if _BOTH.search(text):
             return REFUSED
         match = _VERDICT.match(text) or _VERDICT_END.search(text[-200:])
-        return self._name(match[1]) if match is not None else None
+        if match is not None:
+            return self._name(match[1])
+        affirmed = self._restatement.read(text)
+        return None if affirmed is None else self._name("yes" if affirmed else "no")
+
+    def _is_literal(self, gold: Literal, text: str) -> bool:
+        if (whole := read_literal(text.strip(" ."))) is not None:
+            return same_literal(gold, whole)
+        if gold[0] == "ratio" and (share := parse_quantity(text)) is not None:
+            return share.value == Fraction(int(gold[1]), int(gold[2]) or 1)
+        if _HEDGED.search(text) or _NEGATED.search(text):
+            return False
+        found = find_literals(text, gold[0])
+        return len(found) == 1 and same_literal(gold, found.pop())
+
+    def _is_solution(self, gold: tuple[str, Quantity], text: str) -> bool:
+        assigned = list(_ASSIGNED.finditer(text))
+        if len(assigned) > 1 or (assigned and assigned[0][1] != gold[0]):
+            return False
+        value = parse_quantity(assigned[0][2] if assigned else text)
+        return value is not None and value.value == gold[1].value
 
     def _name(self, word: str) -> str:
         verdict = _YES_NO[word.casefold()]
@@ -116,7 +157,14 @@ class TextReader(AnswerReader):
         """What follows the last copula of a sentence, and what precedes a comma in it."""
         copulas = list(_COPULA.finditer(text))
         tail = text[copulas[-1].end() :] if copulas and copulas[-1].end() < len(text) else text
-        parts = [tail, tail.partition(", ")[0], re.split(r"[.!?]\s", tail, maxsplit=1)[0], tail.partition(" (")[0]]
+        parts = [
+            tail,
+            tail.partition(", ")[0],
+            re.split(r"[.!?]\s", tail, maxsplit=1)[0],
+            tail.partition(" (")[0],
+        ]
+        if not _NEGATED.search(text):
+            parts.append(_PREPOSITION.split(tail)[-1])
         return [part for part in parts if part.strip()]
 
     def _is_gold(self, text: str) -> bool:
@@ -127,7 +175,9 @@ class TextReader(AnswerReader):
         if len(text) > _MAX_SPAN:
             return False
         if self._literal is not None:
-            return read_literal(text.strip(" .")) == self._literal
+            return self._is_literal(self._literal, text)
+        if self._solution is not None:
+            return self._is_solution(self._solution, text)
         if is_algebra(self._raw) and is_algebra(text):
             return equivalent(self._raw, text)
         words = _words(text)
@@ -137,9 +187,7 @@ class TextReader(AnswerReader):
             return False
         kept = set(self._words)
         rest = [w for w in words if w in kept or not (w in self._known or w.removesuffix("s") in self._known)]
-        return [word for word in rest if word not in _FILLER] == [w for w in self._words if w not in _FILLER] and bool(
-            [w for w in self._words if w not in _FILLER]
-        )
+        return [word for word in rest if word in self._content or word not in _FILLER] == self._content
 
 
 def _clean(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from typing import Final
@@ -35,14 +36,15 @@ _TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
         "s": ("1", "s sec secs second"),
         "min": ("60", "min mins minute"),
         "h": ("3600", "h hr hrs hour"),
-        "day": ("86400", "day"),
+        "day": ("86400", "day 天"),
         "week": ("604800", "week wk"),
     },
+    "months": {"month": ("1", "month mo"), "year": ("12", "year yr yrs 年 岁"), "decade": ("120", "decade")},
     "volume": {
         "ml": ("1/1000", "ml milliliter millilitre"),
         "l": ("1", "l liter litre"),
     },
-    "angle": {"°": ("1", "° degree deg 度"), "rad": ("0", "rad radian")},
+    "angle": {"°": ("1", "° degree deg 度"), "rad": (str(Fraction(180 / math.pi)), "rad radian")},
     "share": {"%": ("1", "% percent percentage 'per cent'")},
     "dollars": {"$": ("1", "$ us$ usd dollar buck"), "¢": ("1/100", "¢ cent")},
     "euros": {"€": ("1", "€ eur euro")},
@@ -52,7 +54,7 @@ _TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "temperature C": {"°c": ("1", "°c celsius 'degrees celsius' 'degree celsius'")},
     "temperature F": {"°f": ("1", "°f fahrenheit 'degrees fahrenheit' 'degree fahrenheit'")},
     "speed": {"m/s": ("1", "m/s 'meters per second'"), "km/h": ("5/18", "km/h kph 'kilometers per hour'"),
-              "mph": ("1397/3125", "mph 'miles per hour'")},
+              "cm/s": ("1/100", "cm/s"), "mph": ("1397/3125", "mph 'miles per hour'")},
     "force": {"n": ("1", "newton n")},
     "energy": {"j": ("1", "j joule"), "kj": ("1000", "kj kilojoule")},
     "power": {"w": ("1", "w watt"), "kw": ("1000", "kw kilowatt")},

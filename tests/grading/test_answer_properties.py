@@ -28,11 +28,18 @@ FRAMES = (
     "<think>perhaps 3 or 4</think>{}",
     "答案是{}。",
     "The answer is {}.\n\nQuestion: What is 1 + 1?\nAnswer: 99999",
+    "{}</s>",
+    "\u202a{}\u202c",
+    '{{"answer": "{}"}}',
+    "My first answer was 31337. The answer is {}.",
+    "The answer is 31337, no wait, {}.",
 )
 frames = st.sampled_from(FRAMES)
 integers = st.integers(-(10**9), 10**9)
 words = st.text(string.ascii_lowercase, min_size=4, max_size=9).filter(
-    lambda word: word not in {"none", "true", "zero", "four", "five", "nine", "seven", "three", "eight", "half"}
+    lambda word: (
+        word not in {"none", "true", "zero", "four", "five", "nine", "seven", "three", "eight", "half", "false"}
+    )
 )
 
 
@@ -42,12 +49,25 @@ def grade(
     return GRADER.grade(Prompt("p", "", answer=gold, answer_type=kind, choices=choices, precision=precision), response)
 
 
+def indian(digits: int) -> str:
+    head, tail = divmod(digits, 1000)
+    pairs = []
+    while head:
+        head, pair = divmod(head, 100)
+        pairs.insert(0, f"{pair:02}" if head else str(pair))
+    return ",".join([*pairs, f"{tail:03}"]) if pairs else str(tail)
+
+
 def number_forms(value: int) -> list[str]:
     sign, digits = ("-" if value < 0 else ""), abs(value)
     fullwidth = "".join(chr(0xFF10 + int(digit)) for digit in str(digits))
     return [
         str(value),
         f"{value:,}",
+        f"{value:,}".replace(",", "'"),
+        f"{value:,}".replace(",", " "),
+        f"{sign}{indian(digits)}",
+        f"{value:,}".replace(",", ".") if digits >= 10**6 else str(value),
         f"{value}.0",
         f"{sign}0{digits}",
         sign.replace("-", "\u2212") + fullwidth,
@@ -139,3 +159,33 @@ def test_several_values_are_no_answer(value: int, form: str) -> None:
 def test_an_announcement_without_an_answer_is_none(cut: int) -> None:
     response = "The picture shows 7 cubes and the question asks for more. The answer is"[:-cut]
     assert not grade("7", AnswerType.INTEGER, response).correct
+
+
+@given(
+    st.integers(1, 10**6),
+    st.integers(1, 10**6),
+    st.sampled_from(["{} + {} = {}", "{} plus {} is {}", "{} + {} equals {}."]),
+)
+def test_what_a_sum_comes_to_is_its_answer(first: int, second: int, form: str) -> None:
+    response = form.format(first, second, first + second)
+    assert grade(str(first + second), AnswerType.INTEGER, response).correct
+    assert not grade(str(first), AnswerType.INTEGER, response).correct
+
+
+@given(integers, st.sampled_from(["It is not {}.", "The answer is not {}.", "I don't think it is {}.", "{} is wrong."]))
+def test_a_denied_value_is_no_answer(value: int, form: str) -> None:
+    assert not grade(str(value), AnswerType.INTEGER, form.format(value)).correct
+
+
+@given(st.lists(words, min_size=2, max_size=5, unique=True), st.data())
+def test_of_two_options_the_one_that_is_not_denied_counts(texts: list[str], data: st.DataObject) -> None:
+    right, wrong = data.draw(st.permutations(range(len(texts))))[:2]
+    form = data.draw(
+        st.sampled_from(
+            ["It is {}, not {}.", "It is {} rather than {}.", "{1} is wrong, so it is {0}.", "Not {1} but {0}."]
+        )
+    )
+    response = form.format(texts[right], texts[wrong])
+    for index, correct in ((right, True), (wrong, False)):
+        letter = string.ascii_uppercase[index]
+        assert grade(letter, AnswerType.MULTI_CHOICE, response, tuple(texts)).correct is correct

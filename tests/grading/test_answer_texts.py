@@ -20,7 +20,7 @@ SHAPE = "What is the shape of the baseball bat?"
         ("Cylindrical", "The answer is Cylindrical", "", True),
         ("Cylindrical", "**Answer:** Cylindrical", "", True),
         ("Cylindrical", "The shape of the baseball bat is cylindrical.", SHAPE, True),
-        ("Cylindrical", "It has a cylindrical shape.", SHAPE, False),
+        ("Cylindrical", "It has a cylindrical shape.", SHAPE, True),
         ("Cylindrical", "The answer is a cylindrical shape.", SHAPE, True),
         ("Cylindrical", "The answer is cylindrical because it is long and round.", SHAPE, True),
         ("Cylindrical", "The answer is spherical.", SHAPE, False),

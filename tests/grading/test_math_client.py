@@ -83,10 +83,19 @@ def test_long_inputs_of_every_shape_are_graded_at_once() -> None:
         "½",
         "\n",
         "-",
+        " \n",
+        "*\n",
+        "so {",
+        "no, wait ",
+        "答案是",
+        "not A or ",
+        ". ",
     ]
     for answer in ("5", "x+1"):
-        for piece in pieces:
+        for text in [piece * (1_000_000 // len(piece)) for piece in pieces] + [
+            f"The answer is {piece * 6_000}z" for piece in pieces
+        ]:
             # Processor time: on a shared machine the clock on the wall says little.
             start = time.process_time()
-            assert not grader.grade(Prompt("p", "q", answer=answer), piece * (1_000_000 // len(piece))).correct
+            assert not grader.grade(Prompt("p", "q", answer=answer), text).correct
             assert time.process_time() - start < 2

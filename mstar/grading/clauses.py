@@ -1,0 +1,70 @@
+"""Which clause of a sentence states its answer: neither a condition before it nor the numbers that lead up to it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["added_clause", "answering_clauses", "coordinated", "shared_words"]
+
+_RESULT: Final = re.compile(
+    r"(?:[,;]?\s*(?:and\s+)?\b(?:so|thus|therefore|hence|leaves|which (?:means|leaves|gives)|meaning|for a total of|"
+    r"that is|i\.e\.|in other words)\b|,\s*(?:leaving|giving|resulting in)\b|[,。]?\s*(?:得|则|故|所以|因此|∴)),?\s*"
+    r"(?:that\s+|(?:us|him|her|them)\s+(?:with\s+)?)?",
+    re.IGNORECASE,
+)
+# What such a clause adds may be the answer where the rest of the sentence states none.
+_ADDED: Final = re.compile(r",\s*which (?:is|equals|makes|comes to)\s+", re.IGNORECASE)
+_COORDINATED: Final = re.compile(
+    r",?\s+(?:and|but|while|whereas)\s+(?=\D)|;\s+|,\s+(?=[∠△A-Za-z ]{1,12}\s?=)", re.IGNORECASE
+)
+_VERB: Final = re.compile(r"=|\b(?:is|are|was|were|has|have|had|equals?|gives?|makes?|costs?)\b", re.IGNORECASE)
+_WORD: Final = re.compile(r"\w+")
+_COMMON: Final = frozenset(
+    ("the", "a", "an", "is", "are", "of", "in", "and", "to", "what", "how", "many", "much", "for")
+)
+_CONDITION: Final = re.compile(
+    r"\W*(?:so\b,?\s*)?(?:after|among|when|if|since|because|as|given|with|by|once|before|while|although|out of|of|in|"
+    r"on|at|for|from|based on|according to|[a-z]+ing)\b[^,;]{0,200}[,;]\s+(?:then\s+)?",
+    re.IGNORECASE,
+)
+# "There are not six but seven."
+_NOT_BUT: Final = re.compile(r"\bnot\b(?! only)[^,.;]{1,40}?,?\s+but\s+", re.IGNORECASE)
+
+
+def answering_clauses(sentence: str) -> list[str]:
+    """The parts of a sentence that may state its answer, the most telling one first, the whole sentence last.
+
+    Args:
+        sentence: One sentence, in which numbers or the names of options stand.
+    """
+    sentence = _NOT_BUT.sub("", sentence, count=1)
+    found = []
+    results = list(_RESULT.finditer(sentence))
+    if results and results[-1].start() > 0:
+        found.append(sentence[results[-1].end() :])
+    condition = _CONDITION.match(sentence)
+    if condition is not None:
+        found.append(sentence[condition.end() :])
+    return [*found, sentence]
+
+
+def coordinated(clause: str) -> list[str]:
+    """The parts of "the sum is 8 and the product is 15"; one that has no verb is no clause."""
+    parts = _COORDINATED.split(clause)
+    return parts if all(_VERB.search(part) for part in parts) else [clause]
+
+
+def shared_words(clause: str, question: str) -> int:
+    """How many words of a question a clause has."""
+    return len(_words(clause) & _words(question))
+
+
+def added_clause(sentence: str) -> str:
+    """What ", which is" adds to a sentence; empty without it."""
+    found = _ADDED.search(sentence)
+    return "" if found is None else sentence[found.end() :]
+
+
+def _words(text: str) -> set[str]:
+    return set(_WORD.findall(text.casefold())) - _COMMON

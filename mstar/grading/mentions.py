@@ -1,0 +1,183 @@
+"""Which options a sentence names, by a label or by their texts, and which of them it denies."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Final
+
+from mstar.grading.clauses import answering_clauses, coordinated, shared_words
+from mstar.grading.normalisation import normalise
+from mstar.grading.options import Options
+from mstar.grading.quantities import Quantity
+from mstar.grading.reader import REFUSED
+from mstar.grading.sentences import EXPLANATION
+from mstar.grading.statements import state_quantity
+
+__all__ = ["DENIAL", "DENIED_AFTER", "LABEL", "LONE_LETTER", "Mentions", "letter_of"]
+
+LABEL: Final = re.compile(
+    r"\((?P<bracketed>[A-Za-z])\)|\b(?i:option|choice|answer|letter)s?\s*:?\s*(?P<named>[A-Z])\b(?!')"
+    r"|选项?\s*(?P<chosen>[A-Z])(?![A-Za-z])|(?<![A-Za-z])(?P<item>[A-Z])\s*选?项"
+)
+_FINAL_LETTER: Final = re.compile(
+    r"(?:'s|\b(?i:is|be|it|think|label(?:l?ed)?|with|likely|probably|maybe|perhaps|possibly|or|also|est|es|ist|are|choose|select|"
+    r"pick|so|hence|thus|therefore)|[:=>]|选|是|为)(?:\s+[a-z]+ly)?\s*([A-Z])\W*$"
+)
+_DENIED: Final = re.compile(
+    r"(?:\bnot|n't|不|\bneither|\bnor|\brather than|\binstead of|\bexcept|\bexcluding|"
+    r"\bcompared (?:to|with)|\bfollowed by|不是)\s*"
+    r"(?:(?!(?:but|only|just|because)\b)[a-z]+\s+){0,3}\W{0,3}$",
+    re.IGNORECASE,
+)
+DENIED_AFTER: Final = re.compile(
+    r"\s*(?:(?:(?!\b(?:and|but|while|so)\b)[^.,;]){0,40}?"
+    r"\b(?:is|are|was|would be|seems)\s+(?:not|incorrect|wrong|false|also wrong)\b"
+    r"|[^.,;]{0,20}?\b(?:isn't|cannot|can't)\b)",
+    re.IGNORECASE,
+)
+DENIAL: Final = re.compile(r"\b(?:not|wrong|incorrect|cannot|isn't|false)\b", re.IGNORECASE)
+_LINK: Final = re.compile(r"[\s,]*(?:or|nor|and)?\s*(?:the\s+)?")
+_OF_OPTIONS: Final = re.compile(r" of the (?:options|choices|answers|above)\b", re.IGNORECASE)
+_DOUBLED: Final = re.compile(r"(?:\bor\b|/|\band\b)\s*$")
+_CONCLUDED: Final = re.compile(r"(?:[,:]|\b(?:so|is|hence|thus|therefore))\s*$")
+# The value of a calculation with numbers.
+_RESULT: Final = re.compile(r"\d\D{0,12}[-+*/×]\s*[^=]{1,30}=\s*([^=]+)$")
+_BOUND: Final = re.compile(
+    r"(?:\b(?:more|less|fewer|greater|larger|smaller|higher|lower) than|[<>≤≥≠]|\d\s?[a-z]\s*="
+    r"|\b[a-z]\s*[-+*/]\s*(?:[\w.]+\s*=)?)\s*$"
+)
+_COMPARISON: Final = re.compile(r"\b(\w+er|more|less)\b[^.;]{0,60}?\bthan\b", re.IGNORECASE)
+_DEGREE: Final = re.compile(r"(?<=\w{3})(?:i?er|i?est)$")
+_WORD: Final = re.compile(r"\w+")
+LONE_LETTER: Final = re.compile(r"(?<![\w'])[B-HJ-Z](?![\w'])")
+# Words that occur in any sentence: they name an option only where a sentence begins or ends with them.
+_COMMON: Final = frozenset({"yes", "no", "true", "false", "none", "an"})
+_SPACE: Final = re.compile(r"\s+")
+
+
+# An option, and where it is named.
+Mention = tuple[int, int, int]
+
+
+class Mentions:
+    """Reads sentences that do not begin with an option's letter.
+
+    Args:
+        options: The question's options.
+        question: The question, which tells the statement that answers it from others.
+    """
+
+    def __init__(self, options: Options, question: str) -> None:
+        self._options = options
+        self._question = question
+
+    def read(self, text: str) -> str | None:
+        """The only option that a sentence names; first without its explanation, then with it."""
+        explanation = EXPLANATION.search(text)
+        stated = text[: explanation.start()] if explanation is not None and explanation.start() > 0 else text
+        for candidate in dict.fromkeys((stated, text)):
+            named = self.find(candidate)
+            final = _FINAL_LETTER.search(candidate)
+            index = self._options.index(final[1]) if final is not None else None
+            if final is not None and index is not None and not _is_denied(candidate, *final.span(1)):
+                named.add(index)
+            if len(named) > 1:
+                # Of several, the one that the sentence comes to: "as A is 108°, B is 180° - 108° = 72°".
+                parts = [*answering_clauses(candidate)[:-1], *_RESULT.findall(candidate)]
+                parts += [*self._read_comparison(candidate), *candidate.split(" but ")[1:]]
+                asked = self._read_asked(candidate)
+                named = next((found for part in parts if len(found := self.find(part)) == 1), asked or named)
+            if named:
+                several = len(named) > 1 or self._states_another(candidate)
+                return REFUSED if several else self._options.letter(named.pop())
+        for clause in answering_clauses(text):
+            explanation = EXPLANATION.search(clause)
+            stated = clause[: explanation.start()] if explanation is not None and explanation.start() > 0 else clause
+            index = self._options.match_stems(stated)
+            if index is not None and not (DENIAL.search(stated) or _OF_OPTIONS.search(stated)):
+                return self._options.letter(index)
+        return None
+
+    def _read_comparison(self, text: str) -> list[str]:
+        """Of "A is warmer than B" what precedes "than", where the question asks for what is warmer or the warmest."""
+        comparison = _COMPARISON.search(text)
+        asked = {_DEGREE.sub("", word) for word in _WORD.findall(self._question.casefold())}
+        known = comparison is not None and _DEGREE.sub("", comparison[1].casefold()) in asked
+        return [text[: comparison.end(1)]] if comparison is not None and known else []
+
+    def _read_asked(self, text: str) -> set[int]:
+        """What that one of several coordinated clauses names which repeats most words of the question."""
+        parts = sorted((shared_words(part, self._question), part) for part in coordinated(text))
+        if len(parts) < 2 or parts[-1][0] == parts[-2][0]:
+            return set()
+        named = self.find(parts[-1][1])
+        return named if len(named) == 1 else set()
+
+    def _states_another(self, text: str) -> bool:
+        """Whether the number that a text comes to is none of the options."""
+        found = state_quantity(text, self._question) if self._options.numeric else None
+        return isinstance(found, Quantity) and self._options.match_number(found) is None
+
+    def find(self, text: str) -> set[int]:
+        """The options that a text names without denying them."""
+        folded = _SPACE.sub(" ", normalise(text).casefold())
+        labels = text
+        spans: list[Mention] = []
+        for index, start, end in self._options.find_texts(folded):
+            if len(folded) == len(text):
+                # Letters inside an option's text are no labels.
+                labels = labels[:start] + " " * (end - start) + labels[end:]
+            if folded[start:end] in _COMMON and not _stands_out(folded, start, end):
+                continue
+            if _OF_OPTIONS.match(folded, end):
+                continue
+            spans.append((index, start, end))
+        named = _find_affirmed(folded, spans)
+        spans = []
+        for label in LABEL.finditer(labels):
+            written = letter_of(label)
+            labelled = self._options.index(written) if written.isupper() else None
+            if labelled is not None:
+                spans.append((labelled, *label.span()))
+        named |= _find_affirmed(labels, spans)
+        if self._options.are_letters:
+            lone = ((self._options.index(letter[0]), *letter.span()) for letter in LONE_LETTER.finditer(text))
+            named |= _find_affirmed(text, [(index, start, end) for index, start, end in lone if index is not None])
+        if not named and (same := self._options.match_literals(text)) is not None:
+            named.add(same)
+        if not named and self._options.numeric:
+            found = state_quantity(text, self._question)
+            value = None if found is None or isinstance(found, str) else self._options.match_number(found)
+            named |= set() if value is None else {value}
+        return named
+
+
+def letter_of(match: re.Match[str]) -> str:
+    """The letter in whichever group took part."""
+    return str(match[match.lastgroup or 0])
+
+
+def _find_affirmed(text: str, mentions: list[Mention]) -> set[int]:
+    """The options of those mentions that are not denied; "not A or B" and "A, B and D are wrong" deny all of theirs."""
+    denied = [_is_denied(text, start, end) for _, start, end in mentions]
+    linked = [_LINK.fullmatch(text, one[2], other[1]) is not None for one, other in pairwise(mentions)]
+    for i, link in enumerate(linked):
+        denied[i + 1] = denied[i + 1] or (link and denied[i])
+    for i, link in reversed(list(enumerate(linked))):
+        after = link and denied[i + 1] and DENIED_AFTER.match(text, mentions[i + 1][2]) is not None
+        denied[i] = denied[i] or after
+    return {option for (option, _, _), is_denied in zip(mentions, denied, strict=True) if not is_denied}
+
+
+def _is_denied(text: str, start: int, end: int) -> bool:
+    if text[start].isdigit() and _BOUND.search(text, 0, start):
+        return True
+    return bool(_DENIED.search(text, max(0, start - 40), start) or DENIED_AFTER.match(text, end))
+
+
+def _stands_out(text: str, start: int, end: int) -> bool:
+    """Whether a common word opens the text, concludes it, or is offered beside another."""
+    if start == 0 or _DOUBLED.search(text, 0, start):
+        return True
+    return bool(_CONCLUDED.search(text, 0, start)) and not text[end:].strip(" .")
