@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from mstar.annotation.label_table import LabelTable, write_label_table
 from mstar.annotation.step_label_forms import LabelledRow, StepLabelForm, find_form, read_labelled_row
 from mstar.errors import DataError
 from mstar.prompts import PixelLimits, PromptSource
@@ -20,10 +19,10 @@ from mstar.prompts.cells import clean_path
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.prompt_table import PromptRecord, TablePictures, build_table, cache_folder, content_id, hash_id
 from mstar.prompts.quarantine import RowError
-from mstar.prompts.raw_rows import RawRow, RawRows, open_rows
+from mstar.prompts.raw_rows import RawRow, open_rows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.steps import split_steps
-from mstar.storage import read_step_labels, write_step_labels
+from mstar.storage import atomic_path
 from mstar.types import StepLabels
 
 __all__ = ["PublicStepLabels"]
@@ -49,7 +48,8 @@ class PublicStepLabels:
         drop_last_step: Leave out every last step (in VisualPRM400K it often repeats the final answer).
         pixels: Least and most pixels of a picture.
         check_images: none; exists (the files are there and look whole); or decode (each is decoded, slow).
-        max_bad_share: If more than this share of the rows cannot be used, it is an error.
+        max_bad_share: If more than this share of the rows cannot be used, it is an error; none allows 5 %, and of a
+            small data set up to 10 rows, but not more than a quarter.
         quarantine: The file that rows which cannot be used are written to, with the reason; none puts it in the cache.
         cache_dir: Folder of the cache; none is ``$MSTAR_CACHE``, else ``~/.cache/mstar``.
 
@@ -66,7 +66,7 @@ class PublicStepLabels:
         drop_last_step: bool = False,
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
         check_images: ImageCheck = "exists",
-        max_bad_share: float = 0.05,
+        max_bad_share: float | None = None,
         quarantine: str | None = None,
         cache_dir: str | None = None,
     ) -> None:
@@ -88,8 +88,10 @@ class PublicStepLabels:
         store = TablePictures(folder)
         checked = open_table(folder, path, settings, store, mention_repeats=False)
         self._prompts = TablePrompts(checked, np.flatnonzero(checked.usable), settings, store, hide_answers=False)
-        self._shards = folder / "labels"
-        _write_shards(self._shards, rows, reader)
+        self._labels = folder / "labels.arrow"
+        if not self._labels.is_file():
+            with atomic_path(self._labels) as temporary:
+                write_label_table(temporary, _shards(rows, reader))
 
     def __str__(self) -> str:
         return self.path
@@ -99,11 +101,13 @@ class PublicStepLabels:
         """The questions, each once."""
         return self._prompts
 
-    def load(self) -> list[StepLabels]:
-        """The labels of the prompts whose pictures are usable."""
+    def load(self) -> LabelTable:
+        """The labels of the prompts whose pictures are usable; they stay on disk."""
+        labels = LabelTable.mapped(self._labels)
+        ids, numbers = labels.prompts()
         known = self._prompts.keys()
-        shards = sorted(self._shards.glob("labels-*.parquet"))
-        return [label for path in shards for label in read_step_labels(path) if hash_id(label.prompt_id) in known]
+        usable = np.array([hash_id(prompt_id) in known for prompt_id in ids], dtype=bool)
+        return labels.select(np.flatnonzero(usable[numbers]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,25 +151,10 @@ class _Reader:
         return content_id(read.question, *images)
 
 
-def _write_shards(folder: Path, rows: RawRows, reader: _Reader) -> None:
-    """Writes the labels beside the table, as ``annotate`` writes its own, unless they are there already."""
-    if folder.is_dir():
-        return
-    made = Path(tempfile.mkdtemp(prefix=".labels.", dir=folder.parent))
-    try:
-        labels = _all_labels(rows, reader)
-        number = 0
-        while shard := list(islice(labels, _SHARD)):
-            write_step_labels(made / f"labels-{number:05d}.parquet", shard)
-            number += 1
-        try:
-            made.rename(folder)
-        except OSError:
-            # Another process was faster; the labels are the same.
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+def _shards(rows: Iterable[RawRow], reader: _Reader) -> Iterator[list[StepLabels]]:
+    labels = _all_labels(rows, reader)
+    while shard := list(islice(labels, _SHARD)):
+        yield shard
 
 
 def _all_labels(rows: Iterable[RawRow], reader: _Reader) -> Iterator[StepLabels]:

@@ -29,6 +29,7 @@ _STEP_LABELS: Final = ("label", "score", "correct", "correctness", "rating")
 _MARK: Final = "ки"
 _FIRST_STEP: Final = re.compile(r"step 1:", re.IGNORECASE)
 _SOLUTION: Final = re.compile(r"#+\s*Solution Process:[^\S\n]*\n?")
+_STEP_ONE: Final = re.compile(r"^(?:#+\s*|\*\*)?step 1\b", re.IGNORECASE | re.MULTILINE)
 _PROCESS: Final = "\nProcess:"
 _PRM_STEP: Final = "<prm>"
 
@@ -177,13 +178,22 @@ def _read_visualprm(values: Mapping[str, Any]) -> _Parts:
     labels = [text for speaker, text in turns if speaker == "gpt"]
     if not steps:
         raise RowError(Reason.BAD_STEPS, "there are no steps")
-    parts = _SOLUTION.split(steps[0], maxsplit=1)
-    if len(parts) != 2:
+    question, first = _split_first_turn(steps[0])
+    return re.sub(r"#+\s*Question:", "", question, count=1), [first, *steps[1:]], labels
+
+
+def _split_first_turn(text: str) -> tuple[str, str]:
+    """The question and the first step: parted by VisualPRM's heading, by "Step 1", or by the last line break."""
+    for mark, kept in ((_SOLUTION, False), (_STEP_ONE, True)):
+        if match := mark.search(text):
+            return text[: match.start()], text[match.start() if kept else match.end() :]
+    question, _, step = text.rstrip().rpartition("\n")
+    if not remove_placeholders(question).strip():
         raise RowError(
-            Reason.BAD_STEPS, "the first turn has no '### Solution Process:' between question and first step"
+            Reason.BAD_STEPS,
+            "the first turn has neither '### Solution Process:' nor a line break between question and first step",
         )
-    question = re.sub(r"#+\s*Question:", "", parts[0], count=1)
-    return question, [parts[1], *steps[1:]], labels
+    return question, step
 
 
 def _read_steps(values: Mapping[str, Any]) -> _Parts:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler
 
 from mstar.generation import derive_seed
@@ -43,7 +45,7 @@ class PromptBatchSampler(DistributedSampler[list[int]]):
 
     def __init__(
         self,
-        groups: Sequence[Sequence[int]],
+        groups: Sequence[Sequence[int] | NDArray[np.int64]],
         batch_size: int,
         seed: int = 0,
         shuffle: bool = True,
@@ -60,7 +62,7 @@ class PromptBatchSampler(DistributedSampler[list[int]]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "step-labels", self.epoch))
             order = torch.randperm(len(order), generator=generator).tolist()
-        rows = [row for number in order for row in self.groups[number]]
+        rows = np.concatenate([self.groups[number] for number in order]).astype(int).tolist() if order else []
         batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         while len(batches) < self.total_size:
             batches += batches[: self.total_size - len(batches)]

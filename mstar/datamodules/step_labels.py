@@ -10,26 +10,33 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mstar.annotation import PublicStepLabels
+from mstar.annotation.label_table import LabelTable, load_step_labels
 from mstar.datamodules.prompt_batches import PromptBatchSampler, RowNumbers
+from mstar.datamodules.resumable import ResumableLoader
+from mstar.datamodules.usable import Quarantine, require_limits
 from mstar.errors import ConfigError, DataError
 from mstar.generation import derive_seed
 from mstar.models.step_scorer import SharedInputs
 from mstar.prompts import PromptSource
+from mstar.prompts.prompt_check import PromptCheck, describe
+from mstar.prompts.quarantine import RowError
+from mstar.prompts.quarantine_file import QuarantineFile
 from mstar.rendering import Renderer, ResponseInputs
-from mstar.steps import split_steps
-from mstar.storage import read_step_labels
 from mstar.types import Prompt, StepLabels
 
-__all__ = ["StepLabelBatch", "StepLabelDataModule", "collate_step_labels", "load_step_labels"]
+__all__ = ["StepLabelBatch", "StepLabelDataModule", "collate_step_labels"]
 
 
 @dataclass
@@ -105,6 +112,11 @@ class StepLabelDataModule(LightningDataModule):
         validation_share: Share of the prompts that is held out for validation; 0 for no validation.
         seed: Seed of the split and of the order, which changes every epoch.
         num_workers: Processes that make batches; 0 makes them in the training process.
+        max_example_tokens: Longest prompt and response together, the tokens of pictures included; longer ones are put
+            aside, and not cut. None for no limit.
+        max_bad_share: If more than this share of the labels turns out to be unusable (the picture cannot be decoded,
+            they are too long), it is an error; None allows 5 %, and of a few up to 10, but not more than a quarter.
+            What is put aside stands, with the reason, in the run's ``quarantine`` folder.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -119,8 +131,11 @@ class StepLabelDataModule(LightningDataModule):
         validation_share: float = 0.05,
         seed: int = 0,
         num_workers: int = 0,
+        max_example_tokens: int | None = None,
+        max_bad_share: float | None = None,
     ) -> None:
         super().__init__()
+        require_limits(None, max_example_tokens, max_bad_share)
         if batch_size < 1:
             raise ConfigError(f"data.batch_size is {batch_size}, but it must be at least 1.")
         if not 0 <= validation_share < 1:
@@ -135,64 +150,67 @@ class StepLabelDataModule(LightningDataModule):
         self.validation_share = validation_share
         self.seed = seed
         self.num_workers = num_workers
-        self.train: list[StepLabels] = []
-        self.validation: list[StepLabels] = []
+        self.max_example_tokens = max_example_tokens
+        self.max_bad_share = max_bad_share
+        self.train: LabelTable | None = None
+        self.validation: LabelTable | None = None
+        self._put_aside = Quarantine(max_bad_share)
 
     def setup(self, stage: str) -> None:
         """Reads the labels and splits them; every label's prompt must be known."""
         labels = _load(self.labels)
         if self.validation_labels is not None:
-            self.train, self.validation = labels, _load(self.validation_labels)
+            train, validation = labels, _load(self.validation_labels)
         else:
+            ids, numbers = labels.prompts()
             bound = self.validation_share * 2**63
-            held_out = {
-                label.prompt_id: derive_seed(self.seed, "validation", label.prompt_id) < bound for label in labels
-            }
-            self.train = [label for label in labels if not held_out[label.prompt_id]]
-            self.validation = [label for label in labels if held_out[label.prompt_id]]
-        if not self.train:
+            held_out = np.array([derive_seed(self.seed, "validation", name) < bound for name in ids], dtype=bool)
+            train = labels.select(np.flatnonzero(~held_out[numbers]))
+            validation = labels.select(np.flatnonzero(held_out[numbers]))
+        if not train:
             raise DataError(f"'{self.labels}' leaves no step labels to train on: lower data.validation_share.")
-        for prompt_id in dict.fromkeys(label.prompt_id for label in (*self.train, *self.validation)):
+        for prompt_id in dict.fromkeys((*train.prompts()[0], *validation.prompts()[0])):
             self._find(prompt_id)
+        self.train, self.validation = train, validation
+
+    def teardown(self, stage: str) -> None:
+        """Says what was put aside."""
+        self._put_aside.announce()
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order that changes every epoch."""
-        return self._loader(self.train, shuffle=True)
+        if self.train is None:
+            raise RuntimeError("StepLabelDataModule has no labels before setup.")
+        return self._loader(self.train, "labels", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
         """The held-out labels, in order; no loader without any."""
-        return self._loader(self.validation, shuffle=False) if self.validation else []
+        return self._loader(self.validation, "validation_labels", shuffle=False) if self.validation else []
 
-    def _loader(self, labels: list[StepLabels], shuffle: bool) -> DataLoader[Any]:
+    def _loader(self, labels: LabelTable, name: str, shuffle: bool) -> DataLoader[Any]:
         trainer = self.trainer
         module: Any = trainer.lightning_module  # type: ignore[union-attr]
-        renderer: Renderer = module.renderer
-        share_prompts: bool = module.share_prompts
-        numbers: dict[str, int] = {}
-        groups: dict[str, list[int]] = defaultdict(list)
-        for row, label in enumerate(labels):
-            numbers.setdefault(label.prompt_id, len(numbers))
-            groups[label.prompt_id].append(row)
-
-        def collate(rows: list[int]) -> StepLabelBatch:
-            chosen = [labels[row] for row in rows]
-            found = {numbers[label.prompt_id]: self._find(label.prompt_id) for label in chosen}
-            prompts = {number: build() for number, build in found.items()}
-            return collate_step_labels(
-                chosen, prompts, [numbers[label.prompt_id] for label in chosen], renderer, share_prompts
-            )
-
+        ids, numbers = labels.prompts()
+        order = np.argsort(numbers, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
         sampler = PromptBatchSampler(
-            list(groups.values()),
+            groups,
             self.batch_size,
             self.seed,
             shuffle,
             trainer.world_size if trainer else 1,
             trainer.global_rank if trainer else 0,
         )
+        check = PromptCheck(module.renderer, max_example_tokens=self.max_example_tokens)
+        quarantine = self._put_aside.file(trainer.default_root_dir if trainer else ".", name, len(labels))
+        rows = _UsableRows(labels, lambda number: self._find(ids[number])(), numbers, check, quarantine)
         # batch_size None: the sampler's lists reach the collate function as they are.
-        return DataLoader(
-            RowNumbers(len(labels)), batch_size=None, sampler=sampler, collate_fn=collate, num_workers=self.num_workers
+        return ResumableLoader(
+            RowNumbers(len(labels)),
+            batch_size=None,
+            sampler=sampler,
+            collate_fn=partial(_collate, rows, module.renderer, module.share_prompts),
+            num_workers=self.num_workers,
         )
 
     def _find(self, prompt_id: str) -> Callable[[], Prompt]:
@@ -208,24 +226,70 @@ class StepLabelDataModule(LightningDataModule):
         )
 
 
-def _load(labels: str | PublicStepLabels) -> list[StepLabels]:
-    return load_step_labels(Path(labels)) if isinstance(labels, str) else labels.load()
+class _UsableRows:
+    """Labels with their prompts, their pictures decoded; those that cannot be used are put aside.
 
-
-def load_step_labels(path: Path) -> list[StepLabels]:
-    """Reads the labels of a folder of shards, or of one file.
-
-    Raises:
-        DataError: there are none, or a row's steps are not the steps of its response.
+    Args:
+        labels: The labels.
+        prompt: Builds a prompt, by its number.
+        numbers: For every label the number of its prompt.
+        check: Tells those that can be used.
+        quarantine: Where the others are put.
     """
-    shards = sorted(path.glob("labels-*.parquet")) if path.is_dir() else [path]
-    labels = [label for shard in shards for label in read_step_labels(shard)]
-    if not labels:
-        raise DataError(f"'{path}' holds no step labels (labels-*.parquet): run 'python -m mstar annotate' first.")
-    for label in labels:
-        if label.steps != split_steps(label.response) or not len(label.num_correct) == len(label.steps):
-            raise DataError(
-                f"'{path}': the steps of a response to '{label.prompt_id}' are not the lines of the response, or are "
-                "not labelled one by one: annotate again with this version of mstar."
-            )
-    return labels
+
+    def __init__(
+        self,
+        labels: LabelTable,
+        prompt: Callable[[int], Prompt],
+        numbers: NDArray[np.int64],
+        check: PromptCheck,
+        quarantine: QuarantineFile,
+    ) -> None:
+        self.labels = labels
+        self.prompt = prompt
+        self.numbers = numbers
+        self.check = check
+        self.quarantine = quarantine
+
+    def fetch(self, rows: Sequence[int]) -> tuple[list[StepLabels], list[int], dict[int, Prompt]]:
+        """The usable ones of some rows, or the next usable row if none of them is: no process must run out of batches.
+
+        Returns:
+            The labels, for each the number of its prompt, and the prompts by their numbers.
+        """
+        size = len(self.labels)
+        for attempt in chain([rows], ([(rows[-1] + place) % size] for place in range(1, size + 1))):
+            found = self._fetch(attempt)
+            if found[0]:
+                return found
+        raise DataError(f"{self.quarantine.name}: none of the {size} labels can be used; see {self.quarantine.path}.")
+
+    def _fetch(self, rows: Sequence[int]) -> tuple[list[StepLabels], list[int], dict[int, Prompt]]:
+        by_prompt: dict[int, list[int]] = defaultdict(list)
+        for row in rows:
+            by_prompt[int(self.numbers[row])].append(row)
+        labels: dict[int, StepLabels] = {}
+        prompts: dict[int, Prompt] = {}
+        for number, own in by_prompt.items():
+            prompt = self.prompt(number)
+            mine = {row: self.labels[row] for row in own}
+            try:
+                prompts[number], faults = self.check.open_all(prompt, [label.response for label in mine.values()])
+            except RowError as error:
+                faults = [error] * len(own)
+            bad = [(row, fault) for row, fault in zip(own, faults, strict=True) if fault is not None]
+            self.quarantine.add([describe(prompt, fault, row) for row, fault in bad])
+            labels |= {row: mine[row] for row, fault in zip(own, faults, strict=True) if fault is None}
+            if len(bad) == len(own):
+                prompts.pop(number, None)
+        kept = [row for row in rows if row in labels]
+        return [labels[row] for row in kept], [int(self.numbers[row]) for row in kept], prompts
+
+
+def _collate(usable: _UsableRows, renderer: Renderer, share_prompts: bool, rows: list[int]) -> StepLabelBatch:
+    labels, groups, prompts = usable.fetch(rows)
+    return collate_step_labels(labels, prompts, groups, renderer, share_prompts)
+
+
+def _load(labels: str | PublicStepLabels) -> LabelTable:
+    return load_step_labels(Path(labels)) if isinstance(labels, str) else labels.load()

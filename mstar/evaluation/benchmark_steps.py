@@ -30,6 +30,7 @@ __all__ = [
     "write_step_scores",
 ]
 
+_MIDDLE: Final = 0.5
 _RIGHT: Final = 1
 _WRONG: Final = -1
 _ITEMS: Final = pa.schema(
@@ -100,6 +101,7 @@ class StepScores:
         scores: Those of all responses first.
         thresholds: For every response in order, the threshold that it was judged with.
         chosen: Whether the thresholds were chosen on these labels' other parts.
+        obstacle: Why they could not be chosen, though they should; then they are 0.5.
         items: The responses.
         neutral: How many steps were left out as neutral.
     """
@@ -109,6 +111,7 @@ class StepScores:
     chosen: bool
     items: tuple[StepResult, ...]
     neutral: int
+    obstacle: str = ""
 
 
 def macro_f1(counts: npt.ArrayLike) -> tuple[float, float, float]:
@@ -166,16 +169,14 @@ def score_steps(
         seed: Seed of the folds and of the bootstrap.
         resamples: Resamples of the bootstrap.
 
-    Raises:
-        DataError: the labels do not suffice to choose a threshold.
     """
+    obstacle = ""
     if threshold is None:
-        part = _split([question_keys[r.prompt_id] for r in results], folds, seed)
-        found = {
-            fold: best_threshold([r for r, other in zip(results, part, strict=True) if other != fold])
-            for fold in sorted(set(part))
-        }
-        thresholds = tuple(found[fold] for fold in part)
+        try:
+            thresholds = _choose(results, question_keys, folds, seed)
+        except DataError as error:
+            # Too few labels: what has been scored is not thrown away for it, but the table says so.
+            thresholds, obstacle = (_MIDDLE,) * len(results), str(error)
     else:
         thresholds = (threshold,) * len(results)
     counts_RC = np.array([_count(r, t) for r, t in zip(results, thresholds, strict=True)]).reshape(-1, 4)
@@ -199,7 +200,20 @@ def score_steps(
             )
         )  # fmt: skip
     neutral = sum(result.labels.count(0) for result in results)
-    return StepScores(tuple(scores), thresholds, threshold is None, tuple(results), neutral)
+    chosen = threshold is None and not obstacle
+    return StepScores(tuple(scores), thresholds, chosen, tuple(results), neutral, obstacle)
+
+
+def _choose(
+    results: Sequence[StepResult], question_keys: Mapping[str, str], folds: int, seed: int
+) -> tuple[float, ...]:
+    """For every response the threshold that is best on the other folds."""
+    part = _split([question_keys[r.prompt_id] for r in results], folds, seed)
+    found = {
+        fold: best_threshold([r for r, other in zip(results, part, strict=True) if other != fold])
+        for fold in sorted(set(part))
+    }
+    return tuple(found[fold] for fold in part)
 
 
 def _split(keys: Sequence[str], folds: int, seed: int) -> list[int]:
@@ -264,6 +278,8 @@ def render_steps(result: StepScores, notes: Sequence[str] = ()) -> str:
     head = ["group", "responses", "steps", "macro F1", "F1 right", "F1 wrong", "first wrong step", "none wrong"]
     used = ", ".join(f"{value:.4f}" for value in sorted(set(result.thresholds)))
     how = "each chosen on the labels of the other parts, split by question" if result.chosen else "given"
+    if result.obstacle:
+        how = f"the middle: {result.obstacle.rstrip('.')}"
     facts = [
         f"A step counts as wrong below the threshold {used} ({how}).",
         "Percentages, with a 95 % bootstrap interval over responses for macro F1.",

@@ -13,15 +13,18 @@ from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.evaluation.benchmark import OURS, ItemResult, grade_item, score_benchmark
 from mstar.evaluation.benchmark_files import render_scores, write_items, write_scores
+from mstar.evaluation.benchmark_shards import ResponseShards, fingerprint_rows
 from mstar.evaluation.dynamics import add_process_rewards
 from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Engine, Request, plan_samples
 from mstar.grading import AnswerGrader, Grader, MathVistaGrader
+from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource, MathVista
 from mstar.rewards.process import ProcessReward
 from mstar.storage import PromptResponses
+from mstar.types import Prompt, Response
 
 __all__ = ["BenchmarkModule", "benchmark_notes", "find_benchmark"]
 
@@ -33,6 +36,8 @@ class BenchmarkModule(PolicyModule):
 
     ``test`` writes ``<benchmark>.md`` (a table by category, with bootstrap intervals), ``<benchmark>.json`` (the same)
     and ``<benchmark>.parquet`` (every row with its responses and verdicts) into ``trainer.default_root_dir``.
+    Responses are kept there batch by batch, in ``<benchmark>-responses``: an interrupted run goes on where it stopped,
+    and another ``scoring`` or ``reward_model`` needs no new ones.
 
     Args:
         model_name: The policy: a Hugging Face folder or model id.
@@ -48,9 +53,11 @@ class BenchmarkModule(PolicyModule):
         max_new_tokens: Longest response.
         generation_batch_size: How many responses are written at the same time.
         dtype: Type of the loaded weights, the MPRM's too: float32, bfloat16 or float16.
-        attention: Transformers' attention implementation (sdpa, flash_attention_2, eager); none for its default.
+        attention: Attention kernel: auto, sdpa, eager, flash_attention_2, flash_attention_4.
         seed: Seed of the samples and of the bootstrap.
         resamples: Resamples of the bootstrap.
+        trust_remote_code: Run Python code that comes with the policy and the MPRM; read it first.
+        revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
 
     Raises:
         ConfigError: two settings contradict each other.
@@ -70,9 +77,11 @@ class BenchmarkModule(PolicyModule):
         max_new_tokens: int = 1024,
         generation_batch_size: int = 64,
         dtype: str = "float32",
-        attention: str | None = None,
+        attention: str | None = "auto",
         seed: int = 0,
         resamples: int = 1000,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
     ) -> None:
         super().__init__(
             model_name,
@@ -81,6 +90,8 @@ class BenchmarkModule(PolicyModule):
             max_new_tokens=max_new_tokens,
             generation_batch_size=generation_batch_size,
             grader=grader or AnswerGrader(),
+            trust_remote_code=trust_remote_code,
+            revision=revision,
         )
         if num_samples < 0:
             raise ConfigError(f"model.num_samples is {num_samples}, but it must not be negative.")
@@ -102,6 +113,7 @@ class BenchmarkModule(PolicyModule):
         self.resamples = resamples
         self._reward: ProcessReward | None = None
         self._items: list[ItemResult] = []
+        self._shards: ResponseShards | None = None
 
     def on_test_start(self) -> None:
         """Loads the MPRM, readies the engine, and says which gold answers cannot be graded.
@@ -120,6 +132,7 @@ class BenchmarkModule(PolicyModule):
                 self.reward_batch_size,
                 dtype=self.dtype_name,
                 attention=self.attention,
+                trust_remote_code=self.trust_remote_code,
                 progress=False,
             )
         source = find_benchmark(self)
@@ -132,19 +145,34 @@ class BenchmarkModule(PolicyModule):
                         f"count as wrong: {', '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}\n"
                     )
         self.generation.start(self.policy, self.renderer)
+        self._shards = ResponseShards(
+            Path(self.trainer.default_root_dir, f"{_name(source).lower()}-responses"),
+            {
+                "policy": fingerprint_model(self.policy),
+                "dtype": self.dtype_name,
+                "engine": type(self.generation).__name__,
+                "max_new_tokens": self.generation.max_new_tokens,
+                "num_samples": self.num_samples,
+                "temperature": self.temperature,
+                "seed": self.seed,
+                "prompts": fingerprint_rows(source),
+            },
+        )
+        if len(self._shards) and is_main():
+            sys.stderr.write(
+                f"{_name(source)}: the responses of an earlier run to {len(self._shards)} rows are used again; see "
+                f"{self._shards.folder}\n"
+            )
 
     def test_step(self, batch: PromptBatch, batch_idx: int) -> None:
-        """Answers and grades a batch of prompts."""
-        stage = f"benchmark/{_name(find_benchmark(self))}"
-        requests = [
-            Request(
-                prompt,
-                (GREEDY, *plan_samples(self.seed, stage, prompt.id, self.num_samples, self.temperature, first_index=1)),
-            )
-            for prompt in batch.prompts
-        ]
-        written = self.generation.generate(requests)
-        items = [grade_item(p, row, self.graders) for p, row in zip(batch.prompts, written, strict=True)]
+        """Answers and grades a batch of prompts; rows that an earlier run answered are graded alone."""
+        assert self._shards is not None  # noqa: S101 - it is opened when the test starts
+        answered = {p.id: found for p in batch.prompts if (found := self._shards.find(p.id)) is not None}
+        missing = [prompt for prompt in batch.prompts if prompt.id not in answered]
+        answered |= {p.id: row for p, row in zip(missing, self._answer(missing), strict=True)}
+        items = [grade_item(prompt, answered[prompt.id], self.graders) for prompt in batch.prompts]
+        graded = {item.prompt_id: (item.greedy, *item.samples) for item in items}
+        self._shards.add([PromptResponses(prompt, graded[prompt.id]) for prompt in missing])
         if self._reward is not None:
             groups = [PromptResponses(p, item.samples) for p, item in zip(batch.prompts, items, strict=True)]
             rated = add_process_rewards(groups, self._reward)
@@ -153,6 +181,17 @@ class BenchmarkModule(PolicyModule):
                 for item, group in zip(items, rated, strict=True)
             ]
         self._items += items
+
+    def _answer(self, prompts: list[Prompt]) -> list[list[Response]]:
+        stage = f"benchmark/{_name(find_benchmark(self))}"
+        requests = [
+            Request(
+                prompt,
+                (GREEDY, *plan_samples(self.seed, stage, prompt.id, self.num_samples, self.temperature, first_index=1)),
+            )
+            for prompt in prompts
+        ]
+        return self.generation.generate(requests) if requests else []
 
     def on_test_epoch_end(self) -> None:
         """Scores the benchmark, writes its files, and logs the scores of all questions as ``test/<metric>``."""

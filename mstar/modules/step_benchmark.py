@@ -31,9 +31,10 @@ class StepBenchmarkModule(LightningModule):
         folds: Parts of the labels; at least 2.
         reward_batch_size: Responses that the MPRM scores at the same time.
         dtype: Type of the MPRM's weights: float32, bfloat16 or float16.
-        attention: Transformers' attention implementation; none for its default.
+        attention: Attention kernel: auto, sdpa, eager, flash_attention_2, flash_attention_4.
         seed: Seed of the split and of the bootstrap.
         resamples: Resamples of the bootstrap.
+        trust_remote_code: Run Python code that comes with the MPRM; read it first.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -46,9 +47,10 @@ class StepBenchmarkModule(LightningModule):
         folds: int = 2,
         reward_batch_size: int = 64,
         dtype: str = "float32",
-        attention: str | None = None,
+        attention: str | None = "auto",
         seed: int = 0,
         resamples: int = 1000,
+        trust_remote_code: bool = False,
     ) -> None:
         super().__init__()
         if threshold is not None and not 0 <= threshold <= 1:
@@ -65,6 +67,7 @@ class StepBenchmarkModule(LightningModule):
         self.attention = attention
         self.seed = seed
         self.resamples = resamples
+        self.trust_remote_code = trust_remote_code
         self._reward: ProcessReward | None = None
         self._results: list[StepResult] = []
 
@@ -82,6 +85,7 @@ class StepBenchmarkModule(LightningModule):
             self.reward_batch_size,
             dtype=self.dtype_name,
             attention=self.attention,
+            trust_remote_code=self.trust_remote_code,
             progress=False,
         )
 

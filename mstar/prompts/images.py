@@ -17,9 +17,11 @@ from PIL import Image, ImageOps
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.tiny_dice import Split, TinyDiceImage
 
-__all__ = ["FileImage", "PixelLimits", "decode_image", "open_image"]
+__all__ = ["FileImage", "LoadedImage", "PixelLimits", "decode_image", "open_image"]
 
 _TINY_DICE: Final = re.compile(r"tiny-dice:([a-z]+)/(-?[0-9]{1,18})/([0-9]{1,18})")
+# How pictures are named whose bytes are in a data set or in a benchmark's file.
+_EMBEDDED: Final = re.compile(r".+#[0-9]+(\.[0-9]+)?", re.DOTALL)
 # What Pillow's decoders are known to raise on damaged files.
 _DAMAGE: Final = (
     OSError,
@@ -118,6 +120,23 @@ class FileImage:
         return decode_image(resolved, str(location), self.limits)
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedImage:
+    """A picture that is decoded already; for as long as a batch is made of it.
+
+    Attributes:
+        uri: The name of the picture.
+        image: Its pixels.
+    """
+
+    uri: str
+    image: Image.Image
+
+    def load(self) -> Image.Image:
+        """The picture."""
+        return self.image
+
+
 def decode_image(source: Path | bytes, name: str, limits: PixelLimits = NO_LIMITS) -> Image.Image:
     """Decodes a picture upright to RGB, transparent parts on white.
 
@@ -146,6 +165,11 @@ def open_image(uri: str, root: str | None = None) -> Image.Image:
         DataError: the picture does not exist or cannot be decoded.
     """
     if not uri.startswith("tiny-dice:"):
+        place = Path("." if root is None else root, uri)
+        if _EMBEDDED.fullmatch(uri) and not place.exists():
+            raise DataError(
+                f"The picture '{uri}' is inside the data set, not in a file of its own, so it is not found by its name."
+            )
         return FileImage(uri, "." if root is None else root).load()
     match = _TINY_DICE.fullmatch(uri)
     if match is None or match[1] not in get_args(Split):

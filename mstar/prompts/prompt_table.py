@@ -169,7 +169,7 @@ class _Builder:
             draft.unlink()
         else:
             draft.rename(path)
-        self.bad.sort(key=lambda row: row.row)
+        self.bad.sort(key=lambda row: row.row or 0)
         write_quarantine(self.folder / "quarantine.jsonl", self.bad)
         counts = Counter(row.reason.value for row in self.bad)
         write_json(
@@ -296,6 +296,7 @@ class PromptTable:
         self.bad = Counter({Reason(reason): number for reason, number in manifest["bad"].items()})
         data = Dataset.from_file(str(folder / "prompts.arrow"))
         self._light = data.select_columns(list(LIGHT)).data
+        self._ids = data.select_columns(["id"]).data
         self.keys: NDArray[np.uint64] = data.data.column("key").to_numpy()
 
     def __len__(self) -> int:
@@ -305,6 +306,10 @@ class PromptTable:
         """The light columns of one row."""
         found: dict[str, Any] = self._light.fast_slice(index, 1).to_pylist()[0]
         return found
+
+    def id(self, index: int) -> str:
+        """The id in one row; much faster than the whole row."""
+        return str(self._ids.fast_slice(index, 1).column(0)[0].as_py())
 
     def rows(self, start: int, stop: int) -> list[dict[str, Any]]:
         """The light columns of neighbouring rows."""

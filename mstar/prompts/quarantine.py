@@ -1,4 +1,8 @@
-"""Rows that cannot be used: put aside in a file with the reason, counted, and the rest goes on."""
+"""Rows that cannot be used: put aside in a file with the reason, counted, and the rest goes on.
+
+What is wrong with a row itself is known when it is read; whether its picture can be decoded, and how long it is, only
+when it is used.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,27 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from mstar.errors import DataError
+from mstar.errors import ConfigError, DataError
 from mstar.storage import atomic_path
-from mstar.types import Prompt
 
-__all__ = ["BadRow", "Reason", "RowError", "announce", "check_share", "drop_unreadable", "write_quarantine"]
+__all__ = [
+    "BadRow",
+    "Reason",
+    "RowError",
+    "announce",
+    "check_share",
+    "count_reasons",
+    "has_too_many",
+    "quarantine_shard",
+    "require_share",
+    "write_quarantine",
+]
 
 _LONGEST: Final = 2000
+# What max_bad_share is where it is not set, and what it is of few rows, where one row is a large share.
+_USUAL_SHARE: Final = 0.05
+_FEW: Final = 10
+_LARGEST_SHARE_OF_FEW: Final = 0.25
 
 
 class Reason(StrEnum):
@@ -36,6 +54,7 @@ class Reason(StrEnum):
     BROKEN_IMAGE = "broken_image"
     IMAGE_OUTSIDE_ROOT = "image_outside_root"
     BAD_STEPS = "bad_steps"
+    TOO_LONG = "too_long"
 
 
 class RowError(Exception):
@@ -57,13 +76,14 @@ class BadRow:
     """One row that was put aside.
 
     Attributes:
-        row: Its number in the file, from 0; of conflicting answers, the first of the rows.
+        row: Its number in the file, from 0; of conflicting answers, the first of the rows. None where the prompt's id
+            alone is known.
         reason: The kind of fault.
         detail: What exactly is wrong.
         content: The row as far as it could be read.
     """
 
-    row: int
+    row: int | None
     reason: Reason
     detail: str
     content: Any = None
@@ -80,26 +100,68 @@ def write_quarantine(path: Path, rows: Iterable[BadRow]) -> None:
         file.writelines(row.as_json() + "\n" for row in rows)
 
 
-def check_share(name: str, counts: Mapping[Reason, int], total: int, max_bad_share: float, path: Path) -> None:
+def count_reasons(paths: Iterable[Path]) -> Counter[Reason]:
+    """What the rows of some quarantine files were put aside for."""
+    return Counter(
+        Reason(json.loads(line)["reason"]) for path in paths for line in path.read_text(encoding="utf-8").splitlines()
+    )
+
+
+def require_share(key: str, share: float | None) -> None:
+    """Makes sure that a configured ``max_bad_share`` is one.
+
+    Raises:
+        ConfigError: it is not in [0, 1].
+    """
+    if share is not None and not 0 <= share <= 1:
+        raise ConfigError(f"{key} is {share}, but it is a share; choose from [0, 1].")
+
+
+def has_too_many(bad: int, total: int, max_bad_share: float | None) -> bool:
+    """Whether too many of some rows are bad.
+
+    Args:
+        bad: Bad rows.
+        total: All rows.
+        max_bad_share: Largest share that is accepted. None accepts 5 %, and of fewer than 200 rows up to 10, but not
+            more than a quarter.
+    """
+    if max_bad_share is not None:
+        return bad > max_bad_share * total
+    return bad > max(_USUAL_SHARE * total, min(_FEW, _LARGEST_SHARE_OF_FEW * total))
+
+
+def check_share(
+    name: str,
+    counts: Mapping[Reason, int],
+    total: int,
+    max_bad_share: float | None,
+    path: Path,
+    key: str = "max_bad_share",
+    example: str = "",
+) -> None:
     """Fails if too many rows were put aside; conflicting answers are no damage, and are not counted.
 
     Args:
         name: What the data is called in the message.
         counts: Bad rows by reason.
         total: All rows of the data.
-        max_bad_share: Largest share that is accepted.
+        max_bad_share: Largest share that is accepted; see ``has_too_many``.
         path: The quarantine file.
+        key: What the setting is called in the message.
+        example: What is wrong with one of the rows.
 
     Raises:
         DataError: the share of bad rows is above ``max_bad_share``.
     """
     faults = _faults(counts)
     bad = sum(faults.values())
-    if bad > max_bad_share * total:
+    if has_too_many(bad, total, max_bad_share):
+        limit = f"{key} {_USUAL_SHARE if max_bad_share is None else max_bad_share:g}"
+        such_as = f" One: {example.rstrip('.')}." if example else ""
         raise DataError(
-            f"{name}: {bad} of {total} rows are bad ({bad / total:.1%}: {_list(faults)}), which is more than "
-            f"max_bad_share {max_bad_share:g}; see {path}, and mend them, check the image folder, or raise "
-            "max_bad_share."
+            f"{name}: {bad} of {total} rows are bad ({bad / total:.1%}: {_list(faults)}), which is more than {limit}."
+            f"{such_as} See {path}, and mend them, check the image folder, or raise {key}."
         )
 
 
@@ -126,33 +188,27 @@ def announce(name: str, counts: Mapping[Reason, int], total: int, repeated: int,
         sys.stderr.write(f"{name}: {repeated} of {total} rows repeat another one, and count once\n")
 
 
-def drop_unreadable(prompts: Sequence[Prompt], quarantine: Path) -> list[Prompt]:
-    """The prompts whose pictures can all be decoded; the others are added to a quarantine file and counted.
-
-    Decoding every picture of a large data set when it is loaded takes too long; this does it for the prompts that are
-    about to be used.
+def quarantine_shard(
+    path: Path, rows: Sequence[BadRow], name: str, total: int, max_bad_share: float | None, key: str = "max_bad_share"
+) -> None:
+    """Writes the quarantine file of one shard, if there is anything to write; those of all shards are in one folder.
 
     Args:
-        prompts: Some prompts.
-        quarantine: The file that the others are added to.
+        path: The file, ``quarantine-*.jsonl``.
+        rows: The shard's bad rows.
+        name: What the data is called in messages.
+        total: Rows of all shards.
+        max_bad_share: Largest share of them that is accepted; see ``has_too_many``.
+        key: What that setting is called in the configuration.
+
+    Raises:
+        DataError: too many rows of all shards are bad.
     """
-    good: list[Prompt] = []
-    bad: list[BadRow] = []
-    for index, prompt in enumerate(prompts):
-        try:
-            for image in prompt.images:
-                image.load()
-        except DataError as error:
-            content = {"id": prompt.id, "question": prompt.question, "images": [image.uri for image in prompt.images]}
-            bad.append(BadRow(index, Reason.BROKEN_IMAGE, str(error), content))
-        else:
-            good.append(prompt)
-    if bad:
-        quarantine.parent.mkdir(parents=True, exist_ok=True)
-        with quarantine.open("a", encoding="utf-8") as file:
-            file.writelines(row.as_json() + "\n" for row in bad)
-        announce("pictures", Counter(row.reason for row in bad), len(prompts), 0, quarantine)
-    return good
+    path.unlink(missing_ok=True)
+    if rows:
+        write_quarantine(path, rows)
+        counts = count_reasons(path.parent.glob("quarantine-*.jsonl"))
+        check_share(name, counts, total, max_bad_share, path.parent, key, rows[0].detail)
 
 
 def _faults(counts: Mapping[Reason, int]) -> dict[Reason, int]:

@@ -138,7 +138,8 @@ class RecordPrompts(TablePrompts):
         instruction: A line that is added to every question, e.g. how the answer should be written.
         pixels: Least and most pixels of a picture, in generation and training alike.
         check_images: none; exists (the files are there and look whole); or decode (each is decoded, slow).
-        max_bad_share: If more than this share of the rows cannot be used, it is an error.
+        max_bad_share: If more than this share of the rows cannot be used, it is an error; none allows 5 %, and of a
+            small data set up to 10 rows, but not more than a quarter.
         quarantine: The file that rows which cannot be used are written to, with the reason; none puts it in the cache.
         cache_dir: Folder of the cache; none is ``$MSTAR_CACHE``, else ``~/.cache/mstar``.
 
@@ -158,7 +159,7 @@ class RecordPrompts(TablePrompts):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
         check_images: ImageCheck = "exists",
-        max_bad_share: float = 0.05,
+        max_bad_share: float | None = None,
         quarantine: str | None = None,
         cache_dir: str | None = None,
     ) -> None:

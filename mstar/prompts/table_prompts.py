@@ -15,12 +15,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
-from mstar.errors import ConfigError, DataError
+from mstar.errors import DataError
 from mstar.prompts.base import PromptSource
 from mstar.prompts.image_check import ImageCheck, ImageFault, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
 from mstar.prompts.prompt_table import PromptTable, hash_id
-from mstar.prompts.quarantine import BadRow, Reason, announce, check_share, write_quarantine
+from mstar.prompts.quarantine import BadRow, Reason, announce, check_share, require_share, write_quarantine
 from mstar.types import AnswerType, ImageReference, Prompt
 
 __all__ = ["CheckedTable", "EmbeddedImage", "PictureStore", "TablePrompts", "TableSettings", "open_table"]
@@ -74,7 +74,7 @@ class TableSettings:
     Attributes:
         image_root: The folder of the picture files.
         check_images: How picture files are checked, see ``check_files``.
-        max_bad_share: Largest share of bad rows.
+        max_bad_share: Largest share of bad rows; see ``has_too_many``.
         quarantine: The quarantine file; None puts it beside the table.
         pixels: How many pixels pictures have.
         instruction: A line that is added to every question.
@@ -82,14 +82,13 @@ class TableSettings:
 
     image_root: str
     check_images: ImageCheck
-    max_bad_share: float
+    max_bad_share: float | None
     quarantine: str | None
     pixels: PixelLimits
     instruction: str
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_bad_share <= 1:
-            raise ConfigError(f"max_bad_share is {self.max_bad_share}, but it is a share; choose from [0, 1].")
+        require_share("max_bad_share", self.max_bad_share)
 
 
 class CheckedTable:
@@ -140,7 +139,7 @@ def open_table(
     counts = Counter(row.reason for row in bad)
     path = folder / "bad_rows.jsonl" if settings.quarantine is None else Path(settings.quarantine)
     if bad or settings.quarantine is not None:
-        write_quarantine(path, sorted(bad, key=lambda row: row.row))
+        write_quarantine(path, sorted(bad, key=lambda row: row.row or 0))
     check_share(name, counts, table.total, settings.max_bad_share, path)
     announce(name, counts, table.total, table.repeated if mention_repeats else 0, path)
     if not usable.any():
@@ -235,7 +234,7 @@ class TablePrompts(PromptSource):
         place = int(np.searchsorted(self._sorted_keys, key))
         if place < len(self._rows) and self._sorted_keys[place] == key:
             index = int(self._order[place])
-            if self._checked.table.row(int(self._rows[index]))["id"] == prompt_id:
+            if self._checked.table.id(int(self._rows[index])) == prompt_id:
                 return index
         raise DataError(f"{self._checked.table.name}: no prompt has the id '{prompt_id}'.")
 

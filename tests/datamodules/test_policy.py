@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +20,15 @@ SEED = TinyDice("seed", 10)
 
 
 @pytest.fixture
-def make(tiny: Any) -> Any:
+def make(tiny: Any, tmp_path: Path) -> Any:
     """Makes a data module that is attached to a trainer of a policy with the embedded model's renderer."""
 
     def made(train: TinyDice = SEED, **settings: Any) -> PolicyDataModule:
         data = PolicyDataModule(train, **settings)
-        data.trainer = SimpleNamespace(lightning_module=SimpleNamespace(renderer=tiny.renderer))  # type: ignore[assignment]
+        module = SimpleNamespace(renderer=tiny.renderer)
+        data.trainer = SimpleNamespace(  # type: ignore[assignment]
+            lightning_module=module, default_root_dir=tmp_path, current_epoch=0, accumulate_grad_batches=1
+        )
         return data
 
     return made

@@ -70,7 +70,13 @@ def test_no_label_is_used_for_its_own_threshold() -> None:
     assert found.scores[0].macro_f1 == pytest.approx(macro_f1([20, 20, 20, 20])[2])
 
 
-def test_one_question_cannot_be_held_out_from_itself() -> None:
-    results = [StepResult("a", (1, -1), (0.9, 0.1)), StepResult("b", (1, -1), (0.9, 0.1))]
-    with pytest.raises(DataError, match="1 questions for 2 folds"):
-        score_steps(results, {}, {"a": "same", "b": "same"})
+def test_too_few_labels_are_judged_at_the_middle_and_the_table_says_so() -> None:
+    results = [StepResult("a", (1, -1), (0.9, 0.1)), StepResult("b", (1, -1), (0.9, 0.6))]
+    one_question = score_steps(results, {}, {"a": "same", "b": "same"})
+    one_kind = score_steps([StepResult("a", (1,), (0.9,)), StepResult("b", (1,), (0.4,))], {}, {"a": "a", "b": "b"})
+    assert one_question.thresholds == one_kind.thresholds == (0.5, 0.5)
+    assert not one_question.chosen
+    assert one_question.scores[0].f1_wrong == pytest.approx(2 / 3)
+    assert "the threshold 0.5000 (the middle: a threshold cannot be chosen" in render_steps(one_question)
+    assert "1 questions for 2 folds" in one_question.obstacle
+    assert "both right and wrong steps" in render_steps(one_kind)

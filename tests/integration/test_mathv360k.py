@@ -62,18 +62,17 @@ def _row(number: int, image: str, asked: str, said: str) -> dict[str, Any]:
 
 
 def overridden(config: Path, root: Path, tmp_path: Path, policy: Path, run: str, mprm: Path | None = None) -> Path:
-    """The configuration with its paths set, and pictures and bad rows as a small copy of the data needs them."""
+    """The configuration with its paths set, and nothing else."""
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     settings["model"]["init_args"]["model_name"] = str(policy)
     for source in settings["data"]["init_args"].values():
         if isinstance(source, dict):
             source["init_args"] |= {
                 "root": str(root), "splits": str(tmp_path / "splits"), "quarantine": str(tmp_path / "bad.jsonl"),
-                "max_bad_share": 0.2,
             }  # fmt: skip
     if mprm is not None:
         settings["rollout"]["reward_model"] = str(mprm)
-    settings["trainer"] |= {"accelerator": "cpu", "default_root_dir": str(tmp_path / run), "enable_progress_bar": False}
+    settings["trainer"]["default_root_dir"] = str(tmp_path / run)
     path = tmp_path / f"{run}.yaml"
     path.write_text(yaml.safe_dump(settings), encoding="utf-8")
     return path
@@ -116,6 +115,14 @@ def test_the_warm_up(root: Path, tmp_path: Path, warm_policy: Path) -> None:
     assert 22 <= report["prompts"] <= 26  # some of the 26 have a bad picture
     assert (tmp_path / "warmup" / "policy" / "model.safetensors").is_file()
     assert main(["test", "--config", str(config), *SMALL]) == 0
+
+
+def test_paths_are_all_that_a_copy_needs(root: Path, tmp_path: Path, warm_policy: Path, warm_mprm: Path) -> None:
+    config = overridden(CONFIGS / "evolve" / "mathv360k_continuous.yaml", root, tmp_path, warm_policy, "run", warm_mprm)
+    assert main(["fit", "--config", str(config), "--trainer.max_epochs=1"]) == 0
+    report = json.loads(RunDirectory(tmp_path / "run").report(1).read_text())
+    assert report["funnel"]["generated"] == 16 * (NUM_PROMPTS // 2 // 4)
+    assert (tmp_path / "run" / "policy" / "model.safetensors").is_file()
 
 
 def test_too_many_bad_rows_stop_the_run_before_it_begins(

@@ -203,3 +203,14 @@ def test_bytes_are_decoded_like_files(root: Path) -> None:
     assert pixels(decode_image(content, "p-1#0")) == [[WHITE, BLUE]]
     with pytest.raises(DataError, match="'p-1#0' cannot be decoded"):
         decode_image(content[: len(content) // 2], "p-1#0")
+
+
+@pytest.mark.parametrize("uri", ["q17#0", "a/b c#12", "mmstar.parquet#3.1"])
+def test_a_picture_inside_a_data_set_is_not_looked_for_as_a_file(tmp_path: Path, uri: str) -> None:
+    with pytest.raises(DataError, match="is inside the data set, not in a file of its own"):
+        open_image(uri, str(tmp_path))
+    # A file may be called so.
+    path = tmp_path / uri
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (3, 4)).save(path, "PNG")
+    assert open_image(uri, str(tmp_path)).size == (3, 4)

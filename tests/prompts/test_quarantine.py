@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mstar.errors import DataError
-from mstar.prompts.images import FileImage
-from mstar.prompts.quarantine import BadRow, Reason, announce, check_share, drop_unreadable, write_quarantine
-from mstar.types import Prompt
+from mstar.prompts.quarantine import (
+    BadRow,
+    Reason,
+    announce,
+    check_share,
+    count_reasons,
+    has_too_many,
+    quarantine_shard,
+    write_quarantine,
+)
+from mstar.prompts.quarantine_file import QuarantineFile
 
 
 def test_a_line_is_json_whatever_the_row_holds(tmp_path: Path) -> None:
@@ -43,16 +50,49 @@ def test_only_the_first_process_speaks(capsys: pytest.CaptureFixture[str], monke
     assert capsys.readouterr().err == ""
 
 
-def test_prompts_with_unreadable_pictures_are_dropped_when_used(
-    tmp_path: Path, picture: Callable[..., bytes], capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "good.png").write_bytes(picture())
-    (tmp_path / "bad.png").write_bytes(picture()[:60])
-    good, bad = FileImage("good.png", str(tmp_path)), FileImage("bad.png", str(tmp_path))
-    prompts = [Prompt("a", "Q", (good,)), Prompt("b", "Q", (good, bad)), Prompt("c", "Q")]
-    put_aside = tmp_path / "new" / "bad.jsonl"
-    for number in (1, 2):
-        assert [p.id for p in drop_unreadable(prompts, put_aside)] == ["a", "c"]
-        lines = [json.loads(line) for line in put_aside.read_text().splitlines()]
-        assert [(line["reason"], line["content"]["id"]) for line in lines] == [("broken_image", "b")] * number
-    assert "1 of 3" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("total", "most"),
+    [(4, 1), (12, 3), (40, 10), (57, 10), (200, 10), (1000, 50)],
+)
+def test_of_few_rows_a_larger_share_may_be_bad_unless_a_share_is_set(total: int, most: int) -> None:
+    assert not has_too_many(most, total, None)
+    assert has_too_many(most + 1, total, None)
+    assert has_too_many(1, total, 0.0)
+    assert not has_too_many(total, total, 1.0)
+    assert has_too_many(most, total, 0.04)
+
+
+def bad(row: int, reason: Reason = Reason.BROKEN_IMAGE) -> BadRow:
+    return BadRow(row, reason, f"row {row} is bad.", {"id": str(row)})
+
+
+def test_processes_share_a_file_and_count_a_row_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "quarantine" / "train.jsonl"
+    first, second = (QuarantineFile(path, "data.train", 100, 0.03, "data.max_bad_share") for _ in range(2))
+    first.add([bad(3)])
+    second.add([bad(3), bad(5, Reason.TOO_LONG)])
+    first.add([bad(5, Reason.TOO_LONG)])
+    assert [json.loads(line)["row"] for line in path.read_text().splitlines()] == [3, 5]
+    second.add([bad(7)])
+    with pytest.raises(DataError, match=r"data\.train: 4 of 100 rows.*max_bad_share 0\.03\. One: row 9 is bad\. "):
+        first.add([bad(9)])
+    first.announce()
+    assert "data.train: 4 of 100 rows are put aside (3 broken_image, 1 too_long)" in capsys.readouterr().err
+    first.clear()
+    first.announce()
+    assert capsys.readouterr().err == ""
+    first.add([bad(9)])
+    assert count_reasons([path]) == {Reason.BROKEN_IMAGE: 1}
+
+
+def test_shards_are_counted_together(tmp_path: Path) -> None:
+    paths = [tmp_path / f"quarantine-0000{number}.jsonl" for number in range(3)]
+    quarantine_shard(paths[0], [bad(0)], "prompts", 100, 0.02)
+    quarantine_shard(paths[1], [], "prompts", 100, 0.02)
+    quarantine_shard(paths[2], [bad(8)], "prompts", 100, 0.02)
+    assert [path.exists() for path in paths] == [True, False, True]
+    with pytest.raises(DataError, match="prompts: 3 of 100 rows are bad"):
+        quarantine_shard(paths[2], [bad(8), bad(9)], "prompts", 100, 0.02)
+    # A shard that is made again, after its pictures were mended.
+    quarantine_shard(paths[2], [], "prompts", 100, 0.02)
+    assert not paths[2].exists()

@@ -51,6 +51,7 @@ class BenchmarkSource(PromptSource):
         name: Its name, as it stands in tables.
         notes: What a reader of the scores must know of this copy of it.
         licence: What its licence allows, in one line for the report.
+        test_only: Whether its licence prohibits training on it.
         averaged: The dimension whose values' mean is the benchmark's own headline score; empty for the plain share.
 
     Args:
@@ -61,6 +62,7 @@ class BenchmarkSource(PromptSource):
     """
 
     licence: ClassVar[str] = ""
+    test_only: ClassVar[bool] = False
     averaged: str = ""
     notes: tuple[str, ...] = ()
 

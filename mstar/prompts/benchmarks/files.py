@@ -1,34 +1,27 @@
-"""Rows of the files that benchmarks come in: Parquet, TSV, JSON and JSON lines, with their pictures left on disk.
-
-A picture's reference says where in the file it is, and nothing else, so that a prompt can be handed to another process.
-"""
+"""Rows of the files that benchmarks come in: Parquet, TSV, JSON and JSON lines, with their pictures left on disk."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from mstar.errors import DataError
-from mstar.prompts.images import FileImage, PixelLimits, decode_image
+from mstar.prompts.benchmarks.pictures import CellImage, ParquetImage, SavedImage, parse_tsv, saved_table
+from mstar.prompts.images import FileImage, PixelLimits
 from mstar.prompts.raw_rows import JsonRows
 from mstar.types import ImageReference
 
-__all__ = ["BenchmarkFile", "BenchmarkRow", "CellImage", "ParquetImage", "read_benchmark"]
+__all__ = ["BenchmarkFile", "BenchmarkRow", "read_benchmark"]
 
 # A shorter text in a TSV's image column is the index of the row whose picture it is (VLMEvalKit's rule).
 POINTER_LENGTH: Final = 64
-_LONGEST_CELL: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,93 +54,6 @@ class BenchmarkFile:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class CellImage:
-    """A picture that is a base64 cell of a TSV.
-
-    Attributes:
-        uri: ``<file name>#<row number>``.
-        path: The file.
-        start: Where the row begins, in bytes.
-        length: How long it is.
-        column: The number of the cell.
-        limits: How many pixels the decoded picture has.
-    """
-
-    uri: str
-    path: str
-    start: int
-    length: int
-    column: int
-    limits: PixelLimits
-
-    def load(self) -> Image.Image:
-        """Decodes the picture.
-
-        Raises:
-            DataError: the file has changed, or the cell is no picture.
-        """
-        with open(self.path, "rb") as file:
-            file.seek(self.start)
-            content = file.read(self.length)
-        cells = next(_parse(iter([content.decode("utf-8-sig", errors="replace")])), [])
-        if len(cells) <= self.column:
-            raise DataError(f"The image '{self.uri}' is not where it was in '{self.path}'; start again.")
-        try:
-            data = base64.b64decode(cells[self.column].partition(";base64,")[2] or cells[self.column])
-        except binascii.Error as error:
-            raise DataError(f"The image '{self.uri}' is no base64 text ({error}); get the file again.") from error
-        return decode_image(data, self.uri, self.limits)
-
-
-@dataclass(frozen=True, slots=True)
-class ParquetImage:
-    """A picture that is a cell of a Parquet file: bytes, or the ``{bytes, path}`` of ``datasets``, or a list of them.
-
-    Attributes:
-        uri: ``<file name>#<row number>``, with the picture's number where there are several.
-        path: The file.
-        group: The number of its row group.
-        row: The row's number in the group.
-        place: The picture's number in a cell with several.
-        column: The column.
-        image_root: The folder of a picture whose cell holds its path alone.
-        limits: How many pixels the decoded picture has.
-    """
-
-    uri: str
-    path: str
-    group: int
-    row: int
-    place: int
-    column: str
-    image_root: str
-    limits: PixelLimits
-
-    def load(self) -> Image.Image:
-        """Decodes the picture.
-
-        Raises:
-            DataError: the cell is empty or no picture.
-        """
-        cell = _row_group(self.path, self.group, self.column)[self.row].as_py()
-        if isinstance(cell, list):
-            cell = cell[self.place]
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        if isinstance(data, bytes):
-            return decode_image(data, self.uri, self.limits)
-        path = cell.get("path") if isinstance(cell, dict) else None
-        if not path:
-            raise DataError(f"The image '{self.uri}' is missing from '{self.path}'; get the file again.")
-        return FileImage(path, self.image_root, self.limits).load()
-
-
-# Rows are mostly read in order, so the pictures of a row group are read from the disk once.
-@lru_cache(maxsize=2)
-def _row_group(path: str, group: int, column: str) -> pa.ChunkedArray:
-    return pq.ParquetFile(path).read_row_group(group, columns=[column]).column(column)
-
-
 def read_benchmark(
     path: str,
     image_columns: Sequence[str],
@@ -158,7 +64,8 @@ def read_benchmark(
     """Reads a benchmark's rows.
 
     Args:
-        path: A ``.parquet``, ``.tsv``, ``.json`` or ``.jsonl`` file, or a folder with such files.
+        path: A ``.parquet``, ``.tsv``, ``.json`` or ``.jsonl`` file, a folder with such files, or a folder that
+            ``datasets`` saved (``save_to_disk``).
         image_columns: The columns that may hold the pictures; the first that holds some is taken.
         splits: Names of the wanted split, for a folder: of its files those count that are called by one of them.
         image_root: The folder of picture files; None is the folder of the data.
@@ -172,7 +79,7 @@ def read_benchmark(
     columns: dict[str, None] = {}
     rows: list[BenchmarkRow] = []
     for file in files:
-        reader = {".parquet": _parquet, ".tsv": _tsv}.get(file.suffix.lower(), _json)
+        reader = _saved if file.is_dir() else {".parquet": _parquet, ".tsv": _tsv}.get(file.suffix.lower(), _json)
         try:
             for values, images in reader(file, tuple(image_columns), root, limits):
                 columns.update(dict.fromkeys(values))
@@ -194,6 +101,17 @@ def _files(path: Path, splits: Sequence[str]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"the benchmark's file '{path}' does not exist; check the path.")
+    if (path / "dataset_dict.json").is_file():
+        found = sorted(file.parent for file in path.glob("*/dataset_info.json"))
+        named = [folder for folder in found if folder.name in splits or not splits]
+        if len(named) != 1:
+            raise DataError(
+                f"the data set '{path}' has the splits {[folder.name for folder in found]}, and one of "
+                f"{list(splits) or 'them'} is needed; give the folder of the split itself."
+            )
+        return named
+    if (path / "dataset_info.json").is_file():
+        return [path]
     for suffix in _SUFFIXES:
         files = sorted(file for file in path.rglob(f"*{suffix}") if not file.name.startswith("."))
         # "test" must not find "testmini-00000-of-00001.parquet".
@@ -229,6 +147,21 @@ def _parquet(path: Path, image_columns: tuple[str, ...], root: str, limits: Pixe
             number += 1
 
 
+def _saved(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
+    table = saved_table(str(path))
+    heavy = [field.name for field in table.schema if field.name in image_columns and _holds_bytes(field.type)]
+    column = next((name for name in image_columns if name in heavy), None)
+    lengths = _counts(table.column(column)) if column is not None else []
+    for number, values in enumerate(table.drop_columns(heavy).to_pylist()):
+        images: tuple[ImageReference, ...] = ()
+        if column is not None:
+            images = tuple(
+                SavedImage(_uri(path, number, i, lengths[number]), str(path), number, i, column, root, limits)
+                for i in range(lengths[number])
+            )
+        yield values, images or _from_paths(values, image_columns, root, limits)
+
+
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _holds_bytes(kind.value_type)
@@ -241,7 +174,11 @@ def _lengths(file: pq.ParquetFile, group: int, column: str | None) -> list[int]:
     """How many pictures every row of a row group has."""
     if column is None:
         return []
-    cells = file.read_row_group(group, columns=[column]).column(column)
+    return _counts(file.read_row_group(group, columns=[column]).column(column))
+
+
+def _counts(cells: pa.ChunkedArray) -> list[int]:
+    """How many pictures every cell has."""
     if pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):
         return [length or 0 for length in pa.compute.list_value_length(cells).to_pylist()]
     return [int(there) for there in cells.is_valid().to_pylist()]
@@ -272,16 +209,10 @@ class _Lines:
             yield line.decode("utf-8-sig" if start == 0 else "utf-8")
 
 
-def _parse(lines: Iterator[str]) -> Iterator[list[str]]:
-    # The limit is the process's; a smaller one is of no use to anybody here.
-    csv.field_size_limit(_LONGEST_CELL)
-    return csv.reader(lines, delimiter="\t")
-
-
 def _tsv(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
     with path.open("rb") as file:
         lines = _Lines(file)
-        rows = _parse(iter(lines))
+        rows = parse_tsv(iter(lines))
         names = next(rows, [])
         column = next((names.index(name) for name in image_columns if name in names), None)
         start, number = lines.position, 0

@@ -52,6 +52,7 @@ class MathVista(BenchmarkSource):
     """
 
     licence: ClassVar[str] = "CC BY-SA 4.0; test set only, training on it is prohibited by its authors"
+    test_only: ClassVar[bool] = True
 
     def __init__(
         self,

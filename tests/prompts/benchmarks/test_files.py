@@ -93,3 +93,25 @@ def test_visual_process_bench_places_the_labels_on_lines(files: Any, shown: Any)
     assert steps.labels == (1, 1, -1)
     assert steps.last_lines == (1, 2, 3)
     assert source.items[3].facets == (("data_source", "WeMath"), ("policy_model", "a"))
+
+
+def test_a_folder_that_datasets_saved(files: Any, shown: Any, tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    published = MMStar(str(files.mmstar_parquet()))
+    data = Dataset.from_parquet(str(files.mmstar_parquet()), cache_dir=str(tmp_path / "hf"))
+    data.save_to_disk(str(tmp_path / "saved"))
+    source = MMStar(str(tmp_path / "saved"), pixels=PixelLimits(maximum=300))
+    assert [prompt.question for prompt in source] == [prompt.question for prompt in published]
+    assert [item.facets for item in source.items] == [item.facets for item in published.items]
+    assert source[2].images[0].load().size != published[2].images[0].load().size
+    assert all(shown(prompt.images[0], number) for number, prompt in enumerate(MMStar(str(tmp_path / "saved"))))
+    # Pictures as datasets has them, in a folder of several splits.
+    pictures = Dataset.from_parquet(str(files.ai2d_parquet() / "data/*.parquet"), cache_dir=str(tmp_path / "hf"))
+    DatasetDict({"train": pictures.select([0]), "test": pictures}).save_to_disk(str(tmp_path / "splits"))
+    source = AI2D(str(tmp_path / "splits"))
+    assert [prompt.answer for prompt in source] == ["c", "Egg"]
+    assert all(shown(prompt.images[0], number) for number, prompt in enumerate(source))
+    assert len(AI2D(str(tmp_path / "splits/train"))) == 1
+    with pytest.raises(DataError, match=r"has the splits \['test', 'train'\], and one of \['val"):
+        AI2D(str(tmp_path / "splits"), split="val")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from jsonargparse import ArgumentParser
 
 from mstar.__main__ import main
 from mstar.evaluation.leakage import check_leakage
+from mstar.generation import Request, TransformersEngine
+from mstar.types import Response
 
 CONFIGS = Path(__file__).parents[3] / "configs/benchmarks"
 SMALL = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
@@ -80,6 +84,47 @@ def test_samples_are_voted_on_with_an_mprm(
     metrics = {score["metric"] for score in summary["scores"]}
     assert metrics == {"greedy", "sampled", "pass@3", "majority@3", "best_of_3", "weighted_vote@3"}
     assert "3 questions in 6 rows; a question counts only if all its rows are right." in capsys.readouterr().out
+
+
+def test_an_interrupted_benchmark_goes_on_where_it_stopped(
+    files: Any, tmp_path: Path, warm_policy: Path, warm_mprm: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    asked: list[str] = []
+    generate = TransformersEngine.generate
+
+    def watched(engine: TransformersEngine, requests: Sequence[Request]) -> list[list[Response]]:
+        if len(asked) >= 4 and interrupt:
+            raise KeyboardInterrupt
+        asked.extend(request.prompt.id for request in requests)
+        return generate(engine, requests)
+
+    monkeypatch.setattr(TransformersEngine, "generate", watched)
+    flags = ["--model.model_name", str(warm_policy), "--model.num_samples", "2", "--model.max_new_tokens", "12",
+             "--model.resamples", "20", "--data.eval_batch_size", "2"]  # fmt: skip
+    interrupt = False
+    assert run("mmbench", files.mmbench_tsv(), tmp_path / "whole", *flags) == 0
+    everything, asked = asked, []
+    interrupt = True
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        run("mmbench", files.mmbench_tsv(), tmp_path / "run", *flags)
+    assert asked == everything[:4]
+    assert not (tmp_path / "run/mmbench.md").exists()
+    interrupt = False
+    # Another batch size: what is there is found by its prompt.
+    assert run("mmbench", files.mmbench_tsv(), tmp_path / "run", *flags, "--data.eval_batch_size", "3") == 0
+    assert asked == everything
+    assert "the responses of an earlier run to 4 rows are used again" in capsys.readouterr().err
+    rows = [pq.read_table(tmp_path / name / "mmbench.parquet").to_pylist() for name in ("whole", "run")]
+    assert rows[0] == rows[1]
+    # The votes of an MPRM need no new responses; another temperature does.
+    assert run("mmbench", files.mmbench_tsv(), tmp_path / "run", *flags, "--model.reward_model", str(warm_mprm)) == 0
+    assert asked == everything
+    again = pq.read_table(tmp_path / "run/mmbench.parquet").to_pylist()
+    assert [row["samples"] for row in again] == [row["samples"] for row in rows[0]]
+    assert all(len(row["process_rewards"]) == 2 for row in again)
+    assert run("mmbench", files.mmbench_tsv(), tmp_path / "run", *flags, "--model.temperature", "0.7") == 0
+    assert asked == [*everything, *everything]
 
 
 def test_any_prompt_source_can_be_scored(tmp_path: Path, warm_policy: Path) -> None:

@@ -1,0 +1,140 @@
+"""Data in use: what turns out to be unusable is put aside, counted, and the rest goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from torch.utils.data import Dataset
+
+from mstar.distributed import rank, world_size
+from mstar.errors import ConfigError, DataError
+from mstar.prompts.prompt_check import PromptCheck, describe
+from mstar.prompts.quarantine import RowError, require_share
+from mstar.prompts.quarantine_file import QuarantineFile
+from mstar.types import Prompt
+
+__all__ = ["PromptBatch", "Quarantine", "UsablePairs", "UsablePrompts", "require_limits"]
+
+Pair = tuple[Prompt, str]
+
+
+def require_limits(max_prompt_tokens: int | None, max_example_tokens: int | None, max_bad_share: float | None) -> None:
+    """Makes sure that a data module's limits can work.
+
+    Raises:
+        ConfigError: one cannot.
+    """
+    for name, limit in (("max_prompt_tokens", max_prompt_tokens), ("max_example_tokens", max_example_tokens)):
+        if limit is not None and limit < 1:
+            raise ConfigError(f"data.{name} is {limit}, but it must be at least 1.")
+    require_share("data.max_bad_share", max_bad_share)
+
+
+class Quarantine:
+    """The files of what this process puts aside: ``<run>/quarantine/<part of the data>.jsonl``.
+
+    Args:
+        max_bad_share: Largest share of a part that is accepted.
+    """
+
+    def __init__(self, max_bad_share: float | None) -> None:
+        self.max_bad_share = max_bad_share
+        self._files: dict[str, QuarantineFile] = {}
+
+    def file(self, root: str | Path, name: str, size: int) -> QuarantineFile:
+        """The file of one part of the data; empty when it is first asked for.
+
+        Args:
+            root: The run's folder.
+            name: The part, e.g. ``validation``.
+            size: Its rows, which the processes share out.
+        """
+        if name not in self._files:
+            path = Path(root, "quarantine", f"{name}.jsonl" if world_size() == 1 else f"{name}-{rank()}.jsonl")
+            share = math.ceil(size / world_size())
+            self._files[name] = QuarantineFile(path, f"data.{name}", share, self.max_bad_share, "data.max_bad_share")
+            self._files[name].clear()
+        return self._files[name]
+
+    def announce(self) -> None:
+        """Says what was put aside, once."""
+        for file in self._files.values():
+            file.announce()
+        self._files = {}
+
+
+T = TypeVar("T", covariant=True)
+
+
+class Rows(Protocol[T]):
+    """Rows by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> T: ...
+
+
+class UsablePairs(Dataset[Pair]):
+    """Examples with their pictures decoded; the next usable one takes the place of one that cannot be used.
+
+    So every process has as many batches, all of the same size, as if none were bad.
+
+    Args:
+        pairs: Prompts with their responses.
+        check: Tells those that can be used.
+        quarantine: Where the others are put.
+    """
+
+    def __init__(self, pairs: Rows[Pair], check: PromptCheck, quarantine: QuarantineFile) -> None:
+        self.pairs = pairs
+        self.check = check
+        self.quarantine = quarantine
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Pair:
+        size = len(self.pairs)
+        for place in chain(range(index, size), range(index)):
+            prompt, response = self.pairs[place]
+            try:
+                return self.check.open(prompt, response), response
+            except RowError as error:
+                self.quarantine.add([describe(prompt, error, place)])
+        raise DataError(f"{self.quarantine.name}: none of the {size} examples can be used; see {self.quarantine.path}.")
+
+
+class PromptBatch:
+    """Prompts for evaluation, all at once.
+
+    A plain class, because Lightning looks for tensors inside lists and dataclasses and refuses frozen ones.
+
+    Args:
+        prompts: The prompts.
+    """
+
+    def __init__(self, prompts: list[Prompt]) -> None:
+        self.prompts = prompts
+
+
+class UsablePrompts:
+    """Numbered prompts -> a batch without those that cannot be used; a class, so that processes can be handed it.
+
+    Args:
+        check: Tells those that can be used.
+        quarantine: Where the others are put.
+    """
+
+    def __init__(self, check: PromptCheck, quarantine: QuarantineFile) -> None:
+        self.check = check
+        self.quarantine = quarantine
+
+    def __call__(self, rows: Sequence[tuple[int, Prompt]]) -> PromptBatch:
+        """Makes the batch."""
+        usable, bad = self.check.sift([prompt for _, prompt in rows], [index for index, _ in rows])
+        self.quarantine.add(bad)
+        return PromptBatch(usable)

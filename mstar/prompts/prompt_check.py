@@ -1,0 +1,194 @@
+"""Whether a prompt can be shown to the model: found out when it is about to be used.
+
+Decoding every picture of a large data set when it is loaded takes too long, and how many tokens a picture has is known
+to the model's processor alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+from mstar.errors import ConfigError, DataError
+from mstar.prompts.images import LoadedImage
+from mstar.prompts.quarantine import BadRow, Reason, RowError, require_share
+from mstar.types import Prompt
+
+__all__ = ["PromptCheck", "PromptReader", "describe"]
+
+_THREADS: Final = 8
+_CHUNK: Final = 32
+# What Qwen2-VL's and its successors' processors refuse.
+_LONGEST_SIDE: Final = 200
+
+
+class PromptReader(Protocol):
+    """What knows how the model reads a prompt (``mstar.rendering.Renderer``)."""
+
+    def render_prompt(self, prompt: Prompt) -> str:
+        """The prompt's text, up to where the response begins.
+
+        Raises:
+            DataError: the prompt cannot be shown.
+        """
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, those of its pictures included."""
+
+    def count_response_tokens(self, response: str) -> int:
+        """Tokens of a response, its end token included."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCheck:
+    """Tells the prompts that can be used from the others.
+
+    Attributes:
+        reader: How the model reads them; None looks at the pictures alone.
+        max_prompt_tokens: Longest prompt, the tokens of its pictures included; None for no limit. With a limit every
+            prompt is encoded once more than it would be.
+        max_example_tokens: Longest prompt and response together; None for no limit.
+        max_bad_share: How many may be put aside; see ``has_too_many``.
+
+    Raises:
+        ConfigError: a limit is out of its range, or there is no ``reader`` to count tokens.
+    """
+
+    reader: PromptReader | None = None
+    max_prompt_tokens: int | None = None
+    max_example_tokens: int | None = None
+    max_bad_share: float | None = None
+
+    def __post_init__(self) -> None:
+        require_share("max_bad_share", self.max_bad_share)
+        for name in ("max_prompt_tokens", "max_example_tokens"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ConfigError(f"{name} is {limit}, but it must be at least 1.")
+            if limit is not None and self.reader is None:
+                raise ConfigError(f"{name} is set, but there is no model's processor to count tokens with.")
+
+    def open(self, prompt: Prompt, response: str | None = None) -> Prompt:
+        """The prompt with its pictures decoded.
+
+        Args:
+            prompt: A prompt.
+            response: The response that it is trained with, if it is.
+
+        Raises:
+            RowError: it cannot be used.
+        """
+        opened, faults = self.open_all(prompt, [] if response is None else [response])
+        if (fault := next(iter(faults), None)) is not None:
+            raise fault
+        return opened
+
+    def open_all(self, prompt: Prompt, responses: Sequence[str]) -> tuple[Prompt, list[RowError | None]]:
+        """The prompt with its pictures decoded, and for every response why it cannot be trained on, or None.
+
+        Args:
+            prompt: A prompt.
+            responses: The responses that it is trained with.
+
+        Raises:
+            RowError: the prompt cannot be used.
+        """
+        loaded = _load(prompt)
+        count = self._count(loaded)
+        return loaded, [self._fault(count, response) for response in responses]
+
+    def sift(self, prompts: Sequence[Prompt], rows: Sequence[int] = ()) -> tuple[list[Prompt], list[BadRow]]:
+        """The prompts that can be used, with their pictures not decoded, and what is wrong with the others.
+
+        Args:
+            prompts: Some prompts.
+            rows: Their numbers in their source, where they are known.
+        """
+        good: list[Prompt] = []
+        bad: list[BadRow] = []
+        numbers: Sequence[int | None] = rows or [None] * len(prompts)
+        for prompt, row, found in zip(prompts, numbers, self._try(prompts), strict=True):
+            if found is None:
+                good.append(prompt)
+            else:
+                bad.append(describe(prompt, found, row))
+        return good, bad
+
+    def _try(self, prompts: Sequence[Prompt]) -> Iterator[RowError | None]:
+        # Pillow decodes without holding Python's lock; a chunk at a time, so that few pictures are in memory.
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for start in range(0, len(prompts), _CHUNK):
+                for loaded in list(pool.map(_try_to_load, prompts[start : start + _CHUNK])):
+                    if isinstance(loaded, RowError):
+                        yield loaded
+                        continue
+                    try:
+                        self._count(loaded)
+                    except RowError as error:
+                        yield error
+                    else:
+                        yield None
+
+    def _count(self, prompt: Prompt) -> int:
+        """The tokens of a prompt; 0 if no limit needs them."""
+        if self.reader is None:
+            return 0
+        try:
+            self.reader.render_prompt(prompt)
+            if self.max_prompt_tokens is None and self.max_example_tokens is None:
+                return 0
+            count = self.reader.count_tokens(prompt)
+        except DataError as error:
+            raise RowError(Reason.BAD_TEXT, str(error)) from error
+        if (fault := _compare(count, self.max_prompt_tokens, "prompt")) is not None:
+            raise fault
+        return count
+
+    def _fault(self, prompt_tokens: int, response: str) -> RowError | None:
+        if self.reader is None or self.max_example_tokens is None:
+            return None
+        count = prompt_tokens + self.reader.count_response_tokens(response)
+        return _compare(count, self.max_example_tokens, "prompt and response")
+
+
+def describe(prompt: Prompt, error: RowError, row: int | None = None) -> BadRow:
+    """The quarantine's row of a prompt.
+
+    Args:
+        prompt: The prompt.
+        error: What is wrong with it.
+        row: Its number in its source, where it is known.
+    """
+    content: dict[str, Any] = {
+        "id": prompt.id,
+        "question": prompt.question,
+        "images": [image.uri for image in prompt.images],
+    }
+    return BadRow(row, error.reason, error.detail, content)
+
+
+def _load(prompt: Prompt) -> Prompt:
+    try:
+        images = tuple(LoadedImage(image.uri, image.load()) for image in prompt.images)
+    except DataError as error:
+        raise RowError(Reason.BROKEN_IMAGE, str(error)) from error
+    for image in images:
+        if max(image.image.size) > _LONGEST_SIDE * min(image.image.size):
+            size = "x".join(map(str, image.image.size))
+            raise RowError(Reason.BROKEN_IMAGE, f"the image '{image.uri}' is a strip of {size} pixels")
+    return replace(prompt, images=images)
+
+
+def _try_to_load(prompt: Prompt) -> Prompt | RowError:
+    try:
+        return _load(prompt)
+    except RowError as error:
+        return error
+
+
+def _compare(count: int, limit: int | None, what: str) -> RowError | None:
+    if limit is None or count <= limit:
+        return None
+    return RowError(Reason.TOO_LONG, f"{what}: {count} tokens, of which {limit} are allowed")
