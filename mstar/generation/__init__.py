@@ -1,6 +1,16 @@
 """Stage 2, prompts to responses: the engine interface and the engines."""
 
-from mstar.generation.base import Engine, Request, Sample, derive_seed, plan_samples
+from mstar.generation.base import Engine, Request, Sample, derive_seed, draw_responses, plan_samples
 from mstar.generation.transformers_engine import TransformersEngine
+from mstar.generation.vllm_engine import VllmEngine
 
-__all__ = ["Engine", "Request", "Sample", "TransformersEngine", "derive_seed", "plan_samples"]
+__all__ = [
+    "Engine",
+    "Request",
+    "Sample",
+    "TransformersEngine",
+    "VllmEngine",
+    "derive_seed",
+    "draw_responses",
+    "plan_samples",
+]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mstar.errors import DataError
 from mstar.types import Prompt, Response
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from mstar.rendering import Renderer
 
-__all__ = ["Engine", "Request", "Sample", "derive_seed", "plan_samples"]
+__all__ = ["Engine", "Request", "Sample", "derive_seed", "draw_responses", "plan_samples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,14 @@ class Engine(ABC):
 
     Attributes:
         max_new_tokens: Longest response, in tokens.
+        drift_bound: How far its log-probabilities may be from the trainer's (mean absolute difference of a token, in
+            nats); None for an engine that computes with the policy itself, which cannot differ.
+        group_size: Processes that generate together, and so must be given the same requests at the same time.
     """
 
     max_new_tokens: int
+    drift_bound: float | None = None
+    group_size: int = 1
 
     @abstractmethod
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
@@ -105,5 +111,40 @@ class Engine(ABC):
             One list a request, in the order of the requests; its responses are in the order of the samples.
         """
 
+    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[list[float]] | None:
+        """The log-probability at temperature 1 of each token of given responses, by the engine's own weights.
+
+        Args:
+            prompts: One a response, with their pictures.
+            responses: The responses' texts; the end token is added.
+
+        Returns:
+            None for an engine that computes with the policy itself.
+        """
+        return None
+
+    def rest(self) -> None:  # noqa: B027 - an engine without memory of its own has nothing to free
+        """Frees memory that generation alone needs, until the engine is used again."""
+
     def close(self) -> None:  # noqa: B027 - an engine without resources has nothing to release
         """Releases what the engine holds."""
+
+
+def draw_responses(engine: Engine, requests: Sequence[Request]) -> list[list[Response]]:
+    """Has an engine draw responses, and makes sure that it drew what was asked for.
+
+    Raises:
+        DataError: a response is missing, or belongs to another sample.
+    """
+    written = engine.generate(requests)
+    name = type(engine).__name__
+    if len(written) != len(requests):
+        raise DataError(f"the engine {name} returned responses to {len(written)} prompts instead of {len(requests)}.")
+    for request, responses in zip(requests, written, strict=True):
+        expected = [(request.prompt.id, sample.index) for sample in request.samples]
+        if [(response.prompt_id, response.sample_index) for response in responses] != expected:
+            raise DataError(
+                f"the engine {name} returned {len(responses)} responses to the prompt '{request.prompt.id}' that are "
+                f"not the {len(expected)} samples that it was asked for, in their order: nothing of them is used."
+            )
+    return written

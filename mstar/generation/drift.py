@@ -1,0 +1,173 @@
+"""Proof that an engine has the trainer's weights: both give the same responses the same log-probabilities.
+
+An engine that keeps its own copy of the policy can silently go on with old weights, or with image features that old
+weights made. What it then writes looks plausible, so it is compared with the trainer before anything is learnt from it.
+
+Shapes: B rows, T tokens, N response tokens of the batch, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from mstar.distributed import gather_lists
+from mstar.errors import EngineDriftError
+from mstar.generation.base import Engine, Request, Sample
+from mstar.models.prefix import logits_of
+from mstar.models.sharding import inside_forward
+from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
+from mstar.types import Prompt
+
+__all__ = ["Drift", "DriftCheck", "measure_drift", "trainer_logprobs"]
+
+# Prompts that are looked through for pictures.
+_SEARCHED: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How far the engine's log-probabilities are from the trainer's, over all tokens of the compared responses.
+
+    Attributes:
+        mean: Mean absolute difference of a token, in nats: what is logged and held against the engine's bound.
+        worst: Largest absolute difference of a token.
+        num_tokens: Tokens compared.
+    """
+
+    mean: float
+    worst: float
+    num_tokens: int
+
+
+def trainer_logprobs(
+    policy: nn.Module, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[str]
+) -> list[list[float]]:
+    """The log-probability at temperature 1 of each token of given responses, by the Transformers model itself.
+
+    Args:
+        policy: The model that is trained; its mode is as before afterwards. If it is sharded, all processes must call
+            this together.
+        renderer: Makes its inputs.
+        prompts: One a response, with their pictures.
+        responses: The responses' texts; the end token is added.
+    """
+    batch = renderer.response_inputs(prompts, responses)
+    was_training = policy.training
+    policy.eval()
+    try:
+        with torch.no_grad():
+            logprob_N = inside_forward(policy, _logprobs, policy, batch)
+    finally:
+        policy.train(was_training)
+    rows = torch.split(logprob_N.cpu(), (batch.labels_BT != IGNORE_INDEX).sum(1).tolist())
+    return [row.tolist() for row in rows]
+
+
+def _logprobs(policy: nn.Module, batch: ResponseInputs) -> Tensor:
+    """The log-probabilities of all response tokens, row after row."""
+    device = next(policy.parameters()).device
+    inputs, target_BT = batch.inputs.to(device), batch.labels_BT[:, 1:].to(device)
+    model: Any = policy
+    hidden_BTH: Tensor = model.model(
+        input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, use_cache=False, **inputs.extras
+    ).last_hidden_state
+    scored_BT = target_BT != IGNORE_INDEX
+    logprobs_NV = logits_of(policy, hidden_BTH[:, :-1][scored_BT]).log_softmax(-1)
+    return logprobs_NV.gather(1, target_BT[scored_BT][:, None]).squeeze(1)
+
+
+def measure_drift(
+    engine: Engine, policy: nn.Module, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[str]
+) -> Drift | None:
+    """Compares an engine with the policy on given responses.
+
+    Args:
+        engine: A started engine.
+        policy: The model that is trained.
+        renderer: Makes its inputs.
+        prompts: One a response. A stale picture is noticed only where the engine has seen it with the old weights.
+        responses: The responses' texts.
+
+    Returns:
+        The drift, or None for an engine that computes with the policy itself.
+
+    Raises:
+        EngineDriftError: no token could be compared.
+    """
+    theirs = engine.response_logprobs(prompts, responses)
+    if theirs is None:
+        return None
+    ours = trainer_logprobs(policy, renderer, prompts, responses)
+    # An engine leaves out the tokens that do not fit its longest sequence.
+    differences = [
+        abs(a - b) for row_a, row_b in zip(theirs, ours, strict=True) for a, b in zip(row_a, row_b, strict=False)
+    ]
+    if not differences:
+        raise EngineDriftError(
+            f"the {type(engine).__name__} could not be compared with the trainer, because none of the responses fits "
+            "its longest sequence: raise its max_model_len."
+        )
+    # Only a NaN differs from itself: it is neither small nor large, but as wrong as can be.
+    if any(difference != difference for difference in differences):
+        return Drift(float("inf"), float("inf"), len(differences))
+    return Drift(sum(differences) / len(differences), max(differences), len(differences))
+
+
+class DriftCheck:
+    """Proves at every hand-over of weights that the engine has them.
+
+    Between ``prepare`` and ``measure`` the weights are handed over. What an engine wrongly keeps (weights, features of
+    pictures) it then holds for these very prompts, and the difference shows.
+
+    Args:
+        prompts: Where the prompts come from; the first few with pictures are used, or without if none has any.
+        num_responses: Responses that are compared.
+    """
+
+    def __init__(self, prompts: Iterable[Prompt], num_responses: int = 4) -> None:
+        with_images: list[Prompt] = []
+        without: list[Prompt] = []
+        for prompt in islice(prompts, _SEARCHED):
+            (with_images if prompt.images else without).append(prompt)
+            if len(with_images) == num_responses:
+                break
+        self.prompts = (with_images or without)[:num_responses]
+        self._responses: list[str] | None = None
+
+    def prepare(self, engine: Engine) -> None:
+        """Has the engine read the prompts with the weights that it is about to lose; it writes the responses, once."""
+        if engine.drift_bound is None:
+            return
+        if self._responses is None:
+            greedy = Sample(index=0, temperature=0.0, seed=0)
+            written = engine.generate([Request(prompt, (greedy,)) for prompt in self.prompts])
+            self._responses = [row[0].text for row in written]
+        else:
+            engine.response_logprobs(self.prompts, self._responses)
+
+    def measure(self, engine: Engine, policy: nn.Module, renderer: Renderer) -> Drift | None:
+        """The drift after the hand-over, the largest of any process.
+
+        Raises:
+            EngineDriftError: it is above the engine's bound, so that its responses must not be learnt from.
+        """
+        if engine.drift_bound is None or self._responses is None:
+            return None
+        drift = measure_drift(engine, policy, renderer, self.prompts, self._responses)
+        drifts = [d for d in gather_lists([drift]) if d is not None]
+        worst = max(drifts, key=lambda d: d.mean, default=None)
+        if worst is not None and worst.mean > engine.drift_bound:
+            raise EngineDriftError(
+                f"the {type(engine).__name__} does not compute what the trainer computes: the log-probabilities of "
+                f"{worst.num_tokens} tokens differ by {worst.mean:.3g} on average ({worst.worst:.3g} at most), and its "
+                f"drift_bound is {engine.drift_bound:g}; its weights or its cached image features are not the present "
+                "ones, so the run stops before it learns from them. If rounding alone is as large as that (16 bits), "
+                "raise drift_bound."
+            )
+        return worst

@@ -1,0 +1,252 @@
+"""The vLLM engine: rollouts by vLLM in the training process, with its weights replaced after every iteration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any, Final, Literal
+
+from torch import nn
+
+from mstar.errors import ConfigError, MissingExtraError
+from mstar.generation.base import Engine, Request, Sample
+from mstar.generation.vllm_prompts import (
+    SampleSeeds,
+    equal_temperatures,
+    find_fault,
+    prompt_tokens,
+    shows_images,
+    unwritten,
+)
+from mstar.generation.vllm_session import VllmOptions, VllmSession
+from mstar.rendering import Renderer
+from mstar.types import Prompt, Response
+
+__all__ = ["VllmEngine"]
+
+_log = logging.getLogger(__name__)
+
+# Mean absolute difference of a token's log-probability: rounding gives about 1e-6 in float32, and 1e-2 in 16 bits.
+_BOUND_32: Final = 1e-3
+_BOUND_16: Final = 5e-2
+# What vLLM's sampler on the GPU takes at most.
+_MOST_BANNED: Final = 1024
+
+
+class VllmEngine(Engine):
+    """Samples with vLLM, which runs in the training process and shares its GPU (the extra ``vllm``).
+
+    The weights go from the trainer to vLLM without files or a restart, and every iteration proves that they arrived
+    (``rollout/engine_drift``). Each process has an engine of its own for its share of the prompts; for a model that
+    does not fit one GPU, ``tensor_parallel_size`` processes form one engine. A response depends on its seed alone, up
+    to rounding: vLLM adds numbers in an order that depends on the batch, so where two tokens are all but equally
+    likely, another one may be drawn.
+
+    Args:
+        max_new_tokens: Longest response, in tokens.
+        gpu_memory_utilization: Share of the GPU's memory for vLLM's weights and cache; training needs the rest.
+        tensor_parallel_size: GPUs, one a process, that share one engine.
+        enforce_eager: Do without CUDA graphs: slower, but starts sooner and needs less memory.
+        max_model_len: Longest prompt with response, in tokens; by default what the model allows. A prompt without room
+            for a response gets empty ones.
+        max_num_seqs: Most responses that are written at the same time.
+        images_per_prompt: Most pictures in a prompt; a prompt with more gets empty responses.
+        sleep_level: What is freed on the GPU while the policy trains: 0 nothing, 1 the cache (the weights wait in the
+            main memory), 2 the weights too. Without effect on a CPU.
+        dtype: Type of vLLM's weights; auto takes the policy's.
+        kv_cache_gb: Size of the cache in GiB; by default what ``gpu_memory_utilization`` leaves (on a CPU: 1).
+        adapters: How LoRA reaches vLLM: merged adds it to the weights; apart sends the adapters alone, which is less
+            to send but slower to generate with, and works for adapters in the language model only.
+        drift_bound: Largest mean difference to the trainer in a token's log-probability, in nats; by default 0.001 if
+            both compute in float32, else 0.05.
+        model_folder: Folder or Hugging Face id with the config and processor that vLLM reads; by default they are
+            those of the policy. Weights are never read from it.
+        trust_remote_code: Whether ``model_folder`` may bring its own Python code.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ConfigError: a value cannot work.
+        MissingExtraError: vLLM is not installed.
+    """
+
+    def __init__(
+        self,
+        max_new_tokens: int = 1024,
+        gpu_memory_utilization: float = 0.4,
+        tensor_parallel_size: int = 1,
+        enforce_eager: bool = False,
+        max_model_len: int | None = None,
+        max_num_seqs: int = 256,
+        images_per_prompt: int = 1,
+        sleep_level: Literal[0, 1, 2] = 1,
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        kv_cache_gb: float | None = None,
+        adapters: Literal["merged", "apart"] = "merged",
+        drift_bound: float | None = None,
+        model_folder: str | None = None,
+        trust_remote_code: bool = False,
+        progress: bool = True,
+    ) -> None:
+        if max_new_tokens < 1:
+            raise ConfigError(f"VllmEngine: max_new_tokens is {max_new_tokens}, but it must be at least 1.")
+        if drift_bound is not None and drift_bound <= 0:
+            raise ConfigError(f"VllmEngine: drift_bound is {drift_bound}, but it must be above 0.")
+        self.options = VllmOptions(
+            gpu_memory_utilization=gpu_memory_utilization,
+            tensor_parallel_size=tensor_parallel_size,
+            enforce_eager=enforce_eager,
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            images_per_prompt=images_per_prompt,
+            sleep_level=sleep_level,
+            dtype=dtype,
+            kv_cache_gb=kv_cache_gb,
+            adapters=adapters,
+            model_folder=model_folder,
+            trust_remote_code=trust_remote_code,
+        )
+        if find_spec("vllm") is None:
+            raise MissingExtraError("vllm", "vllm", "VllmEngine")
+        self.max_new_tokens = max_new_tokens
+        self.group_size = tensor_parallel_size
+        self.drift_bound = drift_bound
+        self.progress = progress
+        self._default_bound = drift_bound is None
+        self._session: VllmSession | None = None
+        self._banned: dict[int, float] = {}
+        self._max_images = 0
+
+    @property
+    def session(self) -> VllmSession:
+        """The running vLLM.
+
+        Raises:
+            RuntimeError: ``start`` was not called.
+        """
+        if self._session is None:
+            raise RuntimeError("VllmEngine was used before start.")
+        return self._session
+
+    def start(self, policy: nn.Module, renderer: Renderer) -> None:
+        """Starts vLLM with the policy's weights; once for a policy.
+
+        Raises:
+            ConfigError: the processes cannot be grouped for ``tensor_parallel_size``.
+        """
+        running = self._session
+        if running is not None and running.policy is policy and running.renderer is renderer:
+            return
+        self.close()
+        untyped: Any = policy
+        rows = untyped.get_input_embeddings().num_embeddings
+        # The rows behind the vocabulary come last: they are the least likely, should there be too many.
+        never = [*renderer.banned_ids, *range(renderer.vocabulary_size, rows)][:_MOST_BANNED]
+        self._banned = dict.fromkeys(never, -float("inf"))
+        self._max_images = self.options.images_per_prompt if shows_images(renderer) else 0
+        self._session = VllmSession(policy, renderer, self.options)
+        if self._default_bound:
+            self.drift_bound = _BOUND_32 if self._session.exact else _BOUND_16
+
+    def update_weights(self, policy: nn.Module) -> None:
+        """Gives vLLM the policy's present weights, and empties every cache. Collective for a sharded policy."""
+        self.session.update_weights(policy)
+
+    def rest(self) -> None:
+        """Frees vLLM's memory on the GPU as ``sleep_level`` says."""
+        if self._session is not None:
+            self._session.rest()
+
+    def close(self) -> None:
+        """Ends vLLM."""
+        if self._session is not None:
+            self._session.close()
+        self._session = None
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        """Draws every sample of every request.
+
+        A prompt that vLLM cannot be given (too long, too many pictures) gets empty, unfinished responses, and a warning
+        says so. With ``tensor_parallel_size`` all processes of a group must be given the same requests.
+
+        Raises:
+            RuntimeError: ``start`` was not called.
+        """
+        session = self.session
+        session.wake()
+        written = [[unwritten(request, sample) for sample in request.samples] for request in requests]
+        jobs: list[tuple[int, list[tuple[int, Sample]]]] = []
+        with session.recovering() as accepted:
+            for number, request in enumerate(requests):
+                ids = prompt_tokens(session.renderer, request.prompt, request.prefix, show_answer=request.show_answer)
+                for temperature, group in equal_temperatures(request):
+                    # Greedy decoding has one outcome, however many samples want it.
+                    samples = [sample for _, sample in (group if temperature > 0 else group[:1])]
+                    if not self._enqueue(
+                        request.prompt,
+                        ids,
+                        accepted,
+                        n=len(samples),
+                        temperature=temperature,
+                        seed=SampleSeeds(samples),
+                        max_tokens=self.max_new_tokens,
+                        stop_token_ids=list(session.renderer.end_ids),
+                        logit_bias=self._banned,
+                        logprobs=0,
+                    ):
+                        break
+                    jobs.append((number, group))
+            outputs = session.finish(progress=self.progress)
+        for (number, group), output in zip(jobs, outputs, strict=True):
+            for i, (place, _) in enumerate(group):
+                drawn = output.outputs[min(i, len(output.outputs) - 1)]
+                tokens, finished = list(drawn.token_ids), drawn.finish_reason == "stop"
+                text = session.renderer.decode(tokens[: len(tokens) - finished])
+                written[number][place] = replace(
+                    written[number][place],
+                    text=requests[number].prefix + text,
+                    num_tokens=len(tokens),
+                    finished=finished,
+                    logprob=float(drawn.cumulative_logprob),
+                )
+        return written
+
+    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[list[float]]:
+        """The log-probability of each token of given responses, by vLLM's weights.
+
+        Tokens beyond ``max_model_len`` are left out, and so are all of a prompt that vLLM cannot be given.
+
+        Raises:
+            RuntimeError: ``start`` was not called.
+        """
+        session = self.session
+        session.wake()
+        tails = session.renderer.encode_responses(responses)[0]
+        scored: list[list[float]] = [[] for _ in responses]
+        jobs: list[tuple[int, int]] = []
+        with session.recovering() as accepted:
+            for number, (prompt, tail) in enumerate(zip(prompts, tails, strict=True)):
+                kept = tail[: max(session.longest - session.renderer.count_tokens(prompt) - 1, 0)]
+                ids = prompt_tokens(session.renderer, prompt) + kept
+                # What is scored is part of the prompt here; one more token must be drawn.
+                if kept and self._enqueue(prompt, ids, accepted, temperature=0.0, max_tokens=1, prompt_logprobs=0):
+                    jobs.append((number, len(kept)))
+            outputs: list[Any] = session.finish(progress=False)
+        for (number, length), output in zip(jobs, outputs, strict=True):
+            rows = zip(output.prompt_logprobs[-length:], output.prompt_token_ids[-length:], strict=True)
+            scored[number] = [float(row[token].logprob) for row, token in rows]
+        return scored
+
+    def _enqueue(self, prompt: Prompt, ids: list[int], accepted: list[str], **sampling: Any) -> bool:
+        """Hands one prompt over, or says why it cannot be."""
+        session = self.session
+        fault = find_fault(prompt, ids, max_images=self._max_images, max_len=session.longest)
+        if fault is None:
+            inputs: dict[str, Any] = {"prompt_token_ids": ids}
+            if prompt.images:
+                inputs["multi_modal_data"] = {"image": [image.load() for image in prompt.images]}
+            fault = session.enqueue(inputs, accepted, **sampling)
+        if fault is not None:
+            _log.warning("prompt '%s' is left without responses: %s.", prompt.id, fault)
+        return fault is None

@@ -1,0 +1,65 @@
+"""What vLLM would do to the process that it runs in, undone: the trainer lives there too."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from mstar.distributed import rank, world_size
+
+__all__ = ["keeping_process_group", "keeping_process_state", "prepare_environment"]
+
+
+def prepare_environment() -> None:
+    """Sets what vLLM reads from the environment; to be called before it is imported."""
+    # In this process, so that weights can be handed over as they are.
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    if world_size() > 1:  # set by torchrun, but not by every launcher
+        os.environ.setdefault("RANK", str(rank()))
+        os.environ.setdefault("LOCAL_RANK", str(torch.cuda.current_device() if torch.cuda.is_available() else 0))
+
+
+@contextmanager
+def keeping_process_state() -> Iterator[None]:
+    """Around vLLM's start: it seeds the random generators and, on a CPU, forbids changing the number of threads."""
+    set_num_threads, num_threads = torch.set_num_threads, torch.get_num_threads()
+    python, numbers = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numbers)
+            torch.set_num_threads = set_num_threads
+            torch.set_num_threads(num_threads)
+
+
+@contextmanager
+def keeping_process_group(keep: bool) -> Iterator[None]:
+    """Around vLLM's end: it ends the process group, even where the trainer made it and still needs it.
+
+    Args:
+        keep: Whether the group is the trainer's.
+    """
+    destroy = dist.destroy_process_group
+
+    def destroy_own(group: Any = None) -> None:
+        if group is not None and group is not dist.group.WORLD:
+            destroy(group)
+
+    if keep:
+        dist.destroy_process_group = destroy_own
+    try:
+        yield
+    finally:
+        dist.destroy_process_group = destroy

@@ -1,0 +1,101 @@
+"""What vLLM is given for a prompt, and which prompts it is not given: one bad prompt would end a whole call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from mstar.generation.base import Request, Sample
+from mstar.rendering import Renderer
+from mstar.types import Prompt, Response
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["SampleSeeds", "equal_temperatures", "find_fault", "prompt_tokens", "shows_images", "unwritten"]
+
+
+def prompt_tokens(renderer: Renderer, prompt: Prompt, prefix: str = "", *, show_answer: bool = False) -> list[int]:
+    """The tokens of a prompt with one placeholder a picture, which vLLM replaces by as many as the picture needs.
+
+    Args:
+        renderer: Renders the prompt.
+        prompt: The prompt.
+        prefix: The beginning of the response.
+        show_answer: Whether the gold answer is shown.
+    """
+    text = renderer.render_prompt(prompt, show_answer=show_answer)
+    ids = [int(i) for i in renderer.tokenizer(text, add_special_tokens=False)["input_ids"]]
+    return ids + (renderer.encode_responses([prefix])[0][0][:-1] if prefix else [])
+
+
+def shows_images(renderer: Renderer) -> bool:
+    """Whether the chat template has a place for pictures; vLLM fails on a picture without one."""
+    plain = Prompt("", "")
+    return renderer.render_prompt(replace(plain, images=(_Nowhere(),))) != renderer.render_prompt(plain)
+
+
+class _Nowhere:
+    """A picture that is never looked at."""
+
+    uri = ""
+
+    def load(self) -> Image.Image:
+        raise AssertionError("a template was asked for, not a picture")
+
+
+def find_fault(prompt: Prompt, ids: Sequence[int], *, max_images: int, max_len: int) -> str | None:
+    """Why vLLM would refuse a prompt; None if it can be given to it.
+
+    Args:
+        prompt: The prompt.
+        ids: Its tokens with one placeholder a picture.
+        max_images: Most pictures in a prompt.
+        max_len: Most tokens of prompt and response. vLLM itself counts the tokens of the pictures.
+    """
+    if not ids:
+        return "it is empty"
+    if len(ids) >= max_len:
+        return f"its text alone has {len(ids)} tokens, and max_model_len is {max_len}"
+    if len(prompt.images) > max_images:
+        return f"it has {len(prompt.images)} pictures, and {max_images} are allowed (images_per_prompt, chat template)"
+    return None
+
+
+def equal_temperatures(request: Request) -> Iterator[tuple[float, list[tuple[int, Sample]]]]:
+    """A request's samples by temperature, each with its place in the request: what one vLLM request can draw."""
+
+    def temperature(item: tuple[int, Sample]) -> float:
+        return item[1].temperature
+
+    ordered: Iterable[tuple[int, Sample]] = sorted(enumerate(request.samples), key=temperature)
+    for value, group in groupby(ordered, key=temperature):
+        yield value, list(group)
+
+
+class SampleSeeds(int):
+    """The seed of a request for n samples: vLLM adds a sample's number to it, and gets the seed planned for that one.
+
+    So a sample is the same whether it is drawn alone or with others.
+    """
+
+    planned: tuple[int, ...]
+
+    def __new__(cls, samples: Sequence[Sample]) -> SampleSeeds:  # noqa: D102 - as the class says
+        seeds = super().__new__(cls, samples[0].seed)
+        seeds.planned = tuple(sample.seed for sample in samples)
+        return seeds
+
+    # What vLLM calls for the n-th sample.
+    def __add__(self, number: int) -> int:
+        return self.planned[number]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SampleSeeds:
+        return self
+
+
+def unwritten(request: Request, sample: Sample) -> Response:
+    """What stands for a response that could not be written: empty and unfinished."""
+    return Response(request.prompt.id, sample.index, request.prefix, 0, False, sample.temperature, 0.0)

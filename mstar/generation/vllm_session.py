@@ -1,0 +1,281 @@
+"""A running vLLM in the training process: its start and end, its weights, its caches, its memory."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
+
+from mstar.distributed import world_size
+from mstar.errors import ConfigError
+from mstar.generation.vllm_process import keeping_process_group, keeping_process_state, prepare_environment
+from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_adapter
+from mstar.models.lora import has_lora
+from mstar.models.sharding import is_sharded
+from mstar.rendering import Renderer
+
+if TYPE_CHECKING:
+    from vllm import LLM, RequestOutput
+    from vllm.lora.request import LoRARequest
+
+__all__ = ["VllmOptions", "VllmSession"]
+
+# The ranks that vLLM's LoRA kernels have.
+_LORA_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+@dataclass(frozen=True)
+class VllmOptions:
+    """How vLLM is started; the arguments of ``VllmEngine``, which describes them."""
+
+    gpu_memory_utilization: float
+    tensor_parallel_size: int
+    enforce_eager: bool
+    max_model_len: int | None
+    max_num_seqs: int
+    images_per_prompt: int
+    sleep_level: Literal[0, 1, 2]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    kv_cache_gb: float | None
+    adapters: Literal["merged", "apart"]
+    model_folder: str | None
+    trust_remote_code: bool
+
+    def __post_init__(self) -> None:
+        for name in ("tensor_parallel_size", "max_model_len", "max_num_seqs", "images_per_prompt"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"VllmEngine: {name} is {value}, but it must be at least 1.")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ConfigError(
+                f"VllmEngine: gpu_memory_utilization is {self.gpu_memory_utilization}, but it is a share in (0, 1]."
+            )
+        if self.kv_cache_gb is not None and self.kv_cache_gb <= 0:
+            raise ConfigError(f"VllmEngine: kv_cache_gb is {self.kv_cache_gb}, but it must be above 0.")
+
+
+class VllmSession:
+    """Starts vLLM with the policy's weights.
+
+    Args:
+        policy: The Hugging Face model.
+        renderer: Its renderer.
+        options: How vLLM is started.
+
+    Raises:
+        ConfigError: the processes cannot be grouped for ``tensor_parallel_size``, or a rank of adapters is too large.
+    """
+
+    def __init__(self, policy: nn.Module, renderer: Renderer, options: VllmOptions) -> None:
+        if world_size() % options.tensor_parallel_size:
+            raise ConfigError(
+                f"VllmEngine: tensor_parallel_size is {options.tensor_parallel_size}, but {world_size()} processes "
+                "cannot be put into groups of that size: start one process a GPU, and a multiple of it."
+            )
+        self.policy, self.renderer, self.options = policy, renderer, options
+        own = next(p.dtype for p in policy.parameters() if p.is_floating_point())
+        self.dtype = str(own).removeprefix("torch.") if options.dtype == "auto" else options.dtype
+        # A sharded policy may compute in 16 bits with weights of 32.
+        self.exact = self.dtype == "float32" == str(own).removeprefix("torch.") and not is_sharded(policy)
+        self.lora: LoRARequest | None = None
+        self.asleep = False
+        self._pushes = 0
+        self._apart = options.adapters == "apart" and has_lora(policy)
+        self._group_is_trainers = dist.is_initialized()
+        self._folder = TemporaryDirectory(prefix="mstar-vllm-")
+        prepare_environment()
+        with keeping_process_state():
+            self.llm = self._load()
+        self.longest = int(self.llm.llm_engine.model_config.max_model_len)
+        try:
+            self.update_weights(policy)
+        except BaseException:
+            self.close()
+            raise
+
+    def _load(self) -> LLM:
+        from vllm import LLM
+        from vllm.platforms import current_platform
+
+        options, on_cpu = self.options, current_platform.is_cpu()
+        cache = 1.0 if options.kv_cache_gb is None and on_cpu else options.kv_cache_gb
+        special: dict[str, Any] = {}
+        if on_cpu:
+            # vLLM 0.32 fails on a CPU when a sample with a seed begins in two parts ("does not use offset").
+            special["enable_chunked_prefill"] = False
+        if self._apart:
+            adapted: list[Any] = [module for module in self.policy.modules() if hasattr(module, "lora_A")]
+            largest = max(r for module in adapted for r in module.r.values())
+            if largest > _LORA_RANKS[-1]:
+                raise ConfigError(f"VllmEngine: adapters of rank {largest} cannot be sent apart: set adapters: merged.")
+            special |= {
+                "enable_lora": True,
+                "max_loras": 1,
+                "max_lora_rank": min(r for r in _LORA_RANKS if r >= largest),
+            }
+        if world_size() > 1:
+            # The processes are there already; vLLM makes its groups of them.
+            special["distributed_executor_backend"] = "external_launcher"
+        return LLM(
+            model=options.model_folder or self._write_description(),
+            load_format="dummy",  # the weights come from the policy
+            dtype=self.dtype,
+            tensor_parallel_size=options.tensor_parallel_size,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+            kv_cache_memory_bytes=None if cache is None else int(cache * 2**30),
+            enforce_eager=options.enforce_eager,
+            max_model_len=options.max_model_len,
+            max_num_seqs=options.max_num_seqs,
+            limit_mm_per_prompt={"image": options.images_per_prompt},
+            enable_prefix_caching=True,
+            enable_sleep_mode=options.sleep_level > 0 and not on_cpu,
+            logprobs_mode="raw_logprobs",  # of the policy itself, at temperature 1
+            generation_config="vllm",  # no sampling defaults from the model's folder
+            trust_remote_code=options.trust_remote_code,
+            **special,
+        )
+
+    def _write_description(self) -> str:
+        """A folder with all of the model but its weights."""
+        policy: Any = self.policy
+        config = deepcopy(policy.config)
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config  # vLLM gets the weights unpacked
+        # FSDP2 puts the model's own class behind one of its own.
+        own_class = type(policy).__bases__[-1] if isinstance(policy, FSDPModule) else type(policy)
+        config.architectures = config.architectures or [own_class.__name__]
+        config.save_pretrained(self._folder.name)
+        self.renderer.processor.save_pretrained(self._folder.name)
+        return self._folder.name
+
+    # Weights and caches.
+
+    def update_weights(self, policy: nn.Module) -> None:
+        """Gives vLLM the policy's present weights, and empties every cache of what the old ones made.
+
+        Collective for a sharded policy.
+
+        Raises:
+            RuntimeError: vLLM did not empty a cache.
+        """
+        self.policy = policy
+        # The cache comes back after the weights, so that it is not there beside two copies of them.
+        if self.asleep:
+            self.llm.wake_up(tags=["weights"])
+        lost = self._pushes == 0 or (self.asleep and self.options.sleep_level == 2)
+        if not self._apart or lost or trains_base_weights(policy):
+            self._push_weights()
+        if self._apart:
+            self._push_adapter()
+        self._pushes += 1
+        if self.asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self.asleep = False
+        self.reset_caches()
+
+    def _push_weights(self) -> None:
+        weights = checkpoint_weights(self.policy, merge=not self._apart)
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+
+    def _push_adapter(self) -> None:
+        from vllm.lora.request import LoRARequest
+
+        folder = Path(self._folder.name) / f"adapter-{self._pushes}"
+        write_adapter(self.policy, folder)
+        # A new number each time: vLLM keeps what it has loaded under a number, and what it has cached for it.
+        self.lora = LoRARequest(folder.name, self._pushes + 1, str(folder))
+        self.llm.llm_engine.add_lora(self.lora)
+
+    def reset_caches(self) -> None:
+        """Empties the caches: keys and values of prompts, processed pictures, and the vision tower's features.
+
+        Raises:
+            RuntimeError: vLLM did not empty a cache.
+        """
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("vLLM did not empty its prefix cache: some request is still being written.")
+        self.llm.reset_mm_cache()
+        # vLLM keeps features for the next prompt with the same picture: a trained vision tower makes others.
+        self.llm.llm_engine.reset_encoder_cache()
+
+    # Requests.
+
+    def enqueue(self, inputs: Any, accepted: list[str], **sampling: Any) -> str | None:
+        """Hands one prompt over.
+
+        Args:
+            inputs: The prompt, as vLLM takes it.
+            accepted: Gets the request's number.
+            sampling: vLLM's sampling parameters.
+
+        Returns:
+            Why vLLM refuses the prompt; None if it does not.
+        """
+        from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
+
+        params = SamplingParams(detokenize=False, **sampling)
+        try:
+            accepted += self.llm.enqueue([inputs], params, lora_request=self.lora, use_tqdm=False)
+        except VLLMClientError as error:  # a boundary: only vLLM knows how many tokens a picture becomes
+            # It counts the picture as sent, and would not send it with the next prompt that shows it.
+            self.llm.reset_mm_cache()
+            return str(error).splitlines()[0].rstrip(".")
+        return None
+
+    def finish(self, *, progress: bool) -> list[RequestOutput]:
+        """Runs what was handed over; results are in that order."""
+        outputs: list[RequestOutput] = self.llm.wait_for_completion(use_tqdm=progress)
+        return outputs
+
+    @contextmanager
+    def recovering(self) -> Iterator[list[str]]:
+        """Leaves vLLM idle and its caches empty if something fails, so that the next call starts from nothing.
+
+        Yields:
+            A list for the numbers of the requests that are handed over.
+        """
+        accepted: list[str] = []
+        try:
+            yield accepted
+        except BaseException:
+            self.llm.llm_engine.abort_request(accepted, internal=True)
+            while self.llm.llm_engine.has_unfinished_requests():
+                self.llm.llm_engine.step()
+            self.reset_caches()
+            raise
+
+    # Memory.
+
+    def rest(self) -> None:
+        """Frees memory on the GPU as ``sleep_level`` says, which also empties the caches; on a CPU, nothing."""
+        if self.llm.llm_engine.model_config.enable_sleep_mode and not self.asleep:
+            self.llm.sleep(level=self.options.sleep_level)
+            self.asleep = True
+
+    def wake(self) -> None:
+        """Takes the memory again; weights that were let go come from the policy."""
+        if not self.asleep:
+            return
+        if self.options.sleep_level == 2:
+            self.update_weights(self.policy)
+        else:
+            self.llm.wake_up()
+            self.asleep = False
+
+    def close(self) -> None:
+        """Ends vLLM."""
+        with keeping_process_group(self._group_is_trainers):
+            self.llm.llm_engine.engine_core.shutdown()
+        del self.llm
+        self._folder.cleanup()
+        gc.collect()

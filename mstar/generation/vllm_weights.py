@@ -1,0 +1,50 @@
+"""The policy's weights under the names of a checkpoint, which is how a vLLM model takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mstar.models.lora import merged_state, save_adapter
+from mstar.models.sharding import full_state
+
+__all__ = ["checkpoint_weights", "trains_base_weights", "write_adapter"]
+
+
+def trains_base_weights(policy: nn.Module) -> bool:
+    """Whether anything but adapters is trained."""
+    return any(p.requires_grad and ".lora_" not in name for name, p in policy.named_parameters())
+
+
+def checkpoint_weights(policy: nn.Module, *, merge: bool = True) -> Iterator[tuple[str, Tensor]]:
+    """Every weight with its name, whole, one after another. Collective for a sharded policy.
+
+    A language head that is tied to the input embeddings comes under its own name too: vLLM holds a head of its own, and
+    would otherwise keep the old one without an error.
+
+    Args:
+        policy: The Hugging Face model, with or without adapters, in 4 bits or not.
+        merge: Whether adapters are added to the weights; otherwise they are left out.
+    """
+    for _, entries in groupby(full_state(policy), key=lambda entry: _layer(entry[0])):
+        group = dict(entries)
+        adapted = any(".lora_" in name for name in group)
+        if adapted and not merge:
+            group = {n: torch.zeros_like(value) if ".lora_B." in n else value for n, value in group.items()}
+        if adapted or any(not value.is_floating_point() for value in group.values()):
+            group = merged_state(policy, group)
+        yield from group.items()
+
+
+def _layer(name: str) -> str:
+    """The path of the layer that a weight and its adapters belong to."""
+    return name.partition(".base_layer.")[0].partition(".lora_")[0].removesuffix(".weight").removesuffix(".bias")
+
+
+def write_adapter(policy: nn.Module, folder: Path) -> None:
+    """Writes the policy's adapters for vLLM. Collective for a sharded policy."""
+    save_adapter(policy, folder, {name: value for name, value in full_state(policy) if ".lora_" in name})
