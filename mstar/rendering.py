@@ -90,10 +90,10 @@ class Renderer:
         self.end_ids: tuple[int, ...] = tuple(dict.fromkeys(ends))
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         text_tokens = {i for i, token in self.tokenizer.added_tokens_decoder.items() if not token.special}
+        self.placeholders = self._find_placeholders()
         # Some tokenizers do not mark their image token as special.
-        places = [str(getattr(processor, name, None) or "") for name in ("image_token", "video_token")]
-        self.placeholders: tuple[str, ...] = tuple(place for place in places if place)
-        media = set(self.tokenizer.convert_tokens_to_ids(list(self.placeholders)))
+        vocabulary = self.tokenizer.get_vocab()
+        media = {vocabulary[place] for place in self.placeholders if place in vocabulary}
         # A sampled image token would break the re-encoding of the response, so no special token but the end is drawn.
         self.banned_ids: tuple[int, ...] = tuple(sorted(((special - text_tokens) | media) - set(self.end_ids)))
         # Models may have more rows in their embedding than the tokenizer has tokens; those are no text either.
@@ -124,11 +124,7 @@ class Renderer:
                     "it, pictures are placed before the question."
                 )
         content = [{"type": "image"} for _ in prompt.images] + [{"type": "text", "text": question}]
-        return str(
-            self.processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-            )
-        )
+        return self._apply_template([{"role": "user", "content": content}], open_turn=True)
 
     def prompt_inputs(
         self, prompts: Sequence[Prompt], *, prefixes: Sequence[str] | None = None, show_answer: Sequence[bool] = ()
@@ -164,6 +160,15 @@ class Renderer:
         step_ends = [[len(p) + end for end in row] for p, row in zip(ids, ends, strict=True)]
         return ResponseInputs(inputs, labels_BT, step_ends)
 
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Tokens of a prompt, those of its pictures included."""
+        [ids], _ = self._encode([self.render_prompt(prompt)], [prompt])
+        return len(ids)
+
+    def count_response_tokens(self, response: str) -> int:
+        """Tokens of a response, its end token included."""
+        return len(self.encode_responses([response])[0][0])
+
     def encode_responses(self, responses: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
         """Token ids of responses, closed by the end token, and the index in them of each step's last token.
 
@@ -187,12 +192,22 @@ class Renderer:
         """The text of generated tokens, without special tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
+    def _find_placeholders(self) -> tuple[str, ...]:
+        """Texts that stand for a picture, so that a question must not contain them."""
+        places = [str(getattr(self.processor, name, None) or "") for name in ("image_token", "video_token")]
+        return tuple(place for place in places if place)
+
+    def _apply_template(self, messages: list[dict[str, Any]], *, open_turn: bool) -> str:
+        """The text of a chat, with the beginning of the answer's turn if it is to be written next."""
+        return str(self.processor.apply_chat_template(messages, add_generation_prompt=open_turn, tokenize=False))
+
     def _encode_text(self, texts: list[str]) -> list[list[int]]:
         # split_special_tokens: the text "<image>" in a response is text, not an image token.
         encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)
         return [list(row) for row in encoded["input_ids"]]
 
     def _encode(self, texts: list[str], prompts: Sequence[Prompt]) -> tuple[list[list[int]], dict[str, Tensor]]:
+        """Token ids of rendered prompts, and the model's other arguments; those by token are left-padded."""
         images = [[image.load() for image in prompt.images] for prompt in prompts]
         arguments: dict[str, Any] = {"text": texts, "padding": True, "padding_side": "left", "return_tensors": "pt"}
         if any(images):
@@ -230,7 +245,7 @@ class Renderer:
             {"role": "user", "content": [{"type": "text", "text": "question"}]},
             {"role": "assistant", "content": [{"type": "text", "text": _MARK}]},
         ]
-        rendered = str(self.processor.apply_chat_template(messages, tokenize=False))
+        rendered = self._apply_template(messages, open_turn=False)
         after = rendered.split(_MARK)[-1]
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         for token in self.tokenizer(after, add_special_tokens=False)["input_ids"]:

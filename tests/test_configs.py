@@ -1,7 +1,10 @@
-"""Every YAML file in configs/ is accepted by the parser that it is for."""
+"""Every YAML file in configs/ is accepted by the parser that it is for, and says what it is meant to say."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +15,177 @@ from mstar.__main__ import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
-# What an overlay is laid on.
-BASE = CONFIGS / "tiny/evolve.yaml"
+PARSED = [name for name in FILES if not name.startswith("cloud/")]
+MODELS = ("minicpm_llama3_v_2_5", "phi_3_5_vision", "internvl2_2b", "qwen2_5_vl_7b", "smolvlm_256m")
+STAGES = ("warmup", "annotate", "mprm", "evolve")
+# What the files of a folder are laid on.
+BASES = {
+    "warmup": "warmup/mathv360k_answer_conditioned.yaml",
+    "annotate": "annotate/paper.yaml",
+    "mprm": "mprm/paper.yaml",
+    "evolve": "evolve/mathv360k_continuous.yaml",
+    "ablations": "tiny/evolve.yaml",
+    "overlays": "tiny/evolve.yaml",
+}
+
+Parse = Callable[..., dict[str, Any]]
 
 
-def command_of(config: dict[str, Any]) -> list[str]:
-    """The command that a file is for: training, annotation, or training on top of another file."""
-    if "policy" in config and "output" in config:
-        return ["annotate"]
-    return ["fit"] if "model" in config else ["fit", "--config", str(BASE)]
+def layers_of(name: str) -> list[str]:
+    """The file, after those that it is laid on."""
+    given = yaml.safe_load((CONFIGS / name).read_text())
+    complete = {"policy", "output", "prompts"} <= set(given) or "class_path" in given.get("model", {})
+    return [name] if complete else [BASES[name.split("/")[0]], name]
+
+
+@pytest.fixture
+def parse(capsys: pytest.CaptureFixture[str]) -> Parse:
+    """Parses configurations laid on one another, as the command does before it runs."""
+
+    def parsed(*names: str, flags: tuple[str, ...] = ()) -> dict[str, Any]:
+        first = yaml.safe_load((CONFIGS / names[0]).read_text())
+        command = "annotate" if "policy" in first and "output" in first else "fit"
+        configs = [argument for name in names for argument in ("--config", str(CONFIGS / name))]
+        with pytest.raises(SystemExit) as end:
+            main([command, *configs, *flags, "--print_config"])
+        captured = capsys.readouterr()
+        assert end.value.code == 0, captured.err
+        result: dict[str, Any] = yaml.safe_load(captured.out)
+        return result
+
+    return parsed
+
+
+def leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """The values of nested mappings, with their paths."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from leaves(value, (*path, key))
+    else:
+        yield path, tree
+
+
+def find(tree: Any, path: tuple[str, ...]) -> Any:
+    """The value at a path; ``init_args``, which may be left out, is looked into."""
+    for key in path:
+        tree = (
+            tree["init_args"][key] if isinstance(tree, dict) and key not in tree and "init_args" in tree else tree[key]
+        )
+    return tree
 
 
 def test_there_are_configs() -> None:
-    assert {"tiny/warmup.yaml", "tiny/evolve.yaml"} <= set(FILES)
+    expected = {f"{stage}/{model}.yaml" for stage in STAGES for model in MODELS}
+    assert {"tiny/warmup.yaml", "tiny/evolve.yaml"} | expected <= set(FILES)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_config_is_accepted(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = CONFIGS / name
-    given = yaml.safe_load(path.read_text())
-    with pytest.raises(SystemExit) as end:
-        main([*command_of(given), "--config", str(path), "--print_config"])
-    captured = capsys.readouterr()
-    assert end.value.code == 0, captured.err
-    parsed = yaml.safe_load(captured.out)
-    rollout = given.get("rollout", {})
-    if rollout:
-        read = parsed["rollout"]["init_args"]
-        for key, value in rollout.get("init_args", rollout).items():
-            assert isinstance(value, dict) or read[key] == value, key
+@pytest.mark.parametrize("name", PARSED)
+def test_a_config_is_accepted_and_its_values_arrive(name: str, parse: Parse) -> None:
+    parsed = parse(*layers_of(name))
+    given = yaml.safe_load((CONFIGS / name).read_text())
+    for path, value in leaves(given):
+        if not isinstance(value, list):
+            assert find(parsed, path) == value, path
+
+
+@pytest.mark.parametrize("name", [name for name in PARSED if layers_of(name) != [name]])
+def test_what_is_laid_on_another_file_has_no_lists(name: str) -> None:
+    # Lists are merged by position, so that what they change depends on what is there.
+    given = yaml.safe_load((CONFIGS / name).read_text())
+    assert not [path for path, value in leaves(given) if isinstance(value, list)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_papers_settings(model: str, parse: Parse) -> None:
+    runs = f"runs/{model}"
+    warmup, mprm, evolve = (parse(BASES[stage], f"{stage}/{model}.yaml") for stage in ("warmup", "mprm", "evolve"))
+    annotate = parse(BASES["annotate"], f"annotate/{model}.yaml")
+    remote = model in {"minicpm_llama3_v_2_5", "phi_3_5_vision"}
+    for config in (warmup, mprm, evolve):
+        trainer, module, data = config["trainer"], config["model"]["init_args"], config["data"]["init_args"]
+        assert (module["lr"], module["lr_scheduler"]) == (1e-6, None)
+        assert data["batch_size"] * trainer["accumulate_grad_batches"] * int(trainer["devices"]) == 128
+        assert module["trust_remote_code"] is remote
+        # Nobody but the user knows which code was read.
+        assert module["revision"] is None
+    rollout = evolve["rollout"]["init_args"]
+    assert (rollout["num_samples"], rollout["interval"], rollout["selection"], rollout["top_k"]) == (
+        16,
+        0.25,
+        "top_k",
+        2,
+    )
+    temperature = rollout["temperature"]["init_args"]
+    assert (temperature["every"], temperature["minimum"], temperature["maximum"], temperature["step"]) == (
+        2,
+        0.3,
+        1.6,
+        0.1,
+    )
+    assert evolve["trainer"]["max_steps"] == 10000
+    assert warmup["rollout"]["init_args"]["answer_conditioned"] is True
+    # Every stage begins where another ends.
+    assert warmup["trainer"]["default_root_dir"] == f"{runs}/warmup"
+    for config in (mprm, evolve):
+        assert config["model"]["init_args"]["model_name"] == f"{runs}/warmup/policy"
+    assert annotate["policy"] == f"{runs}/warmup/policy"
+    assert annotate["trust_remote_code"] is remote
+    assert mprm["data"]["init_args"]["labels"] == annotate["output"] == f"{runs}/annotate"
+    assert rollout["reward_model"] == f"{mprm['trainer']['default_root_dir']}/mprm" == f"{runs}/mprm/mprm"
+    # The labels' prompts are those of the annotation, rendered alike in every stage.
+    assert mprm["data"]["init_args"]["prompts"] == annotate["prompts"]
+    for config in (warmup, evolve):
+        assert (
+            config["data"]["init_args"]["train"]["init_args"]["instruction"]
+            == (annotate["prompts"]["init_args"]["instruction"])
+        )
+
+
+@pytest.mark.parametrize("stage", ["warmup", "mprm", "evolve"])
+def test_overlays_go_together_on_policy_and_mprm(stage: str, parse: Parse) -> None:
+    overlays = ["overlays/lora.yaml", "overlays/qlora.yaml", "overlays/adamw_8bit.yaml", "overlays/multi_node.yaml"]
+    config = parse(BASES[stage], f"{stage}/qwen2_5_vl_7b.yaml", *overlays)
+    module = config["model"]["init_args"]
+    assert module["lora"] == {"rank": 64, "alpha": 64, "dropout": 0.0, "target": "language", "quantization": "nf4"}
+    assert (module["lr"], module["dtype"]) == (1e-5, "bfloat16")
+    assert module["optimizer"]["class_path"] == "bitsandbytes.optim.PagedAdamW8bit"
+    assert module["optimizer"]["init_args"]["weight_decay"] == 0.0
+    trainer, batch = config["trainer"], config["data"]["init_args"]["batch_size"]
+    assert batch * trainer["accumulate_grad_batches"] * trainer["devices"] * trainer["num_nodes"] == 128
+
+
+def test_a_missing_package_is_named_with_the_extra_that_installs_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import builtins
+
+    imported = builtins.__import__
+
+    def without(name: str, *arguments: Any, **keywords: Any) -> Any:
+        if name.partition(".")[0] == "bitsandbytes":
+            raise ModuleNotFoundError("No module named 'bitsandbytes'", name="bitsandbytes")
+        return imported(name, *arguments, **keywords)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    overlay = str(CONFIGS / "overlays/adamw_8bit.yaml")
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(CONFIGS / "tiny/evolve.yaml"), "--config", overlay, "--print_config"])
+    assert "Install it with pip install 'mstar[qlora]'." in capsys.readouterr().err
+
+
+def test_the_cloud_recipes_name_files_that_are_there() -> None:
+    sky = yaml.safe_load((CONFIGS / "cloud/skypilot.yaml").read_text())
+    assert {"resources", "setup", "run", "envs", "file_mounts", "num_nodes"} <= set(sky)
+    assert not [path for path, value in leaves(sky) if isinstance(value, list)]
+    for script in (sky["setup"], sky["run"], (CONFIGS / "cloud/slurm.sh").read_text()):
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)  # noqa: S607
+    # What the script refers to is declared, or set by SkyPilot.
+    used = set(re.findall(r"\$([A-Z][A-Z_]+)", sky["run"] + sky["setup"]))
+    assert {name for name in used if not name.startswith("SKYPILOT_")} <= set(sky["envs"])
+    for text in (CONFIGS / "cloud").iterdir():
+        for name in re.findall(r"configs/[\w/]+\.(?:yaml|sh)", text.read_text()):
+            assert (CONFIGS.parent / name).is_file(), name
+    extras = re.search(r"'\.\[(.*)\]'", sky["setup"])
+    assert extras is not None
+    project = (CONFIGS.parent / "pyproject.toml").read_text()
+    assert all(f"\n{extra} = [" in project for extra in extras[1].split(","))

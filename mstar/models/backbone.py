@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -9,104 +11,216 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, MissingExtraError
+from mstar.models.attention import announce_attention, choose_attention
+from mstar.models.families import Family, FreezablePart, MiniCPMV, PhiVision
+from mstar.models.lora import LoraSettings, add_lora, has_lora, merged_state, plain_shell
 from mstar.models.tiny import build_tiny_model, build_tiny_processor
 from mstar.rendering import Renderer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-__all__ = ["EMBEDDED_MODEL", "FreezablePart", "freeze", "language_head", "load_model", "load_renderer", "save_model"]
+__all__ = [
+    "EMBEDDED_MODEL",
+    "FreezablePart",
+    "family_of",
+    "freeze",
+    "language_head",
+    "load_model",
+    "load_renderer",
+    "prepare_training",
+    "save_model",
+]
 
 EMBEDDED_MODEL: Final = "mstar/tiny-idefics3"
-FreezablePart = Literal["vision", "projector", "language"]
 
 _DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Where the families that transformers has natively keep each part.
-_PART_NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "vision": ("vision_model", "vision_tower", "visual", "vision_encoder"),
-    "projector": ("connector", "multi_modal_projector", "merger", "embed_vision"),
-    "language": ("text_model", "language_model"),
-}
-
-
+_NATIVE: Final = Family()
+# Families that come with their own Python code, by the model_type of their configuration.
+_REMOTE: Final[dict[str, Family]] = {"phi3_v": PhiVision(), "minicpmv": MiniCPMV()}
 # What transformers raises for names and folders that it cannot use; ImportError where a processor needs a package.
 _UNUSABLE: Final = (OSError, ValueError, ImportError, SafetensorError)
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 def _explain_unusable(name: str, error: Exception) -> ConfigError:
     reason = next((line.strip().rstrip(".:") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if "trust_remote_code" in str(error):
+        return ConfigError(
+            f"model_name '{name}' comes with Python code of its own, which runs only if you allow it: read it, then "
+            "set trust_remote_code to true and revision to the commit that you read."
+        )
     if isinstance(error, ImportError):
-        return ConfigError(f"model_name '{name}' needs a package that is not installed: {reason}.")
+        wanted = " (pip install 'mstar[processors]')" if re.search("torchvision|num2words", str(error), re.I) else ""
+        return ConfigError(f"model_name '{name}' needs a package that is not installed{wanted}: {reason}.")
     where = "is a folder without a usable model" if Path(name).exists() else "is neither a folder nor a reachable model"
     return ConfigError(f"model_name '{name}' {where} ({reason}): give a Hugging Face folder or id.")
 
 
-def load_model(name: str, *, dtype: str = "float32", attention: str | None = None, seed: int = 0) -> PreTrainedModel:
+def _check_trust(name: str, trust_remote_code: bool, revision: str | None) -> None:
+    """A branch or tag can be moved to other code after it was read; a commit and a local folder cannot."""
+    pinned = Path(name).is_dir() or (revision is not None and _COMMIT.fullmatch(revision))
+    if trust_remote_code and not pinned and name != EMBEDDED_MODEL:
+        raise ConfigError(
+            f"trust_remote_code runs the Python code of '{name}', but revision is {revision!r}, which does not pin it: "
+            "set revision to the 40 hexadecimal digits of the commit that you read."
+        )
+
+
+def _origin(trust_remote_code: bool, revision: str | None) -> dict[str, Any]:
+    # Never left open: Transformers would ask at the terminal whether the code may run.
+    return {"trust_remote_code": trust_remote_code} | ({} if revision is None else {"revision": revision})
+
+
+def family_of(model: nn.Module) -> Family:
+    """How a model of its family is called."""
+    config: Any = getattr(model, "config", None)
+    return _REMOTE.get(getattr(config, "model_type", ""), _NATIVE)
+
+
+def _find_family(name: str, trust_remote_code: bool, revision: str | None) -> Family:
+    from transformers import AutoConfig
+
+    if not trust_remote_code or name == EMBEDDED_MODEL:
+        return _NATIVE
+    config = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
+    return _REMOTE.get(config.model_type, _NATIVE)
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: str = "float32",
+    attention: str | None = "auto",
+    seed: int = 0,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    quantization: Literal["none", "nf4"] = "none",
+) -> PreTrainedModel:
     """Loads a vision-language model.
 
     Args:
         name: A Hugging Face folder or model id, or ``mstar/tiny-idefics3`` for the embedded model with new weights.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
-        attention: Transformers' ``attn_implementation``; None takes the model's default (sdpa where it has it).
+        attention: ``auto`` (or None), or one of Transformers' implementations; see ``choose_attention``.
         seed: Seed of the embedded model's weights.
+        trust_remote_code: Whether Python code that comes with the model may run.
+        revision: Commit, tag or branch of a model id; a commit if its code is to run.
+        quantization: nf4 loads the language model's linear layers in 4 bits.
 
     Raises:
-        ConfigError: nothing usable is at ``name``, or ``dtype`` is unknown.
+        ConfigError: nothing usable is at ``name``, a setting is unknown, or code would run that is not pinned.
+        MissingExtraError: a setting needs a package that is not installed.
     """
-    from transformers import AutoModelForImageTextToText
+    import transformers
 
     if dtype not in _DTYPES:
         raise ConfigError(f"dtype '{dtype}' is unknown: choose one of {', '.join(_DTYPES)}.")
+    _check_trust(name, trust_remote_code, revision)
+    kernel = choose_attention(attention, _DTYPES[dtype])
     if name == EMBEDDED_MODEL:
+        if quantization != "none":
+            raise ConfigError(f"'{EMBEDDED_MODEL}' cannot be quantised: set model.lora.quantization to none.")
         tiny: Any = build_tiny_model(build_tiny_processor(), seed)
         model: PreTrainedModel = tiny.to(_DTYPES[dtype])
     else:
-        auto: Any = AutoModelForImageTextToText
+        settings: dict[str, Any] = {
+            "dtype": _DTYPES[dtype],
+            "use_safetensors": True,  # other weight files are pickles
+            **_origin(trust_remote_code, revision),
+            **_quantisation(quantization, _DTYPES[dtype]),
+        }
         try:
-            model = auto.from_pretrained(name, dtype=_DTYPES[dtype], attn_implementation=attention)
+            auto = getattr(transformers, _find_family(name, trust_remote_code, revision).auto_class)
+            try:
+                model = auto.from_pretrained(name, attn_implementation=kernel, **settings)
+            except (ValueError, ImportError) as error:
+                # A model that knows no flash-attention; nothing has been loaded yet.
+                if attention not in (None, "auto") or kernel is None or "lash" not in str(error):
+                    raise
+                model = auto.from_pretrained(name, **settings)
         except _UNUSABLE as error:
             raise _explain_unusable(name, error) from error
+    untyped: Any = model
+    text_config: Any = untyped.config.get_text_config()
+    announce_attention(str(text_config._attn_implementation), _DTYPES[dtype])
     return model
 
 
-def load_renderer(name: str, model: nn.Module | None = None) -> Renderer:
+def _quantisation(kind: str, dtype: torch.dtype) -> dict[str, Any]:
+    if kind == "none":
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise MissingExtraError("bitsandbytes", "qlora", f"model.lora.quantization '{kind}'")
+    import transformers
+
+    untyped: Any = transformers
+    towers = {part for family in (_NATIVE, *_REMOTE.values()) for part in family.vision | family.projector}
+    config = untyped.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        # Patterns of full names: vision and projector suffer most from 4 bits, and are small.
+        llm_int8_skip_modules=["lm_head", "llm.lm_head", *(rf"(.*\.)?{re.escape(tower)}" for tower in sorted(towers))],
+    )
+    return {"quantization_config": config}
+
+
+def load_renderer(
+    name: str, model: nn.Module | None = None, *, trust_remote_code: bool = False, revision: str | None = None
+) -> Renderer:
     """Loads the processor of a model and wraps it in a renderer.
 
     Args:
         name: As for ``load_model``.
         model: The model, whose generation config says which tokens end a response.
+        trust_remote_code: As for ``load_model``.
+        revision: As for ``load_model``.
 
     Raises:
-        ConfigError: nothing usable is at ``name``.
+        ConfigError: nothing usable is at ``name``, or code would run that is not pinned.
     """
     from transformers import AutoProcessor
 
+    _check_trust(name, trust_remote_code, revision)
+    family = _NATIVE
     if name == EMBEDDED_MODEL:
         processor: ProcessorMixin = build_tiny_processor()
     else:
         auto: Any = AutoProcessor
         try:
-            processor = auto.from_pretrained(name)
+            processor = auto.from_pretrained(name, **_origin(trust_remote_code, revision))
+            family = _find_family(name, trust_remote_code, revision)
         except _UNUSABLE as error:
             raise _explain_unusable(name, error) from error
     generation: Any = getattr(model, "generation_config", None)
     ends = getattr(generation, "eos_token_id", None)
-    return Renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()))
+    return family.renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()))
 
 
 def save_model(model: PreTrainedModel, renderer: Renderer, folder: Path) -> None:
-    """Writes an ordinary Hugging Face folder: safetensors weights, config and processor."""
-    model.save_pretrained(folder)
+    """Writes an ordinary Hugging Face folder: safetensors weights, config and processor.
+
+    Adapters are folded into the weights, and weights in 4 bits are unpacked; the model itself stays as it is.
+
+    Args:
+        model: The model.
+        renderer: Its renderer.
+        folder: The folder.
+    """
+    untyped: Any = model
+    if has_lora(model) or getattr(untyped, "is_quantized", False):
+        plain_shell(model).save_pretrained(folder, state_dict=merged_state(model))
+    else:
+        untyped.save_pretrained(folder)
     renderer.processor.save_pretrained(folder)
 
 
 def language_head(model: nn.Module) -> nn.Module:
     """The layer that maps hidden states to logits."""
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    if not isinstance(head, nn.Module):
-        raise ConfigError(f"{type(model).__name__} has no output embeddings: it cannot be used as a policy.")
-    return head
+    return family_of(model).language_head(model)
 
 
 def freeze(model: nn.Module, parts: list[FreezablePart]) -> int:
@@ -124,11 +238,56 @@ def freeze(model: nn.Module, parts: list[FreezablePart]) -> int:
     """
     frozen = 0
     for part in parts:
-        found = [m for n, m in model.named_modules() if n.rsplit(".", 1)[-1] in _PART_NAMES[part]]
-        if not found:
-            raise ConfigError(f"freeze: {type(model).__name__} has no part named '{part}'; remove it from 'freeze'.")
-        for module in [*found, language_head(model)] if part == "language" else found:
-            for parameter in module.parameters():
-                frozen += parameter.numel() if parameter.requires_grad else 0
-                parameter.requires_grad_(False)
+        for parameter in family_of(model).parameters_of(model, part):
+            frozen += parameter.numel() if parameter.requires_grad else 0
+            parameter.requires_grad_(False)
     return frozen
+
+
+def prepare_training(
+    model: PreTrainedModel,
+    parts: list[FreezablePart],
+    lora: LoraSettings | None = None,
+    gradient_checkpointing: bool = False,
+    seed: int = 0,
+) -> None:
+    """Chooses what of a model is trained.
+
+    Args:
+        model: The model; it is changed in place.
+        parts: Parts that are not trained.
+        lora: Adapters that are trained in place of the weights; None for the weights.
+        gradient_checkpointing: Whether activations are computed again in the backward pass.
+        seed: Seed of the adapters' first weights.
+
+    Raises:
+        ConfigError: a part is not there, or nothing is left for the adapters.
+    """
+    freeze(model, parts)
+    if lora is not None:
+        layers = _adapted_layers(model, parts, lora)
+        if not layers:
+            raise ConfigError(
+                f"model.lora.target '{lora.target}' names no layer that model.freeze leaves: freeze less."
+            )
+        add_lora(model, lora, layers, seed)
+    if gradient_checkpointing:
+        untyped: Any = model
+        untyped.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Only the reentrant kind needs embeddings with gradients where they are frozen. They would be leaves, and some
+        # models write pictures into them in place.
+        untyped.disable_input_require_grads()
+
+
+def _adapted_layers(model: nn.Module, frozen: list[FreezablePart], lora: LoraSettings) -> list[str]:
+    family = family_of(model)
+    head = family.language_head(model)
+    found = []
+    for name, module in model.named_modules():
+        part = family.part_of(name)
+        if not isinstance(module, nn.Linear) or module is head or part in frozen:
+            continue
+        attention = any("attn" in step or "attention" in step for step in name.split("."))
+        if lora.target == "all" or (part == "language" and (lora.target == "language" or attention)):
+            found.append(name)
+    return found

@@ -5,19 +5,20 @@ Shapes: B rows of the prefix, R rows of the continuation, T prefix tokens, N new
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from mstar.models.backbone import language_head
+from mstar.models.backbone import family_of
 from mstar.rendering import ModelInputs
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-__all__ = ["Prefix", "encode_prefix", "extend", "logits_of"]
+__all__ = ["Prefix", "encode_prefix", "extend", "fill_gaps", "logits_of"]
 
 
 @dataclass
@@ -39,7 +40,61 @@ class Prefix:
     def select(self, rows_R: Tensor) -> Prefix:
         """The rows ``rows_R`` (repeated as often as they are named), in place where the cache is concerned."""
         self.cache.batch_select_indices(rows_R)
+        return self._with_rows(rows_R)
+
+    def spread(self, model: nn.Module, rows_R: Tensor) -> Prefix:
+        """The same for decoding token by token, without gradients: repeated rows share their memory where they can."""
+        from mstar.models.shared_prefix import can_share, share
+
+        if not can_share(model, self.cache):
+            return self.select(rows_R)
+        share(self.cache, rows_R)
+        return self._with_rows(rows_R)
+
+    def drop(self, gone_R: Tensor) -> tuple[Prefix, list[int]]:
+        """Leaves some rows out, after ``spread``: the last rows take their places, so that little is copied.
+
+        Args:
+            gone_R: True for the rows to leave out; not for all.
+
+        Returns:
+            The shorter prefix, and for each of its rows the row that it was.
+        """
+        from mstar.models.shared_prefix import SharedPrefixLayer
+
+        order, holes, movers = fill_gaps(gone_R.tolist())
+        order_R = torch.tensor(order, device=gone_R.device)
+        layers: list[Any] = list(self.cache.layers)
+        shared = [layer for layer in layers if isinstance(layer, SharedPrefixLayer)]
+        if shared:
+            shared[0].places.keep(order_R)  # all layers have the same
+        for layer in layers:
+            if layer in shared:
+                layer.replace_rows(holes, movers, len(order))
+            else:
+                layer.batch_select_indices(order_R)
+        return self._with_rows(order_R), order
+
+    def _with_rows(self, rows_R: Tensor) -> Prefix:
         return Prefix(self.cache, self.mask_BT[rows_R], self.next_position_B[rows_R], self.hidden_BH[rows_R])
+
+
+def fill_gaps(gone: Sequence[bool]) -> tuple[list[int], list[int], list[int]]:
+    """The order in which the rows that stay fill the first places: those behind the last place move into the gaps.
+
+    Args:
+        gone: For every row, whether it is left out.
+
+    Returns:
+        For every place the row that it holds, the places that were gaps, and the rows that move into them.
+    """
+    num_rows = len(gone) - sum(gone)
+    holes = [row for row in range(num_rows) if gone[row]]
+    movers = [row for row in range(num_rows, len(gone)) if not gone[row]]
+    order = list(range(num_rows))
+    for hole, mover in zip(holes, movers, strict=True):
+        order[hole] = mover
+    return order, holes, movers
 
 
 def encode_prefix(model: nn.Module, inputs: ModelInputs) -> Prefix:
@@ -51,30 +106,26 @@ def encode_prefix(model: nn.Module, inputs: ModelInputs) -> Prefix:
     """
     from transformers import DynamicCache
 
-    config: Any = model.config
-    base: Any = model.model
-    positions_BT = inputs.mask_BT.cumsum(1).sub(1).clamp(min=0)
-    multimodal_positions = hasattr(base, "get_rope_index")
-    # Without pictures such a model still holds the offsets of the last batch that had some.
-    computes_positions = multimodal_positions and any(name.endswith("grid_thw") for name in inputs.extras)
-    cache = DynamicCache(config=config)
-    output = base(
-        input_ids=inputs.ids_BT,
-        attention_mask=inputs.mask_BT,
-        # Families with multimodal rotary positions (Qwen2-VL) compute them from the image grid themselves.
-        position_ids=None if computes_positions else _planes(base, positions_BT),
-        past_key_values=cache,
-        use_cache=True,
-        **inputs.extras,
+    untyped: Any = model
+    family = family_of(model)
+    positions = _positions(model, inputs.mask_BT.cumsum(1).sub(1).clamp(min=0))
+    # Families with multimodal rotary positions (Qwen2-VL) compute them from the image grid themselves. Without pictures
+    # such a model still holds the offsets of the last batch that had some.
+    computed = family.has_planes(model) and any(name.endswith("grid_thw") for name in inputs.extras)
+    cache = DynamicCache(config=untyped.config)
+    hidden_BTH = family.hidden_states(
+        model, inputs.ids_BT, inputs.mask_BT, inputs.extras, None if computed else positions, cache
     )
     next_position_B = inputs.mask_BT.sum(1)
-    if computes_positions:
-        next_position_B = next_position_B + base.rope_deltas.view(-1)
-    return Prefix(cache, inputs.mask_BT, next_position_B, output.last_hidden_state[:, -1])
+    if computed:
+        next_position_B = next_position_B + untyped.model.rope_deltas.view(-1)
+    return Prefix(cache, inputs.mask_BT, next_position_B, hidden_BTH[:, -1])
 
 
 def extend(model: nn.Module, prefix: Prefix, ids_RN: Tensor, mask_RN: Tensor) -> tuple[Tensor, Prefix]:
     """Runs new tokens after a prefix.
+
+    A family with sliding windows (Gemma 3) counts padding in them: its rows of unequal length can be run only once.
 
     Args:
         model: The vision-language model.
@@ -89,25 +140,22 @@ def extend(model: nn.Module, prefix: Prefix, ids_RN: Tensor, mask_RN: Tensor) ->
     offsets_RN = mask_RN.cumsum(1).sub(1).clamp(min=0)
     positions_RN = prefix.next_position_B[:, None] + offsets_RN
     mask_RT = torch.cat([prefix.mask_BT, mask_RN], dim=1)
-    base: Any = model.model
-    output = base(
-        input_ids=ids_RN,
-        attention_mask=mask_RT,
-        position_ids=_planes(base, positions_RN),
-        past_key_values=prefix.cache,
-        use_cache=True,
-    )
-    hidden_RNH = output.last_hidden_state
+    from mstar.models.shared_prefix import decoding
+
+    with decoding(model, prefix.cache):
+        hidden_RNH = family_of(model).hidden_states(
+            model, ids_RN, mask_RT, {}, _positions(model, positions_RN), prefix.cache
+        )
     grown = Prefix(prefix.cache, mask_RT, prefix.next_position_B + mask_RN.sum(1), hidden_RNH[:, -1])
     return hidden_RNH, grown
 
 
-def _planes(base: Any, positions_BT: Tensor) -> Tensor:
+def _positions(model: nn.Module, positions_BT: Tensor) -> Tensor:
     """Text positions in the form that the model takes: multimodal rotary positions have three equal planes for text."""
-    return positions_BT.expand(3, -1, -1) if hasattr(base, "get_rope_index") else positions_BT
+    return positions_BT.expand(3, -1, -1) if family_of(model).has_planes(model) else positions_BT
 
 
 def logits_of(model: nn.Module, hidden: Tensor) -> Tensor:
     """The language head's logits, in float32, for hidden states of any leading shape."""
-    logits: Tensor = language_head(model)(hidden)
+    logits: Tensor = family_of(model).language_head(model)(hidden)
     return logits.float()

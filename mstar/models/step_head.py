@@ -67,7 +67,8 @@ class StepHead(nn.Module):
         inputs_NH = hidden_NH.to(dtype)
         if features_NF is not None:
             inputs_NH = torch.cat([inputs_NH, features_NF.to(dtype)], dim=1)
-        logits_N: Tensor = self.output(functional.gelu(self.hidden(inputs_NH))).squeeze(1)
+        # Not squeeze: what a sharded module returns must be no view.
+        logits_N: Tensor = self.output(functional.gelu(self.hidden(inputs_NH))).sum(1)
         if self.linear is not None and features_NF is not None:
             logits_N = logits_N + self.linear(features_NF.to(dtype)).squeeze(1)
         return logits_N.float()

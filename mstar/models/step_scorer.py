@@ -15,13 +15,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import load_model, load_renderer, save_model
-from mstar.models.prefix import encode_prefix, extend, logits_of
+from mstar.models.backbone import family_of, load_model, load_renderer, save_model
+from mstar.models.prefix import encode_prefix, extend
 from mstar.models.step_head import StepHead, StepLogits, logprob_features
+from mstar.models.token_loss import token_losses
 from mstar.rendering import IGNORE_INDEX, ModelInputs, Renderer, ResponseInputs
 from mstar.storage import atomic_path, read_json, write_json
 from mstar.types import Prompt
@@ -121,10 +121,7 @@ class StepScorer(nn.Module):
         if isinstance(batch, SharedInputs):
             return self._forward_shared(batch)
         inputs = batch.inputs
-        base: Any = self.backbone.model
-        hidden_BTH = base(
-            input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, use_cache=False, **inputs.extras
-        ).last_hidden_state
+        hidden_BTH = family_of(self.backbone).hidden_states(self.backbone, inputs.ids_BT, inputs.mask_BT, inputs.extras)
         # A row's response is one run of labelled tokens, and each token is predicted one position before its own.
         response_BT = batch.labels_BT != IGNORE_INDEX
         row_N, column_N = response_BT.nonzero(as_tuple=True)
@@ -205,11 +202,12 @@ class StepScorer(nn.Module):
         if self.step_logprob_features:
             owner_N = torch.tensor(owners, dtype=torch.long, device=device)
             inside_N = owner_N >= 0
-            logits_NV = logits_of(self.backbone, predicting_NH[inside_N])
-            logprob_N = -functional.cross_entropy(logits_NV, ids_N[inside_N], reduction="none")
+            logprob_N = -token_losses(self.backbone, predicting_NH[inside_N], ids_N[inside_N])
             features_NF = logprob_features(logprob_N, owner_N[inside_N], len(last))
         row_N = torch.tensor(step_rows, dtype=torch.long, device=device)
-        return StepLogits(self.head(hidden_NH[last_N], features_NF), row_N)
+        # Sharded weights are fetched for a backward pass where it enters a layer by its output. Without the features it
+        # would enter the last layer of a shared prompt by its keys and values alone; adding nothing opens the way.
+        return StepLogits(self.head(hidden_NH[last_N], features_NF) + predicting_NH[:0].sum(), row_N)
 
     def save(self, folder: Path, renderer: Renderer) -> None:
         """Writes a folder that ``load`` reads: the backbone as a Hugging Face folder, the head, and ``mprm.json``.
@@ -233,14 +231,20 @@ class StepScorer(nn.Module):
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, dtype: str = "float32", attention: str | None = None
+        cls,
+        folder: str | Path,
+        *,
+        dtype: str = "float32",
+        attention: str | None = "auto",
+        trust_remote_code: bool = False,
     ) -> tuple[StepScorer, Renderer]:
         """Loads a scorer, in evaluation mode, and its renderer.
 
         Args:
             folder: What ``save`` wrote.
             dtype: Of the backbone; the head stays in float32.
-            attention: Transformers' ``attn_implementation``; None takes the model's default.
+            attention: As for ``load_model``.
+            trust_remote_code: Whether Python code in the folder may run.
 
         Raises:
             ConfigError: the folder is missing, is not an MPRM, or was written by another version.
@@ -256,7 +260,7 @@ class StepScorer(nn.Module):
                 f"{folder / _DESCRIPTION} has format {description.get('format')}, but this version of mstar reads "
                 f"format {_FORMAT}: export the MPRM again."
             )
-        backbone = load_model(str(folder), dtype=dtype, attention=attention)
+        backbone = load_model(str(folder), dtype=dtype, attention=attention, trust_remote_code=trust_remote_code)
         try:
             scorer = cls(
                 backbone,
@@ -266,4 +270,4 @@ class StepScorer(nn.Module):
             scorer.head.load_state_dict(load_file(folder / _HEAD))
         except (KeyError, OSError, RuntimeError, SafetensorError) as error:
             raise ConfigError(f"the step head in '{folder}' cannot be loaded ({error}): export it again.") from error
-        return scorer.eval(), load_renderer(str(folder), backbone)
+        return scorer.eval(), load_renderer(str(folder), backbone, trust_remote_code=trust_remote_code)

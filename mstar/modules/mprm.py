@@ -18,12 +18,15 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from mstar.datamodules.step_labels import StepLabelBatch
-from mstar.distributed import gather_lists
+from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.metrics import auc, expected_calibration_error, within_group_auc
-from mstar.models.backbone import FreezablePart, freeze, load_model, load_renderer
+from mstar.models.backbone import FreezablePart, load_model, load_renderer, prepare_training
+from mstar.models.lora import LoraSettings
+from mstar.models.sharding import complete_gradients, empty_loss, gather_state, is_sharded, shard
 from mstar.models.step_head import StepLogits
-from mstar.models.step_scorer import StepScorer
+from mstar.models.step_scorer import SharedInputs, StepScorer
+from mstar.modules.backbone_checkpoint import check_trained, describe_backbone, fingerprint_frozen, keep_trained
 from mstar.modules.optimization import configure
 from mstar.modules.step_losses import pairwise_loss, step_loss
 from mstar.rendering import Renderer
@@ -52,12 +55,17 @@ class MPRMModule(LightningModule):
         step_logprob_features: Whether the head sees how likely the model finds the step's tokens.
         head_size: Width of the head's hidden layer.
         dtype: Type of the loaded weights: float32, bfloat16 or float16; the head is always float32.
-        attention: Transformers' attention implementation (sdpa, flash_attention_2, eager); none for its default.
+        attention: Attention kernel: auto (flash-attention where it is installed and the weights have 16 bits, else the
+            model's default, mostly sdpa), or sdpa, eager, flash_attention_2, flash_attention_4.
         freeze: Parts that are not trained: vision, projector, language.
         share_prompts: Encode image and prompt once for all the responses to a prompt in a batch, in training too. Gives
             the same loss for less work; ignored with gradient checkpointing, which cannot keep what is shared.
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
-        seed: Seed of the head's first weights.
+        seed: Seed of the head's first weights, and of the adapters'.
+        lora: Train low-rank adapters in place of the weights; none trains the weights. Checkpoints then hold the
+            adapters alone, an export the merged weights.
+        trust_remote_code: Run Python code that comes with the model (MiniCPM-V 2.5, Phi-3.5-vision). Read it first.
+        revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
 
     Raises:
         ConfigError: ``pairwise_weight`` or ``pairwise_margin`` is negative, or ``head_lr`` is not positive.
@@ -77,11 +85,14 @@ class MPRMModule(LightningModule):
         step_logprob_features: bool = True,
         head_size: int = 64,
         dtype: str = "float32",
-        attention: str | None = None,
+        attention: str | None = "auto",
         freeze: list[FreezablePart] | None = None,
         share_prompts: bool = True,
         gradient_checkpointing: bool = False,
         seed: int = 0,
+        lora: LoraSettings | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("pairwise_weight", pairwise_weight), ("pairwise_margin", pairwise_margin)):
@@ -106,6 +117,12 @@ class MPRMModule(LightningModule):
         self.share_prompts = share_prompts and not gradient_checkpointing
         self.gradient_checkpointing = gradient_checkpointing
         self.seed = seed
+        self.lora = lora
+        self.trust_remote_code = trust_remote_code
+        self.revision = revision
+        # With adapters a checkpoint has them alone; what it must have is checked in on_load_checkpoint.
+        self.strict_loading = lora is None
+        self._frozen_weights: str | None = None
         self.scorer: Any = None
         self._renderer: Renderer | None = None
         self._validated: list[dict[str, list[float]]] = []
@@ -115,22 +132,44 @@ class MPRMModule(LightningModule):
         """The renderer of the model's processor; loaded when it is first needed."""
         if self._renderer is None:
             self.configure_model()
-            self._renderer = load_renderer(self.model_name, self.scorer.backbone)
+            self._renderer = load_renderer(
+                self.model_name,
+                self.scorer.backbone,
+                trust_remote_code=self.trust_remote_code,
+                revision=self.revision,
+            )
         return self._renderer
 
     def configure_model(self) -> None:
-        """Loads the backbone and adds the head, once."""
-        if self.scorer is not None:
-            return
-        backbone: Any = load_model(self.model_name, dtype=self.dtype_name, attention=self.attention)
-        freeze(backbone, self.freeze_parts)
-        if self.gradient_checkpointing:
-            backbone.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        """Loads the backbone and adds the head, once; splits them over the processes if the strategy asks for that."""
+        if self.scorer is None:
+            self.scorer = self._build()
+            if self.lora is not None:
+                self._frozen_weights = fingerprint_frozen(self.scorer)
+        if self.device_mesh is not None and not is_sharded(self.scorer):
+            shard(
+                self.scorer,
+                self.device_mesh["data_parallel"],
+                backbone=self.scorer.backbone,
+                exact=[self.scorer.head],
+                mixed_precision=self.trainer.precision == "bf16-mixed",
+            )
+
+    def _build(self) -> StepScorer:
+        backbone: Any = load_model(
+            self.model_name,
+            dtype=self.dtype_name,
+            attention=self.attention,
+            trust_remote_code=self.trust_remote_code,
+            revision=self.revision,
+            quantization="none" if self.lora is None else self.lora.quantization,
+        )
+        prepare_training(backbone, self.freeze_parts, self.lora, self.gradient_checkpointing, self.seed)
         scorer = StepScorer(
             backbone, step_logprob_features=self.step_logprob_features, head_size=self.head_size, seed=self.seed
         )
         # Transformers loads models in evaluation mode, and Lightning keeps the mode it finds.
-        self.scorer = scorer.train()
+        return scorer.train()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and its schedule, in optimizer steps."""
@@ -163,12 +202,20 @@ class MPRMModule(LightningModule):
         """One step of training."""
         cross_entropy, pairwise = self.losses(self(batch), batch)
         loss = cross_entropy + self.pairwise_weight * pairwise
+        responses = batch.responses
+        inputs = responses.prompts if isinstance(responses, SharedInputs) else responses.inputs
+        if not inputs.extras:
+            loss = loss + empty_loss(self.scorer)
         rows = len(batch.group_B)
         self.log("train/loss", loss, batch_size=rows, prog_bar=True)
         self.log("train/step_loss", cross_entropy, batch_size=rows)
         self.log("train/pairwise_loss", pairwise, batch_size=rows)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Keeps the optimizer's state complete where weights are sharded."""
+        complete_gradients(self.scorer)
 
     def validation_step(self, batch: StepLabelBatch, batch_idx: int) -> None:
         """Scores a batch; the metrics are computed over the whole validation set."""
@@ -195,22 +242,36 @@ class MPRMModule(LightningModule):
         merged = {name: [value for part in parts for value in part[name]] for name in parts[0]} if parts else {}
         if merged:
             for name, value in validation_metrics(merged).items():
-                self.log(name, value, prog_bar=name == "mprm/auc_within")
+                self.log(name, value, prog_bar=name == "mprm/auc_within", sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what an export needs to rebuild the scorer."""
         # Primitives only: the checkpoint stays loadable with weights_only=True.
         checkpoint["mstar"] = {
             "kind": "mprm",
-            "model_name": self.model_name,
-            "dtype": self.dtype_name,
             "step_logprob_features": self.step_logprob_features,
             "head_size": self.head_size,
-        }
+        } | describe_backbone(
+            self.model_name, self.dtype_name, self.lora, self._frozen_weights, self.revision
+        )
+        if self.lora is not None:
+            keep_trained(checkpoint, self, self.scorer)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Checks that the checkpoint fits the adapters."""
+        self.configure_model()
+        check_trained(checkpoint, self, self.lora, self._frozen_weights)
 
     def export(self, folder: Path) -> None:
-        """Writes the MPRM as a folder that ``ProcessReward.load`` reads."""
-        self.scorer.save(folder, self.renderer)
+        """Writes the MPRM as a folder that ``ProcessReward.load`` reads; the main process does, as with a policy."""
+        scorer = self.scorer
+        if is_sharded(scorer):
+            state = gather_state(scorer)
+            if is_main():
+                scorer = self._build()
+                scorer.load_state_dict(state)
+        if is_main():
+            scorer.save(folder, self.renderer)
 
 
 def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:

@@ -58,11 +58,11 @@ def test_weights_that_are_cut_off(split_folder: Path, tmp_path: Path) -> None:
 def test_a_processor_that_needs_a_package(split_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoProcessor
 
-    def refuse(name: str) -> None:
+    def refuse(name: str, **_: Any) -> None:
         raise ImportError("\nSmolVLMVideoProcessor requires the Torchvision library but it was not found.\nSee there.")
 
     monkeypatch.setattr(AutoProcessor, "from_pretrained", refuse)
-    with pytest.raises(ConfigError, match=r"needs a package that is not installed: SmolVLM.* requires the Torchvision"):
+    with pytest.raises(ConfigError, match=r"\(pip install 'mstar\[processors\]'\): SmolVLM.* requires the Torchvision"):
         load_renderer(str(split_folder))
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 
-from mstar.datamodules.step_labels import StepLabelDataModule, collate_step_labels, load_step_labels
+from mstar.annotation.label_table import load_step_labels
+from mstar.datamodules.step_labels import StepLabelDataModule, collate_step_labels
 from mstar.errors import ConfigError
 from mstar.models.backbone import EMBEDDED_MODEL
 from mstar.models.step_head import StepLogits

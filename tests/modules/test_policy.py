@@ -109,7 +109,7 @@ def test_frozen_parts_are_not_trained(tiny_folder: str, parts: list[FreezablePar
 
 
 def test_a_part_that_cannot_be_frozen(tiny_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mstar.models.backbone._PART_NAMES", {"vision": ("no_such_tower",)})
+    monkeypatch.setattr("mstar.models.families.Family.vision", frozenset({"no_such_tower"}))
     with pytest.raises(ConfigError, match="has no part named 'vision'; remove it from 'freeze'"):
         make(tiny_folder, freeze=["vision"])
     monkeypatch.undo()

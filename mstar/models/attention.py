@@ -1,0 +1,72 @@
+"""Which attention kernel a model runs with: flash-attention where it can, else what the model has by default."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from importlib.util import find_spec
+from typing import Final
+
+import torch
+
+from mstar.distributed import is_main
+from mstar.errors import ConfigError, MissingExtraError
+
+__all__ = ["announce_attention", "choose_attention"]
+
+_KINDS: Final = ("auto", "sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_4")
+_log = logging.getLogger(__name__)
+
+
+def choose_attention(requested: str | None, dtype: torch.dtype) -> str | None:
+    """Transformers' ``attn_implementation`` for a request.
+
+    Args:
+        requested: ``auto`` (or None) takes flash-attention 4, else 2, where the package, the GPU and the type of the
+            weights allow it, else the model's default (sdpa where it has it). Anything else is taken as it is.
+        dtype: Type of the weights; flash-attention needs 16 bits.
+
+    Returns:
+        The implementation; None for the model's default.
+
+    Raises:
+        ConfigError: ``requested`` is unknown, or cannot run with these weights.
+        MissingExtraError: its package is not installed.
+    """
+    kind = requested or "auto"
+    if kind not in _KINDS:
+        raise ConfigError(f"attention '{kind}' is unknown: choose one of {', '.join(_KINDS)}.")
+    if kind == "auto":
+        if dtype == torch.float32 or not torch.cuda.is_available():
+            return None
+        return next((name for name in ("flash_attention_4", "flash_attention_2") if _runs(name)), None)
+    if kind.startswith("flash"):
+        if kind == "flash_attention_2" and find_spec("flash_attn") is None:
+            raise MissingExtraError("flash-attn", "flash", f"attention '{kind}'")
+        if dtype == torch.float32:
+            raise ConfigError(f"attention '{kind}' needs 16-bit weights: set dtype to bfloat16, or attention to auto.")
+        if not _runs(kind):
+            raise ConfigError(
+                f"attention '{kind}' cannot run here (it needs its package, flash-attn or flash-attn-4, and a GPU that "
+                "it supports): set attention to auto."
+            )
+    return kind
+
+
+@cache
+def _runs(kind: str) -> bool:
+    from transformers.utils import import_utils
+
+    if not torch.cuda.is_available():
+        return False
+    major, _ = torch.cuda.get_device_capability()
+    if kind == "flash_attention_4":  # Hopper and Blackwell
+        return major >= 9 and import_utils.is_flash_attn_4_available()
+    return major >= 8 and import_utils.is_flash_attn_2_available()  # Ampere and newer
+
+
+@cache
+def announce_attention(kind: str, dtype: torch.dtype) -> None:
+    """Logs the kernel that models run with, once for each choice."""
+    if is_main():
+        _log.info("attention: %s, weights: %s", kind, str(dtype).removeprefix("torch."))

@@ -1,0 +1,160 @@
+"""Low-rank adapters (LoRA) on a backbone: adding them, and folding them into ordinary weights for an export.
+
+The adapters are put into the model in place, so that its class and the paths of its parts stay what they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mstar.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["LoraSettings", "add_lora", "has_lora", "merged_state", "plain_shell", "save_adapter"]
+
+_ADAPTER: Final = "default"
+_BASE: Final = ".base_layer"
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adaptation: small matrices beside the linear layers are trained, the weights themselves stay.
+
+    What is not adapted is frozen. LoRA needs a learning rate about ten times that of training all weights.
+
+    Args:
+        rank: Rank of the matrices.
+        alpha: Their product is scaled by alpha / rank.
+        dropout: Dropout on the input of the matrices, in training.
+        target: Which linear layers: all of the language model (language), its attention alone (attention), or those of
+            vision and projector too (all; parts named in ``model.freeze`` are left out).
+        quantization: nf4 loads the language model's weights in 4 bits (QLoRA); needs the extra ``qlora``.
+
+    Raises:
+        ConfigError: a number is out of its range.
+    """
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    target: Literal["language", "attention", "all"] = "language"
+    quantization: Literal["none", "nf4"] = "none"
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"model.lora.{name} is {getattr(self, name)}, but it must be at least 1.")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"model.lora.dropout is {self.dropout}, but it is a share; choose from [0, 1).")
+
+
+def add_lora(model: PreTrainedModel, settings: LoraSettings, layers: list[str], seed: int) -> None:
+    """Adds adapters to a model, which compute nothing yet, and freezes all the rest.
+
+    Args:
+        model: The model; it is changed in place.
+        settings: Rank, scale and dropout.
+        layers: Full names of the linear layers that get adapters.
+        seed: Seed of the adapters' first weights; the global random state is left as it was.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=layers, bias="none"
+    )
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:
+            # In 16 bits the small steps of training would be rounded away.
+            parameter.data = parameter.data.float()
+
+
+def has_lora(model: nn.Module) -> bool:
+    """Whether ``add_lora`` was applied to the model."""
+    return any(hasattr(module, "lora_A") for module in model.modules())
+
+
+def merged_state(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The state of an ordinary model: adapters folded into the weights, 4-bit weights unpacked, the usual names.
+
+    Args:
+        model: A model, with adapters or without; it is not changed.
+        state: Its state, if not that which it holds (whole tensors of a sharded model).
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    given = model.state_dict() if state is None else state
+    merged = {}
+    for name, value in given.items():
+        weight, within, _ = name.rpartition(".weight.")
+        if ".lora_" in name or (within and f"{weight}.weight" in given):  # an adapter; a scale of a 4-bit weight
+            continue
+        path, _, kind = name.rpartition(".")
+        module = modules.get(path)
+        plain = path.removesuffix(_BASE)
+        if kind == "weight" and not value.is_floating_point():
+            value = _unpack(module)
+        owner = modules.get(plain)
+        if kind == "weight" and path.endswith(_BASE) and owner is not None:
+            down, up = (given[f"{plain}.lora_{side}.{_ADAPTER}.weight"].float() for side in "AB")
+            untyped: Any = owner
+            value = (value.float() + untyped.scaling[_ADAPTER] * (up @ down).to(value.device)).to(value.dtype)
+        merged[f"{plain}.{kind}" if plain else kind] = value
+    return merged
+
+
+def _unpack(module: Any) -> Tensor:
+    from peft.utils.integrations import dequantize_module_weight
+
+    weight: Tensor = dequantize_module_weight(module)
+    return weight.detach().to(module.compute_dtype)
+
+
+def plain_shell(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model without adapters, quantisation or weights: what writes the folder of a merged state."""
+    config = deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    family: Any = type(model)
+    with torch.device("meta"):
+        shell: Any = family._from_config(config, dtype=config.dtype)
+    if hasattr(model, "generation_config"):
+        shell.generation_config = model.generation_config
+    # How the names in the files differ from those in the model, which is known only to a model that was loaded.
+    if hasattr(model, "_weight_conversions"):
+        shell._weight_conversions = model._weight_conversions
+    plain: PreTrainedModel = shell
+    return plain
+
+
+def save_adapter(model: nn.Module, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+    """Writes the adapters alone, as a folder that peft and vLLM load beside the base model.
+
+    Args:
+        model: A model with adapters.
+        folder: The folder.
+        state: Its state, if not that which it holds (whole tensors of a sharded model).
+    """
+    from safetensors.torch import save_file
+
+    given = model.state_dict() if state is None else state
+    adapters = {
+        f"base_model.model.{name.replace(f'.{_ADAPTER}.', '.')}": value.detach().cpu().contiguous()
+        for name, value in given.items()
+        if ".lora_" in name
+    }
+    untyped: Any = model
+    folder.mkdir(parents=True, exist_ok=True)
+    untyped.peft_config[_ADAPTER].save_pretrained(folder)
+    save_file(adapters, folder / "adapter_model.safetensors")

@@ -1,0 +1,292 @@
+"""Weights that are split over processes (FSDP2): splitting them, and having them whole where that is needed.
+
+Every function takes a plain model too and then does the plain thing, so that callers need not ask. Those marked
+"collective" exchange weights: all processes must call them together, and none may skip them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import MethodType
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from mstar.distributed import is_main, world_size
+from mstar.errors import ConfigError
+from mstar.models.fsdp1 import WRAPPER, is_whole, is_wrapped, summoned, unwrapped
+
+__all__ = [
+    "complete_gradients",
+    "decoder_layers",
+    "empty_loss",
+    "full_state",
+    "gather_state",
+    "inside_forward",
+    "is_sharded",
+    "load_distributed",
+    "load_full_state",
+    "shard",
+    "whole_weights",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# The sharded weights of modules that whole_weights shows as whole ones, which may be of lower precision.
+_parts: WeakKeyDictionary[nn.Module, dict[str, Tensor]] = WeakKeyDictionary()
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether the model's weights are split, by ``shard`` or by FSDP1."""
+    return isinstance(model, FSDPModule) or is_wrapped(model)
+
+
+def shard(
+    root: nn.Module,
+    mesh: DeviceMesh,
+    *,
+    backbone: nn.Module | None = None,
+    exact: Sequence[nn.Module] = (),
+    mixed_precision: bool = False,
+) -> None:
+    """Splits a model's weights, gradients and optimizer states over the processes of a mesh (FSDP2), in place.
+
+    Each decoder layer is one unit, whole only while it computes. All the rest is the root's: a vision tower is idle in
+    a batch without pictures, and a unit that some processes use and others do not would make them wait for ever.
+
+    Args:
+        root: The model; it must be called through its own ``forward`` or ``inside_forward``.
+        mesh: The processes, in one dimension.
+        backbone: The vision-language model in ``root``; by default ``root`` itself.
+        exact: Parts that compute in their own precision even with ``mixed_precision``.
+        mixed_precision: Compute in bfloat16; the weights and the sums of gradients stay in float32.
+
+    Raises:
+        ConfigError: the model holds quantised weights, or has no stack of layers.
+    """
+    if not all(parameter.is_floating_point() for parameter in root.parameters()):
+        raise ConfigError("quantised weights cannot be sharded: switch the quantisation off, or train with DDP.")
+    policy = MixedPrecisionPolicy()
+    if mixed_precision:
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for layer in decoder_layers(root if backbone is None else backbone):
+        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+    for part in exact:
+        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+    # The root's weights are needed again at once, in the backward pass.
+    fully_shard(root, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+    untyped: Any = root
+    untyped.run_inside_forward = MethodType(_call, root)
+    register_fsdp_forward_method(root, "run_inside_forward")
+
+
+def _call(_: nn.Module, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    return function(*args, **kwargs)
+
+
+def decoder_layers(backbone: nn.Module) -> list[nn.Module]:
+    """The language model's layers: its largest list of modules of one class.
+
+    Raises:
+        ConfigError: it has no such list.
+    """
+    untyped: Any = backbone
+    decoder: nn.Module = untyped.get_decoder() if hasattr(backbone, "get_decoder") else backbone
+    stacks = [m for m in decoder.modules() if isinstance(m, nn.ModuleList) and len({type(layer) for layer in m}) == 1]
+    if not stacks:
+        raise ConfigError(f"{type(backbone).__name__} has no stack of layers, so it cannot be sharded: train with DDP.")
+    largest: nn.ModuleList = max(stacks, key=lambda stack: sum(p.numel() for p in stack.parameters()))
+    return list(largest)
+
+
+def inside_forward(root: nn.Module, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls a function as if it were the root's ``forward``: what it does with parts of the model then just works.
+
+    Raises:
+        RuntimeError: a gradient is wanted within ``whole_weights``, which the processes would wait for without end.
+    """
+    if is_wrapped(root) and not torch.is_grad_enabled() and not is_whole(root):
+        with unwrapped(root):
+            return function(*args, **kwargs)
+    if not isinstance(root, FSDPModule):
+        # FSDP1: Lightning calls a step of training through the wrapper.
+        return function(*args, **kwargs)
+    if root in _parts and torch.is_grad_enabled():
+        raise RuntimeError("weights that whole_weights has put together cannot be trained: leave it first.")
+    untyped: Any = root
+    result: T = untyped.run_inside_forward(function, *args, **kwargs)
+    if not torch.is_grad_enabled():
+        # No backward pass will split the root's weights again, and an optimizer must never be given the whole ones.
+        untyped.reset_iter_state()
+    return result
+
+
+def empty_loss(root: nn.Module) -> Tensor | float:
+    """A loss of 0 that gives a gradient of 0 to every weight that is whole, used or not.
+
+    Added to the loss of a batch without pictures: the processes average the gradients of the same weights, so one whose
+    batch left the vision tower out must still have gradients for it.
+    """
+    if world_size() == 1:
+        return 0.0
+    # With FSDP1 a unit has one gradient, and the wrapper's unit is a part of every step.
+    if is_wrapped(root):
+        return 0.0
+    whole = [p for p in root.parameters() if p.requires_grad and not isinstance(p, DTensor)]
+    return torch.stack([p.reshape(-1)[:0].sum().float() for p in whole]).sum() if whole else 0.0
+
+
+def complete_gradients(root: nn.Module) -> None:
+    """Gives sharded weights without a gradient one of 0, so that the optimizer has a state for every weight.
+
+    A checkpoint of a sharded model cannot be loaded if a state is missing (torch 2.13, lightning 2.6). Some models have
+    weights that nothing uses, such as the last layer of a vision tower that is read before it.
+    """
+    # Without any gradient, the step is one that is skipped.
+    if isinstance(root, FSDPModule) and any(parameter.grad is not None for parameter in root.parameters()):
+        for parameter in root.parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
+
+@contextmanager
+def whole_weights(root: nn.Module) -> Iterator[None]:
+    """Every process holds all of the weights within this context, so that each can compute on its own. Collective.
+
+    Generation needs it: responses differ in length, and so do the numbers of forward passes of the processes.
+    """
+    if not isinstance(root, FSDPModule):
+        with unwrapped(root) if is_wrapped(root) else nullcontext():
+            yield
+        return
+    units = [module for module in root.modules() if isinstance(module, FSDPModule)]
+    for module in root.modules():
+        _parts[module] = dict(module.named_parameters(recurse=False))
+    # Tensors that are made in inference mode could not be trained with afterwards.
+    with torch.inference_mode(False), torch.no_grad():
+        # The first forward pass settles which unit is the root; a layer must not come first.
+        untyped: Any = root
+        untyped.run_inside_forward(lambda: None)
+        for unit in units:
+            unit.unshard()
+            unit.set_reshard_after_forward(False, recurse=False)
+    try:
+        yield
+    finally:
+        for module in root.modules():
+            del _parts[module]
+        for unit in units:
+            unit.set_reshard_after_forward(unit is not root, recurse=False)
+        # It splits the weights again, and forgets the forward passes: the backward pass fetches units in the order of
+        # those, and the processes, with as many as each had, would fetch different ones and wait for ever.
+        untyped.reset_iter_state()
+
+
+def full_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The names and whole tensors of a model's state, one after another, the same in every process. Collective.
+
+    Names are those of ``state_dict``, tied weights under each of their names. The tensors are on the model's device;
+    those of a plain model are its own, not copies. Of a sharded model one is whole at a time.
+
+    Args:
+        model: A plain model, one wrapped for DDP, or a sharded one; of one sharded by FSDP1 all is whole meanwhile.
+    """
+    if isinstance(model, DistributedDataParallel):
+        model = model.module
+    for module in model.modules():
+        if isinstance(module, FSDPModule) and module not in _parts:
+            # A forward pass without a backward pass leaves the root's weights whole, perhaps in bfloat16.
+            module.reshard()
+    with summoned(model):
+        uses = Counter(id(value) for _, value in _entries(model))
+        tied: dict[int, Tensor] = {}
+        for name, value in _entries(model):
+            whole = tied.get(id(value))
+            if whole is None:
+                whole = value.detach()
+                whole = whole.full_tensor() if isinstance(whole, DTensor) else whole
+            if uses[id(value)] > 1:
+                tied[id(value)] = whole
+            yield name.replace(WRAPPER, ""), whole
+
+
+def _entries(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    # Not state_dict: it would take the weights apart that whole_weights has put together.
+    for path, module in model.named_modules(remove_duplicate=False):
+        prefix = f"{path}." if path else ""
+        parts = _parts.get(module, {})
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            yield prefix + name, parts.get(name, parameter)
+        for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+            if name not in module._non_persistent_buffers_set:
+                yield prefix + name, buffer
+
+
+def gather_state(model: nn.Module) -> dict[str, Tensor]:
+    """``full_state`` in the main process's memory, off the device; the other processes get nothing. Collective."""
+    state = {}
+    for name, value in full_state(model):
+        if is_main():
+            state[name] = value.to("cpu", copy=True)
+    return state
+
+
+def load_full_state(model: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Sets a model's weights from whole tensors, which every process has. Collective with FSDP1.
+
+    Args:
+        model: A plain model, or one that ``shard`` was applied to.
+        state: A whole tensor for every name of ``state_dict``.
+        strict: Whether every weight must be there; otherwise one that is not stays as it is.
+
+    Raises:
+        ConfigError: the names are not those of a sharded model.
+    """
+    if is_wrapped(model):
+        with summoned(model, write=True), torch.no_grad():
+            for name, own in _entries(model):
+                own.copy_(state[name.replace(WRAPPER, "")])
+        return
+    own_state = model.state_dict(keep_vars=True)
+    if not any(isinstance(own, DTensor) for own in own_state.values()):
+        model.load_state_dict(state, strict=strict)
+        return
+    if different := own_state.keys() ^ state.keys() if strict else state.keys() - own_state.keys():
+        raise ConfigError(f"the weights are not those of this model: '{min(different)}' is in only one of the two.")
+    with torch.no_grad():
+        for name in state:
+            own = own_state[name]
+            value = state[name].to(own.device)
+            if isinstance(own, DTensor):
+                # Each process cuts its part from its own copy: nothing is sent.
+                value = distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None)
+            own.copy_(value)
+
+
+def load_distributed(model: nn.Module, folder: Path) -> None:
+    """Sets a plain model's weights from a distributed checkpoint, alone, whatever number of processes wrote it.
+
+    Args:
+        model: A plain model whose weights have the names of the checkpoint's ``state_dict``.
+        folder: The checkpoint; its index is a pickle, so it must come from a trusted source.
+
+    Raises:
+        CheckpointException: a weight is not in it, or a part of it is missing or damaged.
+    """
+    state = {"state_dict": model.state_dict()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        load(state, checkpoint_id=folder, no_dist=True)
+    model.load_state_dict(state["state_dict"])

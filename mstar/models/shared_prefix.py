@@ -1,0 +1,222 @@
+"""Decoding many continuations of one prompt with the prompt's keys and values in memory once.
+
+Transformers' dynamic cache repeats the prompt for every continuation and is copied whole for every new token. Here the
+queries of all continuations of a prompt meet its keys in one matrix product, and new tokens are written in place.
+
+Shapes: P prompts, W places for continuations of each prompt, R running rows, K key-value heads, G queries of each of
+them, H = K x G query heads, T prompt tokens, S new tokens so far, D head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask
+
+__all__ = ["Places", "SharedPrefixLayer", "can_share", "decoding", "share"]
+
+_NAME: Final = "mstar_shared_prefix"
+_ROOM: Final = 128
+_cache: ContextVar[DynamicCache] = ContextVar("cache")
+
+
+class Places:
+    """Where the rows stand when they are laid out by prompt.
+
+    Args:
+        owner_R: The prompt of every row.
+        num_prompts: P.
+    """
+
+    def __init__(self, owner_R: Tensor, num_prompts: int) -> None:
+        self.num_prompts = num_prompts
+        self._assign(owner_R)
+
+    def _assign(self, owner_R: Tensor) -> None:
+        filled = [0] * self.num_prompts
+        places: list[tuple[int, int]] = []
+        for owner in owner_R.tolist():
+            places.append((owner, filled[owner]))
+            filled[owner] += 1
+        self.owner_R, self.width = owner_R, max(filled)
+        flat = [owner * self.width + rank for owner, rank in places]
+        self._trivial = flat == list(range(self.num_prompts * self.width))
+        self.place_R = torch.tensor(flat, device=owner_R.device)
+
+    def keep(self, rows_R: Tensor) -> None:
+        """Keeps these rows, in this order."""
+        self._assign(self.owner_R[rows_R])
+
+    def lay_out(self, rows: Tensor) -> Tensor:
+        """Rows (R, K, G, X) by prompt (P, K, W x G, X); empty places are 0."""
+        _, heads, group, size = rows.shape
+        if not self._trivial:
+            places = rows.new_zeros(self.num_prompts * self.width, heads, group, size)
+            rows = places.index_copy(0, self.place_R, rows)
+        laid = rows.view(self.num_prompts, self.width, heads, group, size).transpose(1, 2)
+        return laid.reshape(self.num_prompts, heads, self.width * group, size)
+
+    def take_up(self, laid: Tensor) -> Tensor:
+        """The inverse of ``lay_out``."""
+        _, heads, columns, size = laid.shape
+        group = columns // self.width
+        rows = laid.view(self.num_prompts, heads, self.width, group, size).transpose(1, 2)
+        rows = rows.reshape(self.num_prompts * self.width, heads, group, size)
+        return rows if self._trivial else rows[self.place_R]
+
+
+class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """One layer's keys and values: the prompts' once, and those of each row's new tokens.
+
+    To masks and positions it looks like an ordinary layer that holds everything. New tokens are written in place, so
+    it cannot be used where gradients are computed.
+
+    Args:
+        layer: What the layer holds of the prompts.
+        places: The rows' places, shared by all layers.
+    """
+
+    def __init__(self, layer: Any, places: Places) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        # The names and the meaning of these attributes are those of the base class; keys and values are the new ones.
+        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
+        self.prompt_keys: Tensor = layer.keys
+        self.prompt_values: Tensor = layer.values
+        self.places = places
+        rows = len(places.place_R)
+        self._buffers = [
+            states.new_empty(rows, states.shape[1], _ROOM, states.shape[3])
+            for states in (self.prompt_keys, self.prompt_values)
+        ]
+        self.waiting = False
+        self._show(0)
+
+    def _show(self, num_tokens: int) -> None:
+        self.keys, self.values = (buffer[:, :, :num_tokens] for buffer in self._buffers)
+
+    def get_seq_length(self) -> int:
+        """Prompt tokens and new tokens."""
+        keys: Any = self.keys
+        return int(self.prompt_keys.shape[-2] + keys.shape[-2])
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Appends the keys and values of new tokens, and returns those of all new tokens alone."""
+        keys: Any = self.keys
+        values: Any = self.values
+        start = keys.shape[-2]
+        end = start + key_states.shape[-2]
+        for number, (old, new) in enumerate(((keys, key_states), (values, value_states))):
+            if end > self._buffers[number].shape[-2]:
+                self._buffers[number] = old.new_empty(*old.shape[:2], end + _ROOM, old.shape[3])
+                self._buffers[number][:, :, :start] = old
+            self._buffers[number][:, :, start:end] = new
+        self._show(end)
+        self.waiting = True
+        grown: Any = (self.keys, self.values)
+        return grown  # type: ignore[no-any-return]
+
+    def replace_rows(self, targets: Sequence[int], sources: Sequence[int], num_rows: int) -> None:
+        """Copies rows over others, then keeps the first ``num_rows``."""
+        keys: Any = self.keys
+        length = keys.shape[-2]
+        for number, buffer in enumerate(self._buffers):
+            for target, source in zip(targets, sources, strict=True):
+                buffer[target, :, :length] = buffer[source, :, :length]
+            self._buffers[number] = buffer[:num_rows]
+        self._show(length)
+
+    def attend(self, query: Tensor, bias: Tensor, scaling: float) -> Tensor:
+        """The attention of one new token a row (R, H, 1, D), with a bias (R, 1, 1, T + S) that masks; (R, 1, H, D)."""
+        self.waiting = False
+        keys: Any = self.keys
+        values: Any = self.values
+        num_rows, num_heads, _, size = query.shape
+        heads, length = self.prompt_keys.shape[1:3]
+        query_RKGD = query.reshape(num_rows, heads, num_heads // heads, size) * scaling
+        to_prompt = self.places.take_up(self.places.lay_out(query_RKGD) @ self.prompt_keys.transpose(-1, -2))
+        to_new = query_RKGD @ keys.transpose(-1, -2)
+        scores_RKGT = torch.cat([to_prompt, to_new], dim=-1) + bias
+        weights_RKGT = scores_RKGT.softmax(-1, dtype=torch.float32).to(query.dtype)
+        of_prompt = self.places.lay_out(weights_RKGT[..., :length]) @ self.prompt_values
+        output_RKGD = self.places.take_up(of_prompt) + weights_RKGT[..., length:] @ values
+        attended: Tensor = output_RKGD.reshape(num_rows, 1, num_heads, values.shape[-1])
+        return attended
+
+
+def can_share(model: nn.Module, cache: DynamicCache) -> bool:
+    """Whether a model decodes rightly from shared prompts: it lets its attention be replaced, and has a plain one."""
+    model_: Any = model
+    config: Any = model_.config.get_text_config(decoder=True)
+    plain = config._attn_implementation in {"sdpa", "flash_attention_2", "flash_attention_3", "flash_attention_4"}
+    return (
+        plain
+        and bool(getattr(model_, "_supports_attention_backend", False))
+        and getattr(config, "attn_logit_softcapping", None) is None
+        and any(type(layer) is DynamicLayer for layer in cache.layers)
+    )
+
+
+def share(cache: DynamicCache, owner_R: Tensor) -> None:
+    """Makes one row a continuation, in place.
+
+    Layers that forget (sliding windows) hold their rows' own copy as before.
+
+    Args:
+        cache: What is known of the prompts.
+        owner_R: The prompt of every row.
+    """
+    layers: list[Any] = list(cache.layers)
+    places = Places(owner_R, layers[0].keys.shape[0])
+    for number, layer in enumerate(layers):
+        if type(layer) is DynamicLayer:
+            cache.layers[number] = SharedPrefixLayer(layer, places)
+        else:
+            layer.batch_select_indices(owner_R)
+
+
+@contextmanager
+def decoding(model: nn.Module, cache: DynamicCache) -> Iterator[None]:
+    """Inside, the model's forward pass attends to shared prompts where the cache has them.
+
+    Raises:
+        RuntimeError: the model computed attention in its own way, so that what it returned is wrong.
+    """
+    shared = [layer for layer in cache.layers if isinstance(layer, SharedPrefixLayer)]
+    if not shared:
+        yield
+        return
+    model_: Any = model
+    config: Any = model_.config.get_text_config(decoder=True)
+    before = config._attn_implementation
+    token = _cache.set(cache)
+    config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+        _cache.reset(token)
+    if any(layer.waiting for layer in shared):
+        raise RuntimeError(f"{type(model).__name__} does not compute attention through Transformers' interface.")
+
+
+def _attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **kwargs: Any
+) -> tuple[Tensor, None]:
+    module_: Any = module
+    layer = _cache.get().layers[module_.layer_idx]
+    if not isinstance(layer, SharedPrefixLayer):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    scaling = kwargs.get("scaling")
+    return layer.attend(query, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling), None
+
+
+AttentionInterface.register(_NAME, _attention)
+AttentionMaskInterface.register(_NAME, eager_mask)

@@ -1,0 +1,92 @@
+"""What a checkpoint says about the backbone, and what it holds of it: with adapters, only what is trained.
+
+The weights beneath the adapters are those of ``model_name``; whether they still are is checked when a run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from torch import nn
+
+from mstar.errors import ConfigError
+from mstar.models.fingerprint import fingerprint_state
+from mstar.models.lora import LoraSettings
+from mstar.models.sharding import is_sharded
+
+__all__ = ["check_trained", "describe_backbone", "fingerprint_frozen", "keep_trained", "module_settings"]
+
+# Facts that are no arguments of a module.
+_NOTES: Final = ("kind", "frozen_weights")
+
+
+def describe_backbone(
+    model_name: str,
+    dtype: str,
+    lora: LoraSettings | None,
+    frozen_weights: str | None,
+    revision: str | None,
+) -> dict[str, Any]:
+    """What is needed to build the backbone again, as primitives; settings that are off are left out.
+
+    Trust in the model's own code is not among it: a checkpoint from elsewhere must not grant it.
+    """
+    facts: dict[str, Any] = {"model_name": model_name, "dtype": dtype}
+    if lora is not None:
+        facts |= {"lora": asdict(lora), "frozen_weights": frozen_weights}
+    if revision is not None:
+        facts["revision"] = revision
+    return facts
+
+
+def module_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A module's arguments from the facts of its checkpoint."""
+    settings = {name: value for name, value in facts.items() if name not in _NOTES}
+    if "lora" in settings:
+        settings["lora"] = LoraSettings(**settings["lora"])
+    return settings
+
+
+def fingerprint_frozen(model: nn.Module) -> str:
+    """A short hash of the weights that are not trained."""
+    return fingerprint_state((name, value) for name, value in model.named_parameters() if not value.requires_grad)
+
+
+def keep_trained(checkpoint: dict[str, Any], module: nn.Module, root: nn.Module) -> None:
+    """Removes from a checkpoint the weights that are not trained.
+
+    Args:
+        checkpoint: The checkpoint; it is changed.
+        module: The LightningModule.
+        root: The model in it. Sharded, it keeps all its weights: the distributed format has a place for each.
+    """
+    if "state_dict" in checkpoint and not is_sharded(root):
+        trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {n: value for n, value in checkpoint["state_dict"].items() if n in trained}
+
+
+def check_trained(
+    checkpoint: Mapping[str, Any], module: nn.Module, lora: LoraSettings | None, frozen_weights: str | None
+) -> None:
+    """Checks that a checkpoint fits the adapters of a run.
+
+    Raises:
+        ConfigError: the checkpoint was made with other adapters, or on other weights.
+    """
+    facts = checkpoint.get("mstar", {})
+    before, now = facts.get("lora"), None if lora is None else asdict(lora)
+    if before != now:
+        raise ConfigError(f"the checkpoint was made with model.lora {before}, but it is {now} now: set it back.")
+    if lora is None:
+        return
+    if facts.get("frozen_weights") != frozen_weights:
+        raise ConfigError(
+            f"the checkpoint holds adapters for other weights than those of model_name '{facts.get('model_name')}' as "
+            "it is loaded now: go back to that model, dtype and freeze."
+        )
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    missing = sorted(trained - set(checkpoint.get("state_dict", trained)))
+    if missing:
+        raise ConfigError(f"the checkpoint lacks weights that this run trains ({missing[0]}): set model.freeze back.")

@@ -1,0 +1,99 @@
+"""The families whose processors need no torchvision: Idefics3, LLaVA, Gemma 3. The others are in tests/vllm."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mstar.models.backbone import load_model, load_renderer, save_model
+from mstar.rendering import Renderer
+
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message['role'] }}\n"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<start_of_image>{% else %}{{ part['text'] }}"
+    "{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+
+
+def gemma3(folder: Path, checks: Any) -> None:
+    """A tiny Gemma 3: sliding windows shorter than a prompt, and attention both ways among a picture's tokens."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Processor
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    tokenizer = checks.make_tokenizer(
+        "<end_of_turn>",
+        {"bos_token": "<bos>", "image_token": "<image_soft_token>", "boi_token": "<start_of_image>",
+         "eoi_token": "<end_of_image>"},
+        ["<start_of_turn>"],
+    )  # fmt: skip
+    image, begin, end = (
+        tokenizer.convert_tokens_to_ids(token) for token in ("<image_soft_token>", "<start_of_image>", "<end_of_image>")
+    )
+    images = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
+    processor = Gemma3Processor(images, tokenizer, chat_template=TEMPLATE, image_seq_length=4)
+    size = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "initializer_range": 0.2}
+    config = Gemma3Config(
+        text_config={
+            **size, "num_hidden_layers": 3, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": len(tokenizer),
+            "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id, "pad_token_id": 0,
+        },
+        vision_config={
+            **size, "model_type": "siglip_vision_model", "num_hidden_layers": 1, "image_size": 32, "patch_size": 8
+        },
+        mm_tokens_per_image=4, image_token_index=image, boi_token_index=begin, eoi_token_index=end,
+        initializer_range=0.2, tie_word_embeddings=False,
+    )  # fmt: skip
+    torch.manual_seed(9)
+    model = Gemma3ForConditionalGeneration(config)
+    # It starts at zero, and pictures would be all alike.
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.2)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    save_model(model, Renderer(processor), folder)
+
+
+@pytest.fixture(scope="module")
+def folders(split_folder: Path, llava: Any, checks: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A Hugging Face folder of each family."""
+    root = tmp_path_factory.mktemp("families")
+    save_model(llava.model, llava.renderer, root / "llava")
+    gemma3(root / "gemma3", checks)
+    return {"idefics3": split_folder, "llava": root / "llava", "gemma3": root / "gemma3"}
+
+
+@pytest.fixture(scope="module")
+def loaded(folders: dict[str, Path]) -> dict[str, tuple[Any, Renderer]]:
+    """Each family's model and renderer, loaded as a user's are."""
+    models = {name: load_model(str(folder)).eval() for name, folder in folders.items()}
+    return {name: (model, load_renderer(str(folders[name]), model)) for name, model in models.items()}
+
+
+FAMILIES = pytest.mark.parametrize("name", ["idefics3", "llava", "gemma3"])
+
+
+@FAMILIES
+def test_the_shared_prefill(name: str, loaded: dict[str, tuple[Any, Renderer]], checks: Any) -> None:
+    # A sliding window counts padding, so rows of unequal length can be lengthened only once.
+    checks.check_shared_prefill(*loaded[name], twice=name != "gemma3")
+
+
+@FAMILIES
+def test_generation(name: str, loaded: dict[str, tuple[Any, Renderer]], checks: Any) -> None:
+    checks.check_generation(*loaded[name])
+
+
+@FAMILIES
+def test_scoring_and_parts(name: str, loaded: dict[str, tuple[Any, Renderer]], checks: Any) -> None:
+    model, renderer = loaded[name]
+    checks.check_scoring(copy.deepcopy(model), renderer)
+    checks.check_parts(model)
+
+
+@FAMILIES
+def test_training_and_export(name: str, folders: dict[str, Path], checks: Any, tmp_path: Path) -> None:
+    checks.check_training(folders[name], tmp_path)

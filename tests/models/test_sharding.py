@@ -1,0 +1,133 @@
+"""Sharded weights: two processes compute what one does, and nothing waits for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mstar.errors import ConfigError
+from mstar.models.sharding import (
+    decoder_layers,
+    empty_loss,
+    full_state,
+    inside_forward,
+    load_full_state,
+    shard,
+    whole_weights,
+)
+
+# Rounding of float32 sums of other order; the gradients themselves are around 0.1.
+ROUNDING = 1e-5
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes found."""
+    path = tmp_path_factory.mktemp("sharding") / "found.json"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    worker = Path(__file__).with_name("sharding_worker.py")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(worker), str(path)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        errors = [process.communicate(timeout=240)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], errors
+    results: list[dict[str, Any]] = json.loads(path.read_text())
+    return results
+
+
+def test_the_whole_state_is_that_of_the_plain_model(found: list[dict[str, Any]]) -> None:
+    gathered = [result["state"].pop("gathered") for result in found]
+    assert gathered[0] > 40
+    assert gathered[1] == 0
+    for result in found:
+        assert result["state"] == dict.fromkeys(result["state"], True)
+
+
+@pytest.mark.parametrize("case", ["pictures", "pictures_on_one", "no_pictures", "checkpointing", "lora"])
+def test_gradients_are_those_of_one_process(found: list[dict[str, Any]], case: str) -> None:
+    for result in found:
+        assert result["gradients"][case] < ROUNDING
+
+
+def test_processes_generate_on_their_own(found: list[dict[str, Any]]) -> None:
+    assert [result["generation"]["texts"] for result in found] == [12, 0]
+    for result in found:
+        assert result["generation"]["same"]
+        assert result["generation"]["training_refused"]
+        # The order in which weights are fetched has forgotten the unequal numbers of forward passes.
+        assert result["generation"]["gradients_after"] < ROUNDING
+
+
+@pytest.mark.parametrize("case", ["features", "no_features"])
+def test_shared_prompts_train_a_sharded_scorer(found: list[dict[str, Any]], case: str) -> None:
+    for result in found:
+        assert result["scorer"][case] < ROUNDING
+
+
+def test_an_optimizer_goes_on_with_the_state_of_a_plain_one(found: list[dict[str, Any]]) -> None:
+    for result in found:
+        # A step of AdamW is about as large as the learning rate, 0.01.
+        assert result["optimizer"]["step"] < 1e-5
+        assert result["optimizer"]["skipped_step_stays_empty"]
+        assert result["optimizer"]["completed"]
+
+
+@pytest.mark.parametrize(("name", "number"), [("tiny", 3), ("split", 2), ("llava", 2)])
+def test_the_layers_of_the_language_model_are_found(name: str, number: int, request: pytest.FixtureRequest) -> None:
+    layers = decoder_layers(request.getfixturevalue(name).model)
+    assert [type(layer).__name__ for layer in layers] == ["LlamaDecoderLayer"] * number
+
+
+def test_a_plain_model_is_left_as_it_is() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    model.register_buffer("scratch", torch.zeros(1), persistent=False)
+    state = dict(full_state(model))
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+    assert not any(value.requires_grad for value in state.values())
+    assert inside_forward(model, lambda a, b: a + b, 1, b=2) == 3
+    assert empty_loss(model) == 0
+    with whole_weights(model):
+        assert [name for name, _ in full_state(model)] == list(state)
+    load_full_state(model, {name: torch.ones_like(value) for name, value in state.items()})
+    assert model[0].weight.tolist() == [[1, 1], [1, 1]]
+
+
+def test_a_model_wrapped_for_ddp_has_its_own_names() -> None:
+    wrapped = DistributedDataParallel.__new__(DistributedDataParallel)
+    nn.Module.__init__(wrapped)
+    wrapped.module = nn.Linear(2, 2)
+    assert [name for name, _ in full_state(wrapped)] == ["weight", "bias"]
+
+
+def test_what_cannot_be_sharded_is_refused() -> None:
+    mesh: Any = None
+    quantised = nn.Linear(2, 2)
+    quantised.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(ConfigError, match="quantised weights cannot be sharded"):
+        shard(quantised, mesh)
+    with pytest.raises(ConfigError, match="Linear has no stack of layers"):
+        shard(nn.Linear(2, 2), mesh)

@@ -1,0 +1,153 @@
+"""Decoding from shared prompts: logits equal those of plain forward passes, as rows come and go."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mstar.models.prefix import Prefix, encode_prefix, extend, fill_gaps, logits_of
+from mstar.models.shared_prefix import SharedPrefixLayer, can_share, decoding
+from mstar.prompts import TinyDice
+from mstar.types import Prompt
+
+DICE = TinyDice("validation", 2)
+PROMPTS = [
+    DICE[0],
+    Prompt("short", "Even?", DICE[1].images),
+    Prompt("none", "How much more is green than purple, and why is it so?"),
+]
+# The prompt of every row: unequally many, and not in order.
+OWNERS = [1, 0, 0, 2, 0, 1]
+
+
+class Gemma:
+    """A tiny Gemma 3: of three layers two forget what is four tokens back."""
+
+    def __init__(self, renderer: Any) -> None:
+        from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+        self.renderer = renderer
+        torch.manual_seed(1)
+        config = Gemma3TextConfig(
+            vocab_size=len(renderer.tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=3,
+            num_attention_heads=4, num_key_value_heads=2, head_dim=16, sliding_window=4, query_pre_attn_scalar=16,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"], initializer_range=0.3,
+            attn_implementation="sdpa", max_position_embeddings=256,
+        )  # fmt: skip
+        self.model: Any = Gemma3ForCausalLM(config).eval()
+
+
+@pytest.fixture(params=["tiny", "split", "llava", "qwen", "gemma"])
+def policy(request: pytest.FixtureRequest) -> Any:
+    if request.param == "gemma":
+        return Gemma(request.getfixturevalue("tiny").renderer)
+    if request.param == "qwen":
+        path = Path(__file__).with_name("test_prefix.py")
+        specification = importlib.util.spec_from_file_location("shared_prefix_qwen", path)
+        assert specification is not None
+        assert specification.loader is not None
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        return module.QwenPolicy()
+    return request.getfixturevalue(request.param)
+
+
+def prompts_of(policy: Any) -> list[Prompt]:
+    if isinstance(policy, Gemma):
+        return [Prompt(prompt.id, prompt.question) for prompt in PROMPTS]
+    return PROMPTS
+
+
+def plain_logits(policy: Any, prompt: Prompt, ids: list[int]) -> Tensor:
+    """The logits after a prompt and some tokens, alone and without a cache."""
+    from mstar.models.backbone import family_of
+
+    inputs = policy.renderer.prompt_inputs([prompt])
+    ids_BT = torch.cat([inputs.ids_BT, torch.tensor([ids], dtype=torch.long)], dim=1)
+    extras = {
+        name: torch.cat([value, value.new_zeros(1, len(ids))], dim=1) if name.endswith("token_type_ids") else value
+        for name, value in inputs.extras.items()
+    }
+    hidden = family_of(policy.model).hidden_states(policy.model, ids_BT, torch.ones_like(ids_BT), extras)
+    return logits_of(policy.model, hidden[0, -1])
+
+
+@torch.inference_mode()
+def test_logits_equal_plain_ones_while_rows_leave(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mstar.models.shared_prefix._ROOM", 2)  # the buffers grow, too
+    prompts = prompts_of(policy)
+    prefix = encode_prefix(policy.model, policy.renderer.prompt_inputs(prompts))
+    assert can_share(policy.model, prefix.cache)
+    prefix = prefix.spread(policy.model, torch.tensor(OWNERS))
+    assert any(isinstance(layer, SharedPrefixLayer) for layer in prefix.cache.layers)
+    running = list(range(len(OWNERS)))
+    written: list[list[int]] = [[] for _ in OWNERS]
+    for step in range(6):
+        for row, logits in zip(running, logits_of(policy.model, prefix.hidden_BH), strict=True):
+            expected = plain_logits(policy, prompts[OWNERS[row]], written[row])
+            torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+        gone = [(row + step) % 4 == 3 for row in running]
+        if any(gone) and not all(gone):
+            prefix, order = prefix.drop(torch.tensor(gone))
+            running = [running[place] for place in order]
+        tokens = [20 + 7 * row + 3 * step for row in running]
+        for row, token in zip(running, tokens, strict=True):
+            written[row].append(token)
+        ids_R1 = torch.tensor(tokens)[:, None]
+        _, prefix = extend(policy.model, prefix, ids_R1, torch.ones_like(ids_R1))
+    assert 1 <= len(running) < len(OWNERS)
+
+
+def test_rows_that_stay_fill_the_first_places() -> None:
+    assert fill_gaps([True, False, False, True, False, False]) == ([4, 1, 2, 5], [0, 3], [4, 5])
+    assert fill_gaps([False, True, True]) == ([0], [], [])
+    assert fill_gaps([True, False, False]) == ([2, 1], [0], [2])
+
+
+def spread(policy: Any) -> Prefix:
+    return encode_prefix(policy.model, policy.renderer.prompt_inputs(PROMPTS)).spread(
+        policy.model, torch.tensor(OWNERS)
+    )
+
+
+@torch.inference_mode()
+def test_the_model_is_left_as_it_was(tiny: Any) -> None:
+    prefix = spread(tiny)
+    config = tiny.model.config.get_text_config()
+    with decoding(tiny.model, prefix.cache):
+        assert config._attn_implementation == "mstar_shared_prefix"
+    assert config._attn_implementation == "sdpa"
+    with pytest.raises(ZeroDivisionError), decoding(tiny.model, prefix.cache):
+        raise ZeroDivisionError
+    assert config._attn_implementation == "sdpa"
+
+
+@torch.inference_mode()
+def test_a_model_that_attends_in_its_own_way_is_found_out(tiny: Any) -> None:
+    prefix = spread(tiny)
+    states = torch.zeros(len(OWNERS), 4, 1, 32)
+    with pytest.raises(RuntimeError, match="does not compute attention through"), decoding(tiny.model, prefix.cache):
+        prefix.cache.update(states, states, 0)
+
+
+@torch.inference_mode()
+def test_models_that_cannot_share_hold_copies(tiny: Any) -> None:
+    prefix = encode_prefix(tiny.model, tiny.renderer.prompt_inputs(PROMPTS))
+    text = SimpleNamespace(_attn_implementation="sdpa", attn_logit_softcapping=None)
+    model: Any = SimpleNamespace(config=SimpleNamespace(get_text_config=lambda decoder: text))
+    assert not can_share(model, prefix.cache)  # remote code
+    model._supports_attention_backend = True
+    assert can_share(model, prefix.cache)
+    text.attn_logit_softcapping = 50.0
+    assert not can_share(model, prefix.cache)
+    copies = prefix.spread(model, torch.tensor(OWNERS))
+    assert [layer.keys.shape[0] for layer in copies.cache.layers] == [6, 6, 6]
+    shorter, order = copies.drop(torch.tensor([True, False, False, False, False, True]))
+    assert order == [4, 1, 2, 3]
+    assert [layer.keys.shape[0] for layer in shorter.cache.layers] == [4, 4, 4]
