@@ -1,18 +1,52 @@
-"""Work shared by several processes: who does which shard, and how results come together.
+"""Work shared by several processes: who does which shard, how results come together, and what if a process is lost.
 
 Without an initialised process group every function behaves as for a single process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+import atexit
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final, TypeVar
 
 import torch.distributed as dist
 
-__all__ = ["gather_lists", "is_main", "rank", "wait_for_all", "world_size"]
+from mstar.errors import ProcessLostError
 
+__all__ = [
+    "by_shard",
+    "find_lost_process",
+    "gather_lists",
+    "is_main",
+    "joined_processes",
+    "leads_group",
+    "own_device",
+    "rank",
+    "takes_part",
+    "wait_for_all",
+    "world_size",
+]
+
+S = TypeVar("S")
 T = TypeVar("T")
+
+# How long a process waits for the others between two stages. Their work may differ by hours, which the timeout of the
+# training's own process group (30 minutes by default) must not cut short; a process that dies is noticed at once all
+# the same, because its connections close.
+_LONGEST_WAIT: Final = timedelta(hours=24)
+
+# What the errors of gloo, NCCL and the store say when a process is gone, and do not say of other faults.
+_LOSS: Final = re.compile(
+    "connection (was likely )?closed|connection reset|broken pipe|timed out|timeout|remote (process|server)",
+    re.IGNORECASE,
+)
+
+# The group for waiting and gathering, beside the process group that it was made for.
+_waiting: tuple[Any, Any] | None = None
 
 
 def _active() -> bool:
@@ -30,20 +64,142 @@ def world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is process 0, the one that writes what is written once."""
-    return rank() == 0
+    """Whether this is process 0, the one that writes and says what is written and said once.
+
+    Before the process group is initialised, the launcher's environment tells.
+    """
+    if _active():
+        return rank() == 0
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def wait_for_all() -> None:
-    """Returns when every process has got here."""
+    """Returns when every process has got here.
+
+    Raises:
+        ProcessLostError: another process has ended.
+    """
     if _active():
-        dist.barrier()
+        with _noticing_loss():
+            dist.monitored_barrier(_waiting_group(), timeout=_LONGEST_WAIT)
 
 
 def gather_lists(items: Sequence[T]) -> list[T]:
-    """All processes' items, those of process 0 first; the same list on every process."""
+    """All processes' items, those of process 0 first; the same list on every process.
+
+    Raises:
+        ProcessLostError: another process has ended.
+    """
     if not _active():
         return list(items)
+    wait_for_all()
     parts: list[list[T] | None] = [None] * world_size()
-    dist.all_gather_object(parts, list(items))
+    with _noticing_loss():
+        dist.all_gather_object(parts, list(items), group=_waiting_group())
     return [item for part in parts if part is not None for item in part]
+
+
+def takes_part(number: int, group_size: int = 1) -> bool:
+    """Whether this process does a piece of work that is numbered from 0: each piece is done by one group.
+
+    Args:
+        number: The number of the piece.
+        group_size: Processes that work as one (``Engine.group_size``).
+    """
+    return number % (world_size() // group_size) == rank() // group_size
+
+
+def leads_group(group_size: int = 1) -> bool:
+    """Whether this is the process of its group that writes, and hands on, what all of the group have made."""
+    return rank() % group_size == 0
+
+
+def by_shard(rows: Sequence[S], size: int, work: Callable[[Sequence[S]], Sequence[T]], group_size: int = 1) -> list[T]:
+    """Does some work on rows shard by shard, each shard on one process, or one group of them.
+
+    Args:
+        rows: The rows; the same on every process.
+        size: Rows in a shard, whatever the number of processes: an engine's rounding depends on what it does together.
+        work: Makes a shard's results.
+        group_size: Processes that work as one (``Engine.group_size``).
+
+    Returns:
+        The results of all shards, in the order of the rows; the same list on every process.
+
+    Raises:
+        ProcessLostError: another process has ended.
+    """
+    done: list[tuple[int, list[T]]] = []
+    for number, start in enumerate(range(0, len(rows), size)):
+        if takes_part(number, group_size):
+            done.append((number, list(work(rows[start : start + size]))))
+    all_done = gather_lists(done if leads_group(group_size) else [])
+    return [item for _, part in sorted(all_done, key=lambda part: part[0]) for item in part]
+
+
+@contextmanager
+def joined_processes() -> Iterator[None]:
+    """Within it, the processes that torchrun started for a command without a trainer share its work."""
+    started = "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if _active() or not started:
+        yield
+        return
+    dist.init_process_group("gloo", timeout=_LONGEST_WAIT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def own_device(device: str) -> str:
+    """The device of this process: of several GPUs of one machine its own, where ``device`` names none of them."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+
+
+def find_lost_process(error: RuntimeError) -> ProcessLostError | None:
+    """What to tell the user of an error, if it came from losing another process; else None.
+
+    Args:
+        error: Any error; torch raises a plain RuntimeError where gloo loses a connection.
+    """
+    text = str(error)
+    if (isinstance(error, dist.DistError) or "gloo" in text) and _LOSS.search(text):
+        return _lost(error)
+    return None
+
+
+def _lost(error: RuntimeError) -> ProcessLostError:
+    text = str(error)
+    named = re.search(r"Rank (\d+) failed to pass|send/recv from rank (\d+)", text)
+    lost = named[1] or named[2] if named else str(1 - rank()) if world_size() == 2 else ""
+    other = f"process {lost}" if lost else "another one"
+    plain = named or re.search("connection (closed|reset)|broken pipe", text, re.IGNORECASE)
+    reason = "" if plain else f" ({text.splitlines()[0] if text else type(error).__name__})"
+    return ProcessLostError(
+        f"process {rank()} of {world_size()} lost {other}, which ended or no longer answers{reason}: see what that one "
+        "said last; the same command goes on from what is written."
+    )
+
+
+@contextmanager
+def _noticing_loss() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise _lost(error) from error
+
+
+def _waiting_group() -> Any:
+    global _waiting
+    if _waiting is None or _waiting[0] is not dist.group.WORLD:
+        # gloo, also beside NCCL: what is gathered are objects in the main memory.
+        _waiting = (dist.group.WORLD, dist.new_group(backend="gloo", timeout=_LONGEST_WAIT))
+        atexit.unregister(_forget_waiting_group)
+        atexit.register(_forget_waiting_group)
+    return _waiting[1]
+
+
+def _forget_waiting_group() -> None:
+    """Ends the group's threads before the interpreter ends: in its last moments they would abort the process."""
+    global _waiting
+    _waiting = None

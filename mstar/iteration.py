@@ -6,32 +6,40 @@ as one file, and done by one process. A shard that is already on disk is read in
 
 from __future__ import annotations
 
-import random
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mstar.distributed import gather_lists, is_main, rank, world_size
+from mstar.distributed import gather_lists, is_main, leads_group, rank, takes_part, wait_for_all, world_size
 from mstar.errors import DataError
 from mstar.evaluation.dynamics import add_process_rewards
 from mstar.evaluation.greedy import grade_response
-from mstar.generation import Engine, Request, derive_seed, plan_samples
+from mstar.examples import ExampleFile, order_examples
+from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
 from mstar.grading import Grader
+from mstar.iteration_report import IterationReport
 from mstar.metrics import majority_answer, weighted_vote_answer
+from mstar.prompts.prompt_check import PromptCheck
+from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
+from mstar.prompts.subset import find_repetition
 from mstar.rewards.process import ProcessReward
 from mstar.selection import Selector
-from mstar.storage import PromptResponses, RunDirectory, read_responses, write_examples, write_responses
-from mstar.types import Example, Fate, Prompt, ScoredResponse, Verdict, VerdictStatus
+from mstar.storage import PromptResponses, RunDirectory, read_or_put_aside, read_responses, write_responses
+from mstar.types import Example, Prompt, ScoredResponse, Verdict, VerdictStatus
 
 __all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "iteration_indices", "run_iteration"]
 
 
-def iteration_indices(num_prompts: int, interval: float, iteration: int, seed: int, stage: str = "order") -> list[int]:
+def iteration_indices(
+    num_prompts: int, interval: float, iteration: int, seed: int, stage: str = "order"
+) -> NDArray[np.int64]:
     """Which prompts one iteration uses: the next ``interval`` of the shuffled prompts, reshuffled after every pass.
 
     Args:
@@ -44,13 +52,14 @@ def iteration_indices(num_prompts: int, interval: float, iteration: int, seed: i
     count = max(1, round(num_prompts * interval))
     first = (iteration - 1) * count
     passes = range(first // num_prompts, (first + count - 1) // num_prompts + 1)
-    order: list[int] = []
-    for number in passes:
-        generator = np.random.default_rng(derive_seed(seed, "prompts", stage, number))
-        order += generator.permutation(num_prompts).tolist()
+    orders = [
+        np.random.default_rng(derive_seed(seed, "prompts", stage, number)).permutation(num_prompts) for number in passes
+    ]
     offset = first - passes[0] * num_prompts
+    chosen = np.concatenate(orders)[offset : offset + count]
     # An iteration may hold the end of one pass and the beginning of the next: a prompt that is in both is used once.
-    return list(dict.fromkeys(order[offset : offset + count]))
+    _, places = np.unique(chosen, return_index=True)
+    return chosen[np.sort(places)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +71,14 @@ class Stages:
         grader: Decides whether a final answer is right.
         reward: The MPRM; None if the selection does not need one.
         selector: Decides which right responses are kept.
+        check: Tells prompts that can be shown to the policy from those that are put aside.
     """
 
     engine: Engine
     grader: Grader
     reward: ProcessReward | None
     selector: Selector
+    check: PromptCheck = field(default_factory=PromptCheck)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,98 +110,18 @@ class IterationPlan:
         return f"rollout/{self.iteration}"
 
 
-@dataclass(slots=True)
-class IterationReport:
-    """Counts and times of one iteration; they add up over shards and processes.
-
-    Attributes:
-        iteration: Its number.
-        temperature: Sampling temperature.
-        prompts: Prompts sampled.
-        generated: Responses drawn.
-        parsed: Responses in which an answer was found.
-        correct: Responses with the right answer.
-        unique: Distinct right responses.
-        kept: Responses kept for training.
-        kept_chains: Kept responses that are right throughout.
-        chains_known: Kept responses of which that is known.
-        tokens: Tokens of the responses.
-        new_tokens: Those of them that were generated now, not read from shards that were there.
-        truncated: Responses cut off by the length limit.
-        seconds: Wall time of this process by stage: generate, grade, score.
-    """
-
-    iteration: int
-    temperature: float
-    prompts: int = 0
-    generated: int = 0
-    parsed: int = 0
-    correct: int = 0
-    unique: int = 0
-    kept: int = 0
-    kept_chains: int = 0
-    chains_known: int = 0
-    tokens: int = 0
-    new_tokens: int = 0
-    truncated: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "grade": 0.0, "score": 0.0})
-
-    def count(self, group: PromptResponses) -> None:
-        """Adds one prompt's responses."""
-        responses = group.responses
-        fates = Counter(s.fate for s in responses)
-        self.prompts += 1
-        self.generated += len(responses)
-        self.parsed += sum(s.verdict.predicted is not None for s in responses)
-        self.correct += sum(s.verdict.correct for s in responses)
-        self.unique += len({s.response.text.strip() for s in responses if s.verdict.correct})
-        self.kept += fates[Fate.KEPT]
-        known = [s.chain_correct for s in responses if s.fate is Fate.KEPT and s.chain_correct is not None]
-        self.kept_chains += sum(known)
-        self.chains_known += len(known)
-        self.tokens += sum(s.response.num_tokens for s in responses)
-        self.truncated += sum(not s.response.finished for s in responses)
-
-    def merge(self, other: IterationReport) -> None:
-        """Adds another process's counts; times are the longest of any process."""
-        for name in _COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for stage, seconds in other.seconds.items():
-            self.seconds[stage] = max(self.seconds[stage], seconds)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report's JSON form."""
-        return {
-            "iteration": self.iteration,
-            "prompts": self.prompts,
-            "temperature": self.temperature,
-            "funnel": {n: getattr(self, n) for n in ("generated", "parsed", "correct", "unique", "kept")},
-            "tokens": self.tokens,
-            "truncated_fraction": self.truncated / max(self.generated, 1),
-            "tokens_per_second": self.new_tokens / self.seconds["generate"] if self.new_tokens else None,
-            "seconds": dict(self.seconds),
-            "kept_chain_accuracy": self.kept_chains / self.chains_known if self.chains_known else None,
-            "skipped": self.kept == 0,
-        }
-
-
-_COUNTS = (
-    "prompts", "generated", "parsed", "correct", "unique", "kept", "kept_chains", "chains_known", "tokens",
-    "new_tokens", "truncated",
-)  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class IterationResult:
     """What an iteration hands on.
 
     Attributes:
-        examples: What the policy is trained on, in training order; the same on every process.
+        examples: What the policy is trained on, in training order, read from the file when it is asked for; the same
+            on every process.
         report: Counts and times over all processes.
         shown: The first few prompts with their responses, for the dashboards.
     """
 
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     report: IterationReport
     shown: tuple[PromptResponses, ...]
 
@@ -206,8 +137,11 @@ def run_iteration(
 ) -> IterationResult:
     """Runs one iteration: every prompt's responses are drawn, graded, scored and selected, shard by shard.
 
+    One shard is in memory at a time, and the examples come from their file, so the memory that an iteration takes does
+    not depend on how many prompts it has. Several processes must share the file system that the run is on.
+
     Args:
-        prompts: Labelled prompts of this iteration.
+        prompts: Labelled prompts of this iteration; they are asked for by number, a shard at a time.
         unlabelled: Prompts whose answers training must not see; with ``plan.vote`` they are removed at once, and the
             vote's answer takes their place.
         plan: What to do.
@@ -216,38 +150,56 @@ def run_iteration(
         num_shown: How many prompts are kept in memory for the dashboards.
 
     Raises:
-        DataError: two prompts have the same id.
+        DataError: two prompts have the same id, too many prompts cannot be shown to the policy, or the processes do
+            not share the run's folder.
     """
+    _check_unique(prompts, unlabelled)
     report = IterationReport(plan.iteration, plan.temperature)
-    examples: list[Example] = []
     shown: list[PromptResponses] = []
-    hidden = {prompt.id for prompt in unlabelled} if plan.vote else set()
-    everything = [*prompts, *(replace(prompt, answer=None) if plan.vote else prompt for prompt in unlabelled)]
-    _check_unique(everything)
-    for number, start in enumerate(range(0, len(everything), plan.shard_size)):
-        if number % world_size() != rank():
-            continue
-        shard = everything[start : start + plan.shard_size]
+    paths: list[Path] = []
+    size = len(prompts) + len(unlabelled)
+    leader = leads_group(stages.engine.group_size)
+    for number, start in enumerate(range(0, size, plan.shard_size)):
         path = run.responses(plan.iteration, number)
-        if path.exists():
-            groups = _regroup(shard, read_responses(path))
-        else:
+        paths.append(path)
+        if not takes_part(number, stages.engine.group_size):
+            continue
+        shard, hidden = _fetch_shard(prompts, unlabelled, start, plan)
+        groups = read_or_put_aside(path, partial(_read_shard, shard, plan.num_samples))
+        if groups is None:
+            put_aside = run.quarantine(plan.iteration, number)
+            shard = _sift(shard, stages.check, put_aside, size)
             groups = _make_shard(shard, hidden, plan, stages, report.seconds)
-            write_responses(path, groups)
+            if leader:
+                write_responses(path, groups)
             report.new_tokens += sum(s.response.num_tokens for group in groups for s in group.responses)
         for group in groups:
             report.count(group)
-            examples += [Example(group.prompt.id, s.response.text) for s in group.responses if s.fate is Fate.KEPT]
         shown += groups[: num_shown - len(shown)]
     total = IterationReport(plan.iteration, plan.temperature)
-    for part in gather_lists([report]):
+    for part in gather_lists([report] if leader else []):
         total.merge(part)
-    # Sorted before the shuffle: the order must not depend on how many processes there were.
-    ordered = sorted(gather_lists(examples), key=lambda e: (e.prompt_id, e.response))
-    random.Random(derive_seed(plan.seed, "order", plan.iteration)).shuffle(ordered)
+    examples = run.examples(plan.iteration)
     if is_main():
-        write_examples(run.examples(plan.iteration), ordered)
-    return IterationResult(tuple(ordered), total, tuple(shown))
+        _check_shared(paths)
+        reasons = count_reasons(run.quarantines(plan.iteration))
+        total.put_aside = reasons.total()
+        announce("prompts", reasons, size, 0, run.iteration(plan.iteration))
+        order_examples(paths, examples, derive_seed(plan.seed, "order", plan.iteration))
+    wait_for_all()
+    _check_shared([examples])
+    return IterationResult(ExampleFile(examples), total, tuple(shown))
+
+
+def _fetch_shard(
+    prompts: Sequence[Prompt], unlabelled: Sequence[Prompt], start: int, plan: IterationPlan
+) -> tuple[list[Prompt], set[str]]:
+    """The prompts of the shard that begins at ``start``, and the ids of those whose answers are hidden."""
+    stop, first = start + plan.shard_size, len(prompts)
+    others = list(unlabelled[max(start - first, 0) : max(stop - first, 0)])
+    if plan.vote:
+        others = [replace(prompt, answer=None) for prompt in others]
+    return [*prompts[start:stop], *others], {prompt.id for prompt in others} if plan.vote else set()
 
 
 def _make_shard(
@@ -262,7 +214,7 @@ def _make_shard(
             )
             for prompt in shard
         ]
-        written = stages.engine.generate(requests)
+        written = draw_responses(stages.engine, requests)
     with _timed(seconds, "grade"):
         groups = [
             PromptResponses(prompt, tuple(grade_response(prompt, r, stages.grader) for r in responses))
@@ -292,20 +244,44 @@ def _pseudo_label(group: PromptResponses) -> PromptResponses:
     return PromptResponses(replace(group.prompt, answer=answer), tuple(judge(s) for s in scored))
 
 
-def _check_unique(prompts: Sequence[Prompt]) -> None:
-    for prompt_id, number in Counter(prompt.id for prompt in prompts).items():
-        if number > 1:
+def _sift(shard: Sequence[Prompt], check: PromptCheck, put_aside: Path, total: int) -> list[Prompt]:
+    """The prompts of a shard that can be shown to the policy; the others are written to a file.
+
+    Here, and not when the data is loaded: it takes a look at every picture.
+    """
+    usable, bad = check.sift(shard)
+    quarantine_shard(put_aside, bad, "prompts", total, check.max_bad_share, "data.max_bad_share")
+    return usable
+
+
+def _check_unique(prompts: Sequence[Prompt], unlabelled: Sequence[Prompt]) -> None:
+    place = find_repetition(prompt.id for prompt in chain(prompts, unlabelled))
+    if place is not None:
+        repeated = next(islice(chain(prompts, unlabelled), place, None)).id
+        number = sum(prompt.id == repeated for prompt in chain(prompts, unlabelled))
+        raise DataError(
+            f"{number} prompts have the id '{repeated}': within data.train and data.unlabelled together every prompt "
+            "needs an id of its own."
+        )
+
+
+def _check_shared(paths: Sequence[Path]) -> None:
+    for path in paths:
+        if not path.exists():
             raise DataError(
-                f"{number} prompts have the id '{prompt_id}': within data.train and data.unlabelled together every "
-                "prompt needs an id of its own."
+                f"process {rank()} of {world_size()} does not see '{path}', which another one wrote: put the run "
+                "(trainer.default_root_dir) on a file system that all processes share."
             )
 
 
-def _regroup(shard: Sequence[Prompt], rows: Sequence[ScoredResponse]) -> list[PromptResponses]:
+def _read_shard(shard: Sequence[Prompt], num_samples: int, path: Path) -> list[PromptResponses]:
     by_prompt: dict[str, list[ScoredResponse]] = {prompt.id: [] for prompt in shard}
-    for row in rows:
-        by_prompt[row.response.prompt_id].append(row)
-    return [PromptResponses(prompt, tuple(by_prompt[prompt.id])) for prompt in shard]
+    for row in read_responses(path):
+        by_prompt.setdefault(row.response.prompt_id, []).append(row)
+    # A prompt without responses was put aside.
+    if len(by_prompt) > len(shard) or {len(rows) for rows in by_prompt.values()} - {0, num_samples}:
+        raise DataError(f"{path} does not hold {num_samples} responses to each prompt of its shard.")
+    return [PromptResponses(prompt, tuple(found)) for prompt in shard if (found := by_prompt[prompt.id])]
 
 
 @contextmanager

@@ -10,17 +10,19 @@ All Parquet files open with ``datasets.load_dataset("parquet", data_files=...)``
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mstar.atomic import atomic_path
 from mstar.errors import DataError
 from mstar.types import (
     Example,
@@ -37,15 +39,23 @@ __all__ = [
     "PromptResponses",
     "RunDirectory",
     "atomic_path",
+    "make_step_labels",
+    "open_examples",
+    "open_step_labels",
     "read_examples",
     "read_json",
+    "read_kept",
+    "read_or_put_aside",
     "read_responses",
     "read_step_labels",
+    "tabulate_step_labels",
     "write_examples",
     "write_json",
     "write_responses",
     "write_step_labels",
 ]
+
+T = TypeVar("T")
 
 _RESPONSES = pa.schema(
     [
@@ -70,6 +80,9 @@ _RESPONSES = pa.schema(
     ]
 )
 _EXAMPLES = pa.schema([("prompt_id", pa.string()), ("response", pa.string())])
+_KEPT = pa.schema([("prompt_id", pa.string()), ("response", pa.string()), ("fate", pa.string())])
+# Examples in a row group, the unit in which they are read again.
+_GROUP = 1024
 _STEP_LABELS = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -84,26 +97,6 @@ _STEP_LABELS = pa.schema(
         ("chain_correct", pa.bool_()),
     ]
 )
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that replaces it, synced to disk, if the block succeeds.
-
-    The temporary file is in the same directory, so that the replacement is atomic whatever ``TMPDIR`` is.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -131,22 +124,51 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
     with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)
 
 
 def _read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    with _open_table(path, schema) as file:
+        rows: list[dict[str, Any]] = file.read(schema.names).to_pylist()
+    return rows
+
+
+@contextmanager
+def _open_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            names = file.schema_arrow.names
+            missing = [name for name in schema.names if name not in names]
+            if missing:
+                raise DataError(f"{path} lacks the columns {missing}; it has {names}.")
+            yield file
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.") from error
     except (OSError, ValueError, pa.ArrowException) as error:
         # Arrow reports a damaged footer or page as a plain OSError.
         raise DataError(f"{path} cannot be read as Parquet ({error}); delete it to have it written again.") from error
-    missing = [name for name in schema.names if name not in table.column_names]
-    if missing:
-        raise DataError(f"{path} lacks the columns {missing}; it has {table.column_names}.")
-    rows: list[dict[str, Any]] = table.select(schema.names).to_pylist()
-    return rows
+
+
+def read_or_put_aside(path: Path, read: Callable[[Path], T]) -> T | None:
+    """Reads a shard that can be made again.
+
+    Args:
+        path: The shard.
+        read: Reads it.
+
+    Returns:
+        What was read; None if there is no such shard, or if it is damaged and was therefore put aside.
+    """
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except DataError as error:
+        sys.stderr.write(f"mstar: {error} It is put aside as {path.name}.damaged, and made again.\n")
+        # Another process of the same run may have been faster.
+        with suppress(FileNotFoundError):
+            path.replace(path.with_name(f"{path.name}.damaged"))
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +235,33 @@ def read_responses(path: Path) -> list[ScoredResponse]:
     ]
 
 
-def write_examples(path: Path, examples: Sequence[Example]) -> None:
-    """Writes the training examples of one iteration, in training order."""
-    _write_table(path, [{"prompt_id": e.prompt_id, "response": e.response} for e in examples], _EXAMPLES)
+def read_kept(path: Path) -> list[Example]:
+    """Reads the responses of one shard that were kept for training.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    with _open_table(path, _KEPT) as file:
+        table = file.read(_KEPT.names)
+    rows = table.filter(pc.equal(table["fate"], Fate.KEPT.value)).to_pylist()
+    return [Example(row["prompt_id"], row["response"]) for row in rows]
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> None:
+    """Writes the training examples of one iteration, in training order; few of them are in memory at a time."""
+    rest = iter(examples)
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, _EXAMPLES, write_page_checksum=True) as writer:
+        while rows := [{"prompt_id": e.prompt_id, "response": e.response} for e in islice(rest, _GROUP)]:
+            writer.write_table(pa.Table.from_pylist(rows, schema=_EXAMPLES))
+
+
+def open_examples(path: Path) -> AbstractContextManager[pq.ParquetFile]:
+    """Opens training examples, to be read group by group.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    return _open_table(path, _EXAMPLES)
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -229,6 +275,12 @@ def read_examples(path: Path) -> list[Example]:
 
 def write_step_labels(path: Path, labels: Sequence[StepLabels]) -> None:
     """Writes step labels, one row a response."""
+    with atomic_path(path) as temporary:
+        pq.write_table(tabulate_step_labels(labels), temporary, write_page_checksum=True)
+
+
+def tabulate_step_labels(labels: Sequence[StepLabels]) -> pa.Table:
+    """Step labels as an Arrow table, one row a response."""
     rows = [
         {
             "prompt_id": label.prompt_id,
@@ -244,7 +296,7 @@ def write_step_labels(path: Path, labels: Sequence[StepLabels]) -> None:
         }
         for label in labels
     ]
-    _write_table(path, rows, _STEP_LABELS)
+    return pa.Table.from_pylist(rows, schema=_STEP_LABELS)
 
 
 def read_step_labels(path: Path) -> list[StepLabels]:
@@ -253,7 +305,21 @@ def read_step_labels(path: Path) -> list[StepLabels]:
     Raises:
         DataError: the file is missing, damaged, or lacks a column.
     """
-    return [
+    return list(make_step_labels(_read_table(path, _STEP_LABELS)))
+
+
+def open_step_labels(path: Path) -> AbstractContextManager[pq.ParquetFile]:
+    """Opens step labels, to be read some at a time; ``make_step_labels`` makes them of the rows.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    return _open_table(path, _STEP_LABELS)
+
+
+def make_step_labels(rows: Iterable[Mapping[str, Any]]) -> Iterator[StepLabels]:
+    """Step labels of the rows of their table."""
+    return (
         StepLabels(
             prompt_id=row["prompt_id"],
             response=row["response"],
@@ -264,8 +330,8 @@ def read_step_labels(path: Path) -> list[StepLabels]:
             logprob=row["logprob"],
             chain_correct=row["chain_correct"],
         )
-        for row in _read_table(path, _STEP_LABELS)
-    ]
+        for row in rows
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +357,21 @@ class RunDirectory:
     def responses(self, index: int, shard: int) -> Path:
         """A responses shard of one iteration; shards are counted from 0."""
         return self.iteration(index) / f"responses-{shard:05d}.parquet"
+
+    def drop_responses(self, last: int) -> None:
+        """Deletes the response shards of all iterations up to ``last``; examples and reports stay."""
+        for index in self.iterations:
+            if index <= last:
+                for path in self.iteration(index).glob("responses-*.parquet"):
+                    path.unlink()
+
+    def quarantine(self, index: int, shard: int) -> Path:
+        """The prompts of one shard that could not be shown to the policy; there is no file if there are none."""
+        return self.iteration(index) / f"quarantine-{shard:05d}.jsonl"
+
+    def quarantines(self, index: int) -> list[Path]:
+        """Those of one iteration, in order."""
+        return sorted(self.iteration(index).glob("quarantine-*.jsonl"))
 
     def response_shards(self, index: int) -> list[Path]:
         """The responses shards of one iteration, in order."""

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from mstar.distributed import gather_lists, is_main, rank, wait_for_all, world_size
+import mstar.distributed
+from mstar.distributed import (
+    by_shard,
+    find_lost_process,
+    gather_lists,
+    is_main,
+    leads_group,
+    own_device,
+    rank,
+    takes_part,
+    wait_for_all,
+    world_size,
+)
 
 GATHER = """
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
-import torch.distributed as dist
-from mstar.distributed import gather_lists, is_main, rank, wait_for_all, world_size
+from mstar.distributed import by_shard, gather_lists, is_main, joined_processes, rank, wait_for_all, world_size
 from mstar.types import Response
 
-number, folder = int(sys.argv[1]), Path(sys.argv[2])
-dist.init_process_group("gloo", init_method=f"file://{folder / 'rendezvous'}", rank=number, world_size=2)
+number, folder, port = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(number)}
+mains = is_main()
+joined = joined_processes()
+joined.__enter__()
 responses = [Response(f"p{number}", i, "text", 3, True, 1.0, -0.5) for i in range(number * 3)]
 out = {
     "rank": rank(),
@@ -29,14 +44,17 @@ out = {
     "numbers": gather_lists([number * 10, number * 10 + 1]),
     "uneven": [(r.prompt_id, r.sample_index) for r in gather_lists(responses)],
     "nothing": gather_lists([]),
+    "shards": by_shard("abcdefg", 2, lambda part: [f"{number}{letter}" for letter in part]),
+    "one shard": by_shard("ab", 2, lambda part: [f"{number}{letter}" for letter in part]),
 }
 if number == 1:
     time.sleep(0.5)
     (folder / "late").write_text("here")
 wait_for_all()
 out["waited"] = (folder / "late").exists()
+joined.__exit__(None, None, None)
+out["after"] = world_size(), is_main() == mains == (number == 0)
 (folder / f"out-{number}.json").write_text(json.dumps(out))
-dist.destroy_process_group()
 """
 
 # Gradients are averaged over equally many tokens on both sides, because all rationales have one length.
@@ -94,13 +112,51 @@ def test_one_process_is_the_main_one_and_keeps_its_items() -> None:
     items = (3, 1, 2)
     gathered = gather_lists(items)
     assert gathered == [3, 1, 2]
+    assert by_shard("abcde", 2, lambda part: part.upper()) == list("ABCDE")
     wait_for_all()
+
+
+def test_before_the_processes_are_joined_the_launcher_tells_which_is_the_main_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "0")
+            assert is_main()
+            patch.setenv(name, "1")
+            assert not is_main()
+
+
+def test_each_process_of_a_machine_has_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert own_device("cuda") == "cuda"
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert [own_device(device) for device in ("cuda", "cuda:1", "cpu")] == ["cuda:3", "cuda:1", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("message", "lost"),
+    [
+        ("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1", "lost another one, which ended"),
+        ("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 5ms for recv", "no longer answers ([gloo"),
+        ("gloo: invalid tensor layout", None),
+        ("expected scalar type Float but found Half", None),
+        ("CUDA out of memory", None),
+    ],
+)
+def test_an_error_that_comes_from_a_lost_process_is_told_from_others(message: str, lost: str | None) -> None:
+    found = find_lost_process(RuntimeError(message))
+    assert (found is None) == (lost is None)
+    assert found is None or (lost or "") in str(found)
 
 
 def test_two_processes(tmp_path: Path) -> None:
     script = tmp_path / "gather.py"
     script.write_text(GATHER)
-    finish(*(start(str(script), str(number), str(tmp_path)) for number in range(2)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    finish(*(start(str(script), str(number), str(tmp_path), port) for number in range(2)))
     for number in range(2):
         assert json.loads((tmp_path / f"out-{number}.json").read_text()) == {
             "rank": number,
@@ -109,7 +165,10 @@ def test_two_processes(tmp_path: Path) -> None:
             "numbers": [0, 1, 10, 11],
             "uneven": [["p1", 0], ["p1", 1], ["p1", 2]],
             "nothing": [],
+            "shards": ["0a", "0b", "1c", "1d", "0e", "0f", "1g"],
+            "one shard": ["0a", "0b"],
             "waited": True,
+            "after": [1, True],
         }
 
 
@@ -126,3 +185,16 @@ def test_training_and_testing_in_two_processes_equal_those_in_one(tmp_path: Path
     # Five prompts on two processes: one of them is answered twice, and must not count twice.
     assert one["tested"]["test/accuracy"] == pytest.approx(0.4)
     assert first["tested"] == pytest.approx(one["tested"])
+
+
+def test_groups_do_each_piece_once_and_one_of_them_hands_it_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mstar.distributed, "world_size", lambda: 4)
+    done: dict[int, list[int]] = {}
+    for number in range(4):
+        monkeypatch.setattr(mstar.distributed, "rank", lambda number=number: number)
+        done[number] = [piece for piece in range(5) if takes_part(piece, 2)]
+        assert leads_group(2) == (number in (0, 2))
+        assert [piece for piece in range(5) if takes_part(piece)] == list(range(number, 5, 4))
+        handed_on = by_shard(range(5), 1, list, group_size=2)
+        assert handed_on == (done[number] if number in (0, 2) else [])
+    assert done == {0: [0, 2, 4], 1: [0, 2, 4], 2: [1, 3], 3: [1, 3]}

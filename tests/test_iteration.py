@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
+import mstar.distributed
 import mstar.iteration
 from mstar.errors import DataError
-from mstar.generation import Engine, Request
+from mstar.generation import Engine, Request, derive_seed
 from mstar.grading import ExactGrader
 from mstar.iteration import IterationPlan, IterationReport, IterationResult, Stages, iteration_indices, run_iteration
 from mstar.selection import SelectionRule, Selector
@@ -99,7 +104,7 @@ def test_fates_files_and_report(tmp_path: Path) -> None:
     ]  # fmt: skip
     expected = {("a", "Answer: 1"), ("a", "one\nAnswer: 1"), ("c", "Answer: 1"), ("c", "x\nAnswer: 1")}
     assert {(e.prompt_id, e.response) for e in result.examples} == expected
-    assert tuple(read_examples(run.examples(1))) == result.examples
+    assert read_examples(run.examples(1)) == list(result.examples)
     report = result.report.as_dict()
     assert report["funnel"] == {"generated": 12, "parsed": 11, "correct": 7, "unique": 5, "kept": 4}
     assert report["prompts"] == 3
@@ -117,7 +122,7 @@ def test_the_number_of_shards_changes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in RunDirectory(tmp_path / "three").response_shards(1)] == [
         f"responses-0000{i}.parquet" for i in range(3)
     ]
-    assert three.examples == one.examples
+    assert list(three.examples) == list(one.examples)
     assert three.report.as_dict()["funnel"] == one.report.as_dict()["funnel"]
 
 
@@ -127,7 +132,7 @@ def test_shards_that_exist_are_read_instead_of_made(tmp_path: Path) -> None:
     RunDirectory(tmp_path).responses(1, 1).unlink()
     again, engine = iterate(tmp_path, plan)
     assert [request.prompt.id for request in engine.requests] == ["b"]
-    assert again.examples == first.examples
+    assert list(again.examples) == list(first.examples)
     assert again.report.tokens == 36
     assert again.report.new_tokens == 12
     third, engine = iterate(tmp_path, plan)
@@ -136,11 +141,94 @@ def test_shards_that_exist_are_read_instead_of_made(tmp_path: Path) -> None:
     assert third.shown == first.shown
 
 
-def test_a_process_does_its_own_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mstar.iteration, "world_size", lambda: 2)
-    monkeypatch.setattr(mstar.iteration, "rank", lambda: 1)
-    _, engine = iterate(tmp_path, replace(PLAN, shard_size=1))
-    assert [request.prompt.id for request in engine.requests] == ["b"]
+def test_a_process_does_its_own_shards_and_needs_to_see_those_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Scripted(TEXTS)
+    stages = Stages(engine, ExactGrader(), None, ALL)
+    modules = (mstar.iteration, mstar.distributed)
+    for module in modules:
+        monkeypatch.setattr(module, "world_size", lambda: 2)
+    for number, missing in ((1, "responses-00000"), (0, None)):
+        for module in modules:
+            monkeypatch.setattr(module, "rank", lambda number=number: number)
+        arguments = ([prompt("a"), prompt("b"), prompt("c")], [], replace(PLAN, shard_size=1), stages)
+        if missing is not None:
+            with pytest.raises(DataError, match=rf"process 1 of 2 does not see '.*{missing}.parquet'.* share"):
+                run_iteration(*arguments, RunDirectory(tmp_path))
+            assert [request.prompt.id for request in engine.requests] == ["b"]
+        else:
+            result = run_iteration(*arguments, RunDirectory(tmp_path))
+            assert [request.prompt.id for request in engine.requests] == ["b", "a", "c"]
+            assert len(result.examples) == 4
+
+
+class Counted(Sequence[Prompt]):
+    """Prompts that are built when they are asked for, and counts how many there are at a time."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.alive: weakref.WeakSet[Held] = weakref.WeakSet()
+        self.most = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.size))]
+        if index >= self.size:
+            raise IndexError(index)
+        image = Held(f"{index}")
+        self.alive.add(image)
+        self.most = max(self.most, len(self.alive))
+        return Prompt(f"p{index:03d}", "?", (image,), "1")
+
+
+class Held:
+    """A picture that can be referred to weakly."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def load(self) -> Image.Image:
+        return Image.new("RGB", (2, 2))
+
+
+def test_one_shard_of_prompts_is_in_memory_at_a_time(tmp_path: Path) -> None:
+    prompts = Counted(60)
+    engine = Scripted({f"p{i:03d}": TEXTS["a"] for i in range(60)})
+    stages = Stages(engine, ExactGrader(), None, ALL)
+    engine.generate = forget_requests(engine)  # type: ignore[method-assign]
+    result = run_iteration(prompts, (), replace(PLAN, shard_size=5), stages, RunDirectory(tmp_path), num_shown=1)
+    assert result.report.prompts == 60
+    # This shard, the one before it while its names are bound again, and what is shown.
+    assert prompts.most <= 5 + 5 + 1
+
+
+def forget_requests(engine: Scripted) -> Any:
+    generate = engine.generate
+
+    def wrapped(requests: Sequence[Request]) -> list[list[Response]]:
+        written = generate(requests)
+        engine.requests.clear()
+        return written
+
+    return wrapped
+
+
+def test_the_order_of_the_examples_is_that_of_the_sorted_and_shuffled_list(tmp_path: Path) -> None:
+    texts = {
+        f"p{i % 7}{i}\u00e9": [f"{i}\nAnswer: 1", "Answer: 1", "\U0001f600 Answer: 1", "\uffff Answer: 1"]
+        for i in range(9)
+    }
+    for size in (1, 4, 9):
+        stages = Stages(Scripted(texts), ExactGrader(), None, ALL)
+        run = RunDirectory(tmp_path / str(size))
+        result = run_iteration([prompt(name) for name in texts], (), replace(PLAN, shard_size=size), stages, run)
+        expected = sorted((name, text) for name, row in texts.items() for text in row)
+        random.Random(derive_seed(0, "order", 1)).shuffle(expected)
+        assert [(e.prompt_id, e.response) for e in result.examples] == expected
 
 
 def test_every_sample_has_its_own_seed_that_depends_on_the_iteration(tmp_path: Path) -> None:
@@ -194,6 +282,6 @@ def test_an_iteration_that_keeps_nothing(tmp_path: Path) -> None:
     engine = Scripted({"a": ["nothing"] * 4})
     stages = Stages(engine, ExactGrader(), None, ALL)
     result = run_iteration([prompt("a")], [], PLAN, stages, RunDirectory(tmp_path))
-    assert result.examples == ()
+    assert list(result.examples) == []
     assert result.report.as_dict()["skipped"] is True
     assert read_examples(RunDirectory(tmp_path).examples(1)) == []

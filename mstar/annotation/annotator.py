@@ -6,21 +6,25 @@ prefix is continued several times; a step's label is the share of the continuati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from mstar.annotation.continuations import Count, count_continuations, is_right
 from mstar.annotation.settings import AnnotationSettings, claim_folder, fingerprint_ids
-from mstar.distributed import gather_lists, is_main, rank, wait_for_all, world_size
+from mstar.distributed import gather_lists, is_main, leads_group, takes_part, wait_for_all
 from mstar.errors import DataError
-from mstar.generation import Engine, Request, derive_seed, plan_samples
+from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
 from mstar.grading import Grader
+from mstar.interruption import stop_if_asked
 from mstar.prompts import PromptSource
+from mstar.prompts.prompt_check import PromptCheck
+from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
 from mstar.steps import split_steps
-from mstar.storage import read_step_labels, write_step_labels
+from mstar.storage import read_or_put_aside, read_step_labels, write_step_labels
 from mstar.types import Prompt, Response, StepLabels
 
 __all__ = ["Annotation", "annotate"]
@@ -74,6 +78,7 @@ def annotate(
     output: Path,
     *,
     policy: str = "",
+    check: PromptCheck | None = None,
     progress: bool = True,
 ) -> Annotation:
     """Labels the steps of responses to some prompts, shard by shard; shards that exist are not made again.
@@ -90,6 +95,8 @@ def annotate(
         settings: How the labels are made.
         output: Folder of the shards (``labels-00000.parquet``, ...) and their ``manifest.json``.
         policy: What identifies the policy's weights (``fingerprint_model``).
+        check: Tells prompts that can be shown to the policy from those that are put aside, in ``quarantine-*.jsonl``
+            files beside the shards; None looks at their pictures alone.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -97,8 +104,10 @@ def annotate(
 
     Raises:
         ConfigError: ``output`` was made with other settings, another policy or other prompts.
-        DataError: there are no prompts, a prompt has no answer, or no response has more than one step.
+        DataError: there are no prompts, a prompt has no answer, too many cannot be shown to the policy, or no response
+            has more than one step.
     """
+    check = check or PromptCheck()
     if len(prompts) == 0:
         raise DataError("there are no prompts to annotate: the prompt source is empty.")
     facts = {
@@ -106,31 +115,43 @@ def annotate(
         "num_prompts": len(prompts),
         "prompts": fingerprint_ids(prompt.id for prompt in prompts),
         "max_new_tokens": getattr(engine, "max_new_tokens", None),
+        "max_prompt_tokens": check.max_prompt_tokens,
     }
     # The main process claims the folder; then every process checks the claim.
     if is_main():
         claim_folder(output, settings, facts)
     wait_for_all()
     claim_folder(output, settings, facts)
+    group_size = getattr(engine, "group_size", 1)
+    leader = leads_group(group_size)
     labels: list[StepLabels] = []
     num_tokens = 0
     starts = range(0, len(prompts), settings.shard_size)
     paths = [output / f"labels-{shard:05d}.parquet" for shard in range(len(starts))]
     with tqdm(total=len(prompts), desc="annotate", unit="prompt", disable=not (progress and is_main())) as bar:
         for shard, (start, path) in enumerate(zip(starts, paths, strict=True)):
+            stop_if_asked()
             stop = min(start + settings.shard_size, len(prompts))
-            if path.exists():
-                labels += read_step_labels(path)
-            elif shard % world_size() == rank():
-                made, spent = _annotate_shard([prompts[i] for i in range(start, stop)], engine, grader, settings)
+            there = read_or_put_aside(path, read_step_labels)
+            if there is not None:
+                labels += there
+            elif takes_part(shard, group_size):
+                usable, bad = check.sift([prompts[i] for i in range(start, stop)], range(start, stop))
+                put_aside = output / f"quarantine-{shard:05d}.jsonl"
+                quarantine_shard(put_aside, bad, "prompts", len(prompts), check.max_bad_share)
+                made, spent = _annotate_shard(usable, engine, grader, settings)
                 labels += made
                 num_tokens += spent
                 _check_steps(labels)
-                write_step_labels(path, made)
+                if leader:
+                    write_step_labels(path, made)
             bar.update(stop - start)
     wait_for_all()
     labels = [label for path in paths for label in read_step_labels(path)]
-    num_tokens = sum(gather_lists([num_tokens]))
+    num_tokens = sum(gather_lists([num_tokens] if leader else []))
+    if is_main():
+        counts = count_reasons(output.glob("quarantine-*.jsonl"))
+        announce("prompts", counts, len(prompts), 0, output)
     if not labels:
         raise DataError(
             f"none of the {len(prompts)} prompts gave a response to label: none has both right and wrong responses; "
@@ -146,41 +167,25 @@ def _annotate_shard(
     for prompt in prompts:
         if prompt.answer is None:
             raise DataError(f"prompt '{prompt.id}' has no answer, so its steps cannot be labelled: leave it out.")
-    sampled = engine.generate(
+    sampled = draw_responses(
+        engine,
         [
             Request(
                 prompt,
                 plan_samples(settings.seed, "annotation/sample", prompt.id, settings.num_samples, settings.temperature),
             )
             for prompt in prompts
-        ]
+        ],
     )
     kept = [
         item
         for prompt, responses in zip(prompts, sampled, strict=True)
         for item in _choose(prompt, responses, grader, settings)
     ]
-    # One request for each distinct (prompt, prefix): responses to one prompt often begin alike.
-    prefixes = dict.fromkeys((item.prompt.id, prefix) for item in kept for prefix in _prefixes(item.steps))
-    by_id = {prompt.id: prompt for prompt in prompts}
-    requests = [
-        Request(
-            by_id[prompt_id],
-            plan_samples(
-                settings.seed, f"annotation/continue/{prefix}", prompt_id, settings.num_continuations,
-                settings.temperature,
-            ),
-            prefix=prefix,
-        )
-        for prompt_id, prefix in prefixes
-    ]  # fmt: skip
-    continued = engine.generate(requests)
-    reached = {
-        (request.prompt.id, request.prefix): sum(_is_right(request.prompt, response, grader) for response in responses)
-        for request, responses in zip(requests, continued, strict=True)
-    }
-    labels = [_label(item, reached, settings.num_continuations) for item in kept]
-    return labels, sum(response.num_tokens for group in (*sampled, *continued) for response in group)
+    chains = [(item.prompt.id, _prefixes(item.steps)) for item in kept]
+    counts, num_tokens = count_continuations(prompts, chains, engine, grader, settings)
+    labels = [_label(item, counts) for item in kept]
+    return labels, num_tokens + sum(response.num_tokens for group in sampled for response in group)
 
 
 def _choose(
@@ -189,7 +194,7 @@ def _choose(
     """The distinct responses of one prompt that are labelled: some right and some wrong ones, where it has both."""
     distinct = {response.text: response for response in reversed(responses) if response.text.strip()}
     graded = [
-        _Kept(prompt, response, _is_right(prompt, response, grader), split_steps(response.text))
+        _Kept(prompt, response, is_right(prompt, response, grader), split_steps(response.text))
         for response in sorted(distinct.values(), key=lambda response: response.sample_index)
     ]
     right = [item for item in graded if item.correct][: settings.max_per_side]
@@ -200,15 +205,15 @@ def _choose(
         yield graded[0]
 
 
-def _label(item: _Kept, reached: dict[tuple[str, str], int], num_continuations: int) -> StepLabels:
+def _label(item: _Kept, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
     """The labels of one response; its last step's label is whether its own answer is right."""
-    num_correct = [reached[item.prompt.id, prefix] for prefix in _prefixes(item.steps)]
+    found = [counts[item.prompt.id, prefix] for prefix in _prefixes(item.steps)]
     return StepLabels(
         prompt_id=item.prompt.id,
         response=item.response.text,
         steps=item.steps,
-        num_correct=(*num_correct, int(item.correct)),
-        num_total=(*[num_continuations] * len(num_correct), 1),
+        num_correct=(*[count.num_correct for count in found], int(item.correct)),
+        num_total=(*[count.num_total for count in found], 1),
         correct=item.correct,
         logprob=item.response.logprob,
         chain_correct=item.prompt.chain_correct(item.response.text),
@@ -218,10 +223,6 @@ def _label(item: _Kept, reached: dict[tuple[str, str], int], num_continuations: 
 def _prefixes(steps: Sequence[str]) -> list[str]:
     """The step prefixes to continue: all but the whole response."""
     return list(accumulate(steps[:-1]))
-
-
-def _is_right(prompt: Prompt, response: Response, grader: Grader) -> bool:
-    return response.finished and grader.grade(prompt, response.text).correct
 
 
 def _check_steps(labels: Sequence[StepLabels]) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from mstar.annotation.annotator import Annotation, annotate
 from mstar.annotation.settings import AnnotationSettings
+from mstar.distributed import is_main, joined_processes, own_device
 from mstar.generation import Engine, TransformersEngine
 from mstar.grading import AnswerGrader, Grader
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.fingerprint import fingerprint_model
 from mstar.prompts import PromptSource
+from mstar.prompts.prompt_check import PromptCheck
 
 __all__ = ["annotate_policy"]
 
@@ -26,8 +28,15 @@ def annotate_policy(
     settings: AnnotationSettings = AnnotationSettings(),  # noqa: B008 - frozen, so sharing it is safe
     dtype: str = "float32",
     device: str = "cpu",
+    max_prompt_tokens: int | None = None,
+    max_bad_share: float | None = None,
+    attention: str = "auto",
+    trust_remote_code: bool = False,
+    revision: str | None = None,
 ) -> Annotation:
     """Samples responses from a policy and labels their steps by Monte-Carlo continuation.
+
+    With ``torchrun --nproc_per_node N -m mstar annotate ...`` the processes share the prompts out, one device each.
 
     Args:
         policy: The policy's Hugging Face folder or id.
@@ -38,30 +47,41 @@ def annotate_policy(
         settings: How the labels are made.
         dtype: Of the policy: float32, bfloat16 or float16.
         device: Where the policy runs, e.g. ``cuda``.
+        max_prompt_tokens: Longest prompt, the tokens of its pictures included; longer ones are put aside.
+        max_bad_share: If more than this share of the prompts cannot be shown to the policy, it is an error; None allows
+            5 %, and of a few up to 10, but not more than a quarter.
+        attention: Attention kernel: auto, sdpa, eager, flash_attention_2, flash_attention_4.
+        trust_remote_code: Run Python code that comes with the policy; read it first.
+        revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
 
     Raises:
         ConfigError: the policy cannot be loaded, or ``output`` belongs to another annotation.
         DataError: a prompt cannot be used, or no response has more than one step.
     """
-    model = load_model(policy, dtype=dtype).to(device)  # type: ignore[arg-type]
-    renderer = load_renderer(policy, model)
+    model = load_model(
+        policy, dtype=dtype, attention=attention, trust_remote_code=trust_remote_code, revision=revision
+    ).to(own_device(device))  # type: ignore[arg-type]
+    renderer = load_renderer(policy, model, trust_remote_code=trust_remote_code, revision=revision)
     engine = engine if engine is not None else TransformersEngine()
     engine.start(model, renderer)
     began = time.perf_counter()
     try:
-        made = annotate(
-            prompts,
-            engine,
-            grader if grader is not None else AnswerGrader(),
-            settings,
-            Path(output),
-            policy=fingerprint_model(model),
-        )
+        with joined_processes():
+            made = annotate(
+                prompts,
+                engine,
+                grader if grader is not None else AnswerGrader(),
+                settings,
+                Path(output),
+                policy=fingerprint_model(model),
+                check=PromptCheck(renderer, max_prompt_tokens, max_bad_share=max_bad_share),
+            )
     finally:
         engine.close()
-    sys.stdout.write(
-        f"{output}: {len(made.labels)} responses to {made.num_prompts} prompts ({made.share_correct:.1%} right), "
-        f"{made.num_prefixes} prefixes continued {settings.num_continuations} times, {made.num_steps} step labels; "
-        f"{made.num_tokens} tokens in {time.perf_counter() - began:.0f} s\n"
-    )
+    if is_main():
+        sys.stdout.write(
+            f"{output}: {len(made.labels)} responses to {made.num_prompts} prompts ({made.share_correct:.1%} right), "
+            f"{made.num_prefixes} prefixes continued {settings.num_continuations} times, {made.num_steps} step labels; "
+            f"{made.num_tokens} tokens in {time.perf_counter() - began:.0f} s\n"
+        )
     return made

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mstar.errors import ConfigError
 from mstar.storage import read_json, write_json
@@ -24,7 +24,12 @@ class AnnotationSettings:
     Args:
         num_samples: Responses sampled for each prompt.
         temperature: Sampling temperature of the responses and of their continuations.
-        num_continuations: Continuations of every distinct step prefix.
+        num_continuations: Continuations of every distinct step prefix, at most.
+        continuing: When a prefix is continued no further. ``all``: after ``num_continuations``. ``ahead``: as soon as
+            right or wrong continuations are ``lead`` ahead of the others. ``search``, for hard labels alone: the first
+            step that no continuation saves is found by halving, a prefix is settled by one right continuation, and the
+            steps before and after are taken to be right and wrong.
+        lead: See ``continuing``.
         max_per_side: Of a prompt with right and wrong responses, at most this many distinct ones of either kind are
             annotated, which balances the two.
         unmixed_share: Share of the prompts with only right or only wrong responses of which one response is annotated.
@@ -38,13 +43,15 @@ class AnnotationSettings:
     num_samples: int = 8
     temperature: float = 1.0
     num_continuations: int = 4
+    continuing: Literal["all", "ahead", "search"] = "all"
+    lead: int = 3
     max_per_side: int = 3
     unmixed_share: float = 0.2
     shard_size: int = 256
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "num_continuations", "max_per_side", "shard_size"):
+        for name in ("num_samples", "num_continuations", "lead", "max_per_side", "shard_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"annotation: {name} is {getattr(self, name)}, but it must be at least 1.")
         if self.temperature <= 0:
@@ -77,6 +84,11 @@ def claim_folder(folder: Path, settings: AnnotationSettings, facts: Mapping[str,
         ConfigError: the folder belongs to an annotation with other settings, another policy or other prompts.
     """
     manifest = {"format": _FORMAT, **asdict(settings), **facts}
+    if settings.continuing == "all":
+        # So that folders from before there was a choice are still known.
+        del manifest["continuing"]
+    if settings.continuing != "ahead":
+        del manifest["lead"]
     path = folder / _MANIFEST
     if not path.exists():
         if any(folder.glob("labels-*.parquet")):

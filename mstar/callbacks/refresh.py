@@ -13,7 +13,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from mstar.annotation import AnnotationSettings, annotate
 from mstar.callbacks.export import export_atomically
+from mstar.callbacks.finite_steps import FiniteSteps
+from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.step_labels import StepLabelDataModule
+from mstar.distributed import gather_lists, is_main, wait_for_all
 from mstar.errors import ConfigError
 from mstar.generation import Engine, derive_seed
 from mstar.grading import Grader
@@ -21,6 +24,7 @@ from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.mprm import MPRMModule
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
+from mstar.prompts.prompt_check import PromptCheck
 from mstar.storage import RunDirectory
 
 __all__ = ["RewardModelRefresh"]
@@ -30,7 +34,8 @@ class RewardModelRefresh:
     """Annotates new responses of the present policy and trains a new MPRM from it, before some iterations.
 
     The paper keeps its MPRM fixed; this is an extension. Labels and MPRM are kept in the run directory, so that an
-    interrupted refresh goes on where it stopped.
+    interrupted refresh goes on where it stopped. Several processes share the annotation; one of them trains the MPRM,
+    on its device alone, and the others wait.
 
     Args:
         iterations: The iterations, counted from 1, before which the MPRM is retrained.
@@ -98,12 +103,22 @@ class RewardModelRefresh:
         key = derive_seed(fingerprint, repr(settings), len(self.prompts), repr(training))
         folder = run.reward_model(iteration, f"{key:016x}")
         model = folder / "model"
-        if model.is_dir():
+        # Process 0 looks for all, so that they go the same way.
+        if gather_lists([model.is_dir()])[0]:
             return model
-        annotate(self.prompts, engine, grader, settings, folder / "labels", policy=fingerprint)
+        check = PromptCheck(policy.renderer)
+        annotate(self.prompts, engine, grader, settings, folder / "labels", policy=fingerprint, check=check)
         start = folder / "policy"
         policy.export(start)
         torch.manual_seed(derive_seed(seed, "refresh/train", iteration))
+        # One process trains, whatever their number, so that the MPRM does not depend on it; the others wait.
+        if is_main():
+            self._train(policy, start, folder / "labels", seed, model)
+            shutil.rmtree(start)
+        wait_for_all()
+        return model
+
+    def _train(self, policy: PolicyModule, start: Path, labels: Path, seed: int, output: Path) -> None:
         module = MPRMModule(
             str(start),
             lr=self.lr,
@@ -112,22 +127,22 @@ class RewardModelRefresh:
             pairwise_weight=self.pairwise_weight,
             step_logprob_features=self.step_logprob_features,
             dtype=policy.dtype_name,
+            attention=policy.attention,
             seed=seed,
+            lora=policy.lora,
+            trust_remote_code=policy.trust_remote_code,
         )
-        data = StepLabelDataModule(
-            str(folder / "labels"), self.prompts, self.batch_size, validation_share=0.0, seed=seed
-        )
+        data = StepLabelDataModule(str(labels), self.prompts, self.batch_size, validation_share=0.0, seed=seed)
         trainer = Trainer(
             accelerator=policy.device.type,
-            devices=1,
+            devices=1 if policy.device.index is None else [policy.device.index],
             max_epochs=self.epochs,
             gradient_clip_val=1.0,
             logger=False,
-            callbacks=[TQDMProgressBar()],
+            callbacks=[TQDMProgressBar(), StopOnSignal(), FiniteSteps()],
+            default_root_dir=output.parent,
             enable_checkpointing=False,
             enable_model_summary=False,
         )
         trainer.fit(module, data)
-        export_atomically(module, model)
-        shutil.rmtree(start)
-        return model
+        export_atomically(module, output)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from mstar import metrics
+from mstar.distributed import by_shard
 from mstar.evaluation.greedy import GREEDY, grade_response
-from mstar.generation import Engine, Request, plan_samples
+from mstar.generation import Engine, Request, draw_responses, plan_samples
 from mstar.grading import Grader
 from mstar.rewards.process import ProcessReward, process_reward
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, ScoredResponse
 
 __all__ = ["Dynamics", "RewardQuality", "add_process_rewards", "measure_dynamics", "reward_quality", "sweep"]
+
+# Validation prompts that are sampled as one unit, by one process; each reads the results of all.
+_SHARD: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ def measure_dynamics(
     stage: str,
     reward_k: int = 2,
 ) -> Dynamics:
-    """Samples on validation prompts and measures.
+    """Samples on validation prompts and measures; several processes share the prompts out.
 
     Args:
         engine: Draws the responses.
@@ -163,20 +167,25 @@ def measure_dynamics(
         stage: What the samples are for; part of their seeds.
         reward_k: The k of Reward-Pass@k.
     """
-    requests = [
-        Request(p, (GREEDY, *plan_samples(seed, stage, p.id, num_samples, temperature, first_index=1))) for p in prompts
-    ]
-    written = engine.generate(requests)
-    graded = [[grade_response(p, r, grader) for r in row] for p, row in zip(prompts, written, strict=True)]
+
+    def respond(part: Sequence[Prompt]) -> list[list[ScoredResponse]]:
+        requests = [
+            Request(p, (GREEDY, *plan_samples(seed, stage, p.id, num_samples, temperature, first_index=1)))
+            for p in part
+        ]
+        written = draw_responses(engine, requests)
+        graded = [[grade_response(p, r, grader) for r in row] for p, row in zip(part, written, strict=True)]
+        if reward is None:
+            return graded
+        samples = [PromptResponses(p, tuple(row[1:])) for p, row in zip(part, graded, strict=True)]
+        rated = add_process_rewards(samples, reward)
+        return [[row[0], *group.responses] for row, group in zip(graded, rated, strict=True)]
+
+    graded = by_shard(prompts, _SHARD, respond, engine.group_size)
     greedy = [row[:1] for row in graded]
-    groups = [PromptResponses(p, tuple(row[1:])) for p, row in zip(prompts, graded, strict=True)]
-    quality = None
-    reward_pass = None
-    if reward is not None:
-        groups = add_process_rewards(groups, reward)
-        quality = reward_quality([g.responses for g in groups])
-        reward_pass = metrics.reward_pass_at_k([g.responses for g in groups], reward_k)
-    samples = [g.responses for g in groups]
+    samples = [row[1:] for row in graded]
+    quality = reward_quality(samples) if reward is not None else None
+    reward_pass = metrics.reward_pass_at_k(samples, reward_k) if reward is not None else None
     greedy_accuracy = metrics.mean_accuracy(greedy)
     pass_at_k = metrics.pass_at_k(samples)
     return Dynamics(
@@ -210,31 +219,37 @@ def sweep(
     Returns:
         For every temperature: ``reward_pass@<k>``, ``pass@<num_samples>`` and ``accuracy`` (of a single sample).
     """
-    requests = [
-        Request(
-            p,
-            tuple(
-                sample
-                for i, t in enumerate(candidates)
-                for sample in plan_samples(seed, stage, p.id, num_samples, t, first_index=i * num_samples)
-            ),
+    starts = range(0, len(candidates) * num_samples, num_samples)
+
+    def score(part: Sequence[Prompt]) -> list[list[tuple[float, float, float]]]:
+        requests = [
+            Request(
+                p,
+                tuple(
+                    sample
+                    for first, t in zip(starts, candidates, strict=True)
+                    for sample in plan_samples(seed, stage, p.id, num_samples, t, first_index=first)
+                ),
+            )
+            for p in part
+        ]
+        written = draw_responses(engine, requests)
+        groups = add_process_rewards(
+            [
+                PromptResponses(p, tuple(grade_response(p, r, grader) for r in row))
+                for p, row in zip(part, written, strict=True)
+            ],
+            reward,
         )
-        for p in prompts
-    ]
-    written = engine.generate(requests)
-    groups = add_process_rewards(
-        [
-            PromptResponses(p, tuple(grade_response(p, r, grader) for r in row))
-            for p, row in zip(prompts, written, strict=True)
-        ],
-        reward,
-    )
-    scores = {}
-    for i, temperature in enumerate(candidates):
-        part = [g.responses[i * num_samples : (i + 1) * num_samples] for g in groups]
-        scores[temperature] = {
-            f"reward_pass@{k}": metrics.reward_pass_at_k(part, k),
-            f"pass@{num_samples}": metrics.pass_at_k(part),
-            "accuracy": metrics.mean_accuracy(part),
-        }
-    return scores
+        by_temperature = [[g.responses[first : first + num_samples] for first in starts] for g in groups]
+        return [
+            [(metrics.reward_pass_at_k([s], k), metrics.pass_at_k([s]), metrics.mean_accuracy([s])) for s in row]
+            for row in by_temperature
+        ]
+
+    names = (f"reward_pass@{k}", f"pass@{num_samples}", "accuracy")
+    scores = by_shard(prompts, _SHARD, score, engine.group_size)
+    return {
+        temperature: {name: sum(row[i][j] for row in scores) / len(scores) for j, name in enumerate(names)}
+        for i, temperature in enumerate(candidates)
+    }

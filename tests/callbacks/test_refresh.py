@@ -26,9 +26,7 @@ class Stopped(Exception):
 def annotated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, AnnotationSettings]]:
     seen: list[tuple[Path, AnnotationSettings]] = []
 
-    def annotate(
-        prompts: Any, engine: Any, grader: Any, settings: AnnotationSettings, output: Path, *, policy: str
-    ) -> None:
+    def annotate(prompts: Any, engine: Any, grader: Any, settings: AnnotationSettings, output: Path, **_: Any) -> None:
         seen.append((output, settings))
         raise Stopped
 

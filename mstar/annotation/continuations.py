@@ -1,0 +1,135 @@
+"""Continuing step prefixes until their labels are known: how many continuations reach the gold answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mstar.annotation.settings import AnnotationSettings
+from mstar.generation import Engine, Request, plan_samples
+from mstar.grading import Grader
+from mstar.interruption import stop_if_asked
+from mstar.types import Prompt, Response
+
+__all__ = ["Count", "count_continuations", "is_right"]
+
+Key = tuple[str, str]  # prompt id, step prefix
+
+
+@dataclass(slots=True)
+class Count:
+    """What became of the continuations of one prefix.
+
+    Attributes:
+        num_correct: Those that reached the gold answer.
+        num_total: All of them.
+    """
+
+    num_correct: int = 0
+    num_total: int = 0
+
+    def is_settled(self, lead: int) -> bool:
+        """Whether right or wrong is ahead of the other by ``lead``."""
+        return abs(2 * self.num_correct - self.num_total) >= lead
+
+
+def is_right(prompt: Prompt, response: Response, grader: Grader) -> bool:
+    """Whether a response ends in the right answer; one that was cut off does not."""
+    stop_if_asked()
+    return response.finished and grader.grade(prompt, response.text).correct
+
+
+def count_continuations(
+    prompts: Iterable[Prompt],
+    chains: Sequence[tuple[str, Sequence[str]]],
+    engine: Engine,
+    grader: Grader,
+    settings: AnnotationSettings,
+) -> tuple[dict[Key, Count], int]:
+    """Continues the prefixes of some responses.
+
+    Args:
+        prompts: The prompts.
+        chains: For every response, its prompt's id and its prefixes, the shortest first.
+        engine: A started engine.
+        grader: Grades final answers.
+        settings: How many continuations there are, and when fewer do.
+
+    Returns:
+        For every distinct (prompt id, prefix) its count, and the tokens that were generated.
+    """
+    draws = _Draws({prompt.id: prompt for prompt in prompts}, engine, grader, settings)
+    keys = dict.fromkeys((prompt_id, prefix) for prompt_id, prefixes in chains for prefix in prefixes)
+    if settings.continuing == "search":
+        return _search(chains, draws, settings.num_continuations), draws.num_tokens
+    if settings.continuing == "ahead":
+        target = min(settings.lead, settings.num_continuations)
+        while target < settings.num_continuations:
+            draws.up_to(target, [key for key in keys if not draws.count(key).is_settled(settings.lead)])
+            target += max(1, target // 4)
+        draws.up_to(settings.num_continuations, [key for key in keys if not draws.count(key).is_settled(settings.lead)])
+    else:
+        draws.up_to(settings.num_continuations, list(keys))
+    return draws.counts, draws.num_tokens
+
+
+class _Draws:
+    """Continuations drawn so far."""
+
+    def __init__(
+        self, prompts: Mapping[str, Prompt], engine: Engine, grader: Grader, settings: AnnotationSettings
+    ) -> None:
+        self.prompts = prompts
+        self.engine = engine
+        self.grader = grader
+        self.settings = settings
+        self.counts: dict[Key, Count] = {}
+        self.num_tokens = 0
+
+    def count(self, key: Key) -> Count:
+        """What is known of a prefix."""
+        return self.counts.setdefault(key, Count())
+
+    def up_to(self, target: int, keys: Collection[Key]) -> None:
+        """Draws until each of these prefixes has so many; the first ones are those of every larger target."""
+        requests = []
+        for prompt_id, prefix in keys:
+            start = self.count((prompt_id, prefix)).num_total
+            if start < target:
+                samples = plan_samples(
+                    self.settings.seed, f"annotation/continue/{prefix}", prompt_id, target - start,
+                    self.settings.temperature, first_index=start,
+                )  # fmt: skip
+                requests.append(Request(self.prompts[prompt_id], samples, prefix=prefix))
+        if not requests:
+            return
+        for request, responses in zip(requests, self.engine.generate(requests), strict=True):
+            count = self.count((request.prompt.id, request.prefix))
+            count.num_total += len(responses)
+            count.num_correct += sum(is_right(request.prompt, response, self.grader) for response in responses)
+            self.num_tokens += sum(response.num_tokens for response in responses)
+
+
+def _search(chains: Sequence[tuple[str, Sequence[str]]], draws: _Draws, num_continuations: int) -> dict[Key, Count]:
+    """Finds the first prefix of every response that no continuation leads from to the answer, by halving.
+
+    The prefixes before it are right and those after it wrong, seen or not: that is all that is known of them.
+    """
+    bounds = [[0, len(prefixes)] for _, prefixes in chains]  # the first wrong one is in [low, high]
+    while open_ := [number for number, (low, high) in enumerate(bounds) if low < high]:
+        middle = {number: sum(bounds[number]) // 2 for number in open_}
+        keys = {number: (chains[number][0], chains[number][1][middle[number]]) for number in open_}
+        target = 1
+        while True:
+            draws.up_to(target, [key for key in dict.fromkeys(keys.values()) if draws.count(key).num_correct == 0])
+            if target == num_continuations:
+                break
+            target = min(2 * target, num_continuations)
+        for number in open_:
+            alive = draws.count(keys[number]).num_correct > 0
+            bounds[number][0 if alive else 1] = middle[number] + 1 if alive else middle[number]
+    return {
+        (prompt_id, prefix): Count(int(place < low), 1)
+        for (prompt_id, prefixes), (low, _) in zip(chains, bounds, strict=True)
+        for place, prefix in enumerate(prefixes)
+    }

@@ -1,0 +1,96 @@
+"""What one iteration counts, adds up over shards and processes, and writes into its report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from mstar.storage import PromptResponses
+from mstar.types import Fate
+
+__all__ = ["IterationReport"]
+
+
+@dataclass(slots=True)
+class IterationReport:
+    """Counts and times of one iteration; they add up over shards and processes.
+
+    Attributes:
+        iteration: Its number.
+        temperature: Sampling temperature.
+        prompts: Prompts sampled.
+        put_aside: Prompts that could not be shown to the policy.
+        generated: Responses drawn.
+        parsed: Responses in which an answer was found.
+        correct: Responses with the right answer.
+        unique: Distinct right responses.
+        kept: Responses kept for training.
+        kept_chains: Kept responses that are right throughout.
+        chains_known: Kept responses of which that is known.
+        tokens: Tokens of the responses.
+        new_tokens: Those of them that were generated now, not read from shards that were there.
+        truncated: Responses cut off by the length limit.
+        seconds: Wall time of this process by stage: generate, grade, score.
+    """
+
+    iteration: int
+    temperature: float
+    prompts: int = 0
+    put_aside: int = 0
+    generated: int = 0
+    parsed: int = 0
+    correct: int = 0
+    unique: int = 0
+    kept: int = 0
+    kept_chains: int = 0
+    chains_known: int = 0
+    tokens: int = 0
+    new_tokens: int = 0
+    truncated: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "grade": 0.0, "score": 0.0})
+
+    def count(self, group: PromptResponses) -> None:
+        """Adds one prompt's responses."""
+        responses = group.responses
+        fates = Counter(s.fate for s in responses)
+        self.prompts += 1
+        self.generated += len(responses)
+        self.parsed += sum(s.verdict.predicted is not None for s in responses)
+        self.correct += sum(s.verdict.correct for s in responses)
+        self.unique += len({s.response.text.strip() for s in responses if s.verdict.correct})
+        self.kept += fates[Fate.KEPT]
+        known = [s.chain_correct for s in responses if s.fate is Fate.KEPT and s.chain_correct is not None]
+        self.kept_chains += sum(known)
+        self.chains_known += len(known)
+        self.tokens += sum(s.response.num_tokens for s in responses)
+        self.truncated += sum(not s.response.finished for s in responses)
+
+    def merge(self, other: IterationReport) -> None:
+        """Adds another process's counts; times are the longest of any process."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] = max(self.seconds[stage], seconds)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report's JSON form."""
+        return {
+            "iteration": self.iteration,
+            "prompts": self.prompts,
+            "put_aside": self.put_aside,
+            "temperature": self.temperature,
+            "funnel": {n: getattr(self, n) for n in ("generated", "parsed", "correct", "unique", "kept")},
+            "tokens": self.tokens,
+            "truncated_fraction": self.truncated / max(self.generated, 1),
+            "tokens_per_second": self.new_tokens / self.seconds["generate"] if self.new_tokens else None,
+            "seconds": dict(self.seconds),
+            "kept_chain_accuracy": self.kept_chains / self.chains_known if self.chains_known else None,
+            "skipped": self.kept == 0,
+        }
+
+
+_COUNTS = (
+    "prompts", "put_aside", "generated", "parsed", "correct", "unique", "kept", "kept_chains", "chains_known", "tokens",
+    "new_tokens", "truncated",
+)  # fmt: skip

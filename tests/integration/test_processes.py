@@ -1,0 +1,250 @@
+"""Several processes: what a run writes does not depend on their number, and none waits for one that is gone.
+
+The processes are real ones, of ``python -m mstar`` and Lightning's own launcher, over gloo.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.__main__ import main
+from mstar.iteration import iteration_indices
+from mstar.prompts import TinyDice
+from mstar.storage import RunDirectory, read_examples
+
+# What the processes load beside mstar.
+HELPERS = '''
+import json, os, signal
+from dataclasses import replace
+from pathlib import Path
+from lightning.pytorch import Callback
+from mstar.distributed import rank
+from mstar.generation import TransformersEngine
+from mstar.grading import ExactGrader
+from mstar.models.fingerprint import fingerprint_model
+
+
+class Ruled(ExactGrader):
+    """Finds every answer to some prompts wrong, and every answer to some others right."""
+
+    def __init__(self, wrong: list[str], right: list[str]) -> None:
+        self.wrong = wrong
+        self.right = right
+
+    def grade(self, prompt, response):
+        verdict = super().grade(prompt, response)
+        correct = (verdict.correct or prompt.id in self.right) and prompt.id not in self.wrong
+        return replace(verdict, correct=correct and verdict.predicted is not None)
+
+
+class Witness(Callback):
+    """Every process writes down how many prompts it sampled, how many steps it took, and its last weights."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_train_epoch_start(self, trainer, module):
+        self.steps.append(0)
+
+    def on_train_batch_end(self, trainer, module, *rest):
+        self.steps[-1] += 1
+
+    def on_fit_end(self, trainer, module):
+        seen = {"weights": fingerprint_model(module.model), "steps": self.steps}
+        Path(trainer.default_root_dir, f"witness-{trainer.global_rank}.json").write_text(json.dumps(seen))
+
+
+class Doomed(Callback):
+    """One process is killed before its second step."""
+
+    def __init__(self, victim: int) -> None:
+        self.victim = victim
+
+    def on_train_batch_start(self, trainer, module, batch, index):
+        if index == 1 and trainer.global_rank == self.victim:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DoomedEngine(TransformersEngine):
+    """One process is killed while it samples."""
+
+    def __init__(self, victim: int) -> None:
+        super().__init__(26, progress=False)
+        self.victim = victim
+
+    def generate(self, requests):
+        if rank() == self.victim:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().generate(requests)
+'''
+
+
+def start(evolve: Any, settings: dict[str, Any], name: str, command: str = "fit") -> subprocess.Popen[str]:
+    """Starts a command in a process group of its own, with all its processes' messages in one file."""
+    (evolve.folder / "helpers.py").write_text(HELPERS)
+    outside = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "LOCAL_RANK", "MASTER_", "WORLD"))}
+    with (evolve.folder / f"{name}.log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mstar", command, "--config", str(evolve.write(settings, name))],
+            env={**outside, "PYTHONPATH": f"{evolve.folder}:{Path(__file__).parents[2]}", "OMP_NUM_THREADS": "1"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 150) -> int:
+    """Waits for a process; whatever happens, nothing of its group stays behind."""
+    try:
+        return process.wait(seconds)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def alive(group: int) -> bool:
+    """Whether a process group has a process that is not a zombie."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, found = stat.read_text().rpartition(")")[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(found) == group and state != "Z":
+            return True
+    return False
+
+
+def several(settings: dict[str, Any], number: int, **strategy: Any) -> dict[str, Any]:
+    """The same run in several processes."""
+    ddp = {"class_path": "lightning.pytorch.strategies.DDPStrategy", "init_args": strategy}
+    settings["trainer"] |= {"devices": number, "strategy": ddp if strategy else "ddp"}
+    return settings
+
+
+def dice(split: str, size: int, **more: Any) -> dict[str, Any]:
+    return {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": split, "size": size, **more}}
+
+
+def everything(evolve: Any, name: str, mprm: Path) -> dict[str, Any]:
+    """Two iterations with all stages: voting, a sweep, an MPRM that is retrained; weights that stay as they are.
+
+    How gradients are averaged depends on the number of processes, so the rate is too small for a float32.
+    """
+    settings: dict[str, Any] = evolve.settings(
+        name,
+        selection="top_k",
+        top_k=1,
+        reward_model=str(mprm),
+        shard_size=3,
+        unlabelled="voting",
+        interval=0.25,
+        temperature={
+            "class_path": "mstar.temperature.AdaptiveTemperature",
+            "init_args": {"minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1},
+        },
+        refresh_reward_model={
+            "iterations": [2],
+            "prompts": dice("refresh", 8),
+            "annotation": {"num_samples": 4, "num_continuations": 2, "shard_size": 3},
+            "lr": 1e-4,
+        },
+    )
+    settings["model"]["init_args"]["lr"] = 1e-30
+    settings["data"]["init_args"] |= {"unlabelled": dice("pool", 12, seed=1), "validation": dice("validation", 70)}
+    return settings
+
+
+def test_three_processes_write_what_one_writes(evolve: Any, warm_mprm: Path) -> None:
+    one, three = (evolve.folder / name for name in ("one", "three"))
+    assert main(["fit", "--config", str(evolve.write(everything(evolve, "one", warm_mprm), "one"))]) == 0
+    together = start(evolve, several(everything(evolve, "three", warm_mprm), 3), "three")
+    assert finish(together) == 0
+    log = (evolve.folder / "three.log").read_text()
+    assert log.count("iteration 2: 44 responses") == 1
+
+    def files(root: Path) -> dict[str, bytes]:
+        folders = (root / "iterations", root / "mprm", root / "policy")
+        return {
+            str(path.relative_to(root)): path.read_bytes()
+            for folder in folders
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+
+    a, b = files(one), files(three)
+    assert a.keys() == b.keys()
+    assert len([name for name in a if "responses-" in name]) == 8
+    assert len([name for name in a if "labels-" in name]) == 3
+    for name in a:
+        if not name.endswith("report.json"):
+            assert a[name] == b[name], name
+            continue
+        reports = [json.loads(text) for text in (a[name], b[name])]
+        for report in reports:
+            for measured in ("seconds", "tokens_per_second"):
+                report.pop(measured, None)
+        assert reports[0] == reports[1], name
+    # Written once, by the main process.
+    assert len(list((three / "tensorboard").rglob("events.*"))) == 1
+
+
+def test_no_process_waits_for_one_without_data(evolve: Any) -> None:
+    """Of two processes, one has no prompts; then nothing is kept; then one example; then all is as usual."""
+    pool = TinyDice("pool", 32)
+    ids = [[pool[int(i)].id for i in iteration_indices(32, 0.25, n, 0, "labelled")] for n in (1, 2, 3, 4)]
+    rules = {"wrong": [*ids[1], *ids[2][1:]], "right": ids[2][:1]}
+    grader = {"class_path": "helpers.Ruled", "init_args": rules}
+    settings = several(evolve.settings("two", interval=0.25, top_k=1, dynamics=False, grader=grader), 2)
+    settings["data"]["init_args"]["batch_size"] = 1
+    settings["trainer"] |= {"max_epochs": 4, "callbacks": [{"class_path": "helpers.Witness"}]}
+    assert finish(start(evolve, settings, "two")) == 0, (evolve.folder / "two.log").read_text()[-3000:]
+    run = RunDirectory(evolve.folder / "two")
+    assert [len(run.response_shards(n)) for n in (1, 2, 3, 4)] == [1, 1, 1, 1]
+    kept = [len(read_examples(run.examples(n))) for n in (1, 2, 3, 4)]
+    assert min(kept[0], kept[3]) > 1
+    assert kept[1:3] == [0, 1]
+    first, second = (json.loads((run.root / f"witness-{n}.json").read_text()) for n in (0, 1))
+    assert first == second
+    # As many steps on both: where the examples do not come out even, one of them is used twice.
+    assert first["steps"] == [(n + 1) // 2 for n in kept]
+
+
+@pytest.mark.parametrize(("victim", "where"), [(0, "sampling"), (1, "training")])
+def test_when_a_process_is_killed_the_others_end_and_say_so(evolve: Any, victim: int, where: str) -> None:
+    engine = {"class_path": "helpers.DoomedEngine", "init_args": {"victim": victim}}
+    rollout: dict[str, Any] = {"shard_size": 4, "dynamics": False, "selection": "all"}
+    settings = several(evolve.settings("killed", **rollout), 2, timeout="0:01:00")
+    if where == "sampling":
+        settings["rollout"]["engine"] = engine
+    else:
+        settings["trainer"]["callbacks"] = [{"class_path": "helpers.Doomed", "init_args": {"victim": victim}}]
+        settings["data"]["init_args"]["batch_size"] = 1
+    process = start(evolve, settings, "killed")
+    code = finish(process)
+    ended = time.monotonic()
+    try:
+        while alive(process.pid) and time.monotonic() < ended + 60:
+            time.sleep(0.2)
+        assert not alive(process.pid)
+    finally:
+        if alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    log = (evolve.folder / "killed.log").read_text()
+    assert code != 0
+    sentence = (
+        f"mstar fit: error: process {1 - victim} of 2 lost process {victim}, which ended or no longer answers: see "
+        "what that one said last; the same command goes on from what is written.\n"
+    )
+    # Lightning's launcher looks after the processes that it started; it may be the first to notice.
+    assert sentence in log or (victim == 1 and "terminated with code -9" in log), log[-3000:]
