@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Final
 
 from mstar import __version__
 
 __all__ = ["main"]
+
+_STOPPABLE: Final = ("fit", "validate", "test", "predict", "annotate")
 
 _HELP: Final = f"""\
 mstar {__version__}: self-evolving training for multimodal reasoning (M-STaR, arXiv 2412.17451)
@@ -45,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; None takes the process's own.
 
     Returns:
-        The exit status: 0, or 1 after an error that is the user's to mend.
+        The exit status: 0; 1 after an error that is the user's to mend; 143, 130 or 138 if it was stopped by SIGTERM,
+        SIGINT or, in a SLURM job, SIGUSR1.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help", "help"):
@@ -57,11 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # OpenMP threads that wait for each other spin by default; on a shared machine, where one of them may not be
     # running, that makes training up to 30 times slower. It must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from mstar.cli import run
     from mstar.errors import MstarError
+    from mstar.interruption import Interrupted, stopping_on_signals
 
     try:
-        return run(given)
+        # The other commands have nothing to save: a signal ends them at once.
+        with stopping_on_signals() if given[0] in _STOPPABLE else nullcontext():
+            from mstar.cli import run
+
+            return run(given)
+    except Interrupted as interrupted:
+        sys.stderr.write(f"mstar {given[0]}: stopped by {interrupted.received.name}; the same command goes on.\n")
+        return 128 + interrupted.received
     except MstarError as error:
         # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
         sys.stderr.write(f"mstar {given[0]}: error: {error}\n")

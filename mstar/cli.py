@@ -6,24 +6,34 @@ import inspect
 import logging
 import sys
 import warnings
-from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from mstar.atomic import explain_write_error
 from mstar.callbacks import ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
+from mstar.callbacks.checkpoint import checkpoint_folder, find_checkpoint
+from mstar.callbacks.config_check import check_same_run
+from mstar.callbacks.finite_steps import FiniteSteps
+from mstar.callbacks.run_record import RunRecord, is_finished
+from mstar.callbacks.signals import StopOnSignal
 from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
-from mstar.datamodules import PolicyDataModule, StepLabelDataModule
-from mstar.errors import ConfigError, MstarError
+from mstar.config_files import check_config_file, config_files
+from mstar.distributed import find_lost_process
+from mstar.errors import ConfigError
+from mstar.interruption import stop_if_asked
+from mstar.locking import hold_folder
 from mstar.models.backbone import load_renderer
 from mstar.modules import MPRMModule, PolicyModule
+from mstar.parsing import Parser, find_mistake
 
 __all__ = ["MstarCLI", "run"]
 
@@ -34,52 +44,6 @@ _TOOLS: Final[dict[str, Callable[..., object]]] = {
     "leakage": check_leakage,
     "report": write_run_report,
 }
-_DOCUMENTED: Final = (RolloutCallback, PolicyModule, MPRMModule, PolicyDataModule, StepLabelDataModule)
-
-
-class _Parser(LightningArgumentParser):
-    """Reports a mistake in one line, and shows in --help what the classes behind the keys take."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Abbreviations would let a typo such as --trainer.max_epoch pass, or change its meaning with a new option.
-        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Prints what is wrong, without the usage of some hundred options, and exits with status 2."""
-        sys.stderr.write(f"mstar: error: {_condense(message)}\n")
-        raise SystemExit(2)
-
-    def format_help(self, formatter: HelpFormatter | None = None) -> str:
-        """The options, then the arguments of the classes that ``rollout``, ``model`` and ``data`` take."""
-        text = str(super().format_help(formatter))
-        if "--rollout" not in text:
-            return text
-        sections = [f"{cls.__module__}.{cls.__name__}:\n{inspect.getdoc(cls)}" for cls in _DOCUMENTED]
-        return "\n\n".join([text.rstrip(), *sections]) + "\n"
-
-
-def _condense(message: str) -> str:
-    """The lines of a jsonargparse message that name the key and what is wrong with it."""
-    return " ".join(_complaints(message))
-
-
-def _complaints(message: str) -> list[str]:
-    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>", "tip:")
-    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
-    return [line for line in lines if line and not line.startswith(noise)]
-
-
-def _find_mistake(error: ValueError) -> MstarError | None:
-    """The user's mistake, if it was one, behind what jsonargparse raises when a class refuses its arguments."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, MstarError):
-            return cause
-        cause = cause.__cause__
-    if not str(error).startswith("Does not validate"):
-        return None
-    # Of several alternatives only the first is chained, so the others are known by their words alone.
-    return ConfigError(" ".join(line for line in _complaints(str(error)) if not line.startswith("Expected a")))
 
 
 class MstarCLI(LightningCLI):
@@ -93,9 +57,10 @@ class MstarCLI(LightningCLI):
             subclass_mode_data=True,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_class=_Parser,
+            parser_class=Parser,
             load_from_checkpoint_support=False,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=RunRecord,
+            save_config_kwargs={"save_to_log_dir": False},
             args=list(arguments),
         )
 
@@ -114,11 +79,11 @@ class MstarCLI(LightningCLI):
         if rollout is not None:
             extra.append(rollout)
         callbacks = [*extra, *(given if isinstance(given, list) else [given])]
-        for default in (ExportCallback, PredictionsCallback):
+        for default in (ExportCallback, PredictionsCallback, StopOnSignal, FiniteSteps):
             if not any(isinstance(callback, default) for callback in callbacks):
                 callbacks.append(default())
         if configured.get("enable_checkpointing") is not False and not any(
-            isinstance(callback, ModelCheckpoint) for callback in callbacks
+            isinstance(callback, Checkpoint) for callback in callbacks
         ):
             callbacks.append(IterationCheckpoint())
         if configured.get("enable_progress_bar") is not False and not any(
@@ -129,7 +94,10 @@ class MstarCLI(LightningCLI):
             callbacks.append(TQDMProgressBar())
         configured["callbacks"] = callbacks
         if configured.get("logger") in (None, True):
-            configured["logger"] = TensorBoardLogger(configured.get("default_root_dir") or ".", name="tensorboard")
+            # A fit that goes on logs where it logged before.
+            version = 0 if self.subcommand == "fit" else None
+            root = configured.get("default_root_dir") or "."
+            configured["logger"] = TensorBoardLogger(root, name="tensorboard", version=version)
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
@@ -141,15 +109,41 @@ class MstarCLI(LightningCLI):
         if checkpoint not in (None, "last", "best", "hpc") and not Path(checkpoint).exists():
             raise ConfigError(f"ckpt_path '{checkpoint}' does not exist: give a checkpoint's file, or 'last'.")
         if isinstance(self.model, PolicyModule | MPRMModule):
-            load_renderer(self.model.model_name)
+            load_renderer(
+                self.model.model_name,
+                trust_remote_code=self.model.trust_remote_code,
+                revision=self.model.revision,
+            )
         rollout = self._get(self.config_init, "rollout", default=None)
         if rollout is not None and self.subcommand == "fit":
             rollout.check(self.trainer, self.model, self.datamodule)
 
+    def fit(self, **arguments: Any) -> None:
+        """Runs the fit; one that was begun in the same folder goes on from its last checkpoint.
+
+        Raises:
+            ConfigError: another process is at it, or the configuration is not the one that it began with.
+        """
+        stop_if_asked()
+        root = Path(self.trainer.default_root_dir)
+        with hold_folder(root) if self.trainer.is_global_zero else nullcontext():
+            given = arguments.pop("ckpt_path", None)
+            if given is None and is_finished(root, self.trainer.max_epochs, self.trainer.max_steps):
+                sys.stdout.write(
+                    f"The run in '{root}' is finished, so there is nothing to do: raise trainer.max_epochs to go on, "
+                    "or choose another trainer.default_root_dir (or remove that folder) to start over.\n"
+                )
+                return
+            checkpoint = find_checkpoint(root) if given in (None, "last") else given
+            if checkpoint is not None and checkpoint_folder(root) in Path(checkpoint).parents:
+                config = self._parser("fit").dump(self.config["fit"], skip_unset=False)
+                check_same_run(root, config)
+            self.trainer.fit(**arguments, ckpt_path=checkpoint)
+
 
 def _run_tool(name: str, arguments: Sequence[str]) -> int:
     summary = (inspect.getdoc(_TOOLS[name]) or "").partition("\n\n")[0]
-    parser = _Parser(prog=f"mstar {name}", description=summary)
+    parser = Parser(prog=f"mstar {name}", description=summary)
     parser.add_argument("--config", action=ActionConfigFile, help="A YAML file with the options below.")
     parser.add_function_arguments(_TOOLS[name], as_group=False)
     config = parser.parse_args(list(arguments))
@@ -171,16 +165,28 @@ def run(arguments: Sequence[str]) -> int:
     if not arguments[0].startswith("-") and arguments[0] not in {*_TOOLS, *MstarCLI.subcommands()}:
         commands = ", ".join([*MstarCLI.subcommands(), *_TOOLS])
         raise ConfigError(f"there is no such command; choose one of {commands}.")
+    for path in config_files(arguments):
+        check_config_file(path)
     _quieten()
     try:
         if arguments[0] in _TOOLS:
             return _run_tool(arguments[0], arguments[1:])
         MstarCLI(arguments)
     except ValueError as error:
-        mistake = _find_mistake(error)
+        mistake = find_mistake(error)
         if mistake is None:
             raise
         raise mistake from error
+    except OSError as error:
+        unwritable = explain_write_error(error)
+        if unwritable is None:
+            raise
+        raise unwritable from error
+    except RuntimeError as error:
+        lost = find_lost_process(error)
+        if lost is None:
+            raise
+        raise lost from error
     return 0
 
 
@@ -196,6 +202,11 @@ def _quieten() -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage()
     )
+    ours = logging.getLogger("mstar")
+    if not ours.handlers:
+        ours.addHandler(logging.StreamHandler())
+        ours.setLevel(logging.INFO)
+        ours.propagate = False
     for message in (
         ".*LightningCLI's args parameter.*",
         ".*does not have many workers.*",

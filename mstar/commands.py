@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 
 from mstar.annotation import annotate_policy
 from mstar.callbacks.export import export_atomically
@@ -15,50 +16,71 @@ from mstar.dashboards.report import write_report
 from mstar.errors import ConfigError
 from mstar.evaluation.leakage import check_leakage
 from mstar.grading.command import grade_file
+from mstar.models.sharding import load_distributed
 from mstar.modules import MPRMModule, PolicyModule
+from mstar.modules.backbone_checkpoint import module_settings
 
 __all__ = ["annotate_policy", "check_leakage", "export_checkpoint", "grade_file", "write_run_report"]
 
 
-def export_checkpoint(checkpoint: str, output: str) -> None:
+def export_checkpoint(checkpoint: str, output: str, trust_remote_code: bool = False) -> None:
     """Writes a Lightning checkpoint as a folder: a policy for Transformers and vLLM, an MPRM for mstar.
 
     Args:
-        checkpoint: The checkpoint, e.g. ``runs/demo/evolve/checkpoints/last.ckpt``.
+        checkpoint: The checkpoint, e.g. ``runs/demo/evolve/checkpoints/last.ckpt``. One that is a folder (FSDP) has a
+            pickled index: export it only if you trust its source.
         output: The folder to write; one that exists is replaced.
+        trust_remote_code: Run Python code that comes with the model.
 
     Raises:
-        ConfigError: the file is missing, or is not a checkpoint of mstar.
+        ConfigError: the checkpoint is missing, is damaged, or is not one of mstar.
     """
     path = Path(checkpoint)
-    if not path.is_file():
-        raise ConfigError(f"checkpoint '{checkpoint}' is not a file.")
+    # Lightning puts all but the weights of a distributed checkpoint into this file.
+    main = path / "meta.pt" if path.is_dir() else path
+    if not main.is_file():
+        raise ConfigError(f"checkpoint '{checkpoint}' is neither a file nor the folder of a distributed checkpoint.")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(main, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"checkpoint '{checkpoint}' cannot be read as a checkpoint of tensors: {reason}") from error
+        # torch's own words advise to switch off the protection against code in the file.
+        raise ConfigError(
+            f"checkpoint '{checkpoint}' cannot be read as a checkpoint of tensors: it is damaged, or holds something "
+            "else, which could run code; use one that mstar wrote."
+        ) from error
     facts = content.get("mstar") if isinstance(content, dict) else None
     if not isinstance(facts, dict):
         raise ConfigError(f"checkpoint '{checkpoint}' was not written by mstar, so its model is not known.")
-    settings = {name: value for name, value in facts.items() if name != "kind"}
+    settings = module_settings(facts) | {"trust_remote_code": trust_remote_code}
     module = MPRMModule(**settings) if facts["kind"] == "mprm" else PolicyModule(**settings)
-    module.configure_model()
-    module.load_state_dict(content["state_dict"])
+    module.on_load_checkpoint(content)
+    if path.is_dir():
+        try:
+            load_distributed(module, path)
+        except (CheckpointException, OSError) as error:
+            raise ConfigError(f"the checkpoint '{checkpoint}' lacks a part, or one of its parts is damaged.") from error
+    else:
+        module.load_state_dict(content["state_dict"], strict=module.strict_loading)
     export_atomically(module, Path(output))
     sys.stdout.write(f"{output}\n")
 
 
-def write_run_report(run: str, output: str | None = None, max_prompts: int = 40) -> None:
+def write_run_report(run: str, output: str | None = None, max_prompts: int = 40, image_root: str | None = None) -> None:
     """Writes one run as one self-contained HTML page.
 
     Args:
         run: The run's folder.
         output: The page; by default ``report.html`` in the run's folder.
         max_prompts: Most prompts that can be browsed on the page.
+        image_root: The folder of the picture files (of MathV360K its data_images); none is the working directory.
 
     Raises:
         DataError: the folder is not a run.
     """
-    page = write_report(Path(run), Path(output) if output is not None else None, max_prompts=max_prompts)
+    page = write_report(
+        Path(run),
+        Path(output) if output is not None else None,
+        max_prompts=max_prompts,
+        image_root=Path(image_root) if image_root is not None else None,
+    )
     sys.stdout.write(f"{page}\n")

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ConfigError", "DataError", "MissingExtraError", "MstarError"]
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "EngineDriftError",
+    "MissingExtraError",
+    "MstarError",
+    "ProcessLostError",
+    "StorageError",
+]
 
 
 class MstarError(Exception):
@@ -15,6 +23,18 @@ class ConfigError(MstarError):
 
 class DataError(MstarError):
     """A file or a row of the data cannot be used."""
+
+
+class EngineDriftError(MstarError):
+    """The engine's weights are not the trainer's, so what it writes must not be learnt from."""
+
+
+class ProcessLostError(MstarError):
+    """Another process of the same run has ended, or no longer answers."""
+
+
+class StorageError(MstarError):
+    """A file cannot be written: the disk is full, or the folder is read-only."""
 
 
 class MissingExtraError(MstarError):

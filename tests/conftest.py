@@ -12,8 +12,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import copy
+import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -44,6 +47,18 @@ class Policy:
 
     model: PreTrainedModel
     renderer: Renderer
+
+
+@pytest.fixture(scope="session")
+def checks() -> ModuleType:
+    """What every model family must do (``family_checks.py``)."""
+    spec = importlib.util.spec_from_file_location("family_checks", Path(__file__).with_name("family_checks.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["family_checks"] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

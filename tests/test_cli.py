@@ -11,13 +11,12 @@ import torch
 import yaml
 
 from mstar.__main__ import main
-from mstar.cli import _condense, _find_mistake
 from mstar.errors import ConfigError
+from mstar.parsing import condense, find_mistake
 
 
-def saved(root: Path, version: int = 0) -> dict[str, Any]:
-    text = (root / f"tensorboard/version_{version}/config.yaml").read_text()
-    loaded: dict[str, Any] = yaml.safe_load(text)
+def saved(root: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((root / "config.yaml").read_text())
     return loaded
 
 
@@ -50,7 +49,7 @@ def test_overrides_reach_the_run(run: Path) -> None:
 
 def test_the_saved_config_reruns_the_run(run: Path) -> None:
     again = run.parent / "again"
-    config = str(run / "tensorboard/version_0/config.yaml")
+    config = str(run / "config.yaml")
     assert main(["fit", "--config", config, "--trainer.default_root_dir", str(again)]) == 0
     first, second = saved(run), saved(again)
     assert second["trainer"].pop("default_root_dir") == str(again)
@@ -127,15 +126,15 @@ def test_a_message_is_condensed_to_what_matters() -> None:
         "  Errors:\n    - no such class\n    - Expected a <class 'NoneType'>\n  Given value type: <class 'str'>\n"
         "  Given value: B\n"
     )
-    assert _condense(message) == 'Parser key "engine": no such class'
+    assert condense(message) == 'Parser key "engine": no such class'
 
 
 def test_only_a_users_mistake_loses_its_traceback() -> None:
-    assert _find_mistake(ValueError("a bug")) is None
+    assert find_mistake(ValueError("a bug")) is None
     chained = ValueError("Does not validate against any of the Union subtypes")
     chained.__cause__ = ConfigError("mend it.")
-    assert _find_mistake(chained) is chained.__cause__
+    assert find_mistake(chained) is chained.__cause__
     spoken = ValueError(
         "Does not validate against any of the Union subtypes\nErrors:\n  - Expected a <class 'float'>\n  - mend it."
     )
-    assert str(_find_mistake(spoken)) == "mend it."
+    assert str(find_mistake(spoken)) == "mend it."

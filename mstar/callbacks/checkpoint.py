@@ -1,55 +1,210 @@
-"""One checkpoint an iteration."""
+"""Checkpoints at the end of every iteration, within one, and when the process is asked to stop."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
+from signal import Signals
+from typing import Any
 
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor, tensor
+from lightning.pytorch.callbacks import Checkpoint
 
-__all__ = ["IterationCheckpoint"]
+from mstar.atomic import sync_folder
+from mstar.callbacks.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
+from mstar.callbacks.random_state import random_state, restore_random_state
+from mstar.datamodules.resumable import ResumableLoader
+from mstar.distributed import gather_lists, rank, world_size
+from mstar.errors import ConfigError
+from mstar.interruption import Interrupted, requested
+
+__all__ = ["IterationCheckpoint", "checkpoint_folder", "find_checkpoint"]
 
 
-class IterationCheckpoint(ModelCheckpoint):
+class IterationCheckpoint(Checkpoint):
     """Saves ``checkpoints/iteration-0001.ckpt`` and so on under the run's folder, and ``last.ckpt``.
 
-    It saves at the end of an epoch only: a checkpoint that Lightning writes at the last step of an epoch resumes into a
-    lost epoch (lightning 2.6).
+    A checkpoint is written beside its place and takes it when it is whole; the one before stays as ``previous.ckpt``.
+    SIGTERM, SIGINT and, in a SLURM job, SIGUSR1 have one written after the present step and end the fit.
 
     Args:
         keep_all: Whether every iteration's checkpoint is kept; otherwise only the last one.
         every: Iterations between two checkpoints.
+        every_n_steps: Optimizer steps between two checkpoints within an iteration; none for the ends of iterations
+            only. Worth it where an iteration trains for longer than one would like to repeat.
+
+    Raises:
+        ConfigError: a number is below 1.
     """
 
-    def __init__(self, keep_all: bool = False, every: int = 1) -> None:
-        super().__init__(
-            filename="iteration-{iteration:04.0f}",
-            auto_insert_metric_name=False,
-            save_top_k=-1 if keep_all else 1,
-            save_last=True,
-            every_n_epochs=every,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
+    def __init__(self, keep_all: bool = False, every: int = 1, every_n_steps: int | None = None) -> None:
+        for name, value in (("every", every), ("every_n_steps", every_n_steps)):
+            if value is not None and value < 1:
+                raise ConfigError(f"IterationCheckpoint: {name} is {value}, but it must be at least 1.")
+        self.keep_all = keep_all
+        self.every = every
+        self.every_n_steps = every_n_steps
+        self._saved_at = -1
+        self._whole = True
+        self._loaded: list[dict[str, Any]] = []
+        self._stop: Signals | None = None
+        self._unflushed = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Puts the checkpoints beside the iterations, not into a logger's version folder."""
-        self.dirpath = _folder(trainer)
-        super().setup(trainer, pl_module, stage)
+        """Has checkpoints written and read with care, unless the strategy brings its own way."""
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Has an iteration without an optimizer step saved too; Lightning goes by the number of steps alone."""
-        self._last_global_step_saved = -1
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restores the random numbers, this late because Lightning itself draws some before the first batch.
 
-    def _find_last_checkpoints(self, trainer: Trainer) -> set[str]:
-        # ``--ckpt_path last`` is looked up before setup.
-        self.dirpath = _folder(trainer)
-        return super()._find_last_checkpoints(trainer)
+        Raises:
+            ConfigError: the checkpoint was written within an epoch by another number of processes.
+        """
+        states, self._loaded = self._loaded, []
+        if states and not self._whole and len(states) != world_size():
+            raise ConfigError(
+                f"the checkpoint was written within an epoch by {len(states)} processes, whose shares of the data are "
+                f"not those of {world_size()}: go on with {len(states)}, or from the end of an iteration (--ckpt_path "
+                "checkpoints/iteration-....ckpt)."
+            )
+        if states:
+            restore_random_state(states[rank() % len(states)])
+        self._saved_at = trainer.global_step
 
-    def _monitor_candidates(self, trainer: Trainer) -> dict[str, Tensor]:
-        return super()._monitor_candidates(trainer) | {"iteration": tensor(trainer.current_epoch + 1)}
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Ends the fit after a checkpoint that a signal asked for; Lightning has logged its step only now."""
+        if self._unflushed:
+            _flush(trainer)
+            self._unflushed = False
+        if self._stop is not None:
+            raise Interrupted(self._stop)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves within an epoch, between two optimizer steps."""
+        # Not at the last step: Lightning would resume into the next epoch without beginning it (2.6), and the
+        # checkpoint at the end of the epoch follows at once.
+        if trainer.fit_loop.epoch_loop._should_accumulate() or trainer.is_last_batch:
+            return
+        stop = _agree_to_stop(trainer)
+        step = trainer.global_step
+        due = self.every_n_steps is not None and step % self.every_n_steps == 0 and step != self._saved_at
+        if due or stop:
+            self._save(trainer, whole=False)
+            self._stop, self._unflushed = stop, True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves at the end of an iteration."""
+        stop = _agree_to_stop(trainer)
+        if (trainer.current_epoch + 1) % self.every == 0 or stop:
+            _flush(trainer)
+            self._save(trainer, whole=True)
+        if stop:
+            raise Interrupted(stop)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The random numbers of every process, and where in the epoch this is; primitives and tensors only."""
+        return {"random": gather_lists([random_state()]), "whole": self._whole}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self._loaded = state_dict["random"]
+        self._whole = state_dict["whole"]
+
+    def _save(self, trainer: Trainer, *, whole: bool) -> None:
+        folder = checkpoint_folder(Path(trainer.default_root_dir))
+        unfinished = folder / ".unfinished.ckpt"
+        self._whole = whole
+        if whole:
+            _rewind(trainer)
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            _remove(unfinished)
+        trainer.strategy.barrier("checkpoint begins")
+        trainer.save_checkpoint(unfinished, weights_only=False)
+        if trainer.is_global_zero:
+            if whole:
+                self._keep(unfinished, trainer.current_epoch + 1)
+            if (folder / LAST).exists():
+                _replace(folder / LAST, folder / PREVIOUS)
+            _replace(unfinished, folder / LAST)
+            sync_folder(folder)
+        trainer.strategy.barrier("checkpoint is whole")
+        self._saved_at = trainer.global_step
+
+    def _keep(self, checkpoint: Path, iteration: int) -> None:
+        """Gives the checkpoint of an iteration its name; it shares its content with ``last.ckpt``."""
+        folder = checkpoint.parent
+        named, temporary = folder / f"iteration-{iteration:04d}.ckpt", folder / ".named.ckpt"
+        _remove(temporary)
+        _copy(checkpoint, temporary)
+        _replace(temporary, named)
+        for other in () if self.keep_all else folder.glob("iteration-*.ckpt"):
+            if other != named:
+                _remove(other)
 
 
-def _folder(trainer: Trainer) -> str:
-    return str(Path(trainer.default_root_dir) / "checkpoints")
+def checkpoint_folder(root: Path) -> Path:
+    """Where a run's checkpoints are."""
+    return root / "checkpoints"
+
+
+def find_checkpoint(root: Path) -> Path | None:
+    """The checkpoint that a run goes on from; None if it has none yet."""
+    names = (checkpoint_folder(root) / name for name in (LAST, PREVIOUS))
+    return next((path for path in names if path.exists()), None)
+
+
+def _agree_to_stop(trainer: Trainer) -> Signals | None:
+    """The signal to stop by; if one process has it, all have, so that they save together."""
+    if not trainer.strategy.reduce_boolean_decision(requested() is not None, all=False):
+        return None
+    found = [signal for signal in gather_lists([requested()]) if signal is not None]
+    return found[0]
+
+
+def _flush(trainer: Trainer) -> None:
+    """What was logged before a checkpoint is not logged again after it, so it must not be lost in a buffer."""
+    for logger in trainer.loggers:
+        logger.save()
+
+
+def _rewind(trainer: Trainer) -> None:
+    """The next epoch begins with the first batch; Lightning asks the loaders where they are at the end of this one."""
+    loader = trainer.fit_loop._combined_loader
+    for part in loader.flattened if loader is not None else ():
+        if isinstance(part, ResumableLoader):
+            part.rewind()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Hard links, where the file system has them: the content is the same."""
+    try:
+        if source.is_dir():
+            shutil.copytree(source, target, copy_function=os.link)
+        else:
+            os.link(source, target)
+    except (OSError, shutil.Error):
+        _remove(target)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy2(source, target)
+
+
+def _replace(source: Path, target: Path) -> None:
+    # A folder (distributed checkpoints) cannot be renamed over another one.
+    if target.is_dir() or source.is_dir():
+        _remove(target)
+    os.replace(source, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mstar.distributed import is_main
 from mstar.modules import MPRMModule, PolicyModule
 
 __all__ = ["ExportCallback", "export_atomically"]
@@ -24,8 +25,8 @@ class ExportCallback(Callback):
         self.folder = folder
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Exports on the main process."""
-        if not isinstance(pl_module, PolicyModule | MPRMModule) or not trainer.is_global_zero:
+        """Exports; the main process writes."""
+        if not isinstance(pl_module, PolicyModule | MPRMModule):
             return
         name = "policy" if isinstance(pl_module, PolicyModule) else "mprm"
         folder = Path(self.folder) if self.folder is not None else Path(trainer.default_root_dir) / name
@@ -33,11 +34,17 @@ class ExportCallback(Callback):
 
 
 def export_atomically(module: PolicyModule | MPRMModule, folder: Path) -> None:
-    """Exports beside ``folder`` and renames, so that a folder of that name is always a whole model."""
+    """Exports beside ``folder`` and renames, so that a folder of that name is always a whole model.
+
+    All processes call it where weights are sharded; the main one writes.
+    """
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    if is_main():
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
     module.export(unfinished)
+    if not is_main():
+        return
     if folder.exists():
         replaced = folder.with_name(f"{folder.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)

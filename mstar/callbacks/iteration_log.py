@@ -13,8 +13,9 @@ from mstar.dashboards.figures import sweep_figure
 from mstar.dashboards.tensorboard import log_layout, log_samples
 from mstar.distributed import is_main
 from mstar.evaluation.dynamics import Dynamics
+from mstar.generation.drift import Drift
 from mstar.iteration import IterationResult
-from mstar.storage import RunDirectory, write_json
+from mstar.storage import RunDirectory, read_json, write_json
 
 __all__ = ["IterationLog", "log_dashboard"]
 
@@ -51,6 +52,26 @@ class IterationLog:
         self.iteration = iteration
         self.report: dict[str, Any] = {"iteration": iteration}
         self._writer = _writer(trainer)
+
+    @classmethod
+    def resumed(cls, run: RunDirectory, trainer: Trainer, iteration: int) -> IterationLog:
+        """The log of an iteration that has a report already; the same arguments."""
+        log = cls(run, trainer, iteration)
+        log.report = read_json(run.report(iteration))
+        return log
+
+    def drifted(self, drift: Drift | None) -> None:
+        """Takes in how far the engine is from the trainer, once the present weights were handed to it.
+
+        Args:
+            drift: None for an engine that computes with the policy itself. Of several hand-overs in an iteration the
+                first is logged, and the largest drift goes into the report.
+        """
+        if drift is None:
+            return
+        if "engine_drift" not in self.report:
+            self._scalars("rollout", {"engine_drift": drift.mean})
+        self.report["engine_drift"] = max(drift.mean, self.report.get("engine_drift", 0.0))
 
     def iteration_done(self, result: IterationResult) -> None:
         """Takes in what the iteration's stages did."""

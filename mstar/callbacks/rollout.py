@@ -8,25 +8,25 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.refresh import RewardModelRefresh
-from mstar.callbacks.training_data import check_prompts, claim_iteration, fingerprint_prompts, replace_training_data
+from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
+from mstar.callbacks.rollout_stages import choose_temperature, measure, run_stages
+from mstar.callbacks.training_data import replace_training_data
 from mstar.datamodules.policy import PolicyDataModule
-from mstar.distributed import is_main, wait_for_all
+from mstar.distributed import is_main, world_size
 from mstar.errors import ConfigError
-from mstar.evaluation.dynamics import Dynamics, measure_dynamics, sweep
+from mstar.examples import ExampleFile
 from mstar.generation import Engine, TransformersEngine, derive_seed
+from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
-from mstar.iteration import IterationPlan, IterationResult, Stages, iteration_indices, run_iteration
-from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
-from mstar.prompts import PromptSource
 from mstar.rewards.process import ProcessReward
 from mstar.selection import SelectionRule, Selector
 from mstar.storage import RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
-from mstar.types import Prompt
 
 __all__ = ["RolloutCallback"]
 
@@ -61,6 +61,8 @@ class RolloutCallback(Callback):
         unlabelled_start: Fraction of the training after which they are mixed in (M-STaR: T_mixin).
         dynamics: Whether the dynamics are measured on the validation prompts after every iteration.
         shard_size: Prompts that are generated and written as one unit.
+        keep_iterations: Of how many iterations, the latest, all responses stay on disk; of earlier ones only the kept
+            examples and the report do. None keeps all.
         seed: Seed of the sampling; by default the run's ``seed_everything``.
 
     Raises:
@@ -87,6 +89,7 @@ class RolloutCallback(Callback):
         unlabelled_start: float = 0.0,
         dynamics: bool = True,
         shard_size: int = 256,
+        keep_iterations: int | None = None,
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -98,6 +101,8 @@ class RolloutCallback(Callback):
             raise ConfigError(f"rollout.unlabelled_start is {unlabelled_start}, but it is a fraction in [0, 1].")
         if shard_size < 1:
             raise ConfigError(f"rollout.shard_size is {shard_size}, but a shard needs at least 1 prompt.")
+        if keep_iterations is not None and keep_iterations < 1:
+            raise ConfigError(f"rollout.keep_iterations is {keep_iterations}, but the present iteration must stay.")
         self.seed = torch.initial_seed() % 2**31 if seed is None else seed
         self.selector = Selector(SelectionRule(selection), top_k, threshold, deduplicate, self.seed)
         if self.selector.needs_reward_model and reward_model is None:
@@ -121,11 +126,17 @@ class RolloutCallback(Callback):
         self.unlabelled_start = unlabelled_start
         self.dynamics = dynamics
         self.shard_size = shard_size
-        self._reward: ProcessReward | None = None
+        self.keep_iterations = keep_iterations
+        self.reward: ProcessReward | None = None
         self._reward_folder: str | None = None
         self._refreshed: str | None = None
         self._log: IterationLog | None = None
+        self._drift: DriftCheck | None = None
         self._training_began = 0.0
+        self._trained_before = 0.0
+        # The iteration that a checkpoint within an epoch was written in, or that one at the end of an epoch ended.
+        self._iteration: int | None = None
+        self._in_training = False
         self._checked = False
         self._checkpoint_seed: int | None = None
 
@@ -138,24 +149,10 @@ class RolloutCallback(Callback):
         """
         if self._checked:
             return
-        _policy(module)
-        data = _data(data)
-        if self.unlabelled != "off" and data.unlabelled is None:
-            raise ConfigError(f"rollout.unlabelled is '{self.unlabelled}', but data.unlabelled is not set.")
-        if self.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):
-            raise ConfigError("rollout.unlabelled_start is a fraction of trainer.max_epochs, which is not set.")
-        adaptive = self.controller.candidates != (self.controller.current,)
-        if adaptive:
-            if data.validation is None:
-                raise ConfigError("an adaptive rollout.temperature is chosen on data.validation, which is not set.")
-            if self.reward_model is None:
-                raise ConfigError("an adaptive rollout.temperature needs rollout.reward_model for its Reward-Pass@k.")
-        self._load_reward_model(self.reward_model, module.device)
-        check_prompts(data.train, "data.train", self.grader)
-        if data.validation is not None and (self.dynamics or adaptive):
-            check_prompts(data.validation, "data.validation", self.grader)
-        if self.unlabelled == "oracle" and data.unlabelled is not None:
-            check_prompts(data.unlabelled, "data.unlabelled", self.grader)
+        require_policy(module)
+        usable = require_data(data)
+        self._load_reward_model(self.reward_model, require_policy(module))
+        check_rollout(self, trainer, usable)
         self._checked = True
 
     # Lightning's hooks, in the order in which they run.
@@ -167,50 +164,70 @@ class RolloutCallback(Callback):
                 f"rollout.seed is {self.seed}, but the checkpoint was made with {self._checkpoint_seed}: the run would "
                 "not go on as it began; set the seed back, or start a new run."
             )
-        self.check(trainer, pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+        data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
+        self.check(trainer, pl_module, data)
         log_dashboard(trainer, self.num_samples)
-        # Lightning builds a first loader before the first iteration has made any data.
-        data = _data(trainer.datamodule)  # type: ignore[attr-defined]
-        data.set_examples(data.placeholder())
+        if not self._in_training:
+            # Lightning builds a first loader before the first iteration has made any data.
+            data.set_examples(data.placeholder())
+            # The run may have been killed while they were measured; after the last iteration, no later hook is called.
+            self._measure_dynamics(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Goes on within an iteration, if that is where the checkpoint was written; no epoch begins then."""
+        if self._in_training and self._iteration is not None:
+            run = RunDirectory(Path(trainer.default_root_dir))
+            self._log = IterationLog.resumed(run, trainer, self._iteration)
+            self._training_began = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs the iteration's stages and swaps the training data."""
-        policy, run = _policy(pl_module), RunDirectory(Path(trainer.default_root_dir))
-        data = _data(trainer.datamodule)  # type: ignore[attr-defined]
+        policy, run = require_policy(pl_module), RunDirectory(Path(trainer.default_root_dir))
+        data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         iteration = trainer.current_epoch + 1
+        self._measure_dynamics(trainer, pl_module)
         log = self._log = IterationLog(run, trainer, iteration)
         self._prepare_method(trainer, policy, iteration)
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(self.seed, "generate", iteration))
-        self.engine.start(policy.policy, policy.renderer)
-        self.engine.update_weights(policy.policy)
+        self._sync(policy, data, log)
         self._refresh_reward_model(policy, run, iteration)
         if iteration == 1 and self.dynamics and data.validation is not None:
             before = IterationLog(run, trainer, 0)
-            before.dynamics(self._measure(data.validation, iteration=0), self.controller.current)
+            before.dynamics(measure(self, data, iteration=0), self.controller.current)
             before.write()
-        if self.controller.due(iteration) and self._reward is not None and data.validation is not None:
-            self._choose_temperature(log, self._reward, data.validation)
-        result = self._run(trainer, policy, run, iteration)
+        if self.controller.due(iteration) and self.reward is not None and data.validation is not None:
+            log.swept(*choose_temperature(self, self.reward, data, iteration))
+        result = run_stages(self, trainer, policy, data, iteration)
+        self.engine.rest()
         log.iteration_done(result)
         replace_training_data(trainer, result.examples)
         torch.manual_seed(derive_seed(self.seed, "train", iteration))
-        self._training_began = time.perf_counter()
+        self._training_began, self._trained_before = time.perf_counter(), 0.0
+        self._iteration, self._in_training = iteration, True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures the dynamics of the policy that the iteration made."""
-        data = _data(trainer.datamodule)  # type: ignore[attr-defined]
+        """Takes in that the iteration is trained; its dynamics are measured after its checkpoint is written."""
         assert self._log is not None  # noqa: S101 - it is made when the epoch starts
-        self._log.trained(time.perf_counter() - self._training_began)
-        if self.dynamics and data.validation is not None:
-            measured = self._measure(data.validation, iteration=trainer.current_epoch + 1)
-            self._log.dynamics(measured, self.controller.current)
+        self._log.trained(self._seconds())
         self._log.write()
-        self._log.announce()
+        self._in_training = False
+        if self.keep_iterations is not None and is_main():
+            run, last = RunDirectory(Path(trainer.default_root_dir)), trainer.current_epoch + 1
+            run.drop_responses(last - self.keep_iterations)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures the dynamics of the last iteration."""
+        self._measure_dynamics(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Releases the engine."""
         self.engine.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Releases the engine, for whoever tries again in this process; several processes end anyway."""
+        if world_size() == 1:
+            self.engine.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold to go on from here; primitives only."""
@@ -218,6 +235,9 @@ class RolloutCallback(Callback):
             "temperature": self.controller.state_dict(),
             "seed": self.seed,
             "refreshed_reward_model": self._refreshed,
+            "iteration": self._iteration,
+            "in_training": self._in_training,
+            "training_seconds": self._seconds() if self._in_training else 0.0,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -225,8 +245,37 @@ class RolloutCallback(Callback):
         self._checkpoint_seed = state_dict["seed"]
         self.controller.load_state_dict(state_dict["temperature"])
         self._refreshed = state_dict["refreshed_reward_model"]
+        self._iteration = state_dict.get("iteration")
+        self._in_training = state_dict.get("in_training", False)
+        self._trained_before = state_dict.get("training_seconds", 0.0)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Puts back the data of the iteration that the checkpoint was written in."""
+        state = checkpoint["callbacks"].get(self.state_key, {})
+        if trainer.state.fn == TrainerFn.FITTING and state.get("in_training"):
+            run = RunDirectory(Path(trainer.default_root_dir))
+            data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
+            data.set_examples(ExampleFile(run.examples(state["iteration"])))
 
     # The parts of an iteration.
+
+    def _measure_dynamics(self, trainer: Trainer, module: LightningModule) -> None:
+        """Ends the iteration that was trained last: measures its dynamics, unless its report has them."""
+        if self._iteration is None:
+            return
+        run, data = RunDirectory(Path(trainer.default_root_dir)), require_data(trainer.datamodule)  # type: ignore[attr-defined]
+        log = IterationLog.resumed(run, trainer, self._iteration)
+        if self.dynamics and data.validation is not None and "dynamics" not in log.report:
+            policy = require_policy(module)
+            self._sync(policy, data, log)
+            self._load_reward_model(self._refreshed or self.reward_model, policy)
+            log.dynamics(measure(self, data, iteration=self._iteration), self.controller.current)
+            self.engine.rest()
+            log.write()
+        log.announce()
+
+    def _seconds(self) -> float:
+        return self._trained_before + time.perf_counter() - self._training_began
 
     def _prepare_method(self, trainer: Trainer, policy: PolicyModule, iteration: int) -> None:
         if self.method == "continuous" or iteration == 1:
@@ -235,89 +284,32 @@ class RolloutCallback(Callback):
             policy.restore_initial_weights()
         trainer.strategy.setup_optimizers(trainer)
 
+    def _sync(self, policy: PolicyModule, data: PolicyDataModule, log: IterationLog) -> None:
+        """Hands the engine the present weights, and proves that it has them."""
+        self.engine.start(policy.policy, policy.renderer)
+        if self._drift is None:
+            check = data.prompt_check()
+            self._drift = DriftCheck(prompt for prompt in data.train if check.sift([prompt])[0])
+        self._drift.prepare(self.engine)
+        self.engine.update_weights(policy.policy)
+        drift = self._drift.measure(self.engine, policy.policy, policy.renderer)
+        log.drifted(drift)
+
     def _refresh_reward_model(self, policy: PolicyModule, run: RunDirectory, iteration: int) -> None:
         if self.refresh is not None and iteration in self.refresh.iterations:
             self._refreshed = str(self.refresh.run(policy, self.engine, self.grader, run, iteration, self.seed))
-        self._load_reward_model(self._refreshed or self.reward_model, policy.device)
+        self._load_reward_model(self._refreshed or self.reward_model, policy)
 
-    def _load_reward_model(self, folder: str | None, device: torch.device) -> None:
+    def _load_reward_model(self, folder: str | None, policy: PolicyModule) -> None:
         if folder is not None and folder != self._reward_folder:
-            self._reward = ProcessReward.load(folder, device, self.reward_batch_size)
+            self.reward = ProcessReward.load(
+                folder,
+                policy.device,
+                self.reward_batch_size,
+                dtype=policy.dtype_name,
+                attention=policy.attention,
+                trust_remote_code=policy.trust_remote_code,
+            )
             self._reward_folder = folder
-        if self._reward is not None:
-            self._reward.scorer.to(device)
-
-    def _choose_temperature(self, log: IterationLog, reward: ProcessReward, validation: PromptSource) -> None:
-        scores = sweep(
-            self.engine,
-            list(validation),
-            self.grader,
-            reward,
-            candidates=self.controller.candidates,
-            num_samples=self.num_samples,
-            k=self.controller.k,
-            seed=self.seed,
-            stage=f"sweep/{log.iteration}",
-        )
-        metric = f"reward_pass@{self.controller.k}"
-        chosen = self.controller.update({temperature: score[metric] for temperature, score in scores.items()})
-        log.swept(scores, chosen, metric)
-
-    def _run(self, trainer: Trainer, policy: PolicyModule, run: RunDirectory, iteration: int) -> IterationResult:
-        data = _data(trainer.datamodule)  # type: ignore[attr-defined]
-        prompts = self._next(data.train, iteration, "labelled")
-        unlabelled: list[Prompt] = []
-        begun = iteration - 1 >= self.unlabelled_start * (trainer.max_epochs or 0)
-        if self.unlabelled != "off" and data.unlabelled is not None and begun:
-            unlabelled = self._next(data.unlabelled, iteration, "unlabelled")
-        plan = IterationPlan(
-            iteration=iteration,
-            seed=self.seed,
-            num_samples=self.num_samples,
-            temperature=self.controller.current,
-            answer_conditioned=self.answer_conditioned,
-            vote=self.unlabelled == "voting",
-            shard_size=self.shard_size,
-        )
-        if is_main():
-            facts = {
-                "plan": repr(plan),
-                "selector": repr(self.selector),
-                "engine": type(self.engine).__name__,
-                "max_new_tokens": self.engine.max_new_tokens,
-                "grader": type(self.grader).__name__,
-                "prompts": fingerprint_prompts([*prompts, *unlabelled]),
-                "reward_model": None if self._reward is None else fingerprint_model(self._reward.scorer),
-                "policy": fingerprint_model(policy.policy),
-            }
-            claim_iteration(run, iteration, facts)
-        wait_for_all()
-        stages = Stages(self.engine, self.grader, self._reward, self.selector)
-        return run_iteration(prompts, unlabelled, plan, stages, run)
-
-    def _next(self, source: PromptSource, iteration: int, stage: str) -> list[Prompt]:
-        return [source[i] for i in iteration_indices(len(source), self.interval, iteration, self.seed, stage)]
-
-    def _measure(self, validation: PromptSource, iteration: int) -> Dynamics:
-        return measure_dynamics(
-            self.engine,
-            list(validation),
-            self.grader,
-            self._reward,
-            num_samples=self.num_samples,
-            temperature=self.controller.current,
-            seed=self.seed,
-            stage=f"dynamics/{iteration}",
-        )
-
-
-def _policy(module: LightningModule) -> PolicyModule:
-    if not isinstance(module, PolicyModule):
-        raise ConfigError(f"rollout trains a PolicyModule, but model is a {type(module).__name__}; drop one of them.")
-    return module
-
-
-def _data(data: LightningDataModule | None) -> PolicyDataModule:
-    if not isinstance(data, PolicyDataModule):
-        raise ConfigError(f"rollout needs data of the class PolicyDataModule, but data is a {type(data).__name__}.")
-    return data
+        if self.reward is not None:
+            self.reward.scorer.to(policy.device)

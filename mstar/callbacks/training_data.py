@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from mstar.distributed import is_main
 from mstar.errors import DataError
 from mstar.grading import Grader
 from mstar.prompts import PromptSource
+from mstar.prompts.subset import find_repetition
 from mstar.storage import RunDirectory, read_json, write_json
 from mstar.types import Example, Prompt
 
@@ -37,19 +38,23 @@ def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
     """
     if len(source) == 0:
         raise DataError(f"{name} has no prompts, so there is nothing to sample; mend its settings.")
-    seen: set[str] = set()
     ungradeable: Counter[str] = Counter()
-    for index, prompt in enumerate(source):
+
+    def check(index: int, prompt: Prompt) -> str:
         if prompt.answer is None:
             raise DataError(
                 f"{name}: prompt '{prompt.id}' (row {index}) has no answer, so its responses cannot be graded; give it "
                 "one, leave it out, or move it to data.unlabelled."
             )
-        if prompt.id in seen:
-            raise DataError(f"{name}: row {index} repeats the prompt id '{prompt.id}', but an id must be unique.")
-        seen.add(prompt.id)
         if not grader.is_gradeable(prompt):
             ungradeable[prompt.category or "all"] += 1
+        return prompt.id
+
+    repeated = find_repetition(check(index, prompt) for index, prompt in enumerate(source))
+    if repeated is not None:
+        raise DataError(
+            f"{name}: row {repeated} repeats the prompt id '{source[repeated].id}', but an id must be unique."
+        )
     if ungradeable and is_main():
         counts = ", ".join(f"{category} {number}" for category, number in sorted(ungradeable.items()))
         sys.stderr.write(
@@ -58,7 +63,7 @@ def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
         )
 
 
-def fingerprint_prompts(prompts: Sequence[Prompt]) -> str:
+def fingerprint_prompts(prompts: Iterable[Prompt]) -> str:
     """A short hash of what an iteration's responses and verdicts depend on in its prompts."""
     digest = hashlib.blake2b(digest_size=8)
     for prompt in prompts:

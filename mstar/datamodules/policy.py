@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
-from mstar.distributed import rank, world_size
+from mstar.datamodules.resumable import ResumableLoader
+from mstar.datamodules.step_batches import StepLoader
+from mstar.datamodules.usable import PromptBatch, Quarantine, UsablePairs, UsablePrompts, require_limits
+from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError
 from mstar.prompts import PromptSource
+from mstar.prompts.benchmarks import BenchmarkSource
+from mstar.prompts.prompt_check import PromptCheck
+from mstar.prompts.quarantine_file import QuarantineFile
 from mstar.rendering import Renderer, ResponseInputs
 from mstar.types import Example, Prompt
 
@@ -20,19 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["PolicyDataModule", "PromptBatch"]
 
 Pair = tuple[Prompt, str]
-
-
-class PromptBatch:
-    """Prompts for evaluation, all at once.
-
-    A plain class, because Lightning looks for tensors inside lists and dataclasses and refuses frozen ones.
-
-    Args:
-        prompts: The prompts.
-    """
-
-    def __init__(self, prompts: list[Prompt]) -> None:
-        self.prompts = prompts
 
 
 class _Rationales(Dataset[Pair]):
@@ -74,15 +67,17 @@ class _Examples(Dataset[Pair]):
         raise DataError(f"example {index}: no prompt source has the prompt '{example.prompt_id}'.")
 
 
-class _Prompts(Dataset[Prompt]):
+class _Prompts(Dataset[tuple[int, Prompt]]):
+    """Prompts with their numbers."""
+
     def __init__(self, source: PromptSource) -> None:
         self.source = source
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> Prompt:
-        return self.source[index]
+    def __getitem__(self, index: int) -> tuple[int, Prompt]:
+        return index, self.source[index]
 
 
 class PolicyDataModule(LightningDataModule):
@@ -98,6 +93,17 @@ class PolicyDataModule(LightningDataModule):
         unlabelled: Prompts whose answers are hidden from training, for ``rollout.unlabelled``.
         batch_size: Training examples in a batch, in each process.
         eval_batch_size: Prompts in a batch of validate, test and predict.
+        max_prompt_tokens: Longest prompt, the tokens of its pictures included; longer ones are put aside, in
+            generation, training and evaluation alike. Counting costs one more run of the processor for every prompt.
+            None for no limit.
+        max_example_tokens: Longest training example, prompt and response together; longer ones are put aside, and not
+            cut. None for no limit.
+        max_bad_share: If more than this share of what is used turns out to be unusable (its picture cannot be decoded,
+            it is too long), it is an error; None allows 5 %, and of a few up to 10, but not more than a quarter. What
+            is put aside stands, with the reason, in the run's ``quarantine`` folder and in those of its iterations.
+        sort_by_length: Where an optimizer step accumulates several batches (``trainer.accumulate_grad_batches``), put
+            rows of like length into the same batch, which saves padding. Steps are made of the same rows either way,
+            and the loss of such a step is the mean over the response tokens of all its batches.
         num_workers: Processes that load images and build batches; 0 for none.
         seed: Seed of the shuffling.
 
@@ -115,11 +121,16 @@ class PolicyDataModule(LightningDataModule):
         eval_batch_size: int = 64,
         num_workers: int = 0,
         seed: int = 0,
+        max_prompt_tokens: int | None = None,
+        max_example_tokens: int | None = None,
+        max_bad_share: float | None = None,
+        sort_by_length: bool = True,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise ConfigError(f"data.{name} is {value}, but a batch needs at least 1 row.")
+        require_limits(max_prompt_tokens, max_example_tokens, max_bad_share)
         self.train = train
         self.validation = validation
         self.test = test
@@ -128,7 +139,46 @@ class PolicyDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.max_prompt_tokens = max_prompt_tokens
+        self.max_example_tokens = max_example_tokens
+        self.max_bad_share = max_bad_share
+        self.sort_by_length = sort_by_length
         self._examples: Sequence[Example] | None = None
+        self._held_out: list[Prompt] | None = None
+        self._put_aside = Quarantine(max_bad_share)
+
+    def setup(self, stage: str) -> None:
+        """Makes sure that the training data may be trained on.
+
+        Raises:
+            ConfigError: the licence of ``train`` or ``unlabelled`` does not allow it.
+        """
+        for name in ("train", "unlabelled") if stage == "fit" else ():
+            source = getattr(self, name)
+            if isinstance(source, BenchmarkSource) and source.test_only:
+                raise ConfigError(
+                    f"data.{name} is {source.name}, whose licence prohibits training on it ({source.licence}); choose "
+                    "other data."
+                )
+
+    def teardown(self, stage: str) -> None:
+        """Says what was put aside."""
+        self._put_aside.announce()
+
+    def prompt_check(self) -> PromptCheck:
+        """Tells the prompts that can be shown to the policy, with its own renderer."""
+        return PromptCheck(self._renderer(), self.max_prompt_tokens, self.max_example_tokens, self.max_bad_share)
+
+    def held_out(self) -> list[Prompt]:
+        """The validation prompts that can be shown to the policy; the same list on every process."""
+        if self._held_out is None:
+            everything = list(self.validation or ())
+            mine = range(rank(), len(everything), world_size())
+            _, bad = self.prompt_check().sift([everything[index] for index in mine], mine)
+            self._quarantine("validation", len(everything)).add(bad)
+            lost = set(gather_lists([row.row for row in bad]))
+            self._held_out = [prompt for index, prompt in enumerate(everything) if index not in lost]
+        return self._held_out
 
     def set_examples(self, examples: Sequence[Example]) -> None:
         """Replaces the training data by these examples, in this order."""
@@ -139,22 +189,34 @@ class PolicyDataModule(LightningDataModule):
         prompt = self.train[0]
         return [Example(prompt.id, prompt.answer or prompt.question)]
 
-    def train_dataloader(self) -> DataLoader[Pair]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """The examples of the present iteration in their order, or without any the shuffled rationales."""
         if self._examples is None:
-            data: Dataset[Pair] = _Rationales(self.train)
-            shuffle = True
+            pairs: _Rationales | _Examples = _Rationales(self.train)
+            shuffle, name = True, "train"
         else:
             sources = [source for source in (self.train, self.unlabelled) if source is not None]
-            data = _Examples(sources, self._examples)
-            shuffle = False
+            pairs = _Examples(sources, self._examples)
+            shuffle, name = False, f"train-{self.trainer.current_epoch + 1:04d}" if self.trainer else "train"
+        data = UsablePairs(pairs, self.prompt_check(), self._quarantine(name, len(pairs)))
         # DistributedSampler also serves one process: Lightning tells it the epoch, and its order follows from that.
         sampler: DistributedSampler[Pair] | None = DistributedSampler(
             data, num_replicas=world_size(), rank=rank(), shuffle=shuffle, seed=self.seed
         )
         if world_size() == 1 and not shuffle:
             sampler = None
-        return DataLoader(
+        batches_per_step = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
+        if batches_per_step > 1:
+            return StepLoader(
+                data,
+                self.batch_size,
+                batches_per_step,
+                sort=self.sort_by_length,
+                renderer=self._renderer(),
+                sampler=sampler or SequentialSampler(data),
+                num_workers=self.num_workers,
+            )
+        return ResumableLoader(
             data,
             batch_size=self.batch_size,
             sampler=sampler,
@@ -162,13 +224,13 @@ class PolicyDataModule(LightningDataModule):
             collate_fn=_Collate(self._renderer()),
         )
 
-    def val_dataloader(self) -> DataLoader[Prompt] | list[DataLoader[Prompt]]:
+    def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Prompt]]:
         """The validation prompts, if there are any; none in a fit with rollouts, which measure the dynamics on them."""
         if self.validation is None or self._examples is not None:
             return []
-        return self._prompt_loader(self.validation)
+        return self._prompt_loader(self.validation, "validation")
 
-    def test_dataloader(self) -> DataLoader[Prompt]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """The test prompts.
 
         Raises:
@@ -176,17 +238,23 @@ class PolicyDataModule(LightningDataModule):
         """
         if self.test is None:
             raise ConfigError("data.test is not set, but 'test' and 'predict' need prompts: set data.test.")
-        return self._prompt_loader(self.test)
+        return self._prompt_loader(self.test, "test")
 
-    def predict_dataloader(self) -> DataLoader[Prompt]:
+    def predict_dataloader(self) -> DataLoader[Any]:
         """The test prompts."""
         return self.test_dataloader()
 
-    def _prompt_loader(self, source: PromptSource) -> DataLoader[Prompt]:
+    def _prompt_loader(self, source: PromptSource, name: str) -> DataLoader[Any]:
         # By keyword: Lightning builds prediction and distributed loaders again from what it was told by name.
         return DataLoader(
-            _Prompts(source), batch_size=self.eval_batch_size, num_workers=self.num_workers, collate_fn=PromptBatch
+            _Prompts(source),
+            batch_size=self.eval_batch_size,
+            num_workers=self.num_workers,
+            collate_fn=UsablePrompts(self.prompt_check(), self._quarantine(name, len(source))),
         )
+
+    def _quarantine(self, name: str, size: int) -> QuarantineFile:
+        return self._put_aside.file(self.trainer.default_root_dir if self.trainer is not None else ".", name, size)
 
     def _renderer(self) -> Renderer:
         if self.trainer is None:

@@ -79,7 +79,7 @@ def _run_demo(seed: int, root: Path, results: Results) -> None:
 def _run_arm(arm: str, seed: int, root: Path) -> dict[str, float]:
     """One arm of one seed: a fit from the demo's warm-up policy, and a test of where it ends."""
     from mstar.demo.run import CONFIGS, command, test_policy
-    from mstar.demo.stages import StageBook, fit_arguments
+    from mstar.demo.stages import StageBook
 
     folder, demo = root / f"seed-{seed}" / arm, _demo(root, seed)
     base, overlay = CONFIGS / "tiny" / "evolve.yaml", CONFIGS / "ablations" / f"{arm}.yaml"
@@ -89,7 +89,7 @@ def _run_arm(arm: str, seed: int, root: Path) -> dict[str, float]:
         command(
             "fit", f"--config={base}", f"--config={overlay}", f"--seed_everything={seed}",
             f"--model.model_name={demo / 'warmup' / 'policy'}", *reward, "--rollout.dynamics=false",
-            "--trainer.callbacks=null", *fit_arguments(folder),
+            "--trainer.callbacks=null", f"--trainer.default_root_dir={folder}",
         )  # fmt: skip
         final = f"--model.model_name={folder / 'policy'}"
         return dict(test_policy(f"--config={base}", final, f"--trainer.default_root_dir={folder}"))

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mstar.cli import MstarCLI, run
 from mstar.dashboards.report import write_report
-from mstar.demo.stages import StageBook, fit_arguments
+from mstar.demo.stages import StageBook
 from mstar.storage import RunDirectory, read_json, write_json
 
 __all__ = ["NOTES", "run_demo", "test_policy"]
@@ -69,7 +69,7 @@ def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | N
 
     def run_warmup() -> None:
         command(
-            "fit", f"--config={tiny / 'warmup.yaml'}", *common, *fit_arguments(warmup), *extra.get("warmup", ()),
+            "fit", f"--config={tiny / 'warmup.yaml'}", *common, *_folder(warmup), *extra.get("warmup", ()),
         )  # fmt: skip
 
     def run_annotate() -> None:
@@ -81,20 +81,20 @@ def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | N
     def run_mprm() -> None:
         command(
             "fit", f"--config={tiny / 'mprm.yaml'}", *common, f"--model.model_name={policy}", f"--model.seed={seed}",
-            f"--data.labels={labels}", *fit_arguments(mprm), *extra.get("mprm", ()),
+            f"--data.labels={labels}", *_folder(mprm), *extra.get("mprm", ()),
         )  # fmt: skip
 
     def run_evolve() -> dict[str, Any]:
         command(
             "fit", f"--config={tiny / 'evolve.yaml'}", *common, f"--model.model_name={policy}",
-            f"--rollout.reward_model={reward_model}", *fit_arguments(evolve), *extra.get("evolve", ()),
+            f"--rollout.reward_model={reward_model}", *_folder(evolve), *extra.get("evolve", ()),
         )  # fmt: skip
         return {"steps": _steps(evolve)}
 
     def run_seed_sft(steps: int) -> None:
         command(
             "fit", f"--config={CONFIGS / 'ablations' / 'seed_sft.yaml'}", *common, f"--model.model_name={policy}",
-            f"--trainer.max_steps={steps}", *fit_arguments(seed_sft), *extra.get("seed_sft", ()),
+            f"--trainer.max_steps={steps}", *_folder(seed_sft), *extra.get("seed_sft", ()),
         )  # fmt: skip
 
     def run_test() -> dict[str, Any]:
@@ -122,6 +122,10 @@ def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | N
     book.run("report", lambda: {"page": str(write_report(output))})
     _print_table(summary, output)
     return summary
+
+
+def _folder(root: Path) -> list[str]:
+    return [f"--trainer.default_root_dir={root}"]
 
 
 def _steps(root: Path) -> int:

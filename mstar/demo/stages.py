@@ -11,7 +11,7 @@ from typing import Any
 from mstar.errors import ConfigError
 from mstar.storage import read_json, write_json
 
-__all__ = ["StageBook", "fit_arguments"]
+__all__ = ["StageBook"]
 
 
 class StageBook:
@@ -65,9 +65,3 @@ class StageBook:
     def seconds(self) -> dict[str, float]:
         """The seconds of every stage that is done."""
         return {name: round(stage["seconds"], 1) for name, stage in self._book["stages"].items()}
-
-
-def fit_arguments(root: Path) -> list[str]:
-    """The run's folder, and its last checkpoint if an earlier call was interrupted after writing one."""
-    last = root / "checkpoints" / "last.ckpt"
-    return [f"--trainer.default_root_dir={root}", *([f"--ckpt_path={last}"] if last.exists() else [])]

@@ -14,9 +14,11 @@ from typing import IO, Final, Literal
 
 __all__ = ["MathOutcome", "ask", "start"]
 
-# The worker stops itself after WORKER_SECONDS; the client waits a little longer before it kills the worker.
+# A comparison may compute for WORKER_SECONDS and last for _PATIENCE_SECONDS, as on a busy machine it will; the client
+# waits a little longer before it kills the worker.
 WORKER_SECONDS: Final = 0.8
-_CLIENT_SECONDS: Final = 1.2
+_PATIENCE_SECONDS: Final = 1.3
+_CLIENT_SECONDS: Final = 1.5
 _START_SECONDS: Final = 60.0
 
 
@@ -73,7 +75,7 @@ class _Worker:
     def _start(self) -> None:
         self.stop()
         self._process = subprocess.Popen(  # noqa: S603 - this package in this interpreter
-            [sys.executable, "-m", "mstar.grading.math_worker", str(WORKER_SECONDS)],
+            [sys.executable, "-m", "mstar.grading.math_worker", str(WORKER_SECONDS), str(_PATIENCE_SECONDS)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -84,7 +86,7 @@ class _Worker:
             self.stop()
             raise RuntimeError(
                 f"The math-verify worker did not start within {_START_SECONDS:.0f} s; "
-                "run 'python -m mstar.grading.math_worker 1' to see why."
+                "run 'python -m mstar.grading.math_worker 1 1' to see why."
             )
 
     def _pipe(self, name: Literal["stdin", "stdout"]) -> IO[bytes]:

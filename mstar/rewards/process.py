@@ -10,6 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mstar.errors import ConfigError
+from mstar.interruption import stop_if_asked
 from mstar.models.step_scorer import StepScorer
 from mstar.rendering import Renderer
 from mstar.types import Prompt
@@ -52,7 +53,8 @@ class ProcessReward:
         batch_size: int = 64,
         *,
         dtype: str = "float32",
-        attention: str | None = None,
+        attention: str | None = "auto",
+        trust_remote_code: bool = False,
         progress: bool = True,
     ) -> ProcessReward:
         """Loads an exported MPRM.
@@ -62,13 +64,16 @@ class ProcessReward:
             device: Where it runs.
             batch_size: Most responses in one forward pass.
             dtype: Of the backbone.
-            attention: Transformers' ``attn_implementation``; None takes the model's default.
+            attention: As for ``load_model``.
+            trust_remote_code: Whether Python code in the folder may run.
             progress: Whether to show a progress bar.
 
         Raises:
             ConfigError: the folder is missing or is not an MPRM.
         """
-        scorer, renderer = StepScorer.load(folder, dtype=dtype, attention=attention)
+        scorer, renderer = StepScorer.load(
+            folder, dtype=dtype, attention=attention, trust_remote_code=trust_remote_code
+        )
         return cls(scorer.to(device), renderer, batch_size, progress)
 
     def score(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[tuple[float, ...]]]:
@@ -88,6 +93,7 @@ class ProcessReward:
         bar = tqdm(total=sum(map(len, distinct)), desc="score", unit="response", disable=not self.progress, leave=False)
         try:
             for batch in self._batches(distinct):
+                stop_if_asked()
                 prompts = [groups[number][0] for number, _ in batch]
                 scored = self.scorer.score(self.renderer, prompts, [texts for _, texts in batch])
                 for (number, texts), rows in zip(batch, scored, strict=True):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from mstar.__main__ import main
+from mstar.annotation import PublicStepLabels
 from mstar.annotation.step_label_forms import find_form, read_label, read_labelled_row
+from mstar.datamodules import StepLabelDataModule
 from mstar.prompts.quarantine import Reason, RowError
 
 STEPS = ("First, 2 + 3 = 5.", "Then 5 x 2 = 11.", "The answer is 11")
@@ -135,6 +142,19 @@ def test_what_is_no_label(label: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "question", "step"),
+    [
+        ("### Question:\n<image>\nWhy?\n\n### Solution Process:\nBecause.\nSo.", "Why?", "Because. So."),
+        ("<image>\nWhy?\nStep 1: Look.\nSee.", "Why?", "Step 1: Look. See."),
+        ("<image>\nWhy?\n(A) x\n(B) y\n\nI look.", "Why?\n(A) x\n(B) y", "I look."),
+    ],
+)
+def test_a_first_turn_holds_question_and_step(first: str, question: str, step: str) -> None:
+    read = read_labelled_row({"conversations": turns(first, "+", "b", "-")}, "auto")
+    assert (read.question, read.steps) == (question, (step, "b"))
+
+
+@pytest.mark.parametrize(
     ("row", "reason"),
     [
         ({"question": "Q", "steps": ["a", "b"], "labels": [1]}, Reason.BAD_STEPS),
@@ -145,6 +165,7 @@ def test_what_is_no_label(label: Any) -> None:
         ({"question": " ", "steps": ["a"], "labels": [1]}, Reason.EMPTY_QUESTION),
         ({"question": "Q", "steps": ["a"], "labels": [1], "image": 3}, Reason.WRONG_TYPE),
         ({"conversations": turns("How much?", "+")}, Reason.BAD_STEPS),
+        ({"conversations": turns("<image>\nHow much?", "+")}, Reason.BAD_STEPS),
         ({"conversations": turns("How much?", [1])}, Reason.BAD_STEPS),
         ({"conversations": "How much?"}, Reason.BAD_STEPS),
         ({"a": 1}, Reason.WRONG_TYPE),
@@ -154,3 +175,44 @@ def test_rows_that_cannot_be_used(row: dict[str, Any], reason: Reason) -> None:
     with pytest.raises(RowError) as caught:
         read_labelled_row(row, "auto")
     assert caught.value.reason is reason
+
+
+def write(folder: Path, form: str, size: int) -> str:
+    """Rows of a form about questions and pictures of their own."""
+    shepherd = {"input": SHEPHERD, "label": SHEPHERD.replace("ки", "+")}
+    text = json.dumps(ROWS.get(form, shepherd), ensure_ascii=False)
+    rows = []
+    for number in range(size):
+        named = text.replace("geo/1.png", f"geo/{number}.png")
+        rows.append(named.replace("How much?", f"How much is {number}?") + "\n")
+        path = folder / "geo" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (number, 0, 0)).save(path)
+    (folder / f"{form}.jsonl").write_text("".join(rows), encoding="utf-8")
+    return str(folder / f"{form}.jsonl")
+
+
+@pytest.mark.parametrize("form", [*ROWS, "math_shepherd"])
+def test_every_form_makes_batches(tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
+    data = StepLabelDataModule(PublicStepLabels(write(tmp_path, form, 8)), batch_size=8, validation_share=0.0)
+    module = SimpleNamespace(renderer=tiny.renderer, share_prompts=True)
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        lightning_module=module, world_size=1, global_rank=0, default_root_dir=tmp_path
+    )
+    data.setup("fit")
+    [batch] = data.train_dataloader()
+    assert len(batch.group_B.unique()) == len(batch.correct_B) == 8
+    assert len(batch.soft_N) == 24
+    assert batch.hard_N.tolist() == ([1.0] * 24 if form == "math_shepherd" else [1.0, 0.0, 0.0] * 8)
+
+
+def test_an_mprm_is_trained_with_only_the_config_s_paths_set(
+    tmp_path: Path, warm_policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
+    config = Path(__file__).parents[2] / "configs/mprm/public_labels.yaml"
+    flags = [f"--model.model_name={warm_policy}", f"--data.labels.path={write(tmp_path, 'visualprm_raw', 100)}"]
+    flags += [f"--trainer.default_root_dir={tmp_path / 'run'}"]
+    assert main(["fit", "--config", str(config), *flags]) == 0
+    assert (tmp_path / "run" / "mprm").is_dir()

@@ -1,55 +1,230 @@
-"""One checkpoint an iteration, beside the iterations."""
+"""Checkpoints: which are kept, whether they are whole, and whether a fit goes on from them as if it had not stopped."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DistributedSampler, TensorDataset
 
 from mstar.callbacks import IterationCheckpoint
+from mstar.callbacks.checkpoint import find_checkpoint
+from mstar.callbacks.checkpoint_io import AtomicCheckpointIO, find_damage
+from mstar.callbacks.random_state import random_state, restore_random_state
+from mstar.callbacks.signals import StopOnSignal
+from mstar.datamodules.resumable import ResumableLoader
+from mstar.errors import ConfigError, DataError
+from mstar.interruption import Interrupted, stopping_on_signals
+
+ROWS = 14
 
 
-def fit(root: Path, checkpoint: IterationCheckpoint, epochs: int = 3, ckpt_path: str | None = None) -> Trainer:
+class Noisy(LightningModule):
+    """A model whose weights depend on the order of the data, on dropout and on the schedule."""
+
+    def __init__(self, workers: int = 0, stop_at: int | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.workers = workers
+        self.stop_at = stop_at
+        self.seen: list[int] = []
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        self.seen.append(int(batch[0][0, 0]))
+        if len(self.seen) == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.layers(batch[0] / ROWS).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.parameters(), lr=0.1)
+        return [optimizer], [{"scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 3), "interval": "step"}]
+
+    def train_dataloader(self) -> ResumableLoader[Any]:
+        data = TensorDataset(torch.arange(ROWS * 4.0).view(ROWS, 4).div(4, rounding_mode="floor"))
+        sampler: Any = DistributedSampler(data, num_replicas=1, rank=0, seed=3)
+        return ResumableLoader(data, batch_size=2, sampler=sampler, num_workers=self.workers)
+
+
+def fit(root: Path, checkpoint: IterationCheckpoint, module: Noisy | None = None, **limits: Any) -> Noisy:
     trainer = Trainer(
-        accelerator="cpu", max_epochs=epochs, limit_train_batches=2, limit_val_batches=0, callbacks=[checkpoint],
-        default_root_dir=root, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator="cpu", callbacks=[StopOnSignal(), checkpoint], default_root_dir=root, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, **{"max_epochs": 3, **limits},
     )  # fmt: skip
-    trainer.fit(BoringModel(), ckpt_path=ckpt_path)
-    return trainer
+    module = module or Noisy()
+    trainer.fit(module, ckpt_path=find_checkpoint(root))
+    return module
 
 
-def names(root: Path) -> list[str]:
-    return sorted(path.name for path in (root / "checkpoints").iterdir())
+def load(root: Path, name: str = "last") -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(root / f"checkpoints/{name}.ckpt", weights_only=True)
+    return loaded
+
+
+def assert_same(one: Path, other: Path) -> None:
+    a, b = load(one), load(other)
+    assert a["global_step"] == b["global_step"]
+    assert a["lr_schedulers"] == b["lr_schedulers"]
+    for name, value in a["state_dict"].items():
+        assert torch.equal(value, b["state_dict"][name]), name
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("whole")
+    fit(root, IterationCheckpoint())
+    return root
 
 
 @pytest.mark.parametrize(
     ("checkpoint", "expected"),
     [
-        (IterationCheckpoint(), ["iteration-0003.ckpt", "last.ckpt"]),
-        (IterationCheckpoint(keep_all=True), [f"iteration-000{i}.ckpt" for i in (1, 2, 3)] + ["last.ckpt"]),
-        (IterationCheckpoint(keep_all=True, every=2), ["iteration-0002.ckpt", "last.ckpt"]),
+        (IterationCheckpoint(), ["iteration-0003"]),
+        (IterationCheckpoint(keep_all=True), ["iteration-0001", "iteration-0002", "iteration-0003"]),
+        (IterationCheckpoint(keep_all=True, every_n_steps=2), ["iteration-0001", "iteration-0002", "iteration-0003"]),
     ],
 )
 def test_which_checkpoints_are_kept(tmp_path: Path, checkpoint: IterationCheckpoint, expected: list[str]) -> None:
     fit(tmp_path, checkpoint)
-    assert names(tmp_path) == expected
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == [*(f"{name}.ckpt" for name in expected), "last.ckpt", "previous.ckpt"]
+    assert load(tmp_path)["global_step"] == load(tmp_path, "iteration-0003")["global_step"] == 21
 
 
-def test_the_last_checkpoint_is_that_of_the_last_iteration(tmp_path: Path) -> None:
-    fit(tmp_path, IterationCheckpoint())
-    last, third = (
-        torch.load(tmp_path / f"checkpoints/{n}.ckpt", weights_only=True) for n in ("last", "iteration-0003")
+def test_the_previous_one_is_kept(tmp_path: Path) -> None:
+    fit(tmp_path, IterationCheckpoint(every=2), max_epochs=4)
+    assert [load(tmp_path, name)["epoch"] for name in ("previous", "last")] == [1, 3]
+    fit(tmp_path / "steps", IterationCheckpoint(every_n_steps=4), max_epochs=1)
+    assert [load(tmp_path / "steps", name)["global_step"] for name in ("previous", "last")] == [4, 7]
+
+
+def test_a_number_below_one_is_refused() -> None:
+    with pytest.raises(ConfigError, match="every_n_steps is 0, but it must be at least 1"):
+        IterationCheckpoint(every_n_steps=0)
+
+
+# 7 batches an epoch: stops at the first step, in the middle, at an epoch's last step (whose signal comes too late for a
+# checkpoint within it), and in a later epoch.
+@pytest.mark.parametrize("stop_at", [1, 4, 7, 8, 13])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_stopped_fit_goes_on_as_if_it_had_not_been(tmp_path: Path, stop_at: int, accumulate: int) -> None:
+    options = {"accumulate_grad_batches": accumulate}
+    reference = fit(tmp_path / "whole", IterationCheckpoint(), **options).seen
+    stopped = Noisy(stop_at=stop_at)
+    with stopping_on_signals(), pytest.raises(Interrupted) as end:
+        fit(tmp_path / "stopped", IterationCheckpoint(), stopped, **options)
+    assert end.value.code == 143
+    # Within a step: up to the end of the accumulation, or of the epoch.
+    assert len(stopped.seen) == min(-(-stop_at // accumulate) * accumulate, 7 if stop_at <= 7 else 14) or accumulate > 1
+    rest = fit(tmp_path / "stopped", IterationCheckpoint(), **options).seen
+    assert stopped.seen + rest == reference
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("steps", [2, 7, 9])
+def test_a_checkpoint_within_an_epoch_or_at_its_last_step_is_gone_on_from(
+    tmp_path: Path, whole: Path, steps: int, workers: int
+) -> None:
+    # As after a kill before the last checkpoint was written.
+    fit(tmp_path, IterationCheckpoint(every_n_steps=steps), Noisy(workers), max_epochs=2)
+    folder = tmp_path / "checkpoints"
+    (folder / "previous.ckpt").replace(folder / "last.ckpt")
+    assert load(tmp_path)["global_step"] == {2: 12, 7: 7, 9: 9}[steps]
+    rest = fit(tmp_path, IterationCheckpoint(), Noisy(workers))
+    assert len(rest.seen) == 21 - {2: 12, 7: 7, 9: 9}[steps]
+    assert_same(whole, tmp_path)
+
+
+def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
+    import random
+
+    import numpy as np
+
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    torch.save(random_state(), tmp_path / "state.pt")
+    first = draw()
+    restore_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert draw() == first
+
+
+def flip(path: Path, place: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 0x10
+    path.write_bytes(content)
+
+
+def cut(path: Path, place: float) -> None:
+    os.truncate(path, int(path.stat().st_size * place))
+
+
+@pytest.mark.parametrize(("damage", "place"), [(flip, 0.3), (flip, 0.6), (cut, 0.9), (cut, 0.0)])
+def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(
+    tmp_path: Path, whole: Path, damage: Any, place: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, IterationCheckpoint(), max_epochs=2)
+    # The name of the last iteration shares its content with last.ckpt, and so its damage.
+    damage(tmp_path / "checkpoints/last.ckpt", place)
+    rest = fit(tmp_path, IterationCheckpoint())
+    assert len(rest.seen) == 14
+    assert_same(whole, tmp_path)
+    said = capsys.readouterr().err
+    assert "last.ckpt' cannot be used (it is damaged" in said
+    assert "going on from" in said
+    assert (tmp_path / "checkpoints/last.ckpt.damaged").exists()
+
+
+def test_without_a_whole_checkpoint_the_run_does_not_silently_start_over(tmp_path: Path) -> None:
+    fit(tmp_path, IterationCheckpoint(), max_epochs=1)
+    cut(tmp_path / "checkpoints/last.ckpt", 0.5)
+    with pytest.raises(DataError, match=r"last.ckpt' cannot be used \(it is damaged.*there is no whole one beside it"):
+        fit(tmp_path, IterationCheckpoint())
+
+
+def test_every_flipped_byte_of_the_weights_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {"w": torch.randn(4, 4)}}, path)
+    assert find_damage(path) is None
+    content = path.read_bytes()
+    start = content.index(torch.load(path)["state_dict"]["w"].numpy().tobytes())
+    for place in range(start, start + 64):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert "checksum" in str(find_damage(path))
+
+
+def test_another_number_of_processes_cannot_go_on_within_an_epoch(tmp_path: Path) -> None:
+    fit(tmp_path, IterationCheckpoint(every_n_steps=4), max_epochs=1)
+    folder = tmp_path / "checkpoints"
+    content = torch.load(folder / "previous.ckpt", weights_only=True)
+    content["callbacks"]["IterationCheckpoint"]["random"] *= 2
+    torch.save(content, folder / "last.ckpt")
+    with pytest.raises(ConfigError, match=r"within an epoch by 2 processes.*go on with 2, or from the end of an itera"):
+        fit(tmp_path, IterationCheckpoint())
+
+
+def test_a_file_that_cannot_be_written_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
+    """A process that may not write files beyond some size; a full disk is in tests/integration/test_faults.py."""
+    path = tmp_path / "checkpoints/last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(4)}, path)
+    before = path.read_bytes()
+    script = (
+        "import resource, sys, torch; from mstar.callbacks.checkpoint_io import AtomicCheckpointIO;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000));"
+        "AtomicCheckpointIO().save_checkpoint({'weights': torch.randn(100, 100)}, sys.argv[1])"
     )
-    assert last["epoch"] == third["epoch"] == 2
-    assert last["global_step"] == 6
-
-
-def test_last_is_found_before_the_fit_is_set_up(tmp_path: Path) -> None:
-    fit(tmp_path, IterationCheckpoint(), epochs=1)
-    resumed = fit(tmp_path, IterationCheckpoint(), epochs=2, ckpt_path="last")
-    assert resumed.global_step == 4
-    again = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
-    assert again["epoch"] == 1
+    ended = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert "StorageError: " in ended.stderr
+    assert "last.ckpt cannot be written (File too large)" in ended.stderr.splitlines()[-1]
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]

@@ -69,9 +69,9 @@ def test_the_check_loads_the_mprm_and_is_done_once(warm_mprm: Path, monkeypatch:
     loaded: list[str] = []
     load = ProcessReward.load.__func__  # type: ignore[attr-defined]
 
-    def count(cls: type, folder: str, *arguments: Any) -> ProcessReward:
+    def count(cls: type, folder: str, *arguments: Any, **options: Any) -> ProcessReward:
         loaded.append(folder)
-        made: ProcessReward = load(cls, folder, *arguments)
+        made: ProcessReward = load(cls, folder, *arguments, **options)
         return made
 
     monkeypatch.setattr(ProcessReward, "load", classmethod(count))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mstar.demo.stages import StageBook, fit_arguments
+from mstar.demo.stages import StageBook
 from mstar.errors import ConfigError
 
 
@@ -37,11 +37,3 @@ def test_a_folder_of_another_seed_is_refused(tmp_path: Path) -> None:
     StageBook(tmp_path, seed=0).run("warmup", lambda: None)
     with pytest.raises(ConfigError, match=r"seed 0, not 1.*clean-demo"):
         StageBook(tmp_path, seed=1)
-
-
-def test_an_interrupted_fit_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
-    assert fit_arguments(tmp_path) == [f"--trainer.default_root_dir={tmp_path}"]
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    last.parent.mkdir()
-    last.touch()
-    assert fit_arguments(tmp_path)[1:] == [f"--ckpt_path={last}"]

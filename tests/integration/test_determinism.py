@@ -90,14 +90,23 @@ def test_a_run_started_again_uses_the_shards_that_are_there(run: Path, evolve_on
     assert same_weights(weights(copy), weights(run))
 
 
+def forget(run: Path) -> None:
+    """Leaves of a run what it generated alone, so that a new one may begin in its folder."""
+    shutil.rmtree(run / "checkpoints")
+    for name in ("config.yaml", "finished.json"):
+        (run / name).unlink()
+
+
 def test_shards_of_another_plan_are_moved_aside(run: Path, evolve_once: Any) -> None:
     copy = run.parent / "changed"
     shutil.copytree(run, copy)
+    forget(copy)
     kept = RunDirectory(copy).responses(1, 0).read_bytes()
     evolve_once("--rollout.temperature", "0.7", "--trainer.max_epochs", "1", name="changed")
     assert (copy / "iterations/0001.old-1/responses-00000.parquet").read_bytes() == kept
     assert (copy / "iterations/0002.old-1/examples.parquet").is_file()
     assert {row.response.temperature for row in responses(copy, 1)} == {0.7}
+    forget(copy)
     evolve_once("--data.train.size", "24", "--trainer.max_epochs", "1", name="changed")
     assert (copy / "iterations/0001.old-2").is_dir()
     assert len(responses(copy, 1)) == 12 * 4

@@ -40,7 +40,8 @@ def test_the_run_directory_has_the_files_of_the_contract(run: Path) -> None:
         assert names == [
             "examples.parquet", "plan.json", "report.json", "responses-00000.parquet", "responses-00001.parquet",
         ]  # fmt: skip
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["iteration-0002.ckpt", "last.ckpt"]
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["iteration-0002.ckpt", "last.ckpt", "previous.ckpt"]
     assert [path.name for path in run.rglob(".*")] == []
 
 

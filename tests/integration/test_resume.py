@@ -69,18 +69,41 @@ def whole(evolve_once: Any, settings: dict[str, Any]) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("stop", "path"), [(1, "last"), (2, "file")])
-def test_a_resumed_run_ends_like_one_never_stopped(
-    whole: Path, evolve_once: Any, settings: dict[str, Any], stop: int, path: str
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_run_goes_on_by_the_same_command_and_ends_like_one_never_stopped(
+    whole: Path, evolve_once: Any, settings: dict[str, Any], stop: int
 ) -> None:
     name = f"stopped-{stop}"
     root = evolve_once("--trainer.max_epochs", str(stop), name=name, **settings)
     first = RunDirectory(root).report(1).stat().st_mtime_ns
-    where = "last" if path == "last" else str(root / "checkpoints/last.ckpt")
-    evolve_once("--trainer.max_epochs", "3", "--ckpt_path", where, name=name, **settings)
+    # Raising the limit is one of the changes that a run may go on with.
+    evolve_once("--trainer.max_epochs", "3", name=name, **settings)
     assert_same_end(whole, root)
     assert RunDirectory(root).report(1).stat().st_mtime_ns == first
     assert not list((root / "iterations").glob("*.old-*"))
+
+
+def test_a_checkpoint_that_is_named_wins(whole: Path, evolve_once: Any, settings: dict[str, Any]) -> None:
+    name = "named"
+    root = evolve_once("--trainer.max_epochs", "1", name=name, **settings)
+    kept = shutil.copy(root / "checkpoints/iteration-0001.ckpt", root / "first.ckpt")
+    evolve_once("--trainer.max_epochs", "2", name=name, **settings)
+    evolve_once("--trainer.max_epochs", "3", "--ckpt_path", str(kept), name=name, **settings)
+    assert_same_end(whole, root)
+    assert RunDirectory(root).iterations == [0, 1, 2, 3]
+
+
+def test_a_finished_run_is_left_alone(
+    whole: Path, evolve_once: Any, settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def state() -> dict[str, int]:
+        files = (path for path in whole.rglob("*") if path.is_file() and path.name != "run.lock")
+        return {str(path): path.stat().st_mtime_ns for path in files}
+
+    before = state()
+    evolve_once("--trainer.max_epochs", "3", name="whole", **settings)
+    assert state() == before
+    assert "is finished, so there is nothing to do: raise trainer.max_epochs to go on" in capsys.readouterr().out
 
 
 def test_the_adaptive_temperature_moved(whole: Path) -> None:
@@ -101,9 +124,11 @@ def test_the_mprm_is_retrained_once_and_used_from_then_on(whole: Path, warm_mprm
     assert state["refreshed_reward_model"] == str(folder / "model")
 
 
-def test_a_run_started_again_does_not_retrain_the_mprm(whole: Path, evolve_once: Any, settings: dict[str, Any]) -> None:
+def test_a_run_started_over_does_not_retrain_the_mprm(whole: Path, evolve_once: Any, settings: dict[str, Any]) -> None:
     copy = whole.parent / "again"
     shutil.copytree(whole, copy)
+    shutil.rmtree(copy / "checkpoints")
+    (copy / "finished.json").unlink()
     [made] = (copy / "mprm").iterdir()
     before = (made / "model/mprm.json").stat().st_mtime_ns
     evolve_once("--trainer.max_epochs", "2", name="again", **settings)
@@ -111,14 +136,34 @@ def test_a_run_started_again_does_not_retrain_the_mprm(whole: Path, evolve_once:
     assert (made / "model/mprm.json").stat().st_mtime_ns == before
 
 
-def test_another_seed_cannot_resume_a_run(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_configuration_is_refused_key_by_key(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     root = evolve("--trainer.max_epochs", "1", dynamics=False)
-    config = evolve.write(evolve.settings(dynamics=False, seed=5))
-    arguments = ["fit", "--config", str(config), "--ckpt_path", str(root / "checkpoints/last.ckpt")]
-    assert main(arguments) == 1
+    before = checkpoint(root)
+    settings = evolve.settings(dynamics=True, num_samples=5, seed=5)
+    settings["data"]["init_args"]["num_workers"] = 1
+    settings["rollout"]["engine"]["init_args"]["batch_size"] = 8
+    settings["model"]["init_args"]["lr"] = 2e-3
+    config = evolve.write(settings)
+    assert main(["fit", "--config", str(config), "--trainer.gradient_clip_val", "1.0"]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last == (
-        "mstar fit: error: rollout.seed is 5, but the checkpoint was made with 0: the run would not go on as it began; "
-        "set the seed back, or start a new run."
+        f"mstar fit: error: the run in '{root}' cannot go on with another configuration: model.lr was 0.001 and is now "
+        "0.002. rollout.num_samples was 4 and is now 5. rollout.seed was not set and is now 5. "
+        "trainer.gradient_clip_val was not set and is now 1.0. Set this back to go on, or choose another "
+        "trainer.default_root_dir (or remove that folder) to start a new run."
     )
+    assert checkpoint(root)["global_step"] == before["global_step"]
     assert not (root / "iterations/0002").exists()
+
+
+def test_what_does_not_matter_may_change(evolve: Any) -> None:
+    root = evolve("--trainer.max_epochs", "1", dynamics=False)
+    settings = evolve.settings(dynamics=True, reward_batch_size=3)
+    settings["data"]["init_args"] |= {"num_workers": 1, "eval_batch_size": 3}
+    settings["rollout"]["engine"]["init_args"]["batch_size"] = 8
+    config = evolve.write(settings)
+    flags = ["--trainer.log_every_n_steps", "3", "--trainer.logger", "false", "--data.test", "null"]
+    assert main(["fit", "--config", str(config), *flags]) == 0
+    assert checkpoint(root)["epoch"] == 1
+    # The dynamics that the first call did not measure are measured before the run goes on.
+    assert all("dynamics" in json.loads(RunDirectory(root).report(i).read_text()) for i in (1, 2))

@@ -1,0 +1,112 @@
+"""Checkpoint files that are whole or not there, and are checked when they are read."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
+
+from mstar.atomic import atomic_path
+from mstar.distributed import is_main
+from mstar.errors import DataError
+
+__all__ = ["LAST", "PREVIOUS", "AtomicCheckpointIO", "find_damage"]
+
+LAST: Final = "last.ckpt"
+PREVIOUS: Final = "previous.ckpt"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, written beside their place, synced to disk and renamed; checked when read.
+
+    A damaged ``last.ckpt`` is put aside and the newest whole checkpoint beside it is read instead. Folders (distributed
+    checkpoints) do not pass through here: their strategies write and read them.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any | None = None) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            StorageError: the disk is full, or the folder cannot be written.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # Torch hides what went wrong with the file behind an error of its own.
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
+
+    def load_checkpoint(
+        self, path: _PATH, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Reads a checkpoint.
+
+        Raises:
+            DataError: it is damaged, and so is what could take its place; or it is a distributed checkpoint.
+        """
+        given = Path(path)
+        if given.is_dir():
+            raise DataError(
+                f"the checkpoint '{given}' is a folder, written by FSDP: go on with configs/overlays/fsdp2.yaml, which "
+                "also runs one process (--trainer.devices 1)."
+            )
+        if "://" in str(path):
+            return super().load_checkpoint(path, map_location, weights_only)
+        candidates = [given]
+        if given.name == LAST:
+            candidates += [
+                given.with_name(PREVIOUS), *sorted(given.parent.glob("iteration-*.ckpt"), reverse=True)
+            ]  # fmt: skip
+        damages: dict[Path, str] = {}
+        for candidate in candidates:
+            if candidate != given and not candidate.is_file():
+                continue
+            damage = find_damage(candidate)
+            if damage is None:
+                if damages:
+                    _put_aside(damages, candidate)
+                return super().load_checkpoint(candidate, map_location, weights_only)
+            damages[candidate] = damage
+        raise DataError(
+            f"the checkpoint '{given}' cannot be used ({damages[given]}), and there is no whole one beside it: name "
+            "another one by ckpt_path, or move the run's folder away to start over."
+        )
+
+
+def find_damage(path: Path) -> str | None:
+    """Reads a checkpoint file to its end and compares its checksums.
+
+    Returns:
+        What is wrong with it; None if nothing is.
+    """
+    try:
+        # Torch writes a zip file with the checksum of every tensor, but does not look at them when it reads it.
+        with zipfile.ZipFile(path) as file:
+            wrong = file.testzip()
+    except FileNotFoundError:
+        return "it does not exist"
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
+        return f"it is damaged: {error}"
+    return None if wrong is None else f"it is damaged: the checksum of {wrong} is wrong"
+
+
+def _put_aside(damages: dict[Path, str], used: Path) -> None:
+    if not is_main():
+        return
+    for path, damage in damages.items():
+        sys.stderr.write(f"mstar: the checkpoint '{path}' cannot be used ({damage}); going on from '{used}'\n")
+        if path.exists():
+            # Otherwise the next checkpoint would make it the previous one, in place of the whole one.
+            os.replace(path, path.with_name(f"{path.name}.damaged"))

@@ -1,0 +1,85 @@
+"""What may differ between the configuration that a run began with and the one that it goes on with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from mstar.callbacks.run_record import CONFIG
+from mstar.errors import ConfigError
+
+__all__ = ["check_same_run", "find_changes"]
+
+# Of the trainer, only what changes the updates themselves must stay.
+_FIXED_OF_TRAINER: Final = re.compile(
+    r"trainer\.(accumulate_grad_batches|gradient_clip_\w+|precision|limit_train_batches|overfit_batches|fast_dev_run|"
+    r"use_distributed_sampler|reload_dataloaders_every_n_epochs)\b"
+)
+# Of everything else, what changes neither the data nor the updates may change.
+_FREE: Final = re.compile(
+    r"trainer\.|ckpt_path$|weights_only$|.*\.(num_workers|progress|gradient_checkpointing)$"
+    r"|data\.init_args\.(eval_batch_size|test)\b"
+    r"|model\.init_args\.(generation_batch_size|loss_kernel)$"
+    r"|rollout\.init_args\.(dynamics|reward_batch_size|keep_iterations)$"
+    r"|rollout\.init_args\.engine\.init_args\.(?!max_new_tokens|dtype|quantization)"
+)
+
+
+def check_same_run(root: Path, config: str) -> None:
+    """Makes sure that a run goes on as it began.
+
+    Args:
+        root: The run's folder; it holds the configuration that it began with, unless it was made without one.
+        config: The present configuration, in YAML.
+
+    Raises:
+        ConfigError: they differ in something that the outcome depends on.
+    """
+    path = root / CONFIG
+    if not path.exists():
+        return
+    changes = find_changes(_read(path.read_text(encoding="utf-8")), _read(config))
+    if changes:
+        raise ConfigError(
+            f"the run in '{root}' cannot go on with another configuration: {' '.join(changes)} Set this back to go on, "
+            "or choose another trainer.default_root_dir (or remove that folder) to start a new run."
+        )
+
+
+def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One sentence for every key that must be the same and is not."""
+    old, new = dict(_flatten(before)), dict(_flatten(now))
+    return [
+        f"{key.replace('.init_args', '')} was {_show(old, key)} and is now {_show(new, key)}."
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not _may_change(key, old)
+    ]
+
+
+def _may_change(key: str, old: Mapping[str, Any]) -> bool:
+    if key == "trainer.max_epochs":
+        # The unlabelled prompts are mixed in after a fraction of them.
+        return not old.get("rollout.init_args.unlabelled_start")
+    return not _FIXED_OF_TRAINER.match(key) and _FREE.match(key) is not None
+
+
+def _read(text: str) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.safe_load(text) or {}
+    return read
+
+
+def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, part in value.items():
+            yield from _flatten(part, f"{key}.{name}" if key else str(name))
+    elif value is not None:
+        # A key that is new in this version, with nothing as its default, is no difference.
+        yield key, value
+
+
+def _show(values: Mapping[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "not set"

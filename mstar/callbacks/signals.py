@@ -1,0 +1,68 @@
+"""Ending a fit by SIGTERM, SIGINT and SLURM's warning, without Lightning's own handlers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
+
+from mstar.callbacks.checkpoint import IterationCheckpoint
+from mstar.interruption import Interrupted, listen, stop_if_asked
+
+__all__ = ["StopOnSignal"]
+
+
+class StopOnSignal(Callback):
+    """Has the process's signals noted rather than handled by Lightning, and passes them on when the fit ends by one.
+
+    Lightning's SIGTERM handler talks to the other processes from within the handler, which can hang, and its SLURM
+    handler saves in the middle of a step. IterationCheckpoint writes the checkpoint instead, and then ends the fit.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._at_once = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Finds out whether a checkpoint is waited for."""
+        self._at_once = not any(isinstance(callback, IterationCheckpoint) for callback in trainer.checkpoint_callbacks)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Ends a fit without checkpoints."""
+        if self._at_once:
+            stop_if_asked()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the signals back; Lightning restores them after the fit."""
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            listen()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the fit between two epochs."""
+        stop_if_asked()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Has the other processes of this machine stop too, and puts a SLURM job in the queue again."""
+        if not isinstance(exception, Interrupted):
+            return
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            launcher.kill(exception.received)
+        if exception.received == signal.SIGUSR1 and trainer.is_global_zero:
+            requeue()
+
+
+def requeue() -> None:
+    """Has SLURM put this job in the queue again."""
+    job, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    name = f"{job}_{task}" if job else os.environ["SLURM_JOB_ID"]
+    try:
+        subprocess.run(["scontrol", "requeue", name], check=True)  # noqa: S603, S607 - SLURM's own, found as it is there
+    except (OSError, subprocess.CalledProcessError) as error:
+        # The checkpoint is written; that the job is not started again by itself must not hide that.
+        sys.stderr.write(f"mstar: SLURM job {name} could not be put in the queue again ({error}): submit it again\n")

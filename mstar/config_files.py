@@ -1,0 +1,81 @@
+"""Configuration files are looked at before anything is made of them: one that cannot be meant is refused at once.
+
+YAML lets a file of a few lines stand for more values than any memory holds (anchors within anchors), nest without
+end, and repeat a key, of which only the last one would count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from mstar.errors import ConfigError
+
+__all__ = ["check_config_file", "config_files"]
+
+# The largest configuration of the project has some hundred values.
+MAX_BYTES: Final = 2**20
+MAX_VALUES: Final = 100_000
+
+
+def config_files(arguments: Sequence[str]) -> Iterator[Path]:
+    """The existing files that a command line names with ``--config``."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name = argument.removeprefix("--config=") if argument.startswith("--config=") else following
+        if argument.partition("=")[0] == "--config" and Path(name).is_file():
+            yield Path(name)
+
+
+def check_config_file(path: Path) -> None:
+    """Makes sure that a file is one reasonable YAML mapping; what its keys may be is the parser's to say.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ConfigError: it is not UTF-8 text, holds no mapping, is too large, nests too deeply, refers to itself, stands
+            for too many values, or gives a key twice.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path} is too large for a configuration (over {MAX_BYTES:,} bytes); is it the right file?")
+    try:
+        node = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} nests too deeply to be a configuration; is it the right file?") from error
+    except yaml.YAMLError:
+        # The parser names the line of what is no YAML.
+        return
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"{path} holds no settings: a configuration is 'key: value' lines, such as 'model: ...'.")
+    if _count_values(node, path, {}) > MAX_VALUES:
+        raise ConfigError(f"{path} stands for over {MAX_VALUES:,} values by its anchors (& and *); write it out.")
+
+
+def _count_values(node: yaml.Node, path: Path, known: dict[int, int | None]) -> int:
+    """The number of values that a node stands for, anchors followed; ``known`` holds None for those being counted."""
+    if id(node) in known:
+        count = known[id(node)]
+        if count is None:
+            raise ConfigError(f"{path}, line {node.start_mark.line + 1}: an anchor holds itself; write the value out.")
+        return count
+    known[id(node)] = None
+    total = 1
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines and name != "<<":
+                raise ConfigError(
+                    f"{path}, line {line}: the key '{name}' already stands in line {lines[name]}; remove one of them."
+                )
+            lines[name] = line
+            total += _count_values(value, path, known)
+    elif isinstance(node, yaml.SequenceNode):
+        total += sum(_count_values(item, path, known) for item in node.value)
+    known[id(node)] = total
+    return total

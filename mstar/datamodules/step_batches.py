@@ -1,0 +1,176 @@
+"""The batches of one optimizer step: rows of like length together, and one mean over the tokens of all of them.
+
+Rows of a batch are padded to the longest, so batches of rows as they come are half padding where lengths differ. Only
+rows of the same step change places, so that a step learns from the rows that it would learn from without this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from torch.utils.data import DataLoader
+
+from mstar.datamodules.resumable import ResumableLoader
+from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
+from mstar.types import Prompt
+
+__all__ = ["StepBatch", "StepCollate", "StepLoader", "TokenCounter"]
+
+Pair = tuple[Prompt, str]
+
+# Pictures whose sides round to the same multiple of this many pixels count as one size.
+_GRAIN: Final = 32
+
+
+@dataclass
+class StepBatch(ResponseInputs):
+    """One of the batches that the gradient of an optimizer step is accumulated from.
+
+    Attributes:
+        mean_tokens: Response tokens of the whole step divided by its nominal number of batches. The sum of a batch's
+            token losses divided by it, averaged as the trainer averages batches, is the mean over the step's tokens.
+    """
+
+    mean_tokens: float = 0.0
+
+
+class TokenCounter:
+    """How many tokens a row has, counted without encoding its pictures where pictures of that size were seen before.
+
+    Args:
+        renderer: The model's renderer.
+    """
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer = renderer
+        self._pictures: dict[tuple[tuple[int, int], ...], int] = {}
+
+    def __call__(self, pairs: Sequence[Pair]) -> list[int]:
+        """The tokens of every row, up to the rounding of picture sizes."""
+        questions = self._text([prompt.question for prompt, _ in pairs])
+        responses = self._text([response for _, response in pairs])
+        return [
+            question + response + self._rest(prompt, question)
+            for (prompt, _), question, response in zip(pairs, questions, responses, strict=True)
+        ]
+
+    def _text(self, texts: list[str]) -> list[int]:
+        return [len(ids) for ids in self.renderer.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    def _rest(self, prompt: Prompt, question: int) -> int:
+        sizes = [image.load().size for image in prompt.images]
+        key = tuple((math.ceil(width / _GRAIN), math.ceil(height / _GRAIN)) for width, height in sizes)
+        if key not in self._pictures:
+            self._pictures[key] = self.renderer.count_tokens(prompt) - question
+        return self._pictures[key]
+
+
+class StepCollate:
+    """The rows of one step -> its batches; a class, so that worker processes can be handed it.
+
+    Args:
+        renderer: The model's renderer.
+        batch_size: Rows in a batch.
+        batches_per_step: Batches in a full step.
+        sort: Whether rows of like length go together, the longest first: if memory does not suffice, it shows at once.
+    """
+
+    def __init__(self, renderer: Renderer, batch_size: int, batches_per_step: int, sort: bool) -> None:
+        self.renderer = renderer
+        self.batch_size = batch_size
+        self.batches_per_step = batches_per_step
+        self.sort = sort
+        self._count = TokenCounter(renderer)
+
+    def __call__(self, pairs: list[Pair]) -> list[StepBatch]:
+        """The batches of the rows of one step."""
+        if self.sort:
+            lengths = self._count(pairs)
+            pairs = [pairs[row] for row in sorted(range(len(pairs)), key=lambda row: -lengths[row])]
+        batches: list[ResponseInputs] = []
+        for start in range(0, len(pairs), self.batch_size):
+            prompts, responses = zip(*pairs[start : start + self.batch_size], strict=True)
+            batches.append(self.renderer.response_inputs(prompts, responses))
+        tokens = sum(int((batch.labels_BT != IGNORE_INDEX).sum()) for batch in batches)
+        mean = tokens / self.batches_per_step
+        return [StepBatch(batch.inputs, batch.labels_BT, batch.step_ends, mean) for batch in batches]
+
+
+class _Flat(DataLoader[Any]):
+    """Hands out the batches of steps one by one."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        skipped = self.handed_out_of_step()
+        for batches in super().__iter__():
+            yield from islice(batches, skipped, None)
+            skipped = 0
+
+    def handed_out_of_step(self) -> int:
+        """How many batches of the first step were handed out before."""
+        raise NotImplementedError
+
+
+class StepLoader(ResumableLoader[StepBatch], _Flat):
+    """A loader of batches that are made a step at a time; a checkpoint may fall between the batches of a step.
+
+    Args:
+        dataset: The rows.
+        batch_size: Rows in a batch.
+        batches_per_step: Batches in a step (``trainer.accumulate_grad_batches``).
+        sort: Whether rows of like length go together within a step.
+        renderer: The model's renderer.
+        sampler: The order of the rows.
+        num_workers: Processes that build steps. Each holds one finished step, pictures included.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        batches_per_step: int,
+        sort: bool,
+        renderer: Renderer,
+        sampler: Any,
+        num_workers: int,
+    ) -> None:
+        super().__init__(
+            dataset,
+            batch_size=batch_size * batches_per_step,
+            sampler=sampler,
+            num_workers=num_workers,
+            prefetch_factor=1 if num_workers else None,
+            collate_fn=StepCollate(renderer, batch_size, batches_per_step, sort),
+        )
+        self.rows_per_batch = batch_size
+        self.batches_per_step = batches_per_step
+
+    def __len__(self) -> int:
+        """Batches, not steps."""
+        return math.ceil(len(self.sampler) / self.rows_per_batch)  # type: ignore[arg-type]
+
+    def handed_out_of_step(self) -> int:
+        """How many batches of the first step were handed out before."""
+        return self._begin % self.batches_per_step
+
+    @property
+    def _index_sampler(self) -> Any:
+        return _Rest(self.batch_sampler, self)
+
+
+class _Rest:
+    """A loader's steps from its position on."""
+
+    def __init__(self, steps: Any, loader: StepLoader) -> None:
+        self.steps = steps
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        # A generator, because DataLoader makes iterators that it does not use.
+        yield from islice(iter(self.steps), self.loader._begin // self.loader.batches_per_step, None)
+
+    def __len__(self) -> int:
+        return len(self.steps)

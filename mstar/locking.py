@@ -1,0 +1,72 @@
+"""One process at a time in a folder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from mstar.atomic import explain_write_error
+from mstar.errors import ConfigError
+
+__all__ = ["hold_folder"]
+
+_NAME: Final = "run.lock"
+
+
+@contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Keeps every other process out of a folder within the block.
+
+    The lock is the operating system's: it ends with the process, however that ends, so a file that was left behind
+    means nothing. It is not handed on to child processes.
+
+    Args:
+        folder: The folder; it is made if need be.
+
+    Raises:
+        ConfigError: another process holds it, or a link in it leads out of it.
+        StorageError: it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / _NAME).open("a+", encoding="utf-8")
+    except OSError as error:
+        explained = explain_write_error(error, folder)
+        if explained is None:
+            raise
+        raise explained from error
+    _refuse_links_out(folder)
+    with opened as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            raise ConfigError(
+                f"'{folder}' is in use by {file.read().strip() or 'another process'}: wait for it or end it, or choose "
+                "another folder (trainer.default_root_dir)."
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            # A file system without locks: no protection, but no reason to refuse either.
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def _refuse_links_out(folder: Path) -> None:
+    """A run writes and deletes by name in its folder, so a link in there could lead it to anybody's files."""
+    root = folder.resolve()
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise ConfigError(
+                f"'{path}' is a link that leads out of the run's folder '{folder}': remove it (the folder itself may "
+                "be a link, what is in it may not)."
+            )

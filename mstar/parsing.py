@@ -1,0 +1,69 @@
+"""The command line's parser: mistakes in one line, and a help that shows what the classes behind the keys take."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from argparse import HelpFormatter
+from typing import Any, Final, NoReturn
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from mstar.callbacks import RolloutCallback
+from mstar.datamodules import PolicyDataModule, StepLabelDataModule
+from mstar.errors import ConfigError, MstarError
+from mstar.models.lora import LoraSettings
+from mstar.modules import MPRMModule, PolicyModule
+
+__all__ = ["Parser", "condense", "find_mistake"]
+
+_DOCUMENTED: Final = (RolloutCallback, PolicyModule, MPRMModule, LoraSettings, PolicyDataModule, StepLabelDataModule)
+# Packages that only a class_path names, and what installs them.
+_EXTRAS: Final = {"bitsandbytes": "qlora"}
+
+
+class Parser(LightningArgumentParser):
+    """Reports a mistake in one line, and shows in --help what the classes behind the keys take."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Abbreviations would let a typo such as --trainer.max_epoch pass, or change its meaning with a new option.
+        super().__init__(*args, **{"allow_abbrev": False} | kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints what is wrong, without the usage of some hundred options, and exits with status 2."""
+        sys.stderr.write(f"mstar: error: {condense(message)}\n")
+        raise SystemExit(2)
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """The options, then the arguments of the classes that ``rollout``, ``model`` and ``data`` take."""
+        text = str(super().format_help(formatter))
+        if "--rollout" not in text:
+            return text
+        sections = [f"{cls.__module__}.{cls.__name__}:\n{inspect.getdoc(cls)}" for cls in _DOCUMENTED]
+        return "\n\n".join([text.rstrip(), *sections]) + "\n"
+
+
+def condense(message: str) -> str:
+    """The lines of a jsonargparse message that name the key and what is wrong with it."""
+    lines = _complaints(message)
+    missing = [extra for package, extra in _EXTRAS.items() if f"No module named '{package}'" in message]
+    return " ".join([*lines, *(f"Install it with pip install 'mstar[{extra}]'." for extra in missing)])
+
+
+def _complaints(message: str) -> list[str]:
+    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>", "tip:")
+    lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
+    return [line for line in lines if line and not line.startswith(noise)]
+
+
+def find_mistake(error: ValueError) -> MstarError | None:
+    """The user's mistake, if it was one, behind what jsonargparse raises when a class refuses its arguments."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MstarError):
+            return cause
+        cause = cause.__cause__
+    if not str(error).startswith("Does not validate"):
+        return None
+    # Of several alternatives only the first is chained, so the others are known by their words alone.
+    return ConfigError(" ".join(line for line in _complaints(str(error)) if not line.startswith("Expected a")))

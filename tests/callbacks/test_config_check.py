@@ -1,0 +1,89 @@
+"""What a run may go on with, and what it is refused with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mstar.callbacks.config_check import find_changes
+
+BEFORE: dict[str, Any] = {
+    "seed_everything": 0,
+    "trainer": {"max_epochs": 5, "devices": 1, "accumulate_grad_batches": 2, "default_root_dir": "runs/a"},
+    "model": {"class_path": "P", "init_args": {"model_name": "m", "lr": 1e-6, "generation_batch_size": 64}},
+    "data": {
+        "class_path": "D",
+        "init_args": {"train": {"class_path": "T", "init_args": {"size": 3}}, "num_workers": 0},
+    },
+    "rollout": {
+        "class_path": "R",
+        "init_args": {
+            "num_samples": 16,
+            "interval": 0.25,
+            "unlabelled_start": 0.0,
+            "engine": {"class_path": "E", "init_args": {"batch_size": 64, "max_new_tokens": 99}},
+        },
+    },
+}
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    def put(node: dict[str, Any], names: list[str]) -> dict[str, Any]:
+        name, *rest = names
+        return node | {name: put(node.get(name, {}), rest) if rest else value}
+
+    return put(BEFORE, key.split("."))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.max_epochs", 8),
+        ("trainer.devices", 4),
+        ("trainer.logger", False),
+        ("trainer.default_root_dir", "/mnt/a"),
+        ("trainer.callbacks", [{"class_path": "C"}]),
+        ("data.init_args.num_workers", 4),
+        ("data.init_args.test", {"class_path": "T"}),
+        ("model.init_args.generation_batch_size", 8),
+        ("model.init_args.gradient_checkpointing", True),
+        ("rollout.init_args.engine.init_args.batch_size", 8),
+        ("rollout.init_args.dynamics", False),
+        ("rollout.init_args.keep_iterations", 3),
+        ("ckpt_path", "last"),
+        ("data.init_args.a_new_option", None),
+    ],
+)
+def test_what_may_change(key: str, value: Any) -> None:
+    assert find_changes(BEFORE, changed(key, value)) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("seed_everything", 1, "seed_everything was 0 and is now 1."),
+        ("model.init_args.lr", 1e-5, "model.lr was 1e-06 and is now 1e-05."),
+        ("model.init_args.model_name", "n", "model.model_name was 'm' and is now 'n'."),
+        ("data.init_args.train.init_args.size", 4, "data.train.size was 3 and is now 4."),
+        ("data.init_args.batch_size", 4, "data.batch_size was not set and is now 4."),
+        ("rollout.init_args.num_samples", 8, "rollout.num_samples was 16 and is now 8."),
+        ("rollout.init_args.interval", 0.5, "rollout.interval was 0.25 and is now 0.5."),
+        (
+            "rollout.init_args.engine.init_args.max_new_tokens",
+            9,
+            "rollout.engine.max_new_tokens was 99 and is now 9.",
+        ),
+        ("rollout.init_args.engine.class_path", "F", "rollout.engine.class_path was 'E' and is now 'F'."),
+        ("trainer.accumulate_grad_batches", 4, "trainer.accumulate_grad_batches was 2 and is now 4."),
+        ("trainer.gradient_clip_val", 1.0, "trainer.gradient_clip_val was not set and is now 1.0."),
+    ],
+)
+def test_what_may_not_change(key: str, value: Any, sentence: str) -> None:
+    assert find_changes(BEFORE, changed(key, value)) == [sentence]
+
+
+def test_a_limit_that_the_mixing_in_depends_on_stays() -> None:
+    before = changed("rollout.init_args.unlabelled_start", 0.5)
+    after = before | {"trainer": before["trainer"] | {"max_epochs": 8}}
+    assert find_changes(before, after) == ["trainer.max_epochs was 5 and is now 8."]

@@ -1,0 +1,266 @@
+"""Runs with sharded weights on two processes: they go on, on one process or two, and end in ordinary models."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from mstar.__main__ import main
+from mstar.models.backbone import load_model
+from mstar.models.step_scorer import StepScorer
+from mstar.prompts import TinyDice
+from mstar.storage import RunDirectory, read_examples, read_responses, write_step_labels
+from mstar.types import StepLabels
+
+OVERLAY = Path(__file__).parents[2] / "configs/overlays/fsdp2.yaml"
+SHARDED = ("--config", str(OVERLAY), "--trainer.precision", "32-true")
+TRAINER = {
+    "accelerator": "cpu",
+    "max_epochs": 1,
+    "log_every_n_steps": 1,
+    "enable_model_summary": False,
+    "enable_progress_bar": False,
+}
+ONE_FILE = ("--trainer.strategy.init_args.save_distributed_checkpoint", "false")
+
+
+def run(*arguments: str | Path, timeout: int = 240) -> None:
+    """Runs a command in its own processes, none of which outlives it."""
+    command = [sys.executable, "-m", "mstar", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        _, errors = process.communicate(timeout=timeout)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, errors
+
+
+def plan(root: Path, iteration: int) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(RunDirectory(root).plan(iteration).read_text())
+    return loaded
+
+
+def responses(root: Path, iteration: int) -> list[Any]:
+    run_directory = RunDirectory(root)
+    return [read_responses(shard) for shard in run_directory.response_shards(iteration)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
+    return loaded
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    a, b = weights(one), weights(other)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def begun(source: Path, name: str) -> Path:
+    """A copy of a run as it was when its first iteration was done."""
+    copy = source.with_name(name)
+    shutil.copytree(source, copy)
+    for path in ("policy", "iterations/0002", "finished.json"):
+        shutil.rmtree(copy / path, ignore_errors=True)
+    (copy / "finished.json").unlink(missing_ok=True)
+    for checkpoint in (copy / "checkpoints").iterdir():
+        if checkpoint.name != "iteration-0001.ckpt":
+            shutil.rmtree(checkpoint) if checkpoint.is_dir() else checkpoint.unlink()
+    return copy
+
+
+@pytest.fixture(scope="module")
+def settings(evolve_once: Any, warm_mprm: Path) -> Any:
+    """The configuration of a run in the folder of a name; the vision tower is frozen, and the MPRM selects."""
+
+    def write(name: str, **rollout: Any) -> Path:
+        selection = {"selection": "top_k", "top_k": 1, "reward_model": str(warm_mprm), **rollout}
+        made = evolve_once.settings(name, **selection)
+        made["model"]["init_args"] |= {"freeze": ["vision"], "gradient_checkpointing": True}
+        made["trainer"] |= {
+            "gradient_clip_val": 1.0,
+            "precision": "32-true",
+            "callbacks": [{"class_path": "mstar.callbacks.IterationCheckpoint", "init_args": {"keep_all": True}}],
+        }
+        path: Path = evolve_once.write(made, name)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def plain(evolve_once: Any, settings: Any) -> Path:
+    """Two iterations on one process, not sharded."""
+    assert main(["fit", "--config", str(settings("plain"))]) == 0
+    root: Path = evolve_once.folder / "plain"
+    return root
+
+
+@pytest.fixture(scope="module")
+def sharded(evolve_once: Any, settings: Any) -> Path:
+    """The same on two processes."""
+    run("fit", "--config", settings("sharded"), *SHARDED, "--trainer.devices", "2")
+    root: Path = evolve_once.folder / "sharded"
+    return root
+
+
+def test_two_processes_write_what_one_writes(plain: Path, sharded: Path) -> None:
+    assert responses(sharded, 1) == responses(plain, 1)
+    assert plan(sharded, 1)["policy"] == plan(plain, 1)["policy"]
+    assert plan(sharded, 2)["policy"] != plan(sharded, 1)["policy"]
+    assert 0 < len(read_examples(RunDirectory(sharded).examples(1))) < 64
+    reports = [json.loads(RunDirectory(root).report(0).read_text())["dynamics"] for root in (plain, sharded)]
+    assert reports[0] == reports[1]
+
+
+@pytest.mark.parametrize("name", ["last", "iteration-0002"])
+def test_a_distributed_checkpoint_is_exported(sharded: Path, tmp_path: Path, name: str) -> None:
+    checkpoint = sharded / f"checkpoints/{name}.ckpt"
+    assert checkpoint.is_dir()
+    assert main(["export", "--checkpoint", str(checkpoint), "--output", str(tmp_path / "out")]) == 0
+    assert_same_weights(tmp_path / "out", sharded / "policy")
+    assert load_model(str(tmp_path / "out")).config.architectures == ["Idefics3ForConditionalGeneration"]
+
+
+def test_a_distributed_checkpoint_with_a_part_missing_is_refused(
+    sharded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for lost, complaint in (("__1_0.distcp", "lacks a part"), ("meta.pt", "neither a file nor the folder")):
+        copy = tmp_path / f"{lost}.ckpt"
+        shutil.copytree(sharded / "checkpoints/last.ckpt", copy)
+        (copy / lost).unlink()
+        assert main(["export", "--checkpoint", str(copy), "--output", str(tmp_path / "out")]) == 1
+        assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_resumed_run_ends_like_one_never_stopped(sharded: Path, settings: Any) -> None:
+    root = begun(sharded, "resumed")
+    start = root / "checkpoints/iteration-0001.ckpt"
+    run("fit", "--config", settings("resumed"), *SHARDED, "--trainer.devices", "2", "--ckpt_path", start)
+    assert responses(root, 2) == responses(sharded, 2)
+    assert_same_weights(root / "policy", sharded / "policy")
+
+
+def test_one_process_goes_on_from_two(sharded: Path, settings: Any) -> None:
+    root = begun(sharded, "alone")
+    start = root / "checkpoints/iteration-0001.ckpt"
+    run("fit", "--config", settings("alone"), *SHARDED, "--trainer.devices", "1", "--ckpt_path", start)
+    assert plan(root, 2)["policy"] == plan(sharded, 2)["policy"]
+    assert responses(root, 2) == responses(sharded, 2)
+    assert (root / "policy/model.safetensors").is_file()
+
+
+def test_a_run_without_sharding_says_what_a_folder_needs(
+    sharded: Path, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = begun(sharded, "refused")
+    start = root / "checkpoints/iteration-0001.ckpt"
+    assert main(["fit", "--config", str(settings("refused")), "--ckpt_path", str(start)]) == 1
+    assert "is a folder, written by FSDP: go on with configs/overlays/fsdp2.yaml" in capsys.readouterr().err
+
+
+def test_two_processes_go_on_from_one_that_was_not_sharded(plain: Path, settings: Any) -> None:
+    root = begun(plain, "joined")
+    start = root / "checkpoints/iteration-0001.ckpt"
+    run("fit", "--config", settings("joined"), *SHARDED, "--trainer.devices", "2", "--ckpt_path", start)
+    assert plan(root, 2)["policy"] == plan(plain, 2)["policy"]
+    assert responses(root, 2) == responses(plain, 2)
+
+
+def test_rest_em_goes_back_and_one_file_is_loaded_without_sharding(settings: Any, tmp_path: Path) -> None:
+    prompts = {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "refresh", "size": 8}}
+    annotation = {"num_samples": 4, "num_continuations": 2}
+    refresh = {"iterations": [2], "prompts": prompts, "annotation": annotation, "lr": 1e-4}
+    config = settings("rest_em", method="rest_em", refresh_reward_model=refresh)
+    root = config.with_suffix("")
+    run("fit", "--config", config, *SHARDED, *ONE_FILE, "--trainer.devices", "2")
+    assert plan(root, 2)["policy"] == plan(root, 1)["policy"]
+    assert plan(root, 2)["reward_model"] != plan(root, 1)["reward_model"]
+    last = root / "checkpoints/last.ckpt"
+    assert last.is_file()
+    assert main(["export", "--checkpoint", str(last), "--output", str(tmp_path / "out")]) == 0
+    assert_same_weights(tmp_path / "out", root / "policy")
+    before = torch.load(last, weights_only=True)["optimizer_states"][0]["state"]
+    assert main(["fit", "--config", str(config), "--trainer.max_epochs", "3", "--ckpt_path", str(last)]) == 0
+    after = torch.load(last, weights_only=True)["optimizer_states"][0]["state"]
+    # ReST-EM resets the optimizer, so that both have counted the steps of one iteration.
+    assert len(before) == len(after) > 0
+    assert (root / "iterations/0003/report.json").is_file()
+
+
+def test_fsdp1_goes_on_and_exports(evolve_once: Any, settings: Any, plain: Path, tmp_path: Path) -> None:
+    """On CPUs, where torch supports it only in part: an overlay for GPUs in miniature."""
+    root: Path = evolve_once.folder / "fsdp1"
+    overlay = ("--config", OVERLAY.with_name("fsdp.yaml"), "--trainer.accelerator", "cpu", "--trainer.devices", "2")
+    exact = ("--trainer.strategy.init_args.bfloat16", "false")
+    for epochs in ("1", "2"):
+        run("fit", "--config", settings("fsdp1"), *overlay, *exact, "--trainer.max_epochs", epochs)
+    assert responses(root, 1) == responses(plain, 1)
+    assert plan(root, 1)["policy"] == plan(plain, 1)["policy"] != plan(root, 2)["policy"]
+    last = root / "checkpoints/last.ckpt"
+    assert main(["export", "--checkpoint", str(last), "--output", str(tmp_path / "out")]) == 0
+    assert_same_weights(tmp_path / "out", root / "policy")
+
+
+def assert_exported(root: Path, name: str, output: Path) -> None:
+    """The run's model is that of its checkpoint, in the float32 that mixed precision keeps it in."""
+    assert main(["export", "--checkpoint", str(root / "checkpoints/last.ckpt"), "--output", str(output)]) == 0
+    assert_same_weights(output, root / name)
+    assert any(not torch.equal(value, value.bfloat16().float()) for value in weights(output).values())
+
+
+def test_an_mprm_is_trained_in_mixed_precision(warm_policy: Path, tmp_path: Path) -> None:
+    rows = []
+    for prompt in TinyDice("annotation", 10):
+        lines = prompt.reference_responses[0].splitlines(keepends=True)
+        tried = (4,) * len(lines)
+        rows.append(StepLabels(prompt.id, "".join(lines), tuple(lines), tried, tried, True, -2.0, True))
+        wrong = (lines[0], "0\n", *lines[2:])
+        rows.append(StepLabels(prompt.id, "".join(wrong), wrong, (4, *tried[1:-1], 0), tried, False, -9.0, False))
+    write_step_labels(tmp_path / "labels/labels-00000.parquet", rows)
+    prompts = {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "annotation", "size": 10}}
+    data = {"labels": str(tmp_path / "labels"), "prompts": prompts, "batch_size": 4, "validation_share": 0.4}
+    config = {
+        "model": {"class_path": "mstar.modules.MPRMModule", "init_args": {"model_name": str(warm_policy), "lr": 1e-3}},
+        "data": {"class_path": "mstar.datamodules.StepLabelDataModule", "init_args": data},
+        "trainer": {**TRAINER, "default_root_dir": str(tmp_path / "run")},
+    }
+    (tmp_path / "mprm.yaml").write_text(yaml.safe_dump(config))
+    run("fit", "--config", tmp_path / "mprm.yaml", "--config", OVERLAY, "--trainer.devices", "2")
+    assert_exported(tmp_path / "run", "mprm", tmp_path / "out")
+    scorer, _ = StepScorer.load(tmp_path / "out")
+    assert scorer.head.output.weight.any()
+
+
+def test_adapters_are_trained_in_mixed_precision(warm_policy: Path, tmp_path: Path) -> None:
+    def prompts(split: str, size: int) -> dict[str, Any]:
+        return {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": split, "size": size}}
+
+    model = {"model_name": str(warm_policy), "lr": 1e-3, "max_new_tokens": 24, "lora": {"rank": 2}}
+    data = {"train": prompts("seed", 16), "validation": prompts("validation", 3), "batch_size": 4}
+    config = {
+        "model": {"class_path": "mstar.modules.PolicyModule", "init_args": model},
+        "data": {"class_path": "mstar.datamodules.PolicyDataModule", "init_args": data},
+        "trainer": {**TRAINER, "default_root_dir": str(tmp_path / "run")},
+    }
+    (tmp_path / "sft.yaml").write_text(yaml.safe_dump(config))
+    run("fit", "--config", tmp_path / "sft.yaml", "--config", OVERLAY, "--trainer.devices", "2")
+    assert_exported(tmp_path / "run", "policy", tmp_path / "out")
+    before, after = weights(warm_policy), weights(tmp_path / "out")
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert before.keys() == after.keys()
+    assert {name.split(".")[1] for name in changed} == {"text_model"}

@@ -1,0 +1,220 @@
+"""A run that is killed with -9 at telling moments, or asked to stop, ends as one that was left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mstar.__main__ import main
+
+differences = runpy.run_path(str(Path(__file__).with_name("kill_many.py")))["differences"]
+
+# Starts commands in processes of their own, without importing everything anew for each: that is what would take time.
+DRIVER = """
+import json, os, sys
+import mstar.cli
+from mstar.__main__ import main
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        status = main(json.loads(line))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    print(f"@{child}", flush=True)
+    # A progress bar that was interrupted ends without a line break.
+    print(f"\\n@{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}", flush=True)
+"""
+ADAPTIVE = {
+    "class_path": "mstar.temperature.AdaptiveTemperature",
+    "init_args": {"initial": 1.0, "minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1},
+}
+REFRESH = {
+    "iterations": [2],
+    "prompts": {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "refresh", "size": 12}},
+    "annotation": {"num_samples": 4, "num_continuations": 2},
+    "lr": 1e-4,
+}
+# Files that appear in the course of a run, and what it is then about to do.
+MOMENTS = [
+    ("iterations/0001/plan.json", "sampling"),
+    ("iterations/0001/responses-00000.parquet", "sampling of the next shard"),
+    ("iterations/0001/examples.parquet", "exchange of the training data"),
+    ("checkpoints/last.ckpt", "an optimizer step"),
+    ("checkpoints/iteration-0001.ckpt", "the last steps of a checkpoint, or the dynamics"),
+    ("mprm/0002-*/policy", "training of the new MPRM"),
+    ("policy", "the end"),
+]
+
+
+class Driver:
+    """Starts ``mstar`` commands, and kills them."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("ab"),
+            text=True,
+        )  # fmt: skip
+
+    def start(self, *arguments: str) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(arguments) + "\n")
+        self.process.stdin.flush()
+        return int(self._line())
+
+    def wait(self) -> int:
+        return int(self._line())
+
+    def _line(self) -> str:
+        """What the driver says; commands write to the same stream."""
+        assert self.process.stdout is not None
+        while not (line := self.process.stdout.readline()).startswith("@"):
+            assert self.process.poll() is None, self.log.read_text()
+        return line.removeprefix("@")
+
+    def stop_when(self, root: Path, pattern: str, number: int, *arguments: str) -> int:
+        """Sends a signal when a file appears; returns the exit status, negative for a process that was killed."""
+        before = set(root.glob(pattern))
+        child = self.start(*arguments)
+        deadline = time.monotonic() + 120
+        while not set(root.glob(pattern)) - before:
+            os.kill(child, 0)
+            assert time.monotonic() < deadline, f"{pattern} did not appear:\n{self.log.read_text()}"
+            time.sleep(0.002)
+        os.kill(child, number)
+        return self.wait()
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    made = Driver(tmp_path_factory.mktemp("driver") / "log")
+    yield made
+    made.process.kill()
+    made.process.wait()
+
+
+@pytest.fixture(scope="module")
+def config(evolve_once: Any, warm_mprm: Path) -> Path:
+    """All that a run can have to carry, with checkpoints within iterations."""
+    settings = evolve_once.settings(
+        "whole", selection="top_k", top_k=2, reward_model=str(warm_mprm), temperature=ADAPTIVE,
+        refresh_reward_model=REFRESH, shard_size=8,
+    )  # fmt: skip
+    checkpoints = {"class_path": "mstar.callbacks.IterationCheckpoint", "init_args": {"every_n_steps": 2}}
+    settings["trainer"] |= {"callbacks": [checkpoints], "accumulate_grad_batches": 2}
+    settings["data"]["init_args"]["batch_size"] = 1
+    path: Path = evolve_once.write(settings, "whole")
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path) -> Path:
+    assert main(["fit", "--config", str(config)]) == 0
+    return config.with_suffix("")
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_is_killed_again_and_again_ends_like_one_left_alone(
+    whole: Path, config: Path, driver: Driver
+) -> None:
+    root = whole.parent / "killed"
+    command = ["fit", "--config", str(config), "--trainer.default_root_dir", str(root)]
+    for pattern, moment in MOMENTS:
+        assert driver.stop_when(root, pattern, signal.SIGKILL, *command) == -signal.SIGKILL, moment
+    driver.start(*command)
+    assert driver.wait() == 0, driver.log.read_text()
+    assert differences(whole, root) == []
+    assert not list((root / "iterations").glob("*.old-*"))
+    assert not list(root.rglob(".*"))
+    # TensorBoard shows the same: what was logged again is equal. A kill may lose what was logged last.
+    shown, expected = scalars(root), scalars(whole)
+    assert shown.keys() == expected.keys()
+    for tag, values in expected.items():
+        assert shown[tag].items() <= values.items()
+        assert len(values) - len(shown[tag]) <= 1, tag
+
+
+def scalars(root: Path) -> dict[str, dict[int, float]]:
+    reader = EventAccumulator(str(root / "tensorboard/version_0"), size_guidance={"scalars": 0})
+    reader.Reload()
+    found: dict[str, dict[int, float]] = {}
+    for tag in reader.Tags()["scalars"]:
+        if tag.startswith("time/") or tag == "rollout/tokens_per_second":
+            continue
+        steps = found.setdefault(tag, {})
+        for event in reader.Scalars(tag):
+            assert steps.setdefault(event.step, event.value) == event.value, f"{tag} at {event.step}"
+    return found
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("number", "status", "pattern"),
+    [
+        (signal.SIGTERM, 143, "iterations/0001/responses-00000.parquet"),
+        (signal.SIGINT, 130, "checkpoints/last.ckpt"),
+        (signal.SIGTERM, 143, "mprm/0002-*/policy"),
+    ],
+)
+def test_a_signal_stops_the_run_with_its_status_and_nothing_is_lost(
+    whole: Path, config: Path, driver: Driver, number: int, status: int, pattern: str
+) -> None:
+    root = whole.parent / f"stopped-{pattern.partition('/')[0]}"
+    command = ["fit", "--config", str(config), "--trainer.default_root_dir", str(root)]
+    began = time.monotonic()
+    assert driver.stop_when(root, pattern, number, *command) == status
+    assert time.monotonic() - began < 60
+    assert f"mstar fit: stopped by {signal.Signals(number).name}; the same command goes on." in driver.log.read_text()
+    # The second shard was not begun, or the run did not get to the next iteration.
+    assert not (root / "iterations/0002").exists()
+    if "responses" in pattern:
+        assert not (root / "iterations/0001/responses-00001.parquet").exists()
+    driver.start(*command)
+    assert driver.wait() == 0
+    assert differences(whole, root) == []
+
+
+@pytest.mark.timeout(300)
+def test_supervised_training_and_annotation_go_on_too(evolve: Any, driver: Driver, warm_policy: Path) -> None:
+    """The demo's other stages: a plain fit with validation after every epoch, and step labels."""
+    settings = evolve.settings("whole")
+    del settings["rollout"]
+    settings["data"]["init_args"]["train"]["init_args"] = {"split": "seed", "size": 24}
+    checkpoints = {"class_path": "mstar.callbacks.IterationCheckpoint", "init_args": {"every_n_steps": 2}}
+    settings["trainer"]["callbacks"] = [checkpoints]
+    config = evolve.write(settings, "sft")
+    assert main(["fit", "--config", str(config)]) == 0
+    root = evolve.folder / "killed"
+    command = ["fit", "--config", str(config), "--trainer.default_root_dir", str(root)]
+    for pattern in ("checkpoints/last.ckpt", "checkpoints/iteration-0001.ckpt", "checkpoints/iteration-0002.ckpt"):
+        assert driver.stop_when(root, pattern, signal.SIGKILL, *command) == -signal.SIGKILL
+    driver.start(*command)
+    assert driver.wait() == 0, driver.log.read_text()
+    assert differences(evolve.folder / "whole", root) == []
+
+    annotate = [
+        "annotate", "--policy", str(warm_policy), "--prompts", "mstar.prompts.TinyDice", "--prompts.split",
+        "annotation", "--prompts.size", "12", "--settings.shard_size", "4", "--settings.num_samples", "4",
+        "--engine", "mstar.generation.TransformersEngine", "--engine.max_new_tokens", "26", "--output",
+    ]  # fmt: skip
+    labels, again = evolve.folder / "labels", evolve.folder / "again"
+    assert main([*annotate, str(labels)]) == 0
+    for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
+        pattern = f"labels-0000{number == signal.SIGTERM:d}.parquet"
+        assert driver.stop_when(again, pattern, number, *annotate, str(again)) == status
+    driver.start(*annotate, str(again))
+    assert driver.wait() == 0
+    for shard in labels.glob("labels-*.parquet"):
+        assert shard.read_bytes() == (again / shard.name).read_bytes()

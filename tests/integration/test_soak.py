@@ -1,0 +1,70 @@
+"""Two hundred iterations: what the process holds and how long an iteration takes must not grow."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+ITERATIONS = 200
+WARM = 40
+
+
+class Gauge(Callback):
+    """Writes after every iteration what the process holds: resident bytes, open files, and the seconds it took.
+
+    Args:
+        path: The file, a line of JSON an iteration.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.began = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes one line."""
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        seen = {
+            "resident": pages * os.sysconf("SC_PAGE_SIZE"),
+            "files": len(os.listdir("/proc/self/fd")),
+            "seconds": time.monotonic() - self.began,
+        }
+        self.began = time.monotonic()
+        with Path(self.path).open("a") as file:
+            file.write(json.dumps(seen) + "\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+@pytest.mark.timeout(900)
+def test_two_hundred_iterations(evolve: Any) -> None:
+    gauge = evolve.folder / "gauge.jsonl"
+    run = evolve(
+        "--trainer.max_epochs",
+        str(ITERATIONS),
+        f"--trainer.callbacks+={Gauge.__module__}.Gauge",
+        f"--trainer.callbacks.path={gauge}",
+        "--data.batch_size=2",
+        dynamics=False,
+        interval=0.125,
+        num_samples=2,
+        keep_iterations=3,
+    )
+    seen = [json.loads(line) for line in gauge.read_text().splitlines()]
+    assert len(seen) == ITERATIONS
+    # The first iterations fill caches; after them 160 iterations may not add more than a few megabytes.
+    growth = seen[-1]["resident"] - seen[WARM]["resident"]
+    assert growth < 30e6, f"{growth / 1e6:.0f} MB more after {ITERATIONS} iterations than after {WARM}"
+    assert seen[-1]["files"] <= seen[WARM]["files"] + 1
+    early, late = (statistics.median(s["seconds"] for s in part) for part in (seen[WARM:90], seen[-50:]))
+    # Other programs on the machine disturb it; an iteration that reads all earlier ones would be several times slower.
+    assert late < 2 * early, f"{early:.2f} s an iteration at first, {late:.2f} s at last"
+    # The responses of old iterations are gone; what was kept of them, and their reports, stay.
+    assert sorted(path.parent.name for path in run.glob("iterations/*/responses-*.parquet")) == ["0198", "0199", "0200"]
+    assert len(list(run.glob("iterations/*/report.json"))) == ITERATIONS
+    assert len(list(run.glob("iterations/*/examples.parquet"))) == ITERATIONS
