@@ -251,9 +251,7 @@ class MPRMModule(LightningModule):
             "kind": "mprm",
             "step_logprob_features": self.step_logprob_features,
             "head_size": self.head_size,
-        } | describe_backbone(
-            self.model_name, self.dtype_name, self.lora, self._frozen_weights, self.revision
-        )
+        } | describe_backbone(self.model_name, self.dtype_name, self.lora, self._frozen_weights, self.revision)
         if self.lora is not None:
             keep_trained(checkpoint, self, self.scorer)
 
