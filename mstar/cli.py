@@ -79,6 +79,9 @@ class MstarCLI(LightningCLI):
         if rollout is not None:
             extra.append(rollout)
         callbacks = [*extra, *(given if isinstance(given, list) else [given])]
+        # A checkpoint callback that is added by flag takes the place of the configuration's.
+        saving = [callback for callback in callbacks if isinstance(callback, IterationCheckpoint)]
+        callbacks = [callback for callback in callbacks if callback not in saving[:-1]]
         for default in (ExportCallback, PredictionsCallback, StopOnSignal, FiniteSteps):
             if not any(isinstance(callback, default) for callback in callbacks):
                 callbacks.append(default())
@@ -135,7 +138,7 @@ class MstarCLI(LightningCLI):
                 )
                 return
             checkpoint = find_checkpoint(root) if given in (None, "last") else given
-            if checkpoint is not None and checkpoint_folder(root) in Path(checkpoint).parents:
+            if checkpoint is not None and checkpoint_folder(root).resolve() in Path(checkpoint).resolve().parents:
                 config = self._parser("fit").dump(self.config["fit"], skip_unset=False)
                 check_same_run(root, config)
             self.trainer.fit(**arguments, ckpt_path=checkpoint)

@@ -82,7 +82,14 @@ class RewardModelRefresh:
         self.step_logprob_features = step_logprob_features
 
     def run(
-        self, policy: PolicyModule, engine: Engine, grader: Grader, run: RunDirectory, iteration: int, seed: int
+        self,
+        policy: PolicyModule,
+        engine: Engine,
+        grader: Grader,
+        check: PromptCheck,
+        run: RunDirectory,
+        iteration: int,
+        seed: int,
     ) -> Path:
         """Makes the MPRM for an iteration, or finds the one that is there already.
 
@@ -90,6 +97,7 @@ class RewardModelRefresh:
             policy: The present policy.
             engine: A started engine with the policy's weights.
             grader: Decides whether an answer is right.
+            check: Decides which prompts and responses are too long or cannot be shown to the policy.
             run: The run directory.
             iteration: The iteration's number.
             seed: The run's seed.
@@ -100,25 +108,27 @@ class RewardModelRefresh:
         fingerprint = fingerprint_model(policy.policy)
         settings = replace(self.annotation, seed=derive_seed(seed, "refresh", iteration))
         training = (self.epochs, self.batch_size, self.lr, self.pairwise_weight, self.step_logprob_features)
-        key = derive_seed(fingerprint, repr(settings), len(self.prompts), repr(training))
+        limits = (check.max_prompt_tokens, check.max_example_tokens)
+        key = derive_seed(fingerprint, repr(settings), len(self.prompts), repr(training), repr(limits))
         folder = run.reward_model(iteration, f"{key:016x}")
         model = folder / "model"
         # Process 0 looks for all, so that they go the same way.
         if gather_lists([model.is_dir()])[0]:
             return model
-        check = PromptCheck(policy.renderer)
         annotate(self.prompts, engine, grader, settings, folder / "labels", policy=fingerprint, check=check)
         start = folder / "policy"
         policy.export(start)
         torch.manual_seed(derive_seed(seed, "refresh/train", iteration))
         # One process trains, whatever their number, so that the MPRM does not depend on it; the others wait.
         if is_main():
-            self._train(policy, start, folder / "labels", seed, model)
+            self._train(policy, start, folder / "labels", check, seed, model)
             shutil.rmtree(start)
         wait_for_all()
         return model
 
-    def _train(self, policy: PolicyModule, start: Path, labels: Path, seed: int, output: Path) -> None:
+    def _train(
+        self, policy: PolicyModule, start: Path, labels: Path, check: PromptCheck, seed: int, output: Path
+    ) -> None:
         module = MPRMModule(
             str(start),
             lr=self.lr,
@@ -132,7 +142,15 @@ class RewardModelRefresh:
             lora=policy.lora,
             trust_remote_code=policy.trust_remote_code,
         )
-        data = StepLabelDataModule(str(labels), self.prompts, self.batch_size, validation_share=0.0, seed=seed)
+        data = StepLabelDataModule(
+            str(labels),
+            self.prompts,
+            self.batch_size,
+            validation_share=0.0,
+            max_example_tokens=check.max_example_tokens,
+            max_bad_share=check.max_bad_share,
+            seed=seed,
+        )
         trainer = Trainer(
             accelerator=policy.device.type,
             devices=1 if policy.device.index is None else [policy.device.index],

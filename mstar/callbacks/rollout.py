@@ -191,7 +191,7 @@ class RolloutCallback(Callback):
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(self.seed, "generate", iteration))
         self._sync(policy, data, log)
-        self._refresh_reward_model(policy, run, iteration)
+        self._refresh_reward_model(policy, data, run, iteration)
         if iteration == 1 and self.dynamics and data.validation is not None:
             before = IterationLog(run, trainer, 0)
             before.dynamics(measure(self, data, iteration=0), self.controller.current)
@@ -295,9 +295,13 @@ class RolloutCallback(Callback):
         drift = self._drift.measure(self.engine, policy.policy, policy.renderer)
         log.drifted(drift)
 
-    def _refresh_reward_model(self, policy: PolicyModule, run: RunDirectory, iteration: int) -> None:
+    def _refresh_reward_model(
+        self, policy: PolicyModule, data: PolicyDataModule, run: RunDirectory, iteration: int
+    ) -> None:
         if self.refresh is not None and iteration in self.refresh.iterations:
-            self._refreshed = str(self.refresh.run(policy, self.engine, self.grader, run, iteration, self.seed))
+            check = data.prompt_check()
+            made = self.refresh.run(policy, self.engine, self.grader, check, run, iteration, self.seed)
+            self._refreshed = str(made)
         self._load_reward_model(self._refreshed or self.reward_model, policy)
 
     def _load_reward_model(self, folder: str | None, policy: PolicyModule) -> None:

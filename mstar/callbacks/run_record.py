@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -46,7 +47,10 @@ class RunRecord(SaveConfigCallback):
             writer.add_event(Event(step=first, session_log=SessionLog(status=SessionLog.START)))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes down that the fit is done, after the export."""
+        """Writes down that the fit is done, after the export; one that ran out of ``trainer.max_time`` is not."""
+        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+        if any((left := timer.time_remaining()) is not None and left <= 0 for timer in timers):
+            return
         if trainer.is_global_zero:
             write_json(
                 Path(trainer.default_root_dir) / _FINISHED,

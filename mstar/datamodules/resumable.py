@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
@@ -31,6 +34,7 @@ class ResumableLoader(DataLoader[T]):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         # With a generator of its own, a loader does not draw from the global one, whose numbers are dropout's.
         options.setdefault("generator", torch.Generator().manual_seed(0))
+        options.setdefault("worker_init_fn", _outlive_stop)
         super().__init__(*arguments, **options)
         self._begin = 0
         self._handed_out = 0
@@ -72,6 +76,23 @@ class ResumableLoader(DataLoader[T]):
     def _index_sampler(self) -> Any:
         # The one place where DataLoader asks for what comes next, with and without worker processes.
         return _Rest(super()._index_sampler, self)
+
+
+def _outlive_stop(worker: int) -> None:
+    """Leaves signals that stop the whole process group to the main process, which still needs its batches.
+
+    Launchers such as torchrun send them to every process; torch would end the worker, and the main process with it.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+    parent = os.getppid()
+
+    def wait_for_parent() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        # The loader ends its workers by this signal.
+        os._exit(0)
+
+    threading.Thread(target=wait_for_parent, daemon=True).start()
 
 
 class _Rest:

@@ -53,11 +53,13 @@ class Quarantine:
             name: The part, e.g. ``validation``.
             size: Its rows, which the processes share out.
         """
+        share = math.ceil(size / world_size())
         if name not in self._files:
             path = Path(root, "quarantine", f"{name}.jsonl" if world_size() == 1 else f"{name}-{rank()}.jsonl")
-            share = math.ceil(size / world_size())
             self._files[name] = QuarantineFile(path, f"data.{name}", share, self.max_bad_share, "data.max_bad_share")
             self._files[name].clear()
+        # The first loader of a self-evolving run holds a placeholder; the real data comes later, under the same name.
+        self._files[name].total = share
         return self._files[name]
 
     def announce(self) -> None:

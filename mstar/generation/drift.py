@@ -142,7 +142,7 @@ class DriftCheck:
 
     def prepare(self, engine: Engine) -> None:
         """Has the engine read the prompts with the weights that it is about to lose; it writes the responses, once."""
-        if engine.drift_bound is None:
+        if engine.drift_bound is None or not self.prompts:
             return
         if self._responses is None:
             greedy = Sample(index=0, temperature=0.0, seed=0)

@@ -18,7 +18,9 @@ _ADDED: Final = re.compile(r",\s*which (?:is|equals|makes|comes to)\s+", re.IGNO
 _COORDINATED: Final = re.compile(
     r",?\s+(?:and|but|while|whereas)\s+(?=\D)|;\s+|,\s+(?=[∠△A-Za-z ]{1,12}\s?=)", re.IGNORECASE
 )
-_VERB: Final = re.compile(r"=|\b(?:is|are|was|were|has|have|had|equals?|gives?|makes?|costs?)\b", re.IGNORECASE)
+_VERB: Final = re.compile(
+    r"=|\b(?:is|are|was|were|has|have|had|equals?|gives?|makes?|costs?|measures|weighs)\b", re.IGNORECASE
+)
 _WORD: Final = re.compile(r"\w+")
 _COMMON: Final = frozenset(
     ("the", "a", "an", "is", "are", "of", "in", "and", "to", "what", "how", "many", "much", "for")

@@ -20,6 +20,11 @@ LABEL: Final = re.compile(
     r"\((?P<bracketed>[A-Za-z])\)|\b(?i:option|choice|answer|letter)s?\s*:?\s*(?P<named>[A-Z])\b(?!')"
     r"|选项?\s*(?P<chosen>[A-Z])(?![A-Za-z])|(?<![A-Za-z])(?P<item>[A-Z])\s*选?项"
 )
+# "Options A, B and D", "option A or B".
+_MORE_LABELS: Final = re.compile(
+    r"(?:\s*(?:,\s*(?:and|or)?|\b(?:and|or)\b|[&/])\s*(?:(?i:option|choice|letter)\s+)?([A-HJ-Z])(?![\w'’(]))"
+)
+_PLURAL: Final = re.compile(r"(?:option|choice|answer|letter)s\b", re.IGNORECASE)
 _FINAL_LETTER: Final = re.compile(
     r"(?:'s|\b(?i:is|be|it|think|label(?:l?ed)?|with|likely|probably|maybe|perhaps|possibly|or|also|est|es|ist|are|choose|select|"
     r"pick|so|hence|thus|therefore)|[:=>]|选|是|为)(?:\s+[a-z]+ly)?\s*([A-Z])\W*$"
@@ -140,6 +145,7 @@ class Mentions:
             labelled = self._options.index(written) if written.isupper() else None
             if labelled is not None:
                 spans.append((labelled, *label.span()))
+                spans += self._find_more(labels, label)
         named |= _find_affirmed(labels, spans)
         if self._options.are_letters:
             lone = ((self._options.index(letter[0]), *letter.span()) for letter in LONE_LETTER.finditer(text))
@@ -151,6 +157,17 @@ class Mentions:
             value = None if found is None or isinstance(found, str) else self._options.match_number(found)
             named |= set() if value is None else {value}
         return named
+
+    def _find_more(self, text: str, label: re.Match[str]) -> list[Mention]:
+        """The options whose bare letters are joined to a label; by commas alone only to a plural."""
+        found: list[Mention] = []
+        end, joined = label.end(), _PLURAL.match(label[0]) is not None
+        while label["named"] and (more := _MORE_LABELS.match(text, end)) is not None:
+            joined = joined or not more[0].lstrip().startswith(", ")
+            if (index := self._options.index(more[1])) is not None:
+                found.append((index, *more.span(1)))
+            end = more.end()
+        return found if joined else []
 
 
 def letter_of(match: re.Match[str]) -> str:
@@ -164,9 +181,10 @@ def _find_affirmed(text: str, mentions: list[Mention]) -> set[int]:
     linked = [_LINK.fullmatch(text, one[2], other[1]) is not None for one, other in pairwise(mentions)]
     for i, link in enumerate(linked):
         denied[i + 1] = denied[i + 1] or (link and denied[i])
+    after = [DENIED_AFTER.match(text, end) is not None for _, _, end in mentions]
     for i, link in reversed(list(enumerate(linked))):
-        after = link and denied[i + 1] and DENIED_AFTER.match(text, mentions[i + 1][2]) is not None
-        denied[i] = denied[i] or after
+        after[i] = after[i] or (link and denied[i + 1] and after[i + 1])
+        denied[i] = denied[i] or after[i]
     return {option for (option, _, _), is_denied in zip(mentions, denied, strict=True) if not is_denied}
 
 

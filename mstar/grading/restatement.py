@@ -47,6 +47,7 @@ class Restatement:
 
     def __init__(self, question: str) -> None:
         asked = re.split(r"[.!\n]\s*", question.strip().partition("?")[0])[-1] if question else ""
+        self._has_brackets = "(" in asked
         words = _WORD.findall(asked[:_MAX_LENGTH].casefold().replace("’", "'"))
         self._words = _content(words) if words and words[0] in _QUESTION_START and "or" not in words else []
 
@@ -54,7 +55,7 @@ class Restatement:
         """True for yes, False for no, None for a text that does not restate the question."""
         if len(self._words) < 2:
             return None
-        statement = _BRACKETS.sub("", statement[:_MAX_LENGTH])
+        statement = statement[:_MAX_LENGTH] if self._has_brackets else _BRACKETS.sub("", statement[:_MAX_LENGTH])
         for end in [match.start() for match in _CLAUSE_END.finditer(statement)]:
             words = _WORD.findall(statement[:end].casefold())
             negations = sum(word in _NEGATIONS for word in words)

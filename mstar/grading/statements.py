@@ -82,6 +82,11 @@ _NOUN: Final = re.compile(r"\d\s+[A-Za-z]{3}|[a-z]\s+[A-Za-z]{3,}$", re.IGNORECA
 _PARTS: Final = re.compile(r"\band\b|[:+(]", re.IGNORECASE)
 # What is to be done with a number is no answer.
 _TASK: Final = re.compile(r"\b(?:subtract|remove|add|multiply|divide|take away)\b[\w\s]{0,20}$", re.IGNORECASE)
+# A list of several numbers: "1) 4, 2) 6".
+_ENUMERATED: Final = re.compile(r"(?<![\w(.])1\)\s.{1,200}?(?<![\w(.])2\)\s")
+# What is calculated from several numbers is none of them.
+_CALCULATED: Final = re.compile(r"\b(?:difference|gap|sum|ratio)\b", re.IGNORECASE)
+_CONTRAST: Final = re.compile(r"\W*(?:while|whereas)\b", re.IGNORECASE)
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|\n")
 _LEAD: Final = re.compile(
     r"^(?:about|approximately|approx\.?|around|roughly|exactly|only|just|nearly|the number|a total of|equal to|"
@@ -121,6 +126,8 @@ def state_quantity(text: str, question: str = "") -> Quantity | str | None:
     if len(text) > _MAX_SENTENCE:
         return None
     explanation = EXPLANATION.search(text)
+    if explanation and _CONTRAST.match(explanation[0]) and _CALCULATED.search(question):
+        explanation = None
     stated = text[: explanation.start()] if explanation and explanation.start() > 0 else text
     found = None
     for clause in dict.fromkeys([*answering_clauses(stated.rstrip(" ,;")), text]):
@@ -139,6 +146,9 @@ def _state_asked(clause: str, question: str) -> Quantity | str | None:
         found_in = [(part, _state(part)) for part in parts if not isinstance(_leading(part), Quantity)]
         stated = [(shared_words(part, question), found) for part, found in found_in if isinstance(found, Quantity)]
         if len({found.value for _, found in stated}) > 1:
+            if calculated := _CALCULATED.search(question):
+                named = [f for p, f in found_in if calculated[0].casefold() in p.casefold() and isinstance(f, Quantity)]
+                return named[0] if len({found.value for found in named}) == 1 else REFUSED
             most = max(shared for shared, _ in stated)
             asked = [found for shared, found in stated if shared == most]
             return asked[0] if len(asked) == 1 else REFUSED
@@ -164,6 +174,8 @@ def _state(stated: str) -> Quantity | str | None:
     if (nothing := _NO_THINGS.match(stated)) and not _NO_ANSWER.match(stated, nothing.end()):
         return Quantity(Fraction(0))
     numbers = find_quantities(stated)
+    if _ENUMERATED.search(stated):
+        return REFUSED
     if _OR.search(stated) and len(numbers) > 1:
         same = len({value.value for _, _, value in numbers}) == 1
         return numbers[0][2] if same or _is_rounded_again(stated, numbers) else _evaluated(stated) or REFUSED

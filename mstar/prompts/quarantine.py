@@ -204,8 +204,9 @@ def quarantine_shard(
     Raises:
         DataError: too many rows of all shards are bad.
     """
-    path.unlink(missing_ok=True)
-    if rows:
+    if not rows:
+        path.unlink(missing_ok=True)
+    else:
         write_quarantine(path, rows)
         counts = count_reasons(path.parent.glob("quarantine-*.jsonl"))
         check_share(name, counts, total, max_bad_share, path.parent, key, rows[0].detail)

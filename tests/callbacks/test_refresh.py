@@ -15,6 +15,7 @@ from mstar.generation import TransformersEngine
 from mstar.grading import ExactGrader
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
+from mstar.prompts.prompt_check import PromptCheck
 from mstar.storage import RunDirectory
 
 
@@ -38,7 +39,8 @@ def start(root: Path, iteration: int = 2, seed: int = 0, **settings: Any) -> Pat
     refresh = RewardModelRefresh([2], TinyDice("refresh", 4), **settings)
     policy = PolicyModule("mstar/tiny-idefics3")
     policy.configure_model()
-    return refresh.run(policy, TransformersEngine(), ExactGrader(), RunDirectory(root), iteration, seed)
+    check = PromptCheck(policy.renderer)
+    return refresh.run(policy, TransformersEngine(), ExactGrader(), check, RunDirectory(root), iteration, seed)
 
 
 @pytest.mark.parametrize(

@@ -257,3 +257,37 @@ def test_a_restated_question_is_no_new_one() -> None:
     question = "What is the size of the angle BOC?"
     assert right("C", ANGLES, f"Let me think.\nQuestion: {question}\nAnswer: C", question)
     assert not right("C", ANGLES, "Let me think.\nQuestion: How many wheels has a car?\nAnswer: C", question)
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("Options A and B are correct.", None),
+        ("The drawing marks four places with the letters A, B, C and D.", None),
+        ("I would take option A or B.", None),
+        ("Options A, B and D are wrong.", None),
+        ("Options A, B and D are wrong, so it is C.", "C"),
+        ("The options A, B are impossible; the answer is option C.", "C"),
+    ],
+)
+def test_reads_all_the_letters_that_are_joined_to_a_label(response: str, letter: str | None) -> None:
+    prompt = Prompt("p", "", answer="135°", answer_type=AnswerType.MULTI_CHOICE, choices=ANGLES)
+    assert GRADER.grade(prompt, response).predicted == letter
+
+
+@pytest.mark.parametrize(
+    ("question", "response", "gold"),
+    [
+        ("Is the map (g: Q to Q) injective?", "The map (g: Q to Q) is not injective.", "No"),
+        ("Is the map (g: Q to Q) injective?", "The map (g: Q to Q) is injective.", "Yes"),
+        ("Is the map injective?", "The map (the blue one) is not injective.", "No"),
+    ],
+)
+def test_a_statement_repeats_the_brackets_of_its_question(question: str, response: str, gold: str) -> None:
+    assert right(gold, YES_NO, response, question)
+    assert not right("Yes" if gold == "No" else "No", YES_NO, response, question)
+
+
+def test_a_statement_about_another_thing_in_brackets_affirms_nothing() -> None:
+    question, response = "Is Plan Z (new) cheaper than Plan Z (old)?", "Plan Z (old) is cheaper than Plan Z (new)."
+    assert not right("Yes", YES_NO, response, question)

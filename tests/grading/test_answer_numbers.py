@@ -319,3 +319,21 @@ def test_equal_answers_without_a_gold_answer_vote_together() -> None:
     prompt = Prompt("p", "q", answer_type=FLOAT, precision=1)
     texts = ("2.5", "The answer is 2.50", "2.5 cm", "5/2", r"\boxed{2.5}", "2.54")
     assert {GRADER.grade(prompt, text).predicted for text in texts} == {"2.5"}
+
+
+@pytest.mark.parametrize(
+    ("response", "number"),
+    [
+        ("The tallest tree measures nine metres, while the shortest is two metres.", None),
+        ("The tallest tree is 9 metres and the shortest tree is 2 metres.", None),
+        ("The tallest tree is 9 metres and the shortest is 2 metres, so the difference is 7.", "7"),
+        ("The tallest tree is 9 metres, while the shortest is 2 metres, and the difference is 7 metres.", "7"),
+        ("The difference is 7 metres, while the tallest tree is 9 metres.", "7"),
+        ("The heights are as follows: 1) 4, 2) 6, 3) 8.", None),
+        ("1) The tallest is 9, 2) the shortest is 2, so the difference is 7.", "7"),
+    ],
+)
+def test_a_number_that_leads_to_the_asked_one_is_no_answer(response: str, number: str | None) -> None:
+    question = "What is the difference between the tallest tree and the shortest tree?"
+    prompt = Prompt("p", question, answer="9", answer_type=INTEGER)
+    assert GRADER.grade(prompt, response).predicted == number

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
 
 from mstar.__main__ import main
 from mstar.annotation.label_table import load_step_labels
+from mstar.models.backbone import load_renderer
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory, read_responses
 
@@ -169,3 +171,20 @@ def test_an_mprm_learns_from_the_labels_that_can_be_used(
     }
     assert "data.labels: 3 of 24 rows are put aside (2 broken_image, 1 too_long)" in capsys.readouterr().err
     assert (tmp_path / "run/mprm").is_dir()
+
+
+def test_an_example_that_is_too_long_is_left_out_of_a_self_evolving_run(evolve: Any) -> None:
+    """Lightning's first loader holds one placeholder; the share of bad rows is that of the examples that follow it."""
+    run = evolve("--trainer.max_epochs", "1", name="all", selection="all", dynamics=False)
+    rows = pq.read_table(run / "iterations/0001/examples.parquet").to_pylist()
+    renderer = load_renderer(str(evolve.policy))
+    prompts = {prompt.id: prompt for prompt in TinyDice("pool", 32)}
+    counts = [
+        renderer.count_tokens(prompts[row["prompt_id"]]) + renderer.count_response_tokens(row["response"])
+        for row in rows
+    ]
+    limit = max(counts) - 1
+    share, length = "--data.max_bad_share=0.9", f"--data.max_example_tokens={limit}"
+    short = evolve("--trainer.max_epochs", "1", share, length, name="short", selection="all", dynamics=False)
+    aside = (short / "quarantine/train-0001.jsonl").read_text().splitlines()
+    assert 0 < len(aside) == sum(count > limit for count in counts) < len(counts)
