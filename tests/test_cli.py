@@ -138,3 +138,22 @@ def test_only_a_users_mistake_loses_its_traceback() -> None:
         "Does not validate against any of the Union subtypes\nErrors:\n  - Expected a <class 'float'>\n  - mend it."
     )
     assert str(find_mistake(spoken)) == "mend it."
+
+
+def test_a_checkpoint_callback_given_by_flag_takes_the_configurations_place(evolve: Any) -> None:
+    settings = evolve.settings("every")
+    settings["trainer"]["callbacks"] = [{"class_path": "mstar.callbacks.IterationCheckpoint"}]
+    config = str(evolve.write(settings, "every"))
+    flags = ["--trainer.callbacks+=mstar.callbacks.IterationCheckpoint", "--trainer.callbacks.every_n_steps=200"]
+    assert main(["fit", "--config", config, "--trainer.max_epochs", "1", *flags]) == 0
+    assert (evolve.folder / "every/checkpoints/last.ckpt").is_file()
+
+
+def test_a_checkpoint_named_by_its_whole_path_is_held_to_the_configuration_too(
+    evolve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = evolve("--trainer.max_epochs", "1").resolve()
+    config = str(evolve.folder / "run.yaml")
+    flags = ["--ckpt_path", str(root / "checkpoints/last.ckpt"), "--rollout.num_samples", "5"]
+    assert main(["fit", "--config", config, *flags]) == 1
+    assert "rollout.num_samples was 4 and is now 5" in capsys.readouterr().err
