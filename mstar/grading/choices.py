@@ -34,6 +34,10 @@ _AFTER_BARE: Final = re.compile(
 _LISTED: Final = re.compile(r"\W{0,3}([A-Z])\s*[).:]|\W*\(([A-Z])\)")
 _SEPARATORS: Final = " \t.:,;()-*\"'$[]"
 _DOUBLE: Final = re.compile(r"\b(?:or|either|maybe|both|could|might)\b|或", re.IGNORECASE)
+# A letter beyond the options', before one's text: "C) No".
+_NO_LETTER: Final = re.compile(r"\(?([A-Z])[).:]\s+(?=\S)")
+# What a text ends by stating: "the time is quarter past", "cos A = 0.8".
+_ENDS_WITH: Final = re.compile(r"(?:\bis|\bare|=)\s+([^=]+?)\W*$")
 _OPENING: Final = re.compile(r"(yes|no|true|false)\s*(?:[,;:.]|-\s)", re.IGNORECASE)
 _BULLET: Final = re.compile(r"^[->•]\s+(?=[A-Za-z(])")
 _MAX_LENGTH: Final = 1500
@@ -64,6 +68,8 @@ class ChoiceReader(AnswerReader):
 
     def read(self, span: str) -> str | None:
         """The letter of the option that a sentence names; see the interface."""
+        if (label := _NO_LETTER.match(span)) is not None and self._options.index(label[1]) is None:
+            span = span[label.end() :]
         alone = self.read_alone(span)
         if alone is not None:
             return alone
@@ -163,6 +169,10 @@ class ChoiceReader(AnswerReader):
             return REFUSED
         remainder = folded if named is None else self._options.without_text(named, folded)
         stated = EXPLANATION.split(remainder, maxsplit=1)[0]
+        if (end := _ENDS_WITH.search(stated)) is not None:
+            concluded = self._options.match_text(fold_choice(end[1]))
+            if concluded is not None and not self._options.same(letter, concluded):
+                return REFUSED
         return REFUSED if self._names_another(letter, rest, stated) else self._options.letter(letter)
 
     def _names_another(self, letter: int, rest: str, stated: str) -> bool:

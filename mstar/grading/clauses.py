@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["added_clause", "answering_clauses", "coordinated", "shared_words"]
+__all__ = ["added_clause", "answering_clauses", "coordinated", "shared_words", "without_premise"]
 
 _RESULT: Final = re.compile(
     r"(?:[,;]?\s*(?:and\s+)?\b(?:so|thus|therefore|hence|leaves|which (?:means|leaves|gives)|meaning|for a total of|"
@@ -13,6 +13,9 @@ _RESULT: Final = re.compile(
     r"(?:that\s+|(?:us|him|her|them)\s+(?:with\s+)?)?",
     re.IGNORECASE,
 )
+_FIRST_CLAUSE: Final = re.compile(r"([^,;]{10,200})[,;]\s+(?:(?:and|so|with|then)\s+)?")
+_FIGURE: Final = re.compile(r"\d")
+_PREMISE: Final = 5
 # What such a clause adds may be the answer where the rest of the sentence states none.
 _ADDED: Final = re.compile(r",\s*which (?:is|equals|makes|comes to)\s+", re.IGNORECASE)
 _COORDINATED: Final = re.compile(
@@ -27,7 +30,7 @@ _COMMON: Final = frozenset(
 )
 _CONDITION: Final = re.compile(
     r"\W*(?:so\b,?\s*)?(?:after|among|when|if|since|because|as|given|with|by|once|before|while|although|out of|of|in|"
-    r"on|at|for|from|based on|according to|[a-z]+ing)\b[^,;]{0,200}[,;]\s+(?:then\s+)?",
+    r"on|at|for|from|based on|according to|[a-z]+ing)\b[^,;]{0,200}[,;]\s+(?:and\s+[^,;]{0,200}[,;]\s+)?(?:then\s+)?",
     re.IGNORECASE,
 )
 # "There are not six but seven."
@@ -60,6 +63,17 @@ def coordinated(clause: str) -> list[str]:
 def shared_words(clause: str, question: str) -> int:
     """How many words of a question a clause has."""
     return len(_words(clause) & _words(question))
+
+
+def without_premise(sentence: str, question: str) -> str:
+    """A sentence without a first clause that only repeats what the question says; as it is if nothing states more."""
+    first = _FIRST_CLAUSE.match(sentence)
+    if first is None or not question:
+        return sentence
+    words = _WORD.findall(first[1].casefold())
+    known = set(_WORD.findall(question.casefold()))
+    repeats = len(words) >= _PREMISE and any(word.isdigit() for word in words) and known.issuperset(words)
+    return sentence[first.end() :] if repeats and _FIGURE.search(sentence, first.end()) else sentence
 
 
 def added_clause(sentence: str) -> str:

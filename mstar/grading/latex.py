@@ -20,7 +20,10 @@ _REPLACEMENTS: Final = (
     (re.compile(r"\\[()\[\],;: ]|\\q?quad(?![a-zA-Z])|~"), " "),
     (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\%"), "%"),
-    (re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\\degree(?:s)?(?![a-zA-Z])|\\circ(?![a-zA-Z])"), "°"),
+    (
+        re.compile(r"\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![a-zA-Z]))|\*?\\degree(?:s)?(?![a-zA-Z])|\\circ(?![a-zA-Z])"),
+        "°",
+    ),
     (re.compile(r"\\times(?![a-zA-Z])"), "×"),
     (re.compile(r"\\cdot(?![a-zA-Z])"), "*"),
     (re.compile(r"\\div(?![a-zA-Z])"), "/"),
@@ -37,7 +40,7 @@ _NUMBER_FRACTION: Final = re.compile(r"\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s
 _SIMPLE_FRACTION: Final = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _DELIMITED: Final = re.compile(r"\$\$?(?=\S)([^$\n]*[^\s$])\$\$?(?!\d)")
 _EXPONENT: Final = re.compile(r"\^\s*\{([^{}]*)\}")
-_ROOT: Final = re.compile(r"\\sqrt\s*(?:\{([^{}]*)\}|(\d))")
+_ROOT: Final = re.compile(r"(?:\\sqrt|√)\s*\{([^{}]*)\}|\\sqrt\s*(\d)")
 
 
 def find_boxed(text: str) -> list[tuple[int, int, str]]:

@@ -12,7 +12,7 @@ from mstar.grading.normalisation import fold, normalise
 from mstar.grading.numeric import format_number
 from mstar.grading.quantities import parse_quantity
 from mstar.grading.reader import REFUSED, AnswerReader
-from mstar.grading.sentences import EXPLANATION
+from mstar.grading.sentences import without_explanation
 from mstar.grading.statements import find_quantities
 
 __all__ = ["ListReader"]
@@ -49,9 +49,7 @@ class ListReader(AnswerReader):
             items = _split(brackets[-1][0])
             if len(items) > 1 or self._size == 1:
                 return _format(items)
-        explanation = EXPLANATION.search(text)
-        stated = text[: explanation.start()] if explanation and explanation.start() > 0 else text
-        stated = _ROOTS.sub("and", stated)
+        stated = _ROOTS.sub("and", without_explanation(text))
         if _OR.search(stated):
             return REFUSED
         if self._numeric or self.gold is None:

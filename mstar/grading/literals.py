@@ -1,4 +1,4 @@
-"""Texts that look like arithmetic and are none: telephone numbers, dates, times of day, ratios."""
+"""Texts that look like arithmetic and are none: telephone numbers, dates, months, times of day, ratios."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep",
 _MONTH: Final = r"(jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
 _MONTH_FIRST: Final = re.compile(rf"{_MONTH}\s+(\d{{1,2}})(?:st|nd|rd|th)?,?\s+(\d{{4}})")
 _DAY_FIRST: Final = re.compile(rf"(\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH},?\s+(\d{{4}})")
+_MONTH_OF_YEAR: Final = re.compile(rf"{_MONTH},?\s*(?:(\d{{4}})|'(\d{{2}}))")
 _ISO: Final = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})")
 _NUMERIC_DATE: Final = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{2}|\d{4})")
 _TIME: Final = re.compile(
@@ -63,6 +64,8 @@ def read_literal(text: str) -> Literal | None:
         return "date", match[3], str(_MONTHS.index(match[1][:3]) + 1), str(int(match[2]))
     if match := _DAY_FIRST.fullmatch(text):
         return "date", match[3], str(_MONTHS.index(match[2][:3]) + 1), str(int(match[1]))
+    if match := _MONTH_OF_YEAR.fullmatch(text):
+        return "month", (match[2] or match[3])[-2:], str(_MONTHS.index(match[1][:3]) + 1)
     if match := _NUMERIC_DATE.fullmatch(text):
         return "figures", str(int(match[1])), str(int(match[2])), match[3][-2:]
     if _PHONE.fullmatch(text):

@@ -18,7 +18,7 @@ _ANNOUNCEMENTS: Final = (
     rf"\s?(?:\([^()\n]{{1,20}}\))?{_IS}:?",
     r"\b(?:correct|right|best|final|appropriate|my)\s+"
     r"(?:answer|option|choice|letter|response|result|value|selection)"
-    rf"(?:\s+(?:letter|choice|option|value))?{_IS}:?",
+    rf"(?:\s+(?:letter|choice|option|value))?(?:\s+(?:to|for|of|in)\b[^.\n:=]{{0,100}}?)?{_IS}:?",
     rf"\boption\s+letter{_IS}:?",
     r"\b(?:I|we|I'll|I'd|I would|one should|you should)\s+(?:choose|select|pick|go with|opt for)\b",
     r"(?:正确)?(?:答案|选项)\s*(?:应该是|应为|应选|就是|是|为|选|:)\s*:?",

@@ -11,7 +11,7 @@ from mstar.grading.normalisation import normalise
 from mstar.grading.options import Options
 from mstar.grading.quantities import Quantity
 from mstar.grading.reader import REFUSED
-from mstar.grading.sentences import EXPLANATION
+from mstar.grading.sentences import without_explanation
 from mstar.grading.statements import state_quantity
 
 __all__ = ["DENIAL", "DENIED_AFTER", "LABEL", "LONE_LETTER", "Mentions", "letter_of"]
@@ -79,9 +79,7 @@ class Mentions:
 
     def read(self, text: str) -> str | None:
         """The only option that a sentence names; first without its explanation, then with it."""
-        explanation = EXPLANATION.search(text)
-        stated = text[: explanation.start()] if explanation is not None and explanation.start() > 0 else text
-        for candidate in dict.fromkeys((stated, text)):
+        for candidate in dict.fromkeys((without_explanation(text), text)):
             named = self.find(candidate)
             final = _FINAL_LETTER.search(candidate)
             index = self._options.index(final[1]) if final is not None else None
@@ -97,8 +95,7 @@ class Mentions:
                 several = len(named) > 1 or self._states_another(candidate)
                 return REFUSED if several else self._options.letter(named.pop())
         for clause in answering_clauses(text):
-            explanation = EXPLANATION.search(clause)
-            stated = clause[: explanation.start()] if explanation is not None and explanation.start() > 0 else clause
+            stated = without_explanation(clause)
             index = self._options.match_stems(stated)
             if index is not None and not (DENIAL.search(stated) or _OF_OPTIONS.search(stated)):
                 return self._options.letter(index)

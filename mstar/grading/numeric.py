@@ -30,6 +30,15 @@ _NO_ONE: Final = re.compile(r"^\W*(?:no one|nobody)\b", re.IGNORECASE)
 _AND_A_HALF: Final = re.compile(r"\b(\d+) and (?:a|one) half\b", re.IGNORECASE)
 _YEAR: Final = re.compile(r"(?<![\d.,$€£-])(?:1[0-9]|20)\d\d(?![\w%]|[.,]\d|\s*(?:dollars|people|units))")
 _DOLLARS_AND_CENTS: Final = re.compile(r"\b(\d+) dollars? and (\d{1,2}) cents?\b", re.IGNORECASE)
+# "It cannot be told exactly, but it is about 5."
+_STILL: Final = re.compile(r"\b(?:but|however|although|estimat\w*|assum\w*)\b", re.IGNORECASE)
+_UNDETERMINED: Final = re.compile(
+    r"\b(?:cannot|can't|can not|could not|couldn't|not possible to|impossible to|unable to|not able to)\s+(?:be\s+)?"
+    r"(?:accurately\s+|reliably\s+|exactly\s+)?(?:determin|answer|calculat|comput|provid|tell|say|know|giv|infer|identif)\w*\b"
+    r"|\b(?:does|do|did) not (?:provide|contain|show|include|give|specify|mention)\b|\b(?:no|not enough|insufficient)"
+    r" (?:clear |specific )?(?:information|data)\b(?![^.]*\bbut\b)",
+    re.IGNORECASE,
+)
 _MAX_LENGTH: Final = 1500
 
 
@@ -64,6 +73,8 @@ class NumberReader(AnswerReader):
     def read(self, span: str) -> str | None:
         """The number that a sentence states; see the interface."""
         text = _clean(span)
+        if (undetermined := _UNDETERMINED.search(text)) is not None and not _STILL.search(text, undetermined.end()):
+            return REFUSED
         if not self._whole:
             text = spell_shares(text)
         if self._counts:

@@ -20,6 +20,7 @@ _WORD: Final = re.compile(r"[^\W_]+")
 _NO_WORDS: Final = re.compile(r"[^\w\s.,;:'\"!?()-]|\d")
 _OF: Final = re.compile(r"\b([a-z]+) of (?:the )?([a-z]+)\b")
 _ENDING: Final = re.compile(r"(?<=[a-z]{3})(?:e?s|e?d|ing|e|ly)$")
+_LITTLE: Final = frozenset(("the", "a", "an", "would", "will", "it", "they"))
 _FORMULA_SIGN: Final = re.compile(r"[=<>≤≥()\[\],+^√]")
 
 
@@ -142,10 +143,9 @@ def _stems(text: str) -> list[str]:
     """
     if _NO_WORDS.search(text):
         return []
-    words = _OF.sub(r"\2 \1", " ".join(_WORD.findall(fold(text))))
-    return [
-        _ENDING.sub("", word) for word in words.split() if word not in ("the", "a", "an", "would", "will", "it", "they")
-    ]
+    words = _OF.sub(r"\2 \1", " ".join(_WORD.findall(fold(text)))).split()
+    # The last word is no article: "Solution A".
+    return [_ENDING.sub("", word) for i, word in enumerate(words, 1) if word not in _LITTLE or i == len(words)]
 
 
 def _is_within(words: list[str], others: list[str]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from mstar.grading.clauses import answering_clauses
+
 __all__ = ["Restatement"]
 
 _WORD: Final = re.compile(r"[^\W_]+(?:['.-][^\W_]+)*")
@@ -13,7 +15,8 @@ _QUESTION_START: Final = frozenset((
     "is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would",
 ))
 _IGNORED: Final = _QUESTION_START | {
-    "a", "an", "the", "there", "any", "be", "been", "being", "then", "than", "that", "of", "in",
+    "a", "an", "the", "there", "any", "be", "been", "being", "then", "than", "that", "this", "these", "those",
+    "of", "in",
 }
 _NEGATIONS: Final = frozenset((
     "not", "no", "never", "isn't", "aren't", "wasn't", "weren't", "doesn't", "don't", "didn't", "hasn't", "cannot",
@@ -30,8 +33,23 @@ _OPPOSITES: Final = (
 _MEANINGS: Final[dict[str, tuple[int, int]]] = {
     word: (pair, side) for pair, sides in enumerate(_OPPOSITES) for side, words in enumerate(sides) for word in words
 }
-_CLAUSE_END: Final = re.compile(r"[,.;:!?]\s|[.!]?$|\s(?=(?:because|since|as|in|on|from|of|among|according)\s)")
+_CLAUSE_END: Final = re.compile(
+    r"[,.;:!?]\s|[.!]?$|\s(?=(?:because|since|as|in|on|from|of|among|according|compared)\s)"
+)
 _BRACKETS: Final = re.compile(r"\([^()]*\)")
+_CONCLUDING: Final = re.compile(r"\W*(?:so|therefore|thus|hence|in conclusion|overall)\b,?\s*", re.IGNORECASE)
+_ENOUGH: Final = re.compile(r"((?:\bnot|n't) (?:have |be )?|\bin(?=sufficient))?(?:enough|sufficient)\b", re.IGNORECASE)
+# "The water in the trough is half full" says more of its subject than the question.
+_ATTRIBUTE: Final = re.compile(
+    r"\s(?:in|on|of|at|from|with)\s+(?:the|this|a|an)\s+[\w ]{1,20}?(?=\s+(?:is|are|was|were|has|have|does|do)\b)",
+    re.IGNORECASE,
+)
+# Of "Is this a periodic function?" only what follows is asserted: "f(x) = 1/x is not a periodic function".
+_POINTING: Final = re.compile(
+    r"(?:is|are|was|were) (?:this|it|that|these|those|they)\b(?! \w+ \w+ (?:than|as)\b)", re.IGNORECASE
+)
+_COPULA: Final = re.compile(r".*\b(?:is|are|was|were)\b", re.IGNORECASE)
+_PLURAL: Final = re.compile(r"(?:e?s)+$")
 _MAX_LENGTH: Final = 600
 
 
@@ -39,7 +57,8 @@ class Restatement:
     """Tells whether a statement affirms or denies a question.
 
     The statement must have the question's words in the question's order; auxiliary verbs, articles and the like may
-    differ. Nothing else is an answer: a statement about something else affirms nothing.
+    differ. A comparison may leave out what specifies its two sides, and what is asked to be enough need only be called
+    so. Nothing else is an answer: a statement about something else affirms nothing.
 
     Args:
         question: The question; only what begins with an auxiliary verb, such as "Is A larger than B?", can be restated.
@@ -50,24 +69,49 @@ class Restatement:
         self._has_brackets = "(" in asked
         words = _WORD.findall(asked[:_MAX_LENGTH].casefold().replace("’", "'"))
         self._words = _content(words) if words and words[0] in _QUESTION_START and "or" not in words else []
+        self._points = _POINTING.match(asked) is not None
+        self._asks_enough = bool(self._words) and len(_ENOUGH.findall(asked)) == 1
 
     def read(self, statement: str) -> bool | None:
         """True for yes, False for no, None for a text that does not restate the question."""
         if len(self._words) < 2:
             return None
         statement = statement[:_MAX_LENGTH] if self._has_brackets else _BRACKETS.sub("", statement[:_MAX_LENGTH])
+        if self._asks_enough:
+            said = {bool(match[1]) for match in _ENOUGH.finditer(statement)}
+            return not said.pop() if len(said) == 1 else None
+        for clause in answering_clauses(_CONCLUDING.sub("", statement, count=1)):
+            pointed = _COPULA.sub("", clause.partition(". ")[0]) if self._points else clause
+            for stated in dict.fromkeys((clause, _ATTRIBUTE.sub("", clause, count=1), pointed)):
+                if (found := self._read_clause(stated)) is not None:
+                    return found
+        return None
+
+    def _read_clause(self, statement: str) -> bool | None:
         for end in [match.start() for match in _CLAUSE_END.finditer(statement)]:
             words = _WORD.findall(statement[:end].casefold())
             negations = sum(word in _NEGATIONS for word in words)
             content = _content([word for word in words if word not in _NEGATIONS])
             if len(content) > len(self._words):
                 return None
-            if len(content) < len(self._words) or negations > 1:
+            asked = self._words if len(content) == len(self._words) else self._shorten(content)
+            if len(asked) != len(content) or negations > 1:
                 continue
-            turned = [_turns(*pair) for pair in zip(self._words, content, strict=True)]
+            turned = [_turns(*pair) for pair in zip(asked, content, strict=True)]
             if None not in turned and sum(map(bool, turned)) + negations <= 1:
                 return not (any(turned) or negations)
         return None
+
+    def _shorten(self, stated: list[str]) -> list[str]:
+        """The question's words that a shorter comparison repeats in their order; it must have some of either side."""
+        comparing = [i for i, word in enumerate(self._words) if word in _MEANINGS]
+        if len(comparing) != 1 or not stated or stated[0] != self._words[0]:
+            return []
+        rest = iter(self._words)
+        kept = [next((word for word in rest if _turns(word, one) is not None), "") for one in stated]
+        at = kept.index(self._words[comparing[0]]) if self._words[comparing[0]] in kept else len(kept)
+        sides = (kept[1:at], kept[at + 1 :])
+        return kept if "" not in kept and all(sides) and len(kept) * 2 > len(self._words) else []
 
 
 def _content(words: list[str]) -> list[str]:
@@ -76,7 +120,7 @@ def _content(words: list[str]) -> list[str]:
 
 def _turns(asked: str, stated: str) -> bool | None:
     """Whether a word is the opposite of the asked one; None if it is another word altogether."""
-    if asked.removesuffix("s") == stated.removesuffix("s"):
+    if _PLURAL.sub("", asked) == _PLURAL.sub("", stated):
         return False
     if asked not in _MEANINGS or stated not in _MEANINGS:
         return None

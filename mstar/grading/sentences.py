@@ -19,6 +19,7 @@ __all__ = [
     "SENTENCE_END",
     "UNFINISHED",
     "split_sentences",
+    "without_explanation",
 ]
 
 SENTENCE_END: Final = re.compile(
@@ -102,3 +103,9 @@ def split_sentences(text: str) -> list[str]:
     while len(sentences) > 1 and _CLOSING.match(sentences[-1]):
         sentences.pop()
     return sentences
+
+
+def without_explanation(sentence: str) -> str:
+    """What a sentence states before it says why or under what condition; a condition that it begins with stays."""
+    explanation = EXPLANATION.search(sentence, 1)
+    return sentence if explanation is None else sentence[: explanation.start()]

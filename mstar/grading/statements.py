@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Final
 
-from mstar.grading.clauses import added_clause, answering_clauses, coordinated, shared_words
+from mstar.grading.clauses import added_clause, answering_clauses, coordinated, shared_words, without_premise
 from mstar.grading.number_words import NUMBER_WORD
 from mstar.grading.quantities import NUMBER, Quantity, parse_quantity
 from mstar.grading.reader import REFUSED
@@ -90,10 +90,12 @@ _CONTRAST: Final = re.compile(r"\W*(?:while|whereas)\b", re.IGNORECASE)
 _SENTENCE: Final = re.compile(r"(?<=[.!?])\s+(?=[A-Z])|\n")
 _LEAD: Final = re.compile(
     r"^(?:about|approximately|approx\.?|around|roughly|exactly|only|just|nearly|the number|a total of|equal to|"
-    r"x\s*=)\s+",
+    r"an?(?=\s+\d)|x\s*=)\s+",
     re.IGNORECASE,
 )
 _LEADING_BOUND: Final = re.compile(r"(?:not|between|more than|less than|at least|at most|from|over)\b", re.IGNORECASE)
+_CLOSED_FORM: Final = re.compile(r"[\d.√π()*^/×+\- ]+")
+_DEFINITE: Final = re.compile(r"\b(?:for|of|all|among|by) (?:the|these|those)\s+$", re.IGNORECASE)
 _MAX_SENTENCE: Final = 500
 
 
@@ -125,10 +127,11 @@ def state_quantity(text: str, question: str = "") -> Quantity | str | None:
     text = _SENTENCE.split(text, maxsplit=1)[0]
     if len(text) > _MAX_SENTENCE:
         return None
-    explanation = EXPLANATION.search(text)
+    text = without_premise(text, question)
+    explanation = EXPLANATION.search(text, 1)
     if explanation and _CONTRAST.match(explanation[0]) and _CALCULATED.search(question):
         explanation = None
-    stated = text[: explanation.start()] if explanation and explanation.start() > 0 else text
+    stated = text[: explanation.start()] if explanation else text
     found = None
     for clause in dict.fromkeys([*answering_clauses(stated.rstrip(" ,;")), text]):
         found = _state_asked(clause, question)
@@ -152,7 +155,7 @@ def _state_asked(clause: str, question: str) -> Quantity | str | None:
             most = max(shared for shared, _ in stated)
             asked = [found for shared, found in stated if shared == most]
             return asked[0] if len(asked) == 1 else REFUSED
-    found = _state(clause)
+    found = _state(clause, question)
     return _pick_asked(clause, question) or found if found == REFUSED and question else found
 
 
@@ -164,7 +167,7 @@ def _pick_asked(clause: str, question: str) -> Quantity | None:
     return _quantity(_state(parts[-1][1]))
 
 
-def _state(stated: str) -> Quantity | str | None:
+def _state(stated: str, question: str = "") -> Quantity | str | None:
     """The same for one clause without its explanation."""
     if _OUT_OF.match(stated):
         stated = _OUT_OF.sub("", stated, count=1)
@@ -179,10 +182,16 @@ def _state(stated: str) -> Quantity | str | None:
     if _OR.search(stated) and len(numbers) > 1:
         same = len({value.value for _, _, value in numbers}) == 1
         return numbers[0][2] if same or _is_rounded_again(stated, numbers) else _evaluated(stated) or REFUSED
-    return _state_one(stated, numbers) or _sum_of_parts(stated) or (REFUSED if numbers else None)
+    found = _state_one(stated, numbers, question) or _sum_of_parts(stated)
+    # Numbers of the question alone state nothing.
+    return found or (None if all(_is_asked(stated[start:end], question) for start, end, _ in numbers) else REFUSED)
 
 
-def _state_one(stated: str, numbers: list[tuple[int, int, Quantity]]) -> Quantity | None:
+def _is_asked(number: str, question: str) -> bool:
+    return bool(question) and re.search(rf"(?<!\d){re.escape(number)}(?!\d)", question) is not None
+
+
+def _state_one(stated: str, numbers: list[tuple[int, int, Quantity]], question: str) -> Quantity | None:
     leading = _leading(stated)
     if numbers and stated[:4].casefold() == "one ":
         leading = None  # one notebook costs $2.75
@@ -202,9 +211,11 @@ def _state_one(stated: str, numbers: list[tuple[int, int, Quantity]]) -> Quantit
         sign, claim = claims[0]
         return None if _ANOTHER.search(stated, sign.end()) else _quantity(claim)
     if len({value.value for _, _, value in numbers}) == 1:
-        start = numbers[-1][0]
+        start, end, _ = numbers[-1]
         unclear = any(pattern.search(stated, 0, start) for pattern in (_BOUND, _INNER, _TASK))
-        return None if unclear else _quantity(_leading(stated[start:]))
+        # "for the 847 observers", where the question speaks of 847.
+        known = _DEFINITE.search(stated, 0, start) is not None and _is_asked(stated[start:end], question)
+        return None if unclear or known else _quantity(_leading(stated[start:]))
     words = [] if numbers else [w for w in _WORDS.finditer(stated) if w[0].casefold() != "one"]
     return _quantity(_leading(stated[words[0].start() :])) if len(words) == 1 else None
 
@@ -250,7 +261,10 @@ def _sum_of_parts(stated: str) -> Quantity | None:
 
 def _leading(text: str) -> Quantity | str | None:
     """The quantity that a text begins with; ``REFUSED`` if another one is joined to it."""
-    text = text.strip().lstrip("~≈:(\"'[ ")
+    text = text.strip()
+    if text.startswith("(") and (formula := parse_quantity(text)) is not None:
+        return formula
+    text = text.lstrip("~≈:(\"'[ ")
     text = _LEAD.sub("", text, count=1)
     match = _NUMBER.match(text) or _WORDS.match(text)
     if match is None:
@@ -263,13 +277,15 @@ def _leading(text: str) -> Quantity | str | None:
     if _MORE_THINGS.match(rest) or _OPERATION.match(rest):
         return REFUSED
     if _JOINED.match(rest):
-        closed = re.match(r"[\d.√π()*^/×+\- ]+", text)
+        closed = _CLOSED_FORM.match(text)
         return (parse_quantity(closed[0]) if closed and re.search("[√π^]", closed[0]) else None) or REFUSED
     words = re.split(r"(?<=\S)(?=[\s,;()])", rest, maxsplit=3)
     for count in range(min(3, len(words)), -1, -1):
         found = parse_quantity(match[0] + "".join(words[:count]))
         if found is not None:
             if count == 0 and _GLUED.match(rest):
-                return found if rest[0] == "(" else REFUSED
+                closed = _CLOSED_FORM.match(text) if rest[0] in "√π" else None
+                formula = None if closed is None else parse_quantity(closed[0].rstrip(". "))
+                return formula or (found if rest[0] == "(" else REFUSED)
             return found
     return None

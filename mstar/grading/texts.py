@@ -14,7 +14,7 @@ from mstar.grading.normalisation import fold, normalise
 from mstar.grading.quantities import Quantity, parse_quantity
 from mstar.grading.reader import REFUSED, AnswerReader
 from mstar.grading.restatement import Restatement
-from mstar.grading.sentences import EXPLANATION
+from mstar.grading.sentences import without_explanation
 
 __all__ = ["TextReader"]
 
@@ -92,8 +92,7 @@ class TextReader(AnswerReader):
             return self.gold
         if len(text) > _MAX_SPAN:
             return None
-        explanation = EXPLANATION.search(text)
-        stated = text[: explanation.start()] if explanation and explanation.start() > 0 else text
+        stated = without_explanation(text)
         if _HEDGED.search(stated) and not _HEDGED.search(self._raw):
             return REFUSED
         parts = [] if self._solution is not None and _ASSIGNED.search(stated) else self._parts(stated)
