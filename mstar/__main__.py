@@ -13,6 +13,8 @@ from mstar import __version__
 __all__ = ["main"]
 
 _STOPPABLE: Final = ("fit", "validate", "test", "predict", "annotate")
+# What has written something that it goes on from.
+_RESUMABLE: Final = ("fit", "annotate")
 
 _HELP: Final = f"""\
 mstar {__version__}: self-evolving training for multimodal reasoning (M-STaR, arXiv 2412.17451)
@@ -71,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return run(given)
     except Interrupted as interrupted:
-        sys.stderr.write(f"mstar {given[0]}: stopped by {interrupted.received.name}; the same command goes on.\n")
+        then = "; the same command goes on" if given[0] in _RESUMABLE else ""
+        sys.stderr.write(f"mstar {given[0]}: stopped by {interrupted.received.name}{then}.\n")
         return 128 + interrupted.received
     except MstarError as error:
         # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.

@@ -1,22 +1,26 @@
-"""Files that are whole or not there, and what a user is told if one cannot be written."""
+"""Files that are whole or not there, and what a user is told if one cannot be written or read."""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from safetensors import SafetensorError
+
 from mstar.errors import StorageError
 
-__all__ = ["atomic_path", "explain_write_error", "sync_folder"]
+__all__ = ["atomic_path", "explain_file_error", "explain_write_error", "sync_folder", "writing"]
 
-_UNWRITABLE: Final = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR
-)  # fmt: skip
+# What comes of writing alone, and what comes of reading too.
+_WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_ACCESS: Final = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR)
+_AGAIN: Final = "then run the same command again; a fit goes on from what is there."
 
 
 @contextmanager
@@ -30,24 +34,46 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within the block, what keeps a file or a folder from being written is told in one sentence.
+
+    Args:
+        path: The file or folder; errors that name another one pass.
+
+    Raises:
+        StorageError: the disk is full, or the place cannot be written.
+    """
+    try:
+        yield
     except OSError as error:
         explained = explain_write_error(error, path)
         if explained is None:
             raise
         raise explained from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    except SafetensorError as error:
+        # Safetensors has the file's error in its text alone.
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        explained = explain_write_error(OSError(int(number[1]), str(error)), path) if number else None
+        if explained is None:
+            raise
+        raise explained from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -59,17 +85,45 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def explain_write_error(error: OSError, path: Path | None = None) -> StorageError | None:
-    """What a user is told if a file cannot be written; None if the error is of another kind.
+def explain_write_error(error: OSError, path: Path) -> StorageError | None:
+    """What a user is told if a file or folder cannot be written; None if the error is of another kind.
+
+    Args:
+        error: The error; one that names a place that has nothing to do with ``path`` is of another kind.
+        path: What was being written.
+    """
+    if error.errno not in (*_WRITING, *_ACCESS) or not (error.errno in _WRITING or _concerns(error, path)):
+        return None
+    return _unwritable(error, path)
+
+
+def explain_file_error(error: OSError) -> StorageError | None:
+    """What a user is told of a file's error of which nobody knows whether it came of reading or of writing.
 
     Args:
         error: The error.
-        path: The file; by default the one that the error names.
+
+    Returns:
+        None if the error is of another kind, or says it of no file.
     """
-    if error.errno not in _UNWRITABLE:
+    if error.errno in _WRITING:
+        return _unwritable(error, error.filename or "a file")
+    if error.errno not in (*_ACCESS, errno.ENOENT, errno.EISDIR) or error.filename is None:
         return None
-    where = path or error.filename or "a file"
     return StorageError(
-        f"{where} cannot be written ({os.strerror(error.errno)}): make room or mend the permissions, then run the same "
-        "command, which goes on from what is there."
+        f"{error.filename} cannot be read or written ({os.strerror(error.errno)}): mend its path or permissions, "
+        f"{_AGAIN}"
     )
+
+
+def _unwritable(error: OSError, where: object) -> StorageError:
+    reason = os.strerror(error.errno or 0)
+    return StorageError(f"{where} cannot be written ({reason}): make room or mend the permissions, {_AGAIN}")
+
+
+def _concerns(error: OSError, path: Path) -> bool:
+    if error.filename is None:
+        return True
+    own, named = (Path(os.path.abspath(str(name))) for name in (path, error.filename))
+    temporary = named.parent == own.parent and named.name.startswith(f".{own.name}.")
+    return temporary or named == own or named in own.parents or own in named.parents

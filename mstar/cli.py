@@ -11,14 +11,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mstar.atomic import explain_write_error
+from mstar.atomic import explain_file_error
 from mstar.callbacks import ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
 from mstar.callbacks.checkpoint import checkpoint_folder, find_checkpoint
 from mstar.callbacks.config_check import check_same_run
@@ -102,9 +104,14 @@ class MstarCLI(LightningCLI):
             root = configured.get("default_root_dir") or "."
             configured["logger"] = TensorBoardLogger(root, name="tensorboard", version=version)
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+        if configured.get("deterministic") is None and isinstance(trainer.accelerator, CPUAccelerator):
+            # The gradient of an indexed tensor is added up by several threads in whatever order they come to it, unless
+            # PyTorch is told otherwise: a run that was killed would not end as one that was not.
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Finds what is missing or does not fit together, before anything is written."""
@@ -181,10 +188,10 @@ def run(arguments: Sequence[str]) -> int:
             raise
         raise mistake from error
     except OSError as error:
-        unwritable = explain_write_error(error)
-        if unwritable is None:
+        explained = explain_file_error(error)
+        if explained is None:
             raise
-        raise unwritable from error
+        raise explained from error
     except RuntimeError as error:
         lost = find_lost_process(error)
         if lost is None:

@@ -177,7 +177,7 @@ def _lost(error: RuntimeError) -> ProcessLostError:
     reason = "" if plain else f" ({text.splitlines()[0] if text else type(error).__name__})"
     return ProcessLostError(
         f"process {rank()} of {world_size()} lost {other}, which ended or no longer answers{reason}: see what that one "
-        "said last; the same command goes on from what is written."
+        "said last, then run the same command again; a fit goes on from what is written."
     )
 
 

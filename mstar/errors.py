@@ -34,7 +34,7 @@ class ProcessLostError(MstarError):
 
 
 class StorageError(MstarError):
-    """A file cannot be written: the disk is full, or the folder is read-only."""
+    """A file cannot be written or read: the disk is full, or its folder may not be used."""
 
 
 class MissingExtraError(MstarError):

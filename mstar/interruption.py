@@ -1,7 +1,7 @@
 """Signals that ask the process to stop: noted when they come, acted on where nothing is lost.
 
-Long loops call ``stop_if_asked`` once a batch. In training, the checkpoint callback looks at ``requested`` instead, so
-that a checkpoint is written first.
+Long loops call ``stop_if_asked`` once a batch. In training, and in the validation within it, the checkpoint callback
+looks at ``requested`` instead, so that a checkpoint is written first.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "listen", "requested", "stop_if_asked", "stopping_on_signals"]
+__all__ = ["Interrupted", "hold_back", "listen", "requested", "stop_if_asked", "stopping_on_signals"]
 
 _received: signal.Signals | None = None
+_held_back = False
 
 
 class Interrupted(SystemExit):
@@ -36,13 +37,19 @@ def requested() -> signal.Signals | None:
 
 
 def stop_if_asked() -> None:
-    """Returns unless the process was asked to stop.
+    """Returns unless the process was asked to stop, and ``hold_back`` is off.
 
     Raises:
         Interrupted: it was.
     """
-    if _received is not None:
+    if _received is not None and not _held_back:
         raise Interrupted(_received)
+
+
+def hold_back(on: bool) -> None:
+    """Has ``stop_if_asked`` always return, or not; whoever switches it on looks at ``requested``."""
+    global _held_back
+    _held_back = on
 
 
 def listen() -> None:
@@ -56,18 +63,18 @@ def listen() -> None:
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
     """Within the block, the first signal is noted and a second Ctrl-C ends the process at once."""
-    global _received
+    global _received, _held_back
     if threading.current_thread() is not threading.main_thread():
         # Python lets only the main thread handle signals.
         yield
         return
-    _received = None
+    _received, _held_back = None, False
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     listen()
     try:
         yield
     finally:
-        _received = None
+        _received, _held_back = None, False
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -157,3 +157,14 @@ def test_a_checkpoint_named_by_its_whole_path_is_held_to_the_configuration_too(
     flags = ["--ckpt_path", str(root / "checkpoints/last.ckpt"), "--rollout.num_samples", "5"]
     assert main(["fit", "--config", config, *flags]) == 1
     assert "rollout.num_samples was 4 and is now 5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flags", "on"), [([], True), (["--trainer.deterministic", "false"], False)])
+def test_on_a_cpu_gradients_are_added_up_in_a_fixed_order(evolve: Any, flags: list[str], on: bool) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        torch.use_deterministic_algorithms(not on)
+        evolve("--trainer.max_epochs", "1", *flags, dynamics=False)
+        assert torch.are_deterministic_algorithms_enabled() is on
+    finally:
+        torch.use_deterministic_algorithms(before)

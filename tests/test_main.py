@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -29,6 +33,70 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"\n  {command} " in text for command in [*cli.MstarCLI.subcommands(), *cli._TOOLS])
+
+
+@pytest.mark.parametrize(
+    ("command", "then"),
+    [("fit", "; the same command goes on"), ("annotate", "; the same command goes on"), ("validate", ""), ("test", "")],
+)
+def test_only_what_is_resumed_is_said_to_go_on(
+    command: str, then: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mstar import cli
+    from mstar.interruption import stop_if_asked
+
+    def run(arguments: list[str]) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop_if_asked()
+        return 0
+
+    monkeypatch.setattr(cli, "run", run)
+    assert main([command]) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == f"mstar {command}: stopped by SIGTERM{then}."
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            PermissionError(errno.EACCES, "no", "rows.jsonl"),
+            "rows.jsonl cannot be read or written (Permission denied): mend its path or permissions, then run the same "
+            "command again; a fit goes on from what is there.",
+        ),
+        (
+            FileNotFoundError(errno.ENOENT, "no", "rows.jsonl"),
+            "rows.jsonl cannot be read or written (No such file or directory): mend its path or permissions, then run "
+            "the same command again; a fit goes on from what is there.",
+        ),
+        (
+            OSError(errno.ENOSPC, "full", "rows.jsonl"),
+            "rows.jsonl cannot be written (No space left on device): make room or mend the permissions, then run the "
+            "same command again; a fit goes on from what is there.",
+        ),
+        (
+            OSError(errno.EDQUOT, "full"),
+            "a file cannot be written (Disk quota exceeded): make room or mend the permissions, then run the same "
+            "command again; a fit goes on from what is there.",
+        ),
+        (PermissionError(errno.EACCES, "of no file"), None),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "no server"), None),
+    ],
+)
+def test_a_files_error_is_told_for_what_it_is(
+    error: OSError, said: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mstar import cli
+
+    def fail() -> Any:
+        raise error
+
+    monkeypatch.setitem(cli._TOOLS, "report", fail)
+    if said is None:
+        with pytest.raises(OSError, match="no"):
+            main(["report"])
+    else:
+        assert main(["report"]) == 1
+        assert capsys.readouterr().err == f"mstar report: error: {said}\n"
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

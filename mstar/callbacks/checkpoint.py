@@ -11,6 +11,7 @@ from typing import Any
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from mstar.atomic import sync_folder
 from mstar.callbacks.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
@@ -18,7 +19,7 @@ from mstar.callbacks.random_state import random_state, restore_random_state
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError
-from mstar.interruption import Interrupted, requested
+from mstar.interruption import Interrupted, hold_back, requested
 
 __all__ = ["IterationCheckpoint", "checkpoint_folder", "find_checkpoint"]
 
@@ -27,7 +28,8 @@ class IterationCheckpoint(Checkpoint):
     """Saves ``checkpoints/iteration-0001.ckpt`` and so on under the run's folder, and ``last.ckpt``.
 
     A checkpoint is written beside its place and takes it when it is whole; the one before stays as ``previous.ckpt``.
-    SIGTERM, SIGINT and, in a SLURM job, SIGUSR1 have one written after the present step and end the fit.
+    SIGTERM, SIGINT and, in a SLURM job, SIGUSR1 have one written after the present step and end the fit. So they do
+    after the present batch of the validation at the end of an epoch, which is then begun anew.
 
     Args:
         keep_all: Whether every iteration's checkpoint is kept; otherwise only the last one.
@@ -49,6 +51,7 @@ class IterationCheckpoint(Checkpoint):
         self._saved_at = -1
         self._whole = True
         self._loaded: list[dict[str, Any]] = []
+        self._trained: dict[str, Any] | None = None
         self._stop: Signals | None = None
         self._unflushed = False
 
@@ -87,7 +90,9 @@ class IterationCheckpoint(Checkpoint):
     ) -> None:
         """Saves within an epoch, between two optimizer steps."""
         # Not at the last step: Lightning would resume into the next epoch without beginning it (2.6), and the
-        # checkpoint at the end of the epoch follows at once.
+        # checkpoint at the end of the epoch follows at once, or after the validation.
+        if trainer.is_last_batch:
+            self._trained = random_state()
         if trainer.fit_loop.epoch_loop._should_accumulate() or trainer.is_last_batch:
             return
         stop = _agree_to_stop(trainer)
@@ -97,8 +102,49 @@ class IterationCheckpoint(Checkpoint):
             self._save(trainer, whole=False)
             self._stop, self._unflushed = stop, True
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Has a signal wait for the end of a batch: what was trained since the last checkpoint is not written yet."""
+        hold_back(trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking)
+        # The batch that a validation to be done again seemed to have started.
+        total: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+        total.ready = total.started = total.processed
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Saves if the process was asked to stop in the validation at the end of an epoch."""
+        if self._trained is None:
+            return
+        stop = _agree_to_stop(trainer)
+        if stop:
+            # The training is over, which Lightning knows by itself; that the validation is not, by a batch that was
+            # started and not processed (2.6). It is the first one, so that all of the validation is done again.
+            progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            before = progress.total.completed - progress.current.completed
+            progress.reset_on_run()
+            progress.total.processed = progress.total.completed = before
+            progress.total.ready = progress.total.started = before + 1
+            _flush(trainer)
+            self._save(trainer, whole=False)
+            raise Interrupted(stop)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets signals be acted on at once again."""
+        hold_back(False)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The same."""
+        hold_back(False)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves at the end of an iteration."""
+        self._trained = None
         stop = _agree_to_stop(trainer)
         if (trainer.current_epoch + 1) % self.every == 0 or stop:
             _flush(trainer)
@@ -108,7 +154,8 @@ class IterationCheckpoint(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The random numbers of every process, and where in the epoch this is; primitives and tensors only."""
-        return {"random": gather_lists([random_state()]), "whole": self._whole}
+        # Of a validation, what was before it.
+        return {"random": gather_lists([self._trained or random_state()]), "whole": self._whole}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""

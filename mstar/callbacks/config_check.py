@@ -12,7 +12,10 @@ import yaml
 from mstar.callbacks.run_record import CONFIG
 from mstar.errors import ConfigError
 
-__all__ = ["check_same_run", "find_changes"]
+__all__ = ["FIXED_OF_ENGINE", "check_same_run", "find_changes"]
+
+# Of the engine, what its responses depend on beyond rounding.
+FIXED_OF_ENGINE: Final = ("max_new_tokens", "dtype", "quantization")
 
 # Of the trainer, only what changes the updates themselves must stay.
 _FIXED_OF_TRAINER: Final = re.compile(
@@ -25,7 +28,7 @@ _FREE: Final = re.compile(
     r"|data\.init_args\.(eval_batch_size|test)\b"
     r"|model\.init_args\.(generation_batch_size|loss_kernel)$"
     r"|rollout\.init_args\.(dynamics|reward_batch_size|keep_iterations)$"
-    r"|rollout\.init_args\.engine\.init_args\.(?!max_new_tokens|dtype|quantization)"
+    rf"|rollout\.init_args\.engine\.init_args\.(?!{'|'.join(FIXED_OF_ENGINE)})"
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mstar.atomic import writing
 from mstar.distributed import is_main
 from mstar.modules import MPRMModule, PolicyModule
 
@@ -37,12 +38,16 @@ def export_atomically(module: PolicyModule | MPRMModule, folder: Path) -> None:
     """Exports beside ``folder`` and renames, so that a folder of that name is always a whole model.
 
     All processes call it where weights are sharded; the main one writes.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
     """
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    if is_main():
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-    module.export(unfinished)
+    with writing(unfinished):
+        if is_main():
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.parent.mkdir(parents=True, exist_ok=True)
+        module.export(unfinished)
     if not is_main():
         return
     if folder.exists():

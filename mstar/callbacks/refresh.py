@@ -12,9 +12,11 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from mstar.annotation import AnnotationSettings, annotate
+from mstar.atomic import writing
 from mstar.callbacks.export import export_atomically
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.signals import StopOnSignal
+from mstar.callbacks.training_data import make_facts
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import gather_lists, is_main, wait_for_all
 from mstar.errors import ConfigError
@@ -27,7 +29,7 @@ from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.storage import RunDirectory
 
-__all__ = ["RewardModelRefresh"]
+__all__ = ["RewardModelRefresh", "find_refreshed"]
 
 
 class RewardModelRefresh:
@@ -109,7 +111,8 @@ class RewardModelRefresh:
         settings = replace(self.annotation, seed=derive_seed(seed, "refresh", iteration))
         training = (self.epochs, self.batch_size, self.lr, self.pairwise_weight, self.step_logprob_features)
         limits = (check.max_prompt_tokens, check.max_example_tokens)
-        key = derive_seed(fingerprint, repr(settings), len(self.prompts), repr(training), repr(limits))
+        facts = repr(make_facts(engine, grader))
+        key = derive_seed(fingerprint, repr(settings), len(self.prompts), repr(training), repr(limits), facts)
         folder = run.reward_model(iteration, f"{key:016x}")
         model = folder / "model"
         # Process 0 looks for all, so that they go the same way.
@@ -117,7 +120,8 @@ class RewardModelRefresh:
             return model
         annotate(self.prompts, engine, grader, settings, folder / "labels", policy=fingerprint, check=check)
         start = folder / "policy"
-        policy.export(start)
+        with writing(start):
+            policy.export(start)
         torch.manual_seed(derive_seed(seed, "refresh/train", iteration))
         # One process trains, whatever their number, so that the MPRM does not depend on it; the others wait.
         if is_main():
@@ -157,10 +161,22 @@ class RewardModelRefresh:
             max_epochs=self.epochs,
             gradient_clip_val=1.0,
             logger=False,
-            callbacks=[TQDMProgressBar(), StopOnSignal(), FiniteSteps()],
+            callbacks=[TQDMProgressBar(), StopOnSignal(requeues=False), FiniteSteps()],
             default_root_dir=output.parent,
             enable_checkpointing=False,
             enable_model_summary=False,
         )
         trainer.fit(module, data)
         export_atomically(module, output)
+
+
+def find_refreshed(run: RunDirectory, stored: str) -> Path:
+    """Where the MPRM is that a checkpoint names.
+
+    Args:
+        run: The run directory.
+        stored: The MPRM's folder within the run directory. Older checkpoints hold it with a path from elsewhere, where
+            it is no more if the run was moved since.
+    """
+    path = run.root / stored
+    return path if path.exists() else run.root.joinpath(*Path(stored).parts[-3:])

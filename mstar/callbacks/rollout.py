@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
-from mstar.callbacks.refresh import RewardModelRefresh
+from mstar.callbacks.refresh import RewardModelRefresh, find_refreshed
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
 from mstar.callbacks.rollout_stages import choose_temperature, measure, run_stages
 from mstar.callbacks.training_data import replace_training_data
@@ -138,7 +138,6 @@ class RolloutCallback(Callback):
         self._iteration: int | None = None
         self._in_training = False
         self._checked = False
-        self._checkpoint_seed: int | None = None
 
     def check(self, trainer: Trainer, module: LightningModule, data: LightningDataModule | None) -> None:
         """Checks that the pieces fit together; the command line does so before anything is written.
@@ -158,12 +157,7 @@ class RolloutCallback(Callback):
     # Lightning's hooks, in the order in which they run.
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prepares the fit."""
-        if self._checkpoint_seed not in (None, self.seed):
-            raise ConfigError(
-                f"rollout.seed is {self.seed}, but the checkpoint was made with {self._checkpoint_seed}: the run would "
-                "not go on as it began; set the seed back, or start a new run."
-            )
+        """Prepares the fit; of the strategies that shard weights, some load the checkpoint only after this."""
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         self.check(trainer, pl_module, data)
         log_dashboard(trainer, self.num_samples)
@@ -242,7 +236,6 @@ class RolloutCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
-        self._checkpoint_seed = state_dict["seed"]
         self.controller.load_state_dict(state_dict["temperature"])
         self._refreshed = state_dict["refreshed_reward_model"]
         self._iteration = state_dict.get("iteration")
@@ -250,12 +243,27 @@ class RolloutCallback(Callback):
         self._trained_before = state_dict.get("training_seconds", 0.0)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Puts back the data of the iteration that the checkpoint was written in."""
-        state = checkpoint["callbacks"].get(self.state_key, {})
-        if trainer.state.fn == TrainerFn.FITTING and state.get("in_training"):
+        """Puts back the data of the iteration that the checkpoint was written in; the weights are back already.
+
+        Raises:
+            ConfigError: the checkpoint was made with another seed.
+        """
+        state = checkpoint["callbacks"].get(self.state_key)
+        if trainer.state.fn != TrainerFn.FITTING or state is None:
+            return
+        if state["seed"] != self.seed:
+            raise ConfigError(
+                f"rollout.seed is {self.seed}, but the checkpoint was made with {state['seed']}: the run would not go "
+                "on as it began; set the seed back, or start a new run."
+            )
+        if state.get("in_training"):
             run = RunDirectory(Path(trainer.default_root_dir))
             data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
             data.set_examples(ExampleFile(run.examples(state["iteration"])))
+        elif trainer.strategy.restore_checkpoint_after_setup:
+            # on_fit_start is over, where there was no iteration to end yet.
+            self.load_state_dict(state)
+            self._measure_dynamics(trainer, pl_module)
 
     # The parts of an iteration.
 
@@ -268,7 +276,7 @@ class RolloutCallback(Callback):
         if self.dynamics and data.validation is not None and "dynamics" not in log.report:
             policy = require_policy(module)
             self._sync(policy, data, log)
-            self._load_reward_model(self._refreshed or self.reward_model, policy)
+            self._load_reward_model(self._present_reward_model(run), policy)
             log.dynamics(measure(self, data, iteration=self._iteration), self.controller.current)
             self.engine.rest()
             log.write()
@@ -301,8 +309,12 @@ class RolloutCallback(Callback):
         if self.refresh is not None and iteration in self.refresh.iterations:
             check = data.prompt_check()
             made = self.refresh.run(policy, self.engine, self.grader, check, run, iteration, self.seed)
-            self._refreshed = str(made)
-        self._load_reward_model(self._refreshed or self.reward_model, policy)
+            # Not the whole path: the run may be moved, or go on from another working directory.
+            self._refreshed = made.relative_to(run.root).as_posix()
+        self._load_reward_model(self._present_reward_model(run), policy)
+
+    def _present_reward_model(self, run: RunDirectory) -> str | None:
+        return self.reward_model if self._refreshed is None else str(find_refreshed(run, self._refreshed))
 
     def _load_reward_model(self, folder: str | None, policy: PolicyModule) -> None:
         if folder is not None and folder != self._reward_folder:

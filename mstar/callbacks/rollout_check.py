@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from mstar.callbacks.training_data import check_prompts
 from mstar.datamodules.policy import PolicyDataModule
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, DataError
 from mstar.modules.policy import PolicyModule
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def check_rollout(rollout: RolloutCallback, trainer: Trainer, data: PolicyDataMo
 
     Raises:
         ConfigError: two settings contradict each other.
-        DataError: a prompt has no answer, or two have the same id.
+        DataError: a prompt has no answer, two have the same id, or there are none.
     """
     if rollout.unlabelled != "off" and data.unlabelled is None:
         raise ConfigError(f"rollout.unlabelled is '{rollout.unlabelled}', but data.unlabelled is not set.")
@@ -44,6 +44,8 @@ def check_rollout(rollout: RolloutCallback, trainer: Trainer, data: PolicyDataMo
         check_prompts(data.validation, "data.validation", rollout.grader)
     if rollout.unlabelled == "oracle" and data.unlabelled is not None:
         check_prompts(data.unlabelled, "data.unlabelled", rollout.grader)
+    if rollout.unlabelled == "voting" and data.unlabelled is not None and len(data.unlabelled) == 0:
+        raise DataError("data.unlabelled has no prompts, so there is nothing to vote on; mend its settings.")
 
 
 def require_policy(module: LightningModule) -> PolicyModule:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lightning.pytorch import Trainer
 
-from mstar.callbacks.training_data import claim_iteration, fingerprint_prompts
+from mstar.callbacks.training_data import claim_iteration, fingerprint_prompts, make_facts
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import is_main, wait_for_all
 from mstar.evaluation.dynamics import Dynamics, measure_dynamics, sweep
@@ -61,13 +61,14 @@ def run_stages(
         facts = {
             "plan": repr(plan),
             "selector": repr(rollout.selector),
-            "engine": type(rollout.engine).__name__,
-            "max_new_tokens": rollout.engine.max_new_tokens,
+            **make_facts(rollout.engine, rollout.grader),
             "max_prompt_tokens": data.max_prompt_tokens,
-            "grader": type(rollout.grader).__name__,
             "prompts": fingerprint_prompts(chain(prompts, unlabelled)),
             "reward_model": None if rollout.reward is None else fingerprint_model(rollout.reward.scorer),
             "policy": fingerprint,
+            # The same weights, in another type or unpacked from four bits, may write otherwise.
+            "policy_dtype": policy.dtype_name,
+            "policy_quantization": "none" if policy.lora is None else policy.lora.quantization,
         }
         claim_iteration(run, iteration, facts)
     wait_for_all()

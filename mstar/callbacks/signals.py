@@ -22,10 +22,14 @@ class StopOnSignal(Callback):
 
     Lightning's SIGTERM handler talks to the other processes from within the handler, which can hang, and its SLURM
     handler saves in the middle of a step. IterationCheckpoint writes the checkpoint instead, and then ends the fit.
+
+    Args:
+        requeues: Whether SLURM's warning puts the job in the queue again; not within another fit, which does so too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, requeues: bool = True) -> None:
         super().__init__()
+        self.requeues = requeues
         self._at_once = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -53,7 +57,7 @@ class StopOnSignal(Callback):
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher):
             launcher.kill(exception.received)
-        if exception.received == signal.SIGUSR1 and trainer.is_global_zero:
+        if self.requeues and exception.received == signal.SIGUSR1 and trainer.is_global_zero:
             requeue()
 
 

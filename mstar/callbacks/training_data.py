@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,15 +14,17 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from mstar.callbacks.config_check import FIXED_OF_ENGINE
 from mstar.distributed import is_main
 from mstar.errors import DataError
+from mstar.generation import Engine
 from mstar.grading import Grader
 from mstar.prompts import PromptSource
 from mstar.prompts.subset import find_repetition
 from mstar.storage import RunDirectory, read_json, write_json
 from mstar.types import Example, Prompt
 
-__all__ = ["check_prompts", "claim_iteration", "fingerprint_prompts", "replace_training_data"]
+__all__ = ["check_prompts", "claim_iteration", "fingerprint_prompts", "make_facts", "replace_training_data"]
 
 
 def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
@@ -70,6 +74,31 @@ def fingerprint_prompts(prompts: Iterable[Prompt]) -> str:
         images = [image.uri for image in prompt.images]
         digest.update(repr((prompt.id, prompt.question, images, prompt.answer, prompt.choices)).encode())
     return digest.hexdigest()
+
+
+def make_facts(engine: Engine, grader: Grader) -> dict[str, Any]:
+    """What responses and verdicts depend on in an engine and a grader, as JSON values."""
+    return {
+        "engine": type(engine).__name__,
+        **_values(engine, FIXED_OF_ENGINE),
+        "grader": type(grader).__name__,
+        "grader_settings": _values(grader, inspect.signature(type(grader)).parameters),
+    }
+
+
+def _values(component: object, names: Iterable[str]) -> dict[str, Any]:
+    """Those of a component's settings that it keeps under their names, or under ``options``, and that JSON can hold."""
+    holders = (component, getattr(component, "options", None))
+    found = {name: getattr(holder, name) for name in names for holder in holders if hasattr(holder, name)}
+    return {name: json.loads(text) for name, value in found.items() if (text := _as_json(value)) is not None}
+
+
+def _as_json(value: object) -> str | None:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        # A setting that is an object of its own; nothing of it is known here.
+        return None
 
 
 def replace_training_data(trainer: Trainer, examples: Sequence[Example]) -> None:

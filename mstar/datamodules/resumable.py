@@ -56,7 +56,7 @@ class ResumableLoader(DataLoader[T]):
                 raise
             raise DataError(
                 f"a process that builds batches died ({str(error).splitlines()[0]}): it may have run out of memory or "
-                "shared memory; lower data.num_workers, and run the same command, which goes on."
+                "shared memory; lower data.num_workers, and run the same command again; a fit goes on."
             ) from error
         self.rewind()
 

@@ -202,7 +202,10 @@ class StepLabelDataModule(LightningDataModule):
             trainer.global_rank if trainer else 0,
         )
         check = PromptCheck(module.renderer, max_example_tokens=self.max_example_tokens)
-        quarantine = self._put_aside.file(trainer.default_root_dir if trainer else ".", name, len(labels))
+        # An MPRM that is retrained within a run is trained by one of the run's processes alone.
+        processes = trainer.world_size if trainer else 1
+        root = trainer.default_root_dir if trainer else "."
+        quarantine = self._put_aside.file(root, name, len(labels), processes)
         rows = _UsableRows(labels, lambda number: self._find(ids[number])(), numbers, check, quarantine)
         # batch_size None: the sampler's lists reach the collate function as they are.
         return ResumableLoader(

@@ -45,17 +45,19 @@ class Quarantine:
         self.max_bad_share = max_bad_share
         self._files: dict[str, QuarantineFile] = {}
 
-    def file(self, root: str | Path, name: str, size: int) -> QuarantineFile:
+    def file(self, root: str | Path, name: str, size: int, processes: int | None = None) -> QuarantineFile:
         """The file of one part of the data; empty when it is first asked for.
 
         Args:
             root: The run's folder.
             name: The part, e.g. ``validation``.
             size: Its rows, which the processes share out.
+            processes: How many these are; by default all there are.
         """
-        share = math.ceil(size / world_size())
+        processes = world_size() if processes is None else processes
+        share = math.ceil(size / processes)
         if name not in self._files:
-            path = Path(root, "quarantine", f"{name}.jsonl" if world_size() == 1 else f"{name}-{rank()}.jsonl")
+            path = Path(root, "quarantine", f"{name}.jsonl" if processes == 1 else f"{name}-{rank()}.jsonl")
             self._files[name] = QuarantineFile(path, f"data.{name}", share, self.max_bad_share, "data.max_bad_share")
             self._files[name].clear()
         # The first loader of a self-evolving run holds a placeholder; the real data comes later, under the same name.

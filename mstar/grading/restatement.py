@@ -16,7 +16,7 @@ _QUESTION_START: Final = frozenset((
 ))
 _IGNORED: Final = _QUESTION_START | {
     "a", "an", "the", "there", "any", "be", "been", "being", "then", "than", "that", "this", "these", "those",
-    "of", "in",
+    "of", "in", "it", "they",
 }
 _NEGATIONS: Final = frozenset((
     "not", "no", "never", "isn't", "aren't", "wasn't", "weren't", "doesn't", "don't", "didn't", "hasn't", "cannot",
@@ -48,6 +48,9 @@ _ATTRIBUTE: Final = re.compile(
 _POINTING: Final = re.compile(
     r"(?:is|are|was|were) (?:this|it|that|these|those|they)\b(?! \w+ \w+ (?:than|as)\b)", re.IGNORECASE
 )
+_LABELLED: Final = re.compile(r"\bthe \w+ (?:label?led|named|called|marked)\s+", re.IGNORECASE)
+# "The highest is red" for "Is red the highest?".
+_TURNED: Final = re.compile(r"^(.{1,100}?) (?:is|are|was|were) (.{1,100}?)[.!]?$", re.IGNORECASE)
 _COPULA: Final = re.compile(r".*\b(?:is|are|was|were)\b", re.IGNORECASE)
 _PLURAL: Final = re.compile(r"(?:e?s)+$")
 _MAX_LENGTH: Final = 600
@@ -74,7 +77,7 @@ class Restatement:
 
     def read(self, statement: str) -> bool | None:
         """True for yes, False for no, None for a text that does not restate the question."""
-        if len(self._words) < 2:
+        if len(self._words) < (1 if self._points else 2):
             return None
         statement = statement[:_MAX_LENGTH] if self._has_brackets else _BRACKETS.sub("", statement[:_MAX_LENGTH])
         if self._asks_enough:
@@ -82,7 +85,9 @@ class Restatement:
             return not said.pop() if len(said) == 1 else None
         for clause in answering_clauses(_CONCLUDING.sub("", statement, count=1)):
             pointed = _COPULA.sub("", clause.partition(". ")[0]) if self._points else clause
-            for stated in dict.fromkeys((clause, _ATTRIBUTE.sub("", clause, count=1), pointed)):
+            clause = _LABELLED.sub("", clause)
+            turned = _TURNED.sub(r"\2 \1", clause.partition(",")[0])
+            for stated in dict.fromkeys((clause, _ATTRIBUTE.sub("", clause, count=1), pointed, turned)):
                 if (found := self._read_clause(stated)) is not None:
                     return found
         return None

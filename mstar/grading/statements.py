@@ -210,6 +210,11 @@ def _state_one(stated: str, numbers: list[tuple[int, int, Quantity]], question: 
     if len(claims) == 1:
         sign, claim = claims[0]
         return None if _ANOTHER.search(stated, sign.end()) else _quantity(claim)
+    # "over 4 for 6 years", where the question says "over 4".
+    others = [
+        (s, e, v) for s, e, v in numbers if not (_BOUND.search(stated, 0, s) and _is_asked(stated[s:e], question))
+    ]
+    numbers = others or numbers
     if len({value.value for _, _, value in numbers}) == 1:
         start, end, _ = numbers[-1]
         unclear = any(pattern.search(stated, 0, start) for pattern in (_BOUND, _INNER, _TASK))

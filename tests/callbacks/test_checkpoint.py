@@ -22,7 +22,7 @@ from mstar.callbacks.random_state import random_state, restore_random_state
 from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.errors import ConfigError, DataError
-from mstar.interruption import Interrupted, stopping_on_signals
+from mstar.interruption import Interrupted, stop_if_asked, stopping_on_signals
 
 ROWS = 14
 
@@ -52,6 +52,27 @@ class Noisy(LightningModule):
         data = TensorDataset(torch.arange(ROWS * 4.0).view(ROWS, 4).div(4, rounding_mode="floor"))
         sampler: Any = DistributedSampler(data, num_replicas=1, rank=0, seed=3)
         return ResumableLoader(data, batch_size=2, sampler=sampler, num_workers=self.workers)
+
+
+class Validated(Noisy):
+    """The same, with a validation of three batches that draws random numbers; asked to stop at one of them."""
+
+    def __init__(self, stop_at: int | None = None, workers: int = 0) -> None:
+        super().__init__(workers)
+        self.stop_validation_at = stop_at
+        self.validated: list[tuple[int, float]] = []
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        if self.trainer.sanity_checking:
+            return
+        self.validated.append((batch_idx, float(torch.rand(()))))
+        if len(self.validated) == self.stop_validation_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        # As an engine does that writes the responses of this batch.
+        stop_if_asked()
+
+    def val_dataloader(self) -> ResumableLoader[Any]:
+        return ResumableLoader(TensorDataset(torch.zeros(3)), batch_size=1)
 
 
 def fit(root: Path, checkpoint: IterationCheckpoint, module: Noisy | None = None, **limits: Any) -> Noisy:
@@ -142,6 +163,47 @@ def test_a_checkpoint_within_an_epoch_or_at_its_last_step_is_gone_on_from(
     rest = fit(tmp_path, IterationCheckpoint(), Noisy(workers))
     assert len(rest.seen) == 21 - {2: 12, 7: 7, 9: 9}[steps]
     assert_same(whole, tmp_path)
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize(("accumulate", "workers"), [(1, 0), (3, 1)])
+def test_a_fit_stopped_in_the_validation_does_it_again_and_loses_no_training(
+    tmp_path: Path, stop_at: int, accumulate: int, workers: int
+) -> None:
+    options = {"accumulate_grad_batches": accumulate}
+    reference = Validated(workers=workers)
+    fit(tmp_path / "whole", IterationCheckpoint(), reference, **options)
+    assert len(reference.validated) == 9
+    stopped = Validated(stop_at, workers)
+    with stopping_on_signals(), pytest.raises(Interrupted) as end:
+        fit(tmp_path / "stopped", IterationCheckpoint(), stopped, **options)
+    assert end.value.code == 143
+    assert len(stopped.validated) == stop_at
+    epoch = (stop_at - 1) // 3
+    saved = load(tmp_path / "stopped")
+    assert (saved["epoch"], saved["global_step"]) == (epoch, (epoch + 1) * -(-7 // accumulate))
+    rest = Validated(workers=workers)
+    fit(tmp_path / "stopped", IterationCheckpoint(), rest, **options)
+    assert stopped.seen + rest.seen == reference.seen
+    assert stopped.validated[: epoch * 3] + rest.validated == reference.validated
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
+    last = [load(tmp_path / name)["loops"]["fit_loop"] for name in ("whole", "stopped")]
+    assert last[0] == last[1]
+
+
+def test_a_validation_within_an_epoch_is_ended_before_the_fit_stops(tmp_path: Path) -> None:
+    options = {"val_check_interval": 3}
+    reference = Validated()
+    fit(tmp_path / "whole", IterationCheckpoint(), reference, **options)
+    stopped = Validated(2)
+    with stopping_on_signals(), pytest.raises(Interrupted):
+        fit(tmp_path / "stopped", IterationCheckpoint(), stopped, **options)
+    assert (len(stopped.seen), len(stopped.validated)) == (4, 3)
+    rest = Validated()
+    fit(tmp_path / "stopped", IterationCheckpoint(), rest, **options)
+    assert stopped.seen + rest.seen == reference.seen
+    assert stopped.validated + rest.validated == reference.validated
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
 
 
 def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mstar.callbacks.refresh
+import mstar.callbacks.signals
+import mstar.datamodules.usable
 from mstar.annotation import AnnotationSettings
 from mstar.callbacks import RewardModelRefresh
+from mstar.callbacks.refresh import find_refreshed
 from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
 from mstar.grading import ExactGrader
+from mstar.interruption import Interrupted, stopping_on_signals
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.prompts.prompt_check import PromptCheck
-from mstar.storage import RunDirectory
+from mstar.storage import RunDirectory, write_step_labels
+from mstar.types import StepLabels
 
 
 class Stopped(Exception):
@@ -74,3 +82,67 @@ def test_a_whole_model_is_found_again(tmp_path: Path, annotated: list[tuple[Path
     model.mkdir(parents=True)
     assert start(tmp_path) == model
     assert len(annotated) == 1
+
+
+@pytest.mark.parametrize("stored", ["mprm/0002-ab/model", "/gone/run/mprm/0002-ab/model", "runs/x/mprm/0002-ab/model"])
+def test_the_mprm_of_a_checkpoint_is_found_where_the_run_is_now(tmp_path: Path, stored: str) -> None:
+    made = tmp_path / "mprm/0002-ab/model"
+    made.mkdir(parents=True)
+    assert find_refreshed(RunDirectory(tmp_path), stored) == made
+
+
+def test_an_older_checkpoints_whole_path_holds_where_it_is(tmp_path: Path) -> None:
+    made = tmp_path / "elsewhere/mprm/0002-ab/model"
+    made.mkdir(parents=True)
+    assert find_refreshed(RunDirectory(tmp_path / "run"), str(made)) == made
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Any:
+    """Trains an MPRM on six responses to three prompts, as within a run."""
+    refresh = RewardModelRefresh([2], TinyDice("refresh", 3), batch_size=2)
+    policy = PolicyModule("mstar/tiny-idefics3")
+    policy.configure_model()
+    policy.export(tmp_path / "policy")
+    steps = ("one\n", "Answer: 1")
+    rows = [
+        StepLabels(prompt.id, f"{number}{''.join(steps)}", (f"{number}{steps[0]}", steps[1]), (1, 0), (2, 1), False)
+        for prompt in refresh.prompts
+        for number in range(2)
+    ]
+
+    def train(long_response: bool = False) -> Path:
+        first = "one " * 400 + "\n"
+        longer = replace(rows[0], response=f"{first}{steps[1]}", steps=(first, steps[1]))
+        labels = [longer, *rows[1:]] if long_response else rows
+        write_step_labels(tmp_path / "labels/labels-00000.parquet", labels)
+        check = PromptCheck(policy.renderer, max_example_tokens=500, max_bad_share=0.25)
+        refresh._train(policy, tmp_path / "policy", tmp_path / "labels", check, 0, tmp_path / "model")
+        return tmp_path / "model"
+
+    return train
+
+
+def test_slurms_warning_within_the_retraining_is_left_to_the_fit_around_it(
+    train: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setattr(mstar.callbacks.signals, "requeue", lambda: asked.append("requeue"))
+    with stopping_on_signals():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(Interrupted) as end:
+            train()
+    assert end.value.received == signal.SIGUSR1
+    assert asked == []
+
+
+def test_the_retraining_has_all_labels_whatever_the_number_of_processes(
+    train: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of two processes, one trains and the other waits; one bad row of six is less than a quarter, of three more.
+    monkeypatch.setattr(mstar.datamodules.usable, "world_size", lambda: 2)
+    model = train(long_response=True)
+    assert (model / "mprm.json").is_file()
+    [line] = (model.parent / "quarantine/labels.jsonl").read_text().splitlines()
+    assert "too_long" in line

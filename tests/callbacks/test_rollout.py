@@ -9,14 +9,16 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
+from lightning.pytorch.trainer.states import TrainerFn
 
 from mstar.callbacks import RolloutCallback
 from mstar.datamodules import PolicyDataModule
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, DataError
 from mstar.modules import PolicyModule
-from mstar.prompts import TinyDice
+from mstar.prompts import PromptSource, TinyDice
 from mstar.rewards.process import ProcessReward
 from mstar.temperature import AdaptiveTemperature
+from mstar.types import Prompt
 
 
 def trainer() -> Trainer:
@@ -46,10 +48,33 @@ def test_its_state_is_made_of_primitives_and_is_read_back(tmp_path: Path) -> Non
 
 def test_a_fit_does_not_go_on_from_a_state_of_another_seed() -> None:
     callback = RolloutCallback(selection="random", seed=2)
+    checkpoint = {"callbacks": {callback.state_key: RolloutCallback(selection="random", seed=1).state_dict()}}
+    policy, fitting = PolicyModule("mstar/tiny-idefics3"), trainer()
     # Reading it alone is fine: a policy can be tested with any seed.
-    callback.load_state_dict(RolloutCallback(selection="random", seed=1).state_dict())
+    callback.on_load_checkpoint(fitting, policy, checkpoint)
+    fitting.state.fn = TrainerFn.FITTING
     with pytest.raises(ConfigError, match=r"rollout\.seed is 2, but the checkpoint was made with 1"):
-        callback.on_fit_start(trainer(), PolicyModule("mstar/tiny-idefics3"))
+        callback.on_load_checkpoint(fitting, policy, checkpoint)
+
+
+class Nothing(PromptSource):
+    """A source without prompts."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, index: int) -> Prompt:
+        raise IndexError(index)
+
+    def index_of(self, prompt_id: str) -> int:
+        raise DataError(prompt_id)
+
+
+def test_a_vote_needs_prompts() -> None:
+    empty = PolicyDataModule(TinyDice("pool", 4), unlabelled=Nothing())
+    callback = RolloutCallback(selection="random", unlabelled="voting")
+    with pytest.raises(DataError, match=r"data\.unlabelled has no prompts, so there is nothing to vote on"):
+        callback.check(trainer(), PolicyModule("mstar/tiny-idefics3"), empty)
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,57 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from mstar.callbacks.training_data import check_prompts, claim_iteration, fingerprint_prompts
+from mstar.callbacks.training_data import check_prompts, claim_iteration, fingerprint_prompts, make_facts
 from mstar.errors import DataError
+from mstar.generation import TransformersEngine
 from mstar.grading import ExactGrader
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory, read_json
 from mstar.types import Prompt
 
 FACTS = {"plan": "one", "policy": "abc"}
+
+
+class Typed(TransformersEngine):
+    """An engine with a type of its own for the weights, where VllmEngine has it."""
+
+    def __init__(self, dtype: str = "auto", **settings: Any) -> None:
+        super().__init__(**settings)
+        self.options = SimpleNamespace(dtype=dtype)
+
+
+class Marked(ExactGrader):
+    """A grader with settings; one of them is an object of its own."""
+
+    def __init__(self, marker: str = "Answer", words: tuple[str, ...] = (), other: object = None) -> None:
+        self.marker = marker
+        self.words = words
+        self.other = object() if other is None else other
+
+
+def test_the_facts_hold_what_responses_and_verdicts_depend_on() -> None:
+    facts = make_facts(Typed(max_new_tokens=5), Marked())
+    assert facts == {
+        "engine": "Typed",
+        "max_new_tokens": 5,
+        "dtype": "auto",
+        "grader": "Marked",
+        "grader_settings": {"marker": "Answer", "words": []},
+    }
+    # Another object of the same settings is no difference, nor is how many responses are written at a time.
+    assert make_facts(Typed(max_new_tokens=5, batch_size=3), Marked()) == facts
+    for engine, grader in (
+        (Typed("bfloat16", max_new_tokens=5), Marked()),
+        (Typed(max_new_tokens=6), Marked()),
+        (Typed(max_new_tokens=5), Marked("Result")),
+        (Typed(max_new_tokens=5), Marked(words=("so",))),
+    ):
+        assert make_facts(engine, grader) != facts
 
 
 @pytest.fixture

@@ -110,8 +110,8 @@ def test_a_full_disk(
     message = last_line(capsys)
     assert message.startswith(f"mstar fit: error: {root / folder}")
     assert message.endswith(
-        "cannot be written (No space left on device): make room or mend the permissions, then run the same command, "
-        "which goes on from what is there."
+        "cannot be written (No space left on device): make room or mend the permissions, then run the same command "
+        "again; a fit goes on from what is there."
     )
     assert [path for path in root.rglob(".*") if path.is_file()] == []
     shards = RunDirectory(root).response_shards(1)
@@ -121,6 +121,32 @@ def test_a_full_disk(
     assert small() == 0
     assert [shard.stat().st_mtime_ns for shard in shards] == before
     assert differences(whole, root) == []
+
+
+def test_a_full_disk_at_the_export_loses_no_training(
+    small: Any, evolve: Any, whole: Path, disk: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, exported = evolve.folder / "run", evolve.folder / "disk/policy"
+    disk(exported.parent, 1 << 20)
+    flags = ["--trainer.callbacks+", "mstar.callbacks.ExportCallback", "--trainer.callbacks.folder", str(exported)]
+    assert small(*flags) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.strip().splitlines()[-1] == (
+        f"mstar fit: error: {exported}.unfinished cannot be written (No space left on device): make room or mend the "
+        "permissions, then run the same command again; a fit goes on from what is there."
+    )
+    assert not exported.exists()
+    assert not (root / "finished.json").exists()
+    subprocess.run(["mount", "-o", "remount,size=1g", str(exported.parent)], check=True)  # noqa: S607
+    last = root / "checkpoints/last.ckpt"
+    before = last.stat().st_mtime_ns
+    assert small(*flags) == 0
+    assert last.stat().st_mtime_ns == before
+    assert [path.name for path in exported.parent.iterdir()] == ["policy"]
+    models = [(folder / "model.safetensors").read_bytes() for folder in (whole / "policy", exported)]
+    assert models[0] == models[1]
+    assert (root / "finished.json").exists()
 
 
 def test_a_folder_that_cannot_be_written(small: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -164,6 +164,18 @@ def test_one_process_goes_on_from_two(sharded: Path, settings: Any) -> None:
     assert (root / "policy/model.safetensors").is_file()
 
 
+def test_the_last_dynamics_are_measured_by_a_run_that_has_nothing_left_to_train(sharded: Path, settings: Any) -> None:
+    """A sharded run restores its checkpoint late, after the hook that ends an iteration elsewhere."""
+    root = sharded.with_name("measured")
+    shutil.copytree(sharded, root)
+    (root / "finished.json").unlink()
+    report = RunDirectory(root).report(2)
+    expected = json.loads(report.read_text())
+    report.write_text(json.dumps({key: expected[key] for key in expected.keys() - {"dynamics", "mprm"}}))
+    run("fit", "--config", settings("measured"), *SHARDED, "--trainer.devices", "2")
+    assert json.loads(report.read_text()) == expected
+
+
 def test_a_run_without_sharding_says_what_a_folder_needs(
     sharded: Path, settings: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mstar.__main__ import main
+from mstar.modules import PolicyModule
 
 differences = runpy.run_path(str(Path(__file__).with_name("kill_many.py")))["differences"]
 
@@ -25,6 +26,7 @@ DRIVER = """
 import json, os, sys
 import mstar.cli
 from mstar.__main__ import main
+from mstar.modules import PolicyModule
 for line in sys.stdin:
     child = os.fork()
     if child == 0:
@@ -220,3 +222,32 @@ def test_supervised_training_and_annotation_go_on_too(evolve: Any, driver: Drive
     assert driver.wait() == 0
     for shard in labels.glob("labels-*.parquet"):
         assert shard.read_bytes() == (again / shard.name).read_bytes()
+
+
+def test_a_signal_in_the_validation_after_an_epoch_loses_no_training(
+    evolve: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = evolve.settings("whole")
+    del settings["rollout"]
+    settings["data"]["init_args"] |= {"eval_batch_size": 3}
+    settings["data"]["init_args"]["train"]["init_args"] = {"split": "seed", "size": 24}
+    command = ["fit", "--config", str(evolve.write(settings, "sft"))]
+    assert main(command) == 0
+    stopped = [*command, "--trainer.default_root_dir", str(evolve.folder / "stopped")]
+    validate, calls = PolicyModule.validation_step, []
+
+    def validation_step(self: PolicyModule, batch: Any, batch_idx: int) -> None:
+        if not self.trainer.sanity_checking:
+            calls.append(batch_idx)
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+        validate(self, batch, batch_idx)
+
+    monkeypatch.setattr(PolicyModule, "validation_step", validation_step)
+    assert main(stopped) == 143
+    assert "Traceback" not in capfd.readouterr().err
+    assert main(stopped) == 0
+    # Two batches of three, and then both validations anew.
+    assert calls == [0, 1, *range(3), *range(3)]
+    assert differences(evolve.folder / "whole", evolve.folder / "stopped") == []
+    assert scalars(evolve.folder / "stopped") == scalars(evolve.folder / "whole")

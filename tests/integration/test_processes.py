@@ -244,7 +244,7 @@ def test_when_a_process_is_killed_the_others_end_and_say_so(evolve: Any, victim:
     assert code != 0
     sentence = (
         f"mstar fit: error: process {1 - victim} of 2 lost process {victim}, which ended or no longer answers: see "
-        "what that one said last; the same command goes on from what is written.\n"
+        "what that one said last, then run the same command again; a fit goes on from what is written.\n"
     )
     # Lightning's launcher looks after the processes that it started; it may be the first to notice.
     assert sentence in log or (victim == 1 and "terminated with code -9" in log), log[-3000:]

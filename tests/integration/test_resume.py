@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from mstar.__main__ import main
 from mstar.storage import RunDirectory, read_examples, read_responses
@@ -76,6 +77,10 @@ def test_a_run_goes_on_by_the_same_command_and_ends_like_one_never_stopped(
     name = f"stopped-{stop}"
     root = evolve_once("--trainer.max_epochs", str(stop), name=name, **settings)
     first = RunDirectory(root).report(1).stat().st_mtime_ns
+    if stop == 2:
+        # A run may be moved, also one with an MPRM of its own.
+        name = "moved"
+        root = root.rename(root.with_name(name))
     # Raising the limit is one of the changes that a run may go on with.
     evolve_once("--trainer.max_epochs", "3", name=name, **settings)
     assert_same_end(whole, root)
@@ -121,7 +126,31 @@ def test_the_mprm_is_retrained_once_and_used_from_then_on(whole: Path, warm_mprm
     plans = [json.loads(RunDirectory(whole).plan(i).read_text())["reward_model"] for i in (1, 2, 3)]
     assert plans[0] != plans[1] == plans[2]
     state = next(s for name, s in checkpoint(whole)["callbacks"].items() if "Rollout" in name)
-    assert state["refreshed_reward_model"] == str(folder / "model")
+    assert state["refreshed_reward_model"] == f"mprm/{folder.name}/model"
+
+
+class RestoringLate(SingleDeviceStrategy):
+    """Restores a checkpoint when the model is set up, as the strategies that shard weights do."""
+
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        return True
+
+
+def test_the_last_dynamics_are_measured_however_late_the_checkpoint_is_restored(evolve: Any) -> None:
+    root = evolve()
+    report = RunDirectory(root).report(2)
+    expected = json.loads(report.read_text())
+    # As after a kill between the last checkpoint and the dynamics that follow it.
+    for strategy in ("auto", f"{__name__}.RestoringLate"):
+        report.write_text(json.dumps({key: expected[key] for key in expected.keys() - {"dynamics", "mprm"}}))
+        (root / "finished.json").unlink()
+        flags = ["--trainer.strategy", strategy]
+        if strategy != "auto":
+            flags += ["--trainer.strategy.device", "cpu"]
+        evolve(*flags)
+        assert json.loads(report.read_text()) == expected
+        assert RunDirectory(root).iterations == [0, 1, 2]
 
 
 def test_a_run_started_over_does_not_retrain_the_mprm(whole: Path, evolve_once: Any, settings: dict[str, Any]) -> None:

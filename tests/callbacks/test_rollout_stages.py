@@ -1,0 +1,64 @@
+"""What an iteration's shards belong to; whole iterations are in tests/test_iteration.py and tests/integration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import mstar.callbacks.rollout_stages
+from mstar.callbacks import RolloutCallback
+from mstar.callbacks.rollout_stages import run_stages
+from mstar.datamodules import PolicyDataModule
+from mstar.generation import TransformersEngine
+from mstar.grading import ExactGrader
+from mstar.modules import PolicyModule
+from mstar.prompts import TinyDice
+from mstar.storage import RunDirectory
+
+
+class Quantized(TransformersEngine):
+    """An engine whose weights may be quantized."""
+
+    def __init__(self, quantization: str = "none", batch_size: int = 64) -> None:
+        super().__init__(batch_size=batch_size)
+        self.quantization = quantization
+
+
+class Strict(ExactGrader):
+    """A grader with a setting."""
+
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [
+        ({}, True),
+        ({"engine": Quantized(batch_size=2)}, True),
+        ({"engine": Quantized("int8")}, False),
+        ({"grader": Strict(True)}, False),
+        ({"dtype": "bfloat16"}, False),
+    ],
+)
+def test_shards_of_other_settings_are_not_gone_on_with(
+    tmp_path: Path, changed: dict[str, Any], kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first checkpoint, when a changed configuration is not refused."""
+    monkeypatch.setattr(mstar.callbacks.rollout_stages, "run_iteration", lambda *_: None)
+    # Weights that all types can hold: their hash is the same.
+    monkeypatch.setattr(mstar.callbacks.rollout_stages, "fingerprint_model", lambda _: "abc")
+    trainer: Any = SimpleNamespace(default_root_dir=str(tmp_path), max_epochs=1)
+    for settings in ({}, changed):
+        given = {"engine": Quantized(), "grader": Strict(), "dtype": "float32", **settings}
+        policy = PolicyModule("mstar/tiny-idefics3", dtype=given.pop("dtype"))
+        policy.configure_model()
+        rollout = RolloutCallback(selection="random", seed=0, **given)
+        data = PolicyDataModule(TinyDice("pool", 4))
+        data.trainer = SimpleNamespace(lightning_module=policy)  # type: ignore[assignment]
+        run_stages(rollout, trainer, policy, data, 1)
+    assert (tmp_path / "iterations/0001.old-1").exists() != kept
+    assert RunDirectory(tmp_path).plan(1).is_file()

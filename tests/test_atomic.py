@@ -1,0 +1,56 @@
+"""Files that are whole or not there, and whose errors are told for what they are."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from mstar.atomic import atomic_path, writing
+from mstar.errors import StorageError
+
+FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
+
+
+def test_a_file_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.txt"
+    for text in ("first", "second"):
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
+            assert not path.exists() or path.read_text() == "first"
+        assert path.read_text() == text
+    with pytest.raises(TypeError), atomic_path(path) as temporary:
+        temporary.write_text(3)  # type: ignore[arg-type]
+    assert path.read_text() == "second"
+    assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_what_another_file_lacks_is_not_said_of_the_one_that_is_written(tmp_path: Path) -> None:
+    """Examples, for one, are written while shards are read."""
+    read = tmp_path / "shard.parquet"
+    with pytest.raises(PermissionError), atomic_path(tmp_path / "a.txt"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(read))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["", ".a.txt.x1", "a.txt", "a.txt/part", "."])
+def test_what_keeps_a_file_from_being_written_is_said_of_it(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = [str(tmp_path / where)] if where else []
+    with pytest.raises(StorageError, match=r"^a\.txt cannot be written \(Permission denied\)"), writing(Path("a.txt")):
+        raise OSError(errno.EACCES, "Permission denied", *named)
+
+
+def test_a_full_disk_is_one_whoever_says_it(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    with pytest.raises(StorageError, match=r"model cannot be written \(No space left on device\)"), writing(model):
+        raise SafetensorError(FULL)
+    # A full disk is never another file's fault that is read.
+    with pytest.raises(StorageError, match=r"model cannot be written \(No space left on device\)"), writing(model):
+        raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
+    with pytest.raises(SafetensorError, match="header"), writing(model):
+        raise SafetensorError("Error while deserializing header: header too large")
