@@ -16,7 +16,7 @@ from typing import Final
 
 import torch
 
-__all__ = ["MARK", "Comparison", "compare", "report", "single_thread"]
+__all__ = ["MARK", "Comparison", "Figure", "compare", "note", "report", "single_thread"]
 
 # Lines that begin with it are collected by run.py.
 MARK: Final = "RESULT "
@@ -45,6 +45,23 @@ class Comparison:
     wall_ratio: float
     target: float
     rounds: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured of our side alone.
+
+    Attributes:
+        name: What was measured.
+        unit: Its unit.
+        value: The figure.
+        target: What is aimed for, in words.
+    """
+
+    name: str
+    unit: str
+    value: float
+    target: str
 
 
 def single_thread() -> None:
@@ -94,5 +111,14 @@ def report(result: Comparison) -> None:
         f"{result.name}: ours {result.ours:.4g}, theirs {result.theirs:.4g} {result.unit}; ratio {result.ratio:.2f} "
         f"(by wall time {result.wall_ratio:.2f}{aim}; {result.rounds} rounds)\n"
         f"{MARK}{json.dumps(asdict(result))}\n"
+    )
+    sys.stdout.flush()
+
+
+def note(figure: Figure) -> None:
+    """Prints a figure for people, and once more for run.py."""
+    sys.stdout.write(
+        f"{figure.name}: {figure.value:.4g} {figure.unit} (target: {figure.target})\n"
+        f"{MARK}{json.dumps(asdict(figure))}\n"
     )
     sys.stdout.flush()

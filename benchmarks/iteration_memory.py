@@ -17,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, cast
 
+from harness import Figure, note
 from PIL import Image
 
 from mstar.callbacks.training_data import check_prompts, fingerprint_prompts
@@ -147,6 +148,8 @@ def main(sizes: Sequence[int]) -> None:
         sys.stdout.flush()
     for (few, low), (many, high) in pairwise(rows):
         sys.stdout.write(f"from {few} to {many} prompts: {(high - low) * 2**20 / (many - few):.0f} bytes a prompt\n")
+    (fewest, first), (most, last) = rows[0], rows[-1]
+    note(Figure(f"peak memory of an iteration, {most} prompts / {fewest}", "ratio", last / first, "about 1"))
 
 
 if __name__ == "__main__":

@@ -48,9 +48,12 @@ def run(name: str) -> tuple[list[dict[str, Any]], bool]:
 
 
 def as_table(results: list[dict[str, Any]]) -> str:
-    """The comparisons in Markdown."""
+    """The comparisons and figures in Markdown."""
     lines = ["| what | unit | ours | theirs | ratio | target |", "| --- | --- | --- | --- | --- | --- |"]
     for row in results:
+        if "value" in row:
+            lines.append(f"| {row['name']} | {row['unit']} | {row['value']:.4g} | | | {row['target']} |")
+            continue
         target = f"{row['target']:g}" if row["target"] else ""
         rates = f"{row['ours']:.4g} | {row['theirs']:.4g} | {row['ratio']:.2f}"
         lines.append(f"| {row['name']} | {row['unit']} | {rates} | {target} |")

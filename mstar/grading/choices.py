@@ -28,7 +28,7 @@ _JOINED: Final = re.compile(
     r"(?:\((?P<bracketed>[A-Za-z])\)|(?P<bare>[A-Z])(?![\w']))"
 )
 _AFTER_BARE: Final = re.compile(
-    r"\s*(?:$|[,;:.\-=)]|\b(?:because|since|as|is|and|or|with|for|where|which|if|based|due|given)\b|[^\x00-\x7f])",
+    r"\s*(?:$|[,;:.\-=)]|\b(?:because|since|as|is|and|or|with|for|where|which|if|based|due|given|would|will|has|was|can|must|should)\b|[^\x00-\x7f])",
     re.IGNORECASE,
 )
 _LISTED: Final = re.compile(r"\W{0,3}([A-Z])\s*[).:]|\W*\(([A-Z])\)")
@@ -77,6 +77,9 @@ class ChoiceReader(AnswerReader):
         # "A: No, because ..." abbreviates the word answer.
         opening = self.read_opening(text[2:].lstrip()) if text.startswith("A:") else None
         found = self._read_leading(text) if opening is None else opening
+        if found == REFUSED and (results := answering_clauses(text)[:-1]):
+            # "(A) is too small, so what remains is (B)."
+            found = self._mentions.read(results[0]) or REFUSED
         for clause in answering_clauses(text)[:-1] if found is None else ():
             found = found or self._read_leading(clause.strip()) or None
         if found is None:
@@ -161,7 +164,7 @@ class ChoiceReader(AnswerReader):
         joined = _JOINED.match(rest)
         if joined is not None and self._options.index(letter_of(joined)) not in (None, letter):
             return REFUSED
-        if DENIED_AFTER.match(rest):
+        if DENIED_AFTER.match(rest) and not self._options.is_within(letter, folded):
             return REFUSED
         if named is not None and not self._options.same(letter, named):
             return REFUSED

@@ -33,6 +33,10 @@ __all__ = ["find_answer"]
 _BUT: Final = re.compile(r"\b(?:but|rather)\b\W*(?:is\s+)?")
 # Long runs of blanks say nothing, and cost every pattern that looks beyond them.
 _BLANK: Final = re.compile(r"\s{3,}")
+# A list of the options with one ticked and others crossed out.
+_TICK: Final = re.compile("[✅✔☑]")
+_CROSS: Final = re.compile("[❌❎✗✘✖]")
+_REASON: Final = re.compile(r"\b(?:because|since|due to|as (?:it|they|this|that))\b", re.IGNORECASE)
 _MAX_SPAN: Final = 600
 _MAX_SENTENCES: Final = 40
 _MAX_SPANS: Final = 20
@@ -64,6 +68,9 @@ def _find(text: str, reader: AnswerReader) -> str | None:
     # A text that is an answer as a whole may contain the words of a marker.
     if len(text) <= 200 and (whole := reader.read_alone(text)) is not None:
         return whole
+    ticked = [line for line in text.splitlines() if _TICK.search(line)]
+    if len(ticked) == 1 and _CROSS.search(text):
+        return reader.read(_TICK.sub("", ticked[0]).strip())
     spans = find_commitments(text)
     for start, end in reversed(spans[-_MAX_SPANS:]):
         span = text[start:end]
@@ -171,13 +178,18 @@ def _read_unmarked(text: str, reader: AnswerReader) -> str | None:
         return REFUSED if later and later != first else _revise(first, text.partition(sentences[0])[2], reader)
     if (concluding or len(sentences) <= 3) and len(last) <= _MAX_SPAN:
         found = _read_sentence(last, reader)
-        if found is not None:
+        # What follows an answer and its reason may speak of several others.
+        beside = found == REFUSED and not concluding and _REASON.search(sentences[0])
+        if found is not None and not beside:
             return found
     if first or len(sentences) > _MAX_SENTENCES or not ENDED.search(text):
         return None
     # One and the same answer all over a text without a conclusion.
-    named = {reader.read(sentence) for sentence in sentences} - {None}
-    return named.pop() if len(named) == 1 else None
+    named = [reader.read(sentence) for sentence in sentences]
+    if named[0] and _REASON.search(sentences[0]):
+        named = [name for name in named if name != REFUSED]
+    answers = set(named) - {None}
+    return answers.pop() if len(answers) == 1 else None
 
 
 def _read_sentence(sentence: str, reader: AnswerReader) -> str | None:

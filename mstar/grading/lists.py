@@ -25,6 +25,9 @@ _BULLET: Final = re.compile(r"[-*•]\s+|\d\d?[.)]\s+(?=[^\n]*\n)")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WIDE_SEPARATOR: Final = re.compile(r",\s|;|\band\b")
 _OR: Final = re.compile(r"\b(?:or|either|maybe|not)\b|或", re.IGNORECASE)
+_LIMIT: Final = re.compile(
+    r"\b(?:exceed(?:ed|s|ing)?|(?:more|less|fewer|greater|higher|lower) than|above|below|over)\s+$"
+)
 _LEAD: Final = re.compile(r"^.*\b(?:is|are|between|from|:|be)\s+", re.IGNORECASE)
 
 
@@ -56,7 +59,7 @@ class ListReader(AnswerReader):
             found = find_quantities(stated)
             if any(_OPERATOR.fullmatch(stated, one[1], other[0]) for one, other in pairwise(found)):
                 return REFUSED
-            numbers = [value for _, _, value in found]
+            numbers = [value for start, _, value in found if not _LIMIT.search(stated, 0, start)]
             if len(numbers) > 1:
                 return _join(format_number(value.value) for value in numbers)
             if self._numeric:
@@ -71,7 +74,7 @@ class ListReader(AnswerReader):
             return None
         items = _split(text)
         numeric = all(parse_quantity(item) is not None for item in items)
-        bracketed = text[:1] in "[({" and text[-1:] in "])}"
+        bracketed = text[:1] in "[({" and text[-1:] in "])}" and len(_BRACKETED.findall(text)) < 2
         if len(items) > 1 and (numeric or bracketed):
             return _format(items)
         return _format(items) if bracketed and items and self._size == 1 else None

@@ -24,7 +24,7 @@ _ANNOUNCEMENTS: Final = (
     r"(?:正确)?(?:答案|选项)\s*(?:应该是|应为|应选|就是|是|为|选|:)\s*:?",
     r"(?:故|应|所以|因此|可)选择?\s*:?",
     r"(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",
-    r"(?:^|\n)[ \t]{0,8}#{4}\s",
+    r"(?:^|\n)[ \t]{0,8}(?:#{4}\s|#{2,3}\s(?=\S{1,40}\s*$))",
     r"<answer>|<conclusion>",
     r"(?:^|\n)\W{0,8}(?:final |correct )?answer\s*-\s+|\bans\.?\s*[:=]",
     # A heading, with the answer on the next line; and "Answer B" alone on a line.

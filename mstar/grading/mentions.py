@@ -18,7 +18,7 @@ __all__ = ["DENIAL", "DENIED_AFTER", "LABEL", "LONE_LETTER", "Mentions", "letter
 
 LABEL: Final = re.compile(
     r"\((?P<bracketed>[A-Za-z])\)|\b(?i:option|choice|answer|letter)s?\s*:?\s*(?P<named>[A-Z])\b(?!')"
-    r"|选项?\s*(?P<chosen>[A-Z])(?![A-Za-z])|(?<![A-Za-z])(?P<item>[A-Z])\s*选?项"
+    r"|[选選][项項]?\s*(?P<chosen>[A-Z])(?![A-Za-z])|(?<![A-Za-z])(?P<item>[A-Z])\s*[选選]?[项項]"
 )
 # "Options A, B and D", "option A or B".
 _MORE_LABELS: Final = re.compile(
@@ -55,6 +55,16 @@ _BOUND: Final = re.compile(
 _COMPARISON: Final = re.compile(r"\b(\w+er|more|less)\b[^.;]{0,60}?\bthan\b", re.IGNORECASE)
 _DEGREE: Final = re.compile(r"(?<=\w{3})(?:i?er|i?est)$")
 _WORD: Final = re.compile(r"\w+")
+# "I would guess A or C."
+_EITHER: Final = re.compile(r"\b([A-Z])(?:,\s*(?:[A-Z],\s*)*|\s+)or\s+([A-Z])\W*$")
+_ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth")
+_ORDINAL: Final = re.compile(rf"\bthe ({'|'.join(_ORDINALS)}|last) (?:option|choice|answer)\b", re.IGNORECASE)
+# What may be called by a letter, where letters in another order are the options' texts: "point A".
+_THING: Final = re.compile(
+    r"\b(?:point|line|angle|figure|shape|graph|curve|circle|object|node|vertex|label(?:l?ed)?|region|container|sample|bar)"
+    r"\s+([A-Z])\b",
+    re.IGNORECASE,
+)
 LONE_LETTER: Final = re.compile(r"(?<![\w'])[B-HJ-Z](?![\w'])")
 # Words that occur in any sentence: they name an option only where a sentence begins or ends with them.
 _COMMON: Final = frozenset({"yes", "no", "true", "false", "none", "an"})
@@ -79,6 +89,9 @@ class Mentions:
 
     def read(self, text: str) -> str | None:
         """The only option that a sentence names; first without its explanation, then with it."""
+        either = _EITHER.search(text)
+        if either is not None and None not in (pair := [self._options.index(letter) for letter in either.groups()]):
+            return self._options.letter(pair[0] or 0) if pair[0] == pair[1] else REFUSED
         for candidate in dict.fromkeys((without_explanation(text), text)):
             named = self.find(candidate)
             final = _FINAL_LETTER.search(candidate)
@@ -97,6 +110,7 @@ class Mentions:
         for clause in answering_clauses(text):
             stated = without_explanation(clause)
             index = self._options.match_stems(stated)
+            index = self._options.match_part(stated) if index is None else index
             if index is not None and not (DENIAL.search(stated) or _OF_OPTIONS.search(stated)):
                 return self._options.letter(index)
         return None
@@ -118,7 +132,8 @@ class Mentions:
 
     def _states_another(self, text: str) -> bool:
         """Whether the number that a text comes to is none of the options."""
-        found = state_quantity(text, self._question) if self._options.numeric else None
+        numeric = self._options.numeric and not self._options.are_years
+        found = state_quantity(text, self._question) if numeric else None
         return isinstance(found, Quantity) and self._options.match_number(found) is None
 
     def find(self, text: str) -> set[int]:
@@ -147,6 +162,16 @@ class Mentions:
         if self._options.are_letters:
             lone = ((self._options.index(letter[0]), *letter.span()) for letter in LONE_LETTER.finditer(text))
             named |= _find_affirmed(text, [(index, start, end) for index, start, end in lone if index is not None])
+        if self._options.names_letters and not self._options.are_letters:
+            things = (
+                (self._options.match_text(match[1].casefold()), *match.span(1)) for match in _THING.finditer(text)
+            )
+            named |= _find_affirmed(text, [(index, start, end) for index, start, end in things if index is not None])
+        if not named and len(ordinals := _ORDINAL.findall(text)) == 1:
+            place = (
+                len(self._options) - 1 if ordinals[0].casefold() == "last" else _ORDINALS.index(ordinals[0].casefold())
+            )
+            named |= {self._options.first(place)} if place < len(self._options) else set()
         if not named and (same := self._options.match_literals(text)) is not None:
             named.add(same)
         if not named and self._options.numeric:

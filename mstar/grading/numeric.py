@@ -29,6 +29,7 @@ _ONE_OF: Final = re.compile(r"\bone of\b", re.IGNORECASE)
 _NO_ONE: Final = re.compile(r"^\W*(?:no one|nobody)\b", re.IGNORECASE)
 _AND_A_HALF: Final = re.compile(r"\b(\d+) and (?:a|one) half\b", re.IGNORECASE)
 _YEAR: Final = re.compile(r"(?<![\d.,$€£-])(?:1[0-9]|20)\d\d(?![\w%]|[.,]\d|\s*(?:dollars|people|units))")
+_HALF_DOZEN: Final = re.compile(r"\bhalf (?:a )?dozen\b", re.IGNORECASE)
 _DOLLARS_AND_CENTS: Final = re.compile(r"\b(\d+) dollars? and (\d{1,2}) cents?\b", re.IGNORECASE)
 # "It cannot be told exactly, but it is about 5."
 _STILL: Final = re.compile(r"\b(?:but|however|although|estimat\w*|assum\w*)\b", re.IGNORECASE)
@@ -162,6 +163,7 @@ def _clean(span: str) -> str:
     text = _NEGATIVE.sub(
         "-", _SQUARE_ROOT.sub(r"√(\1)", strip_dollars(clean_latex(normalise(span[:_MAX_LENGTH]))))
     ).strip()
+    text = _HALF_DOZEN.sub("6", text)
     text = _AND_A_HALF.sub(r"\1 1/2", text)
     text = _DOLLARS_AND_CENTS.sub(lambda sum_: f"${sum_[1]}.{sum_[2]:0>2}", text)
     text = _DECIMAL_COMMA.sub(lambda number: f"{number[1].replace('.', '')}.{number[2]}", text)

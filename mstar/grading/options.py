@@ -21,6 +21,7 @@ _NO_WORDS: Final = re.compile(r"[^\w\s.,;:'\"!?()-]|\d")
 _OF: Final = re.compile(r"\b([a-z]+) of (?:the )?([a-z]+)\b")
 _ENDING: Final = re.compile(r"(?<=[a-z]{3})(?:e?s|e?d|ing|e|ly)$")
 _LITTLE: Final = frozenset(("the", "a", "an", "would", "will", "it", "they"))
+_YEAR: Final = re.compile(r"(?:1\d|20)\d\d")
 _FORMULA_SIGN: Final = re.compile(r"[=<>≤≥()\[\],+^√]")
 
 
@@ -42,7 +43,9 @@ class Options:
         by_length = sorted({text for text in self._folded if text}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(_whole_words, by_length))) if by_length else None
         self.are_letters = bool(choices) and all(text == chr(ord("a") + i) for i, text in enumerate(self._folded))
+        self.names_letters = bool(choices) and all(len(text) == 1 and text.isalpha() for text in self._folded)
         self.numeric = bool(choices) and None not in self._quantities
+        self.are_years = bool(choices) and all(_YEAR.fullmatch(text) for text in self._folded)
 
     def __len__(self) -> int:
         return len(self.exact) or _LETTERS_WITHOUT_TEXTS
@@ -110,6 +113,16 @@ class Options:
     def without_text(self, index: int, folded: str) -> str:
         """What follows the option's text at the start of a folded text."""
         return folded[len(self._folded[index]) :]
+
+    def is_within(self, index: int, folded: str) -> bool:
+        """Whether a folded text has the option's text in it."""
+        return bool(self._folded) and len(self._folded[index]) > 1 and self._folded[index] in folded
+
+    def match_part(self, text: str) -> int | None:
+        """The only option with all the words of a text of at most three words."""
+        words = _stems(text)
+        found = [i for i, own in enumerate(map(_stems, self._folded)) if _is_within(words, own)]
+        return found[0] if 0 < len(words) <= 3 and len({self.first(i) for i in found}) == 1 else None
 
     def same(self, first: int, second: int) -> bool:
         """Whether two options say the same."""

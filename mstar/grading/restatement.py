@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from mstar.grading.clauses import answering_clauses
+from mstar.grading.sentences import without_explanation
 
 __all__ = ["Restatement"]
 
@@ -51,6 +52,7 @@ _POINTING: Final = re.compile(
 _LABELLED: Final = re.compile(r"\bthe \w+ (?:label?led|named|called|marked)\s+", re.IGNORECASE)
 # "The highest is red" for "Is red the highest?".
 _TURNED: Final = re.compile(r"^(.{1,100}?) (?:is|are|was|were) (.{1,100}?)[.!]?$", re.IGNORECASE)
+_THAN: Final = re.compile(r"\bthan\b(?: (?:that|the (?:value|number|one)) of\b)?", re.IGNORECASE)
 _COPULA: Final = re.compile(r".*\b(?:is|are|was|were)\b", re.IGNORECASE)
 _PLURAL: Final = re.compile(r"(?:e?s)+$")
 _MAX_LENGTH: Final = 600
@@ -73,6 +75,8 @@ class Restatement:
         words = _WORD.findall(asked[:_MAX_LENGTH].casefold().replace("’", "'"))
         self._words = _content(words) if words and words[0] in _QUESTION_START and "or" not in words else []
         self._points = _POINTING.match(asked) is not None
+        sides = [set(_content(_WORD.findall(side.casefold()))) for side in _THAN.split(asked)]
+        self._sides = sides if self._words and all(sides) else []
         self._asks_enough = bool(self._words) and len(_ENOUGH.findall(asked)) == 1
 
     def read(self, statement: str) -> bool | None:
@@ -90,6 +94,8 @@ class Restatement:
             for stated in dict.fromkeys((clause, _ATTRIBUTE.sub("", clause, count=1), pointed, turned)):
                 if (found := self._read_clause(stated)) is not None:
                     return found
+            if (found := self._read_reordered(without_explanation(clause))) is not None:
+                return found
         return None
 
     def _read_clause(self, statement: str) -> bool | None:
@@ -107,6 +113,18 @@ class Restatement:
                 return not (any(turned) or negations)
         return None
 
+    def _read_reordered(self, statement: str) -> bool | None:
+        """Of "the value of A is higher than that of B" the same as of "A has a higher value than B"."""
+        sides = [set(_content(_WORD.findall(side.casefold()))) for side in _THAN.split(statement)]
+        if len(sides) != 2 or len(self._sides) != 2:
+            return None
+        negated = any(side & _NEGATIONS for side in sides)
+        sides = [side - _NEGATIONS for side in sides]
+        if sides == self._sides:
+            return not negated
+        turned = [{_opposite(word, sides[0]) for word in self._sides[0]}, self._sides[1]]
+        return None if sides != turned else negated
+
     def _shorten(self, stated: list[str]) -> list[str]:
         """The question's words that a shorter comparison repeats in their order; it must have some of either side."""
         comparing = [i for i, word in enumerate(self._words) if word in _MEANINGS]
@@ -121,6 +139,11 @@ class Restatement:
 
 def _content(words: list[str]) -> list[str]:
     return [word for word in words if word not in _IGNORED]
+
+
+def _opposite(word: str, stated: set[str]) -> str:
+    """The stated word that is the opposite of an asked one; the asked one without such a word."""
+    return next((other for other in stated if _turns(word, other)), word)
 
 
 def _turns(asked: str, stated: str) -> bool | None:

@@ -23,16 +23,17 @@ __all__ = [
 ]
 
 SENTENCE_END: Final = re.compile(
-    r"(?<=[.!?])(?<!\b[A-Za-z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St|No)\.)(?<!\bapprox\.)(?<!\bMrs\.)\s+(?![=<>+*/×≈])"
+    r"(?:(?<=[.!?])|(?<=[.!?][\"']))(?<!\b[A-Za-z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St|No)\.)(?<!\bapprox\.)(?<!\bMrs\.)\s+(?![=<>+*/×≈])"
     r"|(?<=[。!?])|\n+"
     # A letter with a full stop begins "B. 64°" or a name, but not before these.
     r"|(?<=[A-Za-z]\.)\s+(?=(?:Actually|Wait|However|But|Sorry|Hmm|Hold on|Oops|No,|Scratch|Correction|On second)\b)"
 )
 # Where a sentence stops to state its answer and begins to say why, or under what condition.
 EXPLANATION: Final = re.compile(
-    r",?\s*(?:\b(?:because|since|given that|due to|which|where|whereas|while|so that|although|(?:even )?though|despite|"
-    r"in order|i\.e\.|rather than|instead of|unlike|based on|according to|assuming|meaning|considering|"
-    r"obtained by|calculated|by (?:\w+ing)|if|after \w+ing|(?<!is )(?<!are )(?<!was )(?<!be )(?<!'s )not(?= [\d(]))\b"
+    r",?\s*(?:\b(?:because|since|given that|due to|(?<!of )which|where|whereas|while|so that|although|"
+    r"(?:even )?though|despite|in order|i\.e\.|rather than|instead of|unlike|based on|according to|assuming|"
+    r"meaning|considering|obtained by|calculated|by (?:\w+ing)|if|after \w+ing|"
+    r"(?<!is )(?<!are )(?<!was )(?<!be )(?<!'s )not(?= [\d(]))\b"
     r"|\b(?:at|when|for)\s+\w{1,3}\s*=|,\s*(?:when|after|before)\b"
     r"|,\s*(?:more|less|fewer|higher|lower|greater|larger|smaller) than\b"
     r"|\bas (?=(?:the|it|we|there|shown|each|both|all|they|this|that|can|seen|indicated|a|an|you)\b)|因为|由于)",
@@ -60,7 +61,9 @@ RETRACTED: Final = re.compile(
     re.IGNORECASE,
 )
 REVISED: Final = re.compile(
-    r"\b(?:wait|actually|on second thought|sorry|correction|hold on|hmm|no(?=,))\b", re.IGNORECASE
+    r"\b(?:wait|actually|on second thought|sorry|correction|hold on|hmm|oops|my mistake|"
+    r"I (?:swapped|misread|mixed up)|no(?=,))\b",
+    re.IGNORECASE,
 )
 # A change of mind inside a sentence: "36, no, 35".
 REVISION: Final = re.compile(
@@ -71,7 +74,8 @@ REVISION: Final = re.compile(
 )
 CONCLUSION: Final = re.compile(
     r"(?:^\W*(?:so|consequently|accordingly|in (?:conclusion|summary|all)|finally|overall|this means|that means|"
-    r"to sum up)|\b(?:therefore|thus|hence|altogether|total))\b|[∴]|^\W*(?:因此|所以|故|综上)",
+    r"to sum up|the (?:\w+ )?\w+est\b[^.]{0,60}\b(?:is|was))"
+    r"|\b(?:therefore|thus|hence|altogether|total))\b|[∴]|^\W*(?:因此|所以|故|综上)",
     re.IGNORECASE,
 )
 UNFINISHED: Final = re.compile(
@@ -91,7 +95,9 @@ ENDED: Final = re.compile(r"[.!?。)\]}$\"'*°%]\s*$")
 _ENUMERATED: Final = re.compile(r"^\s*1[.)]\s[^\n]*\n(?:[^\n]*\n){0,6}?\s*2[.)]\s", re.MULTILINE)
 _ENUMERATOR: Final = re.compile(r"^\s*\d{1,2}[.)]\s+", re.MULTILINE)
 _CLOSING: Final = re.compile(
-    r"\W*(?:I hope|hope this|let me know|please let|feel free|thank|is there anything|if you have)", re.IGNORECASE
+    r"\((?:\w+[\s,]+){3,}.*\)$"
+    r"|\W*(?:I hope|hope this|let me know|please let|feel free|thank|is there anything|if you have)",
+    re.IGNORECASE,
 )
 
 

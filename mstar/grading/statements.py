@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from mstar.grading.clauses import added_clause, answering_clauses, coordinated, shared_words, without_premise
@@ -50,7 +51,7 @@ _OUT_OF: Final = re.compile(r"\W*(?:out of|of)\b[^,]{1,60},\s*", re.IGNORECASE)
 _GLUED: Final = re.compile(r"[A-Za-z√π(\\^*/:_{]|[.,]\d")
 _BOUND: Final = re.compile(
     r"(?:\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower) than|at least|at most|up to|between|from|under|"
-    r"over|above|below|exceeding|not|isn't|twice|double|triple|half of|log|ln|sin|cos|tan)|[<>≤≥≠]|!=)\s*$",
+    r"over|above|below|exceed(?:ing|ed|s)?|not|isn't|twice|double|triple|half of|log|ln|sin|cos|tan)|[<>≤≥≠]|!=)\s*$",
     re.IGNORECASE,
 )
 _INNER: Final = re.compile(
@@ -188,7 +189,13 @@ def _state(stated: str, question: str = "") -> Quantity | str | None:
 
 
 def _is_asked(number: str, question: str) -> bool:
-    return bool(question) and re.search(rf"(?<!\d){re.escape(number)}(?!\d)", question) is not None
+    value = parse_quantity(number.strip())
+    return value is not None and value.value in _asked_values(question)
+
+
+@lru_cache(maxsize=1024)
+def _asked_values(question: str) -> frozenset[Fraction]:
+    return frozenset(value.value for _, _, value in find_quantities(question[:2000]))
 
 
 def _state_one(stated: str, numbers: list[tuple[int, int, Quantity]], question: str) -> Quantity | None:
