@@ -9,7 +9,8 @@ __all__ = ["added_clause", "answering_clauses", "coordinated", "shared_words", "
 
 _RESULT: Final = re.compile(
     r"(?:[,;]?\s*(?:and\s+)?\b(?:so|thus|therefore|hence|leaves|which (?:means|leaves|gives)|meaning|for a total of|"
-    r"that is|i\.e\.|in other words)\b|,\s*(?:leaving|giving|resulting in)\b|[,。]?\s*(?:得|则|故|所以|因此|∴)),?\s*"
+    r"that is|i\.e\.|in other words)\b|,\s*at\b(?=\s+[-$]?\d)|,\s*(?:leaving|giving|resulting in)\b|"
+    r"[,。]?\s*(?:得|则|故|所以|因此|∴)),?\s*"
     r"(?:that\s+|(?:us|him|her|them)\s+(?:with\s+)?)?",
     re.IGNORECASE,
 )
@@ -19,10 +20,13 @@ _PREMISE: Final = 5
 # What such a clause adds may be the answer where the rest of the sentence states none.
 _ADDED: Final = re.compile(r",\s*which (?:is|equals|makes|comes to)\s+", re.IGNORECASE)
 _COORDINATED: Final = re.compile(
-    r",?\s+(?:and|but|while|whereas)\s+(?=\D)|;\s+|,\s+(?=[∠△A-Za-z ]{1,12}\s?=)", re.IGNORECASE
+    r",?\s+(?:and|but|while|whereas)\s+(?=\D)|;\s+|,\s+which (?:means|implies) (?:that )?"
+    r"|,\s+(?=[∠△A-Za-z ]{1,12}\s?=)",
+    re.IGNORECASE,
 )
 _VERB: Final = re.compile(
-    r"=|\b(?:is|are|was|were|has|have|had|equals?|gives?|makes?|costs?|measures|weighs)\b", re.IGNORECASE
+    r"=|\b(?:is|are|was|were|has|have|had|equals?|gives?|makes?|costs?|measures|weighs|dropped|fell|rose|grew)\b",
+    re.IGNORECASE,
 )
 _WORD: Final = re.compile(r"\w+")
 _COMMON: Final = frozenset(

@@ -36,6 +36,8 @@ _BLANK: Final = re.compile(r"\s{3,}")
 # A list of the options with one ticked and others crossed out.
 _TICK: Final = re.compile("[✅✔☑]")
 _CROSS: Final = re.compile("[❌❎✗✘✖]")
+# "Taken together: (C)."
+_LABEL_END: Final = re.compile(r":\s*\(?[A-Z]\)?\W*$")
 _REASON: Final = re.compile(r"\b(?:because|since|due to|as (?:it|they|this|that))\b", re.IGNORECASE)
 _MAX_SPAN: Final = 600
 _MAX_SENTENCES: Final = 40
@@ -166,14 +168,16 @@ def _read_unmarked(text: str, reader: AnswerReader) -> str | None:
         # "(B) is the correct answer" commits wherever it stands.
         if IS_ANSWER.search(sentence) and len(sentence) <= _MAX_SPAN:
             found = reader.read(sentence)
+            labelled = _LABEL_END.search(sentences[-1]) and reader.read(sentences[-1])
             if found is not None:
-                return found
+                return labelled or found
     last = sentences[-1]
     concluding = CONCLUSION.search(last) is not None
     # "C? Or maybe D" asks rather than answers.
     sentences = [sentence for sentence in sentences if not sentence.endswith("?")] or sentences
     first = reader.read_alone(sentences[0]) or reader.read_opening(sentences[0])
-    if first and not REVISED.search(text.partition(sentences[0])[2]):
+    # Behind the first word: "No," opens an answer.
+    if first and not REVISED.search(text.partition(" ")[2]):
         later = _read_sentence(last, reader) if concluding else reader.read_alone(last)
         return REFUSED if later and later != first else _revise(first, text.partition(sentences[0])[2], reader)
     if (concluding or len(sentences) <= 3) and len(last) <= _MAX_SPAN:

@@ -28,6 +28,9 @@ _OR: Final = re.compile(r"\b(?:or|either|maybe|not)\b|或", re.IGNORECASE)
 _LIMIT: Final = re.compile(
     r"\b(?:exceed(?:ed|s|ing)?|(?:more|less|fewer|greater|higher|lower) than|above|below|over)\s+$"
 )
+# Items below each other, behind a line that ends with a colon.
+_LISTED: Final = re.compile(r":\s*((?:\n\s*[-*•]\s+[^\n]{1,60}){2,})\s*$")
+_ITEM: Final = re.compile(r"\n\s*[-*•]\s+([^\n]+)")
 _LEAD: Final = re.compile(r"^.*\b(?:is|are|between|from|:|be)\s+", re.IGNORECASE)
 
 
@@ -70,6 +73,8 @@ class ListReader(AnswerReader):
     def read_alone(self, span: str) -> str | None:
         """The values, where the span is nothing but a list."""
         text = _clean(span)
+        if (listed := _LISTED.search(text)) is not None and "[" not in text:
+            text = ", ".join(_ITEM.findall(listed[1]))
         if len(text) > 500 or _OR.search(text) or '":' in text:
             return None
         items = _split(text)

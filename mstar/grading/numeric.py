@@ -9,6 +9,7 @@ from typing import Final
 
 from mstar.grading.latex import clean_latex, strip_dollars
 from mstar.grading.normalisation import normalise
+from mstar.grading.number_words import NUMBER_WORD, parse_number_words
 from mstar.grading.quantities import Quantity, parse_quantity, spell_shares
 from mstar.grading.reader import REFUSED, AnswerReader
 from mstar.grading.statements import find_quantities, state_quantity
@@ -29,6 +30,15 @@ _ONE_OF: Final = re.compile(r"\bone of\b", re.IGNORECASE)
 _NO_ONE: Final = re.compile(r"^\W*(?:no one|nobody)\b", re.IGNORECASE)
 _AND_A_HALF: Final = re.compile(r"\b(\d+) and (?:a|one) half\b", re.IGNORECASE)
 _YEAR: Final = re.compile(r"(?<![\d.,$€£-])(?:1[0-9]|20)\d\d(?![\w%]|[.,]\d|\s*(?:dollars|people|units))")
+_MINUS_WORDS: Final = re.compile(
+    rf"(^|\b(?:is|was|be|shows?|reads?|at|to|of|answer:?)\s+)(?:minus|negative)\s+({NUMBER_WORD})"
+    r"(?!\s+(?:half|halves|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|and a))",
+    re.IGNORECASE,
+)
+# "十二名", "125万".
+_CHINESE_COUNT: Final = re.compile("[一二两三四五六七八九十]{1,3}(?=[个個只条块名人岁年辆本张把种天次元])")
+_CHINESE_SCALE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([万萬亿億])")
+_CHINESE_SCALES: Final = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _HALF_DOZEN: Final = re.compile(r"\bhalf (?:a )?dozen\b", re.IGNORECASE)
 _DOLLARS_AND_CENTS: Final = re.compile(r"\b(\d+) dollars? and (\d{1,2}) cents?\b", re.IGNORECASE)
 # "It cannot be told exactly, but it is about 5."
@@ -164,7 +174,16 @@ def _clean(span: str) -> str:
         "-", _SQUARE_ROOT.sub(r"√(\1)", strip_dollars(clean_latex(normalise(span[:_MAX_LENGTH]))))
     ).strip()
     text = _HALF_DOZEN.sub("6", text)
+    text = _MINUS_WORDS.sub(_negate, text)
+    if not text.isascii():
+        text = _CHINESE_COUNT.sub(lambda number: str(parse_number_words(number[0]) or number[0]), text)
+        text = _CHINESE_SCALE.sub(lambda number: str(Fraction(number[1]) * _CHINESE_SCALES[number[2]]), text)
     text = _AND_A_HALF.sub(r"\1 1/2", text)
     text = _DOLLARS_AND_CENTS.sub(lambda sum_: f"${sum_[1]}.{sum_[2]:0>2}", text)
     text = _DECIMAL_COMMA.sub(lambda number: f"{number[1].replace('.', '')}.{number[2]}", text)
     return _POINT_GROUPS.sub(lambda number: number[1].replace(".", ""), text)
+
+
+def _negate(found: re.Match[str]) -> str:
+    value = parse_number_words(found[2])
+    return found[0] if value is None else f"{found[1]}-{value}"

@@ -144,7 +144,7 @@ class Options:
 
 def fold_choice(text: str) -> str:
     """The form in which options' texts are compared: LaTeX spelt plainly, without its dollar signs."""
-    if "$" in text or "\\" in text:
+    if "$" in text or "\\" in text or "{" in text:
         text = strip_dollars(clean_latex(normalise(text)))
     return fold(text)
 
@@ -189,4 +189,4 @@ def _equal(own: Quantity, other: Quantity) -> bool:
 def _whole_words(text: str) -> str:
     """A pattern for a text that is not part of a longer word or number."""
     before = r"(?<![\w./-])" if text[0].isdigit() else r"(?<!\w)"
-    return rf"{before}{re.escape(text)}(?!\w|[.,/]\d)"
+    return rf"{before}{re.escape(text)}(?!\w|[.,/]\d|(?<=\d)[√π^])"

@@ -47,7 +47,9 @@ _LEAD: Final = re.compile(
     re.IGNORECASE,
 )
 # What may stand behind a number and leaves it the number that it is: words, none of which joins another value to it.
-_WORDS: Final = re.compile(r"\s*[^\W\d_][^\W\d_'.-]*(?:[\s-]+[^\W\d_][^\W\d_'.-]*){0,4}\.?|[个只条块岁年]")
+_WORDS: Final = re.compile(
+    r"\s*[^\W\d_][^\W\d_'.-]*(?:[\s-]+[^\W\d_][^\W\d_'.-]*){0,4}\.?|[个個只条块名人岁年辆本张把种天次元]"
+)
 _JOINING: Final = re.compile(
     r"\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|too|wrong|incorrect|am|pm|a\.m|p\.m|"
     r"hundred|thousand|million|billion|dozen|st|nd|rd|th|x|y|z|e|pi|sqrt)\b|[π√]",

@@ -134,7 +134,9 @@ class Restatement:
         kept = [next((word for word in rest if _turns(word, one) is not None), "") for one in stated]
         at = kept.index(self._words[comparing[0]]) if self._words[comparing[0]] in kept else len(kept)
         sides = (kept[1:at], kept[at + 1 :])
-        return kept if "" not in kept and all(sides) and len(kept) * 2 > len(self._words) else []
+        # "There are more cats" of more cats than dogs.
+        whole = any(sides) if comparing[0] == 0 else all(sides)
+        return kept if "" not in kept and whole and len(kept) * 2 > len(self._words) else []
 
 
 def _content(words: list[str]) -> list[str]:

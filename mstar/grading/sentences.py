@@ -30,11 +30,12 @@ SENTENCE_END: Final = re.compile(
 )
 # Where a sentence stops to state its answer and begins to say why, or under what condition.
 EXPLANATION: Final = re.compile(
-    r",?\s*(?:\b(?:because|since|given that|due to|(?<!of )which|where|whereas|while|so that|although|"
+    r",?\s*(?:\b(?:because|since|given that|due to|where|whereas|while|so that|although|"
+    r"(?<!of )which(?! (?:means|leaves|gives|implies) (?:that )?(?:the|there|it|we)\b)|"
     r"(?:even )?though|despite|in order|i\.e\.|rather than|instead of|unlike|based on|according to|assuming|"
     r"meaning|considering|obtained by|calculated|by (?:\w+ing)|if|after \w+ing|"
     r"(?<!is )(?<!are )(?<!was )(?<!be )(?<!'s )not(?= [\d(]))\b"
-    r"|\b(?:at|when|for)\s+\w{1,3}\s*=|,\s*(?:when|after|before)\b"
+    r"|\band (?:then )?again\b|\b(?:at|when|for)\s+\w{1,3}\s*=|,\s*(?:when|after|before)\b"
     r"|,\s*(?:more|less|fewer|higher|lower|greater|larger|smaller) than\b"
     r"|\bas (?=(?:the|it|we|there|shown|each|both|all|they|this|that|can|seen|indicated|a|an|you)\b)|因为|由于)",
     re.IGNORECASE,

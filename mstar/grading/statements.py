@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
+from mstar.grading.arithmetic import evaluate_alternative, find_total, is_rounded_again
 from mstar.grading.clauses import added_clause, answering_clauses, coordinated, shared_words, without_premise
 from mstar.grading.number_words import NUMBER_WORD
 from mstar.grading.quantities import NUMBER, Quantity, parse_quantity
@@ -19,9 +20,10 @@ _NUMBER: Final = re.compile(NUMBER, re.IGNORECASE)
 _WORDS: Final = re.compile(NUMBER_WORD, re.IGNORECASE)
 _EQUALS: Final = re.compile(
     r"[=≈]|(?<!\d)\s*:\s|\b(?:is|are|was|were|be|est|es|ist|"
-    r"equals?|equal to|becomes|gives?|yields?|makes?|measures|comes to|total(?:s|ing)?|answer)\b"
+    r"equals?|equal to|becomes|gives?|yields?|makes?|measures|comes to|total(?:s|ing)?|answer|"
+    r"(?:dropped|fell|rose|grew|increased|decreased) to)\b"
     r"(?:\s+(?:about|approximately|approx\.?|around|roughly|exactly|equal to|only|simply|therefore|thus|a total of))*"
-    r"\s*:?|是|为|等于",
+    r"\s*:?|是|为|等于|共有|共",
     re.IGNORECASE,
 )
 _STATES: Final = re.compile(
@@ -75,12 +77,7 @@ _NO_ANSWER: Final = re.compile(
     r"it|that|this|the|there|they|real)\b",
     re.IGNORECASE,
 )
-_ROUNDED: Final = re.compile(r"(?:about|approximately|approx|roughly|around|nearly|≈|~)\W*$", re.IGNORECASE)
-_EVALUATED: Final = re.compile(
-    rf"({NUMBER})\s*([-+×*]|plus|minus|times)\s*({NUMBER}),?\s+or\s+({NUMBER})", re.IGNORECASE
-)
 _NOUN: Final = re.compile(r"\d\s+[A-Za-z]{3}|[a-z]\s+[A-Za-z]{3,}$", re.IGNORECASE)
-_PARTS: Final = re.compile(r"\band\b|[:+(]", re.IGNORECASE)
 # What is to be done with a number is no answer.
 _TASK: Final = re.compile(r"\b(?:subtract|remove|add|multiply|divide|take away)\b[\w\s]{0,20}$", re.IGNORECASE)
 # A list of several numbers: "1) 4, 2) 6".
@@ -97,6 +94,9 @@ _LEAD: Final = re.compile(
 _LEADING_BOUND: Final = re.compile(r"(?:not|between|more than|less than|at least|at most|from|over)\b", re.IGNORECASE)
 _CLOSED_FORM: Final = re.compile(r"[\d.√π()*^/×+\- ]+")
 _DEFINITE: Final = re.compile(r"\b(?:for|of|all|among|by) (?:the|these|those)\s+$", re.IGNORECASE)
+# "28 would be the area for r = 3, but it is 4, so the area is 50."
+_HYPOTHETICAL: Final = re.compile(r"^.*\bwould (?:be|have been)\b.*?,\s*but\s+", re.IGNORECASE)
+_MEANING: Final = re.compile(r", which (?:means|implies)\b", re.IGNORECASE)
 _MAX_SENTENCE: Final = 500
 
 
@@ -128,13 +128,16 @@ def state_quantity(text: str, question: str = "") -> Quantity | str | None:
     text = _SENTENCE.split(text, maxsplit=1)[0]
     if len(text) > _MAX_SENTENCE:
         return None
-    text = without_premise(text, question)
+    text = without_premise(_HYPOTHETICAL.sub("", text), question)
     explanation = EXPLANATION.search(text, 1)
     if explanation and _CONTRAST.match(explanation[0]) and _CALCULATED.search(question):
         explanation = None
     stated = text[: explanation.start()] if explanation else text
     found = None
-    for clause in dict.fromkeys([*answering_clauses(stated.rstrip(" ,;")), text]):
+    clauses = [*answering_clauses(stated.rstrip(" ,;")), text]
+    if _MEANING.search(stated) and isinstance(_state_asked(stated, question), Quantity):
+        clauses.insert(0, stated)
+    for clause in dict.fromkeys(clauses):
         found = _state_asked(clause, question)
         if found is not None:
             break
@@ -182,8 +185,8 @@ def _state(stated: str, question: str = "") -> Quantity | str | None:
         return REFUSED
     if _OR.search(stated) and len(numbers) > 1:
         same = len({value.value for _, _, value in numbers}) == 1
-        return numbers[0][2] if same or _is_rounded_again(stated, numbers) else _evaluated(stated) or REFUSED
-    found = _state_one(stated, numbers, question) or _sum_of_parts(stated)
+        return numbers[0][2] if same or is_rounded_again(stated, numbers) else evaluate_alternative(stated) or REFUSED
+    found = _state_one(stated, numbers, question) or find_total(stated)
     # Numbers of the question alone state nothing.
     return found or (None if all(_is_asked(stated[start:end], question) for start, end, _ in numbers) else REFUSED)
 
@@ -234,41 +237,6 @@ def _state_one(stated: str, numbers: list[tuple[int, int, Quantity]], question: 
 
 def _quantity(found: Quantity | str | None) -> Quantity | None:
     return found if isinstance(found, Quantity) else None
-
-
-def _is_rounded_again(stated: str, numbers: list[tuple[int, int, Quantity]]) -> bool:
-    """Whether a sentence gives a number, and then the same one roughly: "3/14, or about 0.21"."""
-    (_, end, first), (start, _, second), *more = numbers
-    close = abs(first.value - second.value) <= abs(first.value) / 50
-    return not more and close and _ROUNDED.search(stated, end, start) is not None
-
-
-def _evaluated(stated: str) -> Quantity | None:
-    """The value in "8 times 8, or 64", where it is right."""
-    match = _EVALUATED.search(stated)
-    values = [parse_quantity(match[i]) for i in (1, 3, 4)] if match is not None else []
-    if match is None or any(value is None for value in values):
-        return None
-    first, second, result = (value.value for value in values if value is not None)
-    sign = match[2]
-    if sign in ("+", "plus"):
-        computed = first + second
-    elif sign in ("-", "minus"):
-        computed = first - second
-    else:
-        computed = first * second
-    return values[2] if computed == result else None
-
-
-def _sum_of_parts(stated: str) -> Quantity | None:
-    """The total, where a sentence gives one and what it is made of: "7 people, 4 men and 3 women"."""
-    spans = sorted([m.span() for m in _NUMBER.finditer(stated)] + [m.span() for m in _WORDS.finditer(stated)])
-    values = [value for start, end in spans if (value := parse_quantity(stated[start:end].strip())) is not None]
-    if not 3 <= len(values) == len(spans) <= 8 or not _PARTS.search(stated):
-        return None
-    total = sum((value.value for value in values), Fraction(0))
-    ends = {value.value: value for value in (values[0], values[-1]) if 2 * value.value == total > 0}
-    return ends.popitem()[1] if len(ends) == 1 else None
 
 
 def _leading(text: str) -> Quantity | str | None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Final
 
 from mstar.grading.algebra import equivalent, is_algebra
-from mstar.grading.clauses import coordinated, shared_words
+from mstar.grading.clauses import answering_clauses, coordinated, shared_words
 from mstar.grading.latex import clean_latex
 from mstar.grading.literals import Literal, find_literals, read_literal, same_literal
 from mstar.grading.normalisation import fold, normalise
@@ -26,7 +26,8 @@ _VERDICT: Final = re.compile(
     r"\W*(yes|no|true|false|yeah|nope|是的|不是|是|否|对|错)(?![\w'])(?!\s*[.:]?\s*\d)", re.IGNORECASE
 )
 _VERDICT_END: Final = re.compile(
-    r"(?:\b(?:is|be|answer|think|say|believe|guess|:)\s+|=\s*|^)[\"']?(yes|no|true|false)[\"']?\W*$", re.IGNORECASE
+    r"(?:\b(?:is|be|answer|think|say|believe|guess|so|thus|hence|therefore|:),?\s+|=\s*|^)[\"']?(yes|no|true|false)[\"']?\W*$",
+    re.IGNORECASE,
 )
 _BOTH: Final = re.compile(
     r"\b(?:yes|true)\s*(?:or|/|and)\s*(?:no|false)\b|\b(?:no|false)\s*(?:or|/|and)\s*(?:yes|true)\b", re.IGNORECASE
@@ -92,7 +93,8 @@ class TextReader(AnswerReader):
             return self.gold
         if len(text) > _MAX_SPAN:
             return None
-        stated = without_explanation(text)
+        # The whole sentence is the last of these, without "not orange but".
+        stated = answering_clauses(without_explanation(text))[-1]
         if _HEDGED.search(stated) and not _HEDGED.search(self._raw):
             return REFUSED
         parts = [] if self._solution is not None and _ASSIGNED.search(stated) else self._parts(stated)
