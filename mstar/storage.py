@@ -38,11 +38,9 @@ from mstar.types import (
 __all__ = [
     "PromptResponses",
     "RunDirectory",
-    "atomic_path",
     "make_step_labels",
     "open_examples",
     "open_step_labels",
-    "read_examples",
     "read_json",
     "read_kept",
     "read_or_put_aside",
@@ -262,15 +260,6 @@ def open_examples(path: Path) -> AbstractContextManager[pq.ParquetFile]:
         DataError: the file is missing, damaged, or lacks a column.
     """
     return _open_table(path, _EXAMPLES)
-
-
-def read_examples(path: Path) -> list[Example]:
-    """Reads training examples.
-
-    Raises:
-        DataError: the file is missing, damaged, or lacks a column.
-    """
-    return [Example(row["prompt_id"], row["response"]) for row in _read_table(path, _EXAMPLES)]
 
 
 def write_step_labels(path: Path, labels: Sequence[StepLabels]) -> None:

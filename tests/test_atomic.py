@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,31 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path: Path) -> None:
         temporary.write_text(3)  # type: ignore[arg-type]
     assert path.read_text() == "second"
     assert [file.name for file in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_a_write_that_is_interrupted_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("old", encoding="utf-8")
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half", encoding="utf-8")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_is_invisible_until_it_is_whole_and_then_readable_by_others(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with atomic_path(path) as temporary:
+        temporary.write_text("new", encoding="utf-8")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+    assert path.read_text(encoding="utf-8") == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 def test_what_another_file_lacks_is_not_said_of_the_one_that_is_written(tmp_path: Path) -> None:

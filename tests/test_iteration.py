@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -19,7 +20,7 @@ from mstar.generation import Engine, Request, derive_seed
 from mstar.grading import ExactGrader
 from mstar.iteration import IterationPlan, IterationReport, IterationResult, Stages, iteration_indices, run_iteration
 from mstar.selection import SelectionRule, Selector
-from mstar.storage import RunDirectory, read_examples, read_responses
+from mstar.storage import RunDirectory, read_responses
 from mstar.types import AnswerType, Example, Fate, Prompt, Response, VerdictStatus
 
 
@@ -104,7 +105,7 @@ def test_fates_files_and_report(tmp_path: Path) -> None:
     ]  # fmt: skip
     expected = {("a", "Answer: 1"), ("a", "one\nAnswer: 1"), ("c", "Answer: 1"), ("c", "x\nAnswer: 1")}
     assert {(e.prompt_id, e.response) for e in result.examples} == expected
-    assert read_examples(run.examples(1)) == list(result.examples)
+    assert [Example(**row) for row in pq.read_table(run.examples(1)).to_pylist()] == list(result.examples)
     report = result.report.as_dict()
     assert report["funnel"] == {"generated": 12, "parsed": 11, "correct": 7, "unique": 5, "kept": 4}
     assert report["prompts"] == 3
@@ -284,4 +285,4 @@ def test_an_iteration_that_keeps_nothing(tmp_path: Path) -> None:
     result = run_iteration([prompt("a")], [], PLAN, stages, RunDirectory(tmp_path))
     assert list(result.examples) == []
     assert result.report.as_dict()["skipped"] is True
-    assert read_examples(RunDirectory(tmp_path).examples(1)) == []
+    assert pq.read_table(RunDirectory(tmp_path).examples(1)).num_rows == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from mstar import storage
 from mstar.errors import DataError
+from mstar.examples import ExampleFile
 from mstar.prompts import TinyDice
 from mstar.storage import PromptResponses, RunDirectory
 from mstar.types import Example, Fate, Prompt, Response, ScoredResponse, StepLabels, Verdict, VerdictStatus
@@ -57,7 +57,7 @@ def test_responses_name_their_prompt_and_reference_its_images(tmp_path: Path) ->
 def test_examples_and_step_labels_come_back_as_they_were(tmp_path: Path) -> None:
     storage.write_examples(tmp_path / "examples.parquet", EXAMPLES)
     storage.write_step_labels(tmp_path / "labels.parquet", LABELS)
-    assert storage.read_examples(tmp_path / "examples.parquet") == EXAMPLES
+    assert list(ExampleFile(tmp_path / "examples.parquet")) == EXAMPLES
     assert storage.read_step_labels(tmp_path / "labels.parquet") == LABELS
 
 
@@ -65,7 +65,7 @@ def test_a_shard_may_be_empty(tmp_path: Path) -> None:
     storage.write_responses(tmp_path / "responses.parquet", [])
     storage.write_examples(tmp_path / "examples.parquet", [])
     assert storage.read_responses(tmp_path / "responses.parquet") == []
-    assert storage.read_examples(tmp_path / "examples.parquet") == []
+    assert list(ExampleFile(tmp_path / "examples.parquet")) == []
 
 
 def test_datasets_opens_every_file(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_datasets_opens_every_file(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    for read in (storage.read_responses, storage.read_examples, storage.read_step_labels, storage.read_json):
+    for read in (storage.read_responses, ExampleFile, storage.read_step_labels, storage.read_json):
         with pytest.raises(DataError, match=r"gone\.parquet does not exist"):
             read(tmp_path / "gone.parquet")
 
@@ -114,20 +114,20 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage) -> None:  # type: ignor
     storage.write_examples(path, EXAMPLES)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=r"examples\.parquet"):
-        storage.read_examples(path)
+        list(ExampleFile(path))
 
 
 def test_a_file_of_other_columns_is_named(tmp_path: Path) -> None:
     path = tmp_path / "examples.parquet"
     pq.write_table(pa.table({"prompt_id": ["a"], "text": ["b"]}), path)
     with pytest.raises(DataError, match=r"examples\.parquet lacks the columns \['response'\]"):
-        storage.read_examples(path)
+        list(ExampleFile(path))
 
 
 def test_columns_that_are_not_ours_are_ignored(tmp_path: Path) -> None:
     path = tmp_path / "examples.parquet"
     pq.write_table(pa.table({"note": ["n"], "response": ["b"], "prompt_id": ["a"]}), path)
-    assert storage.read_examples(path) == [Example("a", "b")]
+    assert list(ExampleFile(path)) == [Example("a", "b")]
 
 
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -146,37 +146,12 @@ def test_json_that_is_no_object_is_named(tmp_path: Path, content: bytes, complai
         storage.read_json(path)
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    storage.write_json(path, {"old": True})
-
-    def fail() -> None:
-        with storage.atomic_path(path) as temporary:
-            temporary.write_text("half", encoding="utf-8")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert storage.read_json(path) == {"old": True}
-    assert list(tmp_path.iterdir()) == [path]
-
-
 def test_a_value_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         storage.write_json(tmp_path / "report.json", {"bad": object()})
     with pytest.raises(UnicodeEncodeError):
         storage.write_examples(tmp_path / "examples.parquet", [Example("a", "lone surrogate \ud800")])
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_write_is_invisible_until_it_is_whole_and_then_readable_by_others(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    with storage.atomic_path(path) as temporary:
-        temporary.write_text("new", encoding="utf-8")
-        assert not path.exists()
-        assert temporary.parent == path.parent
-    assert path.read_text(encoding="utf-8") == "new"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 def test_layout_of_a_run_directory(tmp_path: Path) -> None:

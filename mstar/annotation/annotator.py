@@ -114,7 +114,7 @@ def annotate(
         "policy": policy,
         "num_prompts": len(prompts),
         "prompts": fingerprint_ids(prompt.id for prompt in prompts),
-        "max_new_tokens": getattr(engine, "max_new_tokens", None),
+        "max_new_tokens": engine.max_new_tokens,
         "max_prompt_tokens": check.max_prompt_tokens,
     }
     # The main process claims the folder; then every process checks the claim.
@@ -122,8 +122,7 @@ def annotate(
         claim_folder(output, settings, facts)
     wait_for_all()
     claim_folder(output, settings, facts)
-    group_size = getattr(engine, "group_size", 1)
-    leader = leads_group(group_size)
+    leader = leads_group(engine.group_size)
     labels: list[StepLabels] = []
     num_tokens = 0
     starts = range(0, len(prompts), settings.shard_size)
@@ -135,7 +134,7 @@ def annotate(
             there = read_or_put_aside(path, read_step_labels)
             if there is not None:
                 labels += there
-            elif takes_part(shard, group_size):
+            elif takes_part(shard, engine.group_size):
                 usable, bad = check.sift([prompts[i] for i in range(start, stop)], range(start, stop))
                 put_aside = output / f"quarantine-{shard:05d}.jsonl"
                 quarantine_shard(put_aside, bad, "prompts", len(prompts), check.max_bad_share)

@@ -13,16 +13,18 @@ import numpy as np
 
 from mstar.annotation.label_table import LabelTable, write_label_table
 from mstar.annotation.step_label_forms import LabelledRow, StepLabelForm, find_form, read_labelled_row
+from mstar.atomic import atomic_path
 from mstar.errors import DataError
 from mstar.prompts import PixelLimits, PromptSource
 from mstar.prompts.cells import clean_path
 from mstar.prompts.image_check import ImageCheck
-from mstar.prompts.prompt_table import PromptRecord, TablePictures, build_table, cache_folder, content_id, hash_id
+from mstar.prompts.prompt_table import TablePictures, hash_id
 from mstar.prompts.quarantine import RowError
-from mstar.prompts.raw_rows import RawRow, open_rows
+from mstar.prompts.raw_rows import RawRow
+from mstar.prompts.row_files import open_rows
+from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.steps import split_steps
-from mstar.storage import atomic_path
 from mstar.types import StepLabels
 
 __all__ = ["PublicStepLabels"]

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 import mstar
+from mstar.atomic import atomic_path
 from mstar.dashboards import sections
 from mstar.dashboards.markup import escape
 from mstar.dashboards.overview import overview
 from mstar.dashboards.run_data import RunData, read_run
 from mstar.dashboards.sample_browser import escape_json, sample_payload
 from mstar.errors import ConfigError
-from mstar.storage import atomic_path
 
 __all__ = ["render_page", "write_report"]
 

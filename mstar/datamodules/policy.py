@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sequential
 
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.datamodules.step_batches import StepLoader
-from mstar.datamodules.usable import PromptBatch, Quarantine, UsablePairs, UsablePrompts, require_limits
+from mstar.datamodules.usable import Quarantine, UsablePairs, UsablePrompts, require_limits
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError
 from mstar.prompts import PromptSource
@@ -23,7 +23,7 @@ from mstar.types import Example, Prompt
 if TYPE_CHECKING:
     from mstar.modules.policy import PolicyModule
 
-__all__ = ["PolicyDataModule", "PromptBatch"]
+__all__ = ["PolicyDataModule"]
 
 Pair = tuple[Prompt, str]
 

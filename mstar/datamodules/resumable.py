@@ -73,6 +73,11 @@ class ResumableLoader(DataLoader[T]):
         self._begin = self._handed_out = 0
 
     @property
+    def draws_to_skip(self) -> int:
+        """How many of the sampler's draws have been handed out whole; here, one draw is one batch."""
+        return self._begin
+
+    @property
     def _index_sampler(self) -> Any:
         # The one place where DataLoader asks for what comes next, with and without worker processes.
         return _Rest(super()._index_sampler, self)
@@ -104,7 +109,7 @@ class _Rest:
 
     def __iter__(self) -> Iterator[Any]:
         # A generator, because DataLoader makes iterators that it does not use, and keeps this object between epochs.
-        yield from islice(iter(self.sampler), self.loader._begin, None)
+        yield from islice(iter(self.sampler), self.loader.draws_to_skip, None)
 
     def __len__(self) -> int:
         return len(self.sampler)  # type: ignore[arg-type]

@@ -157,20 +157,6 @@ class StepLoader(ResumableLoader[StepBatch], _Flat):
         return self._begin % self.batches_per_step
 
     @property
-    def _index_sampler(self) -> Any:
-        return _Rest(self.batch_sampler, self)
-
-
-class _Rest:
-    """A loader's steps from its position on."""
-
-    def __init__(self, steps: Any, loader: StepLoader) -> None:
-        self.steps = steps
-        self.loader = loader
-
-    def __iter__(self) -> Iterator[Any]:
-        # A generator, because DataLoader makes iterators that it does not use.
-        yield from islice(iter(self.steps), self.loader._begin // self.loader.batches_per_step, None)
-
-    def __len__(self) -> int:
-        return len(self.steps)
+    def draws_to_skip(self) -> int:
+        """One draw is a whole step, and a step whose batches were only partly handed out is drawn again."""
+        return self._begin // self.batches_per_step

@@ -121,8 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     # As in mstar.__main__: it must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from mstar.atomic import atomic_path
     from mstar.errors import MstarError
-    from mstar.storage import atomic_path
 
     results: Results = {}
     try:

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mstar import metrics
+from mstar.atomic import atomic_path
 from mstar.evaluation.benchmark import OURS, BenchmarkResult, GroupScore, ItemResult
-from mstar.storage import atomic_path, write_json
+from mstar.storage import write_json
 from mstar.types import Prompt
 
 __all__ = ["markdown_table", "render_scores", "write_items", "write_scores"]

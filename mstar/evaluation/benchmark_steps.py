@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mstar.errors import DataError
-from mstar.evaluation.benchmark_files import markdown_table
 from mstar.generation import derive_seed
-from mstar.storage import atomic_path, write_json
 
 __all__ = [
     "StepResult",
@@ -25,22 +19,12 @@ __all__ = [
     "StepScores",
     "best_threshold",
     "macro_f1",
-    "render_steps",
     "score_steps",
-    "write_step_scores",
 ]
 
 _MIDDLE: Final = 0.5
 _RIGHT: Final = 1
 _WRONG: Final = -1
-_ITEMS: Final = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("labels", pa.list_(pa.int8())),
-        ("scores", pa.list_(pa.float64())),
-        ("threshold", pa.float64()),
-    ]
-)
 # Rows of a confusion matrix: right steps called right, right called wrong, wrong called wrong, wrong called right.
 _Counts = npt.NDArray[np.float64]
 
@@ -256,62 +240,3 @@ def _interval(counts_RC: _Counts, seed: int, resamples: int) -> tuple[float, flo
     values = [macro_f1(counts_RC[rng.integers(size, size=size)].sum(axis=0))[2] for _ in range(resamples)]
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
-
-
-def render_steps(result: StepScores, notes: Sequence[str] = ()) -> str:
-    """The scores as a Markdown page."""
-    rows = [
-        [
-            score.dimension if not score.group else f"{score.dimension}: {score.group}",
-            str(score.responses),
-            str(score.steps),
-            f"{100 * score.macro_f1:.1f} ({100 * score.low:.1f}-{100 * score.high:.1f})",
-            f"{100 * score.f1_right:.1f}",
-            f"{100 * score.f1_wrong:.1f}",
-            *(
-                "-" if share is None else f"{100 * share:.1f}"
-                for share in (score.first_wrong_accuracy, score.all_right_accuracy)
-            ),
-        ]
-        for score in result.scores
-    ]
-    head = ["group", "responses", "steps", "macro F1", "F1 right", "F1 wrong", "first wrong step", "none wrong"]
-    used = ", ".join(f"{value:.4f}" for value in sorted(set(result.thresholds)))
-    how = "each chosen on the labels of the other parts, split by question" if result.chosen else "given"
-    if result.obstacle:
-        how = f"the middle: {result.obstacle.rstrip('.')}"
-    facts = [
-        f"A step counts as wrong below the threshold {used} ({how}).",
-        "Percentages, with a 95 % bootstrap interval over responses for macro F1.",
-        "First wrong step: share found, of the responses with one; none wrong: share left whole, of the others.",
-        f"{result.neutral} neutral steps are not judged.",
-        *notes,
-    ]
-    lines = ["# VisualProcessBench", "", *markdown_table(head, rows), "", *(f"- {fact}" for fact in facts)]
-    return "\n".join(lines) + "\n"
-
-
-def write_step_scores(folder: Path, stem: str, result: StepScores, notes: Sequence[str]) -> Path:
-    """Writes ``<stem>.md``, ``<stem>.json`` and, with every response's scores, ``<stem>.parquet``.
-
-    Returns:
-        The path of the Markdown file.
-    """
-    summary = {
-        "scores": [asdict(score) for score in result.scores],
-        "thresholds": sorted({value for value in result.thresholds if math.isfinite(value)}),
-        "thresholds_chosen_on_held_out_labels": result.chosen,
-        "neutral_steps": result.neutral,
-        "notes": list(notes),
-    }
-    write_json(folder / f"{stem}.json", summary)
-    rows = [
-        {"prompt_id": r.prompt_id, "labels": list(r.labels), "scores": list(r.scores), "threshold": t}
-        for r, t in zip(result.items, result.thresholds, strict=True)
-    ]
-    with atomic_path(folder / f"{stem}.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_ITEMS), temporary)
-    path = folder / f"{stem}.md"
-    with atomic_path(path) as temporary:
-        temporary.write_text(render_steps(result, notes), encoding="utf-8")
-    return path

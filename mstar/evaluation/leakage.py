@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sys
@@ -15,16 +14,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
 from tqdm.auto import tqdm
 
+from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, DataError
+from mstar.evaluation.picture_hashes import HashBits, PictureHashes, difference_hash, meeting_pictures, pixel_hash
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.prompts.question_text import parse_question
-from mstar.storage import atomic_path
 from mstar.types import ImageReference
 
 __all__ = [
@@ -32,20 +29,12 @@ __all__ = [
     "LeakKind",
     "LeakageReport",
     "check_leakage",
-    "difference_hash",
     "find_leaks",
     "normalise_question",
-    "pixel_hash",
 ]
 
-_SIDE: Final = 16
-_WORDS: Final = _SIDE * _SIDE // 64
-_FLAT: Final = 8
-_PAIRS: Final = 1 << 22
 _SHOWN: Final = 5
 _PUNCTUATION: Final = re.compile(r"[^\w+\-*/=<>%^]+")
-
-_Bits = npt.NDArray[np.uint64]
 
 
 class LeakKind(StrEnum):
@@ -200,16 +189,14 @@ class _Table:
     Attributes:
         images: The distinct pictures' names.
         owners: For every picture, the ids of the prompts that show it.
-        pixels: For every picture, the hash of its pixels.
-        bits_IW: For every picture, the words of its difference hash.
+        hashes: The pictures' hashes.
         questions: For every normalised question, the ids of the prompts that ask it.
         unreadable: Pictures that cannot be decoded.
     """
 
     images: list[str] = field(default_factory=list)
     owners: list[list[str]] = field(default_factory=list)
-    pixels: list[str] = field(default_factory=list)
-    bits_IW: _Bits = field(default_factory=lambda: np.zeros((0, _WORDS), dtype=np.uint64))
+    hashes: PictureHashes = field(default_factory=lambda: PictureHashes.of(()))
     questions: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     unreadable: list[str] = field(default_factory=list)
 
@@ -223,7 +210,7 @@ class _Table:
             for image in prompt.images:
                 references.setdefault(image.uri, image)
                 owners[image.uri].append(prompt.id)
-        bits = []
+        hashes: list[tuple[str, HashBits]] = []
         # Pillow decodes without holding Python's lock.
         with ThreadPoolExecutor(num_threads) as pool:
             bar = tqdm(
@@ -235,31 +222,17 @@ class _Table:
                     continue
                 table.images.append(uri)
                 table.owners.append(owners[uri])
-                table.pixels.append(found[0])
-                bits.append(found[1])
-        table.bits_IW = np.array(bits, dtype=np.uint64).reshape(-1, _WORDS)
+                hashes.append(found)
+        table.hashes = PictureHashes.of(hashes)
         return table
 
 
-def _hash(reference: ImageReference) -> tuple[str, _Bits] | None:
+def _hash(reference: ImageReference) -> tuple[str, HashBits] | None:
     try:
         image = reference.load()
     except DataError:
         return None  # it is counted, and named in the report
     return pixel_hash(image), difference_hash(image)
-
-
-def pixel_hash(image: Image.Image) -> str:
-    """A hash of the size and the RGB pixels: equal for one picture in two lossless formats."""
-    pixels = image.convert("RGB")
-    return hashlib.blake2b(repr(pixels.size).encode() + pixels.tobytes(), digest_size=16).hexdigest()
-
-
-def difference_hash(image: Image.Image) -> _Bits:
-    """The 256 bits that say where the picture, reduced to 17 x 16 grey pixels, gets darker to the right; four words."""
-    # In two steps: convert first, because palettes cannot be averaged.
-    grey = np.asarray(image.convert("L").resize((_SIDE + 1, _SIDE), Image.Resampling.LANCZOS), dtype=np.int16)
-    return np.packbits(grey[:, :-1] > grey[:, 1:]).view(np.uint64)
 
 
 def normalise_question(question: str) -> str:
@@ -275,8 +248,8 @@ def _compare(train: _Table, other: _Table, name: str, max_distance: int) -> Iter
             for prompt_id in ids:
                 asked[prompt_id] = set(train.questions.get(question, ()))
     met: set[tuple[str, str]] = set()
-    for i, j, distance in _meeting_pictures(train, other, max_distance):
-        same = train.pixels[i] == other.pixels[j]
+    for i, j, distance in meeting_pictures(train.hashes, other.hashes, max_distance):
+        same = train.hashes.pixels[i] == other.hashes.pixels[j]
         for train_id in train.owners[i]:
             for benchmark_id in other.owners[j]:
                 if (train_id, benchmark_id) in met:
@@ -294,29 +267,3 @@ def _compare(train: _Table, other: _Table, name: str, max_distance: int) -> Iter
         for train_id in sorted(train_ids):
             if (train_id, benchmark_id) not in met:
                 yield Leak(LeakKind.QUESTION, train_id, name, benchmark_id)
-
-
-def _meeting_pictures(train: _Table, other: _Table, max_distance: int) -> Iterator[tuple[int, int, int]]:
-    """Numbers of the pictures that are the same or similar, with their distance; the nearest first in each row."""
-    if not train.images or not other.images:
-        return
-    by_pixels: dict[str, list[int]] = defaultdict(list)
-    for j, pixels in enumerate(other.pixels):
-        by_pixels[pixels].append(j)
-    # Nearly flat pictures have nearly no bits set, so that all of them would be similar to each other: the distance
-    # that counts as similar shrinks with the bits that are set.
-    set_I = np.bitwise_count(train.bits_IW).sum(axis=1).astype(np.int64)
-    set_J = np.bitwise_count(other.bits_IW).sum(axis=1).astype(np.int64)
-    step = max(1, _PAIRS // len(other.images))
-    for start in range(0, len(train.images), step):
-        part = train.bits_IW[start : start + step]
-        distance = np.zeros((len(part), len(other.images)), dtype=np.int64)
-        for word in range(_WORDS):
-            distance += np.bitwise_count(part[:, None, word] ^ other.bits_IW[None, :, word])
-        fewest = np.minimum(set_I[start : start + step, None], set_J[None, :])
-        similar = (distance <= np.minimum(max_distance, fewest // _FLAT)) & (fewest >= _FLAT)
-        for row in range(len(part)):
-            exact = by_pixels.get(train.pixels[start + row], [])
-            near = np.flatnonzero(similar[row])
-            for j in [*exact, *(int(j) for j in near if int(j) not in exact)]:
-                yield start + row, j, int(distance[row, j])

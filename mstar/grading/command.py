@@ -8,11 +8,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
 from mstar.grading.official import MathVistaGrader
-from mstar.storage import atomic_path
 from mstar.types import AnswerType, Prompt
 
 __all__ = ["grade_file"]

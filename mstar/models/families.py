@@ -64,16 +64,24 @@ class Family:
             positions: Position ids, (B, T) or with planes (3, B, T); None leaves them to the model.
             cache: Keys and values of earlier tokens, which grows in place; None for none.
         """
-        untyped: Any = model
-        hidden_BTH: Tensor = untyped.model(
-            input_ids=ids_BT,
+        hidden_BTH: Tensor = self._body(model)(
+            **self._embeddable(model, ids_BT, extras),
             attention_mask=mask_BT,
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
-            **extras,
         ).last_hidden_state
         return hidden_BTH
+
+    def _body(self, model: nn.Module) -> nn.Module:
+        """What makes the hidden states: the model without its head."""
+        untyped: Any = model
+        body: nn.Module = untyped.model
+        return body
+
+    def _embeddable(self, model: nn.Module, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What stands for the text and the pictures in the call of the body."""
+        return {"input_ids": ids_BT, **extras}
 
     def language_head(self, model: nn.Module) -> nn.Module:
         """The layer that maps hidden states to logits."""
@@ -112,17 +120,9 @@ class PhiVision(Family):
     vision = frozenset({"img_processor"})
     projector = frozenset({"img_projection", "glb_GN", "sub_GN"})
 
-    def hidden_states(
-        self,
-        model: nn.Module,
-        ids_BT: Tensor,
-        mask_BT: Tensor | None,
-        extras: Mapping[str, Tensor],
-        positions: Tensor | None = None,
-        cache: DynamicCache | None = None,
-    ) -> Tensor:
-        """As for ``Family``; the model overwrites the ids, which are negative where a picture stands."""
-        return super().hidden_states(model, ids_BT.clone(), mask_BT, extras, positions, cache)
+    def _embeddable(self, model: nn.Module, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # The model overwrites the ids, which are negative where a picture stands.
+        return super()._embeddable(model, ids_BT.clone(), extras)
 
 
 class MiniCPMV(Family):
@@ -137,29 +137,19 @@ class MiniCPMV(Family):
         """Never."""
         return False
 
-    def hidden_states(
-        self,
-        model: nn.Module,
-        ids_BT: Tensor,
-        mask_BT: Tensor | None,
-        extras: Mapping[str, Tensor],
-        positions: Tensor | None = None,
-        cache: DynamicCache | None = None,
-    ) -> Tensor:
-        """As for ``Family``; the pictures are put among the embeddings first."""
+    def _body(self, model: nn.Module) -> nn.Module:
+        untyped: Any = model
+        body: nn.Module = untyped.llm.model
+        return body
+
+    def _embeddable(self, model: nn.Module, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # The pictures are put among the embeddings first.
         untyped: Any = model
         if extras:
             embeddings_BTH, _ = untyped.get_vllm_embedding({"input_ids": ids_BT, **_slices(extras)})
         else:
             embeddings_BTH = untyped.llm.get_input_embeddings()(ids_BT) * getattr(untyped.llm.config, "scale_emb", 1)
-        hidden_BTH: Tensor = untyped.llm.model(
-            inputs_embeds=embeddings_BTH,
-            attention_mask=mask_BT,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
-        return hidden_BTH
+        return {"inputs_embeds": embeddings_BTH}
 
     def language_head(self, model: nn.Module) -> nn.Module:
         """The head of the language model within."""

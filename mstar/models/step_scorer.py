@@ -17,13 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
 from mstar.models.backbone import family_of, load_model, load_renderer, save_model
 from mstar.models.prefix import encode_prefix, extend
 from mstar.models.step_head import StepHead, StepLogits, logprob_features
 from mstar.models.token_loss import token_losses
 from mstar.rendering import IGNORE_INDEX, ModelInputs, Renderer, ResponseInputs
-from mstar.storage import atomic_path, read_json, write_json
+from mstar.storage import read_json, write_json
 from mstar.types import Prompt
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from lightning.pytorch import LightningModule
 
-from mstar.datamodules.policy import PromptBatch
+from mstar.datamodules.usable import PromptBatch
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.evaluation.benchmark import OURS, ItemResult, grade_item, score_benchmark

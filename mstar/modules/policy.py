@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.optim import Optimizer
 
-from mstar.datamodules.policy import PromptBatch
 from mstar.datamodules.step_batches import StepBatch
+from mstar.datamodules.usable import PromptBatch
 from mstar.distributed import gather_lists, is_main
 from mstar.evaluation.greedy import greedy_responses
 from mstar.generation import TransformersEngine

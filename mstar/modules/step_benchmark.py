@@ -7,10 +7,11 @@ from pathlib import Path
 
 from lightning.pytorch import LightningModule
 
-from mstar.datamodules.policy import PromptBatch
+from mstar.datamodules.usable import PromptBatch
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
-from mstar.evaluation.benchmark_steps import StepResult, render_steps, score_steps, write_step_scores
+from mstar.evaluation.benchmark_step_files import render_steps, write_step_scores
+from mstar.evaluation.benchmark_steps import StepResult, score_steps
 from mstar.modules.benchmark import benchmark_notes, find_benchmark
 from mstar.prompts.benchmarks import VisualProcessBench
 from mstar.rewards.process import ProcessReward

@@ -21,24 +21,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.cells import first_turns, read_images
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
-from mstar.prompts.prompt_table import (
-    PromptRecord,
-    PromptTable,
-    TablePictures,
-    build_table,
-    cache_folder,
-    content_id,
-    hash_id,
-)
+from mstar.prompts.json_rows import JsonRows
+from mstar.prompts.prompt_table import PromptTable, TablePictures, hash_id
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import infer_answer_type, parse_answer, parse_question, render_choices
-from mstar.prompts.raw_rows import JsonRows, RawRow
+from mstar.prompts.raw_rows import RawRow
+from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
-from mstar.storage import atomic_path
 
 __all__ = ["MathV360K", "Split"]
 

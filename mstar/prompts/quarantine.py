@@ -16,8 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, DataError
-from mstar.storage import atomic_path
 
 __all__ = [
     "BadRow",

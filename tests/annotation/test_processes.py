@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mstar.annotation import Annotation, AnnotationSettings, annotate
-from mstar.generation import Request
+from mstar.generation import Engine, Request
 from mstar.grading import ExactGrader
 from mstar.types import Prompt, Response
 
 PROMPTS = [Prompt(f"p{i}", "What is red plus blue?", answer="3") for i in range(7)]
 
 
-class AlternatingEngine:
+class AlternatingEngine(Engine):
     """Every second response is right."""
 
-    def generate(self, requests: list[Request]) -> list[list[Response]]:
+    max_new_tokens = 40
+
+    def start(self, policy: Any, renderer: Any) -> None: ...
+
+    def update_weights(self, policy: Any) -> None: ...
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
         def write(request: Request, index: int) -> Response:
             text = (request.prefix or f"red = {index}\n") + f"Answer: {index % 2 + 2}"
             return Response(request.prompt.id, index, text, 5, True, 1.0, -1.0)
@@ -26,7 +34,7 @@ class AlternatingEngine:
 
 def make(output: Path) -> Annotation:
     settings = AnnotationSettings(num_samples=4, num_continuations=3, shard_size=2)
-    return annotate(PROMPTS, AlternatingEngine(), ExactGrader(), settings, output, progress=False)  # type: ignore[arg-type]
+    return annotate(PROMPTS, AlternatingEngine(), ExactGrader(), settings, output, progress=False)
 
 
 def work(rank: int, rendezvous: str, output: Path) -> None:

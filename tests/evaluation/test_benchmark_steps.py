@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mstar.errors import DataError
-from mstar.evaluation.benchmark_steps import StepResult, best_threshold, macro_f1, render_steps, score_steps
+from mstar.evaluation.benchmark_step_files import render_steps
+from mstar.evaluation.benchmark_steps import StepResult, best_threshold, macro_f1, score_steps
 
 
 def test_macro_f1_of_a_hand_made_confusion_matrix() -> None:

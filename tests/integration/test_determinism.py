@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mstar.storage import RunDirectory, read_examples, read_responses
+from mstar.examples import ExampleFile
+from mstar.storage import RunDirectory, read_responses
 from mstar.types import Example, ScoredResponse
 
 
@@ -28,7 +29,7 @@ def responses(root: Path, iteration: int) -> list[ScoredResponse]:
 
 def examples(root: Path) -> list[list[Example]]:
     run = RunDirectory(root)
-    return [read_examples(run.examples(iteration)) for iteration in (1, 2)]
+    return [list(ExampleFile(run.examples(iteration))) for iteration in (1, 2)]
 
 
 def same_weights(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -76,7 +77,7 @@ def test_the_engine_batch_and_the_shards_do_not_change_what_is_kept(run: Path, e
 
 
 def examples_of(root: Path) -> list[Example]:
-    return read_examples(RunDirectory(root).examples(1))
+    return list(ExampleFile(RunDirectory(root).examples(1)))
 
 
 def test_a_run_started_again_uses_the_shards_that_are_there(run: Path, evolve_once: Any) -> None:

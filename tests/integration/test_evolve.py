@@ -11,9 +11,10 @@ import datasets
 import pytest
 import torch
 
+from mstar.examples import ExampleFile
 from mstar.models.backbone import load_model, load_renderer
 from mstar.prompts import TinyDice
-from mstar.storage import RunDirectory, read_examples, read_responses
+from mstar.storage import RunDirectory, read_responses
 from mstar.types import Fate, ScoredResponse
 
 
@@ -64,7 +65,7 @@ def test_every_prompt_is_sampled_once_in_a_pass(run: Path) -> None:
 def test_what_is_kept_is_what_is_trained_on(run: Path) -> None:
     for iteration in (1, 2):
         kept = [(s.response.prompt_id, s.response.text) for s in scored(run, iteration) if s.fate is Fate.KEPT]
-        examples = [(e.prompt_id, e.response) for e in read_examples(RunDirectory(run).examples(iteration))]
+        examples = [(e.prompt_id, e.response) for e in ExampleFile(RunDirectory(run).examples(iteration))]
         assert sorted(kept) == sorted(examples)
         assert len(examples) > 3
         assert examples != sorted(examples)

@@ -18,10 +18,11 @@ import yaml
 from safetensors.torch import load_file
 
 from mstar.__main__ import main
+from mstar.examples import ExampleFile
 from mstar.models.backbone import load_model
 from mstar.models.step_scorer import StepScorer
 from mstar.prompts import TinyDice
-from mstar.storage import RunDirectory, read_examples, read_responses, write_step_labels
+from mstar.storage import RunDirectory, read_responses, write_step_labels
 from mstar.types import StepLabels
 
 OVERLAY = Path(__file__).parents[2] / "configs/overlays/fsdp2.yaml"
@@ -121,7 +122,7 @@ def test_two_processes_write_what_one_writes(plain: Path, sharded: Path) -> None
     assert responses(sharded, 1) == responses(plain, 1)
     assert plan(sharded, 1)["policy"] == plan(plain, 1)["policy"]
     assert plan(sharded, 2)["policy"] != plan(sharded, 1)["policy"]
-    assert 0 < len(read_examples(RunDirectory(sharded).examples(1))) < 64
+    assert 0 < len(ExampleFile(RunDirectory(sharded).examples(1))) < 64
     reports = [json.loads(RunDirectory(root).report(0).read_text())["dynamics"] for root in (plain, sharded)]
     assert reports[0] == reports[1]
 

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from mstar.__main__ import main
-from mstar.prompts.records import FieldMap, RecordPrompts
+from mstar.prompts import FieldMap, RecordPrompts
 
 MARK = "MSTAR_TEST_WAS_RUN"
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mstar.examples import ExampleFile
 from mstar.generation import Request
 from mstar.generation.transformers_engine import TransformersEngine
 from mstar.grading import ExactGrader
 from mstar.iteration import iteration_indices
 from mstar.prompts import PromptSource, TinyDice
 from mstar.rendering import Renderer
-from mstar.storage import RunDirectory, read_examples, read_responses
+from mstar.storage import RunDirectory, read_responses
 from mstar.types import Fate, Prompt, ScoredResponse, Verdict, VerdictStatus
 
 
@@ -78,7 +79,7 @@ def checkpoint(root: Path, iteration: int) -> dict[str, Any]:
 
 def steps(root: Path, iteration: int) -> int:
     """Optimizer steps of one iteration, from what it kept."""
-    return -(-len(read_examples(RunDirectory(root).examples(iteration))) // 4)
+    return -(-len(ExampleFile(RunDirectory(root).examples(iteration))) // 4)
 
 
 KEEP_ALL = ["--trainer.callbacks+", "mstar.callbacks.IterationCheckpoint", "--trainer.callbacks.keep_all", "true"]
@@ -159,7 +160,7 @@ def test_voting_never_sees_the_hidden_answer(evolve: Any, warm_mprm: Path, rewar
                 for answer in answers
             }
             assert weight[winner] == max(weight.values())
-    kept = [e for e in read_examples(RunDirectory(root).examples(2)) if e.prompt_id.startswith("pool-1-")]
+    kept = [e for e in ExampleFile(RunDirectory(root).examples(2)) if e.prompt_id.startswith("pool-1-")]
     assert kept
     table = pyarrow.parquet.read_table(RunDirectory(root).response_shards(2)[0]).to_pylist()
     assert "12345" not in {row["answer"] for row in table}

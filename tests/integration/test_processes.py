@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from mstar.__main__ import main
+from mstar.examples import ExampleFile
 from mstar.iteration import iteration_indices
 from mstar.prompts import TinyDice
-from mstar.storage import RunDirectory, read_examples
+from mstar.storage import RunDirectory
 
 # What the processes load beside mstar.
 HELPERS = '''
@@ -211,7 +212,7 @@ def test_no_process_waits_for_one_without_data(evolve: Any) -> None:
     assert finish(start(evolve, settings, "two")) == 0, (evolve.folder / "two.log").read_text()[-3000:]
     run = RunDirectory(evolve.folder / "two")
     assert [len(run.response_shards(n)) for n in (1, 2, 3, 4)] == [1, 1, 1, 1]
-    kept = [len(read_examples(run.examples(n))) for n in (1, 2, 3, 4)]
+    kept = [len(ExampleFile(run.examples(n))) for n in (1, 2, 3, 4)]
     assert min(kept[0], kept[3]) > 1
     assert kept[1:3] == [0, 1]
     first, second = (json.loads((run.root / f"witness-{n}.json").read_text()) for n in (0, 1))

@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from mstar.__main__ import main
-from mstar.storage import RunDirectory, read_examples, read_responses
+from mstar.examples import ExampleFile
+from mstar.storage import RunDirectory, read_responses
 
 ADAPTIVE = {
     "class_path": "mstar.temperature.AdaptiveTemperature",
@@ -43,7 +44,7 @@ def assert_same_end(one: Path, other: Path) -> None:
         assert all(torch.equal(value, y["state"][number][name]) for name, value in state.items())
     for iteration in (1, 2, 3):
         paths = [RunDirectory(root) for root in (one, other)]
-        assert len({tuple(read_examples(run.examples(iteration))) for run in paths}) == 1
+        assert len({tuple(ExampleFile(run.examples(iteration))) for run in paths}) == 1
         shards = [[read_responses(shard) for shard in run.response_shards(iteration)] for run in paths]
         assert shards[0] == shards[1]
         reports = [json.loads(run.report(iteration).read_text()) for run in paths]

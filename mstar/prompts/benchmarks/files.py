@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.pictures import CellImage, ParquetImage, SavedImage, parse_tsv, saved_table
 from mstar.prompts.images import FileImage, PixelLimits
-from mstar.prompts.raw_rows import JsonRows
+from mstar.prompts.json_rows import JsonRows
 from mstar.types import ImageReference
 
 __all__ = ["BenchmarkFile", "BenchmarkRow", "read_benchmark"]
@@ -140,7 +140,7 @@ def _parquet(path: Path, image_columns: tuple[str, ...], root: str, limits: Pixe
             if column is not None:
                 count = lengths[place]
                 images = tuple(
-                    ParquetImage(_uri(path, number, i, count), str(path), group, place, i, column, root, limits)
+                    ParquetImage(_uri(path, number, i, count), str(path), place, i, column, root, limits, group)
                     for i in range(count)
                 )
             yield values, images or _from_paths(values, image_columns, root, limits)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,46 +66,12 @@ class CellImage:
 
 
 @dataclass(frozen=True, slots=True)
-class ParquetImage:
-    """A picture that is a cell of a Parquet file: bytes, or the ``{bytes, path}`` of ``datasets``, or a list of them.
+class _TableImage(ABC):
+    """A picture that is a cell of a table: bytes, or the ``{bytes, path}`` of ``datasets``, or a list of them.
 
     Attributes:
-        uri: ``<file name>#<row number>``, with the picture's number where there are several.
-        path: The file.
-        group: The number of its row group.
-        row: The row's number in the group.
-        place: The picture's number in a cell with several.
-        column: The column.
-        image_root: The folder of a picture whose cell holds its path alone.
-        limits: How many pixels the decoded picture has.
-    """
-
-    uri: str
-    path: str
-    group: int
-    row: int
-    place: int
-    column: str
-    image_root: str
-    limits: PixelLimits
-
-    def load(self) -> Image.Image:
-        """Decodes the picture.
-
-        Raises:
-            DataError: the cell is empty or no picture.
-        """
-        cell = _row_group(self.path, self.group, self.column)[self.row].as_py()
-        return _decode_cell(cell, self)
-
-
-@dataclass(frozen=True, slots=True)
-class SavedImage:
-    """A picture that is a cell of a data set that ``datasets`` saved; what its cell holds is as in ``ParquetImage``.
-
-    Attributes:
-        uri: ``<folder name>#<row number>``, with the picture's number where there are several.
-        path: The folder.
+        uri: ``<name of the file or folder>#<row number>``, with the picture's number where there are several.
+        path: The file or folder.
         row: The row's number.
         place: The picture's number in a cell with several.
         column: The column.
@@ -126,19 +93,41 @@ class SavedImage:
         Raises:
             DataError: the cell is empty or no picture.
         """
-        return _decode_cell(saved_table(self.path).column(self.column)[self.row].as_py(), self)
+        cell = self._cell()
+        if isinstance(cell, list):
+            cell = cell[self.place]
+        data = cell.get("bytes") if isinstance(cell, dict) else cell
+        if isinstance(data, bytes):
+            return decode_image(data, self.uri, self.limits)
+        path = cell.get("path") if isinstance(cell, dict) else None
+        if not path:
+            raise DataError(f"The image '{self.uri}' is missing from '{self.path}'; get the file again.")
+        return FileImage(path, self.image_root, self.limits).load()
+
+    @abstractmethod
+    def _cell(self) -> Any: ...
 
 
-def _decode_cell(cell: Any, image: ParquetImage | SavedImage) -> Image.Image:
-    if isinstance(cell, list):
-        cell = cell[image.place]
-    data = cell.get("bytes") if isinstance(cell, dict) else cell
-    if isinstance(data, bytes):
-        return decode_image(data, image.uri, image.limits)
-    path = cell.get("path") if isinstance(cell, dict) else None
-    if not path:
-        raise DataError(f"The image '{image.uri}' is missing from '{image.path}'; get the file again.")
-    return FileImage(path, image.image_root, image.limits).load()
+@dataclass(frozen=True, slots=True)
+class ParquetImage(_TableImage):
+    """A picture in a Parquet file; its row is counted in the row group.
+
+    Attributes:
+        group: The number of the row group.
+    """
+
+    group: int
+
+    def _cell(self) -> Any:
+        return _row_group(self.path, self.group, self.column)[self.row].as_py()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedImage(_TableImage):
+    """A picture in a folder that ``datasets`` saved."""
+
+    def _cell(self) -> Any:
+        return saved_table(self.path).column(self.column)[self.row].as_py()
 
 
 # Rows are mostly read in order, so the pictures of a row group are read from the disk once.

@@ -1,0 +1,87 @@
+"""What VisualProcessBench leaves in the run's folder: a Markdown table, the scores as JSON, every step as Parquet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mstar.atomic import atomic_path
+from mstar.evaluation.benchmark_files import markdown_table
+from mstar.evaluation.benchmark_steps import StepScores
+from mstar.storage import write_json
+
+__all__ = ["render_steps", "write_step_scores"]
+
+_ITEMS: Final = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("labels", pa.list_(pa.int8())),
+        ("scores", pa.list_(pa.float64())),
+        ("threshold", pa.float64()),
+    ]
+)
+
+
+def render_steps(result: StepScores, notes: Sequence[str] = ()) -> str:
+    """The scores as a Markdown page."""
+    rows = [
+        [
+            score.dimension if not score.group else f"{score.dimension}: {score.group}",
+            str(score.responses),
+            str(score.steps),
+            f"{100 * score.macro_f1:.1f} ({100 * score.low:.1f}-{100 * score.high:.1f})",
+            f"{100 * score.f1_right:.1f}",
+            f"{100 * score.f1_wrong:.1f}",
+            *(
+                "-" if share is None else f"{100 * share:.1f}"
+                for share in (score.first_wrong_accuracy, score.all_right_accuracy)
+            ),
+        ]
+        for score in result.scores
+    ]
+    head = ["group", "responses", "steps", "macro F1", "F1 right", "F1 wrong", "first wrong step", "none wrong"]
+    used = ", ".join(f"{value:.4f}" for value in sorted(set(result.thresholds)))
+    how = "each chosen on the labels of the other parts, split by question" if result.chosen else "given"
+    if result.obstacle:
+        how = f"the middle: {result.obstacle.rstrip('.')}"
+    facts = [
+        f"A step counts as wrong below the threshold {used} ({how}).",
+        "Percentages, with a 95 % bootstrap interval over responses for macro F1.",
+        "First wrong step: share found, of the responses with one; none wrong: share left whole, of the others.",
+        f"{result.neutral} neutral steps are not judged.",
+        *notes,
+    ]
+    lines = ["# VisualProcessBench", "", *markdown_table(head, rows), "", *(f"- {fact}" for fact in facts)]
+    return "\n".join(lines) + "\n"
+
+
+def write_step_scores(folder: Path, stem: str, result: StepScores, notes: Sequence[str]) -> Path:
+    """Writes ``<stem>.md``, ``<stem>.json`` and, with every response's scores, ``<stem>.parquet``.
+
+    Returns:
+        The path of the Markdown file.
+    """
+    summary = {
+        "scores": [asdict(score) for score in result.scores],
+        "thresholds": sorted({value for value in result.thresholds if math.isfinite(value)}),
+        "thresholds_chosen_on_held_out_labels": result.chosen,
+        "neutral_steps": result.neutral,
+        "notes": list(notes),
+    }
+    write_json(folder / f"{stem}.json", summary)
+    rows = [
+        {"prompt_id": r.prompt_id, "labels": list(r.labels), "scores": list(r.scores), "threshold": t}
+        for r, t in zip(result.items, result.thresholds, strict=True)
+    ]
+    with atomic_path(folder / f"{stem}.parquet") as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_ITEMS), temporary)
+    path = folder / f"{stem}.md"
+    with atomic_path(path) as temporary:
+        temporary.write_text(render_steps(result, notes), encoding="utf-8")
+    return path

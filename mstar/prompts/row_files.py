@@ -1,0 +1,173 @@
+"""The rows behind a path: of JSON or Parquet files, or of a Hugging Face data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mstar.errors import DataError
+from mstar.prompts.json_rows import JsonFolder, JsonRows
+from mstar.prompts.raw_rows import RawRow, RawRows, identify
+
+__all__ = ["ParquetRows", "TableRows", "open_rows"]
+
+_JSON: Final = (".json", ".jsonl", ".ndjson")
+_BUFFER: Final = 1 << 20
+_BATCH: Final = 256
+
+
+def open_rows(path: str, split: str = "train") -> RawRows:
+    """Finds out what a path is.
+
+    Args:
+        path: A ``.jsonl``, ``.json`` or ``.parquet`` file, a folder of ``.jsonl`` or ``.parquet`` files, a folder that
+            ``datasets`` saved, or the id of a Hugging Face data set.
+        split: The split, of a saved folder with several or of a Hugging Face id.
+
+    Raises:
+        DataError: there is nothing there, or nothing that can be read.
+    """
+    location = Path(path)
+    if location.is_file() and location.suffix.lower() in _JSON:
+        return JsonRows(location)
+    if location.is_file() and location.suffix.lower() == ".parquet":
+        return ParquetRows([location])
+    saved = any((location / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
+    if location.is_dir() and not saved:
+        if files := sorted(location.rglob("*.parquet")):
+            return ParquetRows([file for file in files if file.name.startswith((f"{split}-", f"{split}."))] or files)
+        if files := sorted(location.glob("*.jsonl")):
+            return JsonFolder([JsonRows(file) for file in files])
+        raise DataError(f"'{path}' is a folder without .parquet or .jsonl files, and datasets did not save it.")
+    return TableRows(_load_table(path, split, saved))
+
+
+def _load_table(path: str, split: str, saved: bool) -> Any:
+    import datasets
+
+    location = Path(path)
+    try:
+        if saved:
+            found = datasets.load_from_disk(str(location))
+            if not isinstance(found, datasets.DatasetDict):
+                return found
+            if split not in found:
+                raise DataError(f"'{path}' has no split '{split}'; it has {sorted(found)}.")
+            return found[split]
+        if location.exists() or location.suffix or path.count("/") != 1:
+            reason = "is neither JSON (.json, .jsonl) nor Parquet" if location.exists() else "does not exist"
+            raise DataError(f"the data file '{path}' {reason}; check the path.")
+        return datasets.load_dataset(path, split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(f"the data set '{path}' cannot be loaded ({reason}); check the path and the split.") from error
+
+
+class ParquetRows:
+    """The rows of Parquet files, one file after the other, a few at a time.
+
+    Args:
+        files: The files.
+
+    Raises:
+        DataError: one is not a Parquet file, or they have different columns.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self._columns = self._open(files[0]).schema_arrow.names
+        for path in files:
+            if (columns := self._open(path).schema_arrow.names) != self._columns:
+                raise DataError(f"'{path}' has the columns {columns}, but '{files[0]}' has {self._columns}.")
+
+    @property
+    def fingerprint(self) -> str:
+        """Places, sizes and times of the files."""
+        return "|".join(map(identify, self.files))
+
+    def columns(self) -> list[str]:
+        """Their columns."""
+        return list(self._columns)
+
+    def __iter__(self) -> Iterator[RawRow]:
+        number = 0
+        for path in self.files:
+            try:
+                for batch in self._open(path).iter_batches(batch_size=_BATCH):
+                    for values in batch.to_pylist():
+                        yield RawRow(number, values)
+                        number += 1
+            except (OSError, pa.ArrowException) as error:
+                raise DataError(f"'{path}' is damaged ({error}); get it again.") from error
+
+    def _open(self, path: Path) -> Any:
+        # Without these settings whole row groups are held in memory, pictures included.
+        try:
+            return pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"'{path}' cannot be read as Parquet ({error}); get it again.") from error
+
+
+class TableRows:
+    """The rows of a ``datasets.Dataset``, with its pictures undecoded; the table is memory-mapped.
+
+    Args:
+        data: The data set.
+    """
+
+    def __init__(self, data: Any) -> None:
+        self._files = _plain_files(data)
+        self.data = _keep_encoded(data)
+
+    @property
+    def fingerprint(self) -> str:
+        """The data set's own."""
+        return str(self.data._fingerprint)
+
+    def columns(self) -> list[str]:
+        """Its columns."""
+        return list(self.data.column_names)
+
+    def __iter__(self) -> Iterator[RawRow]:
+        if self._files:
+            yield from (RawRow(number, values) for number, values in enumerate(_stream(self._files)))
+            return
+        number = 0
+        for batch in self.data.iter(batch_size=_BATCH):
+            for values in zip(*batch.values(), strict=True):
+                yield RawRow(number, dict(zip(batch, values, strict=True)))
+                number += 1
+
+
+def _plain_files(data: Any) -> list[str]:
+    """The Arrow files that hold a data set's rows as they are; none if it is a selection or a view of them."""
+    from datasets.table import ConcatenationTable, MemoryMappedTable
+
+    blocks = data.data.blocks if isinstance(data.data, ConcatenationTable) else [[data.data]]
+    whole = all(len(row) == 1 and isinstance(row[0], MemoryMappedTable) and not row[0].replays for row in blocks)
+    return [row[0].path for row in blocks] if whole and data._indices is None else []
+
+
+def _stream(files: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of Arrow files, read and not mapped: mapped pages count as this process's memory once touched."""
+    for path in files:
+        with pa.OSFile(path) as source, pa.ipc.open_stream(source) as reader:
+            for batch in reader:
+                for start in range(0, len(batch), _BATCH):
+                    yield from batch.slice(start, _BATCH).to_pylist()
+
+
+def _keep_encoded(data: Any) -> Any:
+    from datasets import Image, List, Sequence
+
+    for column, feature in data.features.items():
+        inner = getattr(feature, "feature", None)
+        if isinstance(feature, Image):
+            data = data.cast_column(column, Image(decode=False))
+        elif isinstance(feature, List | Sequence) and isinstance(inner, Image):
+            data = data.cast_column(column, List(Image(decode=False)))
+    return data
