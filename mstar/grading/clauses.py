@@ -25,7 +25,8 @@ _COORDINATED: Final = re.compile(
     re.IGNORECASE,
 )
 _VERB: Final = re.compile(
-    r"=|\b(?:is|are|was|were|has|have|had|equals?|gives?|makes?|costs?|measures|weighs|dropped|fell|rose|grew)\b",
+    r"=|\b(?:is|are|was|were|has|have|had|equals?|gives?|makes?|costs?|measures|weighs|dropped|drops|fell|rose|grew|covers|"
+    r"reach(?:es|ed)|contains?|shows?|paid|sold|spans?)\b",
     re.IGNORECASE,
 )
 _WORD: Final = re.compile(r"\w+")

@@ -38,6 +38,8 @@ _TICK: Final = re.compile("[✅✔☑]")
 _CROSS: Final = re.compile("[❌❎✗✘✖]")
 # "Taken together: (C)."
 _LABEL_END: Final = re.compile(r":\s*\(?[A-Z]\)?\W*$")
+# The last row of a Markdown table with two columns.
+_LAST_ROW: Final = re.compile(r"\|[ :-]+\|[ :-]+\|\s*\n\|[^|\n]+\|([^|\n]+)\|\s*$")
 _REASON: Final = re.compile(r"\b(?:because|since|due to|as (?:it|they|this|that))\b", re.IGNORECASE)
 _MAX_SPAN: Final = 600
 _MAX_SENTENCES: Final = 40
@@ -73,6 +75,8 @@ def _find(text: str, reader: AnswerReader) -> str | None:
     ticked = [line for line in text.splitlines() if _TICK.search(line)]
     if len(ticked) == 1 and _CROSS.search(text):
         return reader.read(_TICK.sub("", ticked[0]).strip())
+    if (row := _LAST_ROW.search(text)) is not None and (cell := reader.read_alone(row[1].strip())) is not None:
+        return cell
     spans = find_commitments(text)
     for start, end in reversed(spans[-_MAX_SPANS:]):
         span = text[start:end]

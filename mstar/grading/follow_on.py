@@ -59,4 +59,8 @@ def relevant_part(text: str, question: str) -> tuple[str, str]:
 def _repeats(asked: str, question: str) -> bool:
     words = _WORD.findall(asked.casefold())
     known = set(_WORD.findall(question.casefold()))
-    return bool(words) and sum(word in known for word in words) >= 0.85 * len(words)
+    return (
+        bool(words)
+        and sum(word in known for word in words) >= 0.85 * len(words)
+        and not any(word.isdigit() and word not in known for word in words)
+    )

@@ -8,7 +8,7 @@ from typing import Final
 
 from mstar.grading.clauses import answering_clauses, coordinated, shared_words
 from mstar.grading.normalisation import normalise
-from mstar.grading.options import Options
+from mstar.grading.options import Options, tighten
 from mstar.grading.quantities import Quantity
 from mstar.grading.reader import REFUSED
 from mstar.grading.sentences import without_explanation
@@ -138,7 +138,7 @@ class Mentions:
 
     def find(self, text: str) -> set[int]:
         """The options that a text names without denying them."""
-        folded = _SPACE.sub(" ", normalise(text).casefold())
+        folded = tighten(_SPACE.sub(" ", normalise(text).casefold()))
         labels = text
         spans: list[Mention] = []
         for index, start, end in self._options.find_texts(folded):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 from typing import Final
 
@@ -36,7 +35,7 @@ _PARTS: Final = {
 _ALONE: Final = {"none": 0}
 _SMALL: Final = _UNITS | _TENS
 _CHINESE: Final = {char: value for value, char in enumerate("零一二三四五六七八九")} | {"两": 2}
-_CHINESE_NUMBER: Final = re.compile("([一二两三四五六七八九]?)(十?)([一二三四五六七八九零]?)")
+_CHINESE_SCALES: Final = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8}
 
 _FIRST: Final = "|".join([*_UNITS, *_TENS])
 _NEXT: Final = "|".join([_FIRST, *(name for name in SCALES if len(name) > 2)])
@@ -114,11 +113,19 @@ def _whole(words: list[str]) -> Fraction | None:
 
 
 def _chinese(word: str) -> Fraction | None:
-    match = _CHINESE_NUMBER.fullmatch(word)
-    if match is None:
-        return None
-    tens, ten, ones = match.groups()
-    if not ten:
-        digit = tens or ones
-        return Fraction(_CHINESE[digit]) if digit and not (tens and ones) else None
-    return Fraction(10 * _CHINESE.get(tens, 1) + _CHINESE.get(ones, 0))
+    """Whole numbers as they are spoken: each scale counts what stands before it, and 万 all of that."""
+    total = section = digit = 0
+    for char in word:
+        if char in _CHINESE:
+            digit = _CHINESE[char]
+        elif char in _CHINESE_SCALES:
+            scale = _CHINESE_SCALES[char]
+            if scale < 10**4:
+                section += (digit or 1) * scale
+            else:
+                total = (total + section + digit) * scale
+                section = 0
+            digit = 0
+        else:
+            return None
+    return Fraction(total + section + digit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
@@ -36,16 +37,21 @@ _MINUS_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 # "十二名", "125万".
-_CHINESE_COUNT: Final = re.compile("[一二两三四五六七八九十]{1,3}(?=[个個只条块名人岁年辆本张把种天次元])")
+_CHINESE_COUNT: Final = re.compile(
+    "[零一二两三四五六七八九十百千万亿]{1,12}(?=[个個只条块名人岁年辆本张把种天次元度]|$)"
+)
+_CHINESE_FRACTION: Final = re.compile("([一二两三四五六七八九十百]{1,5})分之([一二两三四五六七八九十百]{1,5})")
+_BELOW_ZERO: Final = re.compile(r"零下\s*(?=\d)")
 _CHINESE_SCALE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([万萬亿億])")
 _CHINESE_SCALES: Final = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _HALF_DOZEN: Final = re.compile(r"\bhalf (?:a )?dozen\b", re.IGNORECASE)
 _DOLLARS_AND_CENTS: Final = re.compile(r"\b(\d+) dollars? and (\d{1,2}) cents?\b", re.IGNORECASE)
 # "It cannot be told exactly, but it is about 5."
-_STILL: Final = re.compile(r"\b(?:but|however|although|estimat\w*|assum\w*)\b", re.IGNORECASE)
+_STILL: Final = re.compile(r"\b(?:but(?! if)|however|although|estimat\w*|assum\w*)\b", re.IGNORECASE)
 _UNDETERMINED: Final = re.compile(
     r"\b(?:cannot|can't|can not|could not|couldn't|not possible to|impossible to|unable to|not able to)\s+(?:be\s+)?"
-    r"(?:accurately\s+|reliably\s+|exactly\s+)?(?:determin|answer|calculat|comput|provid|tell|say|know|giv|infer|identif)\w*\b"
+    r"(?:accurately\s+|reliably\s+|exactly\s+|actually\s+)?"
+    r"(?:determin|answer|calculat|comput|provid|tell|say|know|giv|infer|identif|see\b|view\b|access|help)\w*"
     r"|\b(?:does|do|did) not (?:provide|contain|show|include|give|specify|mention)\b|\b(?:no|not enough|insufficient)"
     r" (?:clear |specific )?(?:information|data)\b(?![^.]*\bbut\b)",
     re.IGNORECASE,
@@ -108,6 +114,8 @@ class NumberReader(AnswerReader):
         return None if found is None else self._canonical(found)
 
     def _canonical(self, found: Quantity) -> str:
+        if found.unit == "°" and self._unit.startswith("°"):
+            found = replace(found, unit=self._unit)
         values = [self._round(found)]
         if found.unit and self._unit and found.unit != self._unit:
             factor = conversion_factor(found.unit, self._unit)
@@ -118,7 +126,10 @@ class NumberReader(AnswerReader):
             else:
                 return f"{format_number(values[0])} {found.unit}"
         elif found.unit == "%" and self._unit != "%":
-            values.append(self._round(Quantity(found.value / 100)))
+            share = self._round(Quantity(found.value / 100))
+            # Of a share below one, 0.25 % is no other way to write 0.25.
+            shares = self._gold is not None and 0 < abs(self._gold.value) < 1 and "percent" not in self._asked
+            values = [share] if shares else [*values, share]
         elif found.unit == "°" and not self._unit and self._gold is not None and not self._gold.exact:
             values.append(self._round(Quantity(found.value * Fraction(math.pi) / 180, exact=False)))
         elif self._gold is not None and self._gold.unit == "%" and not found.unit:
@@ -176,6 +187,7 @@ def _clean(span: str) -> str:
     text = _HALF_DOZEN.sub("6", text)
     text = _MINUS_WORDS.sub(_negate, text)
     if not text.isascii():
+        text = _CHINESE_FRACTION.sub(_chinese_fraction, _BELOW_ZERO.sub("-", text))
         text = _CHINESE_COUNT.sub(lambda number: str(parse_number_words(number[0]) or number[0]), text)
         text = _CHINESE_SCALE.sub(lambda number: str(Fraction(number[1]) * _CHINESE_SCALES[number[2]]), text)
     text = _AND_A_HALF.sub(r"\1 1/2", text)
@@ -187,3 +199,8 @@ def _clean(span: str) -> str:
 def _negate(found: re.Match[str]) -> str:
     value = parse_number_words(found[2])
     return found[0] if value is None else f"{found[1]}-{value}"
+
+
+def _chinese_fraction(found: re.Match[str]) -> str:
+    below, above = (parse_number_words(part) for part in found.groups())
+    return f"{above}/{below}" if above and below else found[0]

@@ -12,7 +12,7 @@ from mstar.grading.normalisation import fold, normalise
 from mstar.grading.quantities import Quantity, parse_quantity, spell_shares
 from mstar.grading.units import conversion_factor
 
-__all__ = ["Options", "fold_choice"]
+__all__ = ["Options", "fold_choice", "tighten"]
 
 _LETTERS_WITHOUT_TEXTS: Final = 10
 _NAMES_OPTION: Final = re.compile(r"\b(?:option|choice|answer)\b|\([a-z]\)")
@@ -21,6 +21,7 @@ _NO_WORDS: Final = re.compile(r"[^\w\s.,;:'\"!?()-]|\d")
 _OF: Final = re.compile(r"\b([a-z]+) of (?:the )?([a-z]+)\b")
 _ENDING: Final = re.compile(r"(?<=[a-z]{3})(?:e?s|e?d|ing|e|ly)$")
 _LITTLE: Final = frozenset(("the", "a", "an", "would", "will", "it", "they"))
+_OPERATOR: Final = re.compile(r"(?<=[\dπ)])\s+([-+*/×])\s+(?=[\dπ√(])")
 _YEAR: Final = re.compile(r"(?:1\d|20)\d\d")
 _FORMULA_SIGN: Final = re.compile(r"[=<>≤≥()\[\],+^√]")
 
@@ -142,11 +143,16 @@ class Options:
         return any(text == letter.casefold() and i != index for i, text in enumerate(self._folded))
 
 
+def tighten(text: str) -> str:
+    """A text without the blanks around the signs of a calculation."""
+    return _OPERATOR.sub(r"\1", text)
+
+
 def fold_choice(text: str) -> str:
     """The form in which options' texts are compared: LaTeX spelt plainly, without its dollar signs."""
     if "$" in text or "\\" in text or "{" in text:
         text = strip_dollars(clean_latex(normalise(text)))
-    return fold(text)
+    return tighten(fold(text))
 
 
 def _stems(text: str) -> list[str]:
@@ -189,4 +195,4 @@ def _equal(own: Quantity, other: Quantity) -> bool:
 def _whole_words(text: str) -> str:
     """A pattern for a text that is not part of a longer word or number."""
     before = r"(?<![\w./-])" if text[0].isdigit() else r"(?<!\w)"
-    return rf"{before}{re.escape(text)}(?!\w|[.,/]\d|(?<=\d)[√π^])"
+    return rf"{before}{re.escape(text)}(?!\w|[.,/]\d|(?<=\d)[√π^]|(?<=[\dπ)])\s*[-+*/×]\s*[\dπ√(])"

@@ -80,7 +80,7 @@ CONCLUSION: Final = re.compile(
     re.IGNORECASE,
 )
 UNFINISHED: Final = re.compile(
-    r"(?:[,:;+*/=<({\\-]|\b(?:the|a|an|of|is|are|was|be|by|and|or|to|with|from|than|that|which|then|if|as|at|in|on|"
+    r"(?:[,:;+*/=<({\\-]|\b(?:the|(?-i:a)|(?<=[:=]\s)a|an|of|is|are|was|be|by|and|or|to|with|from|than|that|which|then|if|as|at|in|on|"
     r"for|we|because|since|so|therefore|times|plus|minus))\s*$",
     re.IGNORECASE,
 )

@@ -20,10 +20,10 @@ _NUMBER: Final = re.compile(NUMBER, re.IGNORECASE)
 _WORDS: Final = re.compile(NUMBER_WORD, re.IGNORECASE)
 _EQUALS: Final = re.compile(
     r"[=≈]|(?<!\d)\s*:\s|\b(?:is|are|was|were|be|est|es|ist|"
-    r"equals?|equal to|becomes|gives?|yields?|makes?|measures|comes to|total(?:s|ing)?|answer|"
+    r"equals?|equal to|becomes|reach(?:es|ed)(?= -)|gives?|yields?|makes?|measures|comes to|total(?:s|ing)?|answer|"
     r"(?:dropped|fell|rose|grew|increased|decreased) to)\b"
     r"(?:\s+(?:about|approximately|approx\.?|around|roughly|exactly|equal to|only|simply|therefore|thus|a total of))*"
-    r"\s*:?|是|为|等于|共有|共",
+    r"\s*:?|是|为|等于|共有|共|剩下|剩余|剩",
     re.IGNORECASE,
 )
 _STATES: Final = re.compile(
@@ -148,7 +148,7 @@ def state_quantity(text: str, question: str = "") -> Quantity | str | None:
 
 def _state_asked(clause: str, question: str) -> Quantity | str | None:
     """What a clause states, or of several coordinated ones that one which the question asks for."""
-    parts = [part for part in coordinated(clause) if _EQUALS.search(part)]
+    parts = [part for part in coordinated(clause) if _EQUALS.search(part) or find_quantities(part)]
     if len(parts) > 1:
         found_in = [(part, _state(part)) for part in parts if not isinstance(_leading(part), Quantity)]
         stated = [(shared_words(part, question), found) for part, found in found_in if isinstance(found, Quantity)]

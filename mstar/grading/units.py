@@ -54,7 +54,7 @@ _TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "temperature C": {"°c": ("1", "°c celsius 'degrees celsius' 'degree celsius'")},
     "temperature F": {"°f": ("1", "°f fahrenheit 'degrees fahrenheit' 'degree fahrenheit'")},
     "speed": {"m/s": ("1", "m/s 'meters per second'"), "km/h": ("5/18", "km/h kph 'kilometers per hour'"),
-              "cm/s": ("1/100", "cm/s"), "mph": ("1397/3125", "mph 'miles per hour'")},
+              "cm/s": ("1/100", "cm/s"), "km/s": ("1000", "km/s"), "mph": ("1397/3125", "mph 'miles per hour'")},
     "force": {"n": ("1", "newton n")},
     "energy": {"j": ("1", "j joule"), "kj": ("1000", "kj kilojoule")},
     "power": {"w": ("1", "w watt"), "kw": ("1000", "kw kilowatt")},
