@@ -9,7 +9,7 @@ from typing import Final
 
 __all__ = ["CURRENCY", "canonical_unit", "conversion_factor"]
 
-CURRENCY: Final = r"(?:US\$|USD|EUR|GBP|Rs\.?|[$€£¥₹¢])"
+CURRENCY: Final = r"(?:US\$|(?<![A-Za-z])(?:USD|EUR|GBP|Rs\.?)|[$€£¥₹¢])"
 
 # dimension -> unit -> (factor to the dimension's base, spellings)
 _TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {

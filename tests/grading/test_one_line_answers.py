@@ -26,6 +26,7 @@ def grade(row: dict[str, Any]) -> bool:
         answer_type=AnswerType(row["answer_type"]),
         choices=tuple(row.get("choices", ())),
         precision=row.get("precision"),
+        unit=row.get("unit"),
     )
     return GRADER.grade(prompt, row["response"]).correct
 
