@@ -92,6 +92,14 @@ format: $(STAMP)  ## Mend style and formatting where that can be done automatica
 typecheck: $(STAMP)  ## Check the types of the package
 	$(BIN)/mypy
 
+# In an environment of its own: pip-audit is no tool of the tests. --strict, because a package that the database does not
+# know would otherwise pass for one without vulnerabilities.
+.PHONY: audit
+audit:  ## Look the pinned versions up among known vulnerabilities (needs the network and PyPI's JSON API)
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10,<3'
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
 .PHONY: tensorboard
 tensorboard: $(STAMP)  ## Show the runs in TensorBoard (LOGS=runs)
 	$(BIN)/tensorboard --logdir $(LOGS)

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import torch.distributed as dist
 
 from mstar.errors import ProcessLostError
+from mstar.interruption import Interrupted, requested
 
 __all__ = [
     "by_shard",
@@ -78,6 +79,7 @@ def wait_for_all() -> None:
 
     Raises:
         ProcessLostError: another process has ended.
+        Interrupted: another process has ended, and this one was asked to stop too.
     """
     if _active():
         with _noticing_loss():
@@ -186,6 +188,9 @@ def _noticing_loss() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        # All were asked to stop, and the other one did so first.
+        if received := requested():
+            raise Interrupted(received) from error
         raise _lost(error) from error
 
 

@@ -57,6 +57,8 @@ class StopOnSignal(Callback):
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher):
             launcher.kill(exception.received)
+            # Whatever they end with, Lightning's observer must not kill this process for it: its own status counts.
+            launcher.procs.clear()
         if self.requeues and exception.received == signal.SIGUSR1 and trainer.is_global_zero:
             requeue()
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ from mstar.iteration import iteration_indices
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory
 
+differences = runpy.run_path(str(Path(__file__).with_name("kill_many.py")))["differences"]
+
 # What the processes load beside mstar.
 HELPERS = '''
-import json, os, signal
+import json, os, signal, time
 from dataclasses import replace
 from pathlib import Path
 from lightning.pytorch import Callback
@@ -85,6 +89,37 @@ class DoomedEngine(TransformersEngine):
     def generate(self, requests):
         if rank() == self.victim:
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().generate(requests)
+
+
+def pause(folder, moment):
+    """Says that the moment has come, and lets it last until the test says so; it comes once."""
+    Path(folder, f"at-{moment}").touch()
+    while not Path(folder, f"after-{moment}").exists():
+        time.sleep(0.02)
+
+
+class Pauses(Callback):
+    """Process 0 pauses in the training of each iteration, before its second step; the other waits for it there."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def on_train_batch_start(self, trainer, module, batch, index):
+        if index == 1 and trainer.is_global_zero:
+            pause(self.folder, f"training-{trainer.current_epoch + 1}")
+
+
+class PausingEngine(TransformersEngine):
+    """Process 1 pauses before its first shard, until process 0 has none left and waits for it."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(26, progress=False)
+        self.folder = folder
+
+    def generate(self, requests):
+        if rank() == 1:
+            pause(self.folder, "sampling")
         return super().generate(requests)
 '''
 
@@ -249,3 +284,64 @@ def test_when_a_process_is_killed_the_others_end_and_say_so(evolve: Any, victim:
     )
     # Lightning's launcher looks after the processes that it started; it may be the first to notice.
     assert sentence in log or (victim == 1 and "terminated with code -9" in log), log[-3000:]
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], log: Path, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.02)
+
+
+@pytest.mark.timeout(400)
+def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(evolve: Any) -> None:
+    """SIGTERM, as batch systems send it: to all processes, to the first one, or to another one alone."""
+
+    def begin(name: str, pauses: Path) -> subprocess.Popen[str]:
+        pauses.mkdir(exist_ok=True)
+        settings = several(evolve.settings(name, shard_size=4, selection="all", dynamics=False), 2)
+        settings["rollout"]["engine"] = {"class_path": "helpers.PausingEngine", "init_args": {"folder": str(pauses)}}
+        settings["trainer"]["callbacks"] = [{"class_path": "helpers.Pauses", "init_args": {"folder": str(pauses)}}]
+        return start(evolve, settings, name)
+
+    moments = {
+        "sampling": lambda process: os.killpg(process, signal.SIGTERM),
+        "training-1": lambda process: os.kill(process, signal.SIGTERM),
+        "training-2": lambda process: os.kill(children(process)[0], signal.SIGTERM),
+    }
+    whole, stopped = evolve.folder / "whole", evolve.folder / "stopped"
+    log = stopped.with_suffix(".log")
+    pauses = evolve.folder / "pauses"
+    for moment, ask in moments.items():
+        process = begin("stopped", pauses)
+        try:
+            wait_until((pauses / f"at-{moment}").exists, process, log)
+            if moment == "sampling":
+                wait_until((stopped / "iterations/0001/responses-00002.parquet").exists, process, log)
+            ask(process.pid)
+            (pauses / f"after-{moment}").touch()
+            assert finish(process, 60) == 143, f"{moment}: {log.read_text()[-3000:]}"
+            deadline = time.monotonic() + 20
+            while alive(process.pid):
+                assert time.monotonic() < deadline, moment
+                time.sleep(0.1)
+        finally:
+            if alive(process.pid):
+                os.killpg(process.pid, signal.SIGKILL)
+        said = log.read_text()
+        assert "mstar fit: stopped by SIGTERM; the same command goes on." in said
+        assert "Traceback" not in said
+        assert "mstar fit: error" not in said
+        assert (stopped / "checkpoints/last.ckpt").exists() == (moment != "sampling")
+    assert finish(begin("stopped", pauses)) == 0, log.read_text()[-3000:]
+    # The same run, never stopped: its pauses are over before they begin.
+    for moment in moments:
+        (pauses / f"after-{moment}").touch()
+    assert finish(begin("whole", pauses)) == 0
+    assert differences(whole, stopped) == []
