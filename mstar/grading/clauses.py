@@ -29,6 +29,8 @@ _VERB: Final = re.compile(
     r"reach(?:es|ed)|contains?|shows?|paid|sold|spans?)\b",
     re.IGNORECASE,
 )
+# "leaving 37.5 % for the rest"
+_REST: Final = re.compile(r"\b(?:for|to) the (?:rest|others?)\b", re.IGNORECASE)
 _WORD: Final = re.compile(r"\w+")
 _COMMON: Final = frozenset(
     ("the", "a", "an", "is", "are", "of", "in", "and", "to", "what", "how", "many", "much", "for")
@@ -51,7 +53,7 @@ def answering_clauses(sentence: str) -> list[str]:
     sentence = _NOT_BUT.sub("", sentence, count=1)
     found = []
     results = list(_RESULT.finditer(sentence))
-    if results and results[-1].start() > 0:
+    if results and results[-1].start() > 0 and not _REST.search(sentence, results[-1].end()):
         found.append(sentence[results[-1].end() :])
     condition = _CONDITION.match(sentence)
     if condition is not None:

@@ -40,6 +40,13 @@ _CROSS: Final = re.compile("[❌❎✗✘✖]")
 _LABEL_END: Final = re.compile(r":\s*\(?[A-Z]\)?\W*$")
 # The last row of a Markdown table with two columns.
 _LAST_ROW: Final = re.compile(r"\|[ :-]+\|[ :-]+\|\s*\n\|[^|\n]+\|([^|\n]+)\|\s*$")
+_UNRESOLVED: Final = re.compile(
+    r"\b(?:can't|cannot|unable to) (?:determine|tell|decide|say) (?:which|what|whether)\b"
+    r"|\bmore information is (?:needed|required)\b",
+    re.IGNORECASE,
+)
+# The last line of a calculation.
+_ASSIGNED: Final = re.compile(r"[^=≈]{1,30}[=≈]\s*[^=≈]+$")
 _REASON: Final = re.compile(r"\b(?:because|since|due to|as (?:it|they|this|that))\b", re.IGNORECASE)
 _MAX_SPAN: Final = 600
 _MAX_SENTENCES: Final = 40
@@ -176,6 +183,8 @@ def _read_unmarked(text: str, reader: AnswerReader) -> str | None:
             if found is not None:
                 return labelled or found
     last = sentences[-1]
+    if _UNRESOLVED.search(" ".join(sentences[-2:])) and reader.read_alone(last) is None:
+        return REFUSED
     concluding = CONCLUSION.search(last) is not None
     # "C? Or maybe D" asks rather than answers.
     sentences = [sentence for sentence in sentences if not sentence.endswith("?")] or sentences
@@ -190,13 +199,15 @@ def _read_unmarked(text: str, reader: AnswerReader) -> str | None:
         beside = found == REFUSED and not concluding and _REASON.search(sentences[0])
         if found is not None and not beside:
             return found
+    if _ASSIGNED.match(last) and (named := reader.read_alone(last)):
+        return named
     if first or len(sentences) > _MAX_SENTENCES or not ENDED.search(text):
         return None
     # One and the same answer all over a text without a conclusion.
-    named = [reader.read(sentence) for sentence in sentences]
-    if named[0] and _REASON.search(sentences[0]):
-        named = [name for name in named if name != REFUSED]
-    answers = set(named) - {None}
+    names = [reader.read(sentence) for sentence in sentences]
+    if names[0] and _REASON.search(sentences[0]):
+        names = [name for name in names if name != REFUSED]
+    answers = set(names) - {None}
     return answers.pop() if len(answers) == 1 else None
 
 

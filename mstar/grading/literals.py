@@ -6,6 +6,8 @@ import re
 from math import gcd
 from typing import Final
 
+from mstar.grading.number_words import NUMBER_WORD, parse_number_words
+
 __all__ = ["Literal", "find_literals", "read_literal", "same_literal"]
 
 Literal = tuple[str, ...]
@@ -21,10 +23,18 @@ _NUMERIC_DATE: Final = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{2}|\d{4})")
 _TIME: Final = re.compile(
     r"(\d{1,2}):(\d{2})(?::(\d{2}))?\s*(?:([ap])\.?\s?m\.?|o'clock)?|(\d{1,2})\s*(?:([ap])\.?\s?m\.?|o'clock)"
 )
+# "a quarter to four", "ten past 9".
+_SPOKEN_TIME: Final = re.compile(
+    rf"(?:(?:a |an )?(half|quarter|{NUMBER_WORD})(?: minutes?)?|(\d{{1,2}}) minutes?) (past|after|to|before|till) "
+    rf"(\d{{1,2}}|{NUMBER_WORD})"
+)
 _RATIO: Final = re.compile(r"(\d{1,9})\s*(?::|to)\s*(\d{1,9})")
 
 
-_START: Final = re.compile(rf"(?<![\w.:/-])(?=[\d+(]|{_MONTH}\s)", re.IGNORECASE)
+_START: Final = re.compile(
+    rf"(?<![\w.:/-])(?=[\d+(]|{_MONTH}\s|(?:a\s)?(?:half|quarter)\s|{NUMBER_WORD} (?:minutes? )?(?:past|to)\s)",
+    re.IGNORECASE,
+)
 _MAX_WORDS: Final = 5
 
 
@@ -44,10 +54,19 @@ def find_literals(text: str, kind: str) -> set[Literal]:
 
 
 def same_literal(gold: Literal, answer: Literal) -> bool:
-    """Whether two are the same; a time with no half of the day may be in either."""
-    if gold[0] == answer[0] == "time" and not gold[-1]:
-        return gold[:-1] == answer[:-1]
+    """Whether two are the same; a time with no half of the day may be in either, one after 12:59 is in the second."""
+    if gold[0] == answer[0] == "time":
+        if not gold[-1]:
+            return gold[:-1] == answer[:-1]
+        gold, answer = _on_24_hours(gold), _on_24_hours(answer)
     return gold == answer
+
+
+def _on_24_hours(time: Literal) -> Literal:
+    hour, half = int(time[1]), time[-1]
+    if half and 1 <= hour <= 12:
+        return "time", str(hour % 12 + 12 * (half == "p")), *time[2:-1], "24"
+    return (*time[:-1], "24") if hour > 12 else time
 
 
 def read_literal(text: str) -> Literal | None:
@@ -56,7 +75,11 @@ def read_literal(text: str) -> Literal | None:
     A date with the month in figures keeps its order, because day and month cannot be told apart.
     """
     text = " ".join(text.casefold().split())
-    if not text or len(text) > 40 or not any(char.isdigit() for char in text):
+    if not text or len(text) > 40:
+        return None
+    if match := _SPOKEN_TIME.fullmatch(text):
+        return _read_spoken(match[1] or match[2], match[3], match[4])
+    if not any(char.isdigit() for char in text):
         return None
     if match := _ISO.fullmatch(text):
         return "date", match[1], str(int(match[2])), str(int(match[3]))
@@ -78,3 +101,19 @@ def read_literal(text: str) -> Literal | None:
         divisor = gcd(left, right) or 1
         return "ratio", str(left // divisor), str(right // divisor)
     return None
+
+
+def _read_spoken(minutes: str, side: str, hour: str) -> Literal | None:
+    named = {"half": 30, "quarter": 15}.get(minutes)
+    past = named if named is not None else _whole(minutes)
+    full = _whole(hour)
+    if past is None or full is None or not 0 <= past < 60 or not 0 <= full <= 24:
+        return None
+    if side in ("past", "after"):
+        return "time", str(full), f"{past:02}", "00", ""
+    return "time", str((full - 2) % 12 + 1), f"{60 - past:02}", "00", ""
+
+
+def _whole(text: str) -> int | None:
+    value = int(text) if text.isdigit() else parse_number_words(text)
+    return None if value is None else int(value)

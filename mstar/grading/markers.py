@@ -21,6 +21,7 @@ _ANNOUNCEMENTS: Final = (
     rf"(?:\s+(?:letter|choice|option|value))?(?:\s+(?:to|for|of|in)\b[^.\n:=]{{0,100}}?)?{_IS}:?",
     rf"\boption\s+letter{_IS}:?",
     r"\b(?:I|we|I'll|I'd|I would|one should|you should)\s+(?:choose|select|pick|go with|opt for)\b",
+    r"\b(?:change|revise|correct) my (?:answer|choice|response) to\b",
     r"(?:正确)?(?:答案|选项)\s*(?:应该是|应为|应选|就是|是|为|选|:)\s*:?",
     r"(?:故|应|所以|因此|可)选择?\s*:?",
     r"(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",

@@ -58,7 +58,11 @@ _WORD: Final = re.compile(r"\w+")
 # "I would guess A or C."
 _EITHER: Final = re.compile(r"\b([A-Z])(?:,\s*(?:[A-Z],\s*)*|\s+)or\s+([A-Z])\W*$")
 _ORDINALS: Final = ("first", "second", "third", "fourth", "fifth", "sixth")
-_ORDINAL: Final = re.compile(rf"\bthe ({'|'.join(_ORDINALS)}|last) (?:option|choice|answer)\b", re.IGNORECASE)
+_ORDINAL: Final = re.compile(
+    rf"\bthe ({'|'.join(_ORDINALS)}|last) (?:option|choice|answer)\b"
+    rf"|\bis the ({'|'.join(_ORDINALS)}|last)(?: one)?\W*$",
+    re.IGNORECASE,
+)
 # What may be called by a letter, where letters in another order are the options' texts: "point A".
 _THING: Final = re.compile(
     r"\b(?:point|line|angle|figure|shape|graph|curve|circle|object|node|vertex|label(?:l?ed)?|region|container|sample|bar)"
@@ -105,7 +109,7 @@ class Mentions:
                 asked = self._read_asked(candidate)
                 named = next((found for part in parts if len(found := self.find(part)) == 1), asked or named)
             if named:
-                several = len(named) > 1 or self._states_another(candidate)
+                several = len(named) > 1 or self._states_another(candidate, min(named))
                 return REFUSED if several else self._options.letter(named.pop())
         for clause in answering_clauses(text):
             stated = without_explanation(clause)
@@ -130,11 +134,13 @@ class Mentions:
         named = self.find(parts[-1][1])
         return named if len(named) == 1 else set()
 
-    def _states_another(self, text: str) -> bool:
-        """Whether the number that a text comes to is none of the options."""
+    def _states_another(self, text: str, named: int) -> bool:
+        """Whether the number that a text comes to is none of the options, nor an approximation of the named one."""
         numeric = self._options.numeric and not self._options.are_years
         found = state_quantity(text, self._question) if numeric else None
-        return isinstance(found, Quantity) and self._options.match_number(found) is None
+        if not isinstance(found, Quantity) or self._options.match_number(found) is not None:
+            return False
+        return not self._options.is_about(named, found)
 
     def find(self, text: str) -> set[int]:
         """The options that a text names without denying them."""
@@ -168,9 +174,8 @@ class Mentions:
             )
             named |= _find_affirmed(text, [(index, start, end) for index, start, end in things if index is not None])
         if not named and len(ordinals := _ORDINAL.findall(text)) == 1:
-            place = (
-                len(self._options) - 1 if ordinals[0].casefold() == "last" else _ORDINALS.index(ordinals[0].casefold())
-            )
+            ordinal = "".join(ordinals[0]).casefold()
+            place = len(self._options) - 1 if ordinal == "last" else _ORDINALS.index(ordinal)
             named |= {self._options.first(place)} if place < len(self._options) else set()
         if not named and (same := self._options.match_literals(text)) is not None:
             named.add(same)

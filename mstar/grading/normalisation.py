@@ -37,6 +37,8 @@ _EMPHASIS: Final = re.compile(
 _EDGE_PUNCTUATION: Final = " \t\n\r.,;:!?\"'。、,"
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]+")
 _SPACES: Final = re.compile(r"\s+")
+_AMERICAN: Final = {"grey": "gray", "colour": "color", "centre": "center"}
+_BRITISH: Final = re.compile(rf"\b(?:{'|'.join(_AMERICAN)})")
 _ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+(?=\S)")
 
 
@@ -63,4 +65,5 @@ def strip_markup(text: str) -> str:
 def fold(text: str) -> str:
     """The form in which two texts are compared: without case, outer punctuation, first article, doubled spaces."""
     folded = _SPACES.sub(" ", normalise(text).casefold()).strip(_EDGE_PUNCTUATION)
+    folded = _BRITISH.sub(lambda word: _AMERICAN[word[0]], folded)
     return _ARTICLE.sub("", folded)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Final
 
-__all__ = ["NUMBER_WORD", "SCALES", "parse_number_words"]
+__all__ = ["DIGIT_WORDS", "NUMBER_WORD", "SCALES", "parse_number_words"]
 
 # fmt: off
 _BELOW_TWENTY: Final = (
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
 )
+DIGIT_WORDS: Final = _BELOW_TWENTY[:10]
 _TENS_FROM_TWENTY: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 # fmt: on
 _UNITS: Final = {word: value for value, word in enumerate(_BELOW_TWENTY)}
@@ -30,7 +31,8 @@ SCALES: Final = {
 }
 _PARTS: Final = {
     "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
-    "ninth": 9, "tenth": 10,
+    "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "fifteenth": 15, "sixteenth": 16, "twentieth": 20,
+    "hundredth": 100,
 }  # fmt: skip
 _ALONE: Final = {"none": 0}
 _SMALL: Final = _UNITS | _TENS

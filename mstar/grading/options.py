@@ -22,6 +22,7 @@ _OF: Final = re.compile(r"\b([a-z]+) of (?:the )?([a-z]+)\b")
 _ENDING: Final = re.compile(r"(?<=[a-z]{3})(?:e?s|e?d|ing|e|ly)$")
 _LITTLE: Final = frozenset(("the", "a", "an", "would", "will", "it", "they"))
 _OPERATOR: Final = re.compile(r"(?<=[\dπ)])\s+([-+*/×])\s+(?=[\dπ√(])")
+_ROOT: Final = re.compile(r"√\((\d+)\)")
 _YEAR: Final = re.compile(r"(?:1\d|20)\d\d")
 _FORMULA_SIGN: Final = re.compile(r"[=<>≤≥()\[\],+^√]")
 
@@ -88,6 +89,11 @@ class Options:
         matches = [i for i, own in enumerate(self._quantities) if own is not None and _equal(own, number)]
         return matches[0] if len({self._folded[i] for i in matches}) == 1 else None
 
+    def is_about(self, index: int, number: Quantity) -> bool:
+        """Whether a number is the option's to within a hundredth."""
+        own = self._quantities[index]
+        return own is not None and abs(own.value - number.value) <= abs(own.value) / 100
+
     def match_start(self, folded: str) -> int | None:
         """The option whose text, as whole words, a folded text begins with; the longest one."""
         match = self._pattern.match(folded) if self._pattern is not None else None
@@ -144,8 +150,8 @@ class Options:
 
 
 def tighten(text: str) -> str:
-    """A text without the blanks around the signs of a calculation."""
-    return _OPERATOR.sub(r"\1", text)
+    """A text without the blanks around the signs of a calculation; ``>=`` is one sign."""
+    return _OPERATOR.sub(r"\1", _ROOT.sub(r"√\1", text).replace(">=", "≥").replace("<=", "≤"))
 
 
 def fold_choice(text: str) -> str:

@@ -62,8 +62,9 @@ class Restatement:
     """Tells whether a statement affirms or denies a question.
 
     The statement must have the question's words in the question's order; auxiliary verbs, articles and the like may
-    differ. A comparison may leave out what specifies its two sides, and what is asked to be enough need only be called
-    so. Nothing else is an answer: a statement about something else affirms nothing.
+    differ. On either side of "than" the order does not matter, a comparison may leave out what specifies its sides, and
+    what is asked to be enough need only be called so. Nothing else is an answer: a statement about something else
+    affirms nothing.
 
     Args:
         question: The question; only what begins with an auxiliary verb, such as "Is A larger than B?", can be restated.

@@ -76,6 +76,7 @@ REVISION: Final = re.compile(
 CONCLUSION: Final = re.compile(
     r"(?:^\W*(?:so|consequently|accordingly|in (?:conclusion|summary|all)|finally|overall|this means|that means|"
     r"to sum up|the (?:\w+ )?\w+est\b[^.]{0,60}\b(?:is|was))"
+    r"|^\W*the (?:only|remaining|matching|closest|corresponding)\b|,\s*so\b"
     r"|\b(?:therefore|thus|hence|altogether|total))\b|[∴]|^\W*(?:因此|所以|故|综上)",
     re.IGNORECASE,
 )
@@ -97,7 +98,8 @@ _ENUMERATED: Final = re.compile(r"^\s*1[.)]\s[^\n]*\n(?:[^\n]*\n){0,6}?\s*2[.)]\
 _ENUMERATOR: Final = re.compile(r"^\s*\d{1,2}[.)]\s+", re.MULTILINE)
 _CLOSING: Final = re.compile(
     r"\((?:\w+[\s,]+){3,}.*\)$"
-    r"|\W*(?:I hope|hope this|let me know|please let|feel free|thank|is there anything|if you have)",
+    r"|\W*(?:I hope|hope this|let me know|.*\b(?:by the way|incidentally)\b|"
+    r"please let|feel free|thank|is there anything|if you have)",
     re.IGNORECASE,
 )
 

@@ -23,7 +23,7 @@ _EQUALS: Final = re.compile(
     r"equals?|equal to|becomes|reach(?:es|ed)(?= -)|gives?|yields?|makes?|measures|comes to|total(?:s|ing)?|answer|"
     r"(?:dropped|fell|rose|grew|increased|decreased) to)\b"
     r"(?:\s+(?:about|approximately|approx\.?|around|roughly|exactly|equal to|only|simply|therefore|thus|a total of))*"
-    r"\s*:?|是|为|等于|共有|共|剩下|剩余|剩",
+    r"\s*:?|→|⇒|是|为|等于|共有|共|剩下|剩余|剩",
     re.IGNORECASE,
 )
 _STATES: Final = re.compile(
@@ -97,6 +97,13 @@ _DEFINITE: Final = re.compile(r"\b(?:for|of|all|among|by) (?:the|these|those)\s+
 # "28 would be the area for r = 3, but it is 4, so the area is 50."
 _HYPOTHETICAL: Final = re.compile(r"^.*\bwould (?:be|have been)\b.*?,\s*but\s+", re.IGNORECASE)
 _MEANING: Final = re.compile(r", which (?:means|implies)\b", re.IGNORECASE)
+_COUNTED: Final = re.compile(rf"\b({NUMBER_WORD}|\d+) (?!and\b)((?:[a-z]+ )?[a-z]{{3,}})", re.IGNORECASE)
+_HOW_MANY: Final = re.compile(r"\b(?:how many|number of)\b", re.IGNORECASE)
+_OTHER_WORDS: Final = re.compile(rf",\s*(?:i\.e\.|that is),?\s+(?=\$?\d|{NUMBER_WORD})(?![^,]*,)", re.IGNORECASE)
+# The same in another unit: "12.5 m/s (45 km/h)".
+_BRACKETED: Final = re.compile(
+    r"(?<=[a-z°%\d])\s*\((?:about |approximately |or |[≈=]\s*)?[\d.,]+\s*[a-z°/%^²³ ]+\)", re.IGNORECASE
+)
 _MAX_SENTENCE: Final = 500
 
 
@@ -129,21 +136,31 @@ def state_quantity(text: str, question: str = "") -> Quantity | str | None:
     if len(text) > _MAX_SENTENCE:
         return None
     text = without_premise(_HYPOTHETICAL.sub("", text), question)
+    text = _BRACKETED.sub("", text)
     explanation = EXPLANATION.search(text, 1)
     if explanation and _CONTRAST.match(explanation[0]) and _CALCULATED.search(question):
         explanation = None
     stated = text[: explanation.start()] if explanation else text
     found = None
     clauses = [*answering_clauses(stated.rstrip(" ,;")), text]
+    if (other_words := _OTHER_WORDS.search(text)) is not None:
+        clauses.insert(0, text[other_words.end() :])
     if _MEANING.search(stated) and isinstance(_state_asked(stated, question), Quantity):
         clauses.insert(0, stated)
     for clause in dict.fromkeys(clauses):
         found = _state_asked(clause, question)
         if found is not None:
             break
-    if not isinstance(found, Quantity) and (added := added_clause(text)):
-        return _state(added) or found
+    if added := added_clause(text):
+        other = _state(added)
+        if not isinstance(found, Quantity) or _is_converted(found, other):
+            return other or found
     return found
+
+
+def _is_converted(found: Quantity, other: Quantity | str | None) -> bool:
+    """Whether the second is given in another unit: "450 g, which is 4.5 kg"."""
+    return isinstance(other, Quantity) and bool(found.unit and other.unit) and found.unit != other.unit
 
 
 def _state_asked(clause: str, question: str) -> Quantity | str | None:
@@ -160,13 +177,23 @@ def _state_asked(clause: str, question: str) -> Quantity | str | None:
             asked = [found for shared, found in stated if shared == most]
             return asked[0] if len(asked) == 1 else REFUSED
     found = _state(clause, question)
-    return _pick_asked(clause, question) or found if found == REFUSED and question else found
+    if isinstance(found, Quantity) or not question:
+        return found
+    return (_pick_asked(clause, question) if found == REFUSED else None) or _pick_counted(clause, question) or found
+
+
+def _pick_counted(clause: str, question: str) -> Quantity | None:
+    """Of "two cats and three dogs" the number of what the question counts."""
+    counted = _COUNTED.findall(clause)
+    asked = [number for number, noun in counted if shared_words(noun, question) and not _is_asked(number, question)]
+    return parse_quantity(asked[0]) if len(counted) > 1 and len(asked) == 1 and _HOW_MANY.search(question) else None
 
 
 def _pick_asked(clause: str, question: str) -> Quantity | None:
     """Of "2 dogs lying on the floor and 1 dog standing" the number of what the question asks for."""
     parts = sorted((shared_words(part, question), part) for part in re.split(r",?\s+and\s+", clause))
-    if len(parts) < 2 or not all(_NOUN.search(part) for _, part in parts) or parts[-1][0] < parts[-2][0] + 2:
+    clear = all(_NOUN.search(part) or part.count(" ") > 3 for _, part in parts)
+    if len(parts) < 2 or not clear or parts[-1][0] < parts[-2][0] + 2:
         return None
     return _quantity(_state(parts[-1][1]))
 

@@ -23,12 +23,15 @@ _YES_NO: Final = {
     **dict.fromkeys(("no", "nope", "false", "否", "不是", "错"), "no"),
 }
 _VERDICT: Final = re.compile(
-    r"\W*(yes|no|true|false|yeah|nope|是的|不是|是|否|对|错)(?![\w'])(?!\s*[.:]?\s*\d)", re.IGNORECASE
+    r"\W*(yes|no|true|false|yeah|nope|是的|不是|是|否|对|错)(?![\w'])(?!\s*[.:]?\s*\d)"
+    r"(?!\s+(?:doubt|question|wonder|matter|problem)\b)",
+    re.IGNORECASE,
 )
 _VERDICT_END: Final = re.compile(
     r"(?:\b(?:is|be|answer|think|say|believe|guess|so|thus|hence|therefore|:),?\s+|=\s*|^)[\"']?(yes|no|true|false)[\"']?\W*$",
     re.IGNORECASE,
 )
+_SO: Final = re.compile(r"\bso,?\s+(yes|no)(?=\s*[,.;:!])", re.IGNORECASE)
 _BOTH: Final = re.compile(
     r"\b(?:yes|true)\s*(?:or|/|and)\s*(?:no|false)\b|\b(?:no|false)\s*(?:or|/|and)\s*(?:yes|true)\b", re.IGNORECASE
 )
@@ -48,7 +51,10 @@ _FILLER: Final = frozenset(
 _WORD: Final = re.compile(r"[^\W_]+(?:[.'/:-][^\W_]+)*|\S")
 _WRAPPED: Final = re.compile(r"[:\n]|\\f?box|</?\w+>")
 _ASSIGNED: Final = re.compile(r"(?<![\w^])([A-Za-z])\s*=\s*([^=]+)")
+# "Tom is taller than Jerry", where the question is who is taller.
+_SUBJECT: Final = re.compile(r"(.{1,60}?)\s+(?:is|are|was|were|has|have)\s+(?:the\s+|an?\s+)?(\w+)", re.IGNORECASE)
 _PREPOSITION: Final = re.compile(r"\b(?:on|in|at)\s+")
+_SUBSCRIPT: Final = re.compile(r"(?<=[A-Za-z])_\{?(\d+)\}?")
 _MAX_SPAN: Final = 500
 
 
@@ -77,7 +83,7 @@ class TextReader(AnswerReader):
         self._content = [word for word in self._words if word not in _FILLER] or self._words
         self._restatement = Restatement(question if self._verdict is not None else "")
         self._question = question
-        question_words = frozenset(_words(question))
+        question_words = self._question_words = frozenset(_words(question))
         # In "is it red or blue" the words of the question are the answers.
         offers_answers = not question_words.isdisjoint({"or", "than", "among"}) or ":" in question
         self._known = _FILLER | (frozenset() if offers_answers else question_words - {"not", "no"})
@@ -101,6 +107,9 @@ class TextReader(AnswerReader):
         for part in dict.fromkeys((stated, *parts)):
             if self._is_gold(part):
                 return self.gold
+        subject = _SUBJECT.match(stated)
+        if subject is not None and subject[2].casefold() in self._question_words and self._is_gold(subject[1]):
+            return self.gold
         clauses = coordinated(stated)
         shared = [shared_words(clause, self._question) for clause in clauses]
         if len(clauses) > 1 and shared.count(max(shared)) == 1:
@@ -127,7 +136,7 @@ class TextReader(AnswerReader):
     def _read_verdict(self, text: str) -> str | None:
         if _BOTH.search(text):
             return REFUSED
-        match = _VERDICT.match(text) or _VERDICT_END.search(text[-200:])
+        match = _VERDICT.match(text) or _VERDICT_END.search(text[-200:]) or _SO.search(text)
         if match is not None:
             return self._name(match[1])
         affirmed = self._restatement.read(text)
@@ -192,7 +201,7 @@ class TextReader(AnswerReader):
 
 
 def _clean(text: str) -> str:
-    cleaned = clean_latex(normalise(text[:4000]))
+    cleaned = _SUBSCRIPT.sub(r"\1", clean_latex(normalise(text[:4000])))
     if cleaned.count("$") % 2 == 0:
         cleaned = cleaned.replace("$", "")
     return cleaned.strip().strip("`\"'").rstrip(" .")

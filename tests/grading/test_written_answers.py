@@ -1,4 +1,7 @@
-"""One answer a line, as models write them, with what a careful person would say; and the few known to be missed."""
+"""Answers as models write them, with what a careful person would say; and the few known to be missed.
+
+The adversarial ones were written without knowledge of the grader's rules.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from mstar.types import AnswerType, Prompt
 GRADER = AnswerGrader()
 ROWS: list[dict[str, Any]] = [
     json.loads(line)
-    for line in (Path(__file__).parent / "one_line_answers.jsonl").read_text(encoding="utf-8").splitlines()
+    for name in ("one_line_answers.jsonl", "adversarial_answers.jsonl")
+    for line in (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines()
 ]
 
 
