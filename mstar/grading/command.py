@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import Counter
 from pathlib import Path
@@ -127,6 +128,9 @@ def _prompt(row: dict[str, Any], number: int) -> Prompt:
 
 
 def _as_text(answer: object) -> str | None:
-    if answer is None or isinstance(answer, str):
+    """The answer as the readers take it; None for what cannot be one."""
+    if isinstance(answer, str):
         return answer
-    return json.dumps(answer, ensure_ascii=False) if isinstance(answer, list | dict) else str(answer)
+    if answer is None or isinstance(answer, dict) or (isinstance(answer, float) and not math.isfinite(answer)):
+        return None
+    return json.dumps(answer, ensure_ascii=False) if isinstance(answer, list) else str(answer)

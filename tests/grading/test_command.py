@@ -67,6 +67,13 @@ def test_official_mode_and_ours_differ_where_the_rules_do(tmp_path: Path) -> Non
     assert run(tmp_path, [line], mode="official")[1][0]["correct"] is True
 
 
+@pytest.mark.parametrize("answer", ["null", "NaN", "Infinity", '{"value": 5}'])
+def test_what_cannot_be_an_answer_is_reported_as_such(tmp_path: Path, answer: str) -> None:
+    status, graded = run(tmp_path, [f'{{"response": "5", "answer": {answer}}}'])
+    assert status == 0
+    assert graded[0]["status"] == "ungradeable_gold"
+
+
 def test_a_lone_surrogate_passes_through(tmp_path: Path) -> None:
     status, graded = run(tmp_path, ['{"response": "The answer is 5 \\ud83d", "answer": "5"}'])
     assert status == 0
