@@ -38,6 +38,9 @@ _DOUBLE: Final = re.compile(r"\b(?:or|either|maybe|both|could|might)\b|或", re.
 _NO_LETTER: Final = re.compile(r"\(?([A-Z])[).:]\s+(?=\S)")
 # What a text ends by stating: "the time is quarter past", "cos A = 0.8".
 _ENDS_WITH: Final = re.compile(r"(?:\bis|\bare|=)\s+([^=]+?)\W*$")
+_UNDETERMINED: Final = re.compile(
+    r"\b(?:cannot|can't|can not) be determined\b|\b(?:not enough|insufficient) information\b", re.IGNORECASE
+)
 _OPENING: Final = re.compile(r"(yes|no|true|false)\s*(?:[,;:.]|-\s)", re.IGNORECASE)
 _BULLET: Final = re.compile(r"^[->•]\s+(?=[A-Za-z(])")
 _MAX_LENGTH: Final = 1500
@@ -62,6 +65,9 @@ class ChoiceReader(AnswerReader):
         self._mentions = Mentions(self._options, question)
         self._yes, self._no = self._options.match_text("yes"), self._options.match_text("no")
         self._restatement = Restatement(question if None not in (self._yes, self._no) else "")
+        # The option that says that nothing can be said.
+        undetermined = [i for i, choice in enumerate(choices) if _UNDETERMINED.search(choice)]
+        self._undetermined = undetermined[0] if len(undetermined) == 1 else None
         self._gold_text = "" if answer is None else " ".join(answer.split())
         self.gold = None
         self.gold = self._read_gold(self._gold_text) if self._gold_text else None
@@ -84,7 +90,9 @@ class ChoiceReader(AnswerReader):
             found = found or self._read_leading(clause.strip()) or None
         if found is None:
             found = self._mentions.read(text)
-        return self._read_restatement(text) if found is None else found
+        found = self._read_restatement(text) if found is None else found
+        open_ended = self._undetermined if found is None and _UNDETERMINED.search(text) else None
+        return found if open_ended is None else self._options.letter(open_ended)
 
     def _read_restatement(self, text: str) -> str | None:
         affirmed = self._restatement.read(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from mstar.grading.clauses import shared_words
 from mstar.grading.follow_on import MAX_RESPONSE, relevant_part
 from mstar.grading.latex import find_boxed
 from mstar.grading.markers import find_commitments
@@ -42,12 +43,14 @@ _LABEL_END: Final = re.compile(r":\s*\(?[A-Z]\)?\W*$")
 _LAST_ROW: Final = re.compile(r"\|[ :-]+\|[ :-]+\|\s*\n\|[^|\n]+\|([^|\n]+)\|\s*$")
 _UNRESOLVED: Final = re.compile(
     r"\b(?:can't|cannot|unable to) (?:determine|tell|decide|say) (?:which|what|whether)\b"
-    r"|\bmore information is (?:needed|required)\b",
+    r"|\bif you (?:could |can )?(?:describe|provide|tell|give|share)\b"
+    r"|\b(?:doesn't|does not) (?:say|tell|show) (?:which|what|whether)\b|\bmore information is (?:needed|required)\b",
     re.IGNORECASE,
 )
 # The last line of a calculation.
 _ASSIGNED: Final = re.compile(r"[^=≈]{1,30}[=≈]\s*[^=≈]+$")
 _REASON: Final = re.compile(r"\b(?:because|since|due to|as (?:it|they|this|that))\b", re.IGNORECASE)
+_TAKEN_UP: Final = 3
 _MAX_SPAN: Final = 600
 _MAX_SENTENCES: Final = 40
 _MAX_SPANS: Final = 20
@@ -66,13 +69,13 @@ def find_answer(response: str, question: str, reader: AnswerReader) -> str | Non
     """
     text = _BLANK.sub(lambda run: "\n\n" if "\n" in run[0] else " ", normalise(response[-MAX_RESPONSE:]))
     text, rest = relevant_part(text, question)
-    found = _find(strip_markup(text), reader)
+    found = _find(strip_markup(text), question, reader)
     if found is None and rest:
-        found = _find(strip_markup(rest), reader)
+        found = _find(strip_markup(rest), question, reader)
     return found or None
 
 
-def _find(text: str, reader: AnswerReader) -> str | None:
+def _find(text: str, question: str, reader: AnswerReader) -> str | None:
     text = text.strip()
     if not text:
         return None
@@ -98,7 +101,7 @@ def _find(text: str, reader: AnswerReader) -> str | None:
                 return _repeated(text, spans[:-1], reader) if end == len(text) else REFUSED
             continue
         return _revise(found, rest, reader)
-    return _read_unmarked(text, reader)
+    return _read_unmarked(text, question, reader)
 
 
 def _repeated(text: str, spans: list[tuple[int, int]], reader: AnswerReader) -> str:
@@ -157,7 +160,7 @@ def _revise(found: str, rest: str, reader: AnswerReader) -> str:
         other = reader.read(rest[: retracted.start()].strip(" ,")) if retracted is not None else None
         if other and found and other != found:
             return found  # "22. Earlier I said 21, which was wrong."
-        later = _read_unmarked(rest.strip(), reader)
+        later = _read_unmarked(rest.strip(), "", reader)
         if later:
             return later
         return REFUSED if RETRACTED.search(rest) else found
@@ -169,7 +172,7 @@ def _revise(found: str, rest: str, reader: AnswerReader) -> str:
     return found
 
 
-def _read_unmarked(text: str, reader: AnswerReader) -> str | None:
+def _read_unmarked(text: str, question: str, reader: AnswerReader) -> str | None:
     sentences = split_sentences(text)
     if not sentences or len(sentences) == 1:
         return _read_sentence(sentences[0], reader) if sentences and len(sentences[0]) <= 1500 else None
@@ -185,7 +188,7 @@ def _read_unmarked(text: str, reader: AnswerReader) -> str | None:
     last = sentences[-1]
     if _UNRESOLVED.search(" ".join(sentences[-2:])) and reader.read_alone(last) is None:
         return REFUSED
-    concluding = CONCLUSION.search(last) is not None
+    concluding = CONCLUSION.search(last) is not None or _concludes(text, last, question, reader)
     # "C? Or maybe D" asks rather than answers.
     sentences = [sentence for sentence in sentences if not sentence.endswith("?")] or sentences
     first = reader.read_alone(sentences[0]) or reader.read_opening(sentences[0])
@@ -209,6 +212,14 @@ def _read_unmarked(text: str, reader: AnswerReader) -> str | None:
         names = [name for name in names if name != REFUSED]
     answers = set(names) - {None}
     return answers.pop() if len(answers) == 1 else None
+
+
+def _concludes(text: str, last: str, question: str, reader: AnswerReader) -> bool:
+    """Whether the last sentence is a paragraph of its own, or takes up the question, unless the text breaks off."""
+    alone = text.rpartition("\n\n")[2].strip(" *\n") == last.strip(" *")
+    if not ENDED.search(text):
+        return alone and reader.read_alone(last) is not None
+    return alone or shared_words(last, question) >= _TAKEN_UP
 
 
 def _read_sentence(sentence: str, reader: AnswerReader) -> str | None:

@@ -16,6 +16,7 @@ _FOLLOW_ON: Final = re.compile(
     r"|<\|(?:im_start|user|start_header_id)[^>\n]{0,20}\|?>|\[INST\]",
     re.IGNORECASE,
 )
+_ANSWERED: Final = re.compile(r"\banswer\b|\\boxed", re.IGNORECASE)
 _WORD: Final = re.compile(r"\w+")
 _THOUGHT_END: Final = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 _TEXT_END: Final = re.compile(
@@ -50,17 +51,19 @@ def relevant_part(text: str, question: str) -> tuple[str, str]:
         if not before:
             continue
         asked = text[match.end() : match.end() + max(len(question), 60) + 20]
-        if question and _repeats(asked.partition("\n")[0], question):
+        # Behind an answer only the very question is a repetition.
+        share = 1.0 if _ANSWERED.search(before) else 0.85
+        if question and _repeats(asked.partition("\n")[0], question, share):
             continue
         return before, text[match.end() :] if not question else ""
     return text, ""
 
 
-def _repeats(asked: str, question: str) -> bool:
+def _repeats(asked: str, question: str, share: float) -> bool:
     words = _WORD.findall(asked.casefold())
     known = set(_WORD.findall(question.casefold()))
     return (
         bool(words)
-        and sum(word in known for word in words) >= 0.85 * len(words)
+        and sum(word in known for word in words) >= share * len(words)
         and not any(word.isdigit() and word not in known for word in words)
     )

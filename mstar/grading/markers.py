@@ -27,6 +27,7 @@ _ANNOUNCEMENTS: Final = (
     r"(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",
     r"(?:^|\n)[ \t]{0,8}(?:#{4}\s|#{2,3}\s(?=\S{1,40}\s*$))",
     r"<answer>|<conclusion>",
+    r"[→⇒]\s*(?=[*\s]{0,4}\(?[A-Z]\)?[*\s.]{0,4}(?:$|\n))",
     r"(?:^|\n)\W{0,8}(?:final |correct )?answer\s*-\s+|\bans\.?\s*[:=]",
     # A heading, with the answer on the next line; and "Answer B" alone on a line.
     r"(?:^|\n)\W{0,8}(?:final\s+|correct\s+|short\s+)?answer\W{0,8}(?=\n)",
@@ -42,6 +43,8 @@ _NEGATED_BEFORE: Final = re.compile(
     r"\b(?:not(?:\s+true)?|false|if|whether|unless|suppose|assuming|wrong|incorrect)\s+(?:that\s+)?(?:the\s+|my\s+)?\W*$",
     re.IGNORECASE,
 )
+# "If it were a right triangle, the answer would be 5."
+_SUPPOSED: Final = re.compile(r"\b(?:if|had)\b[^.!?\n]{0,120}$", re.IGNORECASE)
 _SUPERSEDED: Final = re.compile(
     r"\b(?:initial|first|original|previous|earlier)\s+(?:answer|choice|guess)\b", re.IGNORECASE
 )
@@ -58,6 +61,8 @@ def find_commitments(text: str) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     for marker in _MARKER.finditer(text):
         if _SUPERSEDED.search(text, max(0, marker.start() - 30), marker.end()):
+            continue
+        if "would" in marker[0] and _SUPPOSED.search(text, max(0, marker.start() - 120), marker.start()):
             continue
         if _NEGATED_BEFORE.search(text, max(0, marker.start() - 30), marker.start()):
             # An empty span commits to nothing.

@@ -17,7 +17,7 @@ from mstar.grading.statements import state_quantity
 __all__ = ["DENIAL", "DENIED_AFTER", "LABEL", "LONE_LETTER", "Mentions", "letter_of"]
 
 LABEL: Final = re.compile(
-    r"\((?P<bracketed>[A-Za-z])\)|\b(?i:option|choice|answer|letter)s?\s*:?\s*(?P<named>[A-Z])\b(?!')"
+    r"\((?P<bracketed>[A-Za-z])\)|\b(?i:option|choice|answer|letter)s?\s*:?\s*(?P<named>[A-Z]|[b-h](?=[\s,.;:]|$))\b(?!')"
     r"|[选選][项項]?\s*(?P<chosen>[A-Z])(?![A-Za-z])|(?<![A-Za-z])(?P<item>[A-Z])\s*[选選]?[项項]"
 )
 # "Options A, B and D", "option A or B".
@@ -31,7 +31,7 @@ _FINAL_LETTER: Final = re.compile(
 )
 _DENIED: Final = re.compile(
     r"(?:\bnot|n't|不|\bneither|\bnor|\brather than|\binstead of|\bexcept|\bexcluding|"
-    r"\bcompared (?:to|with)|\bfollowed by|不是)\s*"
+    r"\bcompared (?:to|with)|\bfollowed by|\b(?:just |well )?ahead of|不是)\s*"
     r"(?:(?!(?:but|only|just|because)\b)[a-z]+\s+){0,3}\W{0,3}$",
     re.IGNORECASE,
 )
@@ -41,7 +41,7 @@ DENIED_AFTER: Final = re.compile(
     r"|[^.,;]{0,20}?\b(?:isn't|cannot|can't)\b)",
     re.IGNORECASE,
 )
-DENIAL: Final = re.compile(r"\b(?:not|wrong|incorrect|cannot|isn't|false)\b", re.IGNORECASE)
+DENIAL: Final = re.compile(r"\b(?:not|neither|wrong|incorrect|cannot|isn't|false)\b", re.IGNORECASE)
 _LINK: Final = re.compile(r"[\s,]*(?:or|nor|and)?\s*(?:the\s+)?")
 _OF_OPTIONS: Final = re.compile(r" of the (?:options|choices|answers|above)\b", re.IGNORECASE)
 _DOUBLED: Final = re.compile(r"(?:\bor\b|/|\band\b)\s*$")
@@ -160,7 +160,7 @@ class Mentions:
         spans = []
         for label in LABEL.finditer(labels):
             written = letter_of(label)
-            labelled = self._options.index(written) if written.isupper() else None
+            labelled = self._options.index(written) if written.isupper() or label["named"] else None
             if labelled is not None:
                 spans.append((labelled, *label.span()))
                 spans += self._find_more(labels, label)

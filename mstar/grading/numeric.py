@@ -66,13 +66,15 @@ _BELOW_ZERO: Final = re.compile(r"零下\s*(?=\d)")
 _CHINESE_SCALE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([万萬亿億])")
 _CHINESE_SCALES: Final = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _HALF_DOZEN: Final = re.compile(r"\bhalf (?:a )?dozen\b", re.IGNORECASE)
+_FROM: Final = re.compile(r"\b(?:from|since|until|till|before|after|to|through)\s+$", re.IGNORECASE)
 _DOLLARS_AND_CENTS: Final = re.compile(r"\b(\d+) dollars? and (\d{1,2}) cents?\b", re.IGNORECASE)
 # "It cannot be told exactly, but it is about 5."
 _STILL: Final = re.compile(r"\b(?:but(?! if)|however|although|estimat\w*|assum\w*)\b", re.IGNORECASE)
 _UNDETERMINED: Final = re.compile(
     r"\b(?:cannot|can't|can not|could not|couldn't|not possible to|impossible to|unable to|not able to)\s+(?:be\s+)?"
     r"(?:accurately\s+|reliably\s+|exactly\s+|actually\s+)?"
-    r"(?:determin|answer|calculat|comput|provid|tell|say|know|giv|infer|identif|see\b|view\b|access|help)\w*"
+    r"(?:determin|answer|calculat|comput|provid|tell|say|know|giv|infer|identif|see\b|view\b|access|help|read|make out"
+    r"|estimat)\w*"
     r"|\b(?:does|do|did) not (?:provide|contain|show|include|give|specify|mention)\b"
     r"|\bif you (?:tell|provide|give|share)\b|\b(?:no|not enough|insufficient)"
     r" (?:clear |specific )?(?:information|data)\b(?![^.]*\bbut\b)",
@@ -128,7 +130,10 @@ class NumberReader(AnswerReader):
             shares = {value.value: value for _, _, value in find_quantities(text) if value.unit == "%"}
             found = shares.popitem()[1] if len(shares) == 1 and found != REFUSED else found
         if "year" in self._asked and not self._counts and not (isinstance(found, Quantity) and found.value >= 1000):
-            years = set(_YEAR.findall(without_explanation(text)))
+            stated = without_explanation(text)
+            years = set(_YEAR.findall(stated))
+            if len(years) > 1:
+                years = {year[0] for year in _YEAR.finditer(stated) if not _FROM.search(stated, 0, year.start())}
             found = Quantity(Fraction(years.pop())) if len(years) == 1 else found
         if found == REFUSED and self._variable is not None and self._variable.search(text) is None:
             return None  # "the three angles are 60°, 48° and 72°" says nothing of x

@@ -99,11 +99,14 @@ _HYPOTHETICAL: Final = re.compile(r"^.*\bwould (?:be|have been)\b.*?,\s*but\s+",
 _MEANING: Final = re.compile(r", which (?:means|implies)\b", re.IGNORECASE)
 _COUNTED: Final = re.compile(rf"\b({NUMBER_WORD}|\d+) (?!and\b)((?:[a-z]+ )?[a-z]{{3,}})", re.IGNORECASE)
 _HOW_MANY: Final = re.compile(r"\b(?:how many|number of)\b", re.IGNORECASE)
-_OTHER_WORDS: Final = re.compile(rf",\s*(?:i\.e\.|that is),?\s+(?=\$?\d|{NUMBER_WORD})(?![^,]*,)", re.IGNORECASE)
+_OTHER_WORDS: Final = re.compile(
+    rf",\s*(?:i\.e\.|that is),?\s+(?=\$?\d|{NUMBER_WORD})(?=\S+(?:\s+\S+){{0,3}}$)", re.IGNORECASE
+)
 # The same in another unit: "12.5 m/s (45 km/h)".
 _BRACKETED: Final = re.compile(
     r"(?<=[a-z°%\d])\s*\((?:about |approximately |or |[≈=]\s*)?[\d.,]+\s*[a-z°/%^²³ ]+\)", re.IGNORECASE
 )
+_REMARK: Final = re.compile(r"(?<=\w)\s*\((?:that is|i\.e\.)[^()]*\)", re.IGNORECASE)
 _MAX_SENTENCE: Final = 500
 
 
@@ -136,7 +139,7 @@ def state_quantity(text: str, question: str = "") -> Quantity | str | None:
     if len(text) > _MAX_SENTENCE:
         return None
     text = without_premise(_HYPOTHETICAL.sub("", text), question)
-    text = _BRACKETED.sub("", text)
+    text = _REMARK.sub("", _BRACKETED.sub("", text))
     explanation = EXPLANATION.search(text, 1)
     if explanation and _CONTRAST.match(explanation[0]) and _CALCULATED.search(question):
         explanation = None
@@ -238,6 +241,10 @@ def _state_one(stated: str, numbers: list[tuple[int, int, Quantity]], question: 
         if sign[0] == "=" and _EQUATION.search(stated, 0, sign.start()):
             return None
         found = _leading(stated[sign.end() :])
+        if found is not None and sign[0].strip() == ":" and _WORDS.search(stated, sign.end() + 12):
+            # "There are twenty-two seats: twelve in front and ten behind."
+            total = _state(stated[: sign.start()])
+            found = total if isinstance(total, Quantity) else found
         if found is not None:
             return None if sign[0][0].isalpha() and _ANOTHER.search(stated, sign.end()) else _quantity(found)
     if leading is not None:

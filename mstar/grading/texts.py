@@ -33,10 +33,12 @@ _VERDICT_END: Final = re.compile(
 )
 _SO: Final = re.compile(r"\bso,?\s+(yes|no)(?=\s*[,.;:!])", re.IGNORECASE)
 _BOTH: Final = re.compile(
-    r"\b(?:yes|true)\s*(?:or|/|and)\s*(?:no|false)\b|\b(?:no|false)\s*(?:or|/|and)\s*(?:yes|true)\b", re.IGNORECASE
+    r"\b(?:yes|true)\s*(?:or|/|and)\s*(?:no|false)\b|\b(?:no|false)\s*(?:or|/|and)\s*(?:yes|true)\b"
+    r"|\byes\b.{0,60}\bif\b.{0,100}\bno\b.{0,40}\bif\b",
+    re.IGNORECASE,
 )
 _COPULA: Final = re.compile(
-    r"\b(?:is|are|was|were|be|called|named|shows?|says?|reads?|known as|has|have|"
+    r"\b(?:is|are|was|were|be|called|named|shows?|says?|reads?|known as|has|have|looks like|appears to be|"
     r"(?:it|that|he|she|this)'s)\b\s*:?\s+|=\s*|:\s+|是|为",
     re.IGNORECASE,
 )
@@ -46,13 +48,17 @@ _HEDGED: Final = re.compile(
 )
 _NEGATED: Final = re.compile(r"\b(?:not|n't|neither|never|no)\b", re.IGNORECASE)
 _FILLER: Final = frozenset(
-    ("the", "a", "an", "of", "in", "on", "at", "it", "is", "are", "was", "its", "this", "that", "to", "be", "and")
-)
+    ("the", "a", "an", "of", "in", "on", "at", "it", "is", "are", "was", "its", "this", "that", "to", "be", "and",
+     "clearly", "definitely", "certainly", "obviously", "simply")
+)  # fmt: skip
 _WORD: Final = re.compile(r"[^\W_]+(?:[.'/:-][^\W_]+)*|\S")
 _WRAPPED: Final = re.compile(r"[:\n]|\\f?box|</?\w+>")
 _ASSIGNED: Final = re.compile(r"(?<![\w^])([A-Za-z])\s*=\s*([^=]+)")
 # "Tom is taller than Jerry", where the question is who is taller.
 _SUBJECT: Final = re.compile(r"(.{1,60}?)\s+(?:is|are|was|were|has|have)\s+(?:the\s+|an?\s+)?(\w+)", re.IGNORECASE)
+# "I'm not an expert, but"
+_DISCLAIMER: Final = re.compile(r"^I(?:'m| am| do|'d)? (?:not|no)\b[^,]{0,60},\s*but\s+", re.IGNORECASE)
+_JOINED: Final = re.compile(r"(?<=[a-z])-(?=[a-z])")
 _PREPOSITION: Final = re.compile(r"\b(?:on|in|at)\s+")
 _SUBSCRIPT: Final = re.compile(r"(?<=[A-Za-z])_\{?(\d+)\}?")
 _MAX_SPAN: Final = 500
@@ -100,7 +106,7 @@ class TextReader(AnswerReader):
         if len(text) > _MAX_SPAN:
             return None
         # The whole sentence is the last of these, without "not orange but".
-        stated = answering_clauses(without_explanation(text))[-1]
+        stated = _DISCLAIMER.sub("", answering_clauses(without_explanation(text))[-1])
         if _HEDGED.search(stated) and not _HEDGED.search(self._raw):
             return REFUSED
         parts = [] if self._solution is not None and _ASSIGNED.search(stated) else self._parts(stated)
@@ -180,7 +186,7 @@ class TextReader(AnswerReader):
     def _is_gold(self, text: str) -> bool:
         if self.gold is None:
             return False
-        if fold(text) == self.gold:
+        if _JOINED.sub(" ", fold(text)) == _JOINED.sub(" ", self.gold):
             return True
         if len(text) > _MAX_SPAN:
             return False
