@@ -8,9 +8,10 @@ from typing import Final
 __all__ = ["added_clause", "answering_clauses", "coordinated", "shared_words", "without_premise"]
 
 _RESULT: Final = re.compile(
-    r"(?:[,;]?\s*(?:and\s+)?\b(?:so|thus|therefore|hence|leaves|which (?:means|leaves|gives)|meaning|for a total of|"
-    r"that is|i\.e\.|in other words)\b|,\s*at\b(?=\s+[-$]?\d)|,\s*(?:leaving|giving|resulting in)\b|"
-    r"[,。]?\s*(?:得|则|故|所以|因此|∴)),?\s*"
+    r"(?:[,;]?\s*(?:and\s+)?\b(?:so|thus|therefore|hence|leaves|meaning|for a total of|that is|i\.e\.|in other words|"
+    r"which (?:means|leaves|gives|adds up to|totals)|"
+    r"(?:add|subtract|multiply|divid|halv|doubl)ing\b[^.;,]{0,40}\bgives)\b"
+    r"|,\s*at\b(?=\s+[-$]?\d)|,\s*(?:leaving|giving|resulting in)\b|[,。]?\s*(?:得|则|故|所以|因此|∴)),?\s*"
     r"(?:that\s+|(?:us|him|her|them)\s+(?:with\s+)?)?",
     re.IGNORECASE,
 )

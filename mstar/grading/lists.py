@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Final
 
+from mstar.grading.clauses import answering_clauses
 from mstar.grading.latex import clean_latex
 from mstar.grading.normalisation import fold, normalise
 from mstar.grading.numeric import format_number
@@ -31,6 +32,10 @@ _LIMIT: Final = re.compile(
 # Items below each other, behind a line that ends with a colon.
 _LISTED: Final = re.compile(r":\s*((?:\n\s*[-*•]\s+[^\n]{1,60}){2,})\s*$")
 _ITEM: Final = re.compile(r"\n\s*[-*•]\s+([^\n]+)")
+# "x_1 = -2, x_2 = 7"
+_ASSIGNED: Final = re.compile(r"(?<![A-Za-z^\d)])[A-Za-z](?:_?\{?\d\}?)?\s*=\s*(?=-?\d)")
+# A single number is a list of one only where it is called the solution.
+_SOLUTION: Final = re.compile(r"\b(?:answer|solution)s? (?:is|are)\b", re.IGNORECASE)
 _LEAD: Final = re.compile(r"^.*\b(?:is|are|between|from|:|be)\s+", re.IGNORECASE)
 
 
@@ -55,7 +60,9 @@ class ListReader(AnswerReader):
             items = _split(brackets[-1][0])
             if len(items) > 1 or self._size == 1:
                 return _format(items)
-        stated = _ROOTS.sub("and", without_explanation(text))
+        text = _ASSIGNED.sub("", _ROOTS.sub("and", text))
+        clauses = answering_clauses(without_explanation(text))
+        stated = next((clause for clause in clauses if len(find_quantities(clause)) > 1), clauses[-1])
         if _OR.search(stated):
             return REFUSED
         if self._numeric or self.gold is None:
@@ -63,7 +70,7 @@ class ListReader(AnswerReader):
             if any(_OPERATOR.fullmatch(stated, one[1], other[0]) for one, other in pairwise(found)):
                 return REFUSED
             numbers = [value for start, _, value in found if not _LIMIT.search(stated, 0, start)]
-            if len(numbers) > 1:
+            if len(numbers) > 1 or (numbers and _SOLUTION.search(stated)):
                 return _join(format_number(value.value) for value in numbers)
             if self._numeric:
                 return None

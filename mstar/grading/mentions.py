@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from mstar.grading.clauses import answering_clauses, coordinated, shared_words
-from mstar.grading.normalisation import normalise
+from mstar.grading.normalisation import normalise, to_american
 from mstar.grading.options import Options, tighten
 from mstar.grading.quantities import Quantity
 from mstar.grading.reader import REFUSED
@@ -26,13 +26,13 @@ _MORE_LABELS: Final = re.compile(
 )
 _PLURAL: Final = re.compile(r"(?:option|choice|answer|letter)s\b", re.IGNORECASE)
 _FINAL_LETTER: Final = re.compile(
-    r"(?:'s|\b(?i:is|be|it|think|label(?:l?ed)?|with|likely|probably|maybe|perhaps|possibly|or|also|est|es|ist|are|choose|select|"
+    r"(?:'s|\b(?i:is|be|it|think|label(?:l?ed)?|with|likely|probably|maybe|perhaps|possibly|or|also|est|es|ist|are|leaves|choose|select|"
     r"pick|so|hence|thus|therefore)|[:=>]|选|是|为)(?:\s+[a-z]+ly)?\s*([A-Z])\W*$"
 )
 _DENIED: Final = re.compile(
     r"(?:\bnot|n't|不|\bneither|\bnor|\brather than|\binstead of|\bexcept|\bexcluding|"
     r"\bcompared (?:to|with)|\bfollowed by|\b(?:just |well )?ahead of|不是)\s*"
-    r"(?:(?!(?:but|only|just|because)\b)[a-z]+\s+){0,3}\W{0,3}$",
+    r"(?:(?!(?:but|only|just|because)\b)[\w.°%$]+\s+){0,3}\W{0,3}$",
     re.IGNORECASE,
 )
 DENIED_AFTER: Final = re.compile(
@@ -144,7 +144,7 @@ class Mentions:
 
     def find(self, text: str) -> set[int]:
         """The options that a text names without denying them."""
-        folded = tighten(_SPACE.sub(" ", normalise(text).casefold()))
+        folded = tighten(to_american(_SPACE.sub(" ", normalise(text).casefold())))
         labels = text
         spans: list[Mention] = []
         for index, start, end in self._options.find_texts(folded):

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["fold", "normalise", "strip_markup"]
+__all__ = ["fold", "normalise", "strip_markup", "to_american"]
 
 _SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _SUPERSCRIPT_RUN: Final = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
@@ -65,5 +65,10 @@ def strip_markup(text: str) -> str:
 def fold(text: str) -> str:
     """The form in which two texts are compared: without case, outer punctuation, first article, doubled spaces."""
     folded = _SPACES.sub(" ", normalise(text).casefold()).strip(_EDGE_PUNCTUATION)
-    folded = _BRITISH.sub(lambda word: _AMERICAN[word[0]], folded)
+    folded = to_american(folded)
     return _ARTICLE.sub("", folded)
+
+
+def to_american(folded: str) -> str:
+    """A folded text with the American spelling of the few words that answers have in both."""
+    return _BRITISH.sub(lambda word: _AMERICAN[word[0]], folded)

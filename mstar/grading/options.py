@@ -20,9 +20,11 @@ _WORD: Final = re.compile(r"[^\W_]+")
 _NO_WORDS: Final = re.compile(r"[^\w\s.,;:'\"!?()-]|\d")
 _OF: Final = re.compile(r"\b([a-z]+) of (?:the )?([a-z]+)\b")
 _ENDING: Final = re.compile(r"(?<=[a-z]{3})(?:e?s|e?d|ing|e|ly)$")
+_VERDICTS: Final = (["yes"], ["no"])
 _LITTLE: Final = frozenset(("the", "a", "an", "would", "will", "it", "they"))
 _OPERATOR: Final = re.compile(r"(?<=[\dπ)])\s+([-+*/×])\s+(?=[\dπ√(])")
 _ROOT: Final = re.compile(r"√\((\d+)\)")
+_TIMES_ROOT: Final = re.compile(r"(?<=\d)\s*[*·×]\s*√")
 _YEAR: Final = re.compile(r"(?:1\d|20)\d\d")
 _FORMULA_SIGN: Final = re.compile(r"[=<>≤≥()\[\],+^√]")
 
@@ -113,7 +115,11 @@ class Options:
         An option whose words are among those of another such option does not count.
         """
         words = _stems(_NO_WORDS.sub("", text))
-        found = [(i, own) for i, own in enumerate(map(_stems, self._folded)) if own and _is_within(own, words)]
+        found = [
+            (i, own)
+            for i, own in enumerate(map(_stems, self._folded))
+            if own and own not in _VERDICTS and _is_within(own, words)
+        ]
         longest = [i for i, own in found if not any(own != other and _is_within(own, other) for _, other in found)]
         return longest[0] if len({self.first(i) for i in longest}) == 1 else None
 
@@ -151,7 +157,7 @@ class Options:
 
 def tighten(text: str) -> str:
     """A text without the blanks around the signs of a calculation; ``>=`` is one sign."""
-    return _OPERATOR.sub(r"\1", _ROOT.sub(r"√\1", text).replace(">=", "≥").replace("<=", "≤"))
+    return _OPERATOR.sub(r"\1", _ROOT.sub(r"√\1", _TIMES_ROOT.sub("√", text)).replace(">=", "≥").replace("<=", "≤"))
 
 
 def fold_choice(text: str) -> str:

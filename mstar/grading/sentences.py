@@ -31,7 +31,7 @@ SENTENCE_END: Final = re.compile(
 # Where a sentence stops to state its answer and begins to say why, or under what condition.
 EXPLANATION: Final = re.compile(
     r",?\s*(?:\b(?:because|since|given that|due to|where|whereas|while|so that|although|"
-    r"(?<!of )which(?! (?:means|leaves|gives|implies) (?:that )?(?:the|there|it|we)\b)|"
+    r"(?<!of )which(?! (?:(?:means|leaves|gives|implies) (?:that )?(?:the|there|it|we)|adds up to|totals)\b)|"
     r"(?:even )?though|despite|in order|i\.e\.|rather than|instead of|unlike|based on|according to|assuming|"
     r"meaning|considering|obtained by|calculated|by (?:\w+ing)|if|after \w+ing|"
     r"(?<!is )(?<!are )(?<!was )(?<!be )(?<!'s )not(?= [\d(]))\b"
@@ -74,8 +74,8 @@ REVISION: Final = re.compile(
     re.IGNORECASE,
 )
 CONCLUSION: Final = re.compile(
-    r"(?:^\W*(?:so|consequently|accordingly|in (?:conclusion|summary|all)|finally|overall|this means|that means|"
-    r"to sum up|the (?:\w+ )?\w+est\b[^.]{0,60}\b(?:is|was))"
+    r"(?:^\W*(?:so|consequently|accordingly|in (?:conclusion|summary|all)|finally|overall|"
+    r"this means|that means|that leaves|to sum up|the (?:\w+ )?\w+est\b[^.]{0,60}\b(?:is|was))"
     r"|^\W*the (?:only|remaining|matching|closest|corresponding)\b|,\s*so\b"
     r"|\b(?:therefore|thus|hence|altogether|total))\b|[∴]|^\W*(?:因此|所以|故|综上)",
     re.IGNORECASE,

@@ -55,7 +55,10 @@ _WORD: Final = re.compile(r"[^\W_]+(?:[.'/:-][^\W_]+)*|\S")
 _WRAPPED: Final = re.compile(r"[:\n]|\\f?box|</?\w+>")
 _ASSIGNED: Final = re.compile(r"(?<![\w^])([A-Za-z])\s*=\s*([^=]+)")
 # "Tom is taller than Jerry", where the question is who is taller.
-_SUBJECT: Final = re.compile(r"(.{1,60}?)\s+(?:is|are|was|were|has|have)\s+(?:the\s+|an?\s+)?(\w+)", re.IGNORECASE)
+_SUBJECT: Final = re.compile(
+    r"(?:(?:so|thus|hence|therefore),?\s+)?(.{1,60}?)\s+(?:is|are|was|were|has|have)\s+(?:the\s+|an?\s+)?(\w+)",
+    re.IGNORECASE,
+)
 # "I'm not an expert, but"
 _DISCLAIMER: Final = re.compile(r"^I(?:'m| am| do|'d)? (?:not|no)\b[^,]{0,60},\s*but\s+", re.IGNORECASE)
 _JOINED: Final = re.compile(r"(?<=[a-z])-(?=[a-z])")
