@@ -19,7 +19,7 @@ __all__ = ["atomic_path", "explain_file_error", "explain_write_error", "sync_fol
 
 # What comes of writing alone, and what comes of reading too.
 _WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-_ACCESS: Final = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR)
+_ACCESS: Final = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST)
 _AGAIN: Final = "then run the same command again; a fit goes on from what is there."
 
 

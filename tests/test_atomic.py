@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from mstar.atomic import atomic_path, writing
 from mstar.errors import StorageError
+from mstar.locking import hold_folder
 
 FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
 
@@ -69,6 +70,13 @@ def test_what_keeps_a_file_from_being_written_is_said_of_it(
     named = [str(tmp_path / where)] if where else []
     with pytest.raises(StorageError, match=r"^a\.txt cannot be written \(Permission denied\)"), writing(Path("a.txt")):
         raise OSError(errno.EACCES, "Permission denied", *named)
+
+
+def test_a_file_in_the_place_of_a_folder_is_said(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    place.write_text("")
+    with pytest.raises(StorageError, match=r"run cannot be written \(File exists\)"), hold_folder(place):
+        pytest.fail("a file was taken for a folder")
 
 
 def test_a_full_disk_is_one_whoever_says_it(tmp_path: Path) -> None:

@@ -74,7 +74,10 @@ class IterationCheckpoint(Checkpoint):
                 "checkpoints/iteration-....ckpt)."
             )
         if states:
-            restore_random_state(states[rank() % len(states)])
+            own = states[rank() % len(states)]
+            restore_random_state(own)
+            # The validation is to be done again, and may be stopped again.
+            self._trained = own if not self._whole and trainer.is_last_batch else None
         self._saved_at = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -91,7 +94,8 @@ class IterationCheckpoint(Checkpoint):
         """Saves within an epoch, between two optimizer steps."""
         # Not at the last step: Lightning would resume into the next epoch without beginning it (2.6), and the
         # checkpoint at the end of the epoch follows at once, or after the validation.
-        if trainer.is_last_batch:
+        if trainer.is_last_batch and trainer._val_check_time_interval is None:  # type: ignore[attr-defined]
+            # A validation by the clock would not be due on resuming, and Lightning would train another batch instead.
             self._trained = random_state()
         if trainer.fit_loop.epoch_loop._should_accumulate() or trainer.is_last_batch:
             return

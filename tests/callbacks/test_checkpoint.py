@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,24 @@ def test_a_fit_stopped_in_the_validation_does_it_again_and_loses_no_training(
     assert last[0] == last[1]
 
 
+@pytest.mark.parametrize("again_at", [1, 3])
+def test_a_validation_that_is_done_again_can_be_stopped_again(tmp_path: Path, again_at: int) -> None:
+    reference = Validated()
+    fit(tmp_path / "whole", IterationCheckpoint(), reference)
+    stops = [Validated(4), Validated(again_at)]
+    for stopped in stops:
+        with stopping_on_signals(), pytest.raises(Interrupted):
+            fit(tmp_path / "stopped", IterationCheckpoint(), stopped)
+    assert (len(stops[1].seen), len(stops[1].validated)) == (0, again_at)
+    rest = Validated()
+    fit(tmp_path / "stopped", IterationCheckpoint(), rest)
+    assert stops[0].seen + rest.seen == reference.seen
+    assert stops[0].validated[:3] + rest.validated == reference.validated
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
+    last = [load(tmp_path / name)["loops"]["fit_loop"] for name in ("whole", "stopped")]
+    assert last[0] == last[1]
+
+
 def test_a_validation_within_an_epoch_is_ended_before_the_fit_stops(tmp_path: Path) -> None:
     options = {"val_check_interval": 3}
     reference = Validated()
@@ -204,6 +223,15 @@ def test_a_validation_within_an_epoch_is_ended_before_the_fit_stops(tmp_path: Pa
     assert stopped.seen + rest.seen == reference.seen
     assert stopped.validated + rest.validated == reference.validated
     assert_same(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_validation_by_the_clock_is_ended_before_the_fit_stops(tmp_path: Path) -> None:
+    stopped = Validated(19)
+    with stopping_on_signals(), pytest.raises(Interrupted):
+        fit(tmp_path, IterationCheckpoint(), stopped, val_check_interval=timedelta(0))
+    assert (len(stopped.seen), len(stopped.validated)) == (7, 21)
+    rest = fit(tmp_path, IterationCheckpoint(), Validated(), val_check_interval=timedelta(hours=1))
+    assert len(rest.seen) == 14
 
 
 def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
