@@ -50,6 +50,11 @@ _UNRESOLVED: Final = re.compile(
 # The last line of a calculation.
 _ASSIGNED: Final = re.compile(r"[^=≈]{1,30}[=≈]\s*[^=≈]+$")
 _REASON: Final = re.compile(r"\b(?:because|since|due to|as (?:it|they|this|that))\b", re.IGNORECASE)
+# What others may think is nobody's answer.
+_OTHERS: Final = re.compile(
+    r"\b(?:many|some|students|people|(?:one|you) (?:might|may|could)|tempting|common|if|were)\b", re.IGNORECASE
+)
+_ASIDE: Final = re.compile(r"(?:note that|the)\b[^=]*$", re.IGNORECASE)
 _TAKEN_UP: Final = 3
 _MAX_SPAN: Final = 600
 _MAX_SENTENCES: Final = 40
@@ -82,11 +87,6 @@ def _find(text: str, question: str, reader: AnswerReader) -> str | None:
     # A text that is an answer as a whole may contain the words of a marker.
     if len(text) <= 200 and (whole := reader.read_alone(text)) is not None:
         return whole
-    ticked = [line for line in text.splitlines() if _TICK.search(line)]
-    if len(ticked) == 1 and _CROSS.search(text):
-        return reader.read(_TICK.sub("", ticked[0]).strip())
-    if (row := _LAST_ROW.search(text)) is not None and (cell := reader.read_alone(row[1].strip())) is not None:
-        return cell
     spans = find_commitments(text)
     for start, end in reversed(spans[-_MAX_SPANS:]):
         span = text[start:end]
@@ -101,6 +101,11 @@ def _find(text: str, question: str, reader: AnswerReader) -> str | None:
                 return _repeated(text, spans[:-1], reader) if end == len(text) else REFUSED
             continue
         return _revise(found, rest, reader)
+    ticked = [line for line in text.splitlines() if _TICK.search(line)]
+    if len(ticked) == 1 and _CROSS.search(text):
+        return reader.read(_TICK.sub("", ticked[0]).strip())
+    if (row := _LAST_ROW.search(text)) is not None and (cell := reader.read_alone(row[1].strip())) is not None:
+        return cell
     return _read_unmarked(text, question, reader)
 
 
@@ -180,7 +185,7 @@ def _read_unmarked(text: str, question: str, reader: AnswerReader) -> str | None
         return (_read_sentence(sentences[-1], reader) if CONCLUSION.search(sentences[-1]) else None) or REFUSED
     for sentence in reversed(sentences):
         # "(B) is the correct answer" commits wherever it stands.
-        if IS_ANSWER.search(sentence) and len(sentence) <= _MAX_SPAN:
+        if IS_ANSWER.search(sentence) and not _OTHERS.search(sentence) and len(sentence) <= _MAX_SPAN:
             found = reader.read(sentence)
             labelled = _LABEL_END.search(sentences[-1]) and reader.read(sentences[-1])
             if found is not None:
@@ -201,7 +206,7 @@ def _read_unmarked(text: str, question: str, reader: AnswerReader) -> str | None
         # What follows an answer and its reason may speak of several others.
         beside = found == REFUSED and not concluding and _REASON.search(sentences[0])
         if found is not None and not beside:
-            return found
+            return _prefer_asked(found, sentences, question, reader)
     if _ASSIGNED.match(last) and (named := reader.read_alone(last)):
         return named
     if first or len(sentences) > _MAX_SENTENCES or not ENDED.search(text):
@@ -212,6 +217,16 @@ def _read_unmarked(text: str, question: str, reader: AnswerReader) -> str | None
         names = [name for name in names if name != REFUSED]
     answers = set(names) - {None}
     return answers.pop() if len(answers) == 1 else None
+
+
+def _prefer_asked(found: str, sentences: list[str], question: str, reader: AnswerReader) -> str:
+    """What an earlier sentence says of what is asked, where the last one speaks of something else: "The area is 15"."""
+    last = sentences[-1]
+    if not found or CONCLUSION.search(last) or not _ASIDE.match(last) or shared_words(last, question):
+        return found
+    others = [(shared_words(sentence, question), reader.read(sentence)) for sentence in sentences[:-1]]
+    shared, other = max(((count, name) for count, name in others if name), default=(0, None), key=lambda pair: pair[0])
+    return other if other and shared else found
 
 
 def _concludes(text: str, last: str, question: str, reader: AnswerReader) -> bool:

@@ -36,6 +36,7 @@ _ITEM: Final = re.compile(r"\n\s*[-*•]\s+([^\n]+)")
 _ASSIGNED: Final = re.compile(r"(?<![A-Za-z^\d)])[A-Za-z](?:_?\{?\d\}?)?\s*=\s*(?=-?\d)")
 # A single number is a list of one only where it is called the solution.
 _SOLUTION: Final = re.compile(r"\b(?:answer|solution)s? (?:is|are)\b", re.IGNORECASE)
+_NOT_THIS: Final = re.compile(r"[,;]?\s*\(?\bnot\s*[\[(][^\[\]()]*[\])]\)?")
 _LEAD: Final = re.compile(r"^.*\b(?:is|are|between|from|:|be)\s+", re.IGNORECASE)
 
 
@@ -55,6 +56,7 @@ class ListReader(AnswerReader):
     def read(self, span: str) -> str | None:
         """The values that a sentence states; see the interface."""
         text = _clean(span)
+        text = _NOT_THIS.sub("", text)
         brackets = list(_BRACKETED.finditer(text))
         if brackets:
             items = _split(brackets[-1][0])

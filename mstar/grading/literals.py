@@ -35,6 +35,8 @@ _START: Final = re.compile(
     rf"(?<![\w.:/-])(?=[\d+(]|{_MONTH}\s|(?:a\s)?(?:half|quarter)\s|{NUMBER_WORD} (?:minutes? )?(?:past|to)\s)",
     re.IGNORECASE,
 )
+# "20 minutes after 9:15"
+_SHIFTED: Final = re.compile(r"\b(?:minutes?|hours?) (?:after|past|before|to)\s+$", re.IGNORECASE)
 _MAX_WORDS: Final = 5
 
 
@@ -43,6 +45,8 @@ def find_literals(text: str, kind: str) -> set[Literal]:
     found = set()
     end = 0
     for start in _START.finditer(text[:500]):
+        if kind == "time" and _SHIFTED.search(text, 0, start.start()):
+            continue
         words = text[start.start() : start.start() + 40].split()[:_MAX_WORDS]
         for count in range(len(words) if start.start() >= end else 0, 0, -1):
             literal = read_literal(" ".join(words[:count]).rstrip(".,;!?)"))

@@ -27,7 +27,7 @@ _ANNOUNCEMENTS: Final = (
     r"(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",
     r"(?:^|\n)[ \t]{0,8}(?:#{4}\s|#{2,3}\s(?=\S{1,40}\s*$))",
     r"<answer>|<conclusion>",
-    r"[→⇒]\s*(?=[*\s]{0,4}\(?[A-Z]\)?[*\s.]{0,4}(?:$|\n))",
+    r"(?<![A-Z] )[→⇒]\s*(?=[*\s]{0,4}\(?[A-Z]\)?[*\s.]{0,4}(?:$|\n))",
     r"(?:^|\n)\W{0,8}(?:final |correct )?answer\s*-\s+|\bans\.?\s*[:=]",
     # A heading, with the answer on the next line; and "Answer B" alone on a line.
     r"(?:^|\n)\W{0,8}(?:final\s+|correct\s+|short\s+)?answer\W{0,8}(?=\n)",
@@ -45,6 +45,8 @@ _NEGATED_BEFORE: Final = re.compile(
 )
 # "If it were a right triangle, the answer would be 5."
 _SUPPOSED: Final = re.compile(r"\b(?:if|had)\b[^.!?\n]{0,120}$", re.IGNORECASE)
+# "A common answer is 24."
+_OTHERS: Final = re.compile(r"\ban? (?:common|tempting|typical|popular|frequent|naive)\s+$", re.IGNORECASE)
 _SUPERSEDED: Final = re.compile(
     r"\b(?:initial|first|original|previous|earlier)\s+(?:answer|choice|guess)\b", re.IGNORECASE
 )
@@ -63,6 +65,8 @@ def find_commitments(text: str) -> list[tuple[int, int]]:
         if _SUPERSEDED.search(text, max(0, marker.start() - 30), marker.end()):
             continue
         if "would" in marker[0] and _SUPPOSED.search(text, max(0, marker.start() - 120), marker.start()):
+            continue
+        if _OTHERS.search(text, max(0, marker.start() - 30), marker.start()):
             continue
         if _NEGATED_BEFORE.search(text, max(0, marker.start() - 30), marker.start()):
             # An empty span commits to nothing.

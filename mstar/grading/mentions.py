@@ -31,17 +31,23 @@ _FINAL_LETTER: Final = re.compile(
 )
 _DENIED: Final = re.compile(
     r"(?:\bnot|n't|不|\bneither|\bnor|\brather than|\binstead of|\bexcept|\bexcluding|"
-    r"\bcompared (?:to|with)|\bfollowed by|\b(?:just |well )?ahead of|不是)\s*"
+    r"\bcompared (?:to|with)|\bfollowed by|\b(?:just |well )?ahead of|"
+    r"\b(?:rul(?:e|es|ed|ing) out|eliminat(?:e|es|ed|ing)|exclude[sd]?|discard(?:s|ed)?|reject(?:s|ed)?)|"
+    r"不是|排除|不能选|不应选|不选|不可能是)\s*"
     r"(?:(?!(?:but|only|just|because)\b)[\w.°%$]+\s+){0,3}\W{0,3}$",
     re.IGNORECASE,
 )
 DENIED_AFTER: Final = re.compile(
     r"\s*(?:(?:(?!\b(?:and|but|while|so)\b)[^.,;]){0,40}?"
-    r"\b(?:is|are|was|would be|seems)\s+(?:not|incorrect|wrong|false|also wrong)\b"
+    r"\b(?:is|are|was|would be|seems|can be|must be)\s+(?:not|incorrect|wrong|false|also wrong|eliminated|"
+    r"ruled out|excluded|rejected|impossible|(?:far |much )?too)\b"
+    r"|\s*(?:fails|would require)\b|\s*(?:错误|不对|不符合|不正确)"
     r"|[^.,;]{0,20}?\b(?:isn't|cannot|can't)\b)",
     re.IGNORECASE,
 )
-DENIAL: Final = re.compile(r"\b(?:not|neither|wrong|incorrect|cannot|isn't|false)\b", re.IGNORECASE)
+DENIAL: Final = re.compile(
+    r"\b(?:not|neither|never|no longer|stops?|wrong|incorrect|cannot|isn't|false)\b", re.IGNORECASE
+)
 _LINK: Final = re.compile(r"[\s,]*(?:or|nor|and)?\s*(?:the\s+)?")
 _OF_OPTIONS: Final = re.compile(r" of the (?:options|choices|answers|above)\b", re.IGNORECASE)
 _DOUBLED: Final = re.compile(r"(?:\bor\b|/|\band\b)\s*$")

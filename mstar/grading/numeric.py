@@ -23,6 +23,11 @@ _SQUARE_ROOT: Final = re.compile(r"\b(?:the\s+)?square root of\s+(\d+)", re.IGNO
 _UNITS_ASKED: Final = (
     re.compile(r"\(\s*units?\s*:\s*([^()]{1,20})\)", re.IGNORECASE),
     re.compile(
+        r"\bin ((?:square |cubic )?(?:kilo|centi|milli)?met(?:er|re)s|(?:kilo)?grams|minutes|hours|seconds|km/h|m/s|"
+        r"[ck]?m[²³]|[cmk]m|kg)(?=\s*(?:[?.,)]|$))",
+        re.IGNORECASE,
+    ),
+    re.compile(
         r"\bhow many (cents|dollars|seconds|minutes|hours|days|weeks|(?:kilo|centi|milli)?met(?:er|re)s|(?:kilo)?grams"
         r"|(?:milli)?lit(?:er|re)s)\b",
         re.IGNORECASE,
@@ -66,7 +71,11 @@ _BELOW_ZERO: Final = re.compile(r"零下\s*(?=\d)")
 _CHINESE_SCALE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([万萬亿億])")
 _CHINESE_SCALES: Final = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _HALF_DOZEN: Final = re.compile(r"\bhalf (?:a )?dozen\b", re.IGNORECASE)
+_ASKS_YEAR: Final = re.compile(
+    r"\b(?:(?:which|what)(?: \w+)? year\b|year (?:did|does|was|were|is|had|has|shows?)\b)", re.IGNORECASE
+)
 _FROM: Final = re.compile(r"\b(?:from|since|until|till|before|after|to|through)\s+$", re.IGNORECASE)
+_ASKED_SCALES: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _DOLLARS_AND_CENTS: Final = re.compile(r"\b(\d+) dollars? and (\d{1,2}) cents?\b", re.IGNORECASE)
 # "It cannot be told exactly, but it is about 5."
 _STILL: Final = re.compile(r"\b(?:but(?! if)|however|although|estimat\w*|assum\w*)\b", re.IGNORECASE)
@@ -109,6 +118,8 @@ class NumberReader(AnswerReader):
         self._question = question
         named = _VARIABLE.search(question)
         self._variable = re.compile(rf"(?<![A-Za-z]){named[1]}(?![A-Za-z])") if named is not None else None
+        self._given = {value.value for _, _, value in find_quantities(normalise(question[:2000]))}
+        self._asks_year = _ASKS_YEAR.search(question) is not None
         self._counts = "how many" in self._asked or "number of" in self._asked
         self._value = None if gold is None else self._round(gold)
         self.gold = None if self._value is None else format_number(self._value)
@@ -128,8 +139,9 @@ class NumberReader(AnswerReader):
         if "percent" in self._asked:
             # The one number that is a percentage is what the question asks for.
             shares = {value.value: value for _, _, value in find_quantities(text) if value.unit == "%"}
+            shares = {number: share for number, share in shares.items() if number not in self._given}
             found = shares.popitem()[1] if len(shares) == 1 and found != REFUSED else found
-        if "year" in self._asked and not self._counts and not (isinstance(found, Quantity) and found.value >= 1000):
+        if self._asks_year and not (isinstance(found, Quantity) and found.value >= 1000):
             stated = without_explanation(text)
             years = set(_YEAR.findall(stated))
             if len(years) > 1:
@@ -159,6 +171,8 @@ class NumberReader(AnswerReader):
                 values = [self._round(Quantity(found.value / 100))]
             else:
                 return f"{format_number(values[0])} {found.unit}"
+        elif found.unit == "%" and self._counts and "percent" not in self._asked:
+            return f"{format_number(values[0])} %"
         elif found.unit == "%" and self._unit != "%":
             share = self._round(Quantity(found.value / 100))
             # Of a share below one, 0.25 % is no other way to write 0.25.
@@ -168,8 +182,9 @@ class NumberReader(AnswerReader):
             values.append(self._round(Quantity(found.value * Fraction(math.pi) / 180, exact=False)))
         elif self._gold is not None and self._gold.unit == "%" and not found.unit:
             values.append(self._round(Quantity(found.value * 100, exact=found.exact)))
-        if found.scale != 1 and any(word in self._asked for word in ("thousand", "million", "billion")):
-            values.append(self._round(Quantity(found.value / found.scale)))
+        if found.scale != 1:
+            scales = [scale for word, scale in _ASKED_SCALES.items() if word in self._asked]
+            values += [self._round(Quantity(found.value / scale)) for scale in scales]
         if self._value is not None and self.gold is not None:
             exact = found.exact and (self._gold is None or self._gold.exact) and _is_decimal(self._value)
             tolerance = 0 if exact else abs(self._value) / 10**9

@@ -54,6 +54,12 @@ _LABELLED: Final = re.compile(r"\bthe \w+ (?:label?led|named|called|marked)\s+",
 _TURNED: Final = re.compile(r"^(.{1,100}?) (?:is|are|was|were) (.{1,100}?)[.!]?$", re.IGNORECASE)
 _THAN: Final = re.compile(r"\bthan\b(?: (?:that|the (?:value|number|one)) of\b)?", re.IGNORECASE)
 _COPULA: Final = re.compile(r".*\b(?:is|are|was|were)\b", re.IGNORECASE)
+# What is supposed, only possible, or taken back affirms nothing.
+_UNCERTAIN: Final = re.compile(
+    r"\b(?:would|could|might|may(?! \d)|hardly|barely|scarcely|mistake|more to have|left over|alone)\b|\bif\b(?! x\b)"
+    r"|,\s+but\b",
+    re.IGNORECASE,
+)
 _PLURAL: Final = re.compile(r"(?:e?s)+$")
 _MAX_LENGTH: Final = 600
 
@@ -75,6 +81,7 @@ class Restatement:
         self._has_brackets = "(" in asked
         words = _WORD.findall(asked[:_MAX_LENGTH].casefold().replace("’", "'"))
         self._words = _content(words) if words and words[0] in _QUESTION_START and "or" not in words else []
+        self._uncertain = _UNCERTAIN.search(asked) is not None
         self._points = _POINTING.match(asked) is not None
         sides = [set(_content(_WORD.findall(side.casefold()))) for side in _THAN.split(asked)]
         self._sides = sides if self._words and all(sides) else []
@@ -83,6 +90,8 @@ class Restatement:
     def read(self, statement: str) -> bool | None:
         """True for yes, False for no, None for a text that does not restate the question."""
         if len(self._words) < (1 if self._points else 2):
+            return None
+        if _UNCERTAIN.search(statement[:_MAX_LENGTH]) and not self._uncertain:
             return None
         statement = statement[:_MAX_LENGTH] if self._has_brackets else _BRACKETS.sub("", statement[:_MAX_LENGTH])
         if self._asks_enough:

@@ -20,7 +20,8 @@ _NUMBER: Final = re.compile(NUMBER, re.IGNORECASE)
 _WORDS: Final = re.compile(NUMBER_WORD, re.IGNORECASE)
 _EQUALS: Final = re.compile(
     r"[=≈]|(?<!\d)\s*:\s|\b(?:is|are|was|were|be|est|es|ist|"
-    r"equals?|equal to|becomes|reach(?:es|ed)(?= -)|gives?|yields?|makes?|measures|comes to|total(?:s|ing)?|answer|"
+    r"equals?|(?<!or )equal to|becomes|reach(?:es|ed)(?= -)|gives?|yields?|makes?|measures|comes to|"
+    r"total(?:s|ing)?|answer|"
     r"(?:dropped|fell|rose|grew|increased|decreased) to)\b"
     r"(?:\s+(?:about|approximately|approx\.?|around|roughly|exactly|equal to|only|simply|therefore|thus|a total of))*"
     r"\s*:?|→|⇒|是|为|等于|共有|共|剩下|剩余|剩",
@@ -34,7 +35,8 @@ _STATES: Final = re.compile(
 _JOINED: Final = re.compile(
     rf"\s*(?:,?\s*\b(?:or|and|to|through|vs\.?|plus|minus|times|divided by|multiplied by)\b|[-~,/&±+*×^:]+|\*\*)\s*"
     rf"(?:\b(?:maybe|perhaps|even|is|are|be)\b\s*)?(?:[a-z]\s*=\s*)?(?:{NUMBER}|{NUMBER_WORD}|\()|\s+(?=\d)|\s*(?:[<>≤≥≠]|!=)"
-    rf"|;\s*{NUMBER}\W*$|\)?\s+(?:is|are|was)\s+(?:wrong|incorrect|not|too)\b",
+    rf"|;\s*{NUMBER}\W*$|\)?\s+(?:(?:is|are|was)\s+(?:wrong|incorrect|not|too|impossible|rejected)|does not satisfy|"
+    r"must be rejected|cannot be)\b",
     re.IGNORECASE,
 )
 # "2x = 75" and "x + 3 = 8" are still to be solved.
@@ -47,7 +49,8 @@ _MORE_THINGS: Final = re.compile(
 )
 # What makes a number a part of another one: "24 + x", "4 rows of 6".
 _OPERATION: Final = re.compile(
-    r"\s*(?:squared|cubed|factorial)\b|\s*[-+*/^]\s*[a-z]\b(?!['.])|\s+(?!out\b)[a-z]+\s+of\s+\d", re.IGNORECASE
+    r"\s*(?:squared|cubed|factorial)\b|\s*[-+*/^]\s*[a-z]\b(?!['.])|\s+(?!out\b)[a-z]+\s+of\s+\d",
+    re.IGNORECASE,
 )
 _OUT_OF: Final = re.compile(r"\W*(?:out of|of)\b[^,]{1,60},\s*", re.IGNORECASE)
 _GLUED: Final = re.compile(r"[A-Za-z√π(\\^*/:_{]|[.,]\d")
@@ -107,6 +110,11 @@ _BRACKETED: Final = re.compile(
     r"(?<=[a-z°%\d])\s*\((?:about |approximately |or |[≈=]\s*)?[\d.,]+\s*[a-z°/%^²³ ]+\)", re.IGNORECASE
 )
 _REMARK: Final = re.compile(r"(?<=\w)\s*\((?:that is|i\.e\.)[^()]*\)", re.IGNORECASE)
+# "Without the hole the area would be 50."
+_SUPPOSED: Final = re.compile(
+    r"\b(?:[Ii]f|[Ww]ithout)\b[^,]*\bwere\b.*\bwould be\b"
+    r"|\b[Ww]ithout\b.*\bwould be\b|\bwould be\b.*\bif (?:it|they|the \w+) w(?:as|ere)\b"
+)
 _MAX_SENTENCE: Final = 500
 
 
@@ -139,6 +147,8 @@ def state_quantity(text: str, question: str = "") -> Quantity | str | None:
     if len(text) > _MAX_SENTENCE:
         return None
     text = without_premise(_HYPOTHETICAL.sub("", text), question)
+    if _SUPPOSED.search(text) and not _SUPPOSED.search(question):
+        return REFUSED
     text = _REMARK.sub("", _BRACKETED.sub("", text))
     explanation = EXPLANATION.search(text, 1)
     if explanation and _CONTRAST.match(explanation[0]) and _CALCULATED.search(question):
@@ -208,7 +218,11 @@ def _state(stated: str, question: str = "") -> Quantity | str | None:
     whole = parse_quantity(stated)
     if whole is not None:
         return whole
-    if (nothing := _NO_THINGS.match(stated)) and not _NO_ANSWER.match(stated, nothing.end()):
+    if (
+        (nothing := _NO_THINGS.match(stated))
+        and not _NO_ANSWER.match(stated, nothing.end())
+        and (not question or shared_words(stated, question))
+    ):
         return Quantity(Fraction(0))
     numbers = find_quantities(stated)
     if _ENUMERATED.search(stated):

@@ -1,6 +1,6 @@
 """Answers as models write them, with what a careful person would say; and the few known to be missed.
 
-The adversarial ones were written without knowledge of the grader's rules.
+The adversarial ones were written without knowledge of the grader's rules, the attacks with its code at hand.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from mstar.grading import AnswerGrader
 from mstar.types import AnswerType, Prompt
 
 GRADER = AnswerGrader()
-ROWS: list[dict[str, Any]] = [
-    json.loads(line)
-    for name in ("one_line_answers.jsonl", "adversarial_answers.jsonl")
-    for line in (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines()
-]
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines()]
+
+
+ROWS = [*read("one_line_answers.jsonl"), *read("adversarial_answers.jsonl")]
+ATTACKS = read("attacks.jsonl")
 
 
 def grade(row: dict[str, Any]) -> bool:
@@ -36,7 +39,7 @@ def grade(row: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in ROWS if not row.get("known_miss")], ids=lambda row: row["response"][:40]
+    "row", [row for row in [*ROWS, *ATTACKS] if not row.get("known_miss")], ids=lambda row: row["response"][:40]
 )
 def test_the_verdict_is_that_of_a_careful_person(row: dict[str, Any]) -> None:
     assert grade(row) is row["right"]
@@ -45,4 +48,5 @@ def test_the_verdict_is_that_of_a_careful_person(row: dict[str, Any]) -> None:
 def test_the_known_misses_are_few_and_still_missed() -> None:
     missed = [row for row in ROWS if row.get("known_miss")]
     assert len(missed) <= len(ROWS) / 50
+    missed += [row for row in ATTACKS if row.get("known_miss")]
     assert [row["response"] for row in missed if grade(row) is row["right"]] == []
