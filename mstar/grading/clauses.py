@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["added_clause", "answering_clauses", "coordinated", "shared_words", "without_premise"]
+__all__ = [
+    "added_clause",
+    "answering_clauses",
+    "coordinated",
+    "shared_words",
+    "speaks_of_second",
+    "without_premise",
+]
 
 _RESULT: Final = re.compile(
     r"(?:[,;]?\s*(?:and\s+)?\b(?:so|thus|therefore|hence|leaves|meaning|for a total of|that is|i\.e\.|in other words|"
@@ -32,6 +39,11 @@ _VERB: Final = re.compile(
 )
 # "leaving 37.5 % for the rest"
 _REST: Final = re.compile(r"\b(?:for|to) the (?:rest|others?)\b", re.IGNORECASE)
+_SECOND: Final = re.compile(
+    r"\b(?:second|third|2nd|3rd)[- ](?:highest|largest|greatest|tallest|longest|most|lowest|smallest)\b"
+    r"|\bcomes second\b",
+    re.IGNORECASE,
+)
 _WORD: Final = re.compile(r"\w+")
 _COMMON: Final = frozenset(
     ("the", "a", "an", "is", "are", "of", "in", "and", "to", "what", "how", "many", "much", "for")
@@ -82,6 +94,11 @@ def without_premise(sentence: str, question: str) -> str:
     known = set(_WORD.findall(question.casefold()))
     repeats = len(words) >= _PREMISE and any(word.isdigit() for word in words) and known.issuperset(words)
     return sentence[first.end() :] if repeats and _FIGURE.search(sentence, first.end()) else sentence
+
+
+def speaks_of_second(sentence: str, question: str) -> bool:
+    """Whether a sentence tells of the second highest and the like, where the question does not ask for it."""
+    return _SECOND.search(sentence) is not None and _SECOND.search(question) is None
 
 
 def added_clause(sentence: str) -> str:

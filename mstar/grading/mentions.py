@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import Final
 
-from mstar.grading.clauses import answering_clauses, coordinated, shared_words
+from mstar.grading.clauses import answering_clauses, coordinated, shared_words, speaks_of_second
 from mstar.grading.normalisation import normalise, to_american
 from mstar.grading.options import Options, tighten
 from mstar.grading.quantities import Quantity
@@ -31,7 +31,7 @@ _FINAL_LETTER: Final = re.compile(
 )
 _DENIED: Final = re.compile(
     r"(?:\bnot|n't|不|\bneither|\bnor|\brather than|\binstead of|\bexcept|\bexcluding|"
-    r"\bcompared (?:to|with)|\bfollowed by|\b(?:just |well )?ahead of|"
+    r"\bcompared (?:to|with)|\bfollowed by|\b(?:just |well )?ahead of|\bthan (?:that of|in|for)|"
     r"\b(?:rul(?:e|es|ed|ing) out|eliminat(?:e|es|ed|ing)|exclude[sd]?|discard(?:s|ed)?|reject(?:s|ed)?)|"
     r"不是|排除|不能选|不应选|不选|不可能是)\s*"
     r"(?:(?!(?:but|only|just|because)\b)[\w.°%$]+\s+){0,3}\W{0,3}$",
@@ -75,6 +75,7 @@ _THING: Final = re.compile(
     r"\s+([A-Z])\b",
     re.IGNORECASE,
 )
+_POINT: Final = re.compile(r"\b(?:point|midpoint|vertex|foot|center|centre|corner|intersection)\b", re.IGNORECASE)
 LONE_LETTER: Final = re.compile(r"(?<![\w'])[B-HJ-Z](?![\w'])")
 # Words that occur in any sentence: they name an option only where a sentence begins or ends with them.
 _COMMON: Final = frozenset({"yes", "no", "true", "false", "none", "an"})
@@ -99,12 +100,14 @@ class Mentions:
 
     def read(self, text: str) -> str | None:
         """The only option that a sentence names; first without its explanation, then with it."""
+        if speaks_of_second(text, self._question):
+            return REFUSED
         either = _EITHER.search(text)
         if either is not None and None not in (pair := [self._options.index(letter) for letter in either.groups()]):
             return self._options.letter(pair[0] or 0) if pair[0] == pair[1] else REFUSED
         for candidate in dict.fromkeys((without_explanation(text), text)):
             named = self.find(candidate)
-            final = _FINAL_LETTER.search(candidate)
+            final = None if self._names_point(candidate) else _FINAL_LETTER.search(candidate)
             index = self._options.index(final[1]) if final is not None else None
             if final is not None and index is not None and not _is_denied(candidate, *final.span(1)):
                 named.add(index)
@@ -124,6 +127,10 @@ class Mentions:
             if index is not None and not (DENIAL.search(stated) or _OF_OPTIONS.search(stated)):
                 return self._options.letter(index)
         return None
+
+    def _names_point(self, text: str) -> bool:
+        """Whether a letter may be a point's: "the midpoint of AB is D"."""
+        return self._options.numeric and _POINT.search(text) is not None
 
     def _read_comparison(self, text: str) -> list[str]:
         """Of "A is warmer than B" what precedes "than", where the question asks for what is warmer or the warmest."""

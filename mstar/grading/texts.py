@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Final
 
 from mstar.grading.algebra import equivalent, is_algebra
-from mstar.grading.clauses import answering_clauses, coordinated, shared_words
+from mstar.grading.clauses import answering_clauses, coordinated, shared_words, speaks_of_second
 from mstar.grading.latex import clean_latex
 from mstar.grading.literals import Literal, find_literals, read_literal, same_literal
 from mstar.grading.normalisation import fold, normalise
@@ -108,6 +108,8 @@ class TextReader(AnswerReader):
             return self.gold
         if len(text) > _MAX_SPAN:
             return None
+        if speaks_of_second(text, self._question):
+            return REFUSED
         # The whole sentence is the last of these, without "not orange but".
         stated = _DISCLAIMER.sub("", answering_clauses(without_explanation(text))[-1])
         if _HEDGED.search(stated) and not _HEDGED.search(self._raw):
