@@ -55,6 +55,8 @@ _OTHERS: Final = re.compile(
     r"\b(?:many|some|students|people|(?:one|you) (?:might|may|could)|tempting|common|if|were)\b", re.IGNORECASE
 )
 _ASIDE: Final = re.compile(r"(?:note that|the)\b[^=]*$", re.IGNORECASE)
+_CHECKED: Final = re.compile(r"\blet me (?:double-?check|re-?check|verify|check)\b", re.IGNORECASE)
+_CORRECTED: Final = re.compile(r"\b(?:should be|in fact|instead)\b", re.IGNORECASE)
 _TAKEN_UP: Final = 3
 _MAX_SPAN: Final = 600
 _MAX_SENTENCES: Final = 40
@@ -169,6 +171,10 @@ def _revise(found: str, rest: str, reader: AnswerReader) -> str:
         if later:
             return later
         return REFUSED if RETRACTED.search(rest) else found
+    if _CHECKED.search(rest) and (later := _read_unmarked(rest.strip(), "", reader)):
+        # A check may come to another value, but most of its numbers are on the way to the same one.
+        last = split_sentences(rest)[-1]
+        return later if CONCLUSION.search(last) or _CORRECTED.search(last) else found
     hedge = HEDGE_AFTER.search(rest)
     if hedge is not None:
         other = reader.read(SENTENCE_END.split(rest[hedge.start() :], maxsplit=1)[0])

@@ -11,7 +11,7 @@ from typing import Final
 from mstar.grading.latex import clean_latex, strip_dollars
 from mstar.grading.normalisation import normalise
 from mstar.grading.number_words import DIGIT_WORDS, NUMBER_WORD, parse_number_words
-from mstar.grading.quantities import Quantity, parse_quantity, spell_shares
+from mstar.grading.quantities import NUMBER, Quantity, parse_quantity, spell_shares
 from mstar.grading.reader import REFUSED, AnswerReader
 from mstar.grading.sentences import without_explanation
 from mstar.grading.statements import find_quantities, state_quantity
@@ -34,7 +34,8 @@ _UNITS_ASKED: Final = (
     ),
 )
 _NAMED: Final = re.compile(r"(?!(?:assume|suppose|let|if|when|given|say)\b)\\?[A-Za-z∠△ ]{1,20}[=≈]", re.IGNORECASE)
-_VARIABLE: Final = re.compile(r"\b(?:value of|[Ff]ind|[Ss]olve for|[Dd]etermine)\s+\$?([a-z])\$?(?![\w'])")
+_VARIABLE: Final = re.compile(r"\b(?:value of|[Ff]ind|[Ss]olve for|[Dd]etermine|[Ww]hat is)\s+\$?([a-z])\$?(?![\w'])")
+_ASSIGNED: Final = re.compile(r"(?<![\w^])[a-z]\s*=\s*-?\d")
 _NEGATIVE: Final = re.compile(r"\bnegative\s+(?=[\d.])", re.IGNORECASE)
 # Numbers that can only be European: a decimal comma, or points between groups of three digits.
 _DECIMAL_COMMA: Final = re.compile(
@@ -118,6 +119,9 @@ class NumberReader(AnswerReader):
         self._question = question
         named = _VARIABLE.search(question)
         self._variable = re.compile(rf"(?<![A-Za-z]){named[1]}(?![A-Za-z])") if named is not None else None
+        self._assigned = (
+            re.compile(rf"(?<![\w^]){named[1]}\s*=\s*({NUMBER})(?!\s*[-+*/^\w])") if named is not None else None
+        )
         self._given = {value.value for _, _, value in find_quantities(normalise(question[:2000]))}
         self._asks_year = _ASKS_YEAR.search(question) is not None
         self._counts = "how many" in self._asked or "number of" in self._asked
@@ -136,6 +140,10 @@ class NumberReader(AnswerReader):
         if self._counts:
             text = _NO_ONE.sub("0 people", _ONE_OF.sub("1 of", text))
         found = state_quantity(text, self._question)
+        if self._assigned is not None and len(_ASSIGNED.findall(text)) > 1:
+            # "x = 64, y = 26"
+            values = {parse_quantity(value[1]) for value in self._assigned.finditer(text)}
+            found = values.pop() if len(values) == 1 else found
         if "percent" in self._asked:
             # The one number that is a percentage is what the question asks for.
             shares = {value.value: value for _, _, value in find_quantities(text) if value.unit == "%"}

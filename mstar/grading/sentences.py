@@ -64,7 +64,7 @@ RETRACTED: Final = re.compile(
 REVISED: Final = re.compile(
     r"\b(?:wait|actually|on second thought|sorry|correction|hold on|hmm|oops|my mistake|"
     r"I (?:swapped|misread|mixed up)|looking again|"
-    r"on (?:closer|second) (?:inspection|look)|let me (?:double-?check|recount|re-?check|re-?examine)|"
+    r"on (?:closer|second) (?:inspection|look)|let me (?:recount|re-?examine)|"
     r"upon re-?examin\w*|no(?=,))\b",
     re.IGNORECASE,
 )
