@@ -68,8 +68,8 @@ def find_answer(response: str, question: str, reader: AnswerReader) -> str | Non
 
     Args:
         response: The response's text.
-        question: The question's text, to tell a repetition from an invented question, and which sentence takes it up; may be
-            empty.
+        question: The question's text, to tell a repetition from an invented question, and which sentence takes it up;
+            may be empty.
         reader: Reads the prompt's type of answer.
 
     Returns:
