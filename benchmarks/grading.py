@@ -16,7 +16,8 @@ from typing import Final
 from harness import compare, report
 
 from mstar.grading import AnswerGrader
-from mstar.types import AnswerType, Prompt
+from mstar.grading.command import to_prompt
+from mstar.types import Prompt
 
 ROUNDS: Final = 7
 CASES: Final = Path(__file__).parents[1] / "tests" / "grading" / "one_line_answers.jsonl"
@@ -29,14 +30,7 @@ def read_cases() -> list[Case]:
     cases: list[Case] = []
     for line in CASES.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        prompt = Prompt(
-            id="p",
-            question=row.get("question", ""),
-            answer=row["answer"],
-            answer_type=AnswerType(row["answer_type"]),
-            choices=tuple(row.get("choices", ())),
-            precision=row.get("precision"),
-        )
+        prompt = to_prompt(row, "p")
         if "\\" in row["answer"] or "^" in row["answer"]:
             continue  # formulas are math-verify's work in both
         reasoning = "".join(f"Step {i}: The bar of group {i} has a height of {7 * i} units.\n" for i in range(1, 6))

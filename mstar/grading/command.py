@@ -16,7 +16,7 @@ from mstar.grading.base import Grader
 from mstar.grading.official import MathVistaGrader
 from mstar.types import AnswerType, Prompt
 
-__all__ = ["grade_file"]
+__all__ = ["grade_file", "to_prompt"]
 
 _MODES: Final[dict[str, type[Grader]]] = {"ours": AnswerGrader, "official": MathVistaGrader}
 
@@ -60,7 +60,7 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
                 counts["malformed"] += 1
                 sys.stderr.write(f"{input}, line {number}: {row}\n")
                 continue
-            verdict = grader.grade(_prompt(row, number), row["response"])
+            verdict = grader.grade(to_prompt(row, str(number)), row["response"])
             counts["rows"] += 1
             counts["correct"] += verdict.correct
             counts[verdict.status.value] += 1
@@ -111,12 +111,18 @@ def _find_wrong_field(row: dict[str, Any]) -> str | None:
     return None
 
 
-def _prompt(row: dict[str, Any], number: int) -> Prompt:
+def to_prompt(row: dict[str, Any], prompt_id: str) -> Prompt:
+    """The prompt of a row that ``grade`` takes; see the contract there.
+
+    Args:
+        row: The row, whose fields are of the right types.
+        prompt_id: The prompt's id.
+    """
     choices = tuple(str(choice) for choice in row.get("choices") or ())
     kind = row.get("answer_type")
     precision = row.get("precision")
     return Prompt(
-        id=str(number),
+        id=prompt_id,
         question=row.get("question") or "",
         answer=_as_text(row["answer"]),
         # Choices without a type are the options of a question.

@@ -194,8 +194,8 @@ def _read_unmarked(text: str, question: str, reader: AnswerReader) -> str | None
         # "(B) is the correct answer" commits wherever it stands.
         if IS_ANSWER.search(sentence) and not _OTHERS.search(sentence) and len(sentence) <= _MAX_SPAN:
             found = reader.read(sentence)
-            labelled = _LABEL_END.search(sentences[-1]) and reader.read(sentences[-1])
             if found is not None:
+                labelled = _LABEL_END.search(sentences[-1]) and reader.read(sentences[-1])
                 return labelled or found
     last = sentences[-1]
     if _UNRESOLVED.search(" ".join(sentences[-2:])) and reader.read_alone(last) is None:

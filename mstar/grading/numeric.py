@@ -14,7 +14,7 @@ from mstar.grading.number_words import DIGIT_WORDS, NUMBER_WORD, parse_number_wo
 from mstar.grading.quantities import NUMBER, Quantity, parse_quantity, spell_shares
 from mstar.grading.reader import REFUSED, AnswerReader
 from mstar.grading.sentences import without_explanation
-from mstar.grading.statements import find_quantities, state_quantity
+from mstar.grading.statements import asked_values, find_quantities, state_quantity
 from mstar.grading.units import canonical_unit, conversion_factor
 
 __all__ = ["NumberReader", "format_number"]
@@ -122,7 +122,7 @@ class NumberReader(AnswerReader):
         self._assigned = (
             re.compile(rf"(?<![\w^]){named[1]}\s*=\s*({NUMBER})(?!\s*[-+*/^\w])") if named is not None else None
         )
-        self._given = {value.value for _, _, value in find_quantities(normalise(question[:2000]))}
+        self._given = asked_values(normalise(question))
         self._asks_year = _ASKS_YEAR.search(question) is not None
         self._counts = "how many" in self._asked or "number of" in self._asked
         self._value = None if gold is None else self._round(gold)

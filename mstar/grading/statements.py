@@ -14,7 +14,7 @@ from mstar.grading.quantities import NUMBER, Quantity, parse_quantity
 from mstar.grading.reader import REFUSED
 from mstar.grading.sentences import EXPLANATION
 
-__all__ = ["find_quantities", "state_quantity"]
+__all__ = ["asked_values", "find_quantities", "state_quantity"]
 
 _NUMBER: Final = re.compile(NUMBER, re.IGNORECASE)
 _WORDS: Final = re.compile(NUMBER_WORD, re.IGNORECASE)
@@ -237,11 +237,12 @@ def _state(stated: str, question: str = "") -> Quantity | str | None:
 
 def _is_asked(number: str, question: str) -> bool:
     value = parse_quantity(number.strip())
-    return value is not None and value.value in _asked_values(question)
+    return value is not None and value.value in asked_values(question)
 
 
 @lru_cache(maxsize=1024)
-def _asked_values(question: str) -> frozenset[Fraction]:
+def asked_values(question: str) -> frozenset[Fraction]:
+    """The numbers that a question has."""
     return frozenset(value.value for _, _, value in find_quantities(question[:2000]))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mstar.grading import AnswerGrader
-from mstar.types import AnswerType, Prompt
+from mstar.grading.command import to_prompt
 
 GRADER = AnswerGrader()
 # A row is one question: responses that are right, that are wrong, and whose verdict is known to be the opposite.
@@ -21,16 +21,7 @@ RESPONSES = sum(len(row.get(key, ())) for row in ROWS for key in ("right", "wron
 
 
 def is_right(row: dict[str, Any], response: str) -> bool:
-    prompt = Prompt(
-        id="p",
-        question=row.get("question", ""),
-        answer=row["answer"],
-        answer_type=AnswerType(row["answer_type"]),
-        choices=tuple(row.get("choices", ())),
-        precision=row.get("precision"),
-        unit=row.get("unit"),
-    )
-    return GRADER.grade(prompt, response).correct
+    return GRADER.grade(to_prompt(row, "p"), response).correct
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['answer_type']} {row['answer']}")

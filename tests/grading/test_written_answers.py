@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mstar.grading import AnswerGrader
-from mstar.types import AnswerType, Prompt
+from mstar.grading.command import to_prompt
 
 GRADER = AnswerGrader()
 
@@ -26,16 +26,7 @@ ATTACKS = read("attacks.jsonl")
 
 
 def grade(row: dict[str, Any]) -> bool:
-    prompt = Prompt(
-        id="p",
-        question=row.get("question", ""),
-        answer=row["answer"],
-        answer_type=AnswerType(row["answer_type"]),
-        choices=tuple(row.get("choices", ())),
-        precision=row.get("precision"),
-        unit=row.get("unit"),
-    )
-    return GRADER.grade(prompt, row["response"]).correct
+    return GRADER.grade(to_prompt(row, "p"), row["response"]).correct
 
 
 @pytest.mark.parametrize(
