@@ -1,0 +1,153 @@
+"""How many bytes a model's weights, its memory of tokens and its logits take: arithmetic on a configuration.
+
+Nothing here looks at a device, so that what follows from it is the same wherever the same model is run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+__all__ = ["CacheSize", "bytes_of", "cache_size", "empty_model", "kv_bytes_per_token", "logits_bytes", "vocabulary"]
+
+# Layers with a state of fixed size in place of keys and values keep it in float32, whatever the model computes in.
+_STATE_BYTES: Final = 4
+
+
+@dataclass(frozen=True)
+class CacheSize:
+    """What decoding keeps of one row of tokens, over all layers.
+
+    Attributes:
+        whole: Bytes a token in the layers that attend to everything.
+        windows: For each layer with a sliding window, how many tokens it keeps at most, and the bytes of one.
+        fixed: Bytes a row, however long it is: the states of linear attention and of convolutions.
+    """
+
+    whole: int
+    windows: tuple[tuple[int, int], ...] = ()
+    fixed: int = 0
+
+    def row(self, num_tokens: int) -> int:
+        """Bytes of a row of so many tokens."""
+        kept = sum(min(num_tokens, window) * size for window, size in self.windows)
+        return num_tokens * self.whole + kept + self.fixed
+
+    def new_tokens(self, num_tokens: int) -> int:
+        """Bytes that so many more tokens add at most to a row whose prompt is kept once for all its continuations.
+
+        Only layers that attend to everything share the prompt; the others hold each row's own copy.
+        """
+        return num_tokens * self.whole + sum(window * size for window, size in self.windows) + self.fixed
+
+
+def cache_size(config: PreTrainedConfig, dtype: torch.dtype) -> CacheSize:
+    """What decoding keeps of a row, by the model's layers: grouped queries, windows, linear attention.
+
+    Latent attention (DeepSeek's MLA) is counted as if its heads were kept whole.
+
+    Args:
+        config: The model's configuration, or that of its language model.
+        dtype: What keys and values are computed in.
+    """
+    from transformers import DynamicCache
+
+    untyped: Any = config
+    text = untyped.get_text_config(decoder=True)
+    layers = DynamicCache(config=text).layers
+    # Gemma 4's layers differ in their heads.
+    configs = getattr(text, "per_layer_config", None)
+    whole, fixed = 0, 0
+    windows = []
+    for number, layer in enumerate(layers):
+        here = text if configs is None else configs[number]
+        if hasattr(layer, "recurrent_states"):
+            fixed += _state_bytes(text.layer_types[number], here, dtype)
+        if not hasattr(layer, "keys"):
+            continue
+        size = _kv_bytes(here, dtype)
+        window = getattr(layer, "sliding_window", None)
+        if window is None:
+            whole += size
+        else:
+            windows.append((window - 1, size))  # the token that is being read is not kept
+    return CacheSize(whole, tuple(windows), fixed)
+
+
+def _kv_bytes(config: Any, dtype: torch.dtype) -> int:
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(2 * (getattr(config, "num_key_value_heads", None) or heads) * size * dtype.itemsize)
+
+
+def _state_bytes(kind: str, config: Any, dtype: torch.dtype) -> int:
+    """Bytes a row of a layer's states, where the family's configuration tells them (Qwen3.5, LFM2); else 0."""
+    if kind == "linear_attention" and hasattr(config, "linear_num_value_heads"):
+        keys = config.linear_num_key_heads * config.linear_key_head_dim
+        values = config.linear_num_value_heads * config.linear_value_head_dim
+        states = config.linear_num_value_heads * config.linear_key_head_dim * config.linear_value_head_dim
+        return int((2 * keys + values) * config.linear_conv_kernel_dim * dtype.itemsize + states * _STATE_BYTES)
+    if kind == "conv" and hasattr(config, "conv_L_cache"):
+        return int(config.hidden_size * config.conv_L_cache * dtype.itemsize)
+    return 0
+
+
+def kv_bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> int:
+    """Bytes of one token's keys and values, in all layers that keep it.
+
+    Args:
+        config: The model's configuration, or that of its language model.
+        dtype: What they are computed in.
+    """
+    size = cache_size(config, dtype)
+    return size.whole + sum(layer for _, layer in size.windows)
+
+
+def vocabulary(config: PreTrainedConfig) -> int:
+    """Logits a token: rows of the language head, which may be more than the tokenizer has tokens."""
+    untyped: Any = config
+    return int(untyped.get_text_config(decoder=True).vocab_size)
+
+
+def logits_bytes(config: PreTrainedConfig, num_tokens: int, dtype: torch.dtype = torch.float32) -> int:
+    """Bytes of so many tokens' logits.
+
+    Args:
+        config: The model's configuration, or that of its language model.
+        num_tokens: For how many tokens.
+        dtype: Their type.
+    """
+    return num_tokens * vocabulary(config) * dtype.itemsize
+
+
+def bytes_of(tensors: Iterable[Tensor] | nn.Module) -> int:
+    """Bytes that tensors hold in this process, each once; of a module its parameters and buffers.
+
+    Of a sharded weight only this process's part counts.
+    """
+    if isinstance(tensors, nn.Module):
+        tensors = [*tensors.parameters(), *tensors.buffers()]
+    own = {id(tensor): getattr(tensor, "_local_tensor", tensor) for tensor in tensors}
+    return sum(tensor.numel() * tensor.element_size() for tensor in own.values())
+
+
+def empty_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A vision-language model without memory for its weights, whose parameters have their names, shapes and types.
+
+    Args:
+        config: The model's configuration; a family that Transformers has natively.
+        dtype: Type of the weights.
+    """
+    import transformers
+
+    auto: Any = transformers.AutoModelForImageTextToText
+    with torch.device("meta"):
+        model: PreTrainedModel = auto.from_config(config, dtype=dtype)
+    return model
