@@ -49,16 +49,27 @@ class Policy:
     renderer: Renderer
 
 
-@pytest.fixture(scope="session")
-def checks() -> ModuleType:
-    """What every model family must do (``family_checks.py``)."""
-    spec = importlib.util.spec_from_file_location("family_checks", Path(__file__).with_name("family_checks.py"))
+def load_module(name: str) -> ModuleType:
+    """A file beside this one, as a module."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["family_checks"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def checks() -> ModuleType:
+    """What every model family must do (``family_checks.py``)."""
+    return load_module("family_checks")
+
+
+@pytest.fixture(scope="session")
+def tiny_families(checks: ModuleType) -> ModuleType:
+    """Tiny models of many families (``tiny_families.py``)."""
+    return load_module("tiny_families")
 
 
 @pytest.fixture(scope="session")
