@@ -129,8 +129,24 @@ def inside_forward(root: nn.Module, function: Callable[P, T], *args: P.args, **k
     result: T = untyped.run_inside_forward(function, *args, **kwargs)
     if not torch.is_grad_enabled():
         # No backward pass will split the root's weights again, and an optimizer must never be given the whole ones.
-        untyped.reset_iter_state()
+        _forget_forward(root)
     return result
+
+
+def _forget_forward(root: FSDPModule) -> None:
+    """Splits all weights again, and forgets the forward passes that no backward pass followed."""
+    untyped: Any = root
+    if hasattr(root, "reset_iter_state"):
+        untyped.reset_iter_state()
+        return
+    # Before torch 2.13. A forward pass that came to its end leaves nothing else behind.
+    for unit in untyped.modules():
+        if isinstance(unit, FSDPModule):
+            unit.reshard()
+            state: Any = unit._get_fsdp_state()  # type: ignore[no-untyped-call]
+            if state._fsdp_param_group is not None:
+                state._fsdp_param_group._post_forward_indices.clear()
+    untyped._get_fsdp_state()._comm_ctx.post_forward_order.clear()
 
 
 def empty_loss(root: nn.Module) -> Tensor | float:
@@ -191,7 +207,7 @@ def whole_weights(root: nn.Module) -> Iterator[None]:
             unit.set_reshard_after_forward(unit is not root, recurse=False)
         # It splits the weights again, and forgets the forward passes: the backward pass fetches units in the order of
         # those, and the processes, with as many as each had, would fetch different ones and wait for ever.
-        untyped.reset_iter_state()
+        _forget_forward(root)
 
 
 def full_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -1,6 +1,7 @@
 """What two processes do with a sharded model, and a plain one beside it; process 0 writes what they find.
 
-Started by test_sharding.py, with the environment of ``torch.distributed``: python sharding_worker.py RESULT.json
+Started by test_sharding.py, with the environment of ``torch.distributed``:
+python sharding_worker.py RESULT.json present|'before 2.13'
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 
 from mstar.callbacks.sharded_strategy import load_whole_optimizer
 from mstar.distributed import gather_lists, rank, world_size
@@ -216,6 +218,8 @@ CHECKS: dict[str, Callable[[DeviceMesh], dict[str, Any]]] = {
 }
 
 if __name__ == "__main__":
+    if sys.argv[2] == "before 2.13":
+        del FSDPModule.reset_iter_state
     torch.manual_seed(0)
     dist.init_process_group("gloo")
     device_mesh = init_device_mesh("cpu", (world_size(),), mesh_dim_names=("data_parallel",))

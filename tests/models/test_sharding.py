@@ -30,9 +30,9 @@ from mstar.models.sharding import (
 ROUNDING = 1e-5
 
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes found."""
+@pytest.fixture(scope="module", params=["present", "before 2.13"])
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two processes found, with this torch and with what an older one has."""
     path = tmp_path_factory.mktemp("sharding") / "found.json"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -41,7 +41,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     worker = Path(__file__).with_name("sharding_worker.py")
     processes = [
         subprocess.Popen(
-            [sys.executable, str(worker), str(path)],
+            [sys.executable, str(worker), str(path), request.param],
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stderr=subprocess.PIPE,
             text=True,
