@@ -47,9 +47,14 @@ ablations: $(STAMP)  ## Compare the method's variants on the embedded model (hou
 test: $(STAMP)  ## Run the tests that need neither a GPU nor vLLM
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu and not vllm"
 
+# On a machine where nothing can be installed, a Python that has torch, transformers and lightning serves as it is.
+GPU_PYTHON := $(if $(wildcard $(STAMP)),$(BIN)/python,$(shell $(PYTHON) -c 'import sys; from importlib.util import find_spec as found; sys.exit(not all(map(found, ["torch", "transformers", "lightning"])))' 2>/dev/null && echo $(PYTHON) || echo $(BIN)/python))
+GPU_NEEDS := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))
+GPU_RUN := PYTHONPATH="$(CURDIR):$$PYTHONPATH" $(GPU_PYTHON)
+
 .PHONY: test-gpu
-test-gpu: $(STAMP)  ## Run the tests that need a GPU
-	$(BIN)/python -m pytest -m gpu
+test-gpu: $(GPU_NEEDS)  ## Run the tests that need a GPU
+	$(GPU_RUN) -m pytest -m gpu
 
 # An environment of its own, because vLLM needs versions of its own. What came with it for GPUs is mended: torchaudio is
 # not needed, and torchvision gets the operators that it misses.

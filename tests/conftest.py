@@ -41,6 +41,18 @@ LLAVA_TEMPLATE: Final = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Lets the settings of pytest-timeout pass where it is missing: tests also run where nothing can be installed."""
+    if importlib.util.find_spec("pytest_timeout") is None:
+        parser.addini("timeout", "longest time of a test, in seconds; needs pytest-timeout")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The same for its marker."""
+    if importlib.util.find_spec("pytest_timeout") is None:
+        config.addinivalue_line("markers", "timeout(seconds): longest time of a test; needs pytest-timeout")
+
+
 @dataclass(frozen=True)
 class Policy:
     """A model with its renderer; shared by tests, so it must not be changed."""
