@@ -27,7 +27,7 @@ _FREE: Final = re.compile(
     r"trainer\.|ckpt_path$|weights_only$|.*\.(num_workers|progress|gradient_checkpointing)$"
     r"|data\.init_args\.(eval_batch_size|test)\b"
     r"|model\.init_args\.(generation_batch_size|loss_kernel)$"
-    r"|rollout\.init_args\.(dynamics|reward_batch_size|keep_iterations)$"
+    r"|rollout\.init_args\.(dynamics|reward_batch_size|reward_offload|keep_iterations)$"
     rf"|rollout\.init_args\.engine\.init_args\.(?!{'|'.join(FIXED_OF_ENGINE)})"
 )
 

@@ -52,7 +52,10 @@ class RolloutCallback(Callback):
         engine: Draws the responses; by default the Transformers engine.
         grader: Decides whether a final answer is right.
         reward_model: Folder of an exported MPRM; needed by top_k and threshold.
-        reward_batch_size: Responses that the MPRM scores at the same time.
+        reward_batch_size: Responses that the MPRM scores at the same time; halved where the memory is not enough.
+        reward_offload: Whether the MPRM is on the device only while it scores, which costs about a second a shard;
+            by default, it is where the device is a GPU and the MPRM is not quantised.
+        reward_quantization: nf4 loads the MPRM's language model in 4 bits; needs the extra ``qlora``.
         refresh_reward_model: Retrain the MPRM on the present policy before some iterations; none keeps it fixed.
         answer_conditioned: Show the policy the gold answer while it samples (M-STaR: warm-up); it is not shown in
             training.
@@ -83,6 +86,8 @@ class RolloutCallback(Callback):
         grader: Grader | None = None,
         reward_model: str | None = None,
         reward_batch_size: int = 64,
+        reward_offload: bool | None = None,
+        reward_quantization: Literal["none", "nf4"] | None = None,
         refresh_reward_model: RewardModelRefresh | None = None,
         answer_conditioned: bool = False,
         unlabelled: Literal["off", "voting", "oracle"] = "off",
@@ -120,6 +125,8 @@ class RolloutCallback(Callback):
         self.grader = grader or AnswerGrader()
         self.reward_model = reward_model
         self.reward_batch_size = reward_batch_size
+        self.reward_offload = reward_offload
+        self.reward_quantization: Literal["none", "nf4"] = reward_quantization or "none"
         self.refresh = refresh_reward_model
         self.answer_conditioned = answer_conditioned
         self.unlabelled = unlabelled
@@ -143,14 +150,13 @@ class RolloutCallback(Callback):
         """Checks that the pieces fit together; the command line does so before anything is written.
 
         Raises:
-            ConfigError: two settings contradict each other, or the MPRM's folder is missing.
+            ConfigError: two settings contradict each other, or the MPRM's folder is missing or lacks a part.
             DataError: a prompt has no answer, or two have the same id.
         """
         if self._checked:
             return
         require_policy(module)
         usable = require_data(data)
-        self._load_reward_model(self.reward_model, require_policy(module))
         check_rollout(self, trainer, usable)
         self._checked = True
 
@@ -307,6 +313,8 @@ class RolloutCallback(Callback):
         self, policy: PolicyModule, data: PolicyDataModule, run: RunDirectory, iteration: int
     ) -> None:
         if self.refresh is not None and iteration in self.refresh.iterations:
+            # Its memory is the new one's.
+            self._drop_reward_model()
             check = data.prompt_check()
             made = self.refresh.run(policy, self.engine, self.grader, check, run, iteration, self.seed)
             # Not the whole path: the run may be moved, or go on from another working directory.
@@ -317,15 +325,24 @@ class RolloutCallback(Callback):
         return self.reward_model if self._refreshed is None else str(find_refreshed(run, self._refreshed))
 
     def _load_reward_model(self, folder: str | None, policy: PolicyModule) -> None:
-        if folder is not None and folder != self._reward_folder:
-            self.reward = ProcessReward.load(
-                folder,
-                policy.device,
-                self.reward_batch_size,
-                dtype=policy.dtype_name,
-                attention=policy.attention,
-                trust_remote_code=policy.trust_remote_code,
-            )
-            self._reward_folder = folder
+        """Loads an MPRM when it is first needed: the policy has been loaded before it."""
+        if folder is None or folder == self._reward_folder:
+            return
+        self._drop_reward_model()
+        self.reward = ProcessReward.load(
+            folder,
+            policy.device,
+            self.reward_batch_size,
+            dtype=policy.dtype_name,
+            attention=policy.attention,
+            trust_remote_code=policy.trust_remote_code,
+            quantization=self.reward_quantization,
+            offload=self.reward_offload,
+        )
+        self._reward_folder = folder
+
+    def _drop_reward_model(self) -> None:
         if self.reward is not None:
-            self.reward.scorer.to(policy.device)
+            # What the memory was found to be enough for holds for the next one too.
+            self.reward_batch_size = self.reward.batch_size
+        self.reward = self._reward_folder = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -9,6 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from mstar.callbacks.training_data import check_prompts
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.errors import ConfigError, DataError
+from mstar.models.step_scorer import check_step_scorer
 from mstar.modules.policy import PolicyModule
 
 if TYPE_CHECKING:
@@ -26,9 +28,11 @@ def check_rollout(rollout: RolloutCallback, trainer: Trainer, data: PolicyDataMo
         data: Where its prompts come from.
 
     Raises:
-        ConfigError: two settings contradict each other.
+        ConfigError: two settings contradict each other, or the MPRM's folder is missing or lacks a part.
         DataError: a prompt has no answer, two have the same id, or there are none.
     """
+    if rollout.reward_model is not None:
+        check_step_scorer(Path(rollout.reward_model))
     if rollout.unlabelled != "off" and data.unlabelled is None:
         raise ConfigError(f"rollout.unlabelled is '{rollout.unlabelled}', but data.unlabelled is not set.")
     if rollout.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from mstar.errors import ConfigError
 from mstar.generation.base import Engine, Request, Sample
 from mstar.interruption import stop_if_asked
+from mstar.models.out_of_memory import is_out_of_memory, release_memory
 from mstar.models.prefix import encode_prefix, extend, logits_of
 from mstar.models.sharding import whole_weights
 from mstar.rendering import Renderer
@@ -148,11 +149,9 @@ class TransformersEngine(Engine):
         try:
             return self._generate_batch(policy, renderer, requests, rows)
         except RuntimeError as error:
-            if len(rows) == 1 or not _is_out_of_memory(error):
+            if len(rows) == 1 or not is_out_of_memory(error):
                 raise
-        # Not in the handler: there the error still holds on to the memory.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory()
         self.batch_size = len(rows) // 2
         _log.warning(
             "Memory is short for %d responses at a time: going on with %d (TransformersEngine: batch_size)",
@@ -206,11 +205,6 @@ class TransformersEngine(Engine):
                 token_R, temperature_R, uniform_RT = token_R[order], temperature_R[order], uniform_RT[order]
             _, prefix = extend(policy, prefix, token_R[:, None], torch.ones_like(token_R[:, None]))
         return rows
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # On a CPU, Torch raises no class of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _draw(logits_RV: Tensor, temperature_R: Tensor, uniform_R: Tensor, banned: Tensor) -> tuple[Tensor, Tensor]:

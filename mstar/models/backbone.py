@@ -97,6 +97,7 @@ def load_model(
     trust_remote_code: bool = False,
     revision: str | None = None,
     quantization: Literal["none", "nf4"] = "none",
+    device: torch.device | str = "cpu",
 ) -> PreTrainedModel:
     """Loads a vision-language model.
 
@@ -108,6 +109,9 @@ def load_model(
         trust_remote_code: Whether Python code that comes with the model may run.
         revision: Commit, tag or branch of a model id; a commit if its code is to run.
         quantization: nf4 loads the language model's linear layers in 4 bits.
+        device: Where its weights go, one after another: host memory never holds them all. On the CPU, weights whose
+            files have them in ``dtype`` are maps of these files, which take no memory of the process until they are
+            written to.
 
     Raises:
         ConfigError: nothing usable is at ``name``, a setting is unknown, or code would run that is not pinned.
@@ -121,9 +125,9 @@ def load_model(
     kernel = choose_attention(attention, _DTYPES[dtype])
     if name == EMBEDDED_MODEL:
         if quantization != "none":
-            raise ConfigError(f"'{EMBEDDED_MODEL}' cannot be quantised: set model.lora.quantization to none.")
+            raise ConfigError(f"'{EMBEDDED_MODEL}' cannot be quantised: set the quantization to none.")
         tiny: Any = build_tiny_model(build_tiny_processor(), seed)
-        model: PreTrainedModel = tiny.to(_DTYPES[dtype])
+        model: PreTrainedModel = tiny.to(device, _DTYPES[dtype])
     else:
         settings: dict[str, Any] = {
             "dtype": _DTYPES[dtype],
@@ -131,6 +135,8 @@ def load_model(
             **_origin(trust_remote_code, revision),
             **_quantisation(quantization, _DTYPES[dtype]),
         }
+        if torch.device(device).type != "cpu":
+            settings["device_map"] = {"": torch.device(device)}
         try:
             auto = getattr(transformers, _find_family(name, trust_remote_code, revision).auto_class)
             try:
@@ -152,7 +158,7 @@ def _quantisation(kind: str, dtype: torch.dtype) -> dict[str, Any]:
     if kind == "none":
         return {}
     if find_spec("bitsandbytes") is None:
-        raise MissingExtraError("bitsandbytes", "qlora", f"model.lora.quantization '{kind}'")
+        raise MissingExtraError("bitsandbytes", "qlora", f"quantization '{kind}'")
     import transformers
 
     untyped: Any = transformers

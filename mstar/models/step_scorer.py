@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -30,7 +30,7 @@ from mstar.types import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["SharedInputs", "StepScorer"]
+__all__ = ["SharedInputs", "StepScorer", "check_step_scorer"]
 
 _FORMAT: Final = 1
 _DESCRIPTION: Final = "mprm.json"
@@ -238,6 +238,8 @@ class StepScorer(nn.Module):
         dtype: str = "float32",
         attention: str | None = "auto",
         trust_remote_code: bool = False,
+        quantization: Literal["none", "nf4"] = "none",
+        device: torch.device | str = "cpu",
     ) -> tuple[StepScorer, Renderer]:
         """Loads a scorer, in evaluation mode, and its renderer.
 
@@ -246,22 +248,22 @@ class StepScorer(nn.Module):
             dtype: Of the backbone; the head stays in float32.
             attention: As for ``load_model``.
             trust_remote_code: Whether Python code in the folder may run.
+            quantization: As for ``load_model``.
+            device: As for ``load_model``.
 
         Raises:
             ConfigError: the folder is missing, is not an MPRM, or was written by another version.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise ConfigError(f"MPRM folder '{folder}' does not exist: train and export an MPRM, or mend the path.")
-        if not (folder / _DESCRIPTION).is_file():
-            raise ConfigError(f"'{folder}' is not an exported MPRM (it has no {_DESCRIPTION}): give an MPRM's folder.")
-        description = read_json(folder / _DESCRIPTION)
-        if description.get("format") != _FORMAT:
-            raise ConfigError(
-                f"{folder / _DESCRIPTION} has format {description.get('format')}, but this version of mstar reads "
-                f"format {_FORMAT}: export the MPRM again."
-            )
-        backbone = load_model(str(folder), dtype=dtype, attention=attention, trust_remote_code=trust_remote_code)
+        description = check_step_scorer(folder)
+        backbone = load_model(
+            str(folder),
+            dtype=dtype,
+            attention=attention,
+            trust_remote_code=trust_remote_code,
+            quantization=quantization,
+            device=device,
+        )
         try:
             scorer = cls(
                 backbone,
@@ -270,5 +272,52 @@ class StepScorer(nn.Module):
             )
             scorer.head.load_state_dict(load_file(folder / _HEAD))
         except (KeyError, OSError, RuntimeError, SafetensorError) as error:
-            raise ConfigError(f"the step head in '{folder}' cannot be loaded ({error}): export it again.") from error
+            raise _unusable_head(folder, error) from error
+        scorer.head.to(device)
         return scorer.eval(), load_renderer(str(folder), backbone, trust_remote_code=trust_remote_code)
+
+
+def check_step_scorer(folder: Path) -> dict[str, Any]:
+    """Checks that a folder holds a step scorer, by its small files alone; no weight of the backbone is read.
+
+    Args:
+        folder: What ``StepScorer.save`` wrote.
+
+    Returns:
+        The settings of the scorer.
+
+    Raises:
+        ConfigError: the folder is missing, is not an MPRM, was written by another version, or lacks a part.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"MPRM folder '{folder}' does not exist: train and export an MPRM, or mend the path.")
+    if not (folder / _DESCRIPTION).is_file():
+        raise ConfigError(f"'{folder}' is not an exported MPRM (it has no {_DESCRIPTION}): give an MPRM's folder.")
+    description: dict[str, Any] = read_json(folder / _DESCRIPTION)
+    if description.get("format") != _FORMAT:
+        raise ConfigError(
+            f"{folder / _DESCRIPTION} has format {description.get('format')}, but this version of mstar reads "
+            f"format {_FORMAT}: export the MPRM again."
+        )
+    for name in ("config.json", *_weight_files(folder)):
+        if not (folder / name).is_file():
+            raise ConfigError(f"the MPRM in '{folder}' lacks its file {name}: export it again.")
+    try:
+        found = load_file(folder / _HEAD)
+        head = StepHead(1, int(description["head_size"]), bool(description["step_logprob_features"])).state_dict()
+        # How wide the hidden states are, the second dimension of the first weight, the backbone alone knows.
+        alike = all(found[name].shape[:1] == value.shape[:1] for name, value in head.items())
+    except (KeyError, OSError, SafetensorError) as error:
+        raise _unusable_head(folder, error) from error
+    if not alike or found.keys() != head.keys():
+        raise _unusable_head(folder, f"it is not the one that {_DESCRIPTION} describes")
+    return description
+
+
+def _weight_files(folder: Path) -> list[str]:
+    index = folder / "model.safetensors.index.json"
+    return sorted(set(read_json(index)["weight_map"].values())) if index.is_file() else ["model.safetensors"]
+
+
+def _unusable_head(folder: Path, reason: object) -> ConfigError:
+    return ConfigError(f"the step head in '{folder}' cannot be loaded ({reason}): export it again.")

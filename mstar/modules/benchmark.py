@@ -19,6 +19,7 @@ from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Engine, Request, plan_samples
 from mstar.grading import AnswerGrader, Grader, MathVistaGrader
 from mstar.models.fingerprint import fingerprint_model
+from mstar.models.step_scorer import check_step_scorer
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource, MathVista
@@ -116,25 +117,18 @@ class BenchmarkModule(PolicyModule):
         self._shards: ResponseShards | None = None
 
     def on_test_start(self) -> None:
-        """Loads the MPRM, readies the engine, and says which gold answers cannot be graded.
+        """Readies the engine, and says which gold answers cannot be graded.
 
         Raises:
-            ConfigError: official scores are asked for, but the benchmark's rules are not known.
+            ConfigError: official scores are asked for, but the benchmark's rules are not known; or the MPRM's folder is
+                missing or lacks a part.
         """
         self._items = []
         self.graders = {} if self.scoring == _OFFICIAL else {OURS: self.grader}
         if self.scoring != OURS:
             self.graders[_OFFICIAL] = self.official_grader or _official_grader(find_benchmark(self))
         if self.reward_model is not None:
-            self._reward = ProcessReward.load(
-                self.reward_model,
-                self.device,
-                self.reward_batch_size,
-                dtype=self.dtype_name,
-                attention=self.attention,
-                trust_remote_code=self.trust_remote_code,
-                progress=False,
-            )
+            check_step_scorer(Path(self.reward_model))
         source = find_benchmark(self)
         if is_main():
             for name, grader in self.graders.items():
@@ -173,14 +167,28 @@ class BenchmarkModule(PolicyModule):
         items = [grade_item(prompt, answered[prompt.id], self.graders) for prompt in batch.prompts]
         graded = {item.prompt_id: (item.greedy, *item.samples) for item in items}
         self._shards.add([PromptResponses(prompt, graded[prompt.id]) for prompt in missing])
-        if self._reward is not None:
+        if self.reward_model is not None:
             groups = [PromptResponses(p, item.samples) for p, item in zip(batch.prompts, items, strict=True)]
-            rated = add_process_rewards(groups, self._reward)
+            rated = add_process_rewards(groups, self._loaded_reward(self.reward_model))
             items = [
                 ItemResult(item.prompt_id, item.greedy, group.responses, item.others)
                 for item, group in zip(items, rated, strict=True)
             ]
         self._items += items
+
+    def _loaded_reward(self, folder: str) -> ProcessReward:
+        # When it is first needed: a policy and an engine are loaded before it.
+        if self._reward is None:
+            self._reward = ProcessReward.load(
+                folder,
+                self.device,
+                self.reward_batch_size,
+                dtype=self.dtype_name,
+                attention=self.attention,
+                trust_remote_code=self.trust_remote_code,
+                progress=False,
+            )
+        return self._reward
 
     def _answer(self, prompts: list[Prompt]) -> list[list[Response]]:
         stage = f"benchmark/{_name(find_benchmark(self))}"

@@ -87,6 +87,7 @@ class StepBenchmarkModule(LightningModule):
             dtype=self.dtype_name,
             attention=self.attention,
             trust_remote_code=self.trust_remote_code,
+            offload=False,  # nothing else is there
             progress=False,
         )
 

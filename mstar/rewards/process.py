@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Final, Literal, TypeAlias
 
 import torch
 from tqdm.auto import tqdm
 
 from mstar.errors import ConfigError
 from mstar.interruption import stop_if_asked
+from mstar.models.offload import on_device
+from mstar.models.out_of_memory import is_out_of_memory, release_memory
 from mstar.models.step_scorer import StepScorer
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
 __all__ = ["ProcessReward", "process_reward"]
+
+# Some groups' numbers, each with responses.
+_Batch: TypeAlias = list[tuple[int, list[str]]]
+_log: Final = logging.getLogger(__name__)
 
 
 def process_reward(step_scores: Sequence[float]) -> float:
@@ -30,20 +39,30 @@ class ProcessReward:
         scorer: The MPRM.
         renderer: Its renderer.
         batch_size: Most responses in one forward pass. Memory grows with it; scores do not depend on it beyond
-            rounding.
+            rounding. Where the memory is not enough, it is halved, for all that follows too.
         progress: Whether to show a progress bar.
+        device: Where it computes, if that is not where its weights are: they are brought there for every call of
+            ``score``, and let go of after it.
 
     Raises:
         ConfigError: ``batch_size`` is below 1.
     """
 
-    def __init__(self, scorer: StepScorer, renderer: Renderer, batch_size: int = 64, progress: bool = True) -> None:
+    def __init__(
+        self,
+        scorer: StepScorer,
+        renderer: Renderer,
+        batch_size: int = 64,
+        progress: bool = True,
+        device: torch.device | None = None,
+    ) -> None:
         if batch_size < 1:
             raise ConfigError(f"ProcessReward: batch_size is {batch_size}, but it must be at least 1.")
         self.scorer = scorer
         self.renderer = renderer
         self.batch_size = batch_size
         self.progress = progress
+        self.device = device
 
     @classmethod
     def load(
@@ -55,26 +74,40 @@ class ProcessReward:
         dtype: str = "float32",
         attention: str | None = "auto",
         trust_remote_code: bool = False,
+        quantization: Literal["none", "nf4"] = "none",
+        offload: bool | None = None,
         progress: bool = True,
     ) -> ProcessReward:
         """Loads an exported MPRM.
 
         Args:
             folder: The MPRM's folder.
-            device: Where it runs.
+            device: Where it computes.
             batch_size: Most responses in one forward pass.
             dtype: Of the backbone.
             attention: As for ``load_model``.
             trust_remote_code: Whether Python code in the folder may run.
+            quantization: As for ``load_model``.
+            offload: Whether its weights are on the device only while it scores; by default, they are where the device
+                is not the CPU and they are not quantised.
             progress: Whether to show a progress bar.
 
         Raises:
-            ConfigError: the folder is missing or is not an MPRM.
+            ConfigError: the folder is missing or is not an MPRM, or one in 4 bits is to be offloaded.
         """
+        target = torch.device(device)
+        if offload and quantization != "none":
+            raise ConfigError("an MPRM in 4 bits stays on its device: switch off the quantisation or the offloading.")
+        away = offload is not False and quantization == "none" and target.type != "cpu"
         scorer, renderer = StepScorer.load(
-            folder, dtype=dtype, attention=attention, trust_remote_code=trust_remote_code
+            folder,
+            dtype=dtype,
+            attention=attention,
+            trust_remote_code=trust_remote_code,
+            quantization=quantization,
+            device="cpu" if away else target,
         )
-        return cls(scorer.to(device), renderer, batch_size, progress)
+        return cls(scorer.requires_grad_(False), renderer, batch_size, progress, target)
 
     def score(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[tuple[float, ...]]]:
         """Scores every step of every response; equal responses of one prompt are scored once.
@@ -88,28 +121,55 @@ class ProcessReward:
         """
         distinct = [list(dict.fromkeys(text for text in texts if text.strip())) for _, texts in groups]
         found: list[dict[str, tuple[float, ...]]] = [{} for _ in groups]
+        prompts = [prompt for prompt, _ in groups]
         was_training = self.scorer.training
         self.scorer.eval()
         bar = tqdm(total=sum(map(len, distinct)), desc="score", unit="response", disable=not self.progress, leave=False)
         try:
-            for batch in self._batches(distinct):
-                stop_if_asked()
-                prompts = [groups[number][0] for number, _ in batch]
-                scored = self.scorer.score(self.renderer, prompts, [texts for _, texts in batch])
-                for (number, texts), rows in zip(batch, scored, strict=True):
-                    for text, logits in zip(texts, rows, strict=True):
+            with self._on_device():
+                for batch in self._batches(enumerate(distinct)):
+                    for number, text, logits in self._score_batch(prompts, batch):
                         found[number][text] = tuple(map(_sigmoid, logits))
-                    bar.update(len(texts))
+                        bar.update()
         finally:
             bar.close()
             self.scorer.train(was_training)
         return [[by_text.get(text, ()) for text in texts] for by_text, (_, texts) in zip(found, groups, strict=True)]
 
-    def _batches(self, distinct: list[list[str]]) -> Iterator[list[tuple[int, list[str]]]]:
+    def _on_device(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.device is None else on_device(self.scorer, self.device)
+
+    def _score_batch(self, prompts: Sequence[Prompt], batch: _Batch) -> Iterator[tuple[int, str, tuple[float, ...]]]:
+        """Scores a batch; one for which the memory is not enough is scored in halves, and so are those after it."""
+        stop_if_asked()
+        size = sum(len(texts) for _, texts in batch)
+        if size <= self.batch_size:
+            try:
+                scored = self.scorer.score(
+                    self.renderer, [prompts[number] for number, _ in batch], [texts for _, texts in batch]
+                )
+            except RuntimeError as error:
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+            else:
+                for (number, texts), rows in zip(batch, scored, strict=True):
+                    for text, logits in zip(texts, rows, strict=True):
+                        yield number, text, logits
+                return
+            release_memory()
+            self.batch_size = size // 2
+            _log.warning(
+                "Memory is short for the MPRM to score %d responses at a time: going on with %d (reward_batch_size)",
+                size, self.batch_size,
+            )  # fmt: skip
+        for part in self._batches(batch):
+            yield from self._score_batch(prompts, part)
+
+    def _batches(self, distinct: Iterable[tuple[int, list[str]]]) -> Iterator[_Batch]:
         """Fills batches with whole groups in order; a group with more responses than a batch holds is split."""
-        batch: list[tuple[int, list[str]]] = []
+        batch: _Batch = []
         size = 0
-        for number, texts in enumerate(distinct):
+        for number, texts in distinct:
             for start in range(0, len(texts), self.batch_size):
                 part = texts[start : start + self.batch_size]
                 if size + len(part) > self.batch_size:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mstar.callbacks import RolloutCallback
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
+from mstar.models.step_scorer import StepScorer
 from mstar.modules import PolicyModule
 from mstar.prompts import PromptSource, TinyDice
 from mstar.rewards.process import ProcessReward
@@ -90,17 +93,41 @@ def test_other_modules_are_refused(module: Any, datamodule: Any, complaint: str)
         RolloutCallback(selection="random").check(trainer(), module(), datamodule())
 
 
-def test_the_check_loads_the_mprm_and_is_done_once(warm_mprm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[str] = []
-    load = ProcessReward.load.__func__  # type: ignore[attr-defined]
-
-    def count(cls: type, folder: str, *arguments: Any, **options: Any) -> ProcessReward:
-        loaded.append(folder)
-        made: ProcessReward = load(cls, folder, *arguments, **options)
-        return made
-
-    monkeypatch.setattr(ProcessReward, "load", classmethod(count))
+def test_the_check_reads_no_weights_of_the_mprm(warm_mprm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ProcessReward, "load", lambda *_, **__: pytest.fail("the MPRM was loaded"))
     callback = RolloutCallback(reward_model=str(warm_mprm))
     for _ in range(2):
         callback.check(trainer(), PolicyModule("mstar/tiny-idefics3"), data())
-    assert loaded == [str(warm_mprm)]
+    assert callback.reward is None
+
+
+def test_the_check_finds_an_mprm_that_lacks_its_weights(warm_mprm: Path, tmp_path: Path) -> None:
+    shutil.copytree(warm_mprm, tmp_path / "mprm")
+    (tmp_path / "mprm/model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"lacks its file model\.safetensors"):
+        RolloutCallback(reward_model=str(tmp_path / "mprm")).check(
+            trainer(), PolicyModule("mstar/tiny-idefics3"), data()
+        )
+
+
+def test_a_new_mprm_takes_the_place_of_the_old_one(warm_mprm: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    callback, policy = RolloutCallback(reward_model=str(warm_mprm)), PolicyModule("mstar/tiny-idefics3")
+    callback._load_reward_model(str(warm_mprm), policy)
+    first = callback.reward
+    assert first is not None
+    callback._load_reward_model(str(warm_mprm), policy)
+    assert callback.reward is first
+    # The memory was found to be enough for so many.
+    first.batch_size = 5
+    gone = weakref.ref(first)
+    del first
+    shutil.copytree(warm_mprm, tmp_path / "next")
+    load = StepScorer.load.__func__  # type: ignore[attr-defined]
+
+    def load_alone(cls: type, *arguments: Any, **options: Any) -> Any:
+        assert gone() is None
+        return load(cls, *arguments, **options)
+
+    monkeypatch.setattr(StepScorer, "load", classmethod(load_alone))
+    callback._load_reward_model(str(tmp_path / "next"), policy)
+    assert callback.reward.batch_size == 5

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import EMBEDDED_MODEL, freeze, language_head, load_model, load_renderer
+from mstar.models.backbone import EMBEDDED_MODEL, freeze, language_head, load_model, load_renderer, save_model
 from mstar.models.fingerprint import fingerprint_model
 
 
@@ -115,3 +115,11 @@ def test_the_fingerprint_tells_weights_apart(tiny: Any) -> None:
     with torch.no_grad():
         next(model.parameters()).flatten()[0] += 1
     assert fingerprint_model(model) != fingerprint_model(tiny.model)
+
+
+def test_weights_go_straight_to_their_device(tiny: Any, tmp_path: Path) -> None:
+    save_model(tiny.model, tiny.renderer, tmp_path)
+    model = load_model(str(tmp_path), dtype="bfloat16", device="meta")
+    assert {value.device.type for value in (*model.parameters(), *model.buffers())} == {"meta"}
+    assert {value.dtype for value in model.parameters()} == {torch.bfloat16}
+    assert next(load_model(EMBEDDED_MODEL, device="meta").parameters()).is_meta

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +20,14 @@ from mstar.rewards import ProcessReward, process_reward
 from mstar.types import Prompt
 
 TEXTS = ["red = 4\nblue = 5\nAnswer: 9", "red = 4\nAnswer: 1", "Answer: 2", "red is 7\nblue is 1\n7 + 1 = 8\nAnswer: 8"]
+
+
+@dataclass
+class Visit:
+    """Whether the weights are on the device."""
+
+    begun: int = 0
+    now: bool = False
 
 
 class CountingScorer(StepScorer):
@@ -98,3 +109,120 @@ def test_a_loaded_mprm_scores_as_the_saved_one(
 def test_a_batch_of_nothing_is_refused(scorer: CountingScorer, renderer: Renderer) -> None:
     with pytest.raises(ConfigError, match="batch_size is 0"):
         ProcessReward(scorer, renderer, 0)
+
+
+def short_of_memory(scorer: CountingScorer, enough: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Has the memory be enough for so many responses at a time; returns how many were tried."""
+    tried: list[int] = []
+    score = StepScorer.score
+
+    def limited(self: StepScorer, renderer: Renderer, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]) -> Any:
+        tried.append(sum(map(len, texts)))
+        if tried[-1] > enough:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return score(self, renderer, prompts, texts)
+
+    monkeypatch.setattr(CountingScorer, "score", limited)
+    return tried
+
+
+def test_a_batch_is_halved_where_the_memory_is_short(
+    scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = [(prompt, TEXTS) for prompt in prompts]
+    expected = ProcessReward(scorer, renderer, progress=False).score(groups)
+    tried = short_of_memory(scorer, 3, monkeypatch)
+    reward = ProcessReward(scorer, renderer, 8, progress=False)
+    found = reward.score(groups)
+    for rows, others in zip(found, expected, strict=True):
+        assert [pytest.approx(row, abs=1e-5) for row in rows] == others
+    assert tried[:2] == [8, 4]
+    # It is remembered.
+    assert reward.batch_size == 2
+    tried.clear()
+    reward.score(groups)
+    assert max(tried) == 2
+
+
+def test_memory_that_is_too_short_for_one_response_is_an_error(
+    scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = short_of_memory(scorer, 0, monkeypatch)
+    with pytest.raises(torch.OutOfMemoryError):
+        ProcessReward(scorer, renderer, 4, progress=False).score([(prompts[0], TEXTS)])
+    assert tried == [4, 2, 1]
+
+
+def test_weights_are_on_the_device_only_while_it_scores(
+    scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visit = Visit()
+
+    @contextmanager
+    def on_device(model: torch.nn.Module, device: torch.device) -> Iterator[None]:
+        assert model is scorer
+        assert device.type == "cpu"
+        visit.begun, visit.now = visit.begun + 1, True
+        yield
+        visit.now = False
+
+    monkeypatch.setattr("mstar.rewards.process.on_device", on_device)
+    score = StepScorer.score
+
+    def within(self: StepScorer, *arguments: Any) -> Any:
+        assert visit.now
+        return score(self, *arguments)
+
+    monkeypatch.setattr(CountingScorer, "score", within)
+    reward = ProcessReward(scorer, renderer, 2, progress=False, device=torch.device("cpu"))
+    reward.score([(prompt, TEXTS) for prompt in prompts])
+    assert visit == Visit(begun=1, now=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "placed"),
+    [
+        ({}, "cpu"),  # brought there to score
+        ({"offload": True}, "cpu"),
+        ({"offload": False}, "meta"),
+        ({"quantization": "nf4"}, "meta"),
+        ({"quantization": "nf4", "offload": False}, "meta"),
+    ],
+)
+def test_an_mprm_is_loaded_to_where_it_stays(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], placed: str
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def load(folder: str, **options: Any) -> tuple[torch.nn.Module, None]:
+        asked.update(options)
+        return torch.nn.Linear(1, 1), None
+
+    monkeypatch.setattr(StepScorer, "load", load)
+    reward = ProcessReward.load("mprm", "meta", **settings)
+    assert torch.device(asked["device"]).type == placed
+    assert asked["quantization"] == settings.get("quantization", "none")
+    assert reward.device == torch.device("meta")
+    assert not any(parameter.requires_grad for parameter in reward.scorer.parameters())
+
+
+def test_an_mprm_in_four_bits_is_not_offloaded() -> None:
+    with pytest.raises(ConfigError, match="in 4 bits stays on its device"):
+        ProcessReward.load("mprm", "meta", quantization="nf4", offload=True)
+
+
+def test_an_mprm_in_four_bits_scores_much_the_same(
+    scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], tmp_path: Path
+) -> None:
+    scorer.head.output.weight.data.mul_(0.05)
+    scorer.save(tmp_path, renderer)
+    groups = [(prompt, TEXTS) for prompt in prompts]
+    plain = ProcessReward.load(tmp_path, progress=False)
+    quantised = ProcessReward.load(tmp_path, quantization="nf4", progress=False)
+    backbone: Any = quantised.scorer.backbone
+    assert backbone.model.text_model.layers[0].mlp.up_proj.weight.dtype == torch.uint8
+    assert backbone.model.vision_model.encoder.layers[0].mlp.fc1.weight.dtype == torch.float32
+    for rows, others in zip(quantised.score(groups), plain.score(groups), strict=True):
+        for row, other in zip(rows, others, strict=True):
+            assert row != other
+            assert row == pytest.approx(other, abs=0.1)
