@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from mstar.annotation.annotator import Annotation, annotate
 from mstar.annotation.settings import AnnotationSettings
@@ -63,6 +64,9 @@ def annotate_policy(
     ).to(own_device(device))  # type: ignore[arg-type]
     renderer = load_renderer(policy, model, trust_remote_code=trust_remote_code, revision=revision)
     engine = engine if engine is not None else TransformersEngine()
+    longest = None if max_prompt_tokens is None else max_prompt_tokens + engine.max_new_tokens
+    untyped: Any = model
+    engine.expect(untyped.config.model_type, longest)
     engine.start(model, renderer)
     began = time.perf_counter()
     try:

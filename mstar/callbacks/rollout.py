@@ -22,6 +22,7 @@ from mstar.examples import ExampleFile
 from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
+from mstar.models.backbone import find_model_type
 from mstar.modules.policy import PolicyModule
 from mstar.rewards.process import ProcessReward
 from mstar.selection import SelectionRule, Selector
@@ -155,8 +156,8 @@ class RolloutCallback(Callback):
         """
         if self._checked:
             return
-        require_policy(module)
         usable = require_data(data)
+        self._prepare_engine(require_policy(module), usable)
         check_rollout(self, trainer, usable)
         self._checked = True
 
@@ -272,6 +273,17 @@ class RolloutCallback(Callback):
             self._measure_dynamics(trainer, pl_module)
 
     # The parts of an iteration.
+
+    def _prepare_engine(self, policy: PolicyModule, data: PolicyDataModule) -> None:
+        """Tells the engine what it will be used for."""
+        longest = data.max_prompt_tokens
+        if longest is not None and self.refresh is not None:
+            longest += self.engine.max_new_tokens  # step labels are made by continuing responses
+        family = find_model_type(
+            policy.model_name, trust_remote_code=policy.trust_remote_code, revision=policy.revision
+        )
+        # With the answer, prompts are longer than the data counts them.
+        self.engine.expect(family, None if self.answer_conditioned else longest)
 
     def _measure_dynamics(self, trainer: Trainer, module: LightningModule) -> None:
         """Ends the iteration that was trained last: measures its dynamics, unless its report has them."""

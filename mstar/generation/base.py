@@ -90,6 +90,17 @@ class Engine(ABC):
     drift_bound: float | None = None
     group_size: int = 1
 
+    def expect(self, model_type: str, longest_prompt: int | None = None) -> None:  # noqa: B027 - most run anything
+        """Takes in what it will be used for, before any weights are loaded.
+
+        Args:
+            model_type: The model's family, by the ``model_type`` of its configuration.
+            longest_prompt: Tokens of the longest prompt, with what is given of the response; None if it isn't known.
+
+        Raises:
+            ConfigError: it cannot run such a model.
+        """
+
     @abstractmethod
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         """Prepares for generation with this policy.

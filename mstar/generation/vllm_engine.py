@@ -12,6 +12,7 @@ from torch import nn
 
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.generation.base import Engine, Request, Sample
+from mstar.generation.vllm_families import require_proven
 from mstar.generation.vllm_prompts import (
     SampleSeeds,
     equal_temperatures,
@@ -20,7 +21,8 @@ from mstar.generation.vllm_prompts import (
     shows_images,
     unwritten,
 )
-from mstar.generation.vllm_session import VllmOptions, VllmSession
+from mstar.generation.vllm_session import AUTO_LENGTH, VllmOptions, VllmSession
+from mstar.models.backbone import find_model_type
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
 
@@ -49,12 +51,14 @@ class VllmEngine(Engine):
         gpu_memory_utilization: Share of the GPU's memory for vLLM's weights and cache; training needs the rest.
         tensor_parallel_size: GPUs, one a process, that share one engine.
         enforce_eager: Do without CUDA graphs: slower, but starts sooner and needs less memory.
-        max_model_len: Longest prompt with response, in tokens; by default what the model allows. A prompt without room
-            for a response gets empty ones.
+        max_model_len: Longest prompt with response, in tokens. By default ``data.max_prompt_tokens`` and
+            ``max_new_tokens`` together where the data has that limit, else (and with -1) what the model allows, as far
+            as the cache has room. A prompt without room for a response gets empty ones.
         max_num_seqs: Most responses that are written at the same time.
         images_per_prompt: Most pictures in a prompt; a prompt with more gets empty responses.
         sleep_level: What is freed on the GPU while the policy trains: 0 nothing, 1 the cache (the weights wait in the
-            main memory), 2 the weights too. Without effect on a CPU.
+            main memory), 2 the weights too, which come from the policy again. By default 2, and 1 for adapters that are
+            sent apart. Without effect on a CPU.
         dtype: Type of vLLM's weights; auto takes the policy's.
         kv_cache_gb: Size of the cache in GiB; by default what ``gpu_memory_utilization`` leaves (on a CPU: 1).
         adapters: How LoRA reaches vLLM: merged adds it to the weights; apart sends the adapters alone, which is less
@@ -80,7 +84,7 @@ class VllmEngine(Engine):
         max_model_len: int | None = None,
         max_num_seqs: int = 256,
         images_per_prompt: int = 1,
-        sleep_level: Literal[0, 1, 2] = 1,
+        sleep_level: Literal[0, 1, 2] | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         kv_cache_gb: float | None = None,
         adapters: Literal["merged", "apart"] = "merged",
@@ -117,6 +121,7 @@ class VllmEngine(Engine):
         self._session: VllmSession | None = None
         self._banned: dict[int, float] = {}
         self._max_images = 0
+        self._longest_prompt: int | None = None
 
     @property
     def session(self) -> VllmSession:
@@ -129,25 +134,50 @@ class VllmEngine(Engine):
             raise RuntimeError("VllmEngine was used before start.")
         return self._session
 
+    def expect(self, model_type: str, longest_prompt: int | None = None) -> None:
+        """Takes in the model's family, and the length of the prompts for ``max_model_len``.
+
+        Raises:
+            ConfigError: the family is not one for which vLLM is proven right.
+        """
+        self._require_proven(model_type)
+        self._longest_prompt = longest_prompt
+
+    def _require_proven(self, model_type: str) -> None:
+        require_proven(model_type)
+        folder = self.options.model_folder
+        if folder is not None:
+            require_proven(find_model_type(folder, trust_remote_code=self.options.trust_remote_code))
+
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         """Starts vLLM with the policy's weights; once for a policy.
 
         Raises:
-            ConfigError: the processes cannot be grouped for ``tensor_parallel_size``.
+            ConfigError: the family is not one for which vLLM is proven right, the policy is on a GPU that vLLM would
+                not use, or the processes cannot be grouped for ``tensor_parallel_size``.
         """
         running = self._session
         if running is not None and running.policy is policy and running.renderer is renderer:
             return
         self.close()
         untyped: Any = policy
+        self._require_proven(untyped.config.model_type)
         rows = untyped.get_input_embeddings().num_embeddings
         # The rows behind the vocabulary come last: they are the least likely, should there be too many.
         never = [*renderer.banned_ids, *range(renderer.vocabulary_size, rows)][:_MOST_BANNED]
         self._banned = dict.fromkeys(never, -float("inf"))
         self._max_images = self.options.images_per_prompt if shows_images(renderer) else 0
-        self._session = VllmSession(policy, renderer, self.options)
+        options = replace(self.options, max_model_len=self._model_len(untyped.config.get_text_config()))
+        self._session = VllmSession(policy, renderer, options)
         if self._default_bound:
             self.drift_bound = _BOUND_32 if self._session.exact else _BOUND_16
+
+    def _model_len(self, text_config: Any) -> int:
+        """The ``max_model_len`` that vLLM is started with."""
+        if self.options.max_model_len is not None or self._longest_prompt is None:
+            return self.options.max_model_len or AUTO_LENGTH
+        wanted = self._longest_prompt + self.max_new_tokens
+        return wanted if wanted <= getattr(text_config, "max_position_embeddings", wanted) else AUTO_LENGTH
 
     def update_weights(self, policy: nn.Module) -> None:
         """Gives vLLM the policy's present weights, and empties every cache. Collective for a sharded policy."""

@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 
 from mstar.distributed import rank, world_size
+from mstar.errors import ConfigError
 
-__all__ = ["keeping_process_group", "keeping_process_state", "prepare_environment"]
+__all__ = ["keeping_process_group", "keeping_process_state", "prepare_environment", "require_same_device"]
 
 
 def prepare_environment() -> None:
@@ -29,12 +30,33 @@ def prepare_environment() -> None:
         os.environ.setdefault("LOCAL_RANK", str(torch.cuda.current_device() if torch.cuda.is_available() else 0))
 
 
+def require_same_device(device: torch.device) -> None:
+    """Makes sure that vLLM computes where the policy is; after ``prepare_environment``.
+
+    It takes the GPU of the process's number on its machine and makes it the current one, for the trainer too.
+
+    Args:
+        device: The policy's device.
+
+    Raises:
+        ConfigError: it would be another GPU.
+    """
+    number = int(os.environ["LOCAL_RANK"]) if world_size() > 1 else 0
+    if device.type == "cuda" and device.index not in (None, number):
+        raise ConfigError(
+            f"VllmEngine: vLLM would run on GPU {number} of those that this process sees, but the policy is on "
+            f"{device}: choose the GPUs with CUDA_VISIBLE_DEVICES, and set trainer.devices to their number."
+        )
+
+
 @contextmanager
 def keeping_process_state() -> Iterator[None]:
     """Around vLLM's start: it seeds the random generators and, on a CPU, forbids changing the number of threads."""
     set_num_threads, num_threads = torch.set_num_threads, torch.get_num_threads()
     python, numbers = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    # The seeds of the present device alone: vLLM has no other.
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
         try:
             yield
         finally:

@@ -17,7 +17,12 @@ from torch.distributed.fsdp import FSDPModule
 
 from mstar.distributed import world_size
 from mstar.errors import ConfigError
-from mstar.generation.vllm_process import keeping_process_group, keeping_process_state, prepare_environment
+from mstar.generation.vllm_process import (
+    keeping_process_group,
+    keeping_process_state,
+    prepare_environment,
+    require_same_device,
+)
 from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_adapter
 from mstar.models.lora import has_lora
 from mstar.models.sharding import is_sharded
@@ -27,7 +32,10 @@ if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
     from vllm.lora.request import LoRARequest
 
-__all__ = ["VllmOptions", "VllmSession"]
+__all__ = ["AUTO_LENGTH", "VllmOptions", "VllmSession"]
+
+# As max_model_len: what the model allows, as far as the cache has room for one request.
+AUTO_LENGTH: Final = -1
 
 # The ranks that vLLM's LoRA kernels have.
 _LORA_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -43,7 +51,7 @@ class VllmOptions:
     max_model_len: int | None
     max_num_seqs: int
     images_per_prompt: int
-    sleep_level: Literal[0, 1, 2]
+    sleep_level: Literal[0, 1, 2] | None
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     kv_cache_gb: float | None
     adapters: Literal["merged", "apart"]
@@ -53,7 +61,7 @@ class VllmOptions:
     def __post_init__(self) -> None:
         for name in ("tensor_parallel_size", "max_model_len", "max_num_seqs", "images_per_prompt"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and value < 1 and (name, value) != ("max_model_len", AUTO_LENGTH):
                 raise ConfigError(f"VllmEngine: {name} is {value}, but it must be at least 1.")
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ConfigError(
@@ -90,9 +98,12 @@ class VllmSession:
         self.asleep = False
         self._pushes = 0
         self._apart = options.adapters == "apart" and has_lora(policy)
+        # Weights that are handed over anyway need not wait in the main memory.
+        self.sleep_level = options.sleep_level if options.sleep_level is not None else 1 if self._apart else 2
         self._group_is_trainers = dist.is_initialized()
         self._folder = TemporaryDirectory(prefix="mstar-vllm-")
         prepare_environment()
+        require_same_device(next(policy.parameters()).device)
         with keeping_process_state():
             self.llm = self._load()
         self.longest = int(self.llm.llm_engine.model_config.max_model_len)
@@ -135,9 +146,13 @@ class VllmSession:
             enforce_eager=options.enforce_eager,
             max_model_len=options.max_model_len,
             max_num_seqs=options.max_num_seqs,
-            limit_mm_per_prompt={"image": options.images_per_prompt},
+            # What a prompt never has would else be profiled too, and take memory.
+            limit_mm_per_prompt={"image": options.images_per_prompt, "video": 0, "audio": 0},
+            # Pixels are normalised by the processor: vLLM would do it with buffers that no checkpoint has, which
+            # load_format dummy fills with noise.
+            mm_device_do_normalize=False,
             enable_prefix_caching=True,
-            enable_sleep_mode=options.sleep_level > 0 and not on_cpu,
+            enable_sleep_mode=self.sleep_level > 0 and not on_cpu,
             logprobs_mode="raw_logprobs",  # of the policy itself, at temperature 1
             generation_config="vllm",  # no sampling defaults from the model's folder
             trust_remote_code=options.trust_remote_code,
@@ -171,7 +186,7 @@ class VllmSession:
         # The cache comes back after the weights, so that it is not there beside two copies of them.
         if self.asleep:
             self.llm.wake_up(tags=["weights"])
-        lost = self._pushes == 0 or (self.asleep and self.options.sleep_level == 2)
+        lost = self._pushes == 0 or (self.asleep and self.sleep_level == 2)
         if not self._apart or lost or trains_base_weights(policy):
             self._push_weights()
         if self._apart:
@@ -259,14 +274,14 @@ class VllmSession:
     def rest(self) -> None:
         """Frees memory on the GPU as ``sleep_level`` says, which also empties the caches; on a CPU, nothing."""
         if self.llm.llm_engine.model_config.enable_sleep_mode and not self.asleep:
-            self.llm.sleep(level=self.options.sleep_level)
+            self.llm.sleep(level=self.sleep_level)
             self.asleep = True
 
     def wake(self) -> None:
         """Takes the memory again; weights that were let go come from the policy."""
         if not self.asleep:
             return
-        if self.options.sleep_level == 2:
+        if self.sleep_level == 2:
             self.update_weights(self.policy)
         else:
             self.llm.wake_up()

@@ -25,6 +25,7 @@ __all__ = [
     "EMBEDDED_MODEL",
     "FreezablePart",
     "family_of",
+    "find_model_type",
     "freeze",
     "language_head",
     "load_model",
@@ -86,6 +87,29 @@ def _find_family(name: str, trust_remote_code: bool, revision: str | None) -> Fa
         return _NATIVE
     config = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
     return _REMOTE.get(config.model_type, _NATIVE)
+
+
+def find_model_type(name: str, *, trust_remote_code: bool = False, revision: str | None = None) -> str:
+    """The family that a model belongs to, by the ``model_type`` of its configuration; its weights are not read.
+
+    Args:
+        name: As for ``load_model``.
+        trust_remote_code: As for ``load_model``.
+        revision: As for ``load_model``.
+
+    Raises:
+        ConfigError: nothing usable is at ``name``.
+    """
+    from transformers import AutoConfig
+
+    if name == EMBEDDED_MODEL:
+        return "idefics3"
+    _check_trust(name, trust_remote_code, revision)
+    try:
+        config = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
+    except _UNUSABLE as error:
+        raise _explain_unusable(name, error) from error
+    return str(config.model_type)
 
 
 def load_model(

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 import torch
 
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.generation import Request, Sample, VllmEngine, plan_samples, vllm_engine
+from mstar.generation.vllm_process import require_same_device
 from mstar.generation.vllm_prompts import SampleSeeds, equal_temperatures, find_fault, prompt_tokens, shows_images
 from mstar.generation.vllm_session import VllmSession
 from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights
@@ -56,6 +58,7 @@ def test_without_vllm_the_extra_is_named(evolve: Evolve, capsys: pytest.CaptureF
         ({"max_new_tokens": 0}, "max_new_tokens is 0, but it must be at least 1"),
         ({"tensor_parallel_size": 0}, "tensor_parallel_size is 0"),
         ({"max_model_len": 0}, "max_model_len is 0"),
+        ({"max_model_len": -2}, "max_model_len is -2"),
         ({"max_num_seqs": -1}, "max_num_seqs is -1"),
         ({"images_per_prompt": 0}, "images_per_prompt is 0"),
         ({"gpu_memory_utilization": 1.5}, r"gpu_memory_utilization is 1\.5, but it is a share in \(0, 1\]"),
@@ -67,6 +70,64 @@ def test_without_vllm_the_extra_is_named(evolve: Evolve, capsys: pytest.CaptureF
 def test_numbers_that_cannot_work(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"VllmEngine: {message}"):
         VllmEngine(**arguments)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_family_that_is_not_proven_is_refused_by_name(tiny: Policy, llava: Policy, split_folder: Path) -> None:
+    engine = VllmEngine()
+    engine.expect("qwen2_5_vl")
+    for refused in ("gemma3", "mllama"):
+        with pytest.raises(ConfigError, match=f"does not run models of the family '{refused}'.* Qwen2.5-VL"):
+            engine.expect(refused)
+    with pytest.raises(ConfigError, match="family 'llava'"):
+        engine.start(llava.model, llava.renderer)
+    VllmEngine(model_folder=str(split_folder)).expect("idefics3")
+    llava.model.config.save_pretrained(split_folder.parent / "llava")
+    with pytest.raises(ConfigError, match="family 'llava'"):
+        VllmEngine(model_folder=str(split_folder.parent / "llava")).expect("idefics3")
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_run_says_so_before_anything_is_written(evolve: Evolve, capsys: pytest.CaptureFixture[str]) -> None:
+    from mstar.__main__ import main
+
+    settings = evolve.settings(engine={"class_path": "mstar.generation.VllmEngine"})
+    config = evolve.policy / "config.json"
+    text = config.read_text()
+    try:
+        config.write_text(text.replace('"idefics3"', '"llava"'))
+        assert main(["fit", "--config", str(evolve.write(settings))]) != 0
+    finally:
+        config.write_text(text)
+    assert "does not run models of the family 'llava'" in capsys.readouterr().err
+    assert not (evolve.folder / "run").exists()
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_longest_sequence_follows_from_the_data(tiny: Policy) -> None:
+    untyped: Any = tiny.model
+    config = untyped.config.get_text_config()
+    assert VllmEngine(100, max_model_len=70)._model_len(config) == 70
+    engine = VllmEngine(100)
+    assert engine._model_len(config) == -1  # vLLM's own choice, as far as the memory has room
+    engine.expect("idefics3", 150)
+    assert engine._model_len(config) == 250
+    engine.expect("idefics3", 200)  # more than the model has positions
+    assert engine._model_len(config) == -1
+    assert VllmEngine(100, max_model_len=-1).options.max_model_len == -1
+
+
+def test_vllm_computes_on_the_policys_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for device in ("cpu", "cuda", "cuda:0"):
+        require_same_device(torch.device(device))
+    with pytest.raises(ConfigError, match=r"on GPU 0 .* the policy is on cuda:1: .* CUDA_VISIBLE_DEVICES"):
+        require_same_device(torch.device("cuda:1"))
+    # Of several processes each takes the GPU of its number.
+    monkeypatch.setattr("mstar.generation.vllm_process.world_size", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    require_same_device(torch.device("cuda:1"))
+    with pytest.raises(ConfigError, match=r"on GPU 1 .* the policy is on cuda:3"):
+        require_same_device(torch.device("cuda:3"))
 
 
 def test_vllm_adds_a_number_and_gets_the_planned_seed() -> None:
@@ -163,11 +224,11 @@ class RecordingLLM:
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_memory_comes_back_weights_first(level: int, tiny: Policy) -> None:
+def test_memory_comes_back_weights_first(level: Literal[1, 2], tiny: Policy) -> None:
     session = VllmSession.__new__(VllmSession)
     llm: Any = RecordingLLM()
     session.llm, session.policy, session.asleep = llm, tiny.model, False
-    session.options = SimpleNamespace(sleep_level=level)  # type: ignore[assignment]
+    session.sleep_level = level
     session._apart, session._pushes = False, 1
     sync = ["wake weights", "reload_weights", "wake kv_cache", "reset prefix", "reset pictures", "reset encoder"]
     session.rest()

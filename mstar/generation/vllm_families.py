@@ -1,0 +1,47 @@
+"""The model families that VllmEngine runs: those for which vLLM computes what Transformers computes.
+
+``tests/vllm/test_engine_families.py`` proves it of every one of them on real vLLM: log-probabilities and greedy text
+with and without pictures, before and after new weights, with adapters; every weight that vLLM holds is compared with
+the trainer's. A family comes into the table with its proof; what is known of others is said when they are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mstar.errors import ConfigError
+
+__all__ = ["PROVEN_FAMILIES", "require_proven"]
+
+# The model_type of the configuration, and what its users call it.
+PROVEN_FAMILIES: Final = {
+    "idefics3": "Idefics3",
+    "smolvlm": "SmolVLM",
+    "qwen2_vl": "Qwen2-VL",
+    "qwen2_5_vl": "Qwen2.5-VL",
+    "qwen3_vl": "Qwen3-VL",
+    "internvl": "InternVL 2.5/3",
+}
+
+_NAMES_DIFFER: Final = "vLLM names its vision tower's weights otherwise"
+_REFUSED: Final = {
+    "gemma3": _NAMES_DIFFER,
+    "llava_onevision": _NAMES_DIFFER,
+}
+
+
+def require_proven(model_type: str) -> None:
+    """Refuses a family for which vLLM isn't proven to compute what the trainer computes.
+
+    Args:
+        model_type: The ``model_type`` of the model's configuration.
+
+    Raises:
+        ConfigError: the family is not in the table.
+    """
+    if model_type not in PROVEN_FAMILIES:
+        reason = _REFUSED.get(model_type, "nobody has proven that vLLM computes what Transformers computes for it")
+        raise ConfigError(
+            f"VllmEngine does not run models of the family '{model_type}' ({reason}): use the TransformersEngine, or "
+            f"a model of {', '.join(PROVEN_FAMILIES.values())}."
+        )
