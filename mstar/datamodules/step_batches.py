@@ -7,23 +7,21 @@ rows of the same step change places, so that a step learns from the rows that it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 from torch.utils.data import DataLoader
 
 from mstar.datamodules.resumable import ResumableLoader
+from mstar.models.token_counter import TokenCounter
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Prompt
 
-__all__ = ["StepBatch", "StepCollate", "StepLoader", "TokenCounter"]
+__all__ = ["StepBatch", "StepCollate", "StepLoader"]
 
 Pair = tuple[Prompt, str]
-
-# Pictures whose sides round to the same multiple of this many pixels count as one size.
-_GRAIN: Final = 32
 
 
 @dataclass
@@ -36,37 +34,6 @@ class StepBatch(ResponseInputs):
     """
 
     mean_tokens: float = 0.0
-
-
-class TokenCounter:
-    """How many tokens a row has, counted without encoding its pictures where pictures of that size were seen before.
-
-    Args:
-        renderer: The model's renderer.
-    """
-
-    def __init__(self, renderer: Renderer) -> None:
-        self.renderer = renderer
-        self._pictures: dict[tuple[tuple[int, int], ...], int] = {}
-
-    def __call__(self, pairs: Sequence[Pair]) -> list[int]:
-        """The tokens of every row, up to the rounding of picture sizes."""
-        questions = self._text([prompt.question for prompt, _ in pairs])
-        responses = self._text([response for _, response in pairs])
-        return [
-            question + response + self._rest(prompt, question)
-            for (prompt, _), question, response in zip(pairs, questions, responses, strict=True)
-        ]
-
-    def _text(self, texts: list[str]) -> list[int]:
-        return [len(ids) for ids in self.renderer.tokenizer(texts, add_special_tokens=False)["input_ids"]]
-
-    def _rest(self, prompt: Prompt, question: int) -> int:
-        sizes = [image.load().size for image in prompt.images]
-        key = tuple((math.ceil(width / _GRAIN), math.ceil(height / _GRAIN)) for width, height in sizes)
-        if key not in self._pictures:
-            self._pictures[key] = self.renderer.count_tokens(prompt) - question
-        return self._pictures[key]
 
 
 class StepCollate:

@@ -1,7 +1,6 @@
 """The Transformers engine: batched sampling in the training process, with one prefill a prompt.
 
-Shapes: B prompts, R running rows (one a sample), T tokens so far, V vocabulary, N entries, X entries of a
-block.
+Shapes: B prompts, R running rows (one a sample), S samples of the batch, T new tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,36 +11,38 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from tqdm.auto import tqdm
 
 from mstar.errors import ConfigError
-from mstar.generation.base import Engine, Request, Sample
+from mstar.generation.base import Engine, Request
+from mstar.generation.batches import Memory, Row, fill_batches
+from mstar.generation.sampling import Draws
 from mstar.interruption import stop_if_asked
+from mstar.models.decoding_weights import AdapterUse, decoding_bytes, decoding_weights
 from mstar.models.out_of_memory import is_out_of_memory, release_memory
-from mstar.models.prefix import encode_prefix, extend, logits_of
+from mstar.models.prefix import Prefix, encode_prefix, extend, logits_of
 from mstar.models.sharding import whole_weights
+from mstar.models.token_counter import TokenCounter
 from mstar.rendering import Renderer
 from mstar.types import Response
 
 __all__ = ["TransformersEngine"]
 
-_BLOCK: Final = 128
+# Rows at a time where the memory is not a card's.
+_ROWS: Final = 64
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Row:
-    """One sample while it is being written."""
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What was written in a row."""
 
-    request: int
-    sample: Sample
+    row: Row
     tokens: list[int]
-    logprob: float = 0.0
-    finished: bool = False
+    logprob: float
+    finished: bool
 
 
 class TransformersEngine(Engine):
@@ -51,27 +52,53 @@ class TransformersEngine(Engine):
 
     Args:
         max_new_tokens: Longest response, in tokens.
-        batch_size: Most samples that are written at the same time. Memory grows with it; the responses do not depend
-            on it beyond rounding. A prompt with more samples than this is encoded once for each batch of them.
+        batch_size: Most samples that are written at the same time. By default as many as ``memory_utilization`` allows
+            on a GPU, and 64 on a CPU. The responses do not depend on it beyond rounding. A prompt with more samples
+            than this is encoded once for each batch of them.
+        memory_utilization: Share of the GPU's whole memory for what generation needs beside the weights, optimizer
+            states and MPRM that are there anyway: keys and values, logits, states while prompts are read, and copies
+            of weights. Only used where ``batch_size`` is not given. If it was too much, batches are halved.
+        adapters: How generation uses LoRA: merged adds it to copies of the weights meanwhile, so that a token costs
+            what it costs without, and what is drawn from is what an export holds: in 16-bit weights, changes of less
+            than half a step of their type are rounded away. apart computes them beside the weights, as training does,
+            slower and without copies. Adapters of 4-bit weights are always apart.
         progress: Whether to show a progress bar.
 
     Raises:
-        ConfigError: a number is below 1.
+        ConfigError: a number is out of its range.
     """
 
-    def __init__(self, max_new_tokens: int = 1024, batch_size: int = 64, progress: bool = True) -> None:
+    def __init__(
+        self,
+        max_new_tokens: int = 1024,
+        batch_size: int | None = None,
+        progress: bool = True,
+        memory_utilization: float = 0.3,
+        adapters: AdapterUse = "merged",
+    ) -> None:
         for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise ConfigError(f"TransformersEngine: {name} is {value}, but it must be at least 1.")
+        if not 0 < memory_utilization <= 1:
+            raise ConfigError(
+                f"TransformersEngine: memory_utilization is {memory_utilization}, but it is a share in (0, 1]."
+            )
+        if adapters not in ("merged", "apart"):
+            raise ConfigError(f"TransformersEngine: adapters is '{adapters}', but it must be merged or apart.")
         self.max_new_tokens = max_new_tokens
         self.batch_size = batch_size
         self.progress = progress
+        self.memory_utilization = memory_utilization
+        self.adapters: AdapterUse = adapters
         self._policy: nn.Module | None = None
         self._renderer: Renderer | None = None
+        self._counter: TokenCounter | None = None
         self._whole = ExitStack()
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         """Takes the policy itself, not a copy: its weights are always the present ones."""
+        if renderer is not self._renderer:
+            self._counter = TokenCounter(renderer)
         self._policy, self._renderer = policy, renderer
 
     def update_weights(self, policy: nn.Module) -> None:
@@ -87,10 +114,10 @@ class TransformersEngine(Engine):
     def close(self) -> None:
         """Lets go of the policy."""
         self.rest()
-        self._policy = self._renderer = None
+        self._policy = self._renderer = self._counter = None
 
     def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
-        """Draws every sample of every request; the policy's training mode is as before afterwards.
+        """Draws every sample of every request; the policy's weights and training mode are as before afterwards.
 
         Raises:
             RuntimeError: ``start`` was not called.
@@ -106,19 +133,20 @@ class TransformersEngine(Engine):
             leave=False,
         )  # fmt: skip
         try:
-            with torch.inference_mode():
-                for batch in self._batches(requests):
-                    for row in self._write(policy, renderer, requests, batch):
-                        request = requests[row.request]
-                        written[row.request].append(
+            with torch.inference_mode(), decoding_weights(policy, self.adapters):
+                for batch in self._batches(policy, requests):
+                    for text in self._write(policy, renderer, requests, batch):
+                        request, sample = requests[text.row.request], text.row.sample
+                        shown = text.tokens[: len(text.tokens) - text.finished]
+                        written[text.row.request].append(
                             Response(
                                 prompt_id=request.prompt.id,
-                                sample_index=row.sample.index,
-                                text=request.prefix + renderer.decode(row.tokens[: len(row.tokens) - row.finished]),
-                                num_tokens=len(row.tokens),
-                                finished=row.finished,
-                                temperature=row.sample.temperature,
-                                logprob=row.logprob,
+                                sample_index=sample.index,
+                                text=request.prefix + renderer.decode(shown),
+                                num_tokens=len(text.tokens),
+                                finished=text.finished,
+                                temperature=sample.temperature,
+                                logprob=text.logprob,
                             )
                         )
                         bar.update()
@@ -127,24 +155,31 @@ class TransformersEngine(Engine):
             policy.train(was_training)
         return written
 
-    def _batches(self, requests: Sequence[Request]) -> Iterator[list[_Row]]:
-        """Fills batches with whole requests in order; a request with more samples than a batch holds is split."""
-        batch: list[_Row] = []
-        for number, request in enumerate(requests):
-            rows = [_Row(number, sample, []) for sample in request.samples]
-            if batch and len(batch) + len(rows) > self.batch_size:
-                yield batch
-                batch = []
-            while len(rows) > self.batch_size:
-                yield rows[: self.batch_size]
-                rows = rows[self.batch_size :]
-            batch += rows
-        if batch:
-            yield batch
+    def _batches(self, policy: nn.Module, requests: Sequence[Request]) -> Iterator[list[Row]]:
+        memory = self._memory(policy)
+        lengths = [0] * len(requests)
+        if memory is not None and self._counter is not None:
+            lengths = self._counter([(request.prompt, request.prefix) for request in requests])
+
+        def fits(num_prompts: int, longest: int, num_rows: int) -> bool:
+            # Asked anew every time: when memory is short, batch_size is lowered.
+            if self.batch_size is None and memory is not None:
+                return memory.fits(num_prompts, longest, num_rows)
+            return num_rows <= (self.batch_size or _ROWS)
+
+        return fill_batches(requests, lengths, fits)
+
+    def _memory(self, policy: nn.Module) -> Memory | None:
+        """What a GPU's memory allows; None where a number of rows was given, or there is no GPU."""
+        total = _card_bytes(next(policy.parameters()).device)
+        if self.batch_size is not None or total is None:
+            return None
+        available = int(self.memory_utilization * total) - decoding_bytes(policy, self.adapters)
+        return Memory.of(policy, available, self.max_new_tokens)
 
     def _write(
-        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[_Row]
-    ) -> list[_Row]:
+        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row]
+    ) -> list[_Text]:
         """Writes a batch; one for which the memory is not enough is written in halves, and so are those after it."""
         try:
             return self._generate_batch(policy, renderer, requests, rows)
@@ -157,13 +192,12 @@ class TransformersEngine(Engine):
             "Memory is short for %d responses at a time: going on with %d (TransformersEngine: batch_size)",
             len(rows), self.batch_size,
         )  # fmt: skip
-        fresh = [_Row(row.request, row.sample, []) for row in rows]
-        halves = fresh[: self.batch_size], fresh[self.batch_size :]
-        return [row for half in halves for row in self._write(policy, renderer, requests, half)]
+        halves = rows[: self.batch_size], rows[self.batch_size :]
+        return [text for half in halves for text in self._write(policy, renderer, requests, half)]
 
     def _generate_batch(
-        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[_Row]
-    ) -> list[_Row]:
+        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row]
+    ) -> list[_Text]:
         device = next(policy.parameters()).device
         numbers = list(dict.fromkeys(row.request for row in rows))
         here = [requests[number] for number in numbers]
@@ -174,71 +208,74 @@ class TransformersEngine(Engine):
         prefix = encode_prefix(policy, inputs).spread(
             policy, torch.tensor([place[row.request] for row in rows], device=device)
         )
-        # One stream of uniform numbers a row, drawn ahead: what a row draws depends on its own seed alone.
-        uniforms = np.stack(
-            [np.random.Generator(np.random.Philox(row.sample.seed)).random(self.max_new_tokens) for row in rows]
-        )
-        uniform_RT = torch.from_numpy(uniforms).to(device)
-        temperature_R = torch.tensor([row.sample.temperature for row in rows], device=device, dtype=torch.float32)
-        banned: Tensor | None = None
-        ends = torch.tensor(renderer.end_ids, device=device)
-        running = rows
-        for step in range(self.max_new_tokens):
-            stop_if_asked()
-            logits_RV = logits_of(policy, prefix.hidden_BH)
-            if banned is None:
-                never = [*renderer.banned_ids, *range(renderer.vocabulary_size, logits_RV.shape[1])]
-                banned = torch.tensor(never, device=device, dtype=torch.long)
-            token_R, logprob_R = _draw(logits_RV, temperature_R, uniform_RT[:, step], banned)
-            ended_R = torch.isin(token_R, ends)
-            for row, token, logprob, ended in zip(
-                running, token_R.tolist(), logprob_R.tolist(), ended_R.tolist(), strict=True
-            ):
-                row.tokens.append(token)
-                row.logprob += logprob
-                row.finished = ended
-            if step + 1 == self.max_new_tokens or bool(ended_R.all()):
-                break
-            if bool(ended_R.any()):
-                prefix, order = prefix.drop(ended_R)
-                running = [running[row] for row in order]
-                token_R, temperature_R, uniform_RT = token_R[order], temperature_R[order], uniform_RT[order]
-            _, prefix = extend(policy, prefix, token_R[:, None], torch.ones_like(token_R[:, None]))
-        return rows
+        draws = Draws.of([row.sample for row in rows], self.max_new_tokens, device)
+        return _texts(rows, *_decode(policy, renderer, prefix, draws), set(renderer.end_ids))
 
 
-def _draw(logits_RV: Tensor, temperature_R: Tensor, uniform_R: Tensor, banned: Tensor) -> tuple[Tensor, Tensor]:
-    """One token a row by inverse-CDF sampling (greedy where the temperature is 0), and its log-probability at T = 1."""
-    logprobs_RV = logits_RV.log_softmax(-1)
-    allowed_RV = logits_RV.index_fill(1, banned, -torch.inf)
-    hot_R = temperature_R > 0
-    if bool(hot_R.any()):
-        token_R = _invert((allowed_RV / temperature_R.clamp(min=1e-6)[:, None]).softmax(-1), uniform_R)
-        if not bool(hot_R.all()):
-            token_R = torch.where(hot_R, token_R, allowed_RV.argmax(-1))
-    else:
-        token_R = allowed_RV.argmax(-1)
-    return token_R, logprobs_RV.gather(1, token_R[:, None]).squeeze(1)
+def _decode(policy: nn.Module, renderer: Renderer, prefix: Prefix, draws: Draws) -> tuple[Tensor, Tensor]:
+    """Writes all rows to their ends.
 
+    The host waits for the device only where it looks which rows have ended. Until then these go on, for nothing.
 
-def _invert(weights_RV: Tensor, uniform_R: Tensor) -> Tensor:
-    """Where the cumulative weights of each row pass the share ``uniform_R`` of their sum.
-
-    First the block, then the place in it: a running sum over the whole vocabulary takes many times as long.
+    Returns:
+        The tokens of every row (T, S), and their log-probabilities; what follows a row's end token means nothing.
     """
-    blocks_RNX = pad(weights_RV, (0, -weights_RV.shape[1] % _BLOCK)).view(len(weights_RV), -1, _BLOCK)
-    cumulative_RN = blocks_RNX.sum(-1).double().cumsum(-1)
-    block_R, rest_R = _search(cumulative_RN, uniform_R)
-    inside_RX = blocks_RNX[torch.arange(len(block_R), device=block_R.device), block_R].double().cumsum(-1)
-    place_R, _ = _search(inside_RX, rest_R)
-    return block_R * _BLOCK + place_R
+    num_rows, num_tokens = draws.uniform_RT.shape
+    device = draws.uniform_RT.device
+    token_TS = torch.zeros(num_tokens, num_rows, dtype=torch.long, device=device)
+    logprob_TS = torch.zeros(num_tokens, num_rows, device=device)
+    row_R = torch.arange(num_rows, device=device)
+    ended_R = torch.zeros(num_rows, dtype=torch.bool, device=device)
+    ends = torch.tensor(renderer.end_ids, device=device)
+    banned: Tensor | None = None
+    interval = _look_interval(device)
+    for step in range(num_tokens):
+        stop_if_asked()
+        logits_RV = logits_of(policy, prefix.hidden_BH)
+        if banned is None:
+            never = [*renderer.banned_ids, *range(renderer.vocabulary_size, logits_RV.shape[1])]
+            banned = torch.tensor(never, device=device, dtype=torch.long)
+        token_R, logprob_R = draws.tokens(logits_RV, step, banned)
+        token_TS[step].index_copy_(0, row_R, token_R)
+        logprob_TS[step].index_copy_(0, row_R, logprob_R)
+        if step + 1 == num_tokens:
+            break
+        ended_R |= torch.isin(token_R, ends)
+        if (step + 1) % interval == 0:
+            ended = ended_R.tolist()
+            if all(ended):
+                break
+            if any(ended):
+                prefix, order = prefix.drop(ended)
+                order_R = torch.tensor(order, device=device)
+                draws = draws.keep(order, order_R)
+                row_R, ended_R, token_R = row_R[order_R], ended_R[order_R], token_R[order_R]
+        _, prefix = extend(policy, prefix, token_R[:, None], torch.ones_like(token_R[:, None]))
+    return token_TS, logprob_TS
 
 
-def _search(cumulative_RN: Tensor, share_R: Tensor) -> tuple[Tensor, Tensor]:
-    """The first entry beyond a share of the last one, and how far into that entry's own part the share reaches."""
-    # Below 1 and scaled by the last entry, so that rounding cannot select an entry that adds nothing.
-    target_R = share_R.clamp(max=1 - 2.0**-50) * cumulative_RN[:, -1]
-    found_R1 = torch.searchsorted(cumulative_RN, target_R[:, None], right=True)
-    before_R = cumulative_RN.gather(1, (found_R1 - 1).clamp(min=0)).squeeze(1).where(found_R1.squeeze(1) > 0, 0.0)
-    part_R = cumulative_RN.gather(1, found_R1).squeeze(1) - before_R
-    return found_R1.squeeze(1), ((target_R - before_R) / part_R).clamp(0.0, 1.0)
+def _card_bytes(device: torch.device) -> int | None:
+    """All of a GPU's memory, used or not; None for what is no GPU."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
+def _look_interval(device: torch.device) -> int:
+    """After how many tokens the host looks which rows have ended.
+
+    On a GPU to look is to wait for all that it still has to do, and to leave rows out is to start hundreds of small
+    copies; on a CPU a row that has ended costs as much as any other.
+    """
+    return 1 if device.type == "cpu" else 8
+
+
+def _texts(rows: Sequence[Row], token_TS: Tensor, logprob_TS: Tensor, ends: set[int]) -> list[_Text]:
+    """Each row up to its end token, that one included; its log-probability is summed in the order of the tokens."""
+    texts = []
+    for row, tokens, logprobs in zip(rows, token_TS.T.tolist(), logprob_TS.T.tolist(), strict=True):
+        length = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
+        # Not sum(), whose rounding depends on the version of Python.
+        total = 0.0
+        for logprob in logprobs[:length]:
+            total += logprob
+        texts.append(_Text(row, tokens[:length], total, tokens[length - 1] in ends))
+    return texts

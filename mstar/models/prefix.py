@@ -51,23 +51,23 @@ class Prefix:
         share(self.cache, rows_R)
         return self._with_rows(rows_R)
 
-    def drop(self, gone_R: Tensor) -> tuple[Prefix, list[int]]:
+    def drop(self, gone: Sequence[bool]) -> tuple[Prefix, list[int]]:
         """Leaves some rows out, after ``spread``: the last rows take their places, so that little is copied.
 
         Args:
-            gone_R: True for the rows to leave out; not for all.
+            gone: For every row, whether it is left out; not all are.
 
         Returns:
             The shorter prefix, and for each of its rows the row that it was.
         """
         from mstar.models.shared_prefix import SharedPrefixLayer
 
-        order, holes, movers = fill_gaps(gone_R.tolist())
-        order_R = torch.tensor(order, device=gone_R.device)
+        order, holes, movers = fill_gaps(gone)
+        order_R = torch.tensor(order, device=self.mask_BT.device)
         layers: list[Any] = list(self.cache.layers)
         shared = [layer for layer in layers if isinstance(layer, SharedPrefixLayer)]
         if shared:
-            shared[0].places.keep(order_R)  # all layers have the same
+            shared[0].places.keep(order)  # all layers have the same
         for layer in layers:
             if layer in shared:
                 layer.replace_rows(holes, movers, len(order))

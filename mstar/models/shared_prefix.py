@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import eager_mask
+from transformers.masking_utils import sdpa_mask
 
 __all__ = ["Places", "SharedPrefixLayer", "can_share", "decoding", "share"]
 
@@ -38,22 +38,23 @@ class Places:
 
     def __init__(self, owner_R: Tensor, num_prompts: int) -> None:
         self.num_prompts = num_prompts
-        self._assign(owner_R)
+        self._device = owner_R.device
+        self._assign(owner_R.tolist())
 
-    def _assign(self, owner_R: Tensor) -> None:
+    def _assign(self, owners: list[int]) -> None:
         filled = [0] * self.num_prompts
         places: list[tuple[int, int]] = []
-        for owner in owner_R.tolist():
+        for owner in owners:
             places.append((owner, filled[owner]))
             filled[owner] += 1
-        self.owner_R, self.width = owner_R, max(filled)
+        self._owners, self.width = owners, max(filled)
         flat = [owner * self.width + rank for owner, rank in places]
         self._trivial = flat == list(range(self.num_prompts * self.width))
-        self.place_R = torch.tensor(flat, device=owner_R.device)
+        self.place_R = torch.tensor(flat, device=self._device)
 
-    def keep(self, rows_R: Tensor) -> None:
+    def keep(self, rows: Sequence[int]) -> None:
         """Keeps these rows, in this order."""
-        self._assign(self.owner_R[rows_R])
+        self._assign([self._owners[row] for row in rows])
 
     def lay_out(self, rows: Tensor) -> Tensor:
         """Rows (R, K, G, X) by prompt (P, K, W x G, X); empty places are 0."""
@@ -88,8 +89,8 @@ class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         # The names and the meaning of these attributes are those of the base class; keys and values are the new ones.
         self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
-        self.prompt_keys: Tensor = layer.keys
-        self.prompt_values: Tensor = layer.values
+        self.prompt_keys = _as_multiplied(layer.keys)
+        self.prompt_values = _as_multiplied(layer.values)
         self.places = places
         rows = len(places.place_R)
         self._buffers = [
@@ -218,5 +219,20 @@ def _attention(
     return layer.attend(query, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling), None
 
 
+def _as_multiplied(states: Tensor) -> Tensor:
+    """Keys or values in the type that autocast, if it is on, would convert all of them to for every token."""
+    device = states.device.type
+    return states.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else states
+
+
+def _bias(*args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Tensor | None:
+    """The mask as a bias, 0 or the lowest number; Transformers' own copies a 0 from the host, which waits for it."""
+    untyped: Any = sdpa_mask
+    mask = untyped(*args, **(kwargs | {"allow_is_causal_skip": False}))
+    if mask is None:
+        return None
+    return torch.zeros((), dtype=dtype, device=mask.device).where(mask, torch.finfo(dtype).min)
+
+
 AttentionInterface.register(_NAME, _attention)
-AttentionMaskInterface.register(_NAME, eager_mask)
+AttentionMaskInterface.register(_NAME, _bias)

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["CacheSize", "bytes_of", "cache_size", "empty_model", "kv_bytes_per_token", "logits_bytes", "vocabulary"]
+__all__ = [
+    "CacheSize",
+    "activation_bytes_per_token",
+    "bytes_of",
+    "cache_size",
+    "empty_model",
+    "kv_bytes_per_token",
+    "logits_bytes",
+    "vocabulary",
+]
 
 # Layers with a state of fixed size in place of keys and values keep it in float32, whatever the model computes in.
 _STATE_BYTES: Final = 4
@@ -125,6 +134,44 @@ def logits_bytes(config: PreTrainedConfig, num_tokens: int, dtype: torch.dtype =
         dtype: Their type.
     """
     return num_tokens * vocabulary(config) * dtype.itemsize
+
+
+def activation_bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> int:
+    """An estimate of what reading a prompt takes at its fullest, a token, without gradients and beside the cache.
+
+    That is the larger of the language model's and the vision tower's: the states in float32 with what a layer adds to
+    them, and the inner states of its feed-forward part. Several patches of a picture make one token.
+
+    Args:
+        config: The model's configuration.
+        dtype: What the linear layers compute in.
+    """
+    untyped: Any = config
+    text = untyped.get_text_config(decoder=True)
+    chosen = getattr(text, "num_experts_per_tok", None) or 1
+    inner = max(getattr(text, "intermediate_size", 0), chosen * (getattr(text, "moe_intermediate_size", None) or 0))
+    sizes = [_layer_bytes(text.hidden_size, inner, dtype)]
+    vision = getattr(config, "vision_config", None)
+    # Qwen2-VL and 2.5-VL call the width of the tower differently.
+    width = getattr(vision, "embed_dim", None) or getattr(vision, "hidden_size", None)
+    if width is not None:
+        ratio = getattr(vision, "mlp_ratio", None) or 4
+        sizes.append(_patches(config) * _layer_bytes(width, getattr(vision, "intermediate_size", ratio * width), dtype))
+    return int(max(sizes))
+
+
+def _layer_bytes(hidden: int, inner: float, dtype: torch.dtype) -> float:
+    # In float32: the states, a layer's sum, its norm and the product of that; in the type of computing: the norm,
+    # queries, keys, values and what was attended to, and the gate, the other half and their product.
+    return 4 * hidden * torch.float32.itemsize + (5 * hidden + 3 * inner) * dtype.itemsize
+
+
+def _patches(config: Any) -> float:
+    """Patches of a picture that make one token: Qwen-VL, Idefics3 and SmolVLM, InternVL; 1 for others."""
+    side = getattr(config.vision_config, "spatial_merge_size", None) or getattr(config, "scale_factor", None)
+    if side is None and (ratio := getattr(config, "downsample_ratio", None)):
+        side = 1 / ratio
+    return float(side or 1) ** 2
 
 
 def bytes_of(tensors: Iterable[Tensor] | nn.Module) -> int:

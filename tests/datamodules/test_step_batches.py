@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +13,10 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DistributedSampler
 
 from mstar.datamodules import PolicyDataModule
-from mstar.datamodules.step_batches import StepBatch, StepLoader, TokenCounter
+from mstar.datamodules.step_batches import StepBatch, StepLoader
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
-from mstar.types import Example, Prompt
+from mstar.types import Example
 
 NUMBER = 22
 POOL = TinyDice("pool", NUMBER)
@@ -148,26 +146,3 @@ def test_every_process_has_as_many_batches(make: Any, monkeypatch: pytest.Monkey
         seen += flat(batches)
     assert counts == [[2, 2, 2, 2]] * 3
     assert set(seen) == set(expected)
-
-
-def test_tokens_are_counted_rightly_and_pictures_encoded_once_a_size(
-    tiny: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pairs = [(POOL[0], "red = 1"), (replace(POOL[1], question="Even?"), ""), (Prompt("text", "How many?"), "x y")]
-    encoded = []
-    count = type(tiny.renderer).count_tokens
-
-    def counting(renderer: Any, prompt: Prompt) -> int:
-        encoded.append(prompt.id)
-        return int(count(renderer, prompt))
-
-    monkeypatch.setattr(type(tiny.renderer), "count_tokens", counting)
-    counted = TokenCounter(tiny.renderer)(pairs)
-    assert encoded == [POOL[0].id, "text"]
-
-    def expected() -> Iterator[int]:
-        for prompt, response in pairs:
-            inputs = tiny.renderer.response_inputs([prompt], [response]).inputs
-            yield inputs.ids_BT.shape[1] - 1  # without the end token
-
-    assert counted == list(expected())

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 import math
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mstar.errors import ConfigError
-from mstar.generation import Request, Sample, TransformersEngine, plan_samples
-from mstar.generation.transformers_engine import _draw
+from mstar.generation import Request, Sample, TransformersEngine, plan_samples, transformers_engine
+from mstar.interruption import Interrupted
+from mstar.models.backbone import load_model, prepare_training, save_model
+from mstar.models.lora import LoraSettings, has_lora
 from mstar.prompts import TinyDice
 from mstar.steps import split_steps
 from mstar.types import Prompt, Response
@@ -342,34 +348,198 @@ def test_settings_that_cannot_work(setting: str) -> None:
         TransformersEngine(**{setting: 0})
 
 
-LOGITS = torch.tensor([2.0, -1.0, 0.5, 3.0, 0.0, 1.0, -4.0])
-BANNED = torch.tensor([0, 3])
+class Waits(TorchDispatchMode):
+    """Counts what makes the host wait for a GPU: values that it reads, sizes that depend on values, what it sends."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        tolist = torch.Tensor.tolist
+
+        def read(tensor: Tensor) -> Any:
+            self.found.append("tolist")
+            return tolist(tensor)
+
+        monkeypatch.setattr(torch.Tensor, "tolist", read)
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        name = str(function).split(".")[1]
+        masks = name == "index" and any(i is not None and i.dtype == torch.bool for i in arguments[1])
+        if masks or name in {
+            "item", "is_nonzero", "_local_scalar_dense", "nonzero", "masked_select", "equal", "lift_fresh", "_unique2"
+        }:  # fmt: skip
+            self.found.append(name)
+        return function(*arguments, **(keywords or {}))
 
 
-@pytest.mark.parametrize("temperature", [0.3, 1.0, 1.6])
-def test_the_drawn_tokens_follow_the_softmax(temperature: float) -> None:
-    count = 50_000
-    # Evenly spaced "random" numbers: every token must then be drawn as often as its share says, to within one.
-    uniform = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    tokens, logprobs = _draw(LOGITS.expand(count, -1), torch.full((count,), temperature), uniform, BANNED)
-    weights = [0.0 if i in (0, 3) else math.exp(x / temperature) for i, x in enumerate(LOGITS.tolist())]
-    shares = torch.tensor(weights, dtype=torch.float64) / sum(weights)
-    counts = torch.bincount(tokens, minlength=7)
-    assert (counts - count * shares).abs().max() < 1.5
-    assert counts[BANNED].tolist() == [0, 0]
-    # The log-probability is that of the policy itself: temperature 1, nothing banned.
-    assert torch.equal(logprobs, LOGITS.log_softmax(-1)[tokens])
+@pytest.mark.parametrize("name", ["trained", "split", "llava"])
+def test_the_host_waits_once_in_eight_tokens(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every wait empties the GPU's queue; it used to be seven a token."""
+    monkeypatch.setattr(transformers_engine, "_look_interval", lambda device: 8)
+    requests = [Request(prompt, mixed(prompt)) for prompt in DICE[:3]]
+    # No response ends, so that no row is left out.
+    monkeypatch.setattr(run.policy.renderer, "end_ids", (0,))
+
+    def waits(num_tokens: int) -> int:
+        with Waits(monkeypatch) as counted:
+            rows = run(requests, max_new_tokens=num_tokens)
+        assert {response.num_tokens for row in rows for response in row} == {num_tokens}
+        return len(counted.found)
+
+    once = waits(2)
+    assert waits(66) == once + 8
 
 
-def test_the_extremes_of_the_random_numbers_never_draw_an_impossible_token() -> None:
-    logits = torch.tensor([[5.0, 1.0, 1.0, 5.0]]).expand(2, -1)
-    uniform = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
-    tokens, _ = _draw(logits, torch.ones(2), uniform, BANNED)
-    assert tokens.tolist() == [1, 2]
+@POLICIES
+@pytest.mark.parametrize("interval", [3, 8, 100])
+def test_responses_do_not_depend_on_when_ended_rows_leave(
+    run: Run, interval: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [Request(prompt, mixed(prompt)) for prompt in PROMPTS[-6:]]
+    expected = run(requests, max_new_tokens=40)
+    monkeypatch.setattr(transformers_engine, "_look_interval", lambda device: interval)
+    got = run(requests, max_new_tokens=40)
+    assert [content(row) for row in got] == [content(row) for row in expected]
+    for before, after in zip(expected, got, strict=True):
+        assert [r.logprob for r in after] == pytest.approx([r.logprob for r in before], abs=1e-4)
 
 
-def test_greedy_and_sampled_rows_side_by_side() -> None:
-    uniform = torch.full((4,), 0.999999, dtype=torch.float64)
-    tokens, _ = _draw(LOGITS.expand(4, -1), torch.tensor([0.0, 1.0, 0.0, 1e-4]), uniform, BANNED)
-    # 5 is the likeliest that is not banned; 6 the last one; and almost no temperature is as good as none.
-    assert tokens.tolist() == [5, 6, 5, 5]
+def test_a_gpu_gets_as_many_rows_as_its_memory_holds(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same whatever else is on it; and the responses are those of other batches."""
+    requests = [Request(prompt, plan_samples(0, "x", prompt.id, 8, 1.0)) for prompt in DICE]
+
+    def batches(card: int | None, **settings: Any) -> tuple[list[int], list[Any]]:
+        seen = []
+        write = TransformersEngine._write
+
+        def remember(self: Any, policy: Any, renderer: Any, given: Any, rows: Any) -> Any:
+            seen.append(len(rows))
+            return write(self, policy, renderer, given, rows)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(transformers_engine, "_card_bytes", lambda device: card)
+            patched.setattr(TransformersEngine, "_write", remember)
+            engine = TransformersEngine(12, progress=False, **settings)
+            engine.start(trained.model, trained.renderer)
+            return seen, [content(row) for row in engine.generate(requests)]
+
+    on_cpu, expected = batches(None)
+    assert on_cpu == [64, 64]
+    all_at_once, responses = batches(10**9)
+    assert all_at_once == [128]
+    assert responses == expected
+    small, responses = batches(20_000_000)
+    assert responses == expected
+    assert 1 < len(small) < 16
+    assert small == batches(20_000_000)[0]
+    assert len(batches(20_000_000, memory_utilization=0.9)[0]) < len(small)
+    assert batches(20_000_000, batch_size=32)[0] == [32] * 4
+
+
+def test_when_memory_is_short_after_all_batches_are_halved(
+    trained: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    requests = [Request(prompt, plan_samples(0, "x", prompt.id, 8, 1.0)) for prompt in DICE]
+    engine = TransformersEngine(12, progress=False)
+    engine.start(trained.model, trained.renderer)
+    expected = [content(row) for row in engine.generate(requests)]
+    seen = []
+    write = TransformersEngine._generate_batch
+
+    def short(self: Any, policy: Any, renderer: Any, given: Any, rows: Any) -> Any:
+        seen.append(len(rows))
+        if len(rows) > 40:
+            raise torch.OutOfMemoryError
+        return write(self, policy, renderer, given, rows)
+
+    monkeypatch.setattr(transformers_engine, "_card_bytes", lambda device: 10**9)
+    monkeypatch.setattr(TransformersEngine, "_generate_batch", short)
+    assert [content(row) for row in engine.generate(requests)] == expected
+    assert seen == [128, 64, 32, 32, 64, 32, 32]
+    assert "going on with 32" in caplog.text
+    assert engine.batch_size == 32
+
+
+def adapt(own: Any) -> Any:
+    """Adapters that compute something."""
+    prepare_training(own.model, [], LoraSettings(rank=4), seed=1)
+    with torch.no_grad():
+        for name, parameter in own.model.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.05, generator=torch.Generator().manual_seed(0))
+    return own
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_merged_adapters_draw_what_an_export_draws(own: Any, tmp_path: Path, dtype: torch.dtype) -> None:
+    adapt(own)
+    for name, parameter in own.model.named_parameters():
+        if ".lora_" not in name:
+            parameter.data = parameter.data.to(dtype)
+    save_model(own.model, own.renderer, tmp_path)
+    exported = load_model(str(tmp_path), dtype=str(dtype).removeprefix("torch."))
+    requests = [Request(prompt, mixed(prompt)) for prompt in DICE[:4]]
+    before = {name: (id(p), p.detach().clone()) for name, p in own.model.named_parameters()}
+
+    def drawn(model: Any, adapters: Any) -> list[list[Response]]:
+        engine = TransformersEngine(24, progress=False, adapters=adapters)
+        engine.start(model, own.renderer)
+        return engine.generate(requests)
+
+    assert drawn(own.model, "merged") == drawn(exported, "merged")
+    apart = drawn(own.model, "apart")
+    if dtype == torch.float32:
+        assert [content(row) for row in apart] == [content(row) for row in drawn(exported, "apart")]
+    after = dict(own.model.named_parameters())
+    assert after.keys() == before.keys()
+    assert all(id(after[name]) == known and torch.equal(after[name], value) for name, (known, value) in before.items())
+
+
+def test_adapters_are_apart_again_after_an_interruption(own: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapt(own)
+    engine = TransformersEngine(24, progress=False)
+    engine.start(own.model, own.renderer)
+
+    def stop() -> None:
+        assert not has_lora(own.model)
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(transformers_engine, "stop_if_asked", stop)
+    with pytest.raises(Interrupted):
+        engine.generate([Request(DICE[0], (GREEDY,))])
+    assert has_lora(own.model)
+    batch = own.renderer.response_inputs(DICE[:2], ["red = 4", "no"])
+    own.model.train()(
+        input_ids=batch.inputs.ids_BT, attention_mask=batch.inputs.mask_BT, labels=batch.labels_BT, **batch.inputs.extras
+    ).loss.backward()  # fmt: skip
+    assert all((p.grad is not None) is (".lora_" in name) for name, p in own.model.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["trained", "split", "llava"])
+def test_autocast_is_the_same_for_rollouts_as_for_a_forward_pass(run: Run) -> None:
+    """Within autocast the reported log-probabilities are those of a plain forward pass within it."""
+    model, renderer = run.policy.model, run.policy.renderer
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.inference_mode():
+        (responses,) = run([Request(DICE[0], mixed(DICE[0]))])
+        for response, drawn in zip(responses, list(run.drawn), strict=True):
+            inputs = renderer.prompt_inputs([DICE[0]])
+            ids = torch.cat([inputs.ids_BT, torch.tensor([drawn], dtype=torch.long)], dim=1)
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs.extras).logits[0]
+            logprobs = logits[inputs.ids_BT.shape[1] - 1 :].float().log_softmax(-1)
+            wanted = sum(logprobs[place, token].item() for place, token in enumerate(drawn))
+            ends = [logprobs[-1, end].item() for end in renderer.end_ids] if response.finished else [0.0]
+            error = min(abs(response.logprob - wanted - end) for end in ends)
+            assert error / response.num_tokens < 0.03
+
+
+@pytest.mark.parametrize("name", ["trained"])
+def test_leaving_rows_out_costs_few_waits_more(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformers_engine, "_look_interval", lambda device: 8)
+    requests = [Request(prompt, mixed(prompt)) for prompt in DICE[:3]]
+    with Waits(monkeypatch) as counted:
+        rows = run(requests, max_new_tokens=66)
+    assert len({response.num_tokens for row in rows for response in row}) > 3
+    with Waits(monkeypatch) as once:
+        run(requests, max_new_tokens=2)
+    # Which rows, the order of those that stay (twice), and their places by prompt.
+    assert len(counted.found) <= len(once.found) + 4 * 8

@@ -94,7 +94,7 @@ def test_logits_equal_plain_ones_while_rows_leave(policy: Any, monkeypatch: pyte
             torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
         gone = [(row + step) % 4 == 3 for row in running]
         if any(gone) and not all(gone):
-            prefix, order = prefix.drop(torch.tensor(gone))
+            prefix, order = prefix.drop(gone)
             running = [running[place] for place in order]
         tokens = [20 + 7 * row + 3 * step for row in running]
         for row, token in zip(running, tokens, strict=True):
@@ -148,6 +148,6 @@ def test_models_that_cannot_share_hold_copies(tiny: Any) -> None:
     assert not can_share(model, prefix.cache)
     copies = prefix.spread(model, torch.tensor(OWNERS))
     assert [layer.keys.shape[0] for layer in copies.cache.layers] == [6, 6, 6]
-    shorter, order = copies.drop(torch.tensor([True, False, False, False, False, True]))
+    shorter, order = copies.drop([True, False, False, False, False, True])
     assert order == [4, 1, 2, 3]
     assert [layer.keys.shape[0] for layer in shorter.cache.layers] == [4, 4, 4]

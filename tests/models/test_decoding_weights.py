@@ -1,0 +1,140 @@
+"""Weights for decoding: what is computed with them, and that nothing is left of them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mstar.models.backbone import family_of, prepare_training
+from mstar.models.decoding_weights import decoding_bytes, decoding_weights
+from mstar.models.lora import LoraSettings, merged_state, plain_shell
+from mstar.models.sizes import bytes_of
+from mstar.prompts import TinyDice
+
+PROMPTS = list(TinyDice("seed", 4))
+
+
+def adapted(policy: Any, dtype: torch.dtype = torch.float32, **settings: Any) -> Any:
+    """A copy of a policy's model with adapters that compute something."""
+    model = copy.deepcopy(policy.model).to(dtype)
+    prepare_training(model, [], LoraSettings(rank=4, **settings), seed=1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_B." in name:
+                parameter.normal_(std=0.1, generator=generator)
+    return model.eval()
+
+
+def logits(model: Any, renderer: Any) -> Tensor:
+    inputs = renderer.prompt_inputs(PROMPTS)
+    with torch.inference_mode():
+        result: Tensor = model(input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, **inputs.extras).logits
+    return result
+
+
+def identities(model: nn.Module) -> list[tuple[str, int, int, Tensor]]:
+    """Every weight: its name, which object it is, its version and its values."""
+    return [(name, id(p), p._version, p.detach().clone()) for name, p in model.named_parameters(remove_duplicate=False)]
+
+
+def assert_untouched(model: nn.Module, before: list[tuple[str, int, int, Tensor]]) -> None:
+    after = identities(model)
+    assert [item[:3] for item in after] == [item[:3] for item in before]
+    assert all(torch.equal(a[3], b[3]) for a, b in zip(after, before, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["tiny", "split", "llava"])
+def test_merged_is_what_an_export_computes(name: str, dtype: torch.dtype, request: pytest.FixtureRequest) -> None:
+    policy = request.getfixturevalue(name)
+    model = adapted(policy, dtype, target="all")
+    before, apart = identities(model), logits(model, policy.renderer)
+    exported = plain_shell(model).to_empty(device="cpu").to(dtype)
+    exported.load_state_dict(merged_state(model))
+    for own, other in zip(exported.buffers(), copy.deepcopy(policy.model).buffers(), strict=True):
+        own.copy_(other)
+    wanted = logits(exported.eval(), policy.renderer)
+    with decoding_weights(model, "merged"):
+        assert not any(hasattr(module, "lora_A") for module in model.modules())
+        assert torch.equal(logits(model, policy.renderer), wanted)
+    assert not torch.equal(apart, wanted)
+    assert_untouched(model, before)
+    assert torch.equal(logits(model, policy.renderer), apart)
+    with decoding_weights(model, "apart"):
+        assert torch.equal(logits(model, policy.renderer), apart)
+
+
+def test_an_error_leaves_nothing_behind(tiny: Any) -> None:
+    model = adapted(tiny)
+    before, apart = identities(model), logits(model, tiny.renderer)
+    for error in (RuntimeError, KeyboardInterrupt, SystemExit):
+        with pytest.raises(error), torch.autocast("cpu", dtype=torch.bfloat16), decoding_weights(model, "merged"):
+            raise error
+    assert_untouched(model, before)
+    assert torch.equal(logits(model, tiny.renderer), apart)
+
+
+@pytest.mark.parametrize("adapters", ["merged", "apart"])
+@pytest.mark.parametrize("name", ["tiny", "split", "llava"])
+def test_autocast_computes_the_same_with_copies(name: str, adapters: Any, request: pytest.FixtureRequest) -> None:
+    policy = request.getfixturevalue(name)
+    for model in (policy.model, adapted(policy)):
+        before = identities(model)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            wanted = logits(model, policy.renderer)
+            with decoding_weights(model, adapters):
+                linear = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)]
+                language = [m for n, m in linear if family_of(model).part_of(n) == "language"]
+                assert {p.dtype for m in language for p in m.parameters()} == {torch.bfloat16}
+                got = logits(model, policy.renderer)
+        if model is policy.model or adapters == "apart":
+            assert torch.equal(got, wanted)
+        else:
+            torch.testing.assert_close(got, wanted, atol=0.3, rtol=0.1)
+        assert_untouched(model, before)
+
+
+def test_copies_are_made_only_where_they_serve(tiny: Any) -> None:
+    model = tiny.model
+    before = identities(model)
+    with decoding_weights(model, "merged"):
+        assert [item[:2] for item in identities(model)] == [item[:2] for item in before]
+    half = copy.deepcopy(model).bfloat16()
+    before = identities(half)
+    with torch.autocast("cpu", dtype=torch.bfloat16), decoding_weights(half, "merged"):
+        assert [item[:2] for item in identities(half)] == [item[:2] for item in before]
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("adapters", ["merged", "apart"])
+def test_the_bytes_of_the_copies(tiny: Any, adapters: Any, autocast: bool) -> None:
+    for model in (tiny.model, adapted(tiny)):
+        own = {id(p) for p in model.parameters()}
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            expected = decoding_bytes(model, adapters)
+            with decoding_weights(model, adapters):
+                assert bytes_of([p for p in model.parameters() if id(p) not in own]) == expected
+    assert (expected > 0) is (autocast or adapters == "merged")
+
+
+def test_four_bits_stay_apart_and_say_so_once(
+    tiny: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mstar.models.decoding_weights._told", set())
+    model = adapted(tiny)
+    layer = model.model.text_model.layers[0].self_attn.q_proj
+    layer.base_layer.weight = nn.Parameter(torch.zeros(8, 1, dtype=torch.uint8), requires_grad=False)
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            with decoding_weights(model, "merged"):
+                assert model.model.text_model.layers[0].self_attn.q_proj is layer
+                assert not hasattr(model.model.text_model.layers[0].self_attn.k_proj, "lora_A")
+    assert [record.message for record in caplog.records if "4-bit" in record.message] == [
+        "Adapters of 4-bit weights are not merged: generation computes them apart."
+    ]
