@@ -52,7 +52,8 @@ class BenchmarkModule(PolicyModule):
         official_grader: The same by published rules; none is the benchmark's own.
         engine: Draws the responses; none is the Transformers engine with the two settings below.
         max_new_tokens: Longest response.
-        generation_batch_size: How many responses are written at the same time.
+        generation_batch_size: How many responses are written at the same time; by default as many as a GPU's memory
+            holds, and 64 on a CPU.
         dtype: Type of the loaded weights, the MPRM's too: float32, bfloat16 or float16.
         attention: Attention kernel: auto, sdpa, eager, flash_attention_2, flash_attention_4.
         seed: Seed of the samples and of the bootstrap.
@@ -76,7 +77,7 @@ class BenchmarkModule(PolicyModule):
         official_grader: Grader | None = None,
         engine: Engine | None = None,
         max_new_tokens: int = 1024,
-        generation_batch_size: int = 64,
+        generation_batch_size: int | None = None,
         dtype: str = "float32",
         attention: str | None = "auto",
         seed: int = 0,

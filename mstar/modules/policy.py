@@ -67,7 +67,8 @@ class PolicyModule(LightningModule):
         freeze: Parts that are not trained: vision, projector, language.
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
         max_new_tokens: Longest response that validate, test and predict generate.
-        generation_batch_size: How many responses validate, test and predict write at the same time.
+        generation_batch_size: How many responses validate, test and predict write at the same time; by default as many
+            as a GPU's memory holds, and 64 on a CPU.
         grader: Decides whether a final answer is right in validate and test.
         lora: Train low-rank adapters in place of the weights; none trains the weights. Checkpoints then hold the
             adapters alone, an export the merged weights.
@@ -94,7 +95,7 @@ class PolicyModule(LightningModule):
         freeze: list[FreezablePart] | None = None,
         gradient_checkpointing: bool = False,
         max_new_tokens: int = 1024,
-        generation_batch_size: int = 64,
+        generation_batch_size: int | None = None,
         grader: Grader | None = None,
         lora: LoraSettings | None = None,
         trust_remote_code: bool = False,

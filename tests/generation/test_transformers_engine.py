@@ -510,8 +510,11 @@ def test_adapters_are_apart_again_after_an_interruption(own: Any, monkeypatch: p
     assert has_lora(own.model)
     batch = own.renderer.response_inputs(DICE[:2], ["red = 4", "no"])
     own.model.train()(
-        input_ids=batch.inputs.ids_BT, attention_mask=batch.inputs.mask_BT, labels=batch.labels_BT, **batch.inputs.extras
-    ).loss.backward()  # fmt: skip
+        input_ids=batch.inputs.ids_BT,
+        attention_mask=batch.inputs.mask_BT,
+        labels=batch.labels_BT,
+        **batch.inputs.extras,
+    ).loss.backward()
     assert all((p.grad is not None) is (".lora_" in name) for name, p in own.model.named_parameters())
 
 

@@ -96,7 +96,7 @@ def test_autocast_computes_the_same_with_copies(name: str, adapters: Any, reques
         if model is policy.model or adapters == "apart":
             assert torch.equal(got, wanted)
         else:
-            torch.testing.assert_close(got, wanted, atol=0.3, rtol=0.1)
+            assert (got - wanted).abs().mean() < 0.1 * wanted.std()  # rounding
         assert_untouched(model, before)
 
 
