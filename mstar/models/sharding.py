@@ -143,7 +143,7 @@ def _forget_forward(root: FSDPModule) -> None:
     for unit in untyped.modules():
         if isinstance(unit, FSDPModule):
             unit.reshard()
-            state: Any = unit._get_fsdp_state()  # type: ignore[no-untyped-call]
+            state: Any = unit._get_fsdp_state()
             if state._fsdp_param_group is not None:
                 state._fsdp_param_group._post_forward_indices.clear()
     untyped._get_fsdp_state()._comm_ctx.post_forward_order.clear()
