@@ -30,6 +30,7 @@ Training and evaluation (LightningCLI: a YAML file, and overrides by flag):
 Data and models:
   annotate   sample a policy's responses and label their steps, for the MPRM
   grade      grade a file of responses (JSONL in, JSONL out)
+  memory     what a configuration takes: GPUs, main memory, disk
   leakage    training prompts whose picture or question also stands in a benchmark
   export     a checkpoint -> a folder for Transformers and vLLM (policy) or for mstar (MPRM)
   report     a run -> one HTML page

@@ -6,7 +6,7 @@ import inspect
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -30,12 +30,15 @@ from mstar.callbacks.signals import StopOnSignal
 from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
 from mstar.config_files import check_config_file, config_files
 from mstar.distributed import find_lost_process
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, MstarError
 from mstar.interruption import stop_if_asked
 from mstar.locking import hold_folder
+from mstar.memory.run_account import warn_before_start
+from mstar.memory_command import show_memory
 from mstar.models.backbone import load_renderer
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.parsing import Parser, find_mistake
+from mstar.rendering import Renderer
 
 __all__ = ["MstarCLI", "run"]
 
@@ -46,6 +49,10 @@ _TOOLS: Final[dict[str, Callable[..., object]]] = {
     "leakage": check_leakage,
     "report": write_run_report,
 }
+
+
+# Rows of the data that tokens are counted on at the beginning of a fit.
+_SAMPLED: Final = 8
 
 
 class MstarCLI(LightningCLI):
@@ -119,14 +126,24 @@ class MstarCLI(LightningCLI):
         if checkpoint not in (None, "last", "best", "hpc") and not Path(checkpoint).exists():
             raise ConfigError(f"ckpt_path '{checkpoint}' does not exist: give a checkpoint's file, or 'last'.")
         if isinstance(self.model, PolicyModule | MPRMModule):
-            load_renderer(
+            renderer = load_renderer(
                 self.model.model_name,
                 trust_remote_code=self.model.trust_remote_code,
                 revision=self.model.revision,
             )
+            if self.subcommand == "fit":
+                self._say_memory(renderer)
         rollout = self._get(self.config_init, "rollout", default=None)
         if rollout is not None and self.subcommand == "fit":
             rollout.check(self.trainer, self.model, self.datamodule)
+
+    def _say_memory(self, renderer: Renderer) -> None:
+        """Says what the fit will take, and refuses one that cannot fit, before anything is loaded."""
+        try:
+            rows = self.datamodule.sample(_SAMPLED)
+        except (MstarError, OSError, AttributeError):
+            rows = []  # the fit itself will say what is wrong with its data
+        warn_before_start(self.config["fit"].as_dict(), renderer, rows)
 
     def fit(self, **arguments: Any) -> None:
         """Runs the fit; one that was begun in the same folder goes on from its last checkpoint.
@@ -151,6 +168,32 @@ class MstarCLI(LightningCLI):
             self.trainer.fit(**arguments, ckpt_path=checkpoint)
 
 
+class _ParsedOnly(MstarCLI):
+    """Parses a configuration as ``fit`` does, and makes nothing of it."""
+
+    def instantiate_classes(self) -> None:
+        """Makes nothing."""
+
+    def after_instantiate_classes(self) -> None:
+        """Has nothing to check."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs nothing."""
+
+
+def _parse_fit(arguments: Sequence[str]) -> Mapping[str, Any]:
+    config: Mapping[str, Any] = _ParsedOnly(["fit", *arguments]).config["fit"].as_dict()
+    return config
+
+
+def _show_memory(arguments: Sequence[str]) -> int:
+    return show_memory(arguments, _parse_fit)
+
+
+# Commands whose options are those of another command, and some of their own.
+_WRAPPERS: Final[dict[str, Callable[[Sequence[str]], int]]] = {"memory": _show_memory}
+
+
 def _run_tool(name: str, arguments: Sequence[str]) -> int:
     summary = (inspect.getdoc(_TOOLS[name]) or "").partition("\n\n")[0]
     parser = Parser(prog=f"mstar {name}", description=summary)
@@ -172,8 +215,9 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    if not arguments[0].startswith("-") and arguments[0] not in {*_TOOLS, *MstarCLI.subcommands()}:
-        commands = ", ".join([*MstarCLI.subcommands(), *_TOOLS])
+    known = [*MstarCLI.subcommands(), *_TOOLS, *_WRAPPERS]
+    if not arguments[0].startswith("-") and arguments[0] not in known:
+        commands = ", ".join(known)
         raise ConfigError(f"there is no such command; choose one of {commands}.")
     for path in config_files(arguments):
         check_config_file(path)
@@ -181,6 +225,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if arguments[0] in _TOOLS:
             return _run_tool(arguments[0], arguments[1:])
+        if arguments[0] in _WRAPPERS:
+            return _WRAPPERS[arguments[0]](arguments[1:])
         MstarCLI(arguments)
     except ValueError as error:
         mistake = find_mistake(error)

@@ -19,10 +19,10 @@ LAYERS = (
     {"storage", "distributed", "examples", "locking"},
     {"models", "rendering", "prompts", "grading", "steps", "metrics"},
     {"generation", "rewards", "selection", "temperature"},
-    {"iteration", "iteration_report", "annotation", "evaluation"},
+    {"iteration", "iteration_report", "annotation", "evaluation", "memory"},
     {"datamodules", "modules", "dashboards"},
     {"callbacks"},
-    {"commands", "cli", "config_files", "parsing"},
+    {"commands", "cli", "config_files", "memory_command", "parsing"},
     {"__main__", "demo"},
 )
 LAYER = {component: layer for layer, components in enumerate(LAYERS) for component in components}

@@ -32,7 +32,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"\n  {command} " in text for command in [*cli.MstarCLI.subcommands(), *cli._TOOLS])
+    assert all(f"\n  {command} " in text for command in [*cli.MstarCLI.subcommands(), *cli._TOOLS, *cli._WRAPPERS])
 
 
 @pytest.mark.parametrize(

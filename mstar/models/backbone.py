@@ -295,7 +295,7 @@ def prepare_training(
     """
     freeze(model, parts)
     if lora is not None:
-        layers = _adapted_layers(model, parts, lora)
+        layers = adapted_layers(model, parts, lora)
         if not layers:
             raise ConfigError(
                 f"model.lora.target '{lora.target}' names no layer that model.freeze leaves: freeze less."
@@ -309,7 +309,7 @@ def prepare_training(
         untyped.disable_input_require_grads()
 
 
-def _adapted_layers(model: nn.Module, frozen: list[FreezablePart], lora: LoraSettings) -> list[str]:
+def adapted_layers(model: nn.Module, frozen: list[FreezablePart], lora: LoraSettings) -> list[str]:
     family = family_of(model)
     head = family.language_head(model)
     found = []

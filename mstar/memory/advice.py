@@ -1,0 +1,111 @@
+"""What would make a run fit: settings that are tried one by one, and together where none is enough alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import combinations
+from typing import Final
+
+from mstar.memory.account import Account
+from mstar.memory.optimizer_states import cost_of
+from mstar.memory.plan import Plan
+from mstar.models.lora import LoraSettings
+
+__all__ = ["find_remedies"]
+
+_LORA: Final = LoraSettings(rank=64, alpha=64)
+# Settings that are named at most, and how full a GPU may be by the estimate.
+_MOST: Final = 5
+_FULL: Final = 0.95
+
+
+def find_remedies(plan: Plan, account_of: Callable[[Plan], Account]) -> tuple[str, ...]:
+    """Changes after which the run fits by its account, the smallest first; each is enough.
+
+    Args:
+        plan: The run that does not fit.
+        account_of: Makes the account of a plan.
+    """
+    changes = list(_changes(plan))
+    found: list[str] = []
+    helpful: list[set[str]] = []
+    for size in (1, 2, 3):
+        for chosen in combinations(changes, size):
+            names = {name for name, _ in chosen}
+            if any(fewer <= names for fewer in helpful):
+                continue
+            changed = plan
+            for _, change in chosen:
+                changed = change(changed)
+            account = account_of(changed)
+            if account.capacity is not None and account.peak.total <= _FULL * account.capacity:
+                found.append(" with ".join(name for name, _ in chosen))
+                helpful.append(names)
+                if len(found) == _MOST:
+                    return tuple(found)
+        if found:
+            break
+    return tuple(found)
+
+
+def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
+    """Settings that take less memory than the present ones."""
+    rollout = plan.rollout
+    if rollout is not None and rollout.reward_model is not None:
+        if not rollout.reward_offload:
+            yield "--rollout.reward_offload true", lambda p: _reward(p, reward_offload=True)
+        if rollout.reward_quantization == "none":
+            yield (
+                "--rollout.reward_quantization nf4",
+                lambda p: _reward(p, reward_quantization="nf4", reward_offload=False),
+            )
+    if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.share > 0.3:
+        yield "--rollout.engine.init_args.gpu_memory_utilization 0.3", lambda p: _engine_share(p, 0.3)
+    if not plan.fits:
+        return
+    if not plan.checkpointing:
+        yield "--model.gradient_checkpointing true", lambda p: replace(p, checkpointing=True)
+    if plan.rows > 1:
+        yield (
+            "--data.batch_size 1 (and trainer.accumulate_grad_batches raised as much)",
+            lambda p: replace(p, rows=1, accumulates=True),
+        )
+    if plan.training.lora is None:
+        if not plan.strategy.startswith("fsdp") and "8bit" not in plan.optimizer_name:
+            yield "configs/overlays/adamw_8bit.yaml", _in_8_bits
+        yield "configs/overlays/lora.yaml", lambda p: _adapted(p, _LORA)
+        if not plan.strategy.startswith("fsdp"):
+            yield (
+                "configs/overlays/lora.yaml and qlora.yaml",
+                lambda p: _adapted(p, replace(_LORA, quantization="nf4")),
+            )
+    elif plan.training.lora.quantization == "none" and not plan.strategy.startswith("fsdp"):
+        lora = plan.training.lora
+        yield "configs/overlays/qlora.yaml", lambda p: _adapted(p, replace(lora, quantization="nf4"))
+    here = plan.devices or 1
+    for number in (2, 4, 8):
+        if number > (here if plan.strategy.startswith("fsdp") else 1):
+            yield (
+                f"configs/overlays/fsdp2.yaml on {number} GPUs",
+                lambda p, n=number: replace(p, strategy="fsdp2", devices=n, precision="bf16-mixed"),  # type: ignore[misc]
+            )
+
+
+def _reward(plan: Plan, **changes: object) -> Plan:
+    assert plan.rollout is not None  # noqa: S101 - only asked for where there is one
+    return replace(plan, rollout=replace(plan.rollout, **changes))  # type: ignore[arg-type]
+
+
+def _engine_share(plan: Plan, share: float) -> Plan:
+    assert plan.rollout is not None  # noqa: S101 - only asked for where there is one
+    return replace(plan, rollout=replace(plan.rollout, engine=replace(plan.rollout.engine, share=share)))
+
+
+def _in_8_bits(plan: Plan) -> Plan:
+    name = "bitsandbytes.optim.PagedAdamW8bit"
+    return replace(plan, optimizer=cost_of(name), optimizer_name=name)
+
+
+def _adapted(plan: Plan, lora: LoraSettings) -> Plan:
+    return replace(plan, dtype="bfloat16", training=replace(plan.training, lora=lora))

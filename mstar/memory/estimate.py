@@ -1,0 +1,184 @@
+"""The account of a run: its plan, its models' shapes and its lengths, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mstar.memory.account import Account, Amount, Stage, stage
+from mstar.memory.heap import with_heap
+from mstar.memory.lengths import Lengths
+from mstar.memory.plan import Plan
+from mstar.memory.process import CPU_LIBRARIES, CUDA_CONTEXT
+from mstar.memory.rollouts import Reward, generation_stage, reward_of, scoring_stage
+from mstar.memory.shape import ModelShape
+from mstar.memory.storage_account import disk_account, host_account
+from mstar.memory.training import model_types, parts_of, training_stages, weight_bytes
+
+__all__ = ["Circumstances", "estimate"]
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What an account is for, beside the configuration.
+
+    Attributes:
+        on_gpu: Whether the run is on GPUs.
+        capacity: Bytes of one GPU, or on a CPU of the machine for one process; None if not known.
+        local: Processes on a machine.
+        base: On a CPU, what the process takes without a model.
+        iteration_prompts: Prompts of an iteration, where they are known.
+    """
+
+    on_gpu: bool
+    capacity: int | None
+    local: int
+    base: int
+    iteration_prompts: int | None = None
+
+
+def estimate(
+    plan: Plan, shape: ModelShape, reward: ModelShape | None, lengths: Lengths, where: Circumstances
+) -> Account:
+    """The account of a run.
+
+    Args:
+        plan: The run.
+        shape: Its model.
+        reward: The MPRM's backbone in a rollout; None without one.
+        lengths: Of its rows.
+        where: What it is for.
+    """
+    processes = where.local * plan.nodes
+    always = (
+        Amount("CUDA context", CUDA_CONTEXT) if where.on_gpu
+        else Amount("interpreter and libraries", where.base + CPU_LIBRARIES),
+    )  # fmt: skip
+    rollout = plan.rollout
+    mprm = None if rollout is None or reward is None else reward_of(plan, rollout, reward, where.on_gpu)
+    waiting: tuple[Amount, ...] = ()
+    if mprm is not None and not mprm.offload:
+        waiting = (Amount("MPRM", mprm.num_bytes, certain=True),)
+    stages = [stage("start", always, waiting, Amount("weights", _loading(plan, shape, processes), certain=True))]
+    if rollout is not None:
+        stages += _rollout_stages(plan, shape, lengths, where, always, waiting, mprm)
+    elif plan.evaluation is not None and not plan.fits:
+        stages.append(
+            generation_stage("generate", plan, plan.evaluation, shape, lengths, where.on_gpu, processes, always,
+                             where.capacity, 1)
+        )  # fmt: skip
+    if plan.kind == "score":
+        own = Reward(shape, weight_bytes(shape, plan.dtype), plan.dtype, model_types(plan, where.on_gpu), False)
+        stages.append(scoring_stage(plan, plan.rows, own, lengths, 1, always))
+    if plan.fits:
+        asleep = waiting
+        if rollout is not None and rollout.engine.kind == "vllm":
+            # Its own context, graphs and what never sleeps; an estimate.
+            asleep = (*waiting, Amount("vLLM asleep", 2_200 * 10**6))
+        stages += training_stages(plan, shape, lengths, where.on_gpu, processes, (*always, *asleep))
+        stages += _writing_stages(plan, shape, processes, where.on_gpu, (*always, *asleep))
+    if not where.on_gpu:
+        stages = with_heap(stages, always[0].name)
+    host = host_account(plan, shape, mprm, where.local) if where.on_gpu else ()
+    return Account(
+        model=f"{plan.model_name}: {_billions(shape.weights)} parameters, {_billions(shape.trained)} trained"
+        if plan.fits else f"{plan.model_name}: {_billions(shape.weights)} parameters",
+        device="cuda" if where.on_gpu else "cpu",
+        places=_places(plan, where),
+        stages=tuple(stages),
+        host=host,
+        disk=disk_account(plan, shape, where.iteration_prompts),
+        capacity=where.capacity,
+        assumptions=_assumptions(plan, lengths, where),
+    )  # fmt: skip
+
+
+def _loading(plan: Plan, shape: ModelShape, processes: int) -> int:
+    """The whole weights, which are split after they are loaded, or adapters' base."""
+    if plan.strategy.startswith("fsdp") and processes > 1:
+        return parts_of(plan, shape, True, processes).weights
+    return weight_bytes(shape, plan.dtype)
+
+
+def _rollout_stages(
+    plan: Plan,
+    shape: ModelShape,
+    lengths: Lengths,
+    where: Circumstances,
+    always: tuple[Amount, ...],
+    waiting: tuple[Amount, ...],
+    mprm: Reward | None,
+) -> list[Stage]:
+    rollout = plan.rollout
+    assert rollout is not None  # noqa: S101 - the caller has looked
+    processes = where.local * plan.nodes
+
+    def drawing(name: str, samples: int) -> Stage:
+        return generation_stage(name, plan, rollout.engine, shape, lengths, where.on_gpu, processes,
+                                (*always, *waiting), where.capacity, samples)  # fmt: skip
+
+    stages = [drawing("generate", rollout.num_samples)]
+    if mprm is not None:
+        # The engine holds whole weights of a sharded policy from the first shard to the last; its rows are gone.
+        held = tuple(
+            amount
+            for amount in stages[0].amounts
+            if amount.name in {"weights", "optimizer states", "weights whole", "vLLM", always[0].name}
+        )
+        stages.append(scoring_stage(plan, rollout.reward_rows, mprm, lengths, rollout.num_samples, held))
+    if rollout.refresh_rows is not None:
+        again = replace(
+            plan, kind="mprm", rows=rollout.refresh_rows, strategy="single", nodes=1, share_prompts=True,
+            checkpointing=False, rollout=None, precision="32-true",
+        )  # fmt: skip
+        parts = parts_of(plan, shape, where.on_gpu, processes)
+        beside = (*always, *waiting, Amount("policy", parts.weights, certain=True),
+                  Amount("policy's optimizer states", parts.states))  # fmt: skip
+        refresh, _ = training_stages(again, shape, lengths, where.on_gpu, 1, beside)
+        stages.append(Stage("refresh", refresh.amounts))
+    return stages
+
+
+def _writing_stages(
+    plan: Plan, shape: ModelShape, processes: int, on_gpu: bool, beside: tuple[Amount, ...]
+) -> list[Stage]:
+    """Checkpoints are written from where the tensors are; what an export makes of them depends on the weights."""
+    parts = parts_of(plan, shape, on_gpu, processes)
+    there = (
+        Amount("weights", parts.weights, certain=True),
+        Amount("gradients", parts.gradients, certain=True),
+        Amount("optimizer states", parts.states, certain="Paged" not in plan.optimizer_name),
+    )
+    stages = [stage("checkpoint", beside, there)] if plan.checkpoints else []
+    merged = 0
+    if not on_gpu and (shape.adapters or shape.quantised):
+        # The weights with the adapters folded in, beside those without.
+        merged = shape.weights * (4 if shape.quantised else {"float32": 4}.get(plan.dtype, 2))
+    stages.append(stage("export", beside, there, Amount("merged weights", merged)))
+    return stages
+
+
+def _places(plan: Plan, where: Circumstances) -> str:
+    kind = "GPU" if where.on_gpu else "process"
+    plural = kind + ("s" if kind == "GPU" else "es")
+    each = f"{where.local} {kind if where.local == 1 else plural}"
+    machines = f" on each of {plan.nodes} machines" if plan.nodes > 1 else ""
+    how = {"single": "", "ddp": ", DDP", "fsdp1": ", FSDP1", "fsdp2": ", FSDP2"}[plan.strategy]
+    return each + machines + (how if plan.fits else "")
+
+
+def _assumptions(plan: Plan, lengths: Lengths, where: Circumstances) -> tuple[str, ...]:
+    said = [lengths.said]
+    if plan.fits:
+        said.append(f"batches of {plan.rows} rows, all of them as long as the longest")
+    if not plan.optimizer.known:
+        said.append(f"{plan.optimizer_name} is not known here: its states are counted as AdamW's")
+    if where.capacity is None:
+        said.append("the GPU's memory is not known: --gpu_memory_gb says it")
+    engine = plan.rollout.engine if plan.rollout else None
+    if engine is not None and engine.kind == "vllm" and engine.kv_cache_bytes is None and where.capacity is None:
+        said.append("vLLM's share of the GPU is not counted without its size")
+    return tuple(said)
+
+
+def _billions(number: int) -> str:
+    return f"{number / 1e9:.3f} B" if number >= 1e8 else f"{number / 1e6:.2f} M"

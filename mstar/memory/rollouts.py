@@ -1,0 +1,185 @@
+"""What rollouts take: the engine, the MPRM, and what lies beside them while they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from mstar.memory.account import Amount, Stage, stage
+from mstar.memory.activations import Types, layer_peak, logits_peak
+from mstar.memory.lengths import Lengths
+from mstar.memory.plan import BYTES, EnginePlan, Plan, RolloutPlan
+from mstar.memory.shape import ModelShape
+from mstar.memory.training import model_types, parts_of
+
+__all__ = ["Reward", "generation_stage", "reward_of", "scoring_stage"]
+
+_FLOAT: Final = 4
+_DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Room that the Transformers engine adds to its rows' keys and values at a time, in tokens.
+_ROOM: Final = 64
+# Rows that it writes at the same time on a CPU, where no memory is measured.
+_CPU_ROWS: Final = 64
+_CHUNK: Final = 2**27
+_NF4: Final = 0.516
+
+
+@dataclass(frozen=True)
+class Reward:
+    """The MPRM of a rollout.
+
+    Attributes:
+        shape: Its numbers.
+        num_bytes: Its weights.
+        dtype: Their type.
+        types: Types of weights and products.
+        offload: Whether it is off the GPU while it does not score.
+    """
+
+    shape: ModelShape
+    num_bytes: int
+    dtype: str
+    types: Types
+    offload: bool
+
+
+def reward_of(plan: Plan, rollout: RolloutPlan, shape: ModelShape, on_gpu: bool) -> Reward:
+    """The MPRM as a rollout loads it."""
+    given = rollout.reward_dtype
+    dtype = given if given in BYTES else "bfloat16" if on_gpu else plan.dtype
+    weights = shape.weights * BYTES[dtype]
+    if rollout.reward_quantization == "nf4":
+        text = shape.layer_weights * shape.text.layers
+        weights = int((shape.weights - text) * BYTES[dtype] + text * _NF4)
+    compute = min(BYTES[plan.compute_dtype(on_gpu)], BYTES[dtype])
+    return Reward(shape, weights, dtype, Types(BYTES[dtype], compute), rollout.reward_offload and on_gpu)
+
+
+def generation_stage(
+    name: str,
+    plan: Plan,
+    engine: EnginePlan,
+    shape: ModelShape,
+    lengths: Lengths,
+    on_gpu: bool,
+    processes: int,
+    beside: tuple[Amount, ...],
+    capacity: int | None,
+    num_samples: int,
+) -> Stage:
+    """Drawing responses.
+
+    Args:
+        name: The stage's name.
+        plan: The run.
+        engine: Its engine.
+        shape: The policy.
+        lengths: Of its prompts.
+        on_gpu: Whether it runs on GPUs.
+        processes: How many share the weights.
+        beside: What else is there meanwhile.
+        capacity: Bytes of a GPU, where they are known.
+        num_samples: Responses a prompt.
+    """
+    parts = parts_of(plan, shape, on_gpu, processes)
+    fixed = [
+        *beside,
+        Amount("weights", parts.weights, certain=True),
+        Amount("optimizer states", parts.states if plan.fits else 0, certain="Paged" not in plan.optimizer_name),
+    ]
+    if engine.kind == "other":
+        return stage(name, fixed)
+    if engine.kind == "vllm":
+        # What it is given at its start holds its weights and its cache.
+        vllm = engine.kv_cache_bytes or 0
+        if capacity is not None and engine.kv_cache_bytes is None:
+            vllm = int(capacity * engine.share)
+        elif engine.kv_cache_bytes is not None:
+            vllm += shape.weights * BYTES.get(engine.dtype, BYTES[plan.dtype]) // engine.parallel
+        whole = shape.layer_weights * _FLOAT if plan.strategy.startswith("fsdp") else shape.largest * _FLOAT
+        return stage(name, fixed, Amount("vLLM", vllm, certain=True), Amount("weights on their way to vLLM", whole))
+    types = model_types(plan, on_gpu)
+    if plan.strategy.startswith("fsdp") and processes > 1:
+        size = types.compute if plan.precision == "bf16-mixed" else BYTES[plan.dtype]
+        fixed.append(Amount("weights whole", shape.weights * size, certain=True))
+    one = _row_bytes(shape, types, engine, 1)
+    rows = engine.rows
+    used = sum(amount.num_bytes for amount in fixed)
+    if rows is None:
+        rows = _CPU_ROWS
+        if on_gpu and capacity is not None:
+            prefill = sum(a.num_bytes for a in _prefill(shape, types, lengths, num_samples, num_samples))
+            rows = max(num_samples, int(0.8 * (capacity - used - prefill)) // one)
+            rows = min(rows, 512)
+    amounts = list(_prefill(shape, types, lengths, rows, num_samples))
+    return stage(name, fixed, Amount(f"keys and values, logits of {rows} rows", rows * one, heap=True), amounts)
+
+
+def _row_bytes(shape: ModelShape, types: Types, engine: EnginePlan, rows: int) -> int:
+    """What a row takes while it is written."""
+    cache = shape.cache(torch.float32 if types.compute == _FLOAT else torch.bfloat16)
+    tokens = engine.max_new_tokens + _ROOM
+    # The buffers of a layer are copied when they grow; log-probabilities, what is allowed, what is divided by the
+    # temperature and its softmax are there at the same time.
+    logits = shape.vocabulary * (5 * _FLOAT + types.compute)
+    return rows * (cache.new_tokens(tokens) + logits)
+
+
+def _prefill(shape: ModelShape, types: Types, lengths: Lengths, rows: int, num_samples: int) -> Iterator[Amount]:
+    prompts = max(1, -(-rows // num_samples))
+    yield from encoding(shape, types, lengths, prompts)
+
+
+def encoding(shape: ModelShape, types: Types, lengths: Lengths, prompts: int) -> Iterator[Amount]:
+    """Prompts that are read: their keys and values, and what a layer takes meanwhile."""
+    tokens = prompts * lengths.prompt
+    cache = shape.cache(torch.float32 if types.compute == _FLOAT else torch.bfloat16)
+    yield Amount("keys and values of prompts", prompts * cache.row(lengths.prompt), heap=True)
+    peak = layer_peak(shape.text, types, tokens, masked=lengths.prompt)
+    if shape.vision is not None:
+        peak = max(peak, layer_peak(shape.vision, types, prompts * lengths.patches))
+        yield Amount("pictures", 2 * prompts * lengths.pixel_bytes, heap=True)
+    yield Amount("one layer's work", peak, heap=True)
+
+
+def scoring_stage(
+    plan: Plan,
+    rows: int,
+    reward: Reward,
+    lengths: Lengths,
+    num_samples: int,
+    beside: tuple[Amount, ...],
+) -> Stage:
+    """Scoring responses by the MPRM.
+
+    Args:
+        plan: The run.
+        rows: Responses at the same time.
+        reward: The MPRM.
+        lengths: Of prompts and responses.
+        num_samples: Responses a prompt.
+        beside: What else is there meanwhile, the MPRM's weights left out.
+    """
+    types, shape = reward.types, reward.shape
+    prompts = max(1, -(-rows // num_samples))
+    cache = shape.cache(torch.float32 if types.compute == _FLOAT else torch.bfloat16)
+    whole = lengths.prompt + lengths.response
+    # The prompt's part once for every response, and a layer's that is put together with the new tokens.
+    kept = rows * cache.row(whole) + rows * whole * 2 * (shape.text.queries + shape.text.keys) * types.compute
+    work = layer_peak(shape.text, types, rows * lengths.response, masked=whole)
+    return stage(
+        "score",
+        beside,
+        Amount("MPRM", reward.num_bytes, certain=True),
+        encoding(shape, types, lengths, prompts),
+        Amount(f"keys and values of {rows} responses", kept, heap=True),
+        Amount(
+            "one layer's work on responses",
+            layer_peak(shape.text, types, rows * lengths.response, masked=whole),
+            heap=True,
+        ),
+        Amount("logits", logits_peak(shape, types, rows * lengths.response, budget=_CHUNK)),
+    )

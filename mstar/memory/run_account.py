@@ -1,0 +1,158 @@
+"""From a parsed configuration to its account, its remedies and what a fit says of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from mstar.distributed import is_main
+from mstar.errors import ConfigError, MstarError
+from mstar.memory.account import Account
+from mstar.memory.advice import find_remedies
+from mstar.memory.estimate import Circumstances, estimate
+from mstar.memory.lengths import assume_lengths, count_lengths
+from mstar.memory.plan import Plan, read_plan
+from mstar.memory.process import card_bytes, machine_bytes, resident_bytes
+from mstar.memory.shape import ModelShape, Training, read_config, shape_of
+from mstar.memory.table import summary
+from mstar.rendering import Renderer
+from mstar.types import Prompt
+
+__all__ = ["Given", "account_of", "remedies_of", "warn_before_start"]
+
+_log = logging.getLogger(__name__)
+_UNKNOWN_GPUS: Final = 1
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user says beside the configuration.
+
+    Attributes:
+        shape: Folder or ``config.json`` of the policy's shape, where ``model_name`` is not there yet.
+        reward_shape: The same of the MPRM's; by default the policy's.
+        gpu_bytes: Memory of a GPU.
+        prompt_tokens: Longest prompt.
+        response_tokens: Longest response that is trained on.
+    """
+
+    shape: str | None = None
+    reward_shape: str | None = None
+    gpu_bytes: int | None = None
+    prompt_tokens: int | None = None
+    response_tokens: int | None = None
+
+
+def account_of(
+    plan: Plan,
+    given: Given = Given(),
+    *,
+    renderer: Renderer | None = None,
+    rows: Sequence[tuple[Prompt, str | None]] = (),
+    iteration_prompts: int | None = None,
+) -> Account:
+    """The account of a plan.
+
+    Args:
+        plan: The plan.
+        given: What the user says.
+        renderer: The model's renderer, to count tokens with.
+        rows: Some prompts, with a response where the data has one; without any, lengths are assumed.
+        iteration_prompts: Prompts of an iteration, where they are known.
+
+    Raises:
+        ConfigError: a model's configuration cannot be read.
+    """
+    shape = _shape(given.shape or plan.model_name, plan.trust_remote_code, plan.revision, plan.training)
+    reward = _reward_shape(plan, given)
+    counted = bool(rows) and renderer is not None and given.prompt_tokens is None and given.response_tokens is None
+    if counted and renderer is not None:
+        lengths = count_lengths(plan, shape, renderer, rows)
+    else:
+        lengths = assume_lengths(plan, shape, given.prompt_tokens, given.response_tokens)
+    return estimate(plan, shape, reward, lengths, _circumstances(plan, given, iteration_prompts))
+
+
+@cache
+def _shape(name: str, trust_remote_code: bool, revision: str | None, training: Training) -> ModelShape:
+    path = Path(name)
+    folder = str(path.parent) if path.name == "config.json" else name
+    return shape_of(read_config(folder, trust_remote_code=trust_remote_code, revision=revision), training)
+
+
+def _reward_shape(plan: Plan, given: Given) -> ModelShape | None:
+    rollout = plan.rollout
+    if rollout is None or rollout.reward_model is None:
+        return None
+    name = given.reward_shape or rollout.reward_model
+    if given.reward_shape is None and not (Path(name) / "config.json").is_file():
+        # An MPRM begins as the policy's copy.
+        return _shape(given.shape or plan.model_name, plan.trust_remote_code, plan.revision, Training())
+    return _shape(name, plan.trust_remote_code, None, Training())
+
+
+def _circumstances(plan: Plan, given: Given, iteration_prompts: int | None) -> Circumstances:
+    on_gpu = plan.accelerator in {"gpu", "cuda"} or given.gpu_bytes is not None
+    if plan.accelerator == "auto" and given.gpu_bytes is None:
+        on_gpu = torch.cuda.is_available()
+    local = plan.devices or (torch.cuda.device_count() if on_gpu and torch.cuda.is_available() else _UNKNOWN_GPUS)
+    if plan.accelerator == "cpu":
+        on_gpu = False
+    if on_gpu:
+        return Circumstances(True, given.gpu_bytes or card_bytes(), local, 0, iteration_prompts)
+    machine = machine_bytes()
+    capacity = None if machine is None else machine // local
+    return Circumstances(False, capacity, local, resident_bytes(), iteration_prompts)
+
+
+def remedies_of(plan: Plan, given: Given, **known: Any) -> tuple[str, ...]:
+    """What would make a plan fit; nothing where its account cannot be made."""
+    return find_remedies(plan, lambda changed: account_of(changed, given, **known))
+
+
+def warn_before_start(
+    config: Mapping[str, Any], renderer: Renderer | None, rows: Sequence[tuple[Prompt, str | None]]
+) -> None:
+    """Says at the beginning of a fit what it takes.
+
+    Args:
+        config: The parsed configuration.
+        renderer: The model's renderer.
+        rows: Some prompts of the data.
+
+    Raises:
+        ConfigError: weights, gradients and states alone take more than there is.
+    """
+    try:
+        plan = read_plan(config)
+        account = account_of(plan, renderer=renderer, rows=rows)
+    except (MstarError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
+        # An estimate is no reason for a run not to begin: a model may have a configuration that is read here wrongly.
+        _log.debug("no account of memory: %s", error)
+        return
+    first = is_main() and int(os.environ.get("LOCAL_RANK", "0")) == 0
+    if first:
+        _log.info(summary(account))
+    if account.capacity is None or account.peak.total <= 0.9 * account.capacity:
+        return
+    remedies = remedies_of(plan, Given(), renderer=renderer, rows=rows)
+    advice = f" It would fit with {'; or '.join(remedies)}." if remedies else ""
+    what = "the GPU's" if account.device == "cuda" else "the machine's"
+    if account.surest.certain > account.capacity:
+        raise ConfigError(
+            f"this run cannot fit: its weights, gradients and optimizer states alone take "
+            f"{account.surest.certain / 1e9:.1f} GB ({account.surest.name}), and {what} memory is "
+            f"{account.capacity / 1e9:.1f} GB.{advice}"
+        )
+    if first:
+        _log.warning(
+            "memory may be short: %.1f of %.1f GB by this estimate (%s).%s",
+            account.peak.total / 1e9, account.capacity / 1e9, account.peak.name, advice,
+        )  # fmt: skip

@@ -1,0 +1,86 @@
+"""What a run takes beside its devices: the memory of a machine, and the disk."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mstar.memory.account import Amount, Stage, stage
+from mstar.memory.plan import BYTES, Plan
+from mstar.memory.rollouts import Reward
+from mstar.memory.shape import ModelShape
+from mstar.memory.training import parts_of, weight_bytes
+
+__all__ = ["disk_account", "host_account"]
+
+_FLOAT: Final = 4
+# Interpreter, libraries and CUDA's part of a process in main memory.
+_PROCESS: Final = 3 * 10**9
+# A response with its scores in a run's files, compressed.
+_RESPONSE: Final = 1_000
+
+
+def checkpoint_bytes(plan: Plan, shape: ModelShape) -> int:
+    """One checkpoint of the whole run: what is trained, and the optimizer's states."""
+    parts = parts_of(plan, shape, on_gpu=False, processes=1)
+    weights = shape.adapters * _FLOAT if plan.training.lora is not None else parts.weights
+    if plan.training.lora is not None and plan.strategy.startswith("fsdp"):
+        weights = parts.weights
+    return weights + parts.states
+
+
+def export_bytes(plan: Plan, shape: ModelShape) -> int:
+    """The exported folder: whole weights, adapters folded in."""
+    return shape.weights * BYTES.get(plan.export_dtype or plan.dtype, BYTES[plan.dtype])
+
+
+def host_account(plan: Plan, shape: ModelShape, reward: Reward | None, local: int) -> tuple[Stage, ...]:
+    """The main memory of one machine with so many GPUs."""
+    process = Amount("processes", local * _PROCESS)
+    loading = weight_bytes(shape, plan.dtype)
+    start = [process, Amount("policy while it is loaded", loading)]
+    held: list[Amount] = []
+    if reward is not None and reward.offload:
+        held = [Amount("MPRM while it is off the GPUs", local * reward.num_bytes)]
+    rollout = plan.rollout
+    if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.sleep_level == 1:
+        size = BYTES.get(rollout.engine.dtype, BYTES[plan.dtype])
+        held.append(Amount("vLLM's weights while it sleeps", local * shape.weights * size // rollout.engine.parallel))
+    stages = [stage("start", start), stage("run", process, held)]
+    if plan.fits:
+        written = checkpoint_bytes(plan, shape) if plan.single_file or not plan.strategy.startswith("fsdp") else 0
+        if plan.strategy.startswith("fsdp"):
+            stages.append(stage("checkpoint", process, held, Amount("the checkpoint, put together", written)))
+            stages.append(stage("export", process, held, Amount("the weights, put together", 2 * loading)))
+        elif plan.training.lora is not None:
+            stages.append(stage("export", process, held, Amount("merged weights", shape.weights * _FLOAT)))
+    return tuple(stages)
+
+
+def disk_account(plan: Plan, shape: ModelShape, prompts: int | None) -> tuple[Amount, ...]:
+    """What a run leaves on the disk.
+
+    Args:
+        plan: The run.
+        shape: The trained model.
+        prompts: Prompts of one iteration, where they are known.
+    """
+    if not plan.fits:
+        return ()
+    amounts = []
+    if plan.checkpoints:
+        each = checkpoint_bytes(plan, shape)
+        # The latest shares its content with that of its iteration; the one before it stays; one is being written.
+        kept = plan.steps_kept
+        if kept is None:
+            kept = max(1, (plan.epochs or 1) // plan.every)
+            beside = 1
+        else:
+            beside = 2
+        total = kept + beside
+        amounts.append(Amount(f"{total} checkpoints of {each / 1e9:.1f} GB, one of them while it is written",
+                              total * each))  # fmt: skip
+    amounts.append(Amount("export", export_bytes(plan, shape)))
+    if plan.rollout is not None and prompts is not None:
+        iterations = plan.rollout.keep_iterations or plan.epochs or 1
+        amounts.append(Amount("responses", iterations * prompts * plan.rollout.num_samples * _RESPONSE))
+    return tuple(amounts)

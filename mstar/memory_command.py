@@ -1,0 +1,147 @@
+"""``python -m mstar memory``: what a configuration takes, before anything is loaded."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from mstar.annotation import annotate_policy
+from mstar.config_files import config_files
+from mstar.datamodules import PolicyDataModule, StepLabelDataModule
+from mstar.errors import ConfigError, MstarError
+from mstar.memory.plan import Plan, read_plan
+from mstar.memory.run_account import Given, account_of, remedies_of
+from mstar.memory.table import as_json, render
+from mstar.models.backbone import load_renderer
+from mstar.parsing import Parser
+from mstar.rendering import Renderer
+from mstar.storage import write_json
+from mstar.types import Prompt
+
+__all__ = ["Parse", "show_memory"]
+
+# Parses the arguments of fit, and gives the configuration.
+Parse = Callable[[Sequence[str]], Mapping[str, Any]]
+
+_ROWS: Final = 32
+_DESCRIPTION: Final = """\
+What a run takes: weights, gradients, optimizer states, activations, the MPRM, the engine and its caches, by stage and
+GPU; main memory of a machine, and disk. From the configuration of fit, annotate or a benchmark and the model's
+config.json: no weights are loaded.
+
+Give the configuration as the command would get it, files and overrides alike:
+
+  python -m mstar memory --config configs/evolve/mathv360k_continuous.yaml --config configs/evolve/qwen2_5_vl_7b.yaml \\
+    --config configs/overlays/fsdp2.yaml --shape benchmarks/shapes/qwen2_5_vl_7b --gpu_memory_gb 80
+
+The figures are estimates. Certain are those of weights, gradients and optimizer states; activations and caches
+depend on how long prompts and responses are, which is counted on some rows where the data is there, and else assumed
+(the last lines say what was).
+"""
+
+
+def _options() -> ArgumentParser:
+    parser = ArgumentParser(
+        "mstar memory", description=_DESCRIPTION, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False,
+        epilog="All other options are those of fit (or of annotate, for a configuration of annotate).",
+    )  # fmt: skip
+    add = parser.add_argument
+    add(
+        "--gpu_memory_gb", type=float, metavar="GB", help="memory of one GPU in GiB; by default that of the present one"
+    )
+    add("--shape", metavar="DIR", help="folder with the config.json of the policy's shape, where model_name is one "
+        "that an earlier stage has yet to write; benchmarks/shapes has some")  # fmt: skip
+    add("--reward_shape", metavar="DIR", help="the same for the MPRM's backbone; by default the policy's")
+    add("--prompt_tokens", type=int, metavar="N", help="longest prompt, the tokens of its pictures included")
+    add("--response_tokens", type=int, metavar="N", help="longest response that is trained on or scored")
+    add("--rows", type=int, default=_ROWS, metavar="N",
+        help="prompts of the data to count tokens on, if it is there; 0 for none (default: %(default)s)")  # fmt: skip
+    add("--command", choices=("fit", "test"), default="fit",
+        help="the command that the configuration is for; one of annotate is known by its keys")  # fmt: skip
+    add("--json", metavar="FILE", help="write the account there, too, in bytes")
+    return parser
+
+
+def show_memory(arguments: Sequence[str], parse: Parse) -> int:
+    """Prints the account of a configuration.
+
+    Args:
+        arguments: Own options, and those of the command that the configuration is for.
+        parse: Parses a configuration of ``fit``.
+
+    Returns:
+        The exit status: 1 if the run certainly does not fit.
+
+    Raises:
+        ConfigError: there is no configuration, or a model's is not found.
+    """
+    own, rest = _options().parse_known_args(list(arguments))
+    if not rest:
+        raise ConfigError("there is no configuration: give --config FILE, as to fit or annotate.")
+    annotation = _is_annotation(rest)
+    config = _parse_annotation(rest) if annotation else parse(rest)
+    plan = read_plan(config, evaluate=own.command == "test")
+    given = Given(
+        shape=own.shape,
+        reward_shape=own.reward_shape,
+        gpu_bytes=None if own.gpu_memory_gb is None else int(own.gpu_memory_gb * 2**30),
+        prompt_tokens=own.prompt_tokens,
+        response_tokens=own.response_tokens,
+    )
+    known: dict[str, Any] = {}
+    if own.rows > 0 and not annotation:
+        renderer = _renderer(plan)
+        rows = [] if renderer is None else _rows(config, own.rows)
+        known = {"renderer": renderer, "rows": rows} if rows else {}
+    account = account_of(plan, given, **known)
+    sys.stdout.write(render(account))
+    fits = account.capacity is None or account.peak.total <= account.capacity
+    if not fits:
+        for remedy in remedies_of(plan, given, **known) or ("nothing that was tried: take a smaller model",):
+            sys.stdout.write(f"- it would fit with {remedy}\n")
+    if own.json is not None:
+        write_json(Path(own.json), as_json(account))
+    return 1 if account.capacity is not None and account.surest.certain > account.capacity else 0
+
+
+def _is_annotation(arguments: Sequence[str]) -> bool:
+    keys: set[str] = {argument.removeprefix("--").partition("=")[0] for argument in arguments}
+    for path in config_files(arguments):
+        given = yaml.safe_load(path.read_text("utf-8"))
+        keys |= set(given) if isinstance(given, dict) else set()
+    return "policy" in keys and "model" not in keys
+
+
+def _parse_annotation(arguments: Sequence[str]) -> Mapping[str, Any]:
+    from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
+
+    parser = Parser(prog="mstar annotate")
+    parser.add_argument("--config", action=ActionConfigFile)
+    parser.add_function_arguments(annotate_policy, as_group=False)
+    config: Mapping[str, Any] = parser.parse_args(list(arguments)).as_dict()
+    return config
+
+
+def _renderer(plan: Plan) -> Renderer | None:
+    try:
+        return load_renderer(plan.model_name, trust_remote_code=plan.trust_remote_code, revision=plan.revision)
+    except MstarError:
+        # Without a processor lengths are assumed, which the account says.
+        return None
+
+
+def _rows(config: Mapping[str, Any], count: int) -> list[tuple[Prompt, str | None]]:
+    """Some rows of the data; none where it is not there."""
+    parser = Parser()
+    parser.add_argument("--data", type=PolicyDataModule | StepLabelDataModule)
+    try:
+        made = parser.instantiate_classes(parser.parse_object({"data": config.get("data")}))
+        data: PolicyDataModule | StepLabelDataModule = made.data
+        return data.sample(count)
+    except (MstarError, ValueError, OSError, SystemExit):
+        return []

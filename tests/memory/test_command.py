@@ -1,0 +1,98 @@
+"""``mstar memory``: the account of a configuration, without weights and without data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+CONFIGS, SHAPES = ROOT / "configs", ROOT / "benchmarks" / "shapes"
+
+
+def account(capsys: pytest.CaptureFixture[str], tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    """The account that the command writes."""
+    path = tmp_path / "memory.json"
+    assert main(["memory", *arguments, "--json", str(path)]) in {0, 1}
+    capsys.readouterr()
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result
+
+
+def real(stage: str, model: str, *more: str) -> list[str]:
+    """The arguments for a stage of a real model."""
+    base = {"warmup": "mathv360k_answer_conditioned", "evolve": "mathv360k_continuous"}.get(stage, "paper")
+    files = [f"{stage}/{base}.yaml", f"{stage}/{model}.yaml", *more]
+    return [part for name in files for part in ("--config", str(CONFIGS / name))]
+
+
+def test_the_shares_of_a_sharded_run(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = [*real("evolve", "qwen2_5_vl_7b", "overlays/fsdp2.yaml"), "--shape", str(SHAPES / "qwen2_5_vl_7b")]
+    found = account(capsys, tmp_path, *arguments, "--gpu_memory_gb", "80")
+    train = found["stages"]["train"]
+    parameters = 8_292_166_656
+    assert train["weights"] == train["gradients"] == parameters * 4 // 8
+    assert train["optimizer states"] == parameters
+    # The root: embeddings, head and vision tower (GPU.md: 1.767 B), whole in bfloat16 with gradients of 2 and 4 bytes.
+    assert train["root whole, with gradients"] == pytest.approx(1.767e9 * 8, rel=0.01)
+    assert found["stages"]["generate"]["weights whole"] == parameters * 2
+
+
+def test_lora_in_4_bits_has_neither_gradients_nor_states_of_the_weights(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    overlays = ("overlays/lora.yaml", "overlays/qlora.yaml")
+    arguments = [*real("warmup", "qwen2_5_vl_7b", *overlays), "--shape", str(SHAPES / "qwen2_5_vl_7b")]
+    found = account(capsys, tmp_path, *arguments, "--trainer.devices", "1", "--gpu_memory_gb", "24")
+    train = found["stages"]["train"]
+    # 7.07 B weights of 7.07 are linear layers of the language model: 0.52 bytes each; the rest has 2.
+    assert 6.0e9 < train["weights"] < 7.5e9
+    assert train["gradients"] < 0.7e9
+    assert train["optimizer states"] == 2 * train["gradients"]
+
+
+def test_a_run_that_cannot_fit_is_told_what_would_make_it(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*real("warmup", "qwen2_5_vl_7b"), "--shape", str(SHAPES / "qwen2_5_vl_7b")]
+    assert main(["memory", *arguments, "--trainer.devices", "1", "--gpu_memory_gb", "80"]) == 1
+    said = capsys.readouterr().out
+    assert "weights, gradients and states alone take" in said
+    assert "- it would fit with configs/overlays/lora.yaml" in said
+    assert "fsdp2.yaml on 8 GPUs" in said
+    assert "fsdp2.yaml on 2 GPUs" not in said.replace("with configs/overlays/fsdp2.yaml on 2 GPUs with", "")
+
+
+def test_annotation_is_known_by_its_keys(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = [*real("annotate", "internvl2_2b"), "--shape", str(SHAPES / "internvl3_2b")]
+    found = account(capsys, tmp_path, *arguments, "--gpu_memory_gb", "80")
+    assert list(found["stages"]) == ["start", "generate"]
+    assert found["stages"]["generate"]["weights"] == 2_088_957_440 * 2
+
+
+def test_tokens_are_counted_where_the_data_is_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tiny = ["--config", str(CONFIGS / "tiny/warmup.yaml")]
+    assert account(capsys, tmp_path, *tiny)["assumptions"][0].startswith("counted on 32 prompts")
+    assert account(capsys, tmp_path, *tiny, "--rows", "0")["assumptions"][0].startswith("assumed")
+
+
+def test_a_folder_that_is_not_there_yet_asks_for_a_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["memory", *real("evolve", "qwen2_5_vl_7b")]) == 1
+    assert "by --shape" in capsys.readouterr().err
+
+
+def test_overrides_count(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tiny = ["--config", str(CONFIGS / "tiny/warmup.yaml")]
+    few = account(capsys, tmp_path, *tiny, "--data.batch_size", "8")
+    many = account(capsys, tmp_path, *tiny, "--data.batch_size", "64")
+    assert many["stages"]["train"]["activations"] == 8 * few["stages"]["train"]["activations"]
+
+
+def test_help_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["memory", "--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert all(option in said for option in ("--shape", "--gpu_memory_gb", "--json", "--prompt_tokens"))
