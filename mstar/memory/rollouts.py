@@ -176,10 +176,6 @@ def scoring_stage(
         Amount("MPRM", reward.num_bytes, certain=True),
         encoding(shape, types, lengths, prompts),
         Amount(f"keys and values of {rows} responses", kept, heap=True),
-        Amount(
-            "one layer's work on responses",
-            layer_peak(shape.text, types, rows * lengths.response, masked=whole),
-            heap=True,
-        ),
+        Amount("one layer's work on responses", work, heap=True),
         Amount("logits", logits_peak(shape, types, rows * lengths.response, budget=_CHUNK)),
     )
