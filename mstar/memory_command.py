@@ -140,7 +140,7 @@ def _rows(config: Mapping[str, Any], count: int) -> list[tuple[Prompt, str | Non
     parser = Parser()
     parser.add_argument("--data", type=PolicyDataModule | StepLabelDataModule)
     try:
-        made = parser.instantiate_classes(parser.parse_object({"data": config.get("data")}))
+        made = parser.instantiate(parser.parse_object({"data": config.get("data")}))
         data: PolicyDataModule | StepLabelDataModule = made.data
         return data.sample(count)
     except (MstarError, ValueError, OSError, SystemExit):

@@ -53,7 +53,7 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
     """Settings that take less memory than the present ones."""
     rollout = plan.rollout
     if rollout is not None and rollout.reward_model is not None:
-        if not rollout.reward_offload:
+        if rollout.reward_offload is False and rollout.reward_quantization == "none":
             yield "--rollout.reward_offload true", lambda p: _reward(p, reward_offload=True)
         if rollout.reward_quantization == "none":
             yield (

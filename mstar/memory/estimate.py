@@ -58,7 +58,7 @@ def estimate(
     waiting: tuple[Amount, ...] = ()
     if mprm is not None and not mprm.offload:
         waiting = (Amount("MPRM", mprm.num_bytes, certain=True),)
-    stages = [stage("start", always, waiting, Amount("weights", _loading(plan, shape, processes), certain=True))]
+    stages = [stage("start", always, Amount("weights", _loading(plan, shape, processes), certain=True))]
     if rollout is not None:
         stages += _rollout_stages(plan, shape, lengths, where, always, waiting, mprm)
     elif plan.evaluation is not None and not plan.fits:

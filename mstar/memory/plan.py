@@ -29,17 +29,20 @@ class EnginePlan:
         dtype: Type of vLLM's weights.
         kv_cache_bytes: Size of vLLM's cache where it is set.
         parallel: GPUs that share an engine.
+        utilization: The Transformers engine's share of the GPU beside the weights, where ``rows`` is not given.
         merged: Whether adapters are folded into a copy of the weights while it generates.
     """
 
     kind: Literal["transformers", "vllm", "other"]
     max_new_tokens: int
-    rows: int | None = 64
+    rows: int | None = None
     share: float = 0.4
-    sleep_level: int = 1
+    sleep_level: int = 2
     dtype: str = "auto"
     kv_cache_bytes: int | None = None
     parallel: int = 1
+    utilization: float = 0.3
+    merged: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class RolloutPlan:
         reward_model: The MPRM's folder; None without one.
         reward_rows: Responses that it scores at the same time.
         reward_dtype: Type of its weights; None for the default.
-        reward_offload: Whether it leaves the GPU while it is not used.
+        reward_offload: Whether it leaves the GPU while it is not used; None for the default.
         reward_quantization: none or nf4.
         refresh_rows: Rows in a batch of the MPRM's retraining; None without it.
         dynamics: Whether the dynamics are measured.
@@ -64,7 +67,7 @@ class RolloutPlan:
     reward_model: str | None
     reward_rows: int
     reward_dtype: str | None
-    reward_offload: bool
+    reward_offload: bool | None
     reward_quantization: str
     refresh_rows: int | None
     dynamics: bool
@@ -300,7 +303,7 @@ def _rollout(value: Any) -> RolloutPlan:
         reward_model=settings.get("reward_model"),
         reward_rows=int(settings.get("reward_batch_size") or 64),
         reward_dtype=settings.get("reward_dtype"),
-        reward_offload=bool(settings.get("reward_offload")),
+        reward_offload=settings.get("reward_offload"),
         reward_quantization=str(settings.get("reward_quantization") or "none"),
         refresh_rows=None if refresh is None else int(_arguments(refresh).get("batch_size") or 64),
         dynamics=bool(settings.get("dynamics", True)),
@@ -321,7 +324,13 @@ def _engine(value: Any) -> EnginePlan:
         )  # fmt: skip
     if name and not name.endswith("TransformersEngine"):
         return EnginePlan("other", tokens)
-    return EnginePlan("transformers", tokens, arguments.get("batch_size"))
+    return EnginePlan(
+        "transformers",
+        tokens,
+        arguments.get("batch_size"),
+        utilization=float(arguments.get("memory_utilization") or 0.3),
+        merged=arguments.get("adapters") != "apart",
+    )
 
 
 def _sleep_level(value: Any) -> int:

@@ -55,7 +55,8 @@ def reward_of(plan: Plan, rollout: RolloutPlan, shape: ModelShape, on_gpu: bool)
         text = shape.layer_weights * shape.text.layers
         weights = int((shape.weights - text) * BYTES[dtype] + text * _NF4)
     compute = min(BYTES[plan.compute_dtype(on_gpu)], BYTES[dtype])
-    return Reward(shape, weights, dtype, Types(BYTES[dtype], compute), rollout.reward_offload and on_gpu)
+    offload = rollout.reward_offload is not False and rollout.reward_quantization == "none"
+    return Reward(shape, weights, dtype, Types(BYTES[dtype], compute), offload and on_gpu)
 
 
 def generation_stage(
@@ -105,27 +106,36 @@ def generation_stage(
     if plan.strategy.startswith("fsdp") and processes > 1:
         size = types.compute if plan.precision == "bf16-mixed" else BYTES[plan.dtype]
         fixed.append(Amount("weights whole", shape.weights * size, certain=True))
-    one = _row_bytes(shape, types, engine, 1)
-    rows = engine.rows
-    used = sum(amount.num_bytes for amount in fixed)
-    if rows is None:
-        rows = _CPU_ROWS
-        if on_gpu and capacity is not None:
-            prefill = sum(a.num_bytes for a in _prefill(shape, types, lengths, num_samples, num_samples))
-            rows = max(num_samples, int(0.8 * (capacity - used - prefill)) // one)
-            rows = min(rows, 512)
+    if engine.rows is None and on_gpu:
+        if capacity is not None:
+            fixed.append(Amount("the engine's share of the GPU", int(engine.utilization * capacity)))
+        return stage(name, fixed)
+    rows = engine.rows or _CPU_ROWS
+    fixed.append(Amount("copies of weights to decode with", _decoding_bytes(plan, engine, shape, types)))
     amounts = list(_prefill(shape, types, lengths, rows, num_samples))
-    return stage(name, fixed, Amount(f"keys and values, logits of {rows} rows", rows * one, heap=True), amounts)
+    written = rows * _row_bytes(shape, types, engine, lengths)
+    return stage(name, fixed, Amount(f"keys and values, logits of {rows} rows", written, heap=True), amounts)
 
 
-def _row_bytes(shape: ModelShape, types: Types, engine: EnginePlan, rows: int) -> int:
+def _decoding_bytes(plan: Plan, engine: EnginePlan, shape: ModelShape, types: Types) -> int:
+    """Adapters folded into copies of the weights, or copies in 16 bits where autocast would cast for every token."""
+    if plan.strategy.startswith("fsdp"):
+        return 0
+    layers = shape.layer_weights * shape.text.layers
+    if types.autocast:
+        return (layers + shape.vocabulary * shape.hidden) * types.compute
+    if shape.adapters and engine.merged:
+        return layers * (types.weights if not shape.quantised else types.compute)
+    return 0
+
+
+def _row_bytes(shape: ModelShape, types: Types, engine: EnginePlan, lengths: Lengths) -> int:
     """What a row takes while it is written."""
     cache = shape.cache(torch.float32 if types.compute == _FLOAT else torch.bfloat16)
-    tokens = engine.max_new_tokens + _ROOM
-    # The buffers of a layer are copied when they grow; log-probabilities, what is allowed, what is divided by the
-    # temperature and its softmax are there at the same time.
+    # Log-probabilities, what is allowed, what is divided by the temperature and its softmax are there together.
     logits = shape.vocabulary * (5 * _FLOAT + types.compute)
-    return rows * (cache.new_tokens(tokens) + logits)
+    scores = (lengths.prompt + engine.max_new_tokens) * shape.text.heads * (2 * _FLOAT + types.compute)
+    return cache.new_tokens(engine.max_new_tokens + _ROOM) + logits + scores
 
 
 def _prefill(shape: ModelShape, types: Types, lengths: Lengths, rows: int, num_samples: int) -> Iterator[Amount]:
