@@ -15,7 +15,7 @@ import torch
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -36,6 +36,7 @@ from mstar.locking import hold_folder
 from mstar.memory.run_account import warn_before_start
 from mstar.memory_command import show_memory
 from mstar.models.backbone import load_renderer
+from mstar.models.precision import allow_tensor_cores, half_type
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.parsing import Parser, find_mistake
 from mstar.rendering import Renderer
@@ -79,6 +80,12 @@ class MstarCLI(LightningCLI):
             "--rollout", type=RolloutCallback | None, default=None, help="Self-evolving training; see below."
         )
 
+    def before_instantiate_classes(self) -> None:
+        """On CUDA, computes in 16 bits unless the configuration says otherwise; the saved one then says so too."""
+        trainer = self._get(self.config, "trainer")
+        if trainer.get("precision") is None and runs_on_cuda(trainer.get("accelerator")):
+            trainer["precision"] = "bf16-mixed" if half_type() == torch.bfloat16 else "16-mixed"
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the rollout, checkpoint and export callbacks and the logger that the configuration leaves open."""
         configured = self._get(self.config_init, "trainer")
@@ -114,6 +121,7 @@ class MstarCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+        allow_tensor_cores(trainer.strategy.root_device)
         if configured.get("deterministic") is None and isinstance(trainer.accelerator, CPUAccelerator):
             # The gradient of an indexed tensor is added up by several threads in whatever order they come to it, unless
             # PyTorch is told otherwise: a run that was killed would not end as one that was not.
@@ -192,6 +200,12 @@ def _show_memory(arguments: Sequence[str]) -> int:
 
 # Commands whose options are those of another command, and some of their own.
 _WRAPPERS: Final[dict[str, Callable[[Sequence[str]], int]]] = {"memory": _show_memory}
+
+
+def runs_on_cuda(accelerator: object) -> bool:
+    """Whether a trainer with this accelerator, as the configuration has it, runs on CUDA."""
+    named = accelerator in ("auto", "gpu", "cuda") or str(accelerator).endswith("CUDAAccelerator")
+    return named and CUDAAccelerator.is_available()
 
 
 def _run_tool(name: str, arguments: Sequence[str]) -> int:

@@ -12,8 +12,10 @@ from mstar.annotation.settings import AnnotationSettings
 from mstar.distributed import is_main, joined_processes, own_device
 from mstar.generation import Engine, TransformersEngine
 from mstar.grading import AnswerGrader, Grader
+from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.fingerprint import fingerprint_model
+from mstar.models.precision import Precision, allow_tensor_cores, resolve_dtype
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 
@@ -27,7 +29,7 @@ def annotate_policy(
     engine: Engine | None = None,
     grader: Grader | None = None,
     settings: AnnotationSettings = AnnotationSettings(),  # noqa: B008 - frozen, so sharing it is safe
-    dtype: str = "float32",
+    dtype: str = "auto",
     device: str = "cpu",
     max_prompt_tokens: int | None = None,
     max_bad_share: float | None = None,
@@ -46,7 +48,7 @@ def annotate_policy(
         engine: Draws the responses; None is the Transformers engine with its defaults.
         grader: Grades final answers; None is the general grader.
         settings: How the labels are made.
-        dtype: Of the policy: float32, bfloat16 or float16.
+        dtype: Of the policy: float32, bfloat16, float16, or auto (16 bits on CUDA, else float32).
         device: Where the policy runs, e.g. ``cuda``.
         max_prompt_tokens: Longest prompt, the tokens of its pictures included; longer ones are put aside.
         max_bad_share: If more than this share of the prompts cannot be shown to the policy, it is an error; None allows
@@ -59,9 +61,13 @@ def annotate_policy(
         ConfigError: the policy cannot be loaded, or ``output`` belongs to another annotation.
         DataError: a prompt cannot be used, or no response has more than one step.
     """
+    place = own_device(device)
+    allow_tensor_cores(place)
+    dtype = resolve_dtype(dtype, place)
     model = load_model(
         policy, dtype=dtype, attention=attention, trust_remote_code=trust_remote_code, revision=revision
-    ).to(own_device(device))  # type: ignore[arg-type]
+    ).to(place)  # type: ignore[arg-type]
+    announce("policy", Precision.of("32-true", model.dtype), kernel_of(model))
     renderer = load_renderer(policy, model, trust_remote_code=trust_remote_code, revision=revision)
     engine = engine if engine is not None else TransformersEngine()
     longest = None if max_prompt_tokens is None else max_prompt_tokens + engine.max_new_tokens

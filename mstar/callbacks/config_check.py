@@ -23,6 +23,9 @@ _FIXED_OF_TRAINER: Final = re.compile(
     r"use_distributed_sampler|reload_dataloaders_every_n_epochs)\b"
 )
 # Of everything else, what changes neither the data nor the updates may change.
+# What a key stands for that is not set, or that an earlier version did not have.
+_DEFAULTS: Final = {"trainer.precision": "32-true", "rollout.init_args.reward_dtype": "auto"}
+
 _FREE: Final = re.compile(
     r"trainer\.|ckpt_path$|weights_only$|.*\.(num_workers|progress|gradient_checkpointing)$"
     r"|data\.init_args\.(eval_batch_size|test)\b"
@@ -59,7 +62,7 @@ def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     return [
         f"{key.replace('.init_args', '')} was {_show(old, key)} and is now {_show(new, key)}."
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not _may_change(key, old)
+        if old.get(key, _DEFAULTS.get(key)) != new.get(key, _DEFAULTS.get(key)) and not _may_change(key, old)
     ]
 
 

@@ -25,20 +25,23 @@ __all__ = ["FSDP1Strategy"]
 class FSDP1Strategy(FSDPStrategy):
     """FSDP1 with one unit a decoder layer. Checkpoints are single files.
 
-    ``trainer.precision`` stays at 32-true; ``bfloat16`` is what chooses the precision of the computation. Generation
-    within the training process computes in float32 nevertheless, and needs memory for all weights in float32.
+    With ``trainer.precision: bf16-mixed`` the model computes in bfloat16; its weights, sums of gradients and buffers
+    stay in float32. Generation within the training process needs memory for all weights in float32.
 
     Args:
-        bfloat16: Compute in bfloat16; weights, sums of gradients and buffers stay in float32.
         sharding: FULL_SHARD, SHARD_GRAD_OP (weights stay whole between forward and backward pass), or HYBRID_SHARD
             (split within a machine, copied between machines).
     """
 
-    def __init__(
-        self, bfloat16: bool = True, sharding: Literal["FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD"] = "FULL_SHARD"
-    ) -> None:
-        precision = MixedPrecision(torch.bfloat16, torch.float32, torch.float32) if bfloat16 else None
-        super().__init__(mixed_precision=precision, sharding_strategy=sharding, state_dict_type="full")
+    def __init__(self, sharding: Literal["FULL_SHARD", "SHARD_GRAD_OP", "HYBRID_SHARD"] = "FULL_SHARD") -> None:
+        super().__init__(sharding_strategy=sharding, state_dict_type="full")
+
+    @property
+    def mixed_precision_config(self) -> MixedPrecision | None:
+        """What the wrapper computes in; Lightning's own would also sum gradients in 16 bits."""
+        if self.precision_plugin.precision == "bf16-mixed":
+            return MixedPrecision(torch.bfloat16, torch.float32, torch.float32)
+        return None
 
     def setup(self, trainer: Trainer) -> None:
         """Wraps the module, and has gradients clipped by the wrapper, which alone knows their whole norm."""

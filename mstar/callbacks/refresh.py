@@ -23,6 +23,7 @@ from mstar.errors import ConfigError
 from mstar.generation import Engine, derive_seed
 from mstar.grading import Grader
 from mstar.models.fingerprint import fingerprint_model
+from mstar.models.precision import name_of
 from mstar.modules.mprm import MPRMModule
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
@@ -37,7 +38,7 @@ class RewardModelRefresh:
 
     The paper keeps its MPRM fixed; this is an extension. Labels and MPRM are kept in the run directory, so that an
     interrupted refresh goes on where it stopped. Several processes share the annotation; one of them trains the MPRM,
-    on its device alone, and the others wait.
+    on its device alone and in the run's precision, and the others wait.
 
     Args:
         iterations: The iterations, counted from 1, before which the MPRM is retrained.
@@ -112,13 +113,17 @@ class RewardModelRefresh:
         training = (self.epochs, self.batch_size, self.lr, self.pairwise_weight, self.step_logprob_features)
         limits = (check.max_prompt_tokens, check.max_example_tokens)
         facts = repr(make_facts(engine, grader))
+        precision = policy.compute_precision
+        if precision.autocasts:
+            facts += precision.name
         key = derive_seed(fingerprint, repr(settings), len(self.prompts), repr(training), repr(limits), facts)
         folder = run.reward_model(iteration, f"{key:016x}")
         model = folder / "model"
         # Process 0 looks for all, so that they go the same way.
         if gather_lists([model.is_dir()])[0]:
             return model
-        annotate(self.prompts, engine, grader, settings, folder / "labels", policy=fingerprint, check=check)
+        with precision.context(policy.device):
+            annotate(self.prompts, engine, grader, settings, folder / "labels", policy=fingerprint, check=check)
         start = folder / "policy"
         with writing(start):
             policy.export(start)
@@ -140,7 +145,7 @@ class RewardModelRefresh:
             lr_scheduler=self.lr_scheduler,
             pairwise_weight=self.pairwise_weight,
             step_logprob_features=self.step_logprob_features,
-            dtype=policy.dtype_name,
+            dtype=name_of(policy.compute_precision.weights),
             attention=policy.attention,
             seed=seed,
             lora=policy.lora,
@@ -159,6 +164,8 @@ class RewardModelRefresh:
             accelerator=policy.device.type,
             devices=1 if policy.device.index is None else [policy.device.index],
             max_epochs=self.epochs,
+            # A policy that is converted whole (bf16-true) says so by its weights: the MPRM's head stays in float32.
+            precision=policy.trainer.precision if policy.compute_precision.mixed else "32-true",
             gradient_clip_val=1.0,
             logger=False,
             callbacks=[TQDMProgressBar(), StopOnSignal(requeues=False), FiniteSteps()],

@@ -22,7 +22,9 @@ from mstar.examples import ExampleFile
 from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
+from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import find_model_type
+from mstar.models.precision import DTYPES, Precision, name_of, resolve_dtype
 from mstar.modules.policy import PolicyModule
 from mstar.rewards.process import ProcessReward
 from mstar.selection import SelectionRule, Selector
@@ -57,6 +59,8 @@ class RolloutCallback(Callback):
         reward_offload: Whether the MPRM is on the device only while it scores, which costs about a second a shard;
             by default, it is where the device is a GPU and the MPRM is not quantised.
         reward_quantization: nf4 loads the MPRM's language model in 4 bits; needs the extra ``qlora``.
+        reward_dtype: Type of the MPRM's weights while it scores: float32, bfloat16, float16, or auto (16 bits on CUDA,
+            else the type of the policy's).
         refresh_reward_model: Retrain the MPRM on the present policy before some iterations; none keeps it fixed.
         answer_conditioned: Show the policy the gold answer while it samples (M-STaR: warm-up); it is not shown in
             training.
@@ -89,6 +93,7 @@ class RolloutCallback(Callback):
         reward_batch_size: int = 64,
         reward_offload: bool | None = None,
         reward_quantization: Literal["none", "nf4"] | None = None,
+        reward_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         refresh_reward_model: RewardModelRefresh | None = None,
         answer_conditioned: bool = False,
         unlabelled: Literal["off", "voting", "oracle"] = "off",
@@ -128,6 +133,7 @@ class RolloutCallback(Callback):
         self.reward_batch_size = reward_batch_size
         self.reward_offload = reward_offload
         self.reward_quantization: Literal["none", "nf4"] = reward_quantization or "none"
+        self.reward_dtype = reward_dtype
         self.refresh = refresh_reward_model
         self.answer_conditioned = answer_conditioned
         self.unlabelled = unlabelled
@@ -195,10 +201,10 @@ class RolloutCallback(Callback):
         self._refresh_reward_model(policy, data, run, iteration)
         if iteration == 1 and self.dynamics and data.validation is not None:
             before = IterationLog(run, trainer, 0)
-            before.dynamics(measure(self, data, iteration=0), self.controller.current)
+            before.dynamics(measure(self, policy, data, iteration=0), self.controller.current)
             before.write()
         if self.controller.due(iteration) and self.reward is not None and data.validation is not None:
-            log.swept(*choose_temperature(self, self.reward, data, iteration))
+            log.swept(*choose_temperature(self, policy, self.reward, data, iteration))
         result = run_stages(self, trainer, policy, data, iteration)
         self.engine.rest()
         log.iteration_done(result)
@@ -295,7 +301,7 @@ class RolloutCallback(Callback):
             policy = require_policy(module)
             self._sync(policy, data, log)
             self._load_reward_model(self._present_reward_model(run), policy)
-            log.dynamics(measure(self, data, iteration=self._iteration), self.controller.current)
+            log.dynamics(measure(self, policy, data, iteration=self._iteration), self.controller.current)
             self.engine.rest()
             log.write()
         log.announce()
@@ -318,7 +324,8 @@ class RolloutCallback(Callback):
             self._drift = DriftCheck(prompt for prompt in data.train if check.sift([prompt])[0])
         self._drift.prepare(self.engine)
         self.engine.update_weights(policy.policy)
-        drift = self._drift.measure(self.engine, policy.policy, policy.renderer)
+        with policy.compute_precision.context(policy.device):
+            drift = self._drift.measure(self.engine, policy.policy, policy.renderer)
         log.drifted(drift)
 
     def _refresh_reward_model(
@@ -336,22 +343,32 @@ class RolloutCallback(Callback):
     def _present_reward_model(self, run: RunDirectory) -> str | None:
         return self.reward_model if self._refreshed is None else str(find_refreshed(run, self._refreshed))
 
+    def reward_precision(self, policy: PolicyModule) -> Precision:
+        """What the MPRM computes in: as the policy does, over weights of the type ``reward_dtype``."""
+        own = policy.compute_precision
+        if self.reward_dtype == "auto" and policy.device.type != "cuda":
+            return own
+        return own.over(DTYPES[resolve_dtype(self.reward_dtype, policy.device)])
+
     def _load_reward_model(self, folder: str | None, policy: PolicyModule) -> None:
         """Loads an MPRM when it is first needed: the policy has been loaded before it."""
         if folder is None or folder == self._reward_folder:
             return
         self._drop_reward_model()
+        precision = self.reward_precision(policy)
         self.reward = ProcessReward.load(
             folder,
             policy.device,
             self.reward_batch_size,
-            dtype=policy.dtype_name,
+            dtype=name_of(precision.weights),
+            compute=precision.compute,
             attention=policy.attention,
             trust_remote_code=policy.trust_remote_code,
             quantization=self.reward_quantization,
             offload=self.reward_offload,
         )
         self._reward_folder = folder
+        announce("MPRM in rollouts", precision, kernel_of(self.reward.scorer.backbone))
 
     def _drop_reward_model(self) -> None:
         if self.reward is not None:

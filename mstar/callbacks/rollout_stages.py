@@ -15,6 +15,7 @@ from mstar.distributed import is_main, wait_for_all
 from mstar.evaluation.dynamics import Dynamics, measure_dynamics, sweep
 from mstar.iteration import IterationPlan, IterationResult, Stages, iteration_indices, run_iteration
 from mstar.models.fingerprint import fingerprint_model
+from mstar.models.precision import name_of
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.subset import PromptSubset
@@ -68,12 +69,15 @@ def run_stages(
             "policy": fingerprint,
             # The same weights, in another type or unpacked from four bits, may write otherwise.
             "policy_dtype": policy.dtype_name,
+            "policy_compute": policy.compute_precision.name,
+            "reward_dtype": None if rollout.reward is None else name_of(rollout.reward_precision(policy).weights),
             "policy_quantization": "none" if policy.lora is None else policy.lora.quantization,
         }
         claim_iteration(run, iteration, facts)
     wait_for_all()
     stages = Stages(rollout.engine, rollout.grader, rollout.reward, rollout.selector, data.prompt_check())
-    return run_iteration(prompts, unlabelled, plan, stages, run)
+    with policy.compute_precision.context(policy.device):
+        return run_iteration(prompts, unlabelled, plan, stages, run)
 
 
 def _next(rollout: RolloutCallback, source: PromptSource, iteration: int, stage: str) -> PromptSubset:
@@ -81,7 +85,7 @@ def _next(rollout: RolloutCallback, source: PromptSource, iteration: int, stage:
 
 
 def choose_temperature(
-    rollout: RolloutCallback, reward: ProcessReward, data: PolicyDataModule, iteration: int
+    rollout: RolloutCallback, policy: PolicyModule, reward: ProcessReward, data: PolicyDataModule, iteration: int
 ) -> tuple[dict[float, dict[str, float]], float, str]:
     """Measures the candidate temperatures on the validation prompts and takes the best.
 
@@ -89,31 +93,33 @@ def choose_temperature(
         The scores by temperature and name, the temperature that was chosen, and the name that it was chosen by.
     """
     controller = rollout.controller
-    scores = sweep(
-        rollout.engine,
-        data.held_out(),
-        rollout.grader,
-        reward,
-        candidates=controller.candidates,
-        num_samples=rollout.num_samples,
-        k=controller.k,
-        seed=rollout.seed,
-        stage=f"sweep/{iteration}",
-    )
+    with policy.compute_precision.context(policy.device):
+        scores = sweep(
+            rollout.engine,
+            data.held_out(),
+            rollout.grader,
+            reward,
+            candidates=controller.candidates,
+            num_samples=rollout.num_samples,
+            k=controller.k,
+            seed=rollout.seed,
+            stage=f"sweep/{iteration}",
+        )
     metric = f"reward_pass@{controller.k}"
     chosen = controller.update({temperature: score[metric] for temperature, score in scores.items()})
     return scores, chosen, metric
 
 
-def measure(rollout: RolloutCallback, data: PolicyDataModule, iteration: int) -> Dynamics:
+def measure(rollout: RolloutCallback, policy: PolicyModule, data: PolicyDataModule, iteration: int) -> Dynamics:
     """The dynamics of the policy that an iteration made; 0 stands for the one before the first."""
-    return measure_dynamics(
-        rollout.engine,
-        data.held_out(),
-        rollout.grader,
-        rollout.reward,
-        num_samples=rollout.num_samples,
-        temperature=rollout.controller.current,
-        seed=rollout.seed,
-        stage=f"dynamics/{iteration}",
-    )
+    with policy.compute_precision.context(policy.device):
+        return measure_dynamics(
+            rollout.engine,
+            data.held_out(),
+            rollout.grader,
+            rollout.reward,
+            num_samples=rollout.num_samples,
+            temperature=rollout.controller.current,
+            seed=rollout.seed,
+            stage=f"dynamics/{iteration}",
+        )

@@ -142,4 +142,11 @@ def claim_iteration(run: RunDirectory, iteration: int, facts: Mapping[str, Any])
 
 
 def _same_plan(path: Path, facts: Mapping[str, Any]) -> bool:
-    return path.exists() and read_json(path) == dict(facts)
+    if not path.exists():
+        return False
+    plan = read_json(path)
+    if "policy_compute" not in plan:
+        # Written by an earlier version, whose rollouts computed in the type of the policy's weights.
+        dtype = plan.get("policy_dtype")
+        plan |= {"policy_compute": dtype, "reward_dtype": dtype if plan.get("reward_model") else None}
+    return plan == dict(facts)

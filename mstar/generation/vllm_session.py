@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
@@ -261,13 +262,18 @@ class VllmSession:
         """
         accepted: list[str] = []
         try:
-            yield accepted
+            with self._own_types():
+                yield accepted
         except BaseException:
             self.llm.llm_engine.abort_request(accepted, internal=True)
             while self.llm.llm_engine.has_unfinished_requests():
                 self.llm.llm_engine.step()
             self.reset_caches()
             raise
+
+    def _own_types(self) -> AbstractContextManager[object]:
+        """Keeps the autocast away that the trainer computes under: vLLM and its weights have a type of their own."""
+        return torch.autocast(next(self.policy.parameters()).device.type, enabled=False)
 
     # Memory.
 
@@ -282,7 +288,8 @@ class VllmSession:
         if not self.asleep:
             return
         if self.sleep_level == 2:
-            self.update_weights(self.policy)
+            with self._own_types():
+                self.update_weights(self.policy)
         else:
             self.llm.wake_up()
             self.asleep = False

@@ -5,46 +5,53 @@ from __future__ import annotations
 import logging
 from functools import cache
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 import torch
+from torch import nn
 
 from mstar.distributed import is_main
 from mstar.errors import ConfigError, MissingExtraError
+from mstar.models.precision import Precision
 
-__all__ = ["announce_attention", "choose_attention"]
+__all__ = ["announce", "choose_attention", "kernel_of"]
 
 _KINDS: Final = ("auto", "sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_4")
+_HALF: Final = (torch.bfloat16, torch.float16)
 _log = logging.getLogger(__name__)
 
 
-def choose_attention(requested: str | None, dtype: torch.dtype) -> str | None:
+def choose_attention(requested: str | None, compute: torch.dtype) -> str | None:
     """Transformers' ``attn_implementation`` for a request.
 
     Args:
         requested: ``auto`` (or None) takes flash-attention 4, else 2, where the package, the GPU and the type of the
-            weights allow it, else the model's default (sdpa where it has it). Anything else is taken as it is.
-        dtype: Type of the weights; flash-attention needs 16 bits.
+            computation allow it, else the model's default (sdpa where it has it). Anything else is taken as it is.
+        compute: Type that the model computes in; flash-attention needs 16 bits. The weights may have more: under
+            autocast, Transformers hands queries, keys and values over in its type.
 
     Returns:
         The implementation; None for the model's default.
 
     Raises:
-        ConfigError: ``requested`` is unknown, or cannot run with these weights.
+        ConfigError: ``requested`` is unknown, or cannot run.
         MissingExtraError: its package is not installed.
     """
     kind = requested or "auto"
     if kind not in _KINDS:
         raise ConfigError(f"attention '{kind}' is unknown: choose one of {', '.join(_KINDS)}.")
     if kind == "auto":
-        if dtype == torch.float32 or not torch.cuda.is_available():
+        if compute not in _HALF or not torch.cuda.is_available():
             return None
         return next((name for name in ("flash_attention_4", "flash_attention_2") if _runs(name)), None)
     if kind.startswith("flash"):
         if kind == "flash_attention_2" and find_spec("flash_attn") is None:
             raise MissingExtraError("flash-attn", "flash", f"attention '{kind}'")
-        if dtype == torch.float32:
-            raise ConfigError(f"attention '{kind}' needs 16-bit weights: set dtype to bfloat16, or attention to auto.")
+        if compute not in _HALF:
+            raise ConfigError(
+                f"attention '{kind}' computes in 16 bits alone: set trainer.precision to bf16-mixed (where there is no "
+                "trainer, dtype to bfloat16), or attention to auto."
+            )
         if not _runs(kind):
             raise ConfigError(
                 f"attention '{kind}' cannot run here (it needs its package, flash-attn or flash-attn-4, and a GPU that "
@@ -66,7 +73,19 @@ def _runs(kind: str) -> bool:
 
 
 @cache
-def announce_attention(kind: str, dtype: torch.dtype) -> None:
-    """Logs the kernel that models run with, once for each choice."""
+def announce(who: str, precision: Precision, kind: str) -> None:
+    """Logs what a model computes in and with which attention kernel, once for each choice.
+
+    Args:
+        who: What the model is to its user, e.g. ``policy``.
+        precision: Its precision.
+        kind: Its kernel; see ``kernel_of``.
+    """
     if is_main():
-        _log.info("attention: %s, weights: %s", kind, str(dtype).removeprefix("torch."))
+        _log.info("%s: computes in %s; attention %s", who, precision, kind)
+
+
+def kernel_of(model: nn.Module) -> str:
+    """The kernel that a model's text part runs with."""
+    untyped: Any = model
+    return str(untyped.config.get_text_config()._attn_implementation)

@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from torch import nn
 
 from mstar.errors import ConfigError, MissingExtraError
-from mstar.models.attention import announce_attention, choose_attention
+from mstar.models.attention import choose_attention
 from mstar.models.families import Family, FreezablePart, MiniCPMV, PhiVision
 from mstar.models.lora import LoraSettings, add_lora, has_lora, merged_state, plain_shell
+from mstar.models.precision import DTYPES
 from mstar.models.tiny import build_tiny_model, build_tiny_processor
 from mstar.rendering import Renderer
 
@@ -36,7 +37,6 @@ __all__ = [
 
 EMBEDDED_MODEL: Final = "mstar/tiny-idefics3"
 
-_DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _NATIVE: Final = Family()
 # Families that come with their own Python code, by the model_type of their configuration.
 _REMOTE: Final[dict[str, Family]] = {"phi3_v": PhiVision(), "minicpmv": MiniCPMV()}
@@ -116,6 +116,7 @@ def load_model(
     name: str,
     *,
     dtype: str = "float32",
+    compute: torch.dtype | None = None,
     attention: str | None = "auto",
     seed: int = 0,
     trust_remote_code: bool = False,
@@ -127,7 +128,8 @@ def load_model(
 
     Args:
         name: A Hugging Face folder or model id, or ``mstar/tiny-idefics3`` for the embedded model with new weights.
-        dtype: ``float32``, ``bfloat16`` or ``float16``.
+        dtype: Of the weights: ``float32``, ``bfloat16`` or ``float16``.
+        compute: Type that the model will compute in, under autocast; None for that of the weights.
         attention: ``auto`` (or None), or one of Transformers' implementations; see ``choose_attention``.
         seed: Seed of the embedded model's weights.
         trust_remote_code: Whether Python code that comes with the model may run.
@@ -143,21 +145,22 @@ def load_model(
     """
     import transformers
 
-    if dtype not in _DTYPES:
-        raise ConfigError(f"dtype '{dtype}' is unknown: choose one of {', '.join(_DTYPES)}.")
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype '{dtype}' is unknown: choose one of {', '.join(DTYPES)}.")
+    weights = DTYPES[dtype]
     _check_trust(name, trust_remote_code, revision)
-    kernel = choose_attention(attention, _DTYPES[dtype])
+    kernel = choose_attention(attention, compute or weights)
     if name == EMBEDDED_MODEL:
         if quantization != "none":
             raise ConfigError(f"'{EMBEDDED_MODEL}' cannot be quantised: set the quantization to none.")
         tiny: Any = build_tiny_model(build_tiny_processor(), seed)
-        model: PreTrainedModel = tiny.to(device, _DTYPES[dtype])
+        model: PreTrainedModel = tiny.to(device, weights)
     else:
         settings: dict[str, Any] = {
-            "dtype": _DTYPES[dtype],
+            "dtype": weights,
             "use_safetensors": True,  # other weight files are pickles
             **_origin(trust_remote_code, revision),
-            **_quantisation(quantization, _DTYPES[dtype]),
+            **_quantisation(quantization, weights),
         }
         if torch.device(device).type != "cpu":
             settings["device_map"] = {"": torch.device(device)}
@@ -172,9 +175,6 @@ def load_model(
                 model = auto.from_pretrained(name, **settings)
         except _UNUSABLE as error:
             raise _explain_unusable(name, error) from error
-    untyped: Any = model
-    text_config: Any = untyped.config.get_text_config()
-    announce_attention(str(text_config._attn_implementation), _DTYPES[dtype])
     return model
 
 

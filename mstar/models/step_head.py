@@ -64,13 +64,15 @@ class StepHead(nn.Module):
     def forward(self, hidden_NH: Tensor, features_NF: Tensor | None) -> Tensor:
         """The logits of N steps, in float32."""
         dtype = self.hidden.weight.dtype
-        inputs_NH = hidden_NH.to(dtype)
-        if features_NF is not None:
-            inputs_NH = torch.cat([inputs_NH, features_NF.to(dtype)], dim=1)
-        # Not squeeze: what a sharded module returns must be no view.
-        logits_N: Tensor = self.output(functional.gelu(self.hidden(inputs_NH))).sum(1)
-        if self.linear is not None and features_NF is not None:
-            logits_N = logits_N + self.linear(features_NF.to(dtype)).squeeze(1)
+        # Whatever the backbone computes in: scores in 16 bits are often equal where their order matters.
+        with torch.autocast(hidden_NH.device.type, enabled=False):
+            inputs_NH = hidden_NH.to(dtype)
+            if features_NF is not None:
+                inputs_NH = torch.cat([inputs_NH, features_NF.to(dtype)], dim=1)
+            # Not squeeze: what a sharded module returns must be no view.
+            logits_N: Tensor = self.output(functional.gelu(self.hidden(inputs_NH))).sum(1)
+            if self.linear is not None and features_NF is not None:
+                logits_N = logits_N + self.linear(features_NF.to(dtype)).squeeze(1)
         return logits_N.float()
 
 

@@ -236,6 +236,7 @@ class StepScorer(nn.Module):
         folder: str | Path,
         *,
         dtype: str = "float32",
+        compute: torch.dtype | None = None,
         attention: str | None = "auto",
         trust_remote_code: bool = False,
         quantization: Literal["none", "nf4"] = "none",
@@ -246,6 +247,7 @@ class StepScorer(nn.Module):
         Args:
             folder: What ``save`` wrote.
             dtype: Of the backbone; the head stays in float32.
+            compute: As for ``load_model``.
             attention: As for ``load_model``.
             trust_remote_code: Whether Python code in the folder may run.
             quantization: As for ``load_model``.
@@ -259,6 +261,7 @@ class StepScorer(nn.Module):
         backbone = load_model(
             str(folder),
             dtype=dtype,
+            compute=compute,
             attention=attention,
             trust_remote_code=trust_remote_code,
             quantization=quantization,

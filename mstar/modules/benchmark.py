@@ -19,8 +19,10 @@ from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Engine, Request, plan_samples
 from mstar.grading import AnswerGrader, Grader, MathVistaGrader
 from mstar.models.fingerprint import fingerprint_model
+from mstar.models.precision import name_of, resolve_dtype
 from mstar.models.step_scorer import check_step_scorer
 from mstar.modules.policy import PolicyModule
+from mstar.modules.run_precision import device_of
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource, MathVista
 from mstar.rewards.process import ProcessReward
@@ -54,7 +56,8 @@ class BenchmarkModule(PolicyModule):
         max_new_tokens: Longest response.
         generation_batch_size: How many responses are written at the same time; by default as many as a GPU's memory
             holds, and 64 on a CPU.
-        dtype: Type of the loaded weights, the MPRM's too: float32, bfloat16 or float16.
+        dtype: Type of the stored weights, the MPRM's too: float32, bfloat16, float16, or auto (16 bits on CUDA, else
+            float32).
         attention: Attention kernel: auto, sdpa, eager, flash_attention_2, flash_attention_4.
         seed: Seed of the samples and of the bootstrap.
         resamples: Resamples of the bootstrap.
@@ -78,7 +81,7 @@ class BenchmarkModule(PolicyModule):
         engine: Engine | None = None,
         max_new_tokens: int = 1024,
         generation_batch_size: int | None = None,
-        dtype: str = "float32",
+        dtype: str = "auto",
         attention: str | None = "auto",
         seed: int = 0,
         resamples: int = 1000,
@@ -117,6 +120,11 @@ class BenchmarkModule(PolicyModule):
         self._items: list[ItemResult] = []
         self._shards: ResponseShards | None = None
 
+    def configure_model(self) -> None:
+        """Loads the model in the type that ``dtype`` stands for where it will be."""
+        self.dtype_name = resolve_dtype(self.dtype_name, device_of(self))
+        super().configure_model()
+
     def on_test_start(self) -> None:
         """Readies the engine, and says which gold answers cannot be graded.
 
@@ -145,6 +153,8 @@ class BenchmarkModule(PolicyModule):
             {
                 "policy": fingerprint_model(self.policy),
                 "dtype": self.dtype_name,
+                # Left out where the weights decide, as it always was: those responses are found again.
+                **({"compute": self.compute_precision.name} if self.compute_precision.autocasts else {}),
                 "engine": type(self.generation).__name__,
                 "max_new_tokens": self.generation.max_new_tokens,
                 "num_samples": self.num_samples,
@@ -170,7 +180,8 @@ class BenchmarkModule(PolicyModule):
         self._shards.add([PromptResponses(prompt, graded[prompt.id]) for prompt in missing])
         if self.reward_model is not None:
             groups = [PromptResponses(p, item.samples) for p, item in zip(batch.prompts, items, strict=True)]
-            rated = add_process_rewards(groups, self._loaded_reward(self.reward_model))
+            with self.compute_precision.context(self.device):
+                rated = add_process_rewards(groups, self._loaded_reward(self.reward_model))
             items = [
                 ItemResult(item.prompt_id, item.greedy, group.responses, item.others)
                 for item, group in zip(items, rated, strict=True)
@@ -180,11 +191,13 @@ class BenchmarkModule(PolicyModule):
     def _loaded_reward(self, folder: str) -> ProcessReward:
         # When it is first needed: a policy and an engine are loaded before it.
         if self._reward is None:
+            precision = self.compute_precision
             self._reward = ProcessReward.load(
                 folder,
                 self.device,
                 self.reward_batch_size,
-                dtype=self.dtype_name,
+                dtype=name_of(precision.weights),
+                compute=precision.compute,
                 attention=self.attention,
                 trust_remote_code=self.trust_remote_code,
                 progress=False,
@@ -200,7 +213,8 @@ class BenchmarkModule(PolicyModule):
             )
             for prompt in prompts
         ]
-        return self.generation.generate(requests) if requests else []
+        with self.compute_precision.context(self.device):
+            return self.generation.generate(requests) if requests else []
 
     def on_test_epoch_end(self) -> None:
         """Scores the benchmark, writes its files, and logs the scores of all questions as ``test/<metric>``."""

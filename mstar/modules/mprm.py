@@ -21,13 +21,16 @@ from mstar.datamodules.step_labels import StepLabelBatch
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.metrics import auc, expected_calibration_error, within_group_auc
+from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import FreezablePart, load_model, load_renderer, prepare_training
 from mstar.models.lora import LoraSettings
+from mstar.models.precision import Precision
 from mstar.models.sharding import complete_gradients, empty_loss, gather_state, is_sharded, shard
 from mstar.models.step_head import StepLogits
 from mstar.models.step_scorer import SharedInputs, StepScorer
 from mstar.modules.backbone_checkpoint import check_trained, describe_backbone, fingerprint_frozen, keep_trained
 from mstar.modules.optimization import configure
+from mstar.modules.run_precision import precision_of
 from mstar.modules.step_losses import pairwise_loss, step_loss
 from mstar.rendering import Renderer
 
@@ -54,8 +57,8 @@ class MPRMModule(LightningModule):
         class_balance: Whether right and wrong steps weigh the same in the cross-entropy.
         step_logprob_features: Whether the head sees how likely the model finds the step's tokens.
         head_size: Width of the head's hidden layer.
-        dtype: Type of the loaded weights: float32, bfloat16 or float16; the head is always float32.
-        attention: Attention kernel: auto (flash-attention where it is installed and the weights have 16 bits, else the
+        dtype: Type of the stored weights: float32, bfloat16 or float16; the head is always float32.
+        attention: Attention kernel: auto (flash-attention where it is installed and 16 bits are computed in, else the
             model's default, mostly sdpa), or sdpa, eager, flash_attention_2, flash_attention_4.
         freeze: Parts that are not trained: vision, projector, language.
         share_prompts: Encode image and prompt once for all the responses to a prompt in a batch, in training too. Gives
@@ -140,6 +143,11 @@ class MPRMModule(LightningModule):
             )
         return self._renderer
 
+    @property
+    def compute_precision(self) -> Precision:
+        """What the backbone computes in; the head always does in float32."""
+        return precision_of(self._trainer, self.dtype_name)
+
     def configure_model(self) -> None:
         """Loads the backbone and adds the head, once; splits them over the processes if the strategy asks for that."""
         if self.scorer is None:
@@ -159,6 +167,7 @@ class MPRMModule(LightningModule):
         backbone: Any = load_model(
             self.model_name,
             dtype=self.dtype_name,
+            compute=self.compute_precision.compute,
             attention=self.attention,
             trust_remote_code=self.trust_remote_code,
             revision=self.revision,
@@ -186,6 +195,10 @@ class MPRMModule(LightningModule):
         for parameter in parameters:
             groups[id(parameter) in head]["params"].append(parameter)
         return self.optimizer_factory(groups, lr=lr)  # type: ignore[call-arg]
+
+    def on_fit_start(self) -> None:
+        """Says what the fit computes in."""
+        announce("MPRM", self.compute_precision, kernel_of(self.scorer.backbone))
 
     def forward(self, batch: StepLabelBatch) -> StepLogits:
         """The logits of all steps of the batch."""

@@ -23,6 +23,7 @@ from mstar.evaluation.greedy import greedy_responses
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader, Grader
 from mstar.metrics import chain_accuracy, mean_accuracy
+from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import (
     FreezablePart,
     family_of,
@@ -33,6 +34,7 @@ from mstar.models.backbone import (
 )
 from mstar.models.lora import LoraSettings
 from mstar.models.packing import check_packing, packed_hidden_states
+from mstar.models.precision import Precision
 from mstar.models.sharding import (
     complete_gradients,
     empty_loss,
@@ -45,6 +47,7 @@ from mstar.models.sharding import (
 from mstar.models.token_loss import LossKernel, check_loss_kernel, mean_token_loss
 from mstar.modules.backbone_checkpoint import check_trained, describe_backbone, fingerprint_frozen, keep_trained
 from mstar.modules.optimization import configure
+from mstar.modules.run_precision import precision_of
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Prompt, ScoredResponse
 
@@ -61,8 +64,8 @@ class PolicyModule(LightningModule):
         lr: Learning rate (M-STaR: 1e-6, constant).
         optimizer: The optimizer, by class path and arguments.
         lr_scheduler: The schedule, stepped once an optimizer step; none for a constant rate.
-        dtype: Type of the loaded weights: float32, bfloat16 or float16.
-        attention: Attention kernel: auto (flash-attention where it is installed and the weights have 16 bits, else the
+        dtype: Type of the stored weights: float32, bfloat16 or float16.
+        attention: Attention kernel: auto (flash-attention where it is installed and 16 bits are computed in, else the
             model's default, mostly sdpa), or sdpa, eager, flash_attention_2, flash_attention_4.
         freeze: Parts that are not trained: vision, projector, language.
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
@@ -144,6 +147,11 @@ class PolicyModule(LightningModule):
         model: nn.Module = self.model
         return model
 
+    @property
+    def compute_precision(self) -> Precision:
+        """What the policy computes in: one decision for training, rollouts and evaluation."""
+        return precision_of(self._trainer, self.dtype_name)
+
     def configure_model(self) -> None:
         """Loads the model, once, and splits it over the processes if the strategy asks for that."""
         if self.model is None:
@@ -161,6 +169,7 @@ class PolicyModule(LightningModule):
         model: Any = load_model(
             self.model_name,
             dtype=self.dtype_name,
+            compute=self.compute_precision.compute,
             attention=self.attention,
             seed=self._seed,
             trust_remote_code=self.trust_remote_code,
@@ -218,12 +227,17 @@ class PolicyModule(LightningModule):
         """Keeps the optimizer's state complete where weights are sharded."""
         complete_gradients(self.model)
 
+    def on_fit_start(self) -> None:
+        """Says what the fit computes in."""
+        announce("policy", self.compute_precision, kernel_of(self.policy))
+
     def _start_engine(self) -> None:
         self.engine.start(self.policy, self.renderer)
         self.engine.update_weights(self.policy)
 
     def _greedy(self, prompts: list[Prompt]) -> list[ScoredResponse]:
-        return greedy_responses(self.engine, prompts, self.grader)
+        with self.compute_precision.context(self.device):
+            return greedy_responses(self.engine, prompts, self.grader)
 
     def on_validation_epoch_start(self) -> None:
         """Prepares the engine."""

@@ -12,7 +12,9 @@ from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.evaluation.benchmark_step_files import render_steps, write_step_scores
 from mstar.evaluation.benchmark_steps import StepResult, score_steps
+from mstar.models.precision import Precision, name_of, resolve_dtype
 from mstar.modules.benchmark import benchmark_notes, find_benchmark
+from mstar.modules.run_precision import precision_of
 from mstar.prompts.benchmarks import VisualProcessBench
 from mstar.rewards.process import ProcessReward
 
@@ -31,7 +33,7 @@ class StepBenchmarkModule(LightningModule):
         threshold: A threshold that was chosen on other labels, in [0, 1]; none chooses it here.
         folds: Parts of the labels; at least 2.
         reward_batch_size: Responses that the MPRM scores at the same time.
-        dtype: Type of the MPRM's weights: float32, bfloat16 or float16.
+        dtype: Type of the MPRM's weights: float32, bfloat16, float16, or auto (16 bits on CUDA, else float32).
         attention: Attention kernel: auto, sdpa, eager, flash_attention_2, flash_attention_4.
         seed: Seed of the split and of the bootstrap.
         resamples: Resamples of the bootstrap.
@@ -47,7 +49,7 @@ class StepBenchmarkModule(LightningModule):
         threshold: float | None = None,
         folds: int = 2,
         reward_batch_size: int = 64,
-        dtype: str = "float32",
+        dtype: str = "auto",
         attention: str | None = "auto",
         seed: int = 0,
         resamples: int = 1000,
@@ -72,6 +74,11 @@ class StepBenchmarkModule(LightningModule):
         self._reward: ProcessReward | None = None
         self._results: list[StepResult] = []
 
+    @property
+    def compute_precision(self) -> Precision:
+        """What the MPRM computes in."""
+        return precision_of(self._trainer, self.dtype_name)
+
     def on_test_start(self) -> None:
         """Loads the MPRM.
 
@@ -80,11 +87,14 @@ class StepBenchmarkModule(LightningModule):
         """
         self._source()
         self._results = []
+        self.dtype_name = resolve_dtype(self.dtype_name, self.device)
+        precision = self.compute_precision
         self._reward = ProcessReward.load(
             self.reward_model,
             self.device,
             self.reward_batch_size,
-            dtype=self.dtype_name,
+            dtype=name_of(precision.weights),
+            compute=precision.compute,
             attention=self.attention,
             trust_remote_code=self.trust_remote_code,
             offload=False,  # nothing else is there
@@ -95,7 +105,9 @@ class StepBenchmarkModule(LightningModule):
         """Scores the steps of a batch of responses."""
         assert self._reward is not None  # noqa: S101 - it is loaded when the test starts
         labelled = [self._source().steps[prompt.id] for prompt in batch.prompts]
-        scored = self._reward.score([(p, [steps.response]) for p, steps in zip(batch.prompts, labelled, strict=True)])
+        groups = [(p, [steps.response]) for p, steps in zip(batch.prompts, labelled, strict=True)]
+        with self.compute_precision.context(self.device):
+            scored = self._reward.score(groups)
         for prompt, steps, [lines] in zip(batch.prompts, labelled, scored, strict=True):
             self._results.append(StepResult(prompt.id, steps.labels, tuple(lines[place] for place in steps.last_lines)))
 

@@ -72,6 +72,7 @@ class ProcessReward:
         batch_size: int = 64,
         *,
         dtype: str = "float32",
+        compute: torch.dtype | None = None,
         attention: str | None = "auto",
         trust_remote_code: bool = False,
         quantization: Literal["none", "nf4"] = "none",
@@ -84,7 +85,8 @@ class ProcessReward:
             folder: The MPRM's folder.
             device: Where it computes.
             batch_size: Most responses in one forward pass.
-            dtype: Of the backbone.
+            dtype: Of the backbone's weights.
+            compute: As for ``load_model``.
             attention: As for ``load_model``.
             trust_remote_code: Whether Python code in the folder may run.
             quantization: As for ``load_model``.
@@ -102,6 +104,7 @@ class ProcessReward:
         scorer, renderer = StepScorer.load(
             folder,
             dtype=dtype,
+            compute=compute,
             attention=attention,
             trust_remote_code=trust_remote_code,
             quantization=quantization,

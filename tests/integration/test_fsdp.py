@@ -219,7 +219,7 @@ def test_fsdp1_goes_on_and_exports(evolve_once: Any, settings: Any, plain: Path,
     """On CPUs, where torch supports it only in part: an overlay for GPUs in miniature."""
     root: Path = evolve_once.folder / "fsdp1"
     overlay = ("--config", OVERLAY.with_name("fsdp.yaml"), "--trainer.accelerator", "cpu", "--trainer.devices", "2")
-    exact = ("--trainer.strategy.init_args.bfloat16", "false")
+    exact = ("--trainer.precision", "32-true")
     for epochs in ("1", "2"):
         run("fit", "--config", settings("fsdp1"), *overlay, *exact, "--trainer.max_epochs", epochs)
     assert responses(root, 1) == responses(plain, 1)

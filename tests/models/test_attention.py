@@ -11,8 +11,9 @@ import torch
 
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.models import attention
-from mstar.models.attention import announce_attention, choose_attention
+from mstar.models.attention import announce, choose_attention, kernel_of
 from mstar.models.backbone import load_model
+from mstar.models.precision import Precision
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_a_kernel_that_is_named_must_run(gpu: Any) -> None:
     assert choose_attention("sdpa", torch.float32) == "sdpa"
     gpu(8, 2)
     assert choose_attention("flash_attention_2", torch.bfloat16) == "flash_attention_2"
-    with pytest.raises(ConfigError, match=r"needs 16-bit weights: set dtype to bfloat16, or attention to auto\."):
+    with pytest.raises(ConfigError, match=r"16 bits alone: set trainer\.precision to bf16-mixed .*, or attention to"):
         choose_attention("flash_attention_2", torch.float32)
     with pytest.raises(ConfigError, match=r"'flash_attention_4' cannot run here .*: set attention to auto\."):
         choose_attention("flash_attention_4", torch.bfloat16)
@@ -71,20 +72,39 @@ def test_a_kernel_that_is_named_must_run(gpu: Any) -> None:
 
 
 def test_the_choice_is_logged_once(split_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    announce_attention.cache_clear()
+    announce.cache_clear()
     with caplog.at_level(logging.INFO, logger="mstar"):
         for _ in range(2):
-            load_model(str(split_folder))
-        load_model(str(split_folder), attention="eager")
+            announce("policy", Precision.of("bf16-mixed", torch.float32), kernel_of(load_model(str(split_folder))))
+        announce("MPRM", Precision(), kernel_of(load_model(str(split_folder), attention="eager")))
     said = [record.getMessage() for record in caplog.records if record.name.startswith("mstar")]
-    assert said == ["attention: sdpa, weights: float32", "attention: eager, weights: float32"]
+    assert said == [
+        "policy: computes in bfloat16 (autocast) with weights in float32; attention sdpa",
+        "MPRM: computes in float32 with weights in float32; attention eager",
+    ]
+
+
+def test_the_kernel_follows_from_what_is_computed(
+    gpu: Any, split_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With float32 weights under autocast, flash-attention is found; with those alone it is not."""
+    from mstar.models import backbone
+
+    gpu(8, 2)
+    asked = []
+    choose = backbone.choose_attention
+    monkeypatch.setattr(backbone, "choose_attention", lambda *given: asked.append(choose(*given)))
+    load_model(str(split_folder), compute=torch.bfloat16)
+    load_model(str(split_folder))
+    load_model(str(split_folder), dtype="bfloat16")
+    assert asked == ["flash_attention_2", None, "flash_attention_2"]
 
 
 def test_a_model_without_flash_attention_falls_back(split_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mstar.models import backbone
 
     # Transformers refuses it here for want of the package, as it does for a model that does not know it.
-    monkeypatch.setattr(backbone, "choose_attention", lambda requested, dtype: "flash_attention_2")
+    monkeypatch.setattr(backbone, "choose_attention", lambda requested, compute: "flash_attention_2")
     model = load_model(str(split_folder), dtype="bfloat16")
     assert model.config.get_text_config()._attn_implementation == "sdpa"
     with pytest.raises(ConfigError, match="needs a package that is not installed"):

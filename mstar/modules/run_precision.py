@@ -1,0 +1,25 @@
+"""What a module computes in: by its trainer's precision, and without a trainer by its weights."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from mstar.models.precision import DTYPES, Precision
+
+__all__ = ["device_of", "precision_of"]
+
+
+def precision_of(trainer: Trainer | None, dtype: str) -> Precision:
+    """The precision of a model that is loaded in ``dtype``, in a trainer's run or without one (an export).
+
+    Raises:
+        ConfigError: the trainer's precision is not supported.
+    """
+    # An unknown type is refused where the model is loaded.
+    return Precision.of("32-true" if trainer is None else trainer.precision, DTYPES.get(dtype, torch.float32))
+
+
+def device_of(module: LightningModule) -> torch.device:
+    """Where a module's model is, or will be once its trainer has moved it there."""
+    return module.device if module._trainer is None else module.trainer.strategy.root_device
