@@ -56,6 +56,10 @@ GPU_RUN := PYTHONPATH="$(CURDIR):$$PYTHONPATH" $(GPU_PYTHON)
 test-gpu: $(GPU_NEEDS)  ## Run the tests that need a GPU
 	$(GPU_RUN) -m pytest -m gpu
 
+.PHONY: gpu-report
+gpu-report: $(GPU_NEEDS)  ## Measure and check everything on this GPU (25 minutes; PARTS="rollouts score")
+	$(GPU_RUN) -m benchmarks.gpu_report $(PARTS)
+
 # An environment of its own, because vLLM needs versions of its own. What came with it for GPUs is mended: torchaudio is
 # not needed, and torchvision gets the operators that it misses.
 $(VLLM_STAMP): pyproject.toml constraints-vllm.txt tests/vllm/torchvision_operators.py

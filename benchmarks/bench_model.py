@@ -7,6 +7,7 @@ enough for two CPU cores.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -25,6 +26,7 @@ __all__ = [
     "Picture",
     "build_model",
     "build_processor",
+    "build_tokenizer",
     "make_prompt",
     "make_text",
 ]
@@ -45,18 +47,21 @@ class Picture:
 
     Args:
         seed: Which one.
+        edge: Its width and height in pixels.
     """
 
     seed: int
+    edge: int = _IMAGE
 
     @property
     def uri(self) -> str:
         """A name unique to the picture."""
-        return f"random/{self.seed}"
+        return f"random/{self.edge}/{self.seed}"
 
     def load(self) -> Image.Image:
         """Paints it."""
-        return Image.frombytes("RGB", (_IMAGE, _IMAGE), random.Random(self.seed).randbytes(3 * _IMAGE * _IMAGE))
+        size = (self.edge, self.edge)
+        return Image.frombytes("RGB", size, random.Random(self.seed).randbytes(3 * self.edge * self.edge))
 
 
 @cache
@@ -72,25 +77,39 @@ def _words() -> tuple[str, ...]:
     return tuple(words)
 
 
-def build_processor() -> Any:
-    """The embedded model's processor with a vocabulary of 8,192 and pictures of 128 pixels (16 tokens)."""
+def build_tokenizer(end: str, named: Mapping[str, str], others: Sequence[str] = ()) -> Any:
+    """A tokenizer of special tokens, letters and words: 8,192 tokens, and one for each special one beyond five.
+
+    Every word of the texts is one token: the speed of a tokenizer is not what is measured here.
+
+    Args:
+        end: The end token.
+        named: Special tokens that a processor asks for by an attribute's name.
+        others: Further special tokens.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
-    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-    from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
-    # Every word of the texts is one token, found at once: the speed of a tokenizer is not what is measured here.
+    special = list(dict.fromkeys(["<pad>", end, *named.values(), *others]))
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = [word.replace(" ", "Ġ") for word in _words()]
-    vocabulary = {token: number for number, token in enumerate([*_SPECIAL, *letters, *words])}
+    vocabulary = {token: number for number, token in enumerate([*special, *letters, *words])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token=letters[0]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in _SPECIAL])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=backend, pad_token=_SPECIAL[0], eos_token=_SPECIAL[1], padding_side="left",
-        clean_up_tokenization_spaces=False,
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token=end, padding_side="left",  # noqa: S106
+        clean_up_tokenization_spaces=False, extra_special_tokens=dict(named),
     )  # fmt: skip
+
+
+def build_processor() -> Any:
+    """The embedded model's processor with a vocabulary of 8,192 and pictures of 128 pixels (16 tokens)."""
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+    from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+
+    fast = build_tokenizer("<end_of_utterance>", {}, _SPECIAL)
     edge = {"longest_edge": _IMAGE}
     images = Idefics3ImageProcessorPil(size=edge, max_image_size=edge, do_image_splitting=False)
     template = build_tiny_processor().chat_template
