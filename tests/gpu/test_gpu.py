@@ -1,4 +1,4 @@
-"""Engine, policy and step scorer on a CUDA device; skipped without one."""
+"""Engine, policy and step scorer of the embedded model on a device: they give what the CPU gives."""
 
 from __future__ import annotations
 
@@ -19,9 +19,6 @@ from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.rewards import ProcessReward
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
-
-DEVICE = "cuda"
 PROMPTS = list(TinyDice("validation", 8))
 TEXTS = [["red = 4\nblue = 5\nAnswer: 9", "no"], ["a longer line = 12\nAnswer: 1"]]
 
@@ -32,13 +29,13 @@ def policy(name: str, request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(name)
 
 
-def on_device(policy: Any, dtype: torch.dtype = torch.float32) -> Any:
-    return copy.deepcopy(policy.model).to(DEVICE, dtype)
+def moved(policy: Any, device: str, dtype: torch.dtype = torch.float32) -> Any:
+    return copy.deepcopy(policy.model).to(device, dtype)
 
 
 @pytest.mark.parametrize("name", ["trained", "split", "llava"])
 @torch.inference_mode()
-def test_the_shared_prefill_equals_the_cpu(policy: Any) -> None:
+def test_the_shared_prefill_equals_the_cpu(policy: Any, device: str) -> None:
     tokens = torch.tensor([policy.renderer.tokenizer("red = 4\n")["input_ids"]]).expand(4, -1)
     rows = torch.tensor([2, 0, 1, 0])
 
@@ -47,31 +44,31 @@ def test_the_shared_prefill_equals_the_cpu(policy: Any) -> None:
         hidden, _ = extend(model, prefix, tokens.to(device), torch.ones_like(tokens).to(device))
         return logits_of(model, hidden).cpu()
 
-    torch.testing.assert_close(logits(on_device(policy), DEVICE), logits(policy.model, "cpu"), atol=2e-3, rtol=0)
+    torch.testing.assert_close(logits(moved(policy, device), device), logits(policy.model, "cpu"), atol=2e-3, rtol=0)
 
 
-def test_greedy_answers_equal_those_of_the_cpu(trained: Any) -> None:
+def test_greedy_answers_equal_those_of_the_cpu(trained: Any, device: str) -> None:
     requests = [Request(prompt, (Sample(0, 0.0, 0),)) for prompt in PROMPTS]
     engine = TransformersEngine(24, progress=False)
     engine.start(trained.model, trained.renderer)
     expected = [row[0].text for row in engine.generate(requests)]
-    engine.update_weights(on_device(trained))
+    engine.update_weights(moved(trained, device))
     assert [row[0].text for row in engine.generate(requests)] == expected
 
 
-def test_samples_do_not_depend_on_the_batch(trained: Any) -> None:
+def test_samples_do_not_depend_on_the_batch(trained: Any, device: str) -> None:
     requests = [Request(prompt, plan_samples(0, "gpu", prompt.id, 6, 1.0)) for prompt in PROMPTS]
     rows = []
     for batch_size in (6, 48):
         engine = TransformersEngine(24, batch_size, progress=False)
-        engine.start(on_device(trained), trained.renderer)
+        engine.start(moved(trained, device), trained.renderer)
         rows.append([response.text for row in engine.generate(requests) for response in row])
     assert rows[0] == rows[1]
 
 
-def test_the_engine_in_bfloat16(tiny: Any) -> None:
+def test_the_engine_in_bfloat16(tiny: Any, device: str) -> None:
     engine = TransformersEngine(24, progress=False)
-    engine.start(on_device(tiny, torch.bfloat16), tiny.renderer)
+    engine.start(moved(tiny, device, torch.bfloat16), tiny.renderer)
     drawn = engine.generate([Request(prompt, plan_samples(0, "gpu", prompt.id, 8, 1.6)) for prompt in PROMPTS])
     batch = tiny.renderer.response_inputs(
         [p for p in PROMPTS for _ in range(8)], [r.text for row in drawn for r in row]
@@ -82,7 +79,7 @@ def test_the_engine_in_bfloat16(tiny: Any) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [("bfloat16", "bf16-true"), ("float32", "bf16-mixed")])
-def test_a_fit_lowers_the_loss(tmp_path: Path, tiny: Any, dtype: str, precision: Any) -> None:
+def test_a_fit_lowers_the_loss(tmp_path: Path, tiny: Any, dtype: str, precision: Any, place: Any) -> None:
     module = PolicyModule("mstar/tiny-idefics3", lr=2e-3, dtype=dtype, max_new_tokens=24)
     source = TinyDice("seed", 64)
     rows = [source[i] for i in range(16)]
@@ -91,7 +88,7 @@ def test_a_fit_lowers_the_loss(tmp_path: Path, tiny: Any, dtype: str, precision:
         module.configure_model()
         before = module.loss(batch).item()
     trainer = Trainer(
-        accelerator="gpu" if DEVICE == "cuda" else "cpu",
+        accelerator=place.accelerator,
         devices=1,
         precision=precision,
         max_steps=10,
@@ -109,15 +106,15 @@ def test_a_fit_lowers_the_loss(tmp_path: Path, tiny: Any, dtype: str, precision:
     assert 0 <= tested["test/accuracy"] <= 1
 
 
-def test_step_scores_equal_those_of_the_cpu(tiny: Any) -> None:
+def test_step_scores_equal_those_of_the_cpu(tiny: Any, device: str) -> None:
     scorer = StepScorer(copy.deepcopy(tiny.model), head_size=8).eval()
     torch.nn.init.normal_(scorer.head.output.weight, generator=torch.Generator().manual_seed(0))
     groups = list(zip(PROMPTS[:2], TEXTS, strict=True))
     expected = ProcessReward(scorer, tiny.renderer, progress=False).score(groups)
     for dtype, tolerance in ((torch.float32, 1e-3), (torch.bfloat16, 0.1)):
-        moved = copy.deepcopy(scorer).to(DEVICE)
-        moved.backbone.to(dtype)
-        scored = ProcessReward(moved, tiny.renderer, progress=False).score(groups)
+        there = copy.deepcopy(scorer).to(device)
+        there.backbone.to(dtype)
+        scored = ProcessReward(there, tiny.renderer, progress=False).score(groups)
         for got, wanted in zip(scored, expected, strict=True):
             assert [len(row) for row in got] == [len(row) for row in wanted]
             for a, b in zip(got, wanted, strict=True):
