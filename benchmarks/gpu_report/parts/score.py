@@ -59,4 +59,5 @@ def run(bench: Bench) -> None:
                         "s a prompt": found.seconds / len(groups),
                         "peak GB": found.peak_gb,
                     },
+                    problem="memory was short, and fewer were scored at a time." if reward.batch_size < batch else None,
                 )
