@@ -28,6 +28,11 @@ class Arithmetic:
     autocast: bool = False
     tf32: bool = False
 
+    @property
+    def trainer_precision(self) -> str:
+        """Lightning's name of it."""
+        return "bf16-mixed" if self.autocast else "32-true"
+
 
 BFLOAT16: Final = Arithmetic("bfloat16 weights", torch.bfloat16)
 MIXED: Final = Arithmetic("float32 weights, bf16-mixed", torch.float32, autocast=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from benchmarks.gpu_report.bench import Bench
+from benchmarks.gpu_report.estimates import generating_gb
 from benchmarks.gpu_report.models import Policy, build_policy, endless, real_config, small_config
 from benchmarks.gpu_report.precision import BFLOAT16, EXACT, MIXED, TF32, Arithmetic, computing
 from benchmarks.gpu_report.prompts import make_prompts
@@ -41,10 +42,10 @@ def run(bench: Bench) -> None:
             policy.model.to(arithmetic.weights)
         for rows in row_counts if policy is not None else ():
             with bench.row(f"{shape}, {arithmetic.name}, {rows} rows"), computing(arithmetic, bench.device):
-                measure(bench, policy, f"{shape}, {arithmetic.name}, {rows} rows", rows)
+                measure(bench, policy, f"{shape}, {arithmetic.name}, {rows} rows", rows, arithmetic.trainer_precision)
 
 
-def measure(bench: Bench, policy: Policy, name: str, rows: int) -> None:
+def measure(bench: Bench, policy: Policy, name: str, rows: int, precision: str) -> None:
     """Generates one token and then many: the difference is decoding alone."""
     steps = 4 if bench.small else 32
     requests = [
@@ -74,6 +75,14 @@ def measure(bench: Bench, policy: Policy, name: str, rows: int) -> None:
             "tokens/s": rows / decoding if decoding > 0 else None,
             "prefill, s a prompt": seconds[0] / len(requests),
             "peak GB": peak,
+            "`mstar memory` GB": generating_gb(
+                bench,
+                policy,
+                [request.prompt for request in requests],
+                rows=rows,
+                tokens=1 + steps,
+                precision=precision,
+            ),
         },
         problem="memory was short, and the engine wrote fewer rows at a time." if halved else None,
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from benchmarks.gpu_report.bench import Bench
+from benchmarks.gpu_report.estimates import scoring_gb
 from benchmarks.gpu_report.models import build_policy, real_config, small_config
 from benchmarks.gpu_report.precision import BFLOAT16, EXACT, MIXED, Arithmetic, computing
 from benchmarks.gpu_report.prompts import make_prompts, make_steps
@@ -58,6 +60,13 @@ def run(bench: Bench) -> None:
                         "responses/s": batch / found.seconds,
                         "s a prompt": found.seconds / len(groups),
                         "peak GB": found.peak_gb,
+                        "`mstar memory` GB": scoring_gb(
+                            bench,
+                            policy,
+                            [replace(prompt, rationale=texts[0]) for prompt, texts in groups],
+                            rows=batch,
+                            precision=arithmetic.trainer_precision,
+                        ),
                     },
                     problem="memory was short, and fewer were scored at a time." if reward.batch_size < batch else None,
                 )

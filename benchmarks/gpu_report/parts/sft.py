@@ -8,6 +8,7 @@ from typing import Final
 import torch
 
 from benchmarks.gpu_report.bench import Bench
+from benchmarks.gpu_report.estimates import training_gb
 from benchmarks.gpu_report.flops import flops_of
 from benchmarks.gpu_report.machine import peak_flops
 from benchmarks.gpu_report.models import Policy, build_policy, num_parameters, real_config, small_config
@@ -77,6 +78,14 @@ def measure(
             "MFU, %": None if peak is None else 100.0 * rate / peak,
             "between steps GB": clock.held_gb,
             "peak GB": clock.peak_gb,
+            "`mstar memory` GB": training_gb(
+                bench,
+                Policy(module.policy, policy.renderer),
+                source,
+                rows=rows,
+                lora=module.lora,
+                dtype=module.dtype_name,
+            ),
             "last loss": clock.losses[-1],
         },
         problem=None if all(loss == loss for loss in clock.losses) else "the loss is not a number.",
