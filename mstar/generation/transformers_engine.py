@@ -223,7 +223,8 @@ def _decode(policy: nn.Module, renderer: Renderer, prefix: Prefix, draws: Draws)
     num_rows, num_tokens = draws.uniform_RT.shape
     device = draws.uniform_RT.device
     token_TS = torch.zeros(num_tokens, num_rows, dtype=torch.long, device=device)
-    logprob_TS = torch.zeros(num_tokens, num_rows, device=device)
+    # With trainer.precision bf16-true the default type is not float32.
+    logprob_TS = torch.zeros(num_tokens, num_rows, dtype=torch.float32, device=device)
     row_R = torch.arange(num_rows, device=device)
     ended_R = torch.zeros(num_rows, dtype=torch.bool, device=device)
     ends = torch.tensor(renderer.end_ids, device=device)
