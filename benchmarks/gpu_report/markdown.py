@@ -36,8 +36,8 @@ def as_markdown(environment: Mapping[str, str], parts: Mapping[str, PartResult],
     lines += [
         "",
         "GB are 10^9 bytes. *peak* is the largest memory of all tensors on the device while a row was measured, the "
-        "model included; `mstar memory` is what that command says of the same configuration, the CUDA context left out. A "
-        "dash stands where there is no such figure. Models have random weights.",
+        "model included; `mstar memory` is what that command says of the same configuration, without the CUDA context. "
+        "A dash stands where there is no such figure. Models have random weights.",
         "",
         "| part | | seconds | at most | commit |",
         "| --- | --- | --- | --- | --- |",

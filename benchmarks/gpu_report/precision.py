@@ -9,6 +9,8 @@ from typing import Final
 
 import torch
 
+from mstar.models.precision import Precision
+
 __all__ = ["BFLOAT16", "EXACT", "MIXED", "TF32", "Arithmetic", "computing"]
 
 
@@ -47,7 +49,7 @@ def computing(arithmetic: Arithmetic, device: str) -> Iterator[None]:
     torch.set_float32_matmul_precision("high" if arithmetic.tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = arithmetic.tf32
     try:
-        with torch.autocast(device, torch.bfloat16, enabled=arithmetic.autocast):
+        with Precision.of(arithmetic.trainer_precision, arithmetic.weights).context(device):
             yield
     finally:
         torch.set_float32_matmul_precision(before)

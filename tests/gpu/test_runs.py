@@ -1,4 +1,4 @@
-"""Whole runs on a device: policy, MPRM and engine in one fit, going on when it is over, two ranks."""
+"""Whole runs on a device: policy, MPRM and engine in one fit, going on when it is over, its precision, two ranks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mstar.generation import TransformersEngine
+from mstar.rewards import ProcessReward
 from mstar.storage import RunDirectory, read_responses
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +53,31 @@ def test_policy_mprm_and_engine_in_one_fit_that_goes_on(
     if device == "cpu":
         one, other = weights(whole), weights(halves)
         assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.timeout(600)
+def test_rollouts_and_scores_compute_in_the_precision_of_the_trainer(
+    evolve: Any, warm_mprm: Path, device: str, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, set[Any]] = {"generate": set(), "score": set()}
+
+    def watch(owner: Any, name: str) -> None:
+        plain = getattr(owner, name)
+
+        def watched(*arguments: Any, **named: Any) -> Any:
+            on = torch.is_autocast_enabled(device)
+            seen[name].add(torch.get_autocast_dtype(device) if on else None)
+            return plain(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    watch(TransformersEngine, "generate")
+    watch(ProcessReward, "score")
+    evolve(
+        *place.flags, "--trainer.precision", "bf16-mixed", "--trainer.max_epochs", "1", reward_model=str(warm_mprm),
+        **MPRM,
+    )  # fmt: skip
+    assert seen == {"generate": {torch.bfloat16}, "score": {torch.bfloat16}}
 
 
 @pytest.mark.timeout(900)
