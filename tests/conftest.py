@@ -79,6 +79,12 @@ def checks() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def architectures() -> ModuleType:
+    """Tiny models of every architecture that Transformers knows (``architectures.py``)."""
+    return load_module("architectures")
+
+
+@pytest.fixture(scope="session")
 def tiny_families(checks: ModuleType) -> ModuleType:
     """Tiny models of many families (``tiny_families.py``)."""
     return load_module("tiny_families")

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mstar.atomic import writing
 from mstar.distributed import is_main
+from mstar.models.export_check import check_export
 from mstar.modules import MPRMModule, PolicyModule
 
 __all__ = ["ExportCallback", "export_atomically"]
@@ -24,6 +25,18 @@ class ExportCallback(Callback):
     def __init__(self, folder: str | None = None) -> None:
         super().__init__()
         self.folder = folder
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes sure that what is trained can be exported.
+
+        Raises:
+            ConfigError: its configuration or its processor cannot be saved.
+        """
+        # By all processes: if it fails, none waits for another.
+        if isinstance(pl_module, PolicyModule):
+            check_export(pl_module.policy, pl_module.renderer)
+        elif isinstance(pl_module, MPRMModule):
+            check_export(pl_module.scorer.backbone, pl_module.renderer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Exports; the main process writes."""

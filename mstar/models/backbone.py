@@ -13,6 +13,8 @@ from torch import nn
 
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.models.attention import choose_attention
+from mstar.models.compatibility import check_configuration, check_model
+from mstar.models.export_check import mend_generation_config
 from mstar.models.families import Family, FreezablePart, MiniCPMV, PhiVision
 from mstar.models.lora import LoraSettings, add_lora, has_lora, merged_state, plain_shell
 from mstar.models.precision import DTYPES
@@ -81,11 +83,11 @@ def family_of(model: nn.Module) -> Family:
 
 
 def _find_family(name: str, trust_remote_code: bool, revision: str | None) -> Family:
+    """The family by the configuration alone, or the sentence that says why it is none."""
     from transformers import AutoConfig
 
-    if not trust_remote_code or name == EMBEDDED_MODEL:
-        return _NATIVE
     config = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
+    check_configuration(name, config)
     return _REMOTE.get(config.model_type, _NATIVE)
 
 
@@ -175,6 +177,8 @@ def load_model(
                 model = auto.from_pretrained(name, **settings)
         except _UNUSABLE as error:
             raise _explain_unusable(name, error) from error
+    check_model(name, model, family_of(model))
+    mend_generation_config(model)
     return model
 
 

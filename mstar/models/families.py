@@ -5,8 +5,9 @@ Shapes: B rows, T tokens, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,45 @@ from mstar.rendering import Renderer
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-__all__ = ["Family", "FreezablePart", "MiniCPMV", "PhiVision"]
+__all__ = ["AfterHead", "Family", "FreezablePart", "MiniCPMV", "PhiVision"]
 
 FreezablePart = Literal["vision", "projector", "language"]
+
+
+@dataclass(frozen=True)
+class AfterHead:
+    """What a model does to the output of its language head before it is logits.
+
+    Attributes:
+        scale: What it is multiplied by.
+        cap: The bound that it is squeezed below, by tanh; None for none.
+        size: How many of the head's rows count; None for all.
+    """
+
+    scale: float = 1.0
+    cap: float | None = None
+    size: int | None = None
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Logits (..., V) of the head's output."""
+        logits = output if self.size is None else output[..., : self.size]
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        return logits if self.cap is None else (logits / self.cap).tanh() * self.cap
+
+
+# By model type, from the configuration of its language model. That has such values for other models too, which do not
+# use them (Gemma 3, Aya Vision): what a model really does is in its forward pass alone.
+_AFTER_HEAD: Final[dict[str, Callable[[Any], AfterHead]]] = {
+    "cohere_compass": lambda text: AfterHead(1.0 if text.logit_scale is None else text.logit_scale),
+    "gemma3n": lambda text: AfterHead(cap=text.final_logit_softcapping),
+    "gemma4": lambda text: AfterHead(cap=text.final_logit_softcapping),
+    "gemma4_unified": lambda text: AfterHead(cap=text.final_logit_softcapping),
+    "granite4_vision": lambda text: AfterHead(1 / text.logits_scaling),
+    "hyperclovax_vision_v2": lambda text: AfterHead(text.logits_scaling),
+    "inkling_mm_model": lambda text: AfterHead(1 / text.logits_mup_width_multiplier, size=text.unpadded_vocab_size),
+    "muse_glimmer": lambda text: AfterHead(text.output_multiplier, text.final_logit_softcapping),
+}
 
 
 class Family:
@@ -29,16 +66,29 @@ class Family:
     Attributes:
         auto_class: Transformers' class that loads the model.
         renderer: The renderer of the family's processor.
+        pictures_in_body: Whether the body takes the pictures; else they are among the embeddings that it is given.
         vision: Names on the path of a parameter of the vision tower.
         projector: The same of what maps its features to the language model; it may lie within the tower.
     """
 
     auto_class: ClassVar[str] = "AutoModelForImageTextToText"
     renderer: ClassVar[type[Renderer]] = Renderer
-    vision: ClassVar[frozenset[str]] = frozenset({"vision_model", "vision_tower", "visual", "vision_encoder"})
+    pictures_in_body: ClassVar[bool] = True
+    vision: ClassVar[frozenset[str]] = frozenset(
+        {"vision_model", "vision_tower", "visual", "vision_encoder", "image_tower", "video_tower"}
+        | {"high_res_vision_model", "vqmodel", "vision_embed_tokens"}
+    )
     projector: ClassVar[frozenset[str]] = frozenset(
         {"connector", "multi_modal_projector", "merger", "deepstack_merger_list", "embed_vision", "image_newline"}
+        | {"aligner", "projector", "mm_projector", "vision_projection", "vision_adapter", "visual_embeddings_table"}
+        | {"high_res_vision_neck", "high_res_vision_proj", "high_res_vision_alpha", "view_separator"}
+        | {"resampler_model", "layerwise_projectors", "spatial_projectors"}
     )
+
+    def packs(self, model: nn.Module) -> bool:
+        """Whether positions that begin again keep packed rows apart; Cosmos 3 Edge has no plane for them."""
+        untyped: Any = model
+        return getattr(untyped.config, "model_type", "") != "cosmos3_edge"
 
     def has_planes(self, model: nn.Module) -> bool:
         """Whether positions have three planes (Qwen2-VL's multimodal rotary positions)."""
@@ -64,7 +114,7 @@ class Family:
             positions: Position ids, (B, T) or with planes (3, B, T); None leaves them to the model.
             cache: Keys and values of earlier tokens, which grows in place; None for none.
         """
-        hidden_BTH: Tensor = self._body(model)(
+        hidden_BTH: Tensor = self.body(model)(
             **self._embeddable(model, ids_BT, extras),
             attention_mask=mask_BT,
             position_ids=positions,
@@ -73,11 +123,16 @@ class Family:
         ).last_hidden_state
         return hidden_BTH
 
-    def _body(self, model: nn.Module) -> nn.Module:
+    def body(self, model: nn.Module) -> nn.Module:
         """What makes the hidden states: the model without its head."""
         untyped: Any = model
         body: nn.Module = untyped.model
         return body
+
+    def own_logits(self, model: nn.Module, ids_BT: Tensor) -> Tensor:
+        """The logits (B, T, V) of the model's own forward pass, of text."""
+        logits: Tensor = model(input_ids=ids_BT, use_cache=False).logits
+        return logits
 
     def _embeddable(self, model: nn.Module, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What stands for the text and the pictures in the call of the body."""
@@ -90,6 +145,17 @@ class Family:
         if not isinstance(head, nn.Module):
             raise ConfigError(f"{type(model).__name__} has no output embeddings: it cannot be used as a policy.")
         return head
+
+    def logits(self, model: nn.Module, hidden: Tensor) -> Tensor:
+        """The logits (..., V), in float32, for hidden states of any leading shape."""
+        output: Tensor = self.language_head(model)(hidden)
+        return self.after_head(model)(output.float())
+
+    def after_head(self, model: nn.Module) -> AfterHead:
+        """What the model does to the output of its head."""
+        untyped: Any = model
+        rule = _AFTER_HEAD.get(getattr(untyped.config, "model_type", ""))
+        return AfterHead() if rule is None else rule(untyped.config.get_text_config(decoder=True))
 
     def part_of(self, name: str) -> FreezablePart:
         """The part that a parameter or module belongs to, by its full name; what is not vision is language."""
@@ -130,6 +196,7 @@ class MiniCPMV(Family):
 
     auto_class = "AutoModelForCausalLM"
     renderer = MiniCPMVRenderer
+    pictures_in_body = False
     vision = frozenset({"vpm"})
     projector = frozenset({"resampler"})
 
@@ -137,10 +204,17 @@ class MiniCPMV(Family):
         """Never."""
         return False
 
-    def _body(self, model: nn.Module) -> nn.Module:
+    def body(self, model: nn.Module) -> nn.Module:
+        """The body of the language model within."""
         untyped: Any = model
         body: nn.Module = untyped.llm.model
         return body
+
+    def own_logits(self, model: nn.Module, ids_BT: Tensor) -> Tensor:
+        """Those of the language model within; around it, the model takes what its processor makes of pictures."""
+        untyped: Any = model
+        logits: Tensor = untyped.llm(input_ids=ids_BT, use_cache=False).logits
+        return logits
 
     def _embeddable(self, model: nn.Module, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # The pictures are put among the embeddings first.

@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from mstar.errors import ConfigError
 from mstar.models.backbone import family_of
+from mstar.models.prefix import is_recurrent
 from mstar.rendering import ModelInputs
 
 __all__ = ["check_packing", "packed_hidden_states"]
@@ -25,14 +26,20 @@ def check_packing(model: nn.Module) -> None:
     """Makes sure that a model keeps packed rows apart.
 
     Raises:
-        ConfigError: it computes attention in its own way, or with a kernel that is not known to.
+        ConfigError: it computes attention in its own way, with a kernel that is not known to, or has recurrent layers.
     """
     untyped: Any = model
     kernel = untyped.config.get_text_config()._attn_implementation
-    if not getattr(model, "_supports_attention_backend", False) or not (kernel == "sdpa" or "flash" in kernel):
+    apart = getattr(model, "_supports_attention_backend", False) and family_of(model).packs(model)
+    if not apart or not (kernel == "sdpa" or "flash" in kernel):
         raise ConfigError(
             f"model.packing is on, but {type(model).__name__} with attention '{kernel}' does not keep packed rows "
             "apart: turn it off, or set model.attention to flash_attention_2."
+        )
+    if is_recurrent(model):
+        raise ConfigError(
+            f"model.packing is on, but {type(model).__name__} has recurrent layers, whose states would run from one "
+            "packed row into the next: turn it off."
         )
 
 

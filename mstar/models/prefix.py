@@ -18,7 +18,7 @@ from mstar.rendering import ModelInputs
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-__all__ = ["Prefix", "encode_prefix", "extend", "fill_gaps", "logits_of"]
+__all__ = ["Prefix", "encode_prefix", "extend", "fill_gaps", "is_recurrent", "logits_of", "take_rows"]
 
 
 @dataclass
@@ -39,7 +39,8 @@ class Prefix:
 
     def select(self, rows_R: Tensor) -> Prefix:
         """The rows ``rows_R`` (repeated as often as they are named), in place where the cache is concerned."""
-        self.cache.batch_select_indices(rows_R)
+        for layer in self.cache.layers:
+            take_rows(layer, rows_R)
         return self._with_rows(rows_R)
 
     def spread(self, model: nn.Module, rows_R: Tensor) -> Prefix:
@@ -72,11 +73,37 @@ class Prefix:
             if layer in shared:
                 layer.replace_rows(holes, movers, len(order))
             else:
-                layer.batch_select_indices(order_R)
+                take_rows(layer, order_R)
         return self._with_rows(order_R), order
 
     def _with_rows(self, rows_R: Tensor) -> Prefix:
+        untyped: Any = self.cache
+        if hasattr(untyped, "position_ids"):  # Qwen4 keeps the positions (3, B, T) of all tokens beside its layers
+            untyped.position_ids = untyped.position_ids[:, rows_R]
         return Prefix(self.cache, self.mask_BT[rows_R], self.next_position_B[rows_R], self.hidden_BH[rows_R])
+
+
+def take_rows(layer: Any, rows_R: Tensor) -> None:
+    """Keeps these rows of one layer of a cache, in place, repeated as often as they are named."""
+    from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
+    # The states of a recurrent layer know no other name; with its keys alone, a mixed layer would be half done.
+    if isinstance(layer, LinearAttentionCacheLayerMixin):
+        rows: Any = rows_R
+        layer.reorder_cache(rows)
+    else:
+        layer.batch_select_indices(rows_R)
+
+
+def is_recurrent(model: nn.Module) -> bool:
+    """Whether a model has layers that keep one state of all they have read (Qwen3.5, LFM2-VL), overwritten in place."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
+    untyped: Any = model
+    return any(
+        isinstance(layer, LinearAttentionCacheLayerMixin) for layer in DynamicCache(config=untyped.config).layers
+    )
 
 
 def fill_gaps(gone: Sequence[bool]) -> tuple[list[int], list[int], list[int]]:
@@ -125,7 +152,8 @@ def encode_prefix(model: nn.Module, inputs: ModelInputs) -> Prefix:
 def extend(model: nn.Module, prefix: Prefix, ids_RN: Tensor, mask_RN: Tensor) -> tuple[Tensor, Prefix]:
     """Runs new tokens after a prefix.
 
-    A family with sliding windows (Gemma 3) counts padding in them: its rows of unequal length can be run only once.
+    A family with sliding windows (Gemma 3) or recurrent layers (Qwen3.5) counts padding in what it keeps: its rows of
+    unequal length can be run only once.
 
     Args:
         model: The vision-language model.
@@ -156,6 +184,5 @@ def _positions(model: nn.Module, positions_BT: Tensor) -> Tensor:
 
 
 def logits_of(model: nn.Module, hidden: Tensor) -> Tensor:
-    """The language head's logits, in float32, for hidden states of any leading shape."""
-    logits: Tensor = family_of(model).language_head(model)(hidden)
-    return logits.float()
+    """The logits, in float32, for hidden states of any leading shape."""
+    return family_of(model).logits(model, hidden)

@@ -21,6 +21,8 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from mstar.models.prefix import take_rows
+
 __all__ = ["Places", "SharedPrefixLayer", "can_share", "decoding", "share"]
 
 _NAME: Final = "mstar_shared_prefix"
@@ -161,6 +163,7 @@ def can_share(model: nn.Module, cache: DynamicCache) -> bool:
         plain
         and bool(getattr(model_, "_supports_attention_backend", False))
         and getattr(config, "attn_logit_softcapping", None) is None
+        and getattr(config, "kv_lora_rank", None) is None  # what such a model keeps is not yet its keys and values
         and any(type(layer) is DynamicLayer for layer in cache.layers)
     )
 
@@ -168,19 +171,20 @@ def can_share(model: nn.Module, cache: DynamicCache) -> bool:
 def share(cache: DynamicCache, owner_R: Tensor) -> None:
     """Makes one row a continuation, in place.
 
-    Layers that forget (sliding windows) hold their rows' own copy as before.
+    Layers that forget (sliding windows, recurrent layers) hold their rows' own copy as before.
 
     Args:
         cache: What is known of the prompts.
         owner_R: The prompt of every row.
     """
     layers: list[Any] = list(cache.layers)
-    places = Places(owner_R, layers[0].keys.shape[0])
+    first: Any = next(layer for layer in layers if type(layer) is DynamicLayer)
+    places = Places(owner_R, first.keys.shape[0])
     for number, layer in enumerate(layers):
         if type(layer) is DynamicLayer:
             cache.layers[number] = SharedPrefixLayer(layer, places)
         else:
-            layer.batch_select_indices(owner_R)
+            take_rows(layer, owner_R)
 
 
 @contextmanager
@@ -215,6 +219,8 @@ def _attention(
     layer = _cache.get().layers[module_.layer_idx]
     if not isinstance(layer, SharedPrefixLayer):
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if key is not layer.keys:
+        raise RuntimeError(f"{type(module).__name__} does not attend to the keys that it keeps.")
     scaling = kwargs.get("scaling")
     return layer.attend(query, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling), None
 

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from mstar.errors import ConfigError, MissingExtraError
-from mstar.models.backbone import language_head
+from mstar.models.backbone import family_of, language_head
 from mstar.models.prefix import logits_of
 
 __all__ = ["LossKernel", "check_loss_kernel", "mean_token_loss", "token_losses"]
@@ -95,8 +95,14 @@ def _liger_loss(model: nn.Module, hidden_NH: Tensor, target_N: Tensor) -> Tensor
     from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy
 
     head: Any = language_head(model)
+    weight, bias = head.weight, getattr(head, "bias", None)
+    after = family_of(model).after_head(model)
+    if after.size is not None:
+        weight, bias = weight[: after.size], None if bias is None else bias[: after.size]
+    if after.scale != 1.0:
+        hidden_NH, bias = hidden_NH * after.scale, None if bias is None else bias * after.scale
     # Gradients of the head are summed over chunks; in 16 bits small ones would be lost.
     loss: Tensor = liger_fused_linear_cross_entropy(
-        hidden_NH, head.weight, target_N, bias=getattr(head, "bias", None), accum_dtype=torch.float32
+        hidden_NH, weight, target_N, bias=bias, softcap=after.cap, accum_dtype=torch.float32
     )
     return loss

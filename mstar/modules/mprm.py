@@ -25,6 +25,7 @@ from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import FreezablePart, load_model, load_renderer, prepare_training
 from mstar.models.lora import LoraSettings
 from mstar.models.precision import Precision
+from mstar.models.prefix import is_recurrent
 from mstar.models.sharding import complete_gradients, empty_loss, gather_state, is_sharded, shard
 from mstar.models.step_head import StepLogits
 from mstar.models.step_scorer import SharedInputs, StepScorer
@@ -62,7 +63,8 @@ class MPRMModule(LightningModule):
             model's default, mostly sdpa), or sdpa, eager, flash_attention_2, flash_attention_4.
         freeze: Parts that are not trained: vision, projector, language.
         share_prompts: Encode image and prompt once for all the responses to a prompt in a batch, in training too. Gives
-            the same loss for less work; ignored with gradient checkpointing, which cannot keep what is shared.
+            the same loss for less work; ignored with gradient checkpointing, which cannot keep what is shared, and for
+            models with recurrent layers (Qwen3.5), which overwrite it.
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
         seed: Seed of the head's first weights, and of the adapters'.
         lora: Train low-rank adapters in place of the weights; none trains the weights. Checkpoints then hold the
@@ -152,6 +154,7 @@ class MPRMModule(LightningModule):
         """Loads the backbone and adds the head, once; splits them over the processes if the strategy asks for that."""
         if self.scorer is None:
             self.scorer = self._build()
+            self.share_prompts = self.share_prompts and not is_recurrent(self.scorer.backbone)
             if self.lora is not None:
                 self._frozen_weights = fingerprint_frozen(self.scorer)
         if self.device_mesh is not None and not is_sharded(self.scorer):

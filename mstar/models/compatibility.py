@@ -1,0 +1,124 @@
+"""Which models mstar computes rightly: what does not fit is refused with a sentence.
+
+Where the configuration shows it, that is before the weights are loaded.
+
+Shapes: T tokens, H hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from mstar.errors import ConfigError
+from mstar.models.families import Family
+
+__all__ = ["check_configuration", "check_model"]
+
+# By model type: what keeps models of it from being trained and sampled here.
+_NOT_IN_BODY: Final = "puts its pictures in outside of the part that makes the hidden states"
+_CROSS: Final = "looks at its pictures by cross-attention, for which there is no shared prompt"
+_UNSUPPORTED: Final[dict[str, str]] = {
+    **dict.fromkeys(("blip", "git", "llama4", "nemotron_h_omni", "kosmos-2", "kosmos-2.5"), _NOT_IN_BODY),
+    **dict.fromkeys(("blip-2", "instructblip", "instructblipvideo"), _NOT_IN_BODY),
+    **dict.fromkeys(("qwen2_5_omni_thinker", "qwen3_omni_moe_thinker"), _NOT_IN_BODY),
+    **dict.fromkeys(("mllama", "idefics"), _CROSS),
+    "chameleon": "never writes the tokens of its pictures, and says so in its logits in a way of its own",
+    "diffusion_gemma": "writes by diffusion, not token after token",
+    "evolla": "reads proteins, not pictures",
+    "hunyuan_vl": "has positions of four planes",
+    "mistral4": "reads no pictures",
+    "paligemma": "reads the prompt in both directions, so that a response cannot be learned from left to right",
+    "pi0": "writes a robot's actions, not text",
+}
+
+
+def check_configuration(name: str, config: Any) -> None:
+    """Refuses models that are known not to work.
+
+    Args:
+        name: What the user called the model.
+        config: Its Hugging Face configuration.
+
+    Raises:
+        ConfigError: they are known not to.
+    """
+    kind = str(getattr(config, "model_type", ""))
+    reason = _UNSUPPORTED.get(kind)
+    if reason is None and getattr(config, "is_encoder_decoder", False):
+        reason = "reads the question in an encoder of its own, and mstar continues one text"
+    if reason is not None:
+        raise ConfigError(
+            f"model_name '{name}' is a '{kind}', which mstar cannot use: it {reason}. docs/families.md lists the "
+            "families that work."
+        )
+
+
+@torch.no_grad()
+def check_model(name: str, model: nn.Module, family: Family) -> None:
+    """Makes sure that a model's hidden states and logits are where they are looked for.
+
+    The model's own forward pass runs with random hidden states in place of its body's: what it makes of them must be
+    what ``Family.logits`` makes of them. That costs the head's product with two tokens.
+
+    Args:
+        name: What the user called the model.
+        model: The loaded model, in evaluation mode.
+        family: How it is called.
+
+    Raises:
+        ConfigError: the model has no body or no head, or computes its logits in a way that is not known.
+    """
+    kind = type(model).__name__
+    try:
+        body = family.body(model)
+    except AttributeError as error:
+        raise ConfigError(
+            f"model_name '{name}' ({kind}) cannot be used: its hidden states are not where mstar looks for them "
+            f"({error}). docs/families.md lists the families that work."
+        ) from error
+    arguments = inspect.signature(body.forward).parameters
+    if family.pictures_in_body and not any(name.startswith(("pixel_values", "image_patches")) for name in arguments):
+        raise ConfigError(f"model_name '{name}' ({kind}) cannot be used: it {_NOT_IN_BODY}.")
+    weight: Any = family.language_head(model).weight
+    if weight.is_meta:
+        return
+    hidden_1TH = torch.randn(1, 2, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    hidden_1TH = hidden_1TH.to(weight.device, weight.dtype)
+    # So large that the bound of a model that caps its logits is reached.
+    largest = family.language_head(model)(hidden_1TH).abs().max().clamp(min=1e-6)
+    hidden_1TH = hidden_1TH * (100 / largest)
+    wanted = _own_logits(model, body, family, hidden_1TH)
+    found = family.logits(model, hidden_1TH)
+    tolerance = float(wanted.abs().max()) * max(1e-4, 4 * torch.finfo(weight.dtype).eps)
+    if found.shape != wanted.shape or float((found - wanted).abs().max()) > tolerance:
+        raise ConfigError(
+            f"model_name '{name}' ({kind}) changes the output of its language head in a way that mstar does not know, "
+            "so that its probabilities would be wrong. docs/families.md lists the families that work."
+        )
+
+
+def _own_logits(model: nn.Module, body: nn.Module, family: Family, hidden_1TH: Tensor) -> Tensor:
+    """The logits (1, T, V) of the model's forward pass if its body returned these hidden states."""
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+    class Output(BaseModelOutputWithPast):
+        """Whatever else a model asks its body for is not there."""
+
+        def __getattr__(self, name: str) -> None:
+            return None
+
+    before = body.__dict__.get("forward")
+    untyped: Any = body
+    hidden: Any = hidden_1TH
+    untyped.forward = lambda *_, **__: Output(last_hidden_state=hidden)
+    try:
+        ids_1T = torch.ones(1, hidden_1TH.shape[1], dtype=torch.long, device=hidden_1TH.device)
+        return family.own_logits(model, ids_1T).float()
+    finally:
+        del untyped.forward
+        if before is not None:
+            untyped.forward = before
