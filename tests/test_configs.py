@@ -26,6 +26,7 @@ BASES = {
     "evolve": "evolve/mathv360k_continuous.yaml",
     "ablations": "tiny/evolve.yaml",
     "overlays": "tiny/evolve.yaml",
+    "cards": "tiny/evolve.yaml",
 }
 
 Parse = Callable[..., dict[str, Any]]

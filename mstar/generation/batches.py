@@ -96,7 +96,11 @@ class Memory:
         """
         prompts = num_prompts * self.cache.row(longest)
         reading = num_prompts * longest * self.encoding
-        row = self.cache.new_tokens(self.max_new_tokens) + self.row + (longest + self.max_new_tokens) * self.score
+        row = (
+            self.cache.new_tokens(self.max_new_tokens, longest)
+            + self.row
+            + (longest + self.max_new_tokens) * self.score
+        )
         return prompts + max(reading, num_rows * row)
 
     def fits(self, num_prompts: int, longest: int, num_rows: int) -> bool:

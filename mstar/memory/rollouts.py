@@ -124,9 +124,8 @@ def _decoding_bytes(plan: Plan, engine: EnginePlan, shape: ModelShape, types: Ty
     layers = shape.layer_weights * shape.text.layers
     if types.autocast:
         return (layers + shape.vocabulary * shape.hidden) * types.compute
-    if shape.adapters and engine.merged:
-        return layers * (types.weights if not shape.quantised else types.compute)
-    return 0
+    # Weights in 4 bits stay as they are, with their adapters apart.
+    return layers * types.weights if shape.adapters and engine.merged and not shape.quantised else 0
 
 
 def _row_bytes(shape: ModelShape, types: Types, engine: EnginePlan, lengths: Lengths) -> int:
@@ -135,7 +134,7 @@ def _row_bytes(shape: ModelShape, types: Types, engine: EnginePlan, lengths: Len
     # Log-probabilities, what is allowed, what is divided by the temperature and its softmax are there together.
     logits = shape.vocabulary * (5 * _FLOAT + types.compute)
     scores = (lengths.prompt + engine.max_new_tokens) * shape.text.heads * (2 * _FLOAT + types.compute)
-    return cache.new_tokens(engine.max_new_tokens + _ROOM) + logits + scores
+    return cache.new_tokens(engine.max_new_tokens + _ROOM, lengths.prompt) + logits + scores
 
 
 def _prefill(shape: ModelShape, types: Types, lengths: Lengths, rows: int, num_samples: int) -> Iterator[Amount]:

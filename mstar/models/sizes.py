@@ -49,12 +49,19 @@ class CacheSize:
         kept = sum(min(num_tokens, window) * size for window, size in self.windows)
         return num_tokens * self.whole + kept + self.fixed
 
-    def new_tokens(self, num_tokens: int) -> int:
+    def new_tokens(self, num_tokens: int, behind: int | None = None) -> int:
         """Bytes that so many more tokens add at most to a row whose prompt is kept once for all its continuations.
 
         Only layers that attend to everything share the prompt; the others hold each row's own copy.
+
+        Args:
+            num_tokens: New tokens.
+            behind: Tokens of the prompt; None where they are not known, and windows are taken to be full.
         """
-        return num_tokens * self.whole + sum(window * size for window, size in self.windows) + self.fixed
+        kept = sum(
+            (window if behind is None else min(window, behind + num_tokens)) * size for window, size in self.windows
+        )
+        return num_tokens * self.whole + kept + self.fixed
 
 
 def cache_size(config: PreTrainedConfig, dtype: torch.dtype) -> CacheSize:

@@ -96,3 +96,35 @@ def test_help_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert end.value.code == 0
     said = capsys.readouterr().out
     assert all(option in said for option in ("--shape", "--gpu_memory_gb", "--json", "--prompt_tokens"))
+
+
+def peaks(capsys: pytest.CaptureFixture[str], tmp_path: Path, model: str, shape: str, *more: str) -> dict[str, float]:
+    """The largest stages of self-evolving training, in GB."""
+    card = "24" if any("24gb" in name for name in more) else "80"
+    arguments = [*real("evolve", model, *more), "--shape", str(SHAPES / shape), "--gpu_memory_gb", card, "--rows", "0"]
+    found = account(capsys, tmp_path, *arguments)
+    assert found["peak_bytes"] <= found["capacity_bytes"]
+    stages = {name: sum(amounts.values()) for name, amounts in found["stages"].items()}
+    return {"peak": found["peak_bytes"] / 1e9, "train": stages["train"] / 1e9, "disk": found["disk_bytes"] / 1e9}
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "sharded"),
+    [
+        ("minicpm_llama3_v_2_5", "minicpm_llama3_v_2_5", True),
+        ("phi_3_5_vision", "phi_3_5_vision", True),
+        ("internvl2_2b", "internvl3_2b", False),
+        ("qwen2_5_vl_7b", "qwen2_5_vl_7b", True),
+        ("smolvlm_256m", "smolvlm_256m", False),
+    ],
+)
+def test_the_table_of_the_real_models_is_what_the_command_says(
+    model: str, shape: str, sharded: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    whole = peaks(capsys, tmp_path, model, shape, *(["overlays/fsdp2.yaml"] if sharded else []))
+    large = peaks(capsys, tmp_path, model, shape, "cards/80gb.yaml")
+    small = peaks(capsys, tmp_path, model, shape, "cards/24gb.yaml", "cards/24gb_rollouts.yaml")
+    row = next(line for line in (CONFIGS / "README.md").read_text().splitlines() if line.startswith(f"| `{model}`"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    said = [f"{found['train']:.0f} / {found['peak']:.0f} GB" for found in (whole, large, small)]
+    assert [*cells[3:6], cells[6]] == [*said, f"{whole['disk']:.0f} GB"]
