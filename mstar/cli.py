@@ -38,6 +38,7 @@ from mstar.memory_command import show_memory
 from mstar.models.backbone import load_renderer
 from mstar.models.precision import allow_tensor_cores, half_type
 from mstar.modules import MPRMModule, PolicyModule
+from mstar.modules.trainable import check_trainable
 from mstar.parsing import Parser, find_mistake
 from mstar.rendering import Renderer
 
@@ -141,6 +142,7 @@ class MstarCLI(LightningCLI):
             )
             if self.subcommand == "fit":
                 self._say_memory(renderer)
+                check_trainable(self.model, self.trainer)
         rollout = self._get(self.config_init, "rollout", default=None)
         if rollout is not None and self.subcommand == "fit":
             rollout.check(self.trainer, self.model, self.datamodule)

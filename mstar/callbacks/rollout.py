@@ -26,6 +26,7 @@ from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import find_model_type
 from mstar.models.precision import DTYPES, Precision, name_of, resolve_dtype
 from mstar.modules.policy import PolicyModule
+from mstar.modules.trainable import check_trainable
 from mstar.rewards.process import ProcessReward
 from mstar.selection import SelectionRule, Selector
 from mstar.storage import RunDirectory
@@ -162,8 +163,12 @@ class RolloutCallback(Callback):
         """
         if self._checked:
             return
-        usable = require_data(data)
-        self._prepare_engine(require_policy(module), usable)
+        policy, usable = require_policy(module), require_data(data)
+        self._prepare_engine(policy, usable)
+        if self.refresh is not None:
+            # Its MPRM starts from the policy, with weights of the same type.
+            name = "rollout.refresh_reward_model.lr"
+            check_trainable(policy, trainer, self.refresh.lr, self.refresh.optimizer, name)
         check_rollout(self, trainer, usable)
         self._checked = True
 

@@ -234,16 +234,19 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
 def _annotation(config: Mapping[str, Any]) -> Plan:
     settings = _arguments(config.get("settings"))
     engine = _engine(config.get("engine"))
+    on_gpu, dtype = str(config.get("device") or "cpu").startswith("cuda"), str(config.get("dtype") or "auto")
+    if dtype == "auto":
+        dtype = "bfloat16" if on_gpu else "float32"
     rollout = RolloutPlan(
         engine, int(settings.get("num_samples") or 16), None, 1, None, False, "none", None, False, None
     )
     return Plan(
         kind="annotate", fits=False, model_name=str(config["policy"]),
         trust_remote_code=bool(config.get("trust_remote_code")), revision=config.get("revision"),
-        dtype=str(config.get("dtype") or "float32"), precision=config.get("precision"), training=Training(),
+        dtype=dtype, precision=config.get("precision"), training=Training(),
         checkpointing=False, rows=1, optimizer=OptimizerCost(0.0), optimizer_name="", loss="chunked",
         share_prompts=True, head_size=64, strategy="single", devices=1, nodes=1,
-        accelerator="gpu" if str(config.get("device") or "cpu").startswith("cuda") else "cpu",
+        accelerator="gpu" if on_gpu else "cpu",
         steps_kept=1, every=1, checkpoints=False, epochs=None, export_dtype=None, single_file=False, accumulates=False,
         pixels=_pixels(config), max_prompt_tokens=config.get("max_prompt_tokens"), max_example_tokens=None,
         evaluation=None, rollout=rollout,

@@ -10,7 +10,9 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from mstar.distributed import world_size
 from mstar.errors import ConfigError
+from mstar.models.weight_steps import check_steps
 
 __all__ = ["WarmupSchedule", "configure"]
 
@@ -63,6 +65,7 @@ def configure(
     lr: float,
     optimizer: OptimizerCallable,
     lr_scheduler: LRSchedulerCallable | None,
+    name: str = "model.lr",
 ) -> OptimizerLRScheduler:
     """Builds what ``configure_optimizers`` returns.
 
@@ -72,16 +75,20 @@ def configure(
         lr: Learning rate; it takes precedence over an ``lr`` among the optimizer's own arguments.
         optimizer: Makes the optimizer from parameters.
         lr_scheduler: Makes the schedule from the optimizer, stepped once an optimizer step; None for a constant rate.
+        name: What ``lr`` is called in the configuration.
 
     Raises:
-        ConfigError: every parameter is frozen, or ``lr`` is not positive.
+        ConfigError: every parameter is frozen, ``lr`` is not positive, or it cannot move weights of 16 bits.
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
         raise ConfigError("freeze: every parameter of the model is frozen, so nothing can be trained; freeze less.")
     if not lr > 0:
-        raise ConfigError(f"model.lr is {lr}, but a learning rate must be positive.")
+        raise ConfigError(f"{name} is {lr}, but a learning rate must be positive.")
     made = optimizer(trainable, lr=lr)  # type: ignore[call-arg]
+    if world_size() == 1:
+        # Of sharded weights a process has a part; the command line has looked at the whole of them before.
+        check_steps(made, name)
     if lr_scheduler is None:
         return made
     return {"optimizer": made, "lr_scheduler": {"scheduler": lr_scheduler(made), "interval": "step"}}

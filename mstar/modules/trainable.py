@@ -1,0 +1,69 @@
+"""Whether a module can be trained as it is configured; found out before anything is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import OptimizerCallable
+
+from mstar.errors import ConfigError
+from mstar.models.backbone import load_model, prepare_training
+from mstar.modules.mprm import MPRMModule
+from mstar.modules.optimization import configure
+from mstar.modules.policy import PolicyModule
+from mstar.modules.run_precision import precision_of
+
+__all__ = ["check_trainable"]
+
+
+def check_trainable(
+    module: PolicyModule | MPRMModule,
+    trainer: Trainer,
+    lr: float | None = None,
+    optimizer: OptimizerCallable | None = None,
+    name: str = "model.lr",
+) -> None:
+    """Refuses weights of 16 bits that the learning rate cannot move; loads the model once more to look at them.
+
+    Weights of 32 bits, and adapters, which have them, need no look.
+
+    Args:
+        module: The module, not yet in training.
+        trainer: The trainer that it will be trained by.
+        lr: A learning rate; None for the module's.
+        optimizer: An optimizer; None for the module's.
+        name: What the learning rate is called in the configuration.
+
+    Raises:
+        ConfigError: the learning rate cannot move the weights, or adapters or an MPRM's head would lose their 32 bits.
+    """
+    precision = precision_of(trainer, module.dtype_name)
+    if precision.weights == torch.float32:
+        return
+    converted = str(trainer.precision).endswith("-true") and trainer.precision != "32-true"
+    if converted and (module.lora is not None or isinstance(module, MPRMModule)):
+        what = "an MPRM's head" if module.lora is None else "the adapters"
+        raise ConfigError(
+            f"trainer.precision {trainer.precision} stores {what} in 16 bits too, where training needs float32: set "
+            "trainer.precision to bf16-mixed, and model.dtype to bfloat16 if the other weights are to have 16 bits."
+        )
+    if module.lora is not None:
+        return
+    if precision.weights == torch.float16 and trainer.precision == "16-mixed":
+        raise ConfigError(
+            "model.dtype is float16, but trainer.precision 16-mixed scales gradients of float32 weights alone: set "
+            "model.dtype to float32."
+        )
+    model: Any = load_model(
+        module.model_name,
+        dtype=module.dtype_name,
+        trust_remote_code=module.trust_remote_code,
+        revision=module.revision,
+    )
+    prepare_training(model, module.freeze_parts)
+    for parameter in model.parameters():
+        if converted:
+            parameter.data = parameter.data.to(precision.weights)
+    configure(model.parameters(), lr or module.lr, optimizer or module.optimizer_factory, None, name)

@@ -1,0 +1,68 @@
+"""What is refused before a fit has written anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Trainer
+
+from mstar.__main__ import main
+from mstar.errors import ConfigError
+from mstar.models.lora import LoraSettings
+from mstar.modules import MPRMModule, PolicyModule
+from mstar.modules.trainable import check_trainable
+
+
+def trainer(precision: Any) -> Trainer:
+    return Trainer(accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False)
+
+
+@pytest.mark.parametrize("kind", [PolicyModule, MPRMModule])
+@pytest.mark.parametrize(("dtype", "precision"), [("bfloat16", "32-true"), ("bfloat16", "bf16-mixed")])
+def test_a_rate_that_cannot_move_16_bits(warm_policy: Path, kind: Any, dtype: str, precision: str) -> None:
+    with pytest.raises(ConfigError, match=r"model\.lr is 1e-06, .* in bfloat16"):
+        check_trainable(kind(str(warm_policy), lr=1e-6, dtype=dtype), trainer(precision))
+    check_trainable(kind(str(warm_policy), lr=1e-2, dtype=dtype), trainer(precision))
+
+
+@pytest.mark.parametrize(("precision", "named"), [("bf16-true", "bfloat16"), ("16-true", "float16")])
+def test_a_policy_that_is_converted_whole(warm_policy: Path, precision: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.lr is 1e-07, .* in {named}"):
+        check_trainable(PolicyModule(str(warm_policy), lr=1e-7), trainer(precision))
+    check_trainable(PolicyModule(str(warm_policy), lr=1e-2), trainer(precision))
+
+
+def test_what_has_32_bits_passes(warm_policy: Path) -> None:
+    check_trainable(PolicyModule(str(warm_policy), lr=1e-9), trainer("bf16-mixed"))
+    adapters = LoraSettings(rank=2)
+    check_trainable(PolicyModule(str(warm_policy), lr=1e-9, dtype="bfloat16", lora=adapters), trainer("bf16-mixed"))
+
+
+def test_what_would_lose_its_32_bits(warm_policy: Path) -> None:
+    adapted = PolicyModule(str(warm_policy), lora=LoraSettings(rank=2))
+    with pytest.raises(ConfigError, match=r"bf16-true stores the adapters in 16 bits too"):
+        check_trainable(adapted, trainer("bf16-true"))
+    with pytest.raises(ConfigError, match=r"bf16-true stores an MPRM's head in 16 bits too"):
+        check_trainable(MPRMModule(str(warm_policy), lr=1.0), trainer("bf16-true"))
+
+
+def test_the_command_line_refuses_it_before_anything_is_written(
+    evolve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = evolve.write(evolve.settings())
+    given = ["fit", "--config", str(config), "--model.dtype", "bfloat16", "--model.lr", "1e-6"]
+    assert main(given) == 1
+    assert "model.lr is 1e-06" in capsys.readouterr().err
+    assert not (evolve.folder / "run").exists()
+
+
+def test_the_rate_of_an_mprm_that_is_retrained_in_the_run_counts_too(
+    evolve: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "refresh", "size": 4}}
+    refresh = {"iterations": [2], "prompts": prompts, "lr": 1e-6}
+    config = evolve.write(evolve.settings(refresh_reward_model=refresh))
+    assert main(["fit", "--config", str(config), "--model.dtype", "bfloat16", "--model.lr", "1e-2"]) == 1
+    assert "rollout.refresh_reward_model.lr is 1e-06" in capsys.readouterr().err
