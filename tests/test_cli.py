@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch.accelerators import CUDAAccelerator
 
+import mstar.cli
 from mstar.__main__ import main
+from mstar.cli import runs_on_cuda
 from mstar.errors import ConfigError
 from mstar.parsing import condense, find_mistake
 
@@ -168,3 +171,29 @@ def test_on_a_cpu_gradients_are_added_up_in_a_fixed_order(evolve: Any, flags: li
         assert torch.are_deterministic_algorithms_enabled() is on
     finally:
         torch.use_deterministic_algorithms(before)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "there", "cuda"),
+    [("auto", True, True), ("gpu", True, True), ("cuda", True, True), ("cpu", True, False), ("auto", False, False)],
+)
+def test_which_runs_are_on_cuda(accelerator: str, there: bool, cuda: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: there)
+    assert runs_on_cuda(accelerator) == cuda
+
+
+@pytest.mark.parametrize(
+    ("given", "bfloat16", "precision"),
+    [((), True, "bf16-mixed"), ((), False, "16-mixed"), (("--trainer.precision", "32-true"), True, "32-true")],
+)
+def test_on_cuda_16_bits_are_computed_unless_the_user_says_otherwise(
+    evolve: Any, given: tuple[str, ...], bfloat16: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The saved configuration says so too; on the machine of this test it then runs on a CPU."""
+    monkeypatch.setattr(mstar.cli, "runs_on_cuda", lambda _: True)
+    monkeypatch.setattr(mstar.cli, "half_type", lambda: torch.bfloat16 if bfloat16 else torch.float16)
+    root = evolve("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", *given, dynamics=False)
+    assert saved(root)["trainer"]["precision"] == precision
+    # Lightning takes bfloat16 for either on a CPU.
+    computed = json.loads((root / "iterations/0001/plan.json").read_text())["policy_compute"]
+    assert computed == ("float32" if given else "bfloat16 (autocast)")

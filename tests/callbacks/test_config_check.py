@@ -53,6 +53,9 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         ("rollout.init_args.keep_iterations", 3),
         ("ckpt_path", "last"),
         ("data.init_args.a_new_option", None),
+        # What an earlier version did not have, and what was not set, by their defaults.
+        ("rollout.init_args.reward_dtype", "auto"),
+        ("trainer.precision", "32-true"),
     ],
 )
 def test_what_may_change(key: str, value: Any) -> None:
@@ -76,6 +79,8 @@ def test_what_may_change(key: str, value: Any) -> None:
         ),
         ("rollout.init_args.engine.class_path", "F", "rollout.engine.class_path was 'E' and is now 'F'."),
         ("trainer.accumulate_grad_batches", 4, "trainer.accumulate_grad_batches was 2 and is now 4."),
+        ("trainer.precision", "bf16-mixed", "trainer.precision was not set and is now 'bf16-mixed'."),
+        ("rollout.init_args.reward_dtype", "bfloat16", "rollout.reward_dtype was not set and is now 'bfloat16'."),
         ("trainer.gradient_clip_val", 1.0, "trainer.gradient_clip_val was not set and is now 1.0."),
     ],
 )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 import torch
 
+from mstar.__main__ import main
 from mstar.generation import TransformersEngine
 from mstar.models.step_scorer import StepScorer
-from mstar.storage import read_json
+from mstar.storage import RunDirectory, read_json, read_responses
 
 
 @pytest.fixture
@@ -45,9 +45,12 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[Any]]:
 MIXED = ("--trainer.precision", "bf16-mixed")
 
 
-def logprobs(root: Path, iteration: int) -> list[float]:
-    files = sorted((root / f"iterations/{iteration:04d}").glob("responses-*.parquet"))
-    return [row["logprob"] for path in files for row in pq.read_table(path).to_pylist()]
+REFRESH = {
+    "iterations": [2],
+    "prompts": {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "refresh", "size": 12}},
+    "annotation": {"num_samples": 4, "num_continuations": 2},
+    "lr": 1e-4,
+}
 
 
 def test_everything_computes_in_bfloat16(evolve: Any, warm_mprm: Path, seen: dict[str, set[Any]]) -> None:
@@ -64,3 +67,58 @@ def test_everything_computes_in_bfloat16(evolve: Any, warm_mprm: Path, seen: dic
     assert (facts["policy_compute"], facts["policy_dtype"]) == ("bfloat16 (autocast)", "float32")
     assert facts["reward_dtype"] == "float32"
     assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize(("precision", "lr"), [("bf16-mixed", "1e-3"), ("bf16-true", "1e-2")])
+def test_a_policy_is_measured_in_one_precision(
+    evolve: Any, precision: str, lr: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The greedy responses of the last dynamics and of predict, with equal log-probabilities to the last bit."""
+    written: dict[str, float] = {}
+    generate = TransformersEngine.generate
+
+    def watched(self: Any, requests: Any) -> Any:
+        # One prompt at a time: the shape of a batch decides about rounding too.
+        responses = [generate(self, [request])[0] for request in requests]
+        written.update({r.prompt_id: r.logprob for row in responses for r in row if r.temperature == 0})
+        return responses
+
+    monkeypatch.setattr(TransformersEngine, "generate", watched)
+    config = evolve.settings(num_samples=1, engine=None)
+    config["model"]["init_args"]["max_new_tokens"] = 26
+    config["data"]["init_args"]["test"] = config["data"]["init_args"]["validation"]
+    config["rollout"]["engine"] = {
+        "class_path": "mstar.generation.TransformersEngine",
+        "init_args": {"max_new_tokens": 26, "batch_size": 1, "progress": False},
+    }
+    config["model"]["init_args"]["generation_batch_size"] = 1
+    path = str(evolve.write(config))
+    given = ["--config", path, "--trainer.precision", precision, "--model.lr", lr, "--trainer.max_epochs", "1"]
+    assert main(["fit", *given]) == 0
+    rollout, checkpoint = dict(written), str(evolve.folder / "run/checkpoints/last.ckpt")
+    for command in ("predict", "test"):
+        written.clear()
+        assert main([command, *given, "--ckpt_path", checkpoint]) == 0
+        assert written.keys() <= rollout.keys()
+        assert len(written) == 8
+        assert written == {prompt_id: rollout[prompt_id] for prompt_id in written}
+    written.clear()
+    exact = ["--trainer.precision", "32-true"]
+    assert main(["predict", *given, *exact, "--ckpt_path", checkpoint]) == 0
+    assert written != {prompt_id: rollout[prompt_id] for prompt_id in written}
+
+
+def test_a_run_in_bfloat16_goes_on_as_if_it_had_never_stopped(evolve_once: Any, warm_mprm: Path) -> None:
+    """The MPRM is retrained in the run's precision, too."""
+    settings = {"selection": "top_k", "reward_model": str(warm_mprm), "refresh_reward_model": REFRESH}
+    whole = evolve_once(*MIXED, "--trainer.max_epochs", "2", name="whole", **settings)
+    root = evolve_once(*MIXED, "--trainer.max_epochs", "1", name="stopped", **settings)
+    evolve_once(*MIXED, "--trainer.max_epochs", "2", name="stopped", **settings)
+    one, other = (torch.load(r / "checkpoints/last.ckpt", weights_only=True) for r in (whole, root))
+    assert one["state_dict"].keys() == other["state_dict"].keys()
+    assert all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
+    for iteration in (1, 2):
+        runs = [RunDirectory(r) for r in (whole, root)]
+        assert read_json(runs[0].plan(iteration)) == read_json(runs[1].plan(iteration))
+        shards = [[read_responses(shard) for shard in run.response_shards(iteration)] for run in runs]
+        assert shards[0] == shards[1]
