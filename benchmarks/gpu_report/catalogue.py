@@ -100,5 +100,14 @@ PARTS: Final = (
 
 
 def run_part(name: str, bench: Bench) -> None:
-    """Runs one part."""
-    import_module(f"benchmarks.gpu_report.parts.{name}").run(bench)
+    """Runs one part; one whose packages are not all installed is left out."""
+    from benchmarks.gpu_report.bench import LeftOut
+
+    with bench.row(name):
+        try:
+            part = import_module(f"benchmarks.gpu_report.parts.{name}")
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in {"", "mstar", "benchmarks"}:
+                raise
+            raise LeftOut(f"{error.name} is not installed.") from None
+        part.run(bench)

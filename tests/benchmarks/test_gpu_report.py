@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from benchmarks.gpu_report.__main__ import DEFAULT, ROOT, main
-from benchmarks.gpu_report.catalogue import PARTS
+from benchmarks.gpu_report.bench import Bench
+from benchmarks.gpu_report.catalogue import PARTS, run_part
 from benchmarks.gpu_report.flops import Work, flops_of
 from benchmarks.gpu_report.machine import file_name, peak_flops
 from benchmarks.gpu_report.markdown import as_markdown
@@ -119,6 +120,20 @@ def test_a_part_that_is_stopped_fails_and_says_why(tmp_path: Path) -> None:
     page = next(tmp_path.glob("*.md")).read_text()
     assert "**failed**: it was stopped after 1 s." in page
     assert "Not run: equality" in page
+
+
+@pytest.mark.parametrize(("missing", "reported"), [("tensorboard", "left_out"), ("mstar.none", "problem")])
+def test_a_part_without_its_packages_is_left_out(
+    missing: str, reported: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def import_module(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named '{missing}'", name=missing)
+
+    monkeypatch.setattr("benchmarks.gpu_report.catalogue.import_module", import_module)
+    run_part("checkpoint", Bench("cpu", True, tmp_path / "rows.jsonl", tmp_path))
+    [row] = read_rows(tmp_path / "rows.jsonl")
+    assert missing in str(getattr(row, reported))
+    assert (row.problem is None) == (reported == "left_out")
 
 
 def test_parts_of_several_calls_come_together_and_a_new_result_takes_the_old_ones_place(tmp_path: Path) -> None:
