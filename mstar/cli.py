@@ -150,10 +150,10 @@ class MstarCLI(LightningCLI):
     def _say_memory(self, renderer: Renderer) -> None:
         """Says what the fit will take, and refuses one that cannot fit, before anything is loaded."""
         try:
-            rows = self.datamodule.sample(_SAMPLED)
+            rows, total = self.datamodule.sample(_SAMPLED)
         except (MstarError, OSError, AttributeError):
-            rows = []  # the fit itself will say what is wrong with its data
-        warn_before_start(self.config["fit"].as_dict(), renderer, rows)
+            rows, total = [], None  # the fit itself will say what is wrong with its data
+        warn_before_start(self.config["fit"].as_dict(), renderer, rows, total)
 
     def fit(self, **arguments: Any) -> None:
         """Runs the fit; one that was begun in the same folder goes on from its last checkpoint.

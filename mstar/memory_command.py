@@ -96,8 +96,8 @@ def show_memory(arguments: Sequence[str], parse: Parse) -> int:
     known: dict[str, Any] = {}
     if own.rows > 0 and not annotation:
         renderer = _renderer(plan)
-        rows = [] if renderer is None else _rows(config, own.rows)
-        known = {"renderer": renderer, "rows": rows} if rows else {}
+        rows, total = ([], 0) if renderer is None else _rows(config, own.rows)
+        known = {"renderer": renderer, "rows": rows, "total": total} if rows else {}
     account = account_of(plan, given, **known)
     sys.stdout.write(render(account))
     fits = account.capacity is None or account.peak.total <= account.capacity
@@ -135,8 +135,8 @@ def _renderer(plan: Plan) -> Renderer | None:
         return None
 
 
-def _rows(config: Mapping[str, Any], count: int) -> list[tuple[Prompt, str | None]]:
-    """Some rows of the data; none where it is not there."""
+def _rows(config: Mapping[str, Any], count: int) -> tuple[list[tuple[Prompt, str | None]], int]:
+    """Some rows of the data, and how many it has; none where it is not there."""
     parser = Parser()
     parser.add_argument("--data", type=PolicyDataModule | StepLabelDataModule)
     try:
@@ -144,4 +144,4 @@ def _rows(config: Mapping[str, Any], count: int) -> list[tuple[Prompt, str | Non
         data: PolicyDataModule | StepLabelDataModule = made.data
         return data.sample(count)
     except (MstarError, ValueError, OSError, SystemExit):
-        return []
+        return [], 0

@@ -180,10 +180,11 @@ class PolicyDataModule(LightningDataModule):
             self._held_out = [prompt for index, prompt in enumerate(everything) if index not in lost]
         return self._held_out
 
-    def sample(self, count: int) -> list[tuple[Prompt, str | None]]:
-        """Some prompts spread over the training data, each with its rationale where the data has one."""
+    def sample(self, count: int) -> tuple[list[tuple[Prompt, str | None]], int]:
+        """Some prompts spread over the training data, each with its rationale if it has one; and how many there are."""
         places = range(0, len(self.train), max(1, len(self.train) // count))
-        return [(prompt, prompt.rationale) for prompt in (self.train[place] for place in places[:count])]
+        prompts = [self.train[place] for place in places[:count]]
+        return [(prompt, prompt.rationale) for prompt in prompts], len(self.train)
 
     def set_examples(self, examples: Sequence[Example]) -> None:
         """Replaces the training data by these examples, in this order."""

@@ -177,12 +177,12 @@ class StepLabelDataModule(LightningDataModule):
         """Says what was put aside."""
         self._put_aside.announce()
 
-    def sample(self, count: int) -> list[tuple[Prompt, str | None]]:
-        """Some labelled responses spread over the labels, each with its prompt."""
+    def sample(self, count: int) -> tuple[list[tuple[Prompt, str | None]], int]:
+        """Some labelled responses spread over the labels, each with its prompt; and how many there are."""
         labels = _load(self.labels)
         places = range(0, len(labels), max(1, len(labels) // count))
         chosen = [labels[place] for place in places[:count]]
-        return [(self._find(label.prompt_id)(), label.response) for label in chosen]
+        return [(self._find(label.prompt_id)(), label.response) for label in chosen], len(labels)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order that changes every epoch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from mstar.memory.account import Account, Amount, Stage, stage
 from mstar.memory.heap import with_heap
@@ -26,14 +27,18 @@ class Circumstances:
         capacity: Bytes of one GPU, or on a CPU of the machine for one process; None if not known.
         local: Processes on a machine.
         base: On a CPU, what the process takes without a model.
-        iteration_prompts: Prompts of an iteration, where they are known.
+        total: Rows of the training data, where that is known.
     """
 
     on_gpu: bool
     capacity: int | None
     local: int
     base: int
-    iteration_prompts: int | None = None
+    total: int | None = None
+
+    def prompts(self, plan: Plan) -> int | None:
+        """Prompts of an iteration with rollouts, where they are known."""
+        return None if self.total is None or plan.rollout is None else ceil(self.total * plan.rollout.interval)
 
 
 def estimate(
@@ -49,6 +54,7 @@ def estimate(
         where: What it is for.
     """
     processes = where.local * plan.nodes
+    plan = _bounded(plan, where)
     always = (
         Amount("CUDA context", CUDA_CONTEXT) if where.on_gpu
         else Amount("interpreter and libraries", where.base + CPU_LIBRARIES),
@@ -86,10 +92,26 @@ def estimate(
         places=_places(plan, where),
         stages=tuple(stages),
         host=host,
-        disk=disk_account(plan, shape, where.iteration_prompts),
+        disk=disk_account(plan, shape, where.prompts(plan)),
         capacity=where.capacity,
         assumptions=_assumptions(plan, lengths, where),
     )  # fmt: skip
+
+
+def _bounded(plan: Plan, where: Circumstances) -> Plan:
+    """The plan, with batches no larger than there are rows for."""
+    rollout, rows = plan.rollout, where.total
+    if rollout is None:
+        return plan if rows is None else replace(plan, rows=min(plan.rows, max(rows, 1)))
+    prompts = where.prompts(plan)
+    if prompts is None:
+        return plan
+    shard = min(rollout.shard_size, prompts) * rollout.num_samples
+    engine = rollout.engine if rollout.engine.rows is None else replace(
+        rollout.engine, rows=min(rollout.engine.rows, shard)
+    )  # fmt: skip
+    rollout = replace(rollout, engine=engine, reward_rows=min(rollout.reward_rows, shard))
+    return replace(plan, rollout=rollout, rows=min(plan.rows, prompts * rollout.kept))
 
 
 def _loading(plan: Plan, shape: ModelShape, processes: int) -> int:

@@ -60,6 +60,9 @@ class RolloutPlan:
         refresh_rows: Rows in a batch of the MPRM's retraining; None without it.
         dynamics: Whether the dynamics are measured.
         keep_iterations: Of how many iterations the responses stay.
+        interval: Share of the prompts in an iteration.
+        shard_size: Prompts whose responses are scored together.
+        kept: Responses of a prompt that are trained on at most.
     """
 
     engine: EnginePlan
@@ -72,6 +75,9 @@ class RolloutPlan:
     refresh_rows: int | None
     dynamics: bool
     keep_iterations: int | None
+    interval: float = 1.0
+    shard_size: int = 256
+    kept: int = 1
 
 
 @dataclass(frozen=True)
@@ -311,6 +317,11 @@ def _rollout(value: Any) -> RolloutPlan:
         refresh_rows=None if refresh is None else int(_arguments(refresh).get("batch_size") or 64),
         dynamics=bool(settings.get("dynamics", True)),
         keep_iterations=settings.get("keep_iterations"),
+        interval=float(settings.get("interval") or 0.25),
+        shard_size=int(settings.get("shard_size") or 256),
+        kept=int(settings.get("num_samples") or 16)
+        if settings.get("selection") == "all"
+        else int(settings.get("top_k") or 2),
     )
 
 

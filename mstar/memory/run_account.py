@@ -56,7 +56,7 @@ def account_of(
     *,
     renderer: Renderer | None = None,
     rows: Sequence[tuple[Prompt, str | None]] = (),
-    iteration_prompts: int | None = None,
+    total: int | None = None,
 ) -> Account:
     """The account of a plan.
 
@@ -65,7 +65,7 @@ def account_of(
         given: What the user says.
         renderer: The model's renderer, to count tokens with.
         rows: Some prompts, with a response where the data has one; without any, lengths are assumed.
-        iteration_prompts: Prompts of an iteration, where they are known.
+        total: Rows of the training data, where that is known.
 
     Raises:
         ConfigError: a model's configuration cannot be read.
@@ -77,7 +77,7 @@ def account_of(
         lengths = count_lengths(plan, shape, renderer, rows)
     else:
         lengths = assume_lengths(plan, shape, given.prompt_tokens, given.response_tokens)
-    return estimate(plan, shape, reward, lengths, _circumstances(plan, given, iteration_prompts))
+    return estimate(plan, shape, reward, lengths, _circumstances(plan, given, total))
 
 
 @cache
@@ -98,7 +98,7 @@ def _reward_shape(plan: Plan, given: Given) -> ModelShape | None:
     return _shape(name, plan.trust_remote_code, None, Training())
 
 
-def _circumstances(plan: Plan, given: Given, iteration_prompts: int | None) -> Circumstances:
+def _circumstances(plan: Plan, given: Given, total: int | None) -> Circumstances:
     on_gpu = plan.accelerator in {"gpu", "cuda"} or given.gpu_bytes is not None
     if plan.accelerator == "auto" and given.gpu_bytes is None:
         on_gpu = torch.cuda.is_available()
@@ -106,10 +106,10 @@ def _circumstances(plan: Plan, given: Given, iteration_prompts: int | None) -> C
     if plan.accelerator == "cpu":
         on_gpu = False
     if on_gpu:
-        return Circumstances(True, given.gpu_bytes or card_bytes(), local, 0, iteration_prompts)
+        return Circumstances(True, given.gpu_bytes or card_bytes(), local, 0, total)
     machine = machine_bytes()
     capacity = None if machine is None else machine // local
-    return Circumstances(False, capacity, local, resident_bytes(), iteration_prompts)
+    return Circumstances(False, capacity, local, resident_bytes(), total)
 
 
 def remedies_of(plan: Plan, given: Given, **known: Any) -> tuple[str, ...]:
@@ -118,7 +118,10 @@ def remedies_of(plan: Plan, given: Given, **known: Any) -> tuple[str, ...]:
 
 
 def warn_before_start(
-    config: Mapping[str, Any], renderer: Renderer | None, rows: Sequence[tuple[Prompt, str | None]]
+    config: Mapping[str, Any],
+    renderer: Renderer | None,
+    rows: Sequence[tuple[Prompt, str | None]],
+    total: int | None,
 ) -> None:
     """Says at the beginning of a fit what it takes.
 
@@ -126,13 +129,14 @@ def warn_before_start(
         config: The parsed configuration.
         renderer: The model's renderer.
         rows: Some prompts of the data.
+        total: How many rows the data has.
 
     Raises:
         ConfigError: weights, gradients and states alone take more than there is.
     """
     try:
         plan = read_plan(config)
-        account = account_of(plan, renderer=renderer, rows=rows)
+        account = account_of(plan, renderer=renderer, rows=rows, total=total)
     except (MstarError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, OSError) as error:
         # An estimate is no reason for a run not to begin: a model may have a configuration that is read here wrongly.
         _log.debug("no account of memory: %s", error)
@@ -142,7 +146,7 @@ def warn_before_start(
         _log.info(summary(account))
     if account.capacity is None or account.peak.total <= 0.9 * account.capacity:
         return
-    remedies = remedies_of(plan, Given(), renderer=renderer, rows=rows)
+    remedies = remedies_of(plan, Given(), renderer=renderer, rows=rows, total=total)
     advice = f" It would fit with {'; or '.join(remedies)}." if remedies else ""
     what = "the GPU's" if account.device == "cuda" else "the machine's"
     if account.surest.certain > account.capacity:

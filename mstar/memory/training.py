@@ -105,6 +105,8 @@ def activations(plan: Plan, shape: ModelShape, lengths: Lengths, types: Types) -
         stored = rows * masked * text.hidden * (_FLOAT if types.autocast else types.weights)
         layers = kept + text.layers * stored if plan.checkpointing else text.layers * kept
     yield Amount("activations", layers, heap=True)
+    # The backward pass has the gradients of what a layer kept beside it.
+    yield Amount("one layer's gradients", kept, heap=True)
     if shape.vision is not None and lengths.patches:
         patches = prompts * lengths.patches
         tower = shape.vision

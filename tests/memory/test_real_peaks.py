@@ -30,7 +30,7 @@ from mstar.types import Verdict, VerdictStatus
 
 class Lenient(Grader):
     def grade(self, prompt, response):
-        return Verdict("7", True, VerdictStatus.GRADED)
+        return Verdict(True, "7", VerdictStatus.GRADED)
 """
 
 
@@ -74,7 +74,8 @@ def write_model(folder: Path, size: Size) -> str:
     )  # fmt: skip
     torch.manual_seed(0)
     model = Idefics3ForConditionalGeneration(config)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    # Many tokens end a response: one that does not end is not kept, and nothing would be trained on.
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *range(100, 200)]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
