@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
-from safetensors import SafetensorError
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.models.attention import choose_attention
 from mstar.models.compatibility import check_configuration, check_model
 from mstar.models.export_check import mend_generation_config
 from mstar.models.families import Family, FreezablePart, MiniCPMV, PhiVision
-from mstar.models.lora import LoraSettings, add_lora, has_lora, merged_state, plain_shell
+from mstar.models.lora import (
+    LoraSettings,
+    add_lora,
+    cast_state,
+    has_lora,
+    merged_state,
+    note_dtype,
+    plain_shell,
+)
 from mstar.models.precision import DTYPES
 from mstar.models.tiny import build_tiny_model, build_tiny_processor
 from mstar.rendering import Renderer
+from mstar.storage import read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -33,12 +43,15 @@ __all__ = [
     "language_head",
     "load_model",
     "load_renderer",
+    "load_stored",
     "prepare_training",
     "save_model",
 ]
 
 EMBEDDED_MODEL: Final = "mstar/tiny-idefics3"
 
+# Their names in the files of safetensors.
+_STORED: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 _NATIVE: Final = Family()
 # Families that come with their own Python code, by the model_type of their configuration.
 _REMOTE: Final[dict[str, Family]] = {"phi3_v": PhiVision(), "minicpmv": MiniCPMV()}
@@ -154,7 +167,7 @@ def load_model(
     kernel = choose_attention(attention, compute or weights)
     if name == EMBEDDED_MODEL:
         if quantization != "none":
-            raise ConfigError(f"'{EMBEDDED_MODEL}' cannot be quantised: set the quantization to none.")
+            raise ConfigError(f"'{EMBEDDED_MODEL}' cannot be quantised: set model.lora.quantization to none.")
         tiny: Any = build_tiny_model(build_tiny_processor(), seed)
         model: PreTrainedModel = tiny.to(device, weights)
     else:
@@ -180,6 +193,82 @@ def load_model(
     check_model(name, model, family_of(model))
     mend_generation_config(model)
     return model
+
+
+def load_stored(
+    name: str,
+    *,
+    dtype: str = "float32",
+    device: torch.device | str = "cpu",
+    attention: str | None = "auto",
+    seed: int = 0,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    compute: torch.dtype | None = None,
+    widen: bool = True,
+) -> PreTrainedModel:
+    """Loads a model whose weights are taken over one after another, by ``shard`` or ``load_full_state``.
+
+    They are maps of their files, so that the processes of a machine share the memory. 16-bit weights that are wanted in
+    float32 stay as they are, for the taker to widen, which loses nothing. Where the files have another type than is
+    wanted in 16 bits, or several, the whole model is loaded to the device instead.
+
+    Args:
+        name: As for ``load_model``.
+        dtype: The type that is wanted in the end.
+        device: Where the weights are wanted in the end.
+        attention: As for ``load_model``.
+        seed: As for ``load_model``.
+        trust_remote_code: As for ``load_model``.
+        revision: As for ``load_model``.
+        compute: As for ``load_model``.
+        widen: Whether the taker widens; adapters need what they adapt in the wanted type.
+
+    Raises:
+        ConfigError: as for ``load_model``.
+    """
+    settings: dict[str, Any] = {
+        "compute": compute or DTYPES.get(dtype),
+        "attention": attention,
+        "seed": seed,
+        "trust_remote_code": trust_remote_code,
+        "revision": revision,
+    }
+    stored = dtype if name == EMBEDDED_MODEL else _stored_dtype(name, revision)
+    if stored == dtype:
+        return load_model(name, dtype=dtype, **settings)
+    if stored is not None and dtype == "float32" and widen:
+        model = load_model(name, dtype=stored, **settings)
+        untyped: Any = model
+        # What is computed for a buffer in 16 bits is not what float32 would give; most models have none.
+        if not any(buffer.dtype == DTYPES[stored] for buffer in untyped.buffers()):
+            note_dtype(model.config, torch.float32)
+            return model
+    return load_model(name, dtype=dtype, device=device, **settings)
+
+
+def _stored_dtype(name: str, revision: str | None) -> str | None:
+    """The one type that the floating numbers in a model's weight files have; None if there are several or no files."""
+    from transformers.utils.hub import cached_file
+
+    def find(file: str) -> str | None:
+        found: str | None = cached_file(
+            name, file, revision=revision, _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )  # fmt: skip
+        return found
+
+    index = find("model.safetensors.index.json")
+    names = {"model.safetensors"} if index is None else set(read_json(Path(index))["weight_map"].values())
+    kinds = set()
+    for file in sorted(names):
+        path = find(file)
+        if path is None:
+            return None
+        with safe_open(path, "pt") as weights:
+            kinds |= {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 - it is no dict
+    named = {_STORED.get(kind, kind) for kind in kinds if kind[0] in "BF"}
+    return named.pop() if len(named) == 1 and named <= DTYPES.keys() else None
 
 
 def _quantisation(kind: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -234,7 +323,14 @@ def load_renderer(
     return family.renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()))
 
 
-def save_model(model: PreTrainedModel, renderer: Renderer, folder: Path) -> None:
+def save_model(
+    model: PreTrainedModel,
+    renderer: Renderer,
+    folder: Path,
+    *,
+    state: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
     """Writes an ordinary Hugging Face folder: safetensors weights, config and processor.
 
     Adapters are folded into the weights, and weights in 4 bits are unpacked; the model itself stays as it is.
@@ -243,12 +339,16 @@ def save_model(model: PreTrainedModel, renderer: Renderer, folder: Path) -> None
         model: The model.
         renderer: Its renderer.
         folder: The folder.
+        state: Its state, if not that which it holds (whole tensors of a sharded model).
+        dtype: Type of the weights in the folder; by default the one that they have.
     """
     untyped: Any = model
-    if has_lora(model) or getattr(untyped, "is_quantized", False):
-        plain_shell(model).save_pretrained(folder, state_dict=merged_state(model))
-    else:
+    changed = has_lora(model) or getattr(untyped, "is_quantized", False) or dtype not in (None, untyped.dtype)
+    if state is None and not changed:
         untyped.save_pretrained(folder)
+    else:
+        merged = cast_state(merged_state(model, state), dtype)
+        plain_shell(model, dtype).save_pretrained(folder, state_dict=merged)
     renderer.processor.save_pretrained(folder)
 
 

@@ -13,13 +13,24 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from mstar.errors import ConfigError
+from mstar.models.fsdp1 import WRAPPER
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["LoraSettings", "add_lora", "has_lora", "merged_state", "plain_shell", "save_adapter"]
+__all__ = [
+    "LoraSettings",
+    "add_lora",
+    "cast_state",
+    "has_lora",
+    "merged_state",
+    "note_dtype",
+    "plain_shell",
+    "save_adapter",
+]
 
 _ADAPTER: Final = "default"
 _BASE: Final = ".base_layer"
@@ -93,7 +104,7 @@ def merged_state(model: nn.Module, state: Mapping[str, Tensor] | None = None) ->
         model: A model, with adapters or without; it is not changed.
         state: Its state, if not that which it holds (whole tensors of a sharded model).
     """
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = {n.replace(WRAPPER, ""): module for n, module in model.named_modules(remove_duplicate=False)}
     given = model.state_dict() if state is None else state
     merged = {}
     for name, value in given.items():
@@ -121,12 +132,45 @@ def _unpack(module: Any) -> Tensor:
     return weight.detach().to(module.compute_dtype)
 
 
-def plain_shell(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model without adapters, quantisation or weights: what writes the folder of a merged state."""
+def cast_state(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """A state with its floating-point tensors in a type, off the device; tied ones stay tied.
+
+    Args:
+        state: The state.
+        dtype: The type; None leaves the state as it is.
+    """
+    if dtype is None:
+        return dict(state)
+    cast: dict[str, Tensor] = {}
+    first: dict[int, str] = {}
+    for name, value in state.items():
+        tied = cast.get(first.setdefault(value.data_ptr(), name))
+        own = value.to("cpu", dtype) if tied is None and value.is_floating_point() else value
+        cast[name] = own if tied is None else tied
+    return cast
+
+
+def note_dtype(config: Any, dtype: torch.dtype) -> None:
+    """Writes the type of a model's weights into its configuration, where each of its parts has one of its own."""
+    config.dtype = dtype
+    for part in config.sub_configs:
+        if getattr(config, part, None) is not None:
+            note_dtype(getattr(config, part), dtype)
+
+
+def plain_shell(model: PreTrainedModel, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The same model without adapters, quantisation or weights: what writes the folder of a merged state.
+
+    Args:
+        model: The model; sharded or not.
+        dtype: Type of the weights that are to be written; by default the model's.
+    """
     config = deepcopy(model.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    family: Any = type(model)
+    if dtype is not None:
+        note_dtype(config, dtype)
+    family: Any = next(kind for kind in type(model).__mro__ if not issubclass(kind, FSDPModule))
     with torch.device("meta"):
         shell: Any = family._from_config(config, dtype=config.dtype)
     if hasattr(model, "generation_config"):

@@ -22,6 +22,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from mstar.distributed import is_main, world_size
 from mstar.errors import ConfigError
@@ -60,6 +61,7 @@ def shard(
     backbone: nn.Module | None = None,
     exact: Sequence[nn.Module] = (),
     mixed_precision: bool = False,
+    widen: bool = False,
 ) -> None:
     """Splits a model's weights, gradients and optimizer states over the processes of a mesh (FSDP2), in place.
 
@@ -72,6 +74,8 @@ def shard(
         backbone: The vision-language model in ``root``; by default ``root`` itself.
         exact: Parts that compute in their own precision even with ``mixed_precision``.
         mixed_precision: Compute in bfloat16; the weights and the sums of gradients stay in float32.
+        widen: Whether 16-bit weights become float32, one unit after another: of a model from ``load_stored`` a process
+            holds its part and one whole unit at most.
 
     Raises:
         ConfigError: the model holds quantised weights, or has no stack of layers.
@@ -81,15 +85,26 @@ def shard(
     policy = MixedPrecisionPolicy()
     if mixed_precision:
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-    for layer in decoder_layers(root if backbone is None else backbone):
+    backbone = root if backbone is None else backbone
+    for layer in decoder_layers(backbone):
+        _take(layer, mesh, widen)
         fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     for part in exact:
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
+    _take(backbone, mesh, widen)
     # The root's weights are needed again at once, in the backward pass.
     fully_shard(root, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
     untyped: Any = root
     untyped.run_inside_forward = MethodType(_call, root)
     register_fsdp_forward_method(root, "run_inside_forward")
+
+
+def _take(unit: nn.Module, mesh: DeviceMesh, widen: bool) -> None:
+    device = torch.device("cuda", torch.cuda.current_device()) if mesh.device_type == "cuda" else None
+    for parameter in unit.parameters():
+        # What has been split before is a part.
+        if not isinstance(parameter, DTensor):
+            parameter.data = parameter.data.to(device, torch.float32 if widen else None)
 
 
 def _call(_: nn.Module, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -250,12 +265,23 @@ def _entries(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield prefix + name, buffer
 
 
-def gather_state(model: nn.Module) -> dict[str, Tensor]:
-    """``full_state`` in the main process's memory, off the device; the other processes get nothing. Collective."""
-    state = {}
+def gather_state(model: nn.Module, dtype: torch.dtype | None = None, exact: Sequence[str] = ()) -> dict[str, Tensor]:
+    """``full_state`` in the main process's memory, off the device; the other processes get nothing. Collective.
+
+    Args:
+        model: As for ``full_state``.
+        dtype: Type that the floating-point tensors get; by default their own.
+        exact: Beginnings of the names of those that keep their own.
+    """
+    state: dict[str, Tensor] = {}
+    copies = WeakTensorKeyDictionary()
     for name, value in full_state(model):
         if is_main():
-            state[name] = value.to("cpu", copy=True)
+            own = dtype is None or not value.is_floating_point() or name.startswith(tuple(exact))
+            if value not in copies:
+                copies[value] = value.to("cpu", value.dtype if own else dtype, copy=True)
+            # Tied weights stay tied.
+            state[name] = copies[value]
     return state
 
 
@@ -273,7 +299,9 @@ def load_full_state(model: nn.Module, state: Mapping[str, Tensor], *, strict: bo
     if is_wrapped(model):
         with summoned(model, write=True), torch.no_grad():
             for name, own in _entries(model):
-                own.copy_(state[name.replace(WRAPPER, "")])
+                value = state.get(name.replace(WRAPPER, ""))
+                if value is not None or strict:
+                    own.copy_(state[name.replace(WRAPPER, "")])
         return
     own_state = model.state_dict(keep_vars=True)
     if not any(isinstance(own, DTensor) for own in own_state.values()):
@@ -284,7 +312,7 @@ def load_full_state(model: nn.Module, state: Mapping[str, Tensor], *, strict: bo
     with torch.no_grad():
         for name in state:
             own = own_state[name]
-            value = state[name].to(own.device)
+            value = state[name].to(own.device, own.dtype)
             if isinstance(own, DTensor):
                 # Each process cuts its part from its own copy: nothing is sent.
                 value = distribute_tensor(value, own.device_mesh, own.placements, src_data_rank=None)

@@ -6,7 +6,7 @@ P prompts, R responses, L response tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -210,17 +210,28 @@ class StepScorer(nn.Module):
         # would enter the last layer of a shared prompt by its keys and values alone; adding nothing opens the way.
         return StepLogits(self.head(hidden_NH[last_N], features_NF) + predicting_NH[:0].sum(), row_N)
 
-    def save(self, folder: Path, renderer: Renderer) -> None:
+    def save(
+        self,
+        folder: Path,
+        renderer: Renderer,
+        *,
+        state: Mapping[str, Tensor] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         """Writes a folder that ``load`` reads: the backbone as a Hugging Face folder, the head, and ``mprm.json``.
 
         Args:
             folder: The folder; it is made if need be, and the description is written last.
             renderer: The backbone's renderer, whose processor is saved too.
+            state: The scorer's state, if not that which it holds (whole tensors of a sharded scorer).
+            dtype: Type of the backbone's weights in the folder; by default the one that they have.
         """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _DESCRIPTION).unlink(missing_ok=True)
-        save_model(self.backbone, renderer, folder)
-        head = {name: value.detach().cpu().contiguous() for name, value in self.head.state_dict().items()}
+        parts = None if state is None else {part: _part(state, f"{part}.") for part in ("backbone", "head")}
+        save_model(self.backbone, renderer, folder, state=None if parts is None else parts["backbone"], dtype=dtype)
+        own = self.head.state_dict() if parts is None else parts["head"]
+        head = {name: value.detach().cpu().contiguous() for name, value in own.items()}
         with atomic_path(folder / _HEAD) as temporary:
             save_file(head, temporary)
         description = {
@@ -315,6 +326,10 @@ def check_step_scorer(folder: Path) -> dict[str, Any]:
     if not alike or found.keys() != head.keys():
         raise _unusable_head(folder, f"it is not the one that {_DESCRIPTION} describes")
     return description
+
+
+def _part(state: Mapping[str, Tensor], beginning: str) -> dict[str, Tensor]:
+    return {name.removeprefix(beginning): value for name, value in state.items() if name.startswith(beginning)}
 
 
 def _weight_files(folder: Path) -> list[str]:

@@ -22,7 +22,7 @@ from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.metrics import auc, expected_calibration_error, within_group_auc
 from mstar.models.attention import announce, kernel_of
-from mstar.models.backbone import FreezablePart, load_model, load_renderer, prepare_training
+from mstar.models.backbone import FreezablePart, load_model, load_renderer, load_stored, prepare_training
 from mstar.models.lora import LoraSettings
 from mstar.models.precision import Precision
 from mstar.models.prefix import is_recurrent
@@ -153,7 +153,7 @@ class MPRMModule(LightningModule):
     def configure_model(self) -> None:
         """Loads the backbone and adds the head, once; splits them over the processes if the strategy asks for that."""
         if self.scorer is None:
-            self.scorer = self._build()
+            self.scorer = self._build(sharded=self.device_mesh is not None)
             self.share_prompts = self.share_prompts and not is_recurrent(self.scorer.backbone)
             if self.lora is not None:
                 self._frozen_weights = fingerprint_frozen(self.scorer)
@@ -164,18 +164,24 @@ class MPRMModule(LightningModule):
                 backbone=self.scorer.backbone,
                 exact=[self.scorer.head],
                 mixed_precision=self.trainer.precision == "bf16-mixed",
+                widen=self.dtype_name == "float32",
             )
 
-    def _build(self) -> StepScorer:
-        backbone: Any = load_model(
-            self.model_name,
-            dtype=self.dtype_name,
-            compute=self.compute_precision.compute,
-            attention=self.attention,
-            trust_remote_code=self.trust_remote_code,
-            revision=self.revision,
-            quantization="none" if self.lora is None else self.lora.quantization,
-        )
+    def _build(self, sharded: bool = False) -> StepScorer:
+        """Loads what is trained, straight to the device, or for ``shard`` to take over."""
+        settings: dict[str, Any] = {
+            "dtype": self.dtype_name,
+            "device": self.device,
+            "compute": self.compute_precision.compute,
+            "attention": self.attention,
+            "trust_remote_code": self.trust_remote_code,
+            "revision": self.revision,
+        }
+        quantization = "none" if self.lora is None else self.lora.quantization
+        if sharded and quantization == "none":
+            backbone: Any = load_stored(self.model_name, **settings, widen=self.lora is None)
+        else:
+            backbone = load_model(self.model_name, **settings, quantization=quantization)
         prepare_training(backbone, self.freeze_parts, self.lora, self.gradient_checkpointing, self.seed)
         scorer = StepScorer(
             backbone, step_logprob_features=self.step_logprob_features, head_size=self.head_size, seed=self.seed
@@ -276,16 +282,19 @@ class MPRMModule(LightningModule):
         self.configure_model()
         check_trained(checkpoint, self, self.lora, self._frozen_weights)
 
-    def export(self, folder: Path) -> None:
-        """Writes the MPRM as a folder that ``ProcessReward.load`` reads; the main process does, as with a policy."""
+    def export(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Writes the MPRM as a folder that ``ProcessReward.load`` reads; the main process does, as with a policy.
+
+        Args:
+            folder: The folder.
+            dtype: Type of the backbone's weights in it; by default that of the stored ones. The head is exact.
+        """
         scorer = self.scorer
+        state = None
         if is_sharded(scorer):
-            state = gather_state(scorer)
-            if is_main():
-                scorer = self._build()
-                scorer.load_state_dict(state)
+            state = gather_state(scorer, dtype if self.lora is None else None, exact=["head."])
         if is_main():
-            scorer.save(folder, self.renderer)
+            scorer.save(folder, self.renderer, state=state, dtype=dtype)
 
 
 def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:

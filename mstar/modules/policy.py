@@ -29,6 +29,7 @@ from mstar.models.backbone import (
     family_of,
     load_model,
     load_renderer,
+    load_stored,
     prepare_training,
     save_model,
 )
@@ -155,18 +156,48 @@ class PolicyModule(LightningModule):
     def configure_model(self) -> None:
         """Loads the model, once, and splits it over the processes if the strategy asks for that."""
         if self.model is None:
-            self.model = self._build()
+            self.model = self._build(sharded=self.device_mesh is not None)
             if self.packing:
                 check_packing(self.model)
             if self.lora is not None:
                 self._frozen_weights = fingerprint_frozen(self.model)
         if self.device_mesh is not None and not is_sharded(self.model):
-            mixed = self.trainer.precision == "bf16-mixed"
-            shard(self.model, self.device_mesh["data_parallel"], mixed_precision=mixed)
+            shard(
+                self.model,
+                self.device_mesh["data_parallel"],
+                mixed_precision=self.trainer.precision == "bf16-mixed",
+                widen=self.dtype_name == "float32",
+            )
 
-    def _build(self) -> Any:
+    def _build(self, sharded: bool = False) -> Any:
+        """Loads what is trained, straight to the device, or for ``shard`` to take over."""
+        settings: dict[str, Any] = {
+            "dtype": self.dtype_name,
+            "device": self.device,
+            "compute": self.compute_precision.compute,
+            "attention": self.attention,
+            "seed": self._seed,
+            "trust_remote_code": self.trust_remote_code,
+            "revision": self.revision,
+        }
+        quantization = "none" if self.lora is None else self.lora.quantization
+        if sharded and quantization == "none":
+            model: Any = load_stored(self.model_name, **settings, widen=self.lora is None)
+        else:
+            model = load_model(self.model_name, **settings, quantization=quantization)
+        prepare_training(model, self.freeze_parts, self.lora, self.gradient_checkpointing, self._seed)
         # Transformers loads models in evaluation mode, and Lightning keeps the mode it finds.
-        model: Any = load_model(
+        return model.train()
+
+    def restore_initial_weights(self) -> None:
+        """Loads the weights that the fit began with (M-STaR: ReST-EM)."""
+        if self.lora is not None:
+            # The rest has not changed, and weights in 4 bits cannot be loaded from a state.
+            start = self._build(sharded=self.lora.quantization == "none").state_dict()
+            adapters = {name: value for name, value in start.items() if ".lora_" in name}
+            load_full_state(self.policy, adapters, strict=False)
+            return
+        start = load_stored(
             self.model_name,
             dtype=self.dtype_name,
             compute=self.compute_precision.compute,
@@ -174,20 +205,8 @@ class PolicyModule(LightningModule):
             seed=self._seed,
             trust_remote_code=self.trust_remote_code,
             revision=self.revision,
-            quantization="none" if self.lora is None else self.lora.quantization,
-        ).train()
-        prepare_training(model, self.freeze_parts, self.lora, self.gradient_checkpointing, self._seed)
-        return model
-
-    def restore_initial_weights(self) -> None:
-        """Loads the weights that the fit began with (M-STaR: ReST-EM)."""
-        start = self._build()
-        if self.lora is None or is_sharded(self.policy):
-            load_full_state(self.policy, start.state_dict())
-        else:
-            # The rest has not changed, and weights in 4 bits cannot be loaded from a state.
-            adapters = {name: value for name, value in start.state_dict().items() if ".lora_" in name}
-            self.policy.load_state_dict(adapters, strict=False)
+        )
+        load_full_state(self.policy, start.state_dict())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and its schedule, in optimizer steps."""
@@ -302,13 +321,17 @@ class PolicyModule(LightningModule):
         self.configure_model()
         check_trained(checkpoint, self, self.lora, self._frozen_weights)
 
-    def export(self, folder: Path) -> None:
-        """Writes the policy as an ordinary Hugging Face folder; the main process does, of weights that all may hold."""
+    def export(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Writes the policy as an ordinary Hugging Face folder; the main process does, of weights that all may hold.
+
+        Args:
+            folder: The folder.
+            dtype: Type of its weights; by default that of the stored ones.
+        """
         model = self.model
+        state = None
         if is_sharded(model):
-            state = gather_state(model)
-            if is_main():
-                model = self._build()
-                model.load_state_dict(state)
+            # Adapters are folded in before anything is rounded.
+            state = gather_state(model, dtype if self.lora is None else None)
         if is_main():
-            save_model(model, self.renderer, folder)
+            save_model(model, self.renderer, folder, state=state, dtype=dtype)
