@@ -172,6 +172,59 @@ def smolvlm(size: Size) -> tuple[Any, Any]:
     return untyped.SmolVLMForConditionalGeneration(config), processor
 
 
+def idefics3(size: Size) -> tuple[Any, Any]:
+    """A tiny Idefics3, pictures cut into parts."""
+    import transformers
+
+    untyped: Any = transformers
+    parts = [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)]
+    tokenizer = make_tokenizer(
+        "<end_of_utterance>",
+        {"image_token": "<image>", "fake_image_token": "<fake_token_around_image>",
+         "global_image_token": "<global-img>"},
+        ["<|im_start|>", *parts],
+    )  # fmt: skip
+    processor = untyped.Idefics3Processor(
+        untyped.Idefics3ImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 32}),
+        tokenizer, image_seq_len=4, chat_template=template("<image>").replace(END, "<end_of_utterance>"),
+    )  # fmt: skip
+    config = untyped.Idefics3Config(
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"), scale_factor=2, tie_word_embeddings=size.tied,
+        pad_token_id=0,
+        vision_config={**size.tower, "image_size": 32, "patch_size": 8},
+        text_config={
+            **size.text, "model_type": "llama", "vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+        },
+    )  # fmt: skip
+    return untyped.Idefics3ForConditionalGeneration(config), processor
+
+
+def mistral3(size: Size) -> tuple[Any, Any]:
+    """A tiny Mistral Small 3.1: Pixtral's vision tower, pictures of any shape."""
+    import transformers
+
+    untyped: Any = transformers
+    tokenizer = make_tokenizer(END, {"image_token": "[IMG]"}, ["<|im_start|>", "[IMG_BREAK]", "[IMG_END]"])
+    processor = untyped.PixtralProcessor(
+        untyped.PixtralImageProcessor(size={"longest_edge": 64}, patch_size=8), tokenizer, patch_size=8,
+        spatial_merge_size=2, chat_template=template("[IMG]"),
+    )  # fmt: skip
+    config = untyped.Mistral3Config(
+        vision_config={
+            **size.tower, "model_type": "pixtral", "image_size": 64, "patch_size": 8, "head_dim": size.hidden // 4,
+        },
+        text_config={
+            **size.text, "model_type": "mistral", "sliding_window": None, "head_dim": size.hidden // size.heads,
+            "vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id, "tie_word_embeddings": size.tied,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"), spatial_merge_size=2,
+        tie_word_embeddings=size.tied,
+    )  # fmt: skip
+    return untyped.Mistral3ForConditionalGeneration(config), processor
+
+
 def llava_onevision(size: Size) -> tuple[Any, Any]:
     """A tiny LLaVA-OneVision."""
     import transformers
@@ -207,6 +260,8 @@ BUILDERS: dict[str, Callable[[Size], tuple[Any, Any]]] = {
     "qwen3_vl": lambda size: qwen(size, "3"),
     "internvl": internvl,
     "smolvlm": smolvlm,
+    "idefics3": idefics3,
+    "mistral3": mistral3,
     "llava_onevision": llava_onevision,
 }
 

@@ -12,11 +12,12 @@ from mstar.errors import DataError
 from mstar.types import Prompt, Response
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from mstar.rendering import Renderer
 
-__all__ = ["Engine", "Request", "Sample", "derive_seed", "draw_responses", "plan_samples"]
+__all__ = ["Engine", "HandOver", "Request", "Sample", "derive_seed", "draw_responses", "plan_samples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,21 @@ class Request:
     show_answer: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """What an engine holds after a hand-over, compared exactly with the trainer's weights in the engine's type.
+
+    Attributes:
+        num_tensors: Tensors that were compared.
+        different: Names of those that are not the trainer's.
+        stale: What the engine still keeps of what it made with earlier weights, in words.
+    """
+
+    num_tensors: int
+    different: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
 def derive_seed(*parts: str | int) -> int:
     """A 63-bit seed that depends on these parts alone, stable over processes and machines."""
     digest = hashlib.blake2b("\x1f".join(str(part) for part in parts).encode(), digest_size=8).digest()
@@ -83,11 +99,18 @@ class Engine(ABC):
         max_new_tokens: Longest response, in tokens.
         drift_bound: How far its log-probabilities may be from the trainer's (mean absolute difference of a token, in
             nats); None for an engine that computes with the policy itself, which cannot differ.
+        drift_floor: If it is set, ``drift_bound`` is for the first hand-over alone, and later ones may be as far off as
+            this, or a few times what the first was (``DriftCheck``).
+        dtype: What it computes in; None for what the policy computes in.
+        asleep: Whether it has let go of its memory, so that it keeps nothing of what it has read.
         group_size: Processes that generate together, and so must be given the same requests at the same time.
     """
 
     max_new_tokens: int
     drift_bound: float | None = None
+    drift_floor: float | None = None
+    dtype: torch.dtype | None = None
+    asleep: bool = False
     group_size: int = 1
 
     def expect(self, model_type: str, longest_prompt: int | None = None) -> None:  # noqa: B027 - most run anything
@@ -131,6 +154,14 @@ class Engine(ABC):
 
         Returns:
             None for an engine that computes with the policy itself.
+        """
+        return None
+
+    def compare_weights(self, policy: nn.Module) -> HandOver | None:
+        """Compares its weights with the policy's, exactly, after ``update_weights``. Collective for a sharded policy.
+
+        Returns:
+            None for an engine that computes with the policy itself, or that cannot read its weights back.
         """
         return None
 

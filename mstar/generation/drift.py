@@ -1,7 +1,9 @@
-"""Proof that an engine has the trainer's weights: both give the same responses the same log-probabilities.
+"""Proof that an engine has the trainer's weights, and that it computes with them what the trainer computes.
 
 An engine that keeps its own copy of the policy can silently go on with old weights, or with image features that old
-weights made. What it then writes looks plausible, so it is compared with the trainer before anything is learnt from it.
+weights made. What it then writes looks plausible, so it is compared with the trainer before anything is learnt from it:
+its weights and caches exactly, and its log-probabilities of the same responses. In 16 bits rounding hides small updates
+from log-probabilities, and hides no wrong weight from the exact comparison.
 
 Shapes: B rows, T tokens, N response tokens of the batch, H hidden, V vocabulary.
 """
@@ -9,16 +11,18 @@ Shapes: B rows, T tokens, N response tokens of the batch, H hidden, V vocabulary
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from mstar.distributed import gather_lists
 from mstar.errors import EngineDriftError
-from mstar.generation.base import Engine, Request, Sample
+from mstar.generation.base import Engine, HandOver, Request, Sample
+from mstar.models.backbone import family_of
 from mstar.models.prefix import logits_of
 from mstar.models.sharding import inside_forward
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
@@ -28,6 +32,8 @@ __all__ = ["Drift", "DriftCheck", "measure_drift", "trainer_logprobs"]
 
 # Prompts that are looked through for pictures.
 _SEARCHED: Final = 64
+# How many times the drift of the first hand-over later ones may reach: rounding grows as a policy gets surer.
+_GROWTH: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,11 @@ class Drift:
 
 
 def trainer_logprobs(
-    policy: nn.Module, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[str]
+    policy: nn.Module,
+    renderer: Renderer,
+    prompts: Sequence[Prompt],
+    responses: Sequence[str],
+    dtype: torch.dtype | None = None,
 ) -> list[list[float]]:
     """The log-probability at temperature 1 of each token of given responses, by the Transformers model itself.
 
@@ -56,12 +66,13 @@ def trainer_logprobs(
         renderer: Makes its inputs.
         prompts: One a response, with their pictures.
         responses: The responses' texts; the end token is added.
+        dtype: What is computed in; None leaves it to the surroundings.
     """
     batch = renderer.response_inputs(prompts, responses)
     was_training = policy.training
     policy.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _computing_in(dtype, policy):
             logprob_N = inside_forward(policy, _logprobs, policy, batch)
     finally:
         policy.train(was_training)
@@ -69,14 +80,19 @@ def trainer_logprobs(
     return [row.tolist() for row in rows]
 
 
+def _computing_in(dtype: torch.dtype | None, policy: nn.Module) -> AbstractContextManager[object]:
+    """Has a policy of another type compute as an engine of this one does."""
+    own = next(p for p in policy.parameters() if p.is_floating_point())
+    if dtype is None or dtype == own.dtype != torch.float32:
+        return nullcontext()
+    return torch.autocast(own.device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
 def _logprobs(policy: nn.Module, batch: ResponseInputs) -> Tensor:
     """The log-probabilities of all response tokens, row after row."""
     device = next(policy.parameters()).device
     inputs, target_BT = batch.inputs.to(device), batch.labels_BT[:, 1:].to(device)
-    model: Any = policy
-    hidden_BTH: Tensor = model.model(
-        input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, use_cache=False, **inputs.extras
-    ).last_hidden_state
+    hidden_BTH = family_of(policy).hidden_states(policy, inputs.ids_BT, inputs.mask_BT, inputs.extras)
     scored_BT = target_BT != IGNORE_INDEX
     logprobs_NV = logits_of(policy, hidden_BTH[:, :-1][scored_BT]).log_softmax(-1)
     return logprobs_NV.gather(1, target_BT[scored_BT][:, None]).squeeze(1)
@@ -103,7 +119,7 @@ def measure_drift(
     theirs = engine.response_logprobs(prompts, responses)
     if theirs is None:
         return None
-    ours = trainer_logprobs(policy, renderer, prompts, responses)
+    ours = trainer_logprobs(policy, renderer, prompts, responses, engine.dtype)
     # An engine leaves out the tokens that do not fit its longest sequence.
     differences = [
         abs(a - b) for row_a, row_b in zip(theirs, ours, strict=True) for a, b in zip(row_a, row_b, strict=False)
@@ -123,7 +139,10 @@ class DriftCheck:
     """Proves at every hand-over of weights that the engine has them.
 
     Between ``prepare`` and ``measure`` the weights are handed over. What an engine wrongly keeps (weights, features of
-    pictures) it then holds for these very prompts, and the difference shows.
+    pictures) it then holds for these very prompts, and the difference shows: in the exact comparison of its weights and
+    caches if the engine can be read (``Engine.compare_weights``), and in log-probabilities.
+
+    It costs as much as the hand-over again, for the weights, and the reading of a few responses by either side.
 
     Args:
         prompts: Where the prompts come from; the first few with pictures are used, or without if none has any.
@@ -139,6 +158,7 @@ class DriftCheck:
                 break
         self.prompts = (with_images or without)[:num_responses]
         self._responses: list[str] | None = None
+        self._calibrated: float | None = None
 
     def prepare(self, engine: Engine) -> None:
         """Has the engine read the prompts with the weights that it is about to lose; it writes the responses, once."""
@@ -148,26 +168,55 @@ class DriftCheck:
             greedy = Sample(index=0, temperature=0.0, seed=0)
             written = engine.generate([Request(prompt, (greedy,)) for prompt in self.prompts])
             self._responses = [row[0].text for row in written]
-        else:
+        elif not engine.asleep:
+            # Asleep it keeps nothing that could be wrong, and would want the weights before it could read.
             engine.response_logprobs(self.prompts, self._responses)
 
     def measure(self, engine: Engine, policy: nn.Module, renderer: Renderer) -> Drift | None:
         """The drift after the hand-over, the largest of any process.
 
         Raises:
-            EngineDriftError: it is above the engine's bound, so that its responses must not be learnt from.
+            EngineDriftError: the engine's weights are not the trainer's, it keeps what others made, or the drift is
+                above its bound, so that its responses must not be learnt from.
         """
         if engine.drift_bound is None or self._responses is None:
             return None
+        _require_equal(engine, gather_lists([engine.compare_weights(policy)]))
         drift = measure_drift(engine, policy, renderer, self.prompts, self._responses)
         drifts = [d for d in gather_lists([drift]) if d is not None]
         worst = max(drifts, key=lambda d: d.mean, default=None)
-        if worst is not None and worst.mean > engine.drift_bound:
+        if worst is None:
+            return None
+        bound = engine.drift_bound if self._calibrated is None else self._calibrated
+        if worst.mean > bound:
             raise EngineDriftError(
                 f"the {type(engine).__name__} does not compute what the trainer computes: the log-probabilities of "
                 f"{worst.num_tokens} tokens differ by {worst.mean:.3g} on average ({worst.worst:.3g} at most), and its "
-                f"drift_bound is {engine.drift_bound:g}; its weights or its cached image features are not the present "
-                "ones, so the run stops before it learns from them. If rounding alone is as large as that (16 bits), "
-                "raise drift_bound."
+                f"drift_bound is {bound:.3g}; the run stops before it learns from them. If rounding alone is as large "
+                "as that (16 bits), set drift_bound."
             )
+        if self._calibrated is None and engine.drift_floor is not None:
+            self._calibrated = max(engine.drift_floor, _GROWTH * worst.mean)
         return worst
+
+
+def _require_equal(engine: Engine, hand_overs: Sequence[HandOver | None]) -> None:
+    """Makes sure that no process found a wrong weight, or a cache that was not emptied.
+
+    Raises:
+        EngineDriftError: one did.
+    """
+    name = type(engine).__name__
+    for found in hand_overs:
+        if found is not None and found.different:
+            others = f" and {len(found.different) - 1} more" if len(found.different) > 1 else ""
+            raise EngineDriftError(
+                f"the {name} does not have the trainer's weights: '{found.different[0]}'{others} of "
+                f"{found.num_tensors} tensors that were compared are not the present ones, so the run stops before it "
+                "learns from what they write."
+            )
+        if found is not None and found.stale:
+            raise EngineDriftError(
+                f"the {name} still has {' and '.join(found.stale)}, made by earlier weights: the run stops before it "
+                "learns from what follows from them."
+            )

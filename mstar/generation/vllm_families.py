@@ -21,6 +21,7 @@ PROVEN_FAMILIES: Final = {
     "qwen2_5_vl": "Qwen2.5-VL",
     "qwen3_vl": "Qwen3-VL",
     "internvl": "InternVL 2.5/3",
+    "mistral3": "Mistral Small 3.1",
 }
 
 _NAMES_DIFFER: Final = "vLLM names its vision tower's weights otherwise"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
@@ -18,6 +19,8 @@ from torch.distributed.fsdp import FSDPModule
 
 from mstar.distributed import world_size
 from mstar.errors import ConfigError
+from mstar.generation.base import HandOver
+from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_weights
 from mstar.generation.vllm_process import (
     keeping_process_group,
     keeping_process_state,
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
 
 __all__ = ["AUTO_LENGTH", "VllmOptions", "VllmSession"]
+
+_log = logging.getLogger(__name__)
 
 # As max_model_len: what the model allows, as far as the cache has room for one request.
 AUTO_LENGTH: Final = -1
@@ -98,6 +103,7 @@ class VllmSession:
         self.lora: LoRARequest | None = None
         self.asleep = False
         self._pushes = 0
+        self._stale: tuple[str, ...] = ()
         self._apart = options.adapters == "apart" and has_lora(policy)
         # Weights that are handed over anyway need not wait in the main memory.
         self.sleep_level = options.sleep_level if options.sleep_level is not None else 1 if self._apart else 2
@@ -125,14 +131,18 @@ class VllmSession:
             # vLLM 0.32 fails on a CPU when a sample with a seed begins in two parts ("does not use offset").
             special["enable_chunked_prefill"] = False
         if self._apart:
-            adapted: list[Any] = [module for module in self.policy.modules() if hasattr(module, "lora_A")]
-            largest = max(r for module in adapted for r in module.r.values())
+            adapted: dict[str, Any] = {
+                n: module for n, module in self.policy.named_modules() if hasattr(module, "lora_A")
+            }
+            largest = max(r for module in adapted.values() for r in module.r.values())
             if largest > _LORA_RANKS[-1]:
                 raise ConfigError(f"VllmEngine: adapters of rank {largest} cannot be sent apart: set adapters: merged.")
             special |= {
                 "enable_lora": True,
                 "max_loras": 1,
                 "max_lora_rank": min(r for r in _LORA_RANKS if r >= largest),
+                # Else it gives the head adapters too, and then fails on the log-probabilities of a prompt (0.32, CPU).
+                "lora_target_modules": sorted({path.rpartition(".")[2] for path in adapted}),
             }
         if world_size() > 1:
             # The processes are there already; vLLM makes its groups of them.
@@ -197,6 +207,35 @@ class VllmSession:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
         self.reset_caches()
+        self._stale = self._find_stale()
+
+    def compare_weights(self, policy: nn.Module) -> HandOver:
+        """Compares what vLLM holds with the policy's weights; says too what it kept of the old ones at the hand-over.
+
+        Collective for a sharded policy.
+        """
+        [model] = self.llm.collective_rpc(lambda worker: worker.get_model())
+        held = HeldWeights(model, getattr(torch, self.dtype))
+        compared, different = compare_weights(held, policy, merge=not self._apart)
+        if unread := held.unread():
+            _log.debug("not compared with the trainer's: %s", ", ".join(unread))
+        if self._apart:
+            adapters, wrong = compare_adapters(held, policy)
+            compared, different = compared + adapters, different + wrong
+        return HandOver(compared, tuple(different), self._stale)
+
+    def _find_stale(self) -> tuple[str, ...]:
+        """What the caches still have, right after they were emptied."""
+        untyped: Any = self.llm
+        scheduler = untyped.llm_engine.engine_core.engine_core.scheduler
+        [features] = untyped.collective_rpc(lambda worker: len(worker.model_runner.encoder_cache or ()))
+        counted = {
+            "cached image features of {} pictures": max(
+                features, len(getattr(scheduler.encoder_cache_manager, "cached", ()))
+            ),
+            "{} blocks of the prefix cache": len(scheduler.kv_cache_manager.block_pool.cached_block_hash_to_block),
+        }
+        return tuple(words.format(number) for words, number in counted.items() if number)
 
     def _push_weights(self) -> None:
         weights = checkpoint_weights(self.policy, merge=not self._apart)

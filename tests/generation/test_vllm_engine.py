@@ -224,7 +224,8 @@ class RecordingLLM:
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_memory_comes_back_weights_first(level: Literal[1, 2], tiny: Policy) -> None:
+def test_memory_comes_back_weights_first(level: Literal[1, 2], tiny: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VllmSession, "_find_stale", lambda _: ())
     session = VllmSession.__new__(VllmSession)
     llm: Any = RecordingLLM()
     session.llm, session.policy, session.asleep = llm, tiny.model, False

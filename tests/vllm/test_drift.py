@@ -10,7 +10,7 @@ import pytest
 
 from mstar.errors import EngineDriftError
 from mstar.generation import VllmEngine
-from mstar.generation.drift import DriftCheck
+from mstar.generation.drift import DriftCheck, measure_drift
 from mstar.prompts import TinyDice
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.vllm.conftest import Change, MakeEngine
 
 pytestmark = pytest.mark.vllm
+
+DICE = list(TinyDice("pool", 8))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def engine(trained: Policy, make_engine: MakeEngine) -> Iterator[VllmEngine]:
 def check(engine: VllmEngine, trained: Policy) -> DriftCheck:
     """A check whose prompts the engine has read with the weights of ``trained``."""
     engine.update_weights(trained.model)
-    check = DriftCheck(TinyDice("pool", 8))
+    check = DriftCheck(DICE)
     check.prepare(engine)
     return check
 
@@ -52,8 +54,13 @@ def test_a_right_sync_has_next_to_no_drift(
 def test_a_sync_that_was_left_out_is_caught(
     check: DriftCheck, engine: VllmEngine, trained: Policy, change: Change
 ) -> None:
-    with pytest.raises(EngineDriftError, match=r"differ by .* on average .* drift_bound is 0\.001"):
-        check.measure(engine, change(trained.model, scale=0.01), trained.renderer)
+    other = change(trained.model, scale=0.01)
+    with pytest.raises(EngineDriftError, match=r"does not have the trainer's weights: 'model\..*' and \d+ more of"):
+        check.measure(engine, other, trained.renderer)
+    # Its log-probabilities tell too, in float32.
+    drift = measure_drift(engine, other, trained.renderer, DICE, [p.reference_responses[0] for p in DICE])
+    assert drift is not None
+    assert engine.drift_bound == 0.001 < drift.mean
 
 
 def test_a_head_that_was_left_out_is_caught(
@@ -71,7 +78,7 @@ def test_a_head_that_was_left_out_is_caught(
     with monkeypatch.context() as patch:
         patch.setattr(vllm_session, "checkpoint_weights", headless)
         engine.update_weights(other)
-        with pytest.raises(EngineDriftError):
+        with pytest.raises(EngineDriftError, match=r"weights: 'lm_head.weight' of \d+ tensors"):
             check.measure(engine, other, trained.renderer)
     engine.update_weights(other)
     assert check.measure(engine, other, trained.renderer) is not None
@@ -105,5 +112,8 @@ def test_weights_that_are_not_numbers_are_caught(check: DriftCheck, engine: Vllm
     broken = copy.deepcopy(trained.model)
     broken.lm_head.weight.data[3:] = float("nan")
     engine.update_weights(broken)
-    with pytest.raises(EngineDriftError, match="differ by inf"):
+    with pytest.raises(EngineDriftError, match=r"weights: 'model.text_model.embed_tokens.weight' and 1 more"):
         check.measure(engine, trained.model, trained.renderer)
+    # The trainer's own are no better.
+    with pytest.raises(EngineDriftError, match="differ by inf"):
+        check.measure(engine, broken, trained.renderer)

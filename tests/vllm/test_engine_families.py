@@ -1,0 +1,193 @@
+"""Every family that VllmEngine runs: real vLLM computes what Transformers computes, and can be read back whole."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mstar.generation import Request, Sample, TransformersEngine, VllmEngine
+from mstar.generation.drift import measure_drift
+from mstar.generation.vllm_comparison import HeldWeights, compare_weights
+from mstar.generation.vllm_families import PROVEN_FAMILIES
+from mstar.models.backbone import family_of, load_model, load_renderer, prepare_training, save_model
+from mstar.models.lora import LoraSettings
+from mstar.rendering import Renderer
+from mstar.types import Prompt
+
+if TYPE_CHECKING:
+    from tests.vllm.conftest import MakeEngine
+
+pytestmark = pytest.mark.vllm
+
+FAMILIES = pytest.mark.parametrize("name", PROVEN_FAMILIES)
+# Unlike one another, and unlike what the processors' defaults would make of one size.
+SHAPES = {"qwen2_vl": {"layers": 3, "tied": True}, "qwen3_vl": {"vision_layers": 3}, "internvl": {"tied": True}}
+GREEDY = (Sample(index=0, temperature=0.0, seed=0),)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Coloured noise of some size."""
+
+    width: int
+    height: int
+
+    @property
+    def uri(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    def load(self) -> Image.Image:
+        dots = np.random.default_rng(self.width).integers(0, 255, (self.height, self.width, 3), dtype=np.uint8)
+        return Image.fromarray(dots)
+
+
+PROMPTS = [
+    Prompt("none", "How much more is green than purple, and why is it so?"),
+    Prompt("one", "Even?", (Picture(64, 64),)),
+    Prompt("wide", "What is it?", (Picture(90, 40),)),
+    Prompt("two", "What is red plus yellow?", (Picture(33, 100), Picture(70, 60))),
+]
+TEXTS = [
+    "a line that is longer than the others are = 12\nAnswer: 3",
+    "red = 4\nblue is 3\nAnswer: 9",
+    "why = not\nso it is = 11\nAnswer: 1",
+    "5 + 6 = 11\nAnswer: 11",
+]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A family's model and renderer, as a user's are loaded."""
+
+    model: Any
+    renderer: Renderer
+
+    def written(self, engine: VllmEngine | TransformersEngine) -> list[str]:
+        return [row[0].text for row in engine.generate([Request(prompt, GREEDY) for prompt in PROMPTS])]
+
+    def check(self, engine: VllmEngine, model: Any) -> list[str]:
+        """An engine with this model's weights computes what it computes; returns what it writes."""
+        found = engine.compare_weights(model)
+        assert (found.different, found.stale) == ((), ())
+        drift = measure_drift(engine, model, self.renderer, PROMPTS, TEXTS)
+        assert drift is not None
+        assert drift.num_tokens > 70
+        assert drift.mean < 1e-5
+        assert drift.worst < 2e-4
+        reference = TransformersEngine(16, progress=False)
+        reference.start(model, self.renderer)
+        written = self.written(engine)
+        assert written == self.written(reference)
+        return written
+
+
+@pytest.fixture(scope="module")
+def load(tiny_families: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Loaded]:
+    """Loads a family's model, once; it must not be changed."""
+    made: dict[str, Loaded] = {}
+
+    def find(name: str) -> Loaded:
+        if name not in made:
+            size = tiny_families.Size(hidden=128, intermediate=192, **SHAPES.get(name, {}))
+            model, processor = tiny_families.build(name, size)
+            folder: Path = tmp_path_factory.mktemp(name)
+            save_model(model, Renderer(processor), folder)
+            model = load_model(str(folder)).eval()
+            made[name] = Loaded(model, load_renderer(str(folder), model))
+        return made[name]
+
+    return find
+
+
+def start(make_engine: MakeEngine, loaded: Loaded, model: Any, **arguments: Any) -> VllmEngine:
+    engine = make_engine(max_new_tokens=16, images_per_prompt=2, **arguments)
+    engine.start(model, loaded.renderer)
+    return engine
+
+
+def changed(model: Any, part: str, seed: int) -> Any:
+    """The model with other weights in one part."""
+    other, generator = copy.deepcopy(model), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if family_of(other).part_of(name) == part:
+                parameter += 0.03 * torch.randn(parameter.shape, generator=generator)
+    return other
+
+
+def adapted(model: Any, target: str) -> Any:
+    """The model with adapters that do something."""
+    other = copy.deepcopy(model)
+    prepare_training(other, [], lora=LoraSettings(rank=4, target=target))  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if ".lora_B." in name:
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return other.eval()
+
+
+@FAMILIES
+def test_whole_weights_and_merged_adapters(name: str, load: Callable[[str], Loaded], make_engine: MakeEngine) -> None:
+    loaded = load(name)
+    engine = start(make_engine, loaded, loaded.model)
+    try:
+        written = [loaded.check(engine, loaded.model)]
+        models = [changed(loaded.model, "language", 0), changed(loaded.model, "vision", 1)]
+        models += [changed(loaded.model, "projector", 2), adapted(loaded.model, "all"), loaded.model]
+        for model in models:
+            engine.update_weights(model)
+            written.append(loaded.check(engine, model))
+        assert written[0] == written[-1]
+        assert len({tuple(texts) for texts in written}) > 3
+        assert all(texts[0] == written[0][0] for texts in written[2:4])  # without a picture, the tower does nothing
+
+        # Every tensor that vLLM holds is compared: a change of any one is found, and of nothing else.
+        [vllm_model] = engine.session.llm.collective_rpc(lambda worker: worker.get_model())
+        held = HeldWeights(vllm_model, torch.float32)
+        state = loaded.model.state_dict()
+        count, different = compare_weights(held, loaded.model, merge=True)
+        assert (count, different, held.unread()) == (len(state), [], [])
+        other = copy.deepcopy(loaded.model)
+        for changed_name, value in other.state_dict().items():
+            value.view(-1)[-1] += 0.5
+            wrong = engine.compare_weights(other).different
+            assert changed_name in wrong
+            assert len(wrong) == 1 or loaded.model.config.tie_word_embeddings
+            value.view(-1)[-1] = state[changed_name].view(-1)[-1]
+    finally:
+        engine.close()
+
+
+@FAMILIES
+def test_adapters_apart(name: str, load: Callable[[str], Loaded], make_engine: MakeEngine) -> None:
+    loaded = load(name)
+    model = adapted(loaded.model, "language")
+    engine = start(make_engine, loaded, model, adapters="apart")
+    try:
+        for _ in range(2):
+            loaded.check(engine, model)
+            with torch.no_grad():
+                for weight_name, parameter in model.named_parameters():
+                    if ".lora_" in weight_name:
+                        parameter *= 1.1
+            engine.update_weights(model)
+        adapters = [weight_name for weight_name, _ in model.named_parameters() if ".lora_" in weight_name]
+        assert engine.compare_weights(model).num_tensors == len(loaded.model.state_dict()) + len(adapters)
+        with torch.no_grad():
+            for weight_name in adapters:
+                parameter = model.get_parameter(weight_name)
+                before = parameter.clone()
+                parameter[0, 0] += 0.5
+                assert engine.compare_weights(model).different == (weight_name,)
+                parameter.copy_(before)
+    finally:
+        engine.close()
