@@ -11,7 +11,7 @@ import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
 from mstar.annotation import annotate_policy
-from mstar.callbacks.export import export_atomically
+from mstar.callbacks.export import ExportType, export_atomically
 from mstar.dashboards.report import write_report
 from mstar.errors import ConfigError
 from mstar.evaluation.leakage import check_leakage
@@ -23,7 +23,9 @@ from mstar.modules.backbone_checkpoint import module_settings
 __all__ = ["annotate_policy", "check_leakage", "export_checkpoint", "grade_file", "write_run_report"]
 
 
-def export_checkpoint(checkpoint: str, output: str, trust_remote_code: bool = False) -> None:
+def export_checkpoint(
+    checkpoint: str, output: str, trust_remote_code: bool = False, dtype: ExportType | None = None
+) -> None:
     """Writes a Lightning checkpoint as a folder: a policy for Transformers and vLLM, an MPRM for mstar.
 
     Args:
@@ -31,6 +33,8 @@ def export_checkpoint(checkpoint: str, output: str, trust_remote_code: bool = Fa
             pickled index: export it only if you trust its source.
         output: The folder to write; one that exists is replaced.
         trust_remote_code: Run Python code that comes with the model.
+        dtype: Type of the weights in the folder; none is the one that they were trained in. bfloat16 halves a folder of
+            float32, and rounds away part of what a small learning rate moved.
 
     Raises:
         ConfigError: the checkpoint is missing, is damaged, or is not one of mstar.
@@ -61,7 +65,7 @@ def export_checkpoint(checkpoint: str, output: str, trust_remote_code: bool = Fa
             raise ConfigError(f"the checkpoint '{checkpoint}' lacks a part, or one of its parts is damaged.") from error
     else:
         module.load_state_dict(content["state_dict"], strict=module.strict_loading)
-    export_atomically(module, Path(output))
+    export_atomically(module, Path(output), dtype)
     sys.stdout.write(f"{output}\n")
 
 

@@ -32,7 +32,9 @@ class IterationCheckpoint(Checkpoint):
     after the present batch of the validation at the end of an epoch, which is then begun anew.
 
     Args:
-        keep_all: Whether every iteration's checkpoint is kept; otherwise only the last one.
+        keep_all: Whether every iteration's checkpoint is kept.
+        keep_last: Otherwise, of how many iterations, the latest, it is. A second one takes no room of its own:
+            ``last.ckpt`` and ``previous.ckpt`` share theirs with those of the last two iterations.
         every: Iterations between two checkpoints.
         every_n_steps: Optimizer steps between two checkpoints within an iteration; none for the ends of iterations
             only. Worth it where an iteration trains for longer than one would like to repeat.
@@ -41,11 +43,14 @@ class IterationCheckpoint(Checkpoint):
         ConfigError: a number is below 1.
     """
 
-    def __init__(self, keep_all: bool = False, every: int = 1, every_n_steps: int | None = None) -> None:
-        for name, value in (("every", every), ("every_n_steps", every_n_steps)):
+    def __init__(
+        self, keep_all: bool = False, every: int = 1, every_n_steps: int | None = None, keep_last: int = 1
+    ) -> None:
+        for name, value in (("every", every), ("every_n_steps", every_n_steps), ("keep_last", keep_last)):
             if value is not None and value < 1:
                 raise ConfigError(f"IterationCheckpoint: {name} is {value}, but it must be at least 1.")
         self.keep_all = keep_all
+        self.keep_last = keep_last
         self.every = every
         self.every_n_steps = every_n_steps
         self._saved_at = -1
@@ -194,8 +199,14 @@ class IterationCheckpoint(Checkpoint):
         _remove(temporary)
         _copy(checkpoint, temporary)
         _replace(temporary, named)
-        for other in () if self.keep_all else folder.glob("iteration-*.ckpt"):
-            if other != named:
+        if self.keep_all:
+            return
+        # Those of later iterations were left by a run that went further and was begun again from an earlier one.
+        others = sorted(path for path in folder.glob("iteration-*.ckpt") if path != named)
+        earlier = [path for path in others if path.name < named.name]
+        stay = earlier[len(earlier) - self.keep_last + 1 :] if self.keep_last > 1 else []
+        for other in others:
+            if other not in stay:
                 _remove(other)
 
 

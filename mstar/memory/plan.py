@@ -114,6 +114,7 @@ class Plan:
         accelerator: cpu, gpu or auto.
         steps_kept: Checkpoints of iterations that are kept; None for all.
         every: Iterations between two checkpoints.
+        within: Whether there are some within an iteration too.
         checkpoints: Whether there are checkpoints.
         epochs: Iterations, where they are known.
         export_dtype: Type of the exported weights; None for the stored type.
@@ -147,6 +148,7 @@ class Plan:
     accelerator: str
     steps_kept: int | None
     every: int
+    within: bool
     checkpoints: bool
     epochs: int | None
     export_dtype: str | None
@@ -198,7 +200,7 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
     )
     lora = model.get("lora")
     optimizer, name = _optimizer(model.get("optimizer"))
-    checkpoint = _checkpoint(trainer.get("callbacks"))
+    checkpoint = _callback(trainer.get("callbacks"), "IterationCheckpoint")
     rollout = config.get("rollout")
     return Plan(
         kind=kind,
@@ -222,9 +224,10 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
         accelerator=str(trainer.get("accelerator") or "auto"),
         steps_kept=None if checkpoint.get("keep_all") else int(checkpoint.get("keep_last") or 1),
         every=int(checkpoint.get("every") or 1),
+        within=checkpoint.get("every_n_steps") is not None,
         checkpoints=trainer.get("enable_checkpointing") is not False,
         epochs=_epochs(trainer),
-        export_dtype=model.get("export_dtype"),
+        export_dtype=_callback(trainer.get("callbacks"), "ExportCallback").get("dtype"),
         single_file=not _arguments(trainer.get("strategy")).get("save_distributed_checkpoint", True),
         accumulates=int(trainer.get("accumulate_grad_batches") or 1) > 1,
         pixels=_pixels(data),
@@ -253,7 +256,8 @@ def _annotation(config: Mapping[str, Any]) -> Plan:
         checkpointing=False, rows=1, optimizer=OptimizerCost(0.0), optimizer_name="", loss="chunked",
         share_prompts=True, head_size=64, strategy="single", devices=1, nodes=1,
         accelerator="gpu" if on_gpu else "cpu",
-        steps_kept=1, every=1, checkpoints=False, epochs=None, export_dtype=None, single_file=False, accumulates=False,
+        steps_kept=1, every=1, within=False, checkpoints=False, epochs=None, export_dtype=None, single_file=False,
+        accumulates=False,
         pixels=_pixels(config), max_prompt_tokens=config.get("max_prompt_tokens"), max_example_tokens=None,
         evaluation=None, rollout=rollout,
     )  # fmt: skip
@@ -297,9 +301,10 @@ def _epochs(trainer: Mapping[str, Any]) -> int | None:
     return int(epochs) if epochs is not None and int(epochs) > 0 else None
 
 
-def _checkpoint(callbacks: Any) -> Mapping[str, Any]:
+def _callback(callbacks: Any, name: str) -> Mapping[str, Any]:
+    """The arguments of the callback of a class; of several, those of the last one."""
     given = callbacks if isinstance(callbacks, list) else [callbacks]
-    found = [_arguments(item) for item in given if _class(item).endswith("IterationCheckpoint")]
+    found = [_arguments(item) for item in given if _class(item).endswith(name)]
     return found[-1] if found else {}
 
 

@@ -69,14 +69,10 @@ def disk_account(plan: Plan, shape: ModelShape, prompts: int | None) -> tuple[Am
     amounts = []
     if plan.checkpoints:
         each = checkpoint_bytes(plan, shape)
-        # The latest shares its content with that of its iteration; the one before it stays; one is being written.
-        kept = plan.steps_kept
-        if kept is None:
-            kept = max(1, (plan.epochs or 1) // plan.every)
-            beside = 1
-        else:
-            beside = 2
-        total = kept + beside
+        # The latest and the one before it share their content with those of the last two iterations, unless there are
+        # some within an iteration; one is being written.
+        kept = max(1, (plan.epochs or 1) // plan.every) if plan.steps_kept is None else plan.steps_kept
+        total = (kept + 2 if plan.within else max(kept, 2)) + 1
         amounts.append(Amount(f"{total} checkpoints of {each / 1e9:.1f} GB, one of them while it is written",
                               total * each))  # fmt: skip
     amounts.append(Amount("export", export_bytes(plan, shape)))

@@ -110,6 +110,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("checkpoint", "expected"),
     [
         (IterationCheckpoint(), ["iteration-0003"]),
+        (IterationCheckpoint(keep_last=2), ["iteration-0002", "iteration-0003"]),
+        (IterationCheckpoint(keep_last=9), ["iteration-0001", "iteration-0002", "iteration-0003"]),
         (IterationCheckpoint(keep_all=True), ["iteration-0001", "iteration-0002", "iteration-0003"]),
         (IterationCheckpoint(keep_all=True, every_n_steps=2), ["iteration-0001", "iteration-0002", "iteration-0003"]),
     ],
@@ -119,6 +121,13 @@ def test_which_checkpoints_are_kept(tmp_path: Path, checkpoint: IterationCheckpo
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == [*(f"{name}.ckpt" for name in expected), "last.ckpt", "previous.ckpt"]
     assert load(tmp_path)["global_step"] == load(tmp_path, "iteration-0003")["global_step"] == 21
+
+
+def test_two_iterations_are_two_files_with_two_names_each(tmp_path: Path) -> None:
+    fit(tmp_path, IterationCheckpoint(keep_last=2))
+    folder = tmp_path / "checkpoints"
+    assert (folder / "last.ckpt").samefile(folder / "iteration-0003.ckpt")
+    assert (folder / "previous.ckpt").samefile(folder / "iteration-0002.ckpt")
 
 
 def test_the_previous_one_is_kept(tmp_path: Path) -> None:

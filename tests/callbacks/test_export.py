@@ -5,9 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.pytorch import Trainer
+from safetensors.torch import load_file
 
+from mstar.callbacks import ExportCallback, IterationCheckpoint
 from mstar.callbacks.export import export_atomically
+from mstar.commands import export_checkpoint
+from mstar.datamodules import PolicyDataModule
+from mstar.models.backbone import load_model
 from mstar.modules import PolicyModule
+from mstar.prompts import TinyDice
 
 
 class Exported(PolicyModule):
@@ -18,7 +26,7 @@ class Exported(PolicyModule):
         self.text = text
         self.fails = fails
 
-    def export(self, folder: Path) -> None:
+    def export(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         folder.mkdir()
         (folder / "model.txt").write_text(self.text)
         if self.fails:
@@ -42,3 +50,25 @@ def test_a_failed_export_leaves_the_old_folder(tmp_path: Path) -> None:
     export_atomically(Exported("third"), folder)
     assert [path.name for path in tmp_path.iterdir()] == ["policy"]
     assert (folder / "model.txt").read_text() == "third"
+
+
+def test_the_type_of_an_export_is_chosen_and_by_default_that_of_training(tmp_path: Path) -> None:
+    trainer = Trainer(
+        max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[ExportCallback(dtype="bfloat16"), IterationCheckpoint()], default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(PolicyModule("mstar/tiny-idefics3", lr=1e-3), PolicyDataModule(TinyDice("seed", 4), batch_size=4))
+    checkpoint = str(tmp_path / "checkpoints" / "last.ckpt")
+    export_checkpoint(checkpoint, str(tmp_path / "whole"))
+    export_checkpoint(checkpoint, str(tmp_path / "half"), dtype="float16")
+    whole, bfloat16, half = (
+        load_file(tmp_path / name / "model.safetensors") for name in ("whole", "policy", "half")
+    )  # fmt: skip
+    for name, value in whole.items():
+        assert value.dtype == torch.float32
+        assert torch.equal(bfloat16[name], value.bfloat16())
+        assert torch.equal(half[name], value.half())
+    assert len(whole) == len(bfloat16) == len(half)
+    loaded = load_model(str(tmp_path / "policy"), dtype="bfloat16")
+    assert loaded.config.dtype == torch.bfloat16
+    assert torch.equal(loaded.get_input_embeddings().weight, loaded.get_output_embeddings().weight)
