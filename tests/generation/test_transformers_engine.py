@@ -546,3 +546,35 @@ def test_leaving_rows_out_costs_few_waits_more(run: Run, monkeypatch: pytest.Mon
         run(requests, max_new_tokens=2)
     # Which rows, the order of those that stay (twice), and their places by prompt.
     assert len(counted.found) <= len(once.found) + 4 * 8
+
+
+class Conversions(TorchDispatchMode):
+    """Counts weights that are converted to another type."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        made = function(*arguments, **(keywords or {}))
+        if str(function).startswith(("aten.to.", "aten._to_copy")) and isinstance(arguments[0], torch.nn.Parameter):
+            self.count += made.dtype != arguments[0].dtype
+        return made
+
+
+@pytest.mark.parametrize("trained_weights", [True, False])
+def test_under_autocast_weights_are_converted_once_not_for_every_token(
+    own: Any, trained_weights: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autocast keeps no conversions in inference mode, not even of weights that are trained."""
+    monkeypatch.setattr(own.renderer, "end_ids", (0,))
+    own.model.requires_grad_(trained_weights)
+
+    def conversions(num_tokens: int) -> int:
+        engine = TransformersEngine(num_tokens, progress=False)
+        engine.start(own.model, own.renderer)
+        with torch.autocast("cpu", dtype=torch.bfloat16), Conversions() as counted:
+            engine.generate([Request(DICE[0], (GREEDY,))])
+        return counted.count
+
+    assert conversions(9) == conversions(2) > 20
