@@ -271,6 +271,10 @@ def _quieten() -> None:
     logging.getLogger("transformers.configuration_utils").addFilter(
         lambda record: "pad_token_id must be" not in record.getMessage()
     )
+    # SmolVLM's processor passes them to itself, for every prompt that is rendered.
+    logging.getLogger("transformers.processing_utils").addFilter(
+        lambda record: "Kwargs passed to `processor.__call__`" not in record.getMessage()
+    )
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage()
     )

@@ -84,7 +84,7 @@ class Renderer:
                 f"{type(processor).__name__} has no chat template, so prompts cannot be rendered: use an "
                 "instruction-tuned model, or add a chat_template to its folder."
             )
-        self.end_id = self._turn_end_id()
+        self.end_id, self.gap = self._answer_turn()
         eos = self.tokenizer.eos_token_id
         ends = [*end_ids, *([] if eos is None else [eos]), self.end_id]
         self.end_ids: tuple[int, ...] = tuple(dict.fromkeys(ends))
@@ -139,7 +139,7 @@ class Renderer:
         shown = list(show_answer) or [False] * len(prompts)
         ids, extras = self._encode([self.render_prompt(p, show_answer=s) for p, s in zip(prompts, shown, strict=True)],
                                    prompts)  # fmt: skip
-        tails = self._encode_text(list(prefixes)) if prefixes is not None else [[] for _ in prompts]
+        tails = [[] for _ in prompts] if prefixes is None else self._encode_text([self._set_off(p) for p in prefixes])
         return self._pad([a + b for a, b in zip(ids, tails, strict=True)], [len(t) for t in tails], extras, left=True)
 
     def response_inputs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> ResponseInputs:
@@ -174,12 +174,13 @@ class Renderer:
 
         The last step ends with the end token itself: what stands there has seen the whole response.
         """
+        written = [self._set_off(response) for response in responses]
         encoded = self.tokenizer(
-            list(responses), add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
+            written, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
         )
         tokens = [[*row, self.end_id] for row in encoded["input_ids"]]
         ends = []
-        for response, offsets in zip(responses, encoded["offset_mapping"], strict=True):
+        for response, offsets in zip(written, encoded["offset_mapping"], strict=True):
             row, position = [], 0
             for step in split_steps(response)[:-1]:
                 position += len(step)
@@ -191,6 +192,14 @@ class Renderer:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of generated tokens, without special tokens."""
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def _set_off(self, response: str) -> str:
+        """A response as it stands behind an open turn.
+
+        Some templates have a space before an answer (SmolVLM, LLaVA). What the model writes itself brings it along; a
+        rationale that was written elsewhere gets it here, so that both are the same tokens.
+        """
+        return response if not response or response.startswith(self.gap) else self.gap + response
 
     def _find_placeholders(self) -> tuple[str, ...]:
         """Texts that stand for a picture, so that a question must not contain them."""
@@ -240,20 +249,22 @@ class Renderer:
                 laid_out[name] = again_BT
         return ModelInputs(ids_BT, mask_BT, laid_out)
 
-    def _turn_end_id(self) -> int:
-        messages = [
-            {"role": "user", "content": [{"type": "text", "text": "question"}]},
-            {"role": "assistant", "content": [{"type": "text", "text": _MARK}]},
-        ]
-        rendered = self._apply_template(messages, open_turn=False)
-        after = rendered.split(_MARK)[-1]
+    def _answer_turn(self) -> tuple[int, str]:
+        """The token that ends an answer in the chat template, and the white space before the answer."""
+        question = {"role": "user", "content": [{"type": "text", "text": "question"}]}
+        answer = {"role": "assistant", "content": [{"type": "text", "text": _MARK}]}
+        before, _, after = self._apply_template([question, answer], open_turn=False).rpartition(_MARK)
+        open_turn = self._apply_template([question], open_turn=True)
+        # Where the two begin otherwise (an empty thought, a system prompt), nothing is known of a gap.
+        gap = before.removeprefix(open_turn) if before.startswith(open_turn) else ""
+        gap = gap if gap.isspace() else ""
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         for token in self.tokenizer(after, add_special_tokens=False)["input_ids"]:
             if token in special:
-                return int(token)
+                return int(token), gap
         if self.tokenizer.eos_token_id is None:
             raise ConfigError(
                 f"the chat template of {type(self.processor).__name__} puts no special token after a response and "
                 "its tokenizer has no eos_token, so the end of a response cannot be learned: set an eos_token."
             )
-        return int(self.tokenizer.eos_token_id)
+        return int(self.tokenizer.eos_token_id), gap

@@ -67,13 +67,31 @@ def test_labels_in_a_template_whose_user_turn_ends_with_the_same_token(split: An
     batch = split.renderer.response_inputs([PROMPT], ["red = 4\nblue = 5"])
     ids, labels = batch.inputs.ids_BT[0], batch.labels_BT[0]
     assert names(split.renderer, labels[labels != IGNORE_INDEX].tolist()) == [
-        "red", "Ġ=", "Ġ4", NEWLINE, "blue", "Ġ=", "Ġ5", END,
+        "Ġred", "Ġ=", "Ġ4", NEWLINE, "blue", "Ġ=", "Ġ5", END,
     ]  # fmt: skip
     assert names(split.renderer, ids.tolist()).count(END) == 2
-    assert split.renderer.tokenizer.decode(ids).endswith(f"even?{END}\nAssistant:red = 4\nblue = 5{END}")
+    assert split.renderer.tokenizer.decode(ids).endswith(f"even?{END}\nAssistant: red = 4\nblue = 5{END}")
     # Four parts and the whole picture, four tokens each.
     assert names(split.renderer, ids.tolist()).count("<image>") == 20
     assert batch.inputs.extras["pixel_values"].shape[:2] == (1, 5)
+
+
+def test_an_answer_begins_as_the_template_writes_it(split: Any, tiny: Any) -> None:
+    """SmolVLM's template has a space behind "Assistant:", which a model that was trained with it writes itself."""
+    renderer = split.renderer
+    assert (renderer.gap, tiny.renderer.gap) == (" ", "")
+    chat = [
+        {"role": "user", "content": [{"type": "text", "text": "Even?"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "red = 4\nblue = 5"}]},
+    ]
+    template = renderer.tokenizer(renderer.processor.apply_chat_template(chat, tokenize=False))["input_ids"]
+    [tokens, sampled], [ends, same_ends] = renderer.encode_responses(["red = 4\nblue = 5", " red = 4\nblue = 5"])
+    place = len(renderer.tokenizer(renderer.render_prompt(Prompt("p", "Even?")))["input_ids"])
+    assert template[place : place + len(tokens)] == tokens == sampled
+    assert ends == same_ends == [3, len(tokens) - 1]
+    [prefix, nothing] = renderer.prompt_inputs([Prompt("p", "Even?")] * 2, prefixes=["red = 4\n", ""]).ids_BT.tolist()
+    assert prefix[-4:] == tokens[:4]
+    assert nothing[-place:] == template[:place]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +122,7 @@ def test_special_tokens_written_as_text_stay_text(name: str, request: pytest.Fix
     special = {*renderer.tokenizer.all_special_ids, *renderer.tokenizer.added_tokens_decoder}
     assert special.isdisjoint(tokens[:-1])
     assert tokens[-1] == renderer.end_id
-    assert renderer.decode(tokens[:-1]) == text
+    assert renderer.decode(tokens[:-1]) == renderer.gap + text
     whole = renderer.response_inputs([PROMPT], [text]).inputs.ids_BT[0].tolist()
     prefix = renderer.prompt_inputs([PROMPT], prefixes=[text]).ids_BT[0].tolist()
     assert [*prefix, renderer.end_id] == whole

@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from mstar.errors import ConfigError
 from mstar.models.fsdp1 import WRAPPER
+from mstar.models.seeding import seeded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -82,9 +83,7 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, layers: list[str], 
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=layers, bias="none"
     )
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    with seeded(seed):
         inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
     for name, parameter in model.named_parameters():
         if ".lora_" in name:

@@ -21,6 +21,7 @@ from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
 from mstar.models.backbone import family_of, load_model, load_renderer, save_model
 from mstar.models.prefix import encode_prefix, extend
+from mstar.models.seeding import seeded
 from mstar.models.step_head import StepHead, StepLogits, logprob_features
 from mstar.models.token_loss import token_losses
 from mstar.rendering import IGNORE_INDEX, ModelInputs, Renderer, ResponseInputs
@@ -108,8 +109,7 @@ class StepScorer(nn.Module):
         self.step_logprob_features = step_logprob_features
         self.head_size = head_size
         text_config: Any = backbone.config.get_text_config()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.head = StepHead(text_config.hidden_size, head_size, step_logprob_features)
 
     def forward(self, batch: ResponseInputs | SharedInputs) -> StepLogits:

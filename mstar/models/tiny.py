@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from mstar.models.seeding import seeded
 from mstar.prompts.tiny_dice import tokenizer_texts
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ def build_tiny_model(processor: Idefics3Processor, seed: int = 0) -> Idefics3For
         processor: The processor whose vocabulary the model uses.
         seed: Seed of the weights; the global random state is left as it was.
     """
-    import torch
     import transformers
 
     untyped: Any = transformers
@@ -118,8 +118,7 @@ def build_tiny_model(processor: Idefics3Processor, seed: int = 0) -> Idefics3For
         },
         initializer_range=0.08,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model: Idefics3ForConditionalGeneration = untyped.Idefics3ForConditionalGeneration(config)
     model.generation_config = untyped.GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
