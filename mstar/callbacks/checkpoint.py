@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from pathlib import Path
 from signal import Signals
-from typing import Any
+from typing import Any, Final
 
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
@@ -23,6 +24,8 @@ from mstar.interruption import Interrupted, hold_back, requested
 
 __all__ = ["IterationCheckpoint", "checkpoint_folder", "find_checkpoint"]
 
+_log: Final = logging.getLogger(__name__)
+
 
 class IterationCheckpoint(Checkpoint):
     """Saves ``checkpoints/iteration-0001.ckpt`` and so on under the run's folder, and ``last.ckpt``.
@@ -34,7 +37,9 @@ class IterationCheckpoint(Checkpoint):
     Args:
         keep_all: Whether every iteration's checkpoint is kept.
         keep_last: Otherwise, of how many iterations, the latest, it is. A second one takes no room of its own:
-            ``last.ckpt`` and ``previous.ckpt`` share theirs with those of the last two iterations.
+            ``last.ckpt`` and ``previous.ckpt`` share theirs with those of the last two iterations, or are all there is
+            of them where the file system has no hard links. On the disk are at most as many checkpoints as this, or
+            two, and the one that is being written; with ``every_n_steps``, two more than this and that one.
         every: Iterations between two checkpoints.
         every_n_steps: Optimizer steps between two checkpoints within an iteration; none for the ends of iterations
             only. Worth it where an iteration trains for longer than one would like to repeat.
@@ -197,14 +202,20 @@ class IterationCheckpoint(Checkpoint):
         folder = checkpoint.parent
         named, temporary = folder / f"iteration-{iteration:04d}.ckpt", folder / ".named.ckpt"
         _remove(temporary)
-        _copy(checkpoint, temporary)
-        _replace(temporary, named)
+        if _link(checkpoint, temporary):
+            _replace(temporary, named)
+        elif self.keep_all or self.keep_last > 2 or self.every_n_steps is not None:
+            _copy(checkpoint, temporary)
+            _replace(temporary, named)
+        else:
+            # A copy would take as much again for a second name of what last.ckpt and previous.ckpt are anyway.
+            _log.info("There are no hard links in '%s': iteration %d is kept as %s alone", folder, iteration, LAST)
         if self.keep_all:
             return
         # Those of later iterations were left by a run that went further and was begun again from an earlier one.
         others = sorted(path for path in folder.glob("iteration-*.ckpt") if path != named)
         earlier = [path for path in others if path.name < named.name]
-        stay = earlier[len(earlier) - self.keep_last + 1 :] if self.keep_last > 1 else []
+        stay = earlier[max(0, len(earlier) + 1 - self.keep_last) :]
         for other in others:
             if other not in stay:
                 _remove(other)
@@ -243,8 +254,8 @@ def _rewind(trainer: Trainer) -> None:
             part.rewind()
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Hard links, where the file system has them: the content is the same."""
+def _link(source: Path, target: Path) -> bool:
+    """Gives a checkpoint a second name, for the same content; whether the file system can."""
     try:
         if source.is_dir():
             shutil.copytree(source, target, copy_function=os.link)
@@ -252,10 +263,15 @@ def _copy(source: Path, target: Path) -> None:
             os.link(source, target)
     except (OSError, shutil.Error):
         _remove(target)
-        if source.is_dir():
-            shutil.copytree(source, target)
-        else:
-            shutil.copy2(source, target)
+        return False
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 def _replace(source: Path, target: Path) -> None:

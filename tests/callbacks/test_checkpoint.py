@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -128,6 +129,111 @@ def test_two_iterations_are_two_files_with_two_names_each(tmp_path: Path) -> Non
     folder = tmp_path / "checkpoints"
     assert (folder / "last.ckpt").samefile(folder / "iteration-0003.ckpt")
     assert (folder / "previous.ckpt").samefile(folder / "iteration-0002.ckpt")
+
+
+@pytest.mark.parametrize("folders", [False, True])
+@pytest.mark.parametrize(
+    ("checkpoint", "names"),
+    [
+        (IterationCheckpoint(keep_last=2), []),
+        (IterationCheckpoint(keep_last=3), ["iteration-0001", "iteration-0002", "iteration-0003"]),
+        (IterationCheckpoint(keep_last=1, every_n_steps=3), ["iteration-0003"]),
+    ],
+)
+def test_without_hard_links_a_name_is_copied_only_where_it_outlives_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: IterationCheckpoint, names: list[str], folders: bool
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    if folders:
+        # As FSDP2 writes them.
+        def save(trainer: Trainer, path: Path, weights_only: bool) -> None:
+            path.mkdir()
+            (path / "part").write_text(str(trainer.global_step))
+
+        monkeypatch.setattr(Trainer, "save_checkpoint", save)
+    fit(tmp_path, checkpoint)
+    folder = tmp_path / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == [f"{n}.ckpt" for n in [*names, "last", "previous"]]
+    for name in names[-1:]:
+        one, other = (folder / f"{n}.ckpt" for n in (name, "last"))
+        assert (one / "part").read_text() == (other / "part").read_text() if folders else find_damage(one) is None
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "rest", "peak"),
+    [
+        (IterationCheckpoint(), 2, 3),
+        (IterationCheckpoint(keep_last=2), 2, 3),
+        (IterationCheckpoint(keep_last=4), 4, 5),
+        (IterationCheckpoint(keep_last=1, every_n_steps=2), 2, 4),
+        (IterationCheckpoint(keep_last=2, every_n_steps=2), 3, 5),
+        (IterationCheckpoint(keep_all=True), 6, 6),
+    ],
+)
+def test_so_many_checkpoints_are_on_the_disk_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: IterationCheckpoint, rest: int, peak: int
+) -> None:
+    seen: list[int] = []
+
+    def count() -> int:
+        # Files of several names count once.
+        return len({path.stat().st_ino for path in (tmp_path / "checkpoints").iterdir()})
+
+    save = Trainer.save_checkpoint
+
+    def counted(trainer: Trainer, *arguments: Any, **options: Any) -> None:
+        save(trainer, *arguments, **options)
+        seen.append(count())
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", counted)
+    fit(tmp_path, checkpoint, max_epochs=6)
+    assert (count(), max(seen)) == (rest, peak)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.parametrize("keep_last", [1, 2])
+def test_a_kill_at_any_file_operation_leaves_a_checkpoint_to_go_on_from(tmp_path: Path, keep_last: int) -> None:
+    fit(tmp_path / "whole", IterationCheckpoint(keep_last=keep_last), max_epochs=2)
+    killed = 0
+    for moment in range(100):
+        root = tmp_path / str(moment)
+        child = os.fork()
+        if child == 0:
+            _fit_until(root, moment, keep_last)
+        if os.waitpid(child, 0)[1] == 0:
+            break
+        killed += 1
+        fit(root, IterationCheckpoint(keep_last=keep_last), max_epochs=2)
+        assert_same(tmp_path / "whole", root)
+        assert sorted(path.name for path in (root / "checkpoints").glob("*.ckpt") if path.name[0] != ".") == sorted(
+            path.name for path in (tmp_path / "whole/checkpoints").iterdir()
+        )
+    assert 8 < killed < 99
+
+
+def _fit_until(root: Path, moment: int, keep_last: int) -> None:
+    """Fits in this process and kills it before the file operation of a number; does not return."""
+    done = 0
+
+    def counted(function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done > moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return call
+
+    os.replace, os.link, Path.unlink = counted(os.replace), counted(os.link), counted(Path.unlink)  # type: ignore[method-assign]
+    try:
+        fit(root, IterationCheckpoint(keep_last=keep_last), max_epochs=2)
+        os._exit(0)
+    finally:
+        os._exit(1)
 
 
 def test_the_previous_one_is_kept(tmp_path: Path) -> None:
