@@ -63,7 +63,7 @@ PATCHES: dict[str, dict[str, Any]] = {
         "vision_config": {"deepstack_visual_indexes": [0]},
     },
     "cosmos3_edge": {"text_config": {"rope_parameters": {**_ROPE, "mrope_section": [2, 3, 3]}}},
-    "emu3": {"vocabulary_map": {"<image>": 5}},
+    "emu3": {"vocabulary_map": {"<image>": 5}, "vq_config": {"base_channels": 32, "codebook_size": 64}},
     "ernie4_5_vl_moe": {
         "text_config": {
             "moe_intermediate_size": [32, 32], "mlp_layer_types": ["dense", "sparse"],
@@ -114,6 +114,9 @@ PATCHES: dict[str, dict[str, Any]] = {
         "vision_config": {"n_layers": 1},
     },
     "lfm2_vl": {"text_config": {"layer_types": ["conv", "full_attention"], "conv_L_cache": 3}},
+    "janus": {
+        "vq_config": {"base_channels": 32, "num_embeddings": 64, "projection_dim": 64, "image_token_embed_dim": 64},
+    },
     "kimi_k25": {"text_config": _MLA},
     "mistral4": _MLA,
     "paddleocr_vl": {"text_config": {"rope_parameters": _MROPE}},
@@ -151,7 +154,7 @@ PATCHES: dict[str, dict[str, Any]] = {
     "step3p7": {
         "text_config": {
             "mlp_layer_types": ["dense", "sparse"], "num_sliding_attention_heads": 4,
-            "layer_types": ["full_attention", "full_attention"],
+            "layer_types": ["sliding_attention", "full_attention"], "sliding_window": 64,
         },
     },
 }  # fmt: skip

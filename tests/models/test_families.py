@@ -73,7 +73,8 @@ def loaded(folders: dict[str, Path]) -> dict[str, tuple[Any, Renderer]]:
     return {name: (model, load_renderer(str(folders[name]), model)) for name, model in models.items()}
 
 
-FAMILIES = pytest.mark.parametrize("name", ["idefics3", "llava", "gemma3"])
+NAMES = ("idefics3", "llava", "gemma3")
+FAMILIES = pytest.mark.parametrize("name", NAMES)
 
 
 @FAMILIES

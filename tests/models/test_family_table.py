@@ -1,0 +1,69 @@
+"""docs/families.md says what is so: every cell is checked again. MSTAR_WRITE_FAMILIES=1 writes the file."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parents[1] / "docs" / "families.md"
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """What two processes find of every family."""
+    path = tmp_path_factory.mktemp("families") / "found.json"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    paths = os.pathsep.join([str(HERE.parent), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "family_worker.py"), str(path)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        errors = [process.communicate(timeout=900)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], errors
+    found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.timeout(1800)
+def test_every_cell_of_the_document_is_what_its_check_finds(
+    split: dict[str, dict[str, str]], architectures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+    import family_table
+
+    found = family_table.document(split)
+    if os.environ.get("MSTAR_WRITE_FAMILIES") == "1":
+        DOCUMENT.parent.mkdir(exist_ok=True)
+        DOCUMENT.write_text(found, encoding="utf-8")
+    written = DOCUMENT.read_text(encoding="utf-8")
+    difference = "\n".join(
+        difflib.unified_diff(written.splitlines(), found.splitlines(), "written", "found", "", "", 0)
+    )
+    assert not difference, f"docs/families.md is out of date (MSTAR_WRITE_FAMILIES=1 writes it):\n{difference}"
