@@ -15,6 +15,7 @@ from torch import nn
 
 from mstar.generation.base import Request, Sample
 from mstar.models.backbone import language_head
+from mstar.models.shared_prefix import can_share, reserved
 from mstar.models.sizes import CacheSize, activation_bytes_per_token, cache_size, vocabulary
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Memory:
         available: Bytes that it may take.
         cache: What decoding keeps of tokens.
         max_new_tokens: Longest response, in tokens.
+        shared: Whether all responses to a prompt use one copy of it.
         row: Bytes a running row beside the cache: logits.
         score: Bytes a token that a row attends to.
         encoding: Bytes a prompt token while prompts are read.
@@ -58,6 +60,7 @@ class Memory:
     available: int
     cache: CacheSize
     max_new_tokens: int
+    shared: bool
     row: int
     score: int
     encoding: int
@@ -71,6 +74,8 @@ class Memory:
             available: Bytes that generation may take.
             max_new_tokens: Longest response, in tokens.
         """
+        from transformers import DynamicCache
+
         untyped: Any = policy
         config: PreTrainedConfig = untyped.config
         text: Any = untyped.config.get_text_config(decoder=True)
@@ -81,6 +86,7 @@ class Memory:
             available,
             cache_size(config, dtype),
             max_new_tokens,
+            can_share(policy, DynamicCache(config=config)),
             vocabulary(config) * _LOGIT_BYTES,
             text.num_attention_heads * _SCORE_BYTES,
             activation_bytes_per_token(config, dtype),
@@ -96,12 +102,11 @@ class Memory:
         """
         prompts = num_prompts * self.cache.row(longest)
         reading = num_prompts * longest * self.encoding
-        row = (
-            self.cache.new_tokens(self.max_new_tokens, longest)
-            + self.row
-            + (longest + self.max_new_tokens) * self.score
-        )
-        return prompts + max(reading, num_rows * row)
+        attended = longest + self.max_new_tokens
+        kept = self.cache.new_tokens(reserved(self.max_new_tokens), longest)
+        if not self.shared:
+            kept = self.cache.row(attended)
+        return prompts + max(reading, num_rows * (kept + self.row + attended * self.score))
 
     def fits(self, num_prompts: int, longest: int, num_rows: int) -> bool:
         """Whether a batch's needs are met; a single row is always tried."""

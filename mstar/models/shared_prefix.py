@@ -23,7 +23,7 @@ from transformers.masking_utils import sdpa_mask
 
 from mstar.models.prefix import take_rows
 
-__all__ = ["Places", "SharedPrefixLayer", "can_share", "decoding", "share"]
+__all__ = ["Places", "SharedPrefixLayer", "can_share", "decoding", "reserved", "share"]
 
 _NAME: Final = "mstar_shared_prefix"
 _ROOM: Final = 128
@@ -152,6 +152,14 @@ class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         output_RKGD = self.places.take_up(of_prompt) + weights_RKGT[..., length:] @ values
         attended: Tensor = output_RKGD.reshape(num_rows, 1, num_heads, values.shape[-1])
         return attended
+
+
+def reserved(num_tokens: int) -> int:
+    """New tokens that a row's buffers have room for when it has so many."""
+    length = _ROOM
+    while length < num_tokens:
+        length += 1 + _ROOM
+    return length
 
 
 def can_share(model: nn.Module, cache: DynamicCache) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,8 +65,8 @@ def test_a_limit_that_falls_meanwhile_counts() -> None:
 
 
 MEMORY = Memory(
-    available=100_000, cache=CacheSize(whole=10, windows=((8, 3),), fixed=7), max_new_tokens=50, row=100, score=1,
-    encoding=20,
+    available=100_000, cache=CacheSize(whole=10, windows=((8, 3),), fixed=7), max_new_tokens=50, shared=True,
+    row=100, score=1, encoding=20,
 )  # fmt: skip
 
 
@@ -73,25 +74,25 @@ def test_what_a_batch_needs() -> None:
     # Two prompts of 30 tokens in layers that keep everything and one that keeps 8; while they are read, 20 a token.
     prompts = 2 * (30 * 10 + 8 * 3 + 7)
     assert MEMORY.needed(2, 30, 0) == prompts + 2 * 30 * 20
-    # A row's new tokens, its own copy of the window and the state, its logits and its scores.
-    assert MEMORY.needed(2, 30, 5) == prompts + 5 * (50 * 10 + 8 * 3 + 7 + 100 + 80)
+    # Room for a row's new tokens, its own copy of the window and the state, its logits and its scores.
+    assert MEMORY.needed(2, 30, 5) == prompts + 5 * (128 * 10 + 8 * 3 + 7 + 100 + 80)
+    # Where prompts cannot be shared, every row has its own.
+    assert replace(MEMORY, shared=False).needed(2, 30, 5) == prompts + 5 * (80 * 10 + 8 * 3 + 7 + 100 + 80)
     assert not MEMORY.fits(1, 1, 10_000)
     assert MEMORY.fits(1, 1_000_000, 1)  # a single row is always tried
 
 
 def test_batches_by_memory() -> None:
-    row = 50 * 10 + 8 * 3 + 7 + 100 + 50
-    lengths = [30] * 8
-    by_rows = filled([16] * 8, lengths, MEMORY.fits)
-    assert [len(batch) for batch in by_rows] == [128]
-    assert 128 * (row + 30) < MEMORY.available < 160 * (row + 30)
+    by_rows = filled([16] * 8, [30] * 8, MEMORY.fits)
+    assert [len(batch) for batch in by_rows] == [64, 64]
+    assert 64 < MEMORY.available / (128 * 10 + 8 * 3 + 7 + 100 + 80) < 80
     # Long prompts count, and so does what they are padded to.
-    assert [len(batch) for batch in filled([16] * 8, [3000] + [30] * 7, MEMORY.fits)] == [16, 112]
+    assert [len(batch) for batch in filled([16] * 8, [2000] + [30] * 7, MEMORY.fits)] == [16, 64, 48]
     # A prompt whose samples are too many is split at what fits.
-    first, second = filled([200], [30], MEMORY.fits)
+    first, second = filled([120], [30], MEMORY.fits)
     assert MEMORY.fits(1, 30, len(first))
     assert not MEMORY.fits(1, 30, len(first) + 1)
-    assert len(first) + len(second) == 200
+    assert len(first) + len(second) == 120
     # One response a prompt, as in validation: the reading of the prompts decides.
     alone = filled([1] * 200, [300] * 200, MEMORY.fits)
     assert len(alone[0]) * 300 * (20 + 10) <= MEMORY.available

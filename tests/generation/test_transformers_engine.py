@@ -428,12 +428,12 @@ def test_a_gpu_gets_as_many_rows_as_its_memory_holds(trained: Any, monkeypatch: 
     all_at_once, responses = batches(10**9)
     assert all_at_once == [128]
     assert responses == expected
-    small, responses = batches(20_000_000)
+    small, responses = batches(60_000_000)
     assert responses == expected
     assert 1 < len(small) < 16
-    assert small == batches(20_000_000)[0]
-    assert len(batches(20_000_000, memory_utilization=0.9)[0]) < len(small)
-    assert batches(20_000_000, batch_size=32)[0] == [32] * 4
+    assert small == batches(60_000_000)[0]
+    assert len(batches(60_000_000, memory_utilization=0.9)[0]) < len(small)
+    assert batches(60_000_000, batch_size=32)[0] == [32] * 4
 
 
 def test_when_memory_is_short_after_all_batches_are_halved(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mstar.models.prefix import Prefix, encode_prefix, extend, fill_gaps, logits_of
-from mstar.models.shared_prefix import SharedPrefixLayer, can_share, decoding
+from mstar.models.shared_prefix import SharedPrefixLayer, can_share, decoding, reserved
 from mstar.prompts import TinyDice
 from mstar.types import Prompt
 
@@ -151,3 +151,14 @@ def test_models_that_cannot_share_hold_copies(tiny: Any) -> None:
     shorter, order = copies.drop([True, False, False, False, False, True])
     assert order == [4, 1, 2, 3]
     assert [layer.keys.shape[0] for layer in shorter.cache.layers] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("num_tokens", [1, 5, 128, 129, 130, 400])
+@torch.inference_mode()
+def test_the_room_that_new_tokens_take(tiny: Any, num_tokens: int) -> None:
+    prefix = spread(tiny)
+    layer: Any = prefix.cache.layers[0]
+    states = torch.zeros(len(OWNERS), layer.prompt_keys.shape[1], 1, layer.prompt_keys.shape[3])
+    for _ in range(num_tokens):
+        layer.update(states, states)
+    assert layer._buffers[0].shape[2] == reserved(num_tokens) >= num_tokens
