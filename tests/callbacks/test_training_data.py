@@ -18,7 +18,7 @@ from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory, read_json
 from mstar.types import Prompt
 
-FACTS = {"plan": "one", "policy": "abc"}
+FACTS = {"policy_compute": "float32", "plan": "one", "policy": "abc"}
 
 
 class Typed(TransformersEngine):
