@@ -38,6 +38,7 @@ from mstar.models.packing import check_packing, packed_hidden_states
 from mstar.models.precision import Precision
 from mstar.models.sharding import (
     complete_gradients,
+    drop_empty_gradients,
     empty_loss,
     gather_state,
     inside_forward,
@@ -235,7 +236,7 @@ class PolicyModule(LightningModule):
     def training_step(self, batch: ResponseInputs, batch_idx: int) -> Tensor:
         """One step of training."""
         loss = inside_forward(self.model, self.loss, batch)
-        if not batch.inputs.extras:
+        if not batch.inputs.extras or not is_sharded(self.model):
             loss = loss + empty_loss(self.model)
         rows = batch.labels_BT.shape[0]
         self.log("train/loss", loss, batch_size=rows, prog_bar=True)
@@ -243,8 +244,9 @@ class PolicyModule(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Keeps the optimizer's state complete where weights are sharded."""
+        """Keeps the optimizer's state complete where weights are sharded, and unused weights where they are."""
         complete_gradients(self.model)
+        drop_empty_gradients(self.model)
 
     def on_fit_start(self) -> None:
         """Says what the fit computes in."""
