@@ -290,5 +290,6 @@ def _quieten() -> None:
         ".*isinstance\\(treespec, LeafSpec\\).*",
         ".*Total length of `.*` across ranks is zero.*",
         ".*Checkpoint directory .* exists and is not empty.*",
+        ".*find_unused_parameters=True was specified.*",
     ):
         warnings.filterwarnings("ignore", message=message)

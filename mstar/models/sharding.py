@@ -31,7 +31,6 @@ from mstar.models.fsdp1 import WRAPPER, is_whole, is_wrapped, summoned, unwrappe
 __all__ = [
     "complete_gradients",
     "decoder_layers",
-    "drop_empty_gradients",
     "empty_loss",
     "full_state",
     "gather_state",
@@ -169,8 +168,7 @@ def empty_loss(root: nn.Module) -> Tensor | float:
     """A loss of 0 that gives a gradient of 0 to every weight that is whole, used or not.
 
     Added to the loss of a batch without pictures: the processes average the gradients of the same weights, so one whose
-    batch left the vision tower out must still have gradients for it. With DDP it is added to every loss: some models
-    have weights that nothing uses (LLaVA reads its tower before the last layer), for which DDP would wait.
+    batch left the vision tower out must still have gradients for it.
     """
     if world_size() == 1:
         return 0.0
@@ -179,24 +177,6 @@ def empty_loss(root: nn.Module) -> Tensor | float:
         return 0.0
     whole = [p for p in root.parameters() if p.requires_grad and not isinstance(p, DTensor)]
     return torch.stack([p.reshape(-1)[:0].sum().float() for p in whole]).sum() if whole else 0.0
-
-
-def drop_empty_gradients(root: nn.Module) -> None:
-    """Takes away the gradients of 0 that ``empty_loss`` alone gave to weights of a plain model, in every process.
-
-    An optimizer moves weights by what it remembers, and decays them, also where their gradient is 0; one process, which
-    gives no gradient to weights that nothing used, leaves them as they are.
-    """
-    if world_size() == 1 or is_sharded(root):
-        return
-    given = [parameter for parameter in root.parameters() if parameter.grad is not None]
-    if not given:
-        return
-    # The processes have the same sums, and so the same zeros.
-    largest = torch._foreach_norm([p.grad for p in given], float("inf"))  # type: ignore[misc]
-    for parameter, empty in zip(given, (torch.stack(largest) == 0).tolist(), strict=True):
-        if empty:
-            parameter.grad = None
 
 
 def complete_gradients(root: nn.Module) -> None:

@@ -26,13 +26,14 @@ from mstar.models.backbone import FreezablePart, load_model, load_renderer, load
 from mstar.models.lora import LoraSettings
 from mstar.models.precision import Precision
 from mstar.models.prefix import is_recurrent
-from mstar.models.sharding import complete_gradients, drop_empty_gradients, empty_loss, gather_state, is_sharded, shard
+from mstar.models.sharding import complete_gradients, empty_loss, gather_state, is_sharded, shard
 from mstar.models.step_head import StepLogits
 from mstar.models.step_scorer import SharedInputs, StepScorer
 from mstar.modules.backbone_checkpoint import check_trained, describe_backbone, fingerprint_frozen, keep_trained
 from mstar.modules.optimization import configure
 from mstar.modules.run_precision import precision_of
 from mstar.modules.step_losses import pairwise_loss, step_loss
+from mstar.modules.unused_weights import expect_unused_weights
 from mstar.rendering import Renderer
 
 __all__ = ["MPRMModule"]
@@ -205,6 +206,10 @@ class MPRMModule(LightningModule):
             groups[id(parameter) in head]["params"].append(parameter)
         return self.optimizer_factory(groups, lr=lr)  # type: ignore[call-arg]
 
+    def setup(self, stage: str) -> None:
+        """Has DDP expect weights that a batch does not use."""
+        expect_unused_weights(self.trainer)
+
     def on_fit_start(self) -> None:
         """Says what the fit computes in."""
         announce("MPRM", self.compute_precision, kernel_of(self.scorer.backbone))
@@ -226,7 +231,7 @@ class MPRMModule(LightningModule):
         loss = cross_entropy + self.pairwise_weight * pairwise
         responses = batch.responses
         inputs = responses.prompts if isinstance(responses, SharedInputs) else responses.inputs
-        if not inputs.extras or not is_sharded(self.scorer):
+        if not inputs.extras and is_sharded(self.scorer):
             loss = loss + empty_loss(self.scorer)
         rows = len(batch.group_B)
         self.log("train/loss", loss, batch_size=rows, prog_bar=True)
@@ -236,9 +241,8 @@ class MPRMModule(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Keeps the optimizer's state complete where weights are sharded, and unused weights where they are."""
+        """Keeps the optimizer's state complete where weights are sharded."""
         complete_gradients(self.scorer)
-        drop_empty_gradients(self.scorer)
 
     def validation_step(self, batch: StepLabelBatch, batch_idx: int) -> None:
         """Scores a batch; the metrics are computed over the whole validation set."""

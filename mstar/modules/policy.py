@@ -38,7 +38,6 @@ from mstar.models.packing import check_packing, packed_hidden_states
 from mstar.models.precision import Precision
 from mstar.models.sharding import (
     complete_gradients,
-    drop_empty_gradients,
     empty_loss,
     gather_state,
     inside_forward,
@@ -50,6 +49,7 @@ from mstar.models.token_loss import LossKernel, check_loss_kernel, mean_token_lo
 from mstar.modules.backbone_checkpoint import check_trained, describe_backbone, fingerprint_frozen, keep_trained
 from mstar.modules.optimization import configure
 from mstar.modules.run_precision import precision_of
+from mstar.modules.unused_weights import expect_unused_weights
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Prompt, ScoredResponse
 
@@ -236,7 +236,7 @@ class PolicyModule(LightningModule):
     def training_step(self, batch: ResponseInputs, batch_idx: int) -> Tensor:
         """One step of training."""
         loss = inside_forward(self.model, self.loss, batch)
-        if not batch.inputs.extras or not is_sharded(self.model):
+        if not batch.inputs.extras and is_sharded(self.model):
             loss = loss + empty_loss(self.model)
         rows = batch.labels_BT.shape[0]
         self.log("train/loss", loss, batch_size=rows, prog_bar=True)
@@ -244,9 +244,12 @@ class PolicyModule(LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Keeps the optimizer's state complete where weights are sharded, and unused weights where they are."""
+        """Keeps the optimizer's state complete where weights are sharded."""
         complete_gradients(self.model)
-        drop_empty_gradients(self.model)
+
+    def setup(self, stage: str) -> None:
+        """Has DDP expect weights that a batch does not use."""
+        expect_unused_weights(self.trainer)
 
     def on_fit_start(self) -> None:
         """Says what the fit computes in."""
