@@ -53,7 +53,7 @@ class GivenPolicy(PolicyModule):
         self._given = [policy.model]  # in a list, so that it is no second child of the module
         self._renderer = policy.renderer
 
-    def _build(self) -> Any:
+    def _build(self, sharded: bool = False) -> Any:
         model = self._given[0].train()
         prepare_training(model, self.freeze_parts, self.lora, self.gradient_checkpointing, self._seed)
         return model
