@@ -42,7 +42,15 @@ def made(large: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(PROCESSES)}
+    # What is freed is given back at once: what is measured is what the processes hold, not what their allocators keep.
+    allocator = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
+    environment = {
+        **os.environ,
+        **allocator,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(PROCESSES),
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("loading_worker.py")), str(large), str(out)],
