@@ -225,6 +225,31 @@ def mistral3(size: Size) -> tuple[Any, Any]:
     return untyped.Mistral3ForConditionalGeneration(config), processor
 
 
+def llava(size: Size, *, parts: bool) -> tuple[Any, Any]:
+    """A tiny LLaVA 1.5, or LLaVA-NeXT, which cuts pictures into parts."""
+    import transformers
+
+    untyped: Any = transformers
+    name, language, grid = "Llava", "llama", {}
+    if parts:
+        name, language, grid = "LlavaNext", "mistral", {"image_grid_pinpoints": [[32, 64], [64, 32], [64, 64]]}
+    tokenizer = make_tokenizer(END, {"image_token": "<image>"}, ["<|im_start|>"])
+    images = getattr(untyped, "LlavaNextImageProcessor" if parts else "CLIPImageProcessor")
+    processor = getattr(untyped, f"{name}Processor")(
+        images(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, **grid), tokenizer, patch_size=8,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=template("<image>\n"),
+    )  # fmt: skip
+    config = getattr(untyped, f"{name}Config")(
+        vision_config={**size.tower, "model_type": "clip_vision_model", "image_size": 32, "patch_size": 8},
+        text_config={
+            **size.text, "model_type": language, "vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id, "tie_word_embeddings": size.tied, "sliding_window": None,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), tie_word_embeddings=size.tied, **grid,
+    )  # fmt: skip
+    return getattr(untyped, f"{name}ForConditionalGeneration")(config), processor
+
+
 def llava_onevision(size: Size) -> tuple[Any, Any]:
     """A tiny LLaVA-OneVision."""
     import transformers
@@ -262,6 +287,8 @@ BUILDERS: dict[str, Callable[[Size], tuple[Any, Any]]] = {
     "smolvlm": smolvlm,
     "idefics3": idefics3,
     "mistral3": mistral3,
+    "llava": lambda size: llava(size, parts=False),
+    "llava_next": lambda size: llava(size, parts=True),
     "llava_onevision": llava_onevision,
 }
 

@@ -162,6 +162,8 @@ class VllmSession:
             # Pixels are normalised by the processor: vLLM would do it with buffers that no checkpoint has, which
             # load_format dummy fills with noise.
             mm_device_do_normalize=False,
+            # vLLM would take torchvision where the trainer's processor takes Pillow, and the pixels differ.
+            mm_processor_kwargs=self._processor_options(),
             enable_prefix_caching=True,
             enable_sleep_mode=self.sleep_level > 0 and not on_cpu,
             logprobs_mode="raw_logprobs",  # of the policy itself, at temperature 1
@@ -169,6 +171,12 @@ class VllmSession:
             trust_remote_code=options.trust_remote_code,
             **special,
         )
+
+    def _processor_options(self) -> dict[str, str]:
+        processor: Any = self.renderer.processor
+        backend = getattr(getattr(processor, "image_processor", None), "backend", None)
+        # One for videos exists for torchvision only, and a family that has it has the other for torchvision, too.
+        return {} if backend is None or hasattr(processor, "video_processor") else {"backend": backend}
 
     def _write_description(self) -> str:
         """A folder with all of the model but its weights."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,10 @@ from mstar.models.lora import merged_state, save_adapter
 from mstar.models.sharding import full_state
 
 __all__ = ["checkpoint_weights", "trains_base_weights", "write_adapter"]
+
+
+# Transformers 5 has taken a level out of their names.
+_WRAPPED_TOWERS: Final = ("clip_vision_model", "siglip_vision_model")
 
 
 def trains_base_weights(policy: nn.Module) -> bool:
@@ -24,12 +29,14 @@ def checkpoint_weights(policy: nn.Module, *, merge: bool = True) -> Iterator[tup
     """Every weight with its name, whole, one after another. Collective for a sharded policy.
 
     A language head that is tied to the input embeddings comes under its own name too: vLLM holds a head of its own, and
-    would otherwise keep the old one without an error.
+    would otherwise keep the old one without an error. Towers of CLIP and SigLIP have the names that vLLM 0.32 knows.
 
     Args:
         policy: The Hugging Face model, with or without adapters, in 4 bits or not.
         merge: Whether adapters are added to the weights; otherwise they are left out.
     """
+    tower: Any = getattr(getattr(policy, "config", None), "vision_config", None)
+    wrapped = getattr(tower, "model_type", "") in _WRAPPED_TOWERS
     for _, entries in groupby(full_state(policy), key=lambda entry: _layer(entry[0])):
         group = dict(entries)
         adapted = any(".lora_" in name for name in group)
@@ -37,7 +44,8 @@ def checkpoint_weights(policy: nn.Module, *, merge: bool = True) -> Iterator[tup
             group = {n: torch.zeros_like(value) if ".lora_B." in n else value for n, value in group.items()}
         if adapted or any(not value.is_floating_point() for value in group.values()):
             group = merged_state(policy, group)
-        yield from group.items()
+        for name, value in group.items():
+            yield name.replace(".vision_tower.", ".vision_tower.vision_model.", 1) if wrapped else name, value
 
 
 def _layer(name: str) -> str:

@@ -52,6 +52,8 @@ EMBEDDED_MODEL: Final = "mstar/tiny-idefics3"
 
 # Their names in the files of safetensors.
 _STORED: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+# What an image processor's settings call the library that it computes with.
+_SAVED_BACKEND: Final = "image_backend"
 _NATIVE: Final = Family()
 # Families that come with their own Python code, by the model_type of their configuration.
 _REMOTE: Final[dict[str, Family]] = {"phi3_v": PhiVision(), "minicpmv": MiniCPMV()}
@@ -315,12 +317,37 @@ def load_renderer(
         auto: Any = AutoProcessor
         try:
             processor = auto.from_pretrained(name, **_origin(trust_remote_code, revision))
+            _restore_backend(processor, name, _origin(trust_remote_code, revision))
             family = _find_family(name, trust_remote_code, revision)
         except _UNUSABLE as error:
             raise _explain_unusable(name, error) from error
     generation: Any = getattr(model, "generation_config", None)
     ends = getattr(generation, "eos_token_id", None)
     return family.renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()))
+
+
+def _restore_backend(processor: ProcessorMixin, name: str, origin: dict[str, Any]) -> None:
+    """Prepares pictures with the library that the saved processor did, Pillow or torchvision.
+
+    Transformers takes torchvision wherever it is installed. The pixels differ, so that a stage would train on other
+    pictures than the one before it.
+    """
+    from transformers import AutoImageProcessor
+
+    untyped: Any = processor
+    images: Any = getattr(untyped, "image_processor", None)
+    saved = getattr(images, _SAVED_BACKEND, None)
+    if saved is not None and saved != images.backend:
+        auto: Any = AutoImageProcessor
+        untyped.image_processor = auto.from_pretrained(name, backend=saved, **origin)
+
+
+def _save_processor(processor: ProcessorMixin, folder: Path) -> None:
+    images: Any = getattr(processor, "image_processor", None)
+    # The class's name, which Transformers saves, is without it.
+    if hasattr(images, "backend"):
+        setattr(images, _SAVED_BACKEND, images.backend)
+    processor.save_pretrained(folder)
 
 
 def save_model(
@@ -349,7 +376,7 @@ def save_model(
     else:
         merged = cast_state(merged_state(model, state), dtype)
         plain_shell(model, dtype).save_pretrained(folder, state_dict=merged)
-    renderer.processor.save_pretrained(folder)
+    _save_processor(renderer.processor, folder)
 
 
 def language_head(model: nn.Module) -> nn.Module:

@@ -73,18 +73,21 @@ def test_numbers_that_cannot_work(arguments: dict[str, Any], message: str) -> No
 
 
 @pytest.mark.usefixtures("installed")
-def test_a_family_that_is_not_proven_is_refused_by_name(tiny: Policy, llava: Policy, split_folder: Path) -> None:
+def test_a_family_that_is_not_proven_is_refused_by_name(llava: Policy, split_folder: Path, tmp_path: Path) -> None:
     engine = VllmEngine()
     engine.expect("qwen2_5_vl")
-    for refused in ("gemma3", "mllama"):
-        with pytest.raises(ConfigError, match=f"does not run models of the family '{refused}'.* Qwen2.5-VL"):
-            engine.expect(refused)
-    with pytest.raises(ConfigError, match="family 'llava'"):
-        engine.start(llava.model, llava.renderer)
+    for family in ("gemma3", "mllama"):
+        with pytest.raises(ConfigError, match=f"does not run models of the family '{family}'.* Qwen2.5-VL"):
+            engine.expect(family)
+    refused: Any = copy.copy(llava.model)
+    refused.config = copy.deepcopy(refused.config)
+    refused.config.model_type = "vipllava"
+    with pytest.raises(ConfigError, match="family 'vipllava'"):
+        engine.start(refused, llava.renderer)
     VllmEngine(model_folder=str(split_folder)).expect("idefics3")
-    llava.model.config.save_pretrained(split_folder.parent / "llava")
-    with pytest.raises(ConfigError, match="family 'llava'"):
-        VllmEngine(model_folder=str(split_folder.parent / "llava")).expect("idefics3")
+    (tmp_path / "config.json").write_text('{"model_type": "vipllava"}')
+    with pytest.raises(ConfigError, match="family 'vipllava'"):
+        VllmEngine(model_folder=str(tmp_path)).expect("idefics3")
 
 
 @pytest.mark.usefixtures("installed")
@@ -95,11 +98,11 @@ def test_a_run_says_so_before_anything_is_written(evolve: Evolve, capsys: pytest
     config = evolve.policy / "config.json"
     text = config.read_text()
     try:
-        config.write_text(text.replace('"idefics3"', '"llava"'))
+        config.write_text(text.replace('"idefics3"', '"vipllava"'))
         assert main(["fit", "--config", str(evolve.write(settings))]) != 0
     finally:
         config.write_text(text)
-    assert "does not run models of the family 'llava'" in capsys.readouterr().err
+    assert "does not run models of the family 'vipllava'" in capsys.readouterr().err
     assert not (evolve.folder / "run").exists()
 
 
@@ -204,6 +207,14 @@ class RecordingLLM:
         self.llm_engine = SimpleNamespace(
             model_config=SimpleNamespace(enable_sleep_mode=True),
             reset_encoder_cache=lambda: self.calls.append("reset encoder"),
+            engine_core=SimpleNamespace(engine_core=SimpleNamespace(scheduler=self.empty_caches())),
+        )
+
+    @staticmethod
+    def empty_caches() -> Any:
+        blocks = SimpleNamespace(cached_block_hash_to_block={})
+        return SimpleNamespace(
+            encoder_cache_manager=SimpleNamespace(cached={}), kv_cache_manager=SimpleNamespace(block_pool=blocks)
         )
 
     def sleep(self, level: int) -> None:
@@ -212,8 +223,11 @@ class RecordingLLM:
     def wake_up(self, tags: Sequence[str] = ("weights", "kv_cache")) -> None:
         self.calls.append(f"wake {' '.join(tags)}")
 
-    def collective_rpc(self, method: str, kwargs: dict[str, Any]) -> None:
+    def collective_rpc(self, method: Any, kwargs: dict[str, Any] | None = None) -> list[Any]:
+        if callable(method):
+            return [method(SimpleNamespace(model_runner=SimpleNamespace(encoder_cache=None)))]
         self.calls.append(method)
+        return [None]
 
     def reset_prefix_cache(self) -> bool:
         self.calls.append("reset prefix")
@@ -224,8 +238,7 @@ class RecordingLLM:
 
 
 @pytest.mark.parametrize("level", [1, 2])
-def test_memory_comes_back_weights_first(level: Literal[1, 2], tiny: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(VllmSession, "_find_stale", lambda _: ())
+def test_memory_comes_back_weights_first(level: Literal[1, 2], tiny: Policy) -> None:
     session = VllmSession.__new__(VllmSession)
     llm: Any = RecordingLLM()
     session.llm, session.policy, session.asleep = llm, tiny.model, False
