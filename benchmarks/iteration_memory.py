@@ -20,11 +20,12 @@ from typing import Any, Final, cast
 from harness import Figure, note
 from PIL import Image
 
-from mstar.callbacks.training_data import check_prompts, fingerprint_prompts
+from mstar.callbacks.training_data import check_prompts
 from mstar.errors import DataError
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
 from mstar.iteration import IterationPlan, Stages, iteration_indices, run_iteration
+from mstar.iteration_shards import fingerprint_shards
 from mstar.prompts import PromptSource
 from mstar.prompts.subset import PromptSubset
 from mstar.selection import Selector
@@ -124,7 +125,7 @@ def measure(size: int) -> None:
     source, grader = Bars(size), AnswerGrader()
     check_prompts(source, "data.train", grader)
     prompts = PromptSubset(source, iteration_indices(size, 1.0, 1, seed=0))
-    fingerprint_prompts(prompts)
+    fingerprint_shards(prompts, (), 256)
     plan = IterationPlan(iteration=1, seed=0, num_samples=SAMPLES, temperature=1.0)
     stages = Stages(Stub(), grader, cast("Any", StubReward()), Selector())
     with tempfile.TemporaryDirectory() as folder:

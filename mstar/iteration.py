@@ -6,13 +6,16 @@ as one file, and done by one process. A shard that is already on disk is read in
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +28,14 @@ from mstar.examples import ExampleFile, order_examples
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
 from mstar.grading import Grader
 from mstar.iteration_report import IterationReport
+from mstar.iteration_shards import Earlier, read_shard
 from mstar.metrics import majority_answer, weighted_vote_answer
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
 from mstar.prompts.subset import find_repetition
 from mstar.rewards.process import ProcessReward
 from mstar.selection import Selector
-from mstar.storage import PromptResponses, RunDirectory, read_or_put_aside, read_responses, write_responses
+from mstar.storage import PromptResponses, RunDirectory, read_or_put_aside, write_responses
 from mstar.types import Example, Prompt, ScoredResponse, Verdict, VerdictStatus
 
 __all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "iteration_indices", "run_iteration"]
@@ -132,6 +136,7 @@ def run_iteration(
     plan: IterationPlan,
     stages: Stages,
     run: RunDirectory,
+    earlier: Mapping[int, Earlier] = MappingProxyType({}),
     *,
     num_shown: int = 4,
 ) -> IterationResult:
@@ -147,6 +152,8 @@ def run_iteration(
         plan: What to do.
         stages: What to do it with.
         run: Where shards and examples are written.
+        earlier: Shards with the same responses that were made for another choice, by the number of the shard here; the
+            same on every process.
         num_shown: How many prompts are kept in memory for the dashboards.
 
     Raises:
@@ -165,14 +172,18 @@ def run_iteration(
         if not takes_part(number, stages.engine.group_size):
             continue
         shard, hidden = _fetch_shard(prompts, unlabelled, start, plan)
-        groups = read_or_put_aside(path, partial(_read_shard, shard, plan.num_samples))
+        groups = read_or_put_aside(path, partial(read_shard, shard, plan.num_samples))
         if groups is None:
             put_aside = run.quarantine(plan.iteration, number)
-            shard = _sift(shard, stages.check, put_aside, size)
-            groups = _make_shard(shard, hidden, plan, stages, report.seconds)
+            there = earlier.get(number)
+            drawn = None if there is None else _read_earlier(shard, plan, there, put_aside)
+            if there is not None and drawn is not None:
+                graded = _take_over(drawn, hidden, there, stages, report)
+            else:
+                graded = _draw(_sift(shard, stages.check, put_aside, size), hidden, plan, stages, report)
+            groups = _choose(graded, hidden, plan, stages, report)
             if leader:
                 write_responses(path, groups)
-            report.new_tokens += sum(s.response.num_tokens for group in groups for s in group.responses)
         for group in groups:
             report.count(group)
         shown += groups[: num_shown - len(shown)]
@@ -202,10 +213,25 @@ def _fetch_shard(
     return [*prompts[start:stop], *others], {prompt.id for prompt in others} if plan.vote else set()
 
 
-def _make_shard(
-    shard: Sequence[Prompt], hidden: set[str], plan: IterationPlan, stages: Stages, seconds: dict[str, float]
+def _read_earlier(
+    shard: Sequence[Prompt], plan: IterationPlan, earlier: Earlier, put_aside: Path
+) -> list[PromptResponses] | None:
+    """The responses of a shard that were drawn for another choice; None if their file is damaged."""
+    try:
+        groups = read_shard(shard, plan.num_samples, earlier.path)
+    except DataError as error:
+        # It is another run's; its own will put it aside.
+        sys.stderr.write(f"mstar: {error} Its responses are drawn again.\n")
+        return None
+    if earlier.quarantine.exists():
+        shutil.copyfile(earlier.quarantine, put_aside)
+    return groups
+
+
+def _draw(
+    shard: Sequence[Prompt], hidden: set[str], plan: IterationPlan, stages: Stages, report: IterationReport
 ) -> list[PromptResponses]:
-    with _timed(seconds, "generate"):
+    with _timed(report.seconds, "generate"):
         requests = [
             Request(
                 prompt,
@@ -215,16 +241,43 @@ def _make_shard(
             for prompt in shard
         ]
         written = draw_responses(stages.engine, requests)
-    with _timed(seconds, "grade"):
-        groups = [
+    report.new_tokens += sum(response.num_tokens for responses in written for response in responses)
+    with _timed(report.seconds, "grade"):
+        return [
             PromptResponses(prompt, tuple(grade_response(prompt, r, stages.grader) for r in responses))
             for prompt, responses in zip(shard, written, strict=True)
         ]
-    voting = any(prompt.id in hidden for prompt in shard)
+
+
+def _take_over(
+    groups: Sequence[PromptResponses], hidden: set[str], earlier: Earlier, stages: Stages, report: IterationReport
+) -> list[PromptResponses]:
+    """Responses that were drawn for another choice, with the verdicts and scores that hold still."""
+
+    def take(prompt: Prompt, scored: ScoredResponse) -> ScoredResponse:
+        # What was voted on has the vote's verdicts.
+        kept = scored if earlier.verdicts and prompt.id not in hidden else (
+            replace(scored, verdict=grade_response(prompt, scored.response, stages.grader).verdict)
+        )  # fmt: skip
+        return kept if earlier.scores else replace(kept, step_scores=(), process_reward=None)
+
+    report.reused += len(groups)
+    with _timed(report.seconds, "grade"):
+        return [PromptResponses(g.prompt, tuple(take(g.prompt, s) for s in g.responses)) for g in groups]
+
+
+def _choose(
+    groups: Sequence[PromptResponses], hidden: set[str], plan: IterationPlan, stages: Stages, report: IterationReport
+) -> list[PromptResponses]:
+    """Scores the graded responses of one shard, as far as they are not scored, and selects of them."""
+    voting = any(group.prompt.id in hidden for group in groups)
     if stages.reward is not None and (stages.selector.needs_reward_model or voting):
-        with _timed(seconds, "score"):
-            groups = add_process_rewards(groups, stages.reward, only_correct=not voting)
-    with _timed(seconds, "grade"):
+        wanted = [s for g in groups for s in g.responses if voting or (s.verdict.correct and s.response.finished)]
+        # All or none: a shard is the unit that is reproduced exactly.
+        if any(s.process_reward is None for s in wanted):
+            with _timed(report.seconds, "score"):
+                groups = add_process_rewards(groups, stages.reward, only_correct=not voting)
+    with _timed(report.seconds, "grade"):
         if voting:
             groups = [_pseudo_label(g) if g.prompt.id in hidden else g for g in groups]
         return [PromptResponses(g.prompt, stages.selector.select(g.responses, stage=plan.stage)) for g in groups]
@@ -272,16 +325,6 @@ def _check_shared(paths: Sequence[Path]) -> None:
                 f"process {rank()} of {world_size()} does not see '{path}', which another one wrote: put the run "
                 "(trainer.default_root_dir) on a file system that all processes share."
             )
-
-
-def _read_shard(shard: Sequence[Prompt], num_samples: int, path: Path) -> list[PromptResponses]:
-    by_prompt: dict[str, list[ScoredResponse]] = {prompt.id: [] for prompt in shard}
-    for row in read_responses(path):
-        by_prompt.setdefault(row.response.prompt_id, []).append(row)
-    # A prompt without responses was put aside.
-    if len(by_prompt) > len(shard) or {len(rows) for rows in by_prompt.values()} - {0, num_samples}:
-        raise DataError(f"{path} does not hold {num_samples} responses to each prompt of its shard.")
-    return [PromptResponses(prompt, tuple(found)) for prompt in shard if (found := by_prompt[prompt.id])]
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class IterationReport:
         chains_known: Kept responses of which that is known.
         tokens: Tokens of the responses.
         new_tokens: Those of them that were generated now, not read from shards that were there.
+        reused: Prompts whose responses were drawn for another choice, and read here.
         truncated: Responses cut off by the length limit.
         seconds: Wall time of this process by stage: generate, grade, score.
     """
@@ -47,6 +48,7 @@ class IterationReport:
     chains_known: int = 0
     tokens: int = 0
     new_tokens: int = 0
+    reused: int = 0
     truncated: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "grade": 0.0, "score": 0.0})
 
@@ -79,6 +81,7 @@ class IterationReport:
             "iteration": self.iteration,
             "prompts": self.prompts,
             "put_aside": self.put_aside,
+            "reused": self.reused,
             "temperature": self.temperature,
             "funnel": {n: getattr(self, n) for n in ("generated", "parsed", "correct", "unique", "kept")},
             "tokens": self.tokens,
@@ -92,5 +95,5 @@ class IterationReport:
 
 _COUNTS = (
     "prompts", "put_aside", "generated", "parsed", "correct", "unique", "kept", "kept_chains", "chains_known", "tokens",
-    "new_tokens", "truncated",
+    "new_tokens", "reused", "truncated",
 )  # fmt: skip

@@ -177,8 +177,14 @@ class PromptResponses:
     responses: tuple[ScoredResponse, ...]
 
 
-def write_responses(path: Path, groups: Sequence[PromptResponses]) -> None:
-    """Writes one responses shard, one row a response."""
+def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapping[str, str] | None = None) -> None:
+    """Writes one responses shard, one row a response.
+
+    Args:
+        path: The file.
+        groups: The responses.
+        made_by: What every row says of where it comes from, by the name of the column; for files that stand alone.
+    """
     rows = [
         {
             "prompt_id": group.prompt.id,
@@ -200,10 +206,11 @@ def write_responses(path: Path, groups: Sequence[PromptResponses]) -> None:
             "chain_correct": scored.chain_correct,
             "fate": scored.fate.value if scored.fate else None,
         }
+        | dict(made_by or {})
         for group in groups
         for scored in group.responses
     ]
-    _write_table(path, rows, _RESPONSES)
+    _write_table(path, rows, pa.schema([*_RESPONSES, *((name, pa.string()) for name in made_by or ())]))
 
 
 def read_responses(path: Path) -> list[ScoredResponse]:

@@ -16,10 +16,10 @@ ROOT = Path(mstar.__file__).parent
 # From the bottom up: a component imports from its own layer and from those before it.
 LAYERS = (
     {"types", "errors", "interruption", "atomic"},
-    {"storage", "distributed", "examples", "locking"},
+    {"storage", "distributed", "examples", "locking", "provenance"},
     {"models", "rendering", "prompts", "grading", "steps", "metrics"},
     {"generation", "rewards", "selection", "temperature"},
-    {"iteration", "iteration_report", "annotation", "evaluation", "memory"},
+    {"iteration", "iteration_report", "iteration_shards", "annotation", "evaluation", "memory"},
     {"datamodules", "modules", "dashboards"},
     {"callbacks"},
     {"commands", "cli", "config_files", "memory_command", "parsing"},
@@ -31,7 +31,19 @@ LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
 LIGHTNING_ALLOWED = {"datamodules", "modules", "callbacks", "cli", "parsing"}
 
 HEAVY = {"torch", "transformers"} | LIGHTNING
-PURE = {"types", "errors", "storage", "examples", "metrics", "steps", "grading", "prompts", "selection", "temperature"}
+PURE = {
+    "types",
+    "errors",
+    "storage",
+    "examples",
+    "provenance",
+    "metrics",
+    "steps",
+    "grading",
+    "prompts",
+    "selection",
+    "temperature",
+}
 
 # Each in one file alone, and there inside functions, so that it is loaded only where it is used.
 CONFINED = {

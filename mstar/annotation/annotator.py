@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Any, Final
 
 from tqdm.auto import tqdm
 
 from mstar.annotation.continuations import Count, count_continuations, is_right
-from mstar.annotation.settings import AnnotationSettings, claim_folder, fingerprint_ids
+from mstar.annotation.settings import AnnotationSettings
 from mstar.distributed import gather_lists, is_main, leads_group, takes_part, wait_for_all
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
@@ -23,11 +24,15 @@ from mstar.interruption import stop_if_asked
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
+from mstar.provenance import claim, describe, fingerprint_prompts
 from mstar.steps import split_steps
 from mstar.storage import read_or_put_aside, read_step_labels, write_step_labels
 from mstar.types import Prompt, Response, StepLabels
 
 __all__ = ["Annotation", "annotate"]
+
+# Of the manifest; the first one did not say what graded and what wrote the responses.
+_FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,7 @@ def annotate(
     output: Path,
     *,
     policy: str = "",
+    computed_in: str = "",
     check: PromptCheck | None = None,
     progress: bool = True,
 ) -> Annotation:
@@ -95,6 +101,7 @@ def annotate(
         settings: How the labels are made.
         output: Folder of the shards (``labels-00000.parquet``, ...) and their ``manifest.json``.
         policy: What identifies the policy's weights (``fingerprint_model``).
+        computed_in: What it computes in, in words (``Precision``).
         check: Tells prompts that can be shown to the policy from those that are put aside, in ``quarantine-*.jsonl``
             files beside the shards; None looks at their pictures alone.
         progress: Whether to show a progress bar.
@@ -103,7 +110,7 @@ def annotate(
         The labels of all shards, with counts.
 
     Raises:
-        ConfigError: ``output`` was made with other settings, another policy or other prompts.
+        ConfigError: ``output`` was made with other settings, prompts or golds, another policy, engine or grader.
         DataError: there are no prompts, a prompt has no answer, too many cannot be shown to the policy, or no response
             has more than one step.
     """
@@ -111,17 +118,22 @@ def annotate(
     if len(prompts) == 0:
         raise DataError("there are no prompts to annotate: the prompt source is empty.")
     facts = {
+        "format": _FORMAT,
+        "settings": _describe_settings(settings),
         "policy": policy,
-        "num_prompts": len(prompts),
-        "prompts": fingerprint_ids(prompt.id for prompt in prompts),
+        "computed_in": computed_in,
+        "engine": describe(engine),
         "max_new_tokens": engine.max_new_tokens,
+        "grader": describe(grader),
+        "num_prompts": len(prompts),
+        "prompts": fingerprint_prompts(prompts),
         "max_prompt_tokens": check.max_prompt_tokens,
     }
     # The main process claims the folder; then every process checks the claim.
     if is_main():
-        claim_folder(output, settings, facts)
+        claim(output, facts, what="step labels", pattern="labels-*.parquet")
     wait_for_all()
-    claim_folder(output, settings, facts)
+    claim(output, facts, what="step labels", pattern="labels-*.parquet")
     leader = leads_group(engine.group_size)
     labels: list[StepLabels] = []
     num_tokens = 0
@@ -157,6 +169,14 @@ def annotate(
             "raise num_samples or unmixed_share, or annotate more prompts."
         )
     return Annotation(tuple(labels), len(prompts), num_tokens)
+
+
+def _describe_settings(settings: AnnotationSettings) -> dict[str, Any]:
+    """The settings that have an effect."""
+    described: dict[str, Any] = describe(settings)
+    if settings.continuing != "ahead":
+        del described["lead"]
+    return described
 
 
 def _annotate_shard(

@@ -67,7 +67,8 @@ def annotate_policy(
     model = load_model(
         policy, dtype=dtype, attention=attention, trust_remote_code=trust_remote_code, revision=revision
     ).to(place)  # type: ignore[arg-type]
-    announce("policy", Precision.of("32-true", model.dtype), kernel_of(model))
+    precision = Precision.of("32-true", model.dtype)
+    announce("policy", precision, kernel_of(model))
     renderer = load_renderer(policy, model, trust_remote_code=trust_remote_code, revision=revision)
     engine = engine if engine is not None else TransformersEngine()
     longest = None if max_prompt_tokens is None else max_prompt_tokens + engine.max_new_tokens
@@ -84,6 +85,7 @@ def annotate_policy(
                 settings,
                 Path(output),
                 policy=fingerprint_model(model),
+                computed_in=str(precision),
                 check=PromptCheck(renderer, max_prompt_tokens, max_bad_share=max_bad_share),
             )
     finally:

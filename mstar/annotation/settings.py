@@ -1,20 +1,13 @@
-"""Settings of an annotation, and the manifest that keeps one folder to one annotation."""
+"""Settings of an annotation."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from mstar.errors import ConfigError
-from mstar.storage import read_json, write_json
 
-__all__ = ["AnnotationSettings", "claim_folder", "fingerprint_ids"]
-
-_MANIFEST: Final = "manifest.json"
-_FORMAT: Final = 1
+__all__ = ["AnnotationSettings"]
 
 
 @dataclass(frozen=True)
@@ -62,44 +55,3 @@ class AnnotationSettings:
             raise ConfigError(
                 f"annotation: unmixed_share is {self.unmixed_share}, but it is a share; choose from [0, 1]."
             )
-
-
-def fingerprint_ids(ids: Iterable[str]) -> str:
-    """A short hash of the prompts' ids in their order."""
-    digest = hashlib.blake2b(digest_size=8)
-    for prompt_id in ids:
-        digest.update(prompt_id.encode() + b"\0")
-    return digest.hexdigest()
-
-
-def claim_folder(folder: Path, settings: AnnotationSettings, facts: Mapping[str, Any]) -> None:
-    """Writes the folder's manifest, or checks that the one there says the same.
-
-    Args:
-        folder: Where the shards go.
-        settings: The annotation's settings.
-        facts: What else the labels depend on (policy, prompts, longest response), as JSON values.
-
-    Raises:
-        ConfigError: the folder belongs to an annotation with other settings, another policy or other prompts.
-    """
-    manifest = {"format": _FORMAT, **asdict(settings), **facts}
-    if settings.continuing == "all":
-        # So that folders from before there was a choice are still known.
-        del manifest["continuing"]
-    if settings.continuing != "ahead":
-        del manifest["lead"]
-    path = folder / _MANIFEST
-    if not path.exists():
-        if any(folder.glob("labels-*.parquet")):
-            raise ConfigError(f"'{folder}' holds label shards but no {_MANIFEST}: choose another output folder.")
-        write_json(path, manifest)
-        return
-    before = read_json(path)
-    names = [name for name in {**manifest, **before} if before.get(name) != manifest.get(name)]
-    if names:
-        changes = ", ".join(f"{name} {before.get(name)} (now {manifest.get(name)})" for name in names)
-        raise ConfigError(
-            f"the step labels in '{folder}' were made with {changes}: choose another output folder, delete that one, "
-            "or go back to its settings."
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,11 +11,9 @@ import yaml
 
 from mstar.callbacks.run_record import CONFIG
 from mstar.errors import ConfigError
+from mstar.provenance import INCIDENTAL, flatten
 
-__all__ = ["FIXED_OF_ENGINE", "check_same_run", "find_changes"]
-
-# Of the engine, what its responses depend on beyond rounding.
-FIXED_OF_ENGINE: Final = ("max_new_tokens", "dtype", "quantization")
+__all__ = ["check_same_run", "find_changes"]
 
 # Of the trainer, only what changes the updates themselves must stay.
 _FIXED_OF_TRAINER: Final = re.compile(
@@ -30,8 +28,8 @@ _FREE: Final = re.compile(
     r"trainer\.|ckpt_path$|weights_only$|.*\.(num_workers|progress|gradient_checkpointing)$"
     r"|data\.init_args\.(eval_batch_size|test)\b"
     r"|model\.init_args\.(generation_batch_size|loss_kernel)$"
-    r"|rollout\.init_args\.(dynamics|reward_batch_size|reward_offload|keep_iterations)$"
-    rf"|rollout\.init_args\.engine\.init_args\.(?!{'|'.join(FIXED_OF_ENGINE)})"
+    r"|rollout\.init_args\.(dynamics|reward_batch_size|reward_offload|keep_iterations|reuse)$"
+    rf"|rollout\.init_args\.engine\.init_args\.({'|'.join(sorted(INCIDENTAL))})$"
 )
 
 
@@ -58,7 +56,7 @@ def check_same_run(root: Path, config: str) -> None:
 
 def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One sentence for every key that must be the same and is not."""
-    old, new = dict(_flatten(before)), dict(_flatten(now))
+    old, new = dict(flatten(before)), dict(flatten(now))
     return [
         f"{key.replace('.init_args', '')} was {_show(old, key)} and is now {_show(new, key)}."
         for key in sorted(old.keys() | new.keys())
@@ -76,15 +74,6 @@ def _may_change(key: str, old: Mapping[str, Any]) -> bool:
 def _read(text: str) -> dict[str, Any]:
     read: dict[str, Any] = yaml.safe_load(text) or {}
     return read
-
-
-def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for name, part in value.items():
-            yield from _flatten(part, f"{key}.{name}" if key else str(name))
-    elif value is not None:
-        # A key that is new in this version, with nothing as its default, is no difference.
-        yield key, value
 
 
 def _show(values: Mapping[str, Any], key: str) -> str:

@@ -10,6 +10,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mstar.datamodules.usable import PromptBatch
 from mstar.distributed import gather_lists, is_main
+from mstar.models.fingerprint import fingerprint_model
+from mstar.modules.policy import PolicyModule
 from mstar.storage import PromptResponses, write_responses
 from mstar.types import ScoredResponse
 
@@ -17,7 +19,11 @@ __all__ = ["PredictionsCallback"]
 
 
 class PredictionsCallback(Callback):
-    """Writes the greedy responses of ``predict`` to ``predictions.parquet`` in the run's folder, one row a prompt."""
+    """Writes the greedy responses of ``predict`` to ``predictions.parquet`` in the run's folder, one row a prompt.
+
+    Each row names the model that wrote it: ``model`` (its folder or id, or the checkpoint) and ``weights``, the hash of
+    its weights that the plans of iterations have, too.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +53,10 @@ class PredictionsCallback(Callback):
         groups = {group.prompt.id: group for group in gather_lists(self._groups)}
         self._groups = []
         path = Path(trainer.default_root_dir) / "predictions.parquet"
+        made_by = {}
+        if isinstance(pl_module, PolicyModule):
+            weights = fingerprint_model(pl_module.policy)
+            made_by = {"model": str(trainer.ckpt_path or pl_module.model_name), "weights": weights}
         if is_main():
-            write_responses(path, list(groups.values()))
+            write_responses(path, list(groups.values()), made_by)
             sys.stdout.write(f"{path}\n")

@@ -16,7 +16,6 @@ from mstar.atomic import writing
 from mstar.callbacks.export import export_atomically
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.signals import StopOnSignal
-from mstar.callbacks.training_data import make_facts
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import gather_lists, is_main, wait_for_all
 from mstar.errors import ConfigError
@@ -28,6 +27,7 @@ from mstar.modules.mprm import MPRMModule
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
+from mstar.provenance import fingerprint, fingerprint_prompts
 from mstar.storage import RunDirectory
 
 __all__ = ["RewardModelRefresh", "find_refreshed"]
@@ -108,22 +108,25 @@ class RewardModelRefresh:
         Returns:
             The MPRM's folder.
         """
-        fingerprint = fingerprint_model(policy.policy)
+        weights = fingerprint_model(policy.policy)
         settings = replace(self.annotation, seed=derive_seed(seed, "refresh", iteration))
-        training = (self.epochs, self.batch_size, self.lr, self.pairwise_weight, self.step_logprob_features)
-        limits = (check.max_prompt_tokens, check.max_example_tokens)
-        facts = repr(make_facts(engine, grader))
         precision = policy.compute_precision
-        if precision.autocasts:
-            facts += precision.name
-        key = derive_seed(fingerprint, repr(settings), len(self.prompts), repr(training), repr(limits), facts)
-        folder = run.reward_model(iteration, f"{key:016x}")
+        training = (self.epochs, self.batch_size, self.lr, self.optimizer, self.lr_scheduler, self.pairwise_weight)
+        facts = (
+            *(weights, str(precision), settings, fingerprint_prompts(self.prompts), training),
+            *(self.step_logprob_features, check.max_prompt_tokens, check.max_example_tokens, seed),
+            *(engine, engine.max_new_tokens, grader, policy.lora),
+        )
+        folder = run.reward_model(iteration, fingerprint(*facts))
         model = folder / "model"
         # Process 0 looks for all, so that they go the same way.
         if gather_lists([model.is_dir()])[0]:
             return model
         with precision.context(policy.device):
-            annotate(self.prompts, engine, grader, settings, folder / "labels", policy=fingerprint, check=check)
+            annotate(
+                self.prompts, engine, grader, settings, folder / "labels",
+                policy=weights, computed_in=str(precision), check=check,
+            )  # fmt: skip
         start = folder / "policy"
         with writing(start):
             policy.export(start)

@@ -73,6 +73,9 @@ class RolloutCallback(Callback):
         keep_iterations: Of how many iterations, the latest, all responses stay on disk; of earlier ones only the kept
             examples and the report do. None keeps all.
         seed: Seed of the sampling; by default the run's ``seed_everything``.
+        reuse: Folder of another run, or one of several: responses, verdicts and scores in it are read instead of made
+            again where they depend on the same, e.g. in the first iteration of a run that differs in its ``selection``
+            alone.
 
     Raises:
         ConfigError: a value cannot work, or two contradict each other.
@@ -103,6 +106,7 @@ class RolloutCallback(Callback):
         shard_size: int = 256,
         keep_iterations: int | None = None,
         seed: int | None = None,
+        reuse: str | None = None,
     ) -> None:
         super().__init__()
         if num_samples < 1:
@@ -142,6 +146,7 @@ class RolloutCallback(Callback):
         self.dynamics = dynamics
         self.shard_size = shard_size
         self.keep_iterations = keep_iterations
+        self.reuse = reuse
         self.reward: ProcessReward | None = None
         self._reward_folder: str | None = None
         self._refreshed: str | None = None

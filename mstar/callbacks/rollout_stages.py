@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 
-from mstar.callbacks.training_data import claim_iteration, fingerprint_prompts, make_facts
 from mstar.datamodules.policy import PolicyDataModule
-from mstar.distributed import is_main, wait_for_all
+from mstar.distributed import gather_lists, is_main
 from mstar.evaluation.dynamics import Dynamics, measure_dynamics, sweep
 from mstar.iteration import IterationPlan, IterationResult, Stages, iteration_indices, run_iteration
+from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier, fingerprint_shards
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.precision import name_of
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.subset import PromptSubset
+from mstar.provenance import describe
 from mstar.rewards.process import ProcessReward
 from mstar.storage import RunDirectory
 from mstar.types import Prompt
@@ -58,26 +58,43 @@ def run_stages(
     )
     # All of them: of a model that is split over the processes each has a part.
     fingerprint = fingerprint_model(policy.policy)
+    earlier: dict[int, Earlier] = {}
     if is_main():
-        facts = {
-            "plan": repr(plan),
-            "selector": repr(rollout.selector),
-            **make_facts(rollout.engine, rollout.grader),
+        generation = describe(plan) | {
+            "engine": describe(rollout.engine),
+            "max_new_tokens": rollout.engine.max_new_tokens,
             "max_prompt_tokens": data.max_prompt_tokens,
-            "prompts": fingerprint_prompts(chain(prompts, unlabelled)),
-            "reward_model": None if rollout.reward is None else fingerprint_model(rollout.reward.scorer),
             "policy": fingerprint,
             # The same weights, in another type or unpacked from four bits, may write otherwise.
             "policy_dtype": policy.dtype_name,
             "policy_compute": policy.compute_precision.name,
-            "reward_dtype": None if rollout.reward is None else name_of(rollout.reward_precision(policy).weights),
             "policy_quantization": "none" if policy.lora is None else policy.lora.quantization,
         }
+        facts = IterationFacts(
+            # Shards of another size have other prompts.
+            generation={name: value for name, value in generation.items() if name not in ("class", "shard_size")},
+            verdicts=describe(rollout.grader),
+            scores=_score_facts(rollout, policy, unlabelled),
+            selection=describe(rollout.selector),
+            prompts=fingerprint_shards(prompts, unlabelled, plan.shard_size),
+        )
         claim_iteration(run, iteration, facts)
-    wait_for_all()
+        earlier = find_earlier(run, iteration, facts, None if rollout.reuse is None else Path(rollout.reuse))
+    # Process 0 looks for all, so that they go the same way.
+    [earlier] = gather_lists([earlier] if is_main() else [])
     stages = Stages(rollout.engine, rollout.grader, rollout.reward, rollout.selector, data.prompt_check())
     with policy.compute_precision.context(policy.device):
-        return run_iteration(prompts, unlabelled, plan, stages, run)
+        return run_iteration(prompts, unlabelled, plan, stages, run, earlier)
+
+
+def _score_facts(rollout: RolloutCallback, policy: PolicyModule, unlabelled: Sequence[Prompt]) -> dict[str, Any] | None:
+    voting = rollout.unlabelled == "voting" and len(unlabelled) > 0
+    if rollout.reward is None or not (rollout.selector.needs_reward_model or voting):
+        return None
+    return {
+        "reward_model": fingerprint_model(rollout.reward.scorer),
+        "dtype": name_of(rollout.reward_precision(policy).weights),
+    }
 
 
 def _next(rollout: RolloutCallback, source: PromptSource, iteration: int, stage: str) -> PromptSubset:

@@ -89,6 +89,8 @@ def _run_arm(arm: str, seed: int, root: Path) -> dict[str, float]:
         command(
             "fit", f"--config={base}", f"--config={overlay}", f"--seed_everything={seed}",
             f"--model.model_name={demo / 'warmup' / 'policy'}", *reward, "--rollout.dynamics=false",
+            # All start from the same policy: what one of them has drawn in its first iteration the others read.
+            f"--rollout.reuse={folder.parent}",
             "--trainer.callbacks=null", f"--trainer.default_root_dir={folder}",
         )  # fmt: skip
         final = f"--model.model_name={folder / 'policy'}"

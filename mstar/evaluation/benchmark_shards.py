@@ -8,27 +8,17 @@ The key follows from what the responses depend on, so that other weights or sett
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mstar.generation import derive_seed
+from mstar.provenance import fingerprint
 from mstar.storage import PromptResponses, read_responses, write_json, write_responses
-from mstar.types import Prompt, Response
+from mstar.types import Response
 
-__all__ = ["ResponseShards", "fingerprint_rows"]
-
-
-def fingerprint_rows(prompts: Iterable[Prompt]) -> str:
-    """A short hash of what the responses to some prompts depend on in them."""
-    digest = hashlib.blake2b(digest_size=8)
-    for prompt in prompts:
-        images = [(image.uri, repr(getattr(image, "limits", None))) for image in prompt.images]
-        digest.update(repr((prompt.id, prompt.question, images)).encode())
-    return digest.hexdigest()
+__all__ = ["ResponseShards"]
 
 
 class ResponseShards:
@@ -43,8 +33,7 @@ class ResponseShards:
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        text = json.dumps(facts, sort_keys=True)
-        self.folder = folder / hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        self.folder = folder / fingerprint(facts)
         found: dict[str, list[Response]] = defaultdict(list)
         for path in sorted(self.folder.glob("responses-*.parquet")):
             own: dict[str, list[Response]] = defaultdict(list)

@@ -7,16 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 from torch import nn
 
+from mstar import __version__
 from mstar.errors import ConfigError
 from mstar.models.fingerprint import fingerprint_state
 from mstar.models.lora import LoraSettings
 from mstar.models.sharding import is_sharded
+from mstar.storage import write_json
 
-__all__ = ["check_trained", "describe_backbone", "fingerprint_frozen", "keep_trained", "module_settings"]
+__all__ = [
+    "check_trained",
+    "describe_backbone",
+    "fingerprint_frozen",
+    "keep_trained",
+    "module_settings",
+    "write_provenance",
+]
 
 # Facts that are no arguments of a module.
 _NOTES: Final = ("kind", "frozen_weights")
@@ -52,6 +62,19 @@ def module_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
 def fingerprint_frozen(model: nn.Module) -> str:
     """A short hash of the weights that are not trained."""
     return fingerprint_state((name, value) for name, value in model.named_parameters() if not value.requires_grad)
+
+
+def write_provenance(folder: Path, kind: str, model_name: str, weights: str) -> None:
+    """Writes into an exported folder what the model in it came from.
+
+    Args:
+        folder: The folder.
+        kind: ``policy`` or ``mprm``.
+        model_name: Where its training began.
+        weights: The hash of the weights where it ended (``fingerprint_model``), which plans of iterations have, too.
+    """
+    facts = {"kind": kind, "trained_from": model_name, "weights": weights, "mstar": __version__}
+    write_json(folder / "provenance.json", facts)
 
 
 def keep_trained(checkpoint: dict[str, Any], module: nn.Module, root: nn.Module) -> None:

@@ -13,7 +13,7 @@ from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.evaluation.benchmark import OURS, ItemResult, grade_item, score_benchmark
 from mstar.evaluation.benchmark_files import render_scores, write_items, write_scores
-from mstar.evaluation.benchmark_shards import ResponseShards, fingerprint_rows
+from mstar.evaluation.benchmark_shards import ResponseShards
 from mstar.evaluation.dynamics import add_process_rewards
 from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Engine, Request, plan_samples
@@ -25,6 +25,7 @@ from mstar.modules.policy import PolicyModule
 from mstar.modules.run_precision import device_of
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource, MathVista
+from mstar.provenance import describe, fingerprint_prompts
 from mstar.rewards.process import ProcessReward
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response
@@ -119,6 +120,7 @@ class BenchmarkModule(PolicyModule):
         self._reward: ProcessReward | None = None
         self._items: list[ItemResult] = []
         self._shards: ResponseShards | None = None
+        self._weights = ""
 
     def configure_model(self) -> None:
         """Loads the model in the type that ``dtype`` stands for where it will be."""
@@ -148,19 +150,19 @@ class BenchmarkModule(PolicyModule):
                         f"count as wrong: {', '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}\n"
                     )
         self.generation.start(self.policy, self.renderer)
+        self._weights = fingerprint_model(self.policy)
         self._shards = ResponseShards(
             Path(self.trainer.default_root_dir, f"{_name(source).lower()}-responses"),
             {
-                "policy": fingerprint_model(self.policy),
+                "policy": self._weights,
                 "dtype": self.dtype_name,
-                # Left out where the weights decide, as it always was: those responses are found again.
-                **({"compute": self.compute_precision.name} if self.compute_precision.autocasts else {}),
-                "engine": type(self.generation).__name__,
+                "compute": self.compute_precision.name,
+                "engine": describe(self.generation),
                 "max_new_tokens": self.generation.max_new_tokens,
                 "num_samples": self.num_samples,
                 "temperature": self.temperature,
                 "seed": self.seed,
-                "prompts": fingerprint_rows(source),
+                "prompts": fingerprint_prompts(source),
             },
         )
         if len(self._shards) and is_main():
@@ -255,7 +257,8 @@ class BenchmarkModule(PolicyModule):
         self._reward = None
 
     def _settings(self, rows: int, answered: int) -> list[str]:
-        notes = [f"Policy: {self.model_name}."]
+        checkpoint = f", checkpoint {self.trainer.ckpt_path}" if self.trainer.ckpt_path else ""
+        notes = [f"Policy: {self.model_name}{checkpoint}, weights {self._weights}."]
         if answered < rows:
             notes.append(f"Only {answered} of {rows} rows were answered, so the scores do not compare with others.")
         if self.num_samples:

@@ -23,13 +23,20 @@ from mstar.errors import ConfigError
 from mstar.metrics import auc, expected_calibration_error, within_group_auc
 from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import FreezablePart, load_model, load_renderer, load_stored, prepare_training
+from mstar.models.fingerprint import fingerprint_model
 from mstar.models.lora import LoraSettings
 from mstar.models.precision import Precision
 from mstar.models.prefix import is_recurrent
 from mstar.models.sharding import complete_gradients, empty_loss, gather_state, is_sharded, shard
 from mstar.models.step_head import StepLogits
 from mstar.models.step_scorer import SharedInputs, StepScorer
-from mstar.modules.backbone_checkpoint import check_trained, describe_backbone, fingerprint_frozen, keep_trained
+from mstar.modules.backbone_checkpoint import (
+    check_trained,
+    describe_backbone,
+    fingerprint_frozen,
+    keep_trained,
+    write_provenance,
+)
 from mstar.modules.optimization import configure
 from mstar.modules.run_precision import precision_of
 from mstar.modules.step_losses import pairwise_loss, step_loss
@@ -298,8 +305,10 @@ class MPRMModule(LightningModule):
         state = None
         if is_sharded(scorer):
             state = gather_state(scorer, dtype if self.lora is None else None, exact=["head."])
+        weights = fingerprint_model(scorer)
         if is_main():
             scorer.save(folder, self.renderer, state=state, dtype=dtype)
+            write_provenance(folder, "mprm", self.model_name, weights)
 
 
 def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:

@@ -33,6 +33,7 @@ from mstar.models.backbone import (
     prepare_training,
     save_model,
 )
+from mstar.models.fingerprint import fingerprint_model
 from mstar.models.lora import LoraSettings
 from mstar.models.packing import check_packing, packed_hidden_states
 from mstar.models.precision import Precision
@@ -46,7 +47,13 @@ from mstar.models.sharding import (
     shard,
 )
 from mstar.models.token_loss import LossKernel, check_loss_kernel, mean_token_loss
-from mstar.modules.backbone_checkpoint import check_trained, describe_backbone, fingerprint_frozen, keep_trained
+from mstar.modules.backbone_checkpoint import (
+    check_trained,
+    describe_backbone,
+    fingerprint_frozen,
+    keep_trained,
+    write_provenance,
+)
 from mstar.modules.optimization import configure
 from mstar.modules.run_precision import precision_of
 from mstar.modules.unused_weights import expect_unused_weights
@@ -338,5 +345,7 @@ class PolicyModule(LightningModule):
         if is_sharded(model):
             # Adapters are folded in before anything is rounded.
             state = gather_state(model, dtype if self.lora is None else None)
+        weights = fingerprint_model(model)
         if is_main():
             save_model(model, self.renderer, folder, state=state, dtype=dtype)
+            write_provenance(folder, "policy", self.model_name, weights)

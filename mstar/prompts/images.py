@@ -100,6 +100,15 @@ class FileImage:
         """The path relative to ``root``, so that a run directory names the same picture on any machine."""
         return self.path
 
+    @property
+    def num_bytes(self) -> int | None:
+        """How large the file is; None if it is not there."""
+        try:
+            return Path(self.root, self.path).stat().st_size
+        except (OSError, ValueError):
+            # What is wrong with the file is said when it is loaded.
+            return None
+
     def load(self) -> Image.Image:
         """Decodes the file upright to RGB, transparent parts on white.
 

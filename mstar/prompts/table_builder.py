@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from mstar.prompts.prompt_table import SCHEMA, hash_id
 from mstar.prompts.quarantine import BadRow, Reason, RowError, write_quarantine
 from mstar.prompts.raw_rows import RawRow
+from mstar.provenance import fingerprint
 from mstar.storage import write_json
 from mstar.types import AnswerType
 
@@ -79,7 +80,7 @@ def cache_folder(cache_dir: str | None, *facts: object) -> Path:
     default = os.environ.get("MSTAR_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mstar"
     )
-    return Path(cache_dir or default) / "prompts" / content_id(_FORMAT, *(repr(fact) for fact in facts))
+    return Path(cache_dir or default) / "prompts" / fingerprint(_FORMAT, *facts)
 
 
 def build_table(folder: Path, rows: Iterable[RawRow], convert: Callable[[RawRow], PromptRecord]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from torch import nn
 from mstar.annotation import AnnotationSettings, annotate
 from mstar.errors import ConfigError, DataError
 from mstar.generation import Engine, Request
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader, ExactGrader
 from mstar.models.fingerprint import fingerprint_model
+from mstar.prompts.images import FileImage, PixelLimits
 from mstar.rendering import Renderer
 from mstar.storage import read_step_labels
 from mstar.types import Prompt, Response
@@ -28,6 +30,8 @@ class StubEngine(Engine):
     Args:
         samples: For a prompt id, its samples; a pair (text, False) was cut off.
         right: For a prefix, how many of its continuations are right.
+
+    Attributes:
         fail_at: Number of the call to ``generate`` that fails, from 0.
     """
 
@@ -37,9 +41,9 @@ class StubEngine(Engine):
         self,
         samples: dict[str, list[str | tuple[str, bool]]],
         right: dict[str, int] | None = None,
-        fail_at: int | None = None,
     ) -> None:
-        self.samples, self.right, self.fail_at = samples, right or {}, fail_at
+        self.samples, self.right = samples, right or {}
+        self.fail_at: int | None = None
         self.calls: list[list[Request]] = []
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
@@ -149,8 +153,10 @@ def test_an_interrupted_annotation_goes_on_at_the_first_missing_shard(tmp_path: 
     ]  # fmt: skip
 
     # The continuations of the second shard are the fourth call: it leaves nothing of its shard behind.
+    failing = StubEngine(samples)
+    failing.fail_at = 3
     with pytest.raises(KeyboardInterrupt):
-        annotate(prompts, StubEngine(samples, fail_at=3), ExactGrader(), settings(), halved)
+        annotate(prompts, failing, ExactGrader(), settings(), halved)
     assert sorted(p.name for p in halved.iterdir()) == ["labels-00000.parquet", "manifest.json"]
     engine = StubEngine(samples)
     resumed = annotate(prompts, engine, ExactGrader(), settings(), halved)
@@ -175,6 +181,17 @@ def test_a_folder_of_another_annotation_is_refused_with_the_difference(tmp_path:
         annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path, policy="bbbb")
     with pytest.raises(ConfigError, match=r"prompts .* \(now "):
         annotate([prompt("q")], engine, ExactGrader(), settings(), tmp_path, policy="aaaa")
+    with pytest.raises(ConfigError, match=r"grader\.class .*ExactGrader \(now .*AnswerGrader\)"):
+        annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path, policy="aaaa")
+    changes = ({"answer": "4"}, {"question": "?"}, {"precision": 2}, {"images": (FileImage("a", "b", PixelLimits(9)),)})
+    for change in changes:
+        other = dataclasses.replace(prompt("p"), **change)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match=r"made with prompts \w+ \(now \w+\): choose another output folder"):
+            annotate([other], engine, ExactGrader(), settings(), tmp_path, policy="aaaa")
+    longer = StubEngine(samples)
+    longer.max_new_tokens = 41
+    with pytest.raises(ConfigError, match=r"made with max_new_tokens 40 \(now 41\)"):
+        annotate([prompt("p")], longer, ExactGrader(), settings(), tmp_path, policy="aaaa")
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(ConfigError, match=r"no manifest\.json"):
         annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path, policy="aaaa")

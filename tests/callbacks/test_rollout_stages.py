@@ -7,16 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 import mstar.callbacks.rollout_stages
 from mstar.callbacks import RolloutCallback
 from mstar.callbacks.rollout_stages import run_stages
-from mstar.callbacks.training_data import claim_iteration
 from mstar.datamodules import PolicyDataModule
 from mstar.generation import TransformersEngine
 from mstar.grading import ExactGrader
-from mstar.models.precision import Precision
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory
@@ -65,16 +62,3 @@ def test_shards_of_other_settings_are_not_gone_on_with(
         run_stages(rollout, trainer, policy, data, 1)
     assert (tmp_path / "iterations/0001.old-1").exists() != kept
     assert RunDirectory(tmp_path).plan(1).is_file()
-
-
-@pytest.mark.parametrize(("precision", "kept"), [("32-true", True), ("bf16-mixed", False)])
-def test_a_run_of_an_earlier_version_goes_on_where_it_computed_the_same(
-    tmp_path: Path, precision: str, kept: bool
-) -> None:
-    """Its plan does not say what responses were computed in; that was the type of the weights."""
-    run = RunDirectory(tmp_path)
-    before = {"policy": "abc", "policy_dtype": "float32", "reward_model": "def"}
-    claim_iteration(run, 1, before)
-    compute = {"policy_compute": Precision.of(precision, torch.float32).name, "reward_dtype": "float32"}
-    claim_iteration(run, 1, before | compute)
-    assert (tmp_path / "iterations/0001.old-1").exists() != kept

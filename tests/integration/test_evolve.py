@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -149,11 +150,26 @@ def test_every_selection_rule_runs(evolve: Any, warm_mprm: Path, selection: str,
             assert all(r.response.logprob >= row.response.logprob for r in better)
 
 
+def test_another_choice_draws_grades_and_scores_nothing_again(run: Path, evolve: Any, warm_mprm: Path) -> None:
+    """In the first iteration, whose policy is the same."""
+    settings = {"selection": "threshold", "threshold": 0.4, "reward_model": str(warm_mprm), "shard_size": 8}
+    root = evolve(name="other", reuse=str(run), **settings)
+    fresh = evolve(name="fresh", **settings)
+    assert [report(root, iteration)["reused"] for iteration in (1, 2)] == [16, 0]
+    assert report(root, 1)["seconds"]["generate"] == report(root, 1)["seconds"]["score"] == 0
+    for iteration in (1, 2):
+        assert scored(root, iteration) == scored(fresh, iteration)
+        assert report(root, iteration)["funnel"] == report(fresh, iteration)["funnel"]
+
+
 def test_test_and_predict_use_the_policy(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     root = evolve(command="predict")
     rows = read_responses(root / "predictions.parquet")
     assert [row.response.prompt_id for row in rows] == [f"test-0-{i}" for i in range(8)]
     assert all(row.response.temperature == 0 for row in rows)
+    [made_by] = {(row["model"], row["weights"]) for row in pq.read_table(root / "predictions.parquet").to_pylist()}
+    assert made_by[0].endswith("policy")
+    assert len(made_by[1]) == 16
     assert str(root / "predictions.parquet") in capsys.readouterr().out
     evolve(command="test")
     accuracy = sum(row.verdict.correct for row in rows) / 8

@@ -1,0 +1,185 @@
+"""The shards of one iteration: what they depend on, whose folder it is, and earlier ones that can be used again.
+
+A shard holds responses, verdicts, scores and a choice. Each depends on what is before it, and on facts of its own.
+Where the choice alone is another one (other rule, reward or ``top_k``), what is before it is read, not made again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+from mstar.errors import DataError
+from mstar.provenance import find_change, fingerprint_prompts
+from mstar.storage import PromptResponses, RunDirectory, read_json, read_responses, write_json
+from mstar.types import Prompt, ScoredResponse
+
+__all__ = ["Earlier", "IterationFacts", "claim_iteration", "find_earlier", "fingerprint_shards", "read_shard"]
+
+# Of plan.json. The first one did not keep apart what each stage depends on.
+_FORMAT: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class IterationFacts:
+    """What an iteration's shards depend on, as JSON values, stage by stage.
+
+    Attributes:
+        generation: What responses depend on beside their prompts.
+        verdicts: What verdicts depend on beside the responses.
+        scores: What scores depend on beside the responses and verdicts; None if nothing is scored.
+        selection: What the choice depends on beside the scores.
+        prompts: The fingerprint of every shard's prompts.
+    """
+
+    generation: Mapping[str, Any]
+    verdicts: Mapping[str, Any]
+    scores: Mapping[str, Any] | None
+    selection: Mapping[str, Any]
+    prompts: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The facts in the form of the iteration's ``plan.json``."""
+        return {
+            "format": _FORMAT,
+            "generation": dict(self.generation),
+            "verdicts": dict(self.verdicts),
+            "scores": None if self.scores is None else dict(self.scores),
+            "selection": dict(self.selection),
+            "prompts": list(self.prompts),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A shard that was made for another choice.
+
+    Attributes:
+        path: Its file.
+        verdicts: Whether its verdicts are those that would be made now.
+        scores: Whether its scores are, too.
+    """
+
+    path: Path
+    verdicts: bool
+    scores: bool
+
+    @property
+    def quarantine(self) -> Path:
+        """The prompts of its shard that were put aside; there is no file if there are none."""
+        return self.path.with_name(f"{self.path.stem.replace('responses', 'quarantine')}.jsonl")
+
+
+def fingerprint_shards(prompts: Sequence[Prompt], unlabelled: Sequence[Prompt], shard_size: int) -> tuple[str, ...]:
+    """The fingerprint of every shard's prompts; a shard of them is in memory at a time."""
+    size, first = len(prompts) + len(unlabelled), len(prompts)
+    return tuple(
+        fingerprint_prompts(
+            [
+                *prompts[start : start + shard_size],
+                *unlabelled[max(start - first, 0) : max(start + shard_size - first, 0)],
+            ]
+        )
+        for start in range(0, size, shard_size)
+    )
+
+
+def claim_iteration(run: RunDirectory, iteration: int, facts: IterationFacts) -> None:
+    """Makes sure that what is in an iteration's folder belongs to it; anything else is moved aside, not deleted.
+
+    Shards that depend on the same facts are those of an interrupted run and are used again. Folders of later
+    iterations belong to an earlier run.
+
+    Args:
+        run: The run directory.
+        iteration: The iteration that is about to run.
+        facts: All that its shards depend on.
+    """
+    now = facts.as_dict()
+    for index in (index for index in run.iterations if index >= iteration):
+        change = "a later one" if index > iteration else _find_change(run.plan(index), now)
+        if change is not None:
+            folder = run.iteration(index)
+            free = next(path for n in count(1) if not (path := Path(f"{folder}.old-{n}")).exists())
+            folder.rename(free)
+            if index == iteration:
+                sys.stderr.write(f"iteration {index}: what is there is put aside as {free.name}: made with {change}\n")
+    if not run.plan(iteration).exists():
+        write_json(run.plan(iteration), now)
+
+
+def _find_change(plan: Path, now: Mapping[str, Any]) -> str | None:
+    if not plan.exists():
+        return "nobody knows what"
+    before = read_json(plan)
+    change = find_change({**before, "prompts": None}, {**now, "prompts": None})
+    return change or (None if before["prompts"] == now["prompts"] else "other prompts")
+
+
+def find_earlier(
+    run: RunDirectory, iteration: int, facts: IterationFacts, reuse: Path | None = None
+) -> dict[int, Earlier]:
+    """Shards with the responses that an iteration would draw, by the number of its own shard.
+
+    They are looked for in the iteration's folders that were put aside, and in the runs of ``reuse``.
+
+    Args:
+        run: The run directory.
+        iteration: The iteration, whose folder is claimed.
+        facts: All that its shards depend on.
+        reuse: The folder of another run, or one of several, up to two levels deep.
+
+    Raises:
+        DataError: the plan of another iteration is damaged.
+    """
+    now, place = facts.as_dict(), {key: number for number, key in enumerate(facts.prompts)}
+    found: dict[int, Earlier] = {}
+    for plan in _plans(run, iteration, reuse):
+        there = read_json(plan)
+        if any(there.get(name) != now[name] for name in ("format", "generation")):
+            continue
+        verdicts = there["verdicts"] == now["verdicts"]
+        scores = verdicts and now["scores"] is not None and there["scores"] == now["scores"]
+        for number, key in enumerate(there["prompts"]):
+            path = plan.with_name(f"responses-{number:05d}.parquet")
+            own = place.get(key)
+            if own is None or not path.exists():
+                continue
+            before = found.get(own)
+            if before is None or (before.verdicts, before.scores) < (verdicts, scores):
+                found[own] = Earlier(path, verdicts, scores)
+    return found
+
+
+def _plans(run: RunDirectory, iteration: int, reuse: Path | None) -> Iterator[Path]:
+    own = run.iteration(iteration)
+    yield from sorted(own.parent.glob(f"{own.name}.old-*/plan.json"))
+    if reuse is not None:
+        for parents in ("", "*/", "*/*/"):
+            for plan in sorted(reuse.glob(f"{parents}iterations/{own.name}*/plan.json")):
+                if plan.parent.resolve() != own.resolve():
+                    yield plan
+
+
+def read_shard(shard: Sequence[Prompt], num_samples: int, path: Path) -> list[PromptResponses]:
+    """Reads a shard's responses with what is known of them, in the order of its prompts.
+
+    Args:
+        shard: Its prompts.
+        num_samples: Responses to each.
+        path: The file.
+
+    Raises:
+        DataError: it is damaged, or does not hold these.
+    """
+    by_prompt: dict[str, list[ScoredResponse]] = {prompt.id: [] for prompt in shard}
+    for row in read_responses(path):
+        by_prompt.setdefault(row.response.prompt_id, []).append(row)
+    # A prompt without responses was put aside.
+    if len(by_prompt) > len(shard) or {len(rows) for rows in by_prompt.values()} - {0, num_samples}:
+        raise DataError(f"{path} does not hold {num_samples} responses to each prompt of its shard.")
+    return [PromptResponses(prompt, tuple(found)) for prompt in shard if (found := by_prompt[prompt.id])]

@@ -1,0 +1,217 @@
+"""What an artefact depends on: descriptions, fingerprints, and the claim of a folder. The only home of all three.
+
+A folder of artefacts has a JSON file with its facts, that is all that they depend on. Whoever is about to use the
+folder compares its own facts with those: what was made from something else is never taken for one's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from enum import Enum
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from mstar.errors import ConfigError
+from mstar.storage import read_json, write_json
+from mstar.types import ImageReference, Prompt
+
+__all__ = [
+    "INCIDENTAL",
+    "claim",
+    "describe",
+    "find_change",
+    "fingerprint",
+    "fingerprint_prompt",
+    "fingerprint_prompts",
+    "flatten",
+]
+
+# Settings of engines, graders and rewards that change how fast and in how much memory they work, not what they make
+# (beyond rounding).
+INCIDENTAL: Final = frozenset(
+    {
+        "batch_size",
+        "drift_bound",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_gb",
+        "max_num_seqs",
+        "memory_utilization",
+        "offload",
+        "progress",
+        "sleep_level",
+        "tensor_parallel_size",
+        "trust_remote_code",
+    }
+)
+_PLAIN: Final = (bool, int, str, type(None))
+# Facts shown in a sentence; a change of class brings a line for each of its settings.
+_SHOWN: Final = 6
+
+
+def describe(value: object) -> Any:
+    """A setting as plain JSON values, which are equal where the settings are.
+
+    A dataclass is described by its fields. Any other object is by its class and what its constructor takes, as the
+    object keeps it: under the same name, with an underscore before it, or in a dataclass called ``options``. If it
+    keeps an argument under none of them, all its attributes with plain values count. ``INCIDENTAL`` settings of such
+    objects are left out.
+
+    Args:
+        value: The setting.
+    """
+    match value:
+        case Enum():
+            return value.value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case Path():
+            return str(value)
+        case Mapping():
+            return {str(key): describe(item) for key, item in value.items()}
+        case Set():
+            return sorted((describe(item) for item in value), key=_canonical)
+        case bytes():
+            return hashlib.blake2b(value, digest_size=8).hexdigest()
+    if isinstance(value, _PLAIN):
+        return value
+    if isinstance(value, Sequence):
+        return [describe(item) for item in value]
+    if isinstance(value, type) or inspect.isroutine(value):
+        return _name(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"class": _name(type(value)), **fields}
+    if isinstance(value, partial):
+        # What the command line makes of an optimizer that is still to be given its weights.
+        return {"call": describe([value.func, *value.args]), **{key: describe(v) for key, v in value.keywords.items()}}
+    if type(value).__module__.partition(".")[0] == "torch":
+        # Types and devices; nothing else of torch is a setting.
+        return str(value)
+    return {"class": _name(type(value)), **{name: describe(item) for name, item in _settings(value)}}
+
+
+def _settings(component: object) -> Iterator[tuple[str, object]]:
+    holders = [holder for holder in (getattr(component, "options", None), component) if holder is not None]
+    forgotten = False
+    for name in _parameters(type(component)):
+        if name in INCIDENTAL:
+            continue
+        kept = [(holder, key) for key in (name, f"_{name}") for holder in holders if hasattr(holder, key)]
+        if kept:
+            yield name, getattr(*kept[0])
+        else:
+            forgotten = True
+    if forgotten:
+        yield from ((key, item) for key, item in sorted(vars(component).items()) if isinstance(item, (*_PLAIN, float)))
+
+
+def _parameters(cls: type) -> list[str]:
+    """What a class's constructor takes, its parents' included where it hands the rest on to them."""
+    names: list[str] = []
+    for parent in cls.__mro__:
+        if "__init__" not in vars(parent) or parent is object:
+            continue
+        parameters = list(inspect.signature(parent.__init__).parameters.values())[1:]  # type: ignore[misc]
+        names += [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return list(dict.fromkeys(names))
+
+
+def _name(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def _canonical(described: object) -> str:
+    return json.dumps(described, sort_keys=True, ensure_ascii=False, allow_nan=False)
+
+
+def fingerprint(*values: object) -> str:
+    """A short hash of some settings, stable over processes and machines."""
+    return _hash([_canonical(describe(value)) for value in values])
+
+
+def fingerprint_prompt(prompt: Prompt) -> str:
+    """A short hash of a prompt: of all its fields, and of its pictures' names, pixel limits and sizes in bytes.
+
+    No picture is decoded or read, because that takes too long for a whole data set.
+    """
+    fields = ((field.name, getattr(prompt, field.name)) for field in dataclasses.fields(prompt))
+    return _hash(
+        f"{name}={_canonical([_describe_picture(item) for item in value] if name == 'images' else describe(value))}"
+        for name, value in fields
+    )
+
+
+def fingerprint_prompts(prompts: Iterable[Prompt]) -> str:
+    """A short hash of some prompts in their order."""
+    return _hash(fingerprint_prompt(prompt) for prompt in prompts)
+
+
+def _describe_picture(image: ImageReference) -> list[Any]:
+    # Where it is (the folder, the place in a file) is left out: data may be moved.
+    return [image.uri, describe(getattr(image, "limits", None)), getattr(image, "num_bytes", None)]
+
+
+def _hash(parts: Iterable[str]) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part.encode("utf-8", errors="surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def flatten(value: object, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as (dotted key, value), without keys that are not set."""
+    if isinstance(value, Mapping) and value:
+        for name, part in value.items():
+            yield from flatten(part, f"{key}.{name}" if key else str(name))
+    elif value is not None:
+        # A key that is new in this version, with nothing as its default, is no difference.
+        yield key, value
+
+
+def find_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """What differs between two folders' facts, in one clause; None if nothing does."""
+    if before.get("format") != now.get("format"):
+        return "an earlier version, which did not write down all that they depend on"
+    old, new = dict(flatten(before)), dict(flatten(now))
+    names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
+    if not names:
+        return None
+    shown = [f"{name} {old.get(name, 'not set')} (now {new.get(name, 'not set')})" for name in names[:_SHOWN]]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(shown) + more
+
+
+def claim(folder: Path, facts: Mapping[str, Any], *, what: str, pattern: str, name: str = "manifest.json") -> None:
+    """Writes a folder's facts, or makes sure that those that are there are the same.
+
+    Args:
+        folder: The folder.
+        facts: All that its artefacts depend on, as JSON values.
+        what: What the artefacts are called, e.g. "step labels".
+        pattern: What their files are called, e.g. ``labels-*.parquet``.
+        name: The file of the facts.
+
+    Raises:
+        ConfigError: the artefacts that are there were made from something else, or it is not known from what.
+    """
+    path = folder / name
+    if not path.exists():
+        if any(folder.glob(pattern)):
+            raise ConfigError(f"'{folder}' holds {what} but no {name}: choose another output folder.")
+        write_json(path, facts)
+        return
+    change = find_change(read_json(path), facts)
+    if change is not None:
+        raise ConfigError(
+            f"the {what} in '{folder}' were made with {change}: choose another output folder, delete that one, or go "
+            "back to its settings."
+        )

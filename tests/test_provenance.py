@@ -1,0 +1,115 @@
+"""What an artefact depends on is found by construction, and other artefacts are not taken for one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mstar.errors import ConfigError
+from mstar.generation import TransformersEngine
+from mstar.grading import AnswerGrader, ExactGrader
+from mstar.prompts import TinyDice
+from mstar.prompts.images import FileImage, PixelLimits
+from mstar.provenance import claim, describe, fingerprint, fingerprint_prompt, fingerprint_prompts
+from mstar.types import AnswerType, Prompt
+
+
+class Typed(TransformersEngine):
+    """An engine with a type of its own for the weights, where VllmEngine has it."""
+
+    def __init__(self, dtype: str = "auto", **settings: Any) -> None:
+        super().__init__(**settings)
+        self.options = SimpleNamespace(dtype=dtype)
+
+
+class Marked(ExactGrader):
+    """A grader with settings: one of them is an object of its own, one is kept under another name."""
+
+    def __init__(self, marker: str = "Answer", words: tuple[str, ...] = (), other: object = None) -> None:
+        self.marker = marker
+        self._words = words
+        self.other = object() if other is None else other
+
+
+class Renamed(ExactGrader):
+    """A grader that keeps its setting under a name that nobody knows."""
+
+    def __init__(self, limit: float) -> None:
+        self.bound = limit
+
+
+def test_a_component_is_described_by_what_its_work_depends_on() -> None:
+    described = describe(Typed(max_new_tokens=5))
+    assert described == {"class": f"{__name__}.Typed", "dtype": "auto", "max_new_tokens": 5, "adapters": "merged"}
+    # How many responses are written at a time is no difference.
+    assert describe(Typed(max_new_tokens=5, batch_size=3)) == described
+    assert describe(Typed("bfloat16", max_new_tokens=5)) != described
+    assert describe(Typed(max_new_tokens=6)) != described
+    assert describe(Marked()) == describe(Marked())
+    distinct = [Marked(), Marked("Result"), Marked(words=("so",)), Marked(other=ExactGrader()), Renamed(1), Renamed(2)]
+    assert len({fingerprint(grader) for grader in (*distinct, ExactGrader(), AnswerGrader())}) == len(distinct) + 2
+
+
+def test_descriptions_are_plain_json() -> None:
+    values = (float("nan"), Path("a/b"), AnswerType.TEXT, {"b": (1, 2)}, frozenset({"x"}), PixelLimits(3), Typed, b"x")
+    assert json.loads(json.dumps(describe(values), allow_nan=False)) == describe(values)
+
+
+OTHER: dict[str, Any] = {
+    "id": "b", "question": "??", "answer": "2", "answer_type": AnswerType.FLOAT, "choices": ("a",), "precision": 1,
+    "unit": "cm", "rationale": "r", "reference_responses": ("r",), "category": "c",
+    "images": (FileImage("b.png", "root"),),
+}  # fmt: skip
+
+
+def test_every_field_of_a_prompt_counts() -> None:
+    """A new field counts by itself; this fails if one is left out of the fingerprint."""
+    base = Prompt("a", "?", answer="1", images=(FileImage("a.png", "root"),))
+    for field in dataclasses.fields(Prompt):
+        value = OTHER.get(field.name, "another value")
+        changed = dataclasses.replace(base, **{field.name: value})
+        assert fingerprint_prompt(changed) != fingerprint_prompt(base), field.name
+
+
+def test_a_picture_counts_by_name_limits_and_size_and_not_by_its_folder(tmp_path: Path) -> None:
+    for folder, content in (("one", b"12"), ("two", b"12"), ("three", b"123")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(content)
+
+    def key(folder: str, limits: PixelLimits = PixelLimits()) -> str:  # noqa: B008 - frozen
+        return fingerprint_prompt(Prompt("a", "?", images=(FileImage("a.png", str(tmp_path / folder), limits),)))
+
+    assert key("one") == key("two")
+    assert len({key("one"), key("three"), key("none"), key("one", PixelLimits(maximum=100))}) == 4
+
+
+def test_prompts_count_in_their_order() -> None:
+    prompts = list(TinyDice("pool", 3))
+    assert fingerprint_prompts(prompts) == fingerprint_prompts(list(TinyDice("pool", 9))[:3])
+    others = [prompts[:2], prompts[::-1]]
+    assert len({fingerprint_prompts(each) for each in [prompts, *others]}) == 3
+
+
+def test_a_folder_is_claimed_once(tmp_path: Path) -> None:
+    def take(**facts: Any) -> None:
+        claim(tmp_path, {"format": 1, **facts}, what="labels", pattern="*.parquet")
+
+    take(a=1, b={"c": "x"})
+    take(b={"c": "x"}, a=1)
+    with pytest.raises(
+        ConfigError, match=r"^the labels in '.*' were made with b\.c x \(now y\): choose another output"
+    ):
+        take(a=1, b={"c": "y"})
+    with pytest.raises(ConfigError, match=r"a 1 \(now not set\)"):
+        take(b={"c": "x"})
+    with pytest.raises(ConfigError, match="an earlier version"):
+        claim(tmp_path, {"format": 2}, what="labels", pattern="*.parquet")
+    (tmp_path / "manifest.json").unlink()
+    (tmp_path / "one.parquet").touch()
+    with pytest.raises(ConfigError, match=r"holds labels but no manifest\.json"):
+        take(a=1)
