@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,13 +37,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            os.close(handle)
-            temporary = Path(name)
+            name = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+            # Not tempfile: its files are the owner's alone, and the mode of this one is what the umask gives.
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            temporary = name
+            mode = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
+            # Whoever wrote it may have put another file in its place (safetensors does).
+            os.chmod(temporary, mode)
             os.replace(temporary, path)
             sync_folder(path.parent)
     finally:

@@ -143,6 +143,9 @@ class MstarCLI(LightningCLI):
             if self.subcommand == "fit":
                 self._say_memory(renderer)
                 check_trainable(self.model, self.trainer)
+                for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                    if isinstance(callback, ExportCallback):
+                        callback.check(self.trainer, self.model)
         rollout = self._get(self.config_init, "rollout", default=None)
         if rollout is not None and self.subcommand == "fit":
             rollout.check(self.trainer, self.model, self.datamodule)

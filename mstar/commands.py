@@ -15,6 +15,7 @@ from mstar.callbacks.export import ExportType, export_atomically
 from mstar.dashboards.report import write_report
 from mstar.errors import ConfigError
 from mstar.evaluation.leakage import check_leakage
+from mstar.export_folder import check_replaceable
 from mstar.grading.command import grade_file
 from mstar.models.sharding import load_distributed
 from mstar.modules import MPRMModule, PolicyModule
@@ -31,14 +32,16 @@ def export_checkpoint(
     Args:
         checkpoint: The checkpoint, e.g. ``runs/demo/evolve/checkpoints/last.ckpt``. One that is a folder (FSDP) has a
             pickled index: export it only if you trust its source.
-        output: The folder to write; one that exists is replaced.
+        output: The folder to write: a new or an empty one, or that of an earlier export, which is replaced.
         trust_remote_code: Run Python code that comes with the model.
         dtype: Type of the weights in the folder; none is the one that they were trained in. bfloat16 halves a folder of
             float32, and rounds away part of what a small learning rate moved.
 
     Raises:
-        ConfigError: the checkpoint is missing, is damaged, or is not one of mstar.
+        ConfigError: the checkpoint is missing, is damaged, or is not one of mstar; or the folder holds something that
+            is not an export.
     """
+    check_replaceable(Path(output))
     path = Path(checkpoint)
     # Lightning puts all but the weights of a distributed checkpoint into this file.
     main = path / "meta.pt" if path.is_dir() else path

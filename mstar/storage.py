@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mstar.atomic import atomic_path
-from mstar.errors import DataError
+from mstar.errors import DataError, StorageError
 from mstar.types import (
     Example,
     Fate,
@@ -142,6 +142,9 @@ def _open_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
             yield file
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.") from error
+    except PermissionError as error:
+        # It may be whole: it is neither to be deleted nor to be made again.
+        raise StorageError(f"{path} cannot be read (Permission denied): mend its permissions.") from error
     except (OSError, ValueError, pa.ArrowException) as error:
         # Arrow reports a damaged footer or page as a plain OSError.
         raise DataError(f"{path} cannot be read as Parquet ({error}); delete it to have it written again.") from error

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from mstar.atomic import atomic_path, writing
 from mstar.errors import StorageError
@@ -44,14 +47,21 @@ def test_a_write_that_is_interrupted_leaves_the_old_file_and_nothing_else(tmp_pa
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_write_is_invisible_until_it_is_whole_and_then_readable_by_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_write_is_invisible_until_it_is_whole_and_then_as_readable_as_the_umask_says(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
     path = tmp_path / "file"
-    with atomic_path(path) as temporary:
-        temporary.write_text("new", encoding="utf-8")
-        assert not path.exists()
-        assert temporary.parent == path.parent
-    assert path.read_text(encoding="utf-8") == "new"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    before = os.umask(umask)
+    try:
+        with atomic_path(path) as temporary:
+            # Safetensors puts a file of its own there, which its owner alone can read.
+            save_file({"a": np.zeros(1)}, temporary)
+            assert not path.exists()
+            assert temporary.parent == path.parent
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 def test_what_another_file_lacks_is_not_said_of_the_one_that_is_written(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_the_tools_help_shows_every_option_with_its_meaning(capsys: pytest.Captu
     assert end.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "Writes a Lightning checkpoint as a folder" in text
-    assert "--output OUTPUT The folder to write; one that exists is replaced." in text
+    assert "--output OUTPUT The folder to write: a new or an empty one" in text
     assert "Raises" not in text
 
 

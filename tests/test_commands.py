@@ -28,7 +28,7 @@ def export(checkpoint: Path, output: Path) -> int:
 def test_a_policys_checkpoint_becomes_a_model_folder(run: Path, tmp_path: Path) -> None:
     output = tmp_path / "exported"
     output.mkdir()
-    (output / "old.txt").write_text("of an earlier export")
+    assert export(run / "checkpoints/last.ckpt", output) == 0
     assert export(run / "checkpoints/last.ckpt", output) == 0
     exported, trained = load_model(str(output)), load_model(str(run / "policy"))
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in exported.state_dict().items())
@@ -36,8 +36,29 @@ def test_a_policys_checkpoint_becomes_a_model_folder(run: Path, tmp_path: Path) 
     renderers = [load_renderer(str(folder)) for folder in (output, run / "policy")]
     inputs = [renderer.prompt_inputs(prompts) for renderer in renderers]
     assert torch.equal(inputs[0].ids_BT, inputs[1].ids_BT)
-    assert not (output / "old.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+
+
+def test_an_export_takes_the_place_of_nothing_else(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It once deleted the folder that it was given, whatever that held, and the file."""
+    checkpoint = run / "checkpoints/last.ckpt"
+    models = tmp_path / "models"
+    (models / "other").mkdir(parents=True)
+    (models / "other/notes.txt").write_text("keep")
+    before = {path: path.read_bytes() for path in [*models.rglob("*"), *run.rglob("*")] if path.is_file()}
+    for output in (models, models / "other", models / "other/notes.txt", run, run / "checkpoints"):
+        assert export(checkpoint, output) == 1
+        assert f"'{output}' is not" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in [*models.rglob("*"), *run.rglob("*")] if path.is_file()} == before
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for _ in range(2):
+        assert export(checkpoint, Path()) == 0
+        # Seen from where the command was given: the folder is the same one.
+        assert {"model.safetensors", "config.json"} <= {path.name for path in Path().iterdir()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "models"]
 
 
 def test_an_mprms_checkpoint_becomes_an_mprm_folder(warm_policy: Path, tmp_path: Path) -> None:

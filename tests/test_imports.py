@@ -15,8 +15,8 @@ ROOT = Path(mstar.__file__).parent
 
 # From the bottom up: a component imports from its own layer and from those before it.
 LAYERS = (
-    {"types", "errors", "interruption", "atomic"},
-    {"storage", "distributed", "examples", "locking", "provenance"},
+    {"types", "errors", "interruption", "atomic", "file_faults"},
+    {"storage", "distributed", "examples", "locking", "provenance", "export_folder"},
     {"models", "rendering", "prompts", "grading", "steps", "metrics"},
     {"generation", "rewards", "selection", "temperature"},
     {"iteration", "iteration_report", "iteration_shards", "annotation", "evaluation", "memory"},

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mstar.errors import ConfigError, MissingExtraError
+from mstar.file_faults import find_folder_fault
 from mstar.models.attention import choose_attention
 from mstar.models.compatibility import check_configuration, check_model
 from mstar.models.export_check import mend_generation_config
@@ -63,6 +64,9 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 def _explain_unusable(name: str, error: Exception) -> ConfigError:
+    if Path(name).is_dir() and (fault := find_folder_fault(Path(name))) is not None:
+        # Transformers calls a file missing that it may not read, and a pointer to a file damaged.
+        return ConfigError(f"model_name '{name}' cannot be loaded: {fault}.")
     reason = next((line.strip().rstrip(".:") for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if "trust_remote_code" in str(error):
         return ConfigError(
@@ -377,6 +381,9 @@ def save_model(
         merged = cast_state(merged_state(model, state), dtype)
         plain_shell(model, dtype).save_pretrained(folder, state_dict=merged)
     _save_processor(renderer.processor, folder)
+    # Safetensors makes files that their owner alone can read.
+    for weights in folder.glob("*.safetensors"):
+        weights.chmod(folder.stat().st_mode & 0o666)
 
 
 def language_head(model: nn.Module) -> nn.Module:

@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
+from mstar.file_faults import find_fault
 from mstar.models.backbone import family_of, load_model, load_renderer, save_model
 from mstar.models.prefix import encode_prefix, extend
 from mstar.models.seeding import seeded
@@ -338,4 +339,7 @@ def _weight_files(folder: Path) -> list[str]:
 
 
 def _unusable_head(folder: Path, reason: object) -> ConfigError:
+    path = folder / _HEAD
+    if path.is_file() and (fault := find_fault(path)) is not None:
+        return ConfigError(f"the step head '{path}' {fault}.")
     return ConfigError(f"the step head in '{folder}' cannot be loaded ({reason}): export it again.")

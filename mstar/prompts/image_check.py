@@ -76,6 +76,8 @@ class _Checker:
             if not stat.S_ISREG(os.stat(location).st_mode):
                 return ImageFault(Reason.MISSING_IMAGE, f"'{path}' is not a file")
             return self._look(path, location)
+        except PermissionError as error:
+            return ImageFault(Reason.UNREADABLE_IMAGE, f"'{path}': {error}")
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
             return ImageFault(Reason.MISSING_IMAGE, f"'{path}': {error}")
 

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     DUPLICATE_ID = "duplicate_id"
     CONFLICTING_ANSWERS = "conflicting_answers"
     MISSING_IMAGE = "missing_image"
+    UNREADABLE_IMAGE = "unreadable_image"
     EMPTY_IMAGE = "empty_image"
     BROKEN_IMAGE = "broken_image"
     IMAGE_OUTSIDE_ROOT = "image_outside_root"

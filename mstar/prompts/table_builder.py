@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -97,7 +97,9 @@ def build_table(folder: Path, rows: Iterable[RawRow], convert: Callable[[RawRow]
     if (folder / "manifest.json").is_file():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    # Not tempfile.mkdtemp: its folders are the owner's alone, and a cache may be shared.
+    made = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    made.mkdir()
     try:
         _Builder(made).run(rows, convert)
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,14 @@ import torch
 from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 
+from mstar.__main__ import main
 from mstar.callbacks import ExportCallback, IterationCheckpoint
 from mstar.callbacks.export import export_atomically
 from mstar.commands import export_checkpoint
 from mstar.datamodules import PolicyDataModule
+from mstar.export_folder import MANIFEST
 from mstar.models.backbone import load_model
-from mstar.modules import PolicyModule
+from mstar.modules import MPRMModule, PolicyModule
 from mstar.prompts import TinyDice
 
 
@@ -41,11 +45,49 @@ def test_a_folder_is_written_and_replaced(tmp_path: Path) -> None:
         assert (folder / "model.txt").read_text() == text
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_all_that_is_exported_can_be_read_by_whom_the_umask_says(
+    warm_policy: Path, tmp_path: Path, umask: int, mode: int
+) -> None:
+    """Safetensors writes files that their owner alone can read."""
+    policy, scorer = PolicyModule(str(warm_policy)), MPRMModule(str(warm_policy))
+    before = os.umask(umask)
+    try:
+        for module, name in ((policy, "policy"), (scorer, "mprm")):
+            module.configure_model()
+            export_atomically(module, tmp_path / name)
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("*/*")}
+    assert {"model.safetensors", "step_head.safetensors", "config.json", MANIFEST} <= modes.keys()
+    assert modes == dict.fromkeys(modes, mode)
+
+
+def test_a_folder_that_is_no_export_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, run = tmp_path / "models", tmp_path / "run"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    flags = {
+        "model": "mstar.modules.PolicyModule", "model.model_name": "mstar/tiny-idefics3",
+        "data": "mstar.datamodules.PolicyDataModule", "data.train": "mstar.prompts.TinyDice",
+        "data.train.split": "seed", "data.train.size": "4", "trainer.accelerator": "cpu",
+        "trainer.max_epochs": "1", "trainer.default_root_dir": str(run),
+        "trainer.callbacks+": "mstar.callbacks.ExportCallback", "trainer.callbacks.folder": str(mine),
+    }  # fmt: skip
+    assert main(["fit", *(part for name, value in flags.items() for part in (f"--{name}", value))]) == 1
+    assert "models' is not an export (it holds notes.txt)" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+    assert [path.name for path in mine.iterdir()] == ["notes.txt"]
+
+
 def test_a_failed_export_leaves_the_old_folder(tmp_path: Path) -> None:
     folder = tmp_path / "policy"
     export_atomically(Exported("first"), folder)
     with pytest.raises(OSError, match="no space"):
         export_atomically(Exported("second", fails=True), folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
     assert (folder / "model.txt").read_text() == "first"
     export_atomically(Exported("third"), folder)
     assert [path.name for path in tmp_path.iterdir()] == ["policy"]

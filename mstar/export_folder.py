@@ -1,0 +1,124 @@
+"""The folder of an export: which one may be replaced, and how, so that nothing else is ever lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+from mstar import __version__
+from mstar.atomic import writing
+from mstar.errors import ConfigError, DataError
+from mstar.storage import read_json, write_json
+
+__all__ = ["MANIFEST", "check_replaceable", "put_in_place", "unfinished_folder"]
+
+# Names what an export wrote: a model's folder alone does not say whose it is.
+MANIFEST: Final = "mstar_export.json"
+_UNFINISHED: Final = ".unfinished"
+_NAMED: Final = 3
+
+
+def check_replaceable(folder: Path) -> None:
+    """Makes sure that nothing is lost if an export takes the place of a folder: it is missing, empty, or an export.
+
+    Raises:
+        ConfigError: it is a file, or has a file in it that no export wrote.
+        StorageError: it cannot be read.
+    """
+    place = _real(folder)
+    if not os.path.lexists(place):
+        return
+    if not place.is_dir():
+        raise ConfigError(f"'{folder}' is not a folder, and an export is one: give another name.")
+    with writing(place):
+        strange = list(islice(_strange_files(place), _NAMED))
+    if strange:
+        kind = "is an export that files were added to" if (place / MANIFEST).is_file() else "is not an export"
+        raise ConfigError(
+            f"'{folder}' {kind} (it holds {', '.join(strange)}), and what it holds would be lost: an export may only "
+            "take the place of an export or of an empty folder, so give another folder, or move what is in it."
+        )
+
+
+def unfinished_folder(folder: Path) -> Path:
+    """Where an export is written before it is moved to ``folder``, on the same file system."""
+    place = _real(folder)
+    return place / _UNFINISHED if _must_stay(place) else place.with_name(f".{place.name}.unfinished")
+
+
+def put_in_place(unfinished: Path, folder: Path) -> None:
+    """Moves a whole export to ``folder``, in place of what is there.
+
+    Args:
+        unfinished: The export, in ``unfinished_folder``.
+        folder: The folder.
+
+    Raises:
+        ConfigError: it holds what would be lost.
+    """
+    check_replaceable(folder)
+    place = _real(folder)
+    write_json(unfinished / MANIFEST, {"mstar": __version__, "files": sorted(_files(unfinished))})
+    if _must_stay(place):
+        _fill(unfinished, place)
+        return
+    replaced = place.with_name(f".{place.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if place.exists():
+        place.rename(replaced)
+    unfinished.rename(place)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _fill(unfinished: Path, place: Path) -> None:
+    """Moves the files one by one; whenever this ends, each file in the folder is one that its manifest names."""
+    written = _files(unfinished)
+    for name in (_listed(place) & _files(place)) - written:
+        (place / name).unlink(missing_ok=True)
+    for name in [MANIFEST, *sorted(written)]:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (unfinished / name).replace(place / name)
+    shutil.rmtree(unfinished)
+
+
+def _must_stay(place: Path) -> bool:
+    """Whether a folder cannot be renamed, or whoever calls would be left in the old one: a mount, a shell's folder."""
+    return place.is_dir() and (os.path.ismount(place) or os.path.samefile(place, os.curdir))
+
+
+def _strange_files(place: Path) -> Iterator[str]:
+    known = _listed(place) | {MANIFEST}
+    yield from (name for name in _walk(place) if name not in known and not name.startswith(f"{_UNFINISHED}/"))
+
+
+def _listed(place: Path) -> set[str]:
+    """The files that the export in a folder wrote; none if it is not one."""
+    try:
+        files = read_json(place / MANIFEST).get("files")
+    except DataError:
+        return set()
+    return {name for name in files if isinstance(name, str)} if isinstance(files, list) else set()
+
+
+def _files(folder: Path) -> set[str]:
+    return set(_walk(folder)) - {MANIFEST}
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """The files and links below a folder, relative to it."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for where, folders, names in os.walk(folder, onerror=fail):
+        for name in [*names, *(name for name in folders if os.path.islink(os.path.join(where, name)))]:
+            yield Path(where, name).relative_to(folder).as_posix()
+
+
+def _real(folder: Path) -> Path:
+    # Not Path.resolve: it fails for a loop of links.
+    return Path(os.path.realpath(folder))
