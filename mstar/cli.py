@@ -27,6 +27,7 @@ from mstar.callbacks.config_check import check_same_run
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.run_record import RunRecord, is_finished
 from mstar.callbacks.signals import StopOnSignal
+from mstar.callbacks.trainer_check import check_trainer
 from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
 from mstar.config_files import check_config_file, config_files
 from mstar.distributed import find_lost_process
@@ -80,6 +81,18 @@ class MstarCLI(LightningCLI):
         parser.add_argument(
             "--rollout", type=RolloutCallback | None, default=None, help="Self-evolving training; see below."
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the command line, and refuses a seed that PyTorch and NumPy do not take.
+
+        Raises:
+            ConfigError: the seed is out of bounds.
+        """
+        super().parse_arguments(parser, args)
+        command = self.config.get("subcommand")
+        seed = self.config.get(command, self.config).get("seed_everything")
+        if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise ConfigError(f"seed_everything is {seed}; choose a seed from 0 to {2**32 - 1}.")
 
     def before_instantiate_classes(self) -> None:
         """On CUDA, computes in 16 bits unless the configuration says otherwise; the saved one then says so too."""
@@ -148,6 +161,7 @@ class MstarCLI(LightningCLI):
                         callback.check(self.trainer, self.model)
         rollout = self._get(self.config_init, "rollout", default=None)
         if rollout is not None and self.subcommand == "fit":
+            check_trainer(self.trainer, self._get(self.config_init, "trainer"))
             rollout.check(self.trainer, self.model, self.datamodule)
 
     def _say_memory(self, renderer: Renderer) -> None:

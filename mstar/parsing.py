@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 from argparse import HelpFormatter
+from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any, Final, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -14,10 +16,13 @@ from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
 from mstar.models.lora import LoraSettings
 from mstar.modules import MPRMModule, PolicyModule
+from mstar.option_names import explain_unknown, name_whole
 
 __all__ = ["Parser", "condense", "find_mistake"]
 
 _DOCUMENTED: Final = (RolloutCallback, PolicyModule, MPRMModule, LoraSettings, PolicyDataModule, StepLabelDataModule)
+# The command line that is being parsed.
+_given: Final[ContextVar[tuple[str, ...]]] = ContextVar("given", default=())
 # Packages that only a class_path names, and what installs them.
 _EXTRAS: Final = {"bitsandbytes": "qlora"}
 
@@ -29,9 +34,28 @@ class Parser(LightningArgumentParser):
         # Abbreviations would let a typo such as --trainer.max_epoch pass, or change its meaning with a new option.
         super().__init__(*args, **{"allow_abbrev": False} | kwargs)
 
+    def parse_args(  # type: ignore[override]  # the settings of an option's own parser are passed on as they are
+        self, args: Sequence[str] | None = None, *more: Any, **options: Any
+    ) -> Any:
+        """Parses a command line; the parsers of the classes within it are asked in turn, with one option each."""
+        given = list(sys.argv[1:] if args is None else args)
+        if _given.get():
+            # The parser around this one has read "null" already, and passes it on as Python writes it.
+            given = [f"{argument[:-4]}null" if argument.endswith("=None") else argument for argument in given]
+            return super().parse_args(given, *more, **options)
+        token = _given.set(tuple(given))
+        try:
+            return super().parse_args(given, *more, **options)
+        finally:
+            _given.reset(token)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints what is wrong, without the usage of some hundred options, and exits with status 2."""
-        sys.stderr.write(f"mstar: error: {condense(message)}\n")
+        # The parser of a command's options refuses what a file has, and the one around it says so.
+        parser = getattr(ex, "subcommand_parser", self)
+        given, known = _given.get(), [action.dest for action in parser._actions]
+        said = explain_unknown(condense(message), given, known) or name_whole(condense(message), given)
+        sys.stderr.write(f"mstar: error: {said}\n")
         raise SystemExit(2)
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:

@@ -14,8 +14,9 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 import mstar.cli
 from mstar.__main__ import main
 from mstar.cli import runs_on_cuda
+from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError
-from mstar.parsing import condense, find_mistake
+from mstar.parsing import Parser, condense, find_mistake
 
 
 def saved(root: Path) -> dict[str, Any]:
@@ -197,3 +198,14 @@ def test_on_cuda_16_bits_are_computed_unless_the_user_says_otherwise(
     # Lightning takes bfloat16 for either on a CPU.
     computed = json.loads((root / "iterations/0001/plan.json").read_text())["policy_compute"]
     assert computed == ("float32" if given else "bfloat16 (autocast)")
+
+
+def test_null_as_a_flag_reaches_the_classes_within_classes() -> None:
+    parser = Parser()
+    parser.add_subclass_arguments(PolicyDataModule, "data")
+    config = parser.parse_args(
+        ["--data", "mstar.datamodules.PolicyDataModule", "--data.train", "mstar.prompts.RecordPrompts",
+         "--data.train.path", "rows.jsonl", "--data.train.size=null", "--data.train.image_root", "null"]
+    )  # fmt: skip
+    settings = config.data.init_args.train.init_args
+    assert (settings.path, settings.size, settings.image_root) == ("rows.jsonl", None, None)

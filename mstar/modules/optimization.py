@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import ReduceLROnPlateau as TorchReduceLROnPlateau
 
 from mstar.distributed import world_size
 from mstar.errors import ConfigError
@@ -74,21 +75,39 @@ def configure(
             resuming of sharded checkpoints).
         lr: Learning rate; it takes precedence over an ``lr`` among the optimizer's own arguments.
         optimizer: Makes the optimizer from parameters.
-        lr_scheduler: Makes the schedule from the optimizer, stepped once an optimizer step; None for a constant rate.
+        lr_scheduler: Makes the schedule from the optimizer, stepped once an optimizer step (one that looks at a
+            metric, once an epoch); None for a constant rate.
         name: What ``lr`` is called in the configuration.
 
     Raises:
-        ConfigError: every parameter is frozen, ``lr`` is not positive, or it cannot move weights of 16 bits.
+        ConfigError: every parameter is frozen, ``lr`` is not positive, it cannot move weights of 16 bits, or the
+            optimizer or the schedule refuses its arguments.
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
         raise ConfigError("freeze: every parameter of the model is frozen, so nothing can be trained; freeze less.")
     if not lr > 0:
         raise ConfigError(f"{name} is {lr}, but a learning rate must be positive.")
-    made = optimizer(trainable, lr=lr)  # type: ignore[call-arg]
+    try:
+        made = optimizer(trainable, lr=lr)  # type: ignore[call-arg]
+    except (TypeError, ValueError) as error:
+        # What it was configured with besides; Transformers' Adafactor, for one, takes no rate unless it is told so.
+        raise ConfigError(f"the optimizer refuses its settings, {name} {lr} among them: {error}") from error
     if world_size() == 1:
         # Of sharded weights a process has a part; the command line has looked at the whole of them before.
         check_steps(made, name)
     if lr_scheduler is None:
         return made
-    return {"optimizer": made, "lr_scheduler": {"scheduler": lr_scheduler(made), "interval": "step"}}
+    scheduler = lr_scheduler(made)
+    if not isinstance(scheduler, TorchReduceLROnPlateau):
+        return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    if not isinstance(scheduler, ReduceLROnPlateau):
+        raise ConfigError(
+            "ReduceLROnPlateau needs to know what it looks at: choose lightning.pytorch.cli.ReduceLROnPlateau, and "
+            "give its monitor (train/loss, val/loss, ...)."
+        )
+    # What it looks at is known at the end of an epoch.
+    return {
+        "optimizer": made,
+        "lr_scheduler": {"scheduler": scheduler, "interval": "epoch", "monitor": scheduler.monitor},
+    }

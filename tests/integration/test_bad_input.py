@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -110,6 +111,10 @@ ADAPTIVE = "--rollout.temperature=mstar.temperature.AdaptiveTemperature"
         (["--ckpt_path", "/nowhere/last.ckpt"], "ckpt_path '/nowhere/last.ckpt' does not exist"),
         (["--trainer.max_epochs", "-5"], "trainer: `max_epochs` must be"),
         (["--trainer.accelerator", "abacus"], "trainer: You selected an invalid accelerator name"),
+        (["--seed_everything", "-1"], "seed_everything is -1; choose a seed from 0"),
+        (["--trainer.limit_train_batches", "0.5"], "trainer.limit_train_batches is 0.5, a fraction of an iteration's"),
+        (["--trainer.overfit_batches", "0.5"], "trainer.overfit_batches is 0.5, a fraction of an iteration's"),
+        (["--trainer.callbacks+=LearningRateFinder"], "trainer.callbacks has a LearningRateFinder"),
         (["--model.lr", "-1"], "model.lr is -1"),
     ],
 )  # fmt: skip
@@ -129,15 +134,23 @@ def test_a_setting_that_cannot_work(
     [
         (["--rollout.selection", "best"], ["selection", "best", "top_k", "oracle"]),
         (["--rollout.num_samples", "many"], ["num_samples", "many"]),
-        (["--rollout.num_sample", "3"], ["num_sample"]),
-        (["--rollout.engine.batchsize", "3"], ["batchsize"]),
-        ([ADAPTIVE, "--rollout.temperature.evry", "2"], ["evry"]),
-        (["--model.lrr", "3"], ["lrr"]),
-        (["--model.optimizer.weight_decy", "3"], ["weight_decy"]),
-        (["--data.batchsize", "3"], ["batchsize"]),
-        (["--data.train.sise", "3"], ["sise"]),
-        (["--trainer.max_epoch", "3"], ["trainer.max_epoch"]),
-        (["--roll_out.num_samples", "3"], ["roll_out.num_samples"]),
+        (["--rollout.num_sample", "3"], ["rollout.num_sample", "did you mean rollout.num_samples"]),
+        (["--rollout.engine.batchsize", "3"], ["rollout.engine.batchsize", "did you mean rollout.engine.batch_size"]),
+        (
+            [ADAPTIVE, "--rollout.temperature.evry", "2"],
+            ["rollout.temperature.evry", "did you mean rollout.temperature.every"],
+        ),
+        (["--model.lrr", "3"], ["model.lrr", "did you mean model.lr"]),
+        (["--model.learning_rate", "3"], ["model.learning_rate", "did you mean model.lr?"]),
+        (
+            ["--model.optimizer.weight_decy", "3"],
+            ["model.optimizer.weight_decy", "did you mean model.optimizer.weight_decay?"],
+        ),
+        (["--data.batchsize", "3"], ["data.batchsize", "did you mean data.batch_size"]),
+        (["--data.train.sise", "3"], ["data.train.sise", "did you mean data.train.size?"]),
+        (["--trainer.max_epoch", "3"], ["trainer.max_epoch", "did you mean trainer.max_epochs"]),
+        (["--roll_out.num_samples", "3"], ["roll_out.num_samples", "did you mean rollout.num_samples?"]),
+        (["--model.lr", "fast"], ['"model.lr"', "fast"]),
         (["--model", "mstar.modules.PolicyModul"], ["PolicyModul"]),
         (["--rollout.engine", "mstar.generation.NoEngine"], ["engine", "NoEngine"]),
     ],
@@ -174,6 +187,8 @@ def test_a_typo_in_the_file(evolve: Any, capsys: pytest.CaptureFixture[str], rig
     status, line = refused(["fit", "--config", str(config)], capsys)
     assert status == 2
     assert wrong.partition(":")[0].rpartition(".")[2] in line
+    if ": " not in right and "." not in right:
+        assert re.search(rf"did you mean [\w.]*\b{right.rstrip(':')}\b", line)
     assert len(line) < 300
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.cli import ReduceLROnPlateau
 from torch.nn import Parameter
+from transformers.optimization import Adafactor
 
 from mstar.errors import ConfigError
 from mstar.modules.optimization import WarmupSchedule, configure
@@ -94,3 +96,20 @@ def test_nothing_to_train() -> None:
 def test_a_rate_that_is_not_positive(lr: float) -> None:
     with pytest.raises(ConfigError, match=r"model.lr is .*, but a learning rate must be positive"):
         configure([Parameter(torch.zeros(1))], lr, torch.optim.AdamW, None)
+
+
+def test_a_schedule_that_looks_at_a_metric_says_which() -> None:
+    weights = [Parameter(torch.zeros(1))]
+    made: Any = configure(weights, 0.1, torch.optim.SGD, partial(ReduceLROnPlateau, monitor="train/loss"))
+    assert made["lr_scheduler"]["monitor"] == "train/loss"
+    assert made["lr_scheduler"]["interval"] == "epoch"
+    with pytest.raises(ConfigError, match=r"choose lightning\.pytorch\.cli\.ReduceLROnPlateau, and give its monitor"):
+        configure(weights, 0.1, torch.optim.SGD, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+
+def test_an_optimizer_that_takes_no_rate_is_refused_in_a_sentence() -> None:
+    # Transformers' own needs relative_step=False before it takes a rate.
+    with pytest.raises(
+        ConfigError, match=r"refuses its settings, model\.lr 0\.1 among them: Cannot combine manual `lr`"
+    ):
+        configure([Parameter(torch.zeros(1))], 0.1, Adafactor, None)

@@ -1,0 +1,38 @@
+"""What of Lightning's trainer cannot work with rollouts, whose training data is not there when a fit begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+
+from mstar.errors import ConfigError
+
+__all__ = ["check_trainer"]
+
+
+def check_trainer(trainer: Trainer, settings: Mapping[str, Any]) -> None:
+    """Refuses what would look at the training data before the first iteration has made any.
+
+    Args:
+        trainer: The trainer of the run.
+        settings: What it was made from.
+
+    Raises:
+        ConfigError: a setting or a callback of the trainer cannot work with rollouts.
+    """
+    for name in ("limit_train_batches", "overfit_batches"):
+        value = settings.get(name)
+        if isinstance(value, float) and 0 < value < 1:
+            raise ConfigError(
+                f"trainer.{name} is {value}, a fraction of an iteration's batches, but how many there are depends on "
+                "what it keeps: give a number of batches, or lower rollout.interval."
+            )
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it so that mypy does not see it
+        if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+            raise ConfigError(
+                f"trainer.callbacks has a {type(callback).__name__}, which trains before the first iteration has made "
+                "any data: use it in a fit without rollout, e.g. on the warm-up's data, and take it out here."
+            )

@@ -1,0 +1,87 @@
+"""The whole name of an option that a message of the parser names in part, and those that a wrong one is near to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, Final
+
+import yaml
+
+from mstar.config_files import config_files
+
+__all__ = ["explain_unknown", "name_whole"]
+
+# How jsonargparse says that it does not know an option.
+_UNKNOWN: Final = (
+    re.compile(r"(?:Option|Key) '(?P<name>[^']+)' is not accepted"),
+    re.compile(r"(?:Group|Subcommand) '(?P<group>[^']+)' does not accept option '(?P<name>[^']+)'"),
+    re.compile(r"[Uu]nrecognized arguments: --(?P<name>[^\s=]+)"),
+)
+_KEY: Final = re.compile(r'Parser key "([^"]+)"')
+# Steps of a path that stand in files and are left out in flags.
+_SILENT: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
+
+
+def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) -> str | None:
+    """Says which option is unknown, and which one may be meant.
+
+    Args:
+        message: What jsonargparse says.
+        given: The command line.
+        known: The options of the parser that refused it.
+
+    Returns:
+        One sentence; None if the message is about something else.
+    """
+    found = next((match for pattern in _UNKNOWN if (match := pattern.search(message))), None)
+    if found is None:
+        return None
+    group = found.groupdict().get("group")
+    # A command is no part of an option's name.
+    name = found["name"] if group is None or group in given[:1] else f"{group}.{found['name']}"
+    whole = _locate(name, given)
+    near = [whole.removesuffix(name) + option for option in _nearest(name, known)]
+    return f"there is no option '{whole}'" + (f"; did you mean {' or '.join(near)}?" if near else "; see --help.")
+
+
+def name_whole(message: str, given: Sequence[str]) -> str:
+    """The message with the whole name of the option that it is about."""
+    return _KEY.sub(lambda match: f'Parser key "{_locate(match[1], given)}"', message)
+
+
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Options like an unknown one: spelt nearly so, or the short or long form of it (lr, seed_everything)."""
+    options = {option for option in known if option not in ("help", "config") and not option.endswith(".help")}
+    head, dot, rest = name.partition(".")
+    heads = {option.partition(".")[0] for option in options}
+    if dot and head not in heads:
+        # The options behind a part that takes any class are not listed: its name alone can be wrong.
+        return [f"{near}.{rest}" for near in get_close_matches(head, heads, 1)]
+    initials = "".join(word[:1] for word in name.split("_"))
+    short = [option for option in sorted(options) if option == initials or option.startswith(f"{name}_")]
+    return list(dict.fromkeys([*short, *get_close_matches(name, options, 3)]))[:3]
+
+
+def _locate(name: str, given: Sequence[str]) -> str:
+    """The one whole name that ends so, among the flags and in the files; the name itself if there are several."""
+    last = name.split(".")
+    found = {".".join(path) for path in _given_paths(given) if path[-len(last) :] == last}
+    return found.pop() if len(found) == 1 else name
+
+
+def _given_paths(given: Sequence[str]) -> Iterator[list[str]]:
+    for argument in given:
+        if argument.startswith("--"):
+            yield [part for part in argument[2:].partition("=")[0].split(".") if part not in _SILENT]
+    for path in config_files(given):
+        yield from _paths(yaml.safe_load(path.read_text("utf-8")), [])
+
+
+def _paths(value: Any, above: list[str]) -> Iterator[list[str]]:
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            path = above if key in _SILENT else [*above, str(key)]
+            yield path
+            yield from _paths(part, path)

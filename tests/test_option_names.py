@@ -1,0 +1,51 @@
+"""Which option a message of the parser is about, and which one was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mstar.option_names import explain_unknown, name_whole
+
+
+@pytest.mark.parametrize(
+    ("message", "given", "known", "sentence"),
+    [
+        ("Option 'lrr' is not accepted", ["fit", "--model.lrr", "1"], ["lr", "freeze"],
+         "there is no option 'model.lrr'; did you mean model.lr?"),
+        ("Option 'learning_rate' is not accepted", ["fit", "--model.learning_rate=1"], ["lr", "lora"],
+         "there is no option 'model.learning_rate'; did you mean model.lr?"),
+        ("Option 'sze' is not accepted", ["fit", "--data.train.init_args.sze", "1"], ["size", "seed"],
+         "there is no option 'data.train.sze'; did you mean data.train.size?"),
+        ("Group 'trainer' does not accept option 'max_epoch'", ["fit"], ["trainer.max_epochs", "model"],
+         "there is no option 'trainer.max_epoch'; did you mean trainer.max_epochs?"),
+        ("Subcommand 'fit' does not accept option 'modl'", ["fit"], ["model", "data"],
+         "there is no option 'modl'; did you mean model?"),
+        ("unrecognized arguments: --seed 3", ["fit", "--seed", "3"], ["seed_everything", "model"],
+         "there is no option 'seed'; did you mean seed_everything?"),
+        ("unrecognized arguments: --rolout.top_k 3", ["fit", "--rolout.top_k", "3"], ["rollout", "model"],
+         "there is no option 'rolout.top_k'; did you mean rollout.top_k?"),
+        ("Option 'zebra' is not accepted", ["fit", "--model.zebra", "1"], ["lr"],
+         "there is no option 'model.zebra'; see --help."),
+    ],
+)  # fmt: skip
+def test_an_unknown_option(message: str, given: list[str], known: list[str], sentence: str) -> None:
+    assert explain_unknown(message, given, known) == sentence
+
+
+def test_options_of_files_are_found_too(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("model:\n  class_path: X\n  init_args:\n    lora: {rnk: 3}\n")
+    given = ["fit", "--config", str(config)]
+    assert explain_unknown("Option 'rnk' is not accepted", given, ["rank"]) == (
+        "there is no option 'model.lora.rnk'; did you mean model.lora.rank?"
+    )
+    assert name_whole('Parser key "rnk": Expected an int', given) == 'Parser key "model.lora.rnk": Expected an int'
+
+
+def test_other_messages_stay_as_they_are() -> None:
+    assert explain_unknown("File does not exist", ["fit"], ["model"]) is None
+    # Two options end so: which one is meant is not known.
+    given = ["fit", "--data.train.size", "a", "--data.validation.size", "3"]
+    assert name_whole('Parser key "size": no', given) == 'Parser key "size": no'
