@@ -296,10 +296,10 @@ def _quieten() -> None:
         lambda record: "litlogger" not in record.getMessage()
     )
     ours = logging.getLogger("mstar")
-    if not ours.handlers:
-        ours.addHandler(logging.StreamHandler())
-        ours.setLevel(logging.INFO)
-        ours.propagate = False
+    # Anew, because whoever calls several commands in one process may have closed the first one's stderr.
+    ours.handlers = [logging.StreamHandler()]
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
     for message in (
         ".*LightningCLI's args parameter.*",
         ".*does not have many workers.*",

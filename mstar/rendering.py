@@ -5,11 +5,13 @@ Shapes: B rows, T tokens.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from jinja2 import TemplateError, TemplateSyntaxError
 from torch import Tensor
 
 from mstar.errors import ConfigError, DataError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["IGNORE_INDEX", "ModelInputs", "Renderer", "ResponseInputs"]
 
 IGNORE_INDEX: Final = -100
+# How a list of parts looks where a template writes it down as it is, in Python or as JSON.
+_PARTS: Final = re.compile(r"""["']type["']\s*:\s*["'](?:text|image)["']""")
 _MARK: Final = "\u241eresponse\u241e"
 _ANSWER_HINT: Final = (
     "\nThe correct answer is {answer}. Write the reasoning steps that lead to it, one a line, and end with the answer."
@@ -73,7 +77,8 @@ class Renderer:
         end_ids: Token ids that end a response (the model's ``generation_config.eos_token_id``).
 
     Raises:
-        ConfigError: the processor has no chat template, or no end token follows a response in it.
+        ConfigError: the processor has no chat template, or one that cannot render a prompt with pictures; or no end
+            token follows a response in it.
     """
 
     def __init__(self, processor: ProcessorMixin, end_ids: Sequence[int] = ()) -> None:
@@ -84,10 +89,16 @@ class Renderer:
                 f"{type(processor).__name__} has no chat template, so prompts cannot be rendered: use an "
                 "instruction-tuned model, or add a chat_template to its folder."
             )
+        self._check_template()
         self.end_id, self.gap = self._answer_turn()
+        if self.tokenizer.pad_token_id is None:
+            # Padding is masked, so that any token serves; this one is known to be there.
+            self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self.end_id)
         eos = self.tokenizer.eos_token_id
         ends = [*end_ids, *([] if eos is None else [eos]), self.end_id]
         self.end_ids: tuple[int, ...] = tuple(dict.fromkeys(ends))
+        # What they look like where they were written down as text.
+        self.end_texts: tuple[str, ...] = tuple(map(str, self.tokenizer.convert_ids_to_tokens(list(self.end_ids))))
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
         text_tokens = {i for i, token in self.tokenizer.added_tokens_decoder.items() if not token.special}
         self.placeholders = self._find_placeholders()
@@ -230,7 +241,7 @@ class Renderer:
         self, rows: list[list[int]], tail_lengths: list[int], extras: dict[str, Tensor], *, left: bool
     ) -> ModelInputs:
         width = max(len(row) for row in rows)
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.end_id
+        pad = self.tokenizer.pad_token_id
         ids_BT = torch.full((len(rows), width), pad)
         mask_BT = torch.zeros((len(rows), width), dtype=torch.long)
         for i, row in enumerate(rows):
@@ -248,6 +259,41 @@ class Renderer:
                     again_BT[i, start : start + length] = value[i, value.shape[1] - length :]
                 laid_out[name] = again_BT
         return ModelInputs(ids_BT, mask_BT, laid_out)
+
+    def _check_template(self) -> None:
+        """Renders a question with a picture, to find out before anything is written that the template cannot.
+
+        Raises:
+            ConfigError: it cannot, or the question or its picture is not what comes out.
+        """
+        text: dict[str, Any] = {"type": "text", "text": _MARK}
+        answer = {"role": "assistant", "content": [text]}
+        try:
+            with_picture, without = (
+                self._apply_template([{"role": "user", "content": content}], open_turn=True)
+                for content in ([{"type": "image"}, text], [text])
+            )
+            answered = self._apply_template([{"role": "user", "content": [text]}, answer], open_turn=False)
+        # A template is a program: what is wrong with it may be any of these. Those of Jinja are TemplateErrors.
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if isinstance(error, TemplateSyntaxError):
+                reason = f"line {error.lineno}: {reason}"
+            raise self._useless_template(f"cannot be applied ({reason})") from error
+        if _PARTS.search(with_picture) or _PARTS.search(answered):
+            raise self._useless_template("takes the content of a turn as one text, not as a list of pictures and text")
+        if _MARK not in without or answered.count(_MARK) != 2:
+            raise self._useless_template("leaves out the text of a turn whose content is a list of parts")
+        # A tokenizer alone is that of a model of text.
+        if with_picture == without and self.processor is not self.tokenizer:
+            raise self._useless_template("has no place for a picture")
+
+    def _useless_template(self, fault: str) -> ConfigError:
+        place = getattr(self.tokenizer, "name_or_path", "") or type(self.processor).__name__
+        return ConfigError(
+            f"the chat template of '{place}' {fault}, so prompts cannot be rendered: mend its chat_template "
+            "(chat_template.jinja), or take that of the model that it was made of."
+        )
 
     def _answer_turn(self) -> tuple[int, str]:
         """The token that ends an answer in the chat template, and the white space before the answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -285,6 +286,50 @@ def test_a_processor_without_chat_template(tiny: Any) -> None:
     processor = copy.deepcopy(tiny.renderer.processor)
     processor.chat_template = None
     with pytest.raises(ConfigError, match="Idefics3Processor has no chat template, so prompts cannot be rendered"):
+        Renderer(processor)
+
+
+def test_a_tokenizer_without_pad_token(tiny: Any) -> None:
+    """Padding is masked: what it is made of changes nothing else."""
+    processor = copy.deepcopy(tiny.renderer.processor)
+    processor.tokenizer.pad_token = None
+    prompts, responses = list(TinyDice("seed", 2)), ["red = 4", "red = 4\nAnswer: 4"]
+    without, usual = (renderer.response_inputs(prompts, responses) for renderer in (Renderer(processor), tiny.renderer))
+    assert torch.equal(without.inputs.mask_BT, usual.inputs.mask_BT)
+    assert torch.equal(without.labels_BT, usual.labels_BT)
+    real_BT = usual.inputs.mask_BT.bool()
+    assert torch.equal(without.inputs.ids_BT[real_BT], usual.inputs.ids_BT[real_BT])
+    assert torch.equal(without.inputs.extras["pixel_values"], usual.inputs.extras["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (
+            "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}",
+            "takes the content of a turn as one text",
+        ),
+        ("{% for m in messages %}{{ m.content | tojson }}{% endfor %}", "takes the content of a turn as one text"),
+        ("{% for m in messages %}{{ m.role + m.content }}{% endfor %}", "cannot be applied"),
+        ("{% for m in messages %}{{ m.content.strip() }}{% endfor %}", "cannot be applied"),
+        ("{% for m in messages %}{{ m.content }", "cannot be applied (line 1: "),
+        ("{% for m in messages %}{{ m.content }}", "cannot be applied (line 1: "),
+        ("{{ raise_exception('no system turn') }}", "cannot be applied (no system turn)"),
+        ("{% for m in messages %}{% if m.content is string %}{{ m.content }}{% endif %}{% endfor %}", "leaves out"),
+        (
+            "{% for m in messages %}{% for p in m.content %}{% if p.type == 'text' %}{{ p.text }}{% endif %}"
+            "{% endfor %}{% endfor %}",
+            "has no place for a picture",
+        ),
+    ],
+)
+def test_a_template_that_cannot_render_prompts_is_refused_when_it_is_loaded(
+    tiny: Any, template: str, said: str
+) -> None:
+    """Some rendered the list of parts as text ("[{'type': ..."), and the model was trained on that."""
+    processor = copy.deepcopy(tiny.renderer.processor)
+    processor.chat_template = template
+    with pytest.raises(ConfigError, match=re.escape(said)):
         Renderer(processor)
 
 

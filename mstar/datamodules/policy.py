@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
+from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.datamodules.step_batches import StepLoader
 from mstar.datamodules.usable import Quarantine, UsablePairs, UsablePrompts, require_limits
@@ -26,25 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["PolicyDataModule"]
 
 Pair = tuple[Prompt, str]
-
-
-class _Rationales(Dataset[Pair]):
-    """Prompts with the rationale that the data has for them."""
-
-    def __init__(self, source: PromptSource) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Pair:
-        prompt = self.source[index]
-        if prompt.rationale is None:
-            raise DataError(
-                f"prompt '{prompt.id}' (row {index}) has no rationale to imitate: train on data with rationales, or "
-                "let the policy write its own responses with a 'rollout' section."
-            )
-        return prompt, prompt.rationale
 
 
 class _Examples(Dataset[Pair]):
@@ -198,13 +180,15 @@ class PolicyDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """The examples of the present iteration in their order, or without any the shuffled rationales."""
         if self._examples is None:
-            pairs: _Rationales | _Examples = _Rationales(self.train)
-            shuffle, name = True, "train"
+            quarantine = self._quarantine("train", len(self.train))
+            pairs: Rationales | _Examples = Rationales(self.train, self._renderer().end_texts, quarantine)
+            shuffle = True
         else:
             sources = [source for source in (self.train, self.unlabelled) if source is not None]
             pairs = _Examples(sources, self._examples)
             shuffle, name = False, f"train-{self.trainer.current_epoch + 1:04d}" if self.trainer else "train"
-        data = UsablePairs(pairs, self.prompt_check(), self._quarantine(name, len(pairs)))
+            quarantine = self._quarantine(name, len(pairs))
+        data = UsablePairs(pairs, self.prompt_check(), quarantine)
         # DistributedSampler also serves one process: Lightning tells it the epoch, and its order follows from that.
         sampler: DistributedSampler[Pair] | None = DistributedSampler(
             data, num_replicas=world_size(), rank=rank(), shuffle=shuffle, seed=self.seed

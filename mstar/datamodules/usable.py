@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from torch.utils.data import Dataset
 
+from mstar.datamodules.rationales import Rationales
 from mstar.distributed import rank, world_size
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.prompt_check import PromptCheck, describe
@@ -108,7 +109,8 @@ class UsablePairs(Dataset[Pair]):
             try:
                 return self.check.open(prompt, response), response
             except RowError as error:
-                self.quarantine.add([describe(prompt, error, place)])
+                row = int(self.pairs.rows[place]) if isinstance(self.pairs, Rationales) else place
+                self.quarantine.add([describe(prompt, error, row)])
         raise DataError(f"{self.quarantine.name}: none of the {size} examples can be used; see {self.quarantine.path}.")
 
 

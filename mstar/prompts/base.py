@@ -33,5 +33,9 @@ class PromptSource(ABC):
             mstar.errors.DataError: no prompt has this id.
         """
 
+    def rationales(self) -> Iterator[str | None]:
+        """The rationale of every prompt in order, None where it has none."""
+        return (prompt.rationale for prompt in self)
+
     def __iter__(self) -> Iterator[Prompt]:
         return (self[i] for i in range(len(self)))

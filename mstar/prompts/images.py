@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Final, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mstar.errors import ConfigError, DataError
+from mstar.file_faults import find_fault
 from mstar.prompts.tiny_dice import Split, TinyDiceImage
 
 __all__ = ["FileImage", "LoadedImage", "PixelLimits", "decode_image", "open_image"]
@@ -160,6 +162,8 @@ def decode_image(source: Path | bytes, name: str, limits: PixelLimits = NO_LIMIT
     try:
         return limits.apply(_decode(source if isinstance(source, Path) else io.BytesIO(source)))
     except _DAMAGE as error:
+        if isinstance(source, Path) and (fault := find_fault(source)) is not None:
+            raise DataError(f"The image '{name}' cannot be decoded: it {fault}.") from error
         raise DataError(f"The image '{name}' cannot be decoded ({error}); replace or remove it.") from error
 
 
@@ -186,6 +190,15 @@ def open_image(uri: str, root: str | None = None) -> Image.Image:
     return TinyDiceImage(match[1], int(match[2]), int(match[3])).load()
 
 
+def _from_floats(values: NDArray[np.float32]) -> Image.Image:
+    """A grey picture of floating numbers (TIFF), by the scale that they are on: to 1, to 255 or to 65,535."""
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 65535):  # NaN too
+        raise ValueError(f"its numbers go from {low:g} to {high:g}, and are on none of the scales of pictures")
+    scale = 255 if high <= 1 else 1 if high <= 255 else 255 / 65535
+    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
+
+
 def _decode(source: Path | io.BytesIO) -> Image.Image:
     with Image.open(source) as image:
         # Pillow itself only warns up to twice this size.
@@ -199,6 +212,8 @@ def _decode(source: Path | io.BytesIO) -> Image.Image:
         # 16 bits in a 32-bit mode, unless no value needs them.
         wide = max(np.asarray(upright).max(), 0) > 255
         upright = (upright.point(lambda value: value / 256) if wide else upright).convert("L")
+    elif upright.mode == "F":
+        upright = _from_floats(np.asarray(upright))
     if not upright.has_transparency_data:
         return upright.convert("RGB")
     layer = upright.convert("RGBA")

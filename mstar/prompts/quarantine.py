@@ -47,6 +47,7 @@ class Reason(StrEnum):
     BAD_TEXT = "bad_text"
     EMPTY_QUESTION = "empty_question"
     NO_ANSWER = "no_answer"
+    NO_RATIONALE = "no_rationale"
     DUPLICATE_ID = "duplicate_id"
     CONFLICTING_ANSWERS = "conflicting_answers"
     MISSING_IMAGE = "missing_image"

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mstar.errors import DataError
+from mstar.file_faults import find_fault
 from mstar.prompts.json_rows import JsonFolder, JsonRows
+from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.raw_rows import RawRow, RawRows, identify
 
 __all__ = ["ParquetRows", "TableRows", "open_rows"]
@@ -32,18 +34,36 @@ def open_rows(path: str, split: str = "train") -> RawRows:
         DataError: there is nothing there, or nothing that can be read.
     """
     location = Path(path)
-    if location.is_file() and location.suffix.lower() in _JSON:
-        return JsonRows(location)
-    if location.is_file() and location.suffix.lower() == ".parquet":
-        return ParquetRows([location])
+    if location.is_file() and location.suffix.lower() in (*_JSON, ".parquet"):
+        _require_content(location)
+        return ParquetRows([location]) if location.suffix.lower() == ".parquet" else JsonRows(location)
     saved = any((location / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
     if location.is_dir() and not saved:
         if files := sorted(location.rglob("*.parquet")):
             return ParquetRows([file for file in files if file.name.startswith((f"{split}-", f"{split}."))] or files)
         if files := sorted(location.glob("*.jsonl")):
+            # One of many shards may be empty.
+            for file in files if len(files) == 1 else (file for file in files if file.stat().st_size):
+                _require_content(file)
             return JsonFolder([JsonRows(file) for file in files])
         raise DataError(f"'{path}' is a folder without .parquet or .jsonl files, and datasets did not save it.")
     return TableRows(_load_table(path, split, saved))
+
+
+def _require_content(path: Path) -> None:
+    fault = find_fault(path)
+    if fault is None and path.suffix.lower() in _JSON:
+        fault = _find_line_ends(path)
+    if fault is not None:
+        raise DataError(f"'{path}' {fault}.")
+
+
+def _find_line_ends(path: Path) -> str | None:
+    with path.open("rb") as file:
+        head = file.read(_BUFFER)
+    if b"\r" not in head.strip() or b"\n" in head or head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        return None
+    return "ends its lines with CR alone, as old Macs did, and is read as one line: convert it (tr '\\r' '\\n')"
 
 
 def _load_table(path: str, split: str, saved: bool) -> Any:
@@ -81,7 +101,9 @@ class ParquetRows:
         self.files = files
         self._columns = self._open(files[0]).schema_arrow.names
         for path in files:
-            if (columns := self._open(path).schema_arrow.names) != self._columns:
+            columns = self._open(path).schema_arrow.names
+            # Their order means nothing: a row is read by the columns' names.
+            if sorted(columns) != sorted(self._columns):
                 raise DataError(f"'{path}' has the columns {columns}, but '{files[0]}' has {self._columns}.")
 
     @property
@@ -98,8 +120,8 @@ class ParquetRows:
         for path in self.files:
             try:
                 for batch in self._open(path).iter_batches(batch_size=_BATCH):
-                    for values in batch.to_pylist():
-                        yield RawRow(number, values)
+                    for row in _read_batch(batch, number):
+                        yield row
                         number += 1
             except (OSError, pa.ArrowException) as error:
                 raise DataError(f"'{path}' is damaged ({error}); get it again.") from error
@@ -109,6 +131,8 @@ class ParquetRows:
         try:
             return pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER)
         except (OSError, pa.ArrowException) as error:
+            if (fault := find_fault(path)) is not None:
+                raise DataError(f"'{path}' {fault}.") from error
             raise DataError(f"'{path}' cannot be read as Parquet ({error}); get it again.") from error
 
 
@@ -141,6 +165,18 @@ class TableRows:
             for values in zip(*batch.values(), strict=True):
                 yield RawRow(number, dict(zip(batch, values, strict=True)))
                 number += 1
+
+
+def _read_batch(batch: Any, first: int) -> Iterator[RawRow]:
+    """The rows of a batch, numbered from ``first``; Arrow does not look at whether its text is UTF-8."""
+    try:
+        yield from [RawRow(first + place, values) for place, values in enumerate(batch.to_pylist())]
+    except UnicodeDecodeError as error:
+        if len(batch) == 1:
+            yield RawRow(first, {}, RowError(Reason.BAD_TEXT, f"the text is no UTF-8: {error}"))
+            return
+        for place in range(len(batch)):
+            yield from _read_batch(batch.slice(place, 1), first + place)
 
 
 def _plain_files(data: Any) -> list[str]:

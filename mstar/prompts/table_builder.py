@@ -64,8 +64,9 @@ class PromptRecord:
 def content_id(*parts: object) -> str:
     """A stable id of 16 hexadecimal digits from the parts of a prompt's content."""
     digest = hashlib.blake2b(digest_size=8)
+    # Half a surrogate pair, which JSON can hold, is found by _check_text when the row has its id.
     for part in parts:
-        value = part if isinstance(part, bytes) else str(part).encode()
+        value = part if isinstance(part, bytes) else str(part).encode(errors="surrogatepass")
         digest.update(len(value).to_bytes(8, "little") + value)
     return digest.hexdigest()
 

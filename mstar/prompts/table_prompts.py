@@ -228,6 +228,12 @@ class TablePrompts(PromptSource):
             found = self._checked.table.rows(first, last + 1)
             yield from (self._prompt(row, found[row - first]) for row in rows.tolist())
 
+    def rationales(self) -> Iterator[str | None]:
+        """The rationale of every prompt; see the interface."""
+        column = self._checked.table.column("rationale")
+        for start in range(0, len(self._rows), _CHUNK):
+            yield from column.take(pa.array(self._rows[start : start + _CHUNK])).to_pylist()
+
     def index_of(self, prompt_id: str) -> int:
         """The index of the prompt with this id; see the interface."""
         key = np.uint64(hash_id(prompt_id))

@@ -292,3 +292,17 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
         RecordPrompts(str(tmp_path / "d.jsonl"), max_bad_share=2)
     with pytest.raises(ConfigError, match="size is 0"):
         RecordPrompts(str(tmp_path / "d.jsonl"), size=0)
+
+
+def test_half_a_surrogate_pair_is_put_aside(tmp_path: Path) -> None:
+    """Where the id is made of the text, it ended the reading."""
+    lines = [json.dumps({"question": f"What is {i}?", "answer": str(i)}) for i in range(10)]
+    lines[2] = '{"question": "\\ud83d What?", "answer": "2"}'
+    lines[4] = '{"question": "What?", "answer": "\\udc00"}'
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    source = RecordPrompts(
+        str(tmp_path / "data.jsonl"), cache_dir=str(tmp_path / "cache"), quarantine=str(tmp_path / "q")
+    )
+    assert [prompt.answer for prompt in source] == [str(i) for i in range(10) if i not in (2, 4)]
+    rows = [json.loads(line) for line in (tmp_path / "q").read_text().splitlines()]
+    assert [(row["row"], row["reason"]) for row in rows] == [(2, "bad_text"), (4, "bad_text")]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mstar.errors import DataError
+from mstar.prompts.quarantine import Reason
 from mstar.prompts.row_files import TableRows, open_rows
 
 
@@ -53,3 +56,52 @@ def test_what_is_no_data_is_named(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(DataError, match=complaint):
             open_rows(str(tmp_path / name))
+
+
+def test_shards_may_have_their_columns_in_any_order(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "0.parquet")
+    pq.write_table(pa.table({"b": ["y"], "a": [2]}), tmp_path / "1.parquet")
+    assert [dict(row.values) for row in open_rows(str(tmp_path))] == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
+    pq.write_table(pa.table({"b": ["y"]}), tmp_path / "2.parquet")
+    with pytest.raises(DataError, match=r"2\.parquet' has the columns \['b'\], but '.*0\.parquet' has"):
+        open_rows(str(tmp_path))
+
+
+def test_a_row_that_is_no_utf8_is_put_aside_alone(tmp_path: Path) -> None:
+    texts = pa.array([b"a", b"\xff", b"c"]).view(pa.string())
+    pq.write_table(pa.table({"a": texts}), tmp_path / "data.parquet")
+    rows = list(open_rows(str(tmp_path / "data.parquet")))
+    assert [(row.number, row.values.get("a")) for row in rows] == [(0, "a"), (1, None), (2, "c")]
+    assert rows[1].error is not None
+    assert rows[1].error.reason is Reason.BAD_TEXT
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json", "data.parquet"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is an empty file"),
+        (b"\n\n", "is a file of nothing but white space"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12\n", "is a Git LFS pointer"),
+    ],
+)
+def test_a_file_without_data_is_called_what_it_is(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}' {said}"):
+        open_rows(str(tmp_path / name))
+
+
+def test_lines_that_end_with_cr_alone_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(b'{"a": 1}\r{"a": 2}\r')
+    with pytest.raises(DataError, match="ends its lines with CR alone"):
+        open_rows(str(path))
+    for whole in (b'{"a": 1}\r\n{"a": 2}\r\n', b'[{"a": 1},\r{"a": 2}]\r', b'{"a": 1}\n{"a": 2}'):
+        path.write_bytes(whole)
+        assert [row.values for row in open_rows(str(path))] == [{"a": 1}, {"a": 2}]
+
+
+def test_one_of_several_shards_may_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n')
+    (tmp_path / "b.jsonl").write_text("")
+    assert [row.values for row in open_rows(str(tmp_path))] == [{"a": 1}]

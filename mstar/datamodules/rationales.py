@@ -1,0 +1,70 @@
+"""Prompts with the rationales that the data has for them; those that cannot be imitated are put aside at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from mstar.distributed import rank, world_size
+from mstar.end_tokens import without_end_tokens
+from mstar.errors import DataError
+from mstar.prompts import PromptSource
+from mstar.prompts.prompt_check import describe
+from mstar.prompts.quarantine import Reason, RowError
+from mstar.prompts.quarantine_file import QuarantineFile
+from mstar.types import Prompt
+
+__all__ = ["Rationales"]
+
+# Rows between two looks at whether too many are bad.
+_CHUNK: Final = 4096
+
+
+class Rationales(Dataset[tuple[Prompt, str]]):
+    """Prompts with their rationale.
+
+    The text of an end token at a rationale's end is cut: it would be learned as text, beside the end token itself.
+
+    Args:
+        source: The prompts.
+        end_tokens: Texts of the model's own end tokens.
+        quarantine: Where the rows are put that have no rationale, or an end token in the middle of it.
+
+    Raises:
+        DataError: no prompt has a rationale, or too few have one.
+    """
+
+    def __init__(self, source: PromptSource, end_tokens: Sequence[str], quarantine: QuarantineFile) -> None:
+        self.source = source
+        self.end_tokens = tuple(end_tokens)
+        bad: dict[int, RowError] = dict(self._faults())
+        if len(bad) == len(source) and all(fault.reason is Reason.NO_RATIONALE for fault in bad.values()):
+            raise DataError(
+                f"prompt '{source[0].id}' (row 0) has no rationale to imitate, nor has any other: train on data with "
+                "rationales, or let the policy write its own responses with a 'rollout' section."
+            )
+        # Each process says what is in its share.
+        mine = [row for row in bad if row % world_size() == rank()]
+        for start in range(0, len(mine), _CHUNK):
+            quarantine.add([describe(source[row], bad[row], row) for row in mine[start : start + _CHUNK]])
+        self.rows = np.delete(np.arange(len(source)), list(bad))
+        if not len(self.rows):
+            raise DataError(f"{quarantine.name}: none of the {len(source)} rows can be used; see {quarantine.path}.")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Prompt, str]:
+        prompt = self.source[int(self.rows[index])]
+        return prompt, without_end_tokens(prompt.rationale or "", self.end_tokens)
+
+    def _faults(self) -> Iterator[tuple[int, RowError]]:
+        for row, rationale in enumerate(self.source.rationales()):
+            text = without_end_tokens(rationale or "", self.end_tokens)
+            if not text.strip():
+                yield row, RowError(Reason.NO_RATIONALE, "it has no rationale to imitate")
+            elif (token := next((token for token in self.end_tokens if token in text), None)) is not None:
+                yield row, RowError(Reason.BAD_TEXT, f"its rationale goes on behind the end token '{token}'")
