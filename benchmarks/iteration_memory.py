@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from harness import Figure, note
 from PIL import Image
@@ -28,6 +28,7 @@ from mstar.iteration import IterationPlan, Stages, iteration_indices, run_iterat
 from mstar.iteration_shards import fingerprint_shards
 from mstar.prompts import PromptSource
 from mstar.prompts.subset import PromptSubset
+from mstar.rewards import Reward
 from mstar.selection import Selector
 from mstar.storage import RunDirectory
 from mstar.types import AnswerType, Prompt, Response
@@ -101,10 +102,10 @@ class Stub(Engine):
         return Response(prompt.id, index, text, len(text) // 4, True, temperature, -draw.random())
 
 
-class StubReward:
+class StubReward(Reward):
     """Scores five steps."""
 
-    def score(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[tuple[float, ...]]]:
+    def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
         """One tuple a response."""
         draw = random.Random(len(groups))
         return [[tuple(draw.random() for _ in range(5)) for _ in texts] for _, texts in groups]
@@ -127,7 +128,7 @@ def measure(size: int) -> None:
     prompts = PromptSubset(source, iteration_indices(size, 1.0, 1, seed=0))
     fingerprint_shards(prompts, (), 256)
     plan = IterationPlan(iteration=1, seed=0, num_samples=SAMPLES, temperature=1.0)
-    stages = Stages(Stub(), grader, cast("Any", StubReward()), Selector())
+    stages = Stages(Stub(), grader, StubReward(), Selector())
     with tempfile.TemporaryDirectory() as folder:
         result = run_iteration(prompts, (), plan, stages, RunDirectory(Path(folder)))
         for example in result.examples:

@@ -6,8 +6,6 @@ as one file, and done by one process. A shard that is already on disk is read in
 
 from __future__ import annotations
 
-import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,12 +26,12 @@ from mstar.examples import ExampleFile, order_examples
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
 from mstar.grading import Grader
 from mstar.iteration_report import IterationReport
-from mstar.iteration_shards import Earlier, read_shard
+from mstar.iteration_shards import Earlier, read_earlier, read_shard
 from mstar.metrics import majority_answer, weighted_vote_answer
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
 from mstar.prompts.subset import find_repetition
-from mstar.rewards.process import ProcessReward
+from mstar.rewards import Reward, aggregate
 from mstar.selection import Selector
 from mstar.storage import PromptResponses, RunDirectory, read_or_put_aside, write_responses
 from mstar.types import Example, Prompt, ScoredResponse, Verdict, VerdictStatus
@@ -73,14 +71,14 @@ class Stages:
     Attributes:
         engine: Draws the responses.
         grader: Decides whether a final answer is right.
-        reward: The MPRM; None if the selection does not need one.
+        reward: Scores the right responses, loaded; None if there is none.
         selector: Decides which right responses are kept.
         check: Tells prompts that can be shown to the policy from those that are put aside.
     """
 
     engine: Engine
     grader: Grader
-    reward: ProcessReward | None
+    reward: Reward | None
     selector: Selector
     check: PromptCheck = field(default_factory=PromptCheck)
 
@@ -176,7 +174,7 @@ def run_iteration(
         if groups is None:
             put_aside = run.quarantine(plan.iteration, number)
             there = earlier.get(number)
-            drawn = None if there is None else _read_earlier(shard, plan, there, put_aside)
+            drawn = None if there is None else read_earlier(shard, plan.num_samples, there, put_aside)
             if there is not None and drawn is not None:
                 graded = _take_over(drawn, hidden, there, stages, report)
             else:
@@ -213,21 +211,6 @@ def _fetch_shard(
     return [*prompts[start:stop], *others], {prompt.id for prompt in others} if plan.vote else set()
 
 
-def _read_earlier(
-    shard: Sequence[Prompt], plan: IterationPlan, earlier: Earlier, put_aside: Path
-) -> list[PromptResponses] | None:
-    """The responses of a shard that were drawn for another choice; None if their file is damaged."""
-    try:
-        groups = read_shard(shard, plan.num_samples, earlier.path)
-    except DataError as error:
-        # It is another run's; its own will put it aside.
-        sys.stderr.write(f"mstar: {error} Its responses are drawn again.\n")
-        return None
-    if earlier.quarantine.exists():
-        shutil.copyfile(earlier.quarantine, put_aside)
-    return groups
-
-
 def _draw(
     shard: Sequence[Prompt], hidden: set[str], plan: IterationPlan, stages: Stages, report: IterationReport
 ) -> list[PromptResponses]:
@@ -259,7 +242,9 @@ def _take_over(
         kept = scored if earlier.verdicts and prompt.id not in hidden else (
             replace(scored, verdict=grade_response(prompt, scored.response, stages.grader).verdict)
         )  # fmt: skip
-        return kept if earlier.scores else replace(kept, step_scores=(), process_reward=None)
+        if stages.reward is None or not earlier.scores or kept.process_reward is None:
+            return replace(kept, step_scores=(), process_reward=None)
+        return replace(kept, process_reward=aggregate(kept.step_scores, stages.reward.aggregation))
 
     report.reused += len(groups)
     with _timed(report.seconds, "grade"):
@@ -271,7 +256,7 @@ def _choose(
 ) -> list[PromptResponses]:
     """Scores the graded responses of one shard, as far as they are not scored, and selects of them."""
     voting = any(group.prompt.id in hidden for group in groups)
-    if stages.reward is not None and (stages.selector.needs_reward_model or voting):
+    if stages.reward is not None and (stages.selector.needs_reward or voting):
         wanted = [s for g in groups for s in g.responses if voting or (s.verdict.correct and s.response.finished)]
         # All or none: a shard is the unit that is reproduced exactly.
         if any(s.process_reward is None for s in wanted):

@@ -32,6 +32,10 @@ class IterationReport:
         new_tokens: Those of them that were generated now, not read from shards that were there.
         reused: Prompts whose responses were drawn for another choice, and read here.
         truncated: Responses cut off by the length limit.
+        answered: Prompts with a right response that could be kept.
+        chosen: Those of them of which the rule left some such response out.
+        scored: Responses with the scores of at least two steps.
+        worst_answers: Those of them whose lowest score is that of the step with the answer alone.
         seconds: Wall time of this process by stage: generate, grade, score.
     """
 
@@ -50,6 +54,10 @@ class IterationReport:
     new_tokens: int = 0
     reused: int = 0
     truncated: int = 0
+    answered: int = 0
+    chosen: int = 0
+    scored: int = 0
+    worst_answers: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "grade": 0.0, "score": 0.0})
 
     def count(self, group: PromptResponses) -> None:
@@ -67,6 +75,11 @@ class IterationReport:
         self.chains_known += len(known)
         self.tokens += sum(s.response.num_tokens for s in responses)
         self.truncated += sum(not s.response.finished for s in responses)
+        self.answered += fates[Fate.KEPT] + fates[Fate.NOT_SELECTED] > 0
+        self.chosen += fates[Fate.NOT_SELECTED] > 0
+        stepwise = [s.step_scores for s in responses if len(s.step_scores) > 1]
+        self.scored += len(stepwise)
+        self.worst_answers += sum(scores[-1] < min(scores[:-1]) for scores in stepwise)
 
     def merge(self, other: IterationReport) -> None:
         """Adds another process's counts; times are the longest of any process."""
@@ -89,11 +102,13 @@ class IterationReport:
             "tokens_per_second": self.new_tokens / self.seconds["generate"] if self.new_tokens else None,
             "seconds": dict(self.seconds),
             "kept_chain_accuracy": self.kept_chains / self.chains_known if self.chains_known else None,
+            "choice": {"prompts": self.chosen, "of": self.answered},
+            "min_on_answer_step": self.worst_answers / self.scored if self.scored else None,
             "skipped": self.kept == 0,
         }
 
 
 _COUNTS = (
     "prompts", "put_aside", "generated", "parsed", "correct", "unique", "kept", "kept_chains", "chains_known", "tokens",
-    "new_tokens", "reused", "truncated",
+    "new_tokens", "reused", "truncated", "answered", "chosen", "scored", "worst_answers",
 )  # fmt: skip

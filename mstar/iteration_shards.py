@@ -6,6 +6,7 @@ Where the choice alone is another one (other rule, reward or ``top_k``), what is
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,15 @@ from mstar.provenance import find_change, fingerprint_prompts
 from mstar.storage import PromptResponses, RunDirectory, read_json, read_responses, write_json
 from mstar.types import Prompt, ScoredResponse
 
-__all__ = ["Earlier", "IterationFacts", "claim_iteration", "find_earlier", "fingerprint_shards", "read_shard"]
+__all__ = [
+    "Earlier",
+    "IterationFacts",
+    "claim_iteration",
+    "find_earlier",
+    "fingerprint_shards",
+    "read_earlier",
+    "read_shard",
+]
 
 # Of plan.json. The first one did not keep apart what each stage depends on.
 _FORMAT: Final = 2
@@ -183,3 +192,28 @@ def read_shard(shard: Sequence[Prompt], num_samples: int, path: Path) -> list[Pr
     if len(by_prompt) > len(shard) or {len(rows) for rows in by_prompt.values()} - {0, num_samples}:
         raise DataError(f"{path} does not hold {num_samples} responses to each prompt of its shard.")
     return [PromptResponses(prompt, tuple(found)) for prompt in shard if (found := by_prompt[prompt.id])]
+
+
+def read_earlier(
+    shard: Sequence[Prompt], num_samples: int, earlier: Earlier, put_aside: Path
+) -> list[PromptResponses] | None:
+    """Reads an earlier shard.
+
+    Args:
+        shard: The prompts of the shard here.
+        num_samples: Responses to each.
+        earlier: The earlier one.
+        put_aside: Where the prompts are named here that could not be shown to the policy.
+
+    Returns:
+        None if its file is damaged, or gone since it was found.
+    """
+    try:
+        groups = read_shard(shard, num_samples, earlier.path)
+    except DataError as error:
+        # It is another run's, which puts it aside itself when it meets it.
+        sys.stderr.write(f"mstar: {error} Its responses are drawn again.\n")
+        return None
+    if earlier.quarantine.exists():
+        shutil.copyfile(earlier.quarantine, put_aside)
+    return groups

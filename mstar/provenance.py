@@ -66,6 +66,8 @@ def describe(value: object) -> Any:
     Args:
         value: The setting.
     """
+    if type(value) in _PLAIN:
+        return value
     match value:
         case Enum():
             return value.value
@@ -143,11 +145,9 @@ def fingerprint_prompt(prompt: Prompt) -> str:
 
     No picture is decoded or read, because that takes too long for a whole data set.
     """
-    fields = ((field.name, getattr(prompt, field.name)) for field in dataclasses.fields(prompt))
-    return _hash(
-        f"{name}={_canonical([_describe_picture(item) for item in value] if name == 'images' else describe(value))}"
-        for name, value in fields
-    )
+    fields = {field.name: getattr(prompt, field.name) for field in dataclasses.fields(prompt)}
+    pictures = [_describe_picture(image) for image in prompt.images]
+    return _hash([_canonical(describe(fields | {"images": pictures}))])
 
 
 def fingerprint_prompts(prompts: Iterable[Prompt]) -> str:
@@ -155,9 +155,9 @@ def fingerprint_prompts(prompts: Iterable[Prompt]) -> str:
     return _hash(fingerprint_prompt(prompt) for prompt in prompts)
 
 
-def _describe_picture(image: ImageReference) -> list[Any]:
+def _describe_picture(image: ImageReference) -> list[object]:
     # Where it is (the folder, the place in a file) is left out: data may be moved.
-    return [image.uri, describe(getattr(image, "limits", None)), getattr(image, "num_bytes", None)]
+    return [image.uri, getattr(image, "limits", None), getattr(image, "num_bytes", None)]
 
 
 def _hash(parts: Iterable[str]) -> str:

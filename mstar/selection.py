@@ -1,30 +1,140 @@
-"""Stage 4, scored responses -> what the policy learns from (M-STaR: H, applied to the right answers of one prompt)."""
+"""Stage 4, scored responses -> what the policy learns from (M-STaR: H, applied to the right answers of one prompt).
+
+A rule is a subclass of ``SelectionRule``. Those here have short names; any other is named by its class path.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import assert_never
+from typing import ClassVar, Final, Literal
 
 from mstar.errors import ConfigError
 from mstar.metrics import rank_by_process_reward
 from mstar.types import Fate, ScoredResponse
 
-__all__ = ["SelectionRule", "Selector"]
+__all__ = [
+    "RULES",
+    "All",
+    "Likelihood",
+    "Oracle",
+    "Random",
+    "RuleName",
+    "SelectionRule",
+    "Selector",
+    "Threshold",
+    "TopK",
+]
+
+RuleName = Literal["top_k", "threshold", "random", "all", "likelihood", "oracle"]
+Shuffled = Callable[[], list[ScoredResponse]]
 
 
-class SelectionRule(StrEnum):
-    """Which of a prompt's right responses are kept."""
+class SelectionRule(ABC):
+    """Which of a prompt's right responses are kept.
 
-    TOP_K = "top_k"
-    THRESHOLD = "threshold"
-    RANDOM = "random"
-    ALL = "all"
-    LIKELIHOOD = "likelihood"
-    ORACLE = "oracle"
+    A rule of one's own implements ``keep``; its constructor's arguments are its settings, which it keeps as attributes.
+
+    Attributes:
+        needs_reward: Whether it reads ``process_reward``, so that ``rollout`` must have a reward.
+    """
+
+    needs_reward: ClassVar[bool] = False
+
+    @abstractmethod
+    def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
+        """Those to keep.
+
+        Args:
+            eligible: The right, whole responses to one prompt, without copies; there may be none.
+            shuffled: Gives them in a random order, which depends on nothing but (seed, stage, prompt id, sample index).
+        """
+
+
+@dataclass(frozen=True)
+class TopK(SelectionRule):
+    """Keeps the ``top_k`` with the highest reward (M-STaR's best: 2)."""
+
+    top_k: int = 2
+    needs_reward: ClassVar[bool] = True
+
+    def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
+        """Those to keep."""
+        return rank_by_process_reward(eligible)[: self.top_k]
+
+
+@dataclass(frozen=True)
+class Threshold(SelectionRule):
+    """Keeps those with a reward above ``threshold``, a probability in [0, 1)."""
+
+    threshold: float = 0.5
+    needs_reward: ClassVar[bool] = True
+
+    def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
+        """Those to keep."""
+        return [s for s in eligible if s.process_reward is not None and s.process_reward > self.threshold]
+
+
+@dataclass(frozen=True)
+class Random(SelectionRule):
+    """Keeps any ``top_k``."""
+
+    top_k: int = 2
+
+    def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
+        """Those to keep."""
+        return shuffled()[: self.top_k]
+
+
+@dataclass(frozen=True)
+class All(SelectionRule):
+    """Keeps all."""
+
+    def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
+        """Those to keep."""
+        return eligible
+
+
+@dataclass(frozen=True)
+class Likelihood(SelectionRule):
+    """Keeps the ``top_k`` that the policy finds likeliest."""
+
+    top_k: int = 2
+
+    def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
+        """Those to keep."""
+        return sorted(eligible, key=_likelihood_order)[: self.top_k]
+
+
+@dataclass(frozen=True)
+class Oracle(SelectionRule):
+    """Keeps ``top_k``, those with whole chains right first (generated data only)."""
+
+    top_k: int = 2
+
+    def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
+        """Those to keep.
+
+        Raises:
+            ConfigError: it is not known which chains are right.
+        """
+        if any(s.chain_correct is None for s in eligible):
+            raise ConfigError("selection 'oracle' needs data with known right chains; choose another rule.")
+        return sorted(shuffled(), key=lambda s: not s.chain_correct)[: self.top_k]
+
+
+# The rules with short names, made of the settings ``top_k`` and ``threshold``.
+RULES: Final[dict[str, Callable[[int, float], SelectionRule]]] = {
+    "top_k": lambda top_k, _: TopK(top_k),
+    "threshold": lambda _, threshold: Threshold(threshold),
+    "random": lambda top_k, _: Random(top_k),
+    "all": lambda *_: All(),
+    "likelihood": lambda top_k, _: Likelihood(top_k),
+    "oracle": lambda top_k, _: Oracle(top_k),
+}
 
 
 @dataclass(frozen=True)
@@ -32,10 +142,9 @@ class Selector:
     """Keeps some of the right responses of a prompt, and records why each of the others was not kept.
 
     Args:
-        rule: ``top_k`` keeps the ``top_k`` with the highest process reward (M-STaR's best: 2), ``threshold`` those
-            above ``threshold``, ``random`` any ``top_k``, ``all`` all, ``likelihood`` the ``top_k`` that the policy
-            finds likeliest, and ``oracle`` ``top_k`` with whole chains right first (generated data only).
-        top_k: How many responses of a prompt are kept at most; ``threshold`` and ``all`` do not use it.
+        rule: Which are kept: a rule, or the short name of one.
+        top_k: How many responses of a prompt the rules with short names keep at most; ``threshold`` and ``all`` do not
+            use it.
         threshold: Process reward above which the rule ``threshold`` keeps a response, in [0, 1).
         deduplicate: Whether copies of a right response count once. Switch it off for a random choice that reproduces
             how often the policy writes each response.
@@ -45,17 +154,15 @@ class Selector:
         ConfigError: the rule is unknown, ``top_k`` is below 1, or ``threshold`` is outside [0, 1).
     """
 
-    rule: SelectionRule = SelectionRule.TOP_K
+    rule: SelectionRule | str = "top_k"
     top_k: int = 2
     threshold: float = 0.5
     deduplicate: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "rule", SelectionRule(self.rule))
-        except ValueError as error:
-            raise ConfigError(f"selection is '{self.rule}', but must be one of {', '.join(SelectionRule)}.") from error
+        if isinstance(self.rule, str) and self.rule not in RULES:
+            raise ConfigError(f"selection is '{self.rule}', but must be one of {', '.join(RULES)}, or a class path.")
         if self.top_k < 1:
             raise ConfigError(f"top_k is {self.top_k}, but at least 1 response a prompt must be kept; raise top_k.")
         if not 0 <= self.threshold < 1:
@@ -64,9 +171,18 @@ class Selector:
             )
 
     @property
-    def needs_reward_model(self) -> bool:
+    def _rule(self) -> SelectionRule:
+        return RULES[self.rule](self.top_k, self.threshold) if isinstance(self.rule, str) else self.rule
+
+    @property
+    def name(self) -> str:
+        """What the rule is called: its short name, or that of its class."""
+        return self.rule if isinstance(self.rule, str) else type(self.rule).__name__
+
+    @property
+    def needs_reward(self) -> bool:
         """Whether the rule reads process rewards."""
-        return self.rule in (SelectionRule.TOP_K, SelectionRule.THRESHOLD)
+        return self._rule.needs_reward
 
     def select(self, scored: Sequence[ScoredResponse], *, stage: str) -> tuple[ScoredResponse, ...]:
         """Decides the fate of every response of one prompt.
@@ -106,34 +222,15 @@ class Selector:
         return None
 
     def _keep(self, eligible: Sequence[ScoredResponse], stage: str) -> Sequence[ScoredResponse]:
-        if self.needs_reward_model and any(s.process_reward is None for s in eligible):
-            raise ConfigError(
-                f"selection '{self.rule}' needs a reward model, but there are no process rewards; set one."
-            )
-        match self.rule:
-            case SelectionRule.TOP_K:
-                return rank_by_process_reward(eligible)[: self.top_k]
-            case SelectionRule.THRESHOLD:
-                return [s for s in eligible if s.process_reward is not None and s.process_reward > self.threshold]
-            case SelectionRule.RANDOM:
-                return self._shuffled(eligible, stage)[: self.top_k]
-            case SelectionRule.ALL:
-                return eligible
-            case SelectionRule.LIKELIHOOD:
-                return sorted(eligible, key=_likelihood_order)[: self.top_k]
-            case SelectionRule.ORACLE:
-                if any(s.chain_correct is None for s in eligible):
-                    raise ConfigError("selection 'oracle' needs data with known right chains; choose another rule.")
-                return sorted(self._shuffled(eligible, stage), key=lambda s: not s.chain_correct)[: self.top_k]
-            case _:
-                assert_never(self.rule)
+        rule = self._rule
+        if rule.needs_reward and any(s.process_reward is None for s in eligible):
+            raise ConfigError(f"selection '{self.name}' needs a reward, but the responses have none; set one.")
 
-    def _shuffled(self, eligible: Sequence[ScoredResponse], stage: str) -> list[ScoredResponse]:
-        def key(s: ScoredResponse) -> bytes:
+        def order(s: ScoredResponse) -> bytes:
             parts = (self.seed, stage, s.response.prompt_id, s.response.sample_index)
             return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).digest()
 
-        return sorted(eligible, key=key)
+        return rule.keep(eligible, lambda: sorted(eligible, key=order))
 
 
 def _likelihood_order(scored: ScoredResponse) -> tuple[float, int]:

@@ -154,9 +154,10 @@ class ScoredResponse:
     Attributes:
         response: The response.
         verdict: Whether its final answer is right.
-        step_scores: The MPRM's probability, in [0, 1], that each step can still lead to the right answer; empty
-            without an MPRM.
-        process_reward: The minimum of ``step_scores`` (M-STaR: R_p), or None without an MPRM.
+        step_scores: The reward's score of each step (an MPRM's probability, in [0, 1], that it can still lead to the
+            right answer), or one of the whole; empty where nothing is scored.
+        process_reward: What ``rollout.aggregation`` makes of ``step_scores``, by default their minimum (M-STaR: R_p);
+            None where nothing is scored.
         chain_correct: Whether the whole chain is right, where the data knows it (measuring and ``oracle`` only).
         fate: Kept for training, or why not; None before selection.
     """

@@ -19,7 +19,7 @@ from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed
 from mstar.grading import ExactGrader
 from mstar.iteration import IterationPlan, IterationReport, IterationResult, Stages, iteration_indices, run_iteration
-from mstar.selection import SelectionRule, Selector
+from mstar.selection import Selector
 from mstar.storage import RunDirectory, read_responses
 from mstar.types import AnswerType, Example, Fate, Prompt, Response, VerdictStatus
 
@@ -58,7 +58,7 @@ TEXTS = {
     "c": ["Answer: 4", "Answer: 1", "Answer: 1 ", "x\nAnswer: 1"],
 }
 PLAN = IterationPlan(iteration=1, seed=0, num_samples=4, temperature=0.9)
-ALL = Selector(SelectionRule.ALL)
+ALL = Selector("all")
 
 
 def iterate(

@@ -15,7 +15,8 @@ from mstar.iteration import IterationPlan, IterationResult, Stages, run_iteratio
 from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier, fingerprint_shards
 from mstar.prompts import TinyDice
 from mstar.provenance import describe
-from mstar.selection import SelectionRule, Selector
+from mstar.rewards import Reward
+from mstar.selection import Selector
 from mstar.storage import RunDirectory, read_json
 from mstar.types import Prompt, Response
 
@@ -109,15 +110,15 @@ class Counting(Engine):
         ]
 
 
-class Scores:
+class Scores(Reward):
     """Scores by length, and counts the responses that it was given."""
 
     def __init__(self) -> None:
         self.scored = 0
 
-    def score(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[tuple[float, ...]]]:
-        self.scored += sum(len(texts) for _, texts in groups)
-        return [[(1 / len(text),) for text in texts] for _, texts in groups]
+    def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
+        self.scored += sum(len(responses) for _, responses in groups)
+        return [[(1 / len(r.text),) for r in responses] for _, responses in groups]
 
 
 def test_another_choice_uses_responses_verdicts_and_scores_again(tmp_path: Path) -> None:
@@ -130,21 +131,21 @@ def test_another_choice_uses_responses_verdicts_and_scores_again(tmp_path: Path)
     ) -> tuple[IterationResult, int, int]:
         engine, reward = Counting(), Scores()
         facts = IterationFacts(
-            describe(plan), describe(grader), {"reward": 1} if selector.needs_reward_model else None,
+            describe(plan), describe(grader), {"reward": 1} if selector.needs_reward else None,
             describe(selector), fingerprint_shards(prompts, (), 2),
         )  # fmt: skip
         if found is None:
             claim_iteration(where, 1, facts)
             found = find_earlier(where, 1, facts)
-        stages = Stages(engine, grader, reward, selector)  # type: ignore[arg-type]
+        stages = Stages(engine, grader, reward, selector)
         return run_iteration(prompts, (), plan, stages, where, found), engine.asked, reward.scored
 
-    assert iterate(run, Selector(SelectionRule.TOP_K), ExactGrader())[1:] == (5, 10)
+    assert iterate(run, Selector("top_k"), ExactGrader())[1:] == (5, 10)
     for selector, grader, scored in (
-        (Selector(SelectionRule.TOP_K, top_k=1), ExactGrader(), 0),
-        (Selector(SelectionRule.RANDOM), ExactGrader(), 0),
-        (Selector(SelectionRule.TOP_K, top_k=1), AnswerGrader(), 10),
-        (Selector(SelectionRule.THRESHOLD), ExactGrader(), 0),
+        (Selector("top_k", top_k=1), ExactGrader(), 0),
+        (Selector("random"), ExactGrader(), 0),
+        (Selector("top_k", top_k=1), AnswerGrader(), 10),
+        (Selector("threshold"), ExactGrader(), 0),
     ):
         result, *work = iterate(run, selector, grader)
         assert work == [0, scored]

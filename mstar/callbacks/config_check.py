@@ -22,14 +22,18 @@ _FIXED_OF_TRAINER: Final = re.compile(
 )
 # Of everything else, what changes neither the data nor the updates may change.
 # What a key stands for that is not set, or that an earlier version did not have.
-_DEFAULTS: Final = {"trainer.precision": "32-true", "rollout.init_args.reward_dtype": "auto"}
+_DEFAULTS: Final = {
+    "trainer.precision": "32-true",
+    "rollout.init_args.reward_dtype": "auto",
+    "rollout.init_args.aggregation": "min",
+}
 
 _FREE: Final = re.compile(
     r"trainer\.|ckpt_path$|weights_only$|.*\.(num_workers|progress|gradient_checkpointing)$"
     r"|data\.init_args\.(eval_batch_size|test)\b"
     r"|model\.init_args\.(generation_batch_size|loss_kernel)$"
     r"|rollout\.init_args\.(dynamics|reward_batch_size|reward_offload|keep_iterations|reuse)$"
-    rf"|rollout\.init_args\.engine\.init_args\.({'|'.join(sorted(INCIDENTAL))})$"
+    rf"|rollout\.init_args\.(engine|reward)\.init_args\.({'|'.join(sorted(INCIDENTAL))})$"
 )
 
 

@@ -77,8 +77,9 @@ class IterationLog:
         """Takes in what the iteration's stages did."""
         self.report |= result.report.as_dict()
         self._scalars("funnel", self.report["funnel"])
-        names = ("tokens", "truncated_fraction", "tokens_per_second", "kept_chain_accuracy")
-        self._scalars("rollout", {name: self.report[name] for name in names})
+        names = ("tokens", "truncated_fraction", "tokens_per_second", "kept_chain_accuracy", "min_on_answer_step")
+        choice = result.report.chosen / max(result.report.answered, 1)
+        self._scalars("rollout", {name: self.report[name] for name in names} | {"choice_fraction": choice})
         self._scalars("time", self.report["seconds"])
         if self._writer is not None:
             log_samples(self._writer, result.shown, self.iteration)
@@ -134,6 +135,10 @@ class IterationLog:
             f"iteration {self.iteration}: {funnel['generated']} responses at T={self.report['temperature']:g}",
             f"{funnel['correct']} right, {funnel['unique']} of them distinct, {funnel['kept']} kept",
         ]
+        if choice := self.report.get("choice"):
+            parts.append(f"a choice for {choice['prompts']} of {choice['of']} prompts")
+        if (share := self.report.get("min_on_answer_step")) is not None:
+            parts.append(f"the lowest step score is the answer's in {share:.0%} of the scored responses")
         measured = self.report.get("dynamics")
         if measured:
             greedy, pass_at_k = measured["greedy_accuracy"], measured["pass_at_k"]

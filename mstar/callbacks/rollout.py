@@ -13,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.refresh import RewardModelRefresh, find_refreshed
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
+from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled
 from mstar.callbacks.rollout_stages import choose_temperature, measure, run_stages
 from mstar.callbacks.training_data import replace_training_data
 from mstar.datamodules.policy import PolicyDataModule
@@ -22,13 +23,10 @@ from mstar.examples import ExampleFile
 from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
-from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import find_model_type
-from mstar.models.precision import DTYPES, Precision, name_of, resolve_dtype
 from mstar.modules.policy import PolicyModule
-from mstar.modules.trainable import check_trainable
-from mstar.rewards.process import ProcessReward
-from mstar.selection import SelectionRule, Selector
+from mstar.rewards import MPRM, Aggregation, Reward, RewardHost
+from mstar.selection import RuleName, SelectionRule, Selector
 from mstar.storage import RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
 
@@ -45,8 +43,8 @@ class RolloutCallback(Callback):
     Args:
         num_samples: Responses drawn for a prompt (M-STaR: K = 16).
         interval: Fraction of the prompts in one iteration (M-STaR: 0.25).
-        selection: Which right responses are kept: top_k and threshold by process reward, random, all, likelihood (by
-            the policy's own log-probability) or oracle (generated data only).
+        selection: Which right responses are kept: top_k and threshold by reward, random, all, likelihood (by the
+            policy's own log-probability), oracle (generated data only), or the class path of a rule of one's own.
         top_k: Responses kept of a prompt at most (M-STaR: 2).
         threshold: Process reward above which ``threshold`` keeps a response.
         deduplicate: Whether copies of a response of one prompt count once.
@@ -55,7 +53,11 @@ class RolloutCallback(Callback):
         temperature: Sampling temperature: a number, or a controller such as AdaptiveTemperature.
         engine: Draws the responses; by default the Transformers engine.
         grader: Decides whether a final answer is right.
-        reward_model: Folder of an exported MPRM; needed by top_k and threshold.
+        reward: Scores responses: mstar.rewards.MPRM, Likelihood, Oracle, or a class of one's own; top_k and threshold
+            need one.
+        aggregation: What makes one number of the scores of a response's steps: min, mean, product, last (the answer's
+            step), or min_without_answer.
+        reward_model: Folder of an exported MPRM: short for ``reward`` with the class MPRM, and so are the four below.
         reward_batch_size: Responses that the MPRM scores at the same time; halved where the memory is not enough.
         reward_offload: Whether the MPRM is on the device only while it scores, which costs about a second a shard;
             by default, it is where the device is a GPU and the MPRM is not quantised.
@@ -85,14 +87,16 @@ class RolloutCallback(Callback):
         self,
         num_samples: int = 16,
         interval: float = 0.25,
-        selection: Literal["top_k", "threshold", "random", "all", "likelihood", "oracle"] = "top_k",
+        selection: RuleName | SelectionRule = "top_k",
         top_k: int = 2,
         threshold: float = 0.5,
         deduplicate: bool = True,
-        method: Literal["continuous", "iterative_rft", "rest_em"] = "continuous",
+        method: Method = "continuous",
         temperature: float | TemperatureController = 1.0,
         engine: Engine | None = None,
         grader: Grader | None = None,
+        reward: Reward | None = None,
+        aggregation: Aggregation = "min",
         reward_model: str | None = None,
         reward_batch_size: int = 64,
         reward_offload: bool | None = None,
@@ -100,7 +104,7 @@ class RolloutCallback(Callback):
         reward_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         refresh_reward_model: RewardModelRefresh | None = None,
         answer_conditioned: bool = False,
-        unlabelled: Literal["off", "voting", "oracle"] = "off",
+        unlabelled: Unlabelled = "off",
         unlabelled_start: float = 0.0,
         dynamics: bool = True,
         shard_size: int = 256,
@@ -109,46 +113,34 @@ class RolloutCallback(Callback):
         reuse: str | None = None,
     ) -> None:
         super().__init__()
-        if num_samples < 1:
-            raise ConfigError(f"rollout.num_samples is {num_samples}, but K must be at least 1; raise it.")
-        if not 0 < interval <= 1:
-            raise ConfigError(f"rollout.interval is {interval}, but it is a fraction of the prompts in (0, 1].")
-        if not 0 <= unlabelled_start <= 1:
-            raise ConfigError(f"rollout.unlabelled_start is {unlabelled_start}, but it is a fraction in [0, 1].")
-        if shard_size < 1:
-            raise ConfigError(f"rollout.shard_size is {shard_size}, but a shard needs at least 1 prompt.")
-        if keep_iterations is not None and keep_iterations < 1:
-            raise ConfigError(f"rollout.keep_iterations is {keep_iterations}, but the present iteration must stay.")
-        self.seed = torch.initial_seed() % 2**31 if seed is None else seed
-        self.selector = Selector(SelectionRule(selection), top_k, threshold, deduplicate, self.seed)
-        if self.selector.needs_reward_model and reward_model is None:
-            raise ConfigError(
-                f"rollout.selection '{selection}' ranks by an MPRM, but rollout.reward_model is not set: give the "
-                "folder of an exported MPRM, or choose random, all, likelihood or oracle."
-            )
-        self.num_samples = num_samples
-        self.interval = interval
-        self.method = method
-        self.controller = (
-            temperature if isinstance(temperature, TemperatureController) else FixedTemperature(temperature)
+        if reward is not None and reward_model is not None:
+            raise ConfigError("rollout.reward_model is short for an MPRM as rollout.reward: set one of the two.")
+        if reward is None and (reward_model is not None or refresh_reward_model is not None):
+            # Without a folder, it waits for the one that the refresh makes.
+            quantization = reward_quantization or "none"
+            reward = MPRM(reward_model, reward_batch_size, reward_offload, quantization, reward_dtype)
+        if reward is not None:
+            reward.aggregation = aggregation
+        seed = torch.initial_seed() % 2**31 if seed is None else seed
+        self.settings = RolloutSettings(
+            num_samples=num_samples,
+            interval=interval,
+            selector=Selector(selection, top_k, threshold, deduplicate, seed),
+            method=method,
+            controller=temperature if isinstance(temperature, TemperatureController) else FixedTemperature(temperature),
+            engine=engine or TransformersEngine(),
+            grader=grader or AnswerGrader(),
+            reward=reward,
+            refresh=refresh_reward_model,
+            answer_conditioned=answer_conditioned,
+            unlabelled=unlabelled,
+            unlabelled_start=unlabelled_start,
+            dynamics=dynamics,
+            shard_size=shard_size,
+            keep_iterations=keep_iterations,
+            seed=seed,
+            reuse=reuse,
         )
-        self.engine = engine or TransformersEngine()
-        self.grader = grader or AnswerGrader()
-        self.reward_model = reward_model
-        self.reward_batch_size = reward_batch_size
-        self.reward_offload = reward_offload
-        self.reward_quantization: Literal["none", "nf4"] = reward_quantization or "none"
-        self.reward_dtype = reward_dtype
-        self.refresh = refresh_reward_model
-        self.answer_conditioned = answer_conditioned
-        self.unlabelled = unlabelled
-        self.unlabelled_start = unlabelled_start
-        self.dynamics = dynamics
-        self.shard_size = shard_size
-        self.keep_iterations = keep_iterations
-        self.reuse = reuse
-        self.reward: ProcessReward | None = None
-        self._reward_folder: str | None = None
         self._refreshed: str | None = None
         self._log: IterationLog | None = None
         self._drift: DriftCheck | None = None
@@ -170,11 +162,7 @@ class RolloutCallback(Callback):
             return
         policy, usable = require_policy(module), require_data(data)
         self._prepare_engine(policy, usable)
-        if self.refresh is not None:
-            # Its MPRM starts from the policy, with weights of the same type.
-            name = "rollout.refresh_reward_model.lr"
-            check_trainable(policy, trainer, self.refresh.lr, self.refresh.optimizer, name)
-        check_rollout(self, trainer, usable)
+        check_rollout(self.settings, trainer, policy, usable)
         self._checked = True
 
     # Lightning's hooks, in the order in which they run.
@@ -183,7 +171,7 @@ class RolloutCallback(Callback):
         """Prepares the fit; of the strategies that shard weights, some load the checkpoint only after this."""
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         self.check(trainer, pl_module, data)
-        log_dashboard(trainer, self.num_samples)
+        log_dashboard(trainer, self.settings.num_samples)
         if not self._in_training:
             # Lightning builds a first loader before the first iteration has made any data.
             data.set_examples(data.placeholder())
@@ -201,25 +189,25 @@ class RolloutCallback(Callback):
         """Runs the iteration's stages and swaps the training data."""
         policy, run = require_policy(pl_module), RunDirectory(Path(trainer.default_root_dir))
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
-        iteration = trainer.current_epoch + 1
+        settings, iteration = self.settings, trainer.current_epoch + 1
         self._measure_dynamics(trainer, pl_module)
         log = self._log = IterationLog(run, trainer, iteration)
         self._prepare_method(trainer, policy, iteration)
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
-        torch.manual_seed(derive_seed(self.seed, "generate", iteration))
+        torch.manual_seed(derive_seed(settings.seed, "generate", iteration))
         self._sync(policy, data, log)
         self._refresh_reward_model(policy, data, run, iteration)
-        if iteration == 1 and self.dynamics and data.validation is not None:
+        if iteration == 1 and settings.dynamics and data.validation is not None:
             before = IterationLog(run, trainer, 0)
-            before.dynamics(measure(self, policy, data, iteration=0), self.controller.current)
+            before.dynamics(measure(settings, policy, data, iteration=0), settings.controller.current)
             before.write()
-        if self.controller.due(iteration) and self.reward is not None and data.validation is not None:
-            log.swept(*choose_temperature(self, policy, self.reward, data, iteration))
-        result = run_stages(self, trainer, policy, data, iteration)
-        self.engine.rest()
+        if settings.controller.due(iteration) and data.validation is not None and settings.ready_reward is not None:
+            log.swept(*choose_temperature(settings, policy, data, iteration))
+        result = run_stages(settings, trainer, policy, data, iteration)
+        settings.engine.rest()
         log.iteration_done(result)
         replace_training_data(trainer, result.examples)
-        torch.manual_seed(derive_seed(self.seed, "train", iteration))
+        torch.manual_seed(derive_seed(settings.seed, "train", iteration))
         self._training_began, self._trained_before = time.perf_counter(), 0.0
         self._iteration, self._in_training = iteration, True
 
@@ -229,9 +217,9 @@ class RolloutCallback(Callback):
         self._log.trained(self._seconds())
         self._log.write()
         self._in_training = False
-        if self.keep_iterations is not None and is_main():
+        if self.settings.keep_iterations is not None and is_main():
             run, last = RunDirectory(Path(trainer.default_root_dir)), trainer.current_epoch + 1
-            run.drop_responses(last - self.keep_iterations)
+            run.drop_responses(last - self.settings.keep_iterations)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures the dynamics of the last iteration."""
@@ -239,18 +227,18 @@ class RolloutCallback(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Releases the engine."""
-        self.engine.close()
+        self.settings.engine.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Releases the engine, for whoever tries again in this process; several processes end anyway."""
         if world_size() == 1:
-            self.engine.close()
+            self.settings.engine.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold to go on from here; primitives only."""
         return {
-            "temperature": self.controller.state_dict(),
-            "seed": self.seed,
+            "temperature": self.settings.controller.state_dict(),
+            "seed": self.settings.seed,
             "refreshed_reward_model": self._refreshed,
             "iteration": self._iteration,
             "in_training": self._in_training,
@@ -259,7 +247,7 @@ class RolloutCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
-        self.controller.load_state_dict(state_dict["temperature"])
+        self.settings.controller.load_state_dict(state_dict["temperature"])
         self._refreshed = state_dict["refreshed_reward_model"]
         self._iteration = state_dict.get("iteration")
         self._in_training = state_dict.get("in_training", False)
@@ -274,10 +262,10 @@ class RolloutCallback(Callback):
         state = checkpoint["callbacks"].get(self.state_key)
         if trainer.state.fn != TrainerFn.FITTING or state is None:
             return
-        if state["seed"] != self.seed:
+        if state["seed"] != self.settings.seed:
             raise ConfigError(
-                f"rollout.seed is {self.seed}, but the checkpoint was made with {state['seed']}: the run would not go "
-                "on as it began; set the seed back, or start a new run."
+                f"rollout.seed is {self.settings.seed}, but the checkpoint was made with {state['seed']}: the run "
+                "would not go on as it began; set the seed back, or start a new run."
             )
         if state.get("in_training"):
             run = RunDirectory(Path(trainer.default_root_dir))
@@ -292,27 +280,28 @@ class RolloutCallback(Callback):
 
     def _prepare_engine(self, policy: PolicyModule, data: PolicyDataModule) -> None:
         """Tells the engine what it will be used for."""
-        longest = data.max_prompt_tokens
-        if longest is not None and self.refresh is not None:
-            longest += self.engine.max_new_tokens  # step labels are made by continuing responses
+        settings, longest = self.settings, data.max_prompt_tokens
+        if longest is not None and settings.refresh is not None:
+            longest += settings.engine.max_new_tokens  # step labels are made by continuing responses
         family = find_model_type(
             policy.model_name, trust_remote_code=policy.trust_remote_code, revision=policy.revision
         )
         # With the answer, prompts are longer than the data counts them.
-        self.engine.expect(family, None if self.answer_conditioned else longest)
+        settings.engine.expect(family, None if settings.answer_conditioned else longest)
 
     def _measure_dynamics(self, trainer: Trainer, module: LightningModule) -> None:
         """Ends the iteration that was trained last: measures its dynamics, unless its report has them."""
         if self._iteration is None:
             return
-        run, data = RunDirectory(Path(trainer.default_root_dir)), require_data(trainer.datamodule)  # type: ignore[attr-defined]
+        settings, data = self.settings, require_data(trainer.datamodule)  # type: ignore[attr-defined]
+        run = RunDirectory(Path(trainer.default_root_dir))
         log = IterationLog.resumed(run, trainer, self._iteration)
-        if self.dynamics and data.validation is not None and "dynamics" not in log.report:
+        if settings.dynamics and data.validation is not None and "dynamics" not in log.report:
             policy = require_policy(module)
             self._sync(policy, data, log)
-            self._load_reward_model(self._present_reward_model(run), policy)
-            log.dynamics(measure(self, policy, data, iteration=self._iteration), self.controller.current)
-            self.engine.rest()
+            self._ready_reward(policy, run)
+            log.dynamics(measure(settings, policy, data, iteration=self._iteration), settings.controller.current)
+            settings.engine.rest()
             log.write()
         log.announce()
 
@@ -320,68 +309,42 @@ class RolloutCallback(Callback):
         return self._trained_before + time.perf_counter() - self._training_began
 
     def _prepare_method(self, trainer: Trainer, policy: PolicyModule, iteration: int) -> None:
-        if self.method == "continuous" or iteration == 1:
+        if self.settings.method == "continuous" or iteration == 1:
             return
-        if self.method == "rest_em":
+        if self.settings.method == "rest_em":
             policy.restore_initial_weights()
         trainer.strategy.setup_optimizers(trainer)
 
     def _sync(self, policy: PolicyModule, data: PolicyDataModule, log: IterationLog) -> None:
         """Hands the engine the present weights, and proves that it has them."""
-        self.engine.start(policy.policy, policy.renderer)
+        engine = self.settings.engine
+        engine.start(policy.policy, policy.renderer)
         if self._drift is None:
             check = data.prompt_check()
             self._drift = DriftCheck(prompt for prompt in data.train if check.sift([prompt])[0])
-        self._drift.prepare(self.engine)
-        self.engine.update_weights(policy.policy)
+        self._drift.prepare(engine)
+        engine.update_weights(policy.policy)
         with policy.compute_precision.context(policy.device):
-            drift = self._drift.measure(self.engine, policy.policy, policy.renderer)
+            drift = self._drift.measure(engine, policy.policy, policy.renderer)
         log.drifted(drift)
 
     def _refresh_reward_model(
         self, policy: PolicyModule, data: PolicyDataModule, run: RunDirectory, iteration: int
     ) -> None:
-        if self.refresh is not None and iteration in self.refresh.iterations:
+        refresh, reward = self.settings.refresh, self.settings.reward
+        if refresh is not None and reward is not None and iteration in refresh.iterations:
             # Its memory is the new one's.
-            self._drop_reward_model()
-            check = data.prompt_check()
-            made = self.refresh.run(policy, self.engine, self.grader, check, run, iteration, self.seed)
+            reward.release()
+            made = refresh.run(self.settings, policy, data.prompt_check(), run, iteration)
             # Not the whole path: the run may be moved, or go on from another working directory.
             self._refreshed = made.relative_to(run.root).as_posix()
-        self._load_reward_model(self._present_reward_model(run), policy)
+        self._ready_reward(policy, run)
 
-    def _present_reward_model(self, run: RunDirectory) -> str | None:
-        return self.reward_model if self._refreshed is None else str(find_refreshed(run, self._refreshed))
-
-    def reward_precision(self, policy: PolicyModule) -> Precision:
-        """What the MPRM computes in: as the policy does, over weights of the type ``reward_dtype``."""
-        own = policy.compute_precision
-        if self.reward_dtype == "auto" and policy.device.type != "cuda":
-            return own
-        return own.over(DTYPES[resolve_dtype(self.reward_dtype, policy.device)])
-
-    def _load_reward_model(self, folder: str | None, policy: PolicyModule) -> None:
-        """Loads an MPRM when it is first needed: the policy has been loaded before it."""
-        if folder is None or folder == self._reward_folder:
+    def _ready_reward(self, policy: PolicyModule, run: RunDirectory) -> None:
+        """Loads the reward when it is first needed: the policy has been loaded before it."""
+        reward = self.settings.reward
+        if reward is None:
             return
-        self._drop_reward_model()
-        precision = self.reward_precision(policy)
-        self.reward = ProcessReward.load(
-            folder,
-            policy.device,
-            self.reward_batch_size,
-            dtype=name_of(precision.weights),
-            compute=precision.compute,
-            attention=policy.attention,
-            trust_remote_code=policy.trust_remote_code,
-            quantization=self.reward_quantization,
-            offload=self.reward_offload,
-        )
-        self._reward_folder = folder
-        announce("MPRM in rollouts", precision, kernel_of(self.reward.scorer.backbone))
-
-    def _drop_reward_model(self) -> None:
-        if self.reward is not None:
-            # What the memory was found to be enough for holds for the next one too.
-            self.reward_batch_size = self.reward.batch_size
-        self.reward = self._reward_folder = None
+        if self._refreshed is not None:
+            reward.refresh(find_refreshed(run, self._refreshed))
+        reward.load(RewardHost(policy.device, policy.compute_precision, policy.attention, policy.trust_remote_code))

@@ -2,53 +2,53 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.callbacks.training_data import check_prompts
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.errors import ConfigError, DataError
-from mstar.models.step_scorer import check_step_scorer
 from mstar.modules.policy import PolicyModule
-
-if TYPE_CHECKING:
-    from mstar.callbacks.rollout import RolloutCallback
+from mstar.modules.trainable import check_trainable
 
 __all__ = ["check_rollout", "require_data", "require_policy"]
 
 
-def check_rollout(rollout: RolloutCallback, trainer: Trainer, data: PolicyDataModule) -> None:
+def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule) -> None:
     """Checks that the pieces fit together.
 
     Args:
-        rollout: The callback with its settings.
+        settings: The rollout's settings.
         trainer: The trainer of the run.
+        policy: What it trains.
         data: Where its prompts come from.
 
     Raises:
-        ConfigError: two settings contradict each other, or the MPRM's folder is missing or lacks a part.
+        ConfigError: two settings contradict each other, or the reward lacks a part.
         DataError: a prompt has no answer, two have the same id, or there are none.
     """
-    if rollout.reward_model is not None:
-        check_step_scorer(Path(rollout.reward_model))
-    if rollout.unlabelled != "off" and data.unlabelled is None:
-        raise ConfigError(f"rollout.unlabelled is '{rollout.unlabelled}', but data.unlabelled is not set.")
-    if rollout.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):
+    refresh = settings.refresh
+    if refresh is not None:
+        # Its MPRM starts from the policy, with weights of the same type.
+        check_trainable(policy, trainer, refresh.lr, refresh.optimizer, "rollout.refresh_reward_model.lr")
+    if settings.reward is not None:
+        settings.reward.check()
+    if settings.unlabelled != "off" and data.unlabelled is None:
+        raise ConfigError(f"rollout.unlabelled is '{settings.unlabelled}', but data.unlabelled is not set.")
+    if settings.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):
         raise ConfigError("rollout.unlabelled_start is a fraction of trainer.max_epochs, which is not set.")
-    adaptive = rollout.controller.candidates != (rollout.controller.current,)
+    adaptive = settings.controller.candidates != (settings.controller.current,)
     if adaptive:
         if data.validation is None:
             raise ConfigError("an adaptive rollout.temperature is chosen on data.validation, which is not set.")
-        if rollout.reward_model is None:
+        if settings.reward is None:
             raise ConfigError("an adaptive rollout.temperature needs rollout.reward_model for its Reward-Pass@k.")
-    check_prompts(data.train, "data.train", rollout.grader)
-    if data.validation is not None and (rollout.dynamics or adaptive):
-        check_prompts(data.validation, "data.validation", rollout.grader)
-    if rollout.unlabelled == "oracle" and data.unlabelled is not None:
-        check_prompts(data.unlabelled, "data.unlabelled", rollout.grader)
-    if rollout.unlabelled == "voting" and data.unlabelled is not None and len(data.unlabelled) == 0:
+    check_prompts(data.train, "data.train", settings.grader)
+    if data.validation is not None and (settings.dynamics or adaptive):
+        check_prompts(data.validation, "data.validation", settings.grader)
+    if settings.unlabelled == "oracle" and data.unlabelled is not None:
+        check_prompts(data.unlabelled, "data.unlabelled", settings.grader)
+    if settings.unlabelled == "voting" and data.unlabelled is not None and len(data.unlabelled) == 0:
         raise DataError("data.unlabelled has no prompts, so there is nothing to vote on; mend its settings.")
 
 

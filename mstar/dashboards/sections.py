@@ -26,6 +26,8 @@ from mstar.dashboards.wording import format_percent, visible
 __all__ = ["configs", "dynamics", "funnel", "mprm", "sweeps", "times"]
 
 _FUNNEL: Final = ("generated", "parsed", "correct", "unique", "kept")
+# Of the prompts with a right response, those with more than the rule keeps; responses that are worst at the answer.
+_CHOICE: Final = ("a choice for", "lowest score at the answer")
 _STAGES: Final = ("generate", "grade", "score", "train")
 _NO_ITERATIONS: Final = "This run has no iteration yet."
 
@@ -72,7 +74,7 @@ def funnel(run: RunData) -> str:
     """How many responses each filter let through, for every iteration."""
     if not run.iterations:
         return _missing(run, "")
-    head = "".join(f"<th>{name}</th>" for name in ("prompts", "temp.", *_FUNNEL, "kept / prompt"))
+    head = "".join(f"<th>{name}</th>" for name in ("prompts", "temp.", *_FUNNEL, "kept / prompt", *_CHOICE))
     return table(f"<th>iteration</th>{head}", [_funnel_row(iteration) for iteration in run.trained_iterations])
 
 
@@ -160,7 +162,7 @@ def _funnel_row(iteration: IterationData) -> str:
     values = iteration.values
     name = f'<th scope="row">{iteration.index}'
     if not iteration.complete:
-        return f'<tr>{name}</th><td class="remark" colspan="8">interrupted before its report was written</td></tr>'
+        return f'<tr>{name}</th><td class="remark" colspan="10">interrupted before its report was written</td></tr>'
     name += ' <span class="tag">skipped: nothing kept</span></th>' if iteration.skipped else "</th>"
     generated = values.get("funnel/generated", 0)
     cells = [cell(values.get("prompts"), format_count), cell(values.get("temperature"), plain)]
@@ -172,6 +174,9 @@ def _funnel_row(iteration: IterationData) -> str:
             cells.append(bar_cell(format_count(count), count / generated, format_percent(count / generated)))
     kept, prompts = values.get("funnel/kept"), values.get("prompts")
     cells.append(cell(kept / prompts if kept is not None and prompts else None, two_decimals))
+    chosen, of = values.get("choice/prompts"), values.get("choice/of")
+    cells.append(cell(chosen, lambda count: f"{format_count(count)} of {format_count(of or 0)}"))
+    cells.append(cell(values.get("min_on_answer_step"), format_percent))
     return f"<tr>{name}{''.join(cells)}</tr>"
 
 

@@ -11,7 +11,7 @@ from mstar.distributed import by_shard
 from mstar.evaluation.greedy import GREEDY, grade_response
 from mstar.generation import Engine, Request, draw_responses, plan_samples
 from mstar.grading import Grader
-from mstar.rewards.process import ProcessReward, process_reward
+from mstar.rewards import Reward, aggregate
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, ScoredResponse
 
@@ -83,22 +83,22 @@ class Dynamics:
 
 
 def add_process_rewards(
-    groups: Sequence[PromptResponses], reward: ProcessReward, *, only_correct: bool = False
+    groups: Sequence[PromptResponses], reward: Reward, *, only_correct: bool = False
 ) -> list[PromptResponses]:
-    """Scores the steps of responses.
+    """Scores responses.
 
     Args:
         groups: Prompts with graded responses.
-        reward: The MPRM.
+        reward: Scores them; loaded.
         only_correct: Leave out responses that cannot be kept anyway (wrong or cut off).
     """
 
     def wanted(scored: ScoredResponse) -> bool:
         return not only_correct or (scored.verdict.correct and scored.response.finished)
 
-    rows = reward.score([(g.prompt, [s.response.text for s in g.responses if wanted(s)]) for g in groups])
+    rows = reward.score([(g.prompt, [s.response for s in g.responses if wanted(s)]) for g in groups])
     return [
-        PromptResponses(group.prompt, tuple(_rated(group.responses, iter(steps), wanted)))
+        PromptResponses(group.prompt, tuple(_rated(group.responses, iter(steps), wanted, reward)))
         for group, steps in zip(groups, rows, strict=True)
     ]
 
@@ -107,11 +107,12 @@ def _rated(
     responses: Sequence[ScoredResponse],
     steps: Iterator[tuple[float, ...]],
     wanted: Callable[[ScoredResponse], bool],
+    reward: Reward,
 ) -> Iterator[ScoredResponse]:
     for scored in responses:
         if wanted(scored):
             scores = next(steps)
-            yield replace(scored, step_scores=scores, process_reward=process_reward(scores))
+            yield replace(scored, step_scores=scores, process_reward=aggregate(scores, reward.aggregation))
         else:
             yield scored
 
@@ -146,7 +147,7 @@ def measure_dynamics(
     engine: Engine,
     prompts: Sequence[Prompt],
     grader: Grader,
-    reward: ProcessReward | None,
+    reward: Reward | None,
     *,
     num_samples: int,
     temperature: float,
@@ -206,7 +207,7 @@ def sweep(
     engine: Engine,
     prompts: Sequence[Prompt],
     grader: Grader,
-    reward: ProcessReward,
+    reward: Reward,
     *,
     candidates: Sequence[float],
     num_samples: int,

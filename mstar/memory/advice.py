@@ -54,10 +54,10 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
     rollout = plan.rollout
     if rollout is not None and rollout.reward_model is not None:
         if rollout.reward_offload is False and rollout.reward_quantization == "none":
-            yield "--rollout.reward_offload true", lambda p: _reward(p, reward_offload=True)
+            yield f"--{rollout.reward_keys}offload true", lambda p: _reward(p, reward_offload=True)
         if rollout.reward_quantization == "none":
             yield (
-                "--rollout.reward_quantization nf4",
+                f"--{rollout.reward_keys}quantization nf4",
                 lambda p: _reward(p, reward_quantization="nf4", reward_offload=False),
             )
     if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.share > 0.3:

@@ -63,6 +63,7 @@ class RolloutPlan:
         interval: Share of the prompts in an iteration.
         shard_size: Prompts whose responses are scored together.
         kept: Responses of a prompt that are trained on at most.
+        reward_keys: What the MPRM's keys in the configuration begin with.
     """
 
     engine: EnginePlan
@@ -78,6 +79,7 @@ class RolloutPlan:
     interval: float = 1.0
     shard_size: int = 256
     kept: int = 1
+    reward_keys: str = "rollout.reward_"
 
 
 @dataclass(frozen=True)
@@ -311,14 +313,22 @@ def _callback(callbacks: Any, name: str) -> Mapping[str, Any]:
 def _rollout(value: Any) -> RolloutPlan:
     settings = _arguments(value)
     refresh = settings.get("refresh_reward_model")
+    # An MPRM by its class path, or by the short keys.
+    given, prefix = settings.get("reward"), "rollout.reward.init_args."
+    if _class(given).endswith("MPRM"):
+        reward = {**_arguments(given), "model": _arguments(given).get("folder")}
+    else:
+        prefix, names = "rollout.reward_", ("model", "batch_size", "dtype", "offload", "quantization")
+        reward = {name: settings.get(f"reward_{name}") for name in names}
     return RolloutPlan(
         engine=_engine(settings.get("engine")),
         num_samples=int(settings.get("num_samples") or 16),
-        reward_model=settings.get("reward_model"),
-        reward_rows=int(settings.get("reward_batch_size") or 64),
-        reward_dtype=settings.get("reward_dtype"),
-        reward_offload=settings.get("reward_offload"),
-        reward_quantization=str(settings.get("reward_quantization") or "none"),
+        reward_model=reward.get("model"),
+        reward_rows=int(reward.get("batch_size") or 64),
+        reward_dtype=reward.get("dtype"),
+        reward_offload=reward.get("offload"),
+        reward_quantization=str(reward.get("quantization") or "none"),
+        reward_keys=prefix,
         refresh_rows=None if refresh is None else int(_arguments(refresh).get("batch_size") or 64),
         dynamics=bool(settings.get("dynamics", True)),
         keep_iterations=settings.get("keep_iterations"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch import LightningModule
 
@@ -26,7 +26,7 @@ from mstar.modules.run_precision import device_of
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource, MathVista
 from mstar.provenance import describe, fingerprint_prompts
-from mstar.rewards.process import ProcessReward
+from mstar.rewards import MPRM, RewardHost
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response
 
@@ -117,7 +117,7 @@ class BenchmarkModule(PolicyModule):
         self.generation: Engine = engine or self.engine
         self.seed = seed
         self.resamples = resamples
-        self._reward: ProcessReward | None = None
+        self._reward: MPRM | None = None
         self._items: list[ItemResult] = []
         self._shards: ResponseShards | None = None
         self._weights = ""
@@ -190,20 +190,13 @@ class BenchmarkModule(PolicyModule):
             ]
         self._items += items
 
-    def _loaded_reward(self, folder: str) -> ProcessReward:
+    def _loaded_reward(self, folder: str) -> MPRM:
         # When it is first needed: a policy and an engine are loaded before it.
         if self._reward is None:
             precision = self.compute_precision
-            self._reward = ProcessReward.load(
-                folder,
-                self.device,
-                self.reward_batch_size,
-                dtype=name_of(precision.weights),
-                compute=precision.compute,
-                attention=self.attention,
-                trust_remote_code=self.trust_remote_code,
-                progress=False,
-            )
+            dtype: Any = name_of(precision.weights)
+            self._reward = MPRM(folder, self.reward_batch_size, dtype=dtype, progress=False)
+            self._reward.load(RewardHost(self.device, precision, self.attention, self.trust_remote_code))
         return self._reward
 
     def _answer(self, prompts: list[Prompt]) -> list[list[Response]]:

@@ -1,4 +1,4 @@
-"""The process reward: an MPRM reads image, question and response, and scores every step."""
+"""Scoring with a loaded MPRM: it reads image, question and response, and scores every step."""
 
 from __future__ import annotations
 
@@ -20,16 +20,11 @@ from mstar.models.step_scorer import StepScorer
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
-__all__ = ["ProcessReward", "process_reward"]
+__all__ = ["ProcessReward"]
 
 # Some groups' numbers, each with responses.
 _Batch: TypeAlias = list[tuple[int, list[str]]]
 _log: Final = logging.getLogger(__name__)
-
-
-def process_reward(step_scores: Sequence[float]) -> float:
-    """The reward of a response from the scores of its steps: their minimum (M-STaR: R_p); 0 without steps."""
-    return min(step_scores, default=0.0)
 
 
 class ProcessReward:

@@ -55,6 +55,8 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         ("data.init_args.a_new_option", None),
         # What an earlier version did not have, and what was not set, by their defaults.
         ("rollout.init_args.reward_dtype", "auto"),
+        ("rollout.init_args.aggregation", "min"),
+        ("rollout.init_args.reuse", "runs"),
         ("trainer.precision", "32-true"),
     ],
 )

@@ -14,7 +14,7 @@ import mstar.callbacks.refresh
 import mstar.callbacks.signals
 import mstar.datamodules.usable
 from mstar.annotation import AnnotationSettings
-from mstar.callbacks import RewardModelRefresh
+from mstar.callbacks import RewardModelRefresh, RolloutCallback
 from mstar.callbacks.refresh import find_refreshed
 from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
@@ -48,7 +48,8 @@ def start(root: Path, iteration: int = 2, seed: int = 0, **settings: Any) -> Pat
     policy = PolicyModule("mstar/tiny-idefics3")
     policy.configure_model()
     check = PromptCheck(policy.renderer)
-    return refresh.run(policy, TransformersEngine(), ExactGrader(), check, RunDirectory(root), iteration, seed)
+    rollout = RolloutCallback(selection="random", engine=TransformersEngine(), grader=ExactGrader(), seed=seed)
+    return refresh.run(rollout.settings, policy, check, RunDirectory(root), iteration)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mstar.callbacks import RolloutCallback
+from mstar.callbacks import RewardModelRefresh, RolloutCallback
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
-from mstar.models.step_scorer import StepScorer
 from mstar.modules import PolicyModule
 from mstar.prompts import PromptSource, TinyDice
-from mstar.rewards.process import ProcessReward
+from mstar.rewards import MPRM, Likelihood, ProcessReward
 from mstar.temperature import AdaptiveTemperature
 from mstar.types import Prompt
 
@@ -34,18 +32,18 @@ def data() -> PolicyDataModule:
 
 def test_the_seed_is_the_runs_unless_it_is_given() -> None:
     torch.manual_seed(17)
-    assert RolloutCallback(selection="random").seed == 17
-    assert RolloutCallback(selection="random", seed=3).seed == 3
-    assert RolloutCallback(selection="random", seed=3).selector.seed == 3
+    assert RolloutCallback(selection="random").settings.seed == 17
+    assert RolloutCallback(selection="random", seed=3).settings.seed == 3
+    assert RolloutCallback(selection="random", seed=3).settings.selector.seed == 3
 
 
 def test_its_state_is_made_of_primitives_and_is_read_back(tmp_path: Path) -> None:
     callback = RolloutCallback(selection="random", temperature=AdaptiveTemperature(), seed=1)
-    callback.controller.update({0.7: 1.0})
+    callback.settings.controller.update({0.7: 1.0})
     torch.save(callback.state_dict(), tmp_path / "state.pt")
     other = RolloutCallback(selection="random", temperature=AdaptiveTemperature(), seed=1)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert other.controller.current == 0.7
+    assert other.settings.controller.current == 0.7
     assert other.state_dict() == callback.state_dict()
 
 
@@ -98,7 +96,7 @@ def test_the_check_reads_no_weights_of_the_mprm(warm_mprm: Path, monkeypatch: py
     callback = RolloutCallback(reward_model=str(warm_mprm))
     for _ in range(2):
         callback.check(trainer(), PolicyModule("mstar/tiny-idefics3"), data())
-    assert callback.reward is None
+    assert callback.settings.ready_reward is None
 
 
 def test_the_check_finds_an_mprm_that_lacks_its_weights(warm_mprm: Path, tmp_path: Path) -> None:
@@ -110,24 +108,18 @@ def test_the_check_finds_an_mprm_that_lacks_its_weights(warm_mprm: Path, tmp_pat
         )
 
 
-def test_a_new_mprm_takes_the_place_of_the_old_one(warm_mprm: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    callback, policy = RolloutCallback(reward_model=str(warm_mprm)), PolicyModule("mstar/tiny-idefics3")
-    callback._load_reward_model(str(warm_mprm), policy)
-    first = callback.reward
-    assert first is not None
-    callback._load_reward_model(str(warm_mprm), policy)
-    assert callback.reward is first
-    # The memory was found to be enough for so many.
-    first.batch_size = 5
-    gone = weakref.ref(first)
-    del first
-    shutil.copytree(warm_mprm, tmp_path / "next")
-    load = StepScorer.load.__func__  # type: ignore[attr-defined]
-
-    def load_alone(cls: type, *arguments: Any, **options: Any) -> Any:
-        assert gone() is None
-        return load(cls, *arguments, **options)
-
-    monkeypatch.setattr(StepScorer, "load", classmethod(load_alone))
-    callback._load_reward_model(str(tmp_path / "next"), policy)
-    assert callback.reward.batch_size == 5
+def test_only_an_mprm_is_retrained_and_a_folder_is_short_for_one(warm_mprm: Path) -> None:
+    refresh = RewardModelRefresh([2], TinyDice("refresh", 4))
+    with pytest.raises(ConfigError, match=r"retrains an MPRM, but rollout\.reward is Likelihood"):
+        RolloutCallback(reward=Likelihood(), refresh_reward_model=refresh)
+    with pytest.raises(ConfigError, match="set one of the two"):
+        RolloutCallback(reward=Likelihood(), reward_model=str(warm_mprm))
+    short = RolloutCallback(reward_model=str(warm_mprm), reward_batch_size=5, aggregation="mean").settings.reward
+    assert isinstance(short, MPRM)
+    assert (short.folder, short.batch_size, short.aggregation) == (str(warm_mprm), 5, "mean")
+    with pytest.raises(ConfigError, match=r"neither rollout\.reward_model is set"):
+        RolloutCallback(refresh_reward_model=refresh)
+    # The first iterations go without one, until it is trained.
+    waiting = RolloutCallback(selection="random", refresh_reward_model=refresh).settings
+    assert waiting.reward is not None
+    assert waiting.ready_reward is None

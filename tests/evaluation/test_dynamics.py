@@ -13,6 +13,7 @@ from mstar.evaluation.greedy import GREEDY, grade_response
 from mstar.generation import Engine, Request, plan_samples
 from mstar.grading import ExactGrader
 from mstar.rendering import Renderer
+from mstar.rewards import Reward
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response, ScoredResponse
 
@@ -52,15 +53,15 @@ class Scripted(Engine):
         ]
 
 
-class ScriptedReward:
+class ScriptedReward(Reward):
     """Scores from a table; records what it was asked to score."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, list[str]]] = []
 
-    def score(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[tuple[float, ...]]]:
-        self.asked += [(prompt.id, list(texts)) for prompt, texts in groups]
-        return [[STEPS[text] for text in texts] for _, texts in groups]
+    def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
+        self.asked += [(prompt.id, [r.text for r in responses]) for prompt, responses in groups]
+        return [[STEPS[r.text] for r in responses] for _, responses in groups]
 
 
 def measure(reward: Any) -> tuple[Dynamics, Scripted]:
@@ -138,8 +139,7 @@ def test_only_responses_that_can_be_kept_are_scored() -> None:
 def test_without_known_chains_the_answer_is_the_truth() -> None:
     plain = Prompt("a", "1 + 2?", answer="3")
     rows: list[Sequence[ScoredResponse]] = [
-        group.responses
-        for group in add_process_rewards([scored(plain, LUCKY, WRONG, RIGHT)], ScriptedReward())  # type: ignore[arg-type]
+        group.responses for group in add_process_rewards([scored(plain, LUCKY, WRONG, RIGHT)], ScriptedReward())
     ]
     quality = reward_quality(rows)
     # LUCKY counts as good: 0.8 and 0.3 against 0.5.
@@ -148,10 +148,10 @@ def test_without_known_chains_the_answer_is_the_truth() -> None:
 
 
 def test_copies_count_once_in_the_quality() -> None:
-    few = add_process_rewards([scored(A, RIGHT, LUCKY, WRONG)], ScriptedReward())  # type: ignore[arg-type]
+    few = add_process_rewards([scored(A, RIGHT, LUCKY, WRONG)], ScriptedReward())
     many = add_process_rewards(
         [scored(A, RIGHT, LUCKY, WRONG, WRONG, WRONG, LUCKY)],
-        ScriptedReward(),  # type: ignore[arg-type]
+        ScriptedReward(),
     )
     assert reward_quality([few[0].responses]).likelihood_auc_within == 0.5
     assert reward_quality([many[0].responses]).likelihood_auc_within == 0.5
@@ -164,7 +164,7 @@ def test_the_sweep_measures_every_temperature_on_its_own_samples() -> None:
         engine,
         [A, B],
         ExactGrader(),
-        reward,  # type: ignore[arg-type]
+        reward,
         candidates=[0.5, 1.3],
         num_samples=2,
         k=1,

@@ -16,7 +16,7 @@ from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.models.step_scorer import StepScorer
 from mstar.prompts import TinyDice
 from mstar.rendering import Renderer
-from mstar.rewards import ProcessReward, process_reward
+from mstar.rewards import ProcessReward, aggregate
 from mstar.types import Prompt
 
 TEXTS = ["red = 4\nblue = 5\nAnswer: 9", "red = 4\nAnswer: 1", "Answer: 2", "red is 7\nblue is 1\n7 + 1 = 8\nAnswer: 8"]
@@ -64,7 +64,7 @@ def test_scores_are_the_probabilities_of_the_logits(
     [[scores]] = ProcessReward(scorer, renderer, progress=False).score([(prompts[0], TEXTS[:1])])
     steps = scorer.eval()(renderer.response_inputs(prompts[:1], TEXTS[:1]))
     assert scores == pytest.approx(steps.logits_N.sigmoid().tolist(), abs=1e-5)
-    assert process_reward(scores) == min(scores)
+    assert aggregate(scores) == min(scores)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
@@ -89,7 +89,7 @@ def test_equal_responses_are_scored_once_and_blank_ones_never(
     assert scorer.calls == [[[TEXTS[0], TEXTS[1]]]]
     assert scored[0] == scored[3]
     assert scored[1] == scored[4] == ()
-    assert process_reward(scored[1]) == 0.0
+    assert aggregate(scored[1]) == 0.0
 
 
 def test_nothing_to_score(scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt]) -> None:

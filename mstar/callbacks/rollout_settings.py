@@ -1,0 +1,90 @@
+"""The settings of self-evolving training, as the checks, the stages and the MPRM's refresh take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mstar.callbacks.refresh import RewardModelRefresh
+from mstar.errors import ConfigError
+from mstar.generation import Engine
+from mstar.grading import Grader
+from mstar.rewards import MPRM, Reward
+from mstar.selection import Selector
+from mstar.temperature import TemperatureController
+
+__all__ = ["Method", "RolloutSettings", "Unlabelled"]
+
+Method = Literal["continuous", "iterative_rft", "rest_em"]
+Unlabelled = Literal["off", "voting", "oracle"]
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """What ``RolloutCallback`` was given; its docstring says what each of them does.
+
+    Raises:
+        ConfigError: a value cannot work, or two contradict each other.
+    """
+
+    num_samples: int
+    interval: float
+    selector: Selector
+    method: Method
+    controller: TemperatureController
+    engine: Engine
+    grader: Grader
+    reward: Reward | None
+    refresh: RewardModelRefresh | None
+    answer_conditioned: bool
+    unlabelled: Unlabelled
+    unlabelled_start: float
+    dynamics: bool
+    shard_size: int
+    keep_iterations: int | None
+    seed: int
+    reuse: str | None
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ConfigError(f"rollout.num_samples is {self.num_samples}, but K must be at least 1; raise it.")
+        if not 0 < self.interval <= 1:
+            raise ConfigError(f"rollout.interval is {self.interval}, but it is a fraction of the prompts in (0, 1].")
+        if not 0 <= self.unlabelled_start <= 1:
+            raise ConfigError(f"rollout.unlabelled_start is {self.unlabelled_start}, but it is a fraction in [0, 1].")
+        if self.shard_size < 1:
+            raise ConfigError(f"rollout.shard_size is {self.shard_size}, but a shard needs at least 1 prompt.")
+        if self.keep_iterations is not None and self.keep_iterations < 1:
+            raise ConfigError(
+                f"rollout.keep_iterations is {self.keep_iterations}, but the present iteration must stay."
+            )
+        if self.selector.needs_reward and not self._rewards_all:
+            raise ConfigError(
+                f"rollout.selection '{self.selector.name}' ranks by a reward, but neither rollout.reward_model is set "
+                "nor rollout.reward: give the folder of an exported MPRM, or choose random, all, likelihood or oracle."
+            )
+        if self.refresh is not None and self.reward is not None and not self.reward.refreshable:
+            raise ConfigError(
+                f"rollout.refresh_reward_model retrains an MPRM, but rollout.reward is {type(self.reward).__name__}, "
+                "which has no model to be retrained: drop one of them."
+            )
+
+    @property
+    def _rewards_all(self) -> bool:
+        """Whether there is a reward in every iteration; an MPRM without a folder has to be made before the first."""
+        made = self.refresh is not None and 1 in self.refresh.iterations
+        waits = isinstance(self.reward, MPRM) and self.reward.folder is None
+        return self.reward is not None and (made or not waits)
+
+    @property
+    def ready_reward(self) -> Reward | None:
+        """The reward, once it can score; an MPRM that is made within the run cannot before."""
+        return self.reward if self.reward is not None and self.reward.ready else None
+
+    def uses_reward(self, voting: bool) -> bool:
+        """Whether an iteration's responses are scored.
+
+        Args:
+            voting: Whether some of its prompts get the weighted vote as their answer.
+        """
+        return self.ready_reward is not None and (self.selector.needs_reward or voting)

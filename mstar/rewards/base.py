@@ -1,0 +1,126 @@
+"""The interface of every reward: how good a response is, by steps or as a whole."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from mstar.errors import ConfigError
+from mstar.models.precision import Precision
+from mstar.provenance import describe
+from mstar.types import Prompt, Response
+
+__all__ = ["Aggregation", "Reward", "RewardHost", "aggregate"]
+
+Aggregation = Literal["min", "mean", "product", "last", "min_without_answer"]
+
+
+def aggregate(step_scores: Sequence[float], aggregation: Aggregation = "min") -> float:
+    """The reward of a response from the scores of its steps; 0 without steps.
+
+    Args:
+        step_scores: The scores, in order; the last step is the one with the answer.
+        aggregation: ``min`` (M-STaR: R_p), ``mean``, ``product``, ``last`` (the answer's step alone), or
+            ``min_without_answer`` (the minimum of the steps before the answer, where there are any).
+    """
+    if not step_scores:
+        return 0.0
+    match aggregation:
+        case "min":
+            return min(step_scores)
+        case "mean":
+            return sum(step_scores) / len(step_scores)
+        case "product":
+            return prod(step_scores)
+        case "last":
+            return step_scores[-1]
+        case "min_without_answer":
+            return min(step_scores[:-1], default=step_scores[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class RewardHost:
+    """Where a reward works.
+
+    Attributes:
+        device: The device.
+        precision: What the policy beside it computes in.
+        attention: The policy's attention kernel.
+        trust_remote_code: Whether Python code that comes with a model may run.
+    """
+
+    device: torch.device | str = "cpu"
+    precision: Precision = field(default_factory=Precision)
+    attention: str | None = "auto"
+    trust_remote_code: bool = False
+
+
+class Reward(ABC):
+    """Scores responses to prompts. A reward of one's own needs ``score`` alone.
+
+    Its constructor's arguments are its settings: the configuration fills them (``rollout.reward``), and its scores
+    count as others where one of them changes, if it keeps them as attributes.
+
+    Attributes:
+        aggregation: What makes one number of a response's scores (``rollout.aggregation``).
+        refreshable: Whether it can go on with a model that was retrained within the run.
+    """
+
+    aggregation: Aggregation = "min"
+    refreshable: ClassVar[bool] = False
+
+    def check(self) -> None:  # noqa: B027 - most have nothing that may be missing
+        """Looks for what it needs, before anything is written.
+
+        Raises:
+            ConfigError: something is missing.
+        """
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can score: not before it has a model, if it needs one."""
+        return True
+
+    def load(self, host: RewardHost) -> None:  # noqa: B027 - most have nothing to load
+        """Readies it for scoring; called before every use, so that what is there already must stay.
+
+        Args:
+            host: Where it works.
+        """
+
+    @abstractmethod
+    def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
+        """Scores responses.
+
+        Args:
+            groups: Prompts, each with some of its responses.
+
+        Returns:
+            For every group and response its steps' scores, or one score of the whole. Larger is better; ``threshold``
+            and weighted votes take them for probabilities.
+        """
+
+    def refresh(self, folder: Path) -> None:
+        """Goes on with a model that was retrained within the run, from the next ``load`` on.
+
+        Args:
+            folder: The model.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        raise ConfigError(f"{type(self).__name__} has no model that could be retrained: drop refresh_reward_model.")
+
+    def release(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Lets go of its memory, until the next ``load``."""
+
+    def facts(self) -> dict[str, Any]:
+        """What its scores depend on beside the responses, as JSON values; asked for once it is loaded."""
+        described: dict[str, Any] = describe(self)
+        return described

@@ -1,0 +1,41 @@
+"""What the account reads in a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mstar.memory.plan import RolloutPlan, read_plan
+
+
+def rollout(**given: Any) -> RolloutPlan:
+    model = {"class_path": "mstar.modules.PolicyModule", "init_args": {"model_name": "mstar/tiny-idefics3"}}
+    config = {"model": model, "data": {}, "trainer": {}, "rollout": {"class_path": "R", "init_args": given}}
+    found = read_plan(config).rollout
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ({"reward_model": "m", "reward_batch_size": 5, "reward_offload": False}, "rollout.reward_"),
+        (
+            {
+                "reward": {
+                    "class_path": "mstar.rewards.MPRM",
+                    "init_args": {"folder": "m", "batch_size": 5, "offload": False},
+                }
+            },
+            "rollout.reward.init_args.",
+        ),
+    ],
+)
+def test_an_mprm_is_found_under_either_key(given: dict[str, Any], keys: str) -> None:
+    plan = rollout(**given)
+    assert (plan.reward_model, plan.reward_rows, plan.reward_offload, plan.reward_keys) == ("m", 5, False, keys)
+
+
+def test_another_reward_takes_no_memory_of_its_own() -> None:
+    assert rollout(reward={"class_path": "mstar.rewards.Likelihood", "init_args": {}}).reward_model is None

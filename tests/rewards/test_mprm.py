@@ -1,0 +1,55 @@
+"""The MPRM as a reward: when it is loaded, and what its scores depend on."""
+
+from __future__ import annotations
+
+import shutil
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.errors import ConfigError
+from mstar.models.step_scorer import StepScorer
+from mstar.rewards import MPRM, RewardHost
+
+
+def test_a_new_mprm_takes_the_place_of_the_old_one(
+    warm_mprm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reward = MPRM(str(warm_mprm))
+    assert not reward.ready
+    reward.load(RewardHost())
+    first = reward._loaded
+    assert first is not None
+    reward.refresh(warm_mprm)
+    reward.load(RewardHost())
+    assert reward._loaded is first
+    # The memory was found to be enough for so many.
+    first.batch_size = 5
+    gone = weakref.ref(first)
+    del first
+    shutil.copytree(warm_mprm, tmp_path / "next")
+    load = StepScorer.load.__func__  # type: ignore[attr-defined]
+
+    def load_alone(cls: type, *arguments: Any, **options: Any) -> Any:
+        assert gone() is None
+        return load(cls, *arguments, **options)
+
+    monkeypatch.setattr(StepScorer, "load", classmethod(load_alone))
+    before = reward.facts()
+    reward.refresh(tmp_path / "next")
+    reward.load(RewardHost())
+    assert reward.batch_size == 5
+    # The same weights in another folder.
+    assert reward.facts() == before
+    assert before["dtype"] == "float32"
+
+
+def test_one_without_a_folder_waits(tmp_path: Path) -> None:
+    reward = MPRM()
+    reward.check()
+    reward.load(RewardHost())
+    assert not reward.ready
+    with pytest.raises(ConfigError, match="missing"):
+        MPRM(str(tmp_path / "missing")).check()
