@@ -31,6 +31,7 @@ __all__ = [
 
 # Of plan.json. The first one did not keep apart what each stage depends on.
 _FORMAT: Final = 2
+_LATER: Final = ("verdicts", "scores", "selection", "prompts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ class IterationFacts:
     prompts: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The facts in the form of the iteration's ``plan.json``."""
+        """The facts in the form of the iteration's ``plan.json``, those of the generation at its top."""
         return {
             "format": _FORMAT,
-            "generation": dict(self.generation),
+            **self.generation,
             "verdicts": dict(self.verdicts),
             "scores": None if self.scores is None else dict(self.scores),
             "selection": dict(self.selection),
@@ -149,7 +150,7 @@ def find_earlier(
     found: dict[int, Earlier] = {}
     for plan in _plans(run, iteration, reuse):
         there = read_json(plan)
-        if any(there.get(name) != now[name] for name in ("format", "generation")):
+        if any(there.get(name) != now.get(name) for name in (there.keys() | now.keys()) - set(_LATER)):
             continue
         verdicts = there["verdicts"] == now["verdicts"]
         scores = verdicts and now["scores"] is not None and there["scores"] == now["scores"]

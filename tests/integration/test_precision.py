@@ -65,7 +65,7 @@ def test_everything_computes_in_bfloat16(evolve: Any, warm_mprm: Path, seen: dic
     assert seen["backbone"] == {(torch.float32, torch.float32)}
     facts = read_json(root / "iterations/0001/plan.json")
     assert (facts["policy_compute"], facts["policy_dtype"]) == ("bfloat16 (autocast)", "float32")
-    assert facts["reward_dtype"] == "float32"
+    assert facts["scores"]["dtype"] == "float32"
     assert not torch.is_autocast_enabled("cpu")
 
 
