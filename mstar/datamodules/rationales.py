@@ -43,8 +43,8 @@ class Rationales(Dataset[tuple[Prompt, str]]):
         bad: dict[int, RowError] = dict(self._faults())
         if len(bad) == len(source) and all(fault.reason is Reason.NO_RATIONALE for fault in bad.values()):
             raise DataError(
-                f"prompt '{source[0].id}' (row 0) has no rationale to imitate, nor has any other: train on data with "
-                "rationales, or let the policy write its own responses with a 'rollout' section."
+                f"prompt '{source[0].id}' (row 0) has no rationale to imitate: train on data with rationales (none of "
+                f"these {len(source)} has one), or let the policy write its own responses with a 'rollout' section."
             )
         # Each process says what is in its share.
         mine = [row for row in bad if row % world_size() == rank()]

@@ -106,7 +106,7 @@ def test_an_example_of_an_unknown_prompt(make: Any) -> None:
 
 
 def test_a_prompt_without_rationale(make: Any) -> None:
-    with pytest.raises(DataError, match=r"prompt 'pool-0-0' \(row 0\) has no rationale to imitate, nor has any other"):
+    with pytest.raises(DataError, match=r"prompt 'pool-0-0' \(row 0\) has no rationale to imitate: train on data"):
         make(TinyDice("pool", 1)).train_dataloader()
 
 

@@ -48,6 +48,6 @@ def test_the_text_of_an_end_token_is_not_learned(tmp_path: Path) -> None:
 def test_too_many_are_an_error_and_so_is_a_source_without_any(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data.train: 20 of 40 rows are bad \(50.0%: 20 no_rationale\)"):
         read(tmp_path, ["It is so.", ""] * 20)
-    with pytest.raises(DataError, match=r"prompt 'pool-0-0' \(row 0\) has no rationale to imitate, nor has any other"):
+    with pytest.raises(DataError, match=r"prompt 'pool-0-0' \(row 0\) has no rationale to imitate: train on data"):
         Rationales(TinyDice("pool", 3), [END], QuarantineFile(tmp_path / "pool.jsonl", "data.train", 3, None))
     assert not (tmp_path / "pool.jsonl").exists()
