@@ -21,7 +21,7 @@ from harness import Comparison, report, single_thread
 
 from mstar.annotation import Annotation, AnnotationSettings, annotate
 from mstar.generation import TransformersEngine
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.prompts import TinyDice
 from mstar.types import StepLabels
@@ -104,7 +104,7 @@ def main() -> None:
     prompts = list(TinyDice("annotation", PROMPTS))
 
     def label(name: str, settings: AnnotationSettings) -> Annotation:
-        return annotate(prompts, engine, ExactGrader(), settings, Path(folder, name), progress=False)
+        return annotate(prompts, engine, AnswerGrader(), settings, Path(folder, name), progress=False)
 
     with tempfile.TemporaryDirectory() as folder:
         exhaustive = label("all", EXHAUSTIVE)

@@ -24,7 +24,7 @@ from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.callbacks.rollout import RolloutCallback
 from mstar.cli import run
 from mstar.generation import TransformersEngine
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.rewards.process import ProcessReward
 from mstar.temperature import AdaptiveTemperature
 
@@ -120,7 +120,7 @@ def measure(options: list[str]) -> None:
     timed("generate", TransformersEngine, "generate")
     timed("score", ProcessReward, "score")
     timed("train", RewardModelRefresh, "_train")
-    timed("grade", ExactGrader, "grade")
+    timed("grade", AnswerGrader, "grade")
     IterationLog.trained = trained  # type: ignore[method-assign]
     noted(RolloutCallback, "on_train_epoch_start")
     noted(RolloutCallback, "teardown")

@@ -207,7 +207,7 @@ def _fetch_shard(
     stop, first = start + plan.shard_size, len(prompts)
     others = list(unlabelled[max(start - first, 0) : max(stop - first, 0)])
     if plan.vote:
-        others = [replace(prompt, answer=None) for prompt in others]
+        others = [replace(prompt, answer=None, answers=()) for prompt in others]
     return [*prompts[start:stop], *others], {prompt.id for prompt in others} if plan.vote else set()
 
 

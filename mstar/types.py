@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = [
+    "AnswerIs",
     "AnswerType",
     "Example",
     "Fate",
@@ -23,6 +24,7 @@ __all__ = [
     "Response",
     "ScoredResponse",
     "StepLabels",
+    "Tolerance",
     "Verdict",
     "VerdictStatus",
 ]
@@ -44,13 +46,44 @@ class ImageReference(Protocol):
 
 
 class AnswerType(StrEnum):
-    """How an answer is compared with the gold answer (the names of MathVista's ``answer_type``, plus multi_choice)."""
+    """How an answer is compared with the gold answer (the names of MathVista's ``answer_type``, and six more).
+
+    One option (multi_choice) or several (multi_select); a number (integer, float); values in an order (list) or in any
+    (set); words or a formula (text); words up to small differences (anls, average normalised Levenshtein similarity,
+    as in DocVQA); a box in a picture, right where it overlaps by half (box, intersection over union).
+    """
 
     MULTI_CHOICE = "multi_choice"
+    MULTI_SELECT = "multi_select"
     INTEGER = "integer"
     FLOAT = "float"
     LIST = "list"
+    SET = "set"
     TEXT = "text"
+    ANLS = "anls"
+    BOX = "box"
+
+
+class AnswerIs(StrEnum):
+    """How the gold answer of a multiple-choice question names its option: without it, its own form decides."""
+
+    TEXT = "text"
+    LETTER = "letter"
+    INDEX0 = "index0"
+    INDEX1 = "index1"
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a number may be from the gold answer.
+
+    Attributes:
+        relative: As a share of the gold answer, e.g. 0.05 (ChartQA).
+        absolute: In the gold answer's own unit, e.g. 0.001 (DynaMath).
+    """
+
+    relative: float = 0.0
+    absolute: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +103,9 @@ class Prompt:
         category: A group for reports, e.g. the kind of question.
         precision: Decimals that the answer is asked for (``float``), or None where the gold answer shows them.
         unit: The unit that the answer is asked for in, e.g. ``cm``, or None.
+        answers: Further answers that are right, too, e.g. those of other annotators.
+        answer_is: How ``answer`` names its option, where that is known.
+        tolerance: How far a number may be from the gold answer, or None.
     """
 
     id: str
@@ -83,6 +119,9 @@ class Prompt:
     category: str = ""
     precision: int | None = None
     unit: str | None = None
+    answers: tuple[str, ...] = ()
+    answer_is: AnswerIs | None = None
+    tolerance: Tolerance | None = None
 
     def chain_correct(self, response: str) -> bool | None:
         """Whether a response is right throughout; None where the data does not know it."""

@@ -144,7 +144,7 @@ def test_file_keeps_the_import_direction(path: str) -> None:
         ("models/tiny.py", "import lightning", "imports lightning"),
         ("iteration.py", "def f():\n    from pytorch_lightning import Trainer", "imports pytorch_lightning"),
         ("metrics.py", "import torch.nn as nn", "must do without"),
-        ("grading/exact.py", "class A:\n    def f(self):\n        import transformers", "must do without"),
+        ("grading/texts.py", "class A:\n    def f(self):\n        import transformers", "must do without"),
         ("selection.py", "import importlib\nimportlib.import_module('torch')", "must do without"),
         ("rewards/process.py", "def f():\n    import vllm", "only generation/vllm_session.py"),
         ("models/tiny.py", "def f():\n    from peft import LoraConfig", "only models/lora.py"),

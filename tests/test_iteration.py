@@ -17,7 +17,7 @@ import mstar.distributed
 import mstar.iteration
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.iteration import IterationPlan, IterationReport, IterationResult, Stages, iteration_indices, run_iteration
 from mstar.selection import Selector
 from mstar.storage import RunDirectory, read_responses
@@ -65,7 +65,7 @@ def iterate(
     root: Path, plan: IterationPlan = PLAN, unlabelled: Sequence[Prompt] = (), selector: Selector = ALL
 ) -> tuple[IterationResult, Scripted]:
     engine = Scripted(TEXTS | {p.id: ["Answer: 7", "Answer: 7", "Answer: 8", "nothing"] for p in unlabelled})
-    stages = Stages(engine, ExactGrader(), None, selector)
+    stages = Stages(engine, AnswerGrader(), None, selector)
     prompts = [prompt("a"), prompt("b"), prompt("c")]
     return run_iteration(prompts, unlabelled, plan, stages, RunDirectory(root)), engine
 
@@ -146,7 +146,7 @@ def test_a_process_does_its_own_shards_and_needs_to_see_those_of_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Scripted(TEXTS)
-    stages = Stages(engine, ExactGrader(), None, ALL)
+    stages = Stages(engine, AnswerGrader(), None, ALL)
     modules = (mstar.iteration, mstar.distributed)
     for module in modules:
         monkeypatch.setattr(module, "world_size", lambda: 2)
@@ -199,7 +199,7 @@ class Held:
 def test_one_shard_of_prompts_is_in_memory_at_a_time(tmp_path: Path) -> None:
     prompts = Counted(60)
     engine = Scripted({f"p{i:03d}": TEXTS["a"] for i in range(60)})
-    stages = Stages(engine, ExactGrader(), None, ALL)
+    stages = Stages(engine, AnswerGrader(), None, ALL)
     engine.generate = forget_requests(engine)  # type: ignore[method-assign]
     result = run_iteration(prompts, (), replace(PLAN, shard_size=5), stages, RunDirectory(tmp_path), num_shown=1)
     assert result.report.prompts == 60
@@ -224,7 +224,7 @@ def test_the_order_of_the_examples_is_that_of_the_sorted_and_shuffled_list(tmp_p
         for i in range(9)
     }
     for size in (1, 4, 9):
-        stages = Stages(Scripted(texts), ExactGrader(), None, ALL)
+        stages = Stages(Scripted(texts), AnswerGrader(), None, ALL)
         run = RunDirectory(tmp_path / str(size))
         result = run_iteration([prompt(name) for name in texts], (), replace(PLAN, shard_size=size), stages, run)
         expected = sorted((name, text) for name, row in texts.items() for text in row)
@@ -281,7 +281,7 @@ def test_reports_of_processes_add_up(tmp_path: Path) -> None:
 
 def test_an_iteration_that_keeps_nothing(tmp_path: Path) -> None:
     engine = Scripted({"a": ["nothing"] * 4})
-    stages = Stages(engine, ExactGrader(), None, ALL)
+    stages = Stages(engine, AnswerGrader(), None, ALL)
     result = run_iteration([prompt("a")], [], PLAN, stages, RunDirectory(tmp_path))
     assert list(result.examples) == []
     assert result.report.as_dict()["skipped"] is True

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mstar.generation import Engine, Request
-from mstar.grading import AnswerGrader, ExactGrader, Grader
+from mstar.grading import AnswerGrader, Grader
 from mstar.iteration import IterationPlan, IterationResult, Stages, run_iteration
 from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier, fingerprint_shards
 from mstar.prompts import TinyDice
@@ -140,12 +140,12 @@ def test_another_choice_uses_responses_verdicts_and_scores_again(tmp_path: Path)
         stages = Stages(engine, grader, reward, selector)
         return run_iteration(prompts, (), plan, stages, where, found), engine.asked, reward.scored
 
-    assert iterate(run, Selector("top_k"), ExactGrader())[1:] == (5, 10)
+    assert iterate(run, Selector("top_k"), AnswerGrader())[1:] == (5, 10)
     for selector, grader, scored in (
-        (Selector("top_k", top_k=1), ExactGrader(), 0),
-        (Selector("random"), ExactGrader(), 0),
-        (Selector("top_k", top_k=1), AnswerGrader(), 10),
-        (Selector("threshold"), ExactGrader(), 0),
+        (Selector("top_k", top_k=1), AnswerGrader(), 0),
+        (Selector("random"), AnswerGrader(), 0),
+        (Selector("top_k", top_k=1), AnswerGrader(sentences=True), 10),
+        (Selector("threshold"), AnswerGrader(), 0),
     ):
         result, *work = iterate(run, selector, grader)
         assert work == [0, scored]

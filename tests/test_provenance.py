@@ -12,7 +12,7 @@ import pytest
 
 from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
-from mstar.grading import AnswerGrader, ExactGrader
+from mstar.grading import AnswerGrader, MathVistaGrader
 from mstar.prompts import TinyDice
 from mstar.prompts.images import FileImage, PixelLimits
 from mstar.provenance import claim, describe, fingerprint, fingerprint_prompt, fingerprint_prompts
@@ -27,7 +27,7 @@ class Typed(TransformersEngine):
         self.options = SimpleNamespace(dtype=dtype)
 
 
-class Marked(ExactGrader):
+class Marked(AnswerGrader):
     """A grader with settings: one of them is an object of its own, one is kept under another name."""
 
     def __init__(self, marker: str = "Answer", words: tuple[str, ...] = (), other: object = None) -> None:
@@ -36,7 +36,7 @@ class Marked(ExactGrader):
         self.other = object() if other is None else other
 
 
-class Renamed(ExactGrader):
+class Renamed(AnswerGrader):
     """A grader that keeps its setting under a name that nobody knows."""
 
     def __init__(self, limit: float) -> None:
@@ -51,8 +51,8 @@ def test_a_component_is_described_by_what_its_work_depends_on() -> None:
     assert describe(Typed("bfloat16", max_new_tokens=5)) != described
     assert describe(Typed(max_new_tokens=6)) != described
     assert describe(Marked()) == describe(Marked())
-    distinct = [Marked(), Marked("Result"), Marked(words=("so",)), Marked(other=ExactGrader()), Renamed(1), Renamed(2)]
-    assert len({fingerprint(grader) for grader in (*distinct, ExactGrader(), AnswerGrader())}) == len(distinct) + 2
+    distinct = [Marked(), Marked("Result"), Marked(words=("so",)), Marked(other=AnswerGrader()), Renamed(1), Renamed(2)]
+    assert len({fingerprint(grader) for grader in (*distinct, AnswerGrader(), MathVistaGrader())}) == len(distinct) + 2
 
 
 def test_descriptions_are_plain_json() -> None:

@@ -2,7 +2,6 @@
 
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
-from mstar.grading.exact import ExactGrader
 from mstar.grading.official import MathVistaGrader
 
-__all__ = ["AnswerGrader", "ExactGrader", "Grader", "MathVistaGrader"]
+__all__ = ["AnswerGrader", "Grader", "MathVistaGrader"]

@@ -1,45 +1,55 @@
-"""The general grader: what a careful person would accept, by the type of the answer."""
+"""The general grader: where a response commits to an answer, and whether that is the gold answer."""
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
-from mstar.grading.algebra import GradingTimeoutError, begin
-from mstar.grading.base import Grader
-from mstar.grading.choices import ChoiceReader
-from mstar.grading.extraction import find_answer
-from mstar.grading.latex import clean_latex
-from mstar.grading.lists import ListReader
-from mstar.grading.literals import read_literal
-from mstar.grading.normalisation import normalise
-from mstar.grading.numeric import NumberReader
-from mstar.grading.quantities import parse_quantity
-from mstar.grading.reader import AnswerReader
-from mstar.grading.texts import TextReader
-from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
+from mstar.grading.base import AnswerReader, Grader
+from mstar.grading.choices import ChoiceReader, MultiSelectReader
+from mstar.grading.commitment import is_plain_line, read_bare, read_commitment, relevant_part
+from mstar.grading.formulas import GradingTimeoutError
+from mstar.grading.lists import BoxReader, ListReader
+from mstar.grading.numbers import NumberReader, read_quantity
+from mstar.grading.plain_text import clean_latex, find_boxed, normalise
+from mstar.grading.sentences import find_stated_answer
+from mstar.grading.texts import SimilarTextReader, TextReader, is_literal
+from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance, Verdict, VerdictStatus
 
 __all__ = ["AnswerGrader"]
 
 _MAX_PREDICTED: Final = 500
+_WHOLE_TAG: Final = re.compile(r"\s*<answer>(.*)</answer>\s*", re.DOTALL | re.IGNORECASE)
+# A solution that ends with its answer: "6 * 7 = 42. #### 42", "So the answer is 42".
+_CLOSING: Final = re.compile(r"(?:####|\bthe (?:final )?answer is:?)\s*([^\n]+?)\.?\s*$", re.IGNORECASE)
+_PLAIN_DECIMAL: Final = re.compile(r"[+-]?[\d,]*(?:\.(\d*))?")
 
 
 class AnswerGrader(Grader):
     """Compares the answer that a response commits to last with the gold answer, by the rules of the answer's type.
 
-    A response that names several answers, lists the options, breaks off, or only answers a question that it made up has
-    no answer. Nothing is guessed and nothing that a model wrote is executed; formulas are compared by math-verify in a
-    process that is stopped after a second.
+    A commitment is a box, an answer tag or a marker such as "Answer:", "the answer is", "####" or 【答案】, or else the
+    whole response or its last line where that is nothing but an answer. A commitment that names several answers or
+    none has no answer, and nothing else is read in its place. Nothing is guessed and nothing that a model wrote is
+    executed; formulas are compared by math-verify in a process of limited computing time.
+
+    Args:
+        sentences: Whether to read what a sentence states where there is no commitment at all: for benchmarks of models
+            that were told no form of answer.
     """
+
+    # Also of classes made from this one, whose own constructors know nothing of it.
+    sentences: bool = False
+
+    def __init__(self, sentences: bool = False) -> None:
+        self.sentences = sentences
 
     def grade(self, prompt: Prompt, response: str) -> Verdict:
         """Grades one response; see the interface."""
-        reader = _reader(
-            prompt.answer, prompt.answer_type, prompt.choices, prompt.precision, prompt.unit, prompt.question
-        )
-        begin()
+        reader = make_reader(prompt)
         try:
-            predicted = find_answer(response, prompt.question, reader)
+            predicted = self._find(prompt, response, reader)
         except GradingTimeoutError:
             status = VerdictStatus.UNGRADEABLE_GOLD if reader.gold is None else VerdictStatus.TIMEOUT
             return Verdict(False, None, status)
@@ -50,55 +60,124 @@ class AnswerGrader(Grader):
             return Verdict(False, None, VerdictStatus.NO_ANSWER)
         return Verdict(predicted == reader.gold, predicted, VerdictStatus.GRADED)
 
+    def _find(self, prompt: Prompt, response: str, reader: AnswerReader) -> str | None:
+        text = relevant_part(response, prompt.question)
+        committed, answer = read_commitment(text, reader)
+        if committed:
+            return answer
+        answer = read_bare(text, reader)
+        # A response of one line is its answer, also where it says it in a sentence.
+        if answer is None and text and (self.sentences or is_plain_line(text, prompt.question)):
+            answer = find_stated_answer(text, prompt, reader)
+        return answer or None
+
+
+class _AnyReader(AnswerReader):
+    """Reads answers of which several are right."""
+
+    def __init__(self, readers: list[AnswerReader]) -> None:
+        self._readers = [reader for reader in readers if reader.gold is not None] or readers[:1]
+        self.gold = self._readers[0].gold
+
+    def read(self, text: str) -> str | None:
+        """The first right answer's form, if the text is any of them; see the interface."""
+        first = None
+        for reader in self._readers:
+            found = reader.read(text)
+            if found is not None and found == reader.gold:
+                return self.gold
+            first = found if first is None else first
+        return first
+
+
+def make_reader(prompt: Prompt) -> AnswerReader:
+    """The reader of a prompt's answers; a prompt's samples follow each other, so it is kept."""
+    golds = tuple(dict.fromkeys((() if prompt.answer is None else (prompt.answer,)) + prompt.answers))
+    return _make_reader(
+        golds,
+        prompt.answer_type,
+        prompt.choices,
+        prompt.answer_is,
+        prompt.precision,
+        prompt.tolerance,
+        prompt.unit,
+        prompt.question,
+    )
+
 
 @lru_cache(maxsize=4096)
-def _reader(
-    answer: str | None,
+def _make_reader(
+    golds: tuple[str, ...],
     kind: AnswerType,
     choices: tuple[str, ...],
+    answer_is: AnswerIs | None,
     precision: int | None,
+    tolerance: Tolerance | None,
     unit: str | None,
     question: str,
 ) -> AnswerReader:
-    """The reader of one prompt; its samples follow each other, so it is kept."""
-    match kind:
-        case AnswerType.MULTI_CHOICE:
-            return ChoiceReader(answer, choices, question)
-        case AnswerType.INTEGER:
-            return NumberReader(answer, True, None, unit, question)
-        case AnswerType.FLOAT:
-            return NumberReader(
-                answer, False, precision if precision is not None else _decimals(answer), unit, question
-            )
-        case AnswerType.LIST:
-            return ListReader(answer)
-        case AnswerType.TEXT:
-            return _text_reader(answer, choices, unit, question)
+    def make(answer: str | None) -> AnswerReader:
+        match kind:
+            case AnswerType.MULTI_CHOICE:
+                return _choice_reader(answer, choices, answer_is)
+            case AnswerType.MULTI_SELECT:
+                return MultiSelectReader(answer, choices, answer_is)
+            case AnswerType.INTEGER:
+                return NumberReader(answer, True, None, unit, question, tolerance)
+            case AnswerType.FLOAT:
+                decimals = precision if precision is not None else _decimals(answer)
+                return NumberReader(answer, False, decimals, unit, question, tolerance)
+            case AnswerType.LIST | AnswerType.SET:
+                return ListReader(answer, kind is AnswerType.LIST)
+            case AnswerType.BOX:
+                return BoxReader(answer)
+            case AnswerType.ANLS:
+                return SimilarTextReader(answer)
+            case AnswerType.TEXT:
+                return _text_reader(answer, choices, unit, question, tolerance)
+
+    readers = [make(gold if gold in choices else _unwrap(gold)) for gold in golds] or [make(None)]
+    return readers[0] if len(readers) == 1 else _AnyReader(readers)
 
 
-def _text_reader(answer: str | None, choices: tuple[str, ...], unit: str | None, question: str) -> AnswerReader:
+def _choice_reader(answer: str | None, choices: tuple[str, ...], answer_is: AnswerIs | None) -> AnswerReader:
+    """Reads one option, or several where the gold answer names several."""
+    one = ChoiceReader(answer, choices, answer_is)
+    if one.gold is None and answer is not None:
+        several = MultiSelectReader(answer, choices, answer_is)
+        if several.gold is not None and ", " in several.gold:
+            return several
+    return one
+
+
+def _text_reader(
+    answer: str | None, choices: tuple[str, ...], unit: str | None, question: str, tolerance: Tolerance | None
+) -> AnswerReader:
     """Text is what data sets call any answer, so that its own form decides."""
     if answer is None:
         return TextReader(None, question)
-    if choices and (reader := ChoiceReader(answer, choices, question)).gold is not None:
+    if choices and (reader := ChoiceReader(answer, choices)).gold is not None:
         return reader
     text = clean_latex(normalise(answer)).strip()
-    if text.startswith("[") and text.endswith("]") and (listed := ListReader(answer)).gold is not None:
+    if text[:1] + text[-1:] in ("[]", "{}") and (listed := ListReader(answer, text[0] == "[")).gold is not None:
         return listed
-    if (
-        len(text) <= 40
-        and text.casefold() != "none"
-        and read_literal(text) is None
-        and parse_quantity(text) is not None
-    ):
-        return NumberReader(answer, False, None, unit, question)
+    number = len(text) <= 40 and text.casefold() != "none" and not is_literal(answer) and "!" not in text
+    if number and read_quantity(answer) is not None and "=" not in text:
+        return NumberReader(answer, False, None, unit, question, tolerance)
     return TextReader(answer, question)
 
 
+def _unwrap(gold: str) -> str:
+    """The gold answer without the box, tag or solution that a data set wraps it in."""
+    if boxes := find_boxed(gold):
+        return boxes[-1][2].strip()
+    if (tag := _WHOLE_TAG.fullmatch(gold)) is not None:
+        return tag[1].strip()
+    closing = list(_CLOSING.finditer(gold))
+    return closing[-1][1] if closing else gold
+
+
 def _decimals(answer: str | None) -> int | None:
-    """How many decimals the gold answer shows, where it is a plain decimal number."""
-    text = "" if answer is None else normalise(answer).strip().strip("$% ")
-    whole, point, digits = text.partition(".")
-    if whole.lstrip("+-").replace(",", "").isdecimal() or not whole.lstrip("+-"):
-        return len(digits) if point and digits.isdecimal() else 0 if not point else None
-    return None
+    """How many decimals the gold answer shows, where it is a decimal number; a whole number is meant exactly."""
+    match = _PLAIN_DECIMAL.fullmatch("" if answer is None else normalise(answer).strip().strip("$% "))
+    return len(match[1]) if match is not None and match[1] else None

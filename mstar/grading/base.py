@@ -1,4 +1,4 @@
-"""The interface of every grader."""
+"""The interfaces of grading: graders, which judge responses, and readers, which read answers of one type."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from mstar.types import Prompt, Verdict, VerdictStatus
 
-__all__ = ["Grader"]
+__all__ = ["AnswerReader", "Grader"]
 
 
 class Grader(ABC):
@@ -29,3 +29,25 @@ class Grader(ABC):
     def is_gradeable(self, prompt: Prompt) -> bool:
         """Whether the prompt's gold answer can be compared with anything; if not, no response to it is ever right."""
         return self.grade(prompt, "").status is not VerdictStatus.UNGRADEABLE_GOLD
+
+
+class AnswerReader(ABC):
+    """Reads answers to one prompt: the part of the rules that depends on the type of its answer.
+
+    Attributes:
+        gold: The normalised gold answer; None if it cannot be graded.
+    """
+
+    gold: str | None
+
+    @abstractmethod
+    def read(self, text: str) -> str | None:
+        """The normalised form of a short text that is nothing but an answer, with its unit, letter or markup.
+
+        Returns:
+            The answer, equal to ``gold`` if it is right; None for a text that is no answer of this type, that names
+            several answers, or that says more than an answer ("about half of the 18 apples").
+
+        Raises:
+            mstar.grading.formulas.GradingTimeoutError: a formula could not be compared within its computing time.
+        """

@@ -1,197 +1,265 @@
-"""Multiple-choice answers: which option a sentence names, by its letter, by its text, or by both."""
+"""Multiple-choice answers: the option, or the options, that a text names by letter, by text, or by both."""
 
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from typing import Final
 
-from mstar.grading.clauses import answering_clauses
-from mstar.grading.latex import clean_latex, strip_dollars
-from mstar.grading.mentions import DENIAL, DENIED_AFTER, LABEL, LONE_LETTER, Mentions, letter_of
-from mstar.grading.normalisation import normalise
-from mstar.grading.options import Options, fold_choice
-from mstar.grading.reader import REFUSED, AnswerReader
-from mstar.grading.restatement import Restatement
-from mstar.grading.sentences import EXPLANATION
+from mstar.grading.base import AnswerReader
+from mstar.grading.formulas import are_equal, is_formula, same_spelling
+from mstar.grading.numbers import read_quantity
+from mstar.grading.plain_text import clean_latex, fold, normalise, strip_markup
+from mstar.grading.quantities import Quantity
+from mstar.grading.units import conversion_factor
+from mstar.types import AnswerIs
 
-__all__ = ["ChoiceReader"]
+__all__ = ["ChoiceReader", "MultiSelectReader"]
 
-_LEADING: Final = re.compile(
-    r"[\s\"'*]*(?i:(?:the\s+)?(?:option|choice|answer|letter|选项)\s*(?:letter\s*)?:?\s*)?"
-    r"(?:[(\[{<]\s*(?P<bracketed>[A-Za-z])\s*[)\]}>]"
-    r"|(?P<delimited>[A-Za-z])\s*(?:\)|[.:](?=\s|$|\W|[A-Z\d]))"
-    r"|[(\[]?(?P<bare>[A-Za-z])(?![\w'’]))"
-)
-_JOINED: Final = re.compile(
-    r"\s*(?:,?\s*\b(?:or|and|nor|and/or)\b|[,/&+]|或|和|、)\s*(?:also\s+|maybe\s+|perhaps\s+|(?:option|choice)\s+)?"
-    r"(?:\((?P<bracketed>[A-Za-z])\)|(?P<bare>[A-Z])(?![\w']))"
-)
-_AFTER_BARE: Final = re.compile(
-    r"\s*(?:$|[,;:.\-=)]|\b(?:because|since|as|is|and|or|with|for|where|which|if|based|due|given|would|will|has|was|can|must|should)\b|[^\x00-\x7f])",
+_NAME: Final = r"(?:(?:the\s+)?(?:options?|choices?|answer|letter|point)|选项?)"
+# "(C)", "C.", "option C:", "C" before a text.
+_LABEL: Final = re.compile(
+    rf"(?:{_NAME}\b\s*(?:letter\s*)?:?\s*)?(?:[(\[{{<]\s*(?P<bracketed>[A-Za-z])\s*(?:[)\]}}>]|$)"
+    r"|(?P<delimited>[A-Za-z])\s*[).:](?!\w\.)|(?P<bare>[A-Za-z])(?![\w'+*/^]|\s*[-=]\s*>))",
     re.IGNORECASE,
 )
-_LISTED: Final = re.compile(r"\W{0,3}([A-Z])\s*[).:]|\W*\(([A-Z])\)")
-_SEPARATORS: Final = " \t.:,;()-*\"'$[]"
-_DOUBLE: Final = re.compile(r"\b(?:or|either|maybe|both|could|might)\b|或", re.IGNORECASE)
-# A letter beyond the options', before one's text: "C) No".
-_NO_LETTER: Final = re.compile(r"\(?([A-Z])[).:]\s+(?=\S)")
-# What a text ends by stating: "the time is quarter past", "cos A = 0.8".
-_ENDS_WITH: Final = re.compile(r"(?:\bis|\bare|=)\s+([^=]+?)\W*$")
-_UNDETERMINED: Final = re.compile(
-    r"\b(?:cannot|can't|can not) be determined\b|\b(?:not enough|insufficient) information\b", re.IGNORECASE
+# "145° (C)", "72 degrees (option B)", "145°, C"
+_BEHIND: Final = re.compile(
+    rf"(?P<text>.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*{_NAME}\s+)(?P<letter>[A-Z])[)\]]?", re.IGNORECASE
 )
-_OPENING: Final = re.compile(r"(yes|no|true|false)\s*(?:[,;:.]|-\s)", re.IGNORECASE)
-_BULLET: Final = re.compile(r"^[->•]\s+(?=[A-Za-z(])")
-_MAX_LENGTH: Final = 1500
+_LONE_LETTER: Final = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
+# What takes an option back, or names another beside it.
+_DENIAL: Final = re.compile(
+    r"\b(?:not|n't|never|wrong|incorrect|false|except|but|or|nor|either|neither|both|too|cannot|unlike|if|fails?|instead"
+    r"|ruled|excluded|eliminated|maybe|possibly|could|might)\b|[=<>→⇒/]|或",
+    re.IGNORECASE,
+)
+_OPENING: Final = re.compile(r"(yes|no|true|false)\b\s*(?:$|[,;:.]|-\s|(?=(?:it|they|there|he|she)\b))", re.IGNORECASE)
+_WORD: Final = re.compile(r"\w+")
+_EDGES: Final = " \t\n.:,;*\"'`$。、"
+_LETTERS: Final = re.compile(r"[A-Z]+")
+_LETTER_SEPARATOR: Final = re.compile(
+    r"\b(?:and|options?|choices?)\b|[\s,;/&+、。.()\[\]{}\"'*和与]|选项?", re.IGNORECASE
+)
+_TEXT_SEPARATOR: Final = re.compile(r"\s*(?:[,;\n]\s*(?:and\s+)?|\band\b|、)\s*")
+_FORMULA_SIGN: Final = re.compile(r"[=<>≤≥()\[\],+^√°\d]")
+_LETTERS_WITHOUT_TEXTS: Final = 26
+_MAX_LENGTH: Final = 1200
+
+
+class _Options:
+    """The options of one question; those with the same text are one, and the first of them stands for all.
+
+    Args:
+        choices: The options' texts, in order; without any, all letters are options.
+
+    Attributes:
+        exact: The texts.
+        are_shuffled_letters: Whether the texts are the options' letters in another order.
+    """
+
+    def __init__(self, choices: tuple[str, ...]) -> None:
+        self.exact = [" ".join(choice.split()) for choice in choices]
+        letters = [chr(ord("A") + index) for index in range(len(choices))]
+        self.are_shuffled_letters = sorted(self.exact) == letters != self.exact
+        self._folded = [_fold(choice) for choice in self.exact]
+        self._spelled = [same_spelling(normalise(choice)) for choice in self.exact]
+        self._quantities = [read_quantity(choice) for choice in self.exact]
+        self._formulas = [normalise(choice) if is_formula(normalise(choice)) else None for choice in self.exact]
+
+    def __len__(self) -> int:
+        return len(self.exact) or _LETTERS_WITHOUT_TEXTS
+
+    def index(self, letter: str) -> int | None:
+        """The option with this letter, in either case; None if there is none."""
+        index = ord(letter.upper()) - ord("A")
+        return self.first(index) if 0 <= index < len(self) else None
+
+    def first(self, index: int) -> int:
+        """The first option with the same text."""
+        return self.exact.index(self.exact[index]) if self.exact else index
+
+    def letter(self, index: int) -> str:
+        """The letter of the first option with the same text."""
+        return chr(ord("A") + self.first(index))
+
+    def match(self, text: str, formulas: bool = True) -> int | None:
+        """The option that a text is: its words, its value or its formula; None if it is none or several.
+
+        Args:
+            text: The text.
+            formulas: Whether to compare formulas that are spelt in different ways.
+
+        Raises:
+            mstar.grading.formulas.GradingTimeoutError: formulas could not be compared.
+        """
+        if text in self.exact:
+            return self.exact.index(text)
+        folded = _fold(text)
+        if not folded:
+            return None
+        if folded in self._folded:
+            return self._folded.index(folded)
+        spelled = same_spelling(text)
+        if spelled in self._spelled and _FORMULA_SIGN.search(spelled):
+            return self._spelled.index(spelled)
+        if any(self._quantities) and (number := read_quantity(text)) is not None:
+            return self._only(
+                [i for i, own in enumerate(self._quantities) if own is not None and _same_value(own, number)]
+            )
+        if formulas and any(self._formulas) and is_formula(text):
+            return self._only([i for i, own in enumerate(self._formulas) if own is not None and are_equal(own, text)])
+        return None
+
+    def allows(self, index: int, text: str) -> bool:
+        """Whether a text behind an option's letter can be a longer way to say its text: it names no other option."""
+        folded = f" {_fold(text)} "
+        if not self.exact:
+            return True
+        if self._quantities[index] is not None and any(char.isdigit() for char in folded):
+            return False
+        others = [own for own in self._folded if own and own not in self._folded[index]]
+        return not any(f" {own} " in folded or f" {own}," in folded for own in others)
+
+    def _only(self, matches: list[int]) -> int | None:
+        return matches[0] if len({self._folded[i] for i in matches}) == 1 else None
+
+
+def _fold(text: str) -> str:
+    return fold(clean_latex(normalise(text)))
+
+
+def _same_value(own: Quantity, other: Quantity) -> bool:
+    value = other.value
+    if own.unit and other.unit and own.unit != other.unit:
+        factor = conversion_factor(other.unit, own.unit)
+        if factor is None:
+            return False
+        value *= factor
+    if own.unit == "%" and not other.unit and abs(value) < 1:
+        value *= 100  # 0.12 for 12%
+    tolerance = 0 if own.exact and other.exact else abs(own.value) / 10**9
+    return abs(own.value - value) <= tolerance
 
 
 class ChoiceReader(AnswerReader):
     """Reads answers that are one of several options; two options with one text are one answer.
 
-    A single capital letter is an option's letter, even where another option's text is that letter: it is what the
-    question asks for. A letter that is followed by the text of another option names neither.
-
-    What is read is the option's letter, of two options with one text the first one's.
+    A single capital letter is an option's letter, unless the options are those very letters in another order: then it
+    is an option's text. What is read is the option's letter, of two options with one text the first one's.
 
     Args:
-        answer: The gold answer, an option's letter or text, or None.
+        answer: The gold answer, an option's letter, text or index, or None.
         choices: The options' texts; without any, only letters can be read.
-        question: The question, which a statement may answer with yes or no.
+        answer_is: What the gold answer is; None lets its own form decide.
     """
 
-    def __init__(self, answer: str | None, choices: tuple[str, ...], question: str = "") -> None:
-        self._options = Options(choices)
-        self._mentions = Mentions(self._options, question)
-        self._yes, self._no = self._options.match_text("yes"), self._options.match_text("no")
-        self._restatement = Restatement(question if None not in (self._yes, self._no) else "")
-        # The option that says that nothing can be said.
-        undetermined = [i for i, choice in enumerate(choices) if _UNDETERMINED.search(choice)]
-        self._undetermined = undetermined[0] if len(undetermined) == 1 else None
-        self._gold_text = "" if answer is None else " ".join(answer.split())
-        self.gold = None
-        self.gold = self._read_gold(self._gold_text) if self._gold_text else None
+    def __init__(self, answer: str | None, choices: tuple[str, ...], answer_is: AnswerIs | None = None) -> None:
+        self._options = _Options(choices)
+        index = None if answer is None else self._read_gold(" ".join(answer.split()), answer_is)
+        self.gold = None if index is None else self._options.letter(index)
 
-    def read(self, span: str) -> str | None:
-        """The letter of the option that a sentence names; see the interface."""
-        if (label := _NO_LETTER.match(span)) is not None and self._options.index(label[1]) is None:
-            span = span[label.end() :]
-        alone = self.read_alone(span)
-        if alone is not None:
-            return alone
-        text = strip_dollars(clean_latex(normalise(span[:_MAX_LENGTH]))).strip()
-        # "A: No, because ..." abbreviates the word answer.
-        opening = self.read_opening(text[2:].lstrip()) if text.startswith("A:") else None
-        found = self._read_leading(text) if opening is None else opening
-        if found == REFUSED and (results := answering_clauses(text)[:-1]):
-            # "(A) is too small, so what remains is (B)."
-            found = self._mentions.read(results[0]) or REFUSED
-        for clause in answering_clauses(text)[:-1] if found is None else ():
-            found = found or self._read_leading(clause.strip()) or None
-        if found is None:
-            found = self._mentions.read(text)
-        found = self._read_restatement(text) if found is None else found
-        open_ended = self._undetermined if found is None and _UNDETERMINED.search(text) else None
-        return found if open_ended is None else self._options.letter(open_ended)
-
-    def _read_restatement(self, text: str) -> str | None:
-        affirmed = self._restatement.read(text)
-        index = None if affirmed is None else self._yes if affirmed else self._no
+    def read(self, text: str) -> str | None:
+        """The letter of the option that a text is; see the interface."""
+        index = self._find(" ".join(strip_markup(normalise(text[:_MAX_LENGTH])).split()))
         return None if index is None else self._options.letter(index)
 
-    def read_alone(self, span: str) -> str | None:
-        """The letter, where the span is nothing but an option's letter, its text, or both."""
-        text = _BULLET.sub("", " ".join(span[:_MAX_LENGTH].split())).strip("\"'*` ")
-        bare = text.rstrip(".。 ")
-        if self.gold is not None and bare == self._gold_text:
-            return self.gold
-        is_letter = len(bare) == 1 and bare.isascii() and bare.isupper() and self._options.index(bare) is not None
+    def _read_gold(self, answer: str, answer_is: AnswerIs | None) -> int | None:
+        options = self._options
+        if answer_is in (AnswerIs.INDEX0, AnswerIs.INDEX1):
+            index = int(answer) - (answer_is is AnswerIs.INDEX1) if answer.isdecimal() else -1
+            return options.first(index) if 0 <= index < len(options) else None
+        if answer_is is not AnswerIs.LETTER and answer in options.exact:
+            return options.exact.index(answer)
+        named: int | None
+        label = _LABEL.fullmatch(answer.rstrip(".")) if answer_is is not AnswerIs.TEXT else None
+        if label is not None and (named := options.index(_letter_of(label))) is not None:
+            return named
+        return None if answer_is is AnswerIs.LETTER else self._find(answer)
+
+    def _find(self, text: str) -> int | None:
+        options = self._options
+        bare = clean_latex(text).strip(_EDGES)
+        label = _LABEL.match(bare)
+        if label is not None and label.end() == len(bare) and not options.are_shuffled_letters:
+            lone = self._read_lone(label)
+            if lone is not None:
+                return lone
         for candidate in (text, bare):
-            if not is_letter and candidate in self._options.exact:
-                return self._options.letter(self._options.exact.index(candidate))
-        folded = fold_choice(bare)
-        index = self._options.match_text(folded) if len(folded) > 1 else None
-        return self._read_letter_alone(bare) if index is None else self._options.letter(index)
+            if (index := options.match(candidate, formulas=label is None)) is not None:
+                return index
+        if label is not None and (named := options.index(_letter_of(label))) is not None:
+            index = self._read_labelled(named, bare[label.end() :], label["bare"] is not None)
+            if index is not None:
+                return index
+        behind = _BEHIND.fullmatch(bare)
+        if behind is not None and options.exact:
+            named = options.index(behind["letter"])
+            return named if named is not None and options.match(behind["text"].strip(_EDGES)) == named else None
+        opening = _OPENING.match(bare)
+        return options.match(opening[1]) if opening is not None and not _both_verdicts(bare) else None
 
-    def read_opening(self, sentence: str) -> str | None:
-        """The yes or no that a sentence opens with, where these are options."""
-        match = _OPENING.match(sentence)
-        index = self._options.match_text(match[1].casefold()) if match is not None else None
-        return None if index is None else self._options.letter(index)
+    def _read_lone(self, label: re.Match[str]) -> int | None:
+        """A letter and nothing else; a small one may be the text of an option."""
+        letter = _letter_of(label)
+        if label["bare"] is not None and letter.islower() and (index := self._options.match(letter)) is not None:
+            return index
+        return self._options.index(letter)
 
-    def is_listing(self, lines: list[str]) -> bool:
-        """Whether two neighbouring lines begin with the letters of neighbouring options."""
-        labels = [(match[1] or match[2]) if (match := _LISTED.match(line)) else "" for line in lines]
-        return any(a and b and ord(b) - ord(a) == 1 for a, b in pairwise(labels))
-
-    def _read_gold(self, text: str) -> str | None:
-        if text in self._options.exact:
-            return self._options.letter(self._options.exact.index(text))
-        match = _LEADING.fullmatch(text.rstrip("."))
-        letter = self._options.index(letter_of(match)) if match is not None else None
-        if letter is None and self._options.exact:
-            letter = self._options.match_text(fold_choice(text))
-            if letter is None:
-                return self.read_alone(text)
-        return None if letter is None else self._options.letter(letter)
-
-    def _read_letter_alone(self, text: str) -> str | None:
-        match = _LEADING.match(text)
-        letter = self._options.index(letter_of(match)) if match is not None else None
-        if match is None or letter is None:
+    def _read_labelled(self, named: int, rest: str, bare: bool) -> int | None:
+        """The option with a letter, where the text behind the letter is its own, or at least no other one's."""
+        rest = rest.strip()
+        # A minus is part of the text, a dash is not.
+        texts = [rest.strip(_EDGES), rest.strip(_EDGES + "()[]")]
+        if rest.startswith("- ") and self._options.match(rest[2:].strip(_EDGES)) is not None:
+            texts.append(rest[2:].strip(_EDGES))
+        matches = [index for text in texts if (index := self._options.match(text)) is not None]
+        if matches:
+            return named if named in matches and (len(set(matches)) == 1 or matches[0] == named) else None
+        if (opening := _OPENING.match(texts[0])) is not None and not _both_verdicts(rest):
+            return named if self._options.match(opening[1]) == named else None
+        # "(B) The population of hawks would shrink": more words than the option has, and no other option.
+        if bare or _DENIAL.search(rest) or _LONE_LETTER.search(rest) or not self._options.allows(named, rest):
             return None
-        rest = fold_choice(text[match.end() :].strip(_SEPARATORS))
-        if not rest:
-            lower = match["bare"] is not None and match["bare"].islower()
-            unclear = lower and self._options.is_text_of_another(letter, match["bare"])
-            return None if unclear else self._options.letter(letter)
-        named = self._options.match_text(rest)
-        if named is None:
-            return None
-        if self._options.same(letter, named):
-            return self._options.letter(letter)
-        # "A dog" may be the text of another option rather than a letter with a wrong text.
-        return None if match["bare"] is not None else REFUSED
+        return named
 
-    def _read_leading(self, text: str) -> str | None:
-        """The option whose letter a text begins with; ``REFUSED`` if it also names another."""
-        match = _LEADING.match(text)
-        letter = self._options.index(letter_of(match)) if match is not None else None
-        if match is None or letter is None:
-            return None
-        rest = text[match.end() :]
-        bare = match["bare"]
-        if (bare or match["delimited"] or "A").islower():
-            return None
-        folded = fold_choice(rest.strip(_SEPARATORS))
-        named = self._options.match_start(folded)
-        if bare is not None and bare in "AI" and not _AFTER_BARE.match(rest):
-            return None
-        if rest.lstrip().startswith("=") and (named is None or not self._options.same(letter, named)):
-            return None  # a variable
-        joined = _JOINED.match(rest)
-        if joined is not None and self._options.index(letter_of(joined)) not in (None, letter):
-            return REFUSED
-        if DENIED_AFTER.match(rest) and not self._options.is_within(letter, folded):
-            return REFUSED
-        if named is not None and not self._options.same(letter, named):
-            return REFUSED
-        if self._options.contradicts(letter, folded):
-            return REFUSED
-        remainder = folded if named is None else self._options.without_text(named, folded)
-        stated = EXPLANATION.split(remainder, maxsplit=1)[0]
-        if (end := _ENDS_WITH.search(stated)) is not None:
-            concluded = self._options.match_text(fold_choice(end[1]))
-            if concluded is not None and not self._options.same(letter, concluded):
-                return REFUSED
-        return REFUSED if self._names_another(letter, rest, stated) else self._options.letter(letter)
 
-    def _names_another(self, letter: int, rest: str, stated: str) -> bool:
-        """Whether the text behind an option's letter also names another one, before it begins to explain."""
-        labels = {self._options.index(letter_of(label)) for label in LABEL.finditer(rest[: len(stated) + 8])}
-        if labels - {None, letter} and not DENIAL.search(rest):
-            return True
-        if not _DOUBLE.search(stated):
-            return False
-        named = {self._options.index(other) for other in LONE_LETTER.findall(rest)} | self._mentions.find(stated)
-        return bool(named - {None, letter})
+def _letter_of(label: re.Match[str]) -> str:
+    return label["bracketed"] or label["delimited"] or label["bare"]
+
+
+def _both_verdicts(text: str) -> bool:
+    words = set(_WORD.findall(text.casefold()))
+    return {"yes", "no"} <= words or {"true", "false"} <= words
+
+
+class MultiSelectReader(AnswerReader):
+    """Reads answers that are several options, whose order and separators don't matter.
+
+    Args:
+        answer: The gold answer, such as ``A,C``, ``AC`` or a JSON list, or None.
+        choices: The options' texts.
+        answer_is: What each part of the gold answer is.
+    """
+
+    def __init__(self, answer: str | None, choices: tuple[str, ...], answer_is: AnswerIs | None = None) -> None:
+        self._one = ChoiceReader(None, choices)
+        self._count = len(choices) or 26
+        if answer is not None and answer_is in (AnswerIs.INDEX0, AnswerIs.INDEX1):
+            parts = [ChoiceReader(part, choices, answer_is).gold for part in re.findall(r"\d+", answer)]
+            self.gold = _join(parts)
+        else:
+            self.gold = None if answer is None else self.read(answer)
+
+    def read(self, text: str) -> str | None:
+        """The letters of the options that a text lists; see the interface."""
+        text = strip_markup(normalise(text[:_MAX_LENGTH])).strip()
+        letters = _LETTER_SEPARATOR.sub("", text)
+        if _LETTERS.fullmatch(letters) and len(set(letters)) == len(letters):
+            return _join(list(letters)) if all(ord(letter) - ord("A") < self._count for letter in letters) else None
+        parts = [part.strip("[]\"' ") for part in _TEXT_SEPARATOR.split(text.strip("[]. "))]
+        return _join([self._one.read(part) for part in parts if part])
+
+
+def _join(letters: list[str | None]) -> str | None:
+    named = sorted({letter for letter in letters if letter is not None})
+    return ", ".join(named) if named and None not in letters else None

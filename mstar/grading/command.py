@@ -14,7 +14,7 @@ from mstar.errors import ConfigError
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
 from mstar.grading.official import MathVistaGrader
-from mstar.types import AnswerType, Prompt
+from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
 
 __all__ = ["grade_file", "to_prompt"]
 
@@ -25,8 +25,10 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
     """Grades the responses of a JSONL file.
 
     Args:
-        input: Rows with ``response`` and ``answer``, and where known ``answer_type`` (multi_choice, integer, float,
-            list, text), ``choices``, ``precision``, ``unit`` and ``question``.
+        input: Rows with ``response`` and ``answer``, and where known ``answer_type`` (multi_choice, multi_select,
+            integer, float, list, set, text, anls, box), ``choices``, ``answer_is`` (text, letter, index0, index1),
+            ``answers`` (further right ones), ``tolerance`` (``{"relative": 0.05}`` or ``{"absolute": 0.001}``),
+            ``precision``, ``unit`` and ``question``.
         output: The rows again, with ``predicted``, ``correct`` and ``status``; one that exists is replaced. For a
             multiple-choice question ``predicted`` is the option's letter, in the official mode the option's text, as in
             MathVista's own files.
@@ -70,6 +72,10 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
         f"{counts[key]} {key.replace('_', ' ')}" for key in ("graded", "no_answer", "ungradeable_gold", "timeout")
     )
     sys.stdout.write(f"{output}: {counts['rows']} rows, {counts['correct']} right ({details})\n")
+    if counts["timeout"]:
+        sys.stderr.write(
+            f"{output}: {counts['timeout']} comparisons ran out of computing time twice; they count as wrong.\n"
+        )
     if counts["malformed"]:
         sys.stderr.write(f"{input}: {counts['malformed']} malformed lines were left out; mend them and grade again.\n")
     return 1 if counts["malformed"] else 0
@@ -89,7 +95,7 @@ def _read_row(line: bytes) -> dict[str, Any] | str:
         return f"a JSON {type(row).__name__}, but an object is expected."
     if not isinstance(row.get("response"), str):
         return "'response' is missing, or is not a text."
-    if "answer" not in row:
+    if "answer" not in row and not row.get("answers"):
         return "'answer' is missing."
     return _find_wrong_field(row) or row
 
@@ -105,10 +111,28 @@ def _find_wrong_field(row: dict[str, Any]) -> str | None:
         isinstance(precision, bool) or not isinstance(precision, int | float) or not 0 <= precision <= 50
     ):
         return f"'precision' is {precision!r}, but it is a number of decimals from 0 to 50."
+    tolerance = row.get("tolerance")
+    if tolerance is not None and not _is_tolerance(tolerance):
+        return (
+            f"'tolerance' is {tolerance!r}, but it is an object with 'relative' or 'absolute', a number of 0 or more."
+        )
+    if row.get("answer_is") is not None and row["answer_is"] not in set(AnswerIs):
+        return f"'answer_is' is {row['answer_is']!r}; choose one of {', '.join(AnswerIs)}."
+    if row.get("answers") is not None and not isinstance(row["answers"], list):
+        return "'answers' is not a list."
     for name in ("unit", "question"):
         if row.get(name) is not None and not isinstance(row[name], str):
             return f"'{name}' is not a text."
     return None
+
+
+def _is_tolerance(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and set(value) <= {"relative", "absolute"}
+        and all(isinstance(limit, int | float) and math.isfinite(limit) and limit >= 0 for limit in value.values())
+    )
 
 
 def to_prompt(row: dict[str, Any], prompt_id: str) -> Prompt:
@@ -119,12 +143,15 @@ def to_prompt(row: dict[str, Any], prompt_id: str) -> Prompt:
         prompt_id: The prompt's id.
     """
     choices = tuple(str(choice) for choice in row.get("choices") or ())
-    kind = row.get("answer_type")
+    kind, answer_is, tolerance = row.get("answer_type"), row.get("answer_is"), row.get("tolerance")
     precision = row.get("precision")
     return Prompt(
         id=prompt_id,
         question=row.get("question") or "",
-        answer=_as_text(row["answer"]),
+        answer=_as_text(row.get("answer")),
+        answers=tuple(text for answer in row.get("answers") or () if (text := _as_text(answer)) is not None),
+        answer_is=AnswerIs(answer_is) if answer_is else None,
+        tolerance=Tolerance(**tolerance) if tolerance else None,
         # Choices without a type are the options of a question.
         answer_type=AnswerType(kind) if kind else AnswerType.MULTI_CHOICE if choices else AnswerType.TEXT,
         choices=choices,

@@ -1,115 +1,159 @@
-"""List answers such as ``[2014, 2016]``: items in order."""
+"""Answers that are several values: lists in an order, sets in any, and boxes in a picture."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Final
 
-from mstar.grading.clauses import answering_clauses
-from mstar.grading.latex import clean_latex
-from mstar.grading.normalisation import fold, normalise
-from mstar.grading.numeric import format_number
-from mstar.grading.quantities import parse_quantity
-from mstar.grading.reader import REFUSED, AnswerReader
-from mstar.grading.sentences import without_explanation
-from mstar.grading.statements import find_quantities
+from mstar.grading.base import AnswerReader
+from mstar.grading.formulas import are_equal, is_formula
+from mstar.grading.numbers import read_quantity
+from mstar.grading.plain_text import clean_latex, fold, normalise
+from mstar.grading.quantities import format_number
 
-__all__ = ["ListReader"]
+__all__ = ["BoxReader", "ListReader"]
 
-_BRACKETED: Final = re.compile(r"[\[({]([^\[\](){}]+)[\])}]")
-_SEPARATOR: Final = re.compile(r"\s*(?:[,;、]\s*(?:and\b)?|\band\b|和|与|\n\s*(?:[-*•]\s+|\d\d?[.)]\s+)?)\s*")
-_OPERATOR: Final = re.compile(r"\s*(?:[+*/×<>≤≥^:=]|<=|>=)\s*")
-_ROOTS: Final = re.compile(r"\bor(?=\s+[a-z]\s*=)")
-_BULLET: Final = re.compile(r"[-*•]\s+|\d\d?[.)]\s+(?=[^\n]*\n)")
+_SEPARATOR: Final = re.compile(r"[\[({\])}]|\s*(?:[,;&、]\s*(?:and\b)?|\band\b|\\cup|和|与|\n\s*(?:[-*•]\s+)?)\s*")
+# "from 2014 to 2016", "between 3 and 5", "2014-2016": the two ends.
+_RANGE: Final = re.compile(r"(?:from\s+|between\s+)?(-?[\d.]+)\s*(?:-|to|and)\s*(-?[\d.]+)", re.IGNORECASE)
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WIDE_SEPARATOR: Final = re.compile(r",\s|;|\band\b")
 _OR: Final = re.compile(r"\b(?:or|either|maybe|not)\b|或", re.IGNORECASE)
-_LIMIT: Final = re.compile(
-    r"\b(?:exceed(?:ed|s|ing)?|(?:more|less|fewer|greater|higher|lower) than|above|below|over)\s+$"
-)
-# Items below each other, behind a line that ends with a colon.
-_LISTED: Final = re.compile(r":\s*((?:\n\s*[-*•]\s+[^\n]{1,60}){2,})\s*$")
-_ITEM: Final = re.compile(r"\n\s*[-*•]\s+([^\n]+)")
-# "x_1 = -2, x_2 = 7"
-_ASSIGNED: Final = re.compile(r"(?<![A-Za-z^\d)])[A-Za-z](?:_?\{?\d\}?)?\s*=\s*(?=-?\d)")
-# A single number is a list of one only where it is called the solution.
-_SOLUTION: Final = re.compile(r"\b(?:answer|solution)s? (?:is|are)\b", re.IGNORECASE)
-_NOT_THIS: Final = re.compile(r"[,;]?\s*\(?\bnot\s*[\[(][^\[\]()]*[\])]\)?")
-_LEAD: Final = re.compile(r"^.*\b(?:is|are|between|from|:|be)\s+", re.IGNORECASE)
+# "x_1 = -2", "x = 7": the name of a value.
+_NAME: Final = re.compile(r"[A-Za-z](?:_?\{?\d\}?)?\s*=\s*(?=\S)")
+_NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?")
+_BULLET: Final = re.compile(r"^[-*•]\s+")
+_MAX_LENGTH: Final = 600
+_MAX_ITEMS: Final = 40
+_MAX_DEPTH: Final = 3
 
 
 class ListReader(AnswerReader):
-    """Reads answers that are several values in an order.
+    """Reads answers that are several values.
 
     Args:
         answer: The gold answer, ``[a, b]`` or ``a, b``, or None.
+        ordered: Whether the order of the values matters.
+    """
+
+    def __init__(self, answer: str | None, ordered: bool = True) -> None:
+        self._ordered = ordered
+        self._items = [] if answer is None else _split(answer)
+        self._is_numeric = bool(self._items) and all(map(read_quantity, self._items))
+        bracketed = answer is not None and answer.strip()[:1] in ("[", "{", "\\")
+        self.gold = _join(self._items, ordered) if len(self._items) > 1 or (self._items and bracketed) else None
+
+    def read(self, text: str) -> str | None:
+        """The values that a text lists; see the interface."""
+        if len(text) > _MAX_LENGTH or _OR.search(text):
+            return None
+        items = _split(text)
+        if self.gold is not None and self._is_gold(items):
+            return self.gold
+        if self._is_numeric and not all(map(read_quantity, items)):
+            return None
+        return _join(items, self._ordered) if len(items) > 1 or (items and len(self._items) == 1) else None
+
+    def _is_gold(self, items: list[str]) -> bool:
+        if _join(items, self._ordered) == self.gold:
+            return True
+        if len(items) != len(self._items) or not all(map(is_formula, items)):
+            return False
+        if self._ordered:
+            return all(map(are_equal, self._items, items))
+        left = list(self._items)
+        for item in items:
+            same = next((own for own in left if are_equal(own, item)), None)
+            if same is None:
+                return False
+            left.remove(same)
+        return True
+
+
+class BoxReader(AnswerReader):
+    """Reads boxes ``[x1, y1, x2, y2]`` in a picture: right where the intersection is half of the union or more.
+
+    Args:
+        answer: The gold answer, four numbers, or None.
     """
 
     def __init__(self, answer: str | None) -> None:
-        items = [] if answer is None else _split(_clean(answer))
-        self._numeric = bool(items) and all(parse_quantity(item) is not None for item in items)
-        self._size = len(items)
-        self.gold = _format(items) if len(items) > 1 or (items and answer is not None and "[" in answer) else None
+        self._box = None if answer is None else _read_box(answer)
+        self.gold = None if self._box is None else _show(self._box)
 
-    def read(self, span: str) -> str | None:
-        """The values that a sentence states; see the interface."""
-        text = _clean(span)
-        text = _NOT_THIS.sub("", text)
-        brackets = list(_BRACKETED.finditer(text))
-        if brackets:
-            items = _split(brackets[-1][0])
-            if len(items) > 1 or self._size == 1:
-                return _format(items)
-        text = _ASSIGNED.sub("", _ROOTS.sub("and", text))
-        clauses = answering_clauses(without_explanation(text))
-        stated = next((clause for clause in clauses if len(find_quantities(clause)) > 1), clauses[-1])
-        if _OR.search(stated):
-            return REFUSED
-        if self._numeric or self.gold is None:
-            found = find_quantities(stated)
-            if any(_OPERATOR.fullmatch(stated, one[1], other[0]) for one, other in pairwise(found)):
-                return REFUSED
-            numbers = [value for start, _, value in found if not _LIMIT.search(stated, 0, start)]
-            if len(numbers) > 1 or (numbers and _SOLUTION.search(stated)):
-                return _join(format_number(value.value) for value in numbers)
-            if self._numeric:
-                return None
-        items = _split(_LEAD.sub("", stated))
-        return _format(items) if len(items) > 1 else None
-
-    def read_alone(self, span: str) -> str | None:
-        """The values, where the span is nothing but a list."""
-        text = _clean(span)
-        if (listed := _LISTED.search(text)) is not None and "[" not in text:
-            text = ", ".join(_ITEM.findall(listed[1]))
-        if len(text) > 500 or _OR.search(text) or '":' in text:
+    def read(self, text: str) -> str | None:
+        """The gold box, if the text is one that covers it, else the text's box; see the interface."""
+        box = _read_box(text)
+        if box is None:
             return None
-        items = _split(text)
-        numeric = all(parse_quantity(item) is not None for item in items)
-        bracketed = text[:1] in "[({" and text[-1:] in "])}" and len(_BRACKETED.findall(text)) < 2
-        if len(items) > 1 and (numeric or bracketed):
-            return _format(items)
-        return _format(items) if bracketed and items and self._size == 1 else None
+        return self.gold if self._box is not None and _overlap(self._box, box) >= 0.5 else _show(box)
 
 
-def _clean(text: str) -> str:
-    return clean_latex(normalise(text[:1500])).strip().strip("`\"'. ")
+def _read_box(text: str) -> tuple[float, ...] | None:
+    numbers = [float(number) for number in _NUMBER.findall(normalise(text[:_MAX_LENGTH]).replace("bbox_2d", ""))]
+    if len(numbers) != 4 or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
+        return None
+    return tuple(numbers)
+
+
+def _show(box: Sequence[float]) -> str:
+    return f"[{', '.join(f'{value:g}' for value in box)}]"
+
+
+def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
+    """Intersection over union."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0.0) * max(height, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return shared / (sum(areas) - shared)
 
 
 def _split(text: str) -> list[str]:
-    text = (_BULLET.sub("", text.strip(), count=1) if _BULLET.match(text.strip()) else text.strip()).strip("[](){}\\")
+    """The items at the outermost level, an item that is a list itself as one."""
+    text = clean_latex(normalise(text)).strip().strip("`\"'. ")
+    ends = _RANGE.fullmatch(text)
+    if ends is not None:
+        return [ends[1], ends[2]]
+    text = _BULLET.sub("", _NAME.sub("", text))
+    if text[:1] in tuple("[({") and text[-1:] in tuple("])}") and _closes_at_end(text):
+        text = text[1:-1]
     if _WIDE_SEPARATOR.search(text):
         text = _THOUSANDS.sub("", text)
-    return [item.strip(" \"'") for item in _SEPARATOR.split(text) if item.strip(" \"'")]
+    parts: list[str] = []
+    depth = start = 0
+    for match in _SEPARATOR.finditer(text):
+        if match[0] in "[({":
+            depth += 1
+        elif match[0] in "])}":
+            depth -= 1
+        elif depth == 0:
+            parts.append(text[start : match.start()])
+            start = match.end()
+    items = [item.strip(" \"'") for item in (*parts, text[start:])]
+    return [item for item in items if item][:_MAX_ITEMS]
 
 
-def _format(items: list[str]) -> str:
-    return _join(
-        fold(item) if (number := parse_quantity(item)) is None else format_number(number.value) for item in items
-    )
+def _closes_at_end(text: str) -> bool:
+    """Whether the bracket that a text begins with is closed by its last one."""
+    depth = 0
+    for place, char in enumerate(text):
+        depth += (char in "[({") - (char in "])}")
+        if depth == 0:
+            return place == len(text) - 1
+    return False
 
 
-def _join(items: Iterable[str]) -> str:
-    return f"[{', '.join(items)}]"
+def _join(items: list[str], ordered: bool, depth: int = 0) -> str:
+    forms = [_form(item, depth) for item in items]
+    return f"[{', '.join(forms if ordered else sorted(forms))}]"
+
+
+def _form(item: str, depth: int) -> str:
+    if depth < _MAX_DEPTH and item[:1] in tuple("[({") and "," in item and _closes_at_end(item):
+        return _join(_split(item), True, depth + 1)
+    number = read_quantity(item)
+    if number is None:
+        return fold(item)
+    return format_number(number.value) if number.exact else f"{float(number.value):.9g}"

@@ -60,7 +60,7 @@ class MathVistaGrader(Grader):
             if len(set(letters)) == 1:
                 return response
         # The answer type without the gold answer, which a language model that extracts does not see either.
-        read = self._ours.grade(replace(prompt, answer=None, unit=None), response).predicted
+        read = self._ours.grade(replace(prompt, answer=None, answers=(), unit=None), response).predicted
         return response if read is None else read
 
     def _normalise(self, extraction: str, prompt: Prompt) -> str | None:

@@ -11,39 +11,25 @@ __all__ = ["CURRENCY", "canonical_unit", "conversion_factor"]
 
 CURRENCY: Final = r"(?:US\$|(?<![A-Za-z])(?:USD|EUR|GBP|Rs\.?)|[$€£¥₹¢])"
 
-# dimension -> unit -> (factor to the dimension's base, spellings)
+# dimension -> unit -> (factor to the dimension's base, spellings; a plural "s" is understood)
 _TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "length": {
-        "mm": ("1/1000", "mm millimeter millimetre"),
-        "cm": ("1/100", "cm cms centimeter centimetre 厘米"),
-        "m": ("1", "m meter metre 米"),
-        "km": ("1000", "km kms kilometer kilometre 千米 公里"),
-        "in": ("127/5000", "inch inches in"),
-        "ft": ("381/1250", "ft foot feet"),
-        "yd": ("1143/1250", "yd yds yard"),
-        "mi": ("201168/125", "mi mile"),
+        "mm": ("1/1000", "mm millimeter millimetre"), "cm": ("1/100", "cm cms centimeter centimetre 厘米"),
+        "m": ("1", "m meter metre 米"), "km": ("1000", "km kms kilometer kilometre 千米 公里"),
+        "in": ("127/5000", "inch inches in"), "ft": ("381/1250", "ft foot feet"),
+        "yd": ("1143/1250", "yd yds yard"), "mi": ("201168/125", "mi mile"),
     },
     "mass": {
         "mg": ("1/1000", "mg milligram"),
-        "g": ("1", "g gm gram gramme 克"),
-        "kg": ("1000", "kg kgs kilo kilogram 千克 公斤"),
-        "t": ("1000000", "tonne"),
-        "oz": ("45359237/1600000", "oz ounce"),
-        "lb": ("45359237/100000", "lb lbs pound"),
+        "g": ("1", "g gm gram gramme 克"), "kg": ("1000", "kg kgs kilo kilogram 千克"),
+        "t": ("1000000", "tonne"), "oz": ("45359237/1600000", "oz ounce"), "lb": ("45359237/100000", "lb lbs pound"),
     },
     "time": {
-        "ms": ("1/1000", "ms millisecond"),
-        "s": ("1", "s sec secs second"),
-        "min": ("60", "min mins minute"),
-        "h": ("3600", "h hr hrs hour"),
-        "day": ("86400", "day 天"),
-        "week": ("604800", "week wk"),
+        "ms": ("1/1000", "ms millisecond"), "s": ("1", "s sec secs second"), "min": ("60", "min mins minute"),
+        "h": ("3600", "h hr hrs hour"), "day": ("86400", "day 天"), "week": ("604800", "week wk"),
     },
     "months": {"month": ("1", "month mo"), "year": ("12", "year yr yrs 年 岁"), "decade": ("120", "decade")},
-    "volume": {
-        "ml": ("1/1000", "ml milliliter millilitre"),
-        "l": ("1", "l liter litre"),
-    },
+    "volume": {"ml": ("1/1000", "ml milliliter millilitre"), "l": ("1", "l liter litre")},
     "angle": {"°": ("1", "° degree deg 度"), "rad": (str(Fraction(180 / math.pi)), "rad radian")},
     "share": {"%": ("1", "% percent percentage 'per cent'")},
     "dollars": {"$": ("1", "$ us$ usd dollar buck"), "¢": ("1/100", "¢ cent")},
@@ -53,8 +39,10 @@ _TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "rupees": {"₹": ("1", "₹ rs rupee")},
     "temperature C": {"°c": ("1", "°c celsius 'degrees celsius' 'degree celsius'")},
     "temperature F": {"°f": ("1", "°f fahrenheit 'degrees fahrenheit' 'degree fahrenheit'")},
-    "speed": {"m/s": ("1", "m/s 'meters per second'"), "km/h": ("5/18", "km/h kph 'kilometers per hour'"),
-              "cm/s": ("1/100", "cm/s"), "km/s": ("1000", "km/s"), "mph": ("1397/3125", "mph 'miles per hour'")},
+    "speed": {
+        "m/s": ("1", "m/s 'meters per second'"), "km/h": ("5/18", "km/h kph 'kilometers per hour'"),
+        "cm/s": ("1/100", "cm/s"), "km/s": ("1000", "km/s"), "mph": ("1397/3125", "mph 'miles per hour'"),
+    },
     "force": {"n": ("1", "newton n")},
     "energy": {"j": ("1", "j joule"), "kj": ("1000", "kj kilojoule")},
     "power": {"w": ("1", "w watt"), "kw": ("1000", "kw kilowatt")},
@@ -64,6 +52,9 @@ _TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "frequency": {"hz": ("1", "hz hertz")},
 }  # fmt: skip
 _SPELLING: Final = re.compile(r"'[^']+'|\S+")
+_POWER: Final = re.compile(
+    r"(?P<before>square|sq\.?|cubic|cu\.?)\s+(?P<first>.+)|(?P<last>.+?)\s*(?P<behind>\^\s*\(?[23]\)?|squared|cubed)"
+)
 _UNITS: Final[dict[str, str]] = {}
 _DIMENSIONS: Final[dict[str, tuple[str, Fraction]]] = {}
 for _dimension, _members in _TABLE.items():
@@ -73,24 +64,19 @@ for _dimension, _members in _TABLE.items():
             _UNITS[_name.strip("'")] = _unit
             if len(_name) > 3 and _name.isascii():
                 _UNITS[f"{_name.strip(chr(39))}s"] = _unit
-_POWERS: Final = (
-    (re.compile(r"^(?:square|sq\.?)\s+(.+)$|^(.+?)\s*(?:\^\s*\(?\{?2\}?\)?|squared)$|^平方(.+)$"), 2),
-    (re.compile(r"^(?:cubic|cu\.?)\s+(.+)$|^(.+?)\s*(?:\^\s*\(?\{?3\}?\)?|cubed)$|^立方(.+)$"), 3),
-)
 
 
 def canonical_unit(text: str) -> str:
     """One name for a unit, e.g. ``cm^2`` for ``sq. centimetres``; empty if it is none that is known."""
     name = " ".join(text.casefold().split()).strip(" .()[]")
-    known = _UNITS.get(name)
-    if known is not None or not name:
-        return known or ""
-    for pattern, power in _POWERS:
-        match = pattern.match(name)
-        if match is not None:
-            base = _UNITS.get(next(group for group in match.groups() if group).strip(" ."), "")
-            return f"{base}^{power}" if base and _DIMENSIONS[base][0] == "length" else ""
-    return ""
+    if name in _UNITS or not name:
+        return _UNITS.get(name, "")
+    match = _POWER.fullmatch(name)
+    base = _UNITS.get((match["first"] or match["last"]).strip(" ."), "") if match is not None else ""
+    if match is None or not base or _DIMENSIONS[base][0] != "length":
+        return ""
+    power = match["before"] or match["behind"]
+    return f"{base}^{3 if '3' in power or power.startswith('cu') else 2}"
 
 
 def conversion_factor(source: str, target: str) -> Fraction | None:
@@ -100,10 +86,8 @@ def conversion_factor(source: str, target: str) -> Fraction | None:
         source: A canonical unit.
         target: A canonical unit.
     """
-    if source == target:
-        return Fraction(1)
     (base, _, power), (other, _, other_power) = source.partition("^"), target.partition("^")
     (dimension, factor), (other_dimension, other_factor) = _DIMENSIONS[base], _DIMENSIONS[other]
-    if dimension != other_dimension or power != other_power or not factor or not other_factor:
+    if dimension != other_dimension or power != other_power:
         return None
     return (factor / other_factor) ** int(power or 1)

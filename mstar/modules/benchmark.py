@@ -95,7 +95,7 @@ class BenchmarkModule(PolicyModule):
             attention=attention,
             max_new_tokens=max_new_tokens,
             generation_batch_size=generation_batch_size,
-            grader=grader or AnswerGrader(),
+            grader=grader or AnswerGrader(sentences=True),
             trust_remote_code=trust_remote_code,
             revision=revision,
         )

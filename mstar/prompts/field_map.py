@@ -18,6 +18,9 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "id": ("id", "question_id", "pid"),
     "choices": ("choices", "options"),
     "answer_type": ("answer_type",),
+    "answers": ("answers",),
+    "answer_is": ("answer_is",),
+    "tolerance": ("tolerance",),
     "precision": ("precision",),
     "unit": ("unit",),
     "rationale": ("rationale", "response", "solution", "cot", "completion", "output"),
@@ -40,7 +43,10 @@ class FieldMap:
         answer: The gold answer; none for data without answers.
         id: A unique id; none derives one from the question and its pictures.
         choices: The options' texts of multiple-choice questions, a list.
-        answer_type: multi_choice, integer, float, list or text; none, or another value, infers it from the answer.
+        answer_type: One of ``mstar.types.AnswerType``; none, or another value, infers it from the answer.
+        answers: A list of answers that are right, too; without ``answer`` the first of them is the gold answer.
+        answer_is: How ``answer`` names its option: text, letter, index0 or index1.
+        tolerance: How far a number may be off: an object with ``relative`` or ``absolute``.
         precision: Decimals that a float answer is asked for.
         unit: The unit that the answer is asked for in.
         rationale: A response to imitate.
@@ -57,6 +63,9 @@ class FieldMap:
     id: str | None = None
     choices: str | None = None
     answer_type: str | None = None
+    answers: str | None = None
+    answer_is: str | None = None
+    tolerance: str | None = None
     precision: str | None = None
     unit: str | None = None
     rationale: str | None = None

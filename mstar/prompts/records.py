@@ -24,7 +24,7 @@ from mstar.prompts.raw_rows import RawRow, RawRows
 from mstar.prompts.row_files import TableRows, open_rows
 from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.table_prompts import PictureStore, TablePrompts, TableSettings, open_table
-from mstar.types import AnswerType
+from mstar.types import AnswerIs, AnswerType, Tolerance
 
 __all__ = ["RecordPrompts"]
 
@@ -140,14 +140,16 @@ class _Converter:
     def __call__(self, row: RawRow) -> PromptRecord:
         values, names = row.values, self.fields
         question, rationale = self._question(values)
-        choices = _choices(values.get(names.choices)) if names.choices else ()
+        choices = _texts(values.get(names.choices), names.choices) if names.choices else ()
         if not question:
             raise RowError(Reason.EMPTY_QUESTION, "the question is empty")
         answer = None
-        if names.answer is not None:
-            answer = read_text(values.get(names.answer), names.answer)
+        answers = _texts(values.get(names.answers), names.answers) if names.answers else ()
+        if names.answer is not None or names.answers is not None:
+            answer = read_text(values.get(names.answer), names.answer) if names.answer else ""
+            answer = answer or next(iter(answers), "")
             if not answer:
-                raise RowError(Reason.NO_ANSWER, f"the column '{names.answer}' is empty")
+                raise RowError(Reason.NO_ANSWER, f"the column '{names.answer or names.answers}' is empty")
         pictures = read_images(values, names.images)
         images = tuple(clean_path(item, self.root) if isinstance(item, str) else None for item in pictures)
         if choices and not parse_choices(question.partition("Choices:")[2]):
@@ -162,6 +164,9 @@ class _Converter:
             question=question,
             answer=answer,
             answer_type=_answer_type(values.get(names.answer_type) if names.answer_type else None, answer, choices),
+            answers=tuple(other for other in answers if other != answer),
+            answer_is=_answer_is(values.get(names.answer_is)) if names.answer_is else None,
+            tolerance=_tolerance(values.get(names.tolerance)) if names.tolerance else None,
             choices=choices,
             precision=_precision(values.get(names.precision)) if names.precision else None,
             unit=read_text(values.get(names.unit), names.unit) or None if names.unit else None,
@@ -183,17 +188,38 @@ class _Converter:
         return remove_placeholders(asked), rationale or said
 
 
-def _choices(value: Any) -> tuple[str, ...]:
+def _texts(value: Any, column: str) -> tuple[str, ...]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise RowError(Reason.WRONG_TYPE, f"the choices are no JSON list: {error}") from error
+            raise RowError(Reason.WRONG_TYPE, f"the {column} are no JSON list: {error}") from error
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        raise RowError(Reason.WRONG_TYPE, f"the choices are a {type(value).__name__}, not a list")
-    return tuple(read_text(choice, "choices") for choice in value)
+        raise RowError(Reason.WRONG_TYPE, f"the {column} are a {type(value).__name__}, not a list")
+    return tuple(read_text(item, column) for item in value)
+
+
+def _answer_is(value: Any) -> AnswerIs | None:
+    if value is None or value == "":
+        return None
+    if value in set(AnswerIs):
+        return AnswerIs(value)
+    raise RowError(Reason.WRONG_TYPE, f"answer_is is {value!r}; it is one of {', '.join(AnswerIs)}")
+
+
+def _tolerance(value: Any) -> Tolerance | None:
+    if value is None:
+        return None
+    limits = {name: limit for name, limit in value.items() if limit is not None} if isinstance(value, dict) else None
+    if limits is None or not set(limits) <= {"relative", "absolute"} or not all(map(_is_limit, limits.values())):
+        raise RowError(Reason.WRONG_TYPE, f"the tolerance {value!r} is no object with 'relative' or 'absolute'")
+    return Tolerance(**limits) if limits else None
+
+
+def _is_limit(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
 
 
 def _precision(value: Any) -> int | None:

@@ -20,11 +20,11 @@ from mstar.prompts.quarantine import BadRow, Reason, RowError, write_quarantine
 from mstar.prompts.raw_rows import RawRow
 from mstar.provenance import fingerprint
 from mstar.storage import write_json
-from mstar.types import AnswerType
+from mstar.types import AnswerIs, AnswerType, Tolerance
 
 __all__ = ["PromptRecord", "build_table", "cache_folder", "content_id"]
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _BATCH: Final = 2048
 
 
@@ -37,6 +37,9 @@ class PromptRecord:
         question: The question, with its choices where it has some.
         answer: The gold answer, or None where the data has none.
         answer_type: How it is compared.
+        answers: Further answers that are right.
+        answer_is: How the answer names its option, or None.
+        tolerance: How far a number may be off, or None.
         precision: Decimals that it is asked for, or None.
         unit: The unit that it is asked for in, or None.
         choices: The options' texts.
@@ -51,6 +54,9 @@ class PromptRecord:
     question: str
     answer: str | None = None
     answer_type: AnswerType = AnswerType.TEXT
+    answers: tuple[str, ...] = ()
+    answer_is: AnswerIs | None = None
+    tolerance: Tolerance | None = None
     precision: int | None = None
     unit: str | None = None
     choices: tuple[str, ...] = ()
@@ -192,7 +198,7 @@ def _fold(answer: str | None) -> str | None:
 def _check_text(record: PromptRecord) -> None:
     texts = (record.id, record.question, record.answer, record.unit, record.rationale, record.category)
     try:
-        for text in (*texts, *record.choices, *record.images):
+        for text in (*texts, *record.choices, *record.answers, *record.images):
             if text is not None:
                 text.encode()
     except UnicodeEncodeError as error:
@@ -216,6 +222,10 @@ def _write(path: Path, records: Iterable[tuple[int, int, PromptRecord]]) -> None
                     "question": record.question,
                     "answer": record.answer,
                     "answer_type": record.answer_type.value,
+                    "answers": list(record.answers),
+                    "answer_is": record.answer_is,
+                    "relative_tolerance": record.tolerance.relative if record.tolerance else None,
+                    "absolute_tolerance": record.tolerance.absolute if record.tolerance else None,
                     "precision": record.precision,
                     "unit": record.unit,
                     "choices": list(record.choices),

@@ -21,7 +21,7 @@ from mstar.prompts.image_check import ImageCheck, ImageFault, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
 from mstar.prompts.prompt_table import PromptTable, hash_id
 from mstar.prompts.quarantine import BadRow, Reason, announce, check_share, require_share, write_quarantine
-from mstar.types import AnswerType, ImageReference, Prompt
+from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance
 
 __all__ = ["CheckedTable", "EmbeddedImage", "PictureStore", "TablePrompts", "TableSettings", "open_table"]
 
@@ -264,8 +264,15 @@ class TablePrompts(PromptSource):
             answer=None if self._hide_answers else row["answer"],
             answer_type=AnswerType(row["answer_type"]),
             choices=tuple(row["choices"]),
+            answers=() if self._hide_answers else tuple(row["answers"]),
+            answer_is=AnswerIs(row["answer_is"]) if row["answer_is"] else None,
+            tolerance=_tolerance(row["relative_tolerance"], row["absolute_tolerance"]),
             precision=row["precision"],
             unit=row["unit"],
             rationale=row["rationale"],
             category=row["category"],
         )
+
+
+def _tolerance(relative: float | None, absolute: float | None) -> Tolerance | None:
+    return None if relative is None or absolute is None else Tolerance(relative, absolute)

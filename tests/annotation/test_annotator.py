@@ -12,7 +12,7 @@ from torch import nn
 from mstar.annotation import AnnotationSettings, annotate
 from mstar.errors import ConfigError, DataError
 from mstar.generation import Engine, Request
-from mstar.grading import AnswerGrader, ExactGrader
+from mstar.grading import AnswerGrader, MathVistaGrader
 from mstar.models.fingerprint import fingerprint_model
 from mstar.prompts.images import FileImage, PixelLimits
 from mstar.rendering import Renderer
@@ -83,7 +83,7 @@ def test_labels_of_a_mixed_prompt_by_hand(tmp_path: Path) -> None:
         {"p": [RIGHT, WRONG, RIGHT, LUCKY]},
         {"red = 1\n": 3, "red = 1\nblue = 2\n": 4, "red = 1\nblue = 9\n": 1, "red = 0\n": 2, "red = 0\nblue = 3\n": 0},
     )
-    made = annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path, progress=False)
+    made = annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path, progress=False)
 
     right, lucky, wrong = made.labels
     assert [right.response, lucky.response, wrong.response] == [RIGHT, LUCKY, WRONG]
@@ -114,14 +114,14 @@ def test_both_sides_are_limited(tmp_path: Path) -> None:
     wrong = [f"red = {i}\nAnswer: 0" for i in range(4)]
     right = [f"blue = {i}\nAnswer: 3" for i in range(4)]
     engine = StubEngine({"p": [*wrong, *right]})
-    made = annotate([prompt("p")], engine, ExactGrader(), settings(num_samples=8, max_per_side=2), tmp_path)
+    made = annotate([prompt("p")], engine, AnswerGrader(), settings(num_samples=8, max_per_side=2), tmp_path)
     assert [label.response for label in made.labels] == [*right[:2], *wrong[:2]]
 
 
 def test_a_cut_off_response_is_wrong_even_if_it_names_the_answer(tmp_path: Path) -> None:
     cut = "red = 1\nAnswer: 3"
     engine = StubEngine({"p": [RIGHT, (cut, False), RIGHT, RIGHT]})
-    right, wrong = annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path).labels
+    right, wrong = annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path).labels
     assert right.response == RIGHT
     assert (wrong.response, wrong.correct, wrong.num_correct[-1]) == (cut, False, 0)
 
@@ -133,7 +133,7 @@ def test_of_unmixed_prompts_a_share_gives_one_response(tmp_path: Path, share: fl
     mixed = prompt("mixed")
     samples["mixed"] = [RIGHT, WRONG, RIGHT, WRONG]
     chosen = settings(unmixed_share=share, shard_size=64)
-    made = annotate([*prompts, mixed], StubEngine(samples), ExactGrader(), chosen, tmp_path)
+    made = annotate([*prompts, mixed], StubEngine(samples), AnswerGrader(), chosen, tmp_path)
     unmixed = [label for label in made.labels if label.prompt_id != "mixed"]
     assert len({label.prompt_id for label in unmixed}) == len(unmixed)
     assert len(made.labels) - len(unmixed) == 2
@@ -147,7 +147,7 @@ def test_an_interrupted_annotation_goes_on_at_the_first_missing_shard(tmp_path: 
     prompts = [prompt(f"p{i}") for i in range(5)]
     samples: dict[str, list[str | tuple[str, bool]]] = {p.id: [RIGHT, WRONG, LUCKY, WRONG] for p in prompts}
     whole, halved = tmp_path / "whole", tmp_path / "halved"
-    expected = annotate(prompts, StubEngine(samples), ExactGrader(), settings(), whole)
+    expected = annotate(prompts, StubEngine(samples), AnswerGrader(), settings(), whole)
     assert sorted(p.name for p in whole.iterdir()) == [
         "labels-00000.parquet", "labels-00001.parquet", "labels-00002.parquet", "manifest.json",
     ]  # fmt: skip
@@ -156,10 +156,10 @@ def test_an_interrupted_annotation_goes_on_at_the_first_missing_shard(tmp_path: 
     failing = StubEngine(samples)
     failing.fail_at = 3
     with pytest.raises(KeyboardInterrupt):
-        annotate(prompts, failing, ExactGrader(), settings(), halved)
+        annotate(prompts, failing, AnswerGrader(), settings(), halved)
     assert sorted(p.name for p in halved.iterdir()) == ["labels-00000.parquet", "manifest.json"]
     engine = StubEngine(samples)
-    resumed = annotate(prompts, engine, ExactGrader(), settings(), halved)
+    resumed = annotate(prompts, engine, AnswerGrader(), settings(), halved)
     assert {request.prompt.id for call in engine.calls for request in call} == {"p2", "p3", "p4"}
     assert resumed.labels == expected.labels
     assert resumed.num_tokens < expected.num_tokens
@@ -167,54 +167,54 @@ def test_an_interrupted_annotation_goes_on_at_the_first_missing_shard(tmp_path: 
         assert (halved / path.name).read_bytes() == path.read_bytes()
 
     done = StubEngine(samples)
-    assert annotate(prompts, done, ExactGrader(), settings(), halved).labels == expected.labels
+    assert annotate(prompts, done, AnswerGrader(), settings(), halved).labels == expected.labels
     assert done.calls == []
 
 
 def test_a_folder_of_another_annotation_is_refused_with_the_difference(tmp_path: Path) -> None:
     samples: dict[str, list[str | tuple[str, bool]]] = {"p": [RIGHT, WRONG, RIGHT, WRONG]}
     engine = StubEngine(samples)
-    annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path, policy="aaaa")
+    annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path, policy="aaaa")
     with pytest.raises(ConfigError, match=r"num_continuations 4 \(now 2\)"):
-        annotate([prompt("p")], engine, ExactGrader(), settings(num_continuations=2), tmp_path, policy="aaaa")
+        annotate([prompt("p")], engine, AnswerGrader(), settings(num_continuations=2), tmp_path, policy="aaaa")
     with pytest.raises(ConfigError, match=r"policy aaaa \(now bbbb\)"):
-        annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path, policy="bbbb")
+        annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path, policy="bbbb")
     with pytest.raises(ConfigError, match=r"prompts .* \(now "):
-        annotate([prompt("q")], engine, ExactGrader(), settings(), tmp_path, policy="aaaa")
-    with pytest.raises(ConfigError, match=r"grader\.class .*ExactGrader \(now .*AnswerGrader\)"):
-        annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path, policy="aaaa")
+        annotate([prompt("q")], engine, AnswerGrader(), settings(), tmp_path, policy="aaaa")
+    with pytest.raises(ConfigError, match=r"grader\.class .*AnswerGrader \(now .*MathVistaGrader\)"):
+        annotate([prompt("p")], engine, MathVistaGrader(), settings(), tmp_path, policy="aaaa")
     changes = ({"answer": "4"}, {"question": "?"}, {"precision": 2}, {"images": (FileImage("a", "b", PixelLimits(9)),)})
     for change in changes:
         other = dataclasses.replace(prompt("p"), **change)  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match=r"made with prompts \w+ \(now \w+\): choose another output folder"):
-            annotate([other], engine, ExactGrader(), settings(), tmp_path, policy="aaaa")
+            annotate([other], engine, AnswerGrader(), settings(), tmp_path, policy="aaaa")
     longer = StubEngine(samples)
     longer.max_new_tokens = 41
     with pytest.raises(ConfigError, match=r"made with max_new_tokens 40 \(now 41\)"):
-        annotate([prompt("p")], longer, ExactGrader(), settings(), tmp_path, policy="aaaa")
+        annotate([prompt("p")], longer, AnswerGrader(), settings(), tmp_path, policy="aaaa")
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(ConfigError, match=r"no manifest\.json"):
-        annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path, policy="aaaa")
+        annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path, policy="aaaa")
 
 
 def test_responses_in_one_step_fail_loudly_and_leave_no_shard(tmp_path: Path) -> None:
     engine = StubEngine({"p": ["The sum is three. Answer: 3", "It is 4. Answer: 4"] * 2})
     with pytest.raises(DataError, match=r"none of the first 2 responses has more than one step.*Answer: 3"):
-        annotate([prompt("p")], engine, ExactGrader(), settings(), tmp_path)
+        annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path)
     assert list(tmp_path.glob("*.parquet")) == []
 
 
 def test_nothing_to_label_fails_loudly(tmp_path: Path) -> None:
     engine = StubEngine({"p": ["", " ", "\n", ""]})
     with pytest.raises(DataError, match="none of the 1 prompts gave a response to label"):
-        annotate([prompt("p")], engine, ExactGrader(), settings(unmixed_share=1.0), tmp_path)
+        annotate([prompt("p")], engine, AnswerGrader(), settings(unmixed_share=1.0), tmp_path)
 
 
 def test_prompts_that_cannot_be_annotated_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'hidden' has no answer"):
-        annotate([prompt("hidden", None)], StubEngine({}), ExactGrader(), settings(), tmp_path)
+        annotate([prompt("hidden", None)], StubEngine({}), AnswerGrader(), settings(), tmp_path)
     with pytest.raises(DataError, match="no prompts to annotate"):
-        annotate([], StubEngine({}), ExactGrader(), settings(), tmp_path)
+        annotate([], StubEngine({}), AnswerGrader(), settings(), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from mstar.annotation import AnnotationSettings
 from mstar.annotation.continuations import Count, count_continuations
 from mstar.generation import Engine, Request
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.types import Prompt, Response
 
 PROMPT = Prompt("p", "How many?", answer="3")
@@ -50,7 +50,7 @@ def count(
     engine = ScriptedEngine(scripts)
     given = AnnotationSettings(**{"num_continuations": 8, **settings}, continuing=continuing)
     found, tokens = count_continuations(
-        [PROMPT], [("p", chain) for chain in chains or [list(scripts)]], engine, ExactGrader(), given
+        [PROMPT], [("p", chain) for chain in chains or [list(scripts)]], engine, AnswerGrader(), given
     )
     return {prefix: (c.num_correct, c.num_total) for (_, prefix), c in found.items()}, engine, tokens
 

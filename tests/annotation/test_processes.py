@@ -9,7 +9,7 @@ from typing import Any
 
 from mstar.annotation import Annotation, AnnotationSettings, annotate
 from mstar.generation import Engine, Request
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.types import Prompt, Response
 
 PROMPTS = [Prompt(f"p{i}", "What is red plus blue?", answer="3") for i in range(7)]
@@ -34,7 +34,7 @@ class AlternatingEngine(Engine):
 
 def make(output: Path) -> Annotation:
     settings = AnnotationSettings(num_samples=4, num_continuations=3, shard_size=2)
-    return annotate(PROMPTS, AlternatingEngine(), ExactGrader(), settings, output, progress=False)
+    return annotate(PROMPTS, AlternatingEngine(), AnswerGrader(), settings, output, progress=False)
 
 
 def work(rank: int, rendezvous: str, output: Path) -> None:

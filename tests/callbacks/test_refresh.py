@@ -18,7 +18,7 @@ from mstar.callbacks import RewardModelRefresh, RolloutCallback
 from mstar.callbacks.refresh import find_refreshed
 from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.interruption import Interrupted, stopping_on_signals
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
@@ -48,7 +48,7 @@ def start(root: Path, iteration: int = 2, seed: int = 0, **settings: Any) -> Pat
     policy = PolicyModule("mstar/tiny-idefics3")
     policy.configure_model()
     check = PromptCheck(policy.renderer)
-    rollout = RolloutCallback(selection="random", engine=TransformersEngine(), grader=ExactGrader(), seed=seed)
+    rollout = RolloutCallback(selection="random", engine=TransformersEngine(), grader=AnswerGrader(), seed=seed)
     return refresh.run(rollout.settings, policy, check, RunDirectory(root), iteration)
 
 

@@ -13,7 +13,7 @@ from mstar.callbacks import RolloutCallback
 from mstar.callbacks.rollout_stages import run_stages
 from mstar.datamodules import PolicyDataModule
 from mstar.generation import TransformersEngine
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory
@@ -27,7 +27,7 @@ class Quantized(TransformersEngine):
         self.quantization = quantization
 
 
-class Strict(ExactGrader):
+class Strict(AnswerGrader):
     """A grader with a setting."""
 
     def __init__(self, strict: bool = False) -> None:

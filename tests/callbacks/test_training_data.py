@@ -8,7 +8,7 @@ import pytest
 
 from mstar.callbacks.training_data import check_prompts
 from mstar.errors import DataError
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.prompts import TinyDice
 from mstar.types import Prompt
 
@@ -24,7 +24,7 @@ class Listed(TinyDice):
 
 
 def test_prompts_that_can_be_sampled_and_graded_pass() -> None:
-    check_prompts(TinyDice("pool", 4), "data.train", ExactGrader())
+    check_prompts(TinyDice("pool", 4), "data.train", AnswerGrader())
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_prompts_that_can_be_sampled_and_graded_pass() -> None:
 )
 def test_others_are_refused(prompts: list[Prompt], complaint: str) -> None:
     with pytest.raises(DataError, match=re.escape(complaint)):
-        check_prompts(Listed(prompts), "data.train", ExactGrader())
+        check_prompts(Listed(prompts), "data.train", AnswerGrader())

@@ -11,7 +11,7 @@ from torch import nn
 from mstar.evaluation.dynamics import Dynamics, add_process_rewards, measure_dynamics, reward_quality, sweep
 from mstar.evaluation.greedy import GREEDY, grade_response
 from mstar.generation import Engine, Request, plan_samples
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.rendering import Renderer
 from mstar.rewards import Reward
 from mstar.storage import PromptResponses
@@ -67,7 +67,7 @@ class ScriptedReward(Reward):
 def measure(reward: Any) -> tuple[Dynamics, Scripted]:
     engine = Scripted(TEXTS)
     dynamics = measure_dynamics(
-        engine, [A, B], ExactGrader(), reward, num_samples=4, temperature=0.9, seed=5, stage="val/2"
+        engine, [A, B], AnswerGrader(), reward, num_samples=4, temperature=0.9, seed=5, stage="val/2"
     )
     return dynamics, engine
 
@@ -119,7 +119,7 @@ def scored(prompt: Prompt, *texts: str, finished: bool = True) -> PromptResponse
     return PromptResponses(
         prompt,
         tuple(
-            grade_response(prompt, Response(prompt.id, i, text, 9, finished, 1.0, LOGPROBS[text]), ExactGrader())
+            grade_response(prompt, Response(prompt.id, i, text, 9, finished, 1.0, LOGPROBS[text]), AnswerGrader())
             for i, text in enumerate(texts)
         ),
     )
@@ -163,7 +163,7 @@ def test_the_sweep_measures_every_temperature_on_its_own_samples() -> None:
     scores = sweep(
         engine,
         [A, B],
-        ExactGrader(),
+        AnswerGrader(),
         reward,
         candidates=[0.5, 1.3],
         num_samples=2,
@@ -184,4 +184,4 @@ def test_the_sweep_measures_every_temperature_on_its_own_samples() -> None:
 
 def test_nothing_to_measure() -> None:
     with pytest.raises(ValueError, match="no group"):
-        measure_dynamics(Scripted({}), [], ExactGrader(), None, num_samples=1, temperature=1.0, seed=0, stage="x")
+        measure_dynamics(Scripted({}), [], AnswerGrader(), None, num_samples=1, temperature=1.0, seed=0, stage="x")

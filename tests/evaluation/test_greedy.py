@@ -9,7 +9,7 @@ from torch import nn
 
 from mstar.evaluation.greedy import GREEDY, grade_response, greedy_responses
 from mstar.generation import Engine, Request
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response, VerdictStatus
 
@@ -42,19 +42,19 @@ class Scripted(Engine):
 
 
 def test_answer_and_chain_are_graded() -> None:
-    right, lucky, wrong = (grade_response(PROMPT, response(text), ExactGrader()) for text in (RIGHT, LUCKY, WRONG))
+    right, lucky, wrong = (grade_response(PROMPT, response(text), AnswerGrader()) for text in (RIGHT, LUCKY, WRONG))
     assert [s.verdict.correct for s in (right, lucky, wrong)] == [True, True, False]
     assert [s.chain_correct for s in (right, lucky, wrong)] == [True, False, False]
     assert wrong.verdict.predicted == "4"
-    unknown = grade_response(replace(PROMPT, reference_responses=()), response(RIGHT), ExactGrader())
+    unknown = grade_response(replace(PROMPT, reference_responses=()), response(RIGHT), AnswerGrader())
     assert unknown.chain_correct is None
-    assert grade_response(PROMPT, response("no idea"), ExactGrader()).verdict.status is VerdictStatus.NO_ANSWER
+    assert grade_response(PROMPT, response("no idea"), AnswerGrader()).verdict.status is VerdictStatus.NO_ANSWER
 
 
 def test_one_greedy_response_a_prompt() -> None:
     other = Prompt("q", "2 + 2?", answer="4")
     engine = Scripted({"p": RIGHT, "q": WRONG})
-    scored = greedy_responses(engine, [PROMPT, other], ExactGrader())
+    scored = greedy_responses(engine, [PROMPT, other], AnswerGrader())
     assert [request.samples for request in engine.requests] == [(GREEDY,), (GREEDY,)]
     assert GREEDY.temperature == 0
     assert [(s.response.prompt_id, s.verdict.correct) for s in scored] == [("p", True), ("q", True)]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from mstar.examples import ExampleFile
 from mstar.generation import Request
 from mstar.generation.transformers_engine import TransformersEngine
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.iteration import iteration_indices
 from mstar.prompts import PromptSource, TinyDice
 from mstar.rendering import Renderer
@@ -22,7 +22,7 @@ from mstar.storage import RunDirectory, read_responses
 from mstar.types import Fate, Prompt, ScoredResponse, Verdict, VerdictStatus
 
 
-class Rejecting(ExactGrader):
+class Rejecting(AnswerGrader):
     """Finds every answer to some prompts wrong."""
 
     def __init__(self, rejected: list[str]) -> None:
@@ -33,7 +33,7 @@ class Rejecting(ExactGrader):
         return Verdict(False, verdict.predicted, verdict.status) if prompt.id in self.rejected else verdict
 
 
-class Lenient(ExactGrader):
+class Lenient(AnswerGrader):
     """Finds everything right."""
 
     def grade(self, prompt: Prompt, response: str) -> Verdict:

@@ -34,11 +34,11 @@ from pathlib import Path
 from lightning.pytorch import Callback
 from mstar.distributed import rank
 from mstar.generation import TransformersEngine
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.models.fingerprint import fingerprint_model
 
 
-class Ruled(ExactGrader):
+class Ruled(AnswerGrader):
     """Finds every answer to some prompts wrong, and every answer to some others right."""
 
     def __init__(self, wrong: list[str], right: list[str]) -> None:

@@ -118,7 +118,7 @@ def test_a_rule_that_needs_a_reward_and_one_that_is_no_rule_are_refused(
     for flag, complaint in (
         ("--rollout.selection=worst_rule.Worst", "rollout.selection 'Worst' ranks by a reward"),
         ("--rollout.selection=best", "best"),
-        ("--rollout.reward=mstar.grading.ExactGrader", "does not correspond to a subclass of Reward"),
+        ("--rollout.reward=mstar.grading.AnswerGrader", "does not correspond to a subclass of Reward"),
     ):
         with pytest.raises((SystemExit, AssertionError)):
             evolve(flag)

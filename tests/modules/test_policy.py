@@ -15,7 +15,7 @@ from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.evaluation.greedy import greedy_responses
 from mstar.generation import Request, Sample, TransformersEngine
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.models.backbone import EMBEDDED_MODEL, FreezablePart, save_model
 from mstar.modules import PolicyModule, WarmupSchedule
 from mstar.prompts import TinyDice
@@ -308,7 +308,7 @@ def test_validate_test_and_predict(trained_folder: str, tmp_path: Path) -> None:
     source = TinyDice("test", 40)
     engine = TransformersEngine(24, progress=False)
     engine.start(module.policy, module.renderer)
-    scored = greedy_responses(engine, list(source), ExactGrader())
+    scored = greedy_responses(engine, list(source), AnswerGrader())
     accuracy = sum(s.verdict.correct for s in scored) / 40
     chains = sum(bool(s.chain_correct) for s in scored) / 40
     assert accuracy > 0.1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mstar.errors import ConfigError, DataError
-from mstar.grading import ExactGrader
+from mstar.grading import AnswerGrader
 from mstar.prompts import TinyDice
 from mstar.prompts.tiny_dice import KINDS, Split, TinyDiceImage
 from mstar.types import Prompt
@@ -128,7 +128,7 @@ def test_only_the_seed_split_has_rationales() -> None:
 
 
 def test_there_are_exactly_four_right_chains_and_each_is_graded_right(seed_prompts: list[Prompt]) -> None:
-    grader = ExactGrader()
+    grader = AnswerGrader()
     for prompt in seed_prompts[:300]:
         assert len(set(prompt.reference_responses)) == 4
         assert all(grader.grade(prompt, response).correct for response in prompt.reference_responses)

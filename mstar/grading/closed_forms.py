@@ -1,0 +1,160 @@
+"""The value of numbers that are written as calculations or in words: ``2√3/3``, ``10^4``, ``three and a half``.
+
+Nothing is executed: the text becomes a syntax tree, of which numbers, roots, pi and five operators are read.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from fractions import Fraction
+from typing import Final
+
+__all__ = ["SCALES", "evaluate", "parse_words"]
+
+_ALLOWED: Final = re.compile(r"(?:[-\d.+*/^()√π× ]|sqrt|\bpi\b)+")
+_ROOT: Final = re.compile(r"(?:√|sqrt)\s*(\d+|π|(?=\())")
+# A product without a sign: 2√3, 36π, 2(3 + √5).
+_PRODUCT: Final = re.compile(r"(?<=[\d)P])\s*(?=[RP(])|(?<=[)P])\s*(?=\d)")
+_MAX_LENGTH: Final = 80
+_MAX_BITS: Final = 1200
+
+SCALES: Final = {
+    "dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+    "lakh": 10**5, "crore": 10**7, "万": 10**4, "亿": 10**8,
+}  # fmt: skip
+_UNITS: Final = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_TENS: Final = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SMALL: Final = {word: value for value, word in enumerate(_UNITS.split())} | {
+    word: 10 * value for value, word in enumerate(_TENS.split(), start=2)
+}
+_PARTS: Final = {
+    "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+    "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "hundredth": 100,
+}  # fmt: skip
+
+
+class _UnreadableError(Exception):
+    """The text is no number, or one too large to be an answer."""
+
+
+def evaluate(text: str) -> tuple[Fraction, bool] | None:
+    """The value of a closed-form number, and whether it is exact.
+
+    Sums and products of plain numbers are refused: they are work left undone, and a telephone number is no subtraction.
+
+    Args:
+        text: At most 80 characters; longer text is refused.
+    """
+    if len(text) > _MAX_LENGTH or not _ALLOWED.fullmatch(text):
+        return None
+    code = _ROOT.sub(lambda root: f"R({root[1]})" if root[1] else "R", text)
+    code = code.replace("π", "P").replace("pi", "P").replace("^", "**").replace("×", "*")
+    irrational = "R" in code or "P" in code
+    try:
+        return _value(ast.parse(_PRODUCT.sub("*", code.strip()), mode="eval").body, irrational)
+    except (SyntaxError, ValueError, _UnreadableError, OverflowError, ZeroDivisionError, RecursionError, MemoryError):
+        return None
+
+
+def _value(node: ast.expr, irrational: bool) -> tuple[Fraction, bool]:
+    """The node's value, and whether it is exact; ``irrational``: calculations are no work left undone."""
+    match node:
+        case ast.Constant(value=int() | float()):
+            return _bounded(Fraction(ast.unparse(node))), True
+        case ast.Name(id="P"):
+            return Fraction(math.pi), False
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            value, exact = _value(operand, irrational)
+            return -value, exact
+        case ast.Call(func=ast.Name(id="R"), args=[inner]):
+            return _root(*_value(inner, irrational))
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            return _power(*_value(left, irrational), _value(right, irrational)[0])
+        case ast.BinOp(left=left, op=op, right=right):
+            (first, exact), (second, also) = _value(left, irrational), _value(right, irrational)
+            if isinstance(op, ast.Div):
+                return _bounded(first / second), exact and also
+            if isinstance(op, ast.Mult) and (irrational or _is_power_of_ten(right)):
+                return _bounded(first * second), exact and also
+            if isinstance(op, ast.Add | ast.Sub) and irrational:
+                return first + second if isinstance(op, ast.Add) else first - second, exact and also
+    raise _UnreadableError
+
+
+def _is_power_of_ten(node: ast.expr) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and ast.unparse(node.left) == "10"
+
+
+def _root(value: Fraction, exact: bool) -> tuple[Fraction, bool]:
+    if value < 0:
+        raise _UnreadableError
+    numerator, denominator = math.isqrt(value.numerator), math.isqrt(value.denominator)
+    if numerator**2 == value.numerator and denominator**2 == value.denominator:
+        return Fraction(numerator, denominator), exact
+    return Fraction(math.sqrt(value)), False
+
+
+def _power(base: Fraction, exact: bool, exponent: Fraction) -> tuple[Fraction, bool]:
+    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
+    if exponent.denominator != 1 or abs(exponent) * bits > _MAX_BITS:
+        raise _UnreadableError
+    return base ** int(exponent), exact
+
+
+def _bounded(value: Fraction) -> Fraction:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > 2 * _MAX_BITS:
+        raise _UnreadableError
+    return value
+
+
+def parse_words(text: str) -> Fraction | None:
+    """The value of a number in English words, such as ``two thirds``; None for anything else."""
+    words = text.casefold().replace("-", " ").split()
+    if not words or len(words) > 12:
+        return None
+    if words[0] in ("minus", "negative"):
+        value = parse_words(" ".join(words[1:]))
+        return None if value is None else -value
+    if words == ["none"]:
+        return Fraction(0)
+    part = _PARTS.get(words[-1]) or _PARTS.get(words[-1].removesuffix("s"))
+    return _whole(words) if part is None else _fraction(words[:-1], part)
+
+
+def _fraction(before: list[str], part: int) -> Fraction | None:
+    """``[three and] a half``, ``two thirds``."""
+    if before in ([], ["a"], ["one"]):
+        return Fraction(1, part)
+    if "and" in before:
+        cut = len(before) - 1 - before[::-1].index("and")
+        whole, rest = _whole(before[:cut]), _fraction(before[cut + 1 :], part)
+        return None if whole is None or rest is None else whole + rest
+    numerator = _whole(before)
+    return None if numerator is None else numerator / part
+
+
+def _whole(words: list[str]) -> Fraction | None:
+    total = group = previous = 0
+    for place, word in enumerate(words):
+        if (word == "and" and place) or (word == "a" and not place and len(words) > 1):
+            continue
+        if word in _SMALL:
+            # "twenty one" adds up; "one two" is no number.
+            if previous and not (previous >= 20 and previous % 10 == 0 and 0 < _SMALL[word] < 10):
+                return None
+            group += _SMALL[word]
+            previous = _SMALL[word] or 1
+        elif word in SCALES:
+            if SCALES[word] <= 100:
+                group = (group or 1) * SCALES[word]
+            else:
+                total, group = total + (group or 1) * SCALES[word], 0
+            previous = 0
+        else:
+            return None
+    return Fraction(total + group)

@@ -1,0 +1,389 @@
+"""Where a response commits to an answer: its last box, answer tag or marker, or the whole of it, or its last line.
+
+What stands there is the answer, or the response has none: no other place is read instead of one that cannot be read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from mstar.grading.base import AnswerReader
+from mstar.grading.plain_text import find_boxed, normalise, strip_markup
+
+__all__ = ["is_plain_line", "read_bare", "read_commitment", "relevant_part"]
+
+# More is never needed to state an answer; it bounds the work on texts of any size.
+_MAX_RESPONSE: Final = 24_000
+_MAX_SPAN: Final = 600
+# Long runs of blanks say nothing, and cost every pattern that looks beyond them.
+_BLANKS: Final = re.compile(r"\s{3,}")
+# </s>, <|im_end|>, <|eot_id|>, <end_of_utterance>, <end_of_turn>, <eos>, <|end▁of▁sentence|>, <turn|>.
+_TEXT_END: Final = re.compile(
+    r"</s>|<\|(?!begin_of_box|end_of_box)[\w▁]{1,30}\|>|<(?:eos|eoa|end_of_turn|end_of_utterance)>|<turn\|>|\[/?INST\]",
+    re.IGNORECASE,
+)
+# GLM-4.1V's box.
+_BOX_TOKENS: Final = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
+_THOUGHT_END: Final = re.compile(r"</(?:think|thinking|thought|reasoning)>|◁/think▷", re.IGNORECASE)
+_THOUGHT: Final = re.compile(r"<(?:think|thinking|thought)>|◁think▷", re.IGNORECASE)
+_ANSWER_TAG: Final = re.compile(r"<(answer|conclusion)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+# A question that a model asks itself behind its answer: a label at the start of a line, "Q:" only with a question mark.
+_FOLLOW_ON: Final = re.compile(
+    r"(?:^|\n|(?<=[.!?。)}$])\s)[^\w\n]{0,6}(?:(?:next|new|another|follow-?up)\s+)?"
+    r"(?:(?:question|problem|exercise|human|user|instruction|题目|问题)\s*\d{0,3}[^\w\n]{0,4}?[:.](?!\d)"
+    r"|q\s?\d{0,3}[:.](?=[^\n]*\?))|\n\#{1,6}\s*(?:question|problem)\b",
+    re.IGNORECASE,
+)
+_WORD: Final = re.compile(r"\w+")
+
+_IS: Final = (
+    r"(?:[\"']?\s*[:=]|\s+(?:is|are|was|were|would be|should be|must be|will be|is therefore|is thus|comes to)\b)"
+)
+_OF: Final = r"(?:\s+(?:to|for|of|in|choice|option|letter|here|would|that|value)\b[^.\n:=]{0,100}?)?"
+_MARKER: Final = re.compile(
+    rf"\banswers?{_OF}\s?(?:\([^()\n]{{1,20}}\))?{_IS}:?"
+    rf"|\b(?:correct|right|best|final|appropriate|my)\s+(?:option|choice|letter|response|result|selection){_OF}{_IS}:?"
+    rf"|\boption\s+letter{_IS}:?|\bans\.?\s*[:=]"
+    # A heading with the answer below it; and "Answer B" alone on a line.
+    r"|(?:^|\n)\W{0,8}(?:final\s+|correct\s+|short\s+)?answer\W{0,8}(?=\n)"
+    r"|(?:^|\n)\W{0,8}(?:final |correct )?answer\s*(?:-\s+|(?=\(?[A-Z]\)?\W{0,8}(?:$|\n)))"
+    # GSM8K's mark, wherever it stands, but not a heading of the fourth level.
+    r"|(?<=\S)[ \t]+\#{4}(?=\s)|\#{4}\s*(?=[-+$(]{0,3}\.?\d|[^\n]{1,25}$)"
+    r"|【(?:答案|正确答案)】|(?:正确)?(?:答案|选项)\s*(?:应该是|应为|应选|就是|是|为|选|:)\s*:?"
+    r"|(?:故|应|所以|因此|可)选择?\s*:?|(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",
+    re.IGNORECASE,
+)
+# "The answer is correct", "my answer is based on": no answer is announced.
+_NO_ANNOUNCEMENT: Final = re.compile(
+    r"\s*(?:(?:not\s+)?(?:correct|right|wrong|incorrect|based|found|obtained|derived|given|supported|consistent|reasonable"
+    r"|determined|calculated|the same as|in the form|simplified|already|only|in|among|within|provided|written|as)\b"
+    r"(?!\s*[,;:]?\s*\(?(?-i:[A-Z\d]))|[^\n]{0,3}$(?=\n\n))",
+    re.IGNORECASE,
+)
+_AFTER_MARKER: Final = re.compile(
+    r"[\s:>*_#=]*(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|indeed|therefore|thus|"
+    r"option letter|given by|approximately)\b:?\s*)?",
+    re.IGNORECASE,
+)
+# A member of a JSON object: {"answer": "B", "confidence": 0.9}
+_JSON_VALUE: Final = re.compile(r"\s?(?:\"([^\"\n]{0,500})\"|([-\d.]{1,40})(?=\s?[,}]))")
+# Another one's answer, or one of before.
+_NOT_MINE: Final = re.compile(
+    r"\b(?:initial|first|original|previous|earlier|common|tempting|typical|popular|frequent|naive|wrong|incorrect"
+    r"|another|possible|alternative|intermediate|your|their|his|her)\s+(?:answer|option|choice|guess|result)",
+    re.IGNORECASE,
+)
+# "I don't think the answer is", "whether the answer is", "cannot give an answer:"
+_DENIED: Final = re.compile(
+    r"(?:\b(?:not|if|whether|unless|suppose|assuming|false|cannot|can't|unable|wrong)|n't)(?:\s+[a-z]+){0,3}[\s\"'*]*$|[不非]$",
+    re.IGNORECASE,
+)
+# "If it were a right triangle, the answer would be 5."; "If so, the answer is A; if not, B."
+_CONDITION: Final = re.compile(r"(?:^|[.!?(\n]\s*)(?:if|had|suppose|assuming|unless)\b[^.!?\n]{0,200}$", re.IGNORECASE)
+_OTHERWISE: Final = re.compile(
+    r"\b(?:if not|otherwise|else|(?<!even )if (?:it|so|the|we|they|this)|would)\b", re.IGNORECASE
+)
+_TAKEN_BACK: Final = re.compile(
+    r"\b(?:that|this|which|it|my answer)(?:'s| is| was)\s+(?:wrong|incorrect|not right|not correct|a mistake)\b"
+    r"|\bscratch that\b|\bI (?:made|have made) (?:a mistake|an error)\b"
+    r"|\b(?:ignore|disregard) (?:that|this answer|my)\b"
+    r"|\b(?:could|might|may|can) (?:also|instead|equally) be\b|\balternatively\b|\bor (?:maybe|perhaps|possibly)\b"
+    r"|\bnot (?:entirely |completely )?(?:sure|certain|confident)\b"
+    r"|\b(?:let me re-?count|it should be|re-?examin\w+|looking again|however)\b"
+    r"|(?:^|[.!?\n]\s*|,\s+)(?:wait|actually|on second thought|sorry|correction|hold on|hmm|no,|verification)\b",
+    re.IGNORECASE,
+)
+# A change of mind inside a sentence: "36, no, 35".
+_REVISION: Final = re.compile(
+    r"[,;(.!]\s*(?:(?:oh|no|wait|sorry|hmm)\b[,:\s]*)+(?<=[,:\s])"
+    r"|[,;(]\s*(?:or rather|I mean|scratch that|make that)\b[,:]?\s*",
+    re.IGNORECASE,
+)
+_INSTEAD: Final = re.compile(
+    r"not\b[^,;.]{1,80}?(?:[,;.]|\s(?=but))\s*"
+    r"(?:but(?: rather)?|instead|rather|it is|it's|it should be)\s+(?P<other>.+)",
+    re.IGNORECASE,
+)
+_SENTENCE_END: Final = re.compile(
+    r"(?<=[.!?])(?<!\b[A-Za-z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St|No)\.)(?<!\bapprox\.)[\"')]?\s+(?![=<>+*/×≈\\])|(?<=[。!])|(?<=\)\.)\s"
+    r"|(?<=[A-Z]\.)\s+(?=(?:The|A|My|This|It|If|Since|Because|However|Actually)\s[a-z])"
+)
+# Where a sentence stops to state its answer and begins to say why.
+_EXPLANATION: Final = re.compile(
+    r",?\s*(?:\b(?:because|since|given that|due to|where|whereas|while|so that|although|though|which|based on|"
+    r"according to|meaning|rather than|instead of)\b|\((?!option|choice)(?=\w+\s*[-+*/×\s]\s*\w+)"
+    r"|,\s*(?:that is|i\.e\.|as\b|so\b)|\bas (?=the|it|there|shown|all)"
+    r"|\s-\s(?!\d)|;(?!\s*\d+\s*$)|因为|由于)",
+    re.IGNORECASE,
+)
+# "Friday, with 40 cakes"
+_ASIDE: Final = re.compile(r",\s+(?:I\b|(?!or\b|nor\b|and\b)(?=[a-z]{3,}\s))")
+_COPULA: Final = re.compile(
+    r".{2,}(?:\b(?:is|are|was|were|be|equals?)\s|=)\s*(?P<stated>.+)", re.IGNORECASE | re.DOTALL
+)
+_NEGATED: Final = re.compile(r"\b(?:not|never|cannot|neither|nor)\b|n't\b", re.IGNORECASE)
+# Two boxes side by side are one answer with two parts, or a hedge.
+_BETWEEN_BOXES: Final = re.compile(r"[\s,;$]*(?:\\text\s*\{)?\s*(?:and|or|和|或)?\s*\}?[\s$]*")
+# The number of a list's item that was never written.
+_ENUMERATOR: Final = re.compile(r"\(?\d{1,2}[.)]")
+_SAYS: Final = re.compile(r"\b(?:is|are|was|were|be|has|have|will|would|can|should|I|you)\b", re.IGNORECASE)
+# "I think it's C", "Thus C."
+_LEAD_IN: Final = re.compile(
+    r"(?:(?:so|thus|hence|therefore|I think|I believe|I'd say|I would say|I choose|based on the \w+)\b,?\s+)?"
+    r"(?:(?:it's|it is|that's|this is)\s+)?",
+    re.IGNORECASE,
+)
+# "Is it red? Yes."
+_OWN_QUESTION: Final = re.compile(r"[^.!?]{1,200}\?\s+(?=\S)")
+_SO: Final = re.compile(r".*[,.;:]\s+(?:so|thus|hence|therefore),?\s+(?P<stated>.+)", re.IGNORECASE)
+# What rules a value out, or is on the way to another one, says no answer in one line.
+_RULED_OUT: Final = re.compile(
+    r"\b(?:rul\w+ out|eliminat\w+|exclud\w+|reject\w*|wrong|incorrect|impossible|fails?|invalid|too \w+|still|without"
+    r"|tempting|many \w+ pick|might think|short of|would have|would require|second (?:\w+est|most|place)|comes second"
+    r"|hidden"
+    r"|than (?:in|for|that of)|even \w+er|hardly)\b|\d%? (?:more|less|fewer) than|排除|错误",
+    re.IGNORECASE,
+)
+_MAX_BARE_WORDS: Final = 8
+
+
+def relevant_part(response: str, question: str) -> str:
+    """What of a response answers the question, in plain spelling: no thoughts, no end tokens, no invented questions.
+
+    Args:
+        response: The response. Of more than 24,000 characters only the last ones are looked at.
+        question: The question; a repetition of it is no new question. Empty if unknown.
+    """
+    text = normalise(response[-_MAX_RESPONSE:])
+    text = _BOX_TOKENS.sub(r"\\boxed{\1}", text)
+    # What a model writes behind the end of its text is no part of it.
+    text = next((part for part in _TEXT_END.split(text) if part.strip()), "")
+    text = _BLANKS.sub(lambda run: "\n\n" if "\n" in run[0] else " ", _without_thoughts(text))
+    for match in _FOLLOW_ON.finditer(text):
+        before = text[: match.start()].strip()
+        asked = text[match.end() :].partition("\n")[0]
+        # Behind an answer only the very question is a repetition.
+        committed = _commits(before)
+        if before and not _repeats(asked, question, 1.0 if committed else 0.85) and (question or committed):
+            text = before
+            break
+    return strip_markup(text).strip()
+
+
+def _without_thoughts(text: str) -> str:
+    ends = [end.end() for end in _THOUGHT_END.finditer(text)]
+    if ends:
+        return text[ends[-1] :]
+    start = _THOUGHT.search(text)
+    if start is None:
+        return text
+    # A thought that was never closed counts for nothing, but an answer tag in it is an answer.
+    tags = list(_ANSWER_TAG.finditer(text, start.end()))
+    return tags[-1][0] if tags else text[: start.start()]
+
+
+def _repeats(asked: str, question: str, share: float) -> bool:
+    words = _WORD.findall(asked.casefold())
+    known = set(_WORD.findall(question.casefold()))
+    return bool(words) and sum(word in known for word in words) >= share * len(words)
+
+
+def _commits(text: str) -> bool:
+    bare = "\n" not in text and len(text.split()) <= _MAX_BARE_WORDS
+    return bare or bool(find_boxed(text)) or _MARKER.search(text) is not None
+
+
+def read_commitment(text: str, reader: AnswerReader) -> tuple[bool, str | None]:
+    """Whether a text commits to an answer by a box, a tag or a marker, and to which.
+
+    Args:
+        text: What ``relevant_part`` gave.
+        reader: Reads the prompt's type of answer.
+
+    Returns:
+        Whether there is such a place, and the answer of the last one: None if it cannot be read, is denied, or holds
+        under a condition only.
+    """
+    last: tuple[int, int, str] | None = None
+    for start, end, kind in (*_find_markers(text), *_find_tags(text), *_find_boxes(text)):
+        if last is None or start >= last[0]:
+            last = (start, end, kind)
+    if last is None:
+        return False, None
+    start, end, kind = last
+    span, rest = text[start:end], text[end:]
+    if kind == "denied" or not span.strip():
+        return True, None
+    answer = _read_any(_of_box(span) if kind == "box" else _of_line(span), reader)
+    if answer is None or _is_withdrawn(span, rest, reader) or _is_first_of_several(rest, answer, reader):
+        return True, None
+    return True, answer
+
+
+def is_plain_line(text: str, question: str) -> bool:
+    """Whether a response is one line that says something, and rules nothing out that the question does not, too."""
+    ruled_out = _RULED_OUT.search(text)
+    return "\n" not in text and len(text) <= _MAX_SPAN and (ruled_out is None or ruled_out[0] in question)
+
+
+def read_bare(text: str, reader: AnswerReader) -> str | None:
+    """The answer of a text that is nothing but one, or whose last line is.
+
+    Args:
+        text: What ``relevant_part`` gave, without a commitment.
+        reader: Reads the prompt's type of answer.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return None
+    readings = _of_short_line(text) if len(lines) == 1 else iter((text,))
+    if len(text) <= _MAX_SPAN and (whole := _read_any(readings, reader, bare=True)) is not None:
+        return whole
+    if len(lines) == 1:
+        return None
+    last = lines[-1].strip("#> ")
+    if len(last) > 200 or _ENUMERATOR.fullmatch(last):
+        return None
+    answer = reader.read(last)
+    if answer is None or not _is_bare(last):
+        return None
+    # The last of several options, one a line, is no choice.
+    before = reader.read(lines[-2]) if _is_bare(lines[-2]) else None
+    return answer if before in (None, answer) or "=" in lines[-2] else None
+
+
+def _read_any(readings: Iterable[str], reader: AnswerReader, bare: bool = False) -> str | None:
+    """What a place says by the first reading that is right, or else the shortest that is an answer."""
+    found = None
+    for reading in readings:
+        answer = reader.read(reading)
+        if answer is not None and answer == reader.gold:
+            return answer
+        found = answer if answer is not None and (_is_bare(reading) or not bare) else found
+    return found
+
+
+def _of_short_line(line: str) -> Iterator[str]:
+    """What a response of one line may be as an answer, without the words before it and the reasons behind it."""
+    if line.startswith("> ") and line[2:3].isalpha():
+        line = line[2:]
+    yield line
+    line = _REVISION.split(line)[-1]
+    line = _LEAD_IN.sub("", _OWN_QUESTION.sub("", line))
+    yield line
+    if _TAKEN_BACK.search(line) or {"yes", "no"} <= set(_WORD.findall(line.casefold())):
+        return
+    if (instead := _INSTEAD.match(line)) is not None:
+        yield instead["other"]
+    elif (conclusion := _SO.fullmatch(line)) is not None:
+        yield conclusion["stated"]
+    else:
+        yield _EXPLANATION.split(_SENTENCE_END.split(line, maxsplit=1)[0], maxsplit=1)[0]
+
+
+def _is_bare(text: str) -> bool:
+    return len(text.split()) <= _MAX_BARE_WORDS and not _SAYS.search(text)
+
+
+def _find_boxes(text: str) -> list[tuple[int, int, str]]:
+    joined: list[tuple[int, int, str]] = []
+    for start, end, _ in find_boxed(text):
+        if joined and _BETWEEN_BOXES.fullmatch(text, joined[-1][1], start):
+            joined[-1] = (joined[-1][0], end, "box")
+        else:
+            joined.append((start, end, "box"))
+    return joined
+
+
+def _find_tags(text: str) -> Iterator[tuple[int, int, str]]:
+    for match in re.finditer(r"<(?:answer|conclusion)>", text, re.IGNORECASE):
+        end = text.find("</", match.end())
+        yield match.end(), len(text) if end < 0 else end, "tag"
+
+
+def _find_markers(text: str) -> Iterator[tuple[int, int, str]]:
+    for marker in _MARKER.finditer(text):
+        before = text[max(0, marker.start() - 220) : marker.start()]
+        if _NOT_MINE.search(text, max(0, marker.start() - 14), marker.end()) or _NO_ANNOUNCEMENT.match(
+            text, marker.end()
+        ):
+            continue
+        if (value := _JSON_VALUE.match(text, marker.end())) is not None and '"' in marker[0]:
+            yield *value.span(1 if value[1] is not None else 2), "marker"
+            continue
+        start = _AFTER_MARKER.match(text, marker.end()).end()  # type: ignore[union-attr]  # it matches the empty text
+        end = text.find("\n", start)
+        end = min(len(text) if end < 0 else end, start + _MAX_SPAN)
+        closing = text.find("</", start, end)
+        end = end if closing < 0 else closing
+        sentence = before[max(before.rfind("\n"), 0) :] + marker[0]
+        conditional = _CONDITION.search(sentence) and _OTHERWISE.search(marker[0] + text[marker.end() : end + 100])
+        denied = conditional or _DENIED.search(before[-60:])
+        yield start, end, "denied" if denied else "marker"
+
+
+def _of_box(span: str) -> list[str]:
+    boxes = [_unwrap(content) for _, _, content in find_boxed(span)]
+    return [boxes[0]] if len(set(boxes)) == 1 else [", ".join(boxes) if " or " not in span else span]
+
+
+def _unwrap(content: str) -> str:
+    """The content of a box that is itself nothing but a box."""
+    for _ in range(5):
+        boxes = find_boxed(content)
+        if len(boxes) != 1 or content[: boxes[0][0]].strip(" $") or content[boxes[0][1] :].strip(" $"):
+            break
+        content = boxes[0][2]
+    return content.strip()
+
+
+def _of_line(span: str) -> Iterator[str]:
+    """What a line behind a marker may be as an answer: all of it, its first sentence, and that without its reasons."""
+    lines = [line.strip() for line in _balance(span).strip(" \n|").splitlines() if line.strip()]
+    if not lines:
+        return
+    line = lines[-1]
+    if len(lines) > 1:
+        yield "\n".join(lines)
+    yield line
+    if (instead := _INSTEAD.match(line)) is not None:
+        line = instead["other"]
+    revised = _REVISION.split(line)[-1].strip()
+    if revised != line and revised:
+        yield revised
+        return
+    sentence = _SENTENCE_END.split(line, maxsplit=1)[0].strip()
+    yield sentence
+    if _NEGATED.match(sentence):
+        return
+    stated = _EXPLANATION.split(sentence, maxsplit=1)[0].strip()
+    yield stated
+    yield _ASIDE.split(stated, maxsplit=1)[0]
+    copula = _COPULA.fullmatch(stated)
+    if copula is not None and not _NEGATED.search(stated):
+        yield copula["stated"]
+
+
+def _balance(span: str) -> str:
+    r"""The span up to a brace that was opened before it, as in ``\text{Answer: A}``."""
+    depth = 0
+    for place, char in enumerate(span):
+        depth += (char == "{") - (char == "}")
+        if depth < 0:
+            return _balance(span[1:]) if not span[:place].strip() else span[:place]
+    return span
+
+
+def _is_withdrawn(span: str, rest: str, reader: AnswerReader) -> bool:
+    """Whether the text behind an answer takes it back or hedges it; an option may speak of doubt itself."""
+    said = "" if reader.read(span.strip()) is not None else _REVISION.split(span)[-1]
+    return _TAKEN_BACK.search(f"{said}\n{rest[:300]}") is not None
+
+
+def _is_first_of_several(rest: str, answer: str, reader: AnswerReader) -> bool:
+    """Whether the next line is another answer, as where options are listed."""
+    following = next((line.strip() for line in rest.splitlines() if line.strip()), "")
+    other = reader.read(following) if following and len(following) <= 80 and _is_bare(following) else None
+    return other is not None and other != answer and answer.isupper() and len(answer) == 1

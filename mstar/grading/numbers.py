@@ -1,0 +1,153 @@
+"""Answers that are one number: when two numbers are the same answer."""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from typing import Final
+
+from mstar.grading.base import AnswerReader
+from mstar.grading.plain_text import clean_latex, normalise
+from mstar.grading.quantities import Quantity, format_number, parse_quantity
+from mstar.grading.units import canonical_unit, conversion_factor
+from mstar.types import Tolerance
+
+__all__ = ["NumberReader", "read_quantity"]
+
+_UNIT_ASKED: Final = re.compile(
+    r"\(\s*units?\s*:\s*([^()]{1,20})\)|\bhow many (cents|dollars|seconds|minutes|hours|days|weeks)\b"
+    r"|\bin ((?:square |cubic )?(?:kilo|centi|milli)?met(?:er|re)s|(?:kilo)?grams|minutes|hours|seconds|km/h|m/s"
+    r"|[cmk]?m(?:[²³]|\^[23])|[cmk]m|kg)"
+    r"(?=\s*(?:[?.,)]|$))",
+    re.IGNORECASE,
+)
+# "x = 5", "the total = 3 + 4 = 7": what a calculation comes to. Two statements are no calculation.
+_CALCULATION: Final = re.compile(r"[^=≈,;\n]{1,80}(?:[=≈][^=≈,;\n]{1,80})*[=≈]\s*(?P<result>[^=≈]+)")
+_SEVERAL: Final = re.compile(
+    r"\b(?:or|and|if|let|assume|suppose|not|is|has|at|when|for)\b|±|\\pm|≠|\d[a-zA-Z]\s*[=≈]",
+    re.IGNORECASE,
+)
+# "2 h 30 min", "5 dollars and 20 cents", "40° 30'": two units, of which the second is a part of the first.
+_DURATION: Final = re.compile(
+    r"(\d{1,3})\s*(?:hours?|hrs?|h),?\s*(?:and\s*)?(\d{1,2})\s*(?:minutes?|mins?|m)\b\.?", re.IGNORECASE
+)
+_DOLLARS_AND_CENTS: Final = re.compile(r"(\d+) dollars? and (\d{1,2}) cents?\b", re.IGNORECASE)
+_ARC: Final = re.compile(r"(\d+)\s*°\s*(\d{1,2})\s*'(?!')")
+_WORD: Final = re.compile(r"[A-Za-z]{2,}")
+_MAX_WORDS: Final = 5
+_ASKED_SCALES: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_MAX_LENGTH: Final = 1200
+
+
+class NumberReader(AnswerReader):
+    """Reads answers that are one number.
+
+    Args:
+        answer: The gold answer, or None.
+        whole: Whether it must be a whole number.
+        precision: Decimals that count; None compares the exact values.
+        unit: The unit that the question asks for, or None.
+        question: The question, for a unit such as ``(Unit: $)``.
+        tolerance: How far an answer may be from the gold answer, instead of the precision.
+    """
+
+    def __init__(
+        self,
+        answer: str | None,
+        whole: bool,
+        precision: int | None,
+        unit: str | None,
+        question: str = "",
+        tolerance: Tolerance | None = None,
+    ) -> None:
+        found = _UNIT_ASKED.search(question)
+        asked = unit or (next(filter(None, found.groups()), "") if found is not None else "")
+        gold = None if answer is None else read_quantity(answer)
+        self._gold = None if gold is not None and whole and gold.value.denominator != 1 else gold
+        self._precision = precision if tolerance is None else None
+        self._tolerance = tolerance
+        self._unit = canonical_unit(normalise(asked)) or (gold.unit if gold is not None else "")
+        self._asked = f"{asked} {question}".casefold()
+        # A percentage is no count.
+        self._counts = "how many" in self._asked and "percent" not in self._asked
+        self.gold = None if self._gold is None else format_number(self._round(self._gold.value))
+
+    def read(self, text: str) -> str | None:
+        """The number that a text is; see the interface."""
+        found = read_quantity(text)
+        if found is None:
+            return None
+        counted = found.unit == "%" and self._unit != "%" and self._counts
+        alien = found.unit not in ("", "%", self._unit) and self._unit and _factor(found.unit, self._unit) is None
+        if alien or counted:
+            return f"{format_number(self._round(found.value))} {found.unit}"
+        values = self._readings(found)
+        if self.gold is not None and any(self._is_gold(value, found.exact) for value in values):
+            return self.gold
+        return format_number(self._round(values[0]))
+
+    def _readings(self, found: Quantity) -> list[Fraction]:
+        """The values that a number may have in the unit that is asked for."""
+        value, unit = found.value, found.unit
+        values = [value]
+        percent = self._unit == "%" or "percent" in self._asked
+        if unit and self._unit and unit != self._unit:
+            factor = _factor(unit, self._unit)
+            if factor is not None:
+                values = [value * factor]
+            elif unit == "%":
+                values = [value / 100]
+        elif unit == "%" and not percent:
+            # Of a share below one, 0.25 % is no other way to write 0.25; of a count, it is none at all.
+            share = self._gold is not None and 0 < abs(self._gold.value) < 1
+            values = [value / 100] if share else [value, value / 100]
+        elif unit == "°" and not self._unit and self._gold is not None and not self._gold.exact:
+            values.append(value * Fraction(math.pi) / 180)
+        elif percent and not unit and self._gold is not None and self._gold.unit == "%":
+            values.append(value * 100)
+        if found.scale != 1:
+            values += [value / scale for word, scale in _ASKED_SCALES.items() if word in self._asked]
+        return values
+
+    def _is_gold(self, value: Fraction, exact: bool) -> bool:
+        if self._gold is None:
+            return False
+        gold = self._gold.value
+        if self._tolerance is not None:
+            allowed = abs(gold) * Fraction(self._tolerance.relative) + Fraction(self._tolerance.absolute)
+            return abs(value - gold) <= allowed * (1 + Fraction(1, 10**12))
+        # 1.3333333333 for 4/3: as many decimals as one writes.
+        exact = exact and self._gold.exact and (_is_decimal(gold) or not _is_decimal(value))
+        return abs(self._round(value) - self._round(gold)) <= (0 if exact else abs(gold) / 10**9)
+
+    def _round(self, value: Fraction) -> Fraction:
+        """Half away from zero: what one learns at school, and what questions ask for."""
+        if self._precision is None:
+            return value
+        rounded = Fraction(int(abs(value) * 10**self._precision + Fraction(1, 2)), 10**self._precision)
+        return -rounded if value < 0 else rounded
+
+
+def _is_decimal(value: Fraction) -> bool:
+    """Whether the value can be written with finitely many decimals."""
+    return "/" not in format_number(value)
+
+
+def _factor(source: str, target: str) -> Fraction | None:
+    """The factor between two units, also of degrees to degrees Celsius; None if they measure different things."""
+    if "°" in (source, target) and source[:1] == target[:1] == "°":
+        return Fraction(1)
+    return conversion_factor(source, target)
+
+
+def read_quantity(text: str) -> Quantity | None:
+    """The number that a text is, with its unit, or that a calculation in it comes to; None for anything else."""
+    text = clean_latex(normalise(text[:_MAX_LENGTH])).strip()
+    text = _DURATION.sub(lambda time: f"{60 * int(time[1]) + int(time[2])} minutes", text)
+    text = _DOLLARS_AND_CENTS.sub(lambda sum_: f"${sum_[1]}.{sum_[2]:0>2}", text)
+    text = _ARC.sub(lambda arc: f"{float(int(arc[1]) + Fraction(int(arc[2]), 60)):.6g}°", text)
+    calculation = _CALCULATION.fullmatch(text)
+    if calculation is not None and not _SEVERAL.search(text) and len(_WORD.findall(text)) <= _MAX_WORDS:
+        text = calculation["result"]
+    return parse_quantity(text)

@@ -1,0 +1,212 @@
+"""Which answer a sentence names: what stands behind its verb, or the only option or number in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
+from typing import Final
+
+from mstar.grading.base import AnswerReader
+from mstar.grading.sentences.clauses import DOUBT, NEGATION, count_shared_words, split_clauses, without_reason
+from mstar.grading.sentences.restatement import restate
+from mstar.types import AnswerType, Prompt
+
+__all__ = ["Named"]
+
+_VERB: Final = re.compile(
+    r"(?:[=≈]|:(?=\s)|\b(?:is|are|was|were|be|equals|totals|becomes|measures|gives?|get|yields?|says|reads)\b|是|为|等于)\s*"
+    r"(?:(?:about|approximately|around|roughly|exactly|only|equal to|therefore|a total of|located|in|at|on|the)\s+)*",
+    re.IGNORECASE,
+)
+# "(C) No, ..." of two options has a letter of no option.
+_OPENING: Final = re.compile(r"(?:\(?[C-J][).:])?\W*(yes|no|true|false)\b(?=\s*(?:[,.:;!]|$))", re.IGNORECASE)
+# Neither an article nor a letter that is spoken of is an option, and "5 or" goes on.
+_NO_ANSWER: Final = re.compile(r"an?|no|[\"'][A-Za-z][\"']|.*\b(?:or|and|to|plus|minus|times)")
+_LABEL: Final = re.compile(
+    r"(?<=\w )\(([A-J])\)|^\(([A-J])\)(?= (?:is|are|would|has)\b|\W*$)|^([A-J])(?= (?:is|are|would|has)\b)"
+    r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+(?:is\s+)?\(?([A-J])(?=[\s.,;)]|$)|选项?\s*([A-J])"
+)
+_LABEL_BEFORE: Final = re.compile(r"\W{0,3}([A-J])(?:\s?[.:)]|\s-)\s*\S", re.IGNORECASE)
+_NUMBER: Final = re.compile(
+    r"(?<![\w.,^_{\\/-])[-−]?\$?\d[\d,]*(?:\.\d+)?%?(?![\w^{(]|[.,]\d)"
+    r"|\b(?:two|three|four|five|six|seven|eight|nine|ten)\b",
+    re.IGNORECASE,
+)
+# What joins a number to another one, so that neither is the answer.
+_JOINED: Final = re.compile(
+    r"\s*(?:(?:or|and|to|plus|minus|times|out of|divided|multiplied)\b|[-+*/×÷^=<>±–~:])", re.IGNORECASE
+)
+_BOUND: Final = re.compile(
+    r"(?:\b(?:than|least|most|to|over|under|above|below|between|from|by|until|step|figure|line|option|part|twice|half"
+    r"|the|these|those|all|(?:out|half|third|quarter|one|each|some|any|rows?|groups?|sets?|\d|%) of)"
+    r")\s*\$?$",
+    re.IGNORECASE,
+)
+_LINKED: Final = re.compile(r"(?:\b(?:and|or)|[-+*/×÷^=<>±–(])\s*\$?$", re.IGNORECASE)
+_HOW_MANY: Final = re.compile(r"\b(?:how (?:many|much)|number of)\b", re.IGNORECASE)
+_INESSENTIAL: Final = re.compile(r"^(?:it|the|an?) |\b(?:will|would)\b|(?<=\w)-(?=\w)", re.IGNORECASE)
+# "Solution A has a higher concentration than solution B", where the higher one is asked for.
+_COMPARISON: Final = re.compile(r"\b(\w+er|more|less)\b.*?\bthan\b.*", re.IGNORECASE)
+# A question, and a sentence that breaks off.
+_UNFINISHED: Final = re.compile(r"(?:[?,:=+*/-]|\b(?:the|an?|of|is|are|to|and|or|by|which|from|with))[ *]*$")
+_RELATIVE: Final = re.compile(r"\s*(?:which|where|when)\b", re.IGNORECASE)
+_YEAR: Final = re.compile(r"\b(?:(?:which|what) year|when)\b", re.IGNORECASE)
+_CLOSED: Final = frozenset(("yes", "no", "true", "false"))
+_MAX_WORDS: Final = 8
+
+
+class Named:
+    """What the sentences of a response name.
+
+    Args:
+        prompt: The question, its options and the type of its answer.
+        reader: Reads the prompt's type of answer.
+    """
+
+    def __init__(self, prompt: Prompt, reader: AnswerReader) -> None:
+        self._question = prompt.question
+        self._choices = prompt.choices
+        # A text may be any number, so that only a question for one makes a number in a sentence an answer.
+        self._is_number = prompt.answer_type is not AnswerType.TEXT or _HOW_MANY.search(prompt.question) is not None
+        self._read = reader.read
+
+    def open(self, sentence: str) -> str | None:
+        """The answer that a sentence is, or that it begins with: "Yes, because ...", "(B) A boy in a red shirt"."""
+        # A reader of texts takes any short sentence for an answer.
+        bare = bool(self._choices) or _VERB.search(sentence) is None
+        if bare and (whole := self._read(sentence)) is not None:
+            return whole
+        if (opening := _OPENING.match(sentence)) is not None:
+            return self._read(opening[1])
+        if self._choices and _LABEL.match(sentence) is not None:
+            return self.state(sentence)
+        if (label := self._label_before(sentence)) is not None:
+            return label if self._is_like_labelled(sentence) else None
+        named = any(pattern.match(sentence) for option, pattern in self._options if " " in option)
+        return self._name_option(sentence) if named else None
+
+    def is_listing(self, sentences: list[str]) -> bool:
+        """Whether the text begins with a list of its options, rather than choose one."""
+        labels = {match[1] for sentence in sentences[:3] if (match := _LABEL_BEFORE.match(sentence))}
+        return bool(self._choices) and len(labels) > 1
+
+    def state(self, sentence: str) -> str | None:
+        """The answer that a sentence states; None if it states none, or several."""
+        if _UNFINISHED.search(sentence) or self._is_doubtful(sentence):
+            return None
+        stated = without_reason(sentence)
+        clauses = split_clauses(stated)
+        said = {restate(self._question, clause) for clause in (stated, *clauses)} - {None}
+        if said:
+            return self._read("yes" if said.pop() else "no") if len(said) == 1 else None
+        clauses = [clause for clause in clauses if not self._is_negated(clause)]
+        behind = [self._name_behind_verb(clause) for clause in clauses]
+        found = _names(behind) or _names(map(self._name_option, clauses)) or _names([self._name_number(clauses)])
+        # "The total is $18, and he has $2 left" may mean either; "all of them: soup, water and buns" mean none.
+        last = max((index for index, name in enumerate(behind) if name is not None), default=len(clauses))
+        later = [clause for clause in clauses[last + 1 :] if not _RELATIVE.match(clause)]
+        if len(found) != 1 or (self._find_numbers(later) and not self._choices):
+            return None
+        name = found.pop()
+        if not _names(map(self._name_option, later)) <= {name}:
+            return None
+        return name if self._label_before(sentence) in (None, name) else None
+
+    def _is_doubtful(self, sentence: str) -> bool:
+        """Whether a sentence has words of doubt or of a condition that the question does not have."""
+        said, asked = ({word.casefold() for word in DOUBT.findall(text)} for text in (sentence, self._question))
+        # A condition in other words: "If the algae die" of "Imagine that algae are prevented from growing".
+        known = {"if"} if count_shared_words(sentence, self._question) > 1 else set()
+        return not said <= asked | known
+
+    def _is_negated(self, clause: str) -> bool:
+        """Whether a clause is negated, where neither the question nor the option that it names is."""
+        for _, pattern in self._options:
+            clause = pattern.sub("", clause)
+        return NEGATION.search(clause) is not None and NEGATION.search(self._question) is None
+
+    def _label_before(self, sentence: str) -> str | None:
+        """The option whose letter a sentence begins with."""
+        label = _LABEL_BEFORE.match(sentence) if self._choices else None
+        return None if label is None else self._read(label[1])
+
+    def _is_like_labelled(self, sentence: str) -> bool:
+        """Whether the words behind the letter that a sentence begins with are most like that option's."""
+        label = _LABEL_BEFORE.match(sentence)
+        index = ord(label[1].upper()) - ord("A") if label else len(self._choices)
+        shared = [count_shared_words(sentence, choice) for choice in self._choices]
+        return index < len(shared) and shared[index] == max(shared) > 0 and shared.count(max(shared)) == 1
+
+    def _name_behind_verb(self, clause: str) -> str | None:
+        """What stands behind the last verb that has an answer behind it: the longest beginning that is one."""
+        for verb in reversed(list(_VERB.finditer(clause))):
+            words = re.split(r"(?<=\S)(?=\s)", clause[verb.end() :].strip(" .*"))
+            # "There are three objects left: two cubes and a ball."
+            shortest = len(words) if verb[0].startswith(":") else 1
+            for count in range(min(len(words), _MAX_WORDS), shortest - 1, -1):
+                text = "".join(words[:count]).strip(" .:*")
+                if not _NO_ANSWER.fullmatch(text) and (name := self._read(text)) is not None:
+                    return None if _JOINED.match("".join(words[count:])) else name
+        return None
+
+    def _name_option(self, clause: str) -> str | None:
+        """The only option that a clause names, by its letter or its words."""
+        labels = {next(filter(None, match.groups())) for match in _LABEL.finditer(clause)} if self._choices else set()
+        if labels:
+            return self._read(labels.pop()) if len(labels) == 1 else None
+        comparison = _COMPARISON.search(clause)
+        if comparison is not None and comparison[1].casefold() in self._question.casefold():
+            clause = clause[: comparison.start()]
+        found = [option for option, pattern in self._options if pattern.search(clause)]
+        # "All of the above" names no option "above".
+        found = [
+            one for one in found if not any(one != other and one.casefold() in other.casefold() for other in found)
+        ]
+        return self._read(found[0]) if len(found) == 1 else None
+
+    def _name_number(self, clauses: list[str]) -> str | None:
+        """The only number of a sentence that the question does not have."""
+        found = self._find_numbers(clauses)
+        if not self._is_number or len({number for number, _ in found}) != 1:
+            return None
+        if any(_LINKED.search(clause, 0, match.start()) for clause in clauses for match in _NUMBER.finditer(clause)):
+            return None
+        number, rest = found[-1]
+        return None if _JOINED.match(rest) else self._read(number)
+
+    def _find_numbers(self, clauses: list[str]) -> list[tuple[str, str]]:
+        """The numbers that the question does not have and that are no bounds, each with what stands behind it."""
+        found = [
+            (match[0], clause[match.end() :])
+            for clause in clauses
+            for match in _NUMBER.finditer(clause)
+            if match[0] not in self._asked and not _BOUND.search(clause, 0, match.start())
+        ]
+        if _YEAR.search(self._question):
+            found = [(number, rest) for number, rest in found if re.fullmatch(r"[12]\d{3}", number)]
+        return found
+
+    @cached_property
+    def _options(self) -> list[tuple[str, re.Pattern[str]]]:
+        """The options that are words, each with what finds it in a text."""
+        words = [option for option in self._choices if re.search(r"[^\W\d_]{2}", option)]
+        return [(option, _compile(option)) for option in words if option.casefold() not in _CLOSED]
+
+    @cached_property
+    def _asked(self) -> set[str]:
+        return {match[0] for match in _NUMBER.finditer(self._question)}
+
+
+def _names(names: Iterable[str | None]) -> set[str]:
+    return {name for name in names if name is not None}
+
+
+@lru_cache(maxsize=1024)
+def _compile(option: str) -> re.Pattern[str]:
+    """What finds an option's words in a text: "plants increase" in "the plants will increase" too."""
+    words = [re.escape(word.rstrip("s")) + "(?:e?s)?" for word in _INESSENTIAL.sub(" ", option.rstrip(".")).split()]
+    joined = r"[\s-]+(?:(?:will|would|likely|most|also|the|be)\s+)*".join(words or [re.escape(option)])
+    # "The decrease in ferns" says nothing of what decreases.
+    noun = r"(?:(?<=\bthe )|(?<=\ban )|(?<=\ba ))\w+ in\b"
+    return re.compile(rf"(?<![^\W_])(?!{noun}){joined}(?![^\W_])", re.IGNORECASE)

@@ -1,0 +1,179 @@
+"""Where a response commits to an answer, family by family, each with what must not be read instead."""
+
+# ruff: noqa: RUF001
+
+from __future__ import annotations
+
+import pytest
+
+from mstar.grading import AnswerGrader
+from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
+
+GRADER = AnswerGrader()
+ANGLES = ("36°", "54°", "72°", "108°")
+NO_ANSWER = Verdict(False, None, VerdictStatus.NO_ANSWER)
+CHOICE, INTEGER, TEXT = AnswerType.MULTI_CHOICE, AnswerType.INTEGER, AnswerType.TEXT
+
+
+def choose(response: str, question: str = "", choices: tuple[str, ...] = ANGLES) -> str | None:
+    """The option that a response is read as."""
+    prompt = Prompt("p", question, answer="A", answer_type=CHOICE, choices=choices)
+    return GRADER.grade(prompt, response).predicted
+
+
+def count(response: str, question: str = "") -> str | None:
+    """The whole number that a response is read as."""
+    return GRADER.grade(Prompt("p", question, answer="0", answer_type=INTEGER), response).predicted
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "C", "(C)", "c)", "**C**", "C.", "(C) 72°", "C: 72°", "72°", "72 degrees", "72", "(C", "Option C", "72° (C)",
+        r"\boxed{C}", r"$\boxed{\text{(C) } 72^{\circ}}$", r"\boxed{\boxed{C}}", r"\fbox{C}",
+        "<answer>C</answer>", "<answer>\nThe sum is 72.\nC\n</answer>", "<answer> (C) 72° </answer>",
+        "Answer: C", "**Answer:** (C)", "### Final Answer\n\n(C)", "Ans: C", "Answer C", "final answer - C",
+        "The answer is C", "So the correct option is (C), since the angles add up.", "My choice: C",
+        '{"answer": "C", "confidence": 0.9}', "The answer to the question is most likely C.",
+        "We get 72. #### C", "#### C", "【答案】C", "【解析】所以选项D不对。【答案】：C",
+        "故选：C。", "因此，正确答案是C。",
+        r"\[ \text{Answer: C} \]", r"\[ \text{Answer: } C \]",
+        "The answer is A.\n\nThe answer is C.", "First I thought of B.\n\n72°", "It is 36 + 36.\n**72°**",
+    ],
+)  # fmt: skip
+def test_each_form_commits(response: str) -> None:
+    assert choose(response) == "C"
+
+
+@pytest.mark.parametrize(
+    "end",
+    ["</s>", "<|im_end|>", "<|eot_id|>", "<|end|>", "<|endoftext|>", "<end_of_utterance>", "<end_of_turn>", "<eos>",
+     "<｜end▁of▁sentence｜>", "<turn|>", "<eoa>", "<|return|>", "<|im_end|>\n<|im_start|>user\nIs it A?"],
+)  # fmt: skip
+def test_end_tokens_are_no_part_of_an_answer(end: str) -> None:
+    assert choose(f"The answer is C{end}") == "C"
+    prompt = Prompt("p", "", answer="blue")
+    assert GRADER.grade(prompt, f"The answer is blue{end}") == Verdict(True, "blue", VerdictStatus.GRADED)
+
+
+def test_the_box_of_special_tokens() -> None:
+    assert choose("Since 180 - 108 = 72,\n<|begin_of_box|>C<|end_of_box|>") == "C"
+
+
+@pytest.mark.parametrize("thought", ["<think>Perhaps A.</think>", "◁think▷The answer is A.◁/think▷", "A, no.</think>"])
+def test_thoughts_do_not_count(thought: str) -> None:
+    assert choose(f"{thought}\nC") == "C"
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("<think>So it is <answer>C</answer>", "C"),
+        ("<think>The answer is C", None),
+        ("Here is my view. <think>The answer is C", None),
+    ],
+)
+def test_of_a_thought_without_an_end_only_an_answer_tag_counts(response: str, letter: str | None) -> None:
+    assert choose(response) == letter
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        r"1 - \frac{1}{4} = \boxed{\frac{3}{4}}, and 1/4 is left",
+        r"The angle is 72°, so \boxed{A->B->C}",
+        r"\boxed{All except C}",
+        r"\boxed{B} or \boxed{C}",
+        "The answer is C or D.",
+        "The answer is C and D.",
+        "Answer: none of these. The nearest is 72°",
+        "72° is an option.\n\nThe answer is not C.",
+        "The answer is C: 54°.",
+        "(B) 72°",
+        "It is 72°.\nThe answer is",
+        "Answer:\n(A) 36°\n(B) 54°\n(C) 72°\n(D) 108°",
+        "(A) 36°\n(B) 54°\n(C) 72°\n(D) 108°",
+        "The answer is C. However, it could also be D.",
+        "The answer is C, but I am not sure.",
+        "Answer: C\n\nWait, that is wrong.",
+        "If the lines were parallel, the answer would be C.",
+        "If AB = AC, the answer is C. If not, it is D.",
+        "I do not think the answer is C.",
+        "I cannot tell whether the answer is C.",
+        "I'm not able to give an answer: the picture is missing.",
+        "答案不是C",
+    ],
+)
+def test_what_cannot_be_read_is_denied_or_holds_under_a_condition_is_no_answer(response: str) -> None:
+    assert choose(response) is None
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("The answer is not A; it is C.", "C"),
+        ("The answer is not B but C.", "C"),
+        ("The answer is A, no wait, C.", "C"),
+        ("Not A: Incorrect\n\nAnswer: C", "C"),
+        ("My first answer was A. The answer is C.", "C"),
+        ("The answer is C. A common answer is B.", "C"),
+        ("The answer is C. My initial answer was D.", "C"),
+        ("The answer is (C). (A) has a wrong sign and (B) has none.", "C"),
+        ("Answer: C\n\nThe answer is correct because the sum is 180°.", "C"),
+        ("Answer: C. The answer is based on the figure.", "C"),
+        ("So it is C, that is, 72°.\n\nAnswer: 72°, with the sum in mind", "C"),
+        ("#### Step 1: add the angles\n108 - 36 = 72\n\nAnswer: C\n#### Why the others fail: they are no sums", "C"),
+    ],
+)
+def test_what_a_response_settles_on(response: str, letter: str) -> None:
+    assert choose(response) == letter
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        ("The answer is C.\n\nQuestion: What is 2 + 2?\nAnswer: A", "C"),
+        ("C\nQ: What is 9 + 9?\nA: 18", "C"),
+        ("C\n\nHuman: and now?\nAssistant: The answer is A", "C"),
+        ("Answer: C\n\n### Question\nWhich one?\n\nAnswer: A", "C"),
+        ("Q: 50 mC is the charge.\nSo the answer is C.", "C"),
+        ("Q: -3 nC\nR: 2 cm\n\n\\boxed{C}", "C"),
+        ("Question: What is the angle?\nAnswer: C", "C"),
+    ],
+)
+def test_a_question_of_its_own_ends_a_response_and_a_label_does_not(response: str, letter: str) -> None:
+    assert choose(response) == letter
+
+
+def test_a_restated_question_is_no_new_one() -> None:
+    question = "What is the size of the angle BOC?"
+    assert choose(f"Let me think.\nQuestion: {question}\nAnswer: C", question) == "C"
+    assert choose("Let me think.\nQuestion: How many wheels has a car?\nAnswer: C", question) is None
+
+
+@pytest.mark.parametrize(
+    ("response", "number"),
+    [
+        ("... so he has 8 bars left. #### 8", "8"),
+        ("The answer is 5! That was easy.", "5"),
+        ("Answer: The perimeter is 18 cm.", "18"),
+        ("Red: 2\nBlue: 3\n\nTotal = 5", "5"),
+        ("2 + 3 = 5", "5"),
+        ("5, because 2 + 3 = 5", "5"),
+        ("> 4", None),
+        ("1. Count the red ones.\n2. Count the blue ones.\n3.", None),
+        ("There are 7 days in a week.\nThe range is over 2", None),
+        ("The answer is 158 + LK", None),
+        ("I do not have enough information about the two people.", None),
+        ("The answer is 7 or 8", None),
+        ("\\boxed{7}, \\boxed{8}", None),
+    ],
+)
+def test_numbers_in_forms(response: str, number: str | None) -> None:
+    assert count(response) == number
+
+
+@pytest.mark.parametrize("cut", range(1, 13))
+def test_an_announcement_that_breaks_off_has_no_answer(cut: int) -> None:
+    response = "The picture shows 7 cubes and the question asks for more. The answer is"[:-cut]
+    assert not GRADER.grade(Prompt("p", "", answer="7", answer_type=INTEGER), response).correct
