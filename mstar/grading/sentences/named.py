@@ -87,9 +87,11 @@ class Named:
         return self._name_option(sentence) if named else None
 
     def is_listing(self, sentences: list[str]) -> bool:
-        """Whether the text begins with a list of its options, rather than choose one."""
-        labels = {match[1] for sentence in sentences[:3] if (match := _LABEL_BEFORE.match(sentence))}
-        return bool(self._choices) and len(labels) > 1
+        """Whether the text begins or ends with a list of its options, rather than choose one."""
+        for lines in (sentences[:3], sentences[-2:]):
+            if self._choices and len({match[1] for line in lines if (match := _LABEL_BEFORE.match(line))}) > 1:
+                return True
+        return False
 
     def state(self, sentence: str) -> str | None:
         """The answer that a sentence states; None if it states none, or several."""

@@ -123,6 +123,7 @@ OPTIONS = {
         "因此，选项D正确。": "D",
         "C. AB is half of BC.\n\nThe length of AB is 6cm.": None,
         "(A) 4cm\n(B) 6cm\n(C) 9cm\n(D) 12cm": None,
+        "All of these are shorter than BC:\nThey are drawn.\n(A) 4cm\n(B) 6cm": None,
         "(A) 4cm\n(B) 6cm\nSo the length is 9cm.": "C",
     },
     ("What is the sign of?", ("a shop for tools", "a garden for children", "a bank", "A")): {
