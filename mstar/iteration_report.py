@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mstar.storage import PromptResponses
-from mstar.types import Fate
+from mstar.types import Fate, VerdictStatus
 
 __all__ = ["IterationReport"]
 
@@ -23,6 +23,7 @@ class IterationReport:
         put_aside: Prompts that could not be shown to the policy.
         generated: Responses drawn.
         parsed: Responses in which an answer was found.
+        timeouts: Responses whose formula ran out of computing time twice, so that they count as wrong.
         correct: Responses with the right answer.
         unique: Distinct right responses.
         kept: Responses kept for training.
@@ -45,6 +46,7 @@ class IterationReport:
     put_aside: int = 0
     generated: int = 0
     parsed: int = 0
+    timeouts: int = 0
     correct: int = 0
     unique: int = 0
     kept: int = 0
@@ -67,6 +69,7 @@ class IterationReport:
         self.prompts += 1
         self.generated += len(responses)
         self.parsed += sum(s.verdict.predicted is not None for s in responses)
+        self.timeouts += sum(s.verdict.status is VerdictStatus.TIMEOUT for s in responses)
         self.correct += sum(s.verdict.correct for s in responses)
         self.unique += len({s.response.text.strip() for s in responses if s.verdict.correct})
         self.kept += fates[Fate.KEPT]
@@ -97,6 +100,7 @@ class IterationReport:
             "reused": self.reused,
             "temperature": self.temperature,
             "funnel": {n: getattr(self, n) for n in ("generated", "parsed", "correct", "unique", "kept")},
+            "grading_timeouts": self.timeouts,
             "tokens": self.tokens,
             "truncated_fraction": self.truncated / max(self.generated, 1),
             "tokens_per_second": self.new_tokens / self.seconds["generate"] if self.new_tokens else None,
@@ -109,6 +113,6 @@ class IterationReport:
 
 
 _COUNTS = (
-    "prompts", "put_aside", "generated", "parsed", "correct", "unique", "kept", "kept_chains", "chains_known", "tokens",
-    "new_tokens", "reused", "truncated", "answered", "chosen", "scored", "worst_answers",
+    "prompts", "put_aside", "generated", "parsed", "timeouts", "correct", "unique", "kept", "kept_chains",
+    "chains_known", "tokens", "new_tokens", "reused", "truncated", "answered", "chosen", "scored", "worst_answers",
 )  # fmt: skip

@@ -135,6 +135,8 @@ class IterationLog:
             f"iteration {self.iteration}: {funnel['generated']} responses at T={self.report['temperature']:g}",
             f"{funnel['correct']} right, {funnel['unique']} of them distinct, {funnel['kept']} kept",
         ]
+        if timeouts := self.report.get("grading_timeouts"):
+            parts.append(f"{timeouts} comparisons of formulas ran out of computing time")
         if choice := self.report.get("choice"):
             parts.append(f"a choice for {choice['prompts']} of {choice['of']} prompts")
         if (share := self.report.get("min_on_answer_step")) is not None:

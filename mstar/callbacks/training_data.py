@@ -29,7 +29,7 @@ def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
         grader: Decides whether an answer is right.
 
     Raises:
-        DataError: there are none, one has no answer, or two have the same id.
+        DataError: there are none, one has no answer, two have the same id, or most gold answers cannot be graded.
     """
     if len(source) == 0:
         raise DataError(f"{name} has no prompts, so there is nothing to sample; mend its settings.")
@@ -50,8 +50,13 @@ def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
         raise DataError(
             f"{name}: row {repeated} repeats the prompt id '{source[repeated].id}', but an id must be unique."
         )
+    counts = ", ".join(f"{category} {number}" for category, number in sorted(ungradeable.items()))
+    if 2 * ungradeable.total() > len(source):
+        raise DataError(
+            f"{name}: {ungradeable.total()} of {len(source)} gold answers cannot be graded ({counts}), so that hardly "
+            "anything would be kept; mend the columns of the answer, its type and the choices."
+        )
     if ungradeable and is_main():
-        counts = ", ".join(f"{category} {number}" for category, number in sorted(ungradeable.items()))
         sys.stderr.write(
             f"{name}: {ungradeable.total()} of {len(source)} gold answers cannot be graded ({counts}); no response to "
             "these prompts is kept.\n"
