@@ -99,7 +99,8 @@ class TextReader(AnswerReader):
         return self.gold if verdict == self._verdict else verdict
 
     def _is_gold(self, source: str, cleaned: str, folded: str) -> bool:
-        if _HYPHEN.sub(" ", folded) == _HYPHEN.sub(" ", self.gold or ""):
+        # "5!" is no emphatic 5.
+        if not self._is_formula and _HYPHEN.sub(" ", folded) == _HYPHEN.sub(" ", self.gold or ""):
             return True
         if self._literal is not None:
             if self._literal[0] == "ratio":
