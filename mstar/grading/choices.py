@@ -15,7 +15,7 @@ from mstar.types import AnswerIs
 
 __all__ = ["ChoiceReader", "MultiSelectReader"]
 
-_NAME: Final = r"(?:(?:the\s+)?(?:options?|choices?|answer|letter|point)|选项?)"
+_NAME: Final = r"(?:(?:the\s+)?(?:options?|choices?|answer|letter|point|label)|选项?)"
 # "(C)", "C.", "option C:", "C" before a text.
 _LABEL: Final = re.compile(
     rf"(?:{_NAME}\b\s*(?:letter\s*)?:?\s*)?(?:[(\[{{<]\s*(?P<bracketed>[A-Za-z])\s*(?:[)\]}}>]|$)"

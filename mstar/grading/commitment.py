@@ -131,12 +131,17 @@ _ENUMERATOR: Final = re.compile(r"\(?\d{1,2}[.)]")
 _SAYS: Final = re.compile(r"\b(?:is|are|was|were|be|has|have|will|would|can|should|I|you)\b", re.IGNORECASE)
 # "I think it's C", "Thus C."
 _LEAD_IN: Final = re.compile(
-    r"(?:(?:so|thus|hence|therefore|I think|I believe|I'd say|I would say|I choose|based on the \w+)\b,?\s+)?"
+    r"^(?:(?:so|thus|hence|therefore|I think|I believe|I'd say|I would say|I choose|based on the \w+)\b,?\s+)?"
     r"(?:(?:it's|it is|that's|this is)\s+)?",
     re.IGNORECASE,
 )
 # "Is it red? Yes."
 _OWN_QUESTION: Final = re.compile(r"[^.!?]{1,200}\?\s+(?=\S)")
+# "C. 10/11 is the answer", "option (C) is correct"
+_IS_ANSWER: Final = re.compile(
+    r"(?P<stated>.{1,80}?) is (?:the )?(?:(?:correct|right|best) )?(?:answer|option|choice|correct|right)\W*",
+    re.IGNORECASE,
+)
 _SO: Final = re.compile(r".*[,.;:]\s+(?:so|thus|hence|therefore),?\s+(?P<stated>.+)", re.IGNORECASE)
 # What rules a value out, or is on the way to another one, says no answer in one line.
 _RULED_OUT: Final = re.compile(
@@ -277,6 +282,8 @@ def _of_short_line(line: str) -> Iterator[str]:
         return
     if (instead := _INSTEAD.match(line)) is not None:
         yield instead["other"]
+    elif (announced := _IS_ANSWER.fullmatch(line)) is not None:
+        yield announced["stated"]
     elif (conclusion := _SO.fullmatch(line)) is not None:
         yield conclusion["stated"]
     else:

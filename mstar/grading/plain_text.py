@@ -61,7 +61,7 @@ _NUMBER_FRACTION: Final = re.compile(r"\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s
 _FRACTION: Final = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _ROOT: Final = re.compile(r"(?:\\sqrt|√)\s*\{([^{}]*)\}|\\sqrt\s*(\d)")
 _EXPONENT: Final = re.compile(r"\^\s*\{([^{}]*)\}")
-_DELIMITED: Final = re.compile(r"\$\$?(?=\S)([^$\n]*[^\s$])\$\$?(?!\d)")
+_DELIMITED: Final = re.compile(r"\$\$?\s?(?=\S)([^$\n]*[^\s$])\$\$?(?!\d)")
 
 
 def normalise(text: str) -> str:

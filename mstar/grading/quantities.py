@@ -129,6 +129,7 @@ def _read_unit(match: re.Match[str]) -> str | None:
             return None  # the 1990s
         return None if glued and len(rest) == 1 and rest not in "mgslhLNJWV" else currency or unit
     words = rest.strip("()[] ")
+    glued = glued and not canonical_unit(words.partition(" ")[0])  # 250ml of water
     if not glued and len(words) < 60 and _WORDS.fullmatch(words) is not None and _JOINING.search(words) is None:
         first = words.split()[0]
         return currency or ("" if first == "in" else canonical_unit(first))

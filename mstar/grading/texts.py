@@ -102,6 +102,8 @@ class TextReader(AnswerReader):
         # "5!" is no emphatic 5.
         if not self._is_formula and _HYPHEN.sub(" ", folded) == _HYPHEN.sub(" ", self.gold or ""):
             return True
+        if "." in folded and folded.replace(".", "") == self.gold and self.gold.isalpha():
+            return True  # U.S.A.
         if self._literal is not None:
             if self._literal[0] == "ratio":
                 cleaned = cleaned.replace("/", ":")
