@@ -222,7 +222,11 @@ def read_commitment(text: str, reader: AnswerReader) -> tuple[bool, str | None]:
     if kind == "denied" or not span.strip():
         return True, None
     answer = _read_any(_of_box(span) if kind == "box" else _of_line(span), reader)
-    if answer is None or _is_withdrawn(span, rest, reader) or _is_first_of_several(rest, answer, reader):
+    if (
+        answer is None
+        or _is_withdrawn("" if kind == "box" else span, rest, reader)
+        or _is_first_of_several(rest, answer, reader)
+    ):
         return True, None
     return True, answer
 
@@ -385,7 +389,7 @@ def _balance(span: str) -> str:
 
 def _is_withdrawn(span: str, rest: str, reader: AnswerReader) -> bool:
     """Whether the text behind an answer takes it back or hedges it; an option may speak of doubt itself."""
-    said = "" if reader.read(span.strip()) is not None else _REVISION.split(span)[-1]
+    said = "" if not span or reader.read(span.strip()) is not None else _REVISION.split(span)[-1]
     return _TAKEN_BACK.search(f"{said}\n{rest[:300]}") is not None
 
 

@@ -112,7 +112,7 @@ def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
 
 def _split(text: str) -> list[str]:
     """The items at the outermost level, an item that is a list itself as one."""
-    text = clean_latex(normalise(text)).strip().strip("`\"'. ")
+    text = clean_latex(normalise(text)).strip().strip("`\"'.。 ")
     ends = _RANGE.fullmatch(text)
     if ends is not None:
         return [ends[1], ends[2]]
