@@ -80,7 +80,7 @@ def test_an_unknown_form_is_an_error_that_lists_the_columns(tmp_path: Path) -> N
     path = write(tmp_path / "a.jsonl", [{"frage": "Q", "schritte": ["a"]}])
     with pytest.raises(DataError, match=r"no known form: its columns are \['frage', 'schritte'\]"):
         PublicStepLabels(path)
-    with pytest.raises(DataError, match="no rows that can be read"):
+    with pytest.raises(DataError, match="is an empty file"):
         PublicStepLabels(write(tmp_path / "b.jsonl", []))
 
 
