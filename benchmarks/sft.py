@@ -13,7 +13,6 @@ import random
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from typing import Any, Final
 
 from bench_model import IMAGE_TOKENS, build_model, build_processor, make_prompt, make_text
@@ -22,6 +21,7 @@ from lightning.pytorch import Trainer
 
 from mstar.datamodules import PolicyDataModule
 from mstar.modules import PolicyModule
+from mstar.prompts import PromptSource
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
@@ -30,7 +30,7 @@ BATCHES_PER_STEP: Final = 8
 ROWS: Final = ROWS_PER_BATCH * BATCHES_PER_STEP
 
 
-class Rows:
+class Rows(PromptSource):
     """A prompt source of rows with lengths as in reasoning data: median 40 and 80 tokens, 10 % beyond 100 and 200."""
 
     def __init__(self) -> None:
@@ -48,9 +48,6 @@ class Rows:
 
     def __getitem__(self, index: int) -> Prompt:
         return self.prompts[index]
-
-    def __iter__(self) -> Iterator[Prompt]:
-        return iter(self.prompts)
 
     def index_of(self, prompt_id: str) -> int:
         """The row of a prompt."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.bench_model import Picture, make_text
 from benchmarks.gpu_report.models import Policy
+from mstar.prompts import PromptSource
 from mstar.types import Prompt
 
 __all__ = ["Rows", "make_prompts", "make_steps", "picture_edge"]
@@ -36,7 +36,7 @@ def make_steps(seed: int, num_steps: int, tokens: int) -> str:
     return "\n".join(make_text(1000 * (seed + 1) + step, max(tokens // num_steps - 1, 1)) for step in range(num_steps))
 
 
-class Rows:
+class Rows(PromptSource):
     """A prompt source of rows with rationales whose lengths are log-normal, as those of reasoning data are.
 
     Args:
@@ -60,9 +60,6 @@ class Rows:
 
     def __getitem__(self, index: int) -> Prompt:
         return self.prompts[index]
-
-    def __iter__(self) -> Iterator[Prompt]:
-        return iter(self.prompts)
 
     def index_of(self, prompt_id: str) -> int:
         """The row of a prompt."""
