@@ -13,6 +13,7 @@ from typing import Final
 
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
+from mstar.grading.texts import distance
 from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
 
 __all__ = ["MathVistaGrader"]
@@ -93,14 +94,4 @@ def _nearest_choice(extraction: str, choices: tuple[str, ...]) -> str:
     index = ord(name) - ord("A") if len(name) == 1 else -1
     if 0 <= index < len(choices):
         return choices[index]
-    return min(choices, key=lambda choice: _distance(name[:_MAX_DISTANCE_LENGTH], choice[:_MAX_DISTANCE_LENGTH]))
-
-
-def _distance(first: str, second: str) -> int:
-    """Levenshtein distance."""
-    row = list(range(len(second) + 1))
-    for i, a in enumerate(first, start=1):
-        diagonal, row[0] = row[0], i
-        for j, b in enumerate(second, start=1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
-    return row[-1]
+    return min(choices, key=lambda choice: distance(name[:_MAX_DISTANCE_LENGTH], choice[:_MAX_DISTANCE_LENGTH]))

@@ -13,7 +13,7 @@ from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula
 from mstar.grading.plain_text import clean_latex, fold, normalise
 
-__all__ = ["SimilarTextReader", "TextReader", "is_literal"]
+__all__ = ["SimilarTextReader", "TextReader", "distance", "is_literal"]
 
 _YES_NO: Final = {
     **dict.fromkeys(("yes", "true", "是", "是的", "对"), "yes"),
