@@ -12,7 +12,8 @@ _LOOKED_AT: Final = 1 << 16
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 _ANNEX: Final = b"/annex/objects/"
 _PAGES: Final = (b"<!doctype html", b"<html")
-_PACKED: Final = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
+_ZIP: Final = b"PK\x03\x04"
+_PACKED: Final = {b"\x1f\x8b": "gzip", _ZIP: "zip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"}
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 # What a model's folder is read from.
 _MODEL_FILES: Final = ("*.json", "*.safetensors", "*.model", "*.jinja")
@@ -40,6 +41,8 @@ def find_fault(path: Path) -> str | None:
         return "is a git-annex pointer, not the file that it stands for: run 'git annex get' in its repository"
     if head.lstrip().lower().startswith(_PAGES):
         return "is a web page (HTML), which a download that failed may leave: get it again"
+    if path.suffix == ".safetensors" and head.startswith(_ZIP):
+        return "is no safetensors file but a zip file, which torch.save writes: convert it with safetensors.torch"
     for magic, name in _PACKED.items():
         if head.startswith(magic):
             return f"is packed ({name}): unpack it"

@@ -202,7 +202,7 @@ def test_rest_em_goes_back_and_one_file_is_loaded_without_sharding(settings: Any
     root = config.with_suffix("")
     run("fit", "--config", config, *SHARDED, *ONE_FILE, "--trainer.devices", "2")
     assert plan(root, 2)["policy"] == plan(root, 1)["policy"]
-    assert plan(root, 2)["reward_model"] != plan(root, 1)["reward_model"]
+    assert plan(root, 2)["scores"]["weights"] != plan(root, 1)["scores"]["weights"]
     last = root / "checkpoints/last.ckpt"
     assert last.is_file()
     assert main(["export", "--checkpoint", str(last), "--output", str(tmp_path / "out")]) == 0
