@@ -16,7 +16,7 @@ from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it ex
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
-from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -25,7 +25,8 @@ from mstar.callbacks import ExportCallback, IterationCheckpoint, PredictionsCall
 from mstar.callbacks.checkpoint import checkpoint_folder, find_checkpoint
 from mstar.callbacks.config_check import check_same_run
 from mstar.callbacks.finite_steps import FiniteSteps
-from mstar.callbacks.run_record import RunRecord, is_finished
+from mstar.callbacks.fit_end import count_by_epochs
+from mstar.callbacks.run_record import RunRecord, find_finished
 from mstar.callbacks.signals import StopOnSignal
 from mstar.callbacks.trainer_check import check_trainer
 from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
@@ -135,6 +136,7 @@ class MstarCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+        count_by_epochs(trainer)
         allow_tensor_cores(trainer.strategy.root_device)
         if configured.get("deterministic") is None and isinstance(trainer.accelerator, CPUAccelerator):
             # The gradient of an indexed tensor is added up by several threads in whatever order they come to it, unless
@@ -147,6 +149,8 @@ class MstarCLI(LightningCLI):
         checkpoint = self._get(self.config_init, "ckpt_path", default=None)
         if checkpoint not in (None, "last", "best", "hpc") and not Path(checkpoint).exists():
             raise ConfigError(f"ckpt_path '{checkpoint}' does not exist: give a checkpoint's file, or 'last'.")
+        if checkpoint == "last" and self.subcommand != "fit":
+            self._find_last()
         if isinstance(self.model, PolicyModule | MPRMModule):
             renderer = load_renderer(
                 self.model.model_name,
@@ -163,6 +167,19 @@ class MstarCLI(LightningCLI):
         if rollout is not None and self.subcommand == "fit":
             check_trainer(self.trainer, self._get(self.config_init, "trainer"))
             rollout.check(self.trainer, self.model, self.datamodule)
+
+    def _find_last(self) -> None:
+        """Puts the run's last checkpoint where Lightning would look for one of its own, and else go without."""
+        if any(isinstance(callback, ModelCheckpoint) for callback in self.trainer.checkpoint_callbacks):
+            return
+        root = Path(self.trainer.default_root_dir)
+        found = find_checkpoint(root)
+        if found is None:
+            raise ConfigError(
+                f"ckpt_path is 'last', but '{checkpoint_folder(root)}' has no checkpoint: set trainer.default_root_dir "
+                "to the run's folder, or give a checkpoint's file."
+            )
+        self.config_init[self.subcommand]["ckpt_path"] = str(found)
 
     def _say_memory(self, renderer: Renderer) -> None:
         """Says what the fit will take, and refuses one that cannot fit, before anything is loaded."""
@@ -182,10 +199,12 @@ class MstarCLI(LightningCLI):
         root = Path(self.trainer.default_root_dir)
         with hold_folder(root) if self.trainer.is_global_zero else nullcontext():
             given = arguments.pop("ckpt_path", None)
-            if given is None and is_finished(root, self.trainer.max_epochs, self.trainer.max_steps):
+            limit = find_finished(root, self.trainer) if given is None else None
+            if limit is not None:
+                more = f"raise {limit}" if limit.startswith("trainer.max_") else f"change what ended it ({limit})"
                 sys.stdout.write(
-                    f"The run in '{root}' is finished, so there is nothing to do: raise trainer.max_epochs to go on, "
-                    "or choose another trainer.default_root_dir (or remove that folder) to start over.\n"
+                    f"The run in '{root}' is finished, so there is nothing to do: {more} to go on, or choose another "
+                    "trainer.default_root_dir (or remove that folder) to start over.\n"
                 )
                 return
             checkpoint = find_checkpoint(root) if given in (None, "last") else given

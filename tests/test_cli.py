@@ -51,6 +51,22 @@ def test_overrides_reach_the_run(run: Path) -> None:
     assert not (run / "iterations/0002").exists()
 
 
+def test_the_last_checkpoint_is_tested_or_none(run: Path, evolve_once: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def accuracy(*flags: str) -> str:
+        capsys.readouterr()
+        evolve_once(*OVERRIDES, *flags, command="test")
+        return capsys.readouterr().out
+
+    last = accuracy("--ckpt_path", "last")
+    assert last == accuracy("--ckpt_path", str(run / "checkpoints/last.ckpt"))
+    assert "test/accuracy" in last
+    given = ["--config", str(evolve_once.folder / "run.yaml"), "--trainer.default_root_dir", str(run.parent / "none")]
+    for command in ("test", "predict", "validate"):
+        assert main([command, *given, "--ckpt_path", "last"]) == 1
+        assert f"ckpt_path is 'last', but '{run.parent}/none/checkpoints' has no checkpoint" in capsys.readouterr().err
+    assert not (run.parent / "none").exists()
+
+
 def test_the_saved_config_reruns_the_run(run: Path) -> None:
     again = run.parent / "again"
     config = str(run / "config.yaml")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from pathlib import Path
 from signal import Signals
 from typing import Any, Final
@@ -15,7 +13,9 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mstar.atomic import sync_folder
+from mstar.callbacks.checkpoint_files import copy, link, remove, replace
 from mstar.callbacks.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
+from mstar.callbacks.fit_end import count_by_epochs, ends_after_epoch, ends_now, is_cut_short
 from mstar.callbacks.random_state import random_state, restore_random_state
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.distributed import gather_lists, rank, world_size
@@ -32,7 +32,8 @@ class IterationCheckpoint(Checkpoint):
 
     A checkpoint is written beside its place and takes it when it is whole; the one before stays as ``previous.ckpt``.
     SIGTERM, SIGINT and, in a SLURM job, SIGUSR1 have one written after the present step and end the fit. So they do
-    after the present batch of the validation at the end of an epoch, which is then begun anew.
+    after the present batch of the validation at the end of an epoch, which is then begun anew. One is also written
+    where the fit ends: a limit that ends it within an epoch can be raised, and the epoch goes on.
 
     Args:
         keep_all: Whether every iteration's checkpoint is kept.
@@ -64,9 +65,12 @@ class IterationCheckpoint(Checkpoint):
         self._trained: dict[str, Any] | None = None
         self._stop: Signals | None = None
         self._unflushed = False
+        self._ends_after_step = False
+        self._ended_before_validation = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Has checkpoints written and read with care, unless the strategy brings its own way."""
+        count_by_epochs(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
@@ -101,18 +105,20 @@ class IterationCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves within an epoch, between two optimizer steps."""
+        """Saves within an epoch, between two optimizer steps; a fit that is told to end does so there, too."""
         # Not at the last step: Lightning would resume into the next epoch without beginning it (2.6), and the
         # checkpoint at the end of the epoch follows at once, or after the validation.
         if trainer.is_last_batch and trainer._val_check_time_interval is None:  # type: ignore[attr-defined]
             # A validation by the clock would not be due on resuming, and Lightning would train another batch instead.
             self._trained = random_state()
-        if trainer.fit_loop.epoch_loop._should_accumulate() or trainer.is_last_batch:
+        if self._is_within_step(trainer) or trainer.is_last_batch:
             return
         stop = _agree_to_stop(trainer)
         step = trainer.global_step
         due = self.every_n_steps is not None and step % self.every_n_steps == 0 and step != self._saved_at
-        if due or stop:
+        # Of what Lightning validates only because it was told to stop, nothing may be in the checkpoint.
+        self._ended_before_validation = trainer.should_stop
+        if due or stop or ends_now(trainer):
             self._save(trainer, whole=False)
             self._stop, self._unflushed = stop, True
 
@@ -149,18 +155,23 @@ class IterationCheckpoint(Checkpoint):
             raise Interrupted(stop)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lets signals be acted on at once again."""
+        """Lets signals be acted on at once again, and saves if what was measured ends the fit within an epoch."""
         hold_back(False)
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or trainer.is_last_batch:
+            return
+        if not self._ended_before_validation and not self._is_within_step(trainer) and ends_now(trainer):
+            self._save(trainer, whole=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The same."""
         hold_back(False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves at the end of an iteration."""
+        """Saves at the end of an iteration, unless it is to be gone on with: then that is done already."""
         self._trained = None
         stop = _agree_to_stop(trainer)
-        if (trainer.current_epoch + 1) % self.every == 0 or stop:
+        due = (trainer.current_epoch + 1) % self.every == 0 or ends_after_epoch(trainer)
+        if (due or stop) and not is_cut_short(trainer):
             _flush(trainer)
             self._save(trainer, whole=True)
         if stop:
@@ -176,6 +187,13 @@ class IterationCheckpoint(Checkpoint):
         self._loaded = state_dict["random"]
         self._whole = state_dict["whole"]
 
+    def _is_within_step(self, trainer: Trainer) -> bool:
+        """Whether gradients are being added up, which no checkpoint holds; then a fit that is to stop goes on a bit."""
+        within = trainer.fit_loop.epoch_loop._should_accumulate() and not trainer.is_last_batch
+        if trainer.should_stop or self._ends_after_step:
+            self._ends_after_step, trainer.should_stop = within, not within
+        return within
+
     def _save(self, trainer: Trainer, *, whole: bool) -> None:
         folder = checkpoint_folder(Path(trainer.default_root_dir))
         unfinished = folder / ".unfinished.ckpt"
@@ -184,15 +202,15 @@ class IterationCheckpoint(Checkpoint):
             _rewind(trainer)
         if trainer.is_global_zero:
             folder.mkdir(parents=True, exist_ok=True)
-            _remove(unfinished)
+            remove(unfinished)
         trainer.strategy.barrier("checkpoint begins")
         trainer.save_checkpoint(unfinished, weights_only=False)
         if trainer.is_global_zero:
             if whole:
                 self._keep(unfinished, trainer.current_epoch + 1)
             if (folder / LAST).exists():
-                _replace(folder / LAST, folder / PREVIOUS)
-            _replace(unfinished, folder / LAST)
+                replace(folder / LAST, folder / PREVIOUS)
+            replace(unfinished, folder / LAST)
             sync_folder(folder)
         trainer.strategy.barrier("checkpoint is whole")
         self._saved_at = trainer.global_step
@@ -201,12 +219,12 @@ class IterationCheckpoint(Checkpoint):
         """Gives the checkpoint of an iteration its name; it shares its content with ``last.ckpt``."""
         folder = checkpoint.parent
         named, temporary = folder / f"iteration-{iteration:04d}.ckpt", folder / ".named.ckpt"
-        _remove(temporary)
-        if _link(checkpoint, temporary):
-            _replace(temporary, named)
+        remove(temporary)
+        if link(checkpoint, temporary):
+            replace(temporary, named)
         elif self.keep_all or self.keep_last > 2 or self.every_n_steps is not None:
-            _copy(checkpoint, temporary)
-            _replace(temporary, named)
+            copy(checkpoint, temporary)
+            replace(temporary, named)
         else:
             # A copy would take as much again for a second name of what last.ckpt and previous.ckpt are anyway.
             _log.info("There are no hard links in '%s': iteration %d is kept as %s alone", folder, iteration, LAST)
@@ -218,7 +236,7 @@ class IterationCheckpoint(Checkpoint):
         stay = earlier[max(0, len(earlier) + 1 - self.keep_last) :]
         for other in others:
             if other not in stay:
-                _remove(other)
+                remove(other)
 
 
 def checkpoint_folder(root: Path) -> Path:
@@ -252,37 +270,3 @@ def _rewind(trainer: Trainer) -> None:
     for part in loader.flattened if loader is not None else ():
         if isinstance(part, ResumableLoader):
             part.rewind()
-
-
-def _link(source: Path, target: Path) -> bool:
-    """Gives a checkpoint a second name, for the same content; whether the file system can."""
-    try:
-        if source.is_dir():
-            shutil.copytree(source, target, copy_function=os.link)
-        else:
-            os.link(source, target)
-    except (OSError, shutil.Error):
-        _remove(target)
-        return False
-    return True
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copy2(source, target)
-
-
-def _replace(source: Path, target: Path) -> None:
-    # A folder (distributed checkpoints) cannot be renamed over another one.
-    if target.is_dir() or source.is_dir():
-        _remove(target)
-    os.replace(source, target)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

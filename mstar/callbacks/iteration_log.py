@@ -123,6 +123,11 @@ class IterationLog:
         )
         self._scalars("mprm", quality or {})
 
+    def forget_dynamics(self) -> None:
+        """Has the dynamics measured again."""
+        for name in ("dynamics", "mprm"):
+            self.report.pop(name, None)
+
     def write(self) -> None:
         """Writes the report file."""
         if is_main():

@@ -183,6 +183,8 @@ class RolloutCallback(Callback):
         if self._in_training and self._iteration is not None:
             run = RunDirectory(Path(trainer.default_root_dir))
             self._log = IterationLog.resumed(run, trainer, self._iteration)
+            # Those of the policy that a limit ended the training of, if one did.
+            self._log.forget_dynamics()
             self._training_began = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

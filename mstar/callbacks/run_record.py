@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Final
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from mstar.atomic import atomic_path
+from mstar.callbacks.fit_end import find_limit, is_cut_short, time_used
 from mstar.storage import read_json, write_json
 
-__all__ = ["CONFIG", "RunRecord", "is_finished"]
+__all__ = ["CONFIG", "RunRecord", "find_finished"]
 
 CONFIG: Final = "config.yaml"
 _FINISHED: Final = "finished.json"
@@ -22,6 +22,8 @@ _FINISHED: Final = "finished.json"
 
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` when a fit begins and ``finished.json`` when it is done, into the run's folder."""
+
+    _cut_short = False
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes the configuration of a fit; another command in the same folder leaves it alone."""
@@ -46,36 +48,52 @@ class RunRecord(SaveConfigCallback):
             writer.add_event(Event(step=first, file_version="brain.Event:2"))
             writer.add_event(Event(step=first, session_log=SessionLog(status=SessionLog.START)))
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes whether the epoch is over, or will be gone on with where the limit that ended it is raised."""
+        self._cut_short = is_cut_short(trainer)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes down that the fit is done, after the export; one that ran out of ``trainer.max_time`` is not."""
-        timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
-        if any((left := timer.time_remaining()) is not None and left <= 0 for timer in timers):
-            return
+        """Writes down that the fit is done, after the export, and which limit ended it."""
+        used = time_used(trainer)
         if trainer.is_global_zero:
             write_json(
                 Path(trainer.default_root_dir) / _FINISHED,
                 {
-                    "epochs": trainer.current_epoch,
+                    "epochs": trainer.current_epoch - self._cut_short,
                     "steps": trainer.global_step,
+                    "seconds": None if used is None else used[0],
+                    "limit": find_limit(trainer),
                     "max_epochs": trainer.max_epochs,
                     "max_steps": trainer.max_steps,
+                    "max_time": None if used is None else used[1],
                 },
             )
 
 
-def is_finished(root: Path, max_epochs: int | None, max_steps: int) -> bool:
-    """Whether a run is done, by these limits.
+def find_finished(root: Path, trainer: Trainer) -> str | None:
+    """What a run that is done was ended by, if the limits of a trainer let it do no more.
 
     Args:
         root: The run's folder.
-        max_epochs: Epochs to train for; -1 or none for no limit.
-        max_steps: Optimizer steps to train for; -1 for no limit.
+        trainer: The trainer that would go on.
+
+    Returns:
+        The limit's name in the configuration, or that of the callback; None if the run is not done.
     """
     path = root / _FINISHED
     if not path.exists():
-        return False
+        return None
     done = read_json(path)
-    if (done["max_epochs"], done["max_steps"]) == (max_epochs, max_steps):
-        return True
-    enough_epochs = max_epochs is not None and 0 <= max_epochs <= int(done["epochs"])
-    return enough_epochs or 0 <= max_steps <= int(done["steps"])
+    used = time_used(trainer)
+    # Without epochs, Lightning chooses.
+    epochs = done["max_epochs"] if trainer.max_epochs is None else trainer.max_epochs
+    limits = {"max_steps": trainer.max_steps, "max_epochs": epochs, "max_time": None if used is None else used[1]}
+    reached = {"max_steps": done["steps"], "max_epochs": done["epochs"], "max_time": done.get("seconds")}
+    for name, limit in limits.items():
+        if limit is not None and reached[name] is not None and 0 <= limit <= reached[name]:
+            return f"trainer.{name}"
+    ended_by: str = done.get("limit", "trainer.max_epochs")
+    # A callback that is no longer there ends nothing.
+    names = {type(callback).__name__ for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    again = ended_by.startswith("trainer.") or ended_by in names
+    return ended_by if again and all(limit == done.get(name) for name, limit in limits.items()) else None

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DistributedSampler, TensorDataset
 
@@ -77,9 +78,15 @@ class Validated(Noisy):
         return ResumableLoader(TensorDataset(torch.zeros(3)), batch_size=1)
 
 
-def fit(root: Path, checkpoint: IterationCheckpoint, module: Noisy | None = None, **limits: Any) -> Noisy:
+def fit(
+    root: Path,
+    checkpoint: IterationCheckpoint,
+    module: Noisy | None = None,
+    callbacks: Sequence[Callback] = (),
+    **limits: Any,
+) -> Noisy:
     trainer = Trainer(
-        accelerator="cpu", callbacks=[StopOnSignal(), checkpoint], default_root_dir=root, logger=False,
+        accelerator="cpu", callbacks=[StopOnSignal(), *callbacks, checkpoint], default_root_dir=root, logger=False,
         enable_progress_bar=False, enable_model_summary=False, **{"max_epochs": 3, **limits},
     )  # fmt: skip
     module = module or Noisy()
@@ -433,3 +440,93 @@ def test_a_file_that_cannot_be_written_leaves_the_last_checkpoint_whole(tmp_path
     assert "last.ckpt cannot be written (File too large)" in ended.stderr.splitlines()[-1]
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+class EndAt(Callback):
+    """Tells a fit to end after a batch, counted from this call's first, or after a validation."""
+
+    def __init__(self, batch: int = 0, validation: int = 0) -> None:
+        self.batch = batch
+        self.validation = validation
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.batch -= 1
+        trainer.should_stop = trainer.should_stop or self.batch == 0
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.sanity_checking:
+            return
+        self.validation -= 1
+        trainer.should_stop = trainer.should_stop or self.validation == 0
+
+
+# 7 batches an epoch, and with accumulation 3 steps: within an epoch, at its end, and at the fit's. The last call has a
+# limit of steps too, or one of epochs alone.
+@pytest.mark.parametrize(
+    ("accumulate", "limits"), [(1, [2, 7, 9, 21]), (1, [1, 2, -1]), (1, [14, -1]), (3, [1, 4, 8, 9]), (3, [6, -1])]
+)
+def test_a_fit_whose_limit_of_steps_is_raised_ends_as_one_that_had_it_from_the_beginning(
+    tmp_path: Path, accumulate: int, limits: list[int]
+) -> None:
+    options: dict[str, Any] = {"accumulate_grad_batches": accumulate}
+    reference = Validated()
+    fit(tmp_path / "whole", IterationCheckpoint(), reference, **options)
+    seen: list[int] = []
+    validated: list[tuple[int, float]] = []
+    for limit in limits:
+        part = Validated()
+        fit(tmp_path / "parts", IterationCheckpoint(), part, max_steps=limit, **options)
+        seen += part.seen
+        validated += part.validated
+        assert limit in (load(tmp_path / "parts")["global_step"], -1)
+    assert seen == reference.seen
+    assert validated == reference.validated
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+    progress = [load(tmp_path / name)["loops"]["fit_loop"]["epoch_progress"] for name in ("whole", "parts")]
+    assert progress[0] == progress[1]
+
+
+@pytest.mark.parametrize(("batch", "accumulate"), [(2, 1), (7, 1), (1, 3), (6, 3), (11, 3), (7, 3)])
+def test_a_fit_that_a_callback_ends_goes_on_as_if_it_had_not_been(tmp_path: Path, batch: int, accumulate: int) -> None:
+    """So trainer.max_time ends one; gradients that are being added up are not lost, and the needless validation is."""
+    options: dict[str, Any] = {"accumulate_grad_batches": accumulate}
+    reference = Validated()
+    fit(tmp_path / "whole", IterationCheckpoint(), reference, **options)
+    first, rest = Validated(), Validated()
+    fit(tmp_path / "parts", IterationCheckpoint(), first, callbacks=[EndAt(batch)], **options)
+    within = (batch - 1) % 7 + 1
+    assert len(first.seen) == batch - within + min(-(-within // accumulate) * accumulate, 7)
+    fit(tmp_path / "parts", IterationCheckpoint(), rest, **options)
+    assert first.seen + rest.seen == reference.seen
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(("validation", "steps"), [(1, 3), (2, 6), (3, 10)])
+def test_a_fit_that_a_validation_within_an_epoch_ends_goes_on_after_it(
+    tmp_path: Path, validation: int, steps: int
+) -> None:
+    options: dict[str, Any] = {"val_check_interval": 3}
+    reference = Validated()
+    fit(tmp_path / "whole", IterationCheckpoint(), reference, **options)
+    first, rest = Validated(), Validated()
+    fit(tmp_path / "parts", IterationCheckpoint(), first, callbacks=[EndAt(validation=validation)], **options)
+    assert load(tmp_path / "parts")["global_step"] == len(first.seen) == steps
+    fit(tmp_path / "parts", IterationCheckpoint(), rest, **options)
+    assert first.seen + rest.seen == reference.seen
+    assert first.validated + rest.validated == reference.validated
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_limit_of_batches_ends_an_epoch_and_one_of_steps_interrupts_it(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"limit_train_batches": 5}
+    reference = fit(tmp_path / "whole", IterationCheckpoint(), **options).seen
+    assert len(reference) == 15
+    seen = [s for n in (5, 8, -1) for s in fit(tmp_path / "parts", IterationCheckpoint(), max_steps=n, **options).seen]
+    assert seen == reference
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_the_end_of_a_fit_is_saved_whatever_the_interval(tmp_path: Path, whole: Path) -> None:
+    fit(tmp_path, IterationCheckpoint(every=2), max_epochs=1)
+    assert len(fit(tmp_path, IterationCheckpoint(every=2)).seen) == 14
+    assert_same(whole, tmp_path)

@@ -89,6 +89,31 @@ def test_a_run_goes_on_by_the_same_command_and_ends_like_one_never_stopped(
     assert not list((root / "iterations").glob("*.old-*"))
 
 
+def test_a_run_whose_limit_of_steps_is_raised_ends_like_one_never_limited(
+    whole: Path, evolve_once: Any, settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The limits end the first iteration and the second within their training, of which the dynamics are measured."""
+    steps = checkpoint(whole)["global_step"]
+    first = len(ExampleFile(RunDirectory(whole).examples(1)))
+    assert first > 4
+    measured: list[Any] = []
+    for limit in (1, -(-first // 4) + 1, -1):
+        flags = ["--trainer.max_epochs", "3", "--trainer.max_steps", str(limit)]
+        root = evolve_once(*flags, name="limited", **settings)
+        assert checkpoint(root)["global_step"] == (steps if limit == -1 else limit)
+        run = RunDirectory(root)
+        measured.append(json.loads(run.report(run.iterations[-1]).read_text())["dynamics"])
+        capsys.readouterr()
+        evolve_once(*flags, name="limited", **settings)
+        said = f"nothing to do: raise trainer.max_{'epochs' if limit == -1 else 'steps'} to go on"
+        assert said in capsys.readouterr().out
+    assert RunDirectory(root).iterations == [0, 1, 2, 3]
+    assert_same_end(whole, root)
+    # What stands in the report of an iteration that was gone on with is measured at its end.
+    ended = [json.loads(RunDirectory(root).report(i).read_text())["dynamics"] for i in (1, 2)]
+    assert all(early != late for early, late in zip(measured, ended, strict=False))
+
+
 def test_a_checkpoint_that_is_named_wins(whole: Path, evolve_once: Any, settings: dict[str, Any]) -> None:
     name = "named"
     root = evolve_once("--trainer.max_epochs", "1", name=name, **settings)
