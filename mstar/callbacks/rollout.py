@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
+from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh, find_refreshed
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
 from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled
@@ -226,6 +227,16 @@ class RolloutCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures the dynamics of the last iteration."""
         self._measure_dynamics(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Has a run that had nothing to train on end with an error, before anything is exported.
+
+        Raises:
+            DataError: no iteration kept a response.
+        """
+        if self._iteration is not None:
+            run = RunDirectory(Path(trainer.default_root_dir))
+            check_something_kept(run, self._iteration, self.settings.engine.max_new_tokens)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Releases the engine."""

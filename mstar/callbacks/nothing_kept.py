@@ -1,0 +1,73 @@
+"""A run that kept nothing in any of its iterations has trained nothing: what was the matter, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mstar.errors import DataError
+from mstar.storage import RunDirectory, read_json
+
+__all__ = ["check_something_kept", "find_cause"]
+
+
+def check_something_kept(run: RunDirectory, iterations: int, max_new_tokens: int) -> None:
+    """Makes sure that a run had something to train on.
+
+    Args:
+        run: The run's folder.
+        iterations: How many iterations it has had.
+        max_new_tokens: Longest response of its engine, in tokens.
+
+    Raises:
+        DataError: no iteration kept a response.
+    """
+    reports = [read_json(run.report(number)) for number in range(1, iterations + 1) if run.report(number).exists()]
+    # The report of an iteration that was interrupted has no counts yet.
+    counted = [report for report in reports if "funnel" in report]
+    if not counted or any(report["funnel"]["kept"] for report in counted):
+        return
+    raise DataError(
+        f"nothing was kept in the whole run ({len(counted)} iterations), so that the policy is as it was and is not "
+        f"exported: {find_cause(counted, max_new_tokens)}."
+    )
+
+
+def find_cause(reports: Sequence[Mapping[str, Any]], max_new_tokens: int) -> str:
+    """Why nothing was kept, in words, with the option to change.
+
+    Args:
+        reports: The reports of the iterations.
+        max_new_tokens: Longest response of the engine, in tokens.
+    """
+    generated, parsed, correct = (
+        sum(r["funnel"][name] for r in reports) for name in ("generated", "parsed", "correct")
+    )
+    cut_off = sum(round(r["truncated_fraction"] * r["funnel"]["generated"]) for r in reports)
+    timeouts = sum(r.get("grading_timeouts", 0) for r in reports)
+    if generated == 0:
+        return "no response was generated; see the quarantine files of the iterations for what was put aside"
+    total = f"of {generated:,} responses"
+    if 2 * cut_off > generated:
+        return (
+            f"{cut_off:,} {total} were cut off at {max_new_tokens} tokens: raise rollout.engine.max_new_tokens, or "
+            "warm the policy up on responses that end"
+        )
+    if 2 * timeouts > generated:
+        return (
+            f"the comparison of {timeouts:,} {total} with the gold answer ran out of computing time: mend the answers"
+        )
+    if 2 * parsed < generated:
+        return (
+            f"an answer was found in {parsed:,} {total}: have the prompts say how to give one "
+            "(data.train.instruction), choose a rollout.grader that reads them, or warm the policy up"
+        )
+    if correct == 0:
+        return (
+            f"none {total} has the right answer: compare some with the gold answers (python -m mstar report), and mend "
+            "the columns of the data, or warm the policy up"
+        )
+    return (
+        f"{correct:,} {total} have the right answer, but rollout.selection kept none of them: lower "
+        "rollout.threshold, or choose another selection"
+    )
