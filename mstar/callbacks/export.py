@@ -14,6 +14,7 @@ from mstar.export_folder import check_replaceable, put_in_place, unfinished_fold
 from mstar.models.export_check import check_export
 from mstar.models.precision import DTYPES
 from mstar.modules import MPRMModule, PolicyModule
+from mstar.modules.backbone_checkpoint import require_exportable
 
 __all__ = ["ExportCallback", "ExportType", "export_atomically"]
 
@@ -78,9 +79,10 @@ def export_atomically(module: PolicyModule | MPRMModule, folder: Path, dtype: Ex
         dtype: Type of its weights; None for that of the stored ones.
 
     Raises:
-        ConfigError: the folder holds something that is not an export.
+        ConfigError: the folder holds something that is not an export, or the weights are not finite numbers.
         StorageError: the disk is full, or the folder cannot be written.
     """
+    require_exportable(module)
     unfinished = unfinished_folder(folder)
     try:
         with writing(unfinished):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.distributed.tensor import DTensor
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
+from mstar.models.finite import find_nonfinite, nonfinite_error, require_finite
 
 __all__ = ["FiniteSteps"]
 
@@ -48,16 +48,22 @@ class FiniteSteps(Callback):
         self._batch = batch
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Looks at the gradients; without any, an optimizer leaves the weights alone.
+        """Looks at the gradients, and where they are no numbers at the weights: from such weights nothing comes back.
+
+        Without gradients, an optimizer leaves the weights alone.
 
         Raises:
-            ConfigError: this is the last of too many steps in a row.
+            ConfigError: this is the last of too many steps in a row, or the weights are not finite.
         """
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         # In half precision, Lightning's loss scaling skips steps itself, and some are a part of how it works.
         if trainer.precision == "16-mixed" or _are_finite([p.grad for p in parameters if p.grad is not None], trainer):
             self._in_a_row = 0
             return
+        if not _are_finite(parameters, trainer):
+            consequence = f"step {trainer.global_step} cannot be trained"
+            require_finite(pl_module.named_parameters(), consequence)
+            raise nonfinite_error("a part on another process", consequence)
         for parameter in parameters:
             parameter.grad = None
         self._in_a_row += 1
@@ -87,12 +93,9 @@ class FiniteSteps(Callback):
         self._in_a_row, self._skipped = state_dict["in_a_row"], state_dict["skipped"]
 
 
-def _are_finite(gradients: list[Tensor], trainer: Trainer) -> bool:
-    # Of sharded gradients every process has a part, which may be empty; they must all come to the same decision.
-    parts = [gradient.to_local() if isinstance(gradient, DTensor) else gradient for gradient in gradients]
-    parts = [part for part in parts if part.numel()]
-    # The largest entry, not the sum of squares: that could overflow where every entry is a number.
-    finite = not parts or bool(torch.isfinite(get_total_norm(parts, norm_type=float("inf"))))
+def _are_finite(tensors: Sequence[Tensor], trainer: Trainer) -> bool:
+    # Of sharded tensors every process has a part; they must all come to the same decision.
+    finite = find_nonfinite((str(place), tensor) for place, tensor in enumerate(tensors)) is None
     return trainer.strategy.reduce_boolean_decision(finite, all=True)
 
 

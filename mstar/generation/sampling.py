@@ -105,7 +105,8 @@ def _search(cumulative_RN: Tensor, share_R: Tensor) -> tuple[Tensor, Tensor]:
     """The first entry beyond a share of the last one, and how far into that entry's own part the share reaches."""
     # Below 1 and scaled by the last entry, so that rounding cannot select an entry that adds nothing.
     target_R = share_R.clamp(max=1 - 2.0**-50) * cumulative_RN[:, -1]
-    found_R1 = torch.searchsorted(cumulative_RN, target_R[:, None], right=True)
+    # Where logits are no numbers, nothing is found; their log-probability, no number either, tells.
+    found_R1 = torch.searchsorted(cumulative_RN, target_R[:, None], right=True).clamp(max=cumulative_RN.shape[1] - 1)
     before_R = cumulative_RN.gather(1, (found_R1 - 1).clamp(min=0)).squeeze(1).where(found_R1.squeeze(1) > 0, 0.0)
     part_R = cumulative_RN.gather(1, found_R1).squeeze(1) - before_R
     return found_R1.squeeze(1), ((target_R - before_R) / part_R).clamp(0.0, 1.0)

@@ -6,6 +6,7 @@ Shapes: B prompts, R running rows (one a sample), S samples of the batch, T new 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mstar.generation.batches import Memory, Row, fill_batches
 from mstar.generation.sampling import Draws
 from mstar.interruption import stop_if_asked
 from mstar.models.decoding_weights import AdapterUse, decoding_bytes, decoding_weights
+from mstar.models.finite import require_finite
 from mstar.models.out_of_memory import is_out_of_memory, release_memory
 from mstar.models.prefix import Prefix, encode_prefix, extend, logits_of
 from mstar.models.sharding import whole_weights
@@ -94,16 +96,17 @@ class TransformersEngine(Engine):
         self._renderer: Renderer | None = None
         self._counter: TokenCounter | None = None
         self._whole = ExitStack()
+        self._checked = False
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         """Takes the policy itself, not a copy: its weights are always the present ones."""
         if renderer is not self._renderer:
             self._counter = TokenCounter(renderer)
-        self._policy, self._renderer = policy, renderer
+        self._policy, self._renderer, self._checked = policy, renderer, False
 
     def update_weights(self, policy: nn.Module) -> None:
         """Draws the next responses from this policy; sharded weights are put together, by all processes at once."""
-        self._policy = policy
+        self._policy, self._checked = policy, False
         self._whole.close()
         self._whole.enter_context(whole_weights(policy))
 
@@ -120,11 +123,15 @@ class TransformersEngine(Engine):
         """Draws every sample of every request; the policy's weights and training mode are as before afterwards.
 
         Raises:
+            ConfigError: the policy's weights, or what it computes with them, are not finite numbers.
             RuntimeError: ``start`` was not called.
         """
         if self._policy is None or self._renderer is None:
             raise RuntimeError("TransformersEngine.generate was called before start.")
         policy, renderer = self._policy, self._renderer
+        if not self._checked:
+            require_finite(policy.named_parameters(), "the policy cannot write responses")
+            self._checked = True
         written: list[list[Response]] = [[] for _ in requests]
         was_training = policy.training
         policy.eval()
@@ -278,5 +285,10 @@ def _texts(rows: Sequence[Row], token_TS: Tensor, logprob_TS: Tensor, ends: set[
         total = 0.0
         for logprob in logprobs[:length]:
             total += logprob
+        if math.isnan(total):
+            raise ConfigError(
+                "the policy's logits are not finite numbers although its weights are: what it computes leaves the "
+                "range of its type; compute in bfloat16 or float32 (trainer.precision bf16-mixed or 32-true)."
+            )
         texts.append(_Text(row, tokens[:length], total, tokens[length - 1] in ends))
     return texts

@@ -24,6 +24,7 @@ from mstar.generation.vllm_prompts import (
 )
 from mstar.generation.vllm_session import AUTO_LENGTH, VllmOptions, VllmSession
 from mstar.models.backbone import find_model_type
+from mstar.models.finite import require_finite
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
 
@@ -165,13 +166,15 @@ class VllmEngine(Engine):
         """Starts vLLM with the policy's weights; once for a policy.
 
         Raises:
-            ConfigError: the family is not one for which vLLM is proven right, the policy is on a GPU that vLLM would
-                not use, or the processes cannot be grouped for ``tensor_parallel_size``.
+            ConfigError: the family is not one for which vLLM is proven right, the weights are not finite numbers, the
+                policy is on a GPU that vLLM would not use, or the processes cannot be grouped for
+                ``tensor_parallel_size``.
         """
         running = self._session
         if running is not None and running.policy is policy and running.renderer is renderer:
             return
         self.close()
+        require_finite(policy.named_parameters(), "the policy cannot write responses")
         untyped: Any = policy
         self._require_proven(untyped.config.model_type)
         rows = untyped.get_input_embeddings().num_embeddings
@@ -193,7 +196,12 @@ class VllmEngine(Engine):
         return wanted if wanted <= getattr(text_config, "max_position_embeddings", wanted) else AUTO_LENGTH
 
     def update_weights(self, policy: nn.Module) -> None:
-        """Gives vLLM the policy's present weights, and empties every cache. Collective for a sharded policy."""
+        """Gives vLLM the policy's present weights, and empties every cache. Collective for a sharded policy.
+
+        Raises:
+            ConfigError: they are not finite numbers.
+        """
+        require_finite(policy.named_parameters(), "the policy cannot write responses")
         self.session.update_weights(policy)
 
     def compare_weights(self, policy: nn.Module) -> HandOver:

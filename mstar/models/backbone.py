@@ -18,6 +18,7 @@ from mstar.models.attention import choose_attention
 from mstar.models.compatibility import check_configuration, check_model
 from mstar.models.export_check import mend_generation_config
 from mstar.models.families import Family, FreezablePart, MiniCPMV, PhiVision
+from mstar.models.finite import find_nonfinite
 from mstar.models.lora import (
     LoraSettings,
     add_lora,
@@ -372,6 +373,9 @@ def save_model(
         folder: The folder.
         state: Its state, if not that which it holds (whole tensors of a sharded model).
         dtype: Type of the weights in the folder; by default the one that they have.
+
+    Raises:
+        ConfigError: a weight is beyond the range of the type.
     """
     untyped: Any = model
     changed = has_lora(model) or getattr(untyped, "is_quantized", False) or dtype not in (None, untyped.dtype)
@@ -379,6 +383,12 @@ def save_model(
         untyped.save_pretrained(folder)
     else:
         merged = cast_state(merged_state(model, state), dtype)
+        beyond = find_nonfinite(merged.items())
+        if beyond is not None:
+            raise ConfigError(
+                f"the weights are not all finite numbers in the type of the export ('{beyond}' is the first): choose "
+                "float32 or bfloat16, which have the larger range."
+            )
         plain_shell(model, dtype).save_pretrained(folder, state_dict=merged)
     _save_processor(renderer.processor, folder)
     # Safetensors makes files that their owner alone can read.

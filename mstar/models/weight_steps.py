@@ -1,4 +1,4 @@
-"""Whether a learning rate can move weights at all: a step that is small beside their spacing is rounded away.
+"""Whether an optimizer can move weights at all: a step that is small beside their spacing is rounded away.
 
 bfloat16 has 8 significant bits: around 0.02 its values are 0.00012 apart, and a step of 1e-6 ends where it began.
 """
@@ -42,7 +42,7 @@ def share_that_moves(weights: Sequence[Tensor], step: float) -> float:
 
 
 def check_steps(optimizer: Optimizer, name: str = "model.lr") -> None:
-    """Refuses a learning rate that cannot move most of the weights of 16 bits that it is for.
+    """Refuses a learning rate that cannot move most of the weights of 16 bits that it is for, and one that spoils them.
 
     A step of Adam and its kin is about the learning rate, whatever the gradient. Of SGD it is the rate times the
     gradient, whose entries are small against 1: what is refused here cannot be moved by it either. Held against the
@@ -53,7 +53,7 @@ def check_steps(optimizer: Optimizer, name: str = "model.lr") -> None:
         name: What the learning rate is called in the configuration.
 
     Raises:
-        ConfigError: a step would leave more than half of the 16-bit weights as they are.
+        ConfigError: a step would leave more than half of the 16-bit weights as they are, or divide by zero.
     """
     if not type(optimizer).__module__.startswith(_ROUNDING):
         return
@@ -61,6 +61,14 @@ def check_steps(optimizer: Optimizer, name: str = "model.lr") -> None:
         halves = [weight for weight in group["params"] if weight.dtype in _HALF and weight.numel()]
         if not halves:
             continue
+        eps, dtype = group.get("eps"), halves[0].dtype
+        if isinstance(eps, float) and eps > 0 and float(torch.tensor(eps, dtype=dtype)) == 0:
+            # The moments have the weights' type: of a weight without a gradient, 0 is divided by 0.
+            raise ConfigError(
+                f"the optimizer's eps is {eps:g}, which is 0 in {name_of(dtype)}, the type of the trained weights: its "
+                "first step would leave weights that are no numbers. Keep them in float32 and compute in 16 bits "
+                "(model.dtype float32, trainer.precision bf16-mixed or 16-mixed)."
+            )
         rate = float(group["lr"])
         share = share_that_moves(halves, rate)
         if share < 0.5:

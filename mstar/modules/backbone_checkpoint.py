@@ -5,16 +5,20 @@ The weights beneath the adapters are those of ``model_name``; whether they still
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from torch import nn
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
 
 from mstar import __version__
+from mstar.distributed import gather_lists
 from mstar.errors import ConfigError
 from mstar.models.fingerprint import fingerprint_state
+from mstar.models.finite import find_nonfinite, nonfinite_error
 from mstar.models.lora import LoraSettings
 from mstar.models.sharding import is_sharded
 from mstar.storage import write_json
@@ -25,6 +29,8 @@ __all__ = [
     "fingerprint_frozen",
     "keep_trained",
     "module_settings",
+    "require_exportable",
+    "require_savable",
     "write_provenance",
 ]
 
@@ -75,6 +81,41 @@ def write_provenance(folder: Path, kind: str, model_name: str, weights: str) -> 
     """
     facts = {"kind": kind, "trained_from": model_name, "weights": weights, "mstar": __version__}
     write_json(folder / "provenance.json", facts)
+
+
+def require_savable(module: LightningModule) -> None:
+    """Makes sure that what a checkpoint is to hold can be gone on with; all processes call it at the same time.
+
+    Args:
+        module: The module, with its trainer.
+
+    Raises:
+        ConfigError: a weight or a moment of an optimizer is not a finite number.
+    """
+    moments = (
+        (f"optimizer.{name}", value)
+        for optimizer in (module.trainer.optimizers if module._trainer is not None else ())
+        for state in optimizer.state.values()
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    )
+    _require_finite(chain(module.named_parameters(), moments), "no checkpoint is written")
+
+
+def require_exportable(module: nn.Module) -> None:
+    """Makes sure that a model is worth to be exported; all processes call it at the same time.
+
+    Raises:
+        ConfigError: a weight is not a finite number.
+    """
+    _require_finite(module.named_parameters(), "nothing is exported")
+
+
+def _require_finite(tensors: Iterable[tuple[str, Tensor]], consequence: str) -> None:
+    # Of sharded weights a process may have a part that is fine.
+    named = [name for name in gather_lists([find_nonfinite(tensors)]) if name is not None]
+    if named:
+        raise nonfinite_error(named[0], consequence)
 
 
 def keep_trained(checkpoint: dict[str, Any], module: nn.Module, root: nn.Module) -> None:

@@ -35,6 +35,7 @@ from mstar.modules.backbone_checkpoint import (
     describe_backbone,
     fingerprint_frozen,
     keep_trained,
+    require_savable,
     write_provenance,
 )
 from mstar.modules.optimization import configure
@@ -279,7 +280,8 @@ class MPRMModule(LightningModule):
                 self.log(name, value, prog_bar=name == "mprm/auc_within", sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what an export needs to rebuild the scorer."""
+        """Adds what an export needs to rebuild the scorer; refuses what is not finite."""
+        require_savable(self)
         # Primitives only: the checkpoint stays loadable with weights_only=True.
         checkpoint["mstar"] = {
             "kind": "mprm",

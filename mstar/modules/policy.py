@@ -52,6 +52,7 @@ from mstar.modules.backbone_checkpoint import (
     describe_backbone,
     fingerprint_frozen,
     keep_trained,
+    require_savable,
     write_provenance,
 )
 from mstar.modules.optimization import configure
@@ -320,7 +321,8 @@ class PolicyModule(LightningModule):
             self.log(f"{stage}/chain_accuracy", chains, prog_bar=True, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what an export needs to rebuild the model."""
+        """Adds what an export needs to rebuild the model; refuses what is not finite."""
+        require_savable(self)
         # Primitives only: the checkpoint stays loadable with weights_only=True.
         checkpoint["mstar"] = {"kind": "policy"} | describe_backbone(
             self.model_name, self.dtype_name, self.lora, self._frozen_weights, self.revision

@@ -16,8 +16,9 @@ from mstar.errors import ConfigError
 
 
 class Module(LightningModule):
-    def __init__(self) -> None:
+    def __init__(self, lr: float = 0.1) -> None:
         super().__init__()
+        self.lr = lr
         self.layer = nn.Linear(1, 1)
         nn.init.ones_(self.layer.weight)
         self.after: list[tuple[float, float]] = []
@@ -27,15 +28,17 @@ class Module(LightningModule):
         return (self.layer(batch["x"]).sum() + (batch["x"] * self.layer.weight).abs().sqrt().sum()).mean()
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.AdamW(self.parameters(), lr=0.1, weight_decay=0.5)
+        return torch.optim.AdamW(self.parameters(), lr=self.lr, weight_decay=0.5)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         moments = self.trainer.optimizers[0].state.get(self.layer.weight, {})
         self.after.append((float(self.layer.weight.detach()), float(moments.get("step", 0))))
 
 
-def fit(root: Path, inputs: list[float], max_in_a_row: int, **options: Any) -> tuple[Module, FiniteSteps]:
-    module, callback = Module(), FiniteSteps(max_in_a_row)
+def fit(
+    root: Path, inputs: list[float], max_in_a_row: int, lr: float = 0.1, **options: Any
+) -> tuple[Module, FiniteSteps]:
+    module, callback = Module(lr), FiniteSteps(max_in_a_row)
     trainer = Trainer(
         accelerator="cpu", max_epochs=1, default_root_dir=root, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[callback], **options,
@@ -80,3 +83,10 @@ def test_the_row_goes_on_over_a_checkpoint() -> None:
     assert callback.state_dict() == {"in_a_row": 4, "skipped": 9}
     with pytest.raises(ConfigError, match="max_in_a_row is 0"):
         FiniteSteps(0)
+
+
+def test_weights_that_are_no_numbers_end_the_fit_at_the_next_step(tmp_path: Path) -> None:
+    """Not after a few skipped steps, and not with the advice to look at the data."""
+    with pytest.raises(ConfigError, match=r"weights are not finite numbers \('layer.weight' is the first\), so step 2"):
+        fit(tmp_path, [1.0, 2.0, 3.0], 3, lr=torch.inf)
+    assert not (tmp_path / "nonfinite").exists()
