@@ -27,7 +27,7 @@ from mstar.callbacks.config_check import check_same_run
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.fit_end import count_by_epochs
 from mstar.callbacks.run_record import RunRecord, find_finished
-from mstar.callbacks.signals import StopOnSignal
+from mstar.callbacks.signals import StopOnSignal, end_with_the_others
 from mstar.callbacks.trainer_check import check_trainer
 from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
 from mstar.config_files import check_config_file, config_files
@@ -137,6 +137,7 @@ class MstarCLI(LightningCLI):
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
         count_by_epochs(trainer)
+        end_with_the_others()
         allow_tensor_cores(trainer.strategy.root_device)
         if configured.get("deterministic") is None and isinstance(trainer.accelerator, CPUAccelerator):
             # The gradient of an indexed tensor is added up by several threads in whatever order they come to it, unless

@@ -9,8 +9,9 @@ import atexit
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from signal import Signals
 from typing import Any, Final, TypeVar
 
 import torch.distributed as dist
@@ -19,6 +20,7 @@ from mstar.errors import ProcessLostError
 from mstar.interruption import Interrupted, requested
 
 __all__ = [
+    "announce_stop",
     "by_shard",
     "find_lost_process",
     "gather_lists",
@@ -45,6 +47,9 @@ _LOSS: Final = re.compile(
     "connection (was likely )?closed|connection reset|broken pipe|timed out|timeout|remote (process|server)",
     re.IGNORECASE,
 )
+
+# The key by which the process that was asked to stop alone tells those that lose it.
+_STOPPED: Final = "mstar/stopped_by"
 
 # The group for waiting and gathering, beside the process group that it was made for.
 _waiting: tuple[Any, Any] | None = None
@@ -79,7 +84,7 @@ def wait_for_all() -> None:
 
     Raises:
         ProcessLostError: another process has ended.
-        Interrupted: another process has ended, and this one was asked to stop too.
+        Interrupted: another process has ended because it was asked to stop, or this one was asked, too.
     """
     if _active():
         with _noticing_loss():
@@ -149,6 +154,9 @@ def joined_processes() -> Iterator[None]:
     dist.init_process_group("gloo", timeout=_LONGEST_WAIT)
     try:
         yield
+    except Interrupted as interrupted:
+        announce_stop(interrupted.received)
+        raise
     finally:
         dist.destroy_process_group()
 
@@ -156,6 +164,26 @@ def joined_processes() -> Iterator[None]:
 def own_device(device: str) -> str:
     """The device of this process: of several GPUs of one machine its own, where ``device`` names none of them."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+
+
+def announce_stop(received: Signals) -> None:
+    """Leaves word for the other processes that this one ends because it was asked to, as they shall when they lose it.
+
+    Args:
+        received: The signal that it was asked by.
+    """
+    if _active():
+        # Where the process that keeps the words is gone, nobody can be told.
+        with suppress(RuntimeError):
+            dist.distributed_c10d._get_default_store().set(_STOPPED, str(int(received)))
+
+
+def _stop_of_another() -> Signals | None:
+    with suppress(RuntimeError):
+        store = dist.distributed_c10d._get_default_store()
+        if store.check([_STOPPED]):
+            return Signals(int(store.get(_STOPPED)))
+    return None
 
 
 def find_lost_process(error: RuntimeError) -> ProcessLostError | None:
@@ -188,8 +216,8 @@ def _noticing_loss() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # All were asked to stop, and the other one did so first.
-        if received := requested():
+        # All were asked to stop, and the other one did so first; or that one was.
+        if received := requested() or _stop_of_another():
             raise Interrupted(received) from error
         raise _lost(error) from error
 

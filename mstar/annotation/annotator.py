@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from tqdm.auto import tqdm
 
@@ -111,8 +111,8 @@ def annotate(
 
     Raises:
         ConfigError: ``output`` was made with other settings, prompts or golds, another policy, engine or grader.
-        DataError: there are no prompts, a prompt has no answer, too many cannot be shown to the policy, or no response
-            has more than one step.
+        DataError: there are no prompts, a prompt has no answer, too many cannot be shown to the policy, no response
+            has more than one step, or nothing is right.
     """
     check = check or PromptCheck()
     if len(prompts) == 0:
@@ -136,7 +136,7 @@ def annotate(
     claim(output, facts, what="step labels", pattern="labels-*.parquet")
     leader = leads_group(engine.group_size)
     labels: list[StepLabels] = []
-    num_tokens = 0
+    num_tokens = drawn = cut_off = 0
     starts = range(0, len(prompts), settings.shard_size)
     paths = [output / f"labels-{shard:05d}.parquet" for shard in range(len(starts))]
     with tqdm(total=len(prompts), desc="annotate", unit="prompt", disable=not (progress and is_main())) as bar:
@@ -150,24 +150,24 @@ def annotate(
                 usable, bad = check.sift([prompts[i] for i in range(start, stop)], range(start, stop))
                 put_aside = output / f"quarantine-{shard:05d}.jsonl"
                 quarantine_shard(put_aside, bad, "prompts", len(prompts), check.max_bad_share)
-                made, spent = _annotate_shard(usable, engine, grader, settings)
+                made, spent, ended = _annotate_shard(usable, engine, grader, settings)
                 labels += made
                 num_tokens += spent
+                drawn += len(ended)
+                cut_off += ended.count(False)
                 _check_steps(labels)
                 if leader:
                     write_step_labels(path, made)
             bar.update(stop - start)
     wait_for_all()
     labels = [label for path in paths for label in read_step_labels(path)]
-    num_tokens = sum(gather_lists([num_tokens] if leader else []))
+    counts_of_all = gather_lists([(num_tokens, drawn, cut_off)] if leader else [])
+    num_tokens, drawn, cut_off = (sum(part) for part in zip(*counts_of_all, strict=True))
     if is_main():
         counts = count_reasons(output.glob("quarantine-*.jsonl"))
         announce("prompts", counts, len(prompts), 0, output)
-    if not labels:
-        raise DataError(
-            f"none of the {len(prompts)} prompts gave a response to label: none has both right and wrong responses; "
-            "raise num_samples or unmixed_share, or annotate more prompts."
-        )
+    if not any(label.correct or any(label.num_correct) for label in labels):
+        _explain_failure(prompts, labels, grader, drawn, cut_off, engine.max_new_tokens)
     return Annotation(tuple(labels), len(prompts), num_tokens)
 
 
@@ -181,8 +181,8 @@ def _describe_settings(settings: AnnotationSettings) -> dict[str, Any]:
 
 def _annotate_shard(
     prompts: Sequence[Prompt], engine: Engine, grader: Grader, settings: AnnotationSettings
-) -> tuple[list[StepLabels], int]:
-    """The step labels of some prompts, and how many tokens were generated for them."""
+) -> tuple[list[StepLabels], int, list[bool]]:
+    """The step labels of some prompts, how many tokens were generated, and which responses were not cut off."""
     for prompt in prompts:
         if prompt.answer is None:
             raise DataError(f"prompt '{prompt.id}' has no answer, so its steps cannot be labelled: leave it out.")
@@ -204,7 +204,8 @@ def _annotate_shard(
     chains = [(item.prompt.id, _prefixes(item.steps)) for item in kept]
     counts, num_tokens = count_continuations(prompts, chains, engine, grader, settings)
     labels = [_label(item, counts) for item in kept]
-    return labels, num_tokens + sum(response.num_tokens for group in sampled for response in group)
+    drawn = [response for group in sampled for response in group]
+    return labels, num_tokens + sum(r.num_tokens for r in drawn), [r.finished for r in drawn]
 
 
 def _choose(
@@ -242,6 +243,30 @@ def _label(item: _Kept, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
 def _prefixes(steps: Sequence[str]) -> list[str]:
     """The step prefixes to continue: all but the whole response."""
     return list(accumulate(steps[:-1]))
+
+
+def _explain_failure(
+    prompts: PromptSource | Sequence[Prompt],
+    labels: Sequence[StepLabels],
+    grader: Grader,
+    drawn: int,
+    cut_off: int,
+    max_new_tokens: int,
+) -> NoReturn:
+    """Says why nothing that was labelled is right; an MPRM learns nothing from that."""
+    ungradeable = sum(not grader.is_gradeable(prompt) for prompt in prompts)
+    if 2 * ungradeable > len(prompts):
+        cause = f"{ungradeable:,} of {len(prompts):,} gold answers cannot be graded: mend their columns"
+    elif 2 * cut_off > drawn:
+        cause = f"{cut_off:,} of {drawn:,} responses were cut off at {max_new_tokens} tokens: raise max_new_tokens"
+    elif labels:
+        cause = "no response and no continuation has the right answer: warm the policy up, or annotate other prompts"
+    else:
+        cause = "none has both right and wrong responses; raise num_samples or unmixed_share, or annotate more prompts"
+    what = f"of the {len(labels)} labelled responses is right" if labels else (
+        f"of the {len(prompts)} prompts gave a response to label"
+    )  # fmt: skip
+    raise DataError(f"none {what}: {cause}.")
 
 
 def _check_steps(labels: Sequence[StepLabels]) -> None:

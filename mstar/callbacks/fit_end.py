@@ -19,7 +19,7 @@ def count_by_epochs(trainer: Trainer) -> None:
     Args:
         trainer: The trainer, before a checkpoint is loaded.
     """
-    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    trainer.fit_loop._iteration_based_training = _never  # type: ignore[method-assign]
 
 
 def ends_now(trainer: Trainer) -> bool:
@@ -63,6 +63,10 @@ def time_used(trainer: Trainer) -> tuple[float, float] | None:
         if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None:
             return callback.time_elapsed(), callback.time_elapsed() + left
     return None
+
+
+def _never() -> bool:
+    return False
 
 
 def _has_reached(done: int, limit: int | None) -> bool:

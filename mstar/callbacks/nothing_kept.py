@@ -54,9 +54,7 @@ def find_cause(reports: Sequence[Mapping[str, Any]], max_new_tokens: int) -> str
             "warm the policy up on responses that end"
         )
     if 2 * timeouts > generated:
-        return (
-            f"the comparison of {timeouts:,} {total} with the gold answer ran out of computing time: mend the answers"
-        )
+        return f"{timeouts:,} {total} took too long to compare with the gold answer: mend the column of the answers"
     if 2 * parsed < generated:
         return (
             f"an answer was found in {parsed:,} {total}: have the prompts say how to give one "

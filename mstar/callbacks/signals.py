@@ -6,15 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from mstar.callbacks.checkpoint import IterationCheckpoint
-from mstar.interruption import Interrupted, listen, stop_if_asked
+from mstar.distributed import announce_stop
+from mstar.interruption import Interrupted, listen, requested, stop_if_asked
 
-__all__ = ["StopOnSignal"]
+__all__ = ["StopOnSignal", "end_with_the_others"]
 
 
 class StopOnSignal(Callback):
@@ -54,6 +57,7 @@ class StopOnSignal(Callback):
         """Has the other processes of this machine stop too, and puts a SLURM job in the queue again."""
         if not isinstance(exception, Interrupted):
             return
+        announce_stop(exception.received)
         launcher = trainer.strategy.launcher
         if isinstance(launcher, _SubprocessScriptLauncher):
             launcher.kill(exception.received)
@@ -61,6 +65,32 @@ class StopOnSignal(Callback):
             launcher.procs.clear()
         if self.requeues and exception.received == signal.SIGUSR1 and trainer.is_global_zero:
             requeue()
+
+
+def end_with_the_others() -> None:
+    """Has a process whose children end by a signal end by it too, whatever it waits for, with the status that tells so.
+
+    Lightning's observer kills it otherwise, so that a job that was asked to stop seems to have failed.
+    """
+    _ChildProcessObserver._terminate_all = _end  # type: ignore[method-assign]
+
+
+def _end(observer: _ChildProcessObserver) -> None:
+    received = requested() or _signal_of([child.returncode for child in observer._child_processes])
+    for child in observer._child_processes:
+        child.kill()
+    if received is None:
+        os.kill(observer._main_pid, signal.SIGKILL)
+        return
+    os.write(2, f"mstar: stopped by {received.name}, as a process that it had started was\n".encode())
+    os._exit(128 + received)
+
+
+def _signal_of(codes: Sequence[int | None]) -> signal.Signals | None:
+    """The signal that the first failed process was asked to stop by, from the statuses of some; None for errors."""
+    code = next((code for code in codes if code), None)
+    asked = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1}
+    return next((number for number in asked if code in (128 + number, -number)), None)
 
 
 def requeue() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mstar.errors import DataError
 from mstar.generation import Engine, Request, Sample, draw_responses
 from mstar.grading import Grader
 from mstar.interruption import stop_if_asked
-from mstar.types import Prompt, Response, ScoredResponse
+from mstar.types import Prompt, Response, ScoredResponse, VerdictStatus
 
-__all__ = ["GREEDY", "grade_response", "greedy_responses"]
+__all__ = ["GREEDY", "find_cut_off", "grade_response", "greedy_responses", "require_gradeable"]
 
 GREEDY = Sample(index=0, temperature=0.0, seed=0)
 
@@ -26,3 +27,26 @@ def greedy_responses(engine: Engine, prompts: Sequence[Prompt], grader: Grader) 
     """The graded greedy response of every prompt."""
     responses = draw_responses(engine, [Request(prompt, (GREEDY,)) for prompt in prompts])
     return [grade_response(prompt, written[0], grader) for prompt, written in zip(prompts, responses, strict=True)]
+
+
+def require_gradeable(scored: Sequence[ScoredResponse]) -> None:
+    """Makes sure that an accuracy means something.
+
+    Raises:
+        DataError: no gold answer can be graded.
+    """
+    if scored and all(item.verdict.status is VerdictStatus.UNGRADEABLE_GOLD for item in scored):
+        raise DataError(
+            f"none of the {len(scored):,} gold answers can be graded, so that there is no accuracy: mend the columns "
+            "of the answer, its type and the choices."
+        )
+
+
+def find_cut_off(scored: Sequence[ScoredResponse], max_new_tokens: int) -> str | None:
+    """What to tell the user if most responses were cut off, which says little of what the policy knows; else None."""
+    cut_off = sum(not item.response.finished for item in scored)
+    if 2 * cut_off <= len(scored):
+        return None
+    return (
+        f"{cut_off:,} of {len(scored):,} responses were cut off at {max_new_tokens} tokens: raise model.max_new_tokens"
+    )

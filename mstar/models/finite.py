@@ -20,16 +20,16 @@ def find_nonfinite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
     Args:
         tensors: Names and tensors; those of whole numbers are passed over.
     """
-    parts = {
-        name: tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    parts = [
+        (name, tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach())
         for name, tensor in tensors
         if tensor.is_floating_point()
-    }
-    parts = {name: part for name, part in parts.items() if part.numel()}
+    ]
+    parts = [(name, part) for name, part in parts if part.numel()]
     # The largest entry, not the sum of squares: that could overflow where every entry is a number.
-    if not parts or bool(torch.isfinite(get_total_norm(parts.values(), norm_type=float("inf")))):
+    if not parts or bool(torch.isfinite(get_total_norm([part for _, part in parts], norm_type=float("inf")))):
         return None
-    return next(name for name, part in parts.items() if not bool(torch.isfinite(part).all()))
+    return next(name for name, part in parts if not bool(torch.isfinite(part).all()))
 
 
 def require_finite(tensors: Iterable[tuple[str, Tensor]], consequence: str) -> None:

@@ -5,6 +5,7 @@ Shapes: B rows, T tokens, N response tokens of the batch, H hidden, V vocabulary
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.optim import Optimizer
 from mstar.datamodules.step_batches import StepBatch
 from mstar.datamodules.usable import PromptBatch
 from mstar.distributed import gather_lists, is_main
-from mstar.evaluation.greedy import greedy_responses
+from mstar.evaluation.greedy import find_cut_off, greedy_responses, require_gradeable
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader, Grader
 from mstar.metrics import chain_accuracy, mean_accuracy
@@ -315,6 +316,11 @@ class PolicyModule(LightningModule):
         groups = [[scored] for scored in distinct.values()]
         if not groups:
             return
+        if stage == "test":
+            require_gradeable(list(distinct.values()))
+        cut_off = find_cut_off(list(distinct.values()), self.engine.max_new_tokens)
+        if cut_off is not None and is_main() and not self.trainer.sanity_checking:
+            sys.stderr.write(f"mstar: {cut_off}\n")
         self.log(f"{stage}/accuracy", mean_accuracy(groups), prog_bar=True, sync_dist=True)
         chains = chain_accuracy(groups)
         if chains is not None:

@@ -39,3 +39,15 @@ def test_the_other_processes_are_stopped_too_and_their_status_kills_nobody(
         child.wait()
     assert observer._run()
     assert killed == ([] if ends else [True])
+
+
+@pytest.mark.parametrize(("code", "status"), [("143", 143), ("138", 138), ("1", -9)])
+def test_a_process_ends_with_the_status_of_a_child_that_was_asked_to_stop(code: str, status: int) -> None:
+    script = (
+        "import os, subprocess, sys; from mstar.callbacks.signals import _ChildProcessObserver, end_with_the_others;"
+        "end_with_the_others(); child = subprocess.Popen([sys.executable, '-c', f'raise SystemExit({sys.argv[1]})']);"
+        "child.wait(); _ChildProcessObserver(os.getpid(), [child])._run()"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, code], capture_output=True, text=True, timeout=120)
+    assert ended.returncode == status
+    assert ("mstar: stopped by SIG" in ended.stderr) == (status > 0)

@@ -300,16 +300,40 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], log
         time.sleep(0.02)
 
 
+def begin(evolve: Any, name: str, pauses: Path) -> subprocess.Popen[str]:
+    """Starts a run of two processes that wait for files in a folder."""
+    pauses.mkdir(exist_ok=True)
+    settings = several(evolve.settings(name, shard_size=4, selection="all", dynamics=False), 2)
+    settings["rollout"]["engine"] = {"class_path": "helpers.PausingEngine", "init_args": {"folder": str(pauses)}}
+    settings["trainer"]["callbacks"] = [{"class_path": "helpers.Pauses", "init_args": {"folder": str(pauses)}}]
+    return start(evolve, settings, name)
+
+
+@pytest.mark.parametrize("moment", ["sampling", "starting"])
+def test_one_process_that_is_asked_to_stop_ends_the_others_as_if_they_had_been(evolve: Any, moment: str) -> None:
+    """The second of two, while the first waits for its shards, or for it to start."""
+    pauses, log = evolve.folder / "pauses", evolve.folder / "one.log"
+    process = begin(evolve, "one", pauses)
+    try:
+        if moment == "starting":
+            wait_until(lambda: children(process.pid), process, log)
+        else:
+            wait_until((pauses / "at-sampling").exists, process, log)
+            wait_until((evolve.folder / "one/iterations/0001/responses-00002.parquet").exists, process, log)
+        os.kill(children(process.pid)[0], signal.SIGTERM)
+        (pauses / "after-sampling").touch()
+        assert finish(process, 60) == 143, log.read_text()[-3000:]
+    finally:
+        if alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+    said = log.read_text()
+    assert "stopped by SIGTERM" in said
+    assert "mstar fit: error" not in said
+
+
 @pytest.mark.timeout(400)
 def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(evolve: Any) -> None:
     """SIGTERM, as batch systems send it: to all processes, to the first one, or to another one alone."""
-
-    def begin(name: str, pauses: Path) -> subprocess.Popen[str]:
-        pauses.mkdir(exist_ok=True)
-        settings = several(evolve.settings(name, shard_size=4, selection="all", dynamics=False), 2)
-        settings["rollout"]["engine"] = {"class_path": "helpers.PausingEngine", "init_args": {"folder": str(pauses)}}
-        settings["trainer"]["callbacks"] = [{"class_path": "helpers.Pauses", "init_args": {"folder": str(pauses)}}]
-        return start(evolve, settings, name)
 
     moments = {
         "sampling": lambda process: os.killpg(process, signal.SIGTERM),
@@ -320,7 +344,7 @@ def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(evolv
     log = stopped.with_suffix(".log")
     pauses = evolve.folder / "pauses"
     for moment, ask in moments.items():
-        process = begin("stopped", pauses)
+        process = begin(evolve, "stopped", pauses)
         try:
             wait_until((pauses / f"at-{moment}").exists, process, log)
             if moment == "sampling":
@@ -340,9 +364,9 @@ def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(evolv
         assert "Traceback" not in said
         assert "mstar fit: error" not in said
         assert (stopped / "checkpoints/last.ckpt").exists() == (moment != "sampling")
-    assert finish(begin("stopped", pauses)) == 0, log.read_text()[-3000:]
+    assert finish(begin(evolve, "stopped", pauses)) == 0, log.read_text()[-3000:]
     # The same run, never stopped: its pauses are over before they begin.
     for moment in moments:
         (pauses / f"after-{moment}").touch()
-    assert finish(begin("whole", pauses)) == 0
+    assert finish(begin(evolve, "whole", pauses)) == 0
     assert differences(whole, stopped) == []

@@ -17,6 +17,7 @@ def test_the_first_bad_tensor_is_named(dtype: torch.dtype) -> None:
     good = [("a", largest), ("b", -largest), ("empty", torch.zeros(0)), ("whole", torch.ones(2, dtype=torch.long))]
     assert find_nonfinite(good) is None
     assert find_nonfinite([]) is None
+    assert find_nonfinite([("same", torch.tensor(torch.inf)), ("same", largest)]) == "same"
     for value in (math.nan, math.inf, -math.inf):
         bad = largest.clone()
         bad[2, 1] = value
