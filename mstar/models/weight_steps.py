@@ -61,14 +61,6 @@ def check_steps(optimizer: Optimizer, name: str = "model.lr") -> None:
         halves = [weight for weight in group["params"] if weight.dtype in _HALF and weight.numel()]
         if not halves:
             continue
-        eps, dtype = group.get("eps"), halves[0].dtype
-        if isinstance(eps, float) and eps > 0 and float(torch.tensor(eps, dtype=dtype)) == 0:
-            # The moments have the weights' type: of a weight without a gradient, 0 is divided by 0.
-            raise ConfigError(
-                f"the optimizer's eps is {eps:g}, which is 0 in {name_of(dtype)}, the type of the trained weights: its "
-                "first step would leave weights that are no numbers. Keep them in float32 and compute in 16 bits "
-                "(model.dtype float32, trainer.precision bf16-mixed or 16-mixed)."
-            )
         rate = float(group["lr"])
         share = share_that_moves(halves, rate)
         if share < 0.5:
@@ -77,4 +69,13 @@ def check_steps(optimizer: Optimizer, name: str = "model.lr") -> None:
                 f"weights, which are stored in {name_of(halves[0].dtype)}: training would change next to nothing. Keep "
                 "them in float32 and compute in 16 bits (model.dtype float32, trainer.precision bf16-mixed), train "
                 "adapters (model.lora), or raise the rate."
+            )
+        eps, dtype = group.get("eps"), halves[0].dtype
+        # PyTorch's moments have the weights' type: of a weight without a gradient, 0 is divided by 0.
+        own = type(optimizer).__module__.startswith("torch.optim")
+        if own and isinstance(eps, float) and eps > 0 and float(torch.tensor(eps, dtype=dtype)) == 0:
+            raise ConfigError(
+                f"the optimizer's eps is {eps:g}, which is 0 in {name_of(dtype)}, the type of the trained weights: its "
+                "first step would leave weights that are no numbers. Keep them in float32 and compute in 16 bits "
+                "(model.dtype float32, trainer.precision bf16-mixed or 16-mixed)."
             )

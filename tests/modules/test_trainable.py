@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
 from mstar.__main__ import main
@@ -31,7 +33,15 @@ def test_a_rate_that_cannot_move_16_bits(warm_policy: Path, kind: Any, dtype: st
 def test_a_policy_that_is_converted_whole(warm_policy: Path, precision: str, named: str) -> None:
     with pytest.raises(ConfigError, match=rf"model\.lr is 1e-07, .* in {named}"):
         check_trainable(PolicyModule(str(warm_policy), lr=1e-7), trainer(precision))
-    check_trainable(PolicyModule(str(warm_policy), lr=1e-2), trainer(precision))
+    larger = partial(torch.optim.AdamW, eps=1e-4)
+    check_trainable(PolicyModule(str(warm_policy), lr=1e-2, optimizer=larger), trainer(precision))
+
+
+def test_an_optimizer_whose_eps_is_nothing_in_float16(warm_policy: Path) -> None:
+    """Of a weight without a gradient, its first step would divide 0 by 0."""
+    with pytest.raises(ConfigError, match=r"eps is 1e-08, which is 0 in float16, the type of the trained weights"):
+        check_trainable(PolicyModule(str(warm_policy), lr=1e-2), trainer("16-true"))
+    check_trainable(PolicyModule(str(warm_policy), lr=1e-2), trainer("bf16-true"))
 
 
 def test_what_has_32_bits_passes(warm_policy: Path) -> None:
