@@ -72,7 +72,7 @@ def end_with_the_others() -> None:
 
     Lightning's observer kills it otherwise, so that a job that was asked to stop seems to have failed.
     """
-    _ChildProcessObserver._terminate_all = _end  # type: ignore[method-assign]
+    _ChildProcessObserver._terminate_all = _end  # type: ignore[assignment, method-assign]
 
 
 def _end(observer: _ChildProcessObserver) -> None:
