@@ -210,6 +210,27 @@ def test_nothing_to_label_fails_loudly(tmp_path: Path) -> None:
         annotate([prompt("p")], engine, AnswerGrader(), settings(unmixed_share=1.0), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("answer", "samples", "cause"),
+    [
+        (
+            "3",
+            [(RIGHT, False), (WRONG, False), (LUCKY, False), (WRONG, True)],
+            "3 of 4 responses were cut off at 40",
+        ),
+        ("3", [WRONG] * 4, "no response and no continuation has the right answer"),
+        ("", [RIGHT] * 4, "1 of 1 gold answers cannot be graded"),
+    ],
+)
+def test_labels_of_which_none_is_right_are_an_error_with_its_cause(
+    tmp_path: Path, answer: str, samples: list[str | tuple[str, bool]], cause: str
+) -> None:
+    with pytest.raises(DataError, match=rf"none of the \d labelled responses is right: {cause}"):
+        annotate(
+            [prompt("p", answer)], StubEngine({"p": samples}), AnswerGrader(), settings(unmixed_share=1.0), tmp_path
+        )
+
+
 def test_prompts_that_cannot_be_annotated_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'hidden' has no answer"):
         annotate([prompt("hidden", None)], StubEngine({}), AnswerGrader(), settings(), tmp_path)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from torch import nn
 
-from mstar.evaluation.greedy import GREEDY, grade_response, greedy_responses
+from mstar.errors import DataError
+from mstar.evaluation.greedy import GREEDY, find_cut_off, grade_response, greedy_responses, require_gradeable
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
 from mstar.rendering import Renderer
-from mstar.types import Prompt, Response, VerdictStatus
+from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 PROMPT = Prompt("p", "1 + 2?", answer="3", reference_responses=("1 + 2 = 3\nAnswer: 3",))
 RIGHT, LUCKY, WRONG = "1 + 2 = 3\nAnswer: 3\n", "1 + 2 = 5\nAnswer: 3", "Answer: 4"
@@ -58,3 +60,26 @@ def test_one_greedy_response_a_prompt() -> None:
     assert [request.samples for request in engine.requests] == [(GREEDY,), (GREEDY,)]
     assert GREEDY.temperature == 0
     assert [(s.response.prompt_id, s.verdict.correct) for s in scored] == [("p", True), ("q", True)]
+
+
+def test_an_accuracy_of_golds_that_nothing_can_grade_is_an_error() -> None:
+    bad, good = (
+        ScoredResponse(Response("p", 0, "Answer: 3", 4, True, 0.0, -1.0), Verdict(False, None, status))
+        for status in (VerdictStatus.UNGRADEABLE_GOLD, VerdictStatus.GRADED)
+    )
+    with pytest.raises(DataError, match="none of the 3 gold answers can be graded, so that there is no accuracy"):
+        require_gradeable([bad] * 3)
+    require_gradeable([bad, good])
+    require_gradeable([])
+
+
+def test_most_responses_cut_off_are_worth_a_word() -> None:
+    whole, cut = (
+        ScoredResponse(Response("p", 0, "Ans", 40, finished, 0.0, -1.0), Verdict(False, None, VerdictStatus.NO_ANSWER))
+        for finished in (True, False)
+    )
+    assert find_cut_off([whole] + [cut] * 1199, 40) == (
+        "1,199 of 1,200 responses were cut off at 40 tokens: raise model.max_new_tokens"
+    )
+    assert find_cut_off([whole, cut], 40) is None
+    assert find_cut_off([], 40) is None
