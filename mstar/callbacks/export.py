@@ -82,7 +82,7 @@ def export_atomically(module: PolicyModule | MPRMModule, folder: Path, dtype: Ex
         ConfigError: the folder holds something that is not an export, or the weights are not finite numbers.
         StorageError: the disk is full, or the folder cannot be written.
     """
-    require_exportable(module)
+    require_exportable(module, module.model if isinstance(module, PolicyModule) else module.scorer)
     unfinished = unfinished_folder(folder)
     try:
         with writing(unfinished):

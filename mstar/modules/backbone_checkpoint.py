@@ -18,7 +18,7 @@ from mstar import __version__
 from mstar.distributed import gather_lists
 from mstar.errors import ConfigError
 from mstar.models.fingerprint import fingerprint_state
-from mstar.models.finite import find_nonfinite, nonfinite_error
+from mstar.models.finite import find_nonfinite, nonfinite_error, require_finite
 from mstar.models.lora import LoraSettings
 from mstar.models.sharding import is_sharded
 from mstar.storage import write_json
@@ -99,19 +99,27 @@ def require_savable(module: LightningModule) -> None:
         for name, value in state.items()
         if isinstance(value, Tensor)
     )
-    _require_finite(chain(module.named_parameters(), moments), "no checkpoint is written")
+    _require_all_finite(chain(module.named_parameters(), moments), "no checkpoint is written")
 
 
-def require_exportable(module: nn.Module) -> None:
-    """Makes sure that a model is worth to be exported; all processes call it at the same time.
+def require_exportable(module: LightningModule, root: nn.Module) -> None:
+    """Makes sure that a model is worth to be exported; where it is sharded, all processes call it at the same time.
+
+    Args:
+        module: The module.
+        root: The model in it.
 
     Raises:
         ConfigError: a weight is not a finite number.
     """
-    _require_finite(module.named_parameters(), "nothing is exported")
+    if is_sharded(root):
+        _require_all_finite(module.named_parameters(), "nothing is exported")
+    else:
+        # One process may export alone, as it does an MPRM that is retrained within a run.
+        require_finite(module.named_parameters(), "nothing is exported")
 
 
-def _require_finite(tensors: Iterable[tuple[str, Tensor]], consequence: str) -> None:
+def _require_all_finite(tensors: Iterable[tuple[str, Tensor]], consequence: str) -> None:
     # Of sharded weights a process may have a part that is fine.
     named = [name for name in gather_lists([find_nonfinite(tensors)]) if name is not None]
     if named:
