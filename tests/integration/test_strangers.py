@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mstar.__main__ import main
 from mstar.storage import RunDirectory, read_responses
 from mstar.types import Fate, ScoredResponse
 
@@ -107,9 +108,14 @@ def test_a_strangers_reward_and_rule_run_by_their_class_paths(evolve: Any, capsy
 def test_the_likelihood_and_the_oracle_are_rewards_too(evolve: Any) -> None:
     likely, _ = read(evolve(name="likely", selection="top_k", top_k=1, reward="mstar.rewards.Likelihood"))
     assert all(0 < (row.process_reward or 0) <= 1 for rows in likely.values() for row in rows)
-    right, _ = read(evolve(name="oracle", selection="threshold", reward="mstar.rewards.Oracle"))
+    settings = evolve.settings("oracle", selection="threshold", reward="mstar.rewards.Oracle")
+    status = main(["fit", "--config", str(evolve.write(settings, "oracle"))])
+    right, _ = read(evolve.folder / "oracle")
     rows = [row for found in right.values() for row in found]
     assert all((row.fate is Fate.KEPT) == row.chain_correct for row in rows)
+    # A run that keeps nothing ends with an error.
+    kept = [read(evolve.folder / "oracle", iteration)[1]["funnel"]["kept"] for iteration in (1, 2)]
+    assert status == (0 if any(kept) else 1)
 
 
 def test_a_rule_that_needs_a_reward_and_one_that_is_no_rule_are_refused(
