@@ -28,6 +28,7 @@ Training and evaluation (LightningCLI: a YAML file, and overrides by flag):
   predict    write the responses to data.test
 
 Data and models:
+  prompts    what a prompt source holds: columns, answers, lengths, bad rows
   annotate   sample a policy's responses and label their steps, for the MPRM
   grade      grade a file of responses (JSONL in, JSONL out)
   memory     what a configuration takes: GPUs, main memory, disk

@@ -31,6 +31,7 @@ from mstar.callbacks.signals import StopOnSignal, end_with_the_others
 from mstar.callbacks.trainer_check import check_trainer
 from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
 from mstar.config_files import check_config_file, config_files
+from mstar.datamodules import StepLabelDataModule
 from mstar.distributed import find_lost_process
 from mstar.errors import ConfigError, MstarError
 from mstar.interruption import stop_if_asked
@@ -42,12 +43,16 @@ from mstar.models.precision import allow_tensor_cores, half_type
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.trainable import check_trainable
 from mstar.parsing import Parser, find_mistake
+from mstar.prompts import PromptSource
+from mstar.prompts.summary import summarise
+from mstar.prompts_command import show_prompts
 from mstar.rendering import Renderer
 
 __all__ = ["MstarCLI", "run"]
 
 _TOOLS: Final[dict[str, Callable[..., object]]] = {
     "annotate": annotate_policy,
+    "prompts": show_prompts,
     "grade": grade_file,
     "export": export_checkpoint,
     "leakage": check_leakage,
@@ -57,6 +62,8 @@ _TOOLS: Final[dict[str, Callable[..., object]]] = {
 
 # Rows of the data that tokens are counted on at the beginning of a fit.
 _SAMPLED: Final = 8
+# Lines that a command says of its prompts.
+_MOST_SOURCES: Final = 5
 
 
 class MstarCLI(LightningCLI):
@@ -168,6 +175,18 @@ class MstarCLI(LightningCLI):
         if rollout is not None and self.subcommand == "fit":
             check_trainer(self.trainer, self._get(self.config_init, "trainer"))
             rollout.check(self.trainer, self.model, self.datamodule)
+        self._say_prompts()
+
+    def _say_prompts(self) -> None:
+        """Says what the prompts are, in at most a line a source."""
+        used = {"fit": ("train", "unlabelled", "validation"), "validate": ("validation",)}
+        data = self.datamodule
+        found = [(name, getattr(data, name, None)) for name in used.get(self.subcommand or "", ("test",))]
+        if isinstance(data, StepLabelDataModule):
+            found = [("prompts", source) for source in data.sources]
+        lines = [summarise(f"data.{name}", source) for name, source in found if isinstance(source, PromptSource)]
+        if self.trainer.is_global_zero:
+            sys.stderr.writelines(lines[:_MOST_SOURCES])
 
     def _find_last(self) -> None:
         """Puts the run's last checkpoint where Lightning would look for one of its own, and else go without."""

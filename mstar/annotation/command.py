@@ -18,6 +18,7 @@ from mstar.models.fingerprint import fingerprint_model
 from mstar.models.precision import Precision, allow_tensor_cores, resolve_dtype
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
+from mstar.prompts.summary import summarise
 
 __all__ = ["annotate_policy"]
 
@@ -61,6 +62,8 @@ def annotate_policy(
         ConfigError: the policy cannot be loaded, or ``output`` belongs to another annotation.
         DataError: a prompt cannot be used, or no response has more than one step.
     """
+    if is_main():
+        sys.stderr.write(summarise("prompts", prompts))
     place = own_device(device)
     allow_tensor_cores(place)
     dtype = resolve_dtype(dtype, place)

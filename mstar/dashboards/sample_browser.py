@@ -18,7 +18,7 @@ from mstar.prompts.images import open_image
 from mstar.steps import split_steps
 from mstar.types import Fate, ScoredResponse
 
-__all__ = ["embed_image", "escape_json", "sample_payload"]
+__all__ = ["embed_image", "embed_picture", "escape_json", "sample_payload"]
 
 _SMALL: Final = 256
 _LARGEST: Final = 768
@@ -56,6 +56,11 @@ def embed_image(uri: str, root: str | None = None) -> dict[str, Any]:
         image = open_image(uri, root)
     except DataError as error:
         return {"error": visible(str(error))}
+    return embed_picture(image, uri)
+
+
+def embed_picture(image: Image.Image, name: str) -> dict[str, Any]:
+    """A picture as a data URI with its name; large ones are made smaller."""
     small = max(image.size) <= _SMALL
     if not small:
         image.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
@@ -63,7 +68,7 @@ def embed_image(uri: str, root: str | None = None) -> dict[str, Any]:
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, kind)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return {"source": f"data:image/{kind.lower()};base64,{data}", "name": visible(uri), "small": small}
+    return {"source": f"data:image/{kind.lower()};base64,{data}", "name": visible(name), "small": small}
 
 
 def escape_json(value: Any) -> str:

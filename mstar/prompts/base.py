@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+from mstar.prompts.facts import SourceFacts
 from mstar.types import Prompt
 
 __all__ = ["PromptSource"]
@@ -36,6 +37,10 @@ class PromptSource(ABC):
     def rationales(self) -> Iterator[str | None]:
         """The rationale of every prompt in order, None where it has none."""
         return (prompt.rationale for prompt in self)
+
+    def facts(self) -> SourceFacts | None:
+        """What is known without a look at the prompts; None where nothing is."""
+        return None
 
     def __iter__(self) -> Iterator[Prompt]:
         return (self[i] for i in range(len(self)))

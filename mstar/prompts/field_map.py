@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from mstar.errors import ConfigError, DataError
+from mstar.prompts.facts import ColumnChoice
 
 __all__ = ["FieldMap"]
 
@@ -98,6 +99,24 @@ class FieldMap:
             )
         image = next((column for column in _USUAL_IMAGES if column in columns), None)
         return cls(images=() if image is None else (image,), **found)
+
+    def explain(self, columns: Sequence[str], *, guessed: bool) -> tuple[ColumnChoice, ...]:
+        """Why each column was chosen.
+
+        Args:
+            columns: The data's columns.
+            guessed: Whether ``find`` chose them.
+        """
+        choices = []
+        for item in fields(self):
+            value = getattr(self, item.name)
+            usual = _USUAL_IMAGES if item.name == "images" else _USUAL[item.name]
+            for column in (value,) if isinstance(value, str) else value or ():
+                others = [repr(name) for name in usual if name in columns and name != column]
+                also = f", and so has {', '.join(others)}" if others else ""
+                why = f"has a usual name{also}" if guessed else "named in 'fields'"
+                choices.append(ColumnChoice(item.name, column, why))
+        return tuple(choices)
 
     def check(self, columns: Sequence[str], where: str) -> None:
         """Makes sure that the columns exist.

@@ -167,7 +167,7 @@ def check_share(
         )
 
 
-def announce(name: str, counts: Mapping[Reason, int], total: int, repeated: int, path: Path) -> None:
+def announce(name: str, counts: Mapping[Reason, int], total: int, repeated: int, path: Path, example: str = "") -> None:
     """Says on the terminal what was put aside; once, on the main process.
 
     Args:
@@ -176,6 +176,7 @@ def announce(name: str, counts: Mapping[Reason, int], total: int, repeated: int,
         total: All rows of the data.
         repeated: Rows that say the same as an earlier one, and were merged with it.
         path: The quarantine file.
+        example: What is wrong with one of the rows.
     """
     # Not mstar.distributed: torch must not be imported for reading data.
     if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("RANK", "0") != "0":
@@ -183,7 +184,8 @@ def announce(name: str, counts: Mapping[Reason, int], total: int, repeated: int,
     faults, conflicts = _faults(counts), counts.get(Reason.CONFLICTING_ANSWERS, 0)
     if faults:
         bad = sum(faults.values())
-        sys.stderr.write(f"{name}: {bad} of {total} rows are put aside ({_list(faults)}); see {path}\n")
+        such_as = f", such as {example}" if example else ""
+        sys.stderr.write(f"{name}: {bad} of {total} rows are put aside ({_list(faults)}){such_as}; see {path}\n")
     if conflicts:
         sys.stderr.write(f"{name}: {conflicts} questions with contradictory answers are left out; see {path}\n")
     if repeated:

@@ -78,10 +78,12 @@ class RecordPrompts(TablePrompts):
         columns = rows.columns()
         chosen = fields or FieldMap.find(columns, f"'{path}'")
         chosen.check(columns, f"'{path}'")
+        choices = chosen.explain(columns, guessed=fields is None)
+        unread = tuple(column for column in columns if column not in chosen.columns)
         folder = cache_folder(cache_dir, "records", rows.fingerprint, chosen, os.path.abspath(root))
         build_table(folder, rows, _Converter(chosen, os.path.abspath(root), isinstance(rows, TableRows)))
         store = _store(rows, chosen, folder)
-        checked = open_table(folder, path, settings, store)
+        checked = open_table(folder, path, settings, store, choices=choices, unread=unread)
         super().__init__(checked, np.flatnonzero(checked.usable)[:size], settings, store, hide_answers)
 
 

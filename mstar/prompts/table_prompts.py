@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 from weakref import WeakValueDictionary
@@ -17,6 +17,7 @@ from PIL import Image
 
 from mstar.errors import DataError
 from mstar.prompts.base import PromptSource
+from mstar.prompts.facts import ColumnChoice, SourceFacts, UnusableSourceError, explain_bad_row, first_of_each
 from mstar.prompts.image_check import ImageCheck, ImageFault, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
 from mstar.prompts.prompt_table import PromptTable, hash_id
@@ -97,11 +98,13 @@ class CheckedTable:
     Args:
         table: The table.
         usable: For every row, whether all its pictures are.
+        facts: What is known of it, without the kinds of its prompts.
     """
 
-    def __init__(self, table: PromptTable, usable: NDArray[np.bool_]) -> None:
+    def __init__(self, table: PromptTable, usable: NDArray[np.bool_], facts: SourceFacts) -> None:
         self.table = table
         self.usable = usable
+        self.facts = facts
 
 
 # Splits of one data set share its table, and what is wrong with it is said once.
@@ -109,7 +112,14 @@ _OPEN: WeakValueDictionary[tuple[str, TableSettings], CheckedTable] = WeakValueD
 
 
 def open_table(
-    folder: Path, name: str, settings: TableSettings, store: PictureStore, *, mention_repeats: bool = True
+    folder: Path,
+    name: str,
+    settings: TableSettings,
+    store: PictureStore,
+    *,
+    mention_repeats: bool = True,
+    choices: tuple[ColumnChoice, ...] = (),
+    unread: tuple[str, ...] = (),
 ) -> CheckedTable:
     """Opens a table and checks its pictures; bad rows are written to the quarantine file and counted.
 
@@ -119,9 +129,11 @@ def open_table(
         settings: How it is checked.
         store: Where the pictures are that are not files.
         mention_repeats: Whether to say how many rows repeat another one.
+        choices: The columns that are read, where they were chosen.
+        unread: The other columns.
 
     Raises:
-        DataError: too many rows are bad, or none is left.
+        UnusableSourceError: too many rows are bad, or none is left.
     """
     key = (str(folder), settings)
     if (found := _OPEN.get(key)) is not None:
@@ -138,13 +150,22 @@ def open_table(
             bad.append(BadRow(row["row"], fault.reason, fault.detail, content))
     counts = Counter(row.reason for row in bad)
     path = folder / "bad_rows.jsonl" if settings.quarantine is None else Path(settings.quarantine)
+    bad.sort(key=lambda row: row.row or 0)
     if bad or settings.quarantine is not None:
-        write_quarantine(path, sorted(bad, key=lambda row: row.row or 0))
-    check_share(name, counts, table.total, settings.max_bad_share, path)
-    announce(name, counts, table.total, table.repeated if mention_repeats else 0, path)
-    if not usable.any():
-        raise DataError(f"{name} has no prompts: none of its {table.total} rows can be used.")
-    checked = _OPEN[key] = CheckedTable(table, usable)
+        write_quarantine(path, bad)
+    examples = first_of_each(bad)
+    facts = SourceFacts(table.total, table.repeated, choices, unread, counts, examples, path, {}, {})
+    faults = (row for row in examples if row.reason is not Reason.CONFLICTING_ANSWERS)
+    example = next((explain_bad_row(row, choices) for row in faults), "")
+    try:
+        check_share(name, counts, table.total, settings.max_bad_share, path, example=example)
+        if not usable.any():
+            such_as = f" One: {example}." if example else ""
+            raise DataError(f"{name} has no prompts: none of its {table.total} rows can be used.{such_as}")
+    except DataError as error:
+        raise UnusableSourceError(str(error), facts) from None
+    announce(name, counts, table.total, table.repeated if mention_repeats else 0, path, example)
+    checked = _OPEN[key] = CheckedTable(table, usable, facts)
     return checked
 
 
@@ -227,6 +248,13 @@ class TablePrompts(PromptSource):
                 continue
             found = self._checked.table.rows(first, last + 1)
             yield from (self._prompt(row, found[row - first]) for row in rows.tolist())
+
+    def facts(self) -> SourceFacts:
+        """What is known without a look at the prompts; see the interface."""
+        table, rows = self._checked.table, pa.array(self._rows)
+        pictures = pc.list_value_length(table.column("images")).take(rows).to_pylist()
+        types = table.column("answer_type").take(rows).to_pylist()
+        return replace(self._checked.facts, answer_types=Counter(types), pictures=Counter(pictures))
 
     def rationales(self) -> Iterator[str | None]:
         """The rationale of every prompt; see the interface."""

@@ -133,7 +133,9 @@ def test_annotation_goes_on(tmp_path: Path, warm_policy: Path, capsys: pytest.Ca
     assert put_aside(path) == [(BROKEN, "broken_image", f"annotation-0-{BROKEN}")]
     labelled = {label.prompt_id for label in load_step_labels(tmp_path / "labels")}
     assert labelled == {f"annotation-0-{n}" for n in range(12) if n != BROKEN}
-    assert "prompts: 1 of 12 rows are put aside (1 broken_image)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "prompts: 1 of 12 rows are put aside (1 broken_image)" in said
+    assert "\nprompts: 12 prompts from 12 rows; question = question" in f"\n{said}"
 
 
 def test_an_mprm_learns_from_the_labels_that_can_be_used(

@@ -1,0 +1,156 @@
+"""What a prompt source holds: kinds of answers, gold answers that cannot be graded, pictures, lengths, bad rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median_high
+
+from mstar.end_tokens import without_end_tokens
+from mstar.grading import AnswerGrader
+from mstar.prompts.base import PromptSource
+from mstar.prompts.facts import SourceFacts, explain_bad_row, first_of_each
+from mstar.prompts.prompt_check import PromptCheck, describe
+from mstar.prompts.quarantine import BadRow, RowError
+from mstar.prompts.summary import join_counts
+from mstar.rendering import Renderer
+
+__all__ = ["Lengths", "Survey", "describe_facts", "describe_survey", "spread", "survey_prompts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens of some prompts, and what cannot be shown to the model.
+
+    Attributes:
+        prompts: Tokens of each prompt, those of its pictures included.
+        rationales: Tokens of each rationale, with its end token.
+        unusable: The prompts that cannot be shown to it.
+    """
+
+    prompts: tuple[int, ...]
+    rationales: tuple[int, ...]
+    unusable: tuple[BadRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the prompts of a source are.
+
+    Attributes:
+        prompts: How many there are.
+        answer_types: Prompts by the type of their answer.
+        pictures: Prompts by their number of pictures.
+        answers: Prompts with a gold answer.
+        rationales: Prompts with a rationale.
+        ungradeable: Prompts whose gold answer cannot be graded.
+        ungradeable_example: Id and gold answer of the first of them.
+        lengths: Tokens of some of the prompts, where a model was named.
+    """
+
+    prompts: int
+    answer_types: Mapping[str, int]
+    pictures: Mapping[int, int]
+    answers: int
+    rationales: int
+    ungradeable: int
+    ungradeable_example: tuple[str, str] | None
+    lengths: Lengths | None
+
+
+def spread(size: int, count: int) -> list[int]:
+    """At most ``count`` numbers below ``size``, evenly spread."""
+    count = min(size, count)
+    return [place * size // count for place in range(count)]
+
+
+def survey_prompts(source: PromptSource, renderer: Renderer | None, num_counted: int) -> Survey:
+    """Goes through a source once.
+
+    Args:
+        source: The source.
+        renderer: How the model reads prompts; None counts no tokens.
+        num_counted: Prompts whose tokens are counted, evenly spread; their pictures are decoded.
+    """
+    grader = AnswerGrader()
+    types: Counter[str] = Counter()
+    pictures: Counter[int] = Counter()
+    answers = rationales = ungradeable = 0
+    example = None
+    for prompt in source:
+        types[prompt.answer_type.value] += 1
+        pictures[len(prompt.images)] += 1
+        rationales += bool(prompt.rationale)
+        if prompt.answer is None:
+            continue
+        answers += 1
+        if not grader.is_gradeable(prompt):
+            ungradeable += 1
+            example = example or (prompt.id, prompt.answer)
+    lengths = None if renderer is None else _count_lengths(source, renderer, num_counted)
+    return Survey(len(source), types, pictures, answers, rationales, ungradeable, example, lengths)
+
+
+def _count_lengths(source: PromptSource, renderer: Renderer, count: int) -> Lengths:
+    check = PromptCheck(renderer)
+    prompts, rationales, unusable = [], [], []
+    for index in spread(len(source), count):
+        prompt = source[index]
+        try:
+            prompts.append(renderer.count_tokens(check.open(prompt)))
+        except RowError as error:
+            unusable.append(describe(prompt, error))
+            continue
+        if prompt.rationale:
+            rationales.append(renderer.count_response_tokens(without_end_tokens(prompt.rationale, renderer.end_texts)))
+    return Lengths(tuple(prompts), tuple(rationales), tuple(unusable))
+
+
+def describe_facts(facts: SourceFacts) -> Iterator[tuple[str, str]]:
+    """What is known without a look at the prompts, as names and texts; a name is empty where it is the one above."""
+    for place, choice in enumerate(facts.columns):
+        yield "" if place else "columns", f"{choice.role} = {choice.column} ({choice.why})"
+    if facts.unread:
+        yield "not read", ", ".join(facts.unread)
+    yield "rows", f"{facts.rows:,}" + (f", of which {facts.repeated:,} repeat another one" if facts.repeated else "")
+    bad = sum(facts.bad.values())
+    yield "put aside", f"{bad:,} of {facts.rows:,} rows (counted from 0); see {facts.quarantine}" if bad else "no row"
+    for row in facts.examples:
+        yield "", f"{facts.bad[row.reason]:,} {row.reason.value}, first {explain_bad_row(row, facts.columns)}"
+
+
+def describe_survey(survey: Survey, facts: SourceFacts | None) -> Iterator[tuple[str, str]]:
+    """What the prompts are, as names and texts.
+
+    Args:
+        survey: What was found.
+        facts: What is known of the source, if anything is.
+    """
+    yield "prompts", f"{survey.prompts:,}" + (f", {survey.rationales:,} with a rationale" if survey.rationales else "")
+    yield "answers", join_counts(survey.answer_types) if survey.answers else "none, or hidden"
+    if survey.answers:
+        yield "gradeable", f"{survey.answers - survey.ungradeable:,} of {survey.answers:,} gold answers"
+    if survey.ungradeable_example is not None:
+        prompt_id, answer = survey.ungradeable_example
+        yield "", f"not: {answer[:200]!r} of prompt '{prompt_id}', to which no response is ever right"
+    pictures = {f"with {number or 'none'}": count for number, count in sorted(survey.pictures.items())}
+    yield "pictures", join_counts(pictures)
+    if survey.lengths is not None:
+        yield from _describe_lengths(survey.lengths, facts)
+
+
+def _describe_lengths(lengths: Lengths, facts: SourceFacts | None) -> Iterator[tuple[str, str]]:
+    yield "tokens", f"prompts {_range(lengths.prompts)}"
+    if lengths.rationales:
+        yield "", f"rationales {_range(lengths.rationales)}"
+    for row in first_of_each(lengths.unusable):
+        number = sum(other.reason is row.reason for other in lengths.unusable)
+        said = explain_bad_row(row, facts.columns if facts else ())
+        yield "", f"{number:,} cannot be shown: {row.reason.value}, first {said}"
+
+
+def _range(values: Sequence[int]) -> str:
+    if not values:
+        return "(none could be counted)"
+    return f"{min(values):,} to {max(values):,}, median {median_high(values):,} (of {len(values):,} counted)"

@@ -1,0 +1,118 @@
+"""What is known of a prompt source once it is open: its columns, its bad rows, its kinds of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mstar.errors import DataError
+from mstar.prompts.quarantine import BadRow, Reason
+
+__all__ = ["ColumnChoice", "SourceFacts", "UnusableSourceError", "explain_bad_row", "first_of_each"]
+
+# The role of the column that a reason is about.
+_ROLES: Final[Mapping[Reason, str]] = {
+    Reason.EMPTY_QUESTION: "question",
+    Reason.NO_ANSWER: "answer",
+    Reason.CONFLICTING_ANSWERS: "answer",
+    Reason.NO_RATIONALE: "rationale",
+    Reason.DUPLICATE_ID: "id",
+    Reason.MISSING_IMAGE: "images",
+    Reason.UNREADABLE_IMAGE: "images",
+    Reason.EMPTY_IMAGE: "images",
+    Reason.BROKEN_IMAGE: "images",
+    Reason.IMAGE_OUTSIDE_ROOT: "images",
+}
+_REMEDIES: Final[Mapping[Reason, str]] = {
+    Reason.MALFORMED: "mend that line of the file",
+    Reason.WRONG_TYPE: "name another column in 'fields', or mend the values",
+    Reason.BAD_TEXT: "mend the text",
+    Reason.EMPTY_QUESTION: "name the column of the questions in fields.question",
+    Reason.NO_ANSWER: "name the column of the answers in fields.answer",
+    Reason.CONFLICTING_ANSWERS: "mend the answers",
+    Reason.NO_RATIONALE: "name the column of the rationales in fields.rationale",
+    Reason.DUPLICATE_ID: "name a column of unique ids in fields.id, or give 'fields' without an id",
+    Reason.MISSING_IMAGE: "set image_root to the folder that the paths start from",
+    Reason.UNREADABLE_IMAGE: "change the file's permissions",
+    Reason.EMPTY_IMAGE: "get the picture again",
+    Reason.BROKEN_IMAGE: "get the picture again",
+    Reason.IMAGE_OUTSIDE_ROOT: "set image_root to a folder that holds all pictures",
+    Reason.TOO_LONG: "raise the limit, or show smaller pictures (pixels)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnChoice:
+    """Which column holds something, and why that one.
+
+    Attributes:
+        role: What it holds, by its name in ``FieldMap``.
+        column: The column.
+        why: Why it was chosen.
+    """
+
+    role: str
+    column: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What is known of a source without a look at its prompts.
+
+    Attributes:
+        rows: Rows of the data.
+        repeated: Rows that say the same as an earlier one.
+        columns: The columns that are read; empty where the format of the data fixes them.
+        unread: The other columns.
+        bad: Rows that were put aside, by reason.
+        examples: The first row of each reason.
+        quarantine: The file that has them all.
+        answer_types: Prompts by the type of their answer.
+        pictures: Prompts by their number of pictures.
+    """
+
+    rows: int
+    repeated: int
+    columns: tuple[ColumnChoice, ...]
+    unread: tuple[str, ...]
+    bad: Mapping[Reason, int]
+    examples: tuple[BadRow, ...]
+    quarantine: Path
+    answer_types: Mapping[str, int]
+    pictures: Mapping[int, int]
+
+
+class UnusableSourceError(DataError):
+    """Too many rows are bad, or all.
+
+    Args:
+        message: The sentence for the user.
+        facts: What is known of the source.
+    """
+
+    def __init__(self, message: str, facts: SourceFacts) -> None:
+        super().__init__(message)
+        self.facts = facts
+
+
+def first_of_each(rows: Iterable[BadRow]) -> tuple[BadRow, ...]:
+    """The first row of each reason, the most frequent reason first."""
+    found: dict[Reason, list[BadRow]] = {}
+    for row in rows:
+        found.setdefault(row.reason, []).append(row)
+    return tuple(group[0] for group in sorted(found.values(), key=len, reverse=True))
+
+
+def explain_bad_row(row: BadRow, columns: Sequence[ColumnChoice]) -> str:
+    """Which row is bad, in which column, why, and what to change."""
+    role = _ROLES.get(row.reason)
+    names = [choice.column for choice in columns if choice.role == role]
+    place = f"prompt '{row.content['id']}'" if row.row is None else f"row {row.row}"
+    place += f", column {names[0]!r}" if names and f"'{names[0]}'" not in row.detail else ""
+    remedy = _REMEDIES.get(row.reason, "")
+    # Where the format fixes the columns, there is no field map.
+    remedy = "" if "fields" in remedy and not columns else remedy
+    return f"{place}: {row.detail.rstrip('.')}" + (f" ({remedy})" if remedy else "")

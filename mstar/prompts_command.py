@@ -1,0 +1,73 @@
+"""``python -m mstar prompts``: what a prompt source holds, before anything is trained on it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mstar.atomic import atomic_path
+from mstar.dashboards.prompt_page import render_prompt_page
+from mstar.errors import ConfigError
+from mstar.evaluation.prompt_survey import describe_facts, describe_survey, spread, survey_prompts
+from mstar.models.backbone import load_renderer
+from mstar.prompts import PromptSource
+from mstar.prompts.facts import UnusableSourceError
+
+__all__ = ["show_prompts"]
+
+
+def show_prompts(
+    prompts: Callable[[], PromptSource],
+    model_name: str | None = None,
+    html: str | None = None,
+    rows: int = 8,
+    num_counted: int = 200,
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+) -> None:
+    """Shows what a prompt source holds, before anything is trained on it.
+
+    Which columns are read and why, how many prompts have which type of answer and how many pictures, gold answers that
+    cannot be graded, token lengths, and the rows that were put aside, with the first one of each reason.
+
+    Args:
+        prompts: The prompts, by the class of their source, e.g. ``mstar.prompts.RecordPrompts``.
+        model_name: Hugging Face folder or id of the model that is to read them, for lengths and the page; its weights
+            are not loaded. None leaves out what needs a model.
+        html: A page to write with some of the prompts: text, pictures, gold answer, and what a loss is over.
+        rows: Prompts on the page, spread over the data.
+        num_counted: Prompts whose tokens are counted, spread over the data.
+        trust_remote_code: Run Python code that comes with the model; read it first.
+        revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
+
+    Raises:
+        ConfigError: a number is below 1, or the model's processor cannot be loaded.
+        DataError: the data cannot be read, or too many of its rows cannot be used; what is known is shown first.
+    """
+    for name, value in (("rows", rows), ("num_counted", num_counted)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}, but it must be at least 1.")
+    renderer = None
+    if model_name is not None:
+        renderer = load_renderer(model_name, trust_remote_code=trust_remote_code, revision=revision)
+    try:
+        source = prompts()
+    except UnusableSourceError as error:
+        _write(describe_facts(error.facts))
+        raise
+    facts = source.facts()
+    survey = survey_prompts(source, renderer, num_counted)
+    lines = [*describe_survey(survey, facts), *(describe_facts(facts) if facts else ())]
+    _write(lines)
+    if html is not None:
+        chosen = [source[index] for index in spread(len(source), rows)]
+        page = render_prompt_page(type(source).__name__, lines, chosen, renderer)
+        with atomic_path(Path(html)) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+        sys.stdout.write(f"{html}\n")
+
+
+def _write(lines: Iterable[tuple[str, str]]) -> None:
+    for name, text in lines:
+        sys.stdout.write(f"{name:<10} {text}\n")

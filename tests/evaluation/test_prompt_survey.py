@@ -1,0 +1,70 @@
+"""What a survey counts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from mstar.errors import DataError
+from mstar.evaluation.prompt_survey import describe_survey, spread, survey_prompts
+from mstar.prompts import PromptSource, TinyDice
+from mstar.prompts.quarantine import Reason
+from mstar.types import AnswerType, Prompt
+
+
+class Broken:
+    """A picture that cannot be decoded."""
+
+    uri = "broken.png"
+
+    def load(self) -> Image.Image:
+        raise DataError("the image 'broken.png' is no picture")
+
+
+class Few(PromptSource):
+    """Four prompts: a usual one, one without answer, one with an answer of no option, one with a broken picture."""
+
+    def __init__(self) -> None:
+        usual, *others = TinyDice("seed", 4)
+        self.prompts: list[Prompt] = [
+            replace(usual, answer="7", answer_type=AnswerType.INTEGER),
+            replace(others[0], answer=None, rationale=None, images=()),
+            replace(others[1], answer="z", answer_type=AnswerType.MULTI_CHOICE, choices=("one", "two")),
+            replace(others[2], answer="yes", answer_type=AnswerType.TEXT, images=(Broken(),)),
+        ]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __getitem__(self, index: int) -> Prompt:
+        return self.prompts[index]
+
+    def index_of(self, prompt_id: str) -> int:
+        return [prompt.id for prompt in self.prompts].index(prompt_id)
+
+
+def test_numbers_are_spread_evenly() -> None:
+    assert spread(10, 4) == [0, 2, 5, 7]
+    assert spread(3, 8) == [0, 1, 2]
+
+
+def test_every_prompt_counts(tiny: Any) -> None:
+    source = Few()
+    found = survey_prompts(source, tiny.renderer, 100)
+    assert (found.prompts, found.answers, found.rationales) == (4, 3, 3)
+    assert found.pictures == {1: 3, 0: 1}
+    assert (found.ungradeable, found.ungradeable_example) == (1, (source[2].id, "z"))
+    assert found.lengths is not None
+    assert found.lengths.prompts == tuple(tiny.renderer.count_tokens(prompt) for prompt in source.prompts[:3])
+    [bad] = found.lengths.unusable
+    assert (bad.reason, bad.content["id"]) == (Reason.BROKEN_IMAGE, source[3].id)
+    said = dict(describe_survey(found, None))
+    assert said["gradeable"] == "2 of 3 gold answers"
+    assert said["pictures"] == "3 with 1, 1 with none"
+    assert said[""].startswith("1 cannot be shown: broken_image, first prompt 'seed-0-3': the image 'broken.png' is no")
+
+
+def test_without_a_model_nothing_is_decoded() -> None:
+    assert survey_prompts(Few(), None, 100).lengths is None

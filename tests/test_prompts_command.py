@@ -1,0 +1,83 @@
+"""``python -m mstar prompts``, by the command line; and the summary that other commands begin with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mstar.__main__ import main
+from mstar.models.backbone import EMBEDDED_MODEL
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
+
+
+def write(path: Path, bad: int) -> str:
+    rows: list[dict[str, Any]] = [{"problem": f"What is {i}?", "answer": str(i), "note": 1} for i in range(20)]
+    for row in rows[:bad]:
+        row["answer"] = ""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_a_source_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "pages" / "look.html"
+    page.parent.mkdir()
+    flags = ["--prompts.path", write(tmp_path / "data.jsonl", 1), "--model_name", EMBEDDED_MODEL, "--html", str(page)]
+    assert main(["prompts", "--prompts", "mstar.prompts.RecordPrompts", *flags, "--rows", "3"]) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "prompts    19",
+        "answers    19 integer",
+        "gradeable  19 of 19 gold answers",
+        "pictures   19 with none",
+        "(of 19 counted)",
+        "columns    question = problem (has a usual name)",
+        "not read   note",
+        "put aside  1 of 20 rows (counted from 0); see ",
+        "           1 no_answer, first row 0: the column 'answer' is empty (name the column of the answers in",
+    ):
+        assert line in said
+    assert page.read_text(encoding="utf-8").count('<article class="prompt">') == 3
+
+
+def test_a_configuration_names_it_as_for_annotate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "look.yaml"
+    prompts = {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "seed", "size": 4}}
+    config.write_text(yaml.safe_dump({"prompts": prompts}), encoding="utf-8")
+    assert main(["prompts", "--config", str(config)]) == 0
+    said = capsys.readouterr().out
+    assert "prompts    4, 4 with a rationale" in said
+    assert "pictures   4 with 1" in said
+
+
+def test_of_unusable_data_what_is_known_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "data.jsonl", 15)
+    assert main(["prompts", "--prompts", "mstar.prompts.RecordPrompts", "--prompts.path", path]) == 1
+    said = capsys.readouterr()
+    assert "columns    question = problem" in said.out
+    assert "15 no_answer, first row 0" in said.out
+    assert "15 of 20 rows are bad" in said.err
+
+
+def test_a_wrong_number_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--prompts", "mstar.prompts.TinyDice", "--prompts.split", "test", "--prompts.size", "4"]
+    assert main(["prompts", *flags, "--rows", "0"]) == 1
+    assert "rows is 0, but it must be at least 1" in capsys.readouterr().err
+
+
+def test_fit_and_test_begin_with_a_line_a_source(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    evolve("--trainer.max_steps", "1", "--rollout.num_samples", "2", "--rollout.dynamics", "false")
+    said = capsys.readouterr().err
+    assert "data.train: 32 prompts of TinyDice\ndata.validation: 8 prompts of TinyDice\n" in said
+    assert "data.test" not in said
+    evolve(command="test")
+    said = capsys.readouterr().err
+    assert "data.test: 8 prompts of TinyDice\n" in said
+    assert "data.train" not in said
