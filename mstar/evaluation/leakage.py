@@ -20,7 +20,6 @@ from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, DataError
 from mstar.evaluation.picture_hashes import HashBits, PictureHashes, difference_hash, meeting_pictures, pixel_hash
 from mstar.prompts import PromptSource
-from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.prompts.question_text import parse_question
 from mstar.types import ImageReference
 
@@ -173,13 +172,22 @@ def find_leaks(
     leaks: list[Leak] = []
     unreadable = list(trained.unreadable)
     sizes: dict[str, int] = {}
-    for source in benchmarks:
-        name = source.name if isinstance(source, BenchmarkSource) else type(source).__name__
+    for name, source in zip(_names(benchmarks), benchmarks, strict=True):
         table = _Table.of(source, num_threads, name)
         sizes[name] = len(source)
         unreadable += table.unreadable
         leaks += _compare(trained, table, name, max_distance)
     return LeakageReport(tuple(leaks), len(train), sizes, tuple(unreadable))
+
+
+def _names(sources: Sequence[PromptSource]) -> list[str]:
+    """The sources' names; of those that share one, with their paths, and where these are the same with a number."""
+    names = [source.title for source in sources]
+    origins = [f" ({source.origin})" if source.origin else "" for source in sources]
+    for more in (origins, [f" #{number}" for number in range(1, len(sources) + 1)]):
+        count = Counter(names)
+        names = [name + other if count[name] > 1 else name for name, other in zip(names, more, strict=True)]
+    return names
 
 
 @dataclass(slots=True)

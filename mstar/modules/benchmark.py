@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -33,13 +34,15 @@ from mstar.types import Prompt, Response
 __all__ = ["BenchmarkModule", "benchmark_notes", "find_benchmark"]
 
 _OFFICIAL = "official"
+_LONGEST_STEM = 120
 
 
 class BenchmarkModule(PolicyModule):
     """Scores a policy on a benchmark: greedy accuracy, and with samples Pass@K, majority and votes by an MPRM.
 
     ``test`` writes ``<benchmark>.md`` (a table by category, with bootstrap intervals), ``<benchmark>.json`` (the same)
-    and ``<benchmark>.parquet`` (every row with its responses and verdicts) into ``trainer.default_root_dir``.
+    and ``<benchmark>.parquet`` (every row with its responses and verdicts) into ``trainer.default_root_dir``. Records
+    of one's own go by their path (``data/mine.jsonl`` makes ``data-mine.md``).
     Responses are kept there batch by batch, in ``<benchmark>-responses``: an interrupted run goes on where it stopped,
     and another ``scoring`` or ``reward_model`` needs no new ones.
 
@@ -146,13 +149,13 @@ class BenchmarkModule(PolicyModule):
                 bad = [p.id for p in source if not grader.is_gradeable(p)]
                 if bad:
                     sys.stderr.write(
-                        f"{_name(source)}: {len(bad)} of {len(source)} gold answers cannot be graded ({name}), and "
+                        f"{source.title}: {len(bad)} of {len(source)} gold answers cannot be graded ({name}), and "
                         f"count as wrong: {', '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}\n"
                     )
         self.generation.start(self.policy, self.renderer)
         self._weights = fingerprint_model(self.policy)
         self._shards = ResponseShards(
-            Path(self.trainer.default_root_dir, f"{_name(source).lower()}-responses"),
+            Path(self.trainer.default_root_dir, f"{_stem(source)}-responses"),
             {
                 "policy": self._weights,
                 "dtype": self.dtype_name,
@@ -167,7 +170,7 @@ class BenchmarkModule(PolicyModule):
         )
         if len(self._shards) and is_main():
             sys.stderr.write(
-                f"{_name(source)}: the responses of an earlier run to {len(self._shards)} rows are used again; see "
+                f"{source.title}: the responses of an earlier run to {len(self._shards)} rows are used again; see "
                 f"{self._shards.folder}\n"
             )
 
@@ -200,7 +203,9 @@ class BenchmarkModule(PolicyModule):
         return self._reward
 
     def _answer(self, prompts: list[Prompt]) -> list[list[Response]]:
-        stage = f"benchmark/{_name(find_benchmark(self))}"
+        source = find_benchmark(self)
+        # Not by its path: the samples would change with it.
+        stage = f"benchmark/{source.name if isinstance(source, BenchmarkSource) else type(source).__name__}"
         requests = [
             Request(
                 prompt,
@@ -222,7 +227,7 @@ class BenchmarkModule(PolicyModule):
         facets = {prompt_id: row.facets for prompt_id, row in rows.items()}
         keys = {prompt_id: row.question_key for prompt_id, row in rows.items()}
         result = score_benchmark(
-            _name(source),
+            source.title,
             items,
             facets,
             keys,
@@ -237,7 +242,7 @@ class BenchmarkModule(PolicyModule):
                 self.log(f"test/{score.metric}{suffix}", score.score, sync_dist=True)
         if is_main():
             folder = Path(self.trainer.default_root_dir)
-            stem = _name(source).lower()
+            stem = _stem(source)
             prompts = {prompt_id: row.prompt for prompt_id, row in rows.items()}
             write_items(folder / f"{stem}.parquet", items, prompts, facets, keys)
             notes = [*self._settings(len(source), len(items)), *benchmark_notes(source)]
@@ -277,13 +282,15 @@ def _official_grader(source: PromptSource) -> Grader:
     if isinstance(source, MathVista):
         return MathVistaGrader()
     raise ConfigError(
-        f"{_name(source)} has no published rules that need no language model, so model.scoring must be 'ours'; or set "
+        f"{source.title} has no published rules that need no language model, so model.scoring must be 'ours'; or set "
         "model.official_grader."
     )
 
 
-def _name(source: PromptSource) -> str:
-    return source.name if isinstance(source, BenchmarkSource) else type(source).__name__
+def _stem(source: PromptSource) -> str:
+    """The name of its files: of a source that is called by its path, all of that, so that no two share them."""
+    whole = re.sub(r"\.(jsonl?|parquet)$", "", source.title.lower())
+    return re.sub(r"[^\w.-]+", "-", whole).strip("-.")[-_LONGEST_STEM:]
 
 
 def _rows(source: PromptSource) -> list[BenchmarkItem]:

@@ -12,7 +12,15 @@ __all__ = ["PromptSource"]
 
 
 class PromptSource(ABC):
-    """A fixed, ordered collection of prompts; a prompt (and its picture) is built only when it is asked for."""
+    """A fixed, ordered collection of prompts; a prompt (and its picture) is built only when it is asked for.
+
+    Attributes:
+        name: What reports call it; empty for the name of its class.
+        origin: Which of several sources with that name it is: its path, or its split.
+    """
+
+    name: str = ""
+    origin: str = ""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -41,6 +49,11 @@ class PromptSource(ABC):
     def facts(self) -> SourceFacts | None:
         """What is known without a look at the prompts; None where nothing is."""
         return None
+
+    @property
+    def title(self) -> str:
+        """Its name in reports."""
+        return self.name or type(self).__name__
 
     def __iter__(self) -> Iterator[Prompt]:
         return (self[i] for i in range(len(self)))

@@ -84,6 +84,7 @@ class RecordPrompts(TablePrompts):
         build_table(folder, rows, _Converter(chosen, os.path.abspath(root), isinstance(rows, TableRows)))
         store = _store(rows, chosen, folder)
         checked = open_table(folder, path, settings, store, choices=choices, unread=unread)
+        self.name = path if split == "train" else f"{path} ({split})"
         super().__init__(checked, np.flatnonzero(checked.usable)[:size], settings, store, hide_answers)
 
 

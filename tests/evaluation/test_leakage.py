@@ -14,7 +14,7 @@ from PIL import Image
 
 from mstar.errors import ConfigError, DataError
 from mstar.evaluation.leakage import LeakKind, check_leakage, find_leaks, normalise_question
-from mstar.prompts import PromptSource
+from mstar.prompts import PromptSource, RecordPrompts
 from mstar.types import Prompt
 
 
@@ -133,3 +133,26 @@ def test_settings_are_checked() -> None:
         find_leaks(Prompts([]), [Prompts([])], max_distance=64)
     with pytest.raises(ConfigError, match="no benchmark"):
         find_leaks(Prompts([]), [])
+
+
+def test_two_sources_of_one_class_are_counted_apart_by_their_paths(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They went by the name of their class, so that more prompts were met than there were."""
+    sources = []
+    for name, count in (("one", 3), ("other", 2)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text(
+            "".join(json.dumps({"id": f"{name}{i}", "question": f"{name} {i}?"}) + "\n" for i in range(count))
+        )
+        sources.append(RecordPrompts(str(path), cache_dir=str(tmp_path / "cache")))
+    train = Prompts([("t0", "one 0?", None), ("t1", "other 0?", None), ("t2", "other 1?", None)])
+    check_leakage(train, [*sources, Prompts([]), Prompts([])], str(tmp_path / "leaks.jsonl"))
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{tmp_path}/one.jsonl: 1 of 3 prompts met (33.3 %)" in lines
+    assert f"{tmp_path}/other.jsonl: 2 of 2 prompts met (100.0 %)" in lines
+    assert {"Prompts #3: 0 of 0 prompts met (0.0 %)", "Prompts #4: 0 of 0 prompts met (0.0 %)"} <= set(lines)
+    found = [json.loads(line) for line in (tmp_path / "leaks.jsonl").read_text().splitlines()]
+    assert sorted(leak["benchmark"] for leak in found) == [
+        f"{tmp_path}/{name}.jsonl" for name in ("one", "other", "other")
+    ]

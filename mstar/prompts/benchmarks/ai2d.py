@@ -45,6 +45,7 @@ class AI2D(BenchmarkSource):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
+        self.origin = path
         file = read_benchmark(path, ("image",), (split, f"AI2D_{split.upper()}"), image_root, pixels)
         listed = "options" in file.columns
         require(file.columns, ("question", "answer", *(() if listed else ("A", "B"))), f"AI2D: {file.where}")

@@ -48,6 +48,7 @@ class M3CoT(BenchmarkSource):
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
         names = _NAMES[split]
+        self.origin = path
         file = read_benchmark(path, ("image",), names, image_root, pixels)
         require(file.columns, ("id", "question", "choices", "answer", "domain", "topic"), f"M3CoT: {file.where}")
         official = question_format == "official"

@@ -63,6 +63,7 @@ class MathVista(BenchmarkSource):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
+        self.origin = path
         file = read_benchmark(path, ("decoded_image", "image"), (split, f"annot_{split}"), image_root, pixels)
         needed = ("question", "choices", "answer", "question_type", "answer_type")
         require(file.columns, needed, f"MathVista: {file.where}")

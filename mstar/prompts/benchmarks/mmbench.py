@@ -60,6 +60,7 @@ class MMBench(BenchmarkSource):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
+        self.origin = path
         file = read_benchmark(path, ("image",), (), image_root, pixels)
         rows = [replace(row, values={name.lower(): value for name, value in row.values.items()}) for row in file.rows]
         name = "MMBench" if subset == "all" else "MMBench-R"

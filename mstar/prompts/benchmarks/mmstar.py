@@ -57,6 +57,7 @@ class MMStar(BenchmarkSource):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
+        self.origin = path
         file = read_benchmark(path, ("image",), (), image_root, pixels)
         name = "MMStar" if subset == "all" else "MMStar-R"
         require(file.columns, ("question", "answer", "category"), f"{name}: {file.where}")

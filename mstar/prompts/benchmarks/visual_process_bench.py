@@ -54,6 +54,7 @@ class VisualProcessBench(BenchmarkSource):
         image_root: str | None = None,
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
+        self.origin = path
         file = read_benchmark(path, ("image", "images"), ("test",), image_root, pixels)
         require(file.columns, ("question", "response"), f"VisualProcessBench: {file.where}")
         self.steps: dict[str, LabelledSteps] = {}

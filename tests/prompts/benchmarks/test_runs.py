@@ -146,6 +146,29 @@ def test_any_prompt_source_can_be_scored(tmp_path: Path, warm_policy: Path) -> N
     assert {s["dimension"] for s in summary["scores"]} == {"all", "category"}
 
 
+def test_two_files_of_records_are_scored_side_by_side(tmp_path: Path) -> None:
+    """They went by the name of their class, so that the second took the place of the first."""
+    settings = yaml.safe_load((CONFIGS / "ai2d.yaml").read_text())
+    settings["trainer"]["default_root_dir"] = str(tmp_path / "run")
+    stems = []
+    for name in ("one", "other"):
+        path = tmp_path / name / "rows.jsonl"
+        path.parent.mkdir()
+        path.write_text(json.dumps({"id": name, "question": f"{name}?", "answer": "3"}) + "\n")
+        settings["data"]["init_args"]["test"] = {
+            "class_path": "mstar.prompts.RecordPrompts",
+            "init_args": {"path": str(path), "cache_dir": str(tmp_path / "cache")},
+        }
+        config = tmp_path / "config.yaml"
+        config.write_text(yaml.safe_dump(settings))
+        assert main(["test", "--config", str(config), *SMALL, *POLICY]) == 0
+        stems.append(str(path.with_suffix("")).lower().replace("/", "-").strip("-")[-120:])
+    for name, stem in zip(("one", "other"), stems, strict=True):
+        [row] = pq.read_table(tmp_path / f"run/{stem}.parquet").to_pylist()
+        assert row["prompt_id"] == name
+        assert (tmp_path / f"run/{stem}.md").read_text().startswith(f"# {tmp_path / name / 'rows.jsonl'}\n")
+
+
 def test_an_mprm_is_judged_on_human_labels(files: Any, tmp_path: Path, warm_mprm: Path) -> None:
     flags = ["--model.reward_model", str(warm_mprm), "--model.resamples", "20"]
     assert run("visualprocessbench", files.visual_process_bench(), tmp_path, *flags) == 0
