@@ -138,7 +138,7 @@ class MstarCLI(LightningCLI):
             # A fit that goes on logs where it logged before.
             version = 0 if self.subcommand == "fit" else None
             root = configured.get("default_root_dir") or "."
-            configured["logger"] = TensorBoardLogger(root, name="tensorboard", version=version)
+            configured["logger"] = TensorBoardLogger(root, name="tensorboard", version=version, default_hp_metric=False)
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
@@ -170,7 +170,7 @@ class MstarCLI(LightningCLI):
                 check_trainable(self.model, self.trainer)
                 for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
                     if isinstance(callback, ExportCallback):
-                        callback.check(self.trainer, self.model)
+                        callback.check(self.trainer, self.model, self.datamodule)
         rollout = self._get(self.config_init, "rollout", default=None)
         if rollout is not None and self.subcommand == "fit":
             check_trainer(self.trainer, self._get(self.config_init, "trainer"))

@@ -60,6 +60,7 @@ class IterationCheckpoint(Checkpoint):
         self.every = every
         self.every_n_steps = every_n_steps
         self._saved_at = -1
+        self._ended = -1
         self._whole = True
         self._loaded: list[dict[str, Any]] = []
         self._trained: dict[str, Any] | None = None
@@ -167,13 +168,17 @@ class IterationCheckpoint(Checkpoint):
         hold_back(False)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves at the end of an iteration, unless it is to be gone on with: then that is done already."""
+        """Saves at the end of an iteration, unless it is to be gone on with: then that is done already.
+
+        Once: rollouts ask for it before they measure what was trained.
+        """
         self._trained = None
         stop = _agree_to_stop(trainer)
-        due = (trainer.current_epoch + 1) % self.every == 0 or ends_after_epoch(trainer)
-        if (due or stop) and not is_cut_short(trainer):
+        due = (trainer.current_epoch + 1) % self.every == 0 or ends_after_epoch(trainer) or stop
+        if due and self._ended != trainer.current_epoch and not is_cut_short(trainer):
             _flush(trainer)
             self._save(trainer, whole=True)
+            self._ended = trainer.current_epoch
         if stop:
             raise Interrupted(stop)
 

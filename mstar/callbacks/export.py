@@ -1,15 +1,19 @@
-"""At the end of a fit, the trained model as a folder that other programs load."""
+"""The trained model as a folder that other programs load: at the end of a fit, and of its best epoch."""
 
 from __future__ import annotations
 
+import math
 import shutil
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
 from mstar.atomic import writing
-from mstar.distributed import is_main
+from mstar.datamodules.policy import PolicyDataModule
+from mstar.distributed import gather_lists, is_main
+from mstar.errors import ConfigError
 from mstar.export_folder import check_replaceable, put_in_place, unfinished_folder
 from mstar.models.export_check import check_export
 from mstar.models.precision import DTYPES
@@ -19,6 +23,8 @@ from mstar.modules.backbone_checkpoint import require_exportable
 __all__ = ["ExportCallback", "ExportType", "export_atomically"]
 
 ExportType = Literal["float32", "bfloat16", "float16"]
+# What the best epoch is by: of a policy with rollouts and without, of an MPRM.
+_BEST: Final = ("dynamics/greedy_accuracy", "val/accuracy", "mprm/auc_within")
 
 
 class ExportCallback(Callback):
@@ -29,21 +35,41 @@ class ExportCallback(Callback):
         dtype: Type of the weights in it; by default the one that they are trained in, from which another fit goes on
             without a loss. In 16 bits the folder is half as large, and what a learning rate of 1e-6 moved is rounded
             away in part: choose it for a model that is only to be used.
+        export_best: Whether the model of the best epoch (iteration) is kept too, in the folder's name with ``-best``
+            (``policy-best/``). The best is by dynamics/greedy_accuracy with rollouts, val/accuracy without, and of an
+            MPRM by mprm/auc_within; or give the name of another number that is logged.
+        mode: Whether the best is the largest (max) or the smallest (min) number.
     """
 
-    def __init__(self, folder: str | None = None, dtype: ExportType | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | None = None,
+        dtype: ExportType | None = None,
+        export_best: bool | str = False,
+        mode: Literal["max", "min"] = "max",
+    ) -> None:
         super().__init__()
         self.folder = folder
         self.dtype = dtype
+        self.export_best = export_best
+        self.mode = mode
+        self._best: dict[str, float | int] = {}
 
-    def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def check(self, trainer: Trainer, pl_module: LightningModule, data: LightningDataModule | None = None) -> None:
         """Makes sure that the export will take the place of nothing else, before anything is written.
 
         Raises:
-            ConfigError: the folder holds something that is not an export.
+            ConfigError: the folder holds something that is not an export, or there is nothing to find the best by.
         """
         if isinstance(pl_module, PolicyModule | MPRMModule):
             check_replaceable(self._target(trainer, pl_module))
+            if self.export_best:
+                check_replaceable(self._best_target(trainer, pl_module))
+                if isinstance(data, PolicyDataModule) and data.validation is None and self.export_best is True:
+                    raise ConfigError(
+                        "ExportCallback: export_best needs prompts that the epochs are compared on: set "
+                        "data.validation, or give the name of a number that is logged without."
+                    )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes sure that what is trained can be exported.
@@ -57,15 +83,66 @@ class ExportCallback(Callback):
         elif isinstance(pl_module, MPRMModule):
             check_export(pl_module.scorer.backbone, pl_module.renderer)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at what was measured after the checkpoint that the fit goes on from."""
+        self._keep_best(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Exports the model if it is the best so far."""
+        watched = self._watched(trainer)
+        if self.export_best and watched is None and is_main():
+            known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
+            sys.stderr.write(
+                f"mstar: epoch {trainer.current_epoch + 1} cannot be the best, because what export_best asks for was "
+                f"not measured in it; there is {known}\n"
+            )
+        self._keep_best(trainer, pl_module)
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Exports; the main process writes."""
-        if isinstance(pl_module, PolicyModule | MPRMModule):
-            export_atomically(pl_module, self._target(trainer, pl_module), self.dtype)
+        if not isinstance(pl_module, PolicyModule | MPRMModule):
+            return
+        self._keep_best(trainer, pl_module)
+        export_atomically(pl_module, self._target(trainer, pl_module), self.dtype)
+        if self._best and is_main():
+            sys.stdout.write(
+                f"the best epoch was {self._best['epoch']}, with {self._watched(trainer)} {self._best['value']:.4g}: "
+                f"{self._best_target(trainer, pl_module)}\n"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the best was."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from a checkpoint."""
+        self._best = state_dict["best"]
+
+    def _keep_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        watched = self._watched(trainer)
+        if watched is None or not isinstance(pl_module, PolicyModule | MPRMModule):
+            return
+        value = float(trainer.callback_metrics[watched])
+        best = self._best.get("value", -math.inf if self.mode == "max" else math.inf)
+        # What is not a number is never better. One process decides, because all export together.
+        if gather_lists([value > best if self.mode == "max" else value < best])[0]:
+            export_atomically(pl_module, self._best_target(trainer, pl_module), self.dtype)
+            progress: Any = trainer.fit_loop.epoch_progress.current
+            self._best = {"epoch": progress.processed, "value": value}
+
+    def _watched(self, trainer: Trainer) -> str | None:
+        """The name of the number that the best is by; None if it was not measured."""
+        names = _BEST if self.export_best is True else [self.export_best]
+        return next((str(name) for name in names if name in trainer.callback_metrics), None)
 
     def _target(self, trainer: Trainer, pl_module: PolicyModule | MPRMModule) -> Path:
         if self.folder is not None:
             return Path(self.folder)
         return Path(trainer.default_root_dir) / ("policy" if isinstance(pl_module, PolicyModule) else "mprm")
+
+    def _best_target(self, trainer: Trainer, pl_module: PolicyModule | MPRMModule) -> Path:
+        last = self._target(trainer, pl_module)
+        return last.with_name(f"{last.name}-best")
 
 
 def export_atomically(module: PolicyModule | MPRMModule, folder: Path, dtype: ExportType | None = None) -> None:

@@ -1,16 +1,16 @@
-"""What one iteration leaves behind: its report file, and its numbers and pictures in the logger."""
+"""What one iteration leaves behind: its report file, and its numbers and pictures in every logger."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.tensorboard import SummaryWriter
+from lightning.pytorch.loggers import Logger
 
-from mstar.dashboards.figures import sweep_figure
-from mstar.dashboards.tensorboard import log_layout, log_samples
+from mstar.callbacks.logger_views import log_prompts, log_sweep, writer_of
+from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import is_main
 from mstar.evaluation.dynamics import Dynamics
 from mstar.generation.drift import Drift
@@ -24,25 +24,23 @@ def log_dashboard(trainer: Trainer, num_samples: int) -> None:
     """Writes the layout of TensorBoard's Custom Scalars tab.
 
     Args:
-        trainer: Its logger gets it.
+        trainer: Its loggers get it, those that are TensorBoard's.
         num_samples: K, for the tags.
     """
-    writer = _writer(trainer)
-    if writer is not None:
-        log_layout(writer, num_samples)
-
-
-def _writer(trainer: Trainer) -> SummaryWriter | None:
-    logger = trainer.logger
-    return logger.experiment if isinstance(logger, TensorBoardLogger) and is_main() else None
+    for logger in trainer.loggers if is_main() else ():
+        writer = writer_of(logger)
+        if writer is not None:
+            log_layout(writer, num_samples)
 
 
 class IterationLog:
     """Collects one iteration's results; scalars are logged with the iteration's number as their step.
 
+    Callbacks find the same numbers in ``trainer.callback_metrics``, under the same tags.
+
     Args:
         run: The run directory.
-        trainer: Its logger gets the numbers.
+        trainer: Its loggers get the numbers.
         iteration: The iteration's number, from 1; 0 stands for the policy before the first.
     """
 
@@ -51,7 +49,6 @@ class IterationLog:
         self.trainer = trainer
         self.iteration = iteration
         self.report: dict[str, Any] = {"iteration": iteration}
-        self._writer = _writer(trainer)
 
     @classmethod
     def resumed(cls, run: RunDirectory, trainer: Trainer, iteration: int) -> IterationLog:
@@ -59,6 +56,11 @@ class IterationLog:
         log = cls(run, trainer, iteration)
         log.report = read_json(run.report(iteration))
         return log
+
+    def recall(self) -> None:
+        """Lets callbacks see what an earlier process measured."""
+        for group, values in (*self._stages(), *self._dynamics()):
+            self._watch(group, values)
 
     def drifted(self, drift: Drift | None) -> None:
         """Takes in how far the engine is from the trainer, once the present weights were handed to it.
@@ -76,13 +78,10 @@ class IterationLog:
     def iteration_done(self, result: IterationResult) -> None:
         """Takes in what the iteration's stages did."""
         self.report |= result.report.as_dict()
-        self._scalars("funnel", self.report["funnel"])
-        names = ("tokens", "truncated_fraction", "tokens_per_second", "kept_chain_accuracy", "min_on_answer_step")
-        choice = result.report.chosen / max(result.report.answered, 1)
-        self._scalars("rollout", {name: self.report[name] for name in names} | {"choice_fraction": choice})
-        self._scalars("time", self.report["seconds"])
-        if self._writer is not None:
-            log_samples(self._writer, result.shown, self.iteration)
+        for group, values in self._stages():
+            self._scalars(group, values)
+        for logger in self._shown_in():
+            log_prompts(logger, result.shown, self.iteration)
         self.write()
 
     def swept(self, scores: Mapping[float, Mapping[str, float]], chosen: float, metric: str) -> None:
@@ -90,8 +89,8 @@ class IterationLog:
         self.report["sweep"] = {"chosen": chosen, "scores": {str(t): dict(row) for t, row in scores.items()}}
         for temperature, row in scores.items():
             self._scalars("sweep", {f"{name}/T={temperature:g}": value for name, value in row.items()})
-        if self._writer is not None:
-            self._writer.add_figure("dynamics/sweep", sweep_figure(scores, chosen, metric), self.iteration)
+        for logger in self._shown_in():
+            log_sweep(logger, scores, chosen, metric, self.iteration)
 
     def trained(self, seconds: float) -> None:
         """Takes in how long the epoch's training took."""
@@ -108,20 +107,8 @@ class IterationLog:
         values = dynamics.as_dict()
         quality = values.pop("reward")
         self.report |= {"dynamics": values, "mprm": quality}
-        self._scalars(
-            "dynamics",
-            {
-                "greedy_accuracy": dynamics.greedy_accuracy,
-                "greedy_chain_accuracy": dynamics.greedy_chain_accuracy,
-                "mean_accuracy": dynamics.mean_accuracy,
-                f"pass@{dynamics.k}": dynamics.pass_at_k,
-                f"pass@{dynamics.k}_gap": dynamics.pass_at_k_gap,
-                f"reward_pass@{dynamics.reward_k}": dynamics.reward_pass_at_k,
-                "majority": dynamics.majority,
-                "temperature": temperature,
-            },
-        )
-        self._scalars("mprm", quality or {})
+        for group, tagged in self._dynamics(temperature):
+            self._scalars(group, tagged)
 
     def forget_dynamics(self) -> None:
         """Has the dynamics measured again."""
@@ -154,7 +141,48 @@ class IterationLog:
             parts.append("nothing was kept, so there was nothing to train on")
         self.trainer.print("; ".join(parts))
 
+    def _stages(self) -> Iterator[tuple[str, Mapping[str, float | None]]]:
+        """What the stages did, by the tags' groups; nothing of the policy before the first iteration."""
+        report = self.report
+        if "funnel" not in report:
+            return
+        names = ("tokens", "truncated_fraction", "tokens_per_second", "kept_chain_accuracy", "min_on_answer_step")
+        choice = report.get("choice")
+        fraction = choice["prompts"] / max(choice["of"], 1) if choice else None
+        yield "funnel", report["funnel"]
+        yield "rollout", {name: report.get(name) for name in names} | {"choice_fraction": fraction}
+        yield "time", report["seconds"]
+
+    def _dynamics(self, temperature: float | None = None) -> Iterator[tuple[str, Mapping[str, float | None]]]:
+        """What was measured, by the tags' groups; by default at the temperature of the iteration's responses."""
+        found = self.report.get("dynamics")
+        if found is None:
+            return
+        names = ("greedy_accuracy", "greedy_chain_accuracy", "mean_accuracy", "majority")
+        yield (
+            "dynamics",
+            {
+                **{name: found[name] for name in names},
+                f"pass@{found['k']}": found["pass_at_k"],
+                f"pass@{found['k']}_gap": found["pass_at_k_gap"],
+                f"reward_pass@{found['reward_k']}": found["reward_pass_at_k"],
+                "temperature": self.report.get("temperature") if temperature is None else temperature,
+            },
+        )
+        yield "mprm", self.report["mprm"] or {}
+
+    def _shown_in(self) -> list[Logger]:
+        return self.trainer.loggers if is_main() else []
+
     def _scalars(self, group: str, values: Mapping[str, float | None]) -> None:
+        known = self._watch(group, values)
+        for logger in self.trainer.loggers if known else ():
+            logger.log_metrics(known, self.iteration)
+
+    def _watch(self, group: str, values: Mapping[str, float | None]) -> dict[str, float]:
+        """Lets callbacks see numbers, and gives them their tags; what is not known is left out."""
         known = {f"{group}/{name}": float(value) for name, value in values.items() if value is not None}
-        if known and self.trainer.logger is not None:
-            self.trainer.logger.log_metrics(known, self.iteration)
+        if self.iteration > 0:
+            # Of the policy before the first iteration, there is nothing that could be stopped or kept.
+            self.trainer.callback_metrics.update({tag: torch.tensor(value) for tag, value in known.items()})
+        return known

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh, find_refreshed
@@ -17,6 +18,7 @@ from mstar.callbacks.rollout_check import check_rollout, require_data, require_p
 from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled
 from mstar.callbacks.rollout_stages import choose_temperature, measure, run_stages
 from mstar.callbacks.training_data import replace_training_data
+from mstar.callbacks.watchers import call_watchers
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import is_main, world_size
 from mstar.errors import ConfigError
@@ -150,6 +152,8 @@ class RolloutCallback(Callback):
         # The iteration that a checkpoint within an epoch was written in, or that one at the end of an epoch ended.
         self._iteration: int | None = None
         self._in_training = False
+        # What callbacks can watch besides the dynamics, of an iteration whose end they have not seen yet.
+        self._unwatched: dict[str, float] | None = None
         self._checked = False
 
     def check(self, trainer: Trainer, module: LightningModule, data: LightningDataModule | None) -> None:
@@ -177,23 +181,30 @@ class RolloutCallback(Callback):
             # Lightning builds a first loader before the first iteration has made any data.
             data.set_examples(data.placeholder())
             # The run may have been killed while they were measured; after the last iteration, no later hook is called.
-            self._measure_dynamics(trainer, pl_module)
+            self._end_iteration(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Goes on within an iteration, if that is where the checkpoint was written; no epoch begins then."""
+        """Goes on within an iteration, if that is where the checkpoint was written; no epoch begins then.
+
+        After one between an iteration and its dynamics, the callbacks that watch these are called now.
+        """
         if self._in_training and self._iteration is not None:
             run = RunDirectory(Path(trainer.default_root_dir))
             self._log = IterationLog.resumed(run, trainer, self._iteration)
             # Those of the policy that a limit ended the training of, if one did.
             self._log.forget_dynamics()
+            self._log.recall()
             self._training_began = time.perf_counter()
+        elif self._unwatched is not None and self._log is not None:
+            self._log.recall()
+            earlier, self._unwatched = self._unwatched, None
+            call_watchers(trainer, pl_module, earlier)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs the iteration's stages and swaps the training data."""
         policy, run = require_policy(pl_module), RunDirectory(Path(trainer.default_root_dir))
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         settings, iteration = self.settings, trainer.current_epoch + 1
-        self._measure_dynamics(trainer, pl_module)
         log = self._log = IterationLog(run, trainer, iteration)
         self._prepare_method(trainer, policy, iteration)
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
@@ -215,7 +226,10 @@ class RolloutCallback(Callback):
         self._iteration, self._in_training = iteration, True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes in that the iteration is trained; its dynamics are measured after its checkpoint is written."""
+        """Takes in that the iteration is trained, and measures its dynamics for the callbacks that end the epoch next.
+
+        They take a while, in which nothing that was trained may be lost, so its checkpoint is written before them.
+        """
         assert self._log is not None  # noqa: S101 - it is made when the epoch starts
         self._log.trained(self._seconds())
         self._log.write()
@@ -223,10 +237,12 @@ class RolloutCallback(Callback):
         if self.settings.keep_iterations is not None and is_main():
             run, last = RunDirectory(Path(trainer.default_root_dir)), trainer.current_epoch + 1
             run.drop_responses(last - self.settings.keep_iterations)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures the dynamics of the last iteration."""
-        self._measure_dynamics(trainer, pl_module)
+        self._unwatched = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, IterationCheckpoint):
+                callback.on_train_epoch_end(trainer, pl_module)
+        self._end_iteration(trainer, pl_module, self._log)
+        self._unwatched = None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Has a run that had nothing to train on end with an error, before anything is exported.
@@ -256,6 +272,7 @@ class RolloutCallback(Callback):
             "iteration": self._iteration,
             "in_training": self._in_training,
             "training_seconds": self._seconds() if self._in_training else 0.0,
+            "unwatched": self._unwatched,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -265,6 +282,7 @@ class RolloutCallback(Callback):
         self._iteration = state_dict.get("iteration")
         self._in_training = state_dict.get("in_training", False)
         self._trained_before = state_dict.get("training_seconds", 0.0)
+        self._unwatched = state_dict.get("unwatched")
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Puts back the data of the iteration that the checkpoint was written in; the weights are back already.
@@ -287,7 +305,7 @@ class RolloutCallback(Callback):
         elif trainer.strategy.restore_checkpoint_after_setup:
             # on_fit_start is over, where there was no iteration to end yet.
             self.load_state_dict(state)
-            self._measure_dynamics(trainer, pl_module)
+            self._end_iteration(trainer, pl_module)
 
     # The parts of an iteration.
 
@@ -302,13 +320,13 @@ class RolloutCallback(Callback):
         # With the answer, prompts are longer than the data counts them.
         settings.engine.expect(family, None if settings.answer_conditioned else longest)
 
-    def _measure_dynamics(self, trainer: Trainer, module: LightningModule) -> None:
+    def _end_iteration(self, trainer: Trainer, module: LightningModule, log: IterationLog | None = None) -> None:
         """Ends the iteration that was trained last: measures its dynamics, unless its report has them."""
         if self._iteration is None:
             return
         settings, data = self.settings, require_data(trainer.datamodule)  # type: ignore[attr-defined]
         run = RunDirectory(Path(trainer.default_root_dir))
-        log = IterationLog.resumed(run, trainer, self._iteration)
+        log = self._log = log or IterationLog.resumed(run, trainer, self._iteration)
         if settings.dynamics and data.validation is not None and "dynamics" not in log.report:
             policy = require_policy(module)
             self._sync(policy, data, log)

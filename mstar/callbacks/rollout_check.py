@@ -6,6 +6,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.callbacks.training_data import check_prompts
+from mstar.callbacks.watchers import check_watched
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.modules.policy import PolicyModule
@@ -27,6 +28,7 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         ConfigError: two settings contradict each other, or the reward lacks a part.
         DataError: a prompt has no answer, two have the same id, or there are none.
     """
+    check_watched(trainer, dynamics=settings.dynamics and data.validation is not None)
     refresh = settings.refresh
     if refresh is not None:
         # Its MPRM starts from the policy, with weights of the same type.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -12,6 +13,8 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from mstar.atomic import atomic_path
 from mstar.callbacks.fit_end import find_limit, is_cut_short, time_used
+from mstar.callbacks.logger_views import log_settings
+from mstar.provenance import flatten
 from mstar.storage import read_json, write_json
 
 __all__ = ["CONFIG", "RunRecord", "find_finished"]
@@ -21,7 +24,10 @@ _FINISHED: Final = "finished.json"
 
 
 class RunRecord(SaveConfigCallback):
-    """Writes ``config.yaml`` when a fit begins and ``finished.json`` when it is done, into the run's folder."""
+    """Writes ``config.yaml`` when a fit begins and ``finished.json`` when it is done, into the run's folder.
+
+    Every logger gets the configuration too, as hyperparameters.
+    """
 
     _cut_short = False
 
@@ -35,13 +41,17 @@ class RunRecord(SaveConfigCallback):
         for pattern in ("iterations/*/.*", "checkpoints/.*", f".{CONFIG}.*", f".{_FINISHED}.*"):
             for unfinished in filter(Path.is_file, list(root.glob(pattern))):
                 unfinished.unlink()
+        text = self.parser.dump(self.config, skip_unset=False)
         with atomic_path(root / CONFIG) as path:
-            path.write_text(self.parser.dump(self.config, skip_unset=False), encoding="utf-8")
+            path.write_text(text, encoding="utf-8")
+        for logger in trainer.loggers:
+            log_settings(logger, dict(flatten(yaml.safe_load(text))))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Has TensorBoard forget what a killed run logged after its last checkpoint: it is logged again."""
-        logger = trainer.logger
-        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+        for logger in trainer.loggers if trainer.is_global_zero else ():
+            if not isinstance(logger, TensorBoardLogger):
+                continue
             # Iterations are steps too, in their own tags, and may be more than the optimizer's steps.
             first = max(trainer.global_step, trainer.current_epoch + 1)
             writer = logger.experiment.file_writer

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
@@ -63,3 +64,49 @@ def test_what_is_not_known_is_not_logged(tmp_path: Path) -> None:
     assert not unknown & tags
     assert [(e.step, e.value) for e in events.Scalars("funnel/unique")] == [(3, 3.0)]
     assert events.Tags()["images"] == ["dynamics/sweep"]
+
+
+class Pictures(DummyLogger):
+    """Shows pictures, as Weights & Biases does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[tuple[str, Any, int]] = []
+        self.numbers: dict[str, float] = {}
+
+    def log_image(self, key: str, images: list[Any], step: int) -> None:
+        self.shown += [(key, image.shape[2], step) for image in images]
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        self.numbers |= metrics
+
+
+def test_every_logger_gets_everything_that_it_can_show(tmp_path: Path) -> None:
+    first, second, third = CSVLogger(tmp_path), TensorBoardLogger(tmp_path, name="tensorboard"), Pictures()
+    log_iteration(tmp_path, [first, second, third])
+    first.save()
+    second.finalize("success")
+    events = EventAccumulator(second.log_dir)
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert "dynamics/pass@16" in tags
+    assert "custom_scalars__config__" in events.Tags()["tensors"]
+    header = Path(first.log_dir, "metrics.csv").read_text().partition("\n")[0]
+    assert set(header.split(",")) - {"step"} == tags == set(third.numbers)
+    assert third.shown == [("dynamics/sweep", 3, 3)]
+
+
+def test_callbacks_see_the_numbers_of_an_iteration_and_none_of_the_policy_before_the_first(tmp_path: Path) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_checkpointing=False)
+    IterationLog(RunDirectory(tmp_path), trainer, 0).dynamics(DYNAMICS, 1.0)
+    assert not trainer.callback_metrics
+    log = IterationLog(RunDirectory(tmp_path), trainer, 1)
+    log.iteration_done(IterationResult((), IterationReport(1, 0.9), ()))
+    log.dynamics(DYNAMICS, 0.9)
+    log.write()
+    seen = dict(trainer.callback_metrics)
+    assert float(seen["dynamics/pass@16"]) == 0.5
+    assert "dynamics/reward_pass@2" not in seen
+    trainer.callback_metrics.clear()
+    IterationLog.resumed(RunDirectory(tmp_path), trainer, 1).recall()
+    assert dict(trainer.callback_metrics) == seen

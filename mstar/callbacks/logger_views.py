@@ -1,0 +1,94 @@
+"""What a logger shows beside numbers: pictures and figures where it can, and the settings of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from lightning.pytorch.loggers import CometLogger, Logger, MLFlowLogger, TensorBoardLogger
+from numpy import uint8
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from mstar.dashboards.figures import pixels, sample_figure, sweep_figure
+from mstar.dashboards.tensorboard import log_samples
+from mstar.storage import PromptResponses
+
+__all__ = ["log_prompts", "log_settings", "log_sweep", "writer_of"]
+
+_PROMPTS: Final = 4
+# Beside the settings, TensorBoard's table of runs shows what they led to.
+_OUTCOMES: Final = ("dynamics/greedy_accuracy", "val/accuracy", "mprm/auc_within", "train/loss")
+
+
+def writer_of(logger: Logger) -> SummaryWriter | None:
+    """TensorBoard's writer; None of another logger. The main process has one."""
+    return logger.experiment if isinstance(logger, TensorBoardLogger) else None
+
+
+def log_prompts(logger: Logger, groups: Sequence[PromptResponses], step: int) -> None:
+    """Shows the first prompts with their responses, as ``samples/0`` and so on.
+
+    Args:
+        logger: Any logger; one that shows no pictures gets nothing.
+        groups: Prompts with their scored responses.
+        step: The iteration.
+    """
+    writer = writer_of(logger)
+    if writer is not None:
+        log_samples(writer, groups, step, _PROMPTS)
+    elif _shows_pictures(logger):
+        for number, group in enumerate(groups[:_PROMPTS]):
+            _log_picture(logger, f"samples/{number}", pixels(sample_figure(group)), step)
+
+
+def log_sweep(
+    logger: Logger, scores: Mapping[float, Mapping[str, float]], chosen: float, metric: str, step: int
+) -> None:
+    """Shows a temperature sweep, as ``dynamics/sweep``.
+
+    Args:
+        logger: Any logger; one that shows no pictures gets nothing.
+        scores: See ``sweep_figure``, and so are the next two.
+        chosen: The temperature that was chosen.
+        metric: The metric that it was chosen by.
+        step: The iteration.
+    """
+    writer = writer_of(logger)
+    if writer is not None:
+        writer.add_figure("dynamics/sweep", sweep_figure(scores, chosen, metric), step)
+    elif _shows_pictures(logger):
+        _log_picture(logger, "dynamics/sweep", pixels(sweep_figure(scores, chosen, metric)), step)
+
+
+def log_settings(logger: Logger, settings: Mapping[str, object]) -> None:
+    """Logs the settings of a run as its hyperparameters.
+
+    Args:
+        logger: Any logger.
+        settings: Values by their dotted keys.
+    """
+    plain = {
+        key.replace(".init_args", ""): value if isinstance(value, bool | int | float | str) else str(value)
+        for key, value in settings.items()
+    }
+    logger.log_hyperparams(plain)
+    if isinstance(logger, TensorBoardLogger) and not logger._default_hp_metric:
+        # Lightning writes them only with a number of its own, which would be a chart with one meaningless point.
+        for summary in hparams(plain, dict.fromkeys(_OUTCOMES, 0.0)):  # type: ignore[no-untyped-call]
+            logger.experiment._get_file_writer().add_summary(summary)
+
+
+def _shows_pictures(logger: Logger) -> bool:
+    return isinstance(logger, MLFlowLogger | CometLogger) or hasattr(logger, "log_image")
+
+
+def _log_picture(logger: Any, tag: str, picture: NDArray[uint8], step: int) -> None:
+    if isinstance(logger, MLFlowLogger):
+        logger.experiment.log_image(logger.run_id, picture, key=tag, step=step)
+    elif isinstance(logger, CometLogger):
+        logger.experiment.log_image(picture, name=tag, step=step)
+    else:
+        # Weights & Biases, and others that do as it does.
+        logger.log_image(tag, [picture], step)

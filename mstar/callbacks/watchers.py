@@ -1,0 +1,63 @@
+"""Callbacks that watch what a run measures: EarlyStopping, and checkpoints of the best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+
+from mstar.callbacks.checkpoint import IterationCheckpoint
+from mstar.callbacks.export import ExportCallback
+from mstar.errors import ConfigError
+
+__all__ = ["call_watchers", "check_watched"]
+
+
+def call_watchers(trainer: Trainer, module: LightningModule, earlier: Mapping[str, float]) -> None:
+    """Calls the watchers as at the end of the epoch that a checkpoint was written in, which they have not seen yet.
+
+    Args:
+        trainer: The trainer, inside ``on_train_start``; its ``callback_metrics`` have what was measured since.
+        module: What it trains.
+        earlier: What they had before.
+    """
+    metrics = trainer.callback_metrics
+    metrics.update({name: torch.tensor(value) for name, value in earlier.items() if name not in metrics})
+    # The epoch is over, and they put its number into names.
+    progress = trainer.fit_loop.epoch_progress
+    for count in (progress.current, progress.total):
+        count.completed -= 1
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it so that mypy does not see it
+        if isinstance(callback, EarlyStopping | Checkpoint) and not isinstance(callback, IterationCheckpoint):
+            callback.on_train_epoch_end(trainer, module)
+    for count in (progress.current, progress.total):
+        count.completed += 1
+
+
+def check_watched(trainer: Trainer, *, dynamics: bool) -> None:
+    """Refuses callbacks that watch what a run with rollouts never measures, which would end it after an iteration.
+
+    Args:
+        trainer: The trainer of the run.
+        dynamics: Whether the dynamics are measured.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        watched = callback.export_best if isinstance(callback, ExportCallback) else getattr(callback, "monitor", None)
+        watched = "dynamics/greedy_accuracy" if watched is True else watched
+        if not isinstance(watched, str):
+            continue
+        name = f"trainer.callbacks has a {type(callback).__name__} that watches '{watched}'"
+        if watched.startswith("val/"):
+            raise ConfigError(
+                f"{name}, but with rollouts the dynamics take the place of a validation: watch "
+                "dynamics/greedy_accuracy, or another of the dynamics."
+            )
+        if watched.startswith("dynamics/") and not dynamics:
+            raise ConfigError(
+                f"{name}, but no dynamics are measured: set data.validation, and leave rollout.dynamics on."
+            )
