@@ -22,7 +22,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from mstar.atomic import explain_file_error
 from mstar.callbacks import ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
-from mstar.callbacks.checkpoint import checkpoint_folder, find_checkpoint
+from mstar.callbacks.checkpoint import check_checkpoint_path, checkpoint_folder, find_checkpoint
 from mstar.callbacks.config_check import check_same_run
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.fit_end import count_by_epochs
@@ -41,6 +41,7 @@ from mstar.memory_command import show_memory
 from mstar.models.backbone import load_renderer
 from mstar.models.precision import allow_tensor_cores, half_type
 from mstar.modules import MPRMModule, PolicyModule
+from mstar.modules.backbone_checkpoint import explain_other_weights
 from mstar.modules.trainable import check_trainable
 from mstar.parsing import Parser, find_mistake
 from mstar.prompts import PromptSource
@@ -155,10 +156,14 @@ class MstarCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Finds what is missing or does not fit together, before anything is written."""
         checkpoint = self._get(self.config_init, "ckpt_path", default=None)
-        if checkpoint not in (None, "last", "best", "hpc") and not Path(checkpoint).exists():
-            raise ConfigError(f"ckpt_path '{checkpoint}' does not exist: give a checkpoint's file, or 'last'.")
         if checkpoint == "last" and self.subcommand != "fit":
             self._find_last()
+        elif checkpoint == "best" and not any(
+            isinstance(callback, ModelCheckpoint) for callback in self.trainer.checkpoint_callbacks
+        ):
+            raise ConfigError("ckpt_path is 'best', but only a ModelCheckpoint among the callbacks knows which one is.")
+        elif checkpoint is not None:
+            check_checkpoint_path(checkpoint)
         if isinstance(self.model, PolicyModule | MPRMModule):
             renderer = load_renderer(
                 self.model.model_name,
@@ -306,15 +311,15 @@ def run(arguments: Sequence[str]) -> int:
             raise
         raise mistake from error
     except OSError as error:
-        explained = explain_file_error(error)
+        file_error = explain_file_error(error)
+        if file_error is None:
+            raise
+        raise file_error from error
+    except RuntimeError as error:
+        explained = find_lost_process(error) or explain_other_weights(error)
         if explained is None:
             raise
         raise explained from error
-    except RuntimeError as error:
-        lost = find_lost_process(error)
-        if lost is None:
-            raise
-        raise lost from error
     return 0
 
 

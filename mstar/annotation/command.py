@@ -7,9 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mstar.annotation.annotator import Annotation, annotate
 from mstar.annotation.settings import AnnotationSettings
 from mstar.distributed import is_main, joined_processes, own_device
+from mstar.errors import ConfigError
 from mstar.generation import Engine, TransformersEngine
 from mstar.grading import AnswerGrader, Grader
 from mstar.models.attention import announce, kernel_of
@@ -31,7 +34,7 @@ def annotate_policy(
     grader: Grader | None = None,
     settings: AnnotationSettings = AnnotationSettings(),  # noqa: B008 - frozen, so sharing it is safe
     dtype: str = "auto",
-    device: str = "cpu",
+    device: str = "auto",
     max_prompt_tokens: int | None = None,
     max_bad_share: float | None = None,
     attention: str = "auto",
@@ -50,7 +53,7 @@ def annotate_policy(
         grader: Grades final answers; None is the general grader.
         settings: How the labels are made.
         dtype: Of the policy: float32, bfloat16, float16, or auto (16 bits on CUDA, else float32).
-        device: Where the policy runs, e.g. ``cuda``.
+        device: Where the policy runs: auto (a GPU where there is one), cpu, cuda, cuda:1.
         max_prompt_tokens: Longest prompt, the tokens of its pictures included; longer ones are put aside.
         max_bad_share: If more than this share of the prompts cannot be shown to the policy, it is an error; None allows
             5 %, and of a few up to 10, but not more than a quarter.
@@ -59,12 +62,12 @@ def annotate_policy(
         revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
 
     Raises:
-        ConfigError: the policy cannot be loaded, or ``output`` belongs to another annotation.
+        ConfigError: there is no such device, the policy cannot be loaded, or ``output`` belongs to another annotation.
         DataError: a prompt cannot be used, or no response has more than one step.
     """
+    place = _find_device(device)
     if is_main():
         sys.stderr.write(summarise("prompts", prompts))
-    place = own_device(device)
     allow_tensor_cores(place)
     dtype = resolve_dtype(dtype, place)
     model = load_model(
@@ -100,3 +103,17 @@ def annotate_policy(
             f"{made.num_tokens} tokens in {time.perf_counter() - began:.0f} s\n"
         )
     return made
+
+
+def _find_device(name: str) -> str:
+    """This process's device; ``auto`` is a GPU where there is one."""
+    device = own_device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # PyTorch has another error for each reason: no GPU, none of that number, a build without CUDA, a wrong name.
+        reason = str(error).partition(".")[0][:80]
+        raise ConfigError(
+            f"device '{device}' cannot be used ({reason}): leave device out, which takes a GPU where there is one."
+        ) from error
+    return device

@@ -22,7 +22,7 @@ from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError
 from mstar.interruption import Interrupted, hold_back, requested
 
-__all__ = ["IterationCheckpoint", "checkpoint_folder", "find_checkpoint"]
+__all__ = ["IterationCheckpoint", "check_checkpoint_path", "checkpoint_folder", "find_checkpoint"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -247,6 +247,28 @@ class IterationCheckpoint(Checkpoint):
 def checkpoint_folder(root: Path) -> Path:
     """Where a run's checkpoints are."""
     return root / "checkpoints"
+
+
+def check_checkpoint_path(given: str) -> None:
+    """Makes sure that ``ckpt_path`` names a checkpoint, and says which one may be meant.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    path = Path(given)
+    # The two others are Lightning's own.
+    if given in ("last", "best", "hpc") or path.is_file() or (path / "meta.pt").is_file():
+        return
+    if not path.exists():
+        raise ConfigError(f"ckpt_path '{given}' does not exist: give a checkpoint's file, or 'last'.")
+    found = find_checkpoint(path) or find_checkpoint(path.parent)
+    if (path / "config.json").is_file():
+        advice = "an exported model: give it as model.model_name, without ckpt_path"
+    elif found is not None:
+        advice = f"a folder: give '{found}', which is in it"
+    else:
+        advice = "a folder without a checkpoint: give a checkpoint's file"
+    raise ConfigError(f"ckpt_path '{given}' is {advice}.")
 
 
 def find_checkpoint(root: Path) -> Path | None:

@@ -24,8 +24,10 @@ from mstar.models.sharding import is_sharded
 from mstar.storage import write_json
 
 __all__ = [
+    "check_kind",
     "check_trained",
     "describe_backbone",
+    "explain_other_weights",
     "fingerprint_frozen",
     "keep_trained",
     "module_settings",
@@ -137,6 +139,37 @@ def keep_trained(checkpoint: dict[str, Any], module: nn.Module, root: nn.Module)
     if "state_dict" in checkpoint and not is_sharded(root):
         trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {n: value for n, value in checkpoint["state_dict"].items() if n in trained}
+
+
+def check_kind(checkpoint: Mapping[str, Any], kind: str) -> None:
+    """Checks that a checkpoint is one of a module's own kind, before its model is loaded.
+
+    Args:
+        checkpoint: The checkpoint.
+        kind: ``policy`` or ``mprm``.
+
+    Raises:
+        ConfigError: it is another one's.
+    """
+    names = {"policy": "a policy", "mprm": "an MPRM"}
+    found = checkpoint.get("mstar", {}).get("kind")
+    if found != kind:
+        raise ConfigError(
+            f"the checkpoint is of {names.get(found, 'something that mstar did not train')}, but model is "
+            f"{names[kind]}: give ckpt_path one of {names[kind]}, or choose the model's own class."
+        )
+
+
+def explain_other_weights(error: RuntimeError) -> ConfigError | None:
+    """What to tell the user of an error, if it is torch's for a checkpoint of a model of another shape; else None."""
+    first, _, rest = str(error).partition("\n")
+    if not first.startswith("Error(s) in loading state_dict"):
+        return None
+    example = " ".join(rest.split())[:200]
+    return ConfigError(
+        "the checkpoint's weights do not fit the model: set model.model_name to the one that it was made from "
+        f"({example})."
+    )
 
 
 def check_trained(

@@ -31,6 +31,7 @@ from mstar.models.sharding import complete_gradients, empty_loss, gather_state, 
 from mstar.models.step_head import StepLogits
 from mstar.models.step_scorer import SharedInputs, StepScorer
 from mstar.modules.backbone_checkpoint import (
+    check_kind,
     check_trained,
     describe_backbone,
     fingerprint_frozen,
@@ -292,7 +293,8 @@ class MPRMModule(LightningModule):
             keep_trained(checkpoint, self, self.scorer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks that the checkpoint fits the adapters."""
+        """Checks that the checkpoint is this module's, and fits the adapters."""
+        check_kind(checkpoint, "mprm")
         self.configure_model()
         check_trained(checkpoint, self, self.lora, self._frozen_weights)
 

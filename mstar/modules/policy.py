@@ -49,6 +49,7 @@ from mstar.models.sharding import (
 )
 from mstar.models.token_loss import LossKernel, check_loss_kernel, mean_token_loss
 from mstar.modules.backbone_checkpoint import (
+    check_kind,
     check_trained,
     describe_backbone,
     fingerprint_frozen,
@@ -337,7 +338,8 @@ class PolicyModule(LightningModule):
             keep_trained(checkpoint, self, self.model)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks that the checkpoint fits the adapters."""
+        """Checks that the checkpoint is this module's, and fits the adapters."""
+        check_kind(checkpoint, "policy")
         self.configure_model()
         check_trained(checkpoint, self, self.lora, self._frozen_weights)
 

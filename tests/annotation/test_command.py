@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mstar.__main__ import main
 from mstar.annotation import AnnotationSettings, annotate_policy
 from mstar.errors import DataError
 from mstar.generation import TransformersEngine
@@ -66,3 +67,17 @@ def test_a_policy_that_writes_no_lines_fails_loudly(tmp_path: Path) -> None:
             TransformersEngine(max_new_tokens=1, progress=False),
             settings=AnnotationSettings(unmixed_share=1.0),
         )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "gpu"])
+def test_a_device_that_is_not_there_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], device: str
+) -> None:
+    flags = ["--prompts", "mstar.prompts.TinyDice", "--prompts.split", "annotation", "--prompts.size", "4"]
+    given = ["--policy", EMBEDDED_MODEL, "--output", str(tmp_path / "labels"), "--device", device]
+    assert main(["annotate", *given, *flags]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"mstar annotate: error: device '{device}' cannot be used (")
+    assert last.endswith("): leave device out, which takes a GPU where there is one.")
+    assert not (tmp_path / "labels").exists()

@@ -18,6 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DistributedSampler, TensorDataset
 
+from mstar.__main__ import main
 from mstar.callbacks import IterationCheckpoint
 from mstar.callbacks.checkpoint import find_checkpoint
 from mstar.callbacks.checkpoint_io import AtomicCheckpointIO, find_damage
@@ -530,3 +531,35 @@ def test_the_end_of_a_fit_is_saved_whatever_the_interval(tmp_path: Path, whole: 
     fit(tmp_path, IterationCheckpoint(every=2), max_epochs=1)
     assert len(fit(tmp_path, IterationCheckpoint(every=2)).seen) == 14
     assert_same(whole, tmp_path)
+
+
+def test_what_is_no_checkpoint_of_the_model_is_one_sentence(
+    evolve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = evolve.settings()
+    del settings["rollout"]
+    settings["data"]["init_args"] |= {
+        "train": {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "seed", "size": 4}},
+        "validation": None,
+    }
+    config, policy = str(evolve.write(settings)), tmp_path / "run"
+    for path, content in (("mprm.ckpt", {"mstar": {"kind": "mprm"}}), ("other.ckpt", {})):
+        torch.save({"state_dict": {}, "pytorch-lightning_version": "2.6.0"} | content, tmp_path / path)
+    (tmp_path / "empty").mkdir()
+    last = policy / "checkpoints/last.ckpt"
+
+    def refused(path: Path | str, sentence: str) -> None:
+        assert main(["test", "--config", config, "--ckpt_path", str(path)]) == 1
+        assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"mstar test: error: {sentence}")
+
+    refused("last", f"ckpt_path is 'last', but '{last.parent}' has no checkpoint: ")
+    assert main(["fit", "--config", config, "--trainer.max_epochs", "1"]) == 0
+    refused(tmp_path / "mprm.ckpt", "the checkpoint is of an MPRM, but model is a policy: ")
+    refused(tmp_path / "other.ckpt", "the checkpoint is of something that mstar did not train, but model is a policy: ")
+    refused(policy, f"ckpt_path '{policy}' is a folder: give '{last}', which is in it.")
+    refused(last.parent, f"ckpt_path '{last.parent}' is a folder: give '{last}', which is in it.")
+    refused(policy / "policy", f"ckpt_path '{policy / 'policy'}' is an exported model: give it as model.model_name, ")
+    refused(tmp_path / "empty", f"ckpt_path '{tmp_path / 'empty'}' is a folder without a checkpoint: ")
+    refused(tmp_path / "none", f"ckpt_path '{tmp_path / 'none'}' does not exist: ")
+    refused("best", "ckpt_path is 'best', but ")
+    assert main(["test", "--config", config, "--ckpt_path", "last"]) == 0
