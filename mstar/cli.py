@@ -31,7 +31,7 @@ from mstar.callbacks.signals import StopOnSignal, end_with_the_others
 from mstar.callbacks.trainer_check import check_trainer
 from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
 from mstar.config_files import check_config_file, config_files
-from mstar.datamodules import StepLabelDataModule
+from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.distributed import find_lost_process
 from mstar.errors import ConfigError, MstarError
 from mstar.interruption import stop_if_asked
@@ -171,6 +171,8 @@ class MstarCLI(LightningCLI):
                 revision=self.model.revision,
             )
             if self.subcommand == "fit":
+                if isinstance(self.datamodule, PolicyDataModule):
+                    _ = self.datamodule.train  # which it may lack, for the other commands
                 self._say_memory(renderer)
                 check_trainable(self.model, self.trainer)
                 for callback in self.trainer.callbacks:  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
 from mstar.models.lora import LoraSettings
 from mstar.modules import MPRMModule, PolicyModule
+from mstar.option_help import asked_option, explain_option
 from mstar.option_names import explain_unknown, name_whole
 
 __all__ = ["Parser", "condense", "find_mistake"]
@@ -43,11 +44,25 @@ class Parser(LightningArgumentParser):
             # The parser around this one has read "null" already, and passes it on as Python writes it.
             given = [f"{argument[:-4]}null" if argument.endswith("=None") else argument for argument in given]
             return super().parse_args(given, *more, **options)
+        self._explain(given)
         token = _given.set(tuple(given))
         try:
             return super().parse_args(given, *more, **options)
         finally:
             _given.reset(token)
+
+    def _explain(self, given: Sequence[str]) -> None:
+        """Answers --data.train.fields.help and its like, and ends."""
+        commands = self._subcommands_action
+        parser = self if commands is None or not given else commands.choices.get(given[0], self)
+        name = asked_option(given, [action.dest for action in parser._actions])
+        if name is not None:
+            hints = {
+                action.dest: getattr(action, "_typehint", None) or getattr(action, "basetype", None)
+                for action in parser._actions
+            }
+            sys.stdout.write(explain_option(name, given, hints))
+            raise SystemExit(0)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints what is wrong, without the usage of some hundred options, and exits with status 2."""

@@ -22,7 +22,7 @@ LAYERS = (
     {"iteration", "iteration_report", "iteration_shards", "annotation", "evaluation", "memory"},
     {"datamodules", "modules", "dashboards"},
     {"callbacks"},
-    {"commands", "cli", "config_files", "memory_command", "prompts_command", "option_names", "parsing"},
+    {"commands", "cli", "config_files", "memory_command", "prompts_command", "option_help", "option_names", "parsing"},
     {"__main__", "demo"},
 )
 LAYER = {component: layer for layer, components in enumerate(LAYERS) for component in components}

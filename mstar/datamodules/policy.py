@@ -69,7 +69,7 @@ class PolicyDataModule(LightningDataModule):
     rollouts take their prompts from ``train`` (and ``unlabelled``) and replace the training data every epoch.
 
     Args:
-        train: Labelled prompts.
+        train: Labelled prompts; ``fit`` needs them.
         validation: Held-out prompts for the dynamics and the adaptive temperature.
         test: Held-out prompts for ``test`` and ``predict``.
         unlabelled: Prompts whose answers are hidden from training, for ``rollout.unlabelled``.
@@ -95,7 +95,7 @@ class PolicyDataModule(LightningDataModule):
 
     def __init__(
         self,
-        train: PromptSource,
+        train: PromptSource | None = None,
         validation: PromptSource | None = None,
         test: PromptSource | None = None,
         unlabelled: PromptSource | None = None,
@@ -113,7 +113,7 @@ class PolicyDataModule(LightningDataModule):
             if value < 1:
                 raise ConfigError(f"data.{name} is {value}, but a batch needs at least 1 row.")
         require_limits(max_prompt_tokens, max_example_tokens, max_bad_share)
-        self.train = train
+        self._train = train
         self.validation = validation
         self.test = test
         self.unlabelled = unlabelled
@@ -128,6 +128,17 @@ class PolicyDataModule(LightningDataModule):
         self._examples: Sequence[Example] | None = None
         self._held_out: list[Prompt] | None = None
         self._put_aside = Quarantine(max_bad_share)
+
+    @property
+    def train(self) -> PromptSource:
+        """The labelled prompts.
+
+        Raises:
+            ConfigError: there are none.
+        """
+        if self._train is None:
+            raise ConfigError("data.train is not set, but 'fit' needs prompts to train on: set data.train.")
+        return self._train
 
     def setup(self, stage: str) -> None:
         """Makes sure that the training data may be trained on.

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DistributedSampler
 
+from mstar.__main__ import main
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.prompts import TinyDice
@@ -149,3 +150,15 @@ def test_worker_processes_build_the_same_batches(make: Any) -> None:
 def test_without_a_trainer_no_batch_can_be_built() -> None:
     with pytest.raises(RuntimeError, match="has no trainer"):
         PolicyDataModule(SEED).train_dataloader()
+
+
+def test_test_and_predict_need_no_training_data(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = evolve.settings()
+    del settings["rollout"], settings["data"]["init_args"]["train"]
+    config = str(evolve.write(settings))
+    assert main(["fit", "--config", config]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last == ("mstar fit: error: data.train is not set, but 'fit' needs prompts to train on: set data.train.")
+    assert not (evolve.folder / "run").exists()
+    assert main(["test", "--config", config]) == 0
+    assert main(["predict", "--config", config]) == 0
