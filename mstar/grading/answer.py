@@ -78,6 +78,7 @@ class _AnyReader(AnswerReader):
     def __init__(self, readers: list[AnswerReader]) -> None:
         self._readers = [reader for reader in readers if reader.gold is not None] or readers[:1]
         self.gold = self._readers[0].gold
+        self.takes_any_text = self._readers[0].takes_any_text
 
     def read(self, text: str) -> str | None:
         """The first right answer's form, if the text is any of them; see the interface."""

@@ -36,9 +36,11 @@ class AnswerReader(ABC):
 
     Attributes:
         gold: The normalised gold answer; None if it cannot be graded.
+        takes_any_text: Whether any short text is an answer, so that a sentence with an answer in it is one, too.
     """
 
     gold: str | None
+    takes_any_text: bool = False
 
     @abstractmethod
     def read(self, text: str) -> str | None:

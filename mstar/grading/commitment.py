@@ -113,16 +113,14 @@ _SENTENCE_END: Final = re.compile(
 # Where a sentence stops to state its answer and begins to say why.
 _EXPLANATION: Final = re.compile(
     r",?\s*(?:\b(?:because|since|given that|due to|where|whereas|while|so that|although|though|which|based on|"
-    r"according to|meaning|rather than|instead of)\b|\((?!option|choice)(?=\w+\s*[-+*/×\s]\s*\w+)"
+    r"according to|meaning|rather than|instead of)\b|(?<=[\w%°.]\s)\((?!option|choice)(?=\w+\s*[-+*/×\s]\s*\w+)"
     r"|,\s*(?:that is|i\.e\.|as\b|so\b)|\bas (?=the|it|there|shown|all)"
-    r"|\s-\s(?!\d)|;(?!\s*\d+\s*$)|因为|由于)",
+    r"|\s-\s(?=[^\W\d_]{2,}[\s'])|;(?!\s*\d+\s*$)|因为|由于)",
     re.IGNORECASE,
 )
 # "Friday, with 40 cakes"
 _ASIDE: Final = re.compile(r",\s+(?:I\b|(?!or\b|nor\b|and\b)(?=[a-z]{3,}\s))")
-_COPULA: Final = re.compile(
-    r".{2,}(?:\b(?:is|are|was|were|be|equals?)\s|=)\s*(?P<stated>.+)", re.IGNORECASE | re.DOTALL
-)
+_COPULA: Final = re.compile(r".{2,}\b(?:is|are|was|were|be|equals?)\s+(?P<stated>.+)", re.IGNORECASE | re.DOTALL)
 _NEGATED: Final = re.compile(r"\b(?:not|never|cannot|neither|nor)\b|n't\b", re.IGNORECASE)
 # Two boxes side by side are one answer with two parts, or a hedge.
 _BETWEEN_BOXES: Final = re.compile(r"[\s,;$]*(?:\\text\s*\{)?\s*(?:and|or|和|或)?\s*\}?[\s$]*")
@@ -264,14 +262,13 @@ def read_bare(text: str, reader: AnswerReader) -> str | None:
 
 
 def _read_any(readings: Iterable[str], reader: AnswerReader, bare: bool = False) -> str | None:
-    """What a place says by the first reading that is right, or else the shortest that is an answer."""
-    found = None
-    for reading in readings:
-        answer = reader.read(reading)
-        if answer is not None and answer == reader.gold:
-            return answer
-        found = answer if answer is not None and (_is_bare(reading) or not bare) else found
-    return found
+    """What a place says, by the widest of its readings that is an answer; for a reader of any text, by the narrowest.
+
+    Which one it is must not depend on the gold answer: unlabelled prompts vote by the same answers.
+    """
+    if reader.takes_any_text:
+        readings = reversed([reading for reading in readings if not bare or _is_bare(reading)])
+    return next((answer for reading in readings if (answer := reader.read(reading)) is not None), None)
 
 
 def _of_short_line(line: str) -> Iterator[str]:

@@ -37,6 +37,8 @@ class ListReader(AnswerReader):
         ordered: Whether the order of the values matters.
     """
 
+    takes_any_text = True
+
     def __init__(self, answer: str | None, ordered: bool = True) -> None:
         self._ordered = ordered
         self._items = [] if answer is None else _split(answer)

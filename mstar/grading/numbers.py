@@ -25,7 +25,7 @@ _UNIT_ASKED: Final = re.compile(
 # "x = 5", "the total = 3 + 4 = 7": what a calculation comes to. Two statements are no calculation.
 _CALCULATION: Final = re.compile(r"[^=≈,;\n]{1,80}(?:[=≈][^=≈,;\n]{1,80})*[=≈]\s*(?P<result>[^=≈]+)")
 _SEVERAL: Final = re.compile(
-    r"\b(?:or|and|if|let|assume|suppose|not|is|has|at|when|for)\b|±|\\pm|≠|\d[a-zA-Z]\s*[=≈]",
+    r"\b(?:or|and|if|let|assume|suppose|not|is|has|at|when|for|because|since)\b|±|\\pm|≠|\d[a-zA-Z]\s*[=≈]",
     re.IGNORECASE,
 )
 # "2 h 30 min", "5 dollars and 20 cents", "40° 30'": two units, of which the second is a part of the first.

@@ -64,6 +64,8 @@ class TextReader(AnswerReader):
         question: The question, or an empty text.
     """
 
+    takes_any_text = True
+
     def __init__(self, answer: str | None, question: str = "") -> None:
         self._source = "" if answer is None else normalise(answer).strip()
         self._raw = _clean(self._source)
@@ -123,6 +125,8 @@ class SimilarTextReader(AnswerReader):
     Args:
         answer: The gold answer, or None.
     """
+
+    takes_any_text = True
 
     def __init__(self, answer: str | None) -> None:
         self.gold = None if answer is None else " ".join(normalise(answer).casefold().split()) or None
