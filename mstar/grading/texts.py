@@ -73,6 +73,8 @@ class TextReader(AnswerReader):
         self._verdict = _YES_NO.get(self.gold or "")
         self._literal = _read_literal(self._raw)
         self._is_formula = self._literal is None and self._verdict is None and is_formula(self._source)
+        if self._is_formula and self._raw.endswith("!"):
+            self.gold = f"{self.gold}!"  # a factorial, which an answer of the bare number must not equal
         self._words = _content(self._raw, frozenset())
         # In "is it red or blue" the words of the question are the answers.
         question_words = frozenset(_WORD.findall(question.casefold()))

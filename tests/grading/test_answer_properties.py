@@ -36,11 +36,8 @@ FRAMES = (
 )
 frames = st.sampled_from(FRAMES)
 integers = st.integers(-(10**9), 10**9)
-words = st.text(string.ascii_lowercase, min_size=4, max_size=9).filter(
-    lambda word: (
-        word not in {"none", "true", "zero", "four", "five", "nine", "seven", "three", "eight", "half", "false"}
-    )
-)
+# Without vowels, so that none is a word that says something by itself: a number, a negation, a hedge.
+words = st.text("bcdfghjklmnpqrstvwxz", min_size=4, max_size=9)
 
 
 def grade(

@@ -1,0 +1,219 @@
+"""Every kind of answer: for each gold answer, responses that give it and responses that do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mstar.grading import AnswerGrader
+from mstar.grading.command import to_prompt
+from mstar.types import Verdict, VerdictStatus
+
+GRADER = AnswerGrader()
+METALS = ["iron", "copper", "zinc", "gold"]
+TOWNS = ["Lyon", "Turin", "Basel"]
+
+
+def grade(response: str, **row: Any) -> Verdict:
+    return GRADER.grade(to_prompt(row | {"response": response}, "p"), response)
+
+
+def check(row: dict[str, Any], right: list[str], wrong: list[str]) -> None:
+    """Every form of commitment tells the same."""
+    for frame in ("{}", "The answer is {}", r"\boxed{{{}}}", "<answer>{}</answer>", "I looked at it twice.\n#### {}"):
+        # Behind this mark stands a number or a few words, or else it is a heading.
+        for response in right if "####" not in frame or max(map(len, right)) < 25 else ():
+            assert grade(frame.format(response), **row).correct, (frame, response)
+        for response in wrong:
+            assert not grade(frame.format(response), **row).correct, (frame, response)
+
+
+@pytest.mark.parametrize(
+    ("row", "right", "wrong"),
+    [
+        (
+            {"answer": "A,C"},
+            ["A, C", "C, A", "AC", "A and C", "A;C", "(A), (C)", "[A, C]"],
+            ["A", "A, B, C", "A, B", "C, D"],
+        ),
+        ({"answer": '["A", "C"]'}, ["C and A", "iron, zinc", "zinc and iron"], ["A", "iron", "iron, copper"]),
+        ({"answer": "iron, gold"}, ["A, D", "D and A", "gold, iron"], ["A, B", "gold"]),
+        ({"answer": "[0, 3]", "answer_is": "index0"}, ["AD", "gold and iron"], ["A, C", "[0, 3]"]),
+        ({"answer": "1 4", "answer_is": "index1"}, ["AD"], ["A, C", "ABCD"]),
+    ],
+)
+def test_several_options_in_any_order(row: dict[str, Any], right: list[str], wrong: list[str]) -> None:
+    check(row | {"answer_type": "multi_select", "choices": METALS}, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("row", "right", "wrong"),
+    [
+        ({"answer": "B"}, ["B", "(B)", "b)", "Turin", "B. Turin", "turin"], ["A", "C. Basel", "(A) and (B)", "Lyon"]),
+        ({"answer": "Turin"}, ["B", "Turin"], ["A", "Lyon"]),
+        ({"answer": "1", "answer_is": "index0"}, ["B", "Turin"], ["A", "C", "1"]),
+        ({"answer": "1", "answer_is": "index1"}, ["A", "Lyon"], ["B", "Turin", "1"]),
+        ({"answer": "(B)", "answer_is": "letter"}, ["B", "Turin"], ["A"]),
+        # The options are letters in another order.
+        ({"answer": "B", "choices": ["C", "A", "B"]}, ["B"], ["C", "A"]),
+        ({"answer": "B", "choices": ["C", "A", "B"], "answer_is": "letter"}, ["A"], ["B", "C"]),
+        # The options are numbers, one of which is another one's index.
+        ({"answer": "2", "choices": ["1", "2", "3"]}, ["2", "B", "two"], ["A", "1", "C"]),
+        ({"answer": "2", "choices": ["1", "2", "3"], "answer_is": "index0"}, ["3", "C"], ["2", "B"]),
+        (
+            {"answer": "C", "choices": [r"$\frac{1}{2}$", r"$\frac{2}{3}$", r"$\frac{3}{4}$"]},
+            ["3/4", "0.75", r"\frac34"],
+            ["2/3"],
+        ),
+        ({"answer": "C", "choices": []}, ["C", "(C)", "option C"], ["D", "(A)", "7"]),
+    ],
+)
+def test_one_option_however_the_gold_names_it(row: dict[str, Any], right: list[str], wrong: list[str]) -> None:
+    check({"answer_type": "multi_choice", "choices": TOWNS} | row, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("row", "right", "wrong"),
+    [
+        (
+            {"answer": "12", "answer_type": "integer"},
+            ["12", "12.0", "twelve", "12 apples", "1.2e1"],
+            ["12.5", "13", "-12"],
+        ),
+        ({"answer": "2.50", "answer_type": "float"}, ["2.5", "2.501", "5/2", "2 1/2"], ["2.51", "2.4", "25"]),
+        ({"answer": "3", "answer_type": "float"}, ["3", "3.0"], ["3.3", "2.7", "5.27"]),
+        ({"answer": "2.5", "answer_type": "float", "precision": 0}, ["3", "2.6"], ["2", "3.6"]),
+        (
+            {"answer": "1500", "answer_type": "float", "unit": "m"},
+            ["1500", "1500 m", "1.5 km", "1,500 meters"],
+            ["1500 km", "1.5"],
+        ),
+        (
+            {"answer": "200", "tolerance": {"relative": 0.05}, "answer_type": "float"},
+            ["200", "190", "210"],
+            ["189.9", "210.1"],
+        ),
+        (
+            {"answer": "0.5", "tolerance": {"absolute": 0.001}, "answer_type": "float"},
+            ["0.5", "0.501", "0.499"],
+            ["0.502", "0.49"],
+        ),
+        ({"answer": "1/3^40"}, ["1/3^40", r"\frac{1}{3^{40}}"], ["1/3^41", "0"]),
+        ({"answer": "5!", "question": "In how many ways?"}, ["5!", "120"], ["5", "24"]),
+        ({"answer": "40%"}, ["40%", "40 percent", "40 %"], ["4%", "60%"]),
+    ],
+)
+def test_numbers(row: dict[str, Any], right: list[str], wrong: list[str]) -> None:
+    check(row, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("row", "right", "wrong"),
+    [
+        (
+            {"answer": "[2, 5, 9]", "answer_type": "list"},
+            ["2, 5, 9", "[2,5,9]", "2, 5 and 9"],
+            ["9, 5, 2", "2, 5", "2, 5, 9, 9"],
+        ),
+        ({"answer": "{2, 5, 9}", "answer_type": "set"}, ["9, 2, 5", "{5, 9, 2}", "2, 5 and 9"], ["2, 5", "2, 5, 8"]),
+        ({"answer": "red; green", "answer_type": "set"}, ["green and red", "red, green"], ["red", "red, blue"]),
+        ({"answer": "[1, 4)"}, ["[1, 4)", "[1,4)"], ["(1, 4)", "[1, 4]", "[1, 5)"]),
+        ({"answer": r"(-\infty, 2]"}, [r"(-\infty, 2]", r"(-\infty,2]"], [r"(-\infty, 2)", "(0, 2]"]),
+        (
+            {"answer": r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}"},
+            [r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{bmatrix}1&2\\3&4\end{bmatrix}"],
+            [r"\begin{pmatrix} 1 & 3 \\ 2 & 4 \end{pmatrix}"],
+        ),
+        (
+            {"answer": "[10, 20, 50, 80]", "answer_type": "box"},
+            ["[10, 20, 50, 80]", "[12, 22, 50, 80]"],
+            ["[60, 20, 90, 80]", "[10, 20]"],
+        ),
+    ],
+)
+def test_several_values(row: dict[str, Any], right: list[str], wrong: list[str]) -> None:
+    check(row, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("row", "right", "wrong"),
+    [
+        (
+            {"answer": "Saint Gallen Street", "answer_type": "anls"},
+            ["saint gallen street", "Saint Galen Stret"],
+            ["Main Road"],
+        ),
+        ({"answer": "yes"}, ["Yes", "yes.", "True"], ["No", "yes or no"]),
+        ({"answer": "3:4"}, ["3:4", "3 : 4", "3 to 4"], ["4:3", "0.75:2"]),
+        ({"answer": "March 5, 1987"}, ["5 March 1987", "1987-03-05"], ["March 6, 1987", "May 3, 1987"]),
+        ({"answer": "4:30"}, ["4:30", "4:30 pm"], ["16:31", "5:30"]),
+        ({"answer": "4:30 pm"}, ["16:30", "4:30 PM"], ["4:30 am"]),
+        ({"answer": "x^2 - 1"}, ["(x-1)(x+1)", "x^2-1"], ["x^2 + 1", "(x-1)^2"]),
+        ({"answer": "grey"}, ["gray", "Grey"], ["green"]),
+    ],
+)
+def test_texts(row: dict[str, Any], right: list[str], wrong: list[str]) -> None:
+    check(row, right, wrong)
+
+
+@pytest.mark.parametrize(
+    ("row", "right", "wrong"),
+    [
+        ({"answer": "USA", "answers": ["United States", "America"]}, ["USA", "united states", "America"], ["Canada"]),
+        ({"answer": "7", "answers": ["8"], "answer_type": "integer"}, ["7", "8", "eight"], ["9", "7 or 9"]),
+        # A gold answer among several that cannot be read leaves the others.
+        ({"answer": "unknown", "answers": ["8"], "answer_type": "integer"}, ["8"], ["7"]),
+    ],
+)
+def test_several_gold_answers(row: dict[str, Any], right: list[str], wrong: list[str]) -> None:
+    check(row, right, wrong)
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        r"\boxed{42}",
+        "<answer>42</answer>",
+        "#### 42",
+        "6 * 7 = 42.\n#### 42",
+        r"So it is $\boxed{42}$.",
+        "The answer is 42.",
+    ],
+)
+def test_gold_answers_in_a_wrapping(gold: str) -> None:
+    for kind in ("integer", "float", "text"):
+        check({"answer": gold, "answer_type": kind}, ["42"], ["41", "6"])
+    check({"answer": gold.replace("42", "B"), "answer_type": "multi_choice", "choices": TOWNS}, ["B", "Turin"], ["A"])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"answer": "many", "answer_type": "integer"},
+        {"answer": "2.5", "answer_type": "integer"},
+        {"answer": "E", "answer_type": "multi_choice", "choices": TOWNS},
+        {"answer": "9", "answer_is": "index0", "answer_type": "multi_choice", "choices": TOWNS},
+        {"answer": "[5, 5, 1, 1]", "answer_type": "box"},
+        {"answer": "A, F", "answer_type": "multi_select", "choices": TOWNS},
+    ],
+)
+def test_gold_answers_that_nothing_can_equal(row: dict[str, Any]) -> None:
+    verdict = grade(str(row["answer"]), **row)
+    assert verdict.status is VerdictStatus.UNGRADEABLE_GOLD
+    assert not verdict.correct
+
+
+def test_two_responses_that_say_the_same_are_voted_for_as_one() -> None:
+    for gold in ("12", None):
+        row = {"answer": gold, "answer_type": "integer"}
+        assert grade("So we have 12.0 apples.\nAnswer: twelve", **row).predicted == "12"
+        assert grade(r"\boxed{12}", **row).predicted == "12"
+
+
+def test_what_is_read_does_not_depend_on_the_gold_answer() -> None:
+    for response in ("It is 7 (3 + 4).", "The answer is 12, because 5 + 7 = 12.", "Answer: 36 - that is 6 squared"):
+        read = {
+            grade(response, answer=gold, answer_type="integer").predicted for gold in ("7", "4", "12", "5", "36", None)
+        }
+        assert len(read) == 1, (response, read)
