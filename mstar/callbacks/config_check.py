@@ -20,14 +20,13 @@ _FIXED_OF_TRAINER: Final = re.compile(
     r"trainer\.(accumulate_grad_batches|gradient_clip_\w+|precision|limit_train_batches|overfit_batches|fast_dev_run|"
     r"use_distributed_sampler|reload_dataloaders_every_n_epochs)\b"
 )
-# Of everything else, what changes neither the data nor the updates may change.
 # What a key stands for that is not set, or that an earlier version did not have.
 _DEFAULTS: Final = {
     "trainer.precision": "32-true",
     "rollout.init_args.reward_dtype": "auto",
     "rollout.init_args.aggregation": "min",
 }
-
+# Of everything else, what changes neither the data nor the updates may change.
 _FREE: Final = re.compile(
     r"trainer\.|ckpt_path$|weights_only$|.*\.(num_workers|progress|gradient_checkpointing)$"
     r"|data\.init_args\.(eval_batch_size|test)\b"

@@ -263,6 +263,9 @@ class BenchmarkModule(PolicyModule):
             notes.append(f"{self.num_samples} samples a row at temperature {self.temperature:g}, seed {self.seed}.")
         if self.reward_model is not None:
             notes.append(f"MPRM: {self.reward_model}.")
+        if OURS in self.graders and isinstance(self.grader, AnswerGrader):
+            read = "in a form or in a sentence" if self.grader.sentences else "in a form only"
+            notes.append(f"Answers are read where they are given {read} (AnswerGrader: sentences).")
         return notes
 
 

@@ -10,7 +10,7 @@ from mstar.callbacks.training_data import check_prompts
 from mstar.errors import DataError
 from mstar.grading import AnswerGrader
 from mstar.prompts import TinyDice
-from mstar.types import Prompt
+from mstar.types import AnswerType, Prompt
 
 
 class Listed(TinyDice):
@@ -38,3 +38,13 @@ def test_prompts_that_can_be_sampled_and_graded_pass() -> None:
 def test_others_are_refused(prompts: list[Prompt], complaint: str) -> None:
     with pytest.raises(DataError, match=re.escape(complaint)):
         check_prompts(Listed(prompts), "data.train", AnswerGrader())
+
+
+def test_gold_answers_that_cannot_be_graded_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    """By category, before anything is sampled; a source of which most cannot be is refused."""
+    good = [Prompt(str(i), "?", answer="1", answer_type=AnswerType.INTEGER, category="count") for i in range(2)]
+    bad = [Prompt(f"b{i}", "?", answer="many", answer_type=AnswerType.INTEGER, category="read") for i in range(3)]
+    check_prompts(Listed(good + bad[:2]), "data.train", AnswerGrader())
+    assert "data.train: 2 of 4 gold answers cannot be graded (read 2)" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"data.train: 3 of 5 gold answers cannot be graded \(read 3\)"):
+        check_prompts(Listed(good + bad), "data.train", AnswerGrader())

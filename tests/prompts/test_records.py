@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from mstar.errors import ConfigError, DataError
+from mstar.grading import AnswerGrader
 from mstar.prompts import FieldMap, PixelLimits, RecordPrompts
 from mstar.prompts.images import decode_image
 from mstar.prompts.table_prompts import TablePrompts
-from mstar.types import AnswerType, Prompt
+from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
 
 Picture = Callable[..., bytes]
 
@@ -71,6 +72,37 @@ def test_every_field_of_a_prompt(tmp_path: Path, picture: Picture) -> None:
         source.index_of("9")
     with pytest.raises(IndexError):
         source[2]
+
+
+def test_what_else_is_right_is_part_of_a_prompt(tmp_path: Path) -> None:
+    """Further right answers, what an answer is, and how far a number may be off come from columns, too."""
+    rows = [
+        {"question": "Where?", "answer": "USA", "answers": ["USA", "America"], "choices": None},
+        {"question": "Which?", "answer": 1, "answer_is": "index0", "choices": ["red", "blue"]},
+        {"question": "How long?", "answer": "200", "answer_type": "float", "tolerance": {"relative": 0.05}},
+        {"question": "Who?", "answers": ["Ann", "Ann Lee"]},
+    ]
+    source = RecordPrompts(write_lines(tmp_path / "data.jsonl", rows))
+    where, which, length, who = source
+    assert (where.answer, where.answers) == ("USA", ("America",))
+    assert (which.answer, which.answer_is, which.answer_type) == ("1", AnswerIs.INDEX0, AnswerType.MULTI_CHOICE)
+    assert length.tolerance == Tolerance(relative=0.05)
+    assert (who.answer, who.answers) == ("Ann", ("Ann Lee",))
+    grade = AnswerGrader().grade
+    right = {where: "America", which: "(B)", length: "191", who: "Ann Lee"}
+    assert all(grade(prompt, f"Answer: {response}").correct for prompt, response in right.items())
+    assert not any(grade(prompt, f"Answer: {text}").correct for prompt, text in ((where, "Peru"), (which, "A")))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"answer_is": "index2"}, {"tolerance": 0.05}, {"tolerance": {"percent": 5}}, {"answers": [["a"]]}]
+)
+def test_what_else_is_right_must_be_readable(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    rows = [{"question": f"How many {index}?", "answer": "3"} for index in range(30)]
+    path = write_lines(tmp_path / "data.jsonl", [*rows, {"question": "Last?", "answer": "3"} | wrong])
+    source = RecordPrompts(path, quarantine=str(tmp_path / "bad.jsonl"))
+    assert len(source) == 30
+    assert quarantined(tmp_path / "bad.jsonl") == [(30, "wrong_type")]
 
 
 def test_usual_names_need_no_map(tmp_path: Path, picture: Picture) -> None:

@@ -61,6 +61,7 @@ def test_a_benchmark_runs_from_its_config(
     assert pq.read_table(tmp_path / f"{stem}.parquet").num_rows == rows
     page = (tmp_path / f"{stem}.md").read_text()
     assert "Licence of" in page
+    assert "Answers are read where they are given in a form or in a sentence" in page
     scorings = {score["scoring"] for score in summary["scores"]}
     assert scorings == ({"ours", "official"} if name == "mathvista" else {"ours"})
     averaged = [score for score in summary["scores"] if score["dimension"] == "mean of category"]
