@@ -121,7 +121,6 @@ _EXPLANATION: Final = re.compile(
 # "Friday, with 40 cakes"
 _ASIDE: Final = re.compile(r",\s+(?:I\b|(?!or\b|nor\b|and\b)(?=[a-z]{3,}\s))")
 _COPULA: Final = re.compile(r".{2,}\b(?:is|are|was|were|be|equals?)\s+(?P<stated>.+)", re.IGNORECASE | re.DOTALL)
-_NEGATED: Final = re.compile(r"\b(?:not|never|cannot|neither|nor)\b|n't\b", re.IGNORECASE)
 # Two boxes side by side are one answer with two parts, or a hedge.
 _BETWEEN_BOXES: Final = re.compile(r"[\s,;$]*(?:\\text\s*\{)?\s*(?:and|or|和|或)?\s*\}?[\s$]*")
 # The number of a list's item that was never written.
@@ -133,8 +132,6 @@ _LEAD_IN: Final = re.compile(
     r"(?:(?:it's|it is|that's|this is)\s+)?",
     re.IGNORECASE,
 )
-# "Is it red? Yes."
-_OWN_QUESTION: Final = re.compile(r"[^.!?]{1,200}\?\s+(?=\S)")
 # "C. 10/11 is the answer", "option (C) is correct"
 _IS_ANSWER: Final = re.compile(
     r"(?P<stated>.{1,80}?) is (?:the )?(?:(?:correct|right|best) )?(?:answer|option|choice|correct|right)\W*",
@@ -277,7 +274,7 @@ def _of_short_line(line: str) -> Iterator[str]:
         line = line[2:]
     yield line
     line = _REVISION.split(line)[-1]
-    line = _LEAD_IN.sub("", _OWN_QUESTION.sub("", line))
+    line = _LEAD_IN.sub("", line)
     yield line
     if _TAKEN_BACK.search(line) or {"yes", "no"} <= set(_WORD.findall(line.casefold())):
         return
@@ -364,13 +361,11 @@ def _of_line(span: str) -> Iterator[str]:
         return
     sentence = _SENTENCE_END.split(line, maxsplit=1)[0].strip()
     yield sentence
-    if _NEGATED.match(sentence):
-        return
     stated = _EXPLANATION.split(sentence, maxsplit=1)[0].strip()
     yield stated
     yield _ASIDE.split(stated, maxsplit=1)[0]
     copula = _COPULA.fullmatch(stated)
-    if copula is not None and not _NEGATED.search(stated):
+    if copula is not None:
         yield copula["stated"]
 
 

@@ -19,9 +19,6 @@ _SEPARATOR: Final = re.compile(r"[\[({\])}]|\s*(?:[,;&、]\s*(?:and\b)?|\band\b|
 _RANGE: Final = re.compile(r"(?:from\s+|between\s+)?(-?[\d.]+)\s*(?:-|to|and)\s*(-?[\d.]+)", re.IGNORECASE)
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WIDE_SEPARATOR: Final = re.compile(r",\s|;|\band\b")
-_OR: Final = re.compile(r"\b(?:or|either|maybe|not)\b|或", re.IGNORECASE)
-# "x_1 = -2", "x = 7": the name of a value.
-_NAME: Final = re.compile(r"[A-Za-z](?:_?\{?\d\}?)?\s*=\s*(?=\S)")
 _NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?")
 _BULLET: Final = re.compile(r"^[-*•]\s+")
 _MAX_LENGTH: Final = 600
@@ -48,7 +45,7 @@ class ListReader(AnswerReader):
 
     def read(self, text: str) -> str | None:
         """The values that a text lists; see the interface."""
-        if len(text) > _MAX_LENGTH or _OR.search(text):
+        if len(text) > _MAX_LENGTH:
             return None
         items = _split(text)
         if self.gold is not None and self._is_gold(items):
@@ -118,7 +115,7 @@ def _split(text: str) -> list[str]:
     ends = _RANGE.fullmatch(text)
     if ends is not None:
         return [ends[1], ends[2]]
-    text = _BULLET.sub("", _NAME.sub("", text))
+    text = _BULLET.sub("", text)
     if text[:1] in tuple("[({") and text[-1:] in tuple("])}") and _closes_at_end(text):
         text = text[1:-1]
     if _WIDE_SEPARATOR.search(text):

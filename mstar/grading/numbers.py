@@ -34,8 +34,6 @@ _DURATION: Final = re.compile(
 )
 _DOLLARS_AND_CENTS: Final = re.compile(r"(\d+) dollars? and (\d{1,2}) cents?\b", re.IGNORECASE)
 _ARC: Final = re.compile(r"(\d+)\s*°\s*(\d{1,2})\s*'(?!')")
-_WORD: Final = re.compile(r"[A-Za-z]{2,}")
-_MAX_WORDS: Final = 5
 _ASKED_SCALES: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _MAX_LENGTH: Final = 1200
 
@@ -148,6 +146,6 @@ def read_quantity(text: str) -> Quantity | None:
     text = _DOLLARS_AND_CENTS.sub(lambda sum_: f"${sum_[1]}.{sum_[2]:0>2}", text)
     text = _ARC.sub(lambda arc: f"{float(int(arc[1]) + Fraction(int(arc[2]), 60)):.6g}°", text)
     calculation = _CALCULATION.fullmatch(text)
-    if calculation is not None and not _SEVERAL.search(text) and len(_WORD.findall(text)) <= _MAX_WORDS:
+    if calculation is not None and not _SEVERAL.search(text):
         text = calculation["result"]
     return parse_quantity(text)

@@ -11,7 +11,7 @@ __all__ = ["CURRENCY", "canonical_unit", "conversion_factor"]
 
 CURRENCY: Final = r"(?:US\$|(?<![A-Za-z])(?:USD|EUR|GBP|Rs\.?)|[$€£¥₹¢])"
 
-# dimension -> unit -> (factor to the dimension's base, spellings; a plural "s" is understood)
+# dimension -> unit -> (factor to the dimension's base, spellings; a plural "s" is understood, a "_" is a blank)
 _TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "length": {
         "mm": ("1/1000", "mm millimeter millimetre"), "cm": ("1/100", "cm cms centimeter centimetre 厘米"),
@@ -31,17 +31,17 @@ _TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "months": {"month": ("1", "month mo"), "year": ("12", "year yr yrs 年 岁"), "decade": ("120", "decade")},
     "volume": {"ml": ("1/1000", "ml milliliter millilitre"), "l": ("1", "l liter litre")},
     "angle": {"°": ("1", "° degree deg 度"), "rad": (str(Fraction(180 / math.pi)), "rad radian")},
-    "share": {"%": ("1", "% percent percentage 'per cent'")},
+    "share": {"%": ("1", "% percent percentage per_cent")},
     "dollars": {"$": ("1", "$ us$ usd dollar buck"), "¢": ("1/100", "¢ cent")},
     "euros": {"€": ("1", "€ eur euro")},
     "pounds": {"£": ("1", "£ gbp")},
     "yen": {"¥": ("1", "¥ yen yuan rmb cny jpy 元")},
     "rupees": {"₹": ("1", "₹ rs rupee")},
-    "temperature C": {"°c": ("1", "°c celsius 'degrees celsius' 'degree celsius'")},
-    "temperature F": {"°f": ("1", "°f fahrenheit 'degrees fahrenheit' 'degree fahrenheit'")},
+    "temperature C": {"°c": ("1", "°c celsius degrees_celsius degree_celsius")},
+    "temperature F": {"°f": ("1", "°f fahrenheit degrees_fahrenheit degree_fahrenheit")},
     "speed": {
-        "m/s": ("1", "m/s 'meters per second'"), "km/h": ("5/18", "km/h kph 'kilometers per hour'"),
-        "cm/s": ("1/100", "cm/s"), "km/s": ("1000", "km/s"), "mph": ("1397/3125", "mph 'miles per hour'"),
+        "m/s": ("1", "m/s meters_per_second"), "km/h": ("5/18", "km/h kph kilometers_per_hour"),
+        "cm/s": ("1/100", "cm/s"), "km/s": ("1000", "km/s"), "mph": ("1397/3125", "mph miles_per_hour"),
     },
     "force": {"n": ("1", "newton n")},
     "energy": {"j": ("1", "j joule"), "kj": ("1000", "kj kilojoule")},
@@ -51,7 +51,6 @@ _TABLE: Final[dict[str, dict[str, tuple[str, str]]]] = {
     "resistance": {"ohm": ("1", "ohm ω"), "kohm": ("1000", "kω kiloohm")},
     "frequency": {"hz": ("1", "hz hertz")},
 }  # fmt: skip
-_SPELLING: Final = re.compile(r"'[^']+'|\S+")
 _POWER: Final = re.compile(
     r"(?P<before>square|sq\.?|cubic|cu\.?)\s+(?P<first>.+)|(?P<last>.+?)\s*(?P<behind>\^\s*\(?[23]\)?|squared|cubed)"
 )
@@ -60,10 +59,10 @@ _DIMENSIONS: Final[dict[str, tuple[str, Fraction]]] = {}
 for _dimension, _members in _TABLE.items():
     for _unit, (_factor, _spellings) in _members.items():
         _DIMENSIONS[_unit] = (_dimension, Fraction(_factor))
-        for _name in _SPELLING.findall(_spellings):
-            _UNITS[_name.strip("'")] = _unit
+        for _name in [spelling.replace("_", " ") for spelling in _spellings.split()]:
+            _UNITS[_name] = _unit
             if len(_name) > 3 and _name.isascii():
-                _UNITS[f"{_name.strip(chr(39))}s"] = _unit
+                _UNITS[f"{_name}s"] = _unit
 
 
 def canonical_unit(text: str) -> str:
