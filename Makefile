@@ -47,6 +47,15 @@ ablations: $(STAMP)  ## Compare the method's variants on the embedded model (hou
 test: $(STAMP)  ## Run the tests that need neither a GPU nor vLLM
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "not gpu and not vllm"
 
+# It is a package of the system; where it cannot be had, the tests that need it are skipped and say so.
+.PHONY: browser
+browser:  ## Install Chromium for the tests of the report's page, where apt-get and the rights are there
+	@command -v chromium || command -v chromium-browser || command -v google-chrome \
+		|| { export DEBIAN_FRONTEND=noninteractive; sudo=; [ "$$(id -u)" = 0 ] || sudo="sudo -n -E"; \
+			$$sudo apt-get -q -o Acquire::http::Timeout=30 update \
+			&& $$sudo apt-get -q -o Acquire::http::Timeout=30 install --yes --no-install-recommends chromium; } \
+		|| echo "Chromium could not be installed: the report's page is not tested in a browser." >&2
+
 # On a machine where nothing can be installed, a Python that has torch, transformers and lightning serves as it is.
 GPU_PYTHON := $(if $(wildcard $(STAMP)),$(BIN)/python,$(shell $(PYTHON) -c 'import sys; from importlib.util import find_spec as found; sys.exit(not all(map(found, ["torch", "transformers", "lightning"])))' 2>/dev/null && echo $(PYTHON) || echo $(BIN)/python))
 GPU_NEEDS := $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(STAMP))

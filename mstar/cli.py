@@ -20,13 +20,13 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, P
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from mstar.atomic import explain_file_error
+from mstar.atomic import atomic_path, explain_file_error
 from mstar.callbacks import ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
 from mstar.callbacks.checkpoint import check_checkpoint_path, checkpoint_folder, find_checkpoint
 from mstar.callbacks.config_check import check_same_run
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.fit_end import count_by_epochs
-from mstar.callbacks.run_record import RunRecord, find_finished
+from mstar.callbacks.run_record import CONFIG, RunRecord, find_finished
 from mstar.callbacks.signals import StopOnSignal, end_with_the_others
 from mstar.callbacks.trainer_check import check_trainer
 from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
@@ -280,7 +280,13 @@ def _run_tool(name: str, arguments: Sequence[str]) -> int:
     parser.add_function_arguments(_TOOLS[name], as_group=False)
     config = parser.parse_args(list(arguments))
     config.pop("config", None)
+    settings = parser.dump(config, skip_unset=False)
     result = _TOOLS[name](**parser.instantiate_classes(config).as_dict())
+    saved = Path(config.output, CONFIG) if name == "annotate" else None
+    if saved is not None and not saved.exists():
+        # As a fit does; the folder's manifest makes sure that all its labels were made with them.
+        with atomic_path(saved) as path:
+            path.write_text(settings, encoding="utf-8")
     # A tool that returns a number has done its work, but not on all of its input.
     return result if isinstance(result, int) else 0
 

@@ -76,10 +76,12 @@ def write_run_report(run: str, output: str | None = None, max_prompts: int = 40,
     """Writes one run as one self-contained HTML page.
 
     Args:
-        run: The run's folder.
+        run: The folder of a fit (self-evolving, supervised, or of an MPRM) or of an annotation.
         output: The page; by default ``report.html`` in the run's folder.
-        max_prompts: Most prompts that can be browsed on the page.
-        image_root: The folder of the picture files (of MathV360K its data_images); none is the working directory.
+        max_prompts: How many prompts can be browsed on the page, each in every iteration that it was sampled in; all if
+            there are fewer.
+        image_root: The folder of the picture files (of MathV360K its data_images); none is where the run's own
+            configuration says that they are, or else the working directory.
 
     Raises:
         DataError: the folder is not a run.

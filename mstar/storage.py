@@ -55,13 +55,18 @@ __all__ = [
 
 T = TypeVar("T")
 
-_RESPONSES = pa.schema(
+_ASKED = pa.schema(
     [
-        ("prompt_id", pa.string()),
         ("question", pa.string()),
         ("images", pa.list_(pa.string())),
         ("answer", pa.string()),
         ("category", pa.string()),
+    ]
+)
+_RESPONSES = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        *_ASKED,
         ("sample_index", pa.int32()),
         ("response", pa.string()),
         ("num_tokens", pa.int32()),
@@ -191,10 +196,7 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
     rows = [
         {
             "prompt_id": group.prompt.id,
-            "question": group.prompt.question,
-            "images": [image.uri for image in group.prompt.images],
-            "answer": group.prompt.answer,
-            "category": group.prompt.category,
+            **_asked(group.prompt),
             "sample_index": scored.response.sample_index,
             "response": scored.response.text,
             "num_tokens": scored.response.num_tokens,
@@ -214,6 +216,15 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
         for scored in group.responses
     ]
     _write_table(path, rows, pa.schema([*_RESPONSES, *((name, pa.string()) for name in made_by or ())]))
+
+
+def _asked(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "question": prompt.question,
+        "images": [image.uri for image in prompt.images],
+        "answer": prompt.answer,
+        "category": prompt.category,
+    }
 
 
 def read_responses(path: Path) -> list[ScoredResponse]:
@@ -272,10 +283,22 @@ def open_examples(path: Path) -> AbstractContextManager[pq.ParquetFile]:
     return _open_table(path, _EXAMPLES)
 
 
-def write_step_labels(path: Path, labels: Sequence[StepLabels]) -> None:
-    """Writes step labels, one row a response."""
+def write_step_labels(path: Path, labels: Sequence[StepLabels], prompts: Sequence[Prompt] | None = None) -> None:
+    """Writes step labels, one row a response.
+
+    Args:
+        path: The file.
+        labels: The labels.
+        prompts: What was asked, for people who read the file: the prompts of all labels.
+    """
+    table = tabulate_step_labels(labels)
+    if prompts is not None:
+        asked = {prompt.id: prompt for prompt in prompts}
+        rows = [_asked(asked[label.prompt_id]) for label in labels]
+        for field in _ASKED:
+            table = table.append_column(field, pa.array([row[field.name] for row in rows], field.type))
     with atomic_path(path) as temporary:
-        pq.write_table(tabulate_step_labels(labels), temporary, write_page_checksum=True)
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def tabulate_step_labels(labels: Sequence[StepLabels]) -> pa.Table:

@@ -61,6 +61,20 @@ def test_examples_and_step_labels_come_back_as_they_were(tmp_path: Path) -> None
     assert storage.read_step_labels(tmp_path / "labels.parquet") == LABELS
 
 
+def test_step_labels_say_what_was_asked(tmp_path: Path) -> None:
+    prompt = TinyDice("pool", 4)[3]
+    labels = [replace(LABELS[1], prompt_id=prompt.id), replace(LABELS[0], prompt_id="x")]
+    storage.write_step_labels(tmp_path / "labels.parquet", labels, [Prompt("x", "?"), prompt])
+    storage.write_step_labels(tmp_path / "none.parquet", [], [])
+    assert storage.read_step_labels(tmp_path / "labels.parquet") == labels
+    table = pq.read_table(tmp_path / "labels.parquet")
+    assert table["question"].to_pylist() == [prompt.question, "?"]
+    assert table["images"].to_pylist() == [[prompt.images[0].uri], []]
+    assert table["answer"].to_pylist() == [prompt.answer, None]
+    # A data set of shards needs the same columns in each.
+    assert pq.read_schema(tmp_path / "none.parquet") == table.schema
+
+
 def test_a_shard_may_be_empty(tmp_path: Path) -> None:
     storage.write_responses(tmp_path / "responses.parquet", [])
     storage.write_examples(tmp_path / "examples.parquet", [])

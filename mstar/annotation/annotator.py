@@ -157,7 +157,7 @@ def annotate(
                 cut_off += ended.count(False)
                 _check_steps(labels)
                 if leader:
-                    write_step_labels(path, made)
+                    write_step_labels(path, made, usable)
             bar.update(stop - start)
     wait_for_all()
     labels = [label for path in paths for label in read_step_labels(path)]

@@ -16,6 +16,8 @@ _LEFT: Final = 46
 _RIGHT: Final = 14
 _TOP: Final = 10
 _BOTTOM: Final = 36
+# Of a line with more points, the points are not drawn one by one.
+_MOST_DOTS: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def _draw_line(number: int, label: str, placed: Sequence[tuple[float, float, str
     path = " ".join(f"{x},{y}" for x, y, _ in placed)
     dots = "".join(
         f'<circle cx="{x}" cy="{y}" r="3.2"><title>{html.escape(f"{label}, {text}")}</title></circle>'
-        for x, y, text in placed
+        for x, y, text in (placed if len(placed) <= _MOST_DOTS else ())
     )
     return f'<g class="line c{number % 5}"><polyline points="{path}"/>{dots}</g>'
 

@@ -15,6 +15,7 @@ __all__ = [
     "escape",
     "format_count",
     "format_duration",
+    "grid",
     "is_number",
     "known_points",
     "mapping",
@@ -22,6 +23,7 @@ __all__ = [
     "sequence",
     "short_percent",
     "table",
+    "three_digits",
     "two_decimals",
 ]
 
@@ -42,6 +44,12 @@ def table(head: str, rows: Sequence[str]) -> str:
     """
     body = "".join(rows)
     return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def grid(charts: Sequence[str]) -> str:
+    """Charts beside and below each other; nothing if there are none."""
+    drawn = "".join(charts)
+    return f'<div class="charts">{drawn}</div>' if drawn else ""
 
 
 def cell(value: Any, show: Show) -> str:
@@ -91,6 +99,11 @@ def format_count(value: float) -> str:
 def plain(value: float) -> str:
     """A number as short as it can be."""
     return f"{value:g}"
+
+
+def three_digits(value: float) -> str:
+    """A number with three significant digits, e.g. a loss or a learning rate."""
+    return f"{value:.3g}"
 
 
 def two_decimals(value: float) -> str:

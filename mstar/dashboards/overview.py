@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from mstar.dashboards.charts import Series, line_chart
 from mstar.dashboards.markup import (
+    Show,
     cell,
     escape,
     format_count,
@@ -17,11 +18,21 @@ from mstar.dashboards.markup import (
     sequence,
     short_percent,
     table,
+    three_digits,
+    two_decimals,
 )
 from mstar.dashboards.run_data import RunData
 from mstar.dashboards.wording import format_percent
 
 __all__ = ["overview"]
+
+_LAST: Final[dict[str, tuple[str, Show]]] = {
+    "train/loss": ("training loss, last", three_digits),
+    "val/loss": ("validation loss, last", three_digits),
+    "val/accuracy": ("validation accuracy, last", format_percent),
+    "mprm/auc_within": ("AUC within prompts, last", two_decimals),
+    "test/accuracy": ("test accuracy, last", format_percent),
+}
 
 
 def overview(run: RunData) -> str:
@@ -45,6 +56,8 @@ def _headline(run: RunData) -> list[tuple[str, str]]:
             cards.append((name, format_percent(summary[key])))
     if is_number(summary.get("mprm_within_prompt_auc")):
         cards.append(("first MPRM, AUC within prompts", f"{summary['mprm_within_prompt_auc']:.3f}"))
+    if not run.evolves:
+        return [*cards, *_trained(run), *_labelled(run)]
     known = [i.values["dynamics/greedy_accuracy"] for i in run.iterations if "dynamics/greedy_accuracy" in i.values]
     if known and not is_number(summary.get("final_accuracy")):
         cards.append(("validation accuracy, last iteration", format_percent(known[-1])))
@@ -56,8 +69,8 @@ def _headline(run: RunData) -> list[tuple[str, str]]:
             f"{complete}" if complete == len(trained) else f"{complete} + {len(trained) - complete} unfinished",
         )
     )
-    if run.num_responses:
-        cards.append(("responses sampled", format_count(run.num_responses)))
+    if run.sample.num_responses:
+        cards.append(("responses sampled", format_count(run.sample.num_responses)))
     kept = sum(iteration.values.get("funnel/kept", 0) for iteration in run.iterations)
     if kept:
         cards.append(("responses kept", format_count(kept)))
@@ -67,6 +80,28 @@ def _headline(run: RunData) -> list[tuple[str, str]]:
     if is_number(summary.get("seed")):
         cards.append(("seed", f"{summary['seed']:g}"))
     return cards
+
+
+def _trained(run: RunData) -> Iterator[tuple[str, str]]:
+    """What a fit without rollouts came to, by what was logged last."""
+    for name in ("epochs", "steps"):
+        if is_number(run.finished.get(name)):
+            yield name, format_count(run.finished[name])
+    if run.configs and not run.finished:
+        yield "state", "not finished"
+    for tag, (name, write) in _LAST.items():
+        values = [value for log in run.logs if (value := log.last(tag)) is not None]
+        if values:
+            yield name, write(values[-1])
+
+
+def _labelled(run: RunData) -> Iterator[tuple[str, str]]:
+    if run.labels:
+        responses = sum(labels.num_responses for labels in run.labels)
+        yield "prompts with labels", format_count(sum(labels.num_prompts for labels in run.labels))
+        yield "responses labelled", format_count(responses)
+        yield "of them right", format_percent(sum(labels.num_right for labels in run.labels) / responses)
+        yield "steps labelled", format_count(sum(labels.num_steps for labels in run.labels))
 
 
 def _test_accuracy(summary: Mapping[str, Any]) -> str:

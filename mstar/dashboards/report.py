@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import mstar
 from mstar.atomic import atomic_path
 from mstar.dashboards import sections
-from mstar.dashboards.markup import escape
+from mstar.dashboards.markup import escape, format_count
 from mstar.dashboards.overview import overview
+from mstar.dashboards.run_config import image_roots
 from mstar.dashboards.run_data import RunData, read_run
-from mstar.dashboards.sample_browser import escape_json, sample_payload
+from mstar.dashboards.sample_browser import escape_json, label_payload, sample_payload
+from mstar.dashboards.training import step_labels, training
 from mstar.errors import ConfigError
 
 __all__ = ["render_page", "write_report"]
 
-_SECTIONS: Final = (
-    ("dynamics", "Dynamics", sections.dynamics),
-    ("funnel", "Funnel", sections.funnel),
-    ("temperature", "Temperature", sections.sweeps),
-    ("mprm", "Process reward model", sections.mprm),
-)
-_END_SECTIONS: Final = (
-    ("time", "Time", sections.times),
-    ("config", "Config", sections.configs),
-)
+_NO_SCRIPT: Final = '<noscript><p class="missing">This part needs JavaScript.</p></noscript>'
 
 
 def write_report(
@@ -38,10 +32,12 @@ def write_report(
     """Writes the HTML report of a run.
 
     Args:
-        run: The run's folder; of a staged run (``make demo``), the folder that holds ``evolve/`` and ``summary.json``.
+        run: The folder of a fit or of an annotation; of a staged run (``make demo``), the folder that holds ``evolve/``
+            and ``summary.json``.
         output: The page to write; ``<run>/report.html`` if None.
         max_prompts: How many prompts are shown, with all their responses and pictures.
-        image_root: The folder that pictures given by a relative path are in; the working directory if None.
+        image_root: The folder that pictures given by a relative path are in; None is where the run's configuration says
+            that they are, or else the working directory.
 
     Returns:
         The page's path.
@@ -67,23 +63,52 @@ def render_page(run: RunData, image_root: str | None = None) -> str:
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    before = [(anchor, title, render(run)) for anchor, title, render in _SECTIONS]
-    after = [(anchor, title, render(run)) for anchor, title, render in _END_SECTIONS]
-    everything = [*before, ("samples", "Samples", _samples(run)), *after]
+    everything = list(_sections(run))
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in everything)
     body = "".join(f'<section id="{anchor}"><h2>{title}</h2>{part}</section>' for anchor, title, part in everything)
+    kind = "self-evolving run" if run.evolves else "step labels" if run.labels else "training run"
+    samples = "".join(
+        f'<script type="application/json" id="{name}">{escape_json(sample)}</script>'
+        for name, sample in _samples(run, image_root)
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
         f"<title>{escape(run.name)} · M-STaR run</title><style>{style}</style></head><body>"
-        f"<header><p>M-STaR · self-evolving run</p><h1>{escape(run.name)}</h1>{_when(run)}</header>"
+        f"<header><p>M-STaR · {kind}</p><h1>{escape(run.name)}</h1>{_when(run)}</header>"
         f'<nav aria-label="Sections">{links}</nav><main><section id="overview">{overview(run)}</section>'
         f"{body}</main><footer>Written by mstar {escape(mstar.__version__)}.</footer>"
-        f'<script type="application/json" id="sample">{escape_json(sample_payload(run.prompts, image_root))}</script>'
-        f"<script>{script}</script></body></html>\n"
+        f"{samples}<script>{script}</script></body></html>\n"
     )
+
+
+def _sections(run: RunData) -> Iterator[tuple[str, str, str]]:
+    """Anchor, title and content of every section after the first; of a page, those that its kind of run can have."""
+    if run.evolves:
+        yield "dynamics", "Dynamics", sections.dynamics(run)
+        yield "funnel", "Funnel", sections.funnel(run)
+        yield "temperature", "Temperature", sections.sweeps(run)
+        yield "mprm", "Process reward model", sections.mprm(run)
+    logged = training(run)
+    if logged:
+        yield "training", "Training", logged
+    if run.labels:
+        yield "labels", "Step labels", _NO_SCRIPT + step_labels(run)
+    if run.evolves:
+        yield "samples", "Samples", _browser(run)
+        yield "time", "Time", sections.times(run)
+    yield "config", "Config", sections.configs(run)
+
+
+def _samples(run: RunData, image_root: str | None) -> Iterator[tuple[str, Any]]:
+    """What the page's script is given, by the names that its elements ask for."""
+    roots = image_roots(run.configs) if image_root is None else (image_root,)
+    if run.evolves:
+        yield "sample", sample_payload(run.sample.prompts, roots)
+    for number, labels in enumerate(run.labels):
+        yield f"labels-{number}", label_payload(labels.prompts, roots)
 
 
 def _when(run: RunData) -> str:
@@ -97,14 +122,15 @@ def _date(moment: datetime) -> str:
     return f'<time datetime="{moment:%Y-%m-%dT%H:%MZ}">{moment:%Y-%m-%d %H:%M} UTC</time>'
 
 
-def _samples(run: RunData) -> str:
-    if not run.prompts:
+def _browser(run: RunData) -> str:
+    sample = run.sample
+    if not sample.prompts:
         return '<p class="missing">There is no response to show.</p>'
     return (
-        f'<p class="lead">{len(run.prompts)} of {run.num_prompts} prompts, taken evenly over iterations and '
-        "categories, whatever came of them. Identical responses of a prompt are shown once, with their number."
-        '</p><noscript><p class="missing">This part needs JavaScript.</p></noscript>'
-        '<div id="browser"></div>'
+        f'<p class="lead">{sample.num_shown} of {format_count(sample.num_prompts)} prompts, taken evenly over '
+        "iterations and categories, whatever came of them, and shown in every iteration that they were sampled in. "
+        "Identical responses of a prompt are shown once, with their number."
+        f'</p>{_NO_SCRIPT}<div class="browser" data-sample="sample"></div>'
     )
 
 

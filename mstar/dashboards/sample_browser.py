@@ -1,47 +1,46 @@
-"""The browsable sample of prompts: what the page's script is given, as JSON that no text can break out of."""
+"""The browsable samples of prompts: what the page's script is given, as JSON that no text can break out of."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 from PIL import Image
 
-from mstar.dashboards.run_data import SampledPrompt
+from mstar.dashboards.prompt_sample import SampledPrompt
+from mstar.dashboards.step_labels import LabelledPrompt
 from mstar.dashboards.wording import describe_fate, describe_verdict, score_level, visible
 from mstar.errors import DataError
 from mstar.prompts.images import open_image
 from mstar.steps import split_steps
-from mstar.types import Fate, ScoredResponse
+from mstar.types import Fate, ScoredResponse, StepLabels
 
-__all__ = ["embed_image", "embed_picture", "escape_json", "sample_payload"]
+__all__ = ["embed_image", "embed_picture", "escape_json", "label_payload", "sample_payload"]
 
 _SMALL: Final = 256
-_LARGEST: Final = 768
+# A page or a plot of this many pixels can still be read.
+_LARGEST: Final = 1280
 
 
-def sample_payload(prompts: Sequence[SampledPrompt], image_root: str | None = None) -> dict[str, Any]:
+def sample_payload(prompts: Sequence[SampledPrompt], image_roots: Sequence[str] = (".",)) -> dict[str, Any]:
     """The sample as JSON values, hidden characters written as codes.
 
     Args:
         prompts: The sampled prompts.
-        image_root: The folder that pictures given by a relative path are in.
+        image_roots: The folders that pictures given by a relative path may be in.
     """
-    uris = dict.fromkeys(uri for prompt in prompts for uri in prompt.image_uris)
     return {
-        "images": {uri: embed_image(uri, image_root) for uri in uris},
+        "legend": "Step score",
+        "images": _images(prompts, image_roots),
         "prompts": [
             {
+                **_asked(prompt),
                 "iteration": prompt.iteration,
-                "id": visible(prompt.id),
-                "question": visible(prompt.question),
-                "answer": None if prompt.answer is None else visible(prompt.answer),
-                "category": visible(prompt.category),
-                "images": list(prompt.image_uris),
                 "samples": len(prompt.responses),
                 "responses": _responses(prompt.responses),
             }
@@ -50,8 +49,47 @@ def sample_payload(prompts: Sequence[SampledPrompt], image_root: str | None = No
     }
 
 
-def embed_image(uri: str, root: str | None = None) -> dict[str, Any]:
-    """A picture as a data URI with its width, or the reason why it cannot be shown."""
+def label_payload(prompts: Sequence[LabelledPrompt], image_roots: Sequence[str] = (".",)) -> dict[str, Any]:
+    """The same for responses with step labels."""
+    return {
+        "legend": "Step label",
+        "images": _images(prompts, image_roots),
+        "prompts": [
+            {
+                **_asked(prompt),
+                "iteration": None,
+                "samples": len(prompt.responses),
+                "responses": [_labelled(label) for label in prompt.responses],
+            }
+            for prompt in prompts
+        ],
+    }
+
+
+def _asked(prompt: SampledPrompt | LabelledPrompt) -> dict[str, Any]:
+    return {
+        "id": visible(prompt.id),
+        "question": visible(prompt.question),
+        "answer": None if prompt.answer is None else visible(prompt.answer),
+        "category": visible(prompt.category),
+        "images": list(prompt.image_uris),
+    }
+
+
+def _images(
+    prompts: Sequence[SampledPrompt] | Sequence[LabelledPrompt], roots: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    return {uri: embed_image(uri, roots) for uri in dict.fromkeys(uri for p in prompts for uri in p.image_uris)}
+
+
+def embed_image(uri: str, roots: Sequence[str] = (".",)) -> dict[str, Any]:
+    """A picture as a data URI, or the reason why it cannot be shown.
+
+    Args:
+        uri: Its name in the run.
+        roots: The folders that it may be in; the first that has it counts.
+    """
+    root = next((root for root in roots if os.path.lexists(os.path.join(root, uri))), roots[0])
     try:
         image = open_image(uri, root)
     except DataError as error:
@@ -111,6 +149,26 @@ def _responses(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _labelled(label: StepLabels) -> dict[str, Any]:
+    """A labelled response in the form of a sampled one; what is not known of it is None."""
+    rows = zip(label.steps, label.soft_labels, strict=True)
+    return {
+        "steps": [[visible(step.rstrip("\n")), _rounded(value), _level(value)] for step, value in rows],
+        "count": 1,
+        "verdict": "right" if label.correct else "wrong",
+        "correct": label.correct,
+        "predicted": None,
+        "fates": [],
+        "kept": False,
+        "reward": None,
+        "logprob": _rounded(label.logprob),
+        "temperature": None,
+        "tokens": None,
+        "finished": True,
+        "chain": label.chain_correct,
+    }
 
 
 def _order(same: Sequence[ScoredResponse]) -> tuple[bool, bool, float, int]:

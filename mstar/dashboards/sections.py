@@ -13,6 +13,7 @@ from mstar.dashboards.markup import (
     escape,
     format_count,
     format_duration,
+    grid,
     is_number,
     mapping,
     plain,
@@ -20,8 +21,11 @@ from mstar.dashboards.markup import (
     table,
     two_decimals,
 )
+from mstar.dashboards.run_config import temperature_setting
 from mstar.dashboards.run_data import IterationData, RunData
+from mstar.dashboards.training import AUC_LINES
 from mstar.dashboards.wording import format_percent, visible
+from mstar.temperature import AdaptiveTemperature, FixedTemperature
 
 __all__ = ["configs", "dynamics", "funnel", "mprm", "sweeps", "times"]
 
@@ -29,6 +33,8 @@ _FUNNEL: Final = ("generated", "parsed", "correct", "unique", "kept")
 # Of the prompts with a right response, those with more than the rule keeps; responses that are worst at the answer.
 _CHOICE: Final = ("a choice for", "lowest score at the answer")
 _STAGES: Final = ("generate", "grade", "score", "train")
+_FIXED: Final = f"{FixedTemperature.__module__}.{FixedTemperature.__name__}"
+_ADAPTIVE: Final = f"{AdaptiveTemperature.__module__}.{AdaptiveTemperature.__name__}"
 _NO_ITERATIONS: Final = "This run has no iteration yet."
 
 
@@ -67,7 +73,7 @@ def dynamics(run: RunData) -> str:
         ),
         _curves(run, "Cut off at the length limit", {"share of responses": "truncated_fraction"}),
     ]
-    return _grid(charts) or _missing(run, "No iteration has measured its dynamics.")
+    return grid(charts) or _missing(run, "No iteration has measured its dynamics.")
 
 
 def funnel(run: RunData) -> str:
@@ -95,7 +101,23 @@ def sweeps(run: RunData) -> str:
         charts.append(
             line_chart(title, lines, "temperature", short_percent, note=note, mark=sweep.chosen, whole_x=False)
         )
-    return _grid(charts) or _missing(run, "No temperature sweep was made: the temperature was fixed.")
+    return grid(charts) or _missing(run, _why_no_sweep(run))
+
+
+def _why_no_sweep(run: RunData) -> str:
+    """Says why, as far as the configuration is known; a class of the user's own has reasons of its own."""
+    setting = temperature_setting(run.configs)
+    if is_number(setting):
+        return f"No temperature sweep was made: the temperature was fixed at {setting:g}."
+    name, options = mapping(setting).get("class_path"), mapping(mapping(setting).get("init_args"))
+    if name == _FIXED:
+        return f"No temperature sweep was made: the temperature was fixed at {options.get('value', 1.0):g}."
+    every = options.get("every", AdaptiveTemperature().every)
+    if name != _ADAPTIVE or not isinstance(every, int):
+        return "No temperature sweep was made."
+    if max((i.index for i in run.iterations), default=0) <= every:
+        return f"No temperature sweep was due yet: the first is before iteration {every + 1}."
+    return "No temperature sweep was made: it needs validation prompts and an MPRM that is ready."
 
 
 def mprm(run: RunData) -> str:
@@ -104,12 +126,7 @@ def mprm(run: RunData) -> str:
         _curves(
             run,
             "Ranking (AUC)",
-            {
-                "within prompts": "mprm/auc_within",
-                "within prompts, right answers only": "mprm/auc_within_correct",
-                "policy's likelihood, within prompts": "mprm/likelihood_auc_within",
-                "pooled over prompts": "mprm/auc",
-            },
+            AUC_LINES,
             show=two_decimals,
             note="Trust the values within prompts: the pooled one also rewards knowing which prompts are hard.",
         ),
@@ -123,7 +140,7 @@ def mprm(run: RunData) -> str:
             },
         ),
     ]
-    return _grid(charts) or _missing(run, "No process reward model was measured in this run.")
+    return grid(charts) or _missing(run, "No process reward model was measured in this run.")
 
 
 def times(run: RunData) -> str:
@@ -155,7 +172,7 @@ def configs(run: RunData) -> str:
     if not run.configs:
         return '<p class="missing">No config.yaml was found in the run or its log folders.</p>'
     fold = '<details><summary><code>{}</code></summary><pre tabindex="0">{}</pre></details>'
-    return "".join(fold.format(escape(path), escape(text)) for path, text in run.configs)
+    return "".join(fold.format(escape(config.path), escape(config.text)) for config in run.configs)
 
 
 def _funnel_row(iteration: IterationData) -> str:
@@ -200,11 +217,6 @@ def _curves(run: RunData, title: str, keys: Mapping[str, str], *, show: Show | N
         if any(key in i.values for i in run.iterations)
     ]
     return line_chart(title, lines, "iteration", show or short_percent, note=note) if lines else ""
-
-
-def _grid(charts: Sequence[str]) -> str:
-    drawn = "".join(charts)
-    return f'<div class="charts">{drawn}</div>' if drawn else ""
 
 
 def _missing(run: RunData, text: str) -> str:

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
 from mstar.dashboards.report import write_report
 from mstar.dashboards.sample_browser import embed_image, escape_json
 from mstar.errors import ConfigError, DataError
-from mstar.storage import RunDirectory, read_responses, write_json, write_responses
+from mstar.prompts.images import FileImage
+from mstar.storage import RunDirectory, read_responses, write_json, write_responses, write_step_labels
+from mstar.types import Prompt, StepLabels
 
 
 class Page(HTMLParser):
@@ -163,6 +166,79 @@ def test_a_run_without_iterations_says_so(tmp_path: Path) -> None:
     assert "No config.yaml was found" in page.text
 
 
+def test_a_supervised_run_shows_its_losses_and_nothing_of_iterations(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("rollout: null\n")
+    write_json(tmp_path / "finished.json", {"epochs": 3, "steps": 900})
+    with SummaryWriter(str(tmp_path / "tensorboard" / "version_0")) as writer:
+        for step in range(900):
+            writer.add_scalar("train/loss", 2 - step / 900, step)
+        writer.add_scalar("val/accuracy", 0.625, 899)
+    with SummaryWriter(str(tmp_path / "tensorboard" / "test")) as writer:
+        writer.add_scalar("test/accuracy", 0.75, 0)
+    page = Page(write_report(tmp_path))
+    assert "training run" in page.text
+    anchors = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert anchors == ["#training", "#config"]
+    text = page.text.replace("\u202f", " ")
+    for shown in ("steps900", "epochs3", "62.5 %", "75.0 %", "the mean of 8 logged values"):
+        assert shown in text
+    assert "iteration" not in page.text
+    assert len(page.scripts) == 1
+
+
+def test_an_mprm_s_run_shows_its_ranking_over_the_steps(tmp_path: Path) -> None:
+    with SummaryWriter(str(tmp_path / "tensorboard" / "version_0")) as writer:
+        for step in range(3):
+            writer.add_scalar("train/loss", 1.5, step)
+            writer.add_scalar("train/step_loss", 0.5, step)
+            writer.add_scalar("val/loss", 1.25, step)
+            writer.add_scalar("mprm/auc_within", 0.5 + step / 10, step)
+    text = Page(write_report(tmp_path)).text
+    for shown in ("Ranking (AUC)", "within prompts 0.70", "validation 1.25", "steps (cross-entropy) 0.5"):
+        assert shown in text
+
+
+def test_an_annotation_shows_its_labels_with_the_pictures_of_its_configuration(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "one.png")
+    prompt = Prompt("p", "What?", (FileImage("one.png", str(tmp_path)),), "3")
+    labels = [StepLabels("p", "a\nb", ("a\n", "b"), (1, 1), (4, 1), True)]
+    write_step_labels(tmp_path / "out" / "labels-00000.parquet", labels, [prompt])
+    settings = {"prompts": {"init_args": {"path": str(tmp_path / "pool.jsonl"), "image_root": None}}}
+    (tmp_path / "out" / "config.yaml").write_text(json.dumps(settings))
+    page = Page(write_report(tmp_path / "out"))
+    anchors = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert anchors == ["#labels", "#config"]
+    assert page.sample["images"]["one.png"]["source"].startswith("data:image/png")
+    (row,) = page.sample["prompts"]
+    assert (row["question"], row["answer"], row["iteration"]) == ("What?", "3", None)
+    assert row["responses"][0]["steps"] == [["a", 0.25, 1], ["b", 1.0, 4]]
+
+
+@pytest.mark.parametrize(
+    ("temperature", "sentence"),
+    [
+        (0.8, "the temperature was fixed at 0.8."),
+        ({"class_path": "mstar.temperature.FixedTemperature", "init_args": {"value": 0.7}}, "was fixed at 0.7."),
+        (
+            {"class_path": "mstar.temperature.AdaptiveTemperature", "init_args": {"every": 2}},
+            "No temperature sweep was due yet: the first is before iteration 3.",
+        ),
+        (
+            {"class_path": "mstar.temperature.AdaptiveTemperature", "init_args": {"every": 1}},
+            "No temperature sweep was made: it needs validation prompts and an MPRM that is ready.",
+        ),
+        ({"class_path": "mine.Own"}, "No temperature sweep was made."),
+    ],
+)
+def test_why_there_was_no_sweep_is_what_the_configuration_says(run: Path, temperature: Any, sentence: str) -> None:
+    write_json(RunDirectory(run).report(2), {"iteration": 2})
+    (run / "config.yaml").write_text(json.dumps({"rollout": {"temperature": temperature}}))
+    found = re.search(r'<section id="temperature">.*?</section>', write_report(run).read_text(), re.DOTALL)
+    assert found is not None
+    assert sentence in found[0]
+    assert ("fixed" in found[0]) == ("fixed" in sentence)
+
+
 def test_missing_parts_are_named(run: Path) -> None:
     for index in (1, 2):
         write_json(RunDirectory(run).report(index), {"iteration": index, "skipped": index == 2})
@@ -175,13 +251,15 @@ def test_missing_parts_are_named(run: Path) -> None:
     assert "1 + 1 unfinished" in text
 
 
-def test_pictures_are_found_below_the_given_folder_or_replaced_by_the_reason(tmp_path: Path) -> None:
-    Image.new("RGB", (900, 300), "red").save(tmp_path / "wide.png")
-    found = embed_image("wide.png", str(tmp_path))
+def test_pictures_are_found_below_one_of_the_folders_or_replaced_by_the_reason(tmp_path: Path) -> None:
+    Image.new("RGB", (2000, 600), "red").save(tmp_path / "wide.png")
+    found = embed_image("wide.png", [str(tmp_path / "missing"), str(tmp_path)])
     with Image.open(io.BytesIO(base64.b64decode(found["source"].split(",")[1]))) as picture:
-        assert picture.size == (768, 256)
-    assert "does not exist" in embed_image("gone\u202e.png", str(tmp_path))["error"]
-    assert "\u202e" not in embed_image("gone\u202e.png", str(tmp_path))["error"]
+        assert picture.size == (1280, 384)
+    for name in ("gone\u202e.png", "../outside.png", "\0"):
+        reason = embed_image(name, [str(tmp_path)])["error"]
+        assert not set(reason) & set("\u202e\0")
+    assert "does not exist" in embed_image("gone.png", [str(tmp_path)])["error"]
 
 
 def test_json_in_a_script_survives_a_round_trip() -> None:

@@ -1,0 +1,147 @@
+"""The prompts of a run that its report shows, with all their responses in every iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mstar.errors import DataError
+from mstar.storage import RunDirectory, read_responses
+from mstar.types import ScoredResponse
+
+__all__ = ["PromptSample", "SampledPrompt", "sample_prompts", "spread"]
+
+_PROMPT_COLUMNS: Final = ("prompt_id", "question", "images", "answer", "category")
+
+
+@dataclass(frozen=True, slots=True)
+class SampledPrompt:
+    """One prompt in one iteration: what was asked, and every response to it."""
+
+    iteration: int
+    id: str
+    question: str
+    image_uris: tuple[str, ...]
+    answer: str | None
+    category: str
+    responses: tuple[ScoredResponse, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSample:
+    """Some prompts of a run.
+
+    Attributes:
+        prompts: The chosen prompts, once for every iteration that they were sampled in, in the iterations' order.
+        num_prompts: How many prompts there are in all.
+        num_responses: How many responses there are in all.
+    """
+
+    prompts: tuple[SampledPrompt, ...] = ()
+    num_prompts: int = 0
+    num_responses: int = 0
+
+    @property
+    def num_shown(self) -> int:
+        """How many prompts were chosen."""
+        return len({prompt.id for prompt in self.prompts})
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    iteration: int
+    path: Path
+    num_rows: int
+    categories: Mapping[str, str]
+
+
+def sample_prompts(run: RunDirectory, count: int) -> PromptSample:
+    """Chooses ``count`` prompts evenly over the iterations and their categories, or all where there are fewer.
+
+    Raises:
+        DataError: a shard of responses is damaged.
+    """
+    shards = [_index_shard(number, path) for number in run.iterations for path in run.response_shards(number)]
+    # A prompt that is sampled in several iterations counts for the first, and is shown in all of them.
+    by_iteration: dict[int, dict[str, str]] = {}
+    seen: set[str] = set()
+    for shard in shards:
+        new = {prompt_id: category for prompt_id, category in shard.categories.items() if prompt_id not in seen}
+        by_iteration.setdefault(shard.iteration, {}).update(new)
+        seen |= new.keys()
+    groups = list(by_iteration.values())
+    shares = _even_shares([len(group) for group in groups], count)
+    chosen = {id for group, share in zip(groups, shares, strict=True) for id in spread(group, share)}
+    return PromptSample(
+        tuple(prompt for shard in shards for prompt in _read_prompts(shard, chosen)),
+        len(seen),
+        sum(shard.num_rows for shard in shards),
+    )
+
+
+def spread(categories: Mapping[str, str], count: int) -> set[str]:
+    """Chooses ``count`` prompts: the categories in turn, and evenly over the prompts of each.
+
+    Args:
+        categories: Every prompt's category, by its id.
+        count: How many; all if there are fewer.
+    """
+    by_category: dict[str, list[str]] = {}
+    for prompt_id, category in categories.items():
+        by_category.setdefault(category, []).append(prompt_id)
+    share = -(-count // max(1, len(by_category)))
+    taken = [[ids[i * len(ids) // share] for i in range(share)][: len(ids)] for ids in by_category.values()]
+    in_turn = dict.fromkeys(prompt_id for prompt_id in chain(*zip_longest(*taken)) if prompt_id is not None)
+    # Small categories leave room, which any other prompt fills.
+    return set(list({**in_turn, **dict.fromkeys(categories)})[:count])
+
+
+def _even_shares(sizes: Sequence[int], count: int) -> list[int]:
+    """Splits ``count`` evenly; what one group has too few of is taken from the others."""
+    shares, left = [0] * len(sizes), count
+    for done, index in enumerate(sorted(range(len(sizes)), key=lambda index: sizes[index])):
+        shares[index] = min(sizes[index], left // (len(sizes) - done))
+        left -= shares[index]
+    return shares
+
+
+def _read_columns(path: Path, columns: Sequence[str], prompt_ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    filters = None if prompt_ids is None else [("prompt_id", "in", list(prompt_ids))]
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path, columns=list(columns), filters=filters).to_pylist()
+    except pa.ArrowException as error:
+        raise DataError(f"{path} cannot be read as a responses shard ({error}); delete it and run again.") from error
+    return rows
+
+
+def _index_shard(iteration: int, path: Path) -> _Shard:
+    rows = _read_columns(path, ("prompt_id", "category"))
+    return _Shard(iteration, path, len(rows), {row["prompt_id"]: row["category"] or "" for row in rows})
+
+
+def _read_prompts(shard: _Shard, chosen: set[str]) -> Iterator[SampledPrompt]:
+    ids = [prompt_id for prompt_id in shard.categories if prompt_id in chosen]
+    if not ids:
+        return
+    prompts = {row["prompt_id"]: row for row in _read_columns(shard.path, _PROMPT_COLUMNS, ids)}
+    responses: dict[str, list[ScoredResponse]] = {prompt_id: [] for prompt_id in ids}
+    for scored in read_responses(shard.path):
+        if scored.response.prompt_id in responses:
+            responses[scored.response.prompt_id].append(scored)
+    for prompt_id in ids:
+        row = prompts[prompt_id]
+        yield SampledPrompt(
+            iteration=shard.iteration,
+            id=prompt_id,
+            question=row["question"] or "",
+            image_uris=tuple(row["images"] or ()),
+            answer=row["answer"],
+            category=row["category"] or "",
+            responses=tuple(responses[prompt_id]),
+        )

@@ -1,0 +1,98 @@
+"""The configurations that a run saved, and what the report takes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+__all__ = ["SavedConfig", "image_roots", "read_configs", "temperature_setting"]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedConfig:
+    """One ``config.yaml``.
+
+    Attributes:
+        path: Its path relative to the run's folder.
+        text: What stands in it.
+        folder: The folder that it is in.
+    """
+
+    path: str
+    text: str
+    folder: Path
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """Its settings; none if it is no YAML mapping."""
+        try:
+            values = yaml.safe_load(self.text)
+        except yaml.YAMLError:
+            return {}
+        return values if isinstance(values, dict) else {}
+
+
+def read_configs(root: Path) -> Iterator[SavedConfig]:
+    """The saved configs in the run and its log folders; of several versions of one log folder, the newest."""
+    found = [path for depth in ("", "*/", "*/*/", "*/*/*/") for path in root.glob(f"{depth}config.yaml")]
+    newest: dict[Path, Path] = {}
+    for path in sorted(found, key=lambda path: path.stat().st_mtime):
+        versioned = path.parent.name.startswith("version_")
+        newest[path.parent.parent if versioned else path.parent] = path
+    for path in sorted(newest.values()):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        yield SavedConfig(str(path.relative_to(root)), text, path.parent)
+
+
+def image_roots(configs: tuple[SavedConfig, ...]) -> tuple[str, ...]:
+    """The folders that pictures named by a relative path may be in, in the order in which they are to be tried.
+
+    They are those of the prompt sources: ``image_root``, or else the folder of the data. One that is relative is so to
+    the folder that the run was started in: the working directory, or what the run's own folder says of it.
+    """
+    roots: dict[str, None] = {}
+    for config in configs:
+        values = config.values
+        for root in _source_roots(values):
+            roots |= dict.fromkeys(str(base / root) for base in (Path(), *_started_in(config.folder, values)))
+    return (*roots, ".")
+
+
+def _source_roots(value: Any) -> Iterator[str]:
+    """The folders of the pictures of all prompt sources in a configuration."""
+    if isinstance(value, dict):
+        image_root, path, root = (value.get(name) for name in ("image_root", "path", "root"))
+        if isinstance(image_root, str):
+            yield image_root
+        elif isinstance(path, str):
+            yield path if Path(path).is_dir() else str(Path(path).parent)
+        elif isinstance(root, str):
+            yield str(Path(root, "data_images"))  # MathV360K
+        for item in value.values():
+            yield from _source_roots(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _source_roots(item)
+
+
+def _started_in(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
+    trainer = values.get("trainer")
+    given = trainer.get("default_root_dir") if isinstance(trainer, dict) else values.get("output")
+    parts, place = Path(given).parts if isinstance(given, str) else (), folder.resolve()
+    if parts and place.parts[-len(parts) :] == parts:
+        yield Path(*place.parts[: -len(parts)])
+
+
+def temperature_setting(configs: tuple[SavedConfig, ...]) -> Any:
+    """What ``rollout.temperature`` was set to; None if no configuration says."""
+    for config in configs:
+        rollout = config.values.get("rollout")
+        if isinstance(rollout, dict):
+            # A saved one names its class.
+            settings = rollout.get("init_args", rollout)
+            return settings.get("temperature") if isinstance(settings, dict) else None
+    return None

@@ -1,0 +1,144 @@
+"""The step labels of an annotation: how they are distributed, and the prompts that the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mstar.annotation.label_table import LabelTable
+from mstar.dashboards.prompt_sample import spread
+from mstar.dashboards.wording import SCORE_LEVELS, score_level
+from mstar.types import StepLabels
+
+__all__ = ["LabelSet", "LabelledPrompt", "find_label_sets"]
+
+_ASKED: Final = ("question", "images", "answer", "category")
+# Of either kind of responses, this share must be long enough for a position to be averaged over.
+_ENOUGH: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledPrompt:
+    """One prompt with its labelled responses; of one that the files say nothing of, the id alone is known."""
+
+    id: str
+    question: str
+    image_uris: tuple[str, ...]
+    answer: str | None
+    category: str
+    responses: tuple[StepLabels, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """The step labels of one folder.
+
+    Attributes:
+        path: The folder, relative to the run's.
+        folder: The folder.
+        num_prompts: Prompts with labelled responses.
+        num_responses: Labelled responses.
+        num_right: Those with the right answer.
+        num_steps: Labelled steps.
+        levels: How many steps before the last have a label in each fifth of [0, 1].
+        right: The mean label of the first, second, ... step of the responses with the right answer, as (number, mean).
+        wrong: The same of the other responses.
+        prompts: An even sample of the prompts.
+    """
+
+    path: str
+    folder: Path
+    num_prompts: int
+    num_responses: int
+    num_right: int
+    num_steps: int
+    levels: tuple[int, ...]
+    right: tuple[tuple[float, float], ...]
+    wrong: tuple[tuple[float, float], ...]
+    prompts: tuple[LabelledPrompt, ...]
+
+
+def find_label_sets(root: Path, count: int) -> tuple[LabelSet, ...]:
+    """The step labels in a folder, or in those directly below it.
+
+    Args:
+        root: The folder of an annotation, or that of a staged run.
+        count: How many prompts of each are sampled.
+
+    Raises:
+        DataError: a file of labels is damaged.
+    """
+    folders = sorted({path.parent for depth in ("", "*/") for path in root.glob(f"{depth}labels-*.parquet")})
+    found = [_read_labels(root, folder, count) for folder in folders]
+    return tuple(labels for labels in found if labels.num_responses)
+
+
+def _read_labels(root: Path, folder: Path, count: int) -> LabelSet:
+    shards = sorted(folder.glob("labels-*.parquet"))
+    table = LabelTable.read(shards)
+    levels = [0] * SCORE_LEVELS
+    by_answer: dict[bool, list[tuple[float, ...]]] = {True: [], False: []}
+    num_steps = 0
+    for label in table:
+        # The last step's label is whether the response itself is right.
+        before_last = label.soft_labels[:-1]
+        num_steps += len(label.steps)
+        by_answer[label.correct].append(before_last)
+        for value in before_last:
+            levels[score_level(value)] += 1
+    ids, rows = table.prompts()
+    return LabelSet(
+        path=str(folder.relative_to(root)),
+        folder=folder,
+        num_prompts=len(ids),
+        num_responses=len(table),
+        num_right=len(by_answer[True]),
+        num_steps=num_steps,
+        levels=tuple(levels),
+        right=tuple(_by_position(by_answer[True])),
+        wrong=tuple(_by_position(by_answer[False])),
+        prompts=tuple(_sample(shards, table, ids, rows, count)),
+    )
+
+
+def _by_position(labels: Sequence[tuple[float, ...]]) -> Iterator[tuple[float, float]]:
+    for number in range(max(map(len, labels), default=0)):
+        there = [row[number] for row in labels if len(row) > number]
+        if len(there) < _ENOUGH * len(labels):
+            return
+        yield number + 1, sum(there) / len(there)
+
+
+def _sample(
+    shards: Sequence[Path], table: LabelTable, ids: Sequence[str], rows: NDArray[np.int64], count: int
+) -> Iterator[LabelledPrompt]:
+    asked = _read_asked(shards)
+    chosen = spread({prompt_id: asked.get(prompt_id, {}).get("category") or "" for prompt_id in ids}, count)
+    for number, prompt_id in enumerate(ids):
+        if prompt_id in chosen:
+            row = asked.get(prompt_id, {})
+            yield LabelledPrompt(
+                id=prompt_id,
+                question=row.get("question") or "",
+                image_uris=tuple(row.get("images") or ()),
+                answer=row.get("answer"),
+                category=row.get("category") or "",
+                responses=tuple(table.select(np.flatnonzero(rows == number))),
+            )
+
+
+def _read_asked(shards: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What was asked, by the prompts' ids; nothing for labels of a version that did not write it down."""
+    asked: dict[str, dict[str, Any]] = {}
+    for path in shards:
+        if set(_ASKED) <= set(pq.read_schema(path).names):
+            table: pa.Table = pq.read_table(path, columns=["prompt_id", *_ASKED])
+            asked |= {row["prompt_id"]: row for row in table.to_pylist()}
+    return asked

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.dashboards.prompt_sample import sample_prompts
+from mstar.storage import RunDirectory, write_json, write_responses
+
+
+def test_the_sample_is_spread_over_iterations_and_categories(run: Path) -> None:
+    sample = sample_prompts(RunDirectory(run), 8)
+    assert Counter(prompt.iteration for prompt in sample.prompts) == {1: 4, 2: 4}
+    assert len({prompt.category for prompt in sample.prompts if prompt.iteration == 1}) == 4
+    assert (sample.num_shown, sample.num_prompts, sample.num_responses) == (8, 20, 62)
+    first = sample.prompts[0]
+    assert first.image_uris == (f"tiny-dice:pool/0/{first.id.rsplit('-', 1)[1]}",)
+    assert {scored.response.prompt_id for scored in first.responses} == {first.id}
+    assert len(first.responses) >= 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7, 9, 11, 1000])
+def test_the_sample_has_the_asked_size(run: Path, make_group: Any, count: int) -> None:
+    # Neither an iteration without responses nor one with few of them takes away from the number that was asked for.
+    directory = RunDirectory(run)
+    write_json(directory.report(0), {"iteration": 0})
+    write_responses(directory.responses(2, 1), [make_group(25)])
+    directory.responses(2, 0).unlink()
+    prompts = sample_prompts(directory, count).prompts
+    assert len(prompts) == min(count, 11)
+    assert len({prompt.id for prompt in prompts}) == len(prompts)
+
+
+def test_a_prompt_is_shown_in_every_iteration_that_it_was_sampled_in(run: Path, make_group: Any) -> None:
+    directory = RunDirectory(run)
+    for iteration in (3, 4):
+        write_responses(directory.responses(iteration, 0), [make_group(index) for index in range(10, 20)])
+    sample = sample_prompts(directory, 6)
+    assert (sample.num_shown, sample.num_prompts) == (6, 20)
+    rows = Counter(prompt.iteration for prompt in sample.prompts)
+    # Those of the first iteration came back in the third and fourth.
+    assert rows == {1: 3, 2: 3, 3: 3, 4: 3}
+    assert {p.id for p in sample.prompts if p.iteration == 4} == {p.id for p in sample.prompts if p.iteration == 1}
