@@ -62,7 +62,7 @@ def show_prompts(
     _write(lines)
     if html is not None:
         chosen = [source[index] for index in spread(len(source), rows)]
-        page = render_prompt_page(type(source).__name__, lines, chosen, renderer)
+        page = render_prompt_page(source.title, lines, chosen, renderer)
         with atomic_path(Path(html)) as temporary:
             temporary.write_text(page, encoding="utf-8")
         sys.stdout.write(f"{html}\n")
