@@ -28,8 +28,10 @@ EXAMPLES = [Example(POOL[i].id, "red " * (1 + (i * 7) % NUMBER)) for i in range(
 def make(tiny: Any, tmp_path: Any) -> Any:
     """Makes a data module with 22 examples whose trainer accumulates 4 batches of 2."""
 
-    def made(accumulate: int = 4, examples: list[Example] | None = EXAMPLES, **settings: Any) -> PolicyDataModule:
-        data = PolicyDataModule(POOL, batch_size=2, **settings)
+    def made(
+        accumulate: int = 4, examples: list[Example] | None = EXAMPLES, train: TinyDice = POOL, **settings: Any
+    ) -> PolicyDataModule:
+        data = PolicyDataModule(train, batch_size=2, **settings)
         data.trainer = SimpleNamespace(  # type: ignore[assignment]
             lightning_module=SimpleNamespace(renderer=tiny.renderer), accumulate_grad_batches=accumulate,
             default_root_dir=str(tmp_path), current_epoch=0,
@@ -106,9 +108,7 @@ def test_without_accumulation_batches_are_as_they_come(make: Any) -> None:
 
 def test_rationales_are_in_another_order_every_epoch_and_the_same_again(make: Any) -> None:
     def epoch(number: int) -> list[torch.Tensor]:
-        data = make(examples=None)
-        data.train = TinyDice("seed", NUMBER)
-        loader = data.train_dataloader()
+        loader = make(examples=None, train=TinyDice("seed", NUMBER)).train_dataloader()
         assert isinstance(loader.sampler, DistributedSampler)
         loader.sampler.set_epoch(number)
         return [batch.inputs.ids_BT for batch in loader]
