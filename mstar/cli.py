@@ -136,10 +136,12 @@ class MstarCLI(LightningCLI):
             callbacks.append(TQDMProgressBar())
         configured["callbacks"] = callbacks
         if configured.get("logger") in (None, True):
-            # A fit that goes on logs where it logged before.
-            version = 0 if self.subcommand == "fit" else None
+            # A fit that goes on logs where it logged before; predict has nothing to log.
+            version = 0 if self.subcommand == "fit" else self.subcommand
             root = configured.get("default_root_dir") or "."
-            configured["logger"] = TensorBoardLogger(root, name="tensorboard", version=version, default_hp_metric=False)
+            configured["logger"] = self.subcommand != "predict" and TensorBoardLogger(
+                root, name="tensorboard", version=version, default_hp_metric=False
+            )
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:

@@ -20,17 +20,16 @@ from mstar.storage import RunDirectory, read_json, write_json
 __all__ = ["IterationLog", "log_dashboard"]
 
 
-def log_dashboard(trainer: Trainer, num_samples: int) -> None:
+def log_dashboard(trainer: Trainer) -> None:
     """Writes the layout of TensorBoard's Custom Scalars tab.
 
     Args:
         trainer: Its loggers get it, those that are TensorBoard's.
-        num_samples: K, for the tags.
     """
     for logger in trainer.loggers if is_main() else ():
         writer = writer_of(logger)
         if writer is not None:
-            log_layout(writer, num_samples)
+            log_layout(writer)
 
 
 class IterationLog:

@@ -176,7 +176,7 @@ class RolloutCallback(Callback):
         """Prepares the fit; of the strategies that shard weights, some load the checkpoint only after this."""
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         self.check(trainer, pl_module, data)
-        log_dashboard(trainer, self.settings.num_samples)
+        log_dashboard(trainer)
         if not self._in_training:
             # Lightning builds a first loader before the first iteration has made any data.
             data.set_examples(data.placeholder())

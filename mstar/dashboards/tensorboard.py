@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["dashboard_charts", "log_layout", "log_samples"]
 
 
-def dashboard_charts(num_samples: int) -> dict[str, dict[str, tuple[str, ...]]]:
+def dashboard_charts() -> dict[str, dict[str, tuple[str, ...]]]:
     """The dashboard's charts: category -> chart title -> the scalar tags that are drawn in it.
 
-    Args:
-        num_samples: K, which is written out in the tags (``dynamics/pass@16``).
+    ``K`` stands for any number (``dynamics/pass@16``): TensorBoard joins the layouts of all runs, and charts for each K
+    would stand there once a K, empty but for its own runs.
     """
     return {
         "Dynamics": {
-            "Accuracy and Pass@K": ("dynamics/greedy_accuracy", f"dynamics/pass@{num_samples}"),
-            "Room to explore (Pass@K - accuracy)": (f"dynamics/pass@{num_samples}_gap",),
+            "Accuracy and Pass@K": ("dynamics/greedy_accuracy", "dynamics/pass@K"),
+            "Room to explore (Pass@K - accuracy)": ("dynamics/pass@K_gap",),
             "Reward-Pass@2": ("dynamics/reward_pass@2",),
             "Temperature": ("dynamics/temperature",),
         },
@@ -49,20 +49,23 @@ def dashboard_charts(num_samples: int) -> dict[str, dict[str, tuple[str, ...]]]:
     }
 
 
-def log_layout(writer: SummaryWriter, num_samples: int) -> None:
+def log_layout(writer: SummaryWriter) -> None:
     """Writes the layout of the Custom Scalars tab (``http://localhost:6006/#custom_scalars``).
 
     Args:
         writer: The run's writer; call this once a run.
-        num_samples: K, which is written out in the tags.
     """
     # TensorBoard takes these as regular expressions that match a tag's beginning; pass@16 would match pass@16_gap too.
     writer.add_custom_scalars(
         {
-            category: {title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for title, tags in charts.items()}
-            for category, charts in dashboard_charts(num_samples).items()
+            category: {title: ["Multiline", [_expression(tag) for tag in tags]] for title, tags in charts.items()}
+            for category, charts in dashboard_charts().items()
         }
     )
+
+
+def _expression(tag: str) -> str:
+    return f"^{re.escape(tag).replace('@K', '@[0-9]+')}$"
 
 
 def log_samples(writer: SummaryWriter, groups: Sequence[PromptResponses], step: int, max_prompts: int = 4) -> None:

@@ -26,7 +26,7 @@ DYNAMICS = Dynamics(
 def log_iteration(root: Path, logger: Any) -> dict[str, Any]:
     trainer = Trainer(accelerator="cpu", logger=logger, default_root_dir=root, enable_checkpointing=False)
     run = RunDirectory(root)
-    log_dashboard(trainer, 16)
+    log_dashboard(trainer)
     log = IterationLog(run, trainer, 3)
     report = IterationReport(3, 0.9, prompts=2, generated=8, parsed=6, correct=4, unique=3, kept=2, tokens=80)
     log.iteration_done(IterationResult((), report, ()))

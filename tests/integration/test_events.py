@@ -114,4 +114,11 @@ def test_the_layout_is_written_once(events: EventAccumulator) -> None:
     layout = Layout.FromString(event.tensor_proto.string_val[0])
     assert layout.category[0].title == "Dynamics"
     drawn = {tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag}
-    assert "^dynamics/pass@4$" in {tag.replace("\\@", "@").replace("\\/", "/") for tag in drawn}
+    assert "^dynamics/pass@[0-9]+$" in {tag.replace("\\@", "@").replace("\\/", "/") for tag in drawn}
+
+
+def test_what_is_not_a_fit_leaves_no_empty_logs(evolve: Any) -> None:
+    for command in ("test", "predict", "test"):
+        root = evolve(command=command)
+    assert [folder.name for folder in (root / "tensorboard").iterdir()] == ["test"]
+    assert "test/accuracy" in EventAccumulator(str(root / "tensorboard/test")).Reload().Tags()["scalars"]
