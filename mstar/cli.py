@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import logging
+import os
+import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -65,6 +69,7 @@ _TOOLS: Final[dict[str, Callable[..., object]]] = {
 _SAMPLED: Final = 8
 # Lines that a command says of its prompts.
 _MOST_SOURCES: Final = 5
+_SCRATCH: Final = "MSTAR_SCRATCH_FOLDER"
 
 
 class MstarCLI(LightningCLI):
@@ -112,6 +117,8 @@ class MstarCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the rollout, checkpoint and export callbacks and the logger that the configuration leaves open."""
         configured = self._get(self.config_init, "trainer")
+        if configured.get("fast_dev_run"):
+            configured["default_root_dir"] = _scratch_folder()
         given = configured.get("callbacks") or []
         extra: list[Callback] = []
         rollout = self._get(self.config_init, "rollout", default=None)
@@ -241,6 +248,18 @@ class MstarCLI(LightningCLI):
                 config = self._parser("fit").dump(self.config["fit"], skip_unset=False)
                 check_same_run(root, config)
             self.trainer.fit(**arguments, ckpt_path=checkpoint)
+
+
+def _scratch_folder() -> str:
+    """Where a ``fast_dev_run`` writes, whose purpose is to try everything and to leave nothing; gone at the end."""
+    # The processes that a strategy starts write where the first one does.
+    started = os.environ.get(_SCRATCH) if "LOCAL_RANK" in os.environ else None
+    if started is not None:
+        return started
+    folder = tempfile.mkdtemp(prefix="mstar-fast-dev-run-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ[_SCRATCH] = folder
+    return folder
 
 
 class _ParsedOnly(MstarCLI):

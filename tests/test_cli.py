@@ -225,3 +225,22 @@ def test_null_as_a_flag_reaches_the_classes_within_classes() -> None:
     )  # fmt: skip
     settings = config.data.init_args.train.init_args
     assert (settings.path, settings.size, settings.image_root) == ("rows.jsonl", None, None)
+
+
+@pytest.mark.parametrize("rollouts", [True, False])
+def test_a_fast_dev_run_leaves_nothing_behind(evolve: Any, rollouts: bool) -> None:
+    """It tries a step of everything; a run in the same folder afterwards is a new one."""
+    settings = evolve.settings()
+    settings["trainer"] |= {
+        "fast_dev_run": True,
+        "callbacks": [
+            {"class_path": "mstar.callbacks.ExportCallback", "init_args": {"folder": str(evolve.folder / "out")}}
+        ],
+    }
+    if not rollouts:
+        del settings["rollout"]
+        settings["data"]["init_args"]["train"]["init_args"]["split"] = "seed"
+    config = evolve.write(settings)
+    before = sorted(evolve.folder.rglob("*"))
+    assert main(["fit", "--config", str(config)]) == 0
+    assert sorted(evolve.folder.rglob("*")) == before

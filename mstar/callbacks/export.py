@@ -100,7 +100,8 @@ class ExportCallback(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Exports; the main process writes."""
-        if not isinstance(pl_module, PolicyModule | MPRMModule):
+        # A fast_dev_run leaves nothing behind, wherever the folder is.
+        if not isinstance(pl_module, PolicyModule | MPRMModule) or getattr(trainer, "fast_dev_run", False):
             return
         self._keep_best(trainer, pl_module)
         export_atomically(pl_module, self._target(trainer, pl_module), self.dtype)
