@@ -244,7 +244,7 @@ def test_prompts_without_rationales_cannot_be_imitated(evolve: Any, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["fitt"], "there is no such command; choose one of fit, validate, test, predict, annotate, grade, export, "),
+        (["fitt"], "there is no such command; choose one of fit, validate, test, predict, annotate, prompts, grade, "),
         (["export", "--checkpoint", "/nowhere/a.ckpt", "--output", "/nowhere/b"], "'/nowhere/a.ckpt' is neither a"),
         (["report", "--run", "/nowhere/run"], "/nowhere/run is not a folder"),
         (["annotate", "--policy", "/nowhere", "--output", "/nowhere/x", "--prompts=mstar.prompts.TinyDice",
