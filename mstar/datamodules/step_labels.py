@@ -157,7 +157,11 @@ class StepLabelDataModule(LightningDataModule):
         self._put_aside = Quarantine(max_bad_share)
 
     def setup(self, stage: str) -> None:
-        """Reads the labels and splits them; every label's prompt must be known."""
+        """Reads the labels and splits them; every label's prompt must be known.
+
+        Raises:
+            DataError: there are none to train on, all are of one value, or one's prompt is not there.
+        """
         labels = _load(self.labels)
         if self.validation_labels is not None:
             train, validation = labels, _load(self.validation_labels)
@@ -169,6 +173,11 @@ class StepLabelDataModule(LightningDataModule):
             validation = labels.select(np.flatnonzero(held_out[numbers]))
         if not train:
             raise DataError(f"'{self.labels}' leaves no step labels to train on: lower data.validation_share.")
+        if (value := _only_value(train)) is not None:
+            raise DataError(
+                f"all step labels in '{self.labels}' are {value:g}, and an MPRM learns nothing from labels of one "
+                "kind: annotate other prompts, or more responses to each."
+            )
         for prompt_id in dict.fromkeys((*train.prompts()[0], *validation.prompts()[0])):
             self._find(prompt_id)
         self.train, self.validation = train, validation
@@ -299,6 +308,13 @@ class _UsableRows:
 def _collate(usable: _UsableRows, renderer: Renderer, share_prompts: bool, rows: list[int]) -> StepLabelBatch:
     labels, groups, prompts = usable.fetch(rows)
     return collate_step_labels(labels, prompts, groups, renderer, share_prompts)
+
+
+def _only_value(labels: Sequence[StepLabels]) -> float | None:
+    """The value that all steps' labels have; None if there are two."""
+    values = (value for label in labels for value in label.soft_labels)
+    first = next(values, None)
+    return first if all(value == first for value in values) else None
 
 
 def _load(labels: str | PublicStepLabels) -> LabelTable:
