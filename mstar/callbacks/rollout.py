@@ -237,7 +237,12 @@ class RolloutCallback(Callback):
         if self.settings.keep_iterations is not None and is_main():
             run, last = RunDirectory(Path(trainer.default_root_dir)), trainer.current_epoch + 1
             run.drop_responses(last - self.settings.keep_iterations)
-        self._unwatched = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        # Nothing of the clock: a run that was interrupted ends with the same checkpoint as one that was not.
+        self._unwatched = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if not name.startswith("time/") and name != "rollout/tokens_per_second"
+        }
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, IterationCheckpoint):
                 callback.on_train_epoch_end(trainer, pl_module)
