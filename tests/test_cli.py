@@ -124,7 +124,7 @@ def test_fit_help_shows_what_the_classes_take(capsys: pytest.CaptureFixture[str]
         "refresh_reward_model: Retrain the MPRM",
         "mstar.modules.policy.PolicyModule:",
         "max_new_tokens: Longest response",
-        "train: Labelled prompts.",
+        "train: Labelled prompts",
         "--trainer.max_epochs",
     ):
         assert line in text
