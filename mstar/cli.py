@@ -301,7 +301,7 @@ def _run_tool(name: str, arguments: Sequence[str]) -> int:
     parser.add_function_arguments(_TOOLS[name], as_group=False)
     config = parser.parse_args(list(arguments))
     config.pop("config", None)
-    settings = parser.dump(config, skip_unset=False)
+    settings = parser.dump(config, skip_unset=False) if name == "annotate" else ""
     result = _TOOLS[name](**parser.instantiate_classes(config).as_dict())
     saved = Path(config.output, CONFIG) if name == "annotate" else None
     if saved is not None and not saved.exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -27,7 +28,7 @@ def asked_option(given: Sequence[str], known: Sequence[str]) -> str | None:
         given: The command line.
         known: The options of its parser.
     """
-    for argument, following in zip(given, [*given[1:], "--"], strict=True):
+    for argument, following in pairwise([*given, "--"]):
         name, equals, _ = argument.removeprefix("--").partition("=")
         answered = name in known and (equals or not following.startswith("--"))
         if argument.startswith("--") and name.endswith(_HELP) and not answered:

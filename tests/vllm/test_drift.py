@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mstar.errors import EngineDriftError
+from mstar.errors import ConfigError, EngineDriftError
 from mstar.generation import VllmEngine
 from mstar.generation.drift import DriftCheck, measure_drift
 from mstar.prompts import TinyDice
@@ -111,7 +111,10 @@ def test_a_cache_that_was_not_emptied_is_caught(
 def test_weights_that_are_not_numbers_are_caught(check: DriftCheck, engine: VllmEngine, trained: Policy) -> None:
     broken = copy.deepcopy(trained.model)
     broken.lm_head.weight.data[3:] = float("nan")
-    engine.update_weights(broken)
+    with pytest.raises(ConfigError, match="the weights are not finite numbers"):
+        engine.update_weights(broken)
+    # Had they got there, the check would tell.
+    engine.session.update_weights(broken)
     with pytest.raises(EngineDriftError, match=r"weights: 'model.text_model.embed_tokens.weight' and 1 more"):
         check.measure(engine, trained.model, trained.renderer)
     # The trainer's own are no better.
