@@ -152,7 +152,7 @@ class RolloutCallback(Callback):
         # The iteration that a checkpoint within an epoch was written in, or that one at the end of an epoch ended.
         self._iteration: int | None = None
         self._in_training = False
-        # What callbacks can watch besides the dynamics, of an iteration whose end they have not seen yet.
+        # What callbacks can watch beside an iteration's report, where they have not seen its end yet.
         self._unwatched: dict[str, float] | None = None
         self._checked = False
 
@@ -237,12 +237,9 @@ class RolloutCallback(Callback):
         if self.settings.keep_iterations is not None and is_main():
             run, last = RunDirectory(Path(trainer.default_root_dir)), trainer.current_epoch + 1
             run.drop_responses(last - self.settings.keep_iterations)
-        # Nothing of the clock: a run that was interrupted ends with the same checkpoint as one that was not.
-        self._unwatched = {
-            name: float(value)
-            for name, value in trainer.callback_metrics.items()
-            if not name.startswith("time/") and name != "rollout/tokens_per_second"
-        }
+        # The rest is in the iteration's report, from which it is recalled.
+        metrics = trainer.callback_metrics.items()
+        self._unwatched = {name: float(value) for name, value in metrics if name in ("train/loss", "train/lr")}
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, IterationCheckpoint):
                 callback.on_train_epoch_end(trainer, pl_module)
