@@ -160,7 +160,7 @@ class StepLabelDataModule(LightningDataModule):
         """Reads the labels and splits them; every label's prompt must be known.
 
         Raises:
-            DataError: there are none to train on, all are of one value, or one's prompt is not there.
+            DataError: there are none to train on, or one's prompt is not there.
         """
         labels = _load(self.labels)
         if self.validation_labels is not None:
@@ -173,14 +173,22 @@ class StepLabelDataModule(LightningDataModule):
             validation = labels.select(np.flatnonzero(held_out[numbers]))
         if not train:
             raise DataError(f"'{self.labels}' leaves no step labels to train on: lower data.validation_share.")
-        if (value := _only_value(train)) is not None:
+        for prompt_id in dict.fromkeys((*train.prompts()[0], *validation.prompts()[0])):
+            self._find(prompt_id)
+        self.train, self.validation = train, validation
+
+    def require_two_kinds(self) -> None:
+        """Makes sure that there is something to learn from the labels.
+
+        Raises:
+            DataError: all labels to train on are of one value.
+        """
+        value = _only_value(self.train or ())
+        if value is not None:
             raise DataError(
                 f"all step labels in '{self.labels}' are {value:g}, and an MPRM learns nothing from labels of one "
                 "kind: annotate other prompts, or more responses to each."
             )
-        for prompt_id in dict.fromkeys((*train.prompts()[0], *validation.prompts()[0])):
-            self._find(prompt_id)
-        self.train, self.validation = train, validation
 
     def teardown(self, stage: str) -> None:
         """Says what was put aside."""

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from mstar.datamodules.step_labels import StepLabelBatch
+from mstar.datamodules.step_labels import StepLabelBatch, StepLabelDataModule
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.metrics import auc, expected_calibration_error, within_group_auc
@@ -220,7 +220,14 @@ class MPRMModule(LightningModule):
         expect_unused_weights(self.trainer)
 
     def on_fit_start(self) -> None:
-        """Says what the fit computes in."""
+        """Makes sure that there is something to learn, and says what the fit computes in.
+
+        Raises:
+            DataError: all step labels are of one value.
+        """
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, StepLabelDataModule):
+            data.require_two_kinds()
         announce("MPRM", self.compute_precision, kernel_of(self.scorer.backbone))
 
     def forward(self, batch: StepLabelBatch) -> StepLogits:

@@ -216,3 +216,14 @@ def test_an_mprm_is_trained_with_only_the_config_s_paths_set(
     flags += [f"--trainer.default_root_dir={tmp_path / 'run'}"]
     assert main(["fit", "--config", str(config), *flags]) == 0
     assert (tmp_path / "run" / "mprm").is_dir()
+
+
+def test_an_mprm_is_not_trained_on_labels_of_one_kind(
+    tmp_path: Path, warm_policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
+    config = Path(__file__).parents[2] / "configs/mprm/public_labels.yaml"
+    flags = [f"--model.model_name={warm_policy}", f"--data.labels.path={write(tmp_path, 'math_shepherd', 100)}"]
+    assert main(["fit", "--config", str(config), *flags, f"--trainer.default_root_dir={tmp_path / 'run'}"]) == 1
+    assert "are 1, and an MPRM learns nothing from labels of one kind" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "mprm").exists()

@@ -178,8 +178,10 @@ def test_labels_of_one_kind_teach_nothing(tmp_path: Path, right: int) -> None:
     source = TinyDice("annotation", 2)
     same = [label(f"annotation-0-{i}", i, num_correct=(4 * right, right), correct=bool(right)) for i in range(2)]
     write_step_labels(tmp_path / "labels-00000.parquet", same)
+    data = StepLabelDataModule(str(tmp_path), source, validation_share=0.0)
+    data.setup("fit")
     with pytest.raises(DataError, match=f"all step labels in '.*' are {right}, and an MPRM learns nothing"):
-        StepLabelDataModule(str(tmp_path), source, validation_share=0.0).setup("fit")
+        data.require_two_kinds()
 
 
 def test_settings_out_of_range_are_refused() -> None:
