@@ -195,14 +195,15 @@ class MstarCLI(LightningCLI):
 
     def _say_prompts(self) -> None:
         """Says what the prompts are, in at most a line a source."""
+        if not self.trainer.is_global_zero:
+            return
         used = {"fit": ("train", "unlabelled", "validation"), "validate": ("validation",)}
         data = self.datamodule
         found = [(name, getattr(data, name, None)) for name in used.get(self.subcommand or "", ("test",))]
         if isinstance(data, StepLabelDataModule):
             found = [("prompts", source) for source in data.sources]
         lines = [summarise(f"data.{name}", source) for name, source in found if isinstance(source, PromptSource)]
-        if self.trainer.is_global_zero:
-            sys.stderr.writelines(lines[:_MOST_SOURCES])
+        sys.stderr.writelines(lines[:_MOST_SOURCES])
 
     def _find_last(self) -> None:
         """Puts the run's last checkpoint where Lightning would look for one of its own, and else go without."""

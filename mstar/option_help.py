@@ -108,7 +108,7 @@ def _classes(given: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The classes that files, then flags, name, by the options that take them."""
     for path in config_files(given):
         yield from _classes_of(yaml.safe_load(path.read_text("utf-8")), "")
-    for argument, following in zip(given, [*given[1:], ""], strict=True):
+    for argument, following in pairwise([*given, ""]):
         name, equals, value = argument.partition("=")
         value = value if equals else following
         if name.startswith("--") and "." in value and not value.startswith("--"):

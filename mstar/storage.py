@@ -36,6 +36,7 @@ from mstar.types import (
 )
 
 __all__ = [
+    "ASKED_COLUMNS",
     "PromptResponses",
     "RunDirectory",
     "make_step_labels",
@@ -63,6 +64,7 @@ _ASKED = pa.schema(
         ("category", pa.string()),
     ]
 )
+ASKED_COLUMNS = tuple(_ASKED.names)
 _RESPONSES = pa.schema(
     [
         ("prompt_id", pa.string()),

@@ -19,6 +19,7 @@ from mstar.annotation.settings import AnnotationSettings
 from mstar.distributed import gather_lists, is_main, leads_group, takes_part, wait_for_all
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
+from mstar.generation.cut_off import explain_cut_off
 from mstar.grading import Grader
 from mstar.interruption import stop_if_asked
 from mstar.prompts import PromptSource
@@ -257,8 +258,8 @@ def _explain_failure(
     ungradeable = sum(not grader.is_gradeable(prompt) for prompt in prompts)
     if 2 * ungradeable > len(prompts):
         cause = f"{ungradeable:,} of {len(prompts):,} gold answers cannot be graded: mend their columns"
-    elif 2 * cut_off > drawn:
-        cause = f"{cut_off:,} of {drawn:,} responses were cut off at {max_new_tokens} tokens: raise max_new_tokens"
+    elif (explained := explain_cut_off(cut_off, drawn, max_new_tokens, "max_new_tokens")) is not None:
+        cause = explained
     elif labels:
         cause = "no response and no continuation has the right answer: warm the policy up, or annotate other prompts"
     else:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mstar.errors import DataError
+from mstar.generation.cut_off import explain_cut_off
 from mstar.storage import RunDirectory, read_json
 
 __all__ = ["check_something_kept", "find_cause"]
@@ -48,11 +49,9 @@ def find_cause(reports: Sequence[Mapping[str, Any]], max_new_tokens: int) -> str
     if generated == 0:
         return "no response was generated; see the quarantine files of the iterations for what was put aside"
     total = f"of {generated:,} responses"
-    if 2 * cut_off > generated:
-        return (
-            f"{cut_off:,} {total} were cut off at {max_new_tokens} tokens: raise rollout.engine.max_new_tokens, or "
-            "warm the policy up on responses that end"
-        )
+    explained = explain_cut_off(cut_off, generated, max_new_tokens, "rollout.engine.max_new_tokens")
+    if explained is not None:
+        return f"{explained}, or warm the policy up on responses that end"
     if 2 * timeouts > generated:
         return f"{timeouts:,} {total} took too long to compare with the gold answer: mend the column of the answers"
     if 2 * parsed < generated:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.resources import files
 from itertools import groupby
 from typing import Final
 
-import mstar
 from mstar.dashboards.markup import escape
+from mstar.dashboards.page import wrap_page
 from mstar.dashboards.sample_browser import embed_picture
 from mstar.end_tokens import without_end_tokens
 from mstar.errors import DataError
@@ -17,7 +16,6 @@ from mstar.types import Prompt
 
 __all__ = ["render_prompt_page"]
 
-_POLICY: Final = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 # The placeholder of a picture stands for each of its tokens; more than these are counted.
 _REPEATED: Final = 3
 
@@ -33,7 +31,6 @@ def render_prompt_page(
         prompts: The prompts to show.
         renderer: How the model reads them; None shows their text alone.
     """
-    style = files("mstar.dashboards").joinpath("assets", "report.css").read_text(encoding="utf-8")
     facts = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>' for name, text in lines)
     shown = "".join(_prompt(prompt, renderer) for prompt in prompts)
     how = "Name a model (model_name) to see them as it does."
@@ -42,17 +39,11 @@ def render_prompt_page(
             'As the model sees them; <span class="learned">coloured</span> is what the loss is over. Where the data '
             "has no rationale, the gold answer stands in for a response."
         )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
-        f"<title>{escape(title)} · M-STaR prompts</title><style>{style}</style></head><body>"
-        f"<header><p>M-STaR · prompts</p><h1>{escape(title)}</h1></header><main>"
+    main = (
         f'<section id="facts"><h2>Data</h2><table class="text">{facts}</table></section>'
         f'<section id="prompts"><h2>Prompts</h2><p class="lead">{how}</p>{shown}</section>'
-        f"</main><footer>Written by mstar {escape(mstar.__version__)}.</footer></body></html>\n"
     )
+    return wrap_page(title, label="M-STaR prompts", kind="prompts", main=main)
 
 
 def _prompt(prompt: Prompt, renderer: Renderer | None) -> str:

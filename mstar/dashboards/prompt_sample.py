@@ -6,30 +6,45 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mstar.errors import DataError
-from mstar.storage import RunDirectory, read_responses
+from mstar.storage import ASKED_COLUMNS, RunDirectory, read_responses
 from mstar.types import ScoredResponse
 
-__all__ = ["PromptSample", "SampledPrompt", "sample_prompts", "spread"]
-
-_PROMPT_COLUMNS: Final = ("prompt_id", "question", "images", "answer", "category")
+__all__ = ["AskedPrompt", "PromptSample", "SampledPrompt", "asked", "sample_prompts", "spread"]
 
 
-@dataclass(frozen=True, slots=True)
-class SampledPrompt:
-    """One prompt in one iteration: what was asked, and every response to it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedPrompt:
+    """What was asked, as the files of a run say it; of a prompt that they say nothing of, the id alone is known."""
 
-    iteration: int
     id: str
     question: str
     image_uris: tuple[str, ...]
     answer: str | None
     category: str
+
+
+def asked(prompt_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an ``AskedPrompt`` from a row of a file."""
+    return {
+        "id": prompt_id,
+        "question": row.get("question") or "",
+        "image_uris": tuple(row.get("images") or ()),
+        "answer": row.get("answer"),
+        "category": row.get("category") or "",
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledPrompt(AskedPrompt):
+    """One prompt in one iteration, with every response to it."""
+
+    iteration: int
     responses: tuple[ScoredResponse, ...]
 
 
@@ -129,19 +144,14 @@ def _read_prompts(shard: _Shard, chosen: set[str]) -> Iterator[SampledPrompt]:
     ids = [prompt_id for prompt_id in shard.categories if prompt_id in chosen]
     if not ids:
         return
-    prompts = {row["prompt_id"]: row for row in _read_columns(shard.path, _PROMPT_COLUMNS, ids)}
+    prompts = {row["prompt_id"]: row for row in _read_columns(shard.path, ("prompt_id", *ASKED_COLUMNS), ids)}
     responses: dict[str, list[ScoredResponse]] = {prompt_id: [] for prompt_id in ids}
     for scored in read_responses(shard.path):
         if scored.response.prompt_id in responses:
             responses[scored.response.prompt_id].append(scored)
     for prompt_id in ids:
-        row = prompts[prompt_id]
         yield SampledPrompt(
+            **asked(prompt_id, prompts[prompt_id]),
             iteration=shard.iteration,
-            id=prompt_id,
-            question=row["question"] or "",
-            image_uris=tuple(row["images"] or ()),
-            answer=row["answer"],
-            category=row["category"] or "",
             responses=tuple(responses[prompt_id]),
         )

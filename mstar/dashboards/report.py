@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-import mstar
 from mstar.atomic import atomic_path
 from mstar.dashboards import sections
-from mstar.dashboards.markup import escape, format_count
+from mstar.dashboards.markup import format_count
 from mstar.dashboards.overview import overview
+from mstar.dashboards.page import asset, wrap_page
 from mstar.dashboards.run_config import image_roots
 from mstar.dashboards.run_data import RunData, read_run
 from mstar.dashboards.sample_browser import escape_json, label_payload, sample_payload
@@ -57,12 +54,6 @@ def write_report(
 
 def render_page(run: RunData, image_root: str | None = None) -> str:
     """The whole page as a string; see ``write_report``."""
-    style, script = _asset("report.css"), _asset("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
     everything = list(_sections(run))
     links = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in everything)
     body = "".join(f'<section id="{anchor}"><h2>{title}</h2>{part}</section>' for anchor, title, part in everything)
@@ -71,16 +62,15 @@ def render_page(run: RunData, image_root: str | None = None) -> str:
         f'<script type="application/json" id="{name}">{escape_json(sample)}</script>'
         for name, sample in _samples(run, image_root)
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
-        f"<title>{escape(run.name)} · M-STaR run</title><style>{style}</style></head><body>"
-        f"<header><p>M-STaR · {kind}</p><h1>{escape(run.name)}</h1>{_when(run)}</header>"
-        f'<nav aria-label="Sections">{links}</nav><main><section id="overview">{overview(run)}</section>'
-        f"{body}</main><footer>Written by mstar {escape(mstar.__version__)}.</footer>"
-        f"{samples}<script>{script}</script></body></html>\n"
+    return wrap_page(
+        run.name,
+        label="M-STaR run",
+        kind=kind,
+        when=_when(run),
+        nav=f'<nav aria-label="Sections">{links}</nav>',
+        main=f'<section id="overview">{overview(run)}</section>{body}',
+        data=samples,
+        script=asset("report.js"),
     )
 
 
@@ -132,7 +122,3 @@ def _browser(run: RunData) -> str:
         "Identical responses of a prompt are shown once, with their number."
         f'</p>{_NO_SCRIPT}<div class="browser" data-sample="sample"></div>'
     )
-
-
-def _asset(name: str) -> str:
-    return files("mstar.dashboards").joinpath("assets", name).read_text(encoding="utf-8")

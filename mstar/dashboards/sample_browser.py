@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from mstar.dashboards.prompt_sample import SampledPrompt
+from mstar.dashboards.prompt_sample import AskedPrompt, SampledPrompt
 from mstar.dashboards.step_labels import LabelledPrompt
 from mstar.dashboards.wording import describe_fate, describe_verdict, score_level, visible
 from mstar.errors import DataError
@@ -66,7 +66,7 @@ def label_payload(prompts: Sequence[LabelledPrompt], image_roots: Sequence[str] 
     }
 
 
-def _asked(prompt: SampledPrompt | LabelledPrompt) -> dict[str, Any]:
+def _asked(prompt: AskedPrompt) -> dict[str, Any]:
     return {
         "id": visible(prompt.id),
         "question": visible(prompt.question),
@@ -76,9 +76,7 @@ def _asked(prompt: SampledPrompt | LabelledPrompt) -> dict[str, Any]:
     }
 
 
-def _images(
-    prompts: Sequence[SampledPrompt] | Sequence[LabelledPrompt], roots: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+def _images(prompts: Sequence[AskedPrompt], roots: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {uri: embed_image(uri, roots) for uri in dict.fromkeys(uri for p in prompts for uri in p.image_uris)}
 
 

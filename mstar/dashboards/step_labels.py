@@ -13,26 +13,21 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mstar.annotation.label_table import LabelTable
-from mstar.dashboards.prompt_sample import spread
+from mstar.dashboards.prompt_sample import AskedPrompt, asked, spread
 from mstar.dashboards.wording import SCORE_LEVELS, score_level
+from mstar.storage import ASKED_COLUMNS
 from mstar.types import StepLabels
 
 __all__ = ["LabelSet", "LabelledPrompt", "find_label_sets"]
 
-_ASKED: Final = ("question", "images", "answer", "category")
 # Of either kind of responses, this share must be long enough for a position to be averaged over.
 _ENOUGH: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledPrompt:
-    """One prompt with its labelled responses; of one that the files say nothing of, the id alone is known."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledPrompt(AskedPrompt):
+    """One prompt with its labelled responses."""
 
-    id: str
-    question: str
-    image_uris: tuple[str, ...]
-    answer: str | None
-    category: str
     responses: tuple[StepLabels, ...]
 
 
@@ -119,26 +114,21 @@ def _by_position(labels: Sequence[tuple[float, ...]]) -> Iterator[tuple[float, f
 def _sample(
     shards: Sequence[Path], table: LabelTable, ids: Sequence[str], rows: NDArray[np.int64], count: int
 ) -> Iterator[LabelledPrompt]:
-    asked = _read_asked(shards)
-    chosen = spread({prompt_id: asked.get(prompt_id, {}).get("category") or "" for prompt_id in ids}, count)
+    found = _read_asked(shards)
+    chosen = spread({prompt_id: found.get(prompt_id, {}).get("category") or "" for prompt_id in ids}, count)
     for number, prompt_id in enumerate(ids):
         if prompt_id in chosen:
-            row = asked.get(prompt_id, {})
             yield LabelledPrompt(
-                id=prompt_id,
-                question=row.get("question") or "",
-                image_uris=tuple(row.get("images") or ()),
-                answer=row.get("answer"),
-                category=row.get("category") or "",
+                **asked(prompt_id, found.get(prompt_id, {})),
                 responses=tuple(table.select(np.flatnonzero(rows == number))),
             )
 
 
 def _read_asked(shards: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """What was asked, by the prompts' ids; nothing for labels of a version that did not write it down."""
-    asked: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for path in shards:
-        if set(_ASKED) <= set(pq.read_schema(path).names):
-            table: pa.Table = pq.read_table(path, columns=["prompt_id", *_ASKED])
-            asked |= {row["prompt_id"]: row for row in table.to_pylist()}
-    return asked
+        if set(ASKED_COLUMNS) <= set(pq.read_schema(path).names):
+            table: pa.Table = pq.read_table(path, columns=["prompt_id", *ASKED_COLUMNS])
+            found |= {row["prompt_id"]: row for row in table.to_pylist()}
+    return found

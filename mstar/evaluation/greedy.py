@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, Sample, draw_responses
+from mstar.generation.cut_off import explain_cut_off
 from mstar.grading import Grader
 from mstar.interruption import stop_if_asked
 from mstar.types import Prompt, Response, ScoredResponse, VerdictStatus
@@ -45,8 +46,4 @@ def require_gradeable(scored: Sequence[ScoredResponse]) -> None:
 def find_cut_off(scored: Sequence[ScoredResponse], max_new_tokens: int) -> str | None:
     """What to tell the user if most responses were cut off, which says little of what the policy knows; else None."""
     cut_off = sum(not item.response.finished for item in scored)
-    if 2 * cut_off <= len(scored):
-        return None
-    return (
-        f"{cut_off:,} of {len(scored):,} responses were cut off at {max_new_tokens} tokens: raise model.max_new_tokens"
-    )
+    return explain_cut_off(cut_off, len(scored), max_new_tokens, "model.max_new_tokens")
