@@ -42,6 +42,14 @@ clean-demo:  ## Delete the demo's folder (OUT=runs/demo), so that it starts over
 ablations: $(STAMP)  ## Compare the method's variants on the embedded model (hours; goes on where it stopped)
 	$(BIN)/python -m mstar.demo.ablations
 
+.PHONY: wheel
+wheel: $(STAMP)  ## Build the wheel, configurations included, into dist/
+	$(BIN)/python -m pip wheel --disable-pip-version-check --no-build-isolation --no-deps --wheel-dir dist .
+
+.PHONY: docs
+docs: $(STAMP)  ## Build the documentation into site/, strictly
+	$(BIN)/python -m mkdocs build --strict
+
 # Each worker computes on one thread: the models are tiny, and the workers fill the cores.
 .PHONY: test
 test: $(STAMP)  ## Run the tests that need neither a GPU nor vLLM
@@ -124,5 +132,5 @@ tensorboard: $(STAMP)  ## Show the runs in TensorBoard (LOGS=runs)
 
 .PHONY: clean
 clean:  ## Delete caches and build outputs; runs and .venv stay
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find mstar tests -name __pycache__ -type d -prune -exec rm -rf {} +

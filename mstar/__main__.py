@@ -36,8 +36,13 @@ Data and models:
   export     a checkpoint -> a folder for Transformers and vLLM (policy) or for mstar (MPRM)
   report     a run -> one HTML page
 
+To begin with:
+  demo       the whole method on an embedded model and data set, in minutes on a CPU
+  configs    the configurations that come with mstar: list them, show one
+
 Examples:
-  python -m mstar fit --config configs/tiny/evolve.yaml --rollout.num_samples 8 --trainer.max_epochs 2
+  python -m mstar demo
+  python -m mstar fit --config tiny/evolve.yaml --rollout.num_samples 8 --trainer.max_epochs 2
   python -m mstar fit --help
   python -m mstar annotate --help
 
@@ -62,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         sys.stdout.write(f"mstar {__version__}\n")
         return 0
+    if given[0] == "demo":
+        from mstar.demo.__main__ import main as run_demo
+
+        return run_demo(given[1:])
     # OpenMP threads that wait for each other spin by default; on a shared machine, where one of them may not be
     # running, that makes training up to 30 times slower. It must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -69,6 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from mstar.interruption import Interrupted, stopping_on_signals
 
     try:
+        if given[0] == "configs":
+            from mstar.shipped_configs import main as show_configs
+
+            return show_configs(given[1:])
         # The other commands have nothing to save: a signal ends them at once.
         with stopping_on_signals() if given[0] in _STOPPABLE else nullcontext():
             from mstar.cli import run

@@ -52,6 +52,7 @@ from mstar.prompts import PromptSource
 from mstar.prompts.summary import summarise
 from mstar.prompts_command import show_prompts
 from mstar.rendering import Renderer
+from mstar.shipped_configs import locate_configs
 
 __all__ = ["MstarCLI", "run"]
 
@@ -287,6 +288,8 @@ def _show_memory(arguments: Sequence[str]) -> int:
 
 # Commands whose options are those of another command, and some of their own.
 _WRAPPERS: Final[dict[str, Callable[[Sequence[str]], int]]] = {"memory": _show_memory}
+# Commands that are answered before this file is imported.
+_LIGHT: Final = ("configs", "demo")
 
 
 def runs_on_cuda(accelerator: object) -> bool:
@@ -322,10 +325,11 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    known = [*MstarCLI.subcommands(), *_TOOLS, *_WRAPPERS]
+    known = [*MstarCLI.subcommands(), *_TOOLS, *_WRAPPERS, *_LIGHT]
     if not arguments[0].startswith("-") and arguments[0] not in known:
         commands = ", ".join(known)
         raise ConfigError(f"there is no such command; choose one of {commands}.")
+    arguments = locate_configs(arguments)
     for path in config_files(arguments):
         check_config_file(path)
     _quieten()

@@ -39,20 +39,34 @@ def layers_of(name: str) -> list[str]:
     return [name] if complete else [BASES[name.split("/")[0]], name]
 
 
-@pytest.fixture
-def parse(capsys: pytest.CaptureFixture[str]) -> Parse:
-    """Parses configurations laid on one another, as the command does before it runs."""
+@pytest.fixture(scope="module")
+def parsed_before() -> dict[tuple[str, ...], dict[str, Any]]:
+    """What this module's tests have parsed; parsing takes half a second, and several look at the same."""
+    return {}
 
-    def parsed(*names: str, flags: tuple[str, ...] = ()) -> dict[str, Any]:
+
+@pytest.fixture
+def parse(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    parsed_before: dict[tuple[str, ...], dict[str, Any]],
+) -> Parse:
+    """Parses configurations laid on one another, found by name from an empty folder, as the command does."""
+    monkeypatch.chdir(tmp_path)
+
+    def parsed(*names: str) -> dict[str, Any]:
+        if names in parsed_before:
+            return parsed_before[names]
         first = yaml.safe_load((CONFIGS / names[0]).read_text())
         command = "annotate" if "policy" in first and "output" in first else "fit"
-        configs = [argument for name in names for argument in ("--config", str(CONFIGS / name))]
+        configs = [argument for name in names for argument in ("--config", name)]
         with pytest.raises(SystemExit) as end:
-            main([command, *configs, *flags, "--print_config"])
+            main([command, *configs, "--print_config"])
         captured = capsys.readouterr()
         assert end.value.code == 0, captured.err
         result: dict[str, Any] = yaml.safe_load(captured.out)
-        return result
+        return parsed_before.setdefault(names, result)
 
     return parsed
 

@@ -16,7 +16,7 @@ ROOT = Path(mstar.__file__).parent
 # From the bottom up: a component imports from its own layer and from those before it.
 LAYERS = (
     {"types", "errors", "interruption", "atomic", "file_faults", "end_tokens"},
-    {"storage", "distributed", "examples", "locking", "provenance", "export_folder"},
+    {"storage", "distributed", "examples", "locking", "provenance", "export_folder", "shipped_configs"},
     {"models", "rendering", "prompts", "grading", "steps", "metrics"},
     {"generation", "rewards", "selection", "temperature"},
     {"iteration", "iteration_report", "iteration_shards", "annotation", "evaluation", "memory"},

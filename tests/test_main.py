@@ -17,7 +17,7 @@ from mstar.__main__ import main
 HEAVY = ["torch", "lightning", "transformers", "numpy", "pyarrow", "PIL", "mstar.cli"]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], [], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], [], ["--version"], ["configs"]])
 def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys; from mstar.__main__ import main; status = main(sys.argv[1:]);"
@@ -32,7 +32,9 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"\n  {command} " in text for command in [*cli.MstarCLI.subcommands(), *cli._TOOLS, *cli._WRAPPERS])
+    assert all(
+        f"\n  {command} " in text for command in [*cli.MstarCLI.subcommands(), *cli._TOOLS, *cli._WRAPPERS, *cli._LIGHT]
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 # Two machines of 8 GPUs with SLURM; give the configurations as arguments:
 #   sbatch configs/cloud/slurm.sh --config configs/evolve/mathv360k_continuous.yaml \
 #     --config configs/evolve/qwen2_5_vl_7b.yaml --config configs/overlays/fsdp2.yaml
+# Submit it with the environment active that mstar is installed in: sbatch hands it on.
 # Lightning reads SLURM's variables: one task a GPU. When SLURM announces the time limit, mstar saves, puts the job in the
 # queue again, and goes on from the last checkpoint. Written from the documentation; it has not been run.
 #SBATCH --job-name=mstar
@@ -13,4 +14,4 @@
 #SBATCH --signal=SIGUSR1@300
 set -euo pipefail
 export OMP_NUM_THREADS=8
-srun .venv/bin/python -m mstar fit "$@" --config configs/overlays/multi_node.yaml --ckpt_path last
+srun python -m mstar fit "$@" --config configs/overlays/multi_node.yaml --ckpt_path last

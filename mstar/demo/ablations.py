@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mstar.shipped_configs import SHIPPED
+
 __all__ = ["ARMS", "interval", "main", "table"]
 
 # In the order in which they are run: an interrupted comparison has the most telling arms.
@@ -78,23 +80,23 @@ def _run_demo(seed: int, root: Path, results: Results) -> None:
 
 def _run_arm(arm: str, seed: int, root: Path) -> dict[str, float]:
     """One arm of one seed: a fit from the demo's warm-up policy, and a test of where it ends."""
-    from mstar.demo.run import CONFIGS, command, test_policy
+    from mstar.demo.run import command, config, test_policy
     from mstar.demo.stages import StageBook
 
     folder, demo = root / f"seed-{seed}" / arm, _demo(root, seed)
-    base, overlay = CONFIGS / "tiny" / "evolve.yaml", CONFIGS / "ablations" / f"{arm}.yaml"
+    base, overlay = config("tiny/evolve.yaml"), config(f"ablations/{arm}.yaml")
 
     def fit_and_test() -> dict[str, Any]:
-        reward = [f"--rollout.reward_model={demo / 'mprm' / 'mprm'}"] if _uses_reward_model(overlay) else []
+        reward = [f"--rollout.reward_model={demo / 'mprm' / 'mprm'}"] if _uses_reward_model(arm) else []
         command(
-            "fit", f"--config={base}", f"--config={overlay}", f"--seed_everything={seed}",
+            "fit", base, overlay, f"--seed_everything={seed}",
             f"--model.model_name={demo / 'warmup' / 'policy'}", *reward, "--rollout.dynamics=false",
             # All start from the same policy: what one of them has drawn in its first iteration the others read.
             f"--rollout.reuse={folder.parent}",
             "--trainer.callbacks=null", f"--trainer.default_root_dir={folder}",
         )  # fmt: skip
         final = f"--model.model_name={folder / 'policy'}"
-        return dict(test_policy(f"--config={base}", final, f"--trainer.default_root_dir={folder}"))
+        return dict(test_policy(base, final, f"--trainer.default_root_dir={folder}"))
 
     return StageBook(root / f"seed-{seed}", seed).run(arm, fit_and_test)
 
@@ -103,8 +105,9 @@ def _demo(root: Path, seed: int) -> Path:
     return root / f"seed-{seed}" / "demo"
 
 
-def _uses_reward_model(config: Path) -> bool:
-    return "reward_model: null" not in config.read_text(encoding="utf-8").replace("refresh_reward_model: null", "")
+def _uses_reward_model(arm: str) -> bool:
+    text = (SHIPPED / "ablations" / f"{arm}.yaml").read_text(encoding="utf-8")
+    return "reward_model: null" not in text.replace("refresh_reward_model: null", "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

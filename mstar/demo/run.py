@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,11 @@ from typing import Any, Final
 from mstar.cli import MstarCLI, run
 from mstar.dashboards.report import write_report
 from mstar.demo.stages import StageBook
+from mstar.shipped_configs import SHIPPED, find_config, locate_configs
 from mstar.storage import RunDirectory, read_json, write_json
 
-__all__ = ["NOTES", "run_demo", "test_policy"]
+__all__ = ["NOTES", "config", "run_demo", "test_policy"]
 
-CONFIGS: Final = Path(os.path.relpath(Path(__file__).parents[2] / "configs"))
 NOTES: Final = (
     "The gap between the selection rules is built into the data: most seed rationales of the coarse questions misread "
     "the dice yet end in the right answer. It stands for rationales kept because their answer was right, and is not a "
@@ -28,6 +27,12 @@ NOTES: Final = (
 )
 
 
+def config(name: str) -> str:
+    """The option of a shipped configuration, by its name unless the user has a file of that name."""
+    known = f"configs/{name}"
+    return f"--config={known if find_config(known).samefile(SHIPPED / name) else SHIPPED / name}"
+
+
 def command(*arguments: str) -> None:
     """Runs one ``mstar`` command in this process, after printing it."""
     _show(arguments)
@@ -37,7 +42,7 @@ def command(*arguments: str) -> None:
 def test_policy(*arguments: str) -> dict[str, float]:
     """Runs ``mstar test`` and returns what it measured: ``accuracy`` and ``chain_accuracy``."""
     _show(("test", *arguments))
-    metrics = MstarCLI(["test", *arguments, "--trainer.logger=false"]).trainer.callback_metrics
+    metrics = MstarCLI(locate_configs(["test", *arguments, "--trainer.logger=false"])).trainer.callback_metrics
     return {name.removeprefix("test/"): round(float(value), 4) for name, value in metrics.items()}
 
 
@@ -60,7 +65,6 @@ def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | N
     extra = overrides or {}
     output.mkdir(parents=True, exist_ok=True)
     book = StageBook(output, seed)
-    tiny = CONFIGS / "tiny"
     warmup, labels, mprm, evolve, seed_sft = (
         output / name for name in ("warmup", "annotate", "mprm", "evolve", "seed_sft")
     )
@@ -69,37 +73,37 @@ def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | N
 
     def run_warmup() -> None:
         command(
-            "fit", f"--config={tiny / 'warmup.yaml'}", *common, *_folder(warmup), *extra.get("warmup", ()),
+            "fit", config("tiny/warmup.yaml"), *common, *_folder(warmup), *extra.get("warmup", ()),
         )  # fmt: skip
 
     def run_annotate() -> None:
         command(
-            "annotate", f"--config={tiny / 'annotate.yaml'}", f"--policy={policy}", f"--output={labels}",
+            "annotate", config("tiny/annotate.yaml"), f"--policy={policy}", f"--output={labels}",
             f"--settings.seed={seed}", *extra.get("annotate", ()),
         )  # fmt: skip
 
     def run_mprm() -> None:
         command(
-            "fit", f"--config={tiny / 'mprm.yaml'}", *common, f"--model.model_name={policy}", f"--model.seed={seed}",
+            "fit", config("tiny/mprm.yaml"), *common, f"--model.model_name={policy}", f"--model.seed={seed}",
             f"--data.labels={labels}", *_folder(mprm), *extra.get("mprm", ()),
         )  # fmt: skip
 
     def run_evolve() -> dict[str, Any]:
         command(
-            "fit", f"--config={tiny / 'evolve.yaml'}", *common, f"--model.model_name={policy}",
+            "fit", config("tiny/evolve.yaml"), *common, f"--model.model_name={policy}",
             f"--rollout.reward_model={reward_model}", *_folder(evolve), *extra.get("evolve", ()),
         )  # fmt: skip
         return {"steps": _steps(evolve)}
 
     def run_seed_sft(steps: int) -> None:
         command(
-            "fit", f"--config={CONFIGS / 'ablations' / 'seed_sft.yaml'}", *common, f"--model.model_name={policy}",
+            "fit", config("ablations/seed_sft.yaml"), *common, f"--model.model_name={policy}",
             f"--trainer.max_steps={steps}", *_folder(seed_sft), *extra.get("seed_sft", ()),
         )  # fmt: skip
 
     def run_test() -> dict[str, Any]:
         test = [
-            f"--config={tiny / 'evolve.yaml'}",
+            config("tiny/evolve.yaml"),
             f"--trainer.default_root_dir={output / 'test'}",
             *extra.get("test", ()),
         ]

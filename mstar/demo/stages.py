@@ -30,8 +30,9 @@ class StageBook:
         book: dict[str, Any] = read_json(self.path) if self.path.exists() else {"seed": seed, "stages": {}}
         if book["seed"] != seed:
             raise ConfigError(
-                f"'{folder}' holds a run with seed {book['seed']}, not {seed}: choose another folder (make demo "
-                f"SEED={seed} OUT=runs/demo-{seed}), or start over with make clean-demo."
+                f"'{folder}' holds a run with seed {book['seed']}, not {seed}: choose another folder (mstar demo "
+                f"--seed {seed} --output runs/demo-{seed}, or make demo SEED={seed} OUT=runs/demo-{seed}), or remove "
+                "it to start over."
             )
         self._book = book
 

@@ -35,5 +35,5 @@ def test_a_stage_that_failed_is_run_again(tmp_path: Path) -> None:
 
 def test_a_folder_of_another_seed_is_refused(tmp_path: Path) -> None:
     StageBook(tmp_path, seed=0).run("warmup", lambda: None)
-    with pytest.raises(ConfigError, match=r"seed 0, not 1.*clean-demo"):
+    with pytest.raises(ConfigError, match=r"seed 0, not 1.*--output runs/demo-1"):
         StageBook(tmp_path, seed=1)
