@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mstar.errors import ConfigError, DataError
 from mstar.steps import split_steps
-from mstar.types import Prompt
+from mstar.types import PICTURE, Prompt, Turn
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
@@ -118,7 +118,8 @@ class Renderer:
             show_answer: Whether to add the gold answer, with the request to reason towards it (M-STaR: warm-up).
 
         Raises:
-            DataError: ``show_answer`` is set and the prompt has no answer, or its text has an image placeholder in it.
+            DataError: ``show_answer`` is set and the prompt has no answer; its text has an image placeholder that
+                stands for none of its pictures; or the chat template refuses its turns.
         """
         question = prompt.question
         if show_answer:
@@ -128,14 +129,21 @@ class Renderer:
                     "give it one, or leave it out."
                 )
             question += _ANSWER_HINT.format(answer=prompt.answer)
-        for placeholder in self.placeholders:
-            if placeholder in question:
-                raise DataError(
-                    f"the text of prompt '{prompt.id}' contains '{placeholder}', which stands for a picture: remove "
-                    "it, pictures are placed before the question."
-                )
-        content = [{"type": "image"} for _ in prompt.images] + [{"type": "text", "text": question}]
-        return self._apply_template([{"role": "user", "content": content}], open_turn=True)
+        messages = _place_pictures([*prompt.turns, Turn("user", question)], prompt)
+        for part in (part for message in messages for part in message["content"] if part["type"] == "text"):
+            for placeholder in self.placeholders:
+                if placeholder in part["text"]:
+                    raise DataError(
+                        f"the text of prompt '{prompt.id}' contains '{placeholder}', which stands for a picture, and "
+                        f"it has {len(prompt.images) or 'none'}: remove it."
+                    )
+        if not prompt.turns:
+            return self._apply_template(messages, open_turn=True)
+        try:
+            return self._apply_template(messages, open_turn=True)
+        except TemplateError as error:
+            # Many templates refuse a system turn, or two turns of one speaker.
+            raise DataError(f"the chat template refuses the turns of prompt '{prompt.id}': {error}") from error
 
     def prompt_inputs(
         self, prompts: Sequence[Prompt], *, prefixes: Sequence[str] | None = None, show_answer: Sequence[bool] = ()
@@ -314,3 +322,26 @@ class Renderer:
                 "its tokenizer has no eos_token, so the end of a response cannot be learned: set an eos_token."
             )
         return int(self.tokenizer.eos_token_id), gap
+
+
+def _place_pictures(turns: Sequence[Turn], prompt: Prompt) -> list[dict[str, Any]]:
+    """The turns as messages, with the pictures where their marks stand, or before the user's first text."""
+    count, marks = len(prompt.images), sum(turn.text.count(PICTURE) for turn in turns)
+    if count and marks not in (0, count):
+        raise DataError(
+            f"the text of prompt '{prompt.id}' has '{PICTURE}' {marks} times, and it has {count} pictures: write it "
+            "once for each, or not at all."
+        )
+    image = {"type": "image"}
+    first = next(place for place, turn in enumerate(turns) if turn.role == "user")
+    messages = []
+    for place, turn in enumerate(turns):
+        # Without pictures the mark is text, and the model's own placeholder is still refused.
+        pieces = turn.text.split(PICTURE) if count and marks else [turn.text]
+        content = [image] * count if count and not marks and place == first else []
+        for number, piece in enumerate(pieces):
+            content += [image] * bool(number)
+            if piece or len(pieces) == 1:
+                content.append({"type": "text", "text": piece})
+        messages.append({"role": turn.role, "content": content})
+    return messages

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = [
+    "PICTURE",
     "AnswerIs",
     "AnswerType",
     "Example",
@@ -25,9 +26,13 @@ __all__ = [
     "ScoredResponse",
     "StepLabels",
     "Tolerance",
+    "Turn",
     "Verdict",
     "VerdictStatus",
 ]
+
+# Where a picture stands in a prompt's text.
+PICTURE: Final = "<image>"
 
 
 class ImageReference(Protocol):
@@ -87,13 +92,27 @@ class Tolerance:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """What was said in a chat before the question.
+
+    Attributes:
+        role: Who said it.
+        text: The text, with ``<image>`` where a picture stands.
+    """
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """One question about zero or more images.
 
     Attributes:
         id: Unique within its data set; sampling is seeded by it, so it must not depend on the order of the rows.
-        question: The question's text, without image placeholders and without a chat template.
-        images: The pictures, in the order in which the question refers to them.
+        question: The question's text, without a chat template. Where it (or one of ``turns``) has ``<image>`` once for
+            each picture, the pictures stand there; without any, they stand before the first text of the user.
+        images: The pictures, in the order in which they are shown.
         answer: The gold answer, or None where it is hidden (unlabelled prompts).
         answer_type: How an answer is compared with the gold answer.
         choices: The options' texts of a multiple-choice question, in order.
@@ -106,6 +125,7 @@ class Prompt:
         answers: Further answers that are right, too, e.g. those of other annotators.
         answer_is: How ``answer`` names its option, where that is known.
         tolerance: How far a number may be from the gold answer, or None.
+        turns: What was said before the question: a system turn, earlier questions and answers.
     """
 
     id: str
@@ -122,6 +142,7 @@ class Prompt:
     answers: tuple[str, ...] = ()
     answer_is: AnswerIs | None = None
     tolerance: Tolerance | None = None
+    turns: tuple[Turn, ...] = ()
 
     def chain_correct(self, response: str) -> bool | None:
         """Whether a response is right throughout; None where the data does not know it."""

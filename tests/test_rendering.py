@@ -239,7 +239,9 @@ def test_prompts_that_cannot_be_rendered(tiny: Any) -> None:
     with pytest.raises(DataError, match=r"prompt 'p' has no answer, which answer-conditioned sampling shows"):
         tiny.renderer.render_prompt(replace(PROMPT, answer=None), show_answer=True)
     with pytest.raises(DataError, match=r"prompt 'p' contains '<image>', which stands for a picture: remove it"):
-        tiny.renderer.prompt_inputs([replace(PROMPT, question="<image>\nIs it even?")])
+        tiny.renderer.prompt_inputs([replace(PROMPT, images=(), question="<image>\nIs it even?")])
+    with pytest.raises(DataError, match=r"prompt 'p' has '<image>' 2 times, and it has 1 pictures"):
+        tiny.renderer.prompt_inputs([replace(PROMPT, question="<image>\nIs <image> even?")])
 
 
 def test_which_tokens_end_a_response_and_which_are_never_drawn(tiny: Any, split: Any, llava: Any) -> None:

@@ -129,7 +129,7 @@ class _Reader:
         paths = tuple(clean_path(item, self.root) if isinstance(item, str) else None for item in read.images)
         embedded = tuple(item if isinstance(item, bytes) else None for item in read.images)
         return PromptRecord(
-            id=self._id(read),
+            content=self._id(read),
             question=read.question,
             images=paths,
             pictures=embedded if any(embedded) else (),

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, Literal
 
-from mstar.prompts.cells import read_images, read_text, read_turns
+from mstar.prompts.cells import read_images, read_text
+from mstar.prompts.chats import read_turns
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import remove_placeholders
 

@@ -70,7 +70,8 @@ def _pictures(prompt: Prompt) -> Iterator[str]:
 def _text(prompt: Prompt, renderer: Renderer | None) -> str:
     if renderer is None:
         more = f"\n\n{escape(prompt.rationale)}" if prompt.rationale else ""
-        return f'<pre class="tokens">{escape(prompt.question)}{more}</pre>'
+        said = "".join(f"{escape(turn.role)}: {escape(turn.text)}\n\n" for turn in prompt.turns)
+        return f'<pre class="tokens">{said}{escape(prompt.question)}{more}</pre>'
     response = without_end_tokens(prompt.rationale or prompt.answer or "", renderer.end_texts)
     try:
         made = renderer.response_inputs([prompt], [response])

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from mstar.prompts.row_files import folder_of
+
 __all__ = ["SavedConfig", "image_roots", "read_configs", "temperature_setting"]
 
 
@@ -66,10 +68,10 @@ def _source_roots(value: Any) -> Iterator[str]:
     """The folders of the pictures of all prompt sources in a configuration."""
     if isinstance(value, dict):
         image_root, path, root = (value.get(name) for name in ("image_root", "path", "root"))
-        if isinstance(image_root, str):
-            yield image_root
-        elif isinstance(path, str):
-            yield path if Path(path).is_dir() else str(Path(path).parent)
+        if isinstance(image_root, str | list):
+            yield from [image_root] if isinstance(image_root, str) else image_root[:1]
+        elif isinstance(path, str | list):
+            yield folder_of(path)
         elif isinstance(root, str):
             yield str(Path(root, "data_images"))  # MathV360K
         for item in value.values():

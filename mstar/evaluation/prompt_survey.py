@@ -113,6 +113,8 @@ def describe_facts(facts: SourceFacts) -> Iterator[tuple[str, str]]:
         yield "" if place else "columns", f"{choice.role} = {choice.column} ({choice.why})"
     if facts.unread:
         yield "not read", ", ".join(facts.unread)
+    for role, (number, first, detail) in facts.ignored.items():
+        yield "", f"{role}: {number:,} values are not read, the first in row {first}: {detail}"
     yield "rows", f"{facts.rows:,}" + (f", of which {facts.repeated:,} repeat another one" if facts.repeated else "")
     bad = sum(facts.bad.values())
     yield "put aside", f"{bad:,} of {facts.rows:,} rows (counted from 0); see {facts.quarantine}" if bad else "no row"

@@ -28,9 +28,9 @@ class _TextTemplateRenderer(Renderer):
         raise NotImplementedError
 
     def _apply_template(self, messages: list[dict[str, Any]], *, open_turn: bool) -> str:
-        turns = []
+        turns, pictures = [], 0
         for message in messages:
-            text, pictures = "", 0
+            text = ""
             for piece in message["content"]:
                 if piece["type"] == "image":
                     pictures += 1

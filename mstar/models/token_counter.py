@@ -28,7 +28,7 @@ class TokenCounter:
 
     def __call__(self, pairs: Sequence[tuple[Prompt, str]]) -> list[int]:
         """The tokens of every row, up to the rounding of picture sizes."""
-        questions = self._text([prompt.question for prompt, _ in pairs])
+        questions = self._text(["".join([*(t.text for t in p.turns), p.question]) for p, _ in pairs])
         responses = self._text([response for _, response in pairs])
         return [
             question + response + self._rest(prompt, question)

@@ -1,22 +1,66 @@
-"""What stands in a cell of a data set: text, turns of a conversation, and pictures in any of their forms."""
+"""What stands in a cell of a data set: text, options, answers, and pictures in any of their forms."""
 
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
+import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import unquote
 
 from mstar.prompts.quarantine import Reason, RowError
+from mstar.prompts.question_text import find_choices
 
-__all__ = ["clean_path", "first_turns", "read_images", "read_text", "read_turns"]
+__all__ = [
+    "clean_path",
+    "fields_of",
+    "look_up",
+    "parse",
+    "read_choices",
+    "read_image",
+    "read_images",
+    "read_text",
+    "read_texts",
+]
 
 # How the base64 text of PNG, JPEG, GIF, WebP and BMP files begins.
 _BASE64: Final = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk")
-_HUMAN: Final = ("human", "user")
-_MODEL: Final = ("gpt", "assistant", "model")
+_TEXTS: Final = ("text", "value", "content", "option", "choice", "answer")
+_LABELS: Final = ("label", "key", "letter", "option", "id")
+# How a picture is wrapped: by datasets, in a part of a chat's turn, as an address.
+_WRAPPERS: Final = ("bytes", "path", "image", "image_url", "url", "base64")
+_FIELD: Final = re.compile(r"\{([^{}]+)\}")
+
+
+def look_up(values: Any, name: str) -> Any:
+    """The value of a column, or of a field within it: ``meta.answer``, ``conversations.1.value``; None if not there."""
+    if isinstance(values, Mapping) and name in values:
+        return values[name]
+    for part in name.split("."):
+        values = parse(values)
+        if isinstance(values, Mapping):
+            values = values.get(part)
+        elif isinstance(values, list) and part.isdecimal() and int(part) < len(values):
+            values = values[int(part)]
+        else:
+            return None
+    return values
+
+
+def parse(value: Any) -> Any:
+    """A list or an object that is written as text, in JSON or as Python writes it; anything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                return read(value.strip())
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+    return value
 
 
 def read_text(value: Any, column: str | None) -> str:
@@ -40,70 +84,126 @@ def read_text(value: Any, column: str | None) -> str:
             raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not text")
 
 
-def first_turns(turns: Any) -> tuple[str, str | None]:
-    """What the user says first in a conversation, and what the model says after it.
+def read_texts(value: Any, column: str) -> tuple[str, ...]:
+    """The texts of a cell: one, or those of a list; of an object its text. Empty ones are left out.
 
     Raises:
-        RowError: it is no list of ``{from, value}`` or ``{role, content}``.
+        RowError: it holds something else.
     """
-    asked: str | None = None
-    for speaker, text in read_turns(turns):
-        if asked is None and speaker in _HUMAN:
-            asked = text
-        elif asked is not None and speaker in _MODEL:
-            return asked, text or None
-    return asked or "", None
+    if isinstance(value, Mapping):
+        value = next((value[name] for name in _TEXTS if value.get(name) is not None), value)
+    if isinstance(value, list | tuple):
+        items = [_pick(item, _TEXTS) if isinstance(item, Mapping) else item for item in value]
+        return tuple(text for item in items if (text := read_text(item, column)))
+    return (text,) if (text := read_text(value, column)) else ()
 
 
-def read_turns(turns: Any) -> list[tuple[str, str]]:
-    """The turns of a conversation as (speaker, text).
+def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The options' texts, and their labels where they have some of their own.
+
+    Args:
+        value: A list of texts; an object of them by label; a list of ``{label, text}``; lists of both; or text that is
+            any of these, or ``(A) x (B) y``, or one a line.
+        column: The column, for the message.
 
     Raises:
-        RowError: it is no list of ``{from, value}`` or ``{role, content}``.
+        RowError: it is none of them.
     """
-    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-        raise RowError(Reason.WRONG_TYPE, "the conversation is no list of turns")
-    read = []
-    for turn in turns:
-        speaker = turn.get("from", turn.get("role"))
-        content = turn.get("value", turn.get("content"))
-        if isinstance(content, list):
-            parts = [part.get("text") for part in content if isinstance(part, Mapping)]
-            content = "\n".join(part for part in parts if isinstance(part, str))
-        if not isinstance(speaker, str) or not isinstance(content, str | None):
-            raise RowError(Reason.WRONG_TYPE, "a turn of the conversation is not {from, value} or {role, content}")
-        read.append((speaker, (content or "").strip()))
-    return read
+    value = parse(value)
+    if isinstance(value, str):
+        value = find_choices(value, None) or [line for line in value.splitlines() if line.strip()]
+        if len(value) == 1:
+            raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds '{value[0][:80]}', which is no list")
+    if isinstance(value, Mapping) and isinstance(value.get("text"), list):
+        value = dict(zip(value.get("label") or range(len(value["text"])), value["text"], strict=False))
+    if isinstance(value, Mapping):
+        pairs = [(label, text) for label, text in value.items() if text is not None]
+    elif isinstance(value, list | tuple):
+        pairs = [_read_option(item) for item in value]
+    elif value is None or value != value:
+        pairs = []
+    else:
+        raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not a list")
+    texts = tuple(read_text(text, column) for _, text in pairs)
+    labels = tuple(str(label) for label, _ in pairs if label is not None)
+    return texts, labels if len(labels) == len(texts) else ()
+
+
+def _read_option(item: Any) -> tuple[Any, Any]:
+    if not isinstance(item, Mapping):
+        return None, item
+    if len(item) == 1:
+        return next(iter(item.items()))
+    text = next((name for name in _TEXTS if item.get(name) is not None), "")
+    return _pick({name: value for name, value in item.items() if name != text}, _LABELS), item.get(text)
+
+
+def _pick(values: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((values[name] for name in names if values.get(name) is not None), None)
 
 
 def read_images(values: Mapping[str, Any], columns: Sequence[str]) -> list[str | bytes]:
-    """The pictures of a row in their order: a path, or the bytes of the file.
+    """The pictures of a row in their order: a path, or the bytes of the file. Cells without one are passed over.
+
+    Args:
+        values: The row.
+        columns: The columns; one with braces is a path with the values of columns in it (``images/{id}.png``).
 
     Raises:
-        RowError: one is missing or empty, or is neither a path nor a picture.
+        RowError: one is empty or broken, or is neither a path nor a picture.
     """
     found: list[str | bytes] = []
     for column in columns:
-        value = values.get(column)
-        if value is None and len(columns) > 1:
-            continue
-        for item in value if isinstance(value, list | tuple) else [value]:
-            found.append(_read_image(item, column))
+        value = _fill(column, values) if "{" in column else look_up(values, column)
+        found += (image for item in _items(value) if (image := read_image(item, column)) is not None)
     return found
 
 
-def _read_image(value: Any, column: str) -> str | bytes:
-    if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
-        value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
+def fields_of(name: str) -> list[str]:
+    """The columns that a name reads: itself, or those in the braces of a template."""
+    return _FIELD.findall(name) if "{" in name else [name]
+
+
+def _fill(template: str, values: Mapping[str, Any]) -> str | None:
+    """The path that a template makes of a row; None if one of its columns is empty."""
+    parts = {name: read_text(look_up(values, name), name) for name in _FIELD.findall(template)}
+    return _FIELD.sub(lambda match: parts[match[1]], template) if all(parts.values()) else None
+
+
+def _items(value: Any) -> Iterator[Any]:
+    value = parse(value) if isinstance(value, str) and len(value) < 1 << 16 else value
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _items(item)
+    else:
+        yield value
+
+
+def read_image(value: Any, column: str) -> str | bytes | None:
+    """One picture: a path or bytes; None for nothing.
+
+    Raises:
+        RowError: it is empty or broken, or is neither a path nor a picture.
+    """
+    while isinstance(value, Mapping) and any(name in value for name in _WRAPPERS):
+        value = _pick(value, _WRAPPERS)
     match value:
         case None | "":
-            raise RowError(Reason.MISSING_IMAGE, f"the column '{column}' names no picture")
+            return None
+        case float() if math.isnan(value):
+            return None
+        case Mapping() if not any(value.values()):
+            return None
         case bytes() | bytearray():
             if not value:
                 raise RowError(Reason.EMPTY_IMAGE, f"the picture in the column '{column}' has no bytes")
             return bytes(value)
+        case str() if value.startswith(("http://", "https://")):
+            detail = f"the column '{column}' holds the address '{value[:200]}', and pictures are not fetched"
+            raise RowError(Reason.MISSING_IMAGE, detail)
         case str():
-            return _from_base64(value) or value
+            path = unquote(value.removeprefix("file://")) if value.startswith("file://") else value
+            return _from_base64(value) or path
         case _:
             raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not a picture")
 

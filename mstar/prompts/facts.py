@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ _ROLES: Final[Mapping[Reason, str]] = {
     Reason.EMPTY_IMAGE: "images",
     Reason.BROKEN_IMAGE: "images",
     Reason.IMAGE_OUTSIDE_ROOT: "images",
+    Reason.PICTURE_COUNT: "images",
 }
 _REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.MALFORMED: "mend that line of the file",
@@ -38,7 +39,9 @@ _REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.UNREADABLE_IMAGE: "change the file's permissions",
     Reason.EMPTY_IMAGE: "get the picture again",
     Reason.BROKEN_IMAGE: "get the picture again",
-    Reason.IMAGE_OUTSIDE_ROOT: "set image_root to a folder that holds all pictures",
+    Reason.IMAGE_OUTSIDE_ROOT: "set image_root to a folder that holds all pictures, or to a list: that folder, and "
+    "those that links in it lead into",
+    Reason.PICTURE_COUNT: "name all columns of pictures in fields.images, or set placeholders to words",
     Reason.TOO_LONG: "raise the limit, or show smaller pictures (pixels)",
 }
 
@@ -72,6 +75,8 @@ class SourceFacts:
         quarantine: The file that has them all.
         answer_types: Prompts by the type of their answer.
         pictures: Prompts by their number of pictures.
+        ignored: By role, how many values were not read because they make no sense, the first of their rows, and what is
+            wrong there.
     """
 
     rows: int
@@ -83,6 +88,7 @@ class SourceFacts:
     quarantine: Path
     answer_types: Mapping[str, int]
     pictures: Mapping[int, int]
+    ignored: Mapping[str, tuple[int, int, str]] = field(default_factory=dict)
 
 
 class UnusableSourceError(DataError):

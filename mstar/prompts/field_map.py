@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from mstar.errors import ConfigError, DataError
+from mstar.prompts.cells import fields_of
 from mstar.prompts.facts import ColumnChoice
+from mstar.types import AnswerIs
 
 __all__ = ["FieldMap"]
 
 # The names under which public data sets have them, the usual one first.
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
-    "question": ("question", "query", "problem", "prompt", "instruction"),
+    "question": ("question", "query", "problem", "prompt", "instruction", "question_text", "problem_text"),
     "conversations": ("conversations", "messages"),
-    "answer": ("answer", "gold", "ground_truth", "final_answer", "reference_answer"),
-    "id": ("id", "question_id", "pid"),
+    "images": ("decoded_image", "image", "images", "image_path", "image_paths", "img", "image_file", "image_name"),
+    "answer": (
+        "answer", "gold", "ground_truth", "final_answer", "reference_answer", "gt_answer", "correct_answer",
+        "reward_model.ground_truth",
+    ),
+    "id": ("_key", "id", "question_id", "pid"),
     "choices": ("choices", "options"),
     "answer_type": ("answer_type",),
     "answers": ("answers",),
@@ -26,43 +33,49 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "unit": ("unit",),
     "rationale": ("rationale", "response", "solution", "cot", "completion", "output"),
     "category": ("category", "source", "data_source", "dataset"),
-}
-_USUAL_IMAGES: Final = ("image", "images", "image_path", "image_paths", "decoded_image", "img")
+}  # fmt: skip
+_LETTERS: Final = tuple("ABCDEFGHIJ")
 
 
 @dataclass(frozen=True)
 class FieldMap:
-    """Which column holds what. Exactly one of ``question`` and ``conversations`` is needed.
+    """Which column holds what. What is not named is found by its usual name, unless the question's column is named.
+
+    A name may lead into a column: ``meta.answer``, ``conversations.1.value``. Of rows that are the values of one JSON
+    object, ``_key`` is the key; of rows from several files, ``_file`` is the file's name. An empty name reads nothing.
 
     Args:
-        question: The question's text.
-        conversations: A list of turns (``{from, value}`` or ``{role, content}``): the first of the user is the
-            question, and the first of the model is the rationale.
+        question: The question's text, or a list of turns.
+        conversations: A list of turns (``{from, value}`` or ``{role, content}``): the user's last is the question, what
+            the model says then is the rationale, and the turns before it are shown before the question.
         images: One column of pictures or several; each holds one picture or a list of them, as a path below
-            ``image_root``, as bytes, as base64 text, or as what ``datasets`` makes of a PIL picture. An empty list is
-            a question without pictures; with several columns, those without a picture are passed over.
-        answer: The gold answer; none for data without answers.
+            ``image_root``, as bytes, as base64 text, or as what ``datasets`` makes of a PIL picture; or a path with
+            columns in it, such as ``images/{id}.png``. A row without one is a question without pictures.
+        answer: The gold answer, or a list of all that are right; none for data without answers.
         id: A unique id; none derives one from the question and its pictures.
-        choices: The options' texts of multiple-choice questions, a list.
+        choices: The options of multiple-choice questions: a list of texts, an object by letter, a list of
+            ``{label, text}``, or text that is one of these; or several columns, each with one option. Options in the
+            question's own text are found there.
         answer_type: One of ``mstar.types.AnswerType``; none, or another value, infers it from the answer.
         answers: A list of answers that are right, too; without ``answer`` the first of them is the gold answer.
-        answer_is: How ``answer`` names its option: text, letter, index0 or index1.
+        answer_is: How ``answer`` names its option: text, letter, index0 or index1; a column, or one of these for all.
         tolerance: How far a number may be off: an object with ``relative`` or ``absolute``.
         precision: Decimals that a float answer is asked for.
         unit: The unit that the answer is asked for in.
         rationale: A response to imitate.
         category: A group for reports.
+        context: Text that is shown before the question, such as a table or a hint; one column or several.
 
     Raises:
-        ConfigError: both of ``question`` and ``conversations`` are set, or neither.
+        ConfigError: both of ``question`` and ``conversations`` are set.
     """
 
     question: str | None = None
     conversations: str | None = None
-    images: tuple[str, ...] = ()
+    images: str | tuple[str, ...] = ()
     answer: str | None = None
     id: str | None = None
-    choices: str | None = None
+    choices: str | tuple[str, ...] | None = None
     answer_type: str | None = None
     answers: str | None = None
     answer_is: str | None = None
@@ -71,59 +84,85 @@ class FieldMap:
     unit: str | None = None
     rationale: str | None = None
     category: str | None = None
+    context: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if (self.question is None) == (self.conversations is None):
-            raise ConfigError("fields: set either question or conversations, the column that holds the question.")
+        if self.question and self.conversations:
+            raise ConfigError("fields: set question or conversations, not both: the column that holds the question.")
+
+    def names(self, role: str) -> tuple[str, ...]:
+        """The columns of a role, as they are named."""
+        value = getattr(self, role)
+        return tuple(name for name in ((value,) if isinstance(value, str) else value or ()) if name)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it names."""
-        values = (getattr(self, item.name) for item in fields(self))
-        return tuple(name for value in values if value for name in ((value,) if isinstance(value, str) else value))
+        """The columns that it reads."""
+        named = ((item.name, name) for item in fields(self) for name in self.names(item.name))
+        return tuple(name for role, whole in named if role != "answer_is" or whole not in set(AnswerIs)
+                     for name in fields_of(whole))  # fmt: skip
 
-    @classmethod
-    def find(cls, columns: Sequence[str], where: str) -> FieldMap:
-        """The map of a data set whose columns have usual names.
+    def complete(self, columns: Sequence[str], where: str) -> tuple[FieldMap, frozenset[str]]:
+        """The map with what is not named found by its usual name, and the roles that were found.
+
+        Args:
+            columns: The data's columns.
+            where: The data, for the message.
 
         Raises:
             DataError: no column has a usual name of a question.
         """
-        found = {name: next((c for c in usual if c in columns), None) for name, usual in _USUAL.items()}
-        if found["question"] is not None:
-            found["conversations"] = None
-        elif found["conversations"] is None:
+        if self.question or self.conversations:
+            return self._resolved(columns), frozenset()
+        found: dict[str, str | tuple[str, ...]] = {}
+        for role, usual in _USUAL.items():
+            name = next((name for name in usual if name.partition(".")[0] in columns), None)
+            if name is not None and getattr(self, role) in (None, ()):
+                found[role] = name
+        if "question" in found:
+            found.pop("conversations", None)
+        elif "conversations" not in found:
             raise DataError(
                 f"{where} has no column of a usual name for the question; it has {list(columns)}: name the columns in "
                 "'fields'."
             )
-        image = next((column for column in _USUAL_IMAGES if column in columns), None)
-        return cls(images=() if image is None else (image,), **found)
+        if self.choices is None and "choices" not in found and {"A", "B"} <= {*columns}:
+            found["choices"] = tuple(letter for letter in _LETTERS if letter in columns)
+        return replace(self, **found)._resolved(columns), frozenset(found)  # type: ignore[arg-type]
 
-    def explain(self, columns: Sequence[str], *, guessed: bool) -> tuple[ColumnChoice, ...]:
+    def _resolved(self, columns: Sequence[str]) -> FieldMap:
+        """The map with ``{id}`` and the like in templates as the columns that are meant."""
+
+        def name(match: re.Match[str]) -> str:
+            role = match[1]
+            known = role in columns or role not in _USUAL
+            column = role if known else next(iter(self.names(role)), "_key" if role == "id" else role)
+            return f"{{{column}}}"
+
+        return replace(self, images=tuple(re.sub(r"\{([^{}]+)\}", name, image) for image in self.names("images")))
+
+    def explain(self, columns: Sequence[str], guessed: frozenset[str]) -> tuple[ColumnChoice, ...]:
         """Why each column was chosen.
 
         Args:
             columns: The data's columns.
-            guessed: Whether ``find`` chose them.
+            guessed: The roles that ``complete`` found.
         """
         choices = []
-        for item in fields(self):
-            value = getattr(self, item.name)
-            usual = _USUAL_IMAGES if item.name == "images" else _USUAL[item.name]
-            for column in (value,) if isinstance(value, str) else value or ():
-                others = [repr(name) for name in usual if name in columns and name != column]
+        for role in (item.name for item in fields(self)):
+            for column in self.names(role):
+                others = [repr(name) for name in _USUAL.get(role, ()) if name in columns and name != column]
                 also = f", and so has {', '.join(others)}" if others else ""
-                why = f"has a usual name{also}" if guessed else "named in 'fields'"
-                choices.append(ColumnChoice(item.name, column, why))
+                why = f"has a usual name{also}" if role in guessed else "named in 'fields'"
+                choices.append(ColumnChoice(role, column, why))
         return tuple(choices)
 
     def check(self, columns: Sequence[str], where: str) -> None:
-        """Makes sure that the columns exist.
+        """Makes sure that the columns exist; of a name that leads into a column, that the column does.
 
         Raises:
             DataError: one does not.
         """
-        missing = [name for name in self.columns if name not in columns]
+        missing = [name for name in self.columns if not {name, name.partition(".")[0]} & {*columns}]
         if missing:
             raise DataError(f"{where} lacks the columns {missing} that 'fields' names; it has {list(columns)}.")

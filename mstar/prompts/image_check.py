@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,9 @@ class ImageFault:
     detail: str
 
 
-def check_files(paths: Iterable[str], root: str, check: ImageCheck) -> Mapping[str, ImageFault]:
+def check_files(
+    paths: Iterable[str], root: str, check: ImageCheck, linked: Sequence[str] = ()
+) -> Mapping[str, ImageFault]:
     """The picture files that cannot be used, with the reason.
 
     Args:
@@ -42,15 +44,17 @@ def check_files(paths: Iterable[str], root: str, check: ImageCheck) -> Mapping[s
         check: ``none`` looks at nothing; ``exists`` makes sure that a file is there, below the folder, not empty, and
             has the end that a whole PNG, JPEG, GIF or WebP file has (one without is decoded to be sure); ``decode``
             decodes every picture, which takes about 10 ms each.
+        linked: Further folders that links may lead into.
 
     Raises:
         DataError: there is no such folder.
     """
     if check == "none":
         return {}
-    if not Path(root).is_dir():
-        raise DataError(f"the image folder '{root}' does not exist; check image_root.")
-    checker = _Checker(os.path.realpath(root), check == "decode")
+    for folder in (root, *linked):
+        if not Path(folder).is_dir():
+            raise DataError(f"the image folder '{folder}' does not exist; check image_root.")
+    checker = _Checker(os.path.realpath(root), check == "decode", tuple(map(os.path.realpath, linked)))
     todo = list(paths)
     batches = [todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)]
     # Threads hide the latency of a network file system.
@@ -63,6 +67,7 @@ def check_files(paths: Iterable[str], root: str, check: ImageCheck) -> Mapping[s
 class _Checker:
     root: str
     decode: bool
+    linked: tuple[str, ...]
     folders: dict[str, str] = field(default_factory=dict)
 
     def check_all(self, paths: list[str]) -> list[ImageFault | None]:
@@ -72,7 +77,7 @@ class _Checker:
         try:
             location = self._resolve(path)
             if not self._is_inside(location):
-                return ImageFault(Reason.IMAGE_OUTSIDE_ROOT, f"'{path}' leads out of the image folder")
+                return ImageFault(Reason.IMAGE_OUTSIDE_ROOT, f"'{path}' leads out of the image folder, to '{location}'")
             if not stat.S_ISREG(os.stat(location).st_mode):
                 return ImageFault(Reason.MISSING_IMAGE, f"'{path}' is not a file")
             return self._look(path, location)
@@ -92,7 +97,7 @@ class _Checker:
         return location
 
     def _is_inside(self, location: str) -> bool:
-        return location.startswith(self.root.rstrip(os.sep) + os.sep)
+        return any(location.startswith(folder.rstrip(os.sep) + os.sep) for folder in (self.root, *self.linked))
 
     def _look(self, path: str, location: str) -> ImageFault | None:
         with open(location, "rb") as file:

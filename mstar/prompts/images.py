@@ -91,11 +91,13 @@ class FileImage:
         path: The file, relative to ``root``; it must not lead out of it, not by a symbolic link either.
         root: The folder of the pictures.
         limits: How many pixels the decoded picture has.
+        linked: Further folders that links may lead into.
     """
 
     path: str
     root: str
     limits: PixelLimits = NO_LIMITS
+    linked: tuple[str, ...] = ()
 
     @property
     def uri(self) -> str:
@@ -120,12 +122,15 @@ class FileImage:
         location = Path(self.root, self.path)
         try:
             resolved = location.resolve()
-            inside = resolved.is_relative_to(Path(self.root).resolve())
+            inside = any(resolved.is_relative_to(Path(folder).resolve()) for folder in (self.root, *self.linked))
             found = resolved.is_file() if inside else False
         except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of symbolic links
             raise DataError(f"The image path {str(location)!r} cannot be used: {error}.") from error
         if not inside:
-            raise DataError(f"The image '{self.path}' leads out of the image folder '{self.root}'; move it there.")
+            raise DataError(
+                f"The image '{self.path}' leads out of the image folder '{self.root}', to '{resolved}': move it there, "
+                "or set image_root to a list of both folders."
+            )
         if not found:
             raise DataError(f"The image '{location}' does not exist, or is not a file; check the image folder.")
         return decode_image(resolved, str(location), self.limits)

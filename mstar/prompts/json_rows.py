@@ -1,10 +1,9 @@
-"""Rows of JSON lines or of a JSON list, read piece by piece."""
+"""Rows of JSON lines or of a JSON list, read piece by piece; and of one JSON object."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,40 +11,45 @@ from mstar.errors import DataError
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.raw_rows import RawRow, identify
 
-__all__ = ["JsonFolder", "JsonRows"]
+__all__ = ["JsonRows"]
 
 _CHUNK: Final = 1 << 20
-_LOOK_AHEAD: Final = 1000
+# Under which keys an object has its rows, beside the name of the split.
+_CONTAINERS: Final = ("data", "rows", "examples", "questions", "instances", "annotations", "items")
 
 
 class JsonRows:
-    """The rows of a file of JSON lines, or of one JSON list; the file is read piece by piece.
+    """The rows of a file of JSON lines, of a JSON list, or of one JSON object; the first two are read piece by piece.
+
+    An object has its rows under the name of the split, under ``data`` or the like, or as its values; a row that is a
+    value has its key as ``_key``.
 
     Args:
         path: The file.
+        split: The split, of an object with several.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, split: str = "train") -> None:
         self.path = path
+        self.split = split
 
     @property
     def fingerprint(self) -> str:
         """Place, size and time of the file."""
-        return identify(self.path)
+        return identify(self.path) if self.split == "train" else f"{identify(self.path)}:{self.split}"
 
     def columns(self) -> list[str]:
-        """The keys of its first rows."""
+        """The keys of all its rows."""
         found: dict[str, None] = {}
         for row in self:
-            if row.number >= _LOOK_AHEAD:
-                break
             found.update(dict.fromkeys(row.values))
         return list(found)
 
     def __iter__(self) -> Iterator[RawRow]:
         with self.path.open("rb") as file:
             start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-        values = self._list() if start.startswith(b"[") else self._lines()
+        whole = self._object() if start.startswith(b"{") and self.path.suffix.lower() == ".json" else None
+        values = whole if whole is not None else self._list() if start.startswith(b"[") else self._lines()
         for number, value in enumerate(values):
             if isinstance(value, RowError):
                 yield RawRow(number, {}, value, str(value))
@@ -64,6 +68,24 @@ class JsonRows:
                     yield json.loads(line.removeprefix(b"\xef\xbb\xbf"))
                 except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
                     yield RowError(Reason.MALFORMED, f"no JSON: {error}")
+
+    def _object(self) -> Iterator[Any] | None:
+        """The rows of a file that is one JSON object; None if it is JSON lines."""
+        with self.path.open("rb") as file:
+            line = next((line for line in file if line.strip()), b"")
+            several = any(line.strip() for line in file)
+        try:
+            first = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+        except (ValueError, RecursionError):
+            first = None
+        if first is not None and several:
+            return None
+        try:
+            value = json.loads(self.path.read_bytes().removeprefix(b"\xef\xbb\xbf")) if first is None else first
+        except (ValueError, RecursionError):
+            return None
+        rows = _find_rows(value, self.split)
+        return iter([value] if rows is None else rows)
 
     def _list(self) -> Iterator[Any]:
         """The elements of a JSON list, without reading the whole of it."""
@@ -101,31 +123,20 @@ class JsonRows:
             raise DataError(f"'{self.path}' is not UTF-8 text ({error}); convert it.") from error
 
 
-class JsonFolder:
-    """The rows of several JSON files, one file after the other.
+def _find_rows(value: Mapping[str, Any], split: str) -> list[Any] | None:
+    for name in (split, *_CONTAINERS):
+        if (rows := _as_rows(value.get(name))) is not None:
+            return rows
+    if (rows := _as_rows(value)) is not None:
+        return rows
+    lists = [rows for item in value.values() if isinstance(item, list) and (rows := _as_rows(item)) is not None]
+    return lists[0] if len(lists) == 1 else None
 
-    Args:
-        files: The files.
-    """
 
-    def __init__(self, files: Sequence[JsonRows]) -> None:
-        self.files = files
-
-    @property
-    def fingerprint(self) -> str:
-        """Those of the files."""
-        return "|".join(file.fingerprint for file in self.files)
-
-    def columns(self) -> list[str]:
-        """The keys of the files' first rows."""
-        return list(dict.fromkeys(name for file in self.files for name in file.columns()))
-
-    def __iter__(self) -> Iterator[RawRow]:
-        number = 0
-        for file in self.files:
-            for row in file:
-                yield replace(row, number=number)
-                number += 1
+def _as_rows(value: Any) -> list[Any] | None:
+    if isinstance(value, Mapping) and value and all(isinstance(item, dict) for item in value.values()):
+        return [{"_key": key, **item} for key, item in value.items()]
+    return value if isinstance(value, list) and value and all(isinstance(item, dict) for item in value) else None
 
 
 def _skip(text: str, position: int, skipped: str) -> int:

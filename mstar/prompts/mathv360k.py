@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, DataError
-from mstar.prompts.cells import first_turns, read_images
+from mstar.prompts.cells import read_images
+from mstar.prompts.chats import read_turns
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.json_rows import JsonRows
@@ -123,23 +124,26 @@ def convert_row(row: RawRow) -> PromptRecord:
     Raises:
         RowError: the row cannot be used.
     """
-    asked, said = first_turns(row.values.get("conversations"))
+    turns = dict(reversed(read_turns(row.values.get("conversations"))))
+    asked, said = turns.get("human", ""), turns.get("gpt", "")
     images: list[str] = []
     for item in read_images(row.values, ["image"]):
         if isinstance(item, bytes):
             raise RowError(Reason.WRONG_TYPE, "the column 'image' holds a picture, not a path")
         images.append(item.removeprefix("./").removeprefix(f"{_IMAGES}/"))
+    if not images:
+        raise RowError(Reason.MISSING_IMAGE, "the column 'image' names no picture")
     text = parse_question(asked)
     if not text.question:
         raise RowError(Reason.EMPTY_QUESTION, "the question is empty")
-    answer = parse_answer(said or "", text.choices)
+    answer = parse_answer(said, text.choices)
     if not answer:
         raise RowError(Reason.NO_ANSWER, "the model's turn has no answer")
     # The whole first component: the folder "VQA" would not be "VQA-AS".
-    source = images[0].partition("/")[0] if images else ""
+    source = images[0].partition("/")[0]
     question = render_choices(text.question, text.choices)
     return PromptRecord(
-        id=f"{source}-{content_id(question, *images)}",
+        content=f"{source}-{content_id(question, *images)}",
         question=question,
         answer=answer,
         answer_type=infer_answer_type(answer, text.choices),

@@ -44,6 +44,7 @@ SCHEMA: Final = pa.schema(
         ("category", pa.string()),
         ("images", pa.list_(pa.string())),
         ("pictures", pa.list_(pa.binary())),
+        ("turns", pa.list_(pa.struct([("role", pa.string()), ("text", pa.string())]))),
     ]
 )
 # All but the pictures' bytes, which are read for one picture at a time.
@@ -72,6 +73,7 @@ class PromptTable:
         self.total: int = manifest["rows"]
         self.repeated: int = manifest["repeated"]
         self.bad = Counter({Reason(reason): number for reason, number in manifest["bad"].items()})
+        self.ignored: dict[str, tuple[int, int, str]] = manifest["ignored"]
         data = Dataset.from_file(str(folder / "prompts.arrow"))
         self._light = data.select_columns(list(_LIGHT)).data
         self._ids = data.select_columns(["id"]).data

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     EMPTY_IMAGE = "empty_image"
     BROKEN_IMAGE = "broken_image"
     IMAGE_OUTSIDE_ROOT = "image_outside_root"
+    PICTURE_COUNT = "picture_count"
     BAD_STEPS = "bad_steps"
     TOO_LONG = "too_long"
 

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mstar.types import AnswerType
+from mstar.prompts.quarantine import Reason, RowError
+from mstar.types import PICTURE, AnswerType
 
 __all__ = [
     "QuestionText",
+    "find_choices",
     "infer_answer_type",
+    "is_empty",
+    "mark_pictures",
+    "name_pictures",
+    "names_letters",
     "parse_answer",
     "parse_choices",
     "parse_question",
@@ -19,14 +25,27 @@ __all__ = [
     "render_choices",
 ]
 
-_PLACEHOLDER: Final = "<image>"
+# <image>, <IMAGE>, <image1>, <image 1>, <|image_1|>, <|image_pad|> (Qwen), <image_placeholder> and the like.
+_NAME: Final = r"image(?:[_ -]?pad|[_ -]?placeholder)?(?:[_ -]?(?P<number>[0-9]{1,2}))?"
+_PLACEHOLDER: Final = re.compile(
+    rf"(?:<\|vision_start\|>)?(?:<\|(?:{_NAME})\|>|<(?:{_NAME.replace('number', 'n')})>)(?:<\|vision_end\|>)?",
+    re.IGNORECASE,
+)
+_LEADING: Final = re.compile(rf"(?:\s*{PICTURE})+\s*")
 _HINT: Final = re.compile(r"\s*Hint:[^\n]*(?:\n|\Z)", re.IGNORECASE)
 _QUESTION: Final = re.compile(r"\s*Question:[^\S\n]*", re.IGNORECASE)
 _CHOICES: Final = re.compile(r"(?:\A|\n)[^\S\n]*(?:Choices|Options):[^\S\n]*\n?", re.IGNORECASE)
 _ANSWER: Final = re.compile(r"\b(?:the answer is\b[^\S\n]*:?|answer[^\S\n]*:)[^\S\n]*", re.IGNORECASE)
 _LETTER: Final = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?=\s|\Z)|(?=\Z))\s*(.*)", re.DOTALL)
+_LETTERS: Final = re.compile(r"\(?[A-J]\)?(?:(?:\s*[,;&]\s*|\s+(?:and|AND)\s+|\s+)\(?[A-J]\)?)*")
 _INTEGER: Final = re.compile(r"[+\-\u2212]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})")
 _FLOAT: Final = re.compile(r"[+\-\u2212]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})?\.[0-9]{1,18}")
+# How options are marked in a question, at the beginning of a line or behind other text.
+_OPTION_FORMS: Final = (
+    r"(?:\A|\s)\({letter}\)[^\S\n]*",
+    r"(?:\A|\n)[^\S\n]*{letter}[.):][^\S\n]+",
+    r"(?:\A|\s){letter}[.):]\s+",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +63,54 @@ class QuestionText:
 
 def remove_placeholders(text: str) -> str:
     """The text without ``<image>``, which stands where a picture goes; the pictures are placed by the renderer."""
-    return " ".join(part for part in map(str.strip, text.split(_PLACEHOLDER)) if part)
+    return " ".join(part for part in map(str.strip, text.split(PICTURE)) if part)
+
+
+def mark_pictures(texts: Sequence[str], count: int, first: int = 0) -> tuple[list[str], list[int]]:
+    """Texts with ``PICTURE`` where their placeholders stand, and which picture each of them is.
+
+    Placeholders that stand before all text say nothing, because pictures are put there anyway: they are left out.
+
+    Args:
+        texts: The turns of a chat, or a question alone.
+        count: How many pictures there are.
+        first: Which of the texts is the user's first.
+
+    Returns:
+        The texts, and the pictures in their order, from 0. A number in a placeholder is the picture's.
+
+    Raises:
+        RowError: the placeholders are not as many as the pictures, or number one that is not there.
+    """
+    found = [match for text in texts for match in _PLACEHOLDER.finditer(text)]
+    if not found:
+        return [text.strip() for text in texts], list(range(count))
+    numbers = [match["number"] or match["n"] for match in found]
+    numbered = all(numbers)
+    start = 0 if numbered and "0" in numbers else 1
+    order = [int(number) - start for number in numbers if number] if numbered else list(range(len(found)))
+    # Numbered ones may name a picture twice.
+    if set(order) != set(range(count)) or (not numbered and len(found) != count):
+        names = ", ".join(dict.fromkeys(match[0] for match in found[:5]))
+        raise RowError(
+            Reason.PICTURE_COUNT,
+            f"the text has {len(found)} placeholders of pictures ({names}), and the row has {count or 'no'} pictures",
+        )
+    marked = [_PLACEHOLDER.sub(PICTURE, text).strip() for text in texts]
+    leading = _LEADING.match(marked[first])
+    if leading and leading[0].count(PICTURE) == len(found):
+        marked[first] = marked[first][leading.end() :]
+    return marked, order
+
+
+def is_empty(text: str) -> bool:
+    """Whether there is nothing but placeholders in a text."""
+    return not _PLACEHOLDER.sub("", text).strip()
+
+
+def name_pictures(text: str) -> str:
+    """The text with its placeholders as words: ``<image1>`` is ``image 1``, and one without a number is nothing."""
+    return _PLACEHOLDER.sub(lambda match: f"image {number}" if (number := match["number"] or match["n"]) else "", text)
 
 
 def parse_question(text: str) -> QuestionText:
@@ -85,6 +151,43 @@ def _split_at_letters(text: str, pattern: str) -> tuple[str, ...]:
         return ()
     ends = [start for start, _ in spans[1:]] + [len(text)]
     return tuple(text[start:end].strip() for (_, start), end in zip(spans, ends, strict=True))
+
+
+def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
+    """The options' texts that a question names itself, as ``(A) x``, ``A. x``, ``A) x`` or ``A: x``; empty if none.
+
+    Args:
+        question: The question with all that stands in it.
+        answer: The gold answer. Where it is neither a letter nor the text of an option, the list is no list of options.
+    """
+    lists = [
+        found
+        for pattern in _OPTION_FORMS
+        for start in re.finditer(pattern.format(letter="A"), question)
+        if len(found := _split_at_letters(question[start.start() :], pattern)) > 1
+    ]
+    # The longest: an option may itself name (A) and (B). Of equals the last, which is nearest to the end.
+    found = max(reversed(lists), key=len, default=())
+    if not any("\n" in text for text in found[:-1]):
+        # What follows on a line of its own is no part of the last option.
+        found = (*found[:-1], *(text.partition("\n")[0] for text in found[-1:]))
+    options = tuple(text.rstrip(" ,;") for text in found)
+    letters = [chr(ord("A") + number) for number in range(len(options))]
+    named = _named_letters(answer or "")
+    fits = not answer or answer in options or (named and named <= {*letters})
+    return options if any(options) and fits else ()
+
+
+def _named_letters(answer: str) -> set[str]:
+    if _LETTERS.fullmatch(answer.upper()):
+        return set(re.findall(r"\b[A-J]\b", answer.upper()))
+    named = _LETTER.fullmatch(answer)
+    return {named[1].upper()} if named else set()
+
+
+def names_letters(answer: str | None) -> bool:
+    """Whether an answer is an option's letter from A to J, or several (``A, C``)."""
+    return answer is not None and _LETTERS.fullmatch(answer) is not None
 
 
 def render_choices(question: str, choices: Sequence[str]) -> str:

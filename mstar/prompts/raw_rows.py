@@ -37,7 +37,7 @@ class RawRows(Protocol):
         """Changes when the data changes."""
 
     def columns(self) -> list[str]:
-        """The columns found (of JSON, in its first 1,000 rows)."""
+        """The columns found."""
 
     def __iter__(self) -> Iterator[RawRow]: ...
 

@@ -2,43 +2,61 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
 from mstar.errors import ConfigError, DataError
-from mstar.prompts.cells import clean_path, first_turns, read_images, read_text
+from mstar.prompts.cells import clean_path, look_up, parse, read_choices, read_images, read_text, read_texts
+from mstar.prompts.chats import is_chat, read_chat, read_turns
+from mstar.prompts.facts import ColumnChoice
 from mstar.prompts.field_map import FieldMap
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.prompt_table import TablePictures
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.question_text import infer_answer_type, parse_choices, remove_placeholders, render_choices
+from mstar.prompts.question_text import (
+    find_choices,
+    infer_answer_type,
+    is_empty,
+    mark_pictures,
+    name_pictures,
+    names_letters,
+    render_choices,
+)
 from mstar.prompts.raw_rows import RawRow, RawRows
-from mstar.prompts.row_files import TableRows, open_rows
+from mstar.prompts.row_files import TableRows, folder_of, open_rows
 from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.table_prompts import PictureStore, TablePrompts, TableSettings, open_table
-from mstar.types import AnswerIs, AnswerType, Tolerance
+from mstar.storage import read_json, write_json
+from mstar.types import AnswerIs, AnswerType, Tolerance, Turn
 
-__all__ = ["RecordPrompts"]
+__all__ = ["Placeholders", "RecordPrompts"]
+
+Placeholders = Literal["places", "words"]
+T = TypeVar("T")
+
+# Rows that are looked at to find out what an answer is.
+_LOOKED_AT: Final = 1000
 
 
 class RecordPrompts(TablePrompts):
-    """Prompts from a JSON, JSONL or Parquet file, or a Hugging Face data set.
+    """Prompts from JSON, JSON lines, Parquet, CSV or TSV files, or a Hugging Face data set.
 
     The rows are read once into a memory-mapped table in a cache folder; rows that cannot be used are put aside.
 
     Args:
-        path: A ``.jsonl``, ``.json`` or ``.parquet`` file, a folder of ``.jsonl`` or ``.parquet`` files, a folder that
-            ``datasets`` saved, or the id of a Hugging Face data set.
+        path: A ``.jsonl``, ``.json``, ``.parquet``, ``.csv`` or ``.tsv`` file, several, a pattern (``data/*.json``), a
+            folder of such files, a folder that ``datasets`` saved, or the id of a Hugging Face data set.
         fields: Which column holds what; none goes by the usual names (question, image, answer, response, ...).
-        image_root: The folder that image paths are relative to; none is the folder of the data.
+        image_root: The folder that image paths are relative to; none is the folder of the data. A list also names the
+            folders that links in the first may lead into.
         split: The split, where the data has several.
         size: Use only this many prompts, the first ones; none uses all.
         hide_answers: Whether the prompts come without their answers (unlabelled prompts).
@@ -49,6 +67,9 @@ class RecordPrompts(TablePrompts):
             small data set up to 10 rows, but not more than a quarter.
         quarantine: The file that rows which cannot be used are written to, with the reason; none puts it in the cache.
         cache_dir: Folder of the cache; none is ``$MSTAR_CACHE``, else ``~/.cache/mstar``.
+        placeholders: places shows the pictures where the text has ``<image>``, ``<image1>`` or the like, which must be
+            as many as the pictures; words shows them before the question, and of ``<image1>`` in it the words
+            ``image 1`` (for data with one picture of all that its text numbers).
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -57,9 +78,9 @@ class RecordPrompts(TablePrompts):
 
     def __init__(
         self,
-        path: str,
+        path: list[str] | str,
         fields: FieldMap | None = None,
-        image_root: str | None = None,
+        image_root: list[str] | str | None = None,
         split: str = "train",
         size: int | None = None,
         hide_answers: bool = False,
@@ -69,48 +90,89 @@ class RecordPrompts(TablePrompts):
         max_bad_share: float | None = None,
         quarantine: str | None = None,
         cache_dir: str | None = None,
+        placeholders: Placeholders = "places",
     ) -> None:
         if size is not None and size < 1:
             raise ConfigError(f"RecordPrompts: size is {size}, but a data set needs at least 1 prompt; raise size.")
-        root = image_root or (path if Path(path).is_dir() else str(Path(path).parent))
-        settings = TableSettings(root, check_images, max_bad_share, quarantine, pixels, instruction)
+        root, *linked = ([image_root] if isinstance(image_root, str) else image_root) or [folder_of(path)]
+        settings = TableSettings(
+            root, check_images, max_bad_share, quarantine, pixels, instruction, tuple(map(os.path.abspath, linked))
+        )
+        where = path if isinstance(path, str) else " and ".join([path[0], f"{len(path) - 1} more"][: len(path)])
         rows = open_rows(path, split)
-        columns = rows.columns()
-        chosen = fields or FieldMap.find(columns, f"'{path}'")
-        chosen.check(columns, f"'{path}'")
-        choices = chosen.explain(columns, guessed=fields is None)
-        unread = tuple(column for column in columns if column not in chosen.columns)
-        folder = cache_folder(cache_dir, "records", rows.fingerprint, chosen, os.path.abspath(root))
-        build_table(folder, rows, _Converter(chosen, os.path.abspath(root), isinstance(rows, TableRows)))
-        store = _store(rows, chosen, folder)
-        checked = open_table(folder, path, settings, store, choices=choices, unread=unread)
-        self.name = path if split == "train" else f"{path} ({split})"
+        columns = _remember(cache_folder(cache_dir, "columns", rows.fingerprint), rows.columns)
+        chosen, guessed = (fields or FieldMap()).complete(columns, f"'{where}'")
+        chosen.check(columns, f"'{where}'")
+        choices = chosen.explain(columns, guessed)
+        if guessed and chosen.answer and chosen.choices and chosen.answer_is is None:
+            known = cache_folder(cache_dir, "answer_is", rows.fingerprint, chosen)
+            if answer_is := _remember(known, lambda: _find_answer_is(rows, chosen)):
+                chosen = replace(chosen, answer_is=answer_is)
+                why = f"the answers number the options, from {answer_is[-1]}"
+                choices = (*choices, ColumnChoice("answer_is", answer_is, why))
+        unread = tuple(
+            column for column in columns if column not in {name.partition(".")[0] for name in chosen.columns}
+        )
+        converter = _Converter(chosen, guessed, os.path.abspath(root), placeholders)
+        folder = cache_folder(cache_dir, "records", rows.fingerprint, chosen, guessed, converter.root, placeholders)
+        build_table(folder, rows, converter if not isinstance(rows, TableRows) else _InPlace(converter))
+        store: PictureStore = TablePictures(folder)
+        if isinstance(rows, TableRows):
+            store = DatasetPictures(rows.data, converter, folder)
+        checked = open_table(folder, where, settings, store, choices=choices, unread=unread)
+        self.name = where if split == "train" else f"{where} ({split})"
         super().__init__(checked, np.flatnonzero(checked.usable)[:size], settings, store, hide_answers)
 
 
-def _store(rows: RawRows, chosen: FieldMap, folder: Path) -> PictureStore:
-    if isinstance(rows, TableRows) and chosen.images:
-        return DatasetPictures(rows.data.select_columns(list(chosen.images)), chosen, folder)
-    return TablePictures(folder)
+def _remember(folder: Path, find: Callable[[], T]) -> T:
+    """What was found out about some data, from the cache if it is there."""
+    path = folder / "found.json"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"found": find()})
+    found: T = read_json(path)["found"]
+    return found
+
+
+def _find_answer_is(rows: RawRows, fields: FieldMap) -> str | None:
+    """Whether all answers of questions with options are numbers of options, from 0 or from 1."""
+    numbers, sizes = [], []
+    for row in islice(rows, _LOOKED_AT):
+        try:
+            texts, labels = _choices(row.values, fields)
+            answers = read_texts(look_up(row.values, fields.answer or ""), "answer")
+        except RowError:
+            continue
+        if not texts or not answers:
+            continue
+        if len(answers) > 1 or not answers[0].isdecimal() or answers[0] in (*texts, *labels):
+            return None
+        numbers.append(int(answers[0]))
+        sizes.append(len(texts))
+    if not numbers or any(number > size for number, size in zip(numbers, sizes, strict=True)):
+        return None
+    if 0 in numbers:
+        return "index0" if all(number < size for number, size in zip(numbers, sizes, strict=True)) else None
+    return "index1" if any(number == size for number, size in zip(numbers, sizes, strict=True)) else None
 
 
 class DatasetPictures:
-    """The pictures in the columns of a ``datasets.Dataset``.
+    """The pictures in the rows of a ``datasets.Dataset``.
 
     Args:
-        data: The data set, with its picture columns alone.
-        fields: Which columns those are.
+        data: The data set.
+        convert: What made prompts of its rows.
         folder: The folder of the table whose rows are asked for.
     """
 
-    def __init__(self, data: Any, fields: FieldMap, folder: Path) -> None:
+    def __init__(self, data: Any, convert: _Converter, folder: Path) -> None:
         self.data = data
-        self.fields = fields
+        self.convert = convert
         self.folder = folder
         self._numbers: Any = None
 
-    def __reduce__(self) -> tuple[type[DatasetPictures], tuple[Any, FieldMap, Path]]:
-        return DatasetPictures, (self.data, self.fields, self.folder)
+    def __reduce__(self) -> tuple[type[DatasetPictures], tuple[Any, _Converter, Path]]:
+        return DatasetPictures, (self.data, self.convert, self.folder)
 
     def read(self, index: int, place: int) -> bytes:
         """The bytes of one picture; see ``PictureStore``."""
@@ -119,11 +181,21 @@ class DatasetPictures:
 
             table = Dataset.from_file(str(self.folder / "prompts.arrow"))
             self._numbers = table.data.column("row").to_numpy()
-        images = read_images(self.data[int(self._numbers[index])], self.fields.images)
-        picture = images[place]
-        if isinstance(picture, str):
-            raise DataError(f"picture {place} of row {index} is the path '{picture}', and its bytes were expected.")
+        number = int(self._numbers[index])
+        pictures = self.convert(RawRow(number, self.data[number])).pictures
+        if not pictures or (picture := pictures[place]) is None:
+            raise DataError(f"picture {place} of row {index} is a path, and its bytes were expected.")
         return picture
+
+
+@dataclass(frozen=True)
+class _InPlace:
+    """A converter of rows whose pictures' bytes stay where they are, and need not be kept in the table."""
+
+    convert: _Converter
+
+    def __call__(self, row: RawRow) -> PromptRecord:
+        return replace(self.convert(row), pictures=())
 
 
 @dataclass(frozen=True)
@@ -132,79 +204,153 @@ class _Converter:
 
     Attributes:
         fields: Which column holds what.
+        guessed: The roles whose columns were not named by the user: values there that make no sense are not read.
         root: The image folder, absolute.
-        in_place: Whether the pictures' bytes stay where they are, and need not be kept in the table.
+        placeholders: What becomes of placeholders.
     """
 
     fields: FieldMap
+    guessed: frozenset[str]
     root: str
-    in_place: bool
+    placeholders: Placeholders
 
     def __call__(self, row: RawRow) -> PromptRecord:
-        values, names = row.values, self.fields
-        question, rationale = self._question(values)
-        choices = _texts(values.get(names.choices), names.choices) if names.choices else ()
-        if not question:
-            raise RowError(Reason.EMPTY_QUESTION, "the question is empty")
-        answer = None
-        answers = _texts(values.get(names.answers), names.answers) if names.answers else ()
-        if names.answer is not None or names.answers is not None:
-            answer = read_text(values.get(names.answer), names.answer) if names.answer else ""
-            answer = answer or next(iter(answers), "")
-            if not answer:
-                raise RowError(Reason.NO_ANSWER, f"the column '{names.answer or names.answers}' is empty")
-        pictures = read_images(values, names.images)
-        images = tuple(clean_path(item, self.root) if isinstance(item, str) else None for item in pictures)
-        if choices and not parse_choices(question.partition("Choices:")[2]):
-            question = render_choices(question, choices)
-        given = read_text(values.get(names.id), names.id) if names.id else ""
-        if names.id and not given:
-            raise RowError(Reason.WRONG_TYPE, f"the column '{names.id}' is empty, but an id is needed")
-        contents = [item if isinstance(item, bytes) else path for item, path in zip(pictures, images, strict=True)]
-        category = read_text(values.get(names.category), names.category) if names.category else ""
+        values, ignored = row.values, list[tuple[str, str]]()
+
+        def read(role: str, reader: Callable[[Any, str], T], nothing: T) -> T:
+            """What the column of a role holds; nothing if it has none, or a guessed one makes no sense."""
+            name = getattr(self.fields, role)
+            if not name:
+                return nothing
+            try:
+                return reader(look_up(values, name) if isinstance(name, str) else None, role)
+            except RowError as error:
+                if role not in self.guessed:
+                    raise
+                ignored.append((role, error.detail))
+                return nothing
+
+        turns, said, images = self._chat(values)
+        kind = read("answer_type", lambda value, _: value, None)
+        gold = self._gold(values, kind)
+        none: tuple[str, ...] = ()
+        choices, labels = read("choices", lambda *_: _choices(values, self.fields), (none, none))
+        if choices and len(gold) > 1:
+            # Several options, and not one in several spellings.
+            gold = (", ".join(gold),)
+        answers = (*gold, *read("answers", _read_answers, none))
+        answer = next(iter(answers), None)
+        if answer is None and (name := self.fields.answer or self.fields.answers):
+            raise RowError(Reason.NO_ANSWER, f"the column '{name}' is empty")
+        # It is a column, or says it of all rows.
+        constant = next((item for item in AnswerIs if item == self.fields.answer_is), None)
+        answer_is = constant or read("answer_is", _read_answer_is, None)
+        if answer in labels and answer not in choices:
+            answer, answer_is = chr(ord("A") + labels.index(answer)), AnswerIs.LETTER
+        choices, turns, images = self._ask(values, turns, images, choices, answer)
+        paths = tuple(clean_path(item, self.root) if isinstance(item, str) else None for item in images)
+        contents = [item if isinstance(item, bytes) else path for item, path in zip(images, paths, strict=True)]
+        *before, question = turns
+        rationale = read("rationale", _read_response, None) or said
+        said_before = (text for turn in before for text in (turn.role, turn.text))
+        given_id = read("id", read_text, "")
+        if self.fields.id and not given_id and "id" not in self.guessed:
+            raise RowError(Reason.WRONG_TYPE, f"the column '{self.fields.id}' is empty, but an id is needed")
         return PromptRecord(
-            id=given or content_id(question, rationale, *contents),
-            question=question,
+            id=given_id,
+            content=content_id(question.text, rationale, *contents, *said_before),
+            question=question.text,
             answer=answer,
-            answer_type=_answer_type(values.get(names.answer_type) if names.answer_type else None, answer, choices),
-            answers=tuple(other for other in answers if other != answer),
-            answer_is=_answer_is(values.get(names.answer_is)) if names.answer_is else None,
-            tolerance=_tolerance(values.get(names.tolerance)) if names.tolerance else None,
+            answer_type=_answer_type(kind, answer, choices),
+            answers=tuple(dict.fromkeys(other for other in answers[1:] if other not in (answer, answers[0]))),
+            answer_is=answer_is,
+            tolerance=read("tolerance", _read_tolerance, None),
             choices=choices,
-            precision=_precision(values.get(names.precision)) if names.precision else None,
-            unit=read_text(values.get(names.unit), names.unit) or None if names.unit else None,
+            precision=read("precision", _read_precision, None),
+            unit=read("unit", read_text, "") or None,
             rationale=rationale,
-            category=category,
-            images=images,
-            pictures=()
-            if self.in_place or not any(isinstance(item, bytes) for item in pictures)
-            else tuple(item if isinstance(item, bytes) else None for item in pictures),
-            id_given=bool(given),
+            category=", ".join(read("category", read_texts, none)),
+            images=paths,
+            pictures=tuple(item if isinstance(item, bytes) else None for item in images) if None in paths else (),
+            id_guessed="id" in self.guessed,
+            turns=tuple(before),
+            ignored=tuple(ignored),
         )
 
-    def _question(self, values: Mapping[str, Any]) -> tuple[str, str | None]:
-        names = self.fields
-        rationale = read_text(values.get(names.rationale), names.rationale) or None if names.rationale else None
-        if names.question is not None:
-            return remove_placeholders(read_text(values.get(names.question), names.question)), rationale
-        asked, said = first_turns(values.get(names.conversations or ""))
-        return remove_placeholders(asked), rationale or said
+    def _chat(self, values: Mapping[str, Any]) -> tuple[list[Turn], str | None, list[str | bytes]]:
+        """The turns up to the question, what the model says then, and the pictures."""
+        name = self.fields.conversations or self.fields.question or ""
+        value = look_up(values, name)
+        images = read_images(values, self.fields.names("images"))
+        if not self.fields.conversations and not is_chat(value):
+            return [Turn("user", read_text(value, name))], None, images
+        chat = read_chat(parse(value))
+        if chat.images and images and list(chat.images) != images:
+            detail = f"pictures stand in the turns and in the column '{self.fields.names('images')[0]}', and differ"
+            raise RowError(Reason.PICTURE_COUNT, detail)
+        return list(chat.turns), chat.response or None, list(chat.images) or images
+
+    def _gold(self, values: Mapping[str, Any], kind: Any) -> tuple[str, ...]:
+        if not self.fields.answer:
+            return ()
+        value = look_up(values, self.fields.answer)
+        gold = read_texts(value, self.fields.answer)
+        listed = isinstance(value, list) and kind in (AnswerType.LIST, AnswerType.SET)
+        return (f"[{', '.join(gold)}]",) if listed and gold else gold
+
+    def _ask(
+        self,
+        values: Mapping[str, Any],
+        turns: list[Turn],
+        images: list[str | bytes],
+        choices: tuple[str, ...],
+        answer: str | None,
+    ) -> tuple[tuple[str, ...], list[Turn], list[str | bytes]]:
+        """The options, the turns as they are shown, and the pictures in their order."""
+        question = turns[-1].text
+        if is_empty(question):
+            raise RowError(Reason.EMPTY_QUESTION, "the question is empty")
+        inside = find_choices(question, None if choices else answer)
+        if choices and len(inside) != len(choices):
+            question = render_choices(question, choices)
+        for name in reversed(self.fields.names("context")):
+            if text := read_text(look_up(values, name), name):
+                question = f"{text}\n{question}"
+        texts = [*(turn.text for turn in turns[:-1]), question]
+        choices = choices or inside
+        if self.placeholders == "words":
+            texts, choices = [name_pictures(text).strip() for text in texts], tuple(map(name_pictures, choices))
+        else:
+            first = next(place for place, turn in enumerate(turns) if turn.role == "user")
+            texts, order = mark_pictures(texts, len(images), first)
+            images = [images[place] for place in order]
+        return choices, [Turn(turn.role, text) for turn, text in zip(turns, texts, strict=True)], images
 
 
-def _texts(value: Any, column: str) -> tuple[str, ...]:
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise RowError(Reason.WRONG_TYPE, f"the {column} are no JSON list: {error}") from error
-    if value is None:
-        return ()
-    if not isinstance(value, list | tuple):
-        raise RowError(Reason.WRONG_TYPE, f"the {column} are a {type(value).__name__}, not a list")
-    return tuple(read_text(item, column) for item in value)
+def _choices(values: Mapping[str, Any], fields: FieldMap) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The options and their labels: of one column, or of several with one each, where empty ones are none."""
+    names = fields.names("choices")
+    if len(names) == 1 and not isinstance(fields.choices, tuple):
+        return read_choices(look_up(values, names[0]), names[0])
+    texts = [read_text(look_up(values, name), name) for name in names]
+    return tuple(text for text in texts if text and text.casefold() != "nan"), ()
 
 
-def _answer_is(value: Any) -> AnswerIs | None:
+def _read_answers(value: Any, name: str) -> tuple[str, ...]:
+    value = parse(value)
+    if value is not None and not isinstance(value, list | tuple):
+        raise RowError(Reason.WRONG_TYPE, f"the {name} are a {type(value).__name__}, not a list")
+    return read_texts(value, name)
+
+
+def _read_response(value: Any, name: str) -> str | None:
+    """A response, or the last turn of a chat."""
+    if is_chat(value):
+        return read_turns(value)[-1][1] or None
+    return read_text(value, name) or None
+
+
+def _read_answer_is(value: Any, _: str) -> AnswerIs | None:
     if value is None or value == "":
         return None
     if value in set(AnswerIs):
@@ -212,9 +358,10 @@ def _answer_is(value: Any) -> AnswerIs | None:
     raise RowError(Reason.WRONG_TYPE, f"answer_is is {value!r}; it is one of {', '.join(AnswerIs)}")
 
 
-def _tolerance(value: Any) -> Tolerance | None:
-    if value is None:
+def _read_tolerance(value: Any, _: str) -> Tolerance | None:
+    if value is None or value == "":
         return None
+    value = parse(value)
     limits = {name: limit for name, limit in value.items() if limit is not None} if isinstance(value, dict) else None
     if limits is None or not set(limits) <= {"relative", "absolute"} or not all(map(_is_limit, limits.values())):
         raise RowError(Reason.WRONG_TYPE, f"the tolerance {value!r} is no object with 'relative' or 'absolute'")
@@ -225,10 +372,12 @@ def _is_limit(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and value >= 0
 
 
-def _precision(value: Any) -> int | None:
-    # Parquet has numbers beside nulls as floats, and the nulls as NaN.
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+def _read_precision(value: Any, _: str) -> int | None:
+    # Parquet has numbers beside nulls as floats, and the nulls as NaN; CSV has text.
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
     if isinstance(value, int | float) and 0 <= value <= 100 and value == int(value):
         return int(value)
     raise RowError(Reason.WRONG_TYPE, f"the precision {value!r} is no number of decimals")
@@ -238,4 +387,7 @@ def _answer_type(value: Any, answer: str | None, choices: tuple[str, ...]) -> An
     known = isinstance(value, str) and value in set(AnswerType)
     # MathVista says "text" of the answers of multiple-choice questions too.
     fits = value != "text" if choices else value != "multi_choice"
-    return AnswerType(value) if known and fits else infer_answer_type(answer, choices)
+    if known and fits:
+        return AnswerType(value)
+    # A letter without options: they are in the picture.
+    return AnswerType.MULTI_CHOICE if names_letters(answer) else infer_answer_type(answer, choices)

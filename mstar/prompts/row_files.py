@@ -1,8 +1,12 @@
-"""The rows behind a path: of JSON or Parquet files, or of a Hugging Face data set."""
+"""The rows behind a path: of JSON, Parquet, CSV or TSV files, or of a Hugging Face data set."""
 
 from __future__ import annotations
 
+import csv
+import glob
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,43 +15,93 @@ import pyarrow.parquet as pq
 
 from mstar.errors import DataError
 from mstar.file_faults import find_fault
-from mstar.prompts.json_rows import JsonFolder, JsonRows
+from mstar.prompts.json_rows import JsonRows
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.raw_rows import RawRow, RawRows, identify
 
-__all__ = ["ParquetRows", "TableRows", "open_rows"]
+__all__ = ["ParquetRows", "TableRows", "folder_of", "open_rows"]
 
 _JSON: Final = (".json", ".jsonl", ".ndjson")
+# In the order in which a folder is looked through.
+_SUFFIXES: Final = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+_LONGEST_CELL: Final = 1 << 30
 _BUFFER: Final = 1 << 20
 _BATCH: Final = 256
 
 
-def open_rows(path: str, split: str = "train") -> RawRows:
+def open_rows(path: str | Sequence[str], split: str = "train") -> RawRows:
     """Finds out what a path is.
 
     Args:
-        path: A ``.jsonl``, ``.json`` or ``.parquet`` file, a folder of ``.jsonl`` or ``.parquet`` files, a folder that
-            ``datasets`` saved, or the id of a Hugging Face data set.
-        split: The split, of a saved folder with several or of a Hugging Face id.
+        path: A ``.jsonl``, ``.json``, ``.parquet``, ``.csv`` or ``.tsv`` file, several, a pattern (``data/*.json``), a
+            folder of such files, a folder that ``datasets`` saved, or the id of a Hugging Face data set.
+        split: The split, of a saved folder with several, of a Hugging Face id, of a folder with files that are called
+            by splits, or of a JSON object that has them.
 
     Raises:
         DataError: there is nothing there, or nothing that can be read.
     """
+    if not isinstance(path, str):
+        return _open_files([file for item in path for file in _find_files(item, split) or [Path(item)]], split)
+    files = _find_files(path, split)
+    return TableRows(_load_table(path, split)) if files is None else _open_files(files, split)
+
+
+def folder_of(path: str | Sequence[str]) -> str:
+    """The folder that relative paths in the data start from: the data's own."""
+    if isinstance(path, str) and Path(path).is_dir():
+        return path
+    # What stands before the first part with a pattern in it is a folder.
+    starts = [item.partition("*")[0] if "*" in item else item for item in ([path] if isinstance(path, str) else path)]
+    folders = [str(Path(start) if Path(start).is_dir() else Path(start).parent) for start in starts]
+    return folders[0] if len(folders) == 1 else os.path.commonpath(map(os.path.abspath, folders))
+
+
+def _find_files(path: str, split: str) -> list[Path] | None:
+    """The data files of a path; None if it is a data set that ``datasets`` reads."""
     location = Path(path)
-    if location.is_file() and location.suffix.lower() in (*_JSON, ".parquet"):
-        _require_content(location)
-        return ParquetRows([location]) if location.suffix.lower() == ".parquet" else JsonRows(location)
-    saved = any((location / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
-    if location.is_dir() and not saved:
-        if files := sorted(location.rglob("*.parquet")):
-            return ParquetRows([file for file in files if file.name.startswith((f"{split}-", f"{split}."))] or files)
-        if files := sorted(location.glob("*.jsonl")):
-            # One of many shards may be empty.
-            for file in files if len(files) == 1 else (file for file in files if file.stat().st_size):
-                _require_content(file)
-            return JsonFolder([JsonRows(file) for file in files])
-        raise DataError(f"'{path}' is a folder without .parquet or .jsonl files, and datasets did not save it.")
-    return TableRows(_load_table(path, split, saved))
+    if location.is_file() and location.suffix.lower() in _SUFFIXES:
+        return [location]
+    if location.is_dir() and not _is_saved(location):
+        for suffix in _SUFFIXES:
+            files = sorted(location.glob(f"*{suffix}")) if suffix != ".parquet" else []
+            if files := files or sorted(location.rglob(f"*{suffix}")):
+                return [file for file in files if file.name.startswith((f"{split}-", f"{split}."))] or files
+        raise DataError(f"'{path}' is a folder without {', '.join(_SUFFIXES)} files, and datasets did not save it.")
+    if not location.exists() and glob.has_magic(path):
+        files = sorted(Path(name) for name in glob.glob(path, recursive=True))
+        if not files:
+            raise DataError(f"no file fits '{path}'; check the pattern.")
+        return files
+    return None
+
+
+def _open_files(files: Sequence[Path], split: str) -> RawRows:
+    for file in files:
+        if not file.is_file() or file.suffix.lower() not in _SUFFIXES:
+            reason = f"is none of {', '.join(_SUFFIXES)}" if file.exists() else "does not exist"
+            raise DataError(f"the data file '{file}' {reason}; check the path.")
+        # One of many shards may be empty.
+        if len(files) == 1 or file.stat().st_size:
+            _require_content(file)
+    if all(file.suffix.lower() == ".parquet" for file in files):
+        return ParquetRows(files)
+    parts = [_open_file(file, split) for file in files]
+    return parts[0] if len(parts) == 1 else FileRows(files, parts)
+
+
+def _open_file(file: Path, split: str) -> RawRows:
+    match file.suffix.lower():
+        case ".parquet":
+            return ParquetRows([file])
+        case ".csv" | ".tsv":
+            return CsvRows(file)
+        case _:
+            return JsonRows(file, split)
+
+
+def _is_saved(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
 
 
 def _require_content(path: Path) -> None:
@@ -66,12 +120,12 @@ def _find_line_ends(path: Path) -> str | None:
     return "ends its lines with CR alone, as old Macs did, and is read as one line: convert it (tr '\\r' '\\n')"
 
 
-def _load_table(path: str, split: str, saved: bool) -> Any:
+def _load_table(path: str, split: str) -> Any:
     import datasets
 
     location = Path(path)
     try:
-        if saved:
+        if _is_saved(location):
             found = datasets.load_from_disk(str(location))
             if not isinstance(found, datasets.DatasetDict):
                 return found
@@ -79,12 +133,83 @@ def _load_table(path: str, split: str, saved: bool) -> Any:
                 raise DataError(f"'{path}' has no split '{split}'; it has {sorted(found)}.")
             return found[split]
         if location.exists() or location.suffix or path.count("/") != 1:
-            reason = "is neither JSON (.json, .jsonl) nor Parquet" if location.exists() else "does not exist"
+            reason = f"is none of {', '.join(_SUFFIXES)}" if location.exists() else "does not exist"
             raise DataError(f"the data file '{path}' {reason}; check the path.")
         return datasets.load_dataset(path, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise DataError(f"the data set '{path}' cannot be loaded ({reason}); check the path and the split.") from error
+
+
+class FileRows:
+    """The rows of several files, one file after the other; ``_file`` is the name of a row's file.
+
+    Args:
+        files: The files.
+        parts: The rows of each.
+    """
+
+    def __init__(self, files: Sequence[Path], parts: Sequence[RawRows]) -> None:
+        self.files = files
+        self.parts = parts
+
+    @property
+    def fingerprint(self) -> str:
+        """Those of the files."""
+        return "|".join(part.fingerprint for part in self.parts)
+
+    def columns(self) -> list[str]:
+        """The columns of all files."""
+        return list(dict.fromkeys([*(name for part in self.parts for name in part.columns()), "_file"]))
+
+    def __iter__(self) -> Iterator[RawRow]:
+        number = 0
+        for file, part in zip(self.files, self.parts, strict=True):
+            for row in part:
+                yield replace(row, number=number, values={**row.values, "_file": file.stem} if row.values else {})
+                number += 1
+
+
+class CsvRows:
+    """The rows of a CSV or TSV file, all cells as text.
+
+    Args:
+        path: The file; its first line names the columns.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def fingerprint(self) -> str:
+        """Place, size and time of the file."""
+        return identify(self.path)
+
+    def columns(self) -> list[str]:
+        """The names in the first line."""
+        return next(self._cells(), [])
+
+    def __iter__(self) -> Iterator[RawRow]:
+        cells = self._cells()
+        names = next(cells, [])
+        for number, row in enumerate(row for row in cells if row):
+            if len(row) == len(names):
+                yield RawRow(number, dict(zip(names, row, strict=True)))
+            else:
+                detail = f"the row has {len(row)} cells, and there are {len(names)} columns"
+                yield RawRow(number, {}, RowError(Reason.MALFORMED, detail), str(row)[:200])
+
+    def _cells(self) -> Iterator[list[str]]:
+        # The limit is the process's; a smaller one is of no use to anybody here.
+        csv.field_size_limit(_LONGEST_CELL)
+        try:
+            with self.path.open(encoding="utf-8-sig", newline="") as file:
+                head = file.readline()
+                file.seek(0)
+                usual = "\t" if self.path.suffix.lower() == ".tsv" else ","
+                yield from csv.reader(file, delimiter=";" if ";" in head and usual not in head else usual)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"'{self.path}' cannot be read ({error}); mend it, or convert it to UTF-8.") from error
 
 
 class ParquetRows:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,11 +20,11 @@ from mstar.prompts.quarantine import BadRow, Reason, RowError, write_quarantine
 from mstar.prompts.raw_rows import RawRow
 from mstar.provenance import fingerprint
 from mstar.storage import write_json
-from mstar.types import AnswerIs, AnswerType, Tolerance
+from mstar.types import AnswerIs, AnswerType, Tolerance, Turn
 
 __all__ = ["PromptRecord", "build_table", "cache_folder", "content_id"]
 
-_FORMAT: Final = 3
+_FORMAT: Final = 4
 _BATCH: Final = 2048
 
 
@@ -33,7 +33,8 @@ class PromptRecord:
     """One prompt as the table holds it.
 
     Attributes:
-        id: Unique in the table.
+        id: Unique in the table; empty where it follows from the content.
+        content: A short hash of what is asked (``content_id``). Rows with the same are one prompt.
         question: The question, with its choices where it has some.
         answer: The gold answer, or None where the data has none.
         answer_type: How it is compared.
@@ -47,11 +48,15 @@ class PromptRecord:
         category: A group for reports.
         images: For every picture its path below the image folder, or None where its bytes are in the data.
         pictures: For every picture its bytes, where they must be kept in the table; else empty.
-        id_given: Whether the data gave the id; if not, it follows from the content, and equal ids are repetitions.
+        id_guessed: Whether the column of the id was not named by the user. Where such an id comes again with something
+            else, that gets an id of its own.
+        turns: What was said before the question.
+        ignored: Values that were not read because they make no sense, as (role, what is wrong).
     """
 
-    id: str
     question: str
+    content: str
+    id: str = ""
     answer: str | None = None
     answer_type: AnswerType = AnswerType.TEXT
     answers: tuple[str, ...] = ()
@@ -64,7 +69,9 @@ class PromptRecord:
     category: str = ""
     images: tuple[str | None, ...] = ()
     pictures: tuple[bytes | None, ...] = ()
-    id_given: bool = False
+    id_guessed: bool = False
+    turns: tuple[Turn, ...] = ()
+    ignored: tuple[tuple[str, str], ...] = ()
 
 
 def content_id(*parts: object) -> str:
@@ -125,8 +132,10 @@ class _Builder:
     total: int = 0
     repeated: int = 0
     bad: list[BadRow] = field(default_factory=list)
-    # By the key of an id: the number of its first row, its answer, and how many rows said so.
-    first: dict[int, tuple[int, str | None, int]] = field(default_factory=dict)
+    # By the key of an id: the number of its first row, what it asks, its answer, and how many rows said so.
+    first: dict[int, tuple[int, str, str | None, int]] = field(default_factory=dict)
+    # By role: how many values were not read, the first row of them, and what is wrong there.
+    ignored: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     conflicts: dict[int, Counter[str]] = field(default_factory=dict)
 
     def run(self, rows: Iterable[RawRow], convert: Callable[[RawRow], PromptRecord]) -> None:
@@ -143,7 +152,7 @@ class _Builder:
         counts = Counter(row.reason.value for row in self.bad)
         write_json(
             self.folder / "manifest.json",
-            {"rows": self.total, "bad": dict(counts), "repeated": self.repeated},
+            {"rows": self.total, "bad": dict(counts), "repeated": self.repeated, "ignored": self.ignored},
         )
 
     def _records(
@@ -156,18 +165,28 @@ class _Builder:
                     raise row.error
                 record = convert(row)
                 _check_text(record)
-                key = hash_id(record.id)
+                prompt_id = record.id or record.content
+                if record.id_guessed and self._is_taken(prompt_id, record):
+                    prompt_id = f"{record.id}-{record.content}"
+                key = hash_id(prompt_id)
+                for role, detail in record.ignored:
+                    count, first, said = self.ignored.get(role, (0, row.number, detail))
+                    self.ignored[role] = (count + 1, first, said)
                 if self._is_new(row, record, key):
-                    yield row.number, key, record
+                    yield row.number, key, replace(record, id=prompt_id)
             except RowError as error:
                 self.bad.append(BadRow(row.number, error.reason, error.detail, row.text or _plain(row.values)))
 
+    def _is_taken(self, prompt_id: str, record: PromptRecord) -> bool:
+        found = self.first.get(hash_id(prompt_id))
+        return found is not None and found[1] != record.content
+
     def _is_new(self, row: RawRow, record: PromptRecord, key: int) -> bool:
         if key not in self.first:
-            self.first[key] = (row.number, record.answer, 1)
+            self.first[key] = (row.number, record.content, record.answer, 1)
             return True
-        number, answer, count = self.first[key]
-        if record.id_given:
+        number, content, answer, count = self.first[key]
+        if record.id and not record.id_guessed:
             raise RowError(Reason.DUPLICATE_ID, f"the id '{record.id}' is that of row {number}")
         if key in self.conflicts:
             self.conflicts[key][str(record.answer)] += 1
@@ -175,7 +194,7 @@ class _Builder:
             self.conflicts[key] = Counter({str(answer): count, str(record.answer): 1})
             self.repeated -= count - 1
         else:
-            self.first[key] = (number, answer, count + 1)
+            self.first[key] = (number, content, answer, count + 1)
             self.repeated += 1
         return False
 
@@ -198,7 +217,8 @@ def _fold(answer: str | None) -> str | None:
 def _check_text(record: PromptRecord) -> None:
     texts = (record.id, record.question, record.answer, record.unit, record.rationale, record.category)
     try:
-        for text in (*texts, *record.choices, *record.answers, *record.images):
+        said = (turn.text for turn in record.turns)
+        for text in (*texts, *record.choices, *record.answers, *record.images, *said):
             if text is not None:
                 text.encode()
     except UnicodeEncodeError as error:
@@ -233,6 +253,7 @@ def _write(path: Path, records: Iterable[tuple[int, int, PromptRecord]]) -> None
                     "category": record.category,
                     "images": list(record.images),
                     "pictures": list(record.pictures) or None,
+                    "turns": [{"role": turn.role, "text": turn.text} for turn in record.turns],
                 }
             )
             size += sum(len(picture or b"") for picture in record.pictures)

@@ -22,7 +22,7 @@ from mstar.prompts.image_check import ImageCheck, ImageFault, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
 from mstar.prompts.prompt_table import PromptTable, hash_id
 from mstar.prompts.quarantine import BadRow, Reason, announce, check_share, require_share, write_quarantine
-from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance
+from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance, Turn
 
 __all__ = ["CheckedTable", "EmbeddedImage", "PictureStore", "TablePrompts", "TableSettings", "open_table"]
 
@@ -79,6 +79,7 @@ class TableSettings:
         quarantine: The quarantine file; None puts it beside the table.
         pixels: How many pixels pictures have.
         instruction: A line that is added to every question.
+        linked: Further folders that links in the image folder may lead into.
     """
 
     image_root: str
@@ -87,6 +88,7 @@ class TableSettings:
     quarantine: str | None
     pixels: PixelLimits
     instruction: str
+    linked: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_share("max_bad_share", self.max_bad_share)
@@ -154,7 +156,7 @@ def open_table(
     if bad or settings.quarantine is not None:
         write_quarantine(path, bad)
     examples = first_of_each(bad)
-    facts = SourceFacts(table.total, table.repeated, choices, unread, counts, examples, path, {}, {})
+    facts = SourceFacts(table.total, table.repeated, choices, unread, counts, examples, path, {}, {}, table.ignored)
     faults = (row for row in examples if row.reason is not Reason.CONFLICTING_ANSWERS)
     example = next((explain_bad_row(row, choices) for row in faults), "")
     try:
@@ -172,7 +174,7 @@ def open_table(
 def _file_faults(table: PromptTable, settings: TableSettings) -> Iterator[tuple[int, ImageFault]]:
     column = table.column("images")
     paths = pc.unique(pc.list_flatten(column)).drop_null().to_pylist()
-    faults = check_files(paths, settings.image_root, settings.check_images) if paths else {}
+    faults = check_files(paths, settings.image_root, settings.check_images, settings.linked) if paths else {}
     if not faults:
         return
     values = pa.array(list(faults), pa.string())
@@ -281,7 +283,7 @@ class TablePrompts(PromptSource):
         images: list[ImageReference] = [
             EmbeddedImage(f"{row['id']}#{place}", self._store, index, place, settings.pixels)
             if path is None
-            else FileImage(path, settings.image_root, settings.pixels)
+            else FileImage(path, settings.image_root, settings.pixels, settings.linked)
             for place, path in enumerate(row["images"])
         ]
         question = f"{row['question']}\n{settings.instruction}" if settings.instruction else row["question"]
@@ -299,6 +301,7 @@ class TablePrompts(PromptSource):
             unit=row["unit"],
             rationale=row["rationale"],
             category=row["category"],
+            turns=tuple(Turn(turn["role"], turn["text"]) for turn in row["turns"]),
         )
 
 

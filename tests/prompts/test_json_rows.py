@@ -71,3 +71,27 @@ def test_a_list_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(b'[{"a": "\xff"}]')
     with pytest.raises(DataError, match="not UTF-8"):
         list(JsonRows(path))
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ({"7": {"a": 1}, "9": {"a": 2}}, [{"_key": "7", "a": 1}, {"_key": "9", "a": 2}]),
+        ({"version": 1, "data": [{"a": 1}, {"a": 2}]}, [{"a": 1}, {"a": 2}]),
+        ({"test": [{"a": 1}], "train": [{"a": 2}]}, [{"a": 2}]),
+        ({"info": {"x": 1}, "puzzles": [{"a": 1}]}, [{"a": 1}]),
+        ({"data": {"7": {"a": 1}}}, [{"_key": "7", "a": 1}]),
+        ({"a": 1, "b": [1, 2]}, [{"a": 1, "b": [1, 2]}]),
+    ],
+)
+def test_one_object(tmp_path: Path, content: Any, rows: list[Any], indent: int | None) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(content, indent=indent))
+    assert values(path) == rows
+
+
+def test_lines_in_a_file_called_json(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text('{"a": {"x": 1}}\n\n{"a": {"x": 2}}\n')
+    assert values(path) == [{"a": {"x": 1}}, {"a": {"x": 2}}]

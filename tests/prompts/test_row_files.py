@@ -10,15 +10,17 @@ import pytest
 
 from mstar.errors import DataError
 from mstar.prompts.quarantine import Reason
-from mstar.prompts.row_files import TableRows, open_rows
+from mstar.prompts.row_files import TableRows, folder_of, open_rows
 
 
 def test_a_folder_of_lines_is_one_data_set(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"b": 3}\n')
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
     rows = open_rows(str(tmp_path))
-    assert [(row.number, dict(row.values)) for row in rows] == [(0, {"a": 1}), (1, {"a": 2}), (2, {"b": 3})]
-    assert rows.columns() == ["a", "b"]
+    assert [(row.number, dict(row.values)) for row in rows] == [
+        (0, {"a": 1, "_file": "a"}), (1, {"a": 2, "_file": "a"}), (2, {"b": 3, "_file": "b"}),
+    ]  # fmt: skip
+    assert rows.columns() == ["a", "b", "_file"]
 
 
 def test_parquet_and_saved_folders(tmp_path: Path) -> None:
@@ -49,8 +51,8 @@ def test_what_is_no_data_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("x")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     for name, complaint in {
-        "folder": r"without \.parquet or \.jsonl files",
-        "text.txt": "is neither JSON",
+        "folder": r"is a folder without \.parquet, \.jsonl",
+        "text.txt": "is none of",
         "gone.jsonl": "does not exist",
         "bad.parquet": "cannot be read as Parquet",
     }.items():
@@ -104,4 +106,33 @@ def test_lines_that_end_with_cr_alone_are_said(tmp_path: Path) -> None:
 def test_one_of_several_shards_may_be_empty(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n')
     (tmp_path / "b.jsonl").write_text("")
-    assert [row.values for row in open_rows(str(tmp_path))] == [{"a": 1}]
+    assert [row.values for row in open_rows(str(tmp_path))] == [{"a": 1, "_file": "a"}]
+
+
+def test_one_file_several_a_pattern_and_a_folder(tmp_path: Path) -> None:
+    for name in ("a.json", "b.json", "other.csv"):
+        (tmp_path / name).write_text('[{"q": 1}]' if name.endswith("json") else "q,x\n1,2\n")
+    files = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    for path in (files, str(tmp_path / "*.json"), str(tmp_path)):
+        assert [(row.number, row.values["_file"]) for row in open_rows(path)] == [(0, "a"), (1, "b")]
+        assert folder_of(path) == str(tmp_path)
+    assert len(list(open_rows([*files, str(tmp_path / "other.csv")]))) == 3
+    assert len(list(open_rows(files[0]))) == 1
+    for path, complaint in ((str(tmp_path / "*.parquet"), "no file fits"), ([files[0], "gone.json"], "does not exist")):
+        with pytest.raises(DataError, match=complaint):
+            open_rows(path)
+    (tmp_path / "train.json").write_text('[{"q": 5}]')
+    assert [dict(row.values) for row in open_rows(str(tmp_path))] == [{"q": 5}]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("d.csv", ","), ("d.csv", ";"), ("d.tsv", "\t")])
+def test_text_tables(tmp_path: Path, name: str, mark: str) -> None:
+    lines = ["a{0}b", '1{0}"x{0} y\nz"', "", "2", "3{0}w"]
+    (tmp_path / name).write_text("\ufeff" + "\n".join(lines).format(mark), encoding="utf-8")
+    rows = list(open_rows(str(tmp_path / name)))
+    assert [dict(row.values) for row in rows] == [{"a": "1", "b": f"x{mark} y\nz"}, {}, {"a": "3", "b": "w"}]
+    assert rows[1].error is not None
+    assert rows[1].error.reason is Reason.MALFORMED
+    (tmp_path / name).write_bytes(b"a,b\n\xff,1\n")
+    with pytest.raises(DataError, match="convert it to UTF-8"):
+        list(open_rows(str(tmp_path / name)))

@@ -1,0 +1,123 @@
+"""Chat rows: turns with their pictures, in the forms of LLaVA, Qwen and OpenAI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from mstar.prompts.cells import look_up, read_image
+from mstar.prompts.quarantine import Reason, RowError
+from mstar.types import PICTURE, Turn
+
+__all__ = ["Chat", "is_chat", "read_chat", "read_turns"]
+
+_ROLES: Final[Mapping[str, Literal["system", "user", "assistant"]]] = {
+    "system": "system",
+    "developer": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+}
+_TEXT: Final = ("text", "input_text", "output_text")
+_IMAGE: Final = ("image", "image_url", "input_image")
+# Qwen-VL's first form: Picture 1: <img>a.png</img>
+_TAG: Final = re.compile(r"<img>(.*?)</img>")
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """The turns of a row.
+
+    Attributes:
+        turns: All turns up to the question, with a mark or a placeholder where a picture stands. The last is the
+            question, by the user.
+        response: What the model says then, or None.
+        images: The pictures in the turns themselves, in their order; empty if they are in a column of their own.
+    """
+
+    turns: tuple[Turn, ...]
+    response: str | None
+    images: tuple[str | bytes, ...]
+
+
+def is_chat(value: Any) -> bool:
+    """Whether a cell holds turns."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(turn, Mapping) and ("from" in turn or "role" in turn) for turn in value)
+    )
+
+
+def read_chat(value: Any) -> Chat:
+    """The turns of a cell; the user's last is the question, and what the model says then is the response.
+
+    Raises:
+        RowError: it is no list of ``{from, value}`` or ``{role, content}``, a turn is by somebody else (a tool), the
+            question is missing, or something is neither text nor a picture.
+    """
+    if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
+        raise RowError(Reason.WRONG_TYPE, "the conversation is no list of turns")
+    turns, images = [], list[str | bytes | None]()
+    for turn in value:
+        speaker, content = _parts(turn)
+        if (role := _ROLES.get(speaker.lower())) is None:
+            raise RowError(Reason.WRONG_TYPE, f"a turn of the conversation is by '{speaker}', and no prompt has such")
+        text = _read_content(content, images)
+        # Arrow fills in what other rows have.
+        if text or turn is not value[-1]:
+            turns.append(Turn(role, text))
+    response = turns.pop().text if turns and turns[-1].role == "assistant" else None
+    if not turns or turns[-1].role != "user":
+        raise RowError(Reason.EMPTY_QUESTION, "the conversation has no turn of the user before the model's last")
+    given = tuple(image for image in images if image is not None)
+    if given and len(given) != len(images):
+        raise RowError(Reason.PICTURE_COUNT, f"{len(images)} pictures stand in the turns, and {len(given)} are there")
+    return Chat(tuple(turns), response, given)
+
+
+def _parts(turn: Mapping[str, Any]) -> tuple[str, Any]:
+    speaker = turn.get("from") if turn.get("from") is not None else turn.get("role")
+    content = turn.get("value") if turn.get("value") is not None else turn.get("content")
+    if not isinstance(speaker, str) or not isinstance(content, str | list | None):
+        raise RowError(Reason.WRONG_TYPE, "a turn of the conversation is not {from, value} or {role, content}")
+    return speaker, content
+
+
+def _read_content(content: str | list[Any] | None, images: list[str | bytes | None]) -> str:
+    """The text of a turn, with a mark where a picture stands; the pictures are added to ``images``."""
+    if not isinstance(content, list):
+        images += (read_image(path.strip(), "conversation") for path in _TAG.findall(content or ""))
+        return _TAG.sub(PICTURE, content or "").strip()
+    text = ""
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else "text"
+        said = part if isinstance(part, str) else look_up(part, "text")
+        if isinstance(said, str) and (kind is None or kind in _TEXT):
+            # Two texts in a row are lines of their own.
+            text += f"\n{said}" if text and not text.endswith(PICTURE) else said
+        elif isinstance(part, Mapping) and (kind in _IMAGE or (kind is None and "image" in part)):
+            images.append(read_image({name: value for name, value in part.items() if name != "type"}, "conversation"))
+            text += PICTURE
+        else:
+            raise RowError(Reason.WRONG_TYPE, f"a part of a turn is of the type '{kind}', neither text nor a picture")
+    return text.strip()
+
+
+def read_turns(turns: Any) -> list[tuple[str, str]]:
+    """The turns of a conversation as (speaker, text), without regard to pictures in them.
+
+    Raises:
+        RowError: it is no list of ``{from, value}`` or ``{role, content}``.
+    """
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        raise RowError(Reason.WRONG_TYPE, "the conversation is no list of turns")
+    read = []
+    for turn in turns:
+        speaker, content = _parts(turn)
+        read.append((speaker, _read_content(content, [])))
+    return read

@@ -1,0 +1,121 @@
+"""Chat rows give their turns and pictures, or are bad rows."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.prompts import RecordPrompts
+from mstar.types import Turn
+
+
+def read(tmp_path: Path, picture: Callable[..., bytes], *rows: dict[str, Any]) -> RecordPrompts:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.png").write_bytes(picture(ord(name), "PNG", 8))
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    text = text.replace("DATA", base64.b64encode(picture(1, "PNG", 8)).decode()).replace("FOLDER", str(tmp_path))
+    (tmp_path / "chat.jsonl").write_text(text)
+    return RecordPrompts(str(tmp_path / "chat.jsonl"), max_bad_share=0.9)
+
+
+def qwen(*parts: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}, {"role": "assistant", "content": "R"}]}
+
+
+TEXT = {"type": "text", "text": "Q?"}
+SAYS = {"from": "gpt", "value": "R"}
+
+
+@pytest.mark.parametrize(
+    ("row", "question", "pictures"),
+    [
+        (qwen({"type": "image", "image": "a.png"}, TEXT), "Q?", 1),
+        (qwen({"image": "file://FOLDER/a.png"}, {"text": "Q?"}), "Q?", 1),
+        (qwen({"type": "image", "image": "a.png", "text": None}, TEXT | {"image": None}), "Q?", 1),
+        (qwen(TEXT, {"type": "image_url", "image_url": {"url": "data:image/png;base64,DATA"}}), "Q?<image>", 1),
+        (qwen({"type": "text", "text": "Left"}, {"type": "image", "image": "a.png"}, {"type": "text", "text": "right"},
+              {"type": "image", "image": "b.png"}), "Left<image>right<image>", 2),
+        (qwen({"type": "image"}, TEXT) | {"images": ["a.png"]}, "Q?", 1),
+        (qwen({"type": "image"}, TEXT) | {"images": [{"bytes": None, "path": "a.png"}]}, "Q?", 1),
+        ({"image": "a.png", "conversations": [{"from": "human", "value": "<image>\nQ?"}, SAYS]},
+         "Q?", 1),
+        ({"image": "a.png", "conversations": [{"from": "human", "value": "Q?"}, SAYS]}, "Q?", 1),
+        ({"conversations": [{"from": "user", "value": "Picture 1: <img>a.png</img>\nQ?"},
+                            {"from": "assistant", "value": "R"}]}, "Picture 1: <image>\nQ?", 1),
+        ({"prompt": [{"role": "user", "content": "Q?"}], "completion": [{"role": "assistant", "content": "R"}]},
+         "Q?", 0),
+        ({"conversations": json.dumps([{"from": "human", "value": "Q?"}, SAYS])}, "Q?", 0),
+    ],
+)  # fmt: skip
+def test_pictures_in_any_form(
+    tmp_path: Path, picture: Callable[..., bytes], row: dict[str, Any], question: str, pictures: int
+) -> None:
+    [prompt] = read(tmp_path, picture, row)
+    assert (prompt.question, prompt.rationale, prompt.turns, len(prompt.images)) == (question, "R", (), pictures)
+    assert all(image.load().size == (8, 8) for image in prompt.images)
+
+
+def test_earlier_turns_stand_before_the_question(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    said = [("system", "Be brief."), ("user", "<image>\nWhat?"), ("assistant", "A die."), ("user", "Now <image>?"),
+            ("assistant", "Two.")]  # fmt: skip
+    rows = [
+        {"images": ["a.png", "b.png"], "messages": [{"role": role, "content": text} for role, text in turns]}
+        for turns in (
+            said,
+            [*said[:1], *said[1:4]],
+            [("user", "<image><image>What?"), *said[2:3], ("user", "And now?")],
+        )
+    ]
+    whole, open_end, leading = read(tmp_path, picture, *rows)
+    before = (Turn("system", "Be brief."), Turn("user", "<image>\nWhat?"), Turn("assistant", "A die."))
+    assert (whole.turns, whole.question, whole.rationale) == (before, "Now <image>?", "Two.")
+    assert (open_end.turns, open_end.rationale) == (before, None)
+    assert [turn.text for turn in leading.turns] == ["What?", "A die."]
+    assert len({whole.id, open_end.id, leading.id}) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (qwen({"type": "image"}, TEXT), "picture_count"),
+        (qwen({"type": "image", "image": "a.png"}, TEXT) | {"images": ["b.png"]}, "picture_count"),
+        (qwen({"type": "image", "image": "gone.png"}, TEXT), "missing_image"),
+        (qwen({"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}, TEXT), "missing_image"),
+        (qwen({"type": "video", "video": "a.mp4"}, TEXT), "wrong_type"),
+        ({"messages": [{"role": "tool", "content": "4"}, {"role": "user", "content": "Q?"}]}, "wrong_type"),
+        ({"messages": [{"role": "assistant", "content": "Hello"}]}, "empty_question"),
+        ({"messages": "Q?"}, "wrong_type"),
+        ({"messages": [{"role": "user", "content": 7}]}, "wrong_type"),
+    ],
+)
+def test_what_cannot_be_shown_is_a_bad_row(
+    tmp_path: Path, picture: Callable[..., bytes], row: dict[str, Any], reason: str
+) -> None:
+    source = read(tmp_path, picture, qwen(TEXT), row)
+    assert source.facts().bad == {reason: 1}
+    assert [prompt.question for prompt in source] == ["Q?"]
+
+
+def test_the_model_sees_what_the_row_said(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    from mstar.models.backbone import load_renderer
+
+    rows = [
+        {"messages": [{"role": "system", "content": "Be brief."},
+                      {"role": "user", "content": [{"type": "text", "text": "Left "},
+                                                   {"type": "image", "image": "a.png"},
+                                                   {"type": "text", "text": " right "},
+                                                   {"type": "image", "image": "b.png"}]}]},
+        {"messages": [{"role": "user", "content": "Left or right?"}], "images": ["a.png", "b.png"]},
+    ]  # fmt: skip
+    placed, before = read(tmp_path, picture, *rows)
+    renderer = load_renderer("mstar/tiny-idefics3")
+    mark = renderer.processor.image_token
+    text = renderer.render_prompt(placed)
+    assert text.index("Be brief.") < text.index("Left ") < text.index(mark) < text.index(" right ") < text.rindex(mark)
+    assert mark * 2 + "Left or right?" in renderer.render_prompt(before)
+    assert (placed.question.count("<image>"), before.question.count("<image>")) == (2, 0)
