@@ -25,7 +25,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from mstar.atomic import atomic_path, explain_file_error
-from mstar.callbacks import ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
+from mstar.callbacks import BenchmarkCallback, ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
 from mstar.callbacks.checkpoint import check_checkpoint_path, checkpoint_folder, find_checkpoint
 from mstar.callbacks.config_check import check_same_run
 from mstar.callbacks.finite_steps import FiniteSteps
@@ -35,7 +35,7 @@ from mstar.callbacks.signals import StopOnSignal, end_with_the_others
 from mstar.callbacks.trainer_check import check_trainer
 from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
 from mstar.config_files import check_config_file, config_files
-from mstar.datamodules import PolicyDataModule, StepLabelDataModule
+from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDataModule
 from mstar.distributed import find_lost_process
 from mstar.errors import ConfigError, MstarError
 from mstar.interruption import stop_if_asked
@@ -92,9 +92,12 @@ class MstarCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds ``rollout``; without it, ``fit`` is plain supervised training."""
+        """Adds ``rollout``, without which ``fit`` is plain supervised training, and ``benchmark`` for ``test``."""
         parser.add_argument(
             "--rollout", type=RolloutCallback | None, default=None, help="Self-evolving training; see below."
+        )
+        parser.add_argument(
+            "--benchmark", type=BenchmarkCallback | None, default=None, help="How test scores a benchmark; see below."
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -125,6 +128,11 @@ class MstarCLI(LightningCLI):
         rollout = self._get(self.config_init, "rollout", default=None)
         if rollout is not None:
             extra.append(rollout)
+        benchmark = self._get(self.config_init, "benchmark", default=None)
+        if benchmark is None and isinstance(self.datamodule, BenchmarkDataModule):
+            benchmark = BenchmarkCallback()
+        if benchmark is not None and self.subcommand == "test" and isinstance(self.model, PolicyModule):
+            extra.append(benchmark)
         callbacks = [*extra, *(given if isinstance(given, list) else [given])]
         # A checkpoint callback that is added by flag takes the place of the configuration's.
         saving = [callback for callback in callbacks if isinstance(callback, IterationCheckpoint)]

@@ -284,7 +284,6 @@ class Evolve:
                     "model_name": str(self.policy),
                     "lr": 1e-3,
                     "lr_scheduler": {"class_path": "mstar.modules.WarmupSchedule", "init_args": {"warmup_steps": 4}},
-                    "max_new_tokens": 26,
                 },
             },
             "data": {

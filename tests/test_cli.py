@@ -123,7 +123,7 @@ def test_fit_help_shows_what_the_classes_take(capsys: pytest.CaptureFixture[str]
         "num_samples: Responses drawn for a prompt",
         "refresh_reward_model: Retrain the MPRM",
         "mstar.modules.policy.PolicyModule:",
-        "max_new_tokens: Longest response",
+        "num_samples: K, the responses that are sampled",
         "train: Labelled prompts",
         "--trainer.max_epochs",
     ):

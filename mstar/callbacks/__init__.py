@@ -1,5 +1,6 @@
 """The only code that touches the Trainer: rollouts, checkpoints, export, predictions."""
 
+from mstar.callbacks.benchmark import BenchmarkCallback
 from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.export import ExportCallback
 from mstar.callbacks.fsdp1_strategy import FSDP1Strategy
@@ -9,6 +10,7 @@ from mstar.callbacks.rollout import RolloutCallback
 from mstar.callbacks.sharded_strategy import ShardedStrategy
 
 __all__ = [
+    "BenchmarkCallback",
     "ExportCallback",
     "FSDP1Strategy",
     "IterationCheckpoint",

@@ -54,7 +54,7 @@ class RolloutCallback(Callback):
         method: continuous inherits everything; iterative_rft resets the optimizer and schedule at every iteration;
             rest_em also goes back to the initial weights.
         temperature: Sampling temperature: a number, or a controller such as AdaptiveTemperature.
-        engine: Draws the responses; by default the Transformers engine.
+        engine: Draws the responses, those of validate, test and predict too; by default the Transformers engine.
         grader: Decides whether a final answer is right.
         reward: Scores responses: mstar.rewards.MPRM, Likelihood, Oracle, or a class of one's own; top_k and threshold
             need one.
@@ -171,6 +171,12 @@ class RolloutCallback(Callback):
         self._checked = True
 
     # Lightning's hooks, in the order in which they run.
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Has validate, test and predict draw with the engine of the rollouts."""
+        policy = require_policy(pl_module)
+        if policy.engine is not self.settings.engine:
+            policy.use_engine(self.settings.engine, "rollout.engine")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepares the fit; of the strategies that shard weights, some load the checkpoint only after this."""

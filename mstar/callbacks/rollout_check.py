@@ -54,14 +54,18 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         raise DataError("data.unlabelled has no prompts, so there is nothing to vote on; mend its settings.")
 
 
-def require_policy(module: LightningModule) -> PolicyModule:
-    """The module, if rollouts can train it.
+def require_policy(module: LightningModule, use: str = "rollout trains") -> PolicyModule:
+    """The module, if rollouts can train it, or a benchmark can score it.
+
+    Args:
+        module: The module.
+        use: What is done with it, for the error.
 
     Raises:
         ConfigError: it is not a PolicyModule.
     """
     if not isinstance(module, PolicyModule):
-        raise ConfigError(f"rollout trains a PolicyModule, but model is a {type(module).__name__}; drop one of them.")
+        raise ConfigError(f"{use} a PolicyModule, but model is a {type(module).__name__}; drop one of them.")
     return module
 
 

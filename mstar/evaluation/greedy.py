@@ -43,7 +43,7 @@ def require_gradeable(scored: Sequence[ScoredResponse]) -> None:
         )
 
 
-def find_cut_off(scored: Sequence[ScoredResponse], max_new_tokens: int) -> str | None:
+def find_cut_off(scored: Sequence[ScoredResponse], max_new_tokens: int, option: str) -> str | None:
     """What to tell the user if most responses were cut off, which says little of what the policy knows; else None."""
     cut_off = sum(not item.response.finished for item in scored)
-    return explain_cut_off(cut_off, len(scored), max_new_tokens, "model.max_new_tokens")
+    return explain_cut_off(cut_off, len(scored), max_new_tokens, option)

@@ -235,9 +235,7 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
         pixels=_pixels(data),
         max_prompt_tokens=data.get("max_prompt_tokens"),
         max_example_tokens=data.get("max_example_tokens"),
-        evaluation=None
-        if kind != "policy"
-        else EnginePlan("transformers", int(model.get("max_new_tokens") or 1024), model.get("generation_batch_size")),
+        evaluation=None if kind != "policy" else _engine(model.get("engine") or _arguments(rollout).get("engine")),
         rollout=_rollout(rollout) if rollout is not None and kind == "policy" else None,
     )
 

@@ -263,7 +263,7 @@ def test_adapters_are_trained_in_mixed_precision(warm_policy: Path, tmp_path: Pa
     def prompts(split: str, size: int) -> dict[str, Any]:
         return {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": split, "size": size}}
 
-    model = {"model_name": str(warm_policy), "lr": 1e-3, "max_new_tokens": 24, "lora": {"rank": 2}}
+    model = {"model_name": str(warm_policy), "lr": 1e-3, "lora": {"rank": 2}}
     data = {"train": prompts("seed", 16), "validation": prompts("validation", 3), "batch_size": 4}
     config = {
         "model": {"class_path": "mstar.modules.PolicyModule", "init_args": model},
