@@ -23,13 +23,13 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import FSDPStrategy
 
 from mstar.atomic import atomic_path, explain_file_error
 from mstar.callbacks import BenchmarkCallback, ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
 from mstar.callbacks.checkpoint import check_checkpoint_path, checkpoint_folder, find_checkpoint
 from mstar.callbacks.config_check import check_same_run
 from mstar.callbacks.finite_steps import FiniteSteps
-from mstar.callbacks.fit_end import count_by_epochs
 from mstar.callbacks.run_record import CONFIG, RunRecord, find_finished
 from mstar.callbacks.signals import StopOnSignal, end_with_the_others
 from mstar.callbacks.trainer_check import check_trainer
@@ -53,6 +53,7 @@ from mstar.prompts.summary import summarise
 from mstar.prompts_command import show_prompts
 from mstar.rendering import Renderer
 from mstar.shipped_configs import locate_configs
+from mstar.trainer.fit_end import count_by_epochs
 
 __all__ = ["MstarCLI", "run"]
 
@@ -162,6 +163,11 @@ class MstarCLI(LightningCLI):
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+        if isinstance(trainer.strategy, FSDPStrategy):
+            raise ConfigError(
+                "trainer.strategy is FSDP in its first version, which mstar does not run: take the second one, with "
+                "--config configs/overlays/fsdp2.yaml."
+            )
         count_by_epochs(trainer)
         end_with_the_others()
         allow_tensor_cores(trainer.strategy.root_device)

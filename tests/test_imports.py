@@ -21,6 +21,7 @@ LAYERS = (
     {"generation", "rewards", "selection", "temperature"},
     {"iteration", "iteration_report", "iteration_shards", "annotation", "evaluation", "memory"},
     {"datamodules", "modules", "dashboards"},
+    {"trainer"},
     {"callbacks"},
     {"commands", "cli", "config_files", "memory_command", "prompts_command", "option_help", "option_names", "parsing"},
     {"__main__", "demo"},
@@ -28,7 +29,7 @@ LAYERS = (
 LAYER = {component: layer for layer, components in enumerate(LAYERS) for component in components}
 
 LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
-LIGHTNING_ALLOWED = {"datamodules", "modules", "callbacks", "cli", "parsing"}
+LIGHTNING_ALLOWED = {"datamodules", "modules", "trainer", "callbacks", "cli", "parsing"}
 
 HEAVY = {"torch", "transformers"} | LIGHTNING
 PURE = {

@@ -9,13 +9,13 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
-from mstar.callbacks.logger_views import log_prompts, log_sweep, writer_of
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import is_main
 from mstar.evaluation.dynamics import Dynamics
 from mstar.generation.drift import Drift
 from mstar.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
+from mstar.trainer.loggers import log_prompts, log_sweep, writer_of
 
 __all__ = ["IterationLog", "log_dashboard"]
 

@@ -110,7 +110,7 @@ class Plan:
         loss: Kernel of the loss.
         share_prompts: Whether an MPRM encodes a prompt once for all its responses in a batch.
         head_size: Width of an MPRM's head.
-        strategy: single, ddp, fsdp1 or fsdp2.
+        strategy: single, ddp or fsdp2.
         devices: GPUs (or processes) on a machine; None for all of them.
         nodes: Machines.
         accelerator: cpu, gpu or auto.
@@ -144,7 +144,7 @@ class Plan:
     loss: str
     share_prompts: bool
     head_size: int
-    strategy: Literal["single", "ddp", "fsdp1", "fsdp2"]
+    strategy: Literal["single", "ddp", "fsdp2"]
     devices: int | None
     nodes: int
     accelerator: str
@@ -279,10 +279,8 @@ def _optimizer(value: Any) -> tuple[OptimizerCost, str]:
     ), name
 
 
-def _strategy(trainer: Mapping[str, Any]) -> Literal["single", "ddp", "fsdp1", "fsdp2"]:
+def _strategy(trainer: Mapping[str, Any]) -> Literal["single", "ddp", "fsdp2"]:
     name = _class(trainer.get("strategy")).lower()
-    if "fsdp" in name:
-        return "fsdp1"
     if "sharded" in name or "modelparallel" in name:
         return "fsdp2"
     many = (_devices(trainer.get("devices", "auto")) or 1) * int(trainer.get("num_nodes") or 1) > 1

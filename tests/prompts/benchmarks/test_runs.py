@@ -80,7 +80,8 @@ def test_samples_are_voted_on_with_an_mprm(
 ) -> None:
     flags = [
         "--model.model_name", str(warm_policy), "--benchmark.num_samples", "3",
-        "--benchmark.reward_model", str(warm_mprm), "--model.engine.max_new_tokens", "12", "--benchmark.resamples", "20",
+        "--benchmark.reward_model", str(warm_mprm), "--benchmark.resamples", "20",
+        "--model.engine.max_new_tokens", "12",
     ]  # fmt: skip
     for attempt in ("first", "second"):
         assert run("mmbench", files.mmbench_tsv(), tmp_path / attempt, *flags, "--data.eval_batch_size", "4") == 0
@@ -108,7 +109,8 @@ def test_an_interrupted_benchmark_goes_on_where_it_stopped(
         return generate(engine, requests)
 
     monkeypatch.setattr(TransformersEngine, "generate", watched)
-    flags = ["--model.model_name", str(warm_policy), "--benchmark.num_samples", "2", "--model.engine.max_new_tokens", "12",
+    flags = ["--model.model_name", str(warm_policy), "--benchmark.num_samples", "2",
+             "--model.engine.max_new_tokens", "12",
              "--benchmark.resamples", "20", "--data.eval_batch_size", "2"]  # fmt: skip
     interrupt = False
     assert run("mmbench", files.mmbench_tsv(), tmp_path / "whole", *flags) == 0
