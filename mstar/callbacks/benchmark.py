@@ -17,7 +17,6 @@ from mstar.errors import ConfigError
 from mstar.evaluation.benchmark import OURS, ItemResult, grade_item, score_benchmark
 from mstar.evaluation.benchmark_files import benchmark_notes, render_scores, write_items, write_scores
 from mstar.evaluation.benchmark_shards import ResponseShards
-from mstar.evaluation.dynamics import add_process_rewards
 from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Request, draw_responses, plan_samples
 from mstar.grading import AnswerGrader, Grader, MathVistaGrader
@@ -28,7 +27,7 @@ from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource, MathVista
 from mstar.provenance import describe, fingerprint_prompts
-from mstar.rewards import MPRM, RewardHost
+from mstar.rewards import MPRM, RewardHost, add_process_rewards
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response
 

@@ -22,7 +22,6 @@ from mstar.callbacks.watchers import call_watchers
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import is_main, world_size
 from mstar.errors import ConfigError
-from mstar.examples import ExampleFile
 from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
@@ -30,7 +29,7 @@ from mstar.models.backbone import find_model_type
 from mstar.modules.policy import PolicyModule
 from mstar.rewards import MPRM, Aggregation, Reward, RewardHost
 from mstar.selection import RuleName, SelectionRule, Selector
-from mstar.storage import RunDirectory
+from mstar.storage import ExampleFile, RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
 
 __all__ = ["RolloutCallback"]

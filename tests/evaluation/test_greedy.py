@@ -9,9 +9,9 @@ import pytest
 from torch import nn
 
 from mstar.errors import DataError
-from mstar.evaluation.greedy import GREEDY, find_cut_off, grade_response, greedy_responses, require_gradeable
+from mstar.evaluation.greedy import GREEDY, find_cut_off, greedy_responses, require_gradeable
 from mstar.generation import Engine, Request
-from mstar.grading import AnswerGrader
+from mstar.grading import AnswerGrader, grade_response
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 

@@ -18,11 +18,10 @@ import yaml
 from safetensors.torch import load_file
 
 from mstar.__main__ import main
-from mstar.examples import ExampleFile
 from mstar.models.backbone import load_model
 from mstar.models.step_scorer import StepScorer
 from mstar.prompts import TinyDice
-from mstar.storage import RunDirectory, read_responses, write_step_labels
+from mstar.storage import ExampleFile, RunDirectory, read_responses, write_step_labels
 from mstar.types import StepLabels
 
 OVERLAY = Path(__file__).parents[2] / "configs/overlays/fsdp2.yaml"

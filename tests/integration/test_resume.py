@@ -12,8 +12,7 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from mstar.__main__ import main
-from mstar.examples import ExampleFile
-from mstar.storage import RunDirectory, read_responses
+from mstar.storage import ExampleFile, RunDirectory, read_responses
 
 ADAPTIVE = {
     "class_path": "mstar.temperature.AdaptiveTemperature",
