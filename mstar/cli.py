@@ -7,9 +7,7 @@ import inspect
 import logging
 import os
 import shutil
-import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -56,6 +54,8 @@ from mstar.shipped_configs import locate_configs
 from mstar.trainer.fit_end import count_by_epochs
 
 __all__ = ["MstarCLI", "run"]
+
+_log = logging.getLogger(__name__)
 
 _TOOLS: Final[dict[str, Callable[..., object]]] = {
     "annotate": annotate_policy,
@@ -218,7 +218,8 @@ class MstarCLI(LightningCLI):
         if isinstance(data, StepLabelDataModule):
             found = [("prompts", source) for source in data.sources]
         lines = [summarise(f"data.{name}", source) for name, source in found if isinstance(source, PromptSource)]
-        sys.stderr.writelines(lines[:_MOST_SOURCES])
+        for line in lines[:_MOST_SOURCES]:
+            _log.info("%s", line.rstrip())
 
     def _find_last(self) -> None:
         """Puts the run's last checkpoint where Lightning would look for one of its own, and else go without."""
@@ -254,9 +255,10 @@ class MstarCLI(LightningCLI):
             limit = find_finished(root, self.trainer) if given is None else None
             if limit is not None:
                 more = f"raise {limit}" if limit.startswith("trainer.max_") else f"change what ended it ({limit})"
-                sys.stdout.write(
-                    f"The run in '{root}' is finished, so there is nothing to do: {more} to go on, or choose another "
-                    "trainer.default_root_dir (or remove that folder) to start over.\n"
+                _log.info(
+                    "The run in '%s' is finished, so there is nothing to do: %s to go on, or choose another "
+                    "trainer.default_root_dir (or remove that folder) to start over.",
+                    *(root, more),
                 )
                 return
             checkpoint = find_checkpoint(root) if given in (None, "last") else given
@@ -346,7 +348,9 @@ def run(arguments: Sequence[str]) -> int:
     arguments = locate_configs(arguments)
     for path in config_files(arguments):
         check_config_file(path)
-    _quieten()
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         if arguments[0] in _TOOLS:
             return _run_tool(arguments[0], arguments[1:])
@@ -369,36 +373,3 @@ def run(arguments: Sequence[str]) -> int:
             raise
         raise explained from error
     return 0
-
-
-def _quieten() -> None:
-    """Silences advice that does not apply: it would bury what a user needs to read."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    # Transformers compares every saved config with its class's defaults, which it finds invalid itself.
-    logging.getLogger("transformers.configuration_utils").addFilter(
-        lambda record: "pad_token_id must be" not in record.getMessage()
-    )
-    # SmolVLM's processor passes them to itself, for every prompt that is rendered.
-    logging.getLogger("transformers.processing_utils").addFilter(
-        lambda record: "Kwargs passed to `processor.__call__`" not in record.getMessage()
-    )
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage()
-    )
-    ours = logging.getLogger("mstar")
-    # Anew, because whoever calls several commands in one process may have closed the first one's stderr.
-    ours.handlers = [logging.StreamHandler()]
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
-    for message in (
-        ".*LightningCLI's args parameter.*",
-        ".*does not have many workers.*",
-        ".*number of training batches.*is smaller than the logging interval.*",
-        ".*isinstance\\(treespec, LeafSpec\\).*",
-        ".*Total length of `.*` across ranks is zero.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*find_unused_parameters=True was specified.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)

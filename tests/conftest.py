@@ -13,6 +13,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import copy
 import importlib.util
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+
+from mstar.logs import start_logging
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,6 +73,13 @@ def load_module(name: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> None:
+    """What is told goes to stderr, as in a command, and to pytest."""
+    start_logging()
+    logging.getLogger("mstar").propagate = True
 
 
 @pytest.fixture(scope="session")

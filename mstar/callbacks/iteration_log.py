@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from mstar.storage import RunDirectory, read_json, write_json
 from mstar.trainer.loggers import log_prompts, log_sweep, writer_of
 
 __all__ = ["IterationLog", "log_dashboard"]
+
+_log = logging.getLogger(__name__)
 
 
 def log_dashboard(trainer: Trainer) -> None:
@@ -138,7 +141,8 @@ class IterationLog:
             parts.append(f"validation: greedy {greedy:.1%}, Pass@{measured['k']} {pass_at_k:.1%}")
         if self.report["skipped"]:
             parts.append("nothing was kept, so there was nothing to train on")
-        self.trainer.print("; ".join(parts))
+        if is_main():
+            _log.info("%s", "; ".join(parts))
 
     def _stages(self) -> Iterator[tuple[str, Mapping[str, float | None]]]:
         """What the stages did, by the tags' groups; nothing of the policy before the first iteration."""

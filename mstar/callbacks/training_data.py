@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections import Counter
 from collections.abc import Sequence
 
@@ -16,6 +16,8 @@ from mstar.prompts.subset import find_repetition
 from mstar.types import Example, Prompt
 
 __all__ = ["check_prompts", "replace_training_data"]
+
+_log = logging.getLogger(__name__)
 
 
 def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
@@ -57,9 +59,9 @@ def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
             "anything would be kept; mend the columns of the answer, its type and the choices."
         )
     if ungradeable and is_main():
-        sys.stderr.write(
-            f"{name}: {ungradeable.total()} of {len(source)} gold answers cannot be graded ({counts}); no response to "
-            "these prompts is kept.\n"
+        _log.warning(
+            "%s: %d of %d gold answers cannot be graded (%s); no response to these prompts is kept.",
+            *(name, ungradeable.total(), len(source), counts),
         )
 
 
