@@ -23,13 +23,23 @@ LAYERS = (
     {"datamodules", "modules", "dashboards"},
     {"trainer"},
     {"callbacks"},
-    {"commands", "cli", "config_files", "memory_command", "prompts_command", "option_help", "option_names", "parsing"},
+    {
+        "commands",
+        "cli",
+        "lightning_cli",
+        "config_files",
+        "memory_command",
+        "prompts_command",
+        "option_help",
+        "option_names",
+        "parsing",
+    },
     {"__main__", "demo"},
 )
 LAYER = {component: layer for layer, components in enumerate(LAYERS) for component in components}
 
 LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
-LIGHTNING_ALLOWED = {"datamodules", "modules", "trainer", "callbacks", "cli", "parsing"}
+LIGHTNING_ALLOWED = {"datamodules", "modules", "trainer", "callbacks", "lightning_cli", "parsing"}
 
 HEAVY = {"torch", "transformers"} | LIGHTNING
 PURE = {
@@ -162,7 +172,7 @@ def test_a_wrong_import_is_found(path: str, source: str, complaint: str) -> None
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("cli.py", "from mstar import __version__\nfrom lightning.pytorch.cli import LightningCLI"),
+        ("cli.py", "from mstar import __version__\nfrom mstar.lightning_cli import MstarCLI"),
         ("__main__.py", "def main():\n    from mstar.cli import run"),
         ("generation/base.py", "from .greedy import f\nfrom mstar.rewards import outcome\nimport torch"),
         ("generation/vllm_session.py", "def f():\n    from vllm import LLM"),

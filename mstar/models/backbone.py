@@ -31,7 +31,7 @@ from mstar.models.lora import (
 from mstar.models.precision import DTYPES
 from mstar.models.tiny import build_tiny_model, build_tiny_processor
 from mstar.rendering import Renderer
-from mstar.storage import read_json
+from mstar.storage import read_json, suggest_export
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -78,7 +78,8 @@ def _explain_unusable(name: str, error: Exception) -> ConfigError:
         wanted = " (pip install 'mstar[processors]')" if re.search("torchvision|num2words", str(error), re.I) else ""
         return ConfigError(f"model_name '{name}' needs a package that is not installed{wanted}: {reason}.")
     where = "is a folder without a usable model" if Path(name).exists() else "is neither a folder nor a reachable model"
-    return ConfigError(f"model_name '{name}' {where} ({reason}): give a Hugging Face folder or id.")
+    meant = suggest_export(Path(name), "policy")
+    return ConfigError(f"model_name '{name}' {where} ({reason}): give a Hugging Face folder or id.{meant}")
 
 
 def _check_trust(name: str, trust_remote_code: bool, revision: str | None) -> None:

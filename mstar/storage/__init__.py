@@ -5,7 +5,7 @@ All Parquet files open with ``datasets.load_dataset("parquet", data_files=...)``
 
 from mstar.storage.examples import ExampleFile, open_examples, order_examples, write_examples
 from mstar.storage.responses import PromptResponses, read_kept, read_responses, write_responses
-from mstar.storage.run_directory import RunDirectory
+from mstar.storage.run_directory import RunDirectory, suggest_export, suggest_run
 from mstar.storage.step_labels import (
     make_step_labels,
     open_step_labels,
@@ -29,6 +29,8 @@ __all__ = [
     "read_or_put_aside",
     "read_responses",
     "read_step_labels",
+    "suggest_export",
+    "suggest_run",
     "tabulate_step_labels",
     "write_examples",
     "write_json",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["RunDirectory"]
+__all__ = ["RunDirectory", "suggest_export", "suggest_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +71,20 @@ class RunDirectory:
     def reward_model(self, index: int, fingerprint: str) -> Path:
         """The MPRM that was retrained before one iteration, on the policy with this fingerprint."""
         return self.root / "mprm" / f"{index:04d}-{fingerprint}"
+
+
+def suggest_export(folder: Path, name: str) -> str:
+    """What to add to an error, if a run's folder was given where the model that it exported is meant; else nothing.
+
+    Args:
+        folder: The folder that was given.
+        name: What is meant: ``policy`` or ``mprm``.
+    """
+    found = next((path for path in (folder / name, folder.parent / name) if (path / "config.json").is_file()), None)
+    return "" if found is None or found == folder else f" It is the folder of a run: did you mean '{found}'?"
+
+
+def suggest_run(folder: Path) -> str:
+    """What to add to an error, if a model's folder was given where the run that exported it is meant; else nothing."""
+    is_run = (folder / "config.json").is_file() and (folder.parent / "config.yaml").is_file()
+    return f" It is a model: did you mean the run that exported it, '{folder.parent}'?" if is_run else ""
