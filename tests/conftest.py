@@ -232,7 +232,8 @@ def warm_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     import torch
 
-    from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer, save_model
+    from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
+    from mstar.models.export import save_model
     from mstar.prompts import TinyDice
 
     model: Any = load_model(EMBEDDED_MODEL)

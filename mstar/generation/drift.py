@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mstar.distributed import gather_lists
 from mstar.errors import EngineDriftError
 from mstar.generation.base import Engine, HandOver, Request, Sample
-from mstar.models.backbone import family_of
+from mstar.models.families import family_of
 from mstar.models.prefix import logits_of
 from mstar.models.sharding import inside_forward
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs

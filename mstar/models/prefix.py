@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mstar.models.backbone import family_of
+from mstar.models.families import family_of
 from mstar.rendering import ModelInputs
 
 if TYPE_CHECKING:

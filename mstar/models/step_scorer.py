@@ -20,7 +20,9 @@ from torch.nn.utils.rnn import pad_sequence
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
 from mstar.file_faults import find_fault
-from mstar.models.backbone import family_of, load_model, load_renderer, save_model
+from mstar.models.backbone import load_model, load_renderer
+from mstar.models.export import save_model
+from mstar.models.families import family_of
 from mstar.models.prefix import encode_prefix, extend
 from mstar.models.seeding import seeded
 from mstar.models.step_head import StepHead, StepLogits, logprob_features

@@ -14,11 +14,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mstar.distributed import is_main
-from mstar.models.backbone import FreezablePart, load_model, load_renderer, load_stored, prepare_training
+from mstar.models.backbone import load_model, load_renderer, load_stored
+from mstar.models.families import FreezablePart
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.lora import LoraSettings
 from mstar.models.precision import Precision, resolve_dtype
 from mstar.models.sharding import complete_gradients, gather_state, is_sharded, shard
+from mstar.models.trained_part import prepare_training
 from mstar.modules.backbone_checkpoint import (
     check_kind,
     check_trained,

@@ -21,7 +21,7 @@ from mstar.distributed import gather_lists
 from mstar.errors import ConfigError
 from mstar.metrics import auc, expected_calibration_error, within_group_auc
 from mstar.models.attention import announce, kernel_of
-from mstar.models.backbone import FreezablePart
+from mstar.models.families import FreezablePart
 from mstar.models.lora import LoraSettings
 from mstar.models.prefix import is_recurrent
 from mstar.models.sharding import empty_loss, is_sharded

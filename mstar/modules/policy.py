@@ -26,7 +26,9 @@ from mstar.generation.drift import require_handed_over
 from mstar.grading import AnswerGrader, Grader
 from mstar.metrics import chain_accuracy, mean_accuracy
 from mstar.models.attention import announce, kernel_of
-from mstar.models.backbone import FreezablePart, family_of, find_model_type, load_stored, save_model
+from mstar.models.backbone import find_model_type, load_stored
+from mstar.models.export import save_model
+from mstar.models.families import FreezablePart, family_of
 from mstar.models.lora import LoraSettings
 from mstar.models.packing import check_packing, packed_hidden_states
 from mstar.models.sharding import empty_loss, inside_forward, is_sharded, load_full_state

@@ -14,7 +14,8 @@ from mstar.__main__ import main
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
-from mstar.models.backbone import load_model, save_model
+from mstar.models.backbone import load_model
+from mstar.models.export import save_model
 from mstar.models.lora import LoraSettings, merged_state
 from mstar.models.step_scorer import StepScorer
 from mstar.modules import MPRMModule, PolicyModule

@@ -16,7 +16,9 @@ from mstar.errors import ConfigError, DataError
 from mstar.evaluation.greedy import greedy_responses
 from mstar.generation import Request, Sample, TransformersEngine
 from mstar.grading import AnswerGrader
-from mstar.models.backbone import EMBEDDED_MODEL, FreezablePart, save_model
+from mstar.models.backbone import EMBEDDED_MODEL
+from mstar.models.export import save_model
+from mstar.models.families import FreezablePart
 from mstar.modules import PolicyModule, WarmupSchedule
 from mstar.prompts import TinyDice
 from mstar.types import Example, ScoredResponse
