@@ -9,10 +9,11 @@ from mstar.callbacks.training_data import check_prompts
 from mstar.callbacks.watchers import check_watched
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.errors import ConfigError, DataError
+from mstar.models.backbone import find_model_type
 from mstar.modules.policy import PolicyModule
 from mstar.modules.trainable import check_trainable
 
-__all__ = ["check_rollout", "require_data", "require_policy"]
+__all__ = ["check_rollout", "prepare_engine", "require_data", "require_policy"]
 
 
 def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule) -> None:
@@ -52,6 +53,20 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         check_prompts(data.unlabelled, "data.unlabelled", settings.grader)
     if settings.unlabelled == "voting" and data.unlabelled is not None and len(data.unlabelled) == 0:
         raise DataError("data.unlabelled has no prompts, so there is nothing to vote on; mend its settings.")
+
+
+def prepare_engine(settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule) -> None:
+    """Tells the engine what it will be used for.
+
+    Raises:
+        ConfigError: it cannot run such a model.
+    """
+    longest = data.max_prompt_tokens
+    if longest is not None and settings.refresh is not None:
+        longest += settings.engine.max_new_tokens  # step labels are made by continuing responses
+    family = find_model_type(policy.model_name, trust_remote_code=policy.trust_remote_code, revision=policy.revision)
+    # With the answer, prompts are longer than the data counts them.
+    settings.engine.expect(family, None if settings.answer_conditioned else longest)
 
 
 def require_policy(module: LightningModule, use: str = "rollout trains") -> PolicyModule:
