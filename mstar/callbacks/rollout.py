@@ -10,12 +10,12 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mstar.callbacks import rollout_stages as stages
+import mstar.callbacks.rollout_stages as stages
 from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh
-from mstar.callbacks.rollout_check import check_rollout, prepare_engine, require_data, require_policy
+from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
 from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled
 from mstar.callbacks.training_data import replace_training_data
 from mstar.callbacks.watchers import call_watchers
@@ -164,7 +164,6 @@ class RolloutCallback(Callback):
         if self._checked:
             return
         policy, usable = require_policy(module), require_data(data)
-        prepare_engine(self.settings, policy, usable)
         check_rollout(self.settings, trainer, policy, usable)
         self._checked = True
 
@@ -214,7 +213,7 @@ class RolloutCallback(Callback):
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(settings.seed, "generate", iteration))
         self._sync(policy, data, log)
-        self._refresh_reward_model(policy, data, run, iteration)
+        self._refresh(policy, data, run, iteration)
         if iteration == 1 and settings.dynamics and data.validation is not None:
             before = IterationLog(run, trainer, 0)
             before.dynamics(stages.measure(settings, policy, data, iteration=0), settings.controller.current)
@@ -339,14 +338,13 @@ class RolloutCallback(Callback):
         self._drift = self._drift or stages.make_drift_check(data)
         log.drifted(stages.hand_over(self.settings.engine, policy, self._drift))
 
-    def _refresh_reward_model(
-        self, policy: PolicyModule, data: PolicyDataModule, run: RunDirectory, iteration: int
-    ) -> None:
-        refresh, reward = self.settings.refresh, self.settings.reward
-        if refresh is not None and reward is not None and iteration in refresh.iterations:
+    def _refresh(self, policy: PolicyModule, data: PolicyDataModule, run: RunDirectory, iteration: int) -> None:
+        settings, reward = self.settings, self.settings.reward
+        if settings.refresh is not None and reward is not None and iteration in settings.refresh.iterations:
             # Its memory is the new one's.
             reward.release()
-            made = refresh.run(self.settings, policy, data.prompt_check(), run, iteration)
-            # Not the whole path: the run may be moved, or go on from another working directory.
+            stages_used = (settings.engine, settings.grader, settings.seed)
+            made = settings.refresh.run(*stages_used, policy, data.prompt_check(), run, iteration)
+            # Not the whole path: the run may be moved.
             self._refreshed = made.relative_to(run.root).as_posix()
         stages.load_reward(reward, policy, run, self._refreshed)

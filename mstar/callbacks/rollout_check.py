@@ -13,7 +13,7 @@ from mstar.models.backbone import find_model_type
 from mstar.modules.policy import PolicyModule
 from mstar.modules.trainable import check_trainable
 
-__all__ = ["check_rollout", "prepare_engine", "require_data", "require_policy"]
+__all__ = ["check_rollout", "require_data", "require_policy"]
 
 
 def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule) -> None:
@@ -26,9 +26,10 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         data: Where its prompts come from.
 
     Raises:
-        ConfigError: two settings contradict each other, or the reward lacks a part.
+        ConfigError: two settings contradict each other, the engine cannot run the model, or the reward lacks a part.
         DataError: a prompt has no answer, two have the same id, or there are none.
     """
+    _prepare_engine(settings, policy, data)
     check_watched(trainer, dynamics=settings.dynamics and data.validation is not None)
     refresh = settings.refresh
     if refresh is not None:
@@ -55,12 +56,8 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         raise DataError("data.unlabelled has no prompts, so there is nothing to vote on; mend its settings.")
 
 
-def prepare_engine(settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule) -> None:
-    """Tells the engine what it will be used for.
-
-    Raises:
-        ConfigError: it cannot run such a model.
-    """
+def _prepare_engine(settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule) -> None:
+    """Tells the engine what it will be used for, which refuses models that it cannot run."""
     longest = data.max_prompt_tokens
     if longest is not None and settings.refresh is not None:
         longest += settings.engine.max_new_tokens  # step labels are made by continuing responses

@@ -49,7 +49,15 @@ def start(root: Path, iteration: int = 2, seed: int = 0, **settings: Any) -> Pat
     policy.configure_model()
     check = PromptCheck(policy.renderer)
     rollout = RolloutCallback(selection="random", engine=TransformersEngine(), grader=AnswerGrader(), seed=seed)
-    return refresh.run(rollout.settings, policy, check, RunDirectory(root), iteration)
+    return refresh.run(
+        rollout.settings.engine,
+        rollout.settings.grader,
+        rollout.settings.seed,
+        policy,
+        check,
+        RunDirectory(root),
+        iteration,
+    )
 
 
 @pytest.mark.parametrize(
