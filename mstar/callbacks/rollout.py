@@ -17,7 +17,6 @@ from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
 from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled
-from mstar.callbacks.training_data import replace_training_data
 from mstar.callbacks.watchers import call_watchers
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import is_main, world_size
@@ -30,6 +29,7 @@ from mstar.rewards import MPRM, Aggregation, Reward
 from mstar.selection import RuleName, SelectionRule, Selector
 from mstar.storage import ExampleFile, RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
+from mstar.trainer.train_loader import replace_training_data
 
 __all__ = ["RolloutCallback"]
 

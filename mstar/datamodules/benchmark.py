@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
-from mstar.datamodules.usable import PromptBatch
+from mstar.datamodules.quarantined import PromptBatch
 from mstar.errors import ConfigError
 from mstar.prompts import PromptSource
 from mstar.types import Prompt

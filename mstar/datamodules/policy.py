@@ -8,10 +8,10 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
+from mstar.datamodules.quarantined import Quarantine, UsablePairs, UsablePrompts, require_limits
 from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.datamodules.step_batches import StepLoader
-from mstar.datamodules.usable import Quarantine, UsablePairs, UsablePrompts, require_limits
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError
 from mstar.prompts import PromptSource

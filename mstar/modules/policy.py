@@ -16,8 +16,8 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from mstar.datamodules.quarantined import PromptBatch
 from mstar.datamodules.step_batches import StepBatch
-from mstar.datamodules.usable import PromptBatch
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.evaluation.greedy import find_cut_off, greedy_responses, require_gradeable

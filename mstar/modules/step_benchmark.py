@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning.pytorch import LightningModule
 
 from mstar.datamodules.benchmark import find_benchmark
-from mstar.datamodules.usable import PromptBatch
+from mstar.datamodules.quarantined import PromptBatch
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.evaluation.benchmark_files import benchmark_notes
