@@ -72,7 +72,6 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
         epochs=_epochs(trainer),
         export_dtype=_callback(trainer.get("callbacks"), "ExportCallback").get("dtype"),
         single_file=not _arguments(trainer.get("strategy")).get("save_distributed_checkpoint", True),
-        accumulates=int(trainer.get("accumulate_grad_batches") or 1) > 1,
         pixels=_pixels(data),
         max_prompt_tokens=data.get("max_prompt_tokens"),
         max_example_tokens=data.get("max_example_tokens"),
@@ -98,7 +97,6 @@ def _annotation(config: Mapping[str, Any]) -> Plan:
         share_prompts=True, head_size=64, strategy="single", devices=1, nodes=1,
         accelerator="gpu" if on_gpu else "cpu",
         steps_kept=1, every=1, within=False, checkpoints=False, epochs=None, export_dtype=None, single_file=False,
-        accumulates=False,
         pixels=_pixels(config), max_prompt_tokens=config.get("max_prompt_tokens"), max_example_tokens=None,
         evaluation=None, rollout=rollout,
     )  # fmt: skip

@@ -119,7 +119,6 @@ class Plan:
         epochs: Iterations, where they are known.
         export_dtype: Type of the exported weights; None for the stored type.
         single_file: Whether a sharded run writes its checkpoints as one file.
-        accumulates: Whether several batches make a step.
         pixels: Limits of pictures' pixels.
         max_prompt_tokens: Longest prompt, where it is set.
         max_example_tokens: Longest example, where it is set.
@@ -153,7 +152,6 @@ class Plan:
     epochs: int | None
     export_dtype: str | None
     single_file: bool
-    accumulates: bool
     pixels: Pixels
     max_prompt_tokens: int | None
     max_example_tokens: int | None
