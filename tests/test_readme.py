@@ -1,4 +1,4 @@
-"""The commands of the README are accepted, and the files that it names exist."""
+"""The commands of the README and of the documentation are accepted, and the files that they name exist."""
 
 from __future__ import annotations
 
@@ -9,34 +9,47 @@ from pathlib import Path
 import pytest
 
 from mstar.__main__ import main
+from mstar.shipped_configs import find_config
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)).replace("\\\n", " ")
-COMMANDS = [shlex.split(line, comments=True)[3:] for line in BLOCKS.splitlines() if "-m mstar " in line]
-TARGETS = sorted(set(re.findall(r"^make ([a-z-]+)", BLOCKS, flags=re.MULTILINE)))
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("first-run", "data", "scale"))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", "\n".join(TEXTS.values()), flags=re.DOTALL)).replace("\\\n", " ")
+LINES = [shlex.split(line, comments=True) for line in BLOCKS.splitlines() if line.startswith("mstar ")]
+COMMANDS = sorted({tuple(line[1:]) for line in LINES})
 
 
 def test_there_are_commands() -> None:
-    assert {command[0] for command in COMMANDS} >= {"fit", "annotate", "test", "export", "report", "grade"}
+    named = {"fit", "annotate", "test", "export", "report", "grade", "prompts", "memory", "demo", "configs"}
+    assert {command[0] for command in COMMANDS} >= named
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_is_accepted(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_is_accepted(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    if command[0] == "configs":
+        assert main(command) == 0
+        return
+    if command[0] == "memory":
+        assert main([*command, "--rows", "0"]) in (0, 1)
+        return
     with pytest.raises(SystemExit) as end:
-        main([*command, "--print_config"])
+        main([*command, "--help" if command[0] == "demo" else "--print_config"])
     assert end.value.code == 0
 
 
 def test_every_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert TARGETS == ["demo", "test"]
-    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in TARGETS)
+    targets = set(re.findall(r"^make ([a-z-]+)", BLOCKS, flags=re.MULTILINE))
+    targets |= {target for text in TEXTS.values() for target in re.findall(r"`make ([a-z-]+)", text)}
+    assert targets >= {"demo", "test", "wheel", "docs"}
+    assert [target for target in targets if not re.search(rf"^{target}:", makefile, flags=re.MULTILINE)] == []
 
 
-def test_every_linked_file_exists() -> None:
-    links = [link for link in re.findall(r"\]\(([^)#]+)\)", TEXT) if "://" not in link]
-    named = re.findall(r"`(configs/[\w/.]+\.yaml)`", TEXT)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_named_file_exists(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", TEXTS[page]) if "://" not in link]
     assert links
-    assert [path for path in (*links, *named) if not (ROOT / path).exists()] == []
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    for name in re.findall(r"`((?:[\w]+/)+[\w.]+\.yaml)`", TEXTS[page]):
+        find_config(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from pathlib import Path
@@ -25,8 +24,6 @@ from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.summary import summarise
 
 __all__ = ["annotate_policy"]
-
-_log = logging.getLogger(__name__)
 
 
 def annotate_policy(
@@ -70,7 +67,7 @@ def annotate_policy(
     """
     place = _find_device(device)
     if is_main():
-        _log.info("%s", summarise("prompts", prompts).rstrip())
+        sys.stderr.write(summarise("prompts", prompts))
     allow_tensor_cores(place)
     dtype = resolve_dtype(dtype, place)
     model = load_model(

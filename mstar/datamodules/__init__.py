@@ -1,7 +1,6 @@
-"""Stage 5: examples -> batches; step labels -> batches; a benchmark's prompts."""
+"""Stage 5: examples -> batches; step labels -> batches."""
 
-from mstar.datamodules.benchmark import BenchmarkDataModule
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.datamodules.step_labels import StepLabelDataModule
 
-__all__ = ["BenchmarkDataModule", "PolicyDataModule", "StepLabelDataModule"]
+__all__ = ["PolicyDataModule", "StepLabelDataModule"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from mstar.interruption import stop_if_asked
-from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
+from mstar.types import Prompt, Verdict, VerdictStatus
 
-__all__ = ["AnswerReader", "Grader", "grade_response"]
+__all__ = ["AnswerReader", "Grader"]
 
 
 class Grader(ABC):
@@ -54,11 +53,3 @@ class AnswerReader(ABC):
         Raises:
             mstar.grading.formulas.GradingTimeoutError: a formula could not be compared within its computing time.
         """
-
-
-def grade_response(prompt: Prompt, response: Response, grader: Grader) -> ScoredResponse:
-    """Adds the verdict on the final answer and, where the data knows it, on the whole chain."""
-    stop_if_asked()
-    return ScoredResponse(
-        response, grader.grade(prompt, response.text), chain_correct=prompt.chain_correct(response.text)
-    )

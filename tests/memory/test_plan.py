@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from mstar.memory.configuration import read_plan
-from mstar.memory.plan import RolloutPlan
+from mstar.memory.plan import RolloutPlan, read_plan
 
 
 def rollout(**given: Any) -> RolloutPlan:
