@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import Final
 
 from mstar import __version__
+from mstar.logs import start_logging, take_quiet
 
 __all__ = ["main"]
 
@@ -46,7 +47,7 @@ Examples:
   python -m mstar fit --help
   python -m mstar annotate --help
 
-Options: --help, --version
+Options: --help, --version, --quiet (tell warnings and errors alone)
 """
 
 
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 after an error that is the user's to mend; 143, 130 or 138 if it was stopped by SIGTERM,
         SIGINT or, in a SLURM job, SIGUSR1.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given, quiet = take_quiet(sys.argv[1:] if arguments is None else arguments)
     if arguments is None and not sys.flags.safe_path and os.getcwd() not in sys.path:
         # A class of the user's own lies in the working directory: "python -m" looks there, the console script does not.
         sys.path.append(os.getcwd())
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # OpenMP threads that wait for each other spin by default; on a shared machine, where one of them may not be
     # running, that makes training up to 30 times slower. It must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    start_logging(quiet=quiet)
     from mstar.errors import MstarError
     from mstar.interruption import Interrupted, stopping_on_signals
 

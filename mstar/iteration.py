@@ -20,20 +20,17 @@ from numpy.typing import NDArray
 
 from mstar.distributed import gather_lists, is_main, leads_group, rank, takes_part, wait_for_all, world_size
 from mstar.errors import DataError
-from mstar.evaluation.dynamics import add_process_rewards
-from mstar.evaluation.greedy import grade_response
-from mstar.examples import ExampleFile, order_examples
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
-from mstar.grading import Grader
+from mstar.grading import Grader, grade_response
 from mstar.iteration_report import IterationReport
 from mstar.iteration_shards import Earlier, read_earlier, read_shard
 from mstar.metrics import majority_answer, weighted_vote_answer
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
 from mstar.prompts.subset import find_repetition
-from mstar.rewards import Reward, aggregate
+from mstar.rewards import Reward, add_process_rewards, aggregate
 from mstar.selection import Selector
-from mstar.storage import PromptResponses, RunDirectory, read_or_put_aside, write_responses
+from mstar.storage import ExampleFile, PromptResponses, RunDirectory, order_examples, read_or_put_aside, write_responses
 from mstar.types import Example, Prompt, ScoredResponse, Verdict, VerdictStatus
 
 __all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "iteration_indices", "run_iteration"]

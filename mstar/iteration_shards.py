@@ -6,8 +6,8 @@ Where the choice alone is another one (other rule, reward or ``top_k``), what is
 
 from __future__ import annotations
 
+import logging
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -28,6 +28,8 @@ __all__ = [
     "read_earlier",
     "read_shard",
 ]
+
+_log = logging.getLogger(__name__)
 
 # Of plan.json. The first one did not keep apart what each stage depends on.
 _FORMAT: Final = 2
@@ -117,7 +119,7 @@ def claim_iteration(run: RunDirectory, iteration: int, facts: IterationFacts) ->
             free = next(path for n in count(1) if not (path := Path(f"{folder}.old-{n}")).exists())
             folder.rename(free)
             if index == iteration:
-                sys.stderr.write(f"iteration {index}: what is there is put aside as {free.name}: made with {change}\n")
+                _log.warning("iteration %d: what is there is put aside as %s: made with %s", index, free.name, change)
     if not run.plan(iteration).exists():
         write_json(run.plan(iteration), now)
 
@@ -213,7 +215,7 @@ def read_earlier(
         groups = read_shard(shard, num_samples, earlier.path)
     except DataError as error:
         # It is another run's, which puts it aside itself when it meets it.
-        sys.stderr.write(f"mstar: {error} Its responses are drawn again.\n")
+        _log.warning("%s Its responses are drawn again.", error)
         return None
     if earlier.quarantine.exists():
         shutil.copyfile(earlier.quarantine, put_aside)

@@ -14,7 +14,8 @@ from mstar.annotation import annotate_policy
 from mstar.config_files import config_files
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
-from mstar.memory.plan import Plan, read_plan
+from mstar.memory.configuration import read_plan
+from mstar.memory.plan import Plan
 from mstar.memory.run_account import Given, account_of, remedies_of
 from mstar.memory.table import as_json, render
 from mstar.models.backbone import load_renderer

@@ -20,6 +20,16 @@ _UNKNOWN: Final = (
     re.compile(r"[Uu]nrecognized arguments: --(?P<name>[^\s=]+)"),
 )
 _KEY: Final = re.compile(r'Parser key "([^"]+)"')
+# Where options of earlier versions are now.
+_MOVED: Final = {
+    "model.max_new_tokens": "model.engine.max_new_tokens (with rollouts, rollout.engine.max_new_tokens)",
+    "model.generation_batch_size": "model.engine.batch_size (with rollouts, rollout.engine.batch_size)",
+} | {
+    f"model.{name}": f"benchmark.{name}"
+    for name in (
+        "num_samples", "temperature", "reward_model", "reward_batch_size", "scoring", "official_grader", "resamples"
+    )
+}  # fmt: skip
 # Steps of a path that stand in files and are left out in flags.
 _SILENT: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
 
@@ -42,6 +52,8 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
     # A command is no part of an option's name.
     name = found["name"] if group is None or group in given[:1] else f"{group}.{found['name']}"
     whole = _locate(name, given)
+    if whole in _MOVED:
+        return f"there is no option '{whole}' any more: set {_MOVED[whole]}."
     near = [whole.removesuffix(name) + option for option in _nearest(name, known)]
     return f"there is no option '{whole}'" + (f"; did you mean {' or '.join(near)}?" if near else "; see --help.")
 

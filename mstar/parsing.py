@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from mstar.callbacks import RolloutCallback
+from mstar.callbacks import BenchmarkCallback, RolloutCallback
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
 from mstar.models.lora import LoraSettings
@@ -21,7 +21,9 @@ from mstar.option_names import explain_unknown, name_whole
 
 __all__ = ["Parser", "condense", "find_mistake"]
 
-_DOCUMENTED: Final = (RolloutCallback, PolicyModule, MPRMModule, LoraSettings, PolicyDataModule, StepLabelDataModule)
+_DOCUMENTED: Final = (
+    RolloutCallback, PolicyModule, MPRMModule, LoraSettings, PolicyDataModule, StepLabelDataModule, BenchmarkCallback
+)  # fmt: skip
 # The command line that is being parsed.
 _given: Final[ContextVar[tuple[str, ...]]] = ContextVar("given", default=())
 # Packages that only a class_path names, and what installs them.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mstar.models.backbone import family_of
+from mstar.models.families import family_of
 from mstar.models.packing import packed_hidden_states
 from mstar.models.prefix import encode_prefix, extend, logits_of
 from mstar.models.token_loss import token_losses

@@ -13,6 +13,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import copy
 import importlib.util
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+
+from mstar.logs import start_logging
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -70,6 +73,13 @@ def load_module(name: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> None:
+    """What is told goes to stderr, as in a command, and to pytest."""
+    start_logging()
+    logging.getLogger("mstar").propagate = True
 
 
 @pytest.fixture(scope="session")
@@ -222,7 +232,8 @@ def warm_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     import torch
 
-    from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer, save_model
+    from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
+    from mstar.models.export import save_model
     from mstar.prompts import TinyDice
 
     model: Any = load_model(EMBEDDED_MODEL)
@@ -284,7 +295,6 @@ class Evolve:
                     "model_name": str(self.policy),
                     "lr": 1e-3,
                     "lr_scheduler": {"class_path": "mstar.modules.WarmupSchedule", "init_args": {"warmup_steps": 4}},
-                    "max_new_tokens": 26,
                 },
             },
             "data": {

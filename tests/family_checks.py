@@ -13,11 +13,12 @@ from torch import Tensor
 
 from mstar.datamodules import PolicyDataModule
 from mstar.generation import Request, Sample, TransformersEngine
-from mstar.models.backbone import freeze, load_model, load_renderer
+from mstar.models.backbone import load_model, load_renderer
 from mstar.models.lora import LoraSettings
 from mstar.models.prefix import encode_prefix, extend, logits_of
 from mstar.models.step_scorer import StepScorer
 from mstar.models.tiny import build_tiny_processor
+from mstar.models.trained_part import freeze
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.types import Prompt
@@ -193,7 +194,7 @@ def check_training(folder: Path, root: Path, trust: bool = False, forward: Forwa
         trainer.fit(module.train(), datamodule=data)
         changed = {name for name, value in module.policy.named_parameters() if not torch.equal(value, start[name])}
         if lora is None:
-            from mstar.models.backbone import family_of
+            from mstar.models.families import family_of
 
             assert {family_of(module.policy).part_of(name) for name in changed} == {"vision", "projector", "language"}
         else:

@@ -11,11 +11,11 @@ import torch
 import yaml
 from lightning.pytorch.accelerators import CUDAAccelerator
 
-import mstar.cli
+import mstar.lightning_cli
 from mstar.__main__ import main
-from mstar.cli import runs_on_cuda
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError
+from mstar.lightning_cli import runs_on_cuda
 from mstar.parsing import Parser, condense, find_mistake
 
 
@@ -55,14 +55,20 @@ def test_the_last_checkpoint_is_tested_or_none(run: Path, evolve_once: Any, caps
     def accuracy(*flags: str) -> str:
         capsys.readouterr()
         evolve_once(*OVERRIDES, *flags, command="test")
-        return capsys.readouterr().out
+        printed = capsys.readouterr()
+        assert ("before any training of this run; the run in" in printed.err) == (not flags)
+        return printed.out
 
+    untrained = accuracy()
     last = accuracy("--ckpt_path", "last")
     assert last == accuracy("--ckpt_path", str(run / "checkpoints/last.ckpt"))
     assert "test/accuracy" in last
+    assert "test/accuracy" in untrained
     given = ["--config", str(evolve_once.folder / "run.yaml"), "--trainer.default_root_dir", str(run.parent / "none")]
-    for command in ("test", "predict", "validate"):
-        assert main([command, *given, "--ckpt_path", "last"]) == 1
+    # Lightning would warn, and measure a model that was never trained.
+    theirs = ["--trainer.callbacks", "lightning.pytorch.callbacks.ModelCheckpoint"]
+    for command, more in (("test", []), ("predict", []), ("validate", theirs)):
+        assert main([command, *given, *more, "--ckpt_path", "last"]) == 1
         assert f"ckpt_path is 'last', but '{run.parent}/none/checkpoints' has no checkpoint" in capsys.readouterr().err
     assert not (run.parent / "none").exists()
 
@@ -123,7 +129,7 @@ def test_fit_help_shows_what_the_classes_take(capsys: pytest.CaptureFixture[str]
         "num_samples: Responses drawn for a prompt",
         "refresh_reward_model: Retrain the MPRM",
         "mstar.modules.policy.PolicyModule:",
-        "max_new_tokens: Longest response",
+        "num_samples: K, the responses that are sampled",
         "train: Labelled prompts",
         "--trainer.max_epochs",
     ):
@@ -207,8 +213,8 @@ def test_on_cuda_16_bits_are_computed_unless_the_user_says_otherwise(
     evolve: Any, given: tuple[str, ...], bfloat16: bool, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The saved configuration says so too; on the machine of this test it then runs on a CPU."""
-    monkeypatch.setattr(mstar.cli, "runs_on_cuda", lambda _: True)
-    monkeypatch.setattr(mstar.cli, "half_type", lambda: torch.bfloat16 if bfloat16 else torch.float16)
+    monkeypatch.setattr(mstar.lightning_cli, "runs_on_cuda", lambda _: True)
+    monkeypatch.setattr(mstar.lightning_cli, "half_type", lambda: torch.bfloat16 if bfloat16 else torch.float16)
     root = evolve("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", *given, dynamics=False)
     assert saved(root)["trainer"]["precision"] == precision
     # Lightning takes bfloat16 for either on a CPU.

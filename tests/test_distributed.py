@@ -71,7 +71,7 @@ from mstar.prompts import TinyDice
 devices, folder = int(sys.argv[1]), Path(sys.argv[2])
 seed_everything(3)
 source = TinyDice("seed", 12)
-module = PolicyModule("mstar/tiny-idefics3", lr=0.05, optimizer=torch.optim.SGD, max_new_tokens=24)
+module = PolicyModule("mstar/tiny-idefics3", lr=0.05, optimizer=torch.optim.SGD)
 data = PolicyDataModule(source, test=TinyDice("test", 5), batch_size=4 // devices, eval_batch_size=2)
 trainer = Trainer(
     accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=2, logger=False,

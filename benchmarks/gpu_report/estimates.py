@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.gpu_report.bench import Bench
 from benchmarks.gpu_report.models import Policy
-from mstar.memory.plan import read_plan
+from mstar.memory.configuration import read_plan
 from mstar.memory.run_account import Given, account_of
 from mstar.models.lora import LoraSettings
 from mstar.types import Prompt

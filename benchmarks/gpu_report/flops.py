@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mstar.models.backbone import family_of, language_head
+from mstar.models.families import family_of, language_head
 from mstar.rendering import IGNORE_INDEX, ResponseInputs
 
 __all__ = ["Work", "flops_of", "work_of"]

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from benchmarks.bench_model import build_tokenizer
-from mstar.models.backbone import family_of
+from mstar.models.families import family_of
 from mstar.rendering import Renderer
 
 __all__ = ["FAMILIES", "Policy", "build_policy", "endless", "num_parameters", "real_config", "small_config"]

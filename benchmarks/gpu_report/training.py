@@ -15,9 +15,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from benchmarks.gpu_report.bench import Bench
 from benchmarks.gpu_report.flops import Work, work_of
 from benchmarks.gpu_report.models import Policy
-from mstar.models.backbone import prepare_training
 from mstar.models.lora import LoraSettings
 from mstar.models.token_loss import LossKernel
+from mstar.models.trained_part import prepare_training
 from mstar.modules import PolicyModule
 from mstar.rendering import ResponseInputs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.summary import summarise
 
 __all__ = ["annotate_policy"]
+
+_log = logging.getLogger(__name__)
 
 
 def annotate_policy(
@@ -67,7 +70,7 @@ def annotate_policy(
     """
     place = _find_device(device)
     if is_main():
-        sys.stderr.write(summarise("prompts", prompts))
+        _log.info("%s", summarise("prompts", prompts).rstrip())
     allow_tensor_cores(place)
     dtype = resolve_dtype(dtype, place)
     model = load_model(

@@ -13,14 +13,14 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mstar.atomic import sync_folder
-from mstar.callbacks.checkpoint_files import copy, link, remove, replace
-from mstar.callbacks.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
-from mstar.callbacks.fit_end import count_by_epochs, ends_after_epoch, ends_now, is_cut_short
-from mstar.callbacks.random_state import random_state, restore_random_state
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError
 from mstar.interruption import Interrupted, hold_back, requested
+from mstar.trainer.checkpoint_files import copy, link, remove, replace
+from mstar.trainer.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
+from mstar.trainer.fit_end import count_by_epochs, ends_after_epoch, ends_now, is_cut_short
+from mstar.trainer.random_state import random_state, restore_random_state
 
 __all__ = ["IterationCheckpoint", "check_checkpoint_path", "checkpoint_folder", "find_checkpoint"]
 

@@ -26,13 +26,15 @@ _DEFAULTS: Final = {
     "rollout.init_args.reward_dtype": "auto",
     "rollout.init_args.aggregation": "min",
 }
+# What earlier versions had, beside the engine that is named once now.
+_GONE: Final = re.compile(r"model\.init_args\.(max_new_tokens|generation_batch_size)$|benchmark\b")
 # Of everything else, what changes neither the data nor the updates may change.
 _FREE: Final = re.compile(
     r"trainer\.|ckpt_path$|weights_only$|.*\.(num_workers|progress|gradient_checkpointing)$"
     r"|data\.init_args\.(eval_batch_size|test)\b"
-    r"|model\.init_args\.(generation_batch_size|loss_kernel)$"
+    r"|model\.init_args\.loss_kernel$"
     r"|rollout\.init_args\.(dynamics|reward_batch_size|reward_offload|keep_iterations|reuse)$"
-    rf"|rollout\.init_args\.(engine|reward)\.init_args\.({'|'.join(sorted(INCIDENTAL))})$"
+    rf"|(rollout|model)\.init_args\.(engine|reward)\.init_args\.({'|'.join(sorted(INCIDENTAL))})$"
 )
 
 
@@ -71,7 +73,7 @@ def _may_change(key: str, old: Mapping[str, Any]) -> bool:
     if key == "trainer.max_epochs":
         # The unlabelled prompts are mixed in after a fraction of them.
         return not old.get("rollout.init_args.unlabelled_start")
-    return not _FIXED_OF_TRAINER.match(key) and _FREE.match(key) is not None
+    return _GONE.match(key) is not None or (not _FIXED_OF_TRAINER.match(key) and _FREE.match(key) is not None)
 
 
 def _read(text: str) -> dict[str, Any]:

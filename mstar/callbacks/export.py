@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
-import sys
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,6 +21,8 @@ from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import require_exportable
 
 __all__ = ["ExportCallback", "ExportType", "export_atomically"]
+
+_log = logging.getLogger(__name__)
 
 ExportType = Literal["float32", "bfloat16", "float16"]
 # What the best epoch is by: of a policy with rollouts and without, of an MPRM.
@@ -92,9 +94,9 @@ class ExportCallback(Callback):
         watched = self._watched(trainer)
         if self.export_best and watched is None and is_main():
             known = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
-            sys.stderr.write(
-                f"mstar: epoch {trainer.current_epoch + 1} cannot be the best, because what export_best asks for was "
-                f"not measured in it; there is {known}\n"
+            _log.warning(
+                "epoch %d cannot be the best, because what export_best asks for was not measured in it; there is %s",
+                *(trainer.current_epoch + 1, known),
             )
         self._keep_best(trainer, pl_module)
 
@@ -106,9 +108,10 @@ class ExportCallback(Callback):
         self._keep_best(trainer, pl_module)
         export_atomically(pl_module, self._target(trainer, pl_module), self.dtype)
         if self._best and is_main():
-            sys.stdout.write(
-                f"the best epoch was {self._best['epoch']}, with {self._watched(trainer)} {self._best['value']:.4g}: "
-                f"{self._best_target(trainer, pl_module)}\n"
+            _log.info(
+                "the best epoch was %s, with %s %.4g: %s",
+                *(self._best["epoch"], self._watched(trainer), self._best["value"]),
+                self._best_target(trainer, pl_module),
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -18,6 +18,8 @@ from mstar.errors import ConfigError
 from mstar.models.finite import find_nonfinite, nonfinite_error, require_finite
 
 __all__ = ["FiniteSteps"]
+
+_log = logging.getLogger(__name__)
 
 
 class FiniteSteps(Callback):
@@ -70,7 +72,7 @@ class FiniteSteps(Callback):
         self._skipped += 1
         pl_module.log("train/skipped_steps", float(self._skipped))
         if trainer.is_global_zero:
-            sys.stderr.write(f"mstar: step {trainer.global_step} is skipped: its gradients are not finite numbers\n")
+            _log.warning("step %d is skipped: its gradients are not finite numbers", trainer.global_step)
         if self._in_a_row == self.max_in_a_row:
             path = (
                 Path(trainer.default_root_dir)

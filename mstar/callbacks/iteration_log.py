@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,15 +10,17 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
-from mstar.callbacks.logger_views import log_prompts, log_sweep, writer_of
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import is_main
 from mstar.evaluation.dynamics import Dynamics
 from mstar.generation.drift import Drift
 from mstar.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
+from mstar.trainer.loggers import log_prompts, log_sweep, writer_of
 
 __all__ = ["IterationLog", "log_dashboard"]
+
+_log = logging.getLogger(__name__)
 
 
 def log_dashboard(trainer: Trainer) -> None:
@@ -138,7 +141,8 @@ class IterationLog:
             parts.append(f"validation: greedy {greedy:.1%}, Pass@{measured['k']} {pass_at_k:.1%}")
         if self.report["skipped"]:
             parts.append("nothing was kept, so there was nothing to train on")
-        self.trainer.print("; ".join(parts))
+        if is_main():
+            _log.info("%s", "; ".join(parts))
 
     def _stages(self) -> Iterator[tuple[str, Mapping[str, float | None]]]:
         """What the stages did, by the tags' groups; nothing of the policy before the first iteration."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mstar.datamodules.usable import PromptBatch
+from mstar.datamodules.quarantined import PromptBatch
 from mstar.distributed import gather_lists, is_main
 from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from lightning.pytorch import Trainer
@@ -20,7 +19,8 @@ from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import gather_lists, is_main, wait_for_all
 from mstar.errors import ConfigError
-from mstar.generation import derive_seed
+from mstar.generation import Engine, derive_seed
+from mstar.grading import Grader
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.precision import name_of
 from mstar.modules.mprm import MPRMModule
@@ -29,9 +29,6 @@ from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.provenance import fingerprint, fingerprint_prompts
 from mstar.storage import RunDirectory
-
-if TYPE_CHECKING:
-    from mstar.callbacks.rollout_settings import RolloutSettings
 
 __all__ = ["RewardModelRefresh", "find_refreshed"]
 
@@ -89,7 +86,9 @@ class RewardModelRefresh:
 
     def run(
         self,
-        rollout: RolloutSettings,
+        engine: Engine,
+        grader: Grader,
+        seed: int,
         policy: PolicyModule,
         check: PromptCheck,
         run: RunDirectory,
@@ -98,7 +97,9 @@ class RewardModelRefresh:
         """Makes the MPRM for an iteration, or finds the one that is there already.
 
         Args:
-            rollout: The rollout's settings; its engine is started, with the policy's weights.
+            engine: The rollout's engine, started, with the policy's weights.
+            grader: The rollout's grader.
+            seed: The rollout's seed.
             policy: The present policy.
             check: Decides which prompts and responses are too long or cannot be shown to the policy.
             run: The run directory.
@@ -107,7 +108,6 @@ class RewardModelRefresh:
         Returns:
             The MPRM's folder.
         """
-        engine, grader, seed = rollout.engine, rollout.grader, rollout.seed
         weights = fingerprint_model(policy.policy)
         settings = replace(self.annotation, seed=derive_seed(seed, "refresh", iteration))
         precision = policy.compute_precision

@@ -10,28 +10,26 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+import mstar.callbacks.rollout_stages as stages
 from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.nothing_kept import check_something_kept
-from mstar.callbacks.refresh import RewardModelRefresh, find_refreshed
+from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
 from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled
-from mstar.callbacks.rollout_stages import choose_temperature, measure, run_stages
-from mstar.callbacks.training_data import replace_training_data
 from mstar.callbacks.watchers import call_watchers
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import is_main, world_size
 from mstar.errors import ConfigError
-from mstar.examples import ExampleFile
 from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
-from mstar.models.backbone import find_model_type
 from mstar.modules.policy import PolicyModule
-from mstar.rewards import MPRM, Aggregation, Reward, RewardHost
+from mstar.rewards import MPRM, Aggregation, Reward
 from mstar.selection import RuleName, SelectionRule, Selector
-from mstar.storage import RunDirectory
+from mstar.storage import ExampleFile, RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
+from mstar.trainer.train_loader import replace_training_data
 
 __all__ = ["RolloutCallback"]
 
@@ -54,7 +52,7 @@ class RolloutCallback(Callback):
         method: continuous inherits everything; iterative_rft resets the optimizer and schedule at every iteration;
             rest_em also goes back to the initial weights.
         temperature: Sampling temperature: a number, or a controller such as AdaptiveTemperature.
-        engine: Draws the responses; by default the Transformers engine.
+        engine: Draws the responses, those of validate, test and predict too; by default the Transformers engine.
         grader: Decides whether a final answer is right.
         reward: Scores responses: mstar.rewards.MPRM, Likelihood, Oracle, or a class of one's own; top_k and threshold
             need one.
@@ -166,11 +164,16 @@ class RolloutCallback(Callback):
         if self._checked:
             return
         policy, usable = require_policy(module), require_data(data)
-        self._prepare_engine(policy, usable)
         check_rollout(self.settings, trainer, policy, usable)
         self._checked = True
 
     # Lightning's hooks, in the order in which they run.
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Has validate, test and predict draw with the engine of the rollouts."""
+        policy = require_policy(pl_module)
+        if policy.engine is not self.settings.engine:
+            policy.use_engine(self.settings.engine, "rollout.engine")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepares the fit; of the strategies that shard weights, some load the checkpoint only after this."""
@@ -206,18 +209,18 @@ class RolloutCallback(Callback):
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         settings, iteration = self.settings, trainer.current_epoch + 1
         log = self._log = IterationLog(run, trainer, iteration)
-        self._prepare_method(trainer, policy, iteration)
+        stages.prepare_method(settings.method, trainer, policy, iteration)
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(settings.seed, "generate", iteration))
         self._sync(policy, data, log)
-        self._refresh_reward_model(policy, data, run, iteration)
+        self._refresh(policy, data, run, iteration)
         if iteration == 1 and settings.dynamics and data.validation is not None:
             before = IterationLog(run, trainer, 0)
-            before.dynamics(measure(settings, policy, data, iteration=0), settings.controller.current)
+            before.dynamics(stages.measure(settings, policy, data, iteration=0), settings.controller.current)
             before.write()
         if settings.controller.due(iteration) and data.validation is not None and settings.ready_reward is not None:
-            log.swept(*choose_temperature(settings, policy, data, iteration))
-        result = run_stages(settings, trainer, policy, data, iteration)
+            log.swept(*stages.choose_temperature(settings, policy, data, iteration))
+        result = stages.run_stages(settings, trainer, policy, data, iteration)
         settings.engine.rest()
         log.iteration_done(result)
         replace_training_data(trainer, result.examples)
@@ -311,17 +314,6 @@ class RolloutCallback(Callback):
 
     # The parts of an iteration.
 
-    def _prepare_engine(self, policy: PolicyModule, data: PolicyDataModule) -> None:
-        """Tells the engine what it will be used for."""
-        settings, longest = self.settings, data.max_prompt_tokens
-        if longest is not None and settings.refresh is not None:
-            longest += settings.engine.max_new_tokens  # step labels are made by continuing responses
-        family = find_model_type(
-            policy.model_name, trust_remote_code=policy.trust_remote_code, revision=policy.revision
-        )
-        # With the answer, prompts are longer than the data counts them.
-        settings.engine.expect(family, None if settings.answer_conditioned else longest)
-
     def _end_iteration(self, trainer: Trainer, module: LightningModule, log: IterationLog | None = None) -> None:
         """Ends the iteration that was trained last: measures its dynamics, unless its report has them."""
         if self._iteration is None:
@@ -332,8 +324,8 @@ class RolloutCallback(Callback):
         if settings.dynamics and data.validation is not None and "dynamics" not in log.report:
             policy = require_policy(module)
             self._sync(policy, data, log)
-            self._ready_reward(policy, run)
-            log.dynamics(measure(settings, policy, data, iteration=self._iteration), settings.controller.current)
+            stages.load_reward(settings.reward, policy, run, self._refreshed)
+            log.dynamics(stages.measure(settings, policy, data, iteration=self._iteration), settings.controller.current)
             settings.engine.rest()
             log.write()
         log.announce()
@@ -341,43 +333,18 @@ class RolloutCallback(Callback):
     def _seconds(self) -> float:
         return self._trained_before + time.perf_counter() - self._training_began
 
-    def _prepare_method(self, trainer: Trainer, policy: PolicyModule, iteration: int) -> None:
-        if self.settings.method == "continuous" or iteration == 1:
-            return
-        if self.settings.method == "rest_em":
-            policy.restore_initial_weights()
-        trainer.strategy.setup_optimizers(trainer)
-
     def _sync(self, policy: PolicyModule, data: PolicyDataModule, log: IterationLog) -> None:
         """Hands the engine the present weights, and proves that it has them."""
-        engine = self.settings.engine
-        engine.start(policy.policy, policy.renderer)
-        if self._drift is None:
-            check = data.prompt_check()
-            self._drift = DriftCheck(prompt for prompt in data.train if check.sift([prompt])[0])
-        self._drift.prepare(engine)
-        engine.update_weights(policy.policy)
-        with policy.compute_precision.context(policy.device):
-            drift = self._drift.measure(engine, policy.policy, policy.renderer)
-        log.drifted(drift)
+        self._drift = self._drift or stages.make_drift_check(data)
+        log.drifted(stages.hand_over(self.settings.engine, policy, self._drift))
 
-    def _refresh_reward_model(
-        self, policy: PolicyModule, data: PolicyDataModule, run: RunDirectory, iteration: int
-    ) -> None:
-        refresh, reward = self.settings.refresh, self.settings.reward
-        if refresh is not None and reward is not None and iteration in refresh.iterations:
+    def _refresh(self, policy: PolicyModule, data: PolicyDataModule, run: RunDirectory, iteration: int) -> None:
+        settings, reward = self.settings, self.settings.reward
+        if settings.refresh is not None and reward is not None and iteration in settings.refresh.iterations:
             # Its memory is the new one's.
             reward.release()
-            made = refresh.run(self.settings, policy, data.prompt_check(), run, iteration)
-            # Not the whole path: the run may be moved, or go on from another working directory.
+            stages_used = (settings.engine, settings.grader, settings.seed)
+            made = settings.refresh.run(*stages_used, policy, data.prompt_check(), run, iteration)
+            # Not the whole path: the run may be moved.
             self._refreshed = made.relative_to(run.root).as_posix()
-        self._ready_reward(policy, run)
-
-    def _ready_reward(self, policy: PolicyModule, run: RunDirectory) -> None:
-        """Loads the reward when it is first needed: the policy has been loaded before it."""
-        reward = self.settings.reward
-        if reward is None:
-            return
-        if self._refreshed is not None:
-            reward.refresh(find_refreshed(run, self._refreshed))
-        reward.load(RewardHost(policy.device, policy.compute_precision, policy.attention, policy.trust_remote_code))
+        stages.load_reward(reward, policy, run, self._refreshed)

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
+
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from mstar.callbacks.rollout_settings import RolloutSettings
-from mstar.callbacks.training_data import check_prompts
 from mstar.callbacks.watchers import check_watched
 from mstar.datamodules.policy import PolicyDataModule
+from mstar.distributed import is_main
 from mstar.errors import ConfigError, DataError
+from mstar.grading import Grader
+from mstar.models.backbone import find_model_type
 from mstar.modules.policy import PolicyModule
 from mstar.modules.trainable import check_trainable
+from mstar.prompts import PromptSource
+from mstar.prompts.subset import find_repetition
+from mstar.types import Prompt
 
-__all__ = ["check_rollout", "require_data", "require_policy"]
+__all__ = ["check_prompts", "check_rollout", "require_data", "require_policy"]
+
+_log = logging.getLogger(__name__)
 
 
 def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule) -> None:
@@ -25,9 +35,10 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         data: Where its prompts come from.
 
     Raises:
-        ConfigError: two settings contradict each other, or the reward lacks a part.
+        ConfigError: two settings contradict each other, the engine cannot run the model, or the reward lacks a part.
         DataError: a prompt has no answer, two have the same id, or there are none.
     """
+    _prepare_engine(settings, policy, data)
     check_watched(trainer, dynamics=settings.dynamics and data.validation is not None)
     refresh = settings.refresh
     if refresh is not None:
@@ -54,14 +65,28 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         raise DataError("data.unlabelled has no prompts, so there is nothing to vote on; mend its settings.")
 
 
-def require_policy(module: LightningModule) -> PolicyModule:
-    """The module, if rollouts can train it.
+def _prepare_engine(settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule) -> None:
+    """Tells the engine what it will be used for, which refuses models that it cannot run."""
+    longest = data.max_prompt_tokens
+    if longest is not None and settings.refresh is not None:
+        longest += settings.engine.max_new_tokens  # step labels are made by continuing responses
+    family = find_model_type(policy.model_name, trust_remote_code=policy.trust_remote_code, revision=policy.revision)
+    # With the answer, prompts are longer than the data counts them.
+    settings.engine.expect(family, None if settings.answer_conditioned else longest)
+
+
+def require_policy(module: LightningModule, use: str = "rollout trains") -> PolicyModule:
+    """The module, if rollouts can train it, or a benchmark can score it.
+
+    Args:
+        module: The module.
+        use: What is done with it, for the error.
 
     Raises:
         ConfigError: it is not a PolicyModule.
     """
     if not isinstance(module, PolicyModule):
-        raise ConfigError(f"rollout trains a PolicyModule, but model is a {type(module).__name__}; drop one of them.")
+        raise ConfigError(f"{use} a PolicyModule, but model is a {type(module).__name__}; drop one of them.")
     return module
 
 
@@ -74,3 +99,48 @@ def require_data(data: LightningDataModule | None) -> PolicyDataModule:
     if not isinstance(data, PolicyDataModule):
         raise ConfigError(f"rollout needs data of the class PolicyDataModule, but data is a {type(data).__name__}.")
     return data
+
+
+def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
+    """Makes sure that every prompt of a source can be sampled and graded; no picture is loaded for it.
+
+    Gold answers that cannot be graded are counted on the terminal, by category: no response to them is ever kept.
+
+    Args:
+        source: The prompts.
+        name: The source's key in the configuration.
+        grader: Decides whether an answer is right.
+
+    Raises:
+        DataError: there are none, one has no answer, two have the same id, or most gold answers cannot be graded.
+    """
+    if len(source) == 0:
+        raise DataError(f"{name} has no prompts, so there is nothing to sample; mend its settings.")
+    ungradeable: Counter[str] = Counter()
+
+    def check(index: int, prompt: Prompt) -> str:
+        if prompt.answer is None:
+            raise DataError(
+                f"{name}: prompt '{prompt.id}' (row {index}) has no answer, so its responses cannot be graded; give it "
+                "one, leave it out, or move it to data.unlabelled."
+            )
+        if not grader.is_gradeable(prompt):
+            ungradeable[prompt.category or "all"] += 1
+        return prompt.id
+
+    repeated = find_repetition(check(index, prompt) for index, prompt in enumerate(source))
+    if repeated is not None:
+        raise DataError(
+            f"{name}: row {repeated} repeats the prompt id '{source[repeated].id}', but an id must be unique."
+        )
+    counts = ", ".join(f"{category} {number}" for category, number in sorted(ungradeable.items()))
+    if 2 * ungradeable.total() > len(source):
+        raise DataError(
+            f"{name}: {ungradeable.total()} of {len(source)} gold answers cannot be graded ({counts}), so that hardly "
+            "anything would be kept; mend the columns of the answer, its type and the choices."
+        )
+    if ungradeable and is_main():
+        _log.warning(
+            "%s: %d of %d gold answers cannot be graded (%s); no response to these prompts is kept.",
+            *(name, ungradeable.total(), len(source), counts),
+        )

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
-from mstar.callbacks.rollout_settings import RolloutSettings
+from mstar.callbacks.refresh import find_refreshed
+from mstar.callbacks.rollout_settings import Method, RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import gather_lists, is_main
 from mstar.evaluation.dynamics import Dynamics, measure_dynamics, sweep
+from mstar.generation import Engine
+from mstar.generation.drift import Drift, DriftCheck
 from mstar.iteration import IterationPlan, IterationResult, Stages, iteration_indices, run_iteration
 from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier, fingerprint_shards
 from mstar.models.fingerprint import fingerprint_model
@@ -18,10 +21,63 @@ from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.subset import PromptSubset
 from mstar.provenance import describe
+from mstar.rewards import Reward, RewardHost
 from mstar.storage import RunDirectory
 from mstar.types import Prompt
 
-__all__ = ["choose_temperature", "measure", "run_stages"]
+__all__ = [
+    "choose_temperature",
+    "hand_over",
+    "load_reward",
+    "make_drift_check",
+    "measure",
+    "prepare_method",
+    "run_stages",
+]
+
+
+def prepare_method(method: Method, trainer: Trainer, policy: PolicyModule, iteration: int) -> None:
+    """Resets what the method does not inherit: the optimizer, and with ReST-EM the weights too."""
+    if method == "continuous" or iteration == 1:
+        return
+    if method == "rest_em":
+        policy.restore_initial_weights()
+    trainer.strategy.setup_optimizers(trainer)
+
+
+def make_drift_check(data: PolicyDataModule) -> DriftCheck:
+    """Prompts that every hand-over is proved with."""
+    check = data.prompt_check()
+    return DriftCheck(prompt for prompt in data.train if check.sift([prompt])[0])
+
+
+def hand_over(engine: Engine, policy: PolicyModule, check: DriftCheck) -> Drift | None:
+    """Hands the engine the present weights, and proves that it has them.
+
+    Raises:
+        EngineDriftError: it has not.
+    """
+    engine.start(policy.policy, policy.renderer)
+    check.prepare(engine)
+    engine.update_weights(policy.policy)
+    with policy.compute_precision.context(policy.device):
+        return check.measure(engine, policy.policy, policy.renderer)
+
+
+def load_reward(reward: Reward | None, policy: PolicyModule, run: RunDirectory, refreshed: str | None) -> None:
+    """Loads the reward when it is first needed: the policy has been loaded before it.
+
+    Args:
+        reward: The reward; None if there is none.
+        policy: The policy beside which it works.
+        run: The run directory.
+        refreshed: The MPRM that was retrained last, within the run directory; None if none was.
+    """
+    if reward is None:
+        return
+    if refreshed is not None:
+        reward.refresh(find_refreshed(run, refreshed))
+    reward.load(RewardHost(policy.device, policy.compute_precision, policy.attention, policy.trust_remote_code))
 
 
 def run_stages(

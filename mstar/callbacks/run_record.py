@@ -12,10 +12,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from mstar.atomic import atomic_path
-from mstar.callbacks.fit_end import find_limit, is_cut_short, time_used
-from mstar.callbacks.logger_views import log_settings
 from mstar.provenance import flatten
 from mstar.storage import read_json, write_json
+from mstar.trainer.fit_end import find_limit, is_cut_short, time_used
+from mstar.trainer.loggers import log_settings
 
 __all__ = ["CONFIG", "RunRecord", "find_finished"]
 

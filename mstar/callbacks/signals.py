@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +18,8 @@ from mstar.distributed import announce_stop
 from mstar.interruption import Interrupted, listen, requested, stop_if_asked
 
 __all__ = ["StopOnSignal", "end_with_the_others"]
+
+_log = logging.getLogger(__name__)
 
 
 class StopOnSignal(Callback):
@@ -101,4 +103,4 @@ def requeue() -> None:
         subprocess.run(["scontrol", "requeue", name], check=True)  # noqa: S603, S607 - SLURM's own, found as it is there
     except (OSError, subprocess.CalledProcessError) as error:
         # The checkpoint is written; that the job is not started again by itself must not hide that.
-        sys.stderr.write(f"mstar: SLURM job {name} could not be put in the queue again ({error}): submit it again\n")
+        _log.warning("SLURM job %s could not be put in the queue again (%s): submit it again", name, error)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mstar.errors import DataError
-from mstar.storage import ASKED_COLUMNS, RunDirectory, read_responses
+from mstar.storage import ASKED, RunDirectory, read_responses
 from mstar.types import ScoredResponse
 
 __all__ = ["AskedPrompt", "PromptSample", "SampledPrompt", "asked", "sample_prompts", "spread"]
@@ -144,7 +144,7 @@ def _read_prompts(shard: _Shard, chosen: set[str]) -> Iterator[SampledPrompt]:
     ids = [prompt_id for prompt_id in shard.categories if prompt_id in chosen]
     if not ids:
         return
-    prompts = {row["prompt_id"]: row for row in _read_columns(shard.path, ("prompt_id", *ASKED_COLUMNS), ids)}
+    prompts = {row["prompt_id"]: row for row in _read_columns(shard.path, ("prompt_id", *ASKED.names), ids)}
     responses: dict[str, list[ScoredResponse]] = {prompt_id: [] for prompt_id in ids}
     for scored in read_responses(shard.path):
         if scored.response.prompt_id in responses:

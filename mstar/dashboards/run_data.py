@@ -14,7 +14,7 @@ from mstar.dashboards.run_config import SavedConfig, read_configs
 from mstar.dashboards.step_labels import LabelSet, find_label_sets
 from mstar.dashboards.training_log import TrainingLog, read_training_logs
 from mstar.errors import DataError
-from mstar.storage import RunDirectory, read_json
+from mstar.storage import RunDirectory, read_json, suggest_run
 
 __all__ = ["IterationData", "RunData", "Sweep", "read_run"]
 
@@ -109,7 +109,7 @@ def read_run(root: Path, max_prompts: int) -> RunData:
     if not (evolves or configs or logs or labels):
         raise DataError(
             f"{root} is not the folder of a run: it has no iterations folder, no summary.json, no config.yaml, no "
-            "TensorBoard files and no step labels; give the folder that a run wrote."
+            f"TensorBoard files and no step labels; give the folder that a run wrote.{suggest_run(root)}"
         )
     numbers = run.iterations
     times = [path.stat().st_mtime for number in numbers for path in run.iteration(number).iterdir()]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mstar.annotation.label_table import LabelTable
 from mstar.dashboards.prompt_sample import AskedPrompt, asked, spread
 from mstar.dashboards.wording import SCORE_LEVELS, score_level
-from mstar.storage import ASKED_COLUMNS
+from mstar.storage import ASKED
 from mstar.types import StepLabels
 
 __all__ = ["LabelSet", "LabelledPrompt", "find_label_sets"]
@@ -128,7 +128,7 @@ def _read_asked(shards: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """What was asked, by the prompts' ids; nothing for labels of a version that did not write it down."""
     found: dict[str, dict[str, Any]] = {}
     for path in shards:
-        if set(ASKED_COLUMNS) <= set(pq.read_schema(path).names):
-            table: pa.Table = pq.read_table(path, columns=["prompt_id", *ASKED_COLUMNS])
+        if set(ASKED.names) <= set(pq.read_schema(path).names):
+            table: pa.Table = pq.read_table(path, columns=["prompt_id", *ASKED.names])
             found |= {row["prompt_id"]: row for row in table.to_pylist()}
     return found

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
-from mstar.datamodules.usable import PromptBatch
+from mstar.datamodules.quarantined import PromptBatch
 from mstar.errors import ConfigError
 from mstar.prompts import PromptSource
 from mstar.types import Prompt
 
-__all__ = ["BenchmarkDataModule"]
+__all__ = ["BenchmarkDataModule", "find_benchmark"]
 
 
 class _Prompts(Dataset[Prompt]):
@@ -63,3 +63,15 @@ class BenchmarkDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Prompt]:
         """The prompts, in order."""
         return self.test_dataloader()
+
+
+def find_benchmark(trainer: Trainer) -> PromptSource:
+    """The prompts that a trainer tests on.
+
+    Raises:
+        ConfigError: the data has none.
+    """
+    source = getattr(trainer.datamodule, "test", None)  # type: ignore[attr-defined]
+    if not isinstance(source, PromptSource):
+        raise ConfigError("a benchmark needs data.test, its prompts; set it.")
+    return source

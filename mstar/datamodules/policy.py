@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
+from mstar.datamodules.quarantined import Quarantine, UsablePairs, UsablePrompts, require_limits
 from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.datamodules.step_batches import StepLoader
-from mstar.datamodules.usable import Quarantine, UsablePairs, UsablePrompts, require_limits
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError
 from mstar.prompts import PromptSource
@@ -20,9 +20,6 @@ from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine_file import QuarantineFile
 from mstar.rendering import Renderer, ResponseInputs
 from mstar.types import Example, Prompt
-
-if TYPE_CHECKING:
-    from mstar.modules.policy import PolicyModule
 
 __all__ = ["PolicyDataModule"]
 
@@ -260,7 +257,9 @@ class PolicyDataModule(LightningDataModule):
     def _renderer(self) -> Renderer:
         if self.trainer is None:
             raise RuntimeError("PolicyDataModule builds batches with the trainer's module, but it has no trainer.")
-        return cast("PolicyModule", self.trainer.lightning_module).renderer
+        module: Any = self.trainer.lightning_module
+        renderer: Renderer = module.renderer
+        return renderer
 
 
 class _Collate:

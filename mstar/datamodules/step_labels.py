@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader
 from mstar.annotation import PublicStepLabels
 from mstar.annotation.label_table import LabelTable, load_step_labels
 from mstar.datamodules.prompt_batches import PromptBatchSampler, RowNumbers
+from mstar.datamodules.quarantined import Quarantine, require_limits
 from mstar.datamodules.resumable import ResumableLoader
-from mstar.datamodules.usable import Quarantine, require_limits
 from mstar.errors import ConfigError, DataError
 from mstar.generation import derive_seed
 from mstar.models.step_scorer import SharedInputs

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mstar import metrics
-from mstar.evaluation.greedy import grade_response
-from mstar.grading import Grader
+from mstar.grading import Grader, grade_response
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 __all__ = ["OURS", "BenchmarkResult", "GroupScore", "ItemResult", "count_statuses", "grade_item", "score_benchmark"]

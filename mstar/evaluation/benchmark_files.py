@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 from mstar import metrics
 from mstar.atomic import atomic_path
 from mstar.evaluation.benchmark import OURS, BenchmarkResult, GroupScore, ItemResult
+from mstar.prompts import PromptSource
+from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.storage import write_json
 from mstar.types import Prompt
 
-__all__ = ["markdown_table", "render_scores", "write_items", "write_scores"]
+__all__ = ["benchmark_notes", "markdown_table", "render_scores", "write_items", "write_scores"]
 
 _ITEMS: Final = pa.schema(
     [
@@ -188,3 +190,10 @@ def _differences(result: BenchmarkResult, scorings: Sequence[str]) -> list[str]:
                 f"{100 * (score.score - ours):+.1f} points."
             )
     return lines
+
+
+def benchmark_notes(source: PromptSource) -> list[str]:
+    """What a reader of a benchmark's scores must know of it, its licence included."""
+    if not isinstance(source, BenchmarkSource):
+        return []
+    return [*source.notes, *([f"Licence of {source.name}: {source.licence}."] if source.licence else [])]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from mstar import metrics
 from mstar.distributed import by_shard
-from mstar.evaluation.greedy import GREEDY, grade_response
+from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Engine, Request, draw_responses, plan_samples
-from mstar.grading import Grader
-from mstar.rewards import Reward, aggregate
+from mstar.grading import Grader, grade_response
+from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, ScoredResponse
 
-__all__ = ["Dynamics", "RewardQuality", "add_process_rewards", "measure_dynamics", "reward_quality", "sweep"]
+__all__ = ["Dynamics", "RewardQuality", "measure_dynamics", "reward_quality", "sweep"]
 
 # Validation prompts that are sampled as one unit, by one process; each reads the results of all.
 _SHARD: Final = 64
@@ -80,41 +80,6 @@ class Dynamics:
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values, for a report."""
         return asdict(self)
-
-
-def add_process_rewards(
-    groups: Sequence[PromptResponses], reward: Reward, *, only_correct: bool = False
-) -> list[PromptResponses]:
-    """Scores responses.
-
-    Args:
-        groups: Prompts with graded responses.
-        reward: Scores them; loaded.
-        only_correct: Leave out responses that cannot be kept anyway (wrong or cut off).
-    """
-
-    def wanted(scored: ScoredResponse) -> bool:
-        return not only_correct or (scored.verdict.correct and scored.response.finished)
-
-    rows = reward.score([(g.prompt, [s.response for s in g.responses if wanted(s)]) for g in groups])
-    return [
-        PromptResponses(group.prompt, tuple(_rated(group.responses, iter(steps), wanted, reward)))
-        for group, steps in zip(groups, rows, strict=True)
-    ]
-
-
-def _rated(
-    responses: Sequence[ScoredResponse],
-    steps: Iterator[tuple[float, ...]],
-    wanted: Callable[[ScoredResponse], bool],
-    reward: Reward,
-) -> Iterator[ScoredResponse]:
-    for scored in responses:
-        if wanted(scored):
-            scores = next(steps)
-            yield replace(scored, step_scores=scores, process_reward=aggregate(scores, reward.aggregation))
-        else:
-            yield scored
 
 
 def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:

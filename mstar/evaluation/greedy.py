@@ -7,21 +7,12 @@ from collections.abc import Sequence
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, Sample, draw_responses
 from mstar.generation.cut_off import explain_cut_off
-from mstar.grading import Grader
-from mstar.interruption import stop_if_asked
-from mstar.types import Prompt, Response, ScoredResponse, VerdictStatus
+from mstar.grading import Grader, grade_response
+from mstar.types import Prompt, ScoredResponse, VerdictStatus
 
-__all__ = ["GREEDY", "find_cut_off", "grade_response", "greedy_responses", "require_gradeable"]
+__all__ = ["GREEDY", "find_cut_off", "greedy_responses", "require_gradeable"]
 
 GREEDY = Sample(index=0, temperature=0.0, seed=0)
-
-
-def grade_response(prompt: Prompt, response: Response, grader: Grader) -> ScoredResponse:
-    """Adds the verdict on the final answer and, where the data knows it, on the whole chain."""
-    stop_if_asked()
-    return ScoredResponse(
-        response, grader.grade(prompt, response.text), chain_correct=prompt.chain_correct(response.text)
-    )
 
 
 def greedy_responses(engine: Engine, prompts: Sequence[Prompt], grader: Grader) -> list[ScoredResponse]:
@@ -43,7 +34,7 @@ def require_gradeable(scored: Sequence[ScoredResponse]) -> None:
         )
 
 
-def find_cut_off(scored: Sequence[ScoredResponse], max_new_tokens: int) -> str | None:
+def find_cut_off(scored: Sequence[ScoredResponse], max_new_tokens: int, option: str) -> str | None:
     """What to tell the user if most responses were cut off, which says little of what the policy knows; else None."""
     cut_off = sum(not item.response.finished for item in scored)
-    return explain_cut_off(cut_off, len(scored), max_new_tokens, "model.max_new_tokens")
+    return explain_cut_off(cut_off, len(scored), max_new_tokens, option)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from mstar.generation.base import Request, Sample
-from mstar.models.backbone import language_head
+from mstar.models.families import language_head
 from mstar.models.shared_prefix import can_share, reserved
 from mstar.models.sizes import CacheSize, activation_bytes_per_token, cache_size, vocabulary
 

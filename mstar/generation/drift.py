@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from mstar.distributed import gather_lists
 from mstar.errors import EngineDriftError
 from mstar.generation.base import Engine, HandOver, Request, Sample
-from mstar.models.backbone import family_of
+from mstar.models.families import family_of
 from mstar.models.prefix import logits_of
 from mstar.models.sharding import inside_forward
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Prompt
 
-__all__ = ["Drift", "DriftCheck", "measure_drift", "trainer_logprobs"]
+__all__ = ["Drift", "DriftCheck", "measure_drift", "require_handed_over", "trainer_logprobs"]
 
 # Prompts that are looked through for pictures.
 _SEARCHED: Final = 64
@@ -181,7 +181,7 @@ class DriftCheck:
         """
         if engine.drift_bound is None or self._responses is None:
             return None
-        _require_equal(engine, gather_lists([engine.compare_weights(policy)]))
+        require_handed_over(engine, policy)
         drift = measure_drift(engine, policy, renderer, self.prompts, self._responses)
         drifts = [d for d in gather_lists([drift]) if d is not None]
         worst = max(drifts, key=lambda d: d.mean, default=None)
@@ -200,13 +200,14 @@ class DriftCheck:
         return worst
 
 
-def _require_equal(engine: Engine, hand_overs: Sequence[HandOver | None]) -> None:
-    """Makes sure that no process found a wrong weight, or a cache that was not emptied.
+def require_handed_over(engine: Engine, policy: nn.Module) -> None:
+    """Makes sure that no process finds a wrong weight in the engine, or a cache that was not emptied. Collective.
 
     Raises:
         EngineDriftError: one did.
     """
     name = type(engine).__name__
+    hand_overs: list[HandOver | None] = gather_lists([engine.compare_weights(policy)])
     for found in hand_overs:
         if found is not None and found.different:
             others = f" and {len(found.different) - 1} more" if len(found.different) > 1 else ""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from mstar.types import Prompt, Verdict, VerdictStatus
+from mstar.interruption import stop_if_asked
+from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["AnswerReader", "Grader"]
+__all__ = ["AnswerReader", "Grader", "grade_response"]
 
 
 class Grader(ABC):
@@ -53,3 +54,11 @@ class AnswerReader(ABC):
         Raises:
             mstar.grading.formulas.GradingTimeoutError: a formula could not be compared within its computing time.
         """
+
+
+def grade_response(prompt: Prompt, response: Response, grader: Grader) -> ScoredResponse:
+    """Adds the verdict on the final answer and, where the data knows it, on the whole chain."""
+    stop_if_asked()
+    return ScoredResponse(
+        response, grader.grade(prompt, response.text), chain_correct=prompt.chain_correct(response.text)
+    )

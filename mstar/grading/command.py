@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from collections import Counter
@@ -17,6 +18,8 @@ from mstar.grading.official import MathVistaGrader
 from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
 
 __all__ = ["grade_file", "to_prompt"]
+
+_log = logging.getLogger(__name__)
 
 _MODES: Final[dict[str, type[Grader]]] = {"ours": AnswerGrader, "official": MathVistaGrader}
 
@@ -60,7 +63,7 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
             row = _read_row(line)
             if isinstance(row, str):
                 counts["malformed"] += 1
-                sys.stderr.write(f"{input}, line {number}: {row}\n")
+                _log.warning("%s, line %d: %s", input, number, row)
                 continue
             verdict = grader.grade(to_prompt(row, str(number)), row["response"])
             counts["rows"] += 1
@@ -73,11 +76,11 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
     )
     sys.stdout.write(f"{output}: {counts['rows']} rows, {counts['correct']} right ({details})\n")
     if counts["timeout"]:
-        sys.stderr.write(
-            f"{output}: {counts['timeout']} comparisons ran out of computing time twice; they count as wrong.\n"
+        _log.warning(
+            "%s: %d comparisons ran out of computing time twice; they count as wrong.", output, counts["timeout"]
         )
     if counts["malformed"]:
-        sys.stderr.write(f"{input}: {counts['malformed']} malformed lines were left out; mend them and grade again.\n")
+        _log.warning("%s: %d malformed lines were left out; mend them and grade again.", input, counts["malformed"])
     return 1 if counts["malformed"] else 0
 
 

@@ -69,7 +69,7 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
     if plan.rows > 1:
         yield (
             "--data.batch_size 1 (and trainer.accumulate_grad_batches raised as much)",
-            lambda p: replace(p, rows=1, accumulates=True),
+            lambda p: replace(p, rows=1),
         )
     if plan.training.lora is None:
         if not plan.strategy.startswith("fsdp") and "8bit" not in plan.optimizer_name:

@@ -184,7 +184,7 @@ def _places(plan: Plan, where: Circumstances) -> str:
     plural = kind + ("s" if kind == "GPU" else "es")
     each = f"{where.local} {kind if where.local == 1 else plural}"
     machines = f" on each of {plan.nodes} machines" if plan.nodes > 1 else ""
-    how = {"single": "", "ddp": ", DDP", "fsdp1": ", FSDP1", "fsdp2": ", FSDP2"}[plan.strategy]
+    how = {"single": "", "ddp": ", DDP", "fsdp2": ", FSDP2"}[plan.strategy]
     return each + machines + (how if plan.fits else "")
 
 

@@ -16,9 +16,10 @@ from mstar.distributed import is_main
 from mstar.errors import ConfigError, MstarError
 from mstar.memory.account import Account
 from mstar.memory.advice import find_remedies
+from mstar.memory.configuration import read_plan
 from mstar.memory.estimate import Circumstances, estimate
 from mstar.memory.lengths import assume_lengths, count_lengths
-from mstar.memory.plan import Plan, read_plan
+from mstar.memory.plan import Plan
 from mstar.memory.process import card_bytes, machine_bytes, resident_bytes
 from mstar.memory.shape import ModelShape, Training, read_config, shape_of
 from mstar.memory.table import summary

@@ -8,10 +8,12 @@ from typing import Any, Final
 from torch import nn
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import EMBEDDED_MODEL, FreezablePart, family_of, freeze
+from mstar.models.backbone import EMBEDDED_MODEL
+from mstar.models.families import FreezablePart, family_of
 from mstar.models.lora import LoraSettings
 from mstar.models.sharding import decoder_layers
 from mstar.models.sizes import CacheSize, cache_size, empty_model, vocabulary
+from mstar.models.trained_part import freeze
 
 __all__ = ["ModelShape", "Tower", "Training", "read_config", "shape_of"]
 
@@ -188,7 +190,7 @@ def shape_of(config: Any, training: Training = Training()) -> ModelShape:
 
 
 def _adapted(model: Any, training: Training) -> list[nn.Linear]:
-    from mstar.models.backbone import adapted_layers
+    from mstar.models.trained_part import adapted_layers
 
     if training.lora is None:
         return []

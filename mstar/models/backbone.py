@@ -1,64 +1,38 @@
-"""Loading a vision-language model and its processor; what is chosen about a backbone is chosen here."""
+"""Loading a vision-language model and its processor."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.file_faults import find_folder_fault
 from mstar.models.attention import choose_attention
 from mstar.models.compatibility import check_configuration, check_model
+from mstar.models.export import SAVED_BACKEND
 from mstar.models.export_check import mend_generation_config
-from mstar.models.families import Family, FreezablePart, MiniCPMV, PhiVision
-from mstar.models.finite import find_nonfinite
-from mstar.models.lora import (
-    LoraSettings,
-    add_lora,
-    cast_state,
-    has_lora,
-    merged_state,
-    note_dtype,
-    plain_shell,
-)
+from mstar.models.families import NATIVE, REMOTE, Family, family_of
+from mstar.models.lora import note_dtype
 from mstar.models.precision import DTYPES
 from mstar.models.tiny import build_tiny_model, build_tiny_processor
 from mstar.rendering import Renderer
-from mstar.storage import read_json
+from mstar.storage import read_json, suggest_export
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-__all__ = [
-    "EMBEDDED_MODEL",
-    "FreezablePart",
-    "family_of",
-    "find_model_type",
-    "freeze",
-    "language_head",
-    "load_model",
-    "load_renderer",
-    "load_stored",
-    "prepare_training",
-    "save_model",
-]
+__all__ = ["EMBEDDED_MODEL", "find_model_type", "load_model", "load_renderer", "load_stored"]
 
 EMBEDDED_MODEL: Final = "mstar/tiny-idefics3"
 
 # Their names in the files of safetensors.
 _STORED: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-# What an image processor's settings call the library that it computes with.
-_SAVED_BACKEND: Final = "image_backend"
-_NATIVE: Final = Family()
-# Families that come with their own Python code, by the model_type of their configuration.
-_REMOTE: Final[dict[str, Family]] = {"phi3_v": PhiVision(), "minicpmv": MiniCPMV()}
 # What transformers raises for names and folders that it cannot use; ImportError where a processor needs a package.
 _UNUSABLE: Final = (OSError, ValueError, ImportError, SafetensorError)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -78,7 +52,8 @@ def _explain_unusable(name: str, error: Exception) -> ConfigError:
         wanted = " (pip install 'mstar[processors]')" if re.search("torchvision|num2words", str(error), re.I) else ""
         return ConfigError(f"model_name '{name}' needs a package that is not installed{wanted}: {reason}.")
     where = "is a folder without a usable model" if Path(name).exists() else "is neither a folder nor a reachable model"
-    return ConfigError(f"model_name '{name}' {where} ({reason}): give a Hugging Face folder or id.")
+    meant = suggest_export(Path(name), "policy")
+    return ConfigError(f"model_name '{name}' {where} ({reason}): give a Hugging Face folder or id.{meant}")
 
 
 def _check_trust(name: str, trust_remote_code: bool, revision: str | None) -> None:
@@ -96,19 +71,13 @@ def _origin(trust_remote_code: bool, revision: str | None) -> dict[str, Any]:
     return {"trust_remote_code": trust_remote_code} | ({} if revision is None else {"revision": revision})
 
 
-def family_of(model: nn.Module) -> Family:
-    """How a model of its family is called."""
-    config: Any = getattr(model, "config", None)
-    return _REMOTE.get(getattr(config, "model_type", ""), _NATIVE)
-
-
 def _find_family(name: str, trust_remote_code: bool, revision: str | None) -> Family:
     """The family by the configuration alone, or the sentence that says why it is none."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
     check_configuration(name, config)
-    return _REMOTE.get(config.model_type, _NATIVE)
+    return REMOTE.get(config.model_type, NATIVE)
 
 
 def find_model_type(name: str, *, trust_remote_code: bool = False, revision: str | None = None) -> str:
@@ -286,7 +255,7 @@ def _quantisation(kind: str, dtype: torch.dtype) -> dict[str, Any]:
     import transformers
 
     untyped: Any = transformers
-    towers = {part for family in (_NATIVE, *_REMOTE.values()) for part in family.vision | family.projector}
+    towers = {part for family in (NATIVE, *REMOTE.values()) for part in family.vision | family.projector}
     config = untyped.BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -315,7 +284,7 @@ def load_renderer(
     from transformers import AutoProcessor
 
     _check_trust(name, trust_remote_code, revision)
-    family = _NATIVE
+    family = NATIVE
     if name == EMBEDDED_MODEL:
         processor: ProcessorMixin = build_tiny_processor()
     else:
@@ -341,131 +310,7 @@ def _restore_backend(processor: ProcessorMixin, name: str, origin: dict[str, Any
 
     untyped: Any = processor
     images: Any = getattr(untyped, "image_processor", None)
-    saved = getattr(images, _SAVED_BACKEND, None)
+    saved = getattr(images, SAVED_BACKEND, None)
     if saved is not None and saved != images.backend:
         auto: Any = AutoImageProcessor
         untyped.image_processor = auto.from_pretrained(name, backend=saved, **origin)
-
-
-def _save_processor(processor: ProcessorMixin, folder: Path) -> None:
-    images: Any = getattr(processor, "image_processor", None)
-    # The class's name, which Transformers saves, is without it.
-    if hasattr(images, "backend"):
-        setattr(images, _SAVED_BACKEND, images.backend)
-    processor.save_pretrained(folder)
-
-
-def save_model(
-    model: PreTrainedModel,
-    renderer: Renderer,
-    folder: Path,
-    *,
-    state: Mapping[str, Tensor] | None = None,
-    dtype: torch.dtype | None = None,
-) -> None:
-    """Writes an ordinary Hugging Face folder: safetensors weights, config and processor.
-
-    Adapters are folded into the weights, and weights in 4 bits are unpacked; the model itself stays as it is.
-
-    Args:
-        model: The model.
-        renderer: Its renderer.
-        folder: The folder.
-        state: Its state, if not that which it holds (whole tensors of a sharded model).
-        dtype: Type of the weights in the folder; by default the one that they have.
-
-    Raises:
-        ConfigError: a weight is beyond the range of the type.
-    """
-    untyped: Any = model
-    changed = has_lora(model) or getattr(untyped, "is_quantized", False) or dtype not in (None, untyped.dtype)
-    if state is None and not changed:
-        untyped.save_pretrained(folder)
-    else:
-        merged = cast_state(merged_state(model, state), dtype)
-        beyond = find_nonfinite(merged.items())
-        if beyond is not None:
-            raise ConfigError(
-                f"the weights are not all finite numbers in the type of the export ('{beyond}' is the first): choose "
-                "float32 or bfloat16, which have the larger range."
-            )
-        plain_shell(model, dtype).save_pretrained(folder, state_dict=merged)
-    _save_processor(renderer.processor, folder)
-    # Safetensors makes files that their owner alone can read.
-    for weights in folder.glob("*.safetensors"):
-        weights.chmod(folder.stat().st_mode & 0o666)
-
-
-def language_head(model: nn.Module) -> nn.Module:
-    """The layer that maps hidden states to logits."""
-    return family_of(model).language_head(model)
-
-
-def freeze(model: nn.Module, parts: list[FreezablePart]) -> int:
-    """Stops the training of some parts of a model.
-
-    Args:
-        model: The vision-language model.
-        parts: Which parts.
-
-    Returns:
-        The number of parameters that no longer get a gradient.
-
-    Raises:
-        ConfigError: the model has no such part.
-    """
-    frozen = 0
-    for part in parts:
-        for parameter in family_of(model).parameters_of(model, part):
-            frozen += parameter.numel() if parameter.requires_grad else 0
-            parameter.requires_grad_(False)
-    return frozen
-
-
-def prepare_training(
-    model: PreTrainedModel,
-    parts: list[FreezablePart],
-    lora: LoraSettings | None = None,
-    gradient_checkpointing: bool = False,
-    seed: int = 0,
-) -> None:
-    """Chooses what of a model is trained.
-
-    Args:
-        model: The model; it is changed in place.
-        parts: Parts that are not trained.
-        lora: Adapters that are trained in place of the weights; None for the weights.
-        gradient_checkpointing: Whether activations are computed again in the backward pass.
-        seed: Seed of the adapters' first weights.
-
-    Raises:
-        ConfigError: a part is not there, or nothing is left for the adapters.
-    """
-    freeze(model, parts)
-    if lora is not None:
-        layers = adapted_layers(model, parts, lora)
-        if not layers:
-            raise ConfigError(
-                f"model.lora.target '{lora.target}' names no layer that model.freeze leaves: freeze less."
-            )
-        add_lora(model, lora, layers, seed)
-    if gradient_checkpointing:
-        untyped: Any = model
-        untyped.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        # Only the reentrant kind needs embeddings with gradients where they are frozen. They would be leaves, and some
-        # models write pictures into them in place.
-        untyped.disable_input_require_grads()
-
-
-def adapted_layers(model: nn.Module, frozen: list[FreezablePart], lora: LoraSettings) -> list[str]:
-    family = family_of(model)
-    head = family.language_head(model)
-    found = []
-    for name, module in model.named_modules():
-        part = family.part_of(name)
-        if not isinstance(module, nn.Linear) or module is head or part in frozen:
-            continue
-        attention = any("attn" in step or "attention" in step for step in name.split("."))
-        if lora.target == "all" or (part == "language" and (lora.target == "language" or attention)):
-            found.append(name)
-    return found

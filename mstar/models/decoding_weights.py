@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mstar.models.backbone import family_of
+from mstar.models.families import family_of
 
 __all__ = ["AdapterUse", "decoding_bytes", "decoding_weights"]
 

@@ -19,7 +19,17 @@ from mstar.rendering import Renderer
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-__all__ = ["AfterHead", "Family", "FreezablePart", "MiniCPMV", "PhiVision"]
+__all__ = [
+    "NATIVE",
+    "REMOTE",
+    "AfterHead",
+    "Family",
+    "FreezablePart",
+    "MiniCPMV",
+    "PhiVision",
+    "family_of",
+    "language_head",
+]
 
 FreezablePart = Literal["vision", "projector", "language"]
 
@@ -250,3 +260,19 @@ def _slices(extras: Mapping[str, Tensor]) -> dict[str, Any]:
             rows["tgt_sizes"].append(here_sizes)
         taken += len(bounds)
     return rows
+
+
+NATIVE: Final = Family()
+# Families that come with their own Python code, by the model_type of their configuration.
+REMOTE: Final[dict[str, Family]] = {"phi3_v": PhiVision(), "minicpmv": MiniCPMV()}
+
+
+def family_of(model: nn.Module) -> Family:
+    """How a model of its family is called."""
+    config: Any = getattr(model, "config", None)
+    return REMOTE.get(getattr(config, "model_type", ""), NATIVE)
+
+
+def language_head(model: nn.Module) -> nn.Module:
+    """The layer that maps hidden states to logits."""
+    return family_of(model).language_head(model)

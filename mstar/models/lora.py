@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from mstar.errors import ConfigError
-from mstar.models.fsdp1 import WRAPPER
 from mstar.models.seeding import seeded
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def merged_state(model: nn.Module, state: Mapping[str, Tensor] | None = None) ->
         model: A model, with adapters or without; it is not changed.
         state: Its state, if not that which it holds (whole tensors of a sharded model).
     """
-    modules = {n.replace(WRAPPER, ""): module for n, module in model.named_modules(remove_duplicate=False)}
+    modules = dict(model.named_modules(remove_duplicate=False))
     given = model.state_dict() if state is None else state
     merged = {}
     for name, value in given.items():

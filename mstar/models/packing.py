@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import family_of
+from mstar.models.families import family_of
 from mstar.models.prefix import is_recurrent
 from mstar.rendering import ModelInputs
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from mstar.models.backbone import family_of
+from mstar.models.families import family_of
+from mstar.models.shared_prefix import SharedPrefixLayer, can_share, decoding, share, take_rows
 from mstar.rendering import ModelInputs
 
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-__all__ = ["Prefix", "encode_prefix", "extend", "fill_gaps", "is_recurrent", "logits_of", "take_rows"]
+__all__ = ["Prefix", "encode_prefix", "extend", "fill_gaps", "is_recurrent", "logits_of"]
 
 
 @dataclass
@@ -45,8 +46,6 @@ class Prefix:
 
     def spread(self, model: nn.Module, rows_R: Tensor) -> Prefix:
         """The same for decoding token by token, without gradients: repeated rows share their memory where they can."""
-        from mstar.models.shared_prefix import can_share, share
-
         if not can_share(model, self.cache):
             return self.select(rows_R)
         share(self.cache, rows_R)
@@ -61,8 +60,6 @@ class Prefix:
         Returns:
             The shorter prefix, and for each of its rows the row that it was.
         """
-        from mstar.models.shared_prefix import SharedPrefixLayer
-
         order, holes, movers = fill_gaps(gone)
         order_R = torch.tensor(order, device=self.mask_BT.device)
         layers: list[Any] = list(self.cache.layers)
@@ -81,18 +78,6 @@ class Prefix:
         if hasattr(untyped, "position_ids"):  # Qwen4 keeps the positions (3, B, T) of all tokens beside its layers
             untyped.position_ids = untyped.position_ids[:, rows_R]
         return Prefix(self.cache, self.mask_BT[rows_R], self.next_position_B[rows_R], self.hidden_BH[rows_R])
-
-
-def take_rows(layer: Any, rows_R: Tensor) -> None:
-    """Keeps these rows of one layer of a cache, in place, repeated as often as they are named."""
-    from transformers.cache_utils import LinearAttentionCacheLayerMixin
-
-    # The states of a recurrent layer know no other name; with its keys alone, a mixed layer would be half done.
-    if isinstance(layer, LinearAttentionCacheLayerMixin):
-        rows: Any = rows_R
-        layer.reorder_cache(rows)
-    else:
-        layer.batch_select_indices(rows_R)
 
 
 def is_recurrent(model: nn.Module) -> bool:
@@ -168,8 +153,6 @@ def extend(model: nn.Module, prefix: Prefix, ids_RN: Tensor, mask_RN: Tensor) ->
     offsets_RN = mask_RN.cumsum(1).sub(1).clamp(min=0)
     positions_RN = prefix.next_position_B[:, None] + offsets_RN
     mask_RT = torch.cat([prefix.mask_BT, mask_RN], dim=1)
-    from mstar.models.shared_prefix import decoding
-
     with decoding(model, prefix.cache):
         hidden_RNH = family_of(model).hidden_states(
             model, ids_RN, mask_RT, {}, _positions(model, positions_RN), prefix.cache

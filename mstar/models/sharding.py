@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import MethodType
 from typing import Any, ParamSpec, TypeVar
@@ -26,7 +26,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from mstar.distributed import is_main, world_size
 from mstar.errors import ConfigError
-from mstar.models.fsdp1 import WRAPPER, is_whole, is_wrapped, summoned, unwrapped
 
 __all__ = [
     "complete_gradients",
@@ -50,8 +49,8 @@ _parts: WeakKeyDictionary[nn.Module, dict[str, Tensor]] = WeakKeyDictionary()
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether the model's weights are split, by ``shard`` or by FSDP1."""
-    return isinstance(model, FSDPModule) or is_wrapped(model)
+    """Whether the model's weights are split by ``shard``."""
+    return isinstance(model, FSDPModule)
 
 
 def shard(
@@ -132,11 +131,7 @@ def inside_forward(root: nn.Module, function: Callable[P, T], *args: P.args, **k
     Raises:
         RuntimeError: a gradient is wanted within ``whole_weights``, which the processes would wait for without end.
     """
-    if is_wrapped(root) and not torch.is_grad_enabled() and not is_whole(root):
-        with unwrapped(root):
-            return function(*args, **kwargs)
     if not isinstance(root, FSDPModule):
-        # FSDP1: Lightning calls a step of training through the wrapper.
         return function(*args, **kwargs)
     if root in _parts and torch.is_grad_enabled():
         raise RuntimeError("weights that whole_weights has put together cannot be trained: leave it first.")
@@ -172,9 +167,6 @@ def empty_loss(root: nn.Module) -> Tensor | float:
     """
     if world_size() == 1:
         return 0.0
-    # With FSDP1 a unit has one gradient, and the wrapper's unit is a part of every step.
-    if is_wrapped(root):
-        return 0.0
     whole = [p for p in root.parameters() if p.requires_grad and not isinstance(p, DTensor)]
     return torch.stack([p.reshape(-1)[:0].sum().float() for p in whole]).sum() if whole else 0.0
 
@@ -199,8 +191,7 @@ def whole_weights(root: nn.Module) -> Iterator[None]:
     Generation needs it: responses differ in length, and so do the numbers of forward passes of the processes.
     """
     if not isinstance(root, FSDPModule):
-        with unwrapped(root) if is_wrapped(root) else nullcontext():
-            yield
+        yield
         return
     units = [module for module in root.modules() if isinstance(module, FSDPModule)]
     for module in root.modules():
@@ -232,7 +223,7 @@ def full_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     those of a plain model are its own, not copies. Of a sharded model one is whole at a time.
 
     Args:
-        model: A plain model, one wrapped for DDP, or a sharded one; of one sharded by FSDP1 all is whole meanwhile.
+        model: A plain model, one wrapped for DDP, or a sharded one.
     """
     if isinstance(model, DistributedDataParallel):
         model = model.module
@@ -240,17 +231,16 @@ def full_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         if isinstance(module, FSDPModule) and module not in _parts:
             # A forward pass without a backward pass leaves the root's weights whole, perhaps in bfloat16.
             module.reshard()
-    with summoned(model):
-        uses = Counter(id(value) for _, value in _entries(model))
-        tied: dict[int, Tensor] = {}
-        for name, value in _entries(model):
-            whole = tied.get(id(value))
-            if whole is None:
-                whole = value.detach()
-                whole = whole.full_tensor() if isinstance(whole, DTensor) else whole
-            if uses[id(value)] > 1:
-                tied[id(value)] = whole
-            yield name.replace(WRAPPER, ""), whole
+    uses = Counter(id(value) for _, value in _entries(model))
+    tied: dict[int, Tensor] = {}
+    for name, value in _entries(model):
+        whole = tied.get(id(value))
+        if whole is None:
+            whole = value.detach()
+            whole = whole.full_tensor() if isinstance(whole, DTensor) else whole
+        if uses[id(value)] > 1:
+            tied[id(value)] = whole
+        yield name, whole
 
 
 def _entries(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -286,7 +276,7 @@ def gather_state(model: nn.Module, dtype: torch.dtype | None = None, exact: Sequ
 
 
 def load_full_state(model: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) -> None:
-    """Sets a model's weights from whole tensors, which every process has. Collective with FSDP1.
+    """Sets a model's weights from whole tensors, which every process has.
 
     Args:
         model: A plain model, or one that ``shard`` was applied to.
@@ -296,13 +286,6 @@ def load_full_state(model: nn.Module, state: Mapping[str, Tensor], *, strict: bo
     Raises:
         ConfigError: the names are not those of a sharded model.
     """
-    if is_wrapped(model):
-        with summoned(model, write=True), torch.no_grad():
-            for name, own in _entries(model):
-                value = state.get(name.replace(WRAPPER, ""))
-                if value is not None or strict:
-                    own.copy_(state[name.replace(WRAPPER, "")])
-        return
     own_state = model.state_dict(keep_vars=True)
     if not any(isinstance(own, DTensor) for own in own_state.values()):
         model.load_state_dict(state, strict=strict)

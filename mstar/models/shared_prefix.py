@@ -21,9 +21,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from mstar.models.prefix import take_rows
-
-__all__ = ["Places", "SharedPrefixLayer", "can_share", "decoding", "reserved", "share"]
+__all__ = ["Places", "SharedPrefixLayer", "can_share", "decoding", "reserved", "share", "take_rows"]
 
 _NAME: Final = "mstar_shared_prefix"
 _ROOM: Final = 128
@@ -250,3 +248,15 @@ def _bias(*args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Tens
 
 AttentionInterface.register(_NAME, _attention)
 AttentionMaskInterface.register(_NAME, _bias)
+
+
+def take_rows(layer: Any, rows_R: Tensor) -> None:
+    """Keeps these rows of one layer of a cache, in place, repeated as often as they are named."""
+    from transformers.cache_utils import LinearAttentionCacheLayerMixin
+
+    # The states of a recurrent layer know no other name; with its keys alone, a mixed layer would be half done.
+    if isinstance(layer, LinearAttentionCacheLayerMixin):
+        rows: Any = rows_R
+        layer.reorder_cache(rows)
+    else:
+        layer.batch_select_indices(rows_R)

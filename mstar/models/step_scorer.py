@@ -20,13 +20,15 @@ from torch.nn.utils.rnn import pad_sequence
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
 from mstar.file_faults import find_fault
-from mstar.models.backbone import family_of, load_model, load_renderer, save_model
+from mstar.models.backbone import load_model, load_renderer
+from mstar.models.export import save_model
+from mstar.models.families import family_of
 from mstar.models.prefix import encode_prefix, extend
 from mstar.models.seeding import seeded
 from mstar.models.step_head import StepHead, StepLogits, logprob_features
 from mstar.models.token_loss import token_losses
 from mstar.rendering import IGNORE_INDEX, ModelInputs, Renderer, ResponseInputs
-from mstar.storage import read_json, write_json
+from mstar.storage import read_json, suggest_export, write_json
 from mstar.types import Prompt
 
 if TYPE_CHECKING:
@@ -307,7 +309,10 @@ def check_step_scorer(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ConfigError(f"MPRM folder '{folder}' does not exist: train and export an MPRM, or mend the path.")
     if not (folder / _DESCRIPTION).is_file():
-        raise ConfigError(f"'{folder}' is not an exported MPRM (it has no {_DESCRIPTION}): give an MPRM's folder.")
+        raise ConfigError(
+            f"'{folder}' is not an exported MPRM (it has no {_DESCRIPTION}): give an MPRM's folder."
+            f"{suggest_export(folder, 'mprm')}"
+        )
     description: dict[str, Any] = read_json(folder / _DESCRIPTION)
     if description.get("format") != _FORMAT:
         raise ConfigError(

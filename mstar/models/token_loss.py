@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
 from mstar.errors import ConfigError, MissingExtraError
-from mstar.models.backbone import family_of, language_head
+from mstar.models.families import family_of, language_head
 from mstar.models.prefix import logits_of
 
 __all__ = ["LossKernel", "check_loss_kernel", "mean_token_loss", "token_losses"]

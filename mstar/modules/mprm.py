@@ -10,47 +10,33 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from mstar.datamodules.step_labels import StepLabelBatch, StepLabelDataModule
-from mstar.distributed import gather_lists, is_main
+from mstar.distributed import gather_lists
 from mstar.errors import ConfigError
 from mstar.metrics import auc, expected_calibration_error, within_group_auc
 from mstar.models.attention import announce, kernel_of
-from mstar.models.backbone import FreezablePart, load_model, load_renderer, load_stored, prepare_training
-from mstar.models.fingerprint import fingerprint_model
+from mstar.models.families import FreezablePart
 from mstar.models.lora import LoraSettings
-from mstar.models.precision import Precision
 from mstar.models.prefix import is_recurrent
-from mstar.models.sharding import complete_gradients, empty_loss, gather_state, is_sharded, shard
+from mstar.models.sharding import empty_loss, is_sharded
 from mstar.models.step_head import StepLogits
 from mstar.models.step_scorer import SharedInputs, StepScorer
-from mstar.modules.backbone_checkpoint import (
-    check_kind,
-    check_trained,
-    describe_backbone,
-    fingerprint_frozen,
-    keep_trained,
-    require_savable,
-    write_provenance,
-)
+from mstar.modules.backbone_module import BackboneModule
 from mstar.modules.optimization import configure
-from mstar.modules.run_precision import precision_of
 from mstar.modules.step_losses import pairwise_loss, step_loss
-from mstar.modules.unused_weights import expect_unused_weights
-from mstar.rendering import Renderer
 
 __all__ = ["MPRMModule"]
 
 _UNKNOWN: Final = -1
 
 
-class MPRMModule(LightningModule):
+class MPRMModule(BackboneModule):
     """A multimodal process reward model (M-STaR: MPRM): a policy with a head that scores every reasoning step.
 
     The loss is the binary cross-entropy of the steps plus a pairwise term within prompts: re-ranking compares responses
@@ -86,6 +72,9 @@ class MPRMModule(LightningModule):
         ConfigError: ``pairwise_weight`` or ``pairwise_margin`` is negative, or ``head_lr`` is not positive.
     """
 
+    kind = "mprm"
+    exact = ("head.",)
+
     def __init__(
         self,
         model_name: str,
@@ -109,95 +98,59 @@ class MPRMModule(LightningModule):
         trust_remote_code: bool = False,
         revision: str | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            model_name,
+            lr=lr,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            dtype=dtype,
+            attention=attention,
+            freeze=freeze,
+            gradient_checkpointing=gradient_checkpointing,
+            seed=seed,
+            lora=lora,
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+        )
         for name, value in (("pairwise_weight", pairwise_weight), ("pairwise_margin", pairwise_margin)):
             if value < 0:
                 raise ConfigError(f"model.{name} is {value}, but it must not be negative.")
         if head_lr is not None and head_lr <= 0:
             raise ConfigError(f"model.head_lr is {head_lr}, but a learning rate must be positive.")
-        self.model_name = model_name
-        self.lr = lr
         self.head_lr = head_lr
-        self.optimizer_factory = optimizer
-        self.lr_scheduler_factory = lr_scheduler
         self.label_kind = labels
         self.pairwise_weight = pairwise_weight
         self.pairwise_margin = pairwise_margin
         self.class_balance = class_balance
         self.step_logprob_features = step_logprob_features
         self.head_size = head_size
-        self.dtype_name = dtype
-        self.attention = attention
-        self.freeze_parts = list(freeze or [])
         self.share_prompts = share_prompts and not gradient_checkpointing
-        self.gradient_checkpointing = gradient_checkpointing
-        self.seed = seed
-        self.lora = lora
-        self.trust_remote_code = trust_remote_code
-        self.revision = revision
-        # With adapters a checkpoint has them alone; what it must have is checked in on_load_checkpoint.
-        self.strict_loading = lora is None
-        self._frozen_weights: str | None = None
         self.scorer: Any = None
-        self._renderer: Renderer | None = None
         self._validated: list[dict[str, list[float]]] = []
 
     @property
-    def renderer(self) -> Renderer:
-        """The renderer of the model's processor; loaded when it is first needed."""
-        if self._renderer is None:
-            self.configure_model()
-            self._renderer = load_renderer(
-                self.model_name,
-                self.scorer.backbone,
-                trust_remote_code=self.trust_remote_code,
-                revision=self.revision,
-            )
-        return self._renderer
+    def root(self) -> Any:
+        """The backbone and the head; None before they are loaded."""
+        return self.scorer
 
     @property
-    def compute_precision(self) -> Precision:
-        """What the backbone computes in; the head always does in float32."""
-        return precision_of(self._trainer, self.dtype_name)
+    def backbone(self) -> nn.Module:
+        """The vision-language model without the head."""
+        backbone: nn.Module = self.scorer.backbone
+        return backbone
 
     def configure_model(self) -> None:
         """Loads the backbone and adds the head, once; splits them over the processes if the strategy asks for that."""
         if self.scorer is None:
-            self.scorer = self._build(sharded=self.device_mesh is not None)
-            self.share_prompts = self.share_prompts and not is_recurrent(self.scorer.backbone)
-            if self.lora is not None:
-                self._frozen_weights = fingerprint_frozen(self.scorer)
-        if self.device_mesh is not None and not is_sharded(self.scorer):
-            shard(
-                self.scorer,
-                self.device_mesh["data_parallel"],
-                backbone=self.scorer.backbone,
-                exact=[self.scorer.head],
-                mixed_precision=self.trainer.precision == "bf16-mixed",
-                widen=self.dtype_name == "float32",
+            backbone = self.load_backbone()
+            scorer = StepScorer(
+                backbone, step_logprob_features=self.step_logprob_features, head_size=self.head_size, seed=self.seed
             )
-
-    def _build(self, sharded: bool = False) -> StepScorer:
-        """Loads what is trained, straight to the device, or for ``shard`` to take over."""
-        settings: dict[str, Any] = {
-            "dtype": self.dtype_name,
-            "device": self.device,
-            "compute": self.compute_precision.compute,
-            "attention": self.attention,
-            "trust_remote_code": self.trust_remote_code,
-            "revision": self.revision,
-        }
-        quantization = "none" if self.lora is None else self.lora.quantization
-        if sharded and quantization == "none":
-            backbone: Any = load_stored(self.model_name, **settings, widen=self.lora is None)
-        else:
-            backbone = load_model(self.model_name, **settings, quantization=quantization)
-        prepare_training(backbone, self.freeze_parts, self.lora, self.gradient_checkpointing, self.seed)
-        scorer = StepScorer(
-            backbone, step_logprob_features=self.step_logprob_features, head_size=self.head_size, seed=self.seed
-        )
-        # Transformers loads models in evaluation mode, and Lightning keeps the mode it finds.
-        return scorer.train()
+            # Transformers loads models in evaluation mode, and Lightning keeps the mode it finds.
+            self.scorer = scorer.train()
+            self.share_prompts = self.share_prompts and not is_recurrent(backbone)
+        # The head always computes in float32.
+        self.split(exact=[self.scorer.head])
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and its schedule, in optimizer steps."""
@@ -214,10 +167,6 @@ class MPRMModule(LightningModule):
         for parameter in parameters:
             groups[id(parameter) in head]["params"].append(parameter)
         return self.optimizer_factory(groups, lr=lr)  # type: ignore[call-arg]
-
-    def setup(self, stage: str) -> None:
-        """Has DDP expect weights that a batch does not use."""
-        expect_unused_weights(self.trainer)
 
     def on_fit_start(self) -> None:
         """Makes sure that there is something to learn, and says what the fit computes in.
@@ -256,10 +205,6 @@ class MPRMModule(LightningModule):
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Keeps the optimizer's state complete where weights are sharded."""
-        complete_gradients(self.scorer)
-
     def validation_step(self, batch: StepLabelBatch, batch_idx: int) -> None:
         """Scores a batch; the metrics are computed over the whole validation set."""
         steps = self(batch)
@@ -287,39 +232,13 @@ class MPRMModule(LightningModule):
             for name, value in validation_metrics(merged).items():
                 self.log(name, value, prog_bar=name == "mprm/auc_within", sync_dist=True)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what an export needs to rebuild the scorer; refuses what is not finite."""
-        require_savable(self)
-        # Primitives only: the checkpoint stays loadable with weights_only=True.
-        checkpoint["mstar"] = {
-            "kind": "mprm",
-            "step_logprob_features": self.step_logprob_features,
-            "head_size": self.head_size,
-        } | describe_backbone(self.model_name, self.dtype_name, self.lora, self._frozen_weights, self.revision)
-        if self.lora is not None:
-            keep_trained(checkpoint, self, self.scorer)
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint must say of the head."""
+        return {"step_logprob_features": self.step_logprob_features, "head_size": self.head_size}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks that the checkpoint is this module's, and fits the adapters."""
-        check_kind(checkpoint, "mprm")
-        self.configure_model()
-        check_trained(checkpoint, self, self.lora, self._frozen_weights)
-
-    def export(self, folder: Path, dtype: torch.dtype | None = None) -> None:
-        """Writes the MPRM as a folder that ``ProcessReward.load`` reads; the main process does, as with a policy.
-
-        Args:
-            folder: The folder.
-            dtype: Type of the backbone's weights in it; by default that of the stored ones. The head is exact.
-        """
-        scorer = self.scorer
-        state = None
-        if is_sharded(scorer):
-            state = gather_state(scorer, dtype if self.lora is None else None, exact=["head."])
-        weights = fingerprint_model(scorer)
-        if is_main():
-            scorer.save(folder, self.renderer, state=state, dtype=dtype)
-            write_provenance(folder, "mprm", self.model_name, weights)
+    def write(self, folder: Path, state: dict[str, Tensor] | None, dtype: torch.dtype | None) -> None:
+        """Writes the MPRM as a folder that ``ProcessReward.load`` reads; of a sharded one, the gathered ``state``."""
+        self.scorer.save(folder, self.renderer, state=state, dtype=dtype)
 
 
 def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:

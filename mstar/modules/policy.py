@@ -5,68 +5,45 @@ Shapes: B rows, T tokens, N response tokens of the batch, H hidden, V vocabulary
 
 from __future__ import annotations
 
-import sys
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torch.optim import Optimizer
 
+from mstar.datamodules.quarantined import PromptBatch
 from mstar.datamodules.step_batches import StepBatch
-from mstar.datamodules.usable import PromptBatch
 from mstar.distributed import gather_lists, is_main
+from mstar.errors import ConfigError
 from mstar.evaluation.greedy import find_cut_off, greedy_responses, require_gradeable
-from mstar.generation import TransformersEngine
+from mstar.generation import Engine, TransformersEngine
+from mstar.generation.drift import require_handed_over
 from mstar.grading import AnswerGrader, Grader
 from mstar.metrics import chain_accuracy, mean_accuracy
 from mstar.models.attention import announce, kernel_of
-from mstar.models.backbone import (
-    FreezablePart,
-    family_of,
-    load_model,
-    load_renderer,
-    load_stored,
-    prepare_training,
-    save_model,
-)
-from mstar.models.fingerprint import fingerprint_model
+from mstar.models.backbone import find_model_type, load_stored
+from mstar.models.export import save_model
+from mstar.models.families import FreezablePart, family_of
 from mstar.models.lora import LoraSettings
 from mstar.models.packing import check_packing, packed_hidden_states
-from mstar.models.precision import Precision
-from mstar.models.sharding import (
-    complete_gradients,
-    empty_loss,
-    gather_state,
-    inside_forward,
-    is_sharded,
-    load_full_state,
-    shard,
-)
+from mstar.models.sharding import empty_loss, inside_forward, is_sharded, load_full_state
 from mstar.models.token_loss import LossKernel, check_loss_kernel, mean_token_loss
-from mstar.modules.backbone_checkpoint import (
-    check_kind,
-    check_trained,
-    describe_backbone,
-    fingerprint_frozen,
-    keep_trained,
-    require_savable,
-    write_provenance,
-)
+from mstar.modules.backbone_module import BackboneModule
 from mstar.modules.optimization import configure
-from mstar.modules.run_precision import precision_of
-from mstar.modules.unused_weights import expect_unused_weights
-from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
+from mstar.rendering import IGNORE_INDEX, ResponseInputs
 from mstar.types import Prompt, ScoredResponse
 
 __all__ = ["PolicyModule"]
 
+_log: Final = logging.getLogger(__name__)
 
-class PolicyModule(LightningModule):
+
+class PolicyModule(BackboneModule):
     """A vision-language model that learns to write responses (image, prompt -> response).
 
     The loss is the cross-entropy of the response's tokens and its end token; prompt and image tokens have none.
@@ -76,14 +53,14 @@ class PolicyModule(LightningModule):
         lr: Learning rate (M-STaR: 1e-6, constant).
         optimizer: The optimizer, by class path and arguments.
         lr_scheduler: The schedule, stepped once an optimizer step; none for a constant rate.
-        dtype: Type of the stored weights: float32, bfloat16 or float16.
+        dtype: Type of the stored weights: float32, bfloat16, float16, or auto (float32 where they are trained; else 16
+            bits on CUDA).
         attention: Attention kernel: auto (flash-attention where it is installed and 16 bits are computed in, else the
             model's default, mostly sdpa), or sdpa, eager, flash_attention_2, flash_attention_4.
         freeze: Parts that are not trained: vision, projector, language.
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
-        max_new_tokens: Longest response that validate, test and predict generate.
-        generation_batch_size: How many responses validate, test and predict write at the same time; by default as many
-            as a GPU's memory holds, and 64 on a CPU.
+        engine: Draws the responses of validate, test and predict; none is the Transformers engine. With ``rollout``
+            they are drawn by ``rollout.engine``, which is named there alone.
         grader: Decides whether a final answer is right in validate and test.
         lora: Train low-rank adapters in place of the weights; none trains the weights. Checkpoints then hold the
             adapters alone, an export the merged weights.
@@ -99,6 +76,8 @@ class PolicyModule(LightningModule):
         ConfigError: a setting cannot work.
     """
 
+    kind = "policy"
+
     def __init__(
         self,
         model_name: str,
@@ -109,8 +88,7 @@ class PolicyModule(LightningModule):
         attention: str | None = "auto",
         freeze: list[FreezablePart] | None = None,
         gradient_checkpointing: bool = False,
-        max_new_tokens: int = 1024,
-        generation_batch_size: int | None = None,
+        engine: Engine | None = None,
         grader: Grader | None = None,
         lora: LoraSettings | None = None,
         trust_remote_code: bool = False,
@@ -118,39 +96,55 @@ class PolicyModule(LightningModule):
         loss_kernel: LossKernel = "chunked",
         packing: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            model_name,
+            lr=lr,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            dtype=dtype,
+            attention=attention,
+            freeze=freeze,
+            gradient_checkpointing=gradient_checkpointing,
+            seed=torch.initial_seed() % 2**31,
+            lora=lora,
+            trust_remote_code=trust_remote_code,
+            revision=revision,
+        )
         check_loss_kernel(loss_kernel)
-        self.model_name = model_name
-        self.lr = lr
-        self.optimizer_factory = optimizer
-        self.lr_scheduler_factory = lr_scheduler
-        self.dtype_name = dtype
-        self.attention = attention
-        self.freeze_parts = list(freeze or [])
-        self.gradient_checkpointing = gradient_checkpointing
-        self.lora = lora
-        self.trust_remote_code = trust_remote_code
-        self.revision = revision
         self.loss_kernel = loss_kernel
         self.packing = packing
-        # With adapters a checkpoint has them alone; what it must have is checked in on_load_checkpoint.
-        self.strict_loading = lora is None
-        self.engine = TransformersEngine(max_new_tokens, generation_batch_size, progress=False)
+        self.engine: Engine = engine or TransformersEngine(progress=False)
+        self.engine_key = "model.engine"
+        self._engine_is_named = engine is not None
         self.grader = grader or AnswerGrader()
         self.model: Any = None
-        self._frozen_weights: str | None = None
-        self._renderer: Renderer | None = None
-        self._seed = torch.initial_seed() % 2**31
+        # What a test does with prompts in the place of greedy accuracy; a benchmark has its own.
+        self.on_test_prompts: Callable[[list[Prompt]], None] | None = None
         self._scored: list[ScoredResponse] = []
 
+    def use_engine(self, engine: Engine, key: str) -> None:
+        """Draws the responses of validate, test and predict with another's engine.
+
+        Args:
+            engine: The engine.
+            key: What it is called in the configuration.
+
+        Raises:
+            ConfigError: the module has one of its own.
+        """
+        if self._engine_is_named:
+            raise ConfigError(f"model.engine and {key} are both set, but there is one engine: leave model.engine out.")
+        self.engine, self.engine_key = engine, key
+
     @property
-    def renderer(self) -> Renderer:
-        """The renderer of the model's processor; loaded when it is first needed."""
-        if self._renderer is None:
-            self._renderer = load_renderer(
-                self.model_name, self.policy, trust_remote_code=self.trust_remote_code, revision=self.revision
-            )
-        return self._renderer
+    def root(self) -> Any:
+        """The Hugging Face model; None before it is loaded."""
+        return self.model
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The Hugging Face model."""
+        return self.policy
 
     @property
     def policy(self) -> nn.Module:
@@ -159,52 +153,23 @@ class PolicyModule(LightningModule):
         model: nn.Module = self.model
         return model
 
-    @property
-    def compute_precision(self) -> Precision:
-        """What the policy computes in: one decision for training, rollouts and evaluation."""
-        return precision_of(self._trainer, self.dtype_name)
-
     def configure_model(self) -> None:
         """Loads the model, once, and splits it over the processes if the strategy asks for that."""
         if self.model is None:
-            self.model = self._build(sharded=self.device_mesh is not None)
+            self.model = self._build()
             if self.packing:
                 check_packing(self.model)
-            if self.lora is not None:
-                self._frozen_weights = fingerprint_frozen(self.model)
-        if self.device_mesh is not None and not is_sharded(self.model):
-            shard(
-                self.model,
-                self.device_mesh["data_parallel"],
-                mixed_precision=self.trainer.precision == "bf16-mixed",
-                widen=self.dtype_name == "float32",
-            )
+        self.split()
 
-    def _build(self, sharded: bool = False) -> Any:
-        """Loads what is trained, straight to the device, or for ``shard`` to take over."""
-        settings: dict[str, Any] = {
-            "dtype": self.dtype_name,
-            "device": self.device,
-            "compute": self.compute_precision.compute,
-            "attention": self.attention,
-            "seed": self._seed,
-            "trust_remote_code": self.trust_remote_code,
-            "revision": self.revision,
-        }
-        quantization = "none" if self.lora is None else self.lora.quantization
-        if sharded and quantization == "none":
-            model: Any = load_stored(self.model_name, **settings, widen=self.lora is None)
-        else:
-            model = load_model(self.model_name, **settings, quantization=quantization)
-        prepare_training(model, self.freeze_parts, self.lora, self.gradient_checkpointing, self._seed)
+    def _build(self, stored: bool | None = None) -> Any:
         # Transformers loads models in evaluation mode, and Lightning keeps the mode it finds.
-        return model.train()
+        return self.load_backbone(self.seed, stored).train()
 
     def restore_initial_weights(self) -> None:
         """Loads the weights that the fit began with (M-STaR: ReST-EM)."""
         if self.lora is not None:
             # The rest has not changed, and weights in 4 bits cannot be loaded from a state.
-            start = self._build(sharded=self.lora.quantization == "none").state_dict()
+            start = self._build(stored=True).state_dict()
             adapters = {name: value for name, value in start.items() if ".lora_" in name}
             load_full_state(self.policy, adapters, strict=False)
             return
@@ -213,7 +178,7 @@ class PolicyModule(LightningModule):
             dtype=self.dtype_name,
             compute=self.compute_precision.compute,
             attention=self.attention,
-            seed=self._seed,
+            seed=self.seed,
             trust_remote_code=self.trust_remote_code,
             revision=self.revision,
         )
@@ -253,13 +218,13 @@ class PolicyModule(LightningModule):
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
         return loss
 
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Keeps the optimizer's state complete where weights are sharded."""
-        complete_gradients(self.model)
-
     def setup(self, stage: str) -> None:
-        """Has DDP expect weights that a batch does not use."""
-        expect_unused_weights(self.trainer)
+        """Has DDP expect weights that a batch does not use, and tells the engine what it will be used for."""
+        super().setup(stage)
+        if stage != "fit" or self._engine_is_named:
+            family = find_model_type(self.model_name, trust_remote_code=self.trust_remote_code, revision=self.revision)
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            self.engine.expect(family, getattr(data, "max_prompt_tokens", None))
 
     def on_fit_start(self) -> None:
         """Says what the fit computes in."""
@@ -268,6 +233,7 @@ class PolicyModule(LightningModule):
     def _start_engine(self) -> None:
         self.engine.start(self.policy, self.renderer)
         self.engine.update_weights(self.policy)
+        require_handed_over(self.engine, self.policy)
 
     def _greedy(self, prompts: list[Prompt]) -> list[ScoredResponse]:
         with self.compute_precision.context(self.device):
@@ -299,7 +265,10 @@ class PolicyModule(LightningModule):
 
     def test_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """Answers and grades a batch of prompts."""
-        self._scored += self._greedy(batch.prompts)
+        if self.on_test_prompts is not None:
+            self.on_test_prompts(batch.prompts)
+        else:
+            self._scored += self._greedy(batch.prompts)
 
     def on_test_epoch_end(self) -> None:
         """Logs ``test/accuracy`` and, where the data knows it, ``test/chain_accuracy``."""
@@ -319,43 +288,19 @@ class PolicyModule(LightningModule):
             return
         if stage == "test":
             require_gradeable(list(distinct.values()))
-        cut_off = find_cut_off(list(distinct.values()), self.engine.max_new_tokens)
+        option = f"{self.engine_key}.max_new_tokens"
+        cut_off = find_cut_off(list(distinct.values()), self.engine.max_new_tokens, option)
         if cut_off is not None and is_main() and not self.trainer.sanity_checking:
-            sys.stderr.write(f"mstar: {cut_off}\n")
+            _log.warning("%s", cut_off)
         self.log(f"{stage}/accuracy", mean_accuracy(groups), prog_bar=True, sync_dist=True)
         chains = chain_accuracy(groups)
         if chains is not None:
             self.log(f"{stage}/chain_accuracy", chains, prog_bar=True, sync_dist=True)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what an export needs to rebuild the model; refuses what is not finite."""
-        require_savable(self)
-        # Primitives only: the checkpoint stays loadable with weights_only=True.
-        checkpoint["mstar"] = {"kind": "policy"} | describe_backbone(
-            self.model_name, self.dtype_name, self.lora, self._frozen_weights, self.revision
-        )
-        if self.lora is not None:
-            keep_trained(checkpoint, self, self.model)
+    def teardown(self, stage: str) -> None:
+        """Releases what the engine holds."""
+        self.engine.close()
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks that the checkpoint is this module's, and fits the adapters."""
-        check_kind(checkpoint, "policy")
-        self.configure_model()
-        check_trained(checkpoint, self, self.lora, self._frozen_weights)
-
-    def export(self, folder: Path, dtype: torch.dtype | None = None) -> None:
-        """Writes the policy as an ordinary Hugging Face folder; the main process does, of weights that all may hold.
-
-        Args:
-            folder: The folder.
-            dtype: Type of its weights; by default that of the stored ones.
-        """
-        model = self.model
-        state = None
-        if is_sharded(model):
-            # Adapters are folded in before anything is rounded.
-            state = gather_state(model, dtype if self.lora is None else None)
-        weights = fingerprint_model(model)
-        if is_main():
-            save_model(model, self.renderer, folder, state=state, dtype=dtype)
-            write_provenance(folder, "policy", self.model_name, weights)
+    def write(self, folder: Path, state: dict[str, Tensor] | None, dtype: torch.dtype | None) -> None:
+        """Writes the policy as an ordinary Hugging Face folder; of a sharded one, the gathered ``state``."""
+        save_model(self.model, self.renderer, folder, state=state, dtype=dtype)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from lightning.pytorch import LightningModule
 
-from mstar.datamodules.usable import PromptBatch
+from mstar.datamodules.benchmark import find_benchmark
+from mstar.datamodules.quarantined import PromptBatch
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
+from mstar.evaluation.benchmark_files import benchmark_notes
 from mstar.evaluation.benchmark_step_files import render_steps, write_step_scores
 from mstar.evaluation.benchmark_steps import StepResult, score_steps
 from mstar.models.precision import Precision, name_of, resolve_dtype
-from mstar.modules.benchmark import benchmark_notes, find_benchmark
 from mstar.modules.run_precision import precision_of
 from mstar.prompts.benchmarks import VisualProcessBench
 from mstar.rewards.process import ProcessReward
@@ -141,7 +142,7 @@ class StepBenchmarkModule(LightningModule):
         self._reward = None
 
     def _source(self) -> VisualProcessBench:
-        source = find_benchmark(self)
+        source = find_benchmark(self.trainer)
         if not isinstance(source, VisualProcessBench):
             raise ConfigError(
                 f"StepBenchmarkModule judges an MPRM by human step labels, but data.test is a {type(source).__name__}; "

@@ -9,7 +9,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import OptimizerCallable
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import load_model, prepare_training
+from mstar.models.backbone import load_model
+from mstar.models.trained_part import prepare_training
 from mstar.modules.mprm import MPRMModule
 from mstar.modules.optimization import configure
 from mstar.modules.policy import PolicyModule

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,9 +14,10 @@ import torch
 from mstar.errors import ConfigError
 from mstar.models.precision import Precision
 from mstar.provenance import describe
-from mstar.types import Prompt, Response
+from mstar.storage import PromptResponses
+from mstar.types import Prompt, Response, ScoredResponse
 
-__all__ = ["Aggregation", "Reward", "RewardHost", "aggregate"]
+__all__ = ["Aggregation", "Reward", "RewardHost", "add_process_rewards", "aggregate"]
 
 Aggregation = Literal["min", "mean", "product", "last", "min_without_answer"]
 
@@ -124,3 +125,38 @@ class Reward(ABC):
         """What its scores depend on beside the responses, as JSON values; asked for once it is loaded."""
         described: dict[str, Any] = describe(self)
         return described
+
+
+def add_process_rewards(
+    groups: Sequence[PromptResponses], reward: Reward, *, only_correct: bool = False
+) -> list[PromptResponses]:
+    """Scores responses.
+
+    Args:
+        groups: Prompts with graded responses.
+        reward: Scores them; loaded.
+        only_correct: Leave out responses that cannot be kept anyway (wrong or cut off).
+    """
+
+    def wanted(scored: ScoredResponse) -> bool:
+        return not only_correct or (scored.verdict.correct and scored.response.finished)
+
+    rows = reward.score([(g.prompt, [s.response for s in g.responses if wanted(s)]) for g in groups])
+    return [
+        PromptResponses(group.prompt, tuple(_rated(group.responses, iter(steps), wanted, reward)))
+        for group, steps in zip(groups, rows, strict=True)
+    ]
+
+
+def _rated(
+    responses: Sequence[ScoredResponse],
+    steps: Iterator[tuple[float, ...]],
+    wanted: Callable[[ScoredResponse], bool],
+    reward: Reward,
+) -> Iterator[ScoredResponse]:
+    for scored in responses:
+        if wanted(scored):
+            scores = next(steps)
+            yield replace(scored, step_scores=scores, process_reward=aggregate(scores, reward.aggregation))
+        else:
+            yield scored

@@ -11,7 +11,8 @@ from mstar.__main__ import main
 from mstar.annotation import AnnotationSettings, annotate_policy
 from mstar.errors import DataError
 from mstar.generation import TransformersEngine
-from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer, save_model
+from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
+from mstar.models.export import save_model
 from mstar.prompts import TinyDice
 from mstar.storage import read_step_labels
 

@@ -21,12 +21,12 @@ from torch.utils.data import DistributedSampler, TensorDataset
 from mstar.__main__ import main
 from mstar.callbacks import IterationCheckpoint
 from mstar.callbacks.checkpoint import find_checkpoint
-from mstar.callbacks.checkpoint_io import AtomicCheckpointIO, find_damage
-from mstar.callbacks.random_state import random_state, restore_random_state
 from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.errors import ConfigError, DataError
 from mstar.interruption import Interrupted, stop_if_asked, stopping_on_signals
+from mstar.trainer.checkpoint_io import AtomicCheckpointIO, find_damage
+from mstar.trainer.random_state import random_state, restore_random_state
 
 ROWS = 14
 
@@ -431,7 +431,7 @@ def test_a_file_that_cannot_be_written_leaves_the_last_checkpoint_whole(tmp_path
     AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(4)}, path)
     before = path.read_bytes()
     script = (
-        "import resource, sys, torch; from mstar.callbacks.checkpoint_io import AtomicCheckpointIO;"
+        "import resource, sys, torch; from mstar.trainer.checkpoint_io import AtomicCheckpointIO;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000));"
         "AtomicCheckpointIO().save_checkpoint({'weights': torch.randn(100, 100)}, sys.argv[1])"
     )

@@ -46,7 +46,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         ("trainer.callbacks", [{"class_path": "C"}]),
         ("data.init_args.num_workers", 4),
         ("data.init_args.test", {"class_path": "T"}),
-        ("model.init_args.generation_batch_size", 8),
+        ("model.init_args.generation_batch_size", None),
         ("model.init_args.gradient_checkpointing", True),
         ("rollout.init_args.engine.init_args.batch_size", 8),
         ("rollout.init_args.dynamics", False),

@@ -12,7 +12,7 @@ import pytest
 
 import mstar.callbacks.refresh
 import mstar.callbacks.signals
-import mstar.datamodules.usable
+import mstar.datamodules.quarantined
 from mstar.annotation import AnnotationSettings
 from mstar.callbacks import RewardModelRefresh, RolloutCallback
 from mstar.callbacks.refresh import find_refreshed
@@ -49,7 +49,15 @@ def start(root: Path, iteration: int = 2, seed: int = 0, **settings: Any) -> Pat
     policy.configure_model()
     check = PromptCheck(policy.renderer)
     rollout = RolloutCallback(selection="random", engine=TransformersEngine(), grader=AnswerGrader(), seed=seed)
-    return refresh.run(rollout.settings, policy, check, RunDirectory(root), iteration)
+    return refresh.run(
+        rollout.settings.engine,
+        rollout.settings.grader,
+        rollout.settings.seed,
+        policy,
+        check,
+        RunDirectory(root),
+        iteration,
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,7 +150,7 @@ def test_the_retraining_has_all_labels_whatever_the_number_of_processes(
     train: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Of two processes, one trains and the other waits; one bad row of six is less than a quarter, of three more.
-    monkeypatch.setattr(mstar.datamodules.usable, "world_size", lambda: 2)
+    monkeypatch.setattr(mstar.datamodules.quarantined, "world_size", lambda: 2)
     model = train(long_response=True)
     assert (model / "mprm.json").is_file()
     [line] = (model.parent / "quarantine/labels.jsonl").read_text().splitlines()

@@ -52,7 +52,7 @@ def test_those_who_watch_see_every_iteration_once_however_often_a_run_is_resumed
     found = accuracies(whole, 3)
     best = max(found)
     assert len(set(found)) > 1, "an iteration that is better than another one is needed here"
-    last = capsys.readouterr().out.strip().splitlines()[-1]
+    last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last == (
         f"the best epoch was {found.index(best) + 1}, with dynamics/greedy_accuracy {best:.4g}: {whole / 'policy-best'}"
     )

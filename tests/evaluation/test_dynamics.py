@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from torch import nn
 
-from mstar.evaluation.dynamics import Dynamics, add_process_rewards, measure_dynamics, reward_quality, sweep
-from mstar.evaluation.greedy import GREEDY, grade_response
+from mstar.evaluation.dynamics import Dynamics, measure_dynamics, reward_quality, sweep
+from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Engine, Request, plan_samples
-from mstar.grading import AnswerGrader
+from mstar.grading import AnswerGrader, grade_response
 from mstar.rendering import Renderer
-from mstar.rewards import Reward
+from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response, ScoredResponse
 

@@ -9,9 +9,9 @@ import pytest
 from torch import nn
 
 from mstar.errors import DataError
-from mstar.evaluation.greedy import GREEDY, find_cut_off, grade_response, greedy_responses, require_gradeable
+from mstar.evaluation.greedy import GREEDY, find_cut_off, greedy_responses, require_gradeable
 from mstar.generation import Engine, Request
-from mstar.grading import AnswerGrader
+from mstar.grading import AnswerGrader, grade_response
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
@@ -78,8 +78,8 @@ def test_most_responses_cut_off_are_worth_a_word() -> None:
         ScoredResponse(Response("p", 0, "Ans", 40, finished, 0.0, -1.0), Verdict(False, None, VerdictStatus.NO_ANSWER))
         for finished in (True, False)
     )
-    assert find_cut_off([whole] + [cut] * 1199, 40) == (
-        "1,199 of 1,200 responses were cut off at 40 tokens: raise model.max_new_tokens"
+    assert find_cut_off([whole] + [cut] * 1199, 40, "model.engine.max_new_tokens") == (
+        "1,199 of 1,200 responses were cut off at 40 tokens: raise model.engine.max_new_tokens"
     )
-    assert find_cut_off([whole, cut], 40) is None
-    assert find_cut_off([], 40) is None
+    assert find_cut_off([whole, cut], 40, "x") is None
+    assert find_cut_off([], 40, "x") is None

@@ -18,8 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mstar.errors import ConfigError
 from mstar.generation import Request, Sample, TransformersEngine, plan_samples, transformers_engine
 from mstar.interruption import Interrupted
-from mstar.models.backbone import load_model, prepare_training, save_model
+from mstar.models.backbone import load_model
+from mstar.models.export import save_model
 from mstar.models.lora import LoraSettings, has_lora
+from mstar.models.trained_part import prepare_training
 from mstar.prompts import TinyDice
 from mstar.steps import split_steps
 from mstar.types import Prompt, Response

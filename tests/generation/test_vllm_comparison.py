@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_weights
-from mstar.models.backbone import prepare_training
 from mstar.models.lora import LoraSettings
+from mstar.models.trained_part import prepare_training
 
 if TYPE_CHECKING:
     from tests.conftest import Policy

@@ -18,8 +18,8 @@ from mstar.generation.vllm_process import require_same_device
 from mstar.generation.vllm_prompts import SampleSeeds, equal_temperatures, find_fault, prompt_tokens, shows_images
 from mstar.generation.vllm_session import VllmSession
 from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights
-from mstar.models.backbone import prepare_training
 from mstar.models.lora import LoraSettings
+from mstar.models.trained_part import prepare_training
 from mstar.prompts import TinyDice
 from mstar.types import Prompt
 

@@ -80,7 +80,7 @@ def test_the_engine_in_bfloat16(tiny: Any, device: str) -> None:
 
 @pytest.mark.parametrize(("dtype", "precision"), [("bfloat16", "bf16-true"), ("float32", "bf16-mixed")])
 def test_a_fit_lowers_the_loss(tmp_path: Path, tiny: Any, dtype: str, precision: Any, place: Any) -> None:
-    module = PolicyModule("mstar/tiny-idefics3", lr=2e-3, dtype=dtype, max_new_tokens=24)
+    module = PolicyModule("mstar/tiny-idefics3", lr=2e-3, dtype=dtype, engine=TransformersEngine(24, progress=False))
     source = TinyDice("seed", 64)
     rows = [source[i] for i in range(16)]
     batch = tiny.renderer.response_inputs(rows, [row.rationale or "" for row in rows])

@@ -14,7 +14,9 @@ from lightning.pytorch import Trainer
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError
 from mstar.models.attention import choose_attention
-from mstar.models.backbone import language_head, load_model, load_renderer, save_model
+from mstar.models.backbone import load_model, load_renderer
+from mstar.models.export import save_model
+from mstar.models.families import language_head
 from mstar.models.lora import LoraSettings
 from mstar.models.token_loss import mean_token_loss
 from mstar.modules import PolicyModule

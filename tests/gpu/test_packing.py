@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer, save_model
+from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
+from mstar.models.export import save_model
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import TinyDice
 

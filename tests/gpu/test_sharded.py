@@ -1,4 +1,4 @@
-"""FSDP1 and FSDP2 on CUDA devices, one or two; skipped without one."""
+"""FSDP2 on CUDA devices, one or two; skipped without one."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ OVERLAYS = Path(__file__).parents[2] / "configs/overlays"
 DEVICES = str(min(2, torch.cuda.device_count()))
 
 
-@pytest.mark.parametrize("overlay", ["fsdp", "fsdp2"])
 @pytest.mark.timeout(900)
-def test_a_run_goes_on_and_exports(evolve: Any, warm_mprm: Path, tmp_path: Path, overlay: str) -> None:
+def test_a_run_goes_on_and_exports(evolve: Any, warm_mprm: Path, tmp_path: Path) -> None:
     settings = evolve.settings("run", selection="top_k", top_k=1, reward_model=str(warm_mprm))
     settings["model"]["init_args"] |= {"freeze": ["vision"], "gradient_checkpointing": True}
     settings["trainer"] |= {"accelerator": "gpu", "devices": int(DEVICES), "gradient_clip_val": 1.0}
-    config = ["--config", str(evolve.write(settings)), "--config", str(OVERLAYS / f"{overlay}.yaml")]
+    config = ["--config", str(evolve.write(settings)), "--config", str(OVERLAYS / "fsdp2.yaml")]
     root = tmp_path / "run"
     for epochs in ("1", "2"):
         command = [sys.executable, "-m", "mstar", "fit", *config, "--trainer.max_epochs", epochs]

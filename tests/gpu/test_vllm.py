@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from mstar.models.backbone import save_model
+from mstar.models.export import save_model
 
 pytestmark = [
     pytest.mark.gpu,

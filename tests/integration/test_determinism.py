@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mstar.examples import ExampleFile
-from mstar.storage import RunDirectory, read_responses
+from mstar.storage import ExampleFile, RunDirectory, read_responses
 from mstar.types import Example, ScoredResponse
 
 

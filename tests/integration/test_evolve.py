@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from mstar.examples import ExampleFile
 from mstar.models.backbone import load_model, load_renderer
 from mstar.prompts import TinyDice
-from mstar.storage import RunDirectory, read_responses
+from mstar.storage import ExampleFile, RunDirectory, read_responses
 from mstar.types import Fate, ScoredResponse
 
 

@@ -18,11 +18,10 @@ import yaml
 from safetensors.torch import load_file
 
 from mstar.__main__ import main
-from mstar.examples import ExampleFile
 from mstar.models.backbone import load_model
 from mstar.models.step_scorer import StepScorer
 from mstar.prompts import TinyDice
-from mstar.storage import RunDirectory, read_responses, write_step_labels
+from mstar.storage import ExampleFile, RunDirectory, read_responses, write_step_labels
 from mstar.types import StepLabels
 
 OVERLAY = Path(__file__).parents[2] / "configs/overlays/fsdp2.yaml"
@@ -215,20 +214,6 @@ def test_rest_em_goes_back_and_one_file_is_loaded_without_sharding(settings: Any
     assert (root / "iterations/0003/report.json").is_file()
 
 
-def test_fsdp1_goes_on_and_exports(evolve_once: Any, settings: Any, plain: Path, tmp_path: Path) -> None:
-    """On CPUs, where torch supports it only in part: an overlay for GPUs in miniature."""
-    root: Path = evolve_once.folder / "fsdp1"
-    overlay = ("--config", OVERLAY.with_name("fsdp.yaml"), "--trainer.accelerator", "cpu", "--trainer.devices", "2")
-    exact = ("--trainer.precision", "32-true")
-    for epochs in ("1", "2"):
-        run("fit", "--config", settings("fsdp1"), *overlay, *exact, "--trainer.max_epochs", epochs)
-    assert responses(root, 1) == responses(plain, 1)
-    assert plan(root, 1)["policy"] == plan(plain, 1)["policy"] != plan(root, 2)["policy"]
-    last = root / "checkpoints/last.ckpt"
-    assert main(["export", "--checkpoint", str(last), "--output", str(tmp_path / "out")]) == 0
-    assert_same_weights(tmp_path / "out", root / "policy")
-
-
 def assert_exported(root: Path, name: str, output: Path) -> None:
     """The run's model is that of its checkpoint, in the float32 that mixed precision keeps it in."""
     assert main(["export", "--checkpoint", str(root / "checkpoints/last.ckpt"), "--output", str(output)]) == 0
@@ -263,7 +248,7 @@ def test_adapters_are_trained_in_mixed_precision(warm_policy: Path, tmp_path: Pa
     def prompts(split: str, size: int) -> dict[str, Any]:
         return {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": split, "size": size}}
 
-    model = {"model_name": str(warm_policy), "lr": 1e-3, "max_new_tokens": 24, "lora": {"rank": 2}}
+    model = {"model_name": str(warm_policy), "lr": 1e-3, "lora": {"rank": 2}}
     data = {"train": prompts("seed", 16), "validation": prompts("validation", 3), "batch_size": 4}
     config = {
         "model": {"class_path": "mstar.modules.PolicyModule", "init_args": model},

@@ -78,7 +78,7 @@ def overridden(config: Path, root: Path, tmp_path: Path, policy: Path, run: str,
     return path
 
 
-SMALL = ["--rollout.engine.max_new_tokens=26", "--model.max_new_tokens=26", "--data.num_workers=1"]
+SMALL = ["--rollout.engine.max_new_tokens=26", "--data.num_workers=1"]
 
 
 def test_an_iteration_of_the_paper_s_recipe(

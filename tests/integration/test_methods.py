@@ -11,14 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mstar.examples import ExampleFile
 from mstar.generation import Request
 from mstar.generation.transformers_engine import TransformersEngine
 from mstar.grading import AnswerGrader
 from mstar.iteration import iteration_indices
 from mstar.prompts import PromptSource, TinyDice
 from mstar.rendering import Renderer
-from mstar.storage import RunDirectory, read_responses
+from mstar.storage import ExampleFile, RunDirectory, read_responses
 from mstar.types import Fate, Prompt, ScoredResponse, Verdict, VerdictStatus
 
 

@@ -85,13 +85,11 @@ def test_a_policy_is_measured_in_one_precision(
 
     monkeypatch.setattr(TransformersEngine, "generate", watched)
     config = evolve.settings(num_samples=1, engine=None)
-    config["model"]["init_args"]["max_new_tokens"] = 26
     config["data"]["init_args"]["test"] = config["data"]["init_args"]["validation"]
     config["rollout"]["engine"] = {
         "class_path": "mstar.generation.TransformersEngine",
         "init_args": {"max_new_tokens": 26, "batch_size": 1, "progress": False},
     }
-    config["model"]["init_args"]["generation_batch_size"] = 1
     path = str(evolve.write(config))
     given = ["--config", path, "--trainer.precision", precision, "--model.lr", lr, "--trainer.max_epochs", "1"]
     assert main(["fit", *given]) == 0

@@ -19,10 +19,9 @@ from typing import Any
 import pytest
 
 from mstar.__main__ import main
-from mstar.examples import ExampleFile
 from mstar.iteration import iteration_indices
 from mstar.prompts import TinyDice
-from mstar.storage import RunDirectory
+from mstar.storage import ExampleFile, RunDirectory
 
 differences = runpy.run_path(str(Path(__file__).with_name("kill_many.py")))["differences"]
 

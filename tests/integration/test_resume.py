@@ -12,8 +12,7 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from mstar.__main__ import main
-from mstar.examples import ExampleFile
-from mstar.storage import RunDirectory, read_responses
+from mstar.storage import ExampleFile, RunDirectory, read_responses
 
 ADAPTIVE = {
     "class_path": "mstar.temperature.AdaptiveTemperature",
@@ -106,7 +105,7 @@ def test_a_run_whose_limit_of_steps_is_raised_ends_like_one_never_limited(
         capsys.readouterr()
         evolve_once(*flags, name="limited", **settings)
         said = f"nothing to do: raise trainer.max_{'epochs' if limit == -1 else 'steps'} to go on"
-        assert said in capsys.readouterr().out
+        assert said in capsys.readouterr().err
     assert RunDirectory(root).iterations == [0, 1, 2, 3]
     assert_same_end(whole, root)
     # What stands in the report of an iteration that was gone on with is measured at its end.
@@ -134,7 +133,7 @@ def test_a_finished_run_is_left_alone(
     before = state()
     evolve_once("--trainer.max_epochs", "3", name="whole", **settings)
     assert state() == before
-    assert "is finished, so there is nothing to do: raise trainer.max_epochs to go on" in capsys.readouterr().out
+    assert "is finished, so there is nothing to do: raise trainer.max_epochs to go on" in capsys.readouterr().err
 
 
 def test_the_adaptive_temperature_moved(whole: Path) -> None:

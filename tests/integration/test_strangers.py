@@ -82,7 +82,7 @@ def test_a_strangers_reward_and_rule_run_by_their_class_paths(evolve: Any, capsy
         assert kept.process_reward == min(row.process_reward or 0 for row in rows)
     chosen = sum(len(rows) > 1 for rows in prompts.values())
     assert report["choice"] == {"prompts": chosen, "of": len(prompts)}
-    assert f"a choice for {chosen} of {len(prompts)} prompts" in capsys.readouterr().out
+    assert f"a choice for {chosen} of {len(prompts)} prompts" in capsys.readouterr().err
     scored = [row.step_scores for path in RunDirectory(root).response_shards(1) for row in read_responses(path)]
     scored = [scores for scores in scored if len(scores) > 1]
     worst = sum(scores.index(min(scores)) == len(scores) - 1 for scores in scored)

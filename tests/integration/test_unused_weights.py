@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mstar.models.backbone import save_model
+from mstar.models.export import save_model
 
 if TYPE_CHECKING:
     from tests.conftest import Policy

@@ -16,12 +16,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from mstar.errors import ConfigError
 from mstar.generation.vllm_families import PROVEN_FAMILIES
-from mstar.models.backbone import family_of, prepare_training
 from mstar.models.compatibility import check_configuration, check_model
+from mstar.models.families import family_of
 from mstar.models.lora import LoraSettings
 from mstar.models.packing import check_packing
 from mstar.models.step_scorer import StepScorer
 from mstar.models.token_loss import mean_token_loss
+from mstar.models.trained_part import prepare_training
 from mstar.rendering import IGNORE_INDEX, Renderer
 
 TOLERANCE = 2e-4

@@ -21,7 +21,8 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 
 from mstar.distributed import gather_lists, is_main, rank, world_size
-from mstar.models.backbone import load_model, load_renderer, load_stored, save_model
+from mstar.models.backbone import load_model, load_renderer, load_stored
+from mstar.models.export import save_model
 from mstar.models.sharding import full_state, gather_state, load_full_state, shard
 
 

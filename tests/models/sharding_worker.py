@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 
-from mstar.callbacks.sharded_strategy import load_whole_optimizer
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.generation import Request, TransformersEngine, plan_samples
 from mstar.models.backbone import EMBEDDED_MODEL, load_model
@@ -40,6 +39,7 @@ from mstar.models.step_scorer import SharedInputs, StepScorer
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.rendering import ResponseInputs
+from mstar.trainer.sharded import load_whole_optimizer
 
 ROWS = list(TinyDice("seed", 16))
 

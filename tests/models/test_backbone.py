@@ -12,8 +12,11 @@ import pytest
 import torch
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import EMBEDDED_MODEL, freeze, language_head, load_model, load_renderer, save_model
+from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
+from mstar.models.export import save_model
+from mstar.models.families import language_head
 from mstar.models.fingerprint import fingerprint_model
+from mstar.models.trained_part import freeze
 
 
 def one_sentence(error: pytest.ExceptionInfo[ConfigError]) -> str:

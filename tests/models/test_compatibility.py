@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import family_of, load_model
+from mstar.models.backbone import load_model
 from mstar.models.compatibility import check_configuration, check_model
-from mstar.models.families import AfterHead
+from mstar.models.families import AfterHead, family_of
 from mstar.models.packing import check_packing
 from mstar.models.prefix import is_recurrent, logits_of
 from mstar.models.token_loss import mean_token_loss

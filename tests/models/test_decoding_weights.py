@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mstar.models.backbone import family_of, prepare_training
 from mstar.models.decoding_weights import decoding_bytes, decoding_weights
+from mstar.models.families import family_of
 from mstar.models.lora import LoraSettings, merged_state, plain_shell
 from mstar.models.sizes import bytes_of
+from mstar.models.trained_part import prepare_training
 from mstar.prompts import TinyDice
 
 PROMPTS = list(TinyDice("seed", 4))

@@ -13,7 +13,8 @@ from lightning.pytorch import Trainer
 from mstar.callbacks import ExportCallback
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError
-from mstar.models.backbone import load_model, load_renderer, save_model
+from mstar.models.backbone import load_model, load_renderer
+from mstar.models.export import save_model
 from mstar.models.export_check import check_export
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice

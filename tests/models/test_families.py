@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from mstar.models.backbone import load_model, load_renderer, save_model
+from mstar.models.backbone import load_model, load_renderer
+from mstar.models.export import save_model
 from mstar.rendering import Renderer
 
 TEMPLATE = (

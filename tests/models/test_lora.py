@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import language_head, load_model, load_renderer, prepare_training, save_model
+from mstar.models.backbone import load_model, load_renderer
+from mstar.models.export import save_model
+from mstar.models.families import language_head
 from mstar.models.lora import LoraSettings, has_lora, merged_state, plain_shell, save_adapter
+from mstar.models.trained_part import prepare_training
 from mstar.prompts import TinyDice
 
 PROMPTS = list(TinyDice("seed", 4))

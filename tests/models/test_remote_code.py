@@ -182,7 +182,7 @@ def test_training_and_export(name: str, stand_in: StandIn, checks: Any, tmp_path
 
 @FAMILIES
 def test_the_callers_ids_are_left_as_they_are(name: str, stand_in: StandIn, checks: Any) -> None:
-    from mstar.models.backbone import family_of
+    from mstar.models.families import family_of
 
     inputs = stand_in.renderer.prompt_inputs(checks.PROMPTS)
     before = inputs.ids_BT.clone()

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer, load_stored, save_model
+from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer, load_stored
+from mstar.models.export import save_model
 
 PROCESSES = 4
 

@@ -66,7 +66,7 @@ def prompts_of(policy: Any) -> list[Prompt]:
 
 def plain_logits(policy: Any, prompt: Prompt, ids: list[int]) -> Tensor:
     """The logits after a prompt and some tokens, alone and without a cache."""
-    from mstar.models.backbone import family_of
+    from mstar.models.families import family_of
 
     inputs = policy.renderer.prompt_inputs([prompt])
     ids_BT = torch.cat([inputs.ids_BT, torch.tensor([ids], dtype=torch.long)], dim=1)

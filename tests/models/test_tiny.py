@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from mstar.models.backbone import load_model, load_renderer, save_model
+from mstar.models.backbone import load_model, load_renderer
+from mstar.models.export import save_model
 from mstar.models.tiny import build_tiny_model, build_tiny_processor
 from mstar.prompts import TinyDice
 

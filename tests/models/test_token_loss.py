@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.models import token_loss
-from mstar.models.backbone import language_head
+from mstar.models.families import language_head
 from mstar.models.token_loss import LossKernel, check_loss_kernel, mean_token_loss, token_losses
 from mstar.modules import PolicyModule
 

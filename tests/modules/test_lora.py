@@ -13,7 +13,9 @@ from lightning.pytorch import Trainer, seed_everything
 from mstar.__main__ import main
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError
-from mstar.models.backbone import load_model, save_model
+from mstar.generation import TransformersEngine
+from mstar.models.backbone import load_model
+from mstar.models.export import save_model
 from mstar.models.lora import LoraSettings, merged_state
 from mstar.models.step_scorer import StepScorer
 from mstar.modules import MPRMModule, PolicyModule
@@ -40,7 +42,9 @@ def trainer(root: Path, **settings: Any) -> Trainer:
 
 def policy(folder: str, **settings: Any) -> PolicyModule:
     seed_everything(3)
-    return PolicyModule(folder, **{"lr": 1e-2, "max_new_tokens": 8, "lora": LORA, **settings})
+    return PolicyModule(
+        folder, **{"lr": 1e-2, "engine": TransformersEngine(8, progress=False), "lora": LORA, **settings}
+    )
 
 
 def fit(module: PolicyModule, root: Path, epochs: int, checkpoint: Path | None = None) -> Trainer:

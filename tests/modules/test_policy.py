@@ -16,7 +16,9 @@ from mstar.errors import ConfigError, DataError
 from mstar.evaluation.greedy import greedy_responses
 from mstar.generation import Request, Sample, TransformersEngine
 from mstar.grading import AnswerGrader
-from mstar.models.backbone import EMBEDDED_MODEL, FreezablePart, save_model
+from mstar.models.backbone import EMBEDDED_MODEL
+from mstar.models.export import save_model
+from mstar.models.families import FreezablePart
 from mstar.modules import PolicyModule, WarmupSchedule
 from mstar.prompts import TinyDice
 from mstar.types import Example, ScoredResponse
@@ -40,9 +42,13 @@ def trained_folder(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> st
     return str(folder)
 
 
+def short_engine(**settings: Any) -> TransformersEngine:
+    return TransformersEngine(24, progress=False, **settings)
+
+
 def make(folder: str, **settings: Any) -> PolicyModule:
     """A policy with its model loaded."""
-    module = PolicyModule(folder, **{"lr": 1e-3, "max_new_tokens": 24, **settings})
+    module = PolicyModule(folder, **{"lr": 1e-3, "engine": short_engine(), **settings})
     module.configure_model()
     return module
 
@@ -147,7 +153,7 @@ def test_gradient_checkpointing_recomputes_and_changes_nothing(tiny_folder: str)
 
 def test_a_fit_lowers_the_loss_and_logs(tiny_folder: str, tmp_path: Path) -> None:
     module = PolicyModule(
-        tiny_folder, lr=2e-3, lr_scheduler=partial(WarmupSchedule, warmup_steps=10, drop_at=12), max_new_tokens=24
+        tiny_folder, lr=2e-3, lr_scheduler=partial(WarmupSchedule, warmup_steps=10, drop_at=12), engine=short_engine()
     )
     fit = trainer(tmp_path, max_steps=15, log_every_n_steps=1, gradient_clip_val=1.0)
     with torch.no_grad():
@@ -163,7 +169,7 @@ def test_a_fit_lowers_the_loss_and_logs(tiny_folder: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("dtype", "precision"), [("bfloat16", "bf16-true"), ("float32", "bf16-mixed")])
 def test_a_fit_in_bfloat16(tiny_folder: str, tmp_path: Path, dtype: str, precision: str) -> None:
-    module = PolicyModule(tiny_folder, lr=2e-3, dtype=dtype, max_new_tokens=24)
+    module = PolicyModule(tiny_folder, lr=2e-3, dtype=dtype, engine=short_engine())
     with torch.no_grad():
         before = module.policy and module.loss(batch_of(module, 16)).item()
     trainer(tmp_path, max_steps=10, precision=precision).fit(module, datamodule=PolicyDataModule(SEED, batch_size=8))
@@ -304,7 +310,7 @@ class Outputs(Callback):
 
 
 def test_validate_test_and_predict(trained_folder: str, tmp_path: Path) -> None:
-    module = make(trained_folder, generation_batch_size=3)
+    module = make(trained_folder, engine=short_engine(batch_size=3))
     source = TinyDice("test", 40)
     engine = TransformersEngine(24, progress=False)
     engine.start(module.policy, module.renderer)
@@ -330,7 +336,7 @@ def test_training_data_without_rationales(tiny_folder: str, tmp_path: Path) -> N
 
 
 def test_another_architecture_is_trained_by_the_same_code(split_folder: Path, tmp_path: Path) -> None:
-    module = PolicyModule(str(split_folder), lr=3e-3, freeze=["vision"], max_new_tokens=8)
+    module = PolicyModule(str(split_folder), lr=3e-3, freeze=["vision"], engine=TransformersEngine(8, progress=False))
     with torch.no_grad():
         before = module.policy and module.loss(batch_of(module)).item()
     data = PolicyDataModule(SEED, test=TinyDice("test", 3), batch_size=4)

@@ -19,8 +19,11 @@ from mstar.generation import Request, Sample, TransformersEngine, VllmEngine
 from mstar.generation.drift import measure_drift
 from mstar.generation.vllm_comparison import HeldWeights, compare_weights
 from mstar.generation.vllm_families import PROVEN_FAMILIES
-from mstar.models.backbone import family_of, load_model, load_renderer, prepare_training, save_model
+from mstar.models.backbone import load_model, load_renderer
+from mstar.models.export import save_model
+from mstar.models.families import family_of
 from mstar.models.lora import LoraSettings
+from mstar.models.trained_part import prepare_training
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from mstar.__main__ import main
+from mstar.generation import Request, VllmEngine
 from mstar.storage import RunDirectory, read_responses
+from mstar.types import Response
 
 if TYPE_CHECKING:
     from tests.conftest import Evolve
@@ -51,6 +55,34 @@ def test_a_run_learns_from_vllm_and_proves_every_sync(evolve: Evolve) -> None:
     other = RunDirectory(evolve(name="transformers"))
     ours, theirs = (json.loads(r.report(0).read_text())["dynamics"]["greedy_accuracy"] for r in (run, other))
     assert ours == theirs
+
+
+def test_predict_and_a_benchmark_draw_with_the_engine_of_the_configuration(
+    evolve: Evolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the rollouts, or of the policy where there are none; their weights are those of the checkpoint."""
+    asked: list[str] = []
+    generate = VllmEngine.generate
+
+    def watched(engine: VllmEngine, requests: Sequence[Request]) -> list[list[Response]]:
+        asked.extend(request.prompt.id for request in requests)
+        return generate(engine, requests)
+
+    monkeypatch.setattr(VllmEngine, "generate", watched)
+    folder = evolve(name="vllm", engine=ENGINE, command="predict")
+    assert len(asked) == 8
+    drawn = [row.response.text for row in read_responses(folder / "predictions.parquet")]
+    other = evolve(name="transformers", command="predict")
+    assert drawn == [row.response.text for row in read_responses(other / "predictions.parquet")]
+    settings = evolve.settings("benchmark")
+    del settings["rollout"]
+    settings["model"]["init_args"]["engine"] = ENGINE
+    config = evolve.write(settings | {"benchmark": {"num_samples": 2, "resamples": 20}}, "benchmark")
+    assert main(["test", "--config", str(config)]) == 0
+    assert len(asked) == 16
+    rows = pq.read_table(evolve.folder / "benchmark/tinydice.parquet").to_pylist()
+    assert [row["response"] for row in rows] == drawn
+    assert all(len(row["samples"]) == 2 for row in rows)
 
 
 def test_a_run_stops_when_the_engine_is_stale(

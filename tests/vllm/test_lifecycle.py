@@ -14,8 +14,8 @@ import torch
 
 from mstar.generation import Request, Sample, TransformersEngine, VllmEngine
 from mstar.generation.drift import DriftCheck, measure_drift
-from mstar.models.backbone import prepare_training
 from mstar.models.lora import LoraSettings
+from mstar.models.trained_part import prepare_training
 from mstar.prompts import TinyDice
 from mstar.types import Prompt
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mstar.generation import Request, Sample, plan_samples
-from mstar.models.backbone import load_model, save_model
+from mstar.models.backbone import load_model
+from mstar.models.export import save_model
 from mstar.prompts import TinyDice
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import torch
 from mstar.errors import EngineDriftError
 from mstar.generation.drift import DriftCheck
 from mstar.generation.vllm_session import VllmSession
-from mstar.models.backbone import prepare_training
 from mstar.models.lora import LoraSettings
+from mstar.models.trained_part import prepare_training
 from mstar.prompts import TinyDice
 
 if TYPE_CHECKING:

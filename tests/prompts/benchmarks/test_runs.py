@@ -20,7 +20,14 @@ from mstar.types import Response
 
 CONFIGS = Path(__file__).parents[3] / "configs/benchmarks"
 SMALL = ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
-POLICY = ["--model.model_name", "mstar/tiny-idefics3", "--model.max_new_tokens", "6", "--model.resamples", "20"]
+POLICY = [
+    "--model.model_name",
+    "mstar/tiny-idefics3",
+    "--model.engine.max_new_tokens",
+    "6",
+    "--benchmark.resamples",
+    "20",
+]
 
 
 def run(name: str, path: Path, root: Path, *flags: str) -> int:
@@ -72,8 +79,9 @@ def test_samples_are_voted_on_with_an_mprm(
     files: Any, tmp_path: Path, warm_policy: Path, warm_mprm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [
-        "--model.model_name", str(warm_policy), "--model.num_samples", "3", "--model.reward_model", str(warm_mprm),
-        "--model.max_new_tokens", "12", "--model.resamples", "20",
+        "--model.model_name", str(warm_policy), "--benchmark.num_samples", "3",
+        "--benchmark.reward_model", str(warm_mprm), "--benchmark.resamples", "20",
+        "--model.engine.max_new_tokens", "12",
     ]  # fmt: skip
     for attempt in ("first", "second"):
         assert run("mmbench", files.mmbench_tsv(), tmp_path / attempt, *flags, "--data.eval_batch_size", "4") == 0
@@ -101,8 +109,9 @@ def test_an_interrupted_benchmark_goes_on_where_it_stopped(
         return generate(engine, requests)
 
     monkeypatch.setattr(TransformersEngine, "generate", watched)
-    flags = ["--model.model_name", str(warm_policy), "--model.num_samples", "2", "--model.max_new_tokens", "12",
-             "--model.resamples", "20", "--data.eval_batch_size", "2"]  # fmt: skip
+    flags = ["--model.model_name", str(warm_policy), "--benchmark.num_samples", "2",
+             "--model.engine.max_new_tokens", "12",
+             "--benchmark.resamples", "20", "--data.eval_batch_size", "2"]  # fmt: skip
     interrupt = False
     assert run("mmbench", files.mmbench_tsv(), tmp_path / "whole", *flags) == 0
     everything, asked = asked, []
@@ -119,12 +128,14 @@ def test_an_interrupted_benchmark_goes_on_where_it_stopped(
     rows = [pq.read_table(tmp_path / name / "mmbench.parquet").to_pylist() for name in ("whole", "run")]
     assert rows[0] == rows[1]
     # The votes of an MPRM need no new responses; another temperature does.
-    assert run("mmbench", files.mmbench_tsv(), tmp_path / "run", *flags, "--model.reward_model", str(warm_mprm)) == 0
+    assert (
+        run("mmbench", files.mmbench_tsv(), tmp_path / "run", *flags, "--benchmark.reward_model", str(warm_mprm)) == 0
+    )
     assert asked == everything
     again = pq.read_table(tmp_path / "run/mmbench.parquet").to_pylist()
     assert [row["samples"] for row in again] == [row["samples"] for row in rows[0]]
     assert all(len(row["process_rewards"]) == 2 for row in again)
-    assert run("mmbench", files.mmbench_tsv(), tmp_path / "run", *flags, "--model.temperature", "0.7") == 0
+    assert run("mmbench", files.mmbench_tsv(), tmp_path / "run", *flags, "--benchmark.temperature", "0.7") == 0
     assert asked == [*everything, *everything]
 
 
@@ -137,7 +148,7 @@ def test_any_prompt_source_can_be_scored(tmp_path: Path, warm_policy: Path) -> N
     settings["trainer"]["default_root_dir"] = str(tmp_path)
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump(settings))
-    flags = ["--model.model_name", str(warm_policy), "--model.max_new_tokens", "26"]
+    flags = ["--model.model_name", str(warm_policy), "--model.engine.max_new_tokens", "26"]
     assert main(["test", "--config", str(config), *SMALL, *flags]) == 0
     rows = pq.read_table(tmp_path / "tinydice.parquet").to_pylist()
     right = sum(row["correct"] for row in rows)
@@ -192,9 +203,9 @@ def test_an_mprm_is_judged_on_human_labels(files: Any, tmp_path: Path, warm_mprm
 @pytest.mark.parametrize(
     ("name", "file", "flags", "message"),
     [
-        ("ai2d", "ai2d_parquet", ["--model.scoring", "official"], "AI2D has no published rules"),
-        ("ai2d", "ai2d_parquet", ["--model.reward_model", "x"], "model.num_samples is 0"),
-        ("ai2d", "mmbench_tsv", ["--model.num_samples", "-1"], "must not be negative"),
+        ("ai2d", "ai2d_parquet", ["--benchmark.scoring", "official"], "AI2D has no published rules"),
+        ("ai2d", "ai2d_parquet", ["--benchmark.reward_model", "x"], "benchmark.num_samples is 0"),
+        ("ai2d", "mmbench_tsv", ["--benchmark.num_samples", "-1"], "must not be negative"),
         ("mathvista", "ai2d_tsv", [], "MathVista: "),
     ],
 )

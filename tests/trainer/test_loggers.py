@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from mstar.callbacks.logger_views import log_settings
+from mstar.trainer.loggers import log_settings
 
 SETTINGS = {"model.init_args.lr": 1e-3, "rollout.init_args.deduplicate": True, "trainer.callbacks": ["one", "other"]}
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import mstar.examples
+import mstar.storage.examples
 from mstar.errors import DataError
-from mstar.examples import ExampleFile
-from mstar.storage import write_examples
+from mstar.storage import ExampleFile, write_examples
 from mstar.types import Example
 
 EXAMPLES = [Example(f"p{i}", f"response {i}") for i in range(2500)]
@@ -37,7 +36,7 @@ def test_it_is_a_sequence(path: Path) -> None:
 
 
 def test_few_groups_are_held(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mstar.examples, "_HELD", 2)
+    monkeypatch.setattr(mstar.storage.examples, "_HELD", 2)
     examples = ExampleFile(path)
     for index in (0, 2499, 5, 1500, 2):
         assert examples[index] == EXAMPLES[index]

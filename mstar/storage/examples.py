@@ -8,19 +8,27 @@ import tempfile
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Final, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from mstar.storage import open_examples, read_kept, write_examples
+from mstar.atomic import atomic_path
+from mstar.storage.responses import read_kept
+from mstar.storage.tables import open_table
 from mstar.types import Example
 
-__all__ = ["ExampleFile", "order_examples"]
+__all__ = ["ExampleFile", "open_examples", "order_examples", "write_examples"]
+
+_EXAMPLES: Final = pa.schema([("prompt_id", pa.string()), ("response", pa.string())])
+# Examples in a row group, the unit in which they are read again.
+_GROUP: Final = 1024
 
 # Groups of rows that a reader holds at a time. A training order that mixes rows within a window wants a few.
 _HELD: Final = 8
@@ -73,6 +81,23 @@ class ExampleFile(Sequence[Example]):
                 self._held.popitem(last=False)
         self._held.move_to_end(number)
         return self._held[number]
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> None:
+    """Writes the training examples of one iteration, in training order; few of them are in memory at a time."""
+    rest = iter(examples)
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, _EXAMPLES, write_page_checksum=True) as writer:
+        while rows := [{"prompt_id": e.prompt_id, "response": e.response} for e in islice(rest, _GROUP)]:
+            writer.write_table(pa.Table.from_pylist(rows, schema=_EXAMPLES))
+
+
+def open_examples(path: Path) -> AbstractContextManager[pq.ParquetFile]:
+    """Opens training examples, to be read group by group.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    return open_table(path, _EXAMPLES)
 
 
 def order_examples(shards: Sequence[Path], path: Path, seed: int) -> None:

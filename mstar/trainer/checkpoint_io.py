@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -18,6 +18,8 @@ from mstar.distributed import is_main
 from mstar.errors import DataError
 
 __all__ = ["LAST", "PREVIOUS", "AtomicCheckpointIO", "find_damage"]
+
+_log = logging.getLogger(__name__)
 
 LAST: Final = "last.ckpt"
 PREVIOUS: Final = "previous.ckpt"
@@ -106,7 +108,7 @@ def _put_aside(damages: dict[Path, str], used: Path) -> None:
     if not is_main():
         return
     for path, damage in damages.items():
-        sys.stderr.write(f"mstar: the checkpoint '{path}' cannot be used ({damage}); going on from '{used}'\n")
+        _log.warning("the checkpoint '%s' cannot be used (%s); going on from '%s'", path, damage, used)
         if path.exists():
             # Otherwise the next checkpoint would make it the previous one, in place of the whole one.
             os.replace(path, path.with_name(f"{path.name}.damaged"))

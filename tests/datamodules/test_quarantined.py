@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
-from mstar.datamodules.usable import Quarantine, UsablePairs, UsablePrompts
+from mstar.datamodules.quarantined import Quarantine, UsablePairs, UsablePrompts
 from mstar.errors import ConfigError, DataError
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import MathVista

@@ -12,9 +12,8 @@ import pytest
 
 from mstar import storage
 from mstar.errors import DataError
-from mstar.examples import ExampleFile
 from mstar.prompts import TinyDice
-from mstar.storage import PromptResponses, RunDirectory
+from mstar.storage import ExampleFile, PromptResponses, RunDirectory
 from mstar.types import Example, Fate, Prompt, Response, ScoredResponse, StepLabels, Verdict, VerdictStatus
 
 FULL = ScoredResponse(

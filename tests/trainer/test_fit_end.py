@@ -28,7 +28,7 @@ def fit(evolve: Any, capsys: pytest.CaptureFixture[str]) -> Any:
         assert main(["fit", "--config", config, *flags]) == 0
         path = evolve.folder / "run/checkpoints/last.ckpt"
         steps = torch.load(path, weights_only=True)["global_step"] if path.exists() else 0
-        return steps, capsys.readouterr().out
+        return steps, capsys.readouterr().err
 
     return run
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mstar.callbacks.training_data import check_prompts
+from mstar.callbacks.rollout_check import check_prompts
 from mstar.errors import DataError
 from mstar.grading import AnswerGrader
 from mstar.prompts import TinyDice

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mstar.memory.plan import RolloutPlan, read_plan
+from mstar.memory.configuration import read_plan
+from mstar.memory.plan import RolloutPlan
 
 
 def rollout(**given: Any) -> RolloutPlan:

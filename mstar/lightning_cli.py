@@ -1,0 +1,278 @@
+"""LightningCLI with ``rollout`` and ``benchmark`` at the top level, and a run's callbacks and loggers filled in."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import FSDPStrategy
+
+from mstar.callbacks import BenchmarkCallback, ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
+from mstar.callbacks.checkpoint import check_checkpoint_path, checkpoint_folder, find_checkpoint
+from mstar.callbacks.config_check import check_same_run
+from mstar.callbacks.finite_steps import FiniteSteps
+from mstar.callbacks.run_record import RunRecord, find_finished
+from mstar.callbacks.signals import StopOnSignal, end_with_the_others
+from mstar.callbacks.trainer_check import check_trainer
+from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDataModule
+from mstar.errors import ConfigError, MstarError
+from mstar.interruption import stop_if_asked
+from mstar.locking import hold_folder
+from mstar.memory.run_account import warn_before_start
+from mstar.models.backbone import load_renderer
+from mstar.models.precision import allow_tensor_cores, half_type
+from mstar.modules import MPRMModule, PolicyModule
+from mstar.modules.trainable import check_trainable
+from mstar.parsing import Parser
+from mstar.prompts import PromptSource
+from mstar.prompts.summary import summarise
+from mstar.rendering import Renderer
+from mstar.trainer.fit_end import count_by_epochs
+
+__all__ = ["MstarCLI", "runs_on_cuda"]
+
+_log = logging.getLogger(__name__)
+
+# Rows of the data that tokens are counted on at the beginning of a fit.
+_SAMPLED: Final = 8
+# Lines that a command says of its prompts.
+_MOST_SOURCES: Final = 5
+_SCRATCH: Final = "MSTAR_SCRATCH_FOLDER"
+
+
+class MstarCLI(LightningCLI):
+    """LightningCLI with the ``rollout`` key, checkpoints and export in the run's folder, and TensorBoard logs."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_class=Parser,
+            load_from_checkpoint_support=False,
+            save_config_callback=RunRecord,
+            save_config_kwargs={"save_to_log_dir": False},
+            args=list(arguments),
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``rollout``, without which ``fit`` is plain supervised training, and ``benchmark`` for ``test``."""
+        parser.add_argument(
+            "--rollout", type=RolloutCallback | None, default=None, help="Self-evolving training; see below."
+        )
+        parser.add_argument(
+            "--benchmark", type=BenchmarkCallback | None, default=None, help="How test scores a benchmark; see below."
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the command line, and refuses a seed that PyTorch and NumPy do not take.
+
+        Raises:
+            ConfigError: the seed is out of bounds.
+        """
+        super().parse_arguments(parser, args)
+        command = self.config.get("subcommand")
+        seed = self.config.get(command, self.config).get("seed_everything")
+        if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed < 2**32:
+            raise ConfigError(f"seed_everything is {seed}; choose a seed from 0 to {2**32 - 1}.")
+
+    def before_instantiate_classes(self) -> None:
+        """On CUDA, computes in 16 bits unless the configuration says otherwise; the saved one then says so too."""
+        trainer = self._get(self.config, "trainer")
+        if trainer.get("precision") is None and runs_on_cuda(trainer.get("accelerator")):
+            trainer["precision"] = "bf16-mixed" if half_type() == torch.bfloat16 else "16-mixed"
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds the rollout, checkpoint and export callbacks and the logger that the configuration leaves open."""
+        configured = self._get(self.config_init, "trainer")
+        if configured.get("fast_dev_run"):
+            configured["default_root_dir"] = _scratch_folder()
+        given = configured.get("callbacks") or []
+        extra: list[Callback] = []
+        rollout = self._get(self.config_init, "rollout", default=None)
+        if rollout is not None:
+            extra.append(rollout)
+        benchmark = self._get(self.config_init, "benchmark", default=None)
+        if benchmark is None and isinstance(self.datamodule, BenchmarkDataModule):
+            benchmark = BenchmarkCallback()
+        if benchmark is not None and self.subcommand == "test" and isinstance(self.model, PolicyModule):
+            extra.append(benchmark)
+        callbacks = [*extra, *(given if isinstance(given, list) else [given])]
+        # A checkpoint callback that is added by flag takes the place of the configuration's.
+        saving = [callback for callback in callbacks if isinstance(callback, IterationCheckpoint)]
+        callbacks = [callback for callback in callbacks if callback not in saving[:-1]]
+        for default in (ExportCallback, PredictionsCallback, StopOnSignal, FiniteSteps):
+            if not any(isinstance(callback, default) for callback in callbacks):
+                callbacks.append(default())
+        if configured.get("enable_checkpointing") is not False and not any(
+            isinstance(callback, Checkpoint) for callback in callbacks
+        ):
+            callbacks.append(IterationCheckpoint())
+        if configured.get("enable_progress_bar") is not False and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            # The bars of generation and scoring are tqdm's too, and so is that of an MPRM that is retrained within the
+            # run; Lightning's other bar cannot be nested.
+            callbacks.append(TQDMProgressBar())
+        configured["callbacks"] = callbacks
+        if configured.get("logger") in (None, True):
+            # A fit that goes on logs where it logged before; predict has nothing to log.
+            version = 0 if self.subcommand == "fit" else self.subcommand
+            root = configured.get("default_root_dir") or "."
+            configured["logger"] = self.subcommand != "predict" and TensorBoardLogger(
+                root, name="tensorboard", version=version, default_hp_metric=False
+            )
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError) as error:
+            raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+        if isinstance(trainer.strategy, FSDPStrategy):
+            raise ConfigError(
+                "trainer.strategy is FSDP in its first version, which mstar does not run: take the second one, with "
+                "--config configs/overlays/fsdp2.yaml."
+            )
+        count_by_epochs(trainer)
+        end_with_the_others()
+        allow_tensor_cores(trainer.strategy.root_device)
+        if configured.get("deterministic") is None and isinstance(trainer.accelerator, CPUAccelerator):
+            # The gradient of an indexed tensor is added up by several threads in whatever order they come to it, unless
+            # PyTorch is told otherwise: a run that was killed would not end as one that was not.
+            torch.use_deterministic_algorithms(True, warn_only=True)
+        return trainer
+
+    def after_instantiate_classes(self) -> None:
+        """Finds what is missing or does not fit together, before anything is written."""
+        checkpoint = self._get(self.config_init, "ckpt_path", default=None)
+        if checkpoint == "last" and self.subcommand != "fit":
+            self._find_last()
+        elif checkpoint == "best" and not any(
+            isinstance(callback, ModelCheckpoint) for callback in self.trainer.checkpoint_callbacks
+        ):
+            raise ConfigError("ckpt_path is 'best', but only a ModelCheckpoint among the callbacks knows which one is.")
+        elif checkpoint is not None:
+            check_checkpoint_path(checkpoint)
+        if isinstance(self.model, PolicyModule | MPRMModule):
+            renderer = load_renderer(
+                self.model.model_name,
+                trust_remote_code=self.model.trust_remote_code,
+                revision=self.model.revision,
+            )
+            if self.subcommand != "fit" and checkpoint is None and self.trainer.is_global_zero:
+                self._say_model()
+            if self.subcommand == "fit":
+                if isinstance(self.datamodule, PolicyDataModule):
+                    _ = self.datamodule.train  # which it may lack, for the other commands
+                self._say_memory(renderer)
+                check_trainable(self.model, self.trainer)
+                for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                    if isinstance(callback, ExportCallback):
+                        callback.check(self.trainer, self.model, self.datamodule)
+        rollout = self._get(self.config_init, "rollout", default=None)
+        if rollout is not None and self.subcommand == "fit":
+            check_trainer(self.trainer, self._get(self.config_init, "trainer"))
+            rollout.check(self.trainer, self.model, self.datamodule)
+        self._say_prompts()
+
+    def _say_prompts(self) -> None:
+        """Says what the prompts are, in at most a line a source."""
+        if not self.trainer.is_global_zero:
+            return
+        used = {"fit": ("train", "unlabelled", "validation"), "validate": ("validation",)}
+        data = self.datamodule
+        found = [(name, getattr(data, name, None)) for name in used.get(self.subcommand or "", ("test",))]
+        if isinstance(data, StepLabelDataModule):
+            found = [("prompts", source) for source in data.sources]
+        lines = [summarise(f"data.{name}", source) for name, source in found if isinstance(source, PromptSource)]
+        for line in lines[:_MOST_SOURCES]:
+            _log.info("%s", line.rstrip())
+
+    def _find_last(self) -> None:
+        """Has ``last`` mean a checkpoint of the run, or be an error: Lightning would go on without."""
+        ours = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+        if any(callback._find_last_checkpoints(self.trainer) for callback in ours):
+            return
+        root = Path(self.trainer.default_root_dir)
+        found = find_checkpoint(root)
+        if found is None:
+            raise ConfigError(
+                f"ckpt_path is 'last', but '{checkpoint_folder(root)}' has no checkpoint: set trainer.default_root_dir "
+                "to the run's folder, or give a checkpoint's file."
+            )
+        self.config_init[self.subcommand]["ckpt_path"] = str(found)
+
+    def _say_model(self) -> None:
+        """Says that a model is measured as it was before training, which may not be what is meant."""
+        root = Path(self.trainer.default_root_dir)
+        trained = f"; the run in '{root}' has one: --ckpt_path last" if find_checkpoint(root) is not None else ""
+        _log.info(
+            "%s: without ckpt_path this is the model as it is in '%s', before any training of this run%s",
+            *(self.subcommand, self.model.model_name, trained),
+        )
+
+    def _say_memory(self, renderer: Renderer) -> None:
+        """Says what the fit will take, and refuses one that cannot fit, before anything is loaded."""
+        try:
+            rows, total = self.datamodule.sample(_SAMPLED)
+        except (MstarError, OSError, AttributeError):
+            rows, total = [], None  # the fit itself will say what is wrong with its data
+        warn_before_start(self.config["fit"].as_dict(), renderer, rows, total)
+
+    def fit(self, **arguments: Any) -> None:
+        """Runs the fit; one that was begun in the same folder goes on from its last checkpoint.
+
+        Raises:
+            ConfigError: another process is at it, or the configuration is not the one that it began with.
+        """
+        stop_if_asked()
+        root = Path(self.trainer.default_root_dir)
+        with hold_folder(root) if self.trainer.is_global_zero else nullcontext():
+            given = arguments.pop("ckpt_path", None)
+            limit = find_finished(root, self.trainer) if given is None else None
+            if limit is not None:
+                more = f"raise {limit}" if limit.startswith("trainer.max_") else f"change what ended it ({limit})"
+                _log.info(
+                    "The run in '%s' is finished, so there is nothing to do: %s to go on, or choose another "
+                    "trainer.default_root_dir (or remove that folder) to start over.",
+                    *(root, more),
+                )
+                return
+            checkpoint = find_checkpoint(root) if given in (None, "last") else given
+            if checkpoint is not None and checkpoint_folder(root).resolve() in Path(checkpoint).resolve().parents:
+                config = self._parser("fit").dump(self.config["fit"], skip_unset=False)
+                check_same_run(root, config)
+            self.trainer.fit(**arguments, ckpt_path=checkpoint)
+
+
+def _scratch_folder() -> str:
+    """Where a ``fast_dev_run`` writes, whose purpose is to try everything and to leave nothing; gone at the end."""
+    # The processes that a strategy starts write where the first one does.
+    started = os.environ.get(_SCRATCH) if "LOCAL_RANK" in os.environ else None
+    if started is not None:
+        return started
+    folder = tempfile.mkdtemp(prefix="mstar-fast-dev-run-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ[_SCRATCH] = folder
+    return folder
+
+
+def runs_on_cuda(accelerator: object) -> bool:
+    """Whether a trainer with this accelerator, as the configuration has it, runs on CUDA."""
+    named = accelerator in ("auto", "gpu", "cuda") or str(accelerator).endswith("CUDAAccelerator")
+    return named and CUDAAccelerator.is_available()

@@ -1,0 +1,77 @@
+"""What a person is told while a command runs: the logger ``mstar``, on stderr. What is asked for goes to stdout.
+
+Every module logs to a logger of its own name, which passes on to that one: INFO is what is going on, WARNING what a
+person should look at. A program that imports mstar sets up logging as it likes.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Final
+
+__all__ = ["QUIET", "start_logging", "take_quiet"]
+
+QUIET: Final = "--quiet"
+# What other packages say that does not apply: by their loggers, and as Python's warnings.
+_SILENCED: Final = (
+    # Transformers compares every saved config with its class's defaults, which it finds invalid itself.
+    ("transformers.configuration_utils", "pad_token_id must be"),
+    # SmolVLM's processor passes them to itself, for every prompt that is rendered.
+    ("transformers.processing_utils", "Kwargs passed to `processor.__call__`"),
+    ("lightning.pytorch.utilities.rank_zero", "litlogger"),
+)
+_IGNORED: Final = (
+    ".*LightningCLI's args parameter.*",
+    ".*does not have many workers.*",
+    ".*number of training batches.*is smaller than the logging interval.*",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+    ".*Total length of `.*` across ranks is zero.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*find_unused_parameters=True was specified.*",
+)
+
+
+class _Told(logging.Handler):
+    """Writes to the stderr of the moment: news as they are, and what is to be looked at with who says it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = self.format(record)
+        sys.stderr.write(f"{said}\n" if record.levelno < logging.WARNING else f"mstar: {said}\n")
+
+
+def take_quiet(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Takes ``--quiet``, which every command has, out of a command line; and says whether it was there."""
+    return [argument for argument in arguments if argument != QUIET], QUIET in arguments
+
+
+def start_logging(*, quiet: bool = False) -> None:
+    """Sets up what a command tells, and silences advice of others that would bury it.
+
+    Args:
+        quiet: Tell warnings and errors alone.
+    """
+    ours = logging.getLogger("mstar")
+    ours.handlers = [_Told()]
+    ours.setLevel(logging.WARNING if quiet else logging.INFO)
+    ours.propagate = False
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING if quiet else logging.INFO)
+    for name, words in _SILENCED:
+        logger = logging.getLogger(name)
+        if not any(getattr(known, "words", None) == words for known in logger.filters):
+            logger.addFilter(_Without(words))
+    for message in _IGNORED:
+        warnings.filterwarnings("ignore", message=message)
+
+
+class _Without(logging.Filter):
+    """Drops the records that have some words in them."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self.words not in record.getMessage()

@@ -1,0 +1,213 @@
+"""Reading, from a parsed configuration, what memory depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from mstar.memory.optimizer_states import OptimizerCost, cost_of
+from mstar.memory.plan import EnginePlan, Pixels, Plan, RolloutPlan
+from mstar.memory.shape import Training
+from mstar.models.lora import LoraSettings
+
+__all__ = ["read_plan"]
+
+
+def _arguments(value: Any) -> Mapping[str, Any]:
+    """The arguments of a class, or of a plain section."""
+    if not isinstance(value, Mapping):
+        return {}
+    found = value.get("init_args") if "class_path" in value else value
+    return found if isinstance(found, Mapping) else {}
+
+
+def _class(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return str(value.get("class_path", "")) if isinstance(value, Mapping) else ""
+
+
+def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
+    """The plan of a parsed configuration of fit, test or annotate.
+
+    Args:
+        config: The configuration, as nested mappings.
+        evaluate: Whether the command is validate, test or predict.
+    """
+    if "policy" in config and "model" not in config:
+        return _annotation(config)
+    model, data, trainer = _arguments(config.get("model")), _arguments(config.get("data")), config.get("trainer") or {}
+    name = _class(config.get("model"))
+    kind: Literal["policy", "mprm", "score"] = (
+        "mprm" if name.endswith("MPRMModule") else "score" if name.endswith("StepBenchmarkModule") else "policy"
+    )
+    lora = model.get("lora")
+    optimizer, name = _optimizer(model.get("optimizer"))
+    checkpoint = _callback(trainer.get("callbacks"), "IterationCheckpoint")
+    rollout = config.get("rollout")
+    return Plan(
+        kind=kind,
+        fits=not evaluate and kind != "score",
+        model_name=str(model.get("model_name") or model.get("reward_model") or ""),
+        trust_remote_code=bool(model.get("trust_remote_code")),
+        revision=model.get("revision"),
+        dtype=str(model.get("dtype") or "float32"),
+        precision=None if trainer.get("precision") is None else str(trainer["precision"]),
+        training=Training(tuple(model.get("freeze") or ()), _lora(lora)),
+        checkpointing=bool(model.get("gradient_checkpointing")),
+        rows=int(data.get("batch_size") or model.get("reward_batch_size") or 1),
+        optimizer=optimizer,
+        optimizer_name=name,
+        loss=str(model.get("loss_kernel") or "chunked"),
+        share_prompts=bool(model.get("share_prompts", True)),
+        head_size=int(model.get("head_size") or 64),
+        strategy=_strategy(trainer),
+        devices=_devices(trainer.get("devices", "auto")),
+        nodes=int(trainer.get("num_nodes") or 1),
+        accelerator=str(trainer.get("accelerator") or "auto"),
+        steps_kept=None if checkpoint.get("keep_all") else int(checkpoint.get("keep_last") or 1),
+        every=int(checkpoint.get("every") or 1),
+        within=checkpoint.get("every_n_steps") is not None,
+        checkpoints=trainer.get("enable_checkpointing") is not False,
+        epochs=_epochs(trainer),
+        export_dtype=_callback(trainer.get("callbacks"), "ExportCallback").get("dtype"),
+        single_file=not _arguments(trainer.get("strategy")).get("save_distributed_checkpoint", True),
+        pixels=_pixels(data),
+        max_prompt_tokens=data.get("max_prompt_tokens"),
+        max_example_tokens=data.get("max_example_tokens"),
+        evaluation=None if kind != "policy" else _engine(model.get("engine") or _arguments(rollout).get("engine")),
+        rollout=_rollout(rollout) if rollout is not None and kind == "policy" else None,
+    )
+
+
+def _annotation(config: Mapping[str, Any]) -> Plan:
+    settings = _arguments(config.get("settings"))
+    engine = _engine(config.get("engine"))
+    on_gpu, dtype = str(config.get("device") or "cpu").startswith("cuda"), str(config.get("dtype") or "auto")
+    if dtype == "auto":
+        dtype = "bfloat16" if on_gpu else "float32"
+    rollout = RolloutPlan(
+        engine, int(settings.get("num_samples") or 16), None, 1, None, False, "none", None, False, None
+    )
+    return Plan(
+        kind="annotate", fits=False, model_name=str(config["policy"]),
+        trust_remote_code=bool(config.get("trust_remote_code")), revision=config.get("revision"),
+        dtype=dtype, precision=config.get("precision"), training=Training(),
+        checkpointing=False, rows=1, optimizer=OptimizerCost(0.0), optimizer_name="", loss="chunked",
+        share_prompts=True, head_size=64, strategy="single", devices=1, nodes=1,
+        accelerator="gpu" if on_gpu else "cpu",
+        steps_kept=1, every=1, within=False, checkpoints=False, epochs=None, export_dtype=None, single_file=False,
+        pixels=_pixels(config), max_prompt_tokens=config.get("max_prompt_tokens"), max_example_tokens=None,
+        evaluation=None, rollout=rollout,
+    )  # fmt: skip
+
+
+def _lora(value: Any) -> LoraSettings | None:
+    if value is None or isinstance(value, LoraSettings):
+        return value
+    return LoraSettings(**_arguments(value))
+
+
+def _optimizer(value: Any) -> tuple[OptimizerCost, str]:
+    arguments, name = _arguments(value), _class(value) or "torch.optim.AdamW"
+    return cost_of(
+        name,
+        momentum=bool(arguments.get("momentum")),
+        amsgrad=bool(arguments.get("amsgrad")),
+        fused=bool(arguments.get("fused")) or arguments.get("foreach") is False,
+    ), name
+
+
+def _strategy(trainer: Mapping[str, Any]) -> Literal["single", "ddp", "fsdp2"]:
+    name = _class(trainer.get("strategy")).lower()
+    if "sharded" in name or "modelparallel" in name:
+        return "fsdp2"
+    many = (_devices(trainer.get("devices", "auto")) or 1) * int(trainer.get("num_nodes") or 1) > 1
+    return "ddp" if "ddp" in name or many else "single"
+
+
+def _devices(value: Any) -> int | None:
+    if isinstance(value, (list, tuple)):
+        return len(value)
+    text = str(value)
+    return int(text) if text.isdigit() and int(text) > 0 else len(text.split(",")) if "," in text else None
+
+
+def _epochs(trainer: Mapping[str, Any]) -> int | None:
+    epochs = trainer.get("max_epochs")
+    return int(epochs) if epochs is not None and int(epochs) > 0 else None
+
+
+def _callback(callbacks: Any, name: str) -> Mapping[str, Any]:
+    """The arguments of the callback of a class; of several, those of the last one."""
+    given = callbacks if isinstance(callbacks, list) else [callbacks]
+    found = [_arguments(item) for item in given if _class(item).endswith(name)]
+    return found[-1] if found else {}
+
+
+def _rollout(value: Any) -> RolloutPlan:
+    settings = _arguments(value)
+    refresh = settings.get("refresh_reward_model")
+    # An MPRM by its class path, or by the short keys.
+    given, prefix = settings.get("reward"), "rollout.reward.init_args."
+    if _class(given).endswith("MPRM"):
+        reward = {**_arguments(given), "model": _arguments(given).get("folder")}
+    else:
+        prefix, names = "rollout.reward_", ("model", "batch_size", "dtype", "offload", "quantization")
+        reward = {name: settings.get(f"reward_{name}") for name in names}
+    return RolloutPlan(
+        engine=_engine(settings.get("engine")),
+        num_samples=int(settings.get("num_samples") or 16),
+        reward_model=reward.get("model"),
+        reward_rows=int(reward.get("batch_size") or 64),
+        reward_dtype=reward.get("dtype"),
+        reward_offload=reward.get("offload"),
+        reward_quantization=str(reward.get("quantization") or "none"),
+        reward_keys=prefix,
+        refresh_rows=None if refresh is None else int(_arguments(refresh).get("batch_size") or 64),
+        dynamics=bool(settings.get("dynamics", True)),
+        keep_iterations=settings.get("keep_iterations"),
+        interval=float(settings.get("interval") or 0.25),
+        shard_size=int(settings.get("shard_size") or 256),
+        kept=int(settings.get("num_samples") or 16)
+        if settings.get("selection") == "all"
+        else int(settings.get("top_k") or 2),
+    )
+
+
+def _engine(value: Any) -> EnginePlan:
+    name, arguments = _class(value), _arguments(value)
+    tokens = int(arguments.get("max_new_tokens") or 1024)
+    if name.endswith("VllmEngine"):
+        cache = arguments.get("kv_cache_gb")
+        return EnginePlan(
+            "vllm", tokens, None, float(arguments.get("gpu_memory_utilization") or 0.4),
+            _sleep_level(arguments.get("sleep_level")),
+            str(arguments.get("dtype") or "auto"), None if cache is None else int(float(cache) * 2**30),
+            int(arguments.get("tensor_parallel_size") or 1),
+        )  # fmt: skip
+    if name and not name.endswith("TransformersEngine"):
+        return EnginePlan("other", tokens)
+    return EnginePlan(
+        "transformers",
+        tokens,
+        arguments.get("batch_size"),
+        utilization=float(arguments.get("memory_utilization") or 0.3),
+        merged=arguments.get("adapters") != "apart",
+    )
+
+
+def _sleep_level(value: Any) -> int:
+    # Whole weights are sent anew after every sleep, so that keeping the old ones would be for nothing.
+    return 2 if value is None else int(value)
+
+
+def _pixels(data: Mapping[str, Any]) -> Pixels:
+    """The loosest limits of the sources of prompts."""
+    minimum, maximum = [], []
+    for source in data.values():
+        limits = _arguments(source).get("pixels") if isinstance(source, Mapping) else None
+        if isinstance(limits, Mapping):
+            minimum += [limits["minimum"]] if limits.get("minimum") else []
+            maximum += [limits["maximum"]] if limits.get("maximum") else []
+    return Pixels(max(minimum, default=None), max(maximum, default=None))

@@ -1,0 +1,87 @@
+"""Which part of a model is trained: all of it, without what is frozen, or adapters alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from mstar.errors import ConfigError
+from mstar.models.families import FreezablePart, family_of
+from mstar.models.lora import LoraSettings, add_lora
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["adapted_layers", "freeze", "prepare_training"]
+
+
+def freeze(model: nn.Module, parts: list[FreezablePart]) -> int:
+    """Stops the training of some parts of a model.
+
+    Args:
+        model: The vision-language model.
+        parts: Which parts.
+
+    Returns:
+        The number of parameters that no longer get a gradient.
+
+    Raises:
+        ConfigError: the model has no such part.
+    """
+    frozen = 0
+    for part in parts:
+        for parameter in family_of(model).parameters_of(model, part):
+            frozen += parameter.numel() if parameter.requires_grad else 0
+            parameter.requires_grad_(False)
+    return frozen
+
+
+def prepare_training(
+    model: PreTrainedModel,
+    parts: list[FreezablePart],
+    lora: LoraSettings | None = None,
+    gradient_checkpointing: bool = False,
+    seed: int = 0,
+) -> None:
+    """Chooses what of a model is trained.
+
+    Args:
+        model: The model; it is changed in place.
+        parts: Parts that are not trained.
+        lora: Adapters that are trained in place of the weights; None for the weights.
+        gradient_checkpointing: Whether activations are computed again in the backward pass.
+        seed: Seed of the adapters' first weights.
+
+    Raises:
+        ConfigError: a part is not there, or nothing is left for the adapters.
+    """
+    freeze(model, parts)
+    if lora is not None:
+        layers = adapted_layers(model, parts, lora)
+        if not layers:
+            raise ConfigError(
+                f"model.lora.target '{lora.target}' names no layer that model.freeze leaves: freeze less."
+            )
+        add_lora(model, lora, layers, seed)
+    if gradient_checkpointing:
+        untyped: Any = model
+        untyped.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # Only the reentrant kind needs embeddings with gradients where they are frozen. They would be leaves, and some
+        # models write pictures into them in place.
+        untyped.disable_input_require_grads()
+
+
+def adapted_layers(model: nn.Module, frozen: list[FreezablePart], lora: LoraSettings) -> list[str]:
+    """The paths of the linear layers that get adapters."""
+    family = family_of(model)
+    head = family.language_head(model)
+    found = []
+    for name, module in model.named_modules():
+        part = family.part_of(name)
+        if not isinstance(module, nn.Linear) or module is head or part in frozen:
+            continue
+        attention = any("attn" in step or "attention" in step for step in name.split("."))
+        if lora.target == "all" or (part == "language" and (lora.target == "language" or attention)):
+            found.append(name)
+    return found

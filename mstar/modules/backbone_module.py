@@ -1,0 +1,202 @@
+"""What the training of a policy and of an MPRM share: a backbone that is loaded, split, trained and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
+from torch.optim import Optimizer
+
+from mstar.distributed import is_main
+from mstar.models.backbone import load_model, load_renderer, load_stored
+from mstar.models.families import FreezablePart
+from mstar.models.fingerprint import fingerprint_model
+from mstar.models.lora import LoraSettings
+from mstar.models.precision import Precision, resolve_dtype
+from mstar.models.sharding import complete_gradients, gather_state, is_sharded, shard
+from mstar.models.trained_part import prepare_training
+from mstar.modules.backbone_checkpoint import (
+    check_kind,
+    check_trained,
+    describe_backbone,
+    fingerprint_frozen,
+    keep_trained,
+    require_savable,
+    write_provenance,
+)
+from mstar.modules.run_precision import device_of, precision_of
+from mstar.modules.unused_weights import expect_unused_weights
+from mstar.rendering import Renderer
+
+__all__ = ["BackboneModule"]
+
+
+class BackboneModule(LightningModule):
+    """A module whose model is, or contains, a vision-language model that Transformers loads.
+
+    The arguments are those of ``PolicyModule`` and ``MPRMModule``, which say what they mean.
+
+    Attributes:
+        kind: What its checkpoints and exports are.
+        exact: Beginnings of the names of weights that an export never rounds.
+    """
+
+    kind: ClassVar[Literal["policy", "mprm"]]
+    exact: ClassVar[Sequence[str]] = ()
+
+    def __init__(
+        self,
+        model_name: str,
+        *,
+        lr: float,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None,
+        dtype: str,
+        attention: str | None,
+        freeze: list[FreezablePart] | None,
+        gradient_checkpointing: bool,
+        seed: int,
+        lora: LoraSettings | None,
+        trust_remote_code: bool,
+        revision: str | None,
+    ) -> None:
+        super().__init__()
+        self.model_name = model_name
+        self.lr = lr
+        self.optimizer_factory = optimizer
+        self.lr_scheduler_factory = lr_scheduler
+        self.dtype_name = dtype
+        self.attention = attention
+        self.freeze_parts = list(freeze or [])
+        self.gradient_checkpointing = gradient_checkpointing
+        self.seed = seed
+        self.lora = lora
+        self.trust_remote_code = trust_remote_code
+        self.revision = revision
+        # With adapters a checkpoint has them alone; what it must have is checked in on_load_checkpoint.
+        self.strict_loading = lora is None
+        self._frozen_weights: str | None = None
+        self._renderer: Renderer | None = None
+
+    @property
+    def root(self) -> Any:
+        """The model that is trained; None before it is loaded."""
+        raise NotImplementedError
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The vision-language model in it."""
+        raise NotImplementedError
+
+    def write(self, folder: Path, state: dict[str, torch.Tensor] | None, dtype: torch.dtype | None) -> None:
+        """Writes the model into a folder; of a sharded one, the gathered ``state``."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint must say of the model beside its backbone, as primitives."""
+        return {}
+
+    @property
+    def renderer(self) -> Renderer:
+        """The renderer of the model's processor; loaded when it is first needed."""
+        if self._renderer is None:
+            self.configure_model()
+            self._renderer = load_renderer(
+                self.model_name, self.backbone, trust_remote_code=self.trust_remote_code, revision=self.revision
+            )
+        return self._renderer
+
+    @property
+    def compute_precision(self) -> Precision:
+        """What the backbone computes in: one decision for training, rollouts and evaluation."""
+        return precision_of(self._trainer, self.dtype_name)
+
+    def load_backbone(self, seed: int = 0, stored: bool | None = None) -> Any:
+        """Loads what is trained, straight to the device, or for ``split`` to take over.
+
+        Args:
+            seed: Seed of the embedded model's weights.
+            stored: Whether it stays in the type that it is stored in, for ``split``; by default, if that is to come.
+        """
+        trained = self._trainer is None or self.trainer.state.fn == TrainerFn.FITTING
+        self.dtype_name = resolve_dtype(self.dtype_name, "cpu" if trained else device_of(self))
+        settings: dict[str, Any] = {
+            "dtype": self.dtype_name,
+            "device": self.device,
+            "compute": self.compute_precision.compute,
+            "attention": self.attention,
+            "seed": seed,
+            "trust_remote_code": self.trust_remote_code,
+            "revision": self.revision,
+        }
+        quantization = "none" if self.lora is None else self.lora.quantization
+        if (self.device_mesh is not None if stored is None else stored) and quantization == "none":
+            model: Any = load_stored(self.model_name, **settings, widen=self.lora is None)
+        else:
+            model = load_model(self.model_name, **settings, quantization=quantization)
+        prepare_training(model, self.freeze_parts, self.lora, self.gradient_checkpointing, self.seed)
+        return model
+
+    def split(self, exact: Sequence[nn.Module] = ()) -> None:
+        """Splits the loaded model over the processes if the strategy asks for that; notes what is not trained of it.
+
+        Args:
+            exact: Parts that compute in their own precision.
+        """
+        if self.lora is not None and self._frozen_weights is None:
+            self._frozen_weights = fingerprint_frozen(self.root)
+        if self.device_mesh is not None and not is_sharded(self.root):
+            shard(
+                self.root,
+                self.device_mesh["data_parallel"],
+                backbone=self.backbone,
+                exact=exact,
+                mixed_precision=self.trainer.precision == "bf16-mixed",
+                widen=self.dtype_name == "float32",
+            )
+
+    def setup(self, stage: str) -> None:
+        """Has DDP expect weights that a batch does not use."""
+        expect_unused_weights(self.trainer)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Keeps the optimizer's state complete where weights are sharded."""
+        complete_gradients(self.root)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what an export needs to rebuild the model; refuses what is not finite."""
+        require_savable(self)
+        # Primitives only: the checkpoint stays loadable with weights_only=True.
+        checkpoint["mstar"] = {"kind": self.kind} | self.facts() | describe_backbone(
+            self.model_name, self.dtype_name, self.lora, self._frozen_weights, self.revision
+        )  # fmt: skip
+        if self.lora is not None:
+            keep_trained(checkpoint, self, self.root)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Checks that the checkpoint is this module's, and fits the adapters."""
+        check_kind(checkpoint, self.kind)
+        self.configure_model()
+        check_trained(checkpoint, self, self.lora, self._frozen_weights)
+
+    def export(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Writes the model as a folder; the main process does, of weights that all may hold.
+
+        Args:
+            folder: The folder: a policy's for Transformers and vLLM, an MPRM's for ``ProcessReward.load``.
+            dtype: Type of the backbone's weights in it; by default that of the stored ones.
+        """
+        state = None
+        if is_sharded(self.root):
+            # Adapters are folded in before anything is rounded.
+            state = gather_state(self.root, dtype if self.lora is None else None, exact=self.exact)
+        weights = fingerprint_model(self.root)
+        if is_main():
+            self.write(folder, state, dtype)
+            write_provenance(folder, self.kind, self.model_name, weights)

@@ -1,0 +1,117 @@
+"""Response shards: every response to some prompts, scored, one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mstar.storage.tables import ASKED, asked, open_table, read_table, write_table
+from mstar.types import Example, Fate, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
+
+__all__ = ["PromptResponses", "read_kept", "read_responses", "write_responses"]
+
+_RESPONSES: Final = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        *ASKED,
+        ("sample_index", pa.int32()),
+        ("response", pa.string()),
+        ("num_tokens", pa.int32()),
+        ("finished", pa.bool_()),
+        ("temperature", pa.float64()),
+        ("logprob", pa.float64()),
+        ("predicted", pa.string()),
+        ("correct", pa.bool_()),
+        ("status", pa.string()),
+        ("step_scores", pa.list_(pa.float64())),
+        ("process_reward", pa.float64()),
+        ("chain_correct", pa.bool_()),
+        ("fate", pa.string()),
+    ]
+)
+_KEPT: Final = pa.schema([("prompt_id", pa.string()), ("response", pa.string()), ("fate", pa.string())])
+
+
+@dataclass(frozen=True, slots=True)
+class PromptResponses:
+    """A prompt with its scored responses: the unit of a responses shard."""
+
+    prompt: Prompt
+    responses: tuple[ScoredResponse, ...]
+
+
+def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapping[str, str] | None = None) -> None:
+    """Writes one responses shard, one row a response.
+
+    Args:
+        path: The file.
+        groups: The responses.
+        made_by: What every row says of where it comes from, by the name of the column; for files that stand alone.
+    """
+    rows = [
+        {
+            "prompt_id": group.prompt.id,
+            **asked(group.prompt),
+            "sample_index": scored.response.sample_index,
+            "response": scored.response.text,
+            "num_tokens": scored.response.num_tokens,
+            "finished": scored.response.finished,
+            "temperature": scored.response.temperature,
+            "logprob": scored.response.logprob,
+            "predicted": scored.verdict.predicted,
+            "correct": scored.verdict.correct,
+            "status": scored.verdict.status.value,
+            "step_scores": list(scored.step_scores),
+            "process_reward": scored.process_reward,
+            "chain_correct": scored.chain_correct,
+            "fate": scored.fate.value if scored.fate else None,
+        }
+        | dict(made_by or {})
+        for group in groups
+        for scored in group.responses
+    ]
+    write_table(path, rows, pa.schema([*_RESPONSES, *((name, pa.string()) for name in made_by or ())]))
+
+
+def read_responses(path: Path) -> list[ScoredResponse]:
+    """Reads one responses shard.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    return [
+        ScoredResponse(
+            response=Response(
+                prompt_id=row["prompt_id"],
+                sample_index=row["sample_index"],
+                text=row["response"],
+                num_tokens=row["num_tokens"],
+                finished=row["finished"],
+                temperature=row["temperature"],
+                logprob=row["logprob"],
+            ),
+            verdict=Verdict(row["correct"], row["predicted"], VerdictStatus(row["status"])),
+            step_scores=tuple(row["step_scores"]),
+            process_reward=row["process_reward"],
+            chain_correct=row["chain_correct"],
+            fate=Fate(row["fate"]) if row["fate"] else None,
+        )
+        for row in read_table(path, _RESPONSES)
+    ]
+
+
+def read_kept(path: Path) -> list[Example]:
+    """Reads the responses of one shard that were kept for training.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    with open_table(path, _KEPT) as file:
+        table = file.read(_KEPT.names)
+    rows = table.filter(pc.equal(table["fate"], Fate.KEPT.value)).to_pylist()
+    return [Example(row["prompt_id"], row["response"]) for row in rows]

@@ -1,0 +1,90 @@
+"""The layout of a run's folder.
+
+<root>/iterations/0003/responses-00000.parquet   every response, one shard for a fixed number of prompts
+<root>/iterations/0003/examples.parquet          what the policy was trained on
+<root>/iterations/0003/report.json               counts, rates and scores of the iteration
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["RunDirectory", "suggest_export", "suggest_run"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Where the files of one self-evolving run are.
+
+    Attributes:
+        root: The run's folder.
+    """
+
+    root: Path
+
+    @property
+    def iterations(self) -> list[int]:
+        """The numbers of the iterations that have a folder, in order."""
+        folders = (self.root / "iterations").glob("[0-9]*")
+        return sorted(int(folder.name) for folder in folders if folder.name.isdigit())
+
+    def iteration(self, index: int) -> Path:
+        """The folder of one iteration; iterations are counted from 1."""
+        return self.root / "iterations" / f"{index:04d}"
+
+    def responses(self, index: int, shard: int) -> Path:
+        """A responses shard of one iteration; shards are counted from 0."""
+        return self.iteration(index) / f"responses-{shard:05d}.parquet"
+
+    def drop_responses(self, last: int) -> None:
+        """Deletes the response shards of all iterations up to ``last``; examples and reports stay."""
+        for index in self.iterations:
+            if index <= last:
+                for path in self.iteration(index).glob("responses-*.parquet"):
+                    path.unlink()
+
+    def quarantine(self, index: int, shard: int) -> Path:
+        """The prompts of one shard that could not be shown to the policy; there is no file if there are none."""
+        return self.iteration(index) / f"quarantine-{shard:05d}.jsonl"
+
+    def quarantines(self, index: int) -> list[Path]:
+        """Those of one iteration, in order."""
+        return sorted(self.iteration(index).glob("quarantine-*.jsonl"))
+
+    def response_shards(self, index: int) -> list[Path]:
+        """The responses shards of one iteration, in order."""
+        return sorted(self.iteration(index).glob("responses-*.parquet"))
+
+    def examples(self, index: int) -> Path:
+        """What the policy was trained on in one iteration."""
+        return self.iteration(index) / "examples.parquet"
+
+    def report(self, index: int) -> Path:
+        """Counts, rates and scores of one iteration."""
+        return self.iteration(index) / "report.json"
+
+    def plan(self, index: int) -> Path:
+        """What the responses of one iteration depend on."""
+        return self.iteration(index) / "plan.json"
+
+    def reward_model(self, index: int, fingerprint: str) -> Path:
+        """The MPRM that was retrained before one iteration, on the policy with this fingerprint."""
+        return self.root / "mprm" / f"{index:04d}-{fingerprint}"
+
+
+def suggest_export(folder: Path, name: str) -> str:
+    """What to add to an error, if a run's folder was given where the model that it exported is meant; else nothing.
+
+    Args:
+        folder: The folder that was given.
+        name: What is meant: ``policy`` or ``mprm``.
+    """
+    found = next((path for path in (folder / name, folder.parent / name) if (path / "config.json").is_file()), None)
+    return "" if found is None or found == folder else f" It is the folder of a run: did you mean '{found}'?"
+
+
+def suggest_run(folder: Path) -> str:
+    """What to add to an error, if a model's folder was given where the run that exported it is meant; else nothing."""
+    is_run = (folder / "config.json").is_file() and (folder.parent / "config.yaml").is_file()
+    return f" It is a model: did you mean the run that exported it, '{folder.parent}'?" if is_run else ""

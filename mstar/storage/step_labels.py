@@ -1,0 +1,105 @@
+"""Step labels, one row a response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mstar.atomic import atomic_path
+from mstar.storage.tables import ASKED, asked, open_table, read_table
+from mstar.types import Prompt, StepLabels
+
+__all__ = ["make_step_labels", "open_step_labels", "read_step_labels", "tabulate_step_labels", "write_step_labels"]
+
+_STEP_LABELS: Final = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("response", pa.string()),
+        ("steps", pa.list_(pa.string())),
+        ("num_correct", pa.list_(pa.int32())),
+        ("num_total", pa.list_(pa.int32())),
+        ("soft_labels", pa.list_(pa.float64())),
+        ("hard_labels", pa.list_(pa.bool_())),
+        ("correct", pa.bool_()),
+        ("logprob", pa.float64()),
+        ("chain_correct", pa.bool_()),
+    ]
+)
+
+
+def write_step_labels(path: Path, labels: Sequence[StepLabels], prompts: Sequence[Prompt] | None = None) -> None:
+    """Writes step labels, one row a response.
+
+    Args:
+        path: The file.
+        labels: The labels.
+        prompts: What was asked, for people who read the file: the prompts of all labels.
+    """
+    table = tabulate_step_labels(labels)
+    if prompts is not None:
+        known = {prompt.id: prompt for prompt in prompts}
+        rows = [asked(known[label.prompt_id]) for label in labels]
+        for field in ASKED:
+            table = table.append_column(field, pa.array([row[field.name] for row in rows], field.type))
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True)
+
+
+def tabulate_step_labels(labels: Sequence[StepLabels]) -> pa.Table:
+    """Step labels as an Arrow table, one row a response."""
+    rows = [
+        {
+            "prompt_id": label.prompt_id,
+            "response": label.response,
+            "steps": list(label.steps),
+            "num_correct": list(label.num_correct),
+            "num_total": list(label.num_total),
+            "soft_labels": list(label.soft_labels),
+            "hard_labels": list(label.hard_labels),
+            "correct": label.correct,
+            "logprob": label.logprob,
+            "chain_correct": label.chain_correct,
+        }
+        for label in labels
+    ]
+    return pa.Table.from_pylist(rows, schema=_STEP_LABELS)
+
+
+def read_step_labels(path: Path) -> list[StepLabels]:
+    """Reads step labels.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    return list(make_step_labels(read_table(path, _STEP_LABELS)))
+
+
+def open_step_labels(path: Path) -> AbstractContextManager[pq.ParquetFile]:
+    """Opens step labels, to be read some at a time; ``make_step_labels`` makes them of the rows.
+
+    Raises:
+        DataError: the file is missing, damaged, or lacks a column.
+    """
+    return open_table(path, _STEP_LABELS)
+
+
+def make_step_labels(rows: Iterable[Mapping[str, Any]]) -> Iterator[StepLabels]:
+    """Step labels of the rows of their table."""
+    return (
+        StepLabels(
+            prompt_id=row["prompt_id"],
+            response=row["response"],
+            steps=tuple(row["steps"]),
+            num_correct=tuple(row["num_correct"]),
+            num_total=tuple(row["num_total"]),
+            correct=row["correct"],
+            logprob=row["logprob"],
+            chain_correct=row["chain_correct"],
+        )
+        for row in rows
+    )
