@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import Final
 
 from mstar import __version__
-from mstar.logs import start_logging, take_quiet
+from mstar.logs import QUIET, start_logging, take_quiet
 
 __all__ = ["main"]
 
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "demo":
         from mstar.demo.__main__ import main as run_demo
 
-        return run_demo(given[1:])
+        return run_demo([*given[1:], QUIET] if quiet else given[1:])
     # OpenMP threads that wait for each other spin by default; on a shared machine, where one of them may not be
     # running, that makes training up to 30 times slower. It must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

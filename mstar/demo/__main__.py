@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from mstar.logs import start_logging, take_quiet
+
 __all__ = ["main"]
 
 _DESCRIPTION: Final = """\
@@ -30,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="mstar demo", description=_DESCRIPTION)
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and sampling (default: 0)")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder (default: runs/demo)")
-    given = parser.parse_args(arguments)
+    words, quiet = take_quiet(sys.argv[1:] if arguments is None else arguments)
+    given = parser.parse_args(words)
+    start_logging(quiet=quiet)
     # As in mstar.__main__: it must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from mstar.errors import MstarError

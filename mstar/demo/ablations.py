@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mstar.logs import start_logging
 from mstar.shipped_configs import SHIPPED
 
 __all__ = ["ARMS", "interval", "main", "table"]
@@ -124,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, metavar="ARM", help="which arms")
     parser.add_argument("--output", type=Path, default=Path("runs/ablations"), help="folder")
     given = parser.parse_args(arguments)
+    start_logging()
     # As in mstar.__main__: it must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from mstar.atomic import atomic_path

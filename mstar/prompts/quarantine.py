@@ -7,8 +7,8 @@ when it is used.
 from __future__ import annotations
 
 import json
+import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ __all__ = [
     "require_share",
     "write_quarantine",
 ]
+
+_log: Final = logging.getLogger(__name__)
 
 _LONGEST: Final = 2000
 # What max_bad_share is where it is not set, and what it is of few rows, where one row is a large share.
@@ -186,11 +188,11 @@ def announce(name: str, counts: Mapping[Reason, int], total: int, repeated: int,
     if faults:
         bad = sum(faults.values())
         such_as = f", such as {example}" if example else ""
-        sys.stderr.write(f"{name}: {bad} of {total} rows are put aside ({_list(faults)}){such_as}; see {path}\n")
+        _log.warning("%s: %d of %d rows are put aside (%s)%s; see %s", name, bad, total, _list(faults), such_as, path)
     if conflicts:
-        sys.stderr.write(f"{name}: {conflicts} questions with contradictory answers are left out; see {path}\n")
+        _log.warning("%s: %d questions with contradictory answers are left out; see %s", name, conflicts, path)
     if repeated:
-        sys.stderr.write(f"{name}: {repeated} of {total} rows repeat another one, and count once\n")
+        _log.warning("%s: %d of %d rows repeat another one, and count once", name, repeated, total)
 
 
 def quarantine_shard(
