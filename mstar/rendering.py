@@ -134,8 +134,8 @@ class Renderer:
             for placeholder in self.placeholders:
                 if placeholder in part["text"]:
                     raise DataError(
-                        f"the text of prompt '{prompt.id}' contains '{placeholder}', which stands for a picture: remove "
-                        "it, or give the prompt as many pictures."
+                        f"the text of prompt '{prompt.id}' contains '{placeholder}', which stands for a picture: "
+                        "remove it, or give the prompt that picture."
                     )
         if not prompt.turns:
             return self._apply_template(messages, open_turn=True)

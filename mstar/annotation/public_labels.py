@@ -18,9 +18,9 @@ from mstar.errors import DataError
 from mstar.prompts import PixelLimits, PromptSource
 from mstar.prompts.cells import clean_path
 from mstar.prompts.image_check import ImageCheck
+from mstar.prompts.json_rows import RawRow
 from mstar.prompts.prompt_table import TablePictures, hash_id
 from mstar.prompts.quarantine import RowError
-from mstar.prompts.raw_rows import RawRow
 from mstar.prompts.row_files import open_rows
 from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table

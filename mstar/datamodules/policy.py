@@ -17,7 +17,7 @@ from mstar.errors import ConfigError, DataError
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.prompts.prompt_check import PromptCheck
-from mstar.prompts.quarantine_file import QuarantineFile
+from mstar.prompts.quarantine import QuarantineFile
 from mstar.rendering import Renderer, ResponseInputs
 from mstar.types import Example, Prompt
 

@@ -14,8 +14,7 @@ from mstar.datamodules.rationales import Rationales
 from mstar.distributed import rank, world_size
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.prompt_check import PromptCheck, describe
-from mstar.prompts.quarantine import RowError, require_share
-from mstar.prompts.quarantine_file import QuarantineFile
+from mstar.prompts.quarantine import QuarantineFile, RowError, require_share
 from mstar.types import Prompt
 
 __all__ = ["PromptBatch", "Quarantine", "UsablePairs", "UsablePrompts", "require_limits"]

@@ -13,8 +13,7 @@ from mstar.end_tokens import without_end_tokens
 from mstar.errors import DataError
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import describe
-from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.quarantine_file import QuarantineFile
+from mstar.prompts.quarantine import QuarantineFile, Reason, RowError
 from mstar.types import Prompt
 
 __all__ = ["Rationales"]

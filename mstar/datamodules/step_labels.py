@@ -31,8 +31,7 @@ from mstar.generation import derive_seed
 from mstar.models.step_scorer import SharedInputs
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck, describe
-from mstar.prompts.quarantine import RowError
-from mstar.prompts.quarantine_file import QuarantineFile
+from mstar.prompts.quarantine import QuarantineFile, RowError
 from mstar.rendering import Renderer, ResponseInputs
 from mstar.types import Prompt, StepLabels
 

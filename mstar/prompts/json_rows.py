@@ -1,21 +1,57 @@
-"""Rows of JSON lines or of a JSON list, read piece by piece; and of one JSON object."""
+"""Rows as they stand in the data, and those of JSON files: lines and lists are read piece by piece."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mstar.errors import DataError
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.raw_rows import RawRow, identify
 
-__all__ = ["JsonRows"]
+__all__ = ["JsonRows", "RawRow", "RawRows", "identify"]
 
 _CHUNK: Final = 1 << 20
 # Under which keys an object has its rows, beside the name of the split.
 _CONTAINERS: Final = ("data", "rows", "examples", "questions", "instances", "annotations", "items")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row as it stands in the file.
+
+    Attributes:
+        number: Its number, from 0.
+        values: Its values by column; empty if it could not be read.
+        error: Why it could not be read.
+        text: What stands there instead.
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    error: RowError | None = None
+    text: str = ""
+
+
+class RawRows(Protocol):
+    """The rows of one data set, in order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the data changes."""
+
+    def columns(self) -> list[str]:
+        """The columns found."""
+
+    def __iter__(self) -> Iterator[RawRow]: ...
+
+
+def identify(path: Path) -> str:
+    """Place, size and time of a file, which change when its content does."""
+    facts = path.stat()
+    return f"{path.resolve()}:{facts.st_size}:{facts.st_mtime_ns}"
 
 
 class JsonRows:

@@ -27,11 +27,10 @@ from mstar.prompts.cells import read_images
 from mstar.prompts.chats import read_turns
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
-from mstar.prompts.json_rows import JsonRows
+from mstar.prompts.json_rows import JsonRows, RawRow
 from mstar.prompts.prompt_table import PromptTable, TablePictures, hash_id
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import infer_answer_type, parse_answer, parse_question, render_choices
-from mstar.prompts.raw_rows import RawRow
 from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 

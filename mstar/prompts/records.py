@@ -19,6 +19,7 @@ from mstar.prompts.facts import ColumnChoice
 from mstar.prompts.field_map import FieldMap
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
+from mstar.prompts.json_rows import RawRow, RawRows
 from mstar.prompts.prompt_table import TablePictures
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import (
@@ -30,7 +31,6 @@ from mstar.prompts.question_text import (
     names_letters,
     render_choices,
 )
-from mstar.prompts.raw_rows import RawRow, RawRows
 from mstar.prompts.row_files import TableRows, folder_of, open_rows
 from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.table_prompts import PictureStore, TablePrompts, TableSettings, open_table

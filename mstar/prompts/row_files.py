@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 
 from mstar.errors import DataError
 from mstar.file_faults import find_fault
-from mstar.prompts.json_rows import JsonRows
+from mstar.prompts.json_rows import JsonRows, RawRow, RawRows, identify
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.raw_rows import RawRow, RawRows, identify
 
 __all__ = ["ParquetRows", "TableRows", "folder_of", "open_rows"]
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mstar.prompts.json_rows import RawRow
 from mstar.prompts.prompt_table import SCHEMA, hash_id
 from mstar.prompts.quarantine import BadRow, Reason, RowError, write_quarantine
-from mstar.prompts.raw_rows import RawRow
 from mstar.provenance import fingerprint
 from mstar.storage import write_json
 from mstar.types import AnswerIs, AnswerType, Tolerance, Turn

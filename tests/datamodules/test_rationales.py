@@ -10,7 +10,7 @@ import pytest
 from mstar.datamodules.rationales import Rationales
 from mstar.errors import DataError
 from mstar.prompts import RecordPrompts, TinyDice
-from mstar.prompts.quarantine_file import QuarantineFile
+from mstar.prompts.quarantine import QuarantineFile
 
 END = "<end_of_utterance>"
 

@@ -10,6 +10,7 @@ import pytest
 from mstar.errors import DataError
 from mstar.prompts.quarantine import (
     BadRow,
+    QuarantineFile,
     Reason,
     announce,
     check_share,
@@ -18,7 +19,6 @@ from mstar.prompts.quarantine import (
     quarantine_shard,
     write_quarantine,
 )
-from mstar.prompts.quarantine_file import QuarantineFile
 
 
 def test_a_line_is_json_whatever_the_row_holds(tmp_path: Path) -> None:
