@@ -143,8 +143,9 @@ class PolicyModule(BackboneModule):
 
     @property
     def backbone(self) -> nn.Module:
-        """The Hugging Face model."""
-        return self.policy
+        """The Hugging Face model, once it is loaded."""
+        model: nn.Module = self.model
+        return model
 
     @property
     def policy(self) -> nn.Module:
