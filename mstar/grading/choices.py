@@ -22,7 +22,7 @@ _LABEL: Final = re.compile(
     r"|(?P<delimited>[A-Za-z])\s*[).:](?!\w\.)|(?P<bare>[A-Za-z])(?![\w'+*/^]|\s*[-=]\s*>))",
     re.IGNORECASE,
 )
-# "145° (C)", "72 degrees (option B)", "145°, C"
+# "145° (C)", "72 degrees (option B)", "145°, option C"
 _BEHIND: Final = re.compile(
     rf"(?P<text>.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*{_NAME}\s+)(?P<letter>[A-Z])[)\]]?", re.IGNORECASE
 )
@@ -33,15 +33,18 @@ _DENIAL: Final = re.compile(
     r"|ruled|excluded|eliminated|maybe|possibly|could|might)\b|[=<>→⇒/]|或",
     re.IGNORECASE,
 )
-_OPENING: Final = re.compile(r"(yes|no|true|false)\b\s*(?:$|[,;:.]|-\s|(?=(?:it|they|there|he|she)\b))", re.IGNORECASE)
-_WORD: Final = re.compile(r"\w+")
+# "Yes, they do", but not "Yes. Wait, no."
+_OPENING: Final = re.compile(
+    r"(?!(?=.*\b(?:yes|true)\b).*\b(?:no|false)\b)"
+    r"(yes|no|true|false)\b\s*(?:$|[,;:.]|-\s|(?=(?:it|they|there|he|she)\b))",
+    re.IGNORECASE,
+)
 _EDGES: Final = " \t\n.:,;*\"'`$。、"
 _LETTERS: Final = re.compile(r"[A-Z]+")
 _LETTER_SEPARATOR: Final = re.compile(
     r"\b(?:and|options?|choices?)\b|[\s,;/&+、。.()\[\]{}\"'*和与]|选项?", re.IGNORECASE
 )
 _TEXT_SEPARATOR: Final = re.compile(r"\s*(?:[,;\n]\s*(?:and\s+)?|\band\b|、)\s*")
-_FORMULA_SIGN: Final = re.compile(r"[=<>≤≥()\[\],+^√°\d]")
 _LETTERS_WITHOUT_TEXTS: Final = 26
 _MAX_LENGTH: Final = 1200
 
@@ -100,7 +103,7 @@ class _Options:
         if folded in self._folded:
             return self._folded.index(folded)
         spelled = same_spelling(text)
-        if spelled in self._spelled and _FORMULA_SIGN.search(spelled):
+        if spelled in self._spelled:
             return self._spelled.index(spelled)
         if any(self._quantities) and (number := read_quantity(text)) is not None:
             return self._only(
@@ -191,12 +194,11 @@ class ChoiceReader(AnswerReader):
             index = self._read_labelled(named, bare[label.end() :], label["bare"] is not None)
             if index is not None:
                 return index
-        behind = _BEHIND.fullmatch(bare)
-        if behind is not None and options.exact:
+        if (behind := _BEHIND.fullmatch(bare)) is not None and options.exact:
             named = options.index(behind["letter"])
             return named if named is not None and options.match(behind["text"].strip(_EDGES)) == named else None
         opening = _OPENING.match(bare)
-        return options.match(opening[1]) if opening is not None and not _both_verdicts(bare) else None
+        return None if opening is None else options.match(opening[1])
 
     def _read_lone(self, label: re.Match[str]) -> int | None:
         """A letter and nothing else; a small one may be the text of an option."""
@@ -215,7 +217,7 @@ class ChoiceReader(AnswerReader):
         matches = [index for text in texts if (index := self._options.match(text)) is not None]
         if matches:
             return named if named in matches and (len(set(matches)) == 1 or matches[0] == named) else None
-        if (opening := _OPENING.match(texts[0])) is not None and not _both_verdicts(rest):
+        if (opening := _OPENING.match(texts[0])) is not None:
             return named if self._options.match(opening[1]) == named else None
         # "(B) The population of hawks would shrink": more words than the option has, and no other option.
         if bare or _DENIAL.search(rest) or _LONE_LETTER.search(rest) or not self._options.allows(named, rest):
@@ -225,11 +227,6 @@ class ChoiceReader(AnswerReader):
 
 def _letter_of(label: re.Match[str]) -> str:
     return label["bracketed"] or label["delimited"] or label["bare"]
-
-
-def _both_verdicts(text: str) -> bool:
-    words = set(_WORD.findall(text.casefold()))
-    return {"yes", "no"} <= words or {"true", "false"} <= words
 
 
 class MultiSelectReader(AnswerReader):

@@ -24,13 +24,15 @@ SCALES: Final = {
     "dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12,
     "lakh": 10**5, "crore": 10**7, "万": 10**4, "亿": 10**8,
 }  # fmt: skip
-_UNITS: Final = (
+_ONES: Final = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
 )
 _TENS: Final = "twenty thirty forty fifty sixty seventy eighty ninety"
-_SMALL: Final = {word: value for value, word in enumerate(_UNITS.split())} | {
-    word: 10 * value for value, word in enumerate(_TENS.split(), start=2)
+_BELOW_HUNDRED: Final = {word: value for value, word in enumerate(_ONES.split())} | {
+    f"{ten} {word}".removesuffix(" zero"): 10 * tens + value
+    for tens, ten in enumerate(_TENS.split(), start=2)
+    for value, word in enumerate(_ONES.split()[:10])
 }
 _PARTS: Final = {
     "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
@@ -45,7 +47,7 @@ class _UnreadableError(Exception):
 def evaluate(text: str) -> tuple[Fraction, bool] | None:
     """The value of a closed-form number, and whether it is exact.
 
-    Sums and products of plain numbers are refused: they are work left undone, and a telephone number is no subtraction.
+    Sums and products of plain numbers are refused: they are work left undone, and 2019-20 is no subtraction.
 
     Args:
         text: At most 80 characters; longer text is refused.
@@ -113,48 +115,32 @@ def _bounded(value: Fraction) -> Fraction:
 
 
 def parse_words(text: str) -> Fraction | None:
-    """The value of a number in English words, such as ``two thirds``; None for anything else."""
+    """The value of a number in English words, such as ``two thirds`` or ``one and a half``; None for anything else."""
     words = text.casefold().replace("-", " ").split()
     if not words or len(words) > 12:
         return None
     if words[0] in ("minus", "negative"):
         value = parse_words(" ".join(words[1:]))
         return None if value is None else -value
-    if words == ["none"]:
-        return Fraction(0)
+    return Fraction(0) if words == ["none"] else _add_up(words)
+
+
+def _add_up(words: list[str]) -> Fraction | None:
+    """A whole number, a part of one, or the sum of both: the greatest scale word divides it."""
     part = _PARTS.get(words[-1]) or _PARTS.get(words[-1].removesuffix("s"))
-    return _whole(words) if part is None else _fraction(words[:-1], part)
-
-
-def _fraction(before: list[str], part: int) -> Fraction | None:
-    """``[three and] a half``, ``two thirds``."""
-    if before in ([], ["a"], ["one"]):
-        return Fraction(1, part)
-    if "and" in before:
-        cut = len(before) - 1 - before[::-1].index("and")
-        whole, rest = _whole(before[:cut]), _fraction(before[cut + 1 :], part)
-        return None if whole is None or rest is None else whole + rest
-    numerator = _whole(before)
-    return None if numerator is None else numerator / part
-
-
-def _whole(words: list[str]) -> Fraction | None:
-    total = group = previous = 0
-    for place, word in enumerate(words):
-        if (word == "and" and place) or (word == "a" and not place and len(words) > 1):
-            continue
-        if word in _SMALL:
-            # "twenty one" adds up; "one two" is no number.
-            if previous and not (previous >= 20 and previous % 10 == 0 and 0 < _SMALL[word] < 10):
-                return None
-            group += _SMALL[word]
-            previous = _SMALL[word] or 1
-        elif word in SCALES:
-            if SCALES[word] <= 100:
-                group = (group or 1) * SCALES[word]
-            else:
-                total, group = total + (group or 1) * SCALES[word], 0
-            previous = 0
-        else:
-            return None
-    return Fraction(total + group)
+    scale = max(words, key=lambda word: SCALES.get(word, 0))
+    if part is not None and "and" in words:
+        cut, factor = words.index("and"), 1
+    elif part is not None:
+        count = _add_up(words[:-1]) if words[:-1] not in ([], ["a"]) else Fraction(1)
+        return None if count is None else count / part
+    elif scale in SCALES:
+        cut, factor = words.index(scale), SCALES[scale]
+    else:
+        value = _BELOW_HUNDRED.get(" ".join(words))
+        return None if value is None else Fraction(value)
+    before, after = words[:cut], words[cut + 1 :]
+    after = after[1:] if after[:1] == ["and"] else after
+    count = _add_up(before) if before not in ([], ["a"]) else Fraction(1)
+    rest = _add_up(after) if after else Fraction(0)
+    return None if count is None or rest is None or rest >= factor else count * factor + rest

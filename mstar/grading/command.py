@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -88,54 +89,41 @@ def _read_row(line: bytes) -> dict[str, Any] | str:
     """The row, or what is wrong with it."""
     try:
         row = json.loads(line)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        return f"not JSON ({error})."
-    except RecursionError:
-        return "not JSON that can be read (nested too deeply)."
-    except ValueError as error:
-        return f"a number that cannot be read ({error})."
+    except (ValueError, RecursionError) as error:
+        return f"not JSON that can be read ({error})."
     if not isinstance(row, dict):
         return f"a JSON {type(row).__name__}, but an object is expected."
     if not isinstance(row.get("response"), str):
         return "'response' is missing, or is not a text."
     if "answer" not in row and not row.get("answers"):
         return "'answer' is missing."
-    return _find_wrong_field(row) or row
+    for name, (holds, expected) in _OPTIONAL.items():
+        if row.get(name) is not None and not holds(row[name]):
+            return f"'{name}' is {row[name]!r}, but it is {expected}."
+    return row
 
 
-def _find_wrong_field(row: dict[str, Any]) -> str | None:
-    kinds = [kind.value for kind in AnswerType]
-    if row.get("answer_type") is not None and row["answer_type"] not in kinds:
-        return f"'answer_type' is {row['answer_type']!r}; choose one of {', '.join(kinds)}."
-    if row.get("choices") is not None and not isinstance(row["choices"], list):
-        return "'choices' is not a list."
-    precision = row.get("precision")
-    if precision is not None and (
-        isinstance(precision, bool) or not isinstance(precision, int | float) or not 0 <= precision <= 50
-    ):
-        return f"'precision' is {precision!r}, but it is a number of decimals from 0 to 50."
-    tolerance = row.get("tolerance")
-    if tolerance is not None and not _is_tolerance(tolerance):
-        return (
-            f"'tolerance' is {tolerance!r}, but it is an object with 'relative' or 'absolute', a number of 0 or more."
-        )
-    if row.get("answer_is") is not None and row["answer_is"] not in set(AnswerIs):
-        return f"'answer_is' is {row['answer_is']!r}; choose one of {', '.join(AnswerIs)}."
-    if row.get("answers") is not None and not isinstance(row["answers"], list):
-        return "'answers' is not a list."
-    for name in ("unit", "question"):
-        if row.get(name) is not None and not isinstance(row[name], str):
-            return f"'{name}' is not a text."
-    return None
+def _is_number(value: object, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
 def _is_tolerance(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool(value)
-        and set(value) <= {"relative", "absolute"}
-        and all(isinstance(limit, int | float) and math.isfinite(limit) and limit >= 0 for limit in value.values())
-    )
+    limits = value if isinstance(value, dict) else {}
+    known = bool(limits) and set(limits) <= {"relative", "absolute"}
+    return known and all(_is_number(limit, sys.float_info.max) for limit in limits.values())
+
+
+# The fields that may be missing: what each must be, for the machine and for the reader.
+_OPTIONAL: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
+    "answer_type": (lambda value: value in list(AnswerType), f"one of {', '.join(AnswerType)}"),
+    "answer_is": (lambda value: value in list(AnswerIs), f"one of {', '.join(AnswerIs)}"),
+    "choices": (lambda value: isinstance(value, list), "a list"),
+    "answers": (lambda value: isinstance(value, list), "a list"),
+    "precision": (lambda value: _is_number(value, 50), "a number of decimals from 0 to 50"),
+    "tolerance": (_is_tolerance, "an object with 'relative' or 'absolute', a number of 0 or more"),
+    "unit": (lambda value: isinstance(value, str), "a text"),
+    "question": (lambda value: isinstance(value, str), "a text"),
+}
 
 
 def to_prompt(row: dict[str, Any], prompt_id: str) -> Prompt:

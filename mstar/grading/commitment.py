@@ -92,18 +92,12 @@ _TAKEN_BACK: Final = re.compile(
     r"|\b(?:could|might|may|can) (?:also|instead|equally) be\b|\balternatively\b|\bor (?:maybe|perhaps|possibly)\b"
     r"|\bnot (?:entirely |completely )?(?:sure|certain|confident)\b"
     r"|\b(?:let me re-?count|it should be|re-?examin\w+|looking again|however)\b"
-    r"|(?:^|[.!?\n]\s*|,\s+)(?:wait|actually|on second thought|sorry|correction|hold on|hmm|no,|verification)\b",
-    re.IGNORECASE,
-)
-# A change of mind inside a sentence: "36, no, 35".
-_REVISION: Final = re.compile(
-    r"[,;(.!]\s*(?:(?:oh|no|wait|sorry|hmm)\b[,:\s]*)+(?<=[,:\s])"
-    r"|[,;(]\s*(?:or rather|I mean|scratch that|make that)\b[,:]?\s*",
+    r"|(?:^|[.!?\n]\s*|,\s+)(?:wait|actually|on second thought|sorry|correction|hold on|hmm|no(?=,)|verification)\b",
     re.IGNORECASE,
 )
 _INSTEAD: Final = re.compile(
     r"not\b[^,;.]{1,80}?(?:[,;.]|\s(?=but))\s*"
-    r"(?:but(?: rather)?|instead|rather|it is|it's|it should be)\s+(?P<other>.+)",
+    r"(?:but(?: rather)?|instead|rather|it is|it's|it should be)\s+(?P<stated>.+)",
     re.IGNORECASE,
 )
 _SENTENCE_END: Final = re.compile(
@@ -118,14 +112,11 @@ _EXPLANATION: Final = re.compile(
     r"|\s-\s(?=[^\W\d_]{2,}[\s'])|;(?!\s*\d+\s*$)|因为|由于)",
     re.IGNORECASE,
 )
-# "Friday, with 40 cakes"
+# "B, not D", "Friday, with 40 cakes"
 _ASIDE: Final = re.compile(r",\s+(?:I\b|(?!or\b|nor\b|and\b)(?=[a-z]{3,}\s))")
 _COPULA: Final = re.compile(r".{2,}\b(?:is|are|was|were|be|equals?)\s+(?P<stated>.+)", re.IGNORECASE | re.DOTALL)
 # Two boxes side by side are one answer with two parts, or a hedge.
 _BETWEEN_BOXES: Final = re.compile(r"[\s,;$]*(?:\\text\s*\{)?\s*(?:and|or|和|或)?\s*\}?[\s$]*")
-# The number of a list's item that was never written.
-_ENUMERATOR: Final = re.compile(r"\(?\d{1,2}[.)]")
-_SAYS: Final = re.compile(r"\b(?:is|are|was|were|be|has|have|will|would|can|should|I|you)\b", re.IGNORECASE)
 # "I think it's C", "Thus C."
 _LEAD_IN: Final = re.compile(
     r"^(?:(?:so|thus|hence|therefore|I think|I believe|I'd say|I would say|I choose|based on the \w+)\b,?\s+)?"
@@ -216,7 +207,7 @@ def read_commitment(text: str, reader: AnswerReader) -> tuple[bool, str | None]:
     span, rest = text[start:end], text[end:]
     if kind == "denied" or not span.strip():
         return True, None
-    answer = _read_any(_of_box(span) if kind == "box" else _of_line(span), reader)
+    answer = _read_any(_of_box(span) if kind == "box" else _of_line(span, True), reader)
     if (
         answer is None
         or _is_withdrawn("" if kind == "box" else span, rest, reader)
@@ -242,13 +233,13 @@ def read_bare(text: str, reader: AnswerReader) -> str | None:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return None
-    readings = _of_short_line(text) if len(lines) == 1 else iter((text,))
+    readings = _of_line(text, False) if len(lines) == 1 else iter((text,))
     if len(text) <= _MAX_SPAN and (whole := _read_any(readings, reader, bare=True)) is not None:
         return whole
     if len(lines) == 1:
         return None
     last = lines[-1].strip("#> ")
-    if len(last) > 200 or _ENUMERATOR.fullmatch(last):
+    if len(last) > 200:
         return None
     answer = reader.read(last)
     if answer is None or not _is_bare(last):
@@ -268,28 +259,8 @@ def _read_any(readings: Iterable[str], reader: AnswerReader, bare: bool = False)
     return next((answer for reading in readings if (answer := reader.read(reading)) is not None), None)
 
 
-def _of_short_line(line: str) -> Iterator[str]:
-    """What a response of one line may be as an answer, without the words before it and the reasons behind it."""
-    if line.startswith("> ") and line[2:3].isalpha():
-        line = line[2:]
-    yield line
-    line = _REVISION.split(line)[-1]
-    line = _LEAD_IN.sub("", line)
-    yield line
-    if _TAKEN_BACK.search(line) or {"yes", "no"} <= set(_WORD.findall(line.casefold())):
-        return
-    if (instead := _INSTEAD.match(line)) is not None:
-        yield instead["other"]
-    elif (announced := _IS_ANSWER.fullmatch(line)) is not None:
-        yield announced["stated"]
-    elif (conclusion := _SO.fullmatch(line)) is not None:
-        yield conclusion["stated"]
-    else:
-        yield _EXPLANATION.split(_SENTENCE_END.split(line, maxsplit=1)[0], maxsplit=1)[0]
-
-
 def _is_bare(text: str) -> bool:
-    return len(text.split()) <= _MAX_BARE_WORDS and not _SAYS.search(text)
+    return len(text.split()) <= _MAX_BARE_WORDS
 
 
 def _find_boxes(text: str) -> list[tuple[int, int, str]]:
@@ -344,28 +315,34 @@ def _unwrap(content: str) -> str:
     return content.strip()
 
 
-def _of_line(span: str) -> Iterator[str]:
-    """What a line behind a marker may be as an answer: all of it, its first sentence, and that without its reasons."""
+def _of_line(span: str, marked: bool) -> Iterator[str]:
+    """What a line may be as an answer: all of it, its first sentence, and that without its lead-in and reasons.
+
+    Args:
+        span: What stands behind a marker, or a response of one line.
+        marked: Whether it stands behind a marker.
+    """
     lines = [line.strip() for line in _balance(span).strip(" \n|").splitlines() if line.strip()]
     if not lines:
         return
-    line = lines[-1]
     if len(lines) > 1:
         yield "\n".join(lines)
+    line = lines[-1]
     yield line
-    if (instead := _INSTEAD.match(line)) is not None:
-        line = instead["other"]
-    revised = _REVISION.split(line)[-1].strip()
-    if revised != line and revised:
-        yield revised
+    line = _LEAD_IN.sub("", line)
+    yield line
+    if not marked and (_TAKEN_BACK.search(line) or {"yes", "no"} <= set(_WORD.findall(line.casefold()))):
         return
+    for form in (_INSTEAD, _IS_ANSWER, _SO):
+        if (match := form.fullmatch(line)) is not None:
+            line = match["stated"]
+            break
     sentence = _SENTENCE_END.split(line, maxsplit=1)[0].strip()
     yield sentence
     stated = _EXPLANATION.split(sentence, maxsplit=1)[0].strip()
     yield stated
     yield _ASIDE.split(stated, maxsplit=1)[0]
-    copula = _COPULA.fullmatch(stated)
-    if copula is not None:
+    if marked and (copula := _COPULA.fullmatch(stated)) is not None:
         yield copula["stated"]
 
 
@@ -381,7 +358,7 @@ def _balance(span: str) -> str:
 
 def _is_withdrawn(span: str, rest: str, reader: AnswerReader) -> bool:
     """Whether the text behind an answer takes it back or hedges it; an option may speak of doubt itself."""
-    said = "" if not span or reader.read(span.strip()) is not None else _REVISION.split(span)[-1]
+    said = "" if not span or reader.read(span.strip()) is not None else span
     return _TAKEN_BACK.search(f"{said}\n{rest[:300]}") is not None
 
 

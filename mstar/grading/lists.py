@@ -15,8 +15,6 @@ from mstar.grading.quantities import format_number
 __all__ = ["BoxReader", "ListReader"]
 
 _SEPARATOR: Final = re.compile(r"[\[({\])}]|\s*(?:[,;&、]\s*(?:and\b)?|\band\b|\\cup|和|与|\n\s*(?:[-*•]\s+)?)\s*")
-# "from 2014 to 2016", "between 3 and 5", "2014-2016": the two ends.
-_RANGE: Final = re.compile(r"(?:from\s+|between\s+)?(-?[\d.]+)\s*(?:-|to|and)\s*(-?[\d.]+)", re.IGNORECASE)
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WIDE_SEPARATOR: Final = re.compile(r",\s|;|\band\b")
 _NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?")
@@ -112,9 +110,6 @@ def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
 def _split(text: str) -> list[str]:
     """The items at the outermost level, an item that is a list itself as one."""
     text = clean_latex(normalise(text)).strip().strip("`\"'.。 ")
-    ends = _RANGE.fullmatch(text)
-    if ends is not None:
-        return [ends[1], ends[2]]
     text = _BULLET.sub("", text)
     if text[:1] in tuple("[({") and text[-1:] in tuple("])}") and _closes_at_end(text):
         text = text[1:-1]

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from enum import Enum
-from typing import IO, Final, Literal
+from typing import Final
 
 __all__ = ["WORKER_SECONDS", "MathOutcome", "ask"]
 
@@ -40,17 +40,14 @@ class _Worker:
     def ask(self, gold: str, answer: str) -> MathOutcome:
         """Compares two formulas; may be called from any thread, one question at a time."""
         with self._lock:
-            # After a fork the pipe would be shared with the parent.
-            if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-                self._start()
-            reply = self._exchange(json.dumps([gold, answer, WORKER_SECONDS]))
-            if reply == MathOutcome.STOPPED.value:
-                # Once more, when nothing else of this process computes, and with room for a bad moment.
-                reply = self._exchange(json.dumps([gold, answer, 2 * WORKER_SECONDS]))
+            # What ran out is tried once more, when nothing else of this process computes, with room for a bad moment.
+            for seconds in (WORKER_SECONDS, 2 * WORKER_SECONDS):
+                reply = self._exchange(json.dumps([gold, answer, seconds]))
+                if reply != MathOutcome.STOPPED.value:
+                    break
             if not reply:
                 self.stop()
-                return MathOutcome.STOPPED
-            return MathOutcome(reply)
+            return MathOutcome(reply or MathOutcome.STOPPED.value)
 
     def renew_lock(self) -> None:
         """Makes the worker usable in a forked process, which starts one of its own."""
@@ -59,42 +56,44 @@ class _Worker:
     def stop(self) -> None:
         """Ends the worker, if this process started it."""
         if self._process is not None and self._owner == os.getpid():
-            self._process.kill()
-            self._process.wait()
-            self._pipe("stdin").close()
-            self._pipe("stdout").close()
+            with self._process:  # closes the pipes and waits
+                self._process.kill()
         self._process = None
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         self.stop()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "mstar.grading.math_worker"],
+            bufsize=0,  # what a broken pipe did not take is not written again when it is closed
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
         self._owner = os.getpid()
-        if self._pipe("stdout").readline() != b"ready\n":
+        if _read_line(self._process) != "ready":
             self.stop()
             raise RuntimeError(
                 "The math-verify worker did not start; run 'python -m mstar.grading.math_worker' to see why."
             )
-
-    def _pipe(self, name: Literal["stdin", "stdout"]) -> IO[bytes]:
-        pipe: IO[bytes] | None = getattr(self._process, name)
-        if pipe is None:
-            raise RuntimeError("The math-verify worker is not running.")
-        return pipe
+        return self._process
 
     def _exchange(self, question: str) -> str:
         """The worker's line, empty if it is gone."""
-        pipe = self._pipe("stdin")
+        process = self._process
+        # After a fork the pipe would be shared with the parent.
+        if process is None or self._owner != os.getpid() or process.poll() is not None:
+            process = self._start()
+        assert process.stdin is not None  # noqa: S101 - it was asked for
         try:
-            pipe.write(question.encode() + b"\n")
-            pipe.flush()
+            process.stdin.write(question.encode() + b"\n")
         except BrokenPipeError:
             return ""
-        return self._pipe("stdout").readline().decode().strip()
+        return _read_line(process)
+
+
+def _read_line(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    return process.stdout.readline().decode().strip()
 
 
 _WORKER: Final = _Worker()

@@ -28,12 +28,6 @@ _SEVERAL: Final = re.compile(
     r"\b(?:or|and|if|let|assume|suppose|not|is|has|at|when|for|because|since)\b|±|\\pm|≠|\d[a-zA-Z]\s*[=≈]",
     re.IGNORECASE,
 )
-# "2 h 30 min", "5 dollars and 20 cents", "40° 30'": two units, of which the second is a part of the first.
-_DURATION: Final = re.compile(
-    r"(\d{1,3})\s*(?:hours?|hrs?|h),?\s*(?:and\s*)?(\d{1,2})\s*(?:minutes?|mins?|m)\b\.?", re.IGNORECASE
-)
-_DOLLARS_AND_CENTS: Final = re.compile(r"(\d+) dollars? and (\d{1,2}) cents?\b", re.IGNORECASE)
-_ARC: Final = re.compile(r"(\d+)\s*°\s*(\d{1,2})\s*'(?!')")
 _ASKED_SCALES: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _MAX_LENGTH: Final = 1200
 
@@ -142,9 +136,6 @@ def _factor(source: str, target: str) -> Fraction | None:
 def read_quantity(text: str) -> Quantity | None:
     """The number that a text is, with its unit, or that a calculation in it comes to; None for anything else."""
     text = clean_latex(normalise(text[:_MAX_LENGTH])).strip()
-    text = _DURATION.sub(lambda time: f"{60 * int(time[1]) + int(time[2])} minutes", text)
-    text = _DOLLARS_AND_CENTS.sub(lambda sum_: f"${sum_[1]}.{sum_[2]:0>2}", text)
-    text = _ARC.sub(lambda arc: f"{float(int(arc[1]) + Fraction(int(arc[2]), 60)):.6g}°", text)
     calculation = _CALCULATION.fullmatch(text)
     if calculation is not None and not _SEVERAL.search(text):
         text = calculation["result"]

@@ -46,14 +46,11 @@ _JOINING: Final = re.compile(
     r"hundred|thousand|million|billion|dozen|st|nd|rd|th|if|but|more|less|fewer|is|was|must|cannot|would|might|may|e|pi|sqrt|(?-i:[A-Zxyz]))\b|[π√]",
     re.IGNORECASE,
 )
-_COMPOUND_UNIT: Final = re.compile(r"[a-z°%$]{1,12}(?:\^\(?-?\d\)?)?(?:\s*(?:/|per)\s*[a-z]{1,12}(?:\^\(?-?\d\)?)?)?")
 _CLOSED_FORM: Final = re.compile(r"[√π^(]|\*\*|sqrt")
 _UNIT_TAIL: Final = re.compile(r"(.*?[\dπ)])\s*((?:[a-z°%$][a-z°\s.]*(?:\^\(?[23]\)?)?)?)", re.IGNORECASE | re.DOTALL)
 # "3 out of 14", "1 in 6".
 _SHARE: Final = re.compile(r"^(\d{1,9}) out of (\d{1,9})$|^1 in (\d{1,9})$", re.IGNORECASE)
 _PI: Final = re.compile(r"(?<![a-z])pi\b", re.IGNORECASE)
-# "four (4) cats"
-_IN_FIGURES: Final = re.compile(r"^([a-z]{3,9}(?:-[a-z]{3,5})?) \((\d+)\)(.*)$", re.IGNORECASE)
 _MINUS: Final = re.compile(r"^(?:minus|negative)\s+(?=[\d.])", re.IGNORECASE)
 # A decimal comma, where it can be nothing else.
 _COMMA: Final = re.compile(r"^(-?(?:\d+(?=,\d{1,2}(?!\d))|0)),(\d+)(?=\s|$|%)")
@@ -104,9 +101,8 @@ def _strip(text: str) -> str:
     text = text[lead.end() :] if lead is not None else text
     if len(text) > 2 and text[0] in "([{" and text[-1] in ")]}" and not any(c in "()[]{}," for c in text[1:-1]):
         text = text[1:-1].strip()
-    text = _IN_FIGURES.sub(r"\2\3", _PI.sub("π", text))
-    text = _MINUS.sub("-", _SHARE.sub(lambda share: f"{share[1] or 1}/{share[2] or share[3]}", text))
-    return _COMMA.sub(r"\1.\2", text)
+    text = _SHARE.sub(lambda share: f"{share[1] or 1}/{share[2] or share[3]}", _PI.sub("π", text))
+    return _COMMA.sub(r"\1.\2", _MINUS.sub("-", text))
 
 
 def _read_unit(match: re.Match[str]) -> str | None:
@@ -133,8 +129,7 @@ def _read_unit(match: re.Match[str]) -> str | None:
     if not glued and len(words) < 60 and _WORDS.fullmatch(words) is not None and _JOINING.search(words) is None:
         first = words.split()[0]
         return currency or ("" if first == "in" else canonical_unit(first))
-    compound = "/" in words or "^" in words or " per " in words
-    return currency if compound and _COMPOUND_UNIT.fullmatch(words.casefold()) is not None else None
+    return None
 
 
 def _build(match: re.Match[str], unit: str) -> Quantity | None:

@@ -1,4 +1,4 @@
-"""Free-text answers: yes and no, words, dates, ratios, telephone numbers, and formulas."""
+"""Free-text answers: yes and no, words, dates, ratios, and formulas."""
 
 from __future__ import annotations
 
@@ -36,10 +36,8 @@ _FILLER: Final = frozenset(
 _WORD: Final = re.compile(r"[^\W_]+(?:[.'/:-][^\W_]+)*")
 # "Area = x(x+3)"
 _NAME: Final = re.compile(r"^[A-Za-z ]{1,20}=(?=[^=]+$)")
-_HYPHEN: Final = re.compile(r"(?<=[a-z])-(?=[a-z])")
 # "H_2O" is H2O.
 _SUBSCRIPT: Final = re.compile(r"(?<=[A-Za-z])_\{?(\d+)\}?")
-_PHONE: Final = re.compile(r"(?:\+?\d{1,3}[\s.-])?\(?\d{3}\)?[\s.-]?\d{3,4}[\s.-]\d{4}|\d{3}[\s.-]\d{4}")
 _RATIO: Final = re.compile(r"(\d{1,9})\s*(?::|to)\s*(\d{1,9})")
 # What dateutil is asked about: a month's name with a number, three numbers, a time of day.
 _MOMENT: Final = re.compile(
@@ -56,7 +54,7 @@ class TextReader(AnswerReader):
     """Reads answers that are words.
 
     Texts are equal without regard to case, articles and punctuation; words that only repeat the question may surround
-    the answer. Telephone numbers, dates, times and ratios are compared as such and never calculated with. Formulas that
+    the answer. Dates, times and ratios are compared as such and never calculated with. Formulas that
     differ as texts go to math-verify.
 
     Args:
@@ -104,10 +102,8 @@ class TextReader(AnswerReader):
 
     def _is_gold(self, source: str, cleaned: str, folded: str) -> bool:
         # "5!" is no emphatic 5.
-        if not self._is_formula and _HYPHEN.sub(" ", folded) == _HYPHEN.sub(" ", self.gold or ""):
+        if not self._is_formula and folded == self.gold:
             return True
-        if "." in folded and folded.replace(".", "") == self.gold and self.gold.isalpha():
-            return True  # U.S.A.
         if self._literal is not None:
             if self._literal[0] == "ratio":
                 cleaned = cleaned.replace("/", ":")
@@ -154,7 +150,7 @@ def distance(first: str, second: str) -> int:
 
 
 def is_literal(text: str) -> bool:
-    """Whether a text looks like arithmetic and is none: a telephone number, a date, a time of day, a ratio."""
+    """Whether a text looks like arithmetic and is none: a date, a time of day, a ratio."""
     return _read_literal(_clean(normalise(text))) is not None
 
 
@@ -163,8 +159,6 @@ def _read_literal(text: str) -> tuple[object, ...] | None:
         return None
     if _MOMENT.fullmatch(text) and (moment := _read_moment(text)) is not None:
         return moment
-    if _PHONE.fullmatch(text):
-        return "phone", "".join(filter(str.isdigit, text))
     if match := _RATIO.fullmatch(text):
         return "ratio", Fraction(int(match[1]), int(match[2]) or 1)
     return None

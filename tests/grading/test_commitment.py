@@ -113,7 +113,7 @@ def test_what_cannot_be_read_is_denied_or_holds_under_a_condition_is_no_answer(r
     [
         ("The answer is not A; it is C.", "C"),
         ("The answer is not B but C.", "C"),
-        ("The answer is A, no wait, C.", "C"),
+        ("The answer is A, no wait, C.", None),
         ("Not A: Incorrect\n\nAnswer: C", "C"),
         ("My first answer was A. The answer is C.", "C"),
         ("The answer is C. A common answer is B.", "C"),

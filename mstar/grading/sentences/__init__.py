@@ -36,8 +36,6 @@ def find_stated_answer(response: str, prompt: Prompt, reader: AnswerReader) -> s
     opening = named.open(first)
     if len(sentences) == 1:
         return opening or named.state(first)
-    if named.is_listing(sentences):
-        return named.state(last) if CONCLUSION.search(last) else None
     later = named.open(last) or named.state(last)
     if opening is not None:
         return opening if later in (None, opening) else None

@@ -13,7 +13,6 @@ __all__ = [
     "NEGATION",
     "REFUSAL",
     "count_shared_words",
-    "split_clauses",
     "split_sentences",
     "without_reason",
 ]
@@ -43,10 +42,6 @@ _SENTENCE_END: Final = re.compile(
 _COURTESY: Final = re.compile(
     r"\W*(?:I hope|hope this|let me know|please let|feel free|if you have)\b|[^?]*\?\W*$", re.IGNORECASE
 )
-_CLAUSE_END: Final = re.compile(
-    r"[,;]\s+(?![^()\[\]]*[)\]])(?:and |but |so |while |whereas )?|，|；"
-    r"|\s+(?:and|but|while|whereas)\s+(?=\S+(?: \S+){0,5} (?:is|are|was|were|has|have)\b)"
-)
 _REASON_BEHIND: Final = re.compile(
     r",?\s+(?:because|since|due to|given that|based on|according to|compared (?:to|with)"
     r"|as (?=(?:it|the|they|this|there|indicated|shown|we|each|both|all|you|a|an)\b))\b.*",
@@ -72,11 +67,6 @@ def split_sentences(text: str) -> list[str]:
     while len(sentences) > 1 and _COURTESY.match(sentences[-1]):
         sentences.pop()
     return sentences
-
-
-def split_clauses(sentence: str) -> list[str]:
-    """The clauses of a sentence; the items of a pair in brackets stay together."""
-    return [clause for clause in _CLAUSE_END.split(sentence) if clause.strip()]
 
 
 def without_reason(sentence: str) -> str:

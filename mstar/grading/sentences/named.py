@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import cached_property, lru_cache
 from typing import Final
 
 from mstar.grading.base import AnswerReader
-from mstar.grading.sentences.clauses import DOUBT, NEGATION, count_shared_words, split_clauses, without_reason
+from mstar.grading.sentences.clauses import DOUBT, NEGATION, count_shared_words, without_reason
 from mstar.grading.sentences.restatement import restate
 from mstar.types import AnswerType, Prompt
 
@@ -27,7 +26,8 @@ _LABEL: Final = re.compile(
     r"(?<=\w )\(([A-J])\)|^\(([A-J])\)(?= (?:is|are|would|has)\b|\W*$)|^([A-J])(?= (?:is|are|would|has)\b)"
     r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+(?:is\s+)?\(?([A-J])(?=[\s.,;)]|$)|选项?\s*([A-J])"
 )
-_LABEL_BEFORE: Final = re.compile(r"\W{0,3}([A-J])(?:\s?[.:)]|\s-)\s*\S", re.IGNORECASE)
+# "(A) 0.30%", where that is no text of A, says two things.
+_LABELLED: Final = re.compile(r"\W{0,3}([A-J])(?:\s?[.:)]|\s-)\s*\S", re.IGNORECASE)
 _NUMBER: Final = re.compile(
     r"(?<![\w.,^_{\\/-])[-−]?\$?\d[\d,]*(?:\.\d+)?%?(?![\w^{(]|[.,]\d)"
     r"|\b(?:two|three|four|five|six|seven|eight|nine|ten)\b",
@@ -50,8 +50,6 @@ _INESSENTIAL: Final = re.compile(r"^(?:it|the|an?) |\b(?:will|would)\b|(?<=\w)-(
 _COMPARISON: Final = re.compile(r"\b(\w+er|more|less)\b.*?\bthan\b.*", re.IGNORECASE)
 # A question, and a sentence that breaks off.
 _UNFINISHED: Final = re.compile(r"(?:[?,:=+*/-]|\b(?:the|an?|of|is|are|to|and|or|by|which|from|with))[ *]*$")
-_RELATIVE: Final = re.compile(r"\s*(?:which|where|when)\b", re.IGNORECASE)
-_YEAR: Final = re.compile(r"\b(?:(?:which|what) year|when)\b", re.IGNORECASE)
 _CLOSED: Final = frozenset(("yes", "no", "true", "false"))
 _MAX_WORDS: Final = 8
 
@@ -81,39 +79,22 @@ class Named:
             return self._read(opening[1])
         if self._choices and _LABEL.match(sentence) is not None:
             return self.state(sentence)
-        if (label := self._label_before(sentence)) is not None:
-            return label if self._is_like_labelled(sentence) else None
         named = any(pattern.match(sentence) for option, pattern in self._options if " " in option)
         return self._name_option(sentence) if named else None
-
-    def is_listing(self, sentences: list[str]) -> bool:
-        """Whether the text begins or ends with a list of its options, rather than choose one."""
-        for lines in (sentences[:3], sentences[-2:]):
-            if self._choices and len({match[1] for line in lines if (match := _LABEL_BEFORE.match(line))}) > 1:
-                return True
-        return False
 
     def state(self, sentence: str) -> str | None:
         """The answer that a sentence states; None if it states none, or several."""
         if _UNFINISHED.search(sentence) or self._is_doubtful(sentence):
             return None
+        label = _LABELLED.match(sentence) if self._choices else None
+        if label is not None and self._read(label[1]) is not None:
+            return None
         stated = without_reason(sentence)
-        clauses = split_clauses(stated)
-        said = {restate(self._question, clause) for clause in (stated, *clauses)} - {None}
-        if said:
-            return self._read("yes" if said.pop() else "no") if len(said) == 1 else None
-        clauses = [clause for clause in clauses if not self._is_negated(clause)]
-        behind = [self._name_behind_verb(clause) for clause in clauses]
-        found = _names(behind) or _names(map(self._name_option, clauses)) or _names([self._name_number(clauses)])
-        # "The total is $18, and he has $2 left" may mean either; "all of them: soup, water and buns" mean none.
-        last = max((index for index, name in enumerate(behind) if name is not None), default=len(clauses))
-        later = [clause for clause in clauses[last + 1 :] if not _RELATIVE.match(clause)]
-        if len(found) != 1 or (self._find_numbers(later) and not self._choices):
+        if (said := restate(self._question, stated)) is not None:
+            return self._read("yes" if said else "no")
+        if self._is_negated(stated):
             return None
-        name = found.pop()
-        if not _names(map(self._name_option, later)) <= {name}:
-            return None
-        return name if self._label_before(sentence) in (None, name) else None
+        return self._name_behind_verb(stated) or self._name_option(stated) or self._name_number(stated)
 
     def _is_doubtful(self, sentence: str) -> bool:
         """Whether a sentence has words of doubt or of a condition that the question does not have."""
@@ -127,18 +108,6 @@ class Named:
         for _, pattern in self._options:
             clause = pattern.sub("", clause)
         return NEGATION.search(clause) is not None and NEGATION.search(self._question) is None
-
-    def _label_before(self, sentence: str) -> str | None:
-        """The option whose letter a sentence begins with."""
-        label = _LABEL_BEFORE.match(sentence) if self._choices else None
-        return None if label is None else self._read(label[1])
-
-    def _is_like_labelled(self, sentence: str) -> bool:
-        """Whether the words behind the letter that a sentence begins with are most like that option's."""
-        label = _LABEL_BEFORE.match(sentence)
-        index = ord(label[1].upper()) - ord("A") if label else len(self._choices)
-        shared = [count_shared_words(sentence, choice) for choice in self._choices]
-        return index < len(shared) and shared[index] == max(shared) > 0 and shared.count(max(shared)) == 1
 
     def _name_behind_verb(self, clause: str) -> str | None:
         """What stands behind the last verb that has an answer behind it: the longest beginning that is one."""
@@ -167,27 +136,17 @@ class Named:
         ]
         return self._read(found[0]) if len(found) == 1 else None
 
-    def _name_number(self, clauses: list[str]) -> str | None:
-        """The only number of a sentence that the question does not have."""
-        found = self._find_numbers(clauses)
-        if not self._is_number or len({number for number, _ in found}) != 1:
-            return None
-        if any(_LINKED.search(clause, 0, match.start()) for clause in clauses for match in _NUMBER.finditer(clause)):
-            return None
-        number, rest = found[-1]
-        return None if _JOINED.match(rest) else self._read(number)
-
-    def _find_numbers(self, clauses: list[str]) -> list[tuple[str, str]]:
-        """The numbers that the question does not have and that are no bounds, each with what stands behind it."""
+    def _name_number(self, clause: str) -> str | None:
+        """The only number of a clause that the question does not have and that is no bound."""
         found = [
-            (match[0], clause[match.end() :])
-            for clause in clauses
+            match
             for match in _NUMBER.finditer(clause)
             if match[0] not in self._asked and not _BOUND.search(clause, 0, match.start())
         ]
-        if _YEAR.search(self._question):
-            found = [(number, rest) for number, rest in found if re.fullmatch(r"[12]\d{3}", number)]
-        return found
+        if not self._is_number or len({match[0] for match in found}) != 1:
+            return None
+        joined = any(_LINKED.search(clause, 0, match.start()) for match in _NUMBER.finditer(clause))
+        return None if joined or _JOINED.match(clause, found[-1].end()) else self._read(found[-1][0])
 
     @cached_property
     def _options(self) -> list[tuple[str, re.Pattern[str]]]:
@@ -198,10 +157,6 @@ class Named:
     @cached_property
     def _asked(self) -> set[str]:
         return {match[0] for match in _NUMBER.finditer(self._question)}
-
-
-def _names(names: Iterable[str | None]) -> set[str]:
-    return {name for name in names if name is not None}
 
 
 @lru_cache(maxsize=1024)
