@@ -20,7 +20,7 @@ from typing import Any, Final
 from harness import Figure, note
 from PIL import Image
 
-from mstar.callbacks.training_data import check_prompts
+from mstar.callbacks.rollout_check import check_prompts
 from mstar.errors import DataError
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
