@@ -16,6 +16,7 @@ from mstar.commands import annotate_policy, check_leakage, export_checkpoint, gr
 from mstar.config_files import check_config_file, config_files
 from mstar.distributed import find_lost_process
 from mstar.errors import ConfigError
+from mstar.interruption import Interrupted
 from mstar.lightning_cli import MstarCLI
 from mstar.memory_command import show_memory
 from mstar.modules.backbone_checkpoint import explain_other_weights
@@ -73,14 +74,25 @@ def _run_tool(name: str, arguments: Sequence[str]) -> int:
     config = parser.parse_args(list(arguments))
     config.pop("config", None)
     settings = parser.dump(config, skip_unset=False) if name == "annotate" else ""
-    result = _TOOLS[name](**parser.instantiate_classes(config).as_dict())
-    saved = Path(config.output, CONFIG) if name == "annotate" else None
-    if saved is not None and not saved.exists():
-        # As a fit does; the folder's manifest makes sure that all its labels were made with them.
-        with atomic_path(saved) as path:
-            path.write_text(settings, encoding="utf-8")
+    ready = parser.instantiate_classes(config).as_dict()
+    try:
+        result = _TOOLS[name](**ready)
+    except Interrupted:
+        if name == "annotate":
+            _save_settings(Path(config.output), settings)
+        raise
+    if name == "annotate":
+        _save_settings(Path(config.output), settings)
     # A tool that returns a number has done its work, but not on all of its input.
     return result if isinstance(result, int) else 0
+
+
+def _save_settings(folder: Path, settings: str) -> None:
+    """Writes an annotation's settings, as a fit does; its folder's manifest makes sure that its labels are theirs."""
+    saved = folder / CONFIG
+    if (folder / "manifest.json").exists() and not saved.exists():
+        with atomic_path(saved) as path:
+            path.write_text(settings, encoding="utf-8")
 
 
 def run(arguments: Sequence[str]) -> int:

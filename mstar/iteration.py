@@ -158,30 +158,35 @@ def run_iteration(
     _check_unique(prompts, unlabelled)
     report = IterationReport(plan.iteration, plan.temperature)
     shown: list[PromptResponses] = []
-    paths: list[Path] = []
     size = len(prompts) + len(unlabelled)
     leader = leads_group(stages.engine.group_size)
-    for number, start in enumerate(range(0, size, plan.shard_size)):
-        path = run.responses(plan.iteration, number)
-        paths.append(path)
-        if not takes_part(number, stages.engine.group_size):
-            continue
-        shard, hidden = _fetch_shard(prompts, unlabelled, start, plan)
-        groups = read_or_put_aside(path, partial(read_shard, shard, plan.num_samples))
-        if groups is None:
-            put_aside = run.quarantine(plan.iteration, number)
-            there = earlier.get(number)
-            drawn = None if there is None else read_earlier(shard, plan.num_samples, there, put_aside)
-            if there is not None and drawn is not None:
-                graded = _take_over(drawn, hidden, there, stages, report)
-            else:
-                graded = _draw(_sift(shard, stages.check, put_aside, size), hidden, plan, stages, report)
-            groups = _choose(graded, hidden, plan, stages, report)
-            if leader:
-                write_responses(path, groups)
-        for group in groups:
-            report.count(group)
-        shown += groups[: num_shown - len(shown)]
+    starts = range(0, size, plan.shard_size)
+    paths = [run.responses(plan.iteration, number) for number in range(len(starts))]
+    own = [number for number in range(len(starts)) if takes_part(number, stages.engine.group_size)]
+    num_own = sum(min(plan.shard_size, size - starts[number]) for number in own)
+    with stages.engine.counting(num_own * plan.num_samples) as bar:
+        for number in own:
+            shard, hidden = _fetch_shard(prompts, unlabelled, starts[number], plan)
+            groups = read_or_put_aside(paths[number], partial(read_shard, shard, plan.num_samples))
+            usable: list[Prompt] | None = None
+            if groups is None:
+                put_aside = run.quarantine(plan.iteration, number)
+                there = earlier.get(number)
+                drawn = None if there is None else read_earlier(shard, plan.num_samples, there, put_aside)
+                if there is not None and drawn is not None:
+                    graded = _take_over(drawn, hidden, there, stages, report)
+                else:
+                    usable = _sift(shard, stages.check, put_aside, size)
+                    bar.skip((len(shard) - len(usable)) * plan.num_samples)
+                    graded = _draw(usable, hidden, plan, stages, report)
+                groups = _choose(graded, hidden, plan, stages, report)
+                if leader:
+                    write_responses(paths[number], groups)
+            if usable is None:
+                bar.skip(len(shard) * plan.num_samples)
+            for group in groups:
+                report.count(group)
+            shown += groups[: num_shown - len(shown)]
     total = IterationReport(plan.iteration, plan.temperature)
     for part in gather_lists([report] if leader else []):
         total.merge(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 import yaml
 from lightning.pytorch.accelerators import CUDAAccelerator
 
+import mstar.cli
 import mstar.lightning_cli
 from mstar.__main__ import main
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError
+from mstar.interruption import Interrupted
 from mstar.lightning_cli import runs_on_cuda
 from mstar.parsing import Parser, condense, find_mistake
 
@@ -250,3 +253,22 @@ def test_a_fast_dev_run_leaves_nothing_behind(evolve: Any, rollouts: bool) -> No
     before = sorted(evolve.folder.rglob("*"))
     assert main(["fit", "--config", str(config)]) == 0
     assert sorted(evolve.folder.rglob("*")) == before
+
+
+def test_an_annotation_that_is_stopped_leaves_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(output: str, begun: bool = True) -> None:
+        """Stops."""
+        Path(output).mkdir()
+        if begun:
+            Path(output, "manifest.json").write_text("{}", encoding="utf-8")
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setitem(mstar.cli._TOOLS, "annotate", stopped)
+    for name, begun in (("a", True), ("b", False)):
+        with pytest.raises(Interrupted):
+            mstar.cli.run(["annotate", f"--output={tmp_path / name}", f"--begun={begun}"])
+        assert (tmp_path / name / "config.yaml").exists() is begun
+    assert yaml.safe_load((tmp_path / "a" / "config.yaml").read_text()) == {
+        "output": str(tmp_path / "a"),
+        "begun": True,
+    }

@@ -140,14 +140,20 @@ def annotate(
     num_tokens = drawn = cut_off = 0
     starts = range(0, len(prompts), settings.shard_size)
     paths = [output / f"labels-{shard:05d}.parquet" for shard in range(len(starts))]
-    with tqdm(total=len(prompts), desc="annotate", unit="prompt", disable=not (progress and is_main())) as bar:
+    sizes = [min(settings.shard_size, len(prompts) - start) for start in starts]
+    own = {shard for shard in range(len(paths)) if takes_part(shard, engine.group_size)}
+    before = {shard for shard in own if paths[shard].exists()}
+    with tqdm(
+        total=sum(sizes[shard] for shard in own), initial=sum(sizes[shard] for shard in before), desc="annotate",
+        unit="prompt", smoothing=0, disable=not (progress and is_main()),
+    ) as bar:  # fmt: skip
         for shard, (start, path) in enumerate(zip(starts, paths, strict=True)):
             stop_if_asked()
-            stop = min(start + settings.shard_size, len(prompts))
+            stop = start + sizes[shard]
             there = read_or_put_aside(path, read_step_labels)
             if there is not None:
                 labels += there
-            elif takes_part(shard, engine.group_size):
+            elif shard in own:
                 usable, bad = check.sift([prompts[i] for i in range(start, stop)], range(start, stop))
                 put_aside = output / f"quarantine-{shard:05d}.jsonl"
                 quarantine_shard(put_aside, bad, "prompts", len(prompts), check.max_bad_share)
@@ -159,7 +165,8 @@ def annotate(
                 _check_steps(labels)
                 if leader:
                     write_step_labels(path, made, usable)
-            bar.update(stop - start)
+            if shard in own - before:
+                bar.update(sizes[shard])
     wait_for_all()
     labels = [label for path in paths for label in read_step_labels(path)]
     counts_of_all = gather_lists([(num_tokens, drawn, cut_off)] if leader else [])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mstar.distributed import is_main
 from mstar.errors import DataError
+from mstar.generation.progress import ResponseBar
 from mstar.types import Prompt, Response
 
 if TYPE_CHECKING:
@@ -104,6 +107,7 @@ class Engine(ABC):
         dtype: What it computes in; None for what the policy computes in.
         asleep: Whether it has let go of its memory, so that it keeps nothing of what it has read.
         group_size: Processes that generate together, and so must be given the same requests at the same time.
+        progress: Whether to show a progress bar.
     """
 
     max_new_tokens: int
@@ -112,6 +116,25 @@ class Engine(ABC):
     dtype: torch.dtype | None = None
     asleep: bool = False
     group_size: int = 1
+    progress: bool = False
+    _bar: ResponseBar | None = None
+
+    @contextmanager
+    def counting(self, total: int) -> Iterator[ResponseBar]:
+        """Has one progress bar for all that is generated within the block; within another such block, its bar.
+
+        Args:
+            total: Responses in all.
+        """
+        if self._bar is not None:
+            yield self._bar
+            return
+        self._bar = ResponseBar(total, self.max_new_tokens, show=self.progress and is_main())
+        try:
+            yield self._bar
+        finally:
+            self._bar.close()
+            self._bar = None
 
     def expect(self, model_type: str, longest_prompt: int | None = None) -> None:  # noqa: B027 - most run anything
         """Takes in what it will be used for, before any weights are loaded.

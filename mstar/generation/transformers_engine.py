@@ -14,11 +14,11 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from mstar.errors import ConfigError
 from mstar.generation.base import Engine, Request
 from mstar.generation.batches import Memory, Row, fill_batches
+from mstar.generation.progress import ResponseBar
 from mstar.generation.sampling import Draws
 from mstar.interruption import stop_if_asked
 from mstar.models.decoding_weights import AdapterUse, decoding_bytes, decoding_weights
@@ -135,14 +135,12 @@ class TransformersEngine(Engine):
         written: list[list[Response]] = [[] for _ in requests]
         was_training = policy.training
         policy.eval()
-        bar = tqdm(
-            total=sum(len(r.samples) for r in requests), desc="generate", unit="response", disable=not self.progress,
-            leave=False,
-        )  # fmt: skip
+        total = sum(len(request.samples) for request in requests)
         try:
-            with torch.inference_mode(), decoding_weights(policy, self.adapters):
+            with self.counting(total) as bar, torch.inference_mode(), decoding_weights(policy, self.adapters):
+                bar.look((), ())
                 for batch in self._batches(policy, requests):
-                    for text in self._write(policy, renderer, requests, batch):
+                    for text in self._write(policy, renderer, requests, batch, bar):
                         request, sample = requests[text.row.request], text.row.sample
                         shown = text.tokens[: len(text.tokens) - text.finished]
                         written[text.row.request].append(
@@ -156,9 +154,7 @@ class TransformersEngine(Engine):
                                 logprob=text.logprob,
                             )
                         )
-                        bar.update()
         finally:
-            bar.close()
             policy.train(was_training)
         return written
 
@@ -185,25 +181,27 @@ class TransformersEngine(Engine):
         return Memory.of(policy, available, self.max_new_tokens)
 
     def _write(
-        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row]
+        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar
     ) -> list[_Text]:
         """Writes a batch; one for which the memory is not enough is written in halves, and so are those after it."""
+        done = bar.done
         try:
-            return self._generate_batch(policy, renderer, requests, rows)
+            return self._generate_batch(policy, renderer, requests, rows, bar)
         except RuntimeError as error:
             if len(rows) == 1 or not is_out_of_memory(error):
                 raise
         release_memory()
+        bar.take_back(done)
         self.batch_size = len(rows) // 2
         _log.warning(
             "Memory is short for %d responses at a time: going on with %d (TransformersEngine: batch_size)",
             len(rows), self.batch_size,
         )  # fmt: skip
         halves = rows[: self.batch_size], rows[self.batch_size :]
-        return [text for half in halves for text in self._write(policy, renderer, requests, half)]
+        return [text for half in halves for text in self._write(policy, renderer, requests, half, bar)]
 
     def _generate_batch(
-        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row]
+        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar
     ) -> list[_Text]:
         device = next(policy.parameters()).device
         numbers = list(dict.fromkeys(row.request for row in rows))
@@ -216,10 +214,12 @@ class TransformersEngine(Engine):
             policy, torch.tensor([place[row.request] for row in rows], device=device)
         )
         draws = Draws.of([row.sample for row in rows], self.max_new_tokens, device)
-        return _texts(rows, *_decode(policy, renderer, prefix, draws), set(renderer.end_ids))
+        return _texts(rows, *_decode(policy, renderer, prefix, draws, bar), set(renderer.end_ids))
 
 
-def _decode(policy: nn.Module, renderer: Renderer, prefix: Prefix, draws: Draws) -> tuple[Tensor, Tensor]:
+def _decode(
+    policy: nn.Module, renderer: Renderer, prefix: Prefix, draws: Draws, bar: ResponseBar
+) -> tuple[Tensor, Tensor]:
     """Writes all rows to their ends.
 
     The host waits for the device only where it looks which rows have ended. Until then these go on, for nothing.
@@ -251,14 +251,17 @@ def _decode(policy: nn.Module, renderer: Renderer, prefix: Prefix, draws: Draws)
         ended_R |= torch.isin(token_R, ends)
         if (step + 1) % interval == 0:
             ended = ended_R.tolist()
-            if all(ended):
-                break
-            if any(ended):
+            num_ended = sum(ended)
+            bar.look([step + 1] * num_ended, [step + 1] * (len(ended) - num_ended))
+            if num_ended == len(ended):
+                return token_TS, logprob_TS
+            if num_ended:
                 prefix, order = prefix.drop(ended)
                 order_R = torch.tensor(order, device=device)
                 draws = draws.keep(order, order_R)
                 row_R, ended_R, token_R = row_R[order_R], ended_R[order_R], token_R[order_R]
         _, prefix = extend(policy, prefix, token_R[:, None], torch.ones_like(token_R[:, None]))
+    bar.look([num_tokens] * len(row_R), ())
     return token_TS, logprob_TS
 
 

@@ -238,6 +238,7 @@ class VllmEngine(Engine):
         session.wake()
         written = [[unwritten(request, sample) for sample in request.samples] for request in requests]
         jobs: list[tuple[int, list[tuple[int, Sample]]]] = []
+        num_drawn = 0
         with session.recovering() as accepted:
             for number, request in enumerate(requests):
                 ids = prompt_tokens(session.renderer, request.prompt, request.prefix, show_answer=request.show_answer)
@@ -258,7 +259,11 @@ class VllmEngine(Engine):
                     ):
                         break
                     jobs.append((number, group))
-            outputs = session.finish(progress=self.progress)
+                    num_drawn += len(samples)
+            with self.counting(sum(len(request.samples) for request in requests)) as bar:
+                # What vLLM refuses, and what greedy decoding does not repeat, is not waited for.
+                bar.skip(sum(len(request.samples) for request in requests) - num_drawn)
+                outputs = session.finish(bar)
         for (number, group), output in zip(jobs, outputs, strict=True):
             for i, (place, _) in enumerate(group):
                 drawn = output.outputs[min(i, len(output.outputs) - 1)]
@@ -293,7 +298,7 @@ class VllmEngine(Engine):
                 # What is scored is part of the prompt here; one more token must be drawn.
                 if kept and self._enqueue(prompt, ids, accepted, temperature=0.0, max_tokens=1, prompt_logprobs=0):
                     jobs.append((number, len(kept)))
-            outputs: list[Any] = session.finish(progress=False)
+            outputs: list[Any] = session.finish()
         for (number, length), output in zip(jobs, outputs, strict=True):
             rows = zip(output.prompt_logprobs[-length:], output.prompt_token_ids[-length:], strict=True)
             scored[number] = [float(row[token].logprob) for row, token in rows]

@@ -20,6 +20,7 @@ from torch.distributed.fsdp import FSDPModule
 from mstar.distributed import world_size
 from mstar.errors import ConfigError
 from mstar.generation.base import HandOver
+from mstar.generation.progress import RequestWatch, ResponseBar
 from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_weights
 from mstar.generation.vllm_process import (
     keeping_process_group,
@@ -28,6 +29,7 @@ from mstar.generation.vllm_process import (
     require_same_device,
 )
 from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_adapter
+from mstar.interruption import stop_if_asked
 from mstar.models.lora import has_lora
 from mstar.models.sharding import is_sharded
 from mstar.rendering import Renderer
@@ -295,10 +297,26 @@ class VllmSession:
             return str(error).splitlines()[0].rstrip(".")
         return None
 
-    def finish(self, *, progress: bool) -> list[RequestOutput]:
-        """Runs what was handed over; results are in that order."""
-        outputs: list[RequestOutput] = self.llm.wait_for_completion(use_tqdm=progress)
-        return outputs
+    def finish(self, bar: ResponseBar | None = None) -> list[RequestOutput]:
+        """Runs what was handed over; results are in that order.
+
+        Args:
+            bar: Is told how far each response is.
+
+        Raises:
+            Interrupted: the process was asked to stop.
+        """
+        engine: Any = self.llm.llm_engine
+        outputs: list[RequestOutput] = []
+        watch = RequestWatch(engine.engine_core.engine_core.scheduler.requests, bar) if bar else None
+        while engine.has_unfinished_requests():
+            if self.options.tensor_parallel_size == 1:
+                # The processes of a group go step by step together: none may leave the others.
+                stop_if_asked()
+            outputs += [output for output in engine.step() if output.finished]
+            if watch is not None:
+                watch.look()
+        return sorted(outputs, key=lambda output: int(output.request_id))
 
     @contextmanager
     def recovering(self) -> Iterator[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -143,7 +144,9 @@ def test_of_unmixed_prompts_a_share_gives_one_response(tmp_path: Path, share: fl
         assert len(unmixed) == expected
 
 
-def test_an_interrupted_annotation_goes_on_at_the_first_missing_shard(tmp_path: Path) -> None:
+def test_an_interrupted_annotation_goes_on_at_the_first_missing_shard(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prompts = [prompt(f"p{i}") for i in range(5)]
     samples: dict[str, list[str | tuple[str, bool]]] = {p.id: [RIGHT, WRONG, LUCKY, WRONG] for p in prompts}
     whole, halved = tmp_path / "whole", tmp_path / "halved"
@@ -159,7 +162,11 @@ def test_an_interrupted_annotation_goes_on_at_the_first_missing_shard(tmp_path: 
         annotate(prompts, failing, AnswerGrader(), settings(), halved)
     assert sorted(p.name for p in halved.iterdir()) == ["labels-00000.parquet", "manifest.json"]
     engine = StubEngine(samples)
+    capsys.readouterr()
     resumed = annotate(prompts, engine, AnswerGrader(), settings(), halved)
+    # The bar begins with what is there.
+    bar = re.findall(r"(\d+)/(\d+)", capsys.readouterr().err)
+    assert (bar[0], bar[-1]) == (("2", "5"), ("5", "5"))
     assert {request.prompt.id for call in engine.calls for request in call} == {"p2", "p3", "p4"}
     assert resumed.labels == expected.labels
     assert resumed.num_tokens < expected.num_tokens
