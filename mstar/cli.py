@@ -70,7 +70,7 @@ def _run_tool(name: str, arguments: Sequence[str]) -> int:
     summary = (inspect.getdoc(_TOOLS[name]) or "").partition("\n\n")[0]
     parser = Parser(prog=f"mstar {name}", description=summary)
     parser.add_argument("--config", action=ActionConfigFile, help="A YAML file with the options below.")
-    parser.add_function_arguments(_TOOLS[name], as_group=False)
+    parser.add_function_arguments(_TOOLS[name], as_group=False, sub_configs=True)
     config = parser.parse_args(list(arguments))
     config.pop("config", None)
     settings = parser.dump(config, skip_unset=False) if name == "annotate" else ""

@@ -15,9 +15,6 @@ from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mstar.distributed import gather_lists, is_main, leads_group, rank, takes_part, wait_for_all, world_size
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
@@ -33,32 +30,7 @@ from mstar.selection import Selector
 from mstar.storage import ExampleFile, PromptResponses, RunDirectory, order_examples, read_or_put_aside, write_responses
 from mstar.types import Example, Prompt, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "iteration_indices", "run_iteration"]
-
-
-def iteration_indices(
-    num_prompts: int, interval: float, iteration: int, seed: int, stage: str = "order"
-) -> NDArray[np.int64]:
-    """Which prompts one iteration uses: the next ``interval`` of the shuffled prompts, reshuffled after every pass.
-
-    Args:
-        num_prompts: Prompts in all.
-        interval: Fraction of them in one iteration, in (0, 1]; at least one prompt is used.
-        iteration: The iteration's number, from 1.
-        seed: The run's seed.
-        stage: What the prompts are for; each stage has its own order.
-    """
-    count = max(1, round(num_prompts * interval))
-    first = (iteration - 1) * count
-    passes = range(first // num_prompts, (first + count - 1) // num_prompts + 1)
-    orders = [
-        np.random.default_rng(derive_seed(seed, "prompts", stage, number)).permutation(num_prompts) for number in passes
-    ]
-    offset = first - passes[0] * num_prompts
-    chosen = np.concatenate(orders)[offset : offset + count]
-    # An iteration may hold the end of one pass and the beginning of the next: a prompt that is in both is used once.
-    _, places = np.unique(chosen, return_index=True)
-    return chosen[np.sort(places)]
+__all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "run_iteration"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def _parse_annotation(arguments: Sequence[str]) -> Mapping[str, Any]:
 
     parser = Parser(prog="mstar annotate")
     parser.add_argument("--config", action=ActionConfigFile)
-    parser.add_function_arguments(annotate_policy, as_group=False)
+    parser.add_function_arguments(annotate_policy, as_group=False, sub_configs=True)
     config: Mapping[str, Any] = parser.parse_args(list(arguments)).as_dict()
     return config
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -87,13 +88,20 @@ def _given_paths(given: Sequence[str]) -> Iterator[list[str]]:
     for argument in given:
         if argument.startswith("--"):
             yield [part for part in argument[2:].partition("=")[0].split(".") if part not in _SILENT]
+    for argument, following in zip(given, [*given[1:], ""], strict=True):
+        name, _, value = argument.removeprefix("--").partition("=")
+        if name.endswith("sources"):
+            yield from _paths(value or following, name.split("."), Path())
     for path in config_files(given):
-        yield from _paths(yaml.safe_load(path.read_text("utf-8")), [])
+        yield from _paths(yaml.safe_load(path.read_text("utf-8")), [], path.parent)
 
 
-def _paths(value: Any, above: list[str]) -> Iterator[list[str]]:
+def _paths(value: Any, above: list[str], folder: Path) -> Iterator[list[str]]:
+    if above[-1:] == ["sources"] and isinstance(value, str) and (file := folder / value).is_file():
+        # The sources have a file of their own.
+        value, folder = yaml.safe_load(file.read_text("utf-8")), file.parent
     if isinstance(value, Mapping):
         for key, part in value.items():
             path = above if key in _SILENT else [*above, str(key)]
             yield path
-            yield from _paths(part, path)
+            yield from _paths(part, path, folder)

@@ -7,6 +7,7 @@ import sys
 from argparse import HelpFormatter
 from collections.abc import Sequence
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser
@@ -47,7 +48,8 @@ class Parser(LightningArgumentParser):
             given = [f"{argument[:-4]}null" if argument.endswith("=None") else argument for argument in given]
             return super().parse_args(given, *more, **options)
         self._explain(given)
-        token = _given.set(tuple(given))
+        # jsonargparse reads a file that another one names from within that one's folder.
+        token = _given.set(tuple(map(_from_anywhere, given)))
         try:
             return super().parse_args(given, *more, **options)
         finally:
@@ -82,6 +84,13 @@ class Parser(LightningArgumentParser):
             return text
         sections = [f"{cls.__module__}.{cls.__name__}:\n{inspect.getdoc(cls)}" for cls in _DOCUMENTED]
         return "\n\n".join([text.rstrip(), *sections]) + "\n"
+
+
+def _from_anywhere(argument: str) -> str:
+    """The argument, a configuration's path in it made absolute."""
+    name, equals, value = argument.rpartition("=")
+    is_file = value.endswith((".yaml", ".yml", ".json")) and Path(value).is_file()
+    return f"{name}{equals}{Path(value).absolute()}" if is_file else argument
 
 
 def condense(message: str) -> str:

@@ -11,20 +11,23 @@ from mstar.dashboards.prompt_page import render_prompt_page
 from mstar.errors import ConfigError
 from mstar.evaluation.prompt_survey import describe_facts, describe_survey, spread, survey_prompts
 from mstar.models.backbone import load_renderer
-from mstar.prompts import PromptSource
+from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.facts import UnusableSourceError
+from mstar.prompts.sources import PartName
 
 __all__ = ["show_prompts"]
 
 
 def show_prompts(
-    prompts: Callable[[], PromptSource],
+    prompts: Callable[[], PromptSource] | None = None,
     model_name: str | None = None,
     html: str | None = None,
     rows: int = 8,
     num_counted: int = 200,
     trust_remote_code: bool = False,
     revision: str | None = None,
+    sources: DataSources | None = None,
+    part: PartName = "train",
 ) -> None:
     """Shows what a prompt source holds, before anything is trained on it.
 
@@ -40,19 +43,24 @@ def show_prompts(
         num_counted: Prompts whose tokens are counted, spread over the data.
         trust_remote_code: Run Python code that comes with the model; read it first.
         revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
+        sources: In place of ``prompts``, a data set and its parts, most often a file
+            (``--sources configs/data/mathv360k.yaml``).
+        part: Which part of ``sources``.
 
     Raises:
-        ConfigError: a number is below 1, or the model's processor cannot be loaded.
+        ConfigError: there are no prompts, a number is below 1, or the model's processor cannot be loaded.
         DataError: the data cannot be read, or too many of its rows cannot be used; what is known is shown first.
     """
     for name, value in (("rows", rows), ("num_counted", num_counted)):
         if value < 1:
             raise ConfigError(f"{name} is {value}, but it must be at least 1.")
+    if prompts is None and sources is None:
+        raise ConfigError("there are no prompts to show: set prompts or sources.")
     renderer = None
     if model_name is not None:
         renderer = load_renderer(model_name, trust_remote_code=trust_remote_code, revision=revision)
     try:
-        source = prompts()
+        source = prompts() if prompts is not None else sources.require(part, "sources")  # type: ignore[union-attr]
     except UnusableSourceError as error:
         _write(describe_facts(error.facts))
         raise

@@ -21,6 +21,7 @@ SHIPPED: Final = next(
     folder for folder in (Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs") if folder.is_dir()
 )
 _PREFIX: Final = "configs/"
+_OPTIONS: Final = ("--config", "--sources", "--data.sources")
 _KINDS: Final = (".yaml", ".yml")
 
 
@@ -54,17 +55,16 @@ def find_config(name: str) -> Path:
 
 
 def locate_configs(arguments: Sequence[str]) -> list[str]:
-    """A command line whose ``--config`` options name files: those of the package stand there by their paths.
+    """A command line whose ``--config`` and ``sources`` options name files: those of the package are paths in it.
 
     Raises:
         ConfigError: a file is named that is not there.
     """
     located: list[str] = []
     for argument in arguments:
-        if argument.startswith("--config=") and argument.endswith(_KINDS):
-            argument = f"--config={find_config(argument.removeprefix('--config='))}"
-        elif located[-1:] == ["--config"] and argument.endswith(_KINDS):
-            argument = str(find_config(argument))
+        option, equals, value = argument.rpartition("=")
+        if value.endswith(_KINDS) and (option if equals else "".join(located[-1:])) in _OPTIONS:
+            argument = f"{option}{equals}{find_config(value)}"
         located.append(argument)
     return located
 

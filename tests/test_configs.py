@@ -15,7 +15,7 @@ from mstar.__main__ import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
-PARSED = [name for name in FILES if not name.startswith("cloud/")]
+PARSED = [name for name in FILES if not name.startswith(("cloud/", "data/"))]
 MODELS = ("minicpm_llama3_v_2_5", "phi_3_5_vision", "internvl2_2b", "qwen2_5_vl_7b", "smolvlm_256m")
 STAGES = ("warmup", "annotate", "mprm", "evolve")
 # What the files of a folder are laid on.
@@ -35,7 +35,7 @@ Parse = Callable[..., dict[str, Any]]
 def layers_of(name: str) -> list[str]:
     """The file, after those that it is laid on."""
     given = yaml.safe_load((CONFIGS / name).read_text())
-    complete = {"policy", "output", "prompts"} <= set(given) or "class_path" in given.get("model", {})
+    complete = {"policy", "settings"} <= set(given) or "class_path" in given.get("model", {})
     return [name] if complete else [BASES[name.split("/")[0]], name]
 
 
@@ -99,7 +99,11 @@ def test_a_config_is_accepted_and_its_values_arrive(name: str, parse: Parse) -> 
     parsed = parse(*layers_of(name))
     given = yaml.safe_load((CONFIGS / name).read_text())
     for path, value in leaves(given):
-        if not isinstance(value, list):
+        if path[-1] == "sources":
+            # A file of their own, whose path is relative to this one's.
+            for within, part in leaves(yaml.safe_load((CONFIGS / name).parent.joinpath(value).read_text())):
+                assert find(parsed, (*path, *within)) == part, path
+        elif not isinstance(value, list):
             assert find(parsed, path) == value, path
 
 
@@ -148,12 +152,9 @@ def test_the_papers_settings(model: str, parse: Parse) -> None:
     assert mprm["data"]["init_args"]["labels"] == annotate["output"] == f"{runs}/annotate"
     assert rollout["reward_model"] == f"{mprm['trainer']['default_root_dir']}/mprm" == f"{runs}/mprm/mprm"
     # The labels' prompts are those of the annotation, rendered alike in every stage.
-    assert mprm["data"]["init_args"]["prompts"] == annotate["prompts"]
-    for config in (warmup, evolve):
-        assert (
-            config["data"]["init_args"]["train"]["init_args"]["instruction"]
-            == (annotate["prompts"]["init_args"]["instruction"])
-        )
+    for config in (warmup, mprm, evolve):
+        assert config["data"]["init_args"]["sources"] == annotate["sources"]
+    assert annotate["sources"]["warmup"]["size"] == 100000
 
 
 @pytest.mark.parametrize("stage", ["warmup", "mprm", "evolve"])

@@ -19,7 +19,7 @@ LAYERS = (
     {"storage", "distributed", "locking", "provenance", "export_folder", "shipped_configs"},
     {"models", "rendering", "prompts", "grading", "steps", "metrics"},
     {"generation", "rewards", "selection", "temperature"},
-    {"iteration", "iteration_report", "iteration_shards", "annotation", "evaluation", "memory"},
+    {"iteration", "iteration_report", "iteration_shards", "prompt_order", "annotation", "evaluation", "memory"},
     {"datamodules", "dashboards"},
     {"modules"},
     {"trainer"},

@@ -18,7 +18,7 @@ import mstar.iteration
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed
 from mstar.grading import AnswerGrader
-from mstar.iteration import IterationPlan, IterationReport, IterationResult, Stages, iteration_indices, run_iteration
+from mstar.iteration import IterationPlan, IterationReport, IterationResult, Stages, run_iteration
 from mstar.selection import Selector
 from mstar.storage import RunDirectory, read_responses
 from mstar.types import AnswerType, Example, Fate, Prompt, Response, VerdictStatus
@@ -68,30 +68,6 @@ def iterate(
     stages = Stages(engine, AnswerGrader(), None, selector)
     prompts = [prompt("a"), prompt("b"), prompt("c")]
     return run_iteration(prompts, unlabelled, plan, stages, RunDirectory(root)), engine
-
-
-@pytest.mark.parametrize(("interval", "count"), [(0.25, 8), (0.5, 16), (1.0, 32), (0.0625, 2), (0.001, 1)])
-def test_an_interval_is_a_fraction_of_the_prompts(interval: float, count: int) -> None:
-    assert len(iteration_indices(32, interval, 1, seed=0)) == count
-
-
-def test_a_pass_has_every_prompt_once_and_the_next_another_order() -> None:
-    order = [index for iteration in range(1, 9) for index in iteration_indices(32, 0.25, iteration, seed=0)]
-    first, second = order[:32], order[32:]
-    assert sorted(first) == sorted(second) == list(range(32))
-    assert first != second
-    assert first != sorted(first)
-
-
-def test_the_order_depends_on_seed_and_stage() -> None:
-    orders = [iteration_indices(32, 1.0, 1, seed, stage) for seed in (0, 1) for stage in ("labelled", "unlabelled")]
-    assert len({tuple(order) for order in orders}) == 4
-
-
-def test_no_prompt_is_twice_in_an_iteration_that_holds_two_passes() -> None:
-    for iteration in range(1, 50):
-        chosen = iteration_indices(10, 0.7, iteration, seed=0)
-        assert len(set(chosen)) == len(chosen) <= 7
 
 
 def test_fates_files_and_report(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from mstar.shipped_configs import SHIPPED, find_config, locate_configs, shipped_
 def test_a_name_is_found_from_any_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = str(SHIPPED / "tiny/evolve.yaml")
-    assert locate_configs(["fit", "--config", name, f"--config={name}", "--model.lr", "1"]) == [
-        "fit", "--config", path, f"--config={path}", "--model.lr", "1"
+    assert locate_configs(["fit", "--config", name, f"--config={name}", "--model.lr", "1", "--data.sources", name]) == [
+        "fit", "--config", path, f"--config={path}", "--model.lr", "1", "--data.sources", path
     ]  # fmt: skip
 
 

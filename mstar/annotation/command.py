@@ -20,7 +20,7 @@ from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.precision import Precision, allow_tensor_cores, resolve_dtype
-from mstar.prompts import PromptSource
+from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.summary import summarise
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 def annotate_policy(
     policy: str,
-    prompts: PromptSource,
+    prompts: PromptSource | None,
     output: str,
     engine: Engine | None = None,
     grader: Grader | None = None,
@@ -43,6 +43,7 @@ def annotate_policy(
     attention: str = "auto",
     trust_remote_code: bool = False,
     revision: str | None = None,
+    sources: DataSources | None = None,
 ) -> Annotation:
     """Samples responses from a policy and labels their steps by Monte-Carlo continuation.
 
@@ -50,7 +51,7 @@ def annotate_policy(
 
     Args:
         policy: The policy's Hugging Face folder or id.
-        prompts: The prompts; each must have a gold answer.
+        prompts: The prompts; each must have a gold answer. None takes those of ``sources``.
         output: Folder for the label shards; an interrupted annotation goes on there.
         engine: Draws the responses; None is the Transformers engine with its defaults.
         grader: Grades final answers; None is the general grader.
@@ -63,12 +64,19 @@ def annotate_policy(
         attention: Attention kernel: auto, sdpa, eager, flash_attention_2, flash_attention_4.
         trust_remote_code: Run Python code that comes with the policy; read it first.
         revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
+        sources: The data set whose part ``annotation`` (or ``train``) is annotated, most often a file
+            (``--sources configs/data/mathv360k.yaml``).
 
     Raises:
-        ConfigError: there is no such device, the policy cannot be loaded, or ``output`` belongs to another annotation.
+        ConfigError: there are no prompts or no such device, the policy cannot be loaded, or ``output`` belongs to
+            another annotation.
         DataError: a prompt cannot be used, or no response has more than one step.
     """
     place = _find_device(device)
+    if prompts is None:
+        if sources is None:
+            raise ConfigError("there are no prompts to annotate: set prompts or sources.")
+        prompts = sources.require("annotation", "sources")
     if is_main():
         _log.info("%s", summarise("prompts", prompts).rstrip())
     allow_tensor_cores(place)

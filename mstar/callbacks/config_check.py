@@ -61,12 +61,40 @@ def check_same_run(root: Path, config: str) -> None:
 
 def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One sentence for every key that must be the same and is not."""
-    old, new = dict(flatten(before)), dict(flatten(now))
+    old, new = dict(flatten(_spell_out(before))), dict(flatten(_spell_out(now)))
     return [
         f"{key.replace('.init_args', '')} was {_show(old, key)} and is now {_show(new, key)}."
         for key in sorted(old.keys() | new.keys())
         if old.get(key, _DEFAULTS.get(key)) != new.get(key, _DEFAULTS.get(key)) and not _may_change(key, old)
     ]
+
+
+def _spell_out(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration with the parts of its sources as data of their own, which is what they stand for."""
+    data = config.get("data") or {}
+    arguments = dict(data.get("init_args") or {})
+    sources, stage = arguments.pop("sources", None), arguments.pop("stage", None)
+    if not sources:
+        return {**config, "data": {**data, "init_args": arguments}}
+    parts: dict[str, tuple[str, ...]] = {name: (name,) for name in ("train", "validation", "test", "unlabelled")}
+    if "labels" in arguments:
+        parts = {"prompts": ("annotation", "train")}
+    elif stage == "warmup":
+        parts = {"train": ("warmup", "train"), "test": ("test",)}
+    for key, names in parts.items():
+        part = next((sources[name] for name in names if sources.get(name) is not None), None)
+        if part is not None and arguments.get(key) is None:
+            arguments[key] = _spell_out_part(sources["dataset"], part)
+    return {**config, "data": {**data, "init_args": arguments}}
+
+
+def _spell_out_part(dataset: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
+    own = {name: part[name] for name in ("split", "size", "hide_answers") if part.get(name) is not None}
+    whole = {**dataset, "init_args": {**(dataset.get("init_args") or {}), **own}}
+    cut = {name: value for name, value in part.items() if name not in own and value is not None}
+    if not cut.get("start") and not {"stop", "share", "ids"} & cut.keys():
+        return whole
+    return {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": whole, **cut}}
 
 
 def _may_change(key: str, old: Mapping[str, Any]) -> bool:

@@ -14,10 +14,11 @@ from mstar.distributed import gather_lists, is_main
 from mstar.evaluation.dynamics import Dynamics, measure_dynamics, sweep
 from mstar.generation import Engine
 from mstar.generation.drift import Drift, DriftCheck
-from mstar.iteration import IterationPlan, IterationResult, Stages, iteration_indices, run_iteration
+from mstar.iteration import IterationPlan, IterationResult, Stages, run_iteration
 from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier, fingerprint_shards
 from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
+from mstar.prompt_order import iteration_indices
 from mstar.prompts import PromptSource
 from mstar.prompts.subset import PromptSubset
 from mstar.provenance import describe
@@ -141,7 +142,8 @@ def run_stages(
 
 
 def _next(settings: RolloutSettings, source: PromptSource, iteration: int, stage: str) -> PromptSubset:
-    return PromptSubset(source, iteration_indices(len(source), settings.interval, iteration, settings.seed, stage))
+    interval, seed = settings.interval, settings.seed
+    return PromptSubset(source, iteration_indices(len(source), interval, iteration, seed, stage, source.mixing()))
 
 
 def choose_temperature(

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mstar.datamodules.quarantined import PromptBatch
 from mstar.errors import ConfigError
-from mstar.prompts import PromptSource
+from mstar.prompts import DataSources, PromptSource
 from mstar.types import Prompt
 
 __all__ = ["BenchmarkDataModule", "find_benchmark"]
@@ -32,13 +32,24 @@ class BenchmarkDataModule(LightningDataModule):
         test: The benchmark.
         eval_batch_size: Prompts that are answered together.
         size: Use only this many rows, the first ones, to try a configuration out; none uses all.
+        sources: In place of ``test``, a data set whose part ``test`` is asked.
 
     Raises:
-        ConfigError: a number is below 1.
+        ConfigError: there are no prompts, or a number is below 1.
     """
 
-    def __init__(self, test: PromptSource, eval_batch_size: int = 64, size: int | None = None) -> None:
+    def __init__(
+        self,
+        test: PromptSource | None = None,
+        eval_batch_size: int = 64,
+        size: int | None = None,
+        sources: DataSources | None = None,
+    ) -> None:
         super().__init__()
+        if test is None:
+            if sources is None:
+                raise ConfigError("data.test is not set, but a benchmark needs prompts: set data.test or data.sources.")
+            test = sources.require("test", "data.sources")
         for name, value in (("eval_batch_size", eval_batch_size), ("size", size)):
             if value is not None and value < 1:
                 raise ConfigError(f"data.{name} is {value}, but it must be at least 1.")

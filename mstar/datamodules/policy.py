@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
+from mstar.datamodules.mixed_sampler import MixedSampler
 from mstar.datamodules.quarantined import Quarantine, UsablePairs, UsablePrompts, require_limits
 from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.datamodules.step_batches import StepLoader
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError
-from mstar.prompts import PromptSource
+from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import QuarantineFile
@@ -65,6 +66,9 @@ class PolicyDataModule(LightningDataModule):
     Without a ``rollout`` section, ``fit`` trains on the rationales of ``train``, reshuffled every epoch. With one, the
     rollouts take their prompts from ``train`` (and ``unlabelled``) and replace the training data every epoch.
 
+    The prompts come from ``sources``, one data set whose parts all stages share, or are given one by one; a part that
+    is given takes the place of the sources' own.
+
     Args:
         train: Labelled prompts; ``fit`` needs them.
         validation: Held-out prompts for the dynamics and the adaptive temperature.
@@ -80,6 +84,9 @@ class PolicyDataModule(LightningDataModule):
         max_bad_share: If more than this share of what is used turns out to be unusable (its picture cannot be decoded,
             it is too long), it is an error; None allows 5 %, and of a few up to 10, but not more than a quarter. What
             is put aside stands, with the reason, in the run's ``quarantine`` folder and in those of its iterations.
+        sources: The data set and its parts, most often a file (``--data.sources configs/data/mathv360k.yaml``).
+        stage: Which parts of ``sources`` are used: evolve takes train, validation, test and unlabelled; warmup takes
+            warmup (or train) and test.
         sort_by_length: Where an optimizer step accumulates several batches (``trainer.accumulate_grad_batches``), put
             rows of like length into the same batch, which saves padding. Steps are made of the same rows either way,
             and the loss of such a step is the mean over the response tokens of all its batches.
@@ -104,12 +111,20 @@ class PolicyDataModule(LightningDataModule):
         max_example_tokens: int | None = None,
         max_bad_share: float | None = None,
         sort_by_length: bool = True,
+        sources: DataSources | None = None,
+        stage: Literal["warmup", "evolve"] = "evolve",
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise ConfigError(f"data.{name} is {value}, but a batch needs at least 1 row.")
         require_limits(max_prompt_tokens, max_example_tokens, max_bad_share)
+        if sources is not None:
+            evolves = stage == "evolve"
+            train = train or sources.open("train" if evolves else "warmup")
+            test = test or sources.open("test")
+            validation = validation or (sources.open("validation") if evolves else None)
+            unlabelled = unlabelled or (sources.open("unlabelled") if evolves else None)
         self._train = train
         self.validation = validation
         self.test = test
@@ -134,7 +149,7 @@ class PolicyDataModule(LightningDataModule):
             ConfigError: there are none.
         """
         if self._train is None:
-            raise ConfigError("data.train is not set, but 'fit' needs prompts to train on: set data.train.")
+            raise ConfigError("data.train is not set, but 'fit' needs prompts to train on: set it or data.sources.")
         return self._train
 
     def setup(self, stage: str) -> None:
@@ -144,12 +159,13 @@ class PolicyDataModule(LightningDataModule):
             ConfigError: the licence of ``train`` or ``unlabelled`` does not allow it.
         """
         for name in ("train", "unlabelled") if stage == "fit" else ():
-            source = getattr(self, name)
-            if isinstance(source, BenchmarkSource) and source.test_only:
-                raise ConfigError(
-                    f"data.{name} is {source.name}, whose licence prohibits training on it ({source.licence}); choose "
-                    "other data."
-                )
+            source: PromptSource | None = getattr(self, name)
+            for member in source.members() if source is not None else ():
+                if isinstance(member, BenchmarkSource) and member.test_only:
+                    raise ConfigError(
+                        f"data.{name} is {member.name}, whose licence prohibits training on it ({member.licence}); "
+                        "choose other data."
+                    )
 
     def teardown(self, stage: str) -> None:
         """Says what was put aside."""
@@ -203,6 +219,9 @@ class PolicyDataModule(LightningDataModule):
         )
         if world_size() == 1 and not shuffle:
             sampler = None
+        mixing = pairs.mixing() if isinstance(pairs, Rationales) else None
+        if mixing is not None:
+            sampler = MixedSampler(data, mixing, world_size(), rank(), self.seed)
         batches_per_step = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
         if batches_per_step > 1:
             return StepLoader(

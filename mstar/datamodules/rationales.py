@@ -12,6 +12,7 @@ from mstar.distributed import rank, world_size
 from mstar.end_tokens import without_end_tokens
 from mstar.errors import DataError
 from mstar.prompts import PromptSource
+from mstar.prompts.mixing import Mixing
 from mstar.prompts.prompt_check import describe
 from mstar.prompts.quarantine import QuarantineFile, Reason, RowError
 from mstar.types import Prompt
@@ -59,6 +60,11 @@ class Rationales(Dataset[tuple[Prompt, str]]):
     def __getitem__(self, index: int) -> tuple[Prompt, str]:
         prompt = self.source[int(self.rows[index])]
         return prompt, without_end_tokens(prompt.rationale or "", self.end_tokens)
+
+    def mixing(self) -> Mixing | None:
+        """By which weights the rows that are left are drawn; None for all alike."""
+        mixing = self.source.mixing()
+        return None if mixing is None else mixing.select(self.rows)
 
     def _faults(self) -> Iterator[tuple[int, RowError]]:
         for row, rationale in enumerate(self.source.rationales()):

@@ -29,7 +29,7 @@ from mstar.datamodules.resumable import ResumableLoader
 from mstar.errors import ConfigError, DataError
 from mstar.generation import derive_seed
 from mstar.models.step_scorer import SharedInputs
-from mstar.prompts import PromptSource
+from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import QuarantineFile, RowError
 from mstar.rendering import Renderer, ResponseInputs
@@ -116,6 +116,8 @@ class StepLabelDataModule(LightningDataModule):
         max_bad_share: If more than this share of the labels turns out to be unusable (the picture cannot be decoded,
             they are too long), it is an error; None allows 5 %, and of a few up to 10, but not more than a quarter.
             What is put aside stands, with the reason, in the run's ``quarantine`` folder.
+        sources: In place of ``prompts``, the data set whose part ``annotation`` (or ``train``) was annotated, most
+            often a file (``--data.sources configs/data/mathv360k.yaml``).
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -132,6 +134,7 @@ class StepLabelDataModule(LightningDataModule):
         num_workers: int = 0,
         max_example_tokens: int | None = None,
         max_bad_share: float | None = None,
+        sources: DataSources | None = None,
     ) -> None:
         super().__init__()
         require_limits(None, max_example_tokens, max_bad_share)
@@ -139,6 +142,8 @@ class StepLabelDataModule(LightningDataModule):
             raise ConfigError(f"data.batch_size is {batch_size}, but it must be at least 1.")
         if not 0 <= validation_share < 1:
             raise ConfigError(f"data.validation_share is {validation_share}, but it is a share; choose from [0, 1).")
+        if prompts is None and sources is not None:
+            prompts = sources.require("annotation", "data.sources")
         self.labels = labels
         self.sources = list(prompts) if isinstance(prompts, list) else [] if prompts is None else [prompts]
         self.sources += [given.prompts for given in (labels, validation_labels) if isinstance(given, PublicStepLabels)]

@@ -4,7 +4,21 @@ from mstar.prompts.base import PromptSource
 from mstar.prompts.field_map import FieldMap
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.mathv360k import MathV360K
+from mstar.prompts.mixture import MixedPrompts
+from mstar.prompts.part import PromptPart
 from mstar.prompts.records import RecordPrompts
+from mstar.prompts.sources import DataSources, Part
 from mstar.prompts.tiny_dice import TinyDice
 
-__all__ = ["FieldMap", "MathV360K", "PixelLimits", "PromptSource", "RecordPrompts", "TinyDice"]
+__all__ = [
+    "DataSources",
+    "FieldMap",
+    "MathV360K",
+    "MixedPrompts",
+    "Part",
+    "PixelLimits",
+    "PromptPart",
+    "PromptSource",
+    "RecordPrompts",
+    "TinyDice",
+]

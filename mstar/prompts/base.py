@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from mstar.prompts.facts import SourceFacts
+from mstar.prompts.mixing import Mixing
 from mstar.types import Prompt
 
 __all__ = ["PromptSource"]
@@ -49,6 +50,14 @@ class PromptSource(ABC):
     def facts(self) -> SourceFacts | None:
         """What is known without a look at the prompts; None where nothing is."""
         return None
+
+    def mixing(self) -> Mixing | None:
+        """By which weights training draws from it; None for all prompts alike."""
+        return None
+
+    def members(self) -> tuple[PromptSource, ...]:
+        """The sources that it is made of: itself, unless it is a part or a mixture of others."""
+        return (self,)
 
     @property
     def title(self) -> str:

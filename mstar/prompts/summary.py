@@ -23,7 +23,7 @@ def summarise(key: str, source: PromptSource) -> str:
     """
     facts = source.facts()
     if facts is None:
-        return f"{key}: {len(source):,} prompts of {type(source).__name__}\n"
+        return f"{key}: {len(source):,} prompts of {source.title}\n"
     chosen = ", ".join(f"{choice.role} = {choice.column}" for choice in facts.columns)
     parts = [
         f"{len(source):,} prompts from {facts.rows:,} rows",

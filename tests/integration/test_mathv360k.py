@@ -65,11 +65,12 @@ def overridden(config: Path, root: Path, tmp_path: Path, policy: Path, run: str,
     """The configuration with its paths set, and nothing else."""
     settings = yaml.safe_load(config.read_text(encoding="utf-8"))
     settings["model"]["init_args"]["model_name"] = str(policy)
-    for source in settings["data"]["init_args"].values():
-        if isinstance(source, dict):
-            source["init_args"] |= {
-                "root": str(root), "splits": str(tmp_path / "splits"), "quarantine": str(tmp_path / "bad.jsonl"),
-            }  # fmt: skip
+    sources = yaml.safe_load((config.parent / settings["data"]["init_args"]["sources"]).read_text(encoding="utf-8"))
+    sources["dataset"]["init_args"] |= {
+        "root": str(root), "splits": str(tmp_path / "splits"), "quarantine": str(tmp_path / "bad.jsonl"),
+    }  # fmt: skip
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(sources), encoding="utf-8")
+    settings["data"]["init_args"]["sources"] = "data.yaml"
     if mprm is not None:
         settings["rollout"]["reward_model"] = str(mprm)
     settings["trainer"]["default_root_dir"] = str(tmp_path / run)
@@ -87,7 +88,7 @@ def test_an_iteration_of_the_paper_s_recipe(
     config = overridden(CONFIGS / "evolve" / "mathv360k_continuous.yaml", root, tmp_path, warm_policy, "run", warm_mprm)
     flags = ["--trainer.max_epochs=1", "--rollout.num_samples=4", *SMALL]
     # The questions without the configuration's instruction are those that the policy was warmed up on.
-    flags += [f"--data.{name}.instruction=" for name in ("train", "validation", "test", "unlabelled")]
+    flags.append("--data.sources.dataset.instruction=")
     assert main(["fit", "--config", str(config), *flags]) == 0
     run = RunDirectory(tmp_path / "run")
     report = json.loads(run.report(1).read_text())
@@ -131,6 +132,6 @@ def test_too_many_bad_rows_stop_the_run_before_it_begins(
     root: Path, tmp_path: Path, warm_policy: Path, warm_mprm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = overridden(CONFIGS / "evolve" / "mathv360k_continuous.yaml", root, tmp_path, warm_policy, "run", warm_mprm)
-    assert main(["fit", "--config", str(config), "--data.train.max_bad_share=0.05"]) == 1
+    assert main(["fit", "--config", str(config), "--data.sources.dataset.max_bad_share=0.05"]) == 1
     assert "MathV360K: 7 of 57 rows are bad (12.3%" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

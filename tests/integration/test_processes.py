@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mstar.__main__ import main
-from mstar.iteration import iteration_indices
+from mstar.prompt_order import iteration_indices
 from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile, RunDirectory
 

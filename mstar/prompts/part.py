@@ -1,0 +1,122 @@
+"""A part of a prompt source: a range of its rows, a share that does not depend on their order, or a list of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import compress
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mstar.errors import ConfigError, DataError
+from mstar.prompts.base import PromptSource
+from mstar.prompts.mixing import Mixing
+from mstar.prompts.prompt_table import hash_id
+from mstar.types import Prompt
+
+__all__ = ["PromptPart"]
+
+_SHOWN: Final = 3
+
+
+class PromptPart(PromptSource):
+    """Some prompts of a source, in its order; where several ways to choose are given, those that all of them choose.
+
+    Args:
+        source: The source.
+        start: The number, from 0, of the first row. A range follows the order of the rows, so that other rows before it
+            move it.
+        stop: The number behind the last row; none is the end.
+        share: From which to which share of the prompts, e.g. 0 and 0.9. A prompt's place in [0, 1) follows from its id
+            and ``seed`` alone: it does not depend on the order of the rows or on how many there are, and shares that
+            do not overlap have no prompt in common.
+        ids: A file with a prompt's id on each line; the source must have all of them.
+        seed: Seed of the places that ``share`` cuts.
+
+    Raises:
+        ConfigError: a bound is out of its range.
+        DataError: the list of ids cannot be read or names a prompt that is not there, or no prompt is left.
+    """
+
+    def __init__(
+        self,
+        source: PromptSource,
+        start: int = 0,
+        stop: int | None = None,
+        share: tuple[float, float] | None = None,
+        ids: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        if start < 0 or (stop is not None and stop <= start):
+            raise ConfigError(f"a part from row {start} to {stop} has no rows: start is at least 0, and stop above it.")
+        if share is not None and not 0 <= share[0] < share[1] <= 1:
+            raise ConfigError(f"share is {list(share)}, but it goes from one bound to a higher one, both in [0, 1].")
+        self.source = source
+        chosen = np.zeros(len(source), dtype=bool)
+        chosen[start:stop] = True
+        if share is not None:
+            keys = np.fromiter((hash_id(prompt.id, f"{seed}/share/") for prompt in source), np.uint64, len(source))
+            # 53 bits are what a float holds.
+            places = (keys >> np.uint64(11)).astype(np.float64) / 2.0**53
+            chosen &= (share[0] <= places) & (places < share[1])
+        if ids is not None:
+            listed = np.zeros(len(source), dtype=bool)
+            listed[_find_listed(source, Path(ids))] = True
+            chosen &= listed
+        self._chosen = chosen
+        self._rows = np.flatnonzero(chosen)
+        self.name, self.origin = source.title, source.origin
+        if not len(self._rows):
+            raise DataError(f"{self.title}: the part has none of the {len(source)} prompts; widen it.")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Prompt:
+        if not 0 <= index < len(self._rows):
+            raise IndexError(index)
+        return self.source[int(self._rows[index])]
+
+    def __iter__(self) -> Iterator[Prompt]:
+        # A table reads many rows at once faster than a few one by one.
+        return iter(compress(self.source, self._chosen))
+
+    def index_of(self, prompt_id: str) -> int:
+        """The index of the prompt with this id; see the interface."""
+        row = self.source.index_of(prompt_id)
+        if not self._chosen[row]:
+            raise DataError(f"{self.title}: the prompt '{prompt_id}' is in another part.")
+        return int(np.searchsorted(self._rows, row))
+
+    def rationales(self) -> Iterator[str | None]:
+        """The rationale of every prompt; see the interface."""
+        return iter(compress(self.source.rationales(), self._chosen))
+
+    def mixing(self) -> Mixing | None:
+        """How its sources are mixed; see the interface."""
+        mixing = self.source.mixing()
+        return None if mixing is None else mixing.select(self._rows)
+
+    def members(self) -> tuple[PromptSource, ...]:
+        """The sources that it is made of; see the interface."""
+        return self.source.members()
+
+
+def _find_listed(source: PromptSource, path: Path) -> NDArray[np.int64]:
+    if not path.is_file():
+        raise DataError(f"the list of ids '{path}' does not exist; check the path.")
+    wanted = [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    found, missing = [], []
+    for prompt_id in wanted:
+        try:
+            found.append(source.index_of(prompt_id))
+        except DataError:
+            missing.append(prompt_id)
+    if missing:
+        raise DataError(
+            f"'{path}' lists {len(missing)} prompts that {source.title} does not have, such as "
+            f"{', '.join(map(repr, missing[:_SHOWN]))}: it was made from other data."
+        )
+    return np.array(found, dtype=np.int64)

@@ -1,0 +1,83 @@
+"""Parts of a prompt source."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.errors import ConfigError, DataError
+from mstar.prompts import PromptPart, RecordPrompts, TinyDice
+
+Make = Callable[..., RecordPrompts]
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Make:
+    def make(ids: list[int]) -> RecordPrompts:
+        path = tmp_path / f"{len(ids)}-{ids[0]}.jsonl"
+        rows = [{"id": f"q{number}", "question": f"{number}?", "answer": str(number)} for number in ids]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return RecordPrompts(str(path))
+
+    return make
+
+
+def ids(source: Any) -> list[str]:
+    return [prompt.id for prompt in source]
+
+
+def test_a_range_is_of_the_rows(records: Make) -> None:
+    source = records(list(range(10)))
+    part = PromptPart(source, start=3, stop=5)
+    assert ids(part) == ["q3", "q4"]
+    assert (len(part), part[1].id, part.index_of("q4")) == (2, "q4", 1)
+    assert ids(PromptPart(source, start=8)) == ["q8", "q9"]
+    with pytest.raises(DataError, match="in another part"):
+        part.index_of("q5")
+
+
+def test_shares_do_not_overlap_and_do_not_depend_on_order_or_size(records: Make) -> None:
+    bounds = [(0.0, 0.25), (0.25, 0.5), (0.5, 1.0)]
+    parts = [ids(PromptPart(records(list(range(200))), share=share)) for share in bounds]
+    assert sorted(name for part in parts for name in part) == sorted(f"q{number}" for number in range(200))
+    assert 30 < len(parts[0]) < 70
+    turned = records(list(range(199, -1, -1)))
+    assert ids(PromptPart(turned, share=bounds[0])) == parts[0][::-1]
+    fewer = records(list(range(100)))
+    assert ids(PromptPart(fewer, share=bounds[0])) == [name for name in parts[0] if int(name[1:]) < 100]
+    assert ids(PromptPart(turned, share=bounds[0], seed=1)) != parts[0][::-1]
+
+
+def test_a_list_of_ids_keeps_the_order_of_the_data(records: Make, tmp_path: Path) -> None:
+    listed = tmp_path / "ids.txt"
+    listed.write_text("q7\n\nq2\n")
+    source = records(list(range(10)))
+    assert ids(PromptPart(source, ids=str(listed))) == ["q2", "q7"]
+    assert ids(PromptPart(source, stop=5, ids=str(listed))) == ["q2"]
+    listed.write_text("q7\nnone\n")
+    with pytest.raises(DataError, match=r"lists 1 prompts that .* does not have, such as 'none'"):
+        PromptPart(source, ids=str(listed))
+
+
+def test_rationales_are_those_of_the_part() -> None:
+    source = TinyDice("seed", 6)
+    assert list(PromptPart(source, start=4).rationales()) == list(source.rationales())[4:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"start": 5, "stop": 5}, ConfigError, "from row 5 to 5 has no rows"),
+        ({"share": (0.5, 0.5)}, ConfigError, "share is"),
+        ({"share": (0.0, 1.5)}, ConfigError, "share is"),
+        ({"start": 50}, DataError, "has none of the 6 prompts"),
+        ({"ids": "nowhere.txt"}, DataError, "does not exist"),
+    ],
+)
+def test_mistakes(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        PromptPart(TinyDice("pool", 6), **arguments)
