@@ -199,6 +199,7 @@ class BenchmarkCallback(Callback):
             keys,
             scorings=tuple(self.graders),
             averaged=source.averaged if isinstance(source, BenchmarkSource) else "",
+            figures=source.figures if isinstance(source, BenchmarkSource) else lambda correct: {},
             seed=self.seed,
             resamples=self.resamples,
         )
@@ -245,8 +246,8 @@ def _official_grader(source: PromptSource) -> Grader:
     if isinstance(source, MathVista):
         return MathVistaGrader()
     raise ConfigError(
-        f"{source.title} has no published rules that need no language model, so benchmark.scoring must be 'ours'; or "
-        "set benchmark.official_grader."
+        f"{source.title} has no published rules that can be applied here, so benchmark.scoring must be 'ours'; or set "
+        "benchmark.official_grader."
     )
 
 

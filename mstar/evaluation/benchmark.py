@@ -23,6 +23,7 @@ __all__ = ["OURS", "BenchmarkResult", "GroupScore", "ItemResult", "count_statuse
 
 OURS: Final = "ours"
 _ALL: Final = ("all", "")
+_GREEDY: Final = "greedy"
 
 _Values = npt.NDArray[np.float64]
 _Interval = tuple[_Values, _Values, _Values]
@@ -60,7 +61,7 @@ class GroupScore:
     Attributes:
         scoring: The scoring mode: ``ours`` or the name of another grader.
         dimension: What the questions are grouped by; ``all`` for all of them, ``mean of <dimension>`` for the mean of
-            a dimension's groups.
+            a dimension's groups, or the name of a figure of the benchmark's own.
         group: The group's name.
         metric: ``greedy``, ``sampled``, ``pass@K``, ``majority@K``, ``best_of_K`` or ``weighted_vote@K``.
         questions: How many questions there are.
@@ -127,6 +128,7 @@ def score_benchmark(
     *,
     scorings: Sequence[str] = (OURS,),
     averaged: str = "",
+    figures: Callable[[Mapping[str, bool]], Mapping[str, Sequence[float]]] = lambda correct: {},
     seed: int = 0,
     resamples: int = 1000,
 ) -> BenchmarkResult:
@@ -142,6 +144,7 @@ def score_benchmark(
         question_keys: For every prompt id, the key of its question.
         scorings: The scoring modes to report.
         averaged: A dimension whose groups' mean is reported too; empty for none.
+        figures: Makes the benchmark's own figures of what is right, by prompt id; see ``BenchmarkSource.figures``.
         seed: Seed of the bootstrap.
         resamples: Resamples of the bootstrap.
     """
@@ -168,6 +171,13 @@ def score_benchmark(
         for number, (scoring, metric, _) in enumerate(measures)
         for dimension, group, count, interval in groups
     ]
+    for scoring in scorings:
+        correct = {item.prompt_id: item.under(scoring).greedy.verdict.correct for item in items}
+        for figure, values in figures(correct).items():
+            interval = _interval([np.array(values)[:, None]], seed, resamples)
+            scores.append(
+                GroupScore(scoring, figure, "", _GREEDY, len(values), *(float(bound[0]) for bound in interval))
+            )
     return BenchmarkResult(
         name=name,
         scores=tuple(scores),
@@ -189,7 +199,7 @@ _Measure = Callable[[Sequence[ItemResult]], float]
 
 def _metrics(items: Sequence[ItemResult]) -> dict[str, _Measure]:
     """The metrics that these responses allow; each maps the rows of one question to a value in [0, 1]."""
-    found: dict[str, _Measure] = {"greedy": lambda rows: float(all(row.greedy.verdict.correct for row in rows))}
+    found: dict[str, _Measure] = {_GREEDY: lambda rows: float(all(row.greedy.verdict.correct for row in rows))}
     k = min((len(item.samples) for item in items), default=0)
     if not k:
         return found

@@ -165,11 +165,16 @@ def _score_table(scores: Sequence[GroupScore]) -> list[str]:
         [
             dimension if not group else f"{dimension}: {group}",
             str(next(iter(found.values())).questions),
-            *(f"{100 * found[m].score:.1f} ({100 * found[m].low:.1f}-{100 * found[m].high:.1f})" for m in columns),
+            *(_cell(found.get(metric)) for metric in columns),
         ]
         for (dimension, group), found in cells.items()
     ]
     return markdown_table(["group", "questions", *columns], rows)
+
+
+def _cell(score: GroupScore | None) -> str:
+    """A score with its interval; nothing where a figure is not known of a metric."""
+    return "" if score is None else f"{100 * score.score:.1f} ({100 * score.low:.1f}-{100 * score.high:.1f})"
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,23 +12,26 @@ from typing import Any, ClassVar, Final
 
 from mstar.errors import DataError
 from mstar.prompts.base import PromptSource
-from mstar.prompts.benchmarks.files import BenchmarkRow
-from mstar.prompts.images import FileImage
+from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.images import FileImage, PixelLimits
 from mstar.prompts.question_text import render_choices
 from mstar.types import AnswerType, ImageReference, Prompt
 
 __all__ = [
     "BenchmarkItem",
     "BenchmarkSource",
+    "FileBenchmark",
     "build_items",
     "choice_prompt",
     "clean",
     "gold_choice",
     "lettered_options",
     "require",
+    "without_pictures",
 ]
 
 _MISSING: Final = ("", "nan")
+_PICTURE: Final = re.compile(r"\s*<image ?\d*>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +93,61 @@ class BenchmarkSource(PromptSource):
             raise IndexError(index)
         return self.items[index].prompt
 
+    def figures(self, correct: Mapping[str, bool]) -> Mapping[str, Sequence[float]]:
+        """Official figures beside the share of right rows, each with values in [0, 1] whose mean it is.
+
+        Args:
+            correct: For every prompt id, whether the greedy response is right.
+        """
+        return {}
+
     def index_of(self, prompt_id: str) -> int:
         """The index of the prompt with this id; see the interface."""
         if prompt_id not in self._index:
             raise DataError(f"{self.name}: no prompt has the id '{prompt_id}'.")
         return self._index[prompt_id]
+
+
+class FileBenchmark(BenchmarkSource):
+    """A benchmark of which a row of the file is one prompt.
+
+    Attributes:
+        default_split: The split that is reported; empty if there is one.
+        image_columns: The columns that may hold the pictures.
+        needed: The columns that the file must have.
+
+    Args:
+        path: The folder or the file as it is published.
+        split: Which split of a folder; none is the one that is reported.
+        image_root: The folder of picture files, for copies that name them; none is the folder of the data.
+        instruction: A line that is added to every question.
+        pixels: Least and most pixels of a picture.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+
+    default_split: ClassVar[str] = ""
+    image_columns: ClassVar[tuple[str, ...]] = ("image",)
+    needed: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        path: str,
+        split: str | None = None,
+        image_root: str | None = None,
+        instruction: str = "",
+        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+    ) -> None:
+        self.origin = path
+        name, chosen = type(self).__name__, self.default_split if split is None else split
+        file = read_benchmark(path, self.image_columns, (chosen,) if chosen else (), image_root, pixels)
+        require(file.columns, self.needed, f"{name}: {file.where}")
+        super().__init__(name, build_items(name, file.rows, self._item, instruction))
+
+    @abstractmethod
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem:
+        """Makes the item of a row."""
 
 
 def _check_pictures(name: str, items: Sequence[BenchmarkItem]) -> None:
@@ -214,6 +269,11 @@ def clean(value: Any) -> str:
         return ""
     text = str(value).strip()
     return "" if text.casefold() in _MISSING else text
+
+
+def without_pictures(text: str) -> str:
+    """The text without the marks of its pictures, e.g. ``<image1>``."""
+    return _PICTURE.sub("", text).strip()
 
 
 def require(columns: Sequence[str], needed: Sequence[str], where: str) -> None:

@@ -66,7 +66,7 @@ def read_benchmark(
     Args:
         path: A ``.parquet``, ``.tsv``, ``.json`` or ``.jsonl`` file, a folder with such files, or a folder that
             ``datasets`` saved (``save_to_disk``).
-        image_columns: The columns that may hold the pictures; the first that holds some is taken.
+        image_columns: The columns that may hold the pictures; all that hold pictures, else the first with a path.
         splits: Names of the wanted split, for a folder: of its files those count that are called by one of them.
         image_root: The folder of picture files; None is the folder of the data.
         limits: How many pixels the decoded pictures have.
@@ -129,20 +129,17 @@ _Parsed = Iterator[tuple[dict[str, Any], tuple[ImageReference, ...]]]
 def _parquet(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
     file = pq.ParquetFile(path)
     heavy = [field.name for field in file.schema_arrow if field.name in image_columns and _holds_bytes(field.type)]
-    column = next((name for name in image_columns if name in heavy), None)
     light = [name for name in file.schema_arrow.names if name not in heavy]
     number = 0
     for group in range(file.num_row_groups):
         rows = file.read_row_group(group, columns=light).to_pylist()
-        lengths = _lengths(file, group, column)
+        lengths = {name: _counts(file.read_row_group(group, columns=[name]).column(name)) for name in heavy}
         for place, values in enumerate(rows):
-            images: tuple[ImageReference, ...] = ()
-            if column is not None:
-                count = lengths[place]
-                images = tuple(
-                    ParquetImage(_uri(path, number, i, count), str(path), place, i, column, root, limits, group)
-                    for i in range(count)
-                )
+            found = [(name, i) for name in image_columns if name in lengths for i in range(lengths[name][place])]
+            images = tuple(
+                ParquetImage(_uri(path, number, n, len(found)), str(path), place, i, name, root, limits, group)
+                for n, (name, i) in enumerate(found)
+            )
             yield values, images or _from_paths(values, image_columns, root, limits)
             number += 1
 
@@ -150,15 +147,13 @@ def _parquet(path: Path, image_columns: tuple[str, ...], root: str, limits: Pixe
 def _saved(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
     table = saved_table(str(path))
     heavy = [field.name for field in table.schema if field.name in image_columns and _holds_bytes(field.type)]
-    column = next((name for name in image_columns if name in heavy), None)
-    lengths = _counts(table.column(column)) if column is not None else []
+    lengths = {name: _counts(table.column(name)) for name in heavy}
     for number, values in enumerate(table.drop_columns(heavy).to_pylist()):
-        images: tuple[ImageReference, ...] = ()
-        if column is not None:
-            images = tuple(
-                SavedImage(_uri(path, number, i, lengths[number]), str(path), number, i, column, root, limits)
-                for i in range(lengths[number])
-            )
+        found = [(name, i) for name in image_columns if name in lengths for i in range(lengths[name][number])]
+        images = tuple(
+            SavedImage(_uri(path, number, n, len(found)), str(path), number, i, name, root, limits)
+            for n, (name, i) in enumerate(found)
+        )
         yield values, images or _from_paths(values, image_columns, root, limits)
 
 
@@ -168,13 +163,6 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         return any(field.name == "bytes" for field in kind)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _lengths(file: pq.ParquetFile, group: int, column: str | None) -> list[int]:
-    """How many pictures every row of a row group has."""
-    if column is None:
-        return []
-    return _counts(file.read_row_group(group, columns=[column]).column(column))
 
 
 def _counts(cells: pa.ChunkedArray) -> list[int]:

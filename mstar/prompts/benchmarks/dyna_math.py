@@ -1,0 +1,51 @@
+"""DynaMath: 501 questions in 10 variants each, 5,010 rows (Zou et al. 2024, arXiv 2411.00836)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Final
+
+from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, clean, without_pictures
+from mstar.prompts.benchmarks.files import BenchmarkRow
+from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
+
+__all__ = ["DynaMath"]
+
+_LETTERS: Final = tuple("ABCDEFGH")
+
+
+class DynaMath(FileBenchmark):
+    """DynaMath, by subject and level: average and worst-case accuracy.
+
+    ``path`` is the folder of DynaMath/DynaMath_Sample, whose ten files (data/sample_variant1-*.parquet and on) are the
+    variants, or one of the files. The worst case counts a question as right if all its variants are. As the official
+    rule says (evaluation/ of github.com/DynaMath/DynaMath), a number is right within 0.001 of the gold answer; its
+    other answers are texts that hold the gold one, where ours are read and compared whole. Licence: Apache-2.0.
+    """
+
+    licence: ClassVar[str] = "Apache-2.0"
+    default_split: ClassVar[str] = ""
+    image_columns: ClassVar[tuple[str, ...]] = ("decoded_image", "image")
+    needed: ClassVar[tuple[str, ...]] = ("id", "question", "ground_truth", "answer_type", "subject")
+
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem:
+        values = row.values
+        seed, subject, gold = clean(values["id"]), clean(values["subject"]), clean(values["ground_truth"])
+        # The number tells the variants apart: each of the files has the same ids.
+        prompt = Prompt(f"dynamath-{seed}-{row.number}", without_pictures(str(values["question"])), row.images, gold)
+        if values["answer_type"] == "float":
+            prompt = replace(prompt, answer_type=AnswerType.FLOAT, tolerance=Tolerance(absolute=0.001), precision=3)
+        elif values["answer_type"] == "multiple choice":
+            prompt = replace(prompt, answer_type=AnswerType.MULTI_CHOICE, choices=_LETTERS, answer_is=AnswerIs.LETTER)
+        level = clean(values.get("knowledge_level") or values.get("level"))
+        facets = (("subject", subject), *((("level", level),) if level else ()))
+        return BenchmarkItem(replace(prompt, category=subject), facets, prompt.id)
+
+    def figures(self, correct: Mapping[str, bool]) -> Mapping[str, Sequence[float]]:
+        """Worst-case accuracy: for every question, whether all its variants are right."""
+        variants: dict[str, list[bool]] = defaultdict(list)
+        for prompt_id, right in correct.items():
+            variants[prompt_id.rpartition("-")[0]].append(right)
+        return {"worst case over variants": [float(all(rights)) for rights in variants.values()]}

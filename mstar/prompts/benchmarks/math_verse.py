@@ -1,0 +1,53 @@
+"""MathVerse: 788 problems in versions that say more in words or more in the picture, 3,940 rows (arXiv 2403.14624)."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Final
+
+from mstar.errors import DataError
+from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean
+from mstar.prompts.benchmarks.files import BenchmarkRow
+from mstar.prompts.question_text import infer_answer_type
+from mstar.types import Prompt
+
+__all__ = ["MathVerse"]
+
+_CHOICES: Final = re.compile(r"\n\s*Choices:\s*\n")
+_CHOICE: Final = re.compile(r"^\s*([A-H])\s*[:.]\s*(.*?)\s*$", re.MULTILINE)
+_SHOWN: Final = "Answer the question that is written in the picture."
+
+
+class MathVerse(FileBenchmark):
+    """MathVerse, by version (Text Dominant, Text Lite, Vision Intensive, Vision Dominant, Vision Only) and subject.
+
+    ``path`` is testmini.parquet or testmini.json of AI4Math/MathVerse (pictures of images.zip in ``image_root``); the
+    file testmini_text_only has no pictures, and cannot be read. Licence: MIT. Every version is a question of its own,
+    as in the official score (evaluation/score_answer_s2.py of github.com/ZrrSkywalker/MathVerse), which asks a language
+    model; so only our own rules can be applied. Of ``Vision Only``, whose question stands in the picture alone, the
+    choices are known from ``question_for_eval`` and used for grading.
+    """
+
+    licence: ClassVar[str] = "MIT"
+    default_split: ClassVar[str] = "testmini"
+    needed: ClassVar[tuple[str, ...]] = (
+        "sample_index", "problem_version", "question", "answer", "question_type", "metadata",
+    )  # fmt: skip
+
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem:
+        values, facts = row.values, row.values["metadata"]
+        version, subject, answer = clean(values["problem_version"]), clean(facts["subject"]), clean(values["answer"])
+        asked = clean(values["question"])
+        question, *listed = _CHOICES.split(asked or clean(values.get("question_for_eval")), maxsplit=1)
+        name = f"mathverse-{clean(values['sample_index'])}"
+        if clean(values["question_type"]) == "multi-choice":
+            choices = [text for _, text in _CHOICE.findall("".join(listed))]
+            if not choices:
+                raise DataError(f"the choices of '{name}' cannot be found; get the file with question_for_eval")
+            official = None if asked else _SHOWN
+            prompt = choice_prompt(name, question.strip(), row.images, choices, answer, version, official)
+        else:
+            kind = infer_answer_type(answer, ())
+            prompt = Prompt(name, asked or _SHOWN, row.images, answer, kind, category=version)
+        facets = (("version", version), ("subject", subject), ("subfield", clean(facts["subfield"])))
+        return BenchmarkItem(prompt, facets, prompt.id)

@@ -1,0 +1,150 @@
+"""MMMU: college subjects, 900 questions in validation (Yue et al. 2023, arXiv 2311.16502), and MMMU-Pro."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal
+
+from mstar.errors import DataError
+from mstar.prompts.benchmarks.base import (
+    BenchmarkItem,
+    BenchmarkSource,
+    FileBenchmark,
+    build_items,
+    choice_prompt,
+    clean,
+    require,
+)
+from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.images import PixelLimits
+from mstar.prompts.question_text import infer_answer_type
+from mstar.types import Prompt
+
+__all__ = ["MMMU", "MMMUPro"]
+
+_IMAGES: Final = tuple(f"image_{number}" for number in range(1, 8))
+_TAG: Final = re.compile(r"<image (\d)>")
+# The groups of the official score (eval/ of github.com/MMMU-Benchmark/MMMU).
+_DISCIPLINES: Final[Mapping[str, str]] = {
+    subject: discipline
+    for discipline, subjects in {
+        "Art and Design": "Art Art_Theory Design Music",
+        "Business": "Accounting Economics Finance Manage Marketing",
+        "Science": "Biology Chemistry Geography Math Physics",
+        "Health and Medicine": "Basic_Medical_Science Clinical_Medicine Diagnostics_and_Laboratory_Medicine Pharmacy "
+        "Public_Health",
+        "Humanities and Social Science": "History Literature Sociology Psychology",
+        "Tech and Engineering": "Agriculture Architecture_and_Engineering Computer_Science Electronics "
+        "Energy_and_Power Materials Mechanical_Engineering",
+    }.items()
+    for subject in subjects.split()
+}
+_FOLDERS: Final = {"standard": "standard (10 options)", "standard_4": "standard (4 options)", "vision": "vision"}
+_SHOWN: Final = "Answer the question that is written in the picture."
+
+
+class MMMU(FileBenchmark):
+    """MMMU, by discipline and subject. Licence: Apache-2.0.
+
+    ``path`` is the folder of MMMU/MMMU (a folder a subject) or of a subject, or of lmms-lab/MMMU; the answers of test
+    are not public. Where the official rule (github.com/MMMU-Benchmark/MMMU) finds no answer, it draws an option; here
+    the response is wrong. An open question has a gold answer or a list of them. ``<image 2>`` is asked as (image 2).
+    """
+
+    licence: ClassVar[str] = "Apache-2.0"
+    default_split: ClassVar[str] = "validation"
+    image_columns: ClassVar[tuple[str, ...]] = _IMAGES
+    needed: ClassVar[tuple[str, ...]] = ("id", "question", "options", "answer", "question_type")
+
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem:
+        values = row.values
+        if values["question_type"] == "multiple-choice":
+            return _choice_item(row, "mmmu", str(values["question"]))
+        golds = tuple(map(str, found)) if isinstance(found := _literal(values["answer"]), list) else (str(found),)
+        if golds[0] in ("", "?"):
+            raise DataError("it has no answer; the answers of test are not public, use validation")
+        prompt = Prompt(f"mmmu-{values['id']}", _name_images(str(values["question"])), row.images, golds[0])
+        prompt = replace(prompt, answers=golds[1:], answer_type=infer_answer_type(golds[0], ()))
+        return _grouped(prompt, clean(values["id"]), ())
+
+
+class MMMUPro(BenchmarkSource):
+    """MMMU-Pro (Yue et al. 2024, arXiv 2409.02813), 1,730 questions a setting, by setting and subject. Apache-2.0.
+
+    Args:
+        path: The folder of MMMU/MMMU_Pro.
+        setting: standard (10 options), vision (the question is in the picture), standard_4; both is standard and
+            vision, whose mean is the benchmark's score.
+        instruction: A line that is added to every question.
+        pixels: Least and most pixels of a picture.
+
+    Raises:
+        DataError: a setting's files are not there, or cannot be read.
+    """
+
+    licence: ClassVar[str] = "Apache-2.0"
+
+    def __init__(
+        self,
+        path: str,
+        setting: Literal["both", "standard", "standard_4", "vision"] = "both",
+        instruction: str = "",
+        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+    ) -> None:
+        self.origin = path
+        self.averaged = "setting" if setting == "both" else ""
+        items = []
+        for name in ("standard", "vision") if setting == "both" else (setting,):
+            columns = ("image",) if name == "vision" else _IMAGES
+            file = read_benchmark(str(Path(path, _FOLDERS[name])), columns, ("test",), None, pixels)
+            require(file.columns, ("id", "options", "answer"), f"MMMU-Pro: {file.where}")
+
+            def build(row: BenchmarkRow, name: str = name) -> BenchmarkItem:
+                asked = None if name == "vision" else str(row.values["question"])
+                return _choice_item(row, f"mmmu-pro-{name}", asked, name)
+
+            items += build_items("MMMU-Pro", file.rows, build, instruction)
+        super().__init__("MMMU-Pro", items)
+
+
+def _choice_item(row: BenchmarkRow, prefix: str, question: str | None, setting: str = "") -> BenchmarkItem:
+    values = row.values
+    choices = [_name_images(str(option)) for option in _literal(values["options"])]
+    prompt = choice_prompt(
+        prompt_id=f"{prefix}-{values['id']}",
+        question=_name_images(question or ""),
+        images=row.images,
+        choices=choices,
+        letter=clean(values["answer"]),
+        category=clean(values.get("subject")),
+        official=None if question is not None else _SHOWN,
+    )
+    return _grouped(
+        prompt, clean(values["id"]), (("setting", setting),) if setting else (), clean(values.get("subject"))
+    )
+
+
+def _grouped(prompt: Prompt, name: str, facets: tuple[tuple[str, str], ...], subject: str = "") -> BenchmarkItem:
+    """The item of a question whose id says the subject: validation_Art_Theory_7."""
+    subject = subject or name.partition("_")[2].rpartition("_")[0]
+    discipline = _DISCIPLINES.get(subject, "")
+    groups = (*facets, *((("discipline", discipline),) if discipline else ()), ("subject", subject))
+    return BenchmarkItem(replace(prompt, category=subject), groups, prompt.id)
+
+
+def _name_images(text: str) -> str:
+    return _TAG.sub(r"(image \1)", text).strip()
+
+
+def _literal(value: Any) -> Any:
+    """A list, or the list that a text spells in Python; any other text is itself."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            return ast.literal_eval(value)
+        except (SyntaxError, ValueError) as error:
+            raise DataError(f"{value!r} is no list") from error
+    return value
