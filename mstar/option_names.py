@@ -12,7 +12,7 @@ import yaml
 
 from mstar.config_files import config_files
 
-__all__ = ["explain_unknown", "name_whole"]
+__all__ = ["explain_unknown", "name_whole", "through_sources"]
 
 # How jsonargparse says that it does not know an option.
 _UNKNOWN: Final = (
@@ -32,6 +32,9 @@ _MOVED: Final = {
     )
 }  # fmt: skip
 # Steps of a path that stand in files and are left out in flags.
+_PART: Final = re.compile(r"--(?P<data>data\.|)(?P<part>train|validation|test|unlabelled|prompts)\.(?P<rest>.+)")
+# What a part of the sources says for itself; the rest is said of the whole data set.
+_OF_PART: Final = frozenset({"split", "size", "hide_answers"})
 _SILENT: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
 
 
@@ -62,6 +65,37 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
 def name_whole(message: str, given: Sequence[str]) -> str:
     """The message with the whole name of the option that it is about."""
     return _KEY.sub(lambda match: f'Parser key "{_locate(match[1], given)}"', message)
+
+
+def through_sources(given: Sequence[str]) -> list[str]:
+    """A command line whose flags of a part's own data (``--data.train.root``) reach it through the sources.
+
+    Only where a file gives sources and no such part: the shipped files once wrote every part out.
+    """
+    try:
+        known = {".".join(path) for path in _given_paths(given)}
+    except yaml.YAMLError:
+        # The parser names the line.
+        return list(given)
+    if not any(name.endswith("sources") for name in known):
+        return list(given)
+    warmup = any(_stage(yaml.safe_load(path.read_text("utf-8"))) == "warmup" for path in config_files(given))
+
+    def changed(argument: str) -> str:
+        match = _PART.fullmatch(argument)
+        if match is None or match["data"] + "sources" not in known or match["data"] + match["part"] in known:
+            return argument
+        part = {"prompts": "annotation", "train": "warmup" if warmup else "train"}.get(match["part"], match["part"])
+        holder = part if match["rest"].partition("=")[0] in _OF_PART else "dataset"
+        return f"--{match['data']}sources.{holder}.{match['rest']}"
+
+    return [changed(argument) for argument in given]
+
+
+def _stage(config: Any) -> object:
+    data = config.get("data") if isinstance(config, Mapping) else None
+    arguments = data.get("init_args") if isinstance(data, Mapping) else None
+    return arguments.get("stage") if isinstance(arguments, Mapping) else None
 
 
 def _nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from mstar.errors import ConfigError, MstarError
 from mstar.models.lora import LoraSettings
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.option_help import asked_option, explain_option
-from mstar.option_names import explain_unknown, name_whole
+from mstar.option_names import explain_unknown, name_whole, through_sources
 
 __all__ = ["Parser", "condense", "find_mistake"]
 
@@ -47,6 +47,7 @@ class Parser(LightningArgumentParser):
             # The parser around this one has read "null" already, and passes it on as Python writes it.
             given = [f"{argument[:-4]}null" if argument.endswith("=None") else argument for argument in given]
             return super().parse_args(given, *more, **options)
+        given = through_sources(given)
         self._explain(given)
         # jsonargparse reads a file that another one names from within that one's folder.
         token = _given.set(tuple(map(_from_anywhere, given)))
