@@ -25,15 +25,16 @@ POLICY_DATA = ["--data=mstar.datamodules.PolicyDataModule", "--data.batch_size=4
 def test_every_stage_takes_its_part_of_one_file(tmp_path: Path, warm_policy: Path, warm_mprm: Path) -> None:
     path = tmp_path / "sources.yaml"
     path.write_text(yaml.safe_dump(SOURCES))
+    # A class's options follow it.
     sources = f"--data.sources={path}"
 
     def trained(run: str, module: str, *flags: str) -> list[str]:
         return [
             "--trainer.accelerator=cpu", f"--trainer.default_root_dir={tmp_path / run}", "--trainer.logger=false",
-            f"--model=mstar.modules.{module}", f"--model.model_name={warm_policy}", sources, *flags,
+            f"--model=mstar.modules.{module}", f"--model.model_name={warm_policy}", *flags,
         ]  # fmt: skip
 
-    policy = [*POLICY_DATA, "--model.max_new_tokens=26"]
+    policy = [*POLICY_DATA, sources, "--model.max_new_tokens=26"]
     assert (
         main(["fit", *trained("warmup", "PolicyModule", *policy, "--data.stage=warmup", "--trainer.max_steps=1")]) == 0
     )
@@ -45,7 +46,12 @@ def test_every_stage_takes_its_part_of_one_file(tmp_path: Path, warm_policy: Pat
     labelled = {row["prompt_id"] for file in labels.glob("*.parquet") for row in pq.read_table(file).to_pylist()}
     assert labelled
     assert labelled <= {prompt.id for prompt in TinyDice("annotation", 12)}
-    step_data = ["--data=mstar.datamodules.StepLabelDataModule", f"--data.labels={labels}", "--trainer.max_steps=1"]
+    step_data = [
+        "--data=mstar.datamodules.StepLabelDataModule",
+        f"--data.labels={labels}",
+        sources,
+        "--trainer.max_steps=1",
+    ]
     assert main(["fit", *trained("mprm", "MPRMModule", *step_data)]) == 0
 
     rollout = ["--rollout.num_samples=2", "--rollout.interval=1", f"--rollout.reward_model={warm_mprm}"]
