@@ -24,8 +24,9 @@ from mstar.callbacks.rollout_check import check_prompts
 from mstar.errors import DataError
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
-from mstar.iteration import IterationPlan, Stages, iteration_indices, run_iteration
+from mstar.iteration import IterationPlan, Stages, run_iteration
 from mstar.iteration_shards import fingerprint_shards
+from mstar.prompt_order import iteration_indices
 from mstar.prompts import PromptSource
 from mstar.prompts.subset import PromptSubset
 from mstar.rewards import Reward

@@ -34,7 +34,7 @@ def test_every_stage_takes_its_part_of_one_file(tmp_path: Path, warm_policy: Pat
             f"--model=mstar.modules.{module}", f"--model.model_name={warm_policy}", *flags,
         ]  # fmt: skip
 
-    policy = [*POLICY_DATA, sources, "--model.max_new_tokens=26"]
+    policy = [*POLICY_DATA, sources]
     assert (
         main(["fit", *trained("warmup", "PolicyModule", *policy, "--data.stage=warmup", "--trainer.max_steps=1")]) == 0
     )
