@@ -51,9 +51,7 @@ def test_values_of_other_options_and_inline_settings_are_left_alone() -> None:
     assert locate_configs(given) == given
 
 
-def test_a_missing_file_ends_a_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--config", "mine.yaml"]) == 1
-    assert "there is no file 'mine.yaml'" in capsys.readouterr().err
+def test_what_cannot_be_shown_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["configs", "show", "mine.yaml"]) == 1
     assert "there is no file 'mine.yaml'" in capsys.readouterr().err
 
