@@ -220,7 +220,8 @@ class ChoiceReader(AnswerReader):
         if (opening := _OPENING.match(texts[0])) is not None:
             return named if self._options.match(opening[1]) == named else None
         # "(B) The population of hawks would shrink": more words than the option has, and no other option.
-        if bare or _DENIAL.search(rest) or _LONE_LETTER.search(rest) or not self._options.allows(named, rest):
+        other = set(_LONE_LETTER.findall(rest)) - {self._options.letter(named)}
+        if bare or other or _DENIAL.search(rest) or not self._options.allows(named, rest):
             return None
         return named
 
