@@ -158,7 +158,9 @@ def test_test_and_predict_need_no_training_data(evolve: Any, capsys: pytest.Capt
     config = str(evolve.write(settings))
     assert main(["fit", "--config", config]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last == ("mstar fit: error: data.train is not set, but 'fit' needs prompts to train on: set data.train.")
+    assert last == (
+        "mstar fit: error: data.train is not set, but 'fit' needs prompts to train on: set it or data.sources."
+    )
     assert not (evolve.folder / "run").exists()
     assert main(["test", "--config", config]) == 0
     assert main(["predict", "--config", config]) == 0
