@@ -122,10 +122,9 @@ def test_a_given_beginning_is_continued(engine: VllmEngine, trained: Policy) -> 
 
 def test_special_tokens_are_never_drawn(tiny: Policy, monkeypatch: pytest.MonkeyPatch, engine: VllmEngine) -> None:
     engine.update_weights(tiny.model)  # untrained, it would draw every token about equally often
-    llm: Any = engine.session.llm
     outputs: list[Any] = []
-    wait = llm.wait_for_completion
-    monkeypatch.setattr(llm, "wait_for_completion", lambda **k: outputs.extend(wait(**k)) or outputs)
+    finish = engine.session.finish
+    monkeypatch.setattr(engine.session, "finish", lambda bar: outputs.extend(finish(bar)) or outputs)
     engine.generate(sampled(DICE, 16, temperature=2.0))
     drawn = [token for output in outputs for one in output.outputs for token in one.token_ids]
     assert len(drawn) > 2000
