@@ -53,9 +53,9 @@ class GivenPolicy(PolicyModule):
         self._given = [policy.model]  # in a list, so that it is no second child of the module
         self._renderer = policy.renderer
 
-    def _build(self, sharded: bool = False) -> Any:
+    def _build(self, stored: bool | None = None) -> Any:
         model = self._given[0].train()
-        prepare_training(model, self.freeze_parts, self.lora, self.gradient_checkpointing, self._seed)
+        prepare_training(model, self.freeze_parts, self.lora, self.gradient_checkpointing, self.seed)
         return model
 
 

@@ -414,9 +414,9 @@ def test_a_gpu_gets_as_many_rows_as_its_memory_holds(trained: Any, monkeypatch: 
         seen = []
         write = TransformersEngine._write
 
-        def remember(self: Any, policy: Any, renderer: Any, given: Any, rows: Any) -> Any:
+        def remember(self: Any, policy: Any, renderer: Any, given: Any, rows: Any, bar: Any) -> Any:
             seen.append(len(rows))
-            return write(self, policy, renderer, given, rows)
+            return write(self, policy, renderer, given, rows, bar)
 
         with monkeypatch.context() as patched:
             patched.setattr(transformers_engine, "_card_bytes", lambda device: card)
@@ -448,11 +448,11 @@ def test_when_memory_is_short_after_all_batches_are_halved(
     seen = []
     write = TransformersEngine._generate_batch
 
-    def short(self: Any, policy: Any, renderer: Any, given: Any, rows: Any) -> Any:
+    def short(self: Any, policy: Any, renderer: Any, given: Any, rows: Any, bar: Any) -> Any:
         seen.append(len(rows))
         if len(rows) > 40:
             raise torch.OutOfMemoryError
-        return write(self, policy, renderer, given, rows)
+        return write(self, policy, renderer, given, rows, bar)
 
     monkeypatch.setattr(transformers_engine, "_card_bytes", lambda device: 10**9)
     monkeypatch.setattr(TransformersEngine, "_generate_batch", short)
