@@ -23,7 +23,6 @@ _UNKNOWN: Final = (
 _KEY: Final = re.compile(r'Parser key "([^"]+)"')
 # Where options of earlier versions are now.
 _MOVED: Final = {
-    "model.max_new_tokens": "model.engine.max_new_tokens (with rollouts, rollout.engine.max_new_tokens)",
     "model.generation_batch_size": "model.engine.batch_size (with rollouts, rollout.engine.batch_size)",
 } | {
     f"model.{name}": f"benchmark.{name}"

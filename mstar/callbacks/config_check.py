@@ -26,7 +26,7 @@ _DEFAULTS: Final = {
     "rollout.init_args.reward_dtype": "auto",
     "rollout.init_args.aggregation": "min",
 }
-# What earlier versions had, beside the engine that is named once now.
+# What earlier versions had beside the engine, and what is short for a part of it.
 _GONE: Final = re.compile(r"model\.init_args\.(max_new_tokens|generation_batch_size)$|benchmark\b")
 # Of everything else, what changes neither the data nor the updates may change.
 _FREE: Final = re.compile(

@@ -75,7 +75,13 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
         pixels=_pixels(data),
         max_prompt_tokens=data.get("max_prompt_tokens"),
         max_example_tokens=data.get("max_example_tokens"),
-        evaluation=None if kind != "policy" else _engine(model.get("engine") or _arguments(rollout).get("engine")),
+        evaluation=None
+        if kind != "policy"
+        else _engine(
+            model.get("engine")
+            or _arguments(rollout).get("engine")
+            or {"class_path": "TransformersEngine", "init_args": {"max_new_tokens": model.get("max_new_tokens")}}
+        ),
         rollout=_rollout(rollout) if rollout is not None and kind == "policy" else None,
     )
 

@@ -61,6 +61,8 @@ class PolicyModule(BackboneModule):
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
         engine: Draws the responses of validate, test and predict; none is the Transformers engine. With ``rollout``
             they are drawn by ``rollout.engine``, which is named there alone.
+        max_new_tokens: Longest response, in tokens: short for an ``engine`` with this one setting. Beside an engine, or
+            ``rollout.engine``, it must say what that says.
         grader: Decides whether a final answer is right in validate and test.
         lora: Train low-rank adapters in place of the weights; none trains the weights. Checkpoints then hold the
             adapters alone, an export the merged weights.
@@ -89,6 +91,7 @@ class PolicyModule(BackboneModule):
         freeze: list[FreezablePart] | None = None,
         gradient_checkpointing: bool = False,
         engine: Engine | None = None,
+        max_new_tokens: int | None = None,
         grader: Grader | None = None,
         lora: LoraSettings | None = None,
         trust_remote_code: bool = False,
@@ -113,9 +116,14 @@ class PolicyModule(BackboneModule):
         check_loss_kernel(loss_kernel)
         self.loss_kernel = loss_kernel
         self.packing = packing
-        self.engine: Engine = engine or TransformersEngine(progress=False)
+        self._max_new_tokens = max_new_tokens
+        if engine is None and max_new_tokens is not None:
+            self.engine: Engine = TransformersEngine(max_new_tokens, progress=False)
+        else:
+            self.engine = engine or TransformersEngine(progress=False)
         self.engine_key = "model.engine"
         self._engine_is_named = engine is not None
+        self._check_length()
         self.grader = grader or AnswerGrader()
         self.model: Any = None
         # What a test does with prompts in the place of greedy accuracy; a benchmark has its own.
@@ -135,6 +143,14 @@ class PolicyModule(BackboneModule):
         if self._engine_is_named:
             raise ConfigError(f"model.engine and {key} are both set, but there is one engine: leave model.engine out.")
         self.engine, self.engine_key = engine, key
+        self._check_length()
+
+    def _check_length(self) -> None:
+        if self._max_new_tokens not in (None, self.engine.max_new_tokens):
+            raise ConfigError(
+                f"model.max_new_tokens is {self._max_new_tokens}, but {self.engine_key}.max_new_tokens is "
+                f"{self.engine.max_new_tokens}: leave the first out."
+            )
 
     @property
     def root(self) -> Any:

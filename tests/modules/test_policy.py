@@ -346,3 +346,13 @@ def test_another_architecture_is_trained_by_the_same_code(split_folder: Path, tm
         assert module.loss(batch_of(module)).item() < 0.8 * before
     (tested,) = run.test(module, datamodule=data, verbose=False)
     assert set(tested) == {"test/accuracy", "test/chain_accuracy"}
+
+
+def test_the_longest_response_stands_once(tiny_folder: str) -> None:
+    short = PolicyModule(tiny_folder, max_new_tokens=7)
+    assert short.engine.max_new_tokens == 7
+    short.use_engine(TransformersEngine(7), "rollout.engine")
+    with pytest.raises(ConfigError, match=r"model.max_new_tokens is 7, but rollout.engine.max_new_tokens is 9"):
+        short.use_engine(TransformersEngine(9), "rollout.engine")
+    with pytest.raises(ConfigError, match=r"but model.engine.max_new_tokens is 8: leave the first out"):
+        PolicyModule(tiny_folder, engine=TransformersEngine(8), max_new_tokens=7)
