@@ -121,7 +121,7 @@ def _given_paths(given: Sequence[str]) -> Iterator[list[str]]:
     for argument in given:
         if argument.startswith("--"):
             yield [part for part in argument[2:].partition("=")[0].split(".") if part not in _SILENT]
-    for argument, following in zip(given, [*given[1:], ""], strict=True):
+    for argument, following in zip(given, [*given[1:], ""], strict=False):
         name, _, value = argument.removeprefix("--").partition("=")
         if name.endswith("sources"):
             yield from _paths(value or following, name.split("."), Path())
