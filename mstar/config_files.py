@@ -23,7 +23,7 @@ MAX_VALUES: Final = 100_000
 
 def config_files(arguments: Sequence[str]) -> Iterator[Path]:
     """The existing files that a command line names with ``--config``."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         name = argument.removeprefix("--config=") if argument.startswith("--config=") else following
         if argument.partition("=")[0] == "--config" and Path(name).is_file():
             yield Path(name)
