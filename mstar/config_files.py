@@ -14,7 +14,7 @@ import yaml
 
 from mstar.errors import ConfigError
 
-__all__ = ["check_config_file", "config_files"]
+__all__ = ["check_config_file", "config_files", "given_values"]
 
 # The largest configuration of the project has some hundred values.
 MAX_BYTES: Final = 2**20
@@ -23,10 +23,16 @@ MAX_VALUES: Final = 100_000
 
 def config_files(arguments: Sequence[str]) -> Iterator[Path]:
     """The existing files that a command line names with ``--config``."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
-        name = argument.removeprefix("--config=") if argument.startswith("--config=") else following
-        if argument.partition("=")[0] == "--config" and Path(name).is_file():
-            yield Path(name)
+    for option, value in given_values(arguments):
+        if option == "--config" and Path(value).is_file():
+            yield Path(value)
+
+
+def given_values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every argument of a command line, as an option with what is behind its equals sign, or else the next argument."""
+    for place, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        yield option, value if equals else "".join(arguments[place + 1 : place + 2])
 
 
 def check_config_file(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from mstar.config_files import config_files
+from mstar.config_files import config_files, given_values
 
 __all__ = ["explain_unknown", "name_whole", "through_sources"]
 
@@ -71,6 +71,8 @@ def through_sources(given: Sequence[str]) -> list[str]:
 
     Only where a file gives sources and no such part: the shipped files once wrote every part out.
     """
+    if not any(map(_PART.fullmatch, given)):
+        return list(given)  # without reading any file
     try:
         known = {".".join(path) for path in _given_paths(given)}
     except yaml.YAMLError:
@@ -121,10 +123,9 @@ def _given_paths(given: Sequence[str]) -> Iterator[list[str]]:
     for argument in given:
         if argument.startswith("--"):
             yield [part for part in argument[2:].partition("=")[0].split(".") if part not in _SILENT]
-    for argument, following in zip(given, [*given[1:], ""], strict=False):
-        name, _, value = argument.removeprefix("--").partition("=")
-        if name.endswith("sources"):
-            yield from _paths(value or following, name.split("."), Path())
+    for option, value in given_values(given):
+        if option.endswith("sources"):
+            yield from _paths(value, option.removeprefix("--").split("."), Path())
     for path in config_files(given):
         yield from _paths(yaml.safe_load(path.read_text("utf-8")), [], path.parent)
 

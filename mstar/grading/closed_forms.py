@@ -132,7 +132,7 @@ def _add_up(words: list[str]) -> Fraction | None:
     if part is not None and "and" in words:
         cut, factor = words.index("and"), 1
     elif part is not None:
-        count = _add_up(words[:-1]) if words[:-1] not in ([], ["a"]) else Fraction(1)
+        count = _count(words[:-1])
         return None if count is None else count / part
     elif scale in SCALES:
         cut, factor = words.index(scale), SCALES[scale]
@@ -141,6 +141,11 @@ def _add_up(words: list[str]) -> Fraction | None:
         return None if value is None else Fraction(value)
     before, after = words[:cut], words[cut + 1 :]
     after = after[1:] if after[:1] == ["and"] else after
-    count = _add_up(before) if before not in ([], ["a"]) else Fraction(1)
+    count = _count(before)
     rest = _add_up(after) if after else Fraction(0)
     return None if count is None or rest is None or rest >= factor else count * factor + rest
+
+
+def _count(words: list[str]) -> Fraction | None:
+    """How many of a part or a scale: one where nothing is said, as in ``half`` and ``a million``."""
+    return Fraction(1) if words in ([], ["a"]) else _add_up(words)
