@@ -75,14 +75,16 @@ class Renderer:
     Args:
         processor: The model's processor; it must have a chat template and a fast tokenizer.
         end_ids: Token ids that end a response (the model's ``generation_config.eos_token_id``).
+        positions: How many tokens the model can read and write in all; None if that is not known.
 
     Raises:
         ConfigError: the processor has no chat template, or one that cannot render a prompt with pictures; or no end
             token follows a response in it.
     """
 
-    def __init__(self, processor: ProcessorMixin, end_ids: Sequence[int] = ()) -> None:
+    def __init__(self, processor: ProcessorMixin, end_ids: Sequence[int] = (), positions: int | None = None) -> None:
         self.processor: Any = processor
+        self.positions = positions
         self.tokenizer: Any = getattr(processor, "tokenizer", processor)
         if not (getattr(processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)):
             raise ConfigError(
@@ -183,6 +185,19 @@ class Renderer:
         """Tokens of a prompt, those of its pictures included."""
         [ids], _ = self._encode([self.render_prompt(prompt)], [prompt])
         return len(ids)
+
+    def bound_tokens(self, prompt: Prompt) -> int | None:
+        """At least as many tokens as a prompt has, without preparing its pictures; None where that cannot be known."""
+        # A token of text stands for a byte or more.
+        bound = len(self.render_prompt(prompt).encode())
+        if not prompt.images:
+            return bound
+        count = getattr(self.processor, "_get_num_multimodal_tokens", None)
+        if count is None:
+            # Processors that come as code with the weights.
+            return None
+        sizes = [(picture.height, picture.width) for picture in (image.load() for image in prompt.images)]
+        return bound + sum(count(image_sizes=sizes)["num_image_tokens"])
 
     def count_response_tokens(self, response: str) -> int:
         """Tokens of a response, its end token included."""

@@ -135,7 +135,13 @@ def check_shared_prefill(model: Any, renderer: Any, forward: Forward = plain_for
 
 
 def check_generation(model: Any, renderer: Any, generate: Generate = plain_generate, count: int = 8) -> None:
-    """The engine's greedy responses, all in one batch, are those of the model's own ``generate``."""
+    """The engine's greedy responses, all in one batch, are those of the model's own ``generate``.
+
+    And no prompt has more tokens than it is said to have at most before its pictures are prepared.
+    """
+    for prompt in PROMPTS:
+        bound = renderer.bound_tokens(prompt)
+        assert bound is None or renderer.count_tokens(prompt) <= bound < 2000
     engine = TransformersEngine(max_new_tokens=count, progress=False)
     engine.start(model, renderer)
     together = engine.generate([Request(prompt, (Sample(0, 0.0, 0),)) for prompt in PROMPTS])

@@ -274,7 +274,8 @@ def load_renderer(
 
     Args:
         name: As for ``load_model``.
-        model: The model, whose generation config says which tokens end a response.
+        model: The model, whose generation config says which tokens end a response, and whose configuration how many
+            positions it has.
         trust_remote_code: As for ``load_model``.
         revision: As for ``load_model``.
 
@@ -297,7 +298,20 @@ def load_renderer(
             raise _explain_unusable(name, error) from error
     generation: Any = getattr(model, "generation_config", None)
     ends = getattr(generation, "eos_token_id", None)
-    return family.renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()))
+    return family.renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()), _find_positions(model))
+
+
+def _find_positions(model: nn.Module | None) -> int | None:
+    """How many tokens a model can read and write in all, by its configuration; None if it does not say."""
+    config: Any = getattr(model, "config", None)
+    text = None if config is None else config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    if positions is None:
+        return None
+    # Some configurations have the positions before they were stretched.
+    stretch = getattr(text, "rope_parameters", None) or {}
+    original = stretch.get("original_max_position_embeddings") or positions
+    return max(positions, int(original * (stretch.get("factor") or 1)))
 
 
 def _restore_backend(processor: ProcessorMixin, name: str, origin: dict[str, Any]) -> None:

@@ -25,7 +25,13 @@ _LONGEST_SIDE: Final = 200
 
 
 class PromptReader(Protocol):
-    """What knows how the model reads a prompt (``mstar.rendering.Renderer``)."""
+    """What knows how the model reads a prompt (``mstar.rendering.Renderer``).
+
+    Attributes:
+        positions: How many tokens the model can read and write in all; None if that is not known.
+    """
+
+    positions: int | None
 
     def render_prompt(self, prompt: Prompt) -> str:
         """The prompt's text, up to where the response begins.
@@ -37,6 +43,9 @@ class PromptReader(Protocol):
     def count_tokens(self, prompt: Prompt) -> int:
         """Tokens of a prompt, those of its pictures included."""
 
+    def bound_tokens(self, prompt: Prompt) -> int | None:
+        """At least as many tokens as a prompt has, found cheaply; None where that cannot be known."""
+
     def count_response_tokens(self, response: str) -> int:
         """Tokens of a response, its end token included."""
 
@@ -44,6 +53,8 @@ class PromptReader(Protocol):
 @dataclass(frozen=True, slots=True)
 class PromptCheck:
     """Tells the prompts that can be used from the others.
+
+    A prompt that leaves no position of the model to a response cannot be used.
 
     Attributes:
         reader: How the model reads them; None looks at the pictures alone.
@@ -136,15 +147,24 @@ class PromptCheck:
         if self.reader is None:
             return 0
         try:
-            self.reader.render_prompt(prompt)
-            if self.max_prompt_tokens is None and self.max_example_tokens is None:
+            if self.max_prompt_tokens is None and self.max_example_tokens is None and self._fits(self.reader, prompt):
                 return 0
             count = self.reader.count_tokens(prompt)
         except DataError as error:
             raise RowError(Reason.BAD_TEXT, str(error)) from error
         if (fault := _compare(count, self.max_prompt_tokens, "prompt")) is not None:
             raise fault
+        positions = self.reader.positions
+        if positions is not None and count >= positions:
+            detail = f"prompt: {count} tokens, and of the model's {positions} positions none is left to a response"
+            raise RowError(Reason.TOO_LONG, detail)
         return count
+
+    @staticmethod
+    def _fits(reader: PromptReader, prompt: Prompt) -> bool:
+        """Whether a prompt surely leaves a position to a response; counting it takes as long as preparing it does."""
+        bound = reader.bound_tokens(prompt)
+        return reader.positions is None or (bound is not None and bound < reader.positions)
 
     def _fault(self, prompt_tokens: int, response: str) -> RowError | None:
         if self.reader is None or self.max_example_tokens is None:

@@ -85,6 +85,24 @@ def test_a_prompt_with_the_model_s_own_placeholder_cannot_be_shown(tiny: Any) ->
     assert PromptCheck().sift([prompt])[1] == []
 
 
+def test_a_prompt_that_leaves_no_position_to_a_response_is_put_aside(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each of these characters is a token of its own, and the picture and the template have some, too.
+    image = TinyDice("seed", 1)[0].images
+    others = tiny.renderer.count_tokens(Prompt("a", "", image))
+    fits, not_quite, far = (Prompt("a", "~" * (length - others), image) for length in (255, 256, 400))
+    usable, bad = PromptCheck(tiny.renderer).sift([fits, not_quite, far])
+    assert usable == [fits]
+    assert [row.reason for row in bad] == [Reason.TOO_LONG] * 2
+    assert bad[0].detail == "prompt: 256 tokens, and of the model's 256 positions none is left to a response"
+    with pytest.raises(RowError, match=r"400 tokens, .* 256 positions"):
+        PromptCheck(tiny.renderer, max_prompt_tokens=1000).open(far, "a = 1")
+    # What surely fits is not counted, which would take as long as its pictures do.
+    monkeypatch.setattr(tiny.renderer, "count_tokens", lambda prompt: pytest.fail("it was counted"))
+    assert PromptCheck(tiny.renderer).sift([TinyDice("seed", 1)[0]])[1] == []
+
+
 def test_limits_out_of_range_are_refused(tiny: Any) -> None:
     with pytest.raises(ConfigError, match="max_prompt_tokens is 0"):
         PromptCheck(tiny.renderer, 0)
