@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,6 @@ from mstar.commands import annotate_policy, check_leakage, export_checkpoint, gr
 from mstar.config_files import check_config_file, config_files
 from mstar.distributed import find_lost_process
 from mstar.errors import ConfigError
-from mstar.interruption import Interrupted
 from mstar.lightning_cli import MstarCLI
 from mstar.memory_command import show_memory
 from mstar.modules.backbone_checkpoint import explain_other_weights
@@ -70,19 +70,13 @@ def _run_tool(name: str, arguments: Sequence[str]) -> int:
     summary = (inspect.getdoc(_TOOLS[name]) or "").partition("\n\n")[0]
     parser = Parser(prog=f"mstar {name}", description=summary)
     parser.add_argument("--config", action=ActionConfigFile, help="A YAML file with the options below.")
-    parser.add_function_arguments(_TOOLS[name], as_group=False, sub_configs=True)
+    parser.add_function_arguments(_TOOLS[name], as_group=False, sub_configs=True, skip={"claimed"})
     config = parser.parse_args(list(arguments))
     config.pop("config", None)
-    settings = parser.dump(config, skip_unset=False) if name == "annotate" else ""
     ready = parser.instantiate_classes(config).as_dict()
-    try:
-        result = _TOOLS[name](**ready)
-    except Interrupted:
-        if name == "annotate":
-            _save_settings(Path(config.output), settings)
-        raise
     if name == "annotate":
-        _save_settings(Path(config.output), settings)
+        ready["claimed"] = partial(_save_settings, Path(config.output), parser.dump(config, skip_unset=False))
+    result = _TOOLS[name](**ready)
     # A tool that returns a number has done its work, but not on all of its input.
     return result if isinstance(result, int) else 0
 
@@ -90,7 +84,7 @@ def _run_tool(name: str, arguments: Sequence[str]) -> int:
 def _save_settings(folder: Path, settings: str) -> None:
     """Writes an annotation's settings, as a fit does; its folder's manifest makes sure that its labels are theirs."""
     saved = folder / CONFIG
-    if (folder / "manifest.json").exists() and not saved.exists():
+    if not saved.exists():
         with atomic_path(saved) as path:
             path.write_text(settings, encoding="utf-8")
 

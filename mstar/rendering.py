@@ -197,7 +197,7 @@ class Renderer:
             # Processors that come as code with the weights.
             return None
         sizes = [(picture.height, picture.width) for picture in (image.load() for image in prompt.images)]
-        return bound + sum(count(image_sizes=sizes)["num_image_tokens"])
+        return bound + int(sum(count(image_sizes=sizes)["num_image_tokens"]))
 
     def count_response_tokens(self, response: str) -> int:
         """Tokens of a response, its end token included."""

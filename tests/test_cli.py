@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -255,15 +256,15 @@ def test_a_fast_dev_run_leaves_nothing_behind(evolve: Any, rollouts: bool) -> No
     assert sorted(evolve.folder.rglob("*")) == before
 
 
-def test_an_annotation_that_is_stopped_leaves_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(output: str, begun: bool = True) -> None:
-        """Stops."""
+def test_an_annotation_writes_its_settings_when_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(output: str, begun: bool = True, claimed: Callable[[], None] | None = None) -> None:
+        """Is killed, whatever by."""
         Path(output).mkdir()
-        if begun:
-            Path(output, "manifest.json").write_text("{}", encoding="utf-8")
+        if begun and claimed is not None:
+            claimed()
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setitem(mstar.cli._TOOLS, "annotate", stopped)
+    monkeypatch.setitem(mstar.cli._TOOLS, "annotate", killed)
     for name, begun in (("a", True), ("b", False)):
         with pytest.raises(Interrupted):
             mstar.cli.run(["annotate", f"--output={tmp_path / name}", f"--begun={begun}"])

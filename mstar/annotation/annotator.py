@@ -6,7 +6,7 @@ prefix is continued several times; a step's label is the share of the continuati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -87,6 +87,7 @@ def annotate(
     computed_in: str = "",
     check: PromptCheck | None = None,
     progress: bool = True,
+    claimed: Callable[[], None] | None = None,
 ) -> Annotation:
     """Labels the steps of responses to some prompts, shard by shard; shards that exist are not made again.
 
@@ -106,6 +107,7 @@ def annotate(
         check: Tells prompts that can be shown to the policy from those that are put aside, in ``quarantine-*.jsonl``
             files beside the shards; None looks at their pictures alone.
         progress: Whether to show a progress bar.
+        claimed: Called by the main process once ``output`` is known to be this annotation's, before anything is drawn.
 
     Returns:
         The labels of all shards, with counts.
@@ -133,6 +135,8 @@ def annotate(
     # The main process claims the folder; then every process checks the claim.
     if is_main():
         claim(output, facts, what="step labels", pattern="labels-*.parquet")
+        if claimed is not None:
+            claimed()
     wait_for_all()
     claim(output, facts, what="step labels", pattern="labels-*.parquet")
     leader = leads_group(engine.group_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def annotate_policy(
     trust_remote_code: bool = False,
     revision: str | None = None,
     sources: DataSources | None = None,
+    claimed: Callable[[], None] | None = None,
 ) -> Annotation:
     """Samples responses from a policy and labels their steps by Monte-Carlo continuation.
 
@@ -66,6 +68,7 @@ def annotate_policy(
         revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
         sources: The data set whose part ``annotation`` (or ``train``) is annotated, most often a file
             (``--sources configs/data/mathv360k.yaml``).
+        claimed: As for ``annotate``.
 
     Raises:
         ConfigError: there are no prompts or no such device, the policy cannot be loaded, or ``output`` belongs to
@@ -104,6 +107,7 @@ def annotate_policy(
                 policy=fingerprint_model(model),
                 computed_in=str(precision),
                 check=PromptCheck(renderer, max_prompt_tokens, max_bad_share=max_bad_share),
+                claimed=claimed,
             )
     finally:
         engine.close()

@@ -305,7 +305,7 @@ def _find_positions(model: nn.Module | None) -> int | None:
     """How many tokens a model can read and write in all, by its configuration; None if it does not say."""
     config: Any = getattr(model, "config", None)
     text = None if config is None else config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None)
+    positions: int | None = getattr(text, "max_position_embeddings", None)
     if positions is None:
         return None
     # Some configurations have the positions before they were stretched.
