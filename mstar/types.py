@@ -7,6 +7,7 @@ Nothing here imports torch or transformers, so every stage (and every test) can 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -247,7 +248,8 @@ class StepLabels:
         response: The whole response.
         steps: Its steps; joined without a separator they are the response again.
         num_correct: For every step, how many continuations of the prefix that ends with it reached the gold answer.
-        num_total: For every step, how many continuations were sampled (1 for the last step: the response itself).
+        num_total: For every step, how many continuations were sampled (1 for the last step: the response itself). 0
+            for a step that is not labelled, which the loss leaves out.
         correct: Whether the response's own final answer is right.
         logprob: The policy's log-probability of the response, or None if unknown.
         chain_correct: Whether the whole chain is right, where the data knows it (measuring only).
@@ -264,8 +266,8 @@ class StepLabels:
 
     @property
     def soft_labels(self) -> tuple[float, ...]:
-        """For every step, the share of its continuations that reached the gold answer."""
-        return tuple(c / t for c, t in zip(self.num_correct, self.num_total, strict=True))
+        """For every step, the share of its continuations that reached the gold answer; NaN if it is not labelled."""
+        return tuple(c / t if t else math.nan for c, t in zip(self.num_correct, self.num_total, strict=True))
 
     @property
     def hard_labels(self) -> tuple[bool, ...]:

@@ -2,7 +2,8 @@
 
 from mstar.annotation.annotator import Annotation, annotate
 from mstar.annotation.command import annotate_policy
+from mstar.annotation.contrast import ContrastSettings
 from mstar.annotation.public_labels import PublicStepLabels
 from mstar.annotation.settings import AnnotationSettings
 
-__all__ = ["Annotation", "AnnotationSettings", "PublicStepLabels", "annotate", "annotate_policy"]
+__all__ = ["Annotation", "AnnotationSettings", "ContrastSettings", "PublicStepLabels", "annotate", "annotate_policy"]

@@ -78,6 +78,18 @@ class LabelTable(Sequence[StepLabels]):
         """Some of the rows, by their numbers."""
         return LabelTable(self._table, self._rows[rows])
 
+    def with_more(self, labels: Iterable[StepLabels]) -> LabelTable:
+        """These labels and, behind them, others, which are held in memory."""
+        from datasets.table import InMemoryTable, concat_tables
+
+        more = tabulate_step_labels(list(labels))
+        rows = len(self._table) + np.arange(len(more))
+        return LabelTable(concat_tables([self._table, InMemoryTable(more)]), np.concatenate([self._rows, rows]))
+
+    def by_prompt(self) -> LabelTable:
+        """The same labels, those of a prompt one after the other."""
+        return self.select(np.argsort(self.prompts()[1], kind="stable"))
+
     def prompts(self) -> tuple[list[str], NDArray[np.int64]]:
         """The distinct ids of the prompts in the order in which they occur, and for every row the number of its id."""
         found = self._table.column("prompt_id").take(self._rows).combine_chunks().dictionary_encode()

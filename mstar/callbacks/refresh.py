@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
-from mstar.annotation import AnnotationSettings, annotate
+from mstar.annotation import AnnotationSettings, ContrastSettings, annotate
 from mstar.atomic import writing
 from mstar.callbacks.export import export_atomically
 from mstar.callbacks.finite_steps import FiniteSteps
@@ -51,6 +51,7 @@ class RewardModelRefresh:
         lr_scheduler: Its schedule.
         pairwise_weight: Weight of the pairwise loss term.
         step_logprob_features: Whether the head sees how likely the model finds a step's tokens.
+        contrast: Train on right chains with a wrong value in them, too; none trains on the labels alone.
 
     Raises:
         ConfigError: an iteration is below 1, or ``epochs`` is.
@@ -68,6 +69,7 @@ class RewardModelRefresh:
         lr_scheduler: LRSchedulerCallable | None = None,
         pairwise_weight: float = 0.5,
         step_logprob_features: bool = True,
+        contrast: ContrastSettings | None = None,
     ) -> None:
         if any(iteration < 1 for iteration in iterations):
             raise ConfigError(f"refresh_reward_model.iterations is {iterations}, but iterations count from 1.")
@@ -83,6 +85,7 @@ class RewardModelRefresh:
         self.lr_scheduler = lr_scheduler
         self.pairwise_weight = pairwise_weight
         self.step_logprob_features = step_logprob_features
+        self.contrast = contrast
 
     def run(
         self,
@@ -116,6 +119,8 @@ class RewardModelRefresh:
             *(weights, str(precision), settings, fingerprint_prompts(self.prompts), training),
             *(self.step_logprob_features, check.max_prompt_tokens, check.max_example_tokens, seed),
             *(engine, engine.max_new_tokens, grader, policy.lora),
+            # MPRMs that were made before there were contrasts are found.
+            *(() if self.contrast is None else (self.contrast,)),
         )
         folder = run.reward_model(iteration, fingerprint(*facts))
         model = folder / "model"
@@ -162,6 +167,7 @@ class RewardModelRefresh:
             max_example_tokens=check.max_example_tokens,
             max_bad_share=check.max_bad_share,
             seed=seed,
+            contrast=self.contrast,
         )
         trainer = Trainer(
             accelerator=policy.device.type,

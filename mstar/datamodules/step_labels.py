@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mstar.annotation import PublicStepLabels
+from mstar.annotation import ContrastSettings, PublicStepLabels
+from mstar.annotation.contrast import make_contrasts
 from mstar.annotation.label_table import LabelTable, load_step_labels
 from mstar.datamodules.prompt_batches import PromptBatchSampler, RowNumbers
 from mstar.datamodules.quarantined import Quarantine, require_limits
@@ -46,12 +47,14 @@ class StepLabelBatch:
 
     Attributes:
         responses: The inputs, each prompt once or once a row; ``step_ends`` says where the steps are.
-        soft_N: Share of the continuations that reached the gold answer, for the steps of all rows in order.
+        soft_N: Share of the continuations that reached the gold answer, for the steps of all rows in order; NaN for
+            those that are not labelled.
         hard_N: 1 where any continuation did, else 0.
         group_B: A number for every row's prompt, equal for rows of one prompt.
         correct_B: Whether the response's final answer is right.
         chain_B: 1 if the whole chain is right, 0 if not, -1 if unknown.
         logprob_B: The policy's log-probability of the response; NaN if unknown.
+        labelled_N: Which steps are labelled; None if all are.
     """
 
     responses: ResponseInputs | SharedInputs
@@ -61,6 +64,7 @@ class StepLabelBatch:
     correct_B: Tensor
     chain_B: Tensor
     logprob_B: Tensor
+    labelled_N: Tensor | None = None
 
 
 def collate_step_labels(
@@ -80,6 +84,7 @@ def collate_step_labels(
         share_prompts: Whether each prompt is in the batch once, for all its responses.
     """
     texts = [label.response for label in labels]
+    labelled = [total > 0 for label in labels for total in label.num_total]
     if share_prompts:
         place = {number: i for i, number in enumerate(prompts)}
         owners = [place[number] for number in groups]
@@ -96,6 +101,7 @@ def collate_step_labels(
         logprob_B=torch.tensor(
             [math.nan if label.logprob is None else label.logprob for label in labels], dtype=torch.float64
         ),
+        labelled_N=None if all(labelled) else torch.tensor(labelled),
     )
 
 
@@ -109,7 +115,7 @@ class StepLabelDataModule(LightningDataModule):
         batch_size: Responses in a batch. Batches are filled prompt by prompt.
         validation_labels: Labels to validate on, given as ``labels`` is; none takes ``validation_share`` of ``labels``.
         validation_share: Share of the prompts that is held out for validation; 0 for no validation.
-        seed: Seed of the split and of the order, which changes every epoch.
+        seed: Seed of the split, of the order, which changes every epoch, and of the contrasts.
         num_workers: Processes that make batches; 0 makes them in the training process.
         max_example_tokens: Longest prompt and response together, the tokens of pictures included; longer ones are put
             aside, and not cut. None for no limit.
@@ -118,6 +124,8 @@ class StepLabelDataModule(LightningDataModule):
             What is put aside stands, with the reason, in the run's ``quarantine`` folder.
         sources: In place of ``prompts``, the data set whose part ``annotation`` (or ``train``) was annotated, most
             often a file (``--data.sources configs/data/mathv360k.yaml``).
+        contrast: Train on right chains with a wrong value in them, too; none trains on the labels alone. Validation
+            never sees them.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -135,6 +143,7 @@ class StepLabelDataModule(LightningDataModule):
         max_example_tokens: int | None = None,
         max_bad_share: float | None = None,
         sources: DataSources | None = None,
+        contrast: ContrastSettings | None = None,
     ) -> None:
         super().__init__()
         require_limits(None, max_example_tokens, max_bad_share)
@@ -156,6 +165,7 @@ class StepLabelDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.max_example_tokens = max_example_tokens
         self.max_bad_share = max_bad_share
+        self.contrast = contrast
         self.train: LabelTable | None = None
         self.validation: LabelTable | None = None
         self._put_aside = Quarantine(max_bad_share)
@@ -179,6 +189,8 @@ class StepLabelDataModule(LightningDataModule):
             raise DataError(f"'{self.labels}' leaves no step labels to train on: lower data.validation_share.")
         for prompt_id in dict.fromkeys((*train.prompts()[0], *validation.prompts()[0])):
             self._find(prompt_id)
+        if self.contrast is not None:
+            train = train.with_more(make_contrasts(train.by_prompt(), self.contrast, self.seed))
         self.train, self.validation = train, validation
 
     def require_two_kinds(self) -> None:
@@ -324,7 +336,7 @@ def _collate(usable: _UsableRows, renderer: Renderer, share_prompts: bool, rows:
 
 def _only_value(labels: Sequence[StepLabels]) -> float | None:
     """The value that all steps' labels have; None if there are two."""
-    values = (value for label in labels for value in label.soft_labels)
+    values = (value for label in labels for value in label.soft_labels if not math.isnan(value))
     first = next(values, None)
     return first if all(value == first for value in values) else None
 

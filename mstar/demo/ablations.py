@@ -24,6 +24,7 @@ ARMS: Final = (
     "oracle_top_2",
     "random_2",
     "refreshed_mprm",
+    "contrast_mprm",
     "adaptive_temperature",
     "mprm_top_1",
     "mprm_top_4",

@@ -187,6 +187,8 @@ class MPRMModule(BackboneModule):
     def losses(self, steps: StepLogits, batch: StepLabelBatch) -> tuple[Tensor, Tensor]:
         """The cross-entropy of the steps and the (unweighted) pairwise term."""
         labels_N = batch.soft_N if self.label_kind == "soft" else batch.hard_N
+        if (labelled_N := batch.labelled_N) is not None:
+            steps, labels_N = StepLogits(steps.logits_N[labelled_N], steps.row_N[labelled_N]), labels_N[labelled_N]
         cross_entropy = step_loss(steps.logits_N, labels_N, self.class_balance)
         return cross_entropy, pairwise_loss(steps, labels_N, batch.group_B, self.pairwise_margin)
 

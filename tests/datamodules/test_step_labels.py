@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from mstar.annotation import ContrastSettings
 from mstar.datamodules.prompt_batches import PromptBatchSampler
 from mstar.datamodules.step_labels import StepLabelBatch, StepLabelDataModule
 from mstar.errors import ConfigError, DataError
@@ -189,3 +190,27 @@ def test_settings_out_of_range_are_refused() -> None:
         StepLabelDataModule("labels", TinyDice("annotation", 1), batch_size=0)
     with pytest.raises(ConfigError, match=r"data\.validation_share is 1"):
         StepLabelDataModule("labels", TinyDice("annotation", 1), validation_share=1.0)
+
+
+def test_contrasts_join_the_labels_that_are_trained_on(renderer: Renderer, tmp_path: Path) -> None:
+    chain = label("annotation-0-2", 3, num_correct=(4, 1))
+    wrong = label("annotation-0-0", 4, correct=False)
+    write_step_labels(tmp_path / "labels-00000.parquet", [chain, wrong])
+    plain = StepLabelDataModule(str(tmp_path), TinyDice("annotation", 3), validation_share=0.0)
+    contrast = ContrastSettings(later="ignored")
+    data = StepLabelDataModule(
+        str(tmp_path),
+        TinyDice("annotation", 3),
+        validation_share=0.0,
+        validation_labels=str(tmp_path),
+        contrast=contrast,
+    )
+    [before], [after] = (list(loaded(module, renderer).train_dataloader()) for module in (plain, data))
+    assert before.labelled_N is None
+    assert list(data.train or ())[:2] == list(plain.train or ()) == list(data.validation or ())
+    made = (data.train or ())[2]
+    assert (made.prompt_id, made.soft_labels[0]) == ("annotation-0-2", 0.0)
+    assert made.steps[0] != chain.steps[0]
+    # Its later step is not labelled, and rows of one prompt are one group.
+    assert after.labelled_N.sum() == 5
+    assert sorted(Counter(after.group_B.tolist()).values()) == [1, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -73,6 +74,19 @@ def test_without_pairs_the_pairwise_loss_is_zero_and_differentiable() -> None:
     assert float(loss.detach()) == 0.0
     assert logits.grad is not None
     assert logits.grad.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_the_losses_leave_out_steps_without_a_label(kind: Any) -> None:
+    module = MPRMModule("unused", labels=kind)
+    known, rows = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([0, 0, 1])
+    whole = SimpleNamespace(soft_N=known, hard_N=known, group_B=torch.tensor([0, 0]), labelled_N=None)
+    # The lowest logit of row 1 is that of a step that is not labelled.
+    holes = torch.tensor([1.0, 0.0, 1.0, math.nan])
+    part = SimpleNamespace(soft_N=holes, hard_N=holes, group_B=whole.group_B, labelled_N=~holes.isnan())
+    expected = module.losses(StepLogits(torch.tensor([2.0, -1.0, 0.5]), rows), whole)  # type: ignore[arg-type]
+    steps = StepLogits(torch.tensor([2.0, -1.0, 0.5, -9.0]), torch.tensor([0, 0, 1, 1]))
+    assert module.losses(steps, part) == expected  # type: ignore[arg-type]
 
 
 def test_validation_metrics_by_hand() -> None:
