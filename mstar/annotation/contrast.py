@@ -27,7 +27,8 @@ _Frame = tuple[str, str]
 class ContrastSettings:
     """How contrast labels are made.
 
-    A chain is believed right if its answer is right and every step has a right continuation. In one of its steps before
+    A chain is believed right if its answer is right and every step has a right continuation; ``min_label`` and
+    ``support`` ask for more, where answers are hit by luck. In one of its steps before
     the last, a value that stands there for the first time is changed. The steps before keep their labels; the changed
     step is labelled wrong. A value that another believed chain of the prompt has in the same place is never put in.
 
@@ -41,6 +42,9 @@ class ContrastSettings:
             value, they get the new one; results are not worked out again.
         later: What the steps after it are labelled: ``wrong``, or ``ignored``: the loss leaves them out.
 
+        min_label: Least share of right continuations of every step of a believed chain.
+        support: Other responses to the prompt that must have each of its steps before the last, word by word.
+
     Raises:
         ConfigError: a setting is out of its range.
     """
@@ -50,12 +54,18 @@ class ContrastSettings:
     change: Literal["sibling", "value", "either"] = "either"
     follow: Literal["left", "consistent"] = "consistent"
     later: Literal["wrong", "ignored"] = "wrong"
+    min_label: float = 0.0
+    support: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise ConfigError(f"contrast.share is {self.share}, but it is a share of the right chains in (0, 1].")
         if self.each < 1:
             raise ConfigError(f"contrast.each is {self.each}, but it must be at least 1.")
+        if not 0 <= self.min_label <= 1:
+            raise ConfigError(f"contrast.min_label is {self.min_label}, but it is a share; choose from [0, 1].")
+        if self.support < 0:
+            raise ConfigError(f"contrast.support is {self.support}, but it must not be negative.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +105,7 @@ def make_contrasts(labels: Iterable[StepLabels], settings: ContrastSettings, see
 
 
 def _contrast_prompt(labels: Sequence[StepLabels], settings: ContrastSettings, seed: int) -> Iterator[StepLabels]:
-    believed = [label for label in labels if label.correct and all(label.hard_labels)]
+    believed = [label for label in labels if _is_believed(label, labels, settings)]
     right, wrong = _by_frame(believed), _by_frame(label for label in labels if label not in believed)
     known = {label.response for label in labels}
     for label in believed:
@@ -108,6 +118,14 @@ def _contrast_prompt(labels: Sequence[StepLabels], settings: ContrastSettings, s
             if made is not None and made.response not in known:
                 known.add(made.response)
                 yield made
+
+
+def _is_believed(label: StepLabels, labels: Sequence[StepLabels], settings: ContrastSettings) -> bool:
+    if not (label.correct and all(label.hard_labels) and min(label.soft_labels) >= settings.min_label):
+        return False
+    others = [{step.strip() for step in other.steps} for other in labels if other is not label]
+    steps = (step.strip() for step in label.steps[:-1])
+    return settings.support == 0 or all(sum(s in other for other in others) >= settings.support for s in steps)
 
 
 def _change(

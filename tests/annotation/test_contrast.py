@@ -85,7 +85,16 @@ def test_the_contrasts_of_a_chain_are_different() -> None:
     assert RIGHT not in {contrast.response for contrast in contrasts}
 
 
-@pytest.mark.parametrize("settings", [{"share": 0.0}, {"share": 1.5}, {"each": 0}])
+def test_more_can_be_asked_of_a_believed_chain() -> None:
+    twin = label("blue = 5\nred = 3\n3 + 5 = 8\nAnswer: 7", correct=False)
+    assert made(label(RIGHT), min_label=0.5)
+    assert made(label(RIGHT), min_label=0.6) == []
+    assert made(label(RIGHT), twin, support=1)
+    assert made(label(RIGHT), twin, support=2) == []
+    assert made(label(RIGHT), label(RIGHT.replace("red = 3", "red = 2"), correct=False), support=1) == []
+
+
+@pytest.mark.parametrize("settings", [{"share": 0.0}, {"share": 1.5}, {"each": 0}, {"min_label": 1.5}, {"support": -1}])
 def test_settings_that_cannot_work(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="contrast"):
         ContrastSettings(**settings)
