@@ -35,6 +35,7 @@ __all__ = [
     "weighted_vote",
     "weighted_vote_answer",
     "within_group_auc",
+    "within_group_lead",
 ]
 
 Groups = Sequence[Sequence[ScoredResponse]]
@@ -92,12 +93,42 @@ def within_group_auc(scores: Sequence[float], labels: Sequence[bool], groups: Se
     Raises:
         ValueError: the three differ in number.
     """
+    known = _group_aucs(scores, labels, groups)
+    return GroupedAUC(sum(known) / len(known) if known else None, len(known))
+
+
+def within_group_lead(
+    scores: Sequence[float], rival: Sequence[float], labels: Sequence[bool], groups: Sequence[Hashable]
+) -> tuple[float, float] | None:
+    """By how much a rival's scores rank better within groups, and the standard error of that.
+
+    Args:
+        scores: One score an item.
+        rival: The rival's score of each item.
+        labels: One truth value an item.
+        groups: One group an item, e.g. its prompt id.
+
+    Returns:
+        The mean over the groups of the rival's AUC minus the other, and its standard error; None if fewer than two
+        groups have both classes.
+
+    Raises:
+        ValueError: the four differ in number.
+    """
+    own, other = _group_aucs(scores, labels, groups), _group_aucs(rival, labels, groups)
+    if len(own) < 2:
+        return None
+    leads = np.subtract(other, own)
+    return float(leads.mean()), float(leads.std(ddof=1) / math.sqrt(len(leads)))
+
+
+def _group_aucs(scores: Sequence[float], labels: Sequence[bool], groups: Sequence[Hashable]) -> list[float]:
+    """The AUCs of the groups that have both classes, in the order in which the groups occur."""
     members: dict[Hashable, list[tuple[float, bool]]] = defaultdict(list)
     for score, label, group in zip(scores, labels, groups, strict=True):
         members[group].append((score, label))
     values = [auc([s for s, _ in items], [y for _, y in items]) for items in members.values()]
-    known = [value for value in values if value is not None]
-    return GroupedAUC(sum(known) / len(known) if known else None, len(known))
+    return [value for value in values if value is not None]
 
 
 def expected_calibration_error(probabilities: npt.ArrayLike, soft_labels: npt.ArrayLike, bins: int = 10) -> float:

@@ -79,6 +79,14 @@ def test_within_group_auc_without_a_usable_group() -> None:
     assert metrics.within_group_auc([0.1, 0.2], [True, False], ["a", "b"]) == metrics.GroupedAUC(None, 0)
 
 
+def test_a_rival_s_lead_is_paired_by_group() -> None:
+    # By group, the first ranks 1, 0, 1 and the rival 1, 1, 1: leads of 0, 1, 0.
+    labels, groups = [True, False] * 3, ["a", "a", "b", "b", "c", "c"]
+    scores, rival = [2.0, 1.0, 1.0, 2.0, 2.0, 1.0], [2.0, 1.0] * 3
+    assert metrics.within_group_lead(scores, rival, labels, groups) == pytest.approx((1 / 3, 1 / 3))
+    assert metrics.within_group_lead(scores[:2], rival[:2], labels[:2], groups[:2]) is None
+
+
 # --- calibration -----------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import is_main
-from mstar.evaluation.dynamics import Dynamics
+from mstar.evaluation.dynamics import Dynamics, warn_of_likelihood
 from mstar.generation.drift import Drift
 from mstar.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
@@ -141,8 +141,11 @@ class IterationLog:
             parts.append(f"validation: greedy {greedy:.1%}, Pass@{measured['k']} {pass_at_k:.1%}")
         if self.report["skipped"]:
             parts.append("nothing was kept, so there was nothing to train on")
+        warning = warn_of_likelihood(self.report.get("mprm") or {})
         if is_main():
             _log.info("%s", "; ".join(parts))
+            if warning is not None:
+                _log.warning("iteration %d: %s", self.iteration, warning)
 
     def _stages(self) -> Iterator[tuple[str, Mapping[str, float | None]]]:
         """What the stages did, by the tags' groups; nothing of the policy before the first iteration."""

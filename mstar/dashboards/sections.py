@@ -25,6 +25,7 @@ from mstar.dashboards.run_config import temperature_setting
 from mstar.dashboards.run_data import IterationData, RunData
 from mstar.dashboards.training import AUC_LINES
 from mstar.dashboards.wording import format_percent, visible
+from mstar.evaluation.dynamics import warn_of_likelihood
 from mstar.temperature import AdaptiveTemperature, FixedTemperature
 
 __all__ = ["configs", "dynamics", "funnel", "mprm", "sweeps", "times"]
@@ -140,7 +141,17 @@ def mprm(run: RunData) -> str:
             },
         ),
     ]
-    return grid(charts) or _missing(run, "No process reward model was measured in this run.")
+    return _warn(run) + grid(charts) or _missing(run, "No process reward model was measured in this run.")
+
+
+def _warn(run: RunData) -> str:
+    """That the MPRM is not worth its cost, or stale, by the last iteration that was measured."""
+    last = next((i for i in reversed(run.iterations) if "mprm/likelihood_lead" in i.values), None)
+    if last is None:
+        return ""
+    names = ("likelihood_lead", "likelihood_lead_error")
+    warning = warn_of_likelihood({name: last.values.get(f"mprm/{name}") for name in names})
+    return "" if warning is None else f'<p class="warning">After iteration {last.index} {escape(warning)}.</p>'
 
 
 def times(run: RunData) -> str:

@@ -28,6 +28,7 @@ AUC_LINES: Final = {
     "within prompts": "mprm/auc_within",
     "within prompts, right answers only": "mprm/auc_within_correct",
     "policy's likelihood, within prompts": "mprm/likelihood_auc_within",
+    "policy's likelihood, right answers only": "mprm/likelihood_auc_within_correct",
     "pooled over prompts": "mprm/auc",
 }
 _LOSS: Final = {

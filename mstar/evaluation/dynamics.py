@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, ScoredResponse
 
-__all__ = ["Dynamics", "RewardQuality", "measure_dynamics", "reward_quality", "sweep"]
+__all__ = ["Dynamics", "RewardQuality", "measure_dynamics", "reward_quality", "sweep", "warn_of_likelihood"]
 
 # Validation prompts that are sampled as one unit, by one process; each reads the results of all.
 _SHARD: Final = 64
@@ -33,6 +33,9 @@ class RewardQuality:
         auc_within_correct: The same among responses with the right answer; None where chains are not known.
         likelihood_auc_within: ``auc_within`` with the policy's own log-probability as the score, for comparison.
         likelihood_auc_within_correct: The same among responses with the right answer.
+        likelihood_lead: By how much the likelihood's AUC is higher within prompts, among right answers where chains are
+            known; negative where the MPRM ranks better.
+        likelihood_lead_error: Its standard error, over the prompts.
         best_of_n: Accuracy of the response with the highest reward.
         majority: Accuracy of the most frequent answer; it uses no reward.
         weighted_vote: Accuracy of the answer with the largest sum of rewards.
@@ -43,6 +46,8 @@ class RewardQuality:
     auc_within_correct: float | None
     likelihood_auc_within: float | None
     likelihood_auc_within_correct: float | None
+    likelihood_lead: float | None
+    likelihood_lead_error: float | None
     best_of_n: float
     majority: float
     weighted_vote: float
@@ -96,15 +101,40 @@ def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
             [scores[i] for i in right], [good[i] for i in right], [ids[i] for i in right]
         ).value
 
+    compared = right if among_right(rewards) is not None else range(len(distinct))
+    lead, error = metrics.within_group_lead(
+        [rewards[i] for i in compared],
+        [logprobs[i] for i in compared],
+        [good[i] for i in compared],
+        [ids[i] for i in compared],
+    ) or (None, None)
     return RewardQuality(
         auc=metrics.auc(rewards, good),
         auc_within=metrics.within_group_auc(rewards, good, ids).value,
         auc_within_correct=among_right(rewards),
         likelihood_auc_within=metrics.within_group_auc(logprobs, good, ids).value,
         likelihood_auc_within_correct=among_right(logprobs),
+        likelihood_lead=lead,
+        likelihood_lead_error=error,
         best_of_n=metrics.best_of_n(groups),
         majority=metrics.majority(groups),
         weighted_vote=metrics.weighted_vote(groups),
+    )
+
+
+def warn_of_likelihood(quality: Mapping[str, float | None]) -> str | None:
+    """What to do where the policy's likelihood ranks better than the MPRM, by more than the standard error; else None.
+
+    Args:
+        quality: The fields of a ``RewardQuality``, as a report has them; one of an older run may lack some.
+    """
+    lead, error = quality.get("likelihood_lead"), quality.get("likelihood_lead_error")
+    if lead is None or error is None or lead <= error:
+        return None
+    return (
+        f"the policy's likelihood ranks a prompt's responses better than the MPRM (AUC higher by {lead:.3f}, standard "
+        f"error {error:.3f}): refresh it (rollout.refresh_reward_model), or stop paying for it (rollout.selection: "
+        "likelihood)"
     )
 
 

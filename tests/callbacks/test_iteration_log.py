@@ -39,6 +39,15 @@ def log_iteration(root: Path, logger: Any) -> dict[str, Any]:
     return found
 
 
+def test_a_likelihood_that_ranks_better_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    report = log_iteration(tmp_path, False)
+    log = IterationLog(RunDirectory(tmp_path), Trainer(accelerator="cpu", logger=False), 3)
+    for error, warnings in ((0.2, []), (0.1, ["iteration 3"])):
+        log.report = report | {"mprm": {"likelihood_lead": 0.15, "likelihood_lead_error": error}}
+        log.announce()
+        assert [r.getMessage()[:11] for r in caplog.records if r.levelname == "WARNING"] == warnings
+
+
 @pytest.mark.parametrize("kind", ["none", "csv"])
 def test_the_report_is_written_without_tensorboard(tmp_path: Path, kind: str) -> None:
     found = log_iteration(tmp_path, False if kind == "none" else CSVLogger(tmp_path))

@@ -75,7 +75,9 @@ def run(tmp_path: Path, make_group: MakeGroup) -> Path:
                 "seconds": {"generate": 75.0, "train": 25.0},
                 "kept_chain_accuracy": None,
                 "dynamics": {"greedy_accuracy": 0.125 * iteration, "pass_at_k": 0.9, "k": 4, "reward_pass_at_k": 0.5},
-                "mprm": None if iteration == 1 else {"auc": 0.8, "auc_within": 0.71},
+                "mprm": None
+                if iteration == 1
+                else {"auc": 0.8, "auc_within": 0.71, "likelihood_lead": 0.03, "likelihood_lead_error": 0.01},
                 "sweep": None
                 if iteration == 1
                 else {"chosen": 0.7, "scores": {"0.7": {"reward_pass@2": 0.6}, "0.3": {"reward_pass@2": 0.4}}},

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from mstar.evaluation.dynamics import Dynamics, measure_dynamics, reward_quality, sweep
+from mstar.evaluation.dynamics import Dynamics, measure_dynamics, reward_quality, sweep, warn_of_likelihood
 from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Engine, Request, plan_samples
 from mstar.grading import AnswerGrader, grade_response
@@ -113,6 +113,18 @@ def test_with_a_reward_model() -> None:
     assert quality.likelihood_auc_within == 0.5
     assert quality.likelihood_auc_within_correct == 0.0
     assert dynamics.as_dict()["reward"]["best_of_n"] == 0.5
+    # One prompt says nothing of how sure a difference is.
+    assert quality.likelihood_lead is quality.likelihood_lead_error is None
+
+
+@pytest.mark.parametrize(
+    ("lead", "error", "warned"),
+    [(0.05, 0.02, True), (0.05, 0.06, False), (-0.05, 0.02, False), (0.02, 0.0, True), (None, None, False)],
+)
+def test_a_likelihood_that_surely_ranks_better_is_a_warning(lead: Any, error: Any, warned: bool) -> None:
+    warning = warn_of_likelihood({"likelihood_lead": lead, "likelihood_lead_error": error})
+    assert (warning is not None) == warned
+    assert warn_of_likelihood({}) is None
 
 
 def scored(prompt: Prompt, *texts: str, finished: bool = True) -> PromptResponses:
