@@ -3,7 +3,16 @@
 from mstar.annotation.annotator import Annotation, annotate
 from mstar.annotation.command import annotate_policy
 from mstar.annotation.contrast import ContrastSettings
+from mstar.annotation.diet import LabelDiet
 from mstar.annotation.public_labels import PublicStepLabels
 from mstar.annotation.settings import AnnotationSettings
 
-__all__ = ["Annotation", "AnnotationSettings", "ContrastSettings", "PublicStepLabels", "annotate", "annotate_policy"]
+__all__ = [
+    "Annotation",
+    "AnnotationSettings",
+    "ContrastSettings",
+    "LabelDiet",
+    "PublicStepLabels",
+    "annotate",
+    "annotate_policy",
+]

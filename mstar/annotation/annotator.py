@@ -6,8 +6,9 @@ prefix is continued several times; a step's label is the share of the continuati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -25,7 +26,7 @@ from mstar.interruption import stop_if_asked
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
-from mstar.provenance import claim, describe, fingerprint_prompts
+from mstar.provenance import claim, describe, fingerprint, fingerprint_prompts
 from mstar.steps import split_steps
 from mstar.storage import read_or_put_aside, read_step_labels, write_step_labels
 from mstar.types import Prompt, Response, StepLabels
@@ -88,6 +89,7 @@ def annotate(
     check: PromptCheck | None = None,
     progress: bool = True,
     claimed: Callable[[], None] | None = None,
+    responses: Sequence[StepLabels] | None = None,
 ) -> Annotation:
     """Labels the steps of responses to some prompts, shard by shard; shards that exist are not made again.
 
@@ -108,6 +110,7 @@ def annotate(
             files beside the shards; None looks at their pictures alone.
         progress: Whether to show a progress bar.
         claimed: Called by the main process once ``output`` is known to be this annotation's, before anything is drawn.
+        responses: Labelled responses whose steps are labelled again; None samples responses from the policy.
 
     Returns:
         The labels of all shards, with counts.
@@ -132,6 +135,8 @@ def annotate(
         "prompts": fingerprint_prompts(prompts),
         "max_prompt_tokens": check.max_prompt_tokens,
     }
+    if responses is not None:
+        facts["responses"] = fingerprint(*((label.prompt_id, label.response) for label in responses))
     # The main process claims the folder; then every process checks the claim.
     if is_main():
         claim(output, facts, what="step labels", pattern="labels-*.parquet")
@@ -139,6 +144,7 @@ def annotate(
             claimed()
     wait_for_all()
     claim(output, facts, what="step labels", pattern="labels-*.parquet")
+    given = None if responses is None else _by_prompt(responses)
     leader = leads_group(engine.group_size)
     labels: list[StepLabels] = []
     num_tokens = drawn = cut_off = 0
@@ -161,7 +167,7 @@ def annotate(
                 usable, bad = check.sift([prompts[i] for i in range(start, stop)], range(start, stop))
                 put_aside = output / f"quarantine-{shard:05d}.jsonl"
                 quarantine_shard(put_aside, bad, "prompts", len(prompts), check.max_bad_share)
-                made, spent, ended = _annotate_shard(usable, engine, grader, settings)
+                made, spent, ended = _annotate_shard(usable, engine, grader, settings, given)
                 labels += made
                 num_tokens += spent
                 drawn += len(ended)
@@ -192,12 +198,21 @@ def _describe_settings(settings: AnnotationSettings) -> dict[str, Any]:
 
 
 def _annotate_shard(
-    prompts: Sequence[Prompt], engine: Engine, grader: Grader, settings: AnnotationSettings
+    prompts: Sequence[Prompt],
+    engine: Engine,
+    grader: Grader,
+    settings: AnnotationSettings,
+    given: Mapping[str, list[StepLabels]] | None,
 ) -> tuple[list[StepLabels], int, list[bool]]:
     """The step labels of some prompts, how many tokens were generated, and which responses were not cut off."""
     for prompt in prompts:
         if prompt.answer is None:
             raise DataError(f"prompt '{prompt.id}' has no answer, so its steps cannot be labelled: leave it out.")
+    if given is not None:
+        again = [label for prompt in prompts for label in given.get(prompt.id, ())]
+        chains = [(label.prompt_id, _prefixes(label.steps)) for label in again]
+        counts, num_tokens = count_continuations(prompts, chains, engine, grader, settings)
+        return [_label_again(label, counts) for label in again], num_tokens, []
     sampled = draw_responses(
         engine,
         [
@@ -250,6 +265,24 @@ def _label(item: _Kept, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
         logprob=item.response.logprob,
         chain_correct=item.prompt.chain_correct(item.response.text),
     )
+
+
+def _label_again(label: StepLabels, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
+    """New labels of a response; what is known of its answer stays, and how likely it is for this policy is unknown."""
+    found = [counts[label.prompt_id, prefix] for prefix in _prefixes(label.steps)]
+    return replace(
+        label,
+        num_correct=(*[count.num_correct for count in found], int(label.correct)),
+        num_total=(*[count.num_total for count in found], 1),
+        logprob=None,
+    )
+
+
+def _by_prompt(labels: Iterable[StepLabels]) -> dict[str, list[StepLabels]]:
+    found: dict[str, list[StepLabels]] = defaultdict(list)
+    for label in labels:
+        found[label.prompt_id].append(label)
+    return found
 
 
 def _prefixes(steps: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from mstar.annotation.annotator import Annotation, annotate
+from mstar.annotation.label_table import load_step_labels
 from mstar.annotation.settings import AnnotationSettings
 from mstar.distributed import is_main, joined_processes, own_device
 from mstar.errors import ConfigError
@@ -45,6 +46,7 @@ def annotate_policy(
     trust_remote_code: bool = False,
     revision: str | None = None,
     sources: DataSources | None = None,
+    responses: str | None = None,
     claimed: Callable[[], None] | None = None,
 ) -> Annotation:
     """Samples responses from a policy and labels their steps by Monte-Carlo continuation.
@@ -68,6 +70,9 @@ def annotate_policy(
         revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
         sources: The data set whose part ``annotation`` (or ``train``) is annotated, most often a file
             (``--sources configs/data/mathv360k.yaml``).
+        responses: Folder of step labels by another policy, of the same prompts: the steps of its responses are labelled
+            again by this policy, in place of responses of its own (``data.diet.agree`` takes the labels on which both
+            agree).
         claimed: As for ``annotate``.
 
     Raises:
@@ -107,6 +112,7 @@ def annotate_policy(
                 policy=fingerprint_model(model),
                 computed_in=str(precision),
                 check=PromptCheck(renderer, max_prompt_tokens, max_bad_share=max_bad_share),
+                responses=None if responses is None else load_step_labels(Path(responses)),
                 claimed=claimed,
             )
     finally:

@@ -55,6 +55,13 @@ class LabelTable(Sequence[StepLabels]):
                 parts.append(file.read(empty.column_names).cast(empty.schema))
         return cls(InMemoryTable(pa.concat_tables(parts)))
 
+    @classmethod
+    def held(cls, labels: Iterable[StepLabels]) -> LabelTable:
+        """Labels, held in memory."""
+        from datasets.table import InMemoryTable
+
+        return cls(InMemoryTable(tabulate_step_labels(list(labels))))
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -80,11 +87,11 @@ class LabelTable(Sequence[StepLabels]):
 
     def with_more(self, labels: Iterable[StepLabels]) -> LabelTable:
         """These labels and, behind them, others, which are held in memory."""
-        from datasets.table import InMemoryTable, concat_tables
+        from datasets.table import concat_tables
 
-        more = tabulate_step_labels(list(labels))
+        more = LabelTable.held(labels)
         rows = len(self._table) + np.arange(len(more))
-        return LabelTable(concat_tables([self._table, InMemoryTable(more)]), np.concatenate([self._rows, rows]))
+        return LabelTable(concat_tables([self._table, more._table]), np.concatenate([self._rows, rows]))
 
     def by_prompt(self) -> LabelTable:
         """The same labels, those of a prompt one after the other."""

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mstar.annotation import ContrastSettings, PublicStepLabels
+from mstar.annotation import ContrastSettings, LabelDiet, PublicStepLabels
 from mstar.annotation.contrast import make_contrasts
+from mstar.annotation.diet import apply_diet
 from mstar.annotation.label_table import LabelTable, load_step_labels
 from mstar.datamodules.prompt_batches import PromptBatchSampler, RowNumbers
 from mstar.datamodules.quarantined import Quarantine, require_limits
@@ -124,6 +125,7 @@ class StepLabelDataModule(LightningDataModule):
             What is put aside stands, with the reason, in the run's ``quarantine`` folder.
         sources: In place of ``prompts``, the data set whose part ``annotation`` (or ``train``) was annotated, most
             often a file (``--data.sources configs/data/mathv360k.yaml``).
+        diet: Which of the labels, and how changed, are trained on; none trains on all as they are. Validation has all.
         contrast: Train on right chains with a wrong value in them, too; none trains on the labels alone. Validation
             never sees them.
 
@@ -143,6 +145,7 @@ class StepLabelDataModule(LightningDataModule):
         max_example_tokens: int | None = None,
         max_bad_share: float | None = None,
         sources: DataSources | None = None,
+        diet: LabelDiet | None = None,
         contrast: ContrastSettings | None = None,
     ) -> None:
         super().__init__()
@@ -165,6 +168,7 @@ class StepLabelDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.max_example_tokens = max_example_tokens
         self.max_bad_share = max_bad_share
+        self.diet = diet
         self.contrast = contrast
         self.train: LabelTable | None = None
         self.validation: LabelTable | None = None
@@ -189,6 +193,9 @@ class StepLabelDataModule(LightningDataModule):
             raise DataError(f"'{self.labels}' leaves no step labels to train on: lower data.validation_share.")
         for prompt_id in dict.fromkeys((*train.prompts()[0], *validation.prompts()[0])):
             self._find(prompt_id)
+        if self.diet is not None:
+            agree = self.diet.agree
+            train = apply_diet(train, self.diet, None if agree is None else _load(agree))
         if self.contrast is not None:
             train = train.with_more(make_contrasts(train.by_prompt(), self.contrast, self.seed))
         self.train, self.validation = train, validation

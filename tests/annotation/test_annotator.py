@@ -261,3 +261,19 @@ def test_a_model_is_told_apart_from_itself_after_a_step_of_training() -> None:
     with_new_bias = model.bias.detach() + 1e-3
     model.bias.data.copy_(with_new_bias)
     assert fingerprint_model(model) != before
+
+
+def test_the_responses_of_other_labels_are_labelled_again(tmp_path: Path) -> None:
+    prompts = [prompt("p"), prompt("q")]
+    first = annotate(prompts, StubEngine({"p": [RIGHT, WRONG], "q": [RIGHT, RIGHT]}), AnswerGrader(),
+                     settings(num_samples=2, unmixed_share=0.0), tmp_path / "first")  # fmt: skip
+    # It samples nothing, and may disagree on every step but the last.
+    engine = StubEngine({}, {"red = 1\n": 2, "red = 1\nblue = 9\n": 4})
+    again = annotate(
+        prompts, engine, AnswerGrader(), settings(), tmp_path / "again", responses=first.labels, progress=False
+    )
+    assert [label.response for label in again.labels] == [label.response for label in first.labels] == [RIGHT, WRONG]
+    assert [label.num_correct for label in again.labels] == [(2, 0, 1), (2, 4, 0)]
+    assert [label.logprob for label in again.labels] == [None, None]
+    with pytest.raises(ConfigError, match="responses"):
+        annotate(prompts, engine, AnswerGrader(), settings(), tmp_path / "again", responses=first.labels[:1])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mstar.annotation import ContrastSettings
+from mstar.annotation import ContrastSettings, LabelDiet
 from mstar.datamodules.prompt_batches import PromptBatchSampler
 from mstar.datamodules.step_labels import StepLabelBatch, StepLabelDataModule
 from mstar.errors import ConfigError, DataError
@@ -214,3 +214,18 @@ def test_contrasts_join_the_labels_that_are_trained_on(renderer: Renderer, tmp_p
     # Its later step is not labelled, and rows of one prompt are one group.
     assert after.labelled_N.sum() == 5
     assert sorted(Counter(after.group_B.tolist()).values()) == [1, 2]
+
+
+def test_a_diet_is_for_training_alone_and_comes_before_contrasts(tmp_path: Path) -> None:
+    mixed = label("annotation-0-2", 3, num_correct=(4, 0))
+    alike = label("annotation-0-2", 4, num_correct=(4, 1))
+    write_step_labels(tmp_path / "labels-00000.parquet", [alike, mixed])
+    source, folder = TinyDice("annotation", 3), str(tmp_path)
+    diet = LabelDiet(keep=0.5, agree=folder)
+    data = StepLabelDataModule(
+        folder, source, validation_labels=folder, diet=diet, contrast=ContrastSettings()
+    )  # fmt: skip
+    data.setup("fit")
+    # The right chain that a contrast could be made of is not kept.
+    assert list(data.train or ()) == [mixed]
+    assert list(data.validation or ()) == [alike, mixed]

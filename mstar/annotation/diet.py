@@ -1,0 +1,145 @@
+"""A diet for step labels of any source: fewer responses, and labels that are more to be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import groupby
+from statistics import fmean
+
+import numpy as np
+
+from mstar.annotation.label_table import LabelTable
+from mstar.annotation.public_labels import PublicStepLabels
+from mstar.errors import ConfigError, DataError
+from mstar.types import StepLabels
+
+__all__ = ["LabelDiet", "apply_diet", "information"]
+
+
+@dataclass(frozen=True)
+class LabelDiet:
+    """Which step labels an MPRM is trained on; in this order, each is off by default.
+
+    Args:
+        agree: Labels of the same responses by another policy (``annotate --policy OTHER --responses LABELS``). A step
+            on which the two differ, whether any continuation is right, is not labelled; a response that only one has
+            is left out (Athena-PRM, arXiv 2506.09532: a weak and a strong completer).
+        confidence: Prompts of which a smaller share of the continuations from the first steps of their responses is
+            right are skipped: the policy is unsure of them, and their wrong steps are often right ones that it cannot
+            finish (SCAN, arXiv 2509.16548: self-confidence).
+        keep: Share of the responses that is kept, those with the highest balanced-information score (BIS,
+            arXiv 2602.04145): (p (1 - p) + ``smoothing``) R, with p the share of right steps and R the mean share of
+            right continuations of these; 1 without any.
+        smoothing: See ``keep``; what it leaves for responses whose steps are all right or all wrong.
+        soften: In a response with a wrong step, so many steps before the first one get soft labels, the share of right
+            continuations divided by the prompt's confidence, at most 1; those before them are right, and those from it
+            on wrong (SCAN: errors are found too late rather than too early). None leaves the labels as they are.
+
+    Raises:
+        ConfigError: a setting is out of its range.
+    """
+
+    agree: str | PublicStepLabels | None = None
+    confidence: float = 0.0
+    keep: float = 1.0
+    smoothing: float = 0.05
+    soften: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.confidence < 1:
+            raise ConfigError(f"diet.confidence is {self.confidence}, but it is a share; choose from [0, 1).")
+        if not 0 < self.keep <= 1:
+            raise ConfigError(f"diet.keep is {self.keep}, but it is a share; choose from (0, 1].")
+        if self.smoothing < 0:
+            raise ConfigError(f"diet.smoothing is {self.smoothing}, but it must not be negative.")
+        if self.soften is not None and self.soften < 0:
+            raise ConfigError(f"diet.soften is {self.soften}, but it is a number of steps; choose 0 or more.")
+
+
+def apply_diet(labels: LabelTable, diet: LabelDiet, others: LabelTable | None = None) -> LabelTable:
+    """The labels that a diet leaves; those of a prompt stand one after the other.
+
+    Args:
+        labels: The labels.
+        diet: The diet.
+        others: The labels of ``diet.agree``.
+
+    Raises:
+        DataError: none is left.
+    """
+    if others is not None:
+        labels = LabelTable.held(_agreeing(labels, others))
+    labels = labels.by_prompt()
+    sure = [
+        row
+        for confidence, rows in _by_confidence(labels)
+        if confidence >= diet.confidence
+        for row in rows
+    ]  # fmt: skip
+    labels = labels.select(np.array(sure, dtype=np.int64))
+    if diet.keep < 1 and labels:
+        scores = np.array([information(label, diet.smoothing) for label in labels])
+        ranked = np.argsort(-scores, kind="stable")[: max(1, int(len(labels) * diet.keep))]
+        labels = labels.select(np.sort(ranked))
+    if not labels:
+        raise DataError("data.diet leaves no step labels: lower confidence, or give other labels for agree.")
+    return labels if diet.soften is None else LabelTable.held(_softened(labels, diet.soften))
+
+
+def information(label: StepLabels, smoothing: float) -> float:
+    """The balanced-information score of a response's labels; see ``LabelDiet.keep``."""
+    known = [soft for soft, total in zip(label.soft_labels, label.num_total, strict=True) if total]
+    right = [soft for soft in known if soft > 0]
+    share = len(right) / max(len(known), 1)
+    return (share * (1 - share) + smoothing) * (fmean(right) if right else 1.0)
+
+
+def _agreeing(labels: Iterable[StepLabels], others: Iterable[StepLabels]) -> Iterator[StepLabels]:
+    second = {(other.prompt_id, other.response): other for other in others}
+    for label in labels:
+        if (other := second.get((label.prompt_id, label.response))) is not None:
+            agree = [a == b for a, b in zip(label.hard_labels, other.hard_labels, strict=True)]
+            if any(agree):
+                kept = (total * same for total, same in zip(label.num_total, agree, strict=True))
+                counts = (count * same for count, same in zip(label.num_correct, agree, strict=True))
+                yield replace(label, num_correct=tuple(counts), num_total=tuple(kept))
+
+
+def _by_confidence(labels: LabelTable) -> Iterator[tuple[float, list[int]]]:
+    """For every prompt how sure the policy is of it, and the rows of its responses."""
+    for _, group in groupby(enumerate(labels), key=lambda item: item[1].prompt_id):
+        rows = list(group)
+        yield _confidence([label for _, label in rows]), [row for row, _ in rows]
+
+
+def _confidence(labels: Sequence[StepLabels]) -> float:
+    first = [label.soft_labels[0] for label in labels if label.num_total[0]]
+    return fmean(first) if first else 0.0
+
+
+def _softened(labels: Iterable[StepLabels], tolerance: int) -> Iterator[StepLabels]:
+    for _, group in groupby(labels, key=lambda label: label.prompt_id):
+        rows = list(group)
+        confidence = _confidence(rows)
+        for label in rows:
+            yield _soften(label, confidence, tolerance)
+
+
+def _soften(label: StepLabels, confidence: float, tolerance: int) -> StepLabels:
+    places = zip(label.num_correct, label.num_total, strict=True)
+    error = next((place for place, (right, total) in enumerate(places) if total and not right), None)
+    if error is None:
+        return label
+    made = []
+    for place, (soft, total) in enumerate(zip(label.soft_labels, label.num_total, strict=True)):
+        if not total:
+            made.append((0, 0))
+        elif error - tolerance <= place < error:
+            share = Fraction(min(soft / confidence, 1.0) if confidence else 1.0).limit_denominator(1000)
+            made.append((share.numerator, share.denominator))
+        else:
+            made.append((int(place < error), 1))
+    right, totals = zip(*made, strict=True)
+    return replace(label, num_correct=right, num_total=totals)

@@ -1,0 +1,68 @@
+"""What a diet leaves of step labels, against hand-computed values."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import Any
+
+import pytest
+
+from mstar.annotation.diet import LabelDiet, apply_diet, information
+from mstar.annotation.label_table import LabelTable
+from mstar.errors import ConfigError, DataError
+from mstar.types import StepLabels
+
+
+def label(prompt_id: str, *counts: int, text: str = "", total: int = 4) -> StepLabels:
+    steps = (*(f"step {text}{place}\n" for place in range(len(counts) - 1)), "end")
+    return StepLabels(prompt_id, "".join(steps), steps, counts, (total,) * len(counts), correct=counts[-1] > 0)
+
+
+def left(*labels: StepLabels, others: list[StepLabels] | None = None, **settings: Any) -> list[StepLabels]:
+    second = None if others is None else LabelTable.held(others)
+    return list(apply_diet(LabelTable.held(labels), LabelDiet(**settings), second))
+
+
+def test_the_balanced_information_score_by_hand() -> None:
+    # Half of the steps are right, on average by three of four continuations.
+    assert information(label("p", 4, 2, 0, 0), 0.05) == pytest.approx((0.25 + 0.05) * 0.75)
+    assert information(label("p", 4, 4), 0.05) == pytest.approx(0.05)
+    assert information(label("p", 0, 0), 0.05) == pytest.approx(0.05)
+
+
+def test_the_most_informative_share_is_kept_in_order() -> None:
+    labels = [label("p", 4, 4), label("q", 4, 0), label("r", 1, 0), label("s", 0, 0)]
+    assert left(*labels, keep=0.5) == [labels[1], labels[2]]
+    assert left(*labels) == labels
+    assert left(*labels, keep=0.01) == [labels[1]]
+
+
+def test_prompts_of_which_the_policy_is_unsure_are_skipped() -> None:
+    # The first steps of a reach the answer in (3 + 1) / 8 of the continuations, that of b in 1 / 4.
+    a, b = [label("a", 3, 4), label("a", 1, 0, text="x")], label("b", 1, 0)
+    assert left(a[0], b, a[1], confidence=0.5) == a
+    with pytest.raises(DataError, match="leaves no step labels"):
+        left(b, confidence=0.5)
+
+
+def test_labels_are_softened_before_the_first_error_alone() -> None:
+    right, wrong = label("a", 2, 1, 1, 4), label("a", 4, 2, 3, 0, 1, text="x")
+    assert left(right, wrong, soften=2)[0] == right
+    # The prompt's confidence is (2 + 4) / 8.
+    assert left(right, wrong, soften=2)[1].soft_labels == pytest.approx((1, 0.5 / 0.75, 1, 0, 0), abs=1e-3)
+    assert left(right, wrong, soften=0)[1].soft_labels == (1, 1, 1, 0, 0)
+
+
+def test_only_labels_on_which_two_policies_agree_are_kept() -> None:
+    labels = [label("a", 2, 1, 0), label("a", 4, 4, text="only one has it"), label("b", 0, 0)]
+    others = [label("a", 1, 0, 0, total=8), label("b", 3, 1)]
+    [kept] = left(*labels, others=others)
+    assert kept.response == labels[0].response
+    assert (kept.soft_labels[0], kept.soft_labels[2]) == (0.5, 0.0)
+    assert isnan(kept.soft_labels[1])
+
+
+@pytest.mark.parametrize("settings", [{"confidence": 1.0}, {"keep": 0.0}, {"smoothing": -1.0}, {"soften": -1}])
+def test_settings_that_cannot_work(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="diet"):
+        LabelDiet(**settings)
