@@ -21,6 +21,7 @@ from mstar.types import ScoredResponse
 __all__ = [
     "GroupedAUC",
     "auc",
+    "balance_at_k",
     "best_of_n",
     "bootstrap_interval",
     "chain_accuracy",
@@ -28,6 +29,7 @@ __all__ = [
     "majority",
     "majority_answer",
     "mean_accuracy",
+    "paired_standard_error",
     "pass_at_k",
     "rank_by_process_reward",
     "reward_pass_at_k",
@@ -186,14 +188,33 @@ def reward_pass_at_k(groups: Groups, k: int) -> float:
     Raises:
         ConfigError: a response has no process reward.
     """
+    return _mean(any(_best_distinct(group, k)) for group in groups)
 
-    def passes(group: Sequence[ScoredResponse]) -> bool:
-        distinct: dict[str, bool] = {}
-        for s in rank_by_process_reward(group):
-            distinct.setdefault(s.response.text.strip(), s.verdict.correct)
-        return any(list(distinct.values())[:k])
 
-    return _mean(passes(group) for group in groups)
+def balance_at_k(groups: Groups, k: int) -> float:
+    """The balance of exploration and exploitation among the k distinct responses with the highest process reward.
+
+    B-STaR's query effect (arXiv 2412.17256), ``min(right / k, 1) * right / chosen``, averaged over prompts: many right
+    responses that differ, and few wrong ones among those that the reward would choose. The paper's target number of
+    right responses is k here, because that many are kept.
+
+    Raises:
+        ConfigError: a response has no process reward.
+    """
+
+    def balance(group: Sequence[ScoredResponse]) -> float:
+        chosen = _best_distinct(group, k)
+        return sum(chosen) / k * sum(chosen) / max(len(chosen), 1)
+
+    return _mean(balance(group) for group in groups)
+
+
+def _best_distinct(group: Sequence[ScoredResponse], k: int) -> list[bool]:
+    """Whether each of the k distinct responses with the highest process reward is right."""
+    distinct: dict[str, bool] = {}
+    for s in rank_by_process_reward(group):
+        distinct.setdefault(s.response.text.strip(), s.verdict.correct)
+    return list(distinct.values())[:k]
 
 
 def best_of_n(groups: Groups) -> float:
@@ -273,6 +294,16 @@ def bootstrap_interval(
     means = [rng.choice(items, len(items)).mean() for _ in range(resamples)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def paired_standard_error(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """The standard error of the difference of two means, each over the same items in the same order.
+
+    Returns:
+        It, or NaN of fewer than two items.
+    """
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    return float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else math.nan
 
 
 def _mean(values: Iterable[float]) -> float:

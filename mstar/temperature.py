@@ -5,20 +5,34 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal
 
 from mstar.errors import ConfigError
 
-__all__ = ["AdaptiveTemperature", "FixedTemperature", "TemperatureController"]
+__all__ = ["AdaptiveTemperature", "Criterion", "FixedTemperature", "TemperatureController"]
+
+Criterion = Literal["reward_pass", "balance"]
+
+_NONE: Final[Mapping[float, float]] = MappingProxyType({})
 
 
 class TemperatureController(ABC):
     """Says at which temperature the next iteration samples, and when other temperatures must be tried first.
 
     Attributes:
-        k: The k of the Reward-Pass@k that a sweep scores each candidate by.
+        k: How many responses with the highest reward a sweep's criterion looks at.
+        criterion: What a sweep scores each candidate by: ``reward_pass`` (M-STaR: Reward-Pass@k) or ``balance``
+            (B-STaR, see ``mstar.metrics.balance_at_k``).
     """
 
     k: int = 2
+    criterion: Criterion = "reward_pass"
+
+    @property
+    def metric(self) -> str:
+        """The criterion's name in reports, e.g. ``reward_pass@2``."""
+        return f"{self.criterion}@{self.k}"
 
     @property
     @abstractmethod
@@ -35,11 +49,13 @@ class TemperatureController(ABC):
         """Whether a sweep must run before this iteration; iterations are counted from 1."""
 
     @abstractmethod
-    def update(self, scores: Mapping[float, float]) -> float:
+    def update(self, scores: Mapping[float, float], errors: Mapping[float, float] = _NONE) -> float:
         """Takes in the scores of a sweep.
 
         Args:
             scores: Each candidate's score, the higher the better.
+            errors: The standard error of each candidate's difference from the current temperature; empty where that is
+                not a candidate.
 
         Returns:
             The new current temperature.
@@ -82,7 +98,7 @@ class FixedTemperature(TemperatureController):
         """Never."""
         return False
 
-    def update(self, scores: Mapping[float, float]) -> float:
+    def update(self, scores: Mapping[float, float], errors: Mapping[float, float] = _NONE) -> float:
         """Keeps the temperature."""
         return self.value
 
@@ -91,9 +107,10 @@ class FixedTemperature(TemperatureController):
 
 
 class AdaptiveTemperature(TemperatureController):
-    """Every few iterations, moves to the temperature with the best Reward-Pass@k on the validation prompts.
+    """Every few iterations, moves to the temperature with the best criterion on the validation prompts.
 
-    The defaults are M-STaR's: every 2 iterations, 0.3 to 1.6 by 0.1, Reward-Pass@2.
+    The defaults are M-STaR's: every 2 iterations, 0.3 to 1.6 by 0.1, Reward-Pass@2. The paper moves to the best,
+    whatever its lead (``margin: 0``). A lead within its own standard error says nothing, so that it stays where it is.
 
     Args:
         initial: Temperature until the first sweep.
@@ -101,11 +118,13 @@ class AdaptiveTemperature(TemperatureController):
         maximum: Highest temperature of a sweep, included if a whole number of steps reaches it.
         step: Distance between two temperatures of a sweep.
         every: Number of iterations between two sweeps; with 2 they run before the iterations 3, 5, 7 ...
-        k: The k of Reward-Pass@k.
+        k: How many responses with the highest reward the criterion looks at.
+        criterion: reward_pass (M-STaR: is one of them right) or balance (B-STaR, arXiv 2412.17256: how many are).
+        margin: It stays where it is unless the best leads by more than so many standard errors of the difference.
 
     Raises:
-        ConfigError: a temperature or ``step`` is not above 0, ``maximum`` is below ``minimum``, or ``every`` or ``k``
-            is below 1.
+        ConfigError: a temperature or ``step`` is not above 0, ``maximum`` is below ``minimum``, ``every`` or ``k`` is
+            below 1, or ``margin`` is below 0.
     """
 
     def __init__(
@@ -116,6 +135,8 @@ class AdaptiveTemperature(TemperatureController):
         step: float = 0.1,
         every: int = 2,
         k: int = 2,
+        criterion: Criterion = "reward_pass",
+        margin: float = 1.0,
     ) -> None:
         for option, value in (("initial", initial), ("minimum", minimum), ("maximum", maximum), ("step", step)):
             _check_positive("AdaptiveTemperature", option, value)
@@ -124,12 +145,16 @@ class AdaptiveTemperature(TemperatureController):
         for option, count in (("every", every), ("k", k)):
             if count < 1:
                 raise ConfigError(f"AdaptiveTemperature: {option} is {count}, but must be at least 1; raise it.")
+        if not (math.isfinite(margin) and margin >= 0):
+            raise ConfigError(f"AdaptiveTemperature: margin is {margin}, but it is a number of standard errors from 0.")
         self.initial = initial
         self.minimum = minimum
         self.maximum = maximum
         self.step = step
         self.every = every
         self.k = k
+        self.criterion = criterion
+        self.margin = margin
         self._current = initial
 
     @property
@@ -147,11 +172,13 @@ class AdaptiveTemperature(TemperatureController):
         """Whether ``every`` iterations have passed since the start or the last sweep."""
         return iteration > 1 and (iteration - 1) % self.every == 0
 
-    def update(self, scores: Mapping[float, float]) -> float:
+    def update(self, scores: Mapping[float, float], errors: Mapping[float, float] = _NONE) -> float:
         """Moves to the best score; ties go to the temperature nearest to the current one, then to the lower.
 
         Args:
             scores: Each candidate's score; one that is not a number never wins.
+            errors: The standard error of each candidate's difference from the current temperature. It stays where it is
+                unless the best leads by more than ``margin`` of them.
 
         Raises:
             ValueError: there is no score that is a number.
@@ -161,7 +188,10 @@ class AdaptiveTemperature(TemperatureController):
             raise ValueError(f"AdaptiveTemperature: the sweep has no usable score: {dict(scores)}.")
         best = max(known.values())
         tied = [temperature for temperature, score in known.items() if score == best]
-        self._current = min(tied, key=lambda t: (round(abs(t - self._current), 10), t))
+        chosen = min(tied, key=lambda t: (round(abs(t - self._current), 10), t))
+        lead = best - known.get(self._current, -math.inf)
+        if lead > self.margin * errors.get(chosen, 0.0):
+            self._current = chosen
         return self._current
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:

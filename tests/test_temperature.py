@@ -57,6 +57,21 @@ def test_update_moves_to_the_best_score(scores: dict[float, float], chosen: floa
     assert controller.current == chosen
 
 
+@pytest.mark.parametrize(("margin", "chosen"), [(0.0, 1.4), (1.0, 1.4), (2.0, 1.0)])
+def test_a_lead_within_its_error_moves_nothing(margin: float, chosen: float) -> None:
+    controller = AdaptiveTemperature(initial=1.0, margin=margin)
+    assert controller.update({1.0: 0.5, 1.4: 0.53}, {1.0: 0.0, 1.4: 0.02}) == chosen
+    # Where it is now is no candidate: nothing speaks for staying.
+    assert AdaptiveTemperature(initial=0.7, margin=margin).update({1.0: 0.5, 1.4: 0.53}) == 1.4
+
+
+def test_the_criterion_names_the_metric() -> None:
+    assert AdaptiveTemperature().metric == "reward_pass@2"
+    assert AdaptiveTemperature(k=4, criterion="balance").metric == "balance@4"
+    with pytest.raises(ConfigError, match="margin is -1"):
+        AdaptiveTemperature(margin=-1)
+
+
 def test_equally_near_is_not_decided_by_rounding() -> None:
     assert abs(0.9 - 0.8) < abs(0.7 - 0.8)
     assert AdaptiveTemperature(initial=0.8).update({0.7: 1.0, 0.9: 1.0}) == 0.7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import is_main
-from mstar.evaluation.dynamics import Dynamics, warn_of_likelihood
+from mstar.evaluation.dynamics import Dynamics, Sweep, warn_of_likelihood
 from mstar.generation.drift import Drift
 from mstar.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
@@ -86,9 +87,16 @@ class IterationLog:
             log_prompts(logger, result.shown, self.iteration)
         self.write()
 
-    def swept(self, scores: Mapping[float, Mapping[str, float]], chosen: float, metric: str) -> None:
+    def swept(self, sweep: Sweep, chosen: float, metric: str) -> None:
         """Takes in a temperature sweep."""
-        self.report["sweep"] = {"chosen": chosen, "scores": {str(t): dict(row) for t, row in scores.items()}}
+        scores, (spread, error) = sweep.scores, sweep.spread(metric)
+        self.report["sweep"] = {
+            "chosen": chosen,
+            "metric": metric,
+            "spread": spread,
+            "standard_error": None if math.isnan(error) else error,
+            "scores": {str(t): dict(row) for t, row in scores.items()},
+        }
         for temperature, row in scores.items():
             self._scalars("sweep", {f"{name}/T={temperature:g}": value for name, value in row.items()})
         for logger in self._shown_in():

@@ -11,7 +11,7 @@ from mstar.callbacks.refresh import find_refreshed
 from mstar.callbacks.rollout_settings import Method, RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import gather_lists, is_main
-from mstar.evaluation.dynamics import Dynamics, measure_dynamics, sweep
+from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, sweep
 from mstar.generation import Engine
 from mstar.generation.drift import Drift, DriftCheck
 from mstar.iteration import IterationPlan, IterationResult, Stages, run_iteration
@@ -148,16 +148,16 @@ def _next(settings: RolloutSettings, source: PromptSource, iteration: int, stage
 
 def choose_temperature(
     settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule, iteration: int
-) -> tuple[dict[float, dict[str, float]], float, str]:
-    """Measures the candidate temperatures on the validation prompts and takes the best.
+) -> tuple[Sweep, float, str]:
+    """Measures the candidate temperatures on the validation prompts and has the controller choose.
 
     Returns:
-        The scores by temperature and name, the temperature that was chosen, and the name that it was chosen by.
+        What each of them reached, the temperature that was chosen, and the metric that it was chosen by.
     """
     controller, reward = settings.controller, settings.ready_reward
     assert reward is not None  # noqa: S101 - no sweep is due without one
     with policy.compute_precision.context(policy.device):
-        scores = sweep(
+        found = sweep(
             settings.engine,
             data.held_out(),
             settings.grader,
@@ -168,9 +168,10 @@ def choose_temperature(
             seed=settings.seed,
             stage=f"sweep/{iteration}",
         )
-    metric = f"reward_pass@{controller.k}"
-    chosen = controller.update({temperature: score[metric] for temperature, score in scores.items()})
-    return scores, chosen, metric
+    metric = controller.metric
+    means = {temperature: score[metric] for temperature, score in found.scores.items()}
+    chosen = controller.update(means, found.errors(metric, controller.current))
+    return found, chosen, metric
 
 
 def measure(settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule, iteration: int) -> Dynamics:

@@ -26,10 +26,13 @@ class Sweep:
     Attributes:
         chosen: The temperature that was chosen, or None if the report does not say.
         scores: For every candidate temperature, in order, the value of every metric.
+        spread: How far the best candidate is from the worst by what it was chosen by, and the standard error of that
+            difference; None if the report does not say.
     """
 
     chosen: float | None
     scores: tuple[tuple[float, Mapping[str, float]], ...]
+    spread: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,9 @@ def _read_sweep(value: Any) -> Sweep | None:
         return None
     scores = ((_number(key), dict(_numbers(metrics))) for key, metrics in value["scores"].items())
     known = sorted(((t, metrics) for t, metrics in scores if t is not None and metrics), key=lambda pair: pair[0])
-    return Sweep(_number(value.get("chosen")), tuple(known)) if known else None
+    spread, error = _number(value.get("spread")), _number(value.get("standard_error"))
+    told = None if spread is None or error is None else (spread, error)
+    return Sweep(_number(value.get("chosen")), tuple(known), told) if known else None
 
 
 def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:

@@ -97,7 +97,10 @@ def sweeps(run: RunData) -> str:
             Series(visible(name), tuple((temperature, metrics.get(name)) for temperature, metrics in sweep.scores))
             for name in names
         ]
-        note = "" if sweep.chosen is None else f"Moved to {sweep.chosen:g}."
+        note = "" if sweep.chosen is None else f"It goes on at {sweep.chosen:g}."
+        if sweep.spread is not None:
+            spread, error = sweep.spread
+            note += f" The best is {spread:.1%} above the worst (standard error {error:.1%})."
         title = f"Iteration {iteration.index}"
         charts.append(
             line_chart(title, lines, "temperature", short_percent, note=note, mark=sweep.chosen, whole_x=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any, Final
 
 from mstar import metrics
@@ -15,7 +16,7 @@ from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, ScoredResponse
 
-__all__ = ["Dynamics", "RewardQuality", "measure_dynamics", "reward_quality", "sweep", "warn_of_likelihood"]
+__all__ = ["Dynamics", "RewardQuality", "Sweep", "measure_dynamics", "reward_quality", "sweep", "warn_of_likelihood"]
 
 # Validation prompts that are sampled as one unit, by one process; each reads the results of all.
 _SHARD: Final = 64
@@ -85,6 +86,36 @@ class Dynamics:
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values, for a report."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What every candidate temperature reached on the validation prompts.
+
+    Attributes:
+        values: For every temperature and metric one value a prompt, the prompts in the same order.
+    """
+
+    values: Mapping[float, Mapping[str, Sequence[float]]]
+
+    @property
+    def scores(self) -> dict[float, dict[str, float]]:
+        """The metrics' means."""
+        return {t: {name: fmean(values) for name, values in row.items()} for t, row in self.values.items()}
+
+    def errors(self, metric: str, current: float) -> dict[float, float]:
+        """The standard error of every candidate's difference from the current temperature; empty if that is none."""
+        if current not in self.values:
+            return {}
+        there = self.values[current][metric]
+        return {t: metrics.paired_standard_error(row[metric], there) for t, row in self.values.items()}
+
+    def spread(self, metric: str) -> tuple[float, float]:
+        """How far the best candidate is from the worst, and the standard error of that difference."""
+        means = {t: row[metric] for t, row in self.scores.items()}
+        best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
+        error = metrics.paired_standard_error(self.values[best][metric], self.values[worst][metric])
+        return means[best] - means[worst], error
 
 
 def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
@@ -209,15 +240,16 @@ def sweep(
     k: int,
     seed: int,
     stage: str,
-) -> dict[float, dict[str, float]]:
+) -> Sweep:
     """Measures every candidate temperature; one request holds all of a prompt's, so each prompt is encoded once.
 
     Returns:
-        For every temperature: ``reward_pass@<k>``, ``pass@<num_samples>`` and ``accuracy`` (of a single sample).
+        For every temperature: ``reward_pass@<k>``, ``balance@<k>``, ``pass@<num_samples>`` and ``accuracy`` (of a
+        single sample).
     """
     starts = range(0, len(candidates) * num_samples, num_samples)
 
-    def score(part: Sequence[Prompt]) -> list[list[tuple[float, float, float]]]:
+    def score(part: Sequence[Prompt]) -> list[list[tuple[float, ...]]]:
         requests = [
             Request(
                 p,
@@ -237,15 +269,25 @@ def sweep(
             ],
             reward,
         )
-        by_temperature = [[g.responses[first : first + num_samples] for first in starts] for g in groups]
+        by_temperature = [[[g.responses[first : first + num_samples]] for first in starts] for g in groups]
         return [
-            [(metrics.reward_pass_at_k([s], k), metrics.pass_at_k([s]), metrics.mean_accuracy([s])) for s in row]
+            [
+                (
+                    metrics.reward_pass_at_k(group, k),
+                    metrics.balance_at_k(group, k),
+                    metrics.pass_at_k(group),
+                    metrics.mean_accuracy(group),
+                )
+                for group in row
+            ]
             for row in by_temperature
         ]
 
-    names = (f"reward_pass@{k}", f"pass@{num_samples}", "accuracy")
+    names = (f"reward_pass@{k}", f"balance@{k}", f"pass@{num_samples}", "accuracy")
     scores = by_shard(prompts, _SHARD, score, engine.group_size)
-    return {
-        temperature: {name: sum(row[i][j] for row in scores) / len(scores) for j, name in enumerate(names)}
-        for i, temperature in enumerate(candidates)
-    }
+    return Sweep(
+        {
+            temperature: {name: tuple(row[i][j] for row in scores) for j, name in enumerate(names)}
+            for i, temperature in enumerate(candidates)
+        }
+    )

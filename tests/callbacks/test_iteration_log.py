@@ -13,7 +13,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
-from mstar.evaluation.dynamics import Dynamics
+from mstar.evaluation.dynamics import Dynamics, Sweep
 from mstar.iteration import IterationReport, IterationResult
 from mstar.storage import RunDirectory
 
@@ -31,7 +31,8 @@ def log_iteration(root: Path, logger: Any) -> dict[str, Any]:
     report = IterationReport(3, 0.9, prompts=2, generated=8, parsed=6, correct=4, unique=3, kept=2, tokens=80)
     log.iteration_done(IterationResult((), report, ()))
     assert json.loads(run.report(3).read_text())["funnel"]["kept"] == 2
-    log.swept({0.5: {"reward_pass@2": 0.4}, 1.0: {"reward_pass@2": 0.6}}, 1.0, "reward_pass@2")
+    sweep = Sweep({0.5: {"reward_pass@2": (0.4, 0.4)}, 1.0: {"reward_pass@2": (0.5, 0.7)}})
+    log.swept(sweep, 1.0, "reward_pass@2")
     log.trained(1.5)
     log.dynamics(DYNAMICS, 0.9)
     log.write()
@@ -57,6 +58,9 @@ def test_the_report_is_written_without_tensorboard(tmp_path: Path, kind: str) ->
     assert found["mprm"] is None
     assert found["sweep"] == {
         "chosen": 1.0,
+        "metric": "reward_pass@2",
+        "spread": pytest.approx(0.2),
+        "standard_error": pytest.approx(0.1),
         "scores": {"0.5": {"reward_pass@2": 0.4}, "1.0": {"reward_pass@2": 0.6}},
     }
 

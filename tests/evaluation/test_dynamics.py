@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from mstar.evaluation.dynamics import Dynamics, measure_dynamics, reward_quality, sweep, warn_of_likelihood
+from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, reward_quality, sweep, warn_of_likelihood
 from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Engine, Request, plan_samples
 from mstar.grading import AnswerGrader, grade_response
@@ -172,7 +172,7 @@ def test_copies_count_once_in_the_quality() -> None:
 def test_the_sweep_measures_every_temperature_on_its_own_samples() -> None:
     texts = {"a": [WRONG, WRONG, RIGHT, LUCKY], "b": [RIGHT, WRONG, WRONG, WRONG]}
     engine, reward = Scripted(texts), ScriptedReward()
-    scores = sweep(
+    found = sweep(
         engine,
         [A, B],
         AnswerGrader(),
@@ -183,15 +183,24 @@ def test_the_sweep_measures_every_temperature_on_its_own_samples() -> None:
         seed=5,
         stage="sweep/1",
     )
-    assert scores == {
-        0.5: {"reward_pass@1": 0.5, "pass@2": 0.5, "accuracy": 0.25},
-        1.3: {"reward_pass@1": 0.5, "pass@2": 0.5, "accuracy": 0.5},
+    assert found.scores == {
+        0.5: {"reward_pass@1": 0.5, "balance@1": 0.5, "pass@2": 0.5, "accuracy": 0.25},
+        1.3: {"reward_pass@1": 0.5, "balance@1": 0.5, "pass@2": 0.5, "accuracy": 0.5},
     }
+    assert found.values[1.3]["accuracy"] == (1.0, 0.0)
     # One request a prompt holds the samples of all temperatures.
     assert [len(engine.requests), len(reward.asked)] == [2, 2]
     samples = engine.requests[0].samples
     assert [(s.index, s.temperature) for s in samples] == [(0, 0.5), (1, 0.5), (2, 1.3), (3, 1.3)]
     assert len({s.seed for s in samples}) == 4
+
+
+def test_a_sweep_says_how_sure_its_differences_are() -> None:
+    found = Sweep({0.5: {"x": (0.0, 1.0, 0.0, 1.0)}, 1.0: {"x": (1.0, 1.0, 0.0, 1.0)}, 1.5: {"x": (0.0,) * 4}})
+    # The differences from 1.0 are (-1, 0, 0, 0), none, and (-1, -1, 0, -1): standard deviations of 0.5.
+    assert found.errors("x", 1.0) == {0.5: 0.25, 1.0: 0.0, 1.5: 0.25}
+    assert found.errors("x", 0.7) == {}
+    assert found.spread("x") == (0.75, 0.25)
 
 
 def test_nothing_to_measure() -> None:

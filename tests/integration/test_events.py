@@ -53,7 +53,7 @@ class Unknown(TinyDice):
 def run(evolve_once: Any, warm_mprm: Path) -> Path:
     adaptive = {
         "class_path": "mstar.temperature.AdaptiveTemperature",
-        "init_args": {"minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1},
+        "init_args": {"minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1, "margin": 0.0},
     }
     validation = f"--data.validation={Unknown.__module__}.{Unknown.__qualname__}"
     root: Path = evolve_once(validation, selection="top_k", reward_model=str(warm_mprm), temperature=adaptive)
@@ -96,7 +96,7 @@ def test_the_sweep_is_in_the_report_and_a_picture(run: Path, events: EventAccumu
     assert list(sweep["scores"]) == ["0.5", "1.0", "1.5"]
     best = max(row["reward_pass@2"] for row in sweep["scores"].values())
     assert sweep["scores"][str(sweep["chosen"])]["reward_pass@2"] == best
-    assert all(set(row) == {"reward_pass@2", "pass@4", "accuracy"} for row in sweep["scores"].values())
+    assert all(set(row) == {"reward_pass@2", "balance@2", "pass@4", "accuracy"} for row in sweep["scores"].values())
     assert reports(run)[2]["temperature"] == sweep["chosen"]
     assert "sweep" not in reports(run)[1]
     assert [image.step for image in events.Images("dynamics/sweep")] == [2]
