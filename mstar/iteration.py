@@ -7,7 +7,7 @@ as one file, and done by one process. A shard that is already on disk is read in
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,20 +15,21 @@ from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 
+from mstar.balance import Balance
 from mstar.distributed import gather_lists, is_main, leads_group, rank, takes_part, wait_for_all, world_size
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
 from mstar.grading import Grader, grade_response
 from mstar.iteration_report import IterationReport
 from mstar.iteration_shards import Earlier, read_earlier, read_shard
-from mstar.metrics import majority_answer, weighted_vote_answer
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
 from mstar.prompts.subset import find_repetition
 from mstar.rewards import Reward, add_process_rewards, aggregate
 from mstar.selection import Selector
 from mstar.storage import ExampleFile, PromptResponses, RunDirectory, order_examples, read_or_put_aside, write_responses
-from mstar.types import Example, Prompt, ScoredResponse, Verdict, VerdictStatus
+from mstar.types import Example, Prompt, ScoredResponse
+from mstar.voting import Voting
 
 __all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "run_iteration"]
 
@@ -64,7 +65,9 @@ class IterationPlan:
         answer_conditioned: Whether the policy is shown the gold answer while it samples (M-STaR: warm-up); prompts
             that are voted on have none to show.
         vote: Whether unlabelled prompts get the weighted vote as their answer; otherwise their own hidden one.
+        voting: When the vote gives an answer.
         shard_size: Prompts in a shard.
+        balance: Which prompts get further samples.
     """
 
     iteration: int
@@ -73,7 +76,14 @@ class IterationPlan:
     temperature: float
     answer_conditioned: bool = False
     vote: bool = True
+    voting: Voting = field(default_factory=Voting)
     shard_size: int = 256
+    balance: Balance = field(default_factory=Balance)
+
+    @property
+    def counts(self) -> range:
+        """How many responses a prompt may have."""
+        return range(self.num_samples, self.num_samples * (2 if self.balance.extra_samples else 1) + 1)
 
     @property
     def stage(self) -> str:
@@ -136,15 +146,15 @@ def run_iteration(
     paths = [run.responses(plan.iteration, number) for number in range(len(starts))]
     own = [number for number in range(len(starts)) if takes_part(number, stages.engine.group_size)]
     num_own = sum(min(plan.shard_size, size - starts[number]) for number in own)
-    with stages.engine.counting(num_own * plan.num_samples) as bar:
+    with stages.engine.counting(round(num_own * plan.num_samples * (1 + plan.balance.extra_samples))) as bar:
         for number in own:
             shard, hidden = _fetch_shard(prompts, unlabelled, starts[number], plan)
-            groups = read_or_put_aside(paths[number], partial(read_shard, shard, plan.num_samples))
+            groups = read_or_put_aside(paths[number], partial(read_shard, shard, plan.counts))
             usable: list[Prompt] | None = None
             if groups is None:
                 put_aside = run.quarantine(plan.iteration, number)
                 there = earlier.get(number)
-                drawn = None if there is None else read_earlier(shard, plan.num_samples, there, put_aside)
+                drawn = None if there is None else read_earlier(shard, plan.counts, there, put_aside)
                 if there is not None and drawn is not None:
                     graded = _take_over(drawn, hidden, there, stages, report)
                 else:
@@ -158,6 +168,9 @@ def run_iteration(
                 bar.skip(len(shard) * plan.num_samples)
             for group in groups:
                 report.count(group)
+                if group.prompt.id in hidden:
+                    with _timed(report.seconds, "grade"):
+                        _count_vote(hidden[group.prompt.id], group, stages.grader, report)
             shown += groups[: num_shown - len(shown)]
     total = IterationReport(plan.iteration, plan.temperature)
     for part in gather_lists([report] if leader else []):
@@ -176,38 +189,68 @@ def run_iteration(
 
 def _fetch_shard(
     prompts: Sequence[Prompt], unlabelled: Sequence[Prompt], start: int, plan: IterationPlan
-) -> tuple[list[Prompt], set[str]]:
-    """The prompts of the shard that begins at ``start``, and the ids of those whose answers are hidden."""
+) -> tuple[list[Prompt], dict[str, Prompt]]:
+    """The prompts of the shard that begins at ``start``, and as they are, by id, those whose answers it hides."""
     stop, first = start + plan.shard_size, len(prompts)
     others = list(unlabelled[max(start - first, 0) : max(stop - first, 0)])
-    if plan.vote:
-        others = [replace(prompt, answer=None, answers=()) for prompt in others]
-    return [*prompts[start:stop], *others], {prompt.id for prompt in others} if plan.vote else set()
+    if not plan.vote:
+        return [*prompts[start:stop], *others], {}
+    shown = [replace(prompt, answer=None, answers=()) for prompt in others]
+    return [*prompts[start:stop], *shown], {prompt.id: prompt for prompt in others}
 
 
 def _draw(
-    shard: Sequence[Prompt], hidden: set[str], plan: IterationPlan, stages: Stages, report: IterationReport
+    shard: Sequence[Prompt], hidden: Collection[str], plan: IterationPlan, stages: Stages, report: IterationReport
 ) -> list[PromptResponses]:
+    groups = _draw_samples(shard, [range(plan.num_samples)] * len(shard), hidden, plan, stages, report)
+    # Of what is voted on it is not known how many are right.
+    open_groups = [group for group in groups if group.prompt.id not in hidden]
+    given = plan.balance.share_out([group.responses for group in open_groups], plan.num_samples)
+    hard = [
+        (g.prompt, range(plan.num_samples, plan.num_samples + n)) for g, n in zip(open_groups, given, strict=True) if n
+    ]
+    if not hard:
+        return groups
+    further = _draw_samples([p for p, _ in hard], [places for _, places in hard], hidden, plan, stages, report)
+    more = {group.prompt.id: group.responses for group in further}
+    return [replace(group, responses=(*group.responses, *more.get(group.prompt.id, ()))) for group in groups]
+
+
+def _draw_samples(
+    prompts: Sequence[Prompt],
+    places: Sequence[range],
+    hidden: Collection[str],
+    plan: IterationPlan,
+    stages: Stages,
+    report: IterationReport,
+) -> list[PromptResponses]:
+    """Draws and grades the samples with these numbers of each prompt."""
     with _timed(report.seconds, "generate"):
         requests = [
             Request(
                 prompt,
-                plan_samples(plan.seed, plan.stage, prompt.id, plan.num_samples, plan.temperature),
+                plan_samples(
+                    plan.seed, plan.stage, prompt.id, len(numbers), plan.temperature, first_index=numbers.start
+                ),
                 show_answer=plan.answer_conditioned and prompt.id not in hidden,
             )
-            for prompt in shard
+            for prompt, numbers in zip(prompts, places, strict=True)
         ]
         written = draw_responses(stages.engine, requests)
     report.new_tokens += sum(response.num_tokens for responses in written for response in responses)
     with _timed(report.seconds, "grade"):
         return [
             PromptResponses(prompt, tuple(grade_response(prompt, r, stages.grader) for r in responses))
-            for prompt, responses in zip(shard, written, strict=True)
+            for prompt, responses in zip(prompts, written, strict=True)
         ]
 
 
 def _take_over(
-    groups: Sequence[PromptResponses], hidden: set[str], earlier: Earlier, stages: Stages, report: IterationReport
+    groups: Sequence[PromptResponses],
+    hidden: Collection[str],
+    earlier: Earlier,
+    stages: Stages,
+    report: IterationReport,
 ) -> list[PromptResponses]:
     """Responses that were drawn for another choice, with the verdicts and scores that hold still."""
 
@@ -226,7 +269,11 @@ def _take_over(
 
 
 def _choose(
-    groups: Sequence[PromptResponses], hidden: set[str], plan: IterationPlan, stages: Stages, report: IterationReport
+    groups: Sequence[PromptResponses],
+    hidden: Collection[str],
+    plan: IterationPlan,
+    stages: Stages,
+    report: IterationReport,
 ) -> list[PromptResponses]:
     """Scores the graded responses of one shard, as far as they are not scored, and selects of them."""
     voting = any(group.prompt.id in hidden for group in groups)
@@ -238,22 +285,24 @@ def _choose(
                 groups = add_process_rewards(groups, stages.reward, only_correct=not voting)
     with _timed(report.seconds, "grade"):
         if voting:
-            groups = [_pseudo_label(g) if g.prompt.id in hidden else g for g in groups]
+            groups = [_pseudo_label(g, plan.voting) if g.prompt.id in hidden else g for g in groups]
         return [PromptResponses(g.prompt, stages.selector.select(g.responses, stage=plan.stage)) for g in groups]
 
 
-def _pseudo_label(group: PromptResponses) -> PromptResponses:
-    """Takes the (weighted) vote of the responses for the answer (M-STaR: prompt variation, argmax of summed R_p)."""
-    scored = group.responses
-    weighted = all(s.process_reward is not None for s in scored)
-    answer = weighted_vote_answer(scored) if weighted else majority_answer(scored)
+def _pseudo_label(group: PromptResponses, voting: Voting) -> PromptResponses:
+    """Takes what the responses agree on for the answer (M-STaR: prompt variation, argmax of summed R_p)."""
+    answer, judged = voting.judge(group.responses)
+    return PromptResponses(replace(group.prompt, answer=answer), judged)
 
-    def judge(s: ScoredResponse) -> ScoredResponse:
-        predicted = s.verdict.predicted
-        status = VerdictStatus.NO_ANSWER if predicted is None else VerdictStatus.GRADED
-        return replace(s, verdict=Verdict(predicted is not None and predicted == answer, predicted, status))
 
-    return PromptResponses(replace(group.prompt, answer=answer), tuple(judge(s) for s in scored))
+def _count_vote(truth: Prompt, group: PromptResponses, grader: Grader, report: IterationReport) -> None:
+    """Counts a pseudo answer, and whether it is right where the hidden answer is known: for the report alone."""
+    agreed = next((s.response for s in group.responses if s.verdict.correct), None)
+    report.voted += 1
+    report.abstained += agreed is None
+    if agreed is not None and truth.answer is not None:
+        report.votes_known += 1
+        report.votes_right += grade_response(truth, agreed, grader).verdict.correct
 
 
 def _sift(shard: Sequence[Prompt], check: PromptCheck, put_aside: Path, total: int) -> list[Prompt]:

@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from mstar.balance import pass_rate
 from mstar.storage import PromptResponses
 from mstar.types import Fate, VerdictStatus
 
 __all__ = ["IterationReport"]
+
+
+# Groups of prompts by their pass rate: the name, and the largest rate in it.
+_RATES: Final = (("none right", 0.0), ("up to 1/4", 0.25), ("up to 3/4", 0.75), ("above 3/4", 1 - 1e-9))
+_ALL: Final = "all right"
+# Categories that a report names; a column of free text may have thousands.
+_CATEGORIES: Final = 50
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of a group of prompts.
+
+    Attributes:
+        prompts: Their number.
+        generated: Responses to them.
+        correct: Right ones.
+        kept: Those kept for training.
+    """
+
+    prompts: int = 0
+    generated: int = 0
+    correct: int = 0
+    kept: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Adds another group's."""
+        for name in ("prompts", "generated", "correct", "kept"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(slots=True)
@@ -37,6 +68,12 @@ class IterationReport:
         chosen: Those of them of which the rule left some such response out.
         scored: Responses with the scores of at least two steps.
         worst_answers: Those of them whose lowest score is that of the step with the answer alone.
+        voted: Prompts whose answer was voted on.
+        abstained: Those of them to which the votes gave none.
+        votes_known: Those to which they gave one, and the hidden answer is known.
+        votes_right: Those of them to which they gave the right one.
+        by_pass_rate: What came of prompts, by the share of right responses to them.
+        by_category: What came of prompts, by their category.
         seconds: Wall time of this process by stage: generate, grade, score.
     """
 
@@ -60,17 +97,28 @@ class IterationReport:
     chosen: int = 0
     scored: int = 0
     worst_answers: int = 0
+    voted: int = 0
+    abstained: int = 0
+    votes_known: int = 0
+    votes_right: int = 0
+    by_pass_rate: dict[str, Tally] = field(default_factory=dict)
+    by_category: dict[str, Tally] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "grade": 0.0, "score": 0.0})
 
     def count(self, group: PromptResponses) -> None:
         """Adds one prompt's responses."""
         responses = group.responses
         fates = Counter(s.fate for s in responses)
+        tally = Tally(1, len(responses), sum(s.verdict.correct for s in responses), fates[Fate.KEPT])
+        rate = pass_rate(responses)
+        name = next((name for name, most in _RATES if rate <= most), _ALL)
+        self.by_pass_rate.setdefault(name, Tally()).add(tally)
+        self.by_category.setdefault(group.prompt.category, Tally()).add(tally)
         self.prompts += 1
         self.generated += len(responses)
         self.parsed += sum(s.verdict.predicted is not None for s in responses)
         self.timeouts += sum(s.verdict.status is VerdictStatus.TIMEOUT for s in responses)
-        self.correct += sum(s.verdict.correct for s in responses)
+        self.correct += tally.correct
         self.unique += len({s.response.text.strip() for s in responses if s.verdict.correct})
         self.kept += fates[Fate.KEPT]
         known = [s.chain_correct for s in responses if s.fate is Fate.KEPT and s.chain_correct is not None]
@@ -88,6 +136,9 @@ class IterationReport:
         """Adds another process's counts; times are the longest of any process."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        for own, others in ((self.by_pass_rate, other.by_pass_rate), (self.by_category, other.by_category)):
+            for name, tally in others.items():
+                own.setdefault(name, Tally()).add(tally)
         for stage, seconds in other.seconds.items():
             self.seconds[stage] = max(self.seconds[stage], seconds)
 
@@ -108,11 +159,34 @@ class IterationReport:
             "kept_chain_accuracy": self.kept_chains / self.chains_known if self.chains_known else None,
             "choice": {"prompts": self.chosen, "of": self.answered},
             "min_on_answer_step": self.worst_answers / self.scored if self.scored else None,
+            "pseudo_labels": self._votes(),
+            "by_pass_rate": _shares(self.by_pass_rate, [*(name for name, _ in _RATES), _ALL]),
+            "by_category": _shares(self.by_category, self._categories()),
             "skipped": self.kept == 0,
         }
+
+    def _votes(self) -> dict[str, Any] | None:
+        if not self.voted:
+            return None
+        accuracy = self.votes_right / self.votes_known if self.votes_known else None
+        return {"voted": self.voted, "abstained": self.abstained, "known": self.votes_known, "accuracy": accuracy}
+
+    def _categories(self) -> list[str]:
+        """The categories with the most prompts; none where there is one only."""
+        ranked = sorted(self.by_category, key=lambda name: (-self.by_category[name].prompts, name))
+        return sorted(ranked[:_CATEGORIES]) if len(ranked) > 1 else []
+
+
+def _shares(tallies: Mapping[str, Tally], names: Sequence[str]) -> dict[str, dict[str, float]]:
+    return {
+        name: {"prompts": tally.prompts, "accuracy": tally.correct / max(tally.generated, 1), "kept": tally.kept}
+        for name in names
+        if (tally := tallies.get(name)) is not None
+    }
 
 
 _COUNTS = (
     "prompts", "put_aside", "generated", "parsed", "timeouts", "correct", "unique", "kept", "kept_chains",
     "chains_known", "tokens", "new_tokens", "reused", "truncated", "answered", "chosen", "scored", "worst_answers",
+    "voted", "abstained", "votes_known", "votes_right",
 )  # fmt: skip

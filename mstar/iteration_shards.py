@@ -177,12 +177,12 @@ def _plans(run: RunDirectory, iteration: int, reuse: Path | None) -> Iterator[Pa
                     yield plan
 
 
-def read_shard(shard: Sequence[Prompt], num_samples: int, path: Path) -> list[PromptResponses]:
+def read_shard(shard: Sequence[Prompt], counts: range, path: Path) -> list[PromptResponses]:
     """Reads a shard's responses with what is known of them, in the order of its prompts.
 
     Args:
         shard: Its prompts.
-        num_samples: Responses to each.
+        counts: How many responses to each there may be.
         path: The file.
 
     Raises:
@@ -192,19 +192,19 @@ def read_shard(shard: Sequence[Prompt], num_samples: int, path: Path) -> list[Pr
     for row in read_responses(path):
         by_prompt.setdefault(row.response.prompt_id, []).append(row)
     # A prompt without responses was put aside.
-    if len(by_prompt) > len(shard) or {len(rows) for rows in by_prompt.values()} - {0, num_samples}:
-        raise DataError(f"{path} does not hold {num_samples} responses to each prompt of its shard.")
+    if len(by_prompt) > len(shard) or {len(rows) for rows in by_prompt.values()} - {0, *counts}:
+        raise DataError(f"{path} does not hold {counts.start} responses to each prompt of its shard.")
     return [PromptResponses(prompt, tuple(found)) for prompt in shard if (found := by_prompt[prompt.id])]
 
 
 def read_earlier(
-    shard: Sequence[Prompt], num_samples: int, earlier: Earlier, put_aside: Path
+    shard: Sequence[Prompt], counts: range, earlier: Earlier, put_aside: Path
 ) -> list[PromptResponses] | None:
     """Reads an earlier shard.
 
     Args:
         shard: The prompts of the shard here.
-        num_samples: Responses to each.
+        counts: How many responses to each there may be.
         earlier: The earlier one.
         put_aside: Where the prompts are named here that could not be shown to the policy.
 
@@ -212,7 +212,7 @@ def read_earlier(
         None if its file is damaged, or gone since it was found.
     """
     try:
-        groups = read_shard(shard, num_samples, earlier.path)
+        groups = read_shard(shard, counts, earlier.path)
     except DataError as error:
         # It is another run's, which puts it aside itself when it meets it.
         _log.warning("%s Its responses are drawn again.", error)

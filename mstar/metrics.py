@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,7 @@ __all__ = [
     "rank_by_process_reward",
     "reward_pass_at_k",
     "unbiased_pass_at_k",
+    "votes",
     "weighted_vote",
     "weighted_vote_answer",
     "within_group_auc",
@@ -242,7 +243,7 @@ def weighted_vote(groups: Groups) -> float:
 
 def majority_answer(scored: Sequence[ScoredResponse]) -> str | None:
     """The most frequent answer of one prompt's responses; ties go to the earliest sample; None without any answer."""
-    return _vote((s, 1.0) for s in scored)
+    return _winner(votes(scored, weighted=False))
 
 
 def weighted_vote_answer(scored: Sequence[ScoredResponse]) -> str | None:
@@ -253,8 +254,31 @@ def weighted_vote_answer(scored: Sequence[ScoredResponse]) -> str | None:
     Raises:
         ConfigError: a response that has an answer has no process reward.
     """
-    weights = ((s, _process_reward(s)) for s in scored if s.verdict.predicted is not None)
-    return _vote((s, weight) for s, weight in weights if not math.isnan(weight))
+    return _winner(votes(scored, weighted=True))
+
+
+def votes(scored: Sequence[ScoredResponse], *, weighted: bool) -> dict[str, float]:
+    """The votes for every answer of one prompt's responses, in the order of each answer's earliest sample.
+
+    Args:
+        scored: The responses.
+        weighted: Whether a response's vote counts its process reward; one that is not a number is no vote.
+
+    Raises:
+        ConfigError: votes are weighted, and a response that has an answer has no process reward.
+    """
+    totals: dict[str, float] = {}
+    for s in sorted(scored, key=lambda s: s.response.sample_index):
+        answer = s.verdict.predicted
+        if answer is None or (weighted and math.isnan(_process_reward(s))):
+            continue
+        totals[answer] = totals.get(answer, 0.0) + (_process_reward(s) if weighted else 1.0)
+    return totals
+
+
+def _winner(totals: Mapping[str, float]) -> str | None:
+    # max returns the first of equals.
+    return max(totals, key=totals.__getitem__, default=None)
 
 
 def unbiased_pass_at_k(n: int, c: int, k: int) -> float:
@@ -324,15 +348,6 @@ def _process_reward(scored: ScoredResponse) -> float:
 
 def _finite_or_last(score: float) -> float:
     return -math.inf if math.isnan(score) else score
-
-
-def _vote(weighted: Iterable[tuple[ScoredResponse, float]]) -> str | None:
-    totals: dict[str, float] = {}
-    for scored, weight in sorted(weighted, key=lambda item: item[0].response.sample_index):
-        if scored.verdict.predicted is not None:
-            totals[scored.verdict.predicted] = totals.get(scored.verdict.predicted, 0.0) + weight
-    # max returns the first of equals, and the dict is in the order of each answer's earliest sample.
-    return max(totals, key=totals.__getitem__, default=None)
 
 
 def _answers_right(group: Sequence[ScoredResponse], answer: str | None) -> bool:

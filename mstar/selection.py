@@ -9,9 +9,11 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from statistics import fmean, pstdev
 from typing import ClassVar, Final, Literal
 
+from mstar.balance import Balance
 from mstar.errors import ConfigError
 from mstar.metrics import rank_by_process_reward
 from mstar.types import Fate, ScoredResponse
@@ -20,6 +22,7 @@ __all__ = [
     "RULES",
     "All",
     "Likelihood",
+    "Mixed",
     "Oracle",
     "Random",
     "RuleName",
@@ -29,7 +32,7 @@ __all__ = [
     "TopK",
 ]
 
-RuleName = Literal["top_k", "threshold", "random", "all", "likelihood", "oracle"]
+RuleName = Literal["top_k", "threshold", "random", "all", "likelihood", "mixed", "oracle"]
 Shuffled = Callable[[], list[ScoredResponse]]
 
 
@@ -110,6 +113,37 @@ class Likelihood(SelectionRule):
 
 
 @dataclass(frozen=True)
+class Mixed(SelectionRule):
+    """Keeps the ``top_k`` with the highest mixture of reward and likelihood.
+
+    The two are on scales of their own, so that each is taken in standard deviations from its mean among the prompt's
+    responses; one of which either is unknown comes last.
+
+    Raises:
+        ConfigError: ``weight`` is not in [0, 1].
+    """
+
+    top_k: int = 2
+    weight: float = 0.5
+    needs_reward: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight <= 1:
+            raise ConfigError(f"selection Mixed: weight is {self.weight}, but the reward's share is in [0, 1].")
+
+    def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
+        """Those to keep."""
+        rewards = _standardise([math.nan if s.process_reward is None else s.process_reward for s in eligible])
+        logprobs = _standardise([s.response.logprob for s in eligible])
+        mixed = [self.weight * r + (1 - self.weight) * p for r, p in zip(rewards, logprobs, strict=True)]
+
+        def order(place: int) -> tuple[bool, float, int]:
+            return math.isnan(mixed[place]), -mixed[place], eligible[place].response.sample_index
+
+        return [eligible[place] for place in sorted(range(len(eligible)), key=order)[: self.top_k]]
+
+
+@dataclass(frozen=True)
 class Oracle(SelectionRule):
     """Keeps ``top_k``, those with whole chains right first (generated data only)."""
 
@@ -133,6 +167,7 @@ RULES: Final[dict[str, Callable[[int, float], SelectionRule]]] = {
     "random": lambda top_k, _: Random(top_k),
     "all": lambda *_: All(),
     "likelihood": lambda top_k, _: Likelihood(top_k),
+    "mixed": lambda top_k, _: Mixed(top_k),
     "oracle": lambda top_k, _: Oracle(top_k),
 }
 
@@ -149,9 +184,12 @@ class Selector:
         deduplicate: Whether copies of a right response count once. Switch it off for a random choice that reproduces
             how often the policy writes each response.
         seed: Seed of the random choices.
+        final_threshold: The threshold of the last iteration, to which it moves evenly (``at``); None keeps it.
+        balance: How many are kept of easy prompts.
 
     Raises:
-        ConfigError: the rule is unknown, ``top_k`` is below 1, or ``threshold`` is outside [0, 1).
+        ConfigError: the rule is unknown, ``top_k`` is below 1, a threshold is outside [0, 1), or it moves and the rule
+            is not ``threshold``.
     """
 
     rule: SelectionRule | str = "top_k"
@@ -159,16 +197,38 @@ class Selector:
     threshold: float = 0.5
     deduplicate: bool = True
     seed: int = 0
+    final_threshold: float | None = None
+    balance: Balance = field(default_factory=Balance)
 
     def __post_init__(self) -> None:
         if isinstance(self.rule, str) and self.rule not in RULES:
             raise ConfigError(f"selection is '{self.rule}', but must be one of {', '.join(RULES)}, or a class path.")
         if self.top_k < 1:
             raise ConfigError(f"top_k is {self.top_k}, but at least 1 response a prompt must be kept; raise top_k.")
-        if not 0 <= self.threshold < 1:
+        for name, value in (("threshold", self.threshold), ("final_threshold", self.final_threshold)):
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"{name} is {value}, but process rewards are probabilities; choose one in [0, 1).")
+        if self.final_threshold is not None and self.rule != "threshold":
             raise ConfigError(
-                f"threshold is {self.threshold}, but process rewards are probabilities; choose one in [0, 1)."
+                f"final_threshold is set, but selection '{self.name}' has no threshold that could move to it; choose "
+                "selection 'threshold', or leave final_threshold out."
             )
+
+    def at(self, iteration: int, last: int) -> Selector:
+        """The selector of one iteration, whose threshold is on its way to the final one.
+
+        Loose early and strict late: flawed right responses are what a weak policy has to learn from, and are worth
+        sorting out once good ones abound (FAPO, arXiv 2510.22543).
+
+        Args:
+            iteration: The iteration's number, from 1.
+            last: That of the last one.
+        """
+        if self.final_threshold is None:
+            return self
+        way = min((iteration - 1) / (last - 1), 1.0) if last > 1 else 1.0
+        threshold = self.threshold + way * (self.final_threshold - self.threshold)
+        return replace(self, threshold=threshold, final_threshold=None)
 
     @property
     def _rule(self) -> SelectionRule:
@@ -201,7 +261,7 @@ class Selector:
         seen: set[str] = set()
         fates = [self._exclude(s, seen) for s in scored]
         eligible = [s for s, fate in zip(scored, fates, strict=True) if fate is None]
-        kept = {id(s) for s in self._keep(eligible, stage)}
+        kept = {id(s) for s in list(self._keep(eligible, stage))[: self.balance.limit(scored)]}
         return tuple(
             replace(s, fate=fate or (Fate.KEPT if id(s) in kept else Fate.NOT_SELECTED))
             for s, fate in zip(scored, fates, strict=True)
@@ -231,6 +291,13 @@ class Selector:
             return hashlib.blake2b("\x1f".join(map(str, parts)).encode(), digest_size=16).digest()
 
         return rule.keep(eligible, lambda: sorted(eligible, key=order))
+
+
+def _standardise(values: Sequence[float]) -> list[float]:
+    """The values in standard deviations from their mean; what is no number stays so."""
+    known = [value for value in values if not math.isnan(value)]
+    mean, deviation = (fmean(known), pstdev(known)) if known else (0.0, 0.0)
+    return [(value - mean) / (deviation or 1.0) for value in values]
 
 
 def _likelihood_order(scored: ScoredResponse) -> tuple[float, int]:

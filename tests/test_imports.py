@@ -17,8 +17,8 @@ ROOT = Path(mstar.__file__).parent
 LAYERS = (
     {"types", "errors", "interruption", "atomic", "file_faults", "end_tokens", "logs"},
     {"storage", "distributed", "locking", "provenance", "export_folder", "shipped_configs"},
-    {"models", "rendering", "prompts", "grading", "steps", "metrics"},
-    {"generation", "rewards", "selection", "temperature"},
+    {"models", "rendering", "prompts", "grading", "steps", "metrics", "balance"},
+    {"generation", "rewards", "selection", "temperature", "voting"},
     {"iteration", "iteration_report", "iteration_shards", "prompt_order", "annotation", "evaluation", "memory"},
     {"datamodules", "dashboards"},
     {"modules"},
@@ -53,7 +53,9 @@ PURE = {
     "grading",
     "prompts",
     "selection",
+    "balance",
     "temperature",
+    "voting",
 }
 
 # Each in one file alone, and there inside functions, so that it is loaded only where it is used.

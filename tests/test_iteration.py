@@ -15,6 +15,7 @@ from PIL import Image
 
 import mstar.distributed
 import mstar.iteration
+from mstar.balance import Balance
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed
 from mstar.grading import AnswerGrader
@@ -22,6 +23,7 @@ from mstar.iteration import IterationPlan, IterationReport, IterationResult, Sta
 from mstar.selection import Selector
 from mstar.storage import RunDirectory, read_responses
 from mstar.types import AnswerType, Example, Fate, Prompt, Response, VerdictStatus
+from mstar.voting import Voting
 
 
 class Scripted(Engine):
@@ -42,7 +44,7 @@ class Scripted(Engine):
         return [
             [
                 Response(r.prompt.id, s.index, text, 3, not text.startswith("..."), s.temperature, -1.0)
-                for s, text in zip(r.samples, self.texts[r.prompt.id], strict=True)
+                for s, text in ((s, self.texts[r.prompt.id][s.index]) for s in r.samples)
             ]
             for r in requests
         ]
@@ -228,6 +230,45 @@ def test_the_vote_takes_the_place_of_the_hidden_answer(tmp_path: Path) -> None:
     assert [row.verdict.status for row in rows] == [VerdictStatus.GRADED] * 3 + [VerdictStatus.NO_ANSWER]
     assert Example("u", "Answer: 7") in result.examples
     assert result.shown[3].prompt.answer == "7"
+    # The report alone knows what was hidden.
+    assert result.report.as_dict()["pseudo_labels"] == {"voted": 1, "abstained": 0, "known": 1, "accuracy": 0.0}
+
+
+def test_votes_that_are_split_give_no_answer(tmp_path: Path) -> None:
+    plan = replace(PLAN, voting=Voting(min_share=0.7))
+    result, _ = iterate(tmp_path, plan, [prompt("u", "7"), prompt("v", None)])
+    assert not [e for e in result.examples if e.prompt_id in ("u", "v")]
+    found = result.report.as_dict()["pseudo_labels"]
+    assert found == {"voted": 2, "abstained": 2, "known": 0, "accuracy": None}
+
+
+def test_hard_prompts_get_further_samples_once(tmp_path: Path) -> None:
+    more = {"b": [*TEXTS["b"], "Answer: 1", "Answer: 5", "Answer: 1"]}
+    plan = replace(PLAN, balance=Balance(extra_samples=0.25))
+    engine = Scripted(TEXTS | more)
+    stages = Stages(engine, AnswerGrader(), None, ALL)
+    prompts = [prompt("a"), prompt("b"), prompt("c")]
+    first = run_iteration(prompts, [], plan, stages, RunDirectory(tmp_path))
+    assert [(r.prompt.id, [s.index for s in r.samples]) for r in engine.requests[3:]] == [("b", [4, 5, 6])]
+    assert len({s.seed for r in engine.requests for s in r.samples}) == 15
+    assert [e.response for e in first.examples if e.prompt_id == "b"] == ["Answer: 1"]
+    again = run_iteration(prompts, [], plan, stages, RunDirectory(tmp_path))
+    assert len(engine.requests) == 4
+    assert list(again.examples) == list(first.examples)
+
+
+def test_the_report_tells_easy_prompts_from_hard_ones_and_categories_apart(tmp_path: Path) -> None:
+    prompts = [replace(prompt(name), category=kind) for name, kind in (("a", "sum"), ("b", "sum"), ("c", "count"))]
+    stages = Stages(Scripted(TEXTS), AnswerGrader(), None, ALL)
+    report = run_iteration(prompts, [], PLAN, stages, RunDirectory(tmp_path)).report.as_dict()
+    assert report["by_pass_rate"] == {
+        "none right": {"prompts": 1, "accuracy": 0.25, "kept": 0},
+        "up to 3/4": {"prompts": 2, "accuracy": 0.75, "kept": 4},
+    }
+    assert report["by_category"] == {
+        "count": {"prompts": 1, "accuracy": 0.75, "kept": 2},
+        "sum": {"prompts": 2, "accuracy": 0.5, "kept": 2},
+    }
 
 
 def test_without_a_vote_unlabelled_prompts_have_their_own_answer(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from math import nan
 
 import pytest
 
+from mstar.balance import Balance
 from mstar.errors import ConfigError
-from mstar.selection import RULES, Selector
+from mstar.selection import RULES, Mixed, Selector
 from mstar.types import Fate, Response, ScoredResponse, Verdict, VerdictStatus
 
 
@@ -144,7 +145,7 @@ def test_random_depends_on_seed_stage_and_prompt_alone() -> None:
 
 def test_which_rules_need_a_reward_model() -> None:
     needing = {rule for rule in RULES if Selector(rule).needs_reward}
-    assert needing == {"top_k", "threshold"}
+    assert needing == {"top_k", "threshold", "mixed"}
     for rule in needing:
         with pytest.raises(ConfigError, match=f"selection '{rule}' needs a reward"):
             Selector(rule).select([right(0)], stage="rollout/1")
@@ -158,7 +159,10 @@ def test_oracle_needs_to_know_the_chains() -> None:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"rule": "best"}, "selection is 'best', but must be one of top_k, threshold, random, all, likelihood, oracle"),
+        (
+            {"rule": "best"},
+            "selection is 'best', but must be one of top_k, threshold, random, all, likelihood, mixed, oracle",
+        ),
         ({"top_k": 0}, "top_k is 0"),
         ({"threshold": 1.0}, "threshold is 1.0"),
         ({"threshold": nan}, "threshold is nan"),
@@ -167,3 +171,34 @@ def test_oracle_needs_to_know_the_chains() -> None:
 def test_a_setting_that_cannot_work_is_named(arguments: dict[str, object], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         Selector(**arguments)  # type: ignore[arg-type]
+
+
+def test_mixed_weighs_reward_and_likelihood_on_one_scale() -> None:
+    scored = [right(0, 0.9, logprob=-9.0), right(1, 0.5, logprob=-1.0), right(2, 0.8, logprob=-2.0), right(3, 0.1)]
+    assert kept(Selector("mixed", top_k=1), scored) == [2]
+    assert kept(Selector(Mixed(top_k=2, weight=1.0)), scored) == [0, 2]
+    assert kept(Selector(Mixed(top_k=2, weight=0.0)), scored) == [1, 3]
+    # One of which the likelihood is unknown comes last; where all are alike, the order of the samples decides.
+    assert kept(Selector(Mixed(top_k=1)), [right(0, 0.9, logprob=nan), right(1, 0.1)]) == [1]
+    assert kept(Selector(Mixed(top_k=1)), [right(1, 0.5), right(0, 0.5)]) == [0]
+    with pytest.raises(ConfigError, match="weight is 2"):
+        Mixed(weight=2)
+
+
+def test_a_threshold_moves_evenly_to_the_final_one() -> None:
+    selector = Selector("threshold", threshold=0.25, final_threshold=0.75)
+    assert [selector.at(iteration, 5).threshold for iteration in (1, 2, 3, 5)] == [0.25, 0.375, 0.5, 0.75]
+    assert selector.at(1, 1).threshold == 0.75
+    assert Selector("threshold").at(3, 5) == Selector("threshold")
+    scored = [right(0, 0.5), right(1, 0.7)]
+    assert [kept(selector.at(iteration, 5), scored) for iteration in (1, 3, 5)] == [[0, 1], [1], []]
+    with pytest.raises(ConfigError, match="selection 'top_k' has no threshold"):
+        Selector(final_threshold=0.5)
+
+
+def test_of_easy_prompts_the_best_are_kept() -> None:
+    easy = [right(0, 0.1), right(1, 0.9), right(2, 0.5), wrong(3, 0.9)]
+    selector = Selector(balance=Balance(keep_easy=1))
+    assert kept(selector, easy) == [1]
+    assert kept(selector, [*easy, wrong(4, 0.9)]) == [1, 2]
+    assert kept(Selector(balance=Balance(drop="all_right")), easy[:3]) == []

@@ -163,8 +163,17 @@ class IterationLog:
         names = ("tokens", "truncated_fraction", "tokens_per_second", "kept_chain_accuracy", "min_on_answer_step")
         choice = report.get("choice")
         fraction = choice["prompts"] / max(choice["of"], 1) if choice else None
+        voted = report.get("pseudo_labels") or {}
         yield "funnel", report["funnel"]
-        yield "rollout", {name: report.get(name) for name in names} | {"choice_fraction": fraction}
+        yield (
+            "rollout",
+            {
+                **{name: report.get(name) for name in names},
+                "choice_fraction": fraction,
+                "pseudo_label_accuracy": voted.get("accuracy"),
+                "pseudo_label_fraction": 1 - voted["abstained"] / voted["voted"] if voted else None,
+            },
+        )
         yield "time", report["seconds"]
 
     def _dynamics(self, temperature: float | None = None) -> Iterator[tuple[str, Mapping[str, float | None]]]:

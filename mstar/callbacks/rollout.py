@@ -11,6 +11,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.trainer.states import TrainerFn
 
 import mstar.callbacks.rollout_stages as stages
+from mstar.balance import Balance
 from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.nothing_kept import check_something_kept
@@ -30,6 +31,7 @@ from mstar.selection import RuleName, SelectionRule, Selector
 from mstar.storage import ExampleFile, RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
 from mstar.trainer.train_loader import replace_training_data
+from mstar.voting import Voting
 
 __all__ = ["RolloutCallback"]
 
@@ -45,9 +47,12 @@ class RolloutCallback(Callback):
         num_samples: Responses drawn for a prompt (M-STaR: K = 16).
         interval: Fraction of the prompts in one iteration (M-STaR: 0.25).
         selection: Which right responses are kept: top_k and threshold by reward, random, all, likelihood (by the
-            policy's own log-probability), oracle (generated data only), or the class path of a rule of one's own.
+            policy's own log-probability), mixed (by reward and likelihood), oracle (generated data only), or the class
+            path of a rule of one's own.
         top_k: Responses kept of a prompt at most (M-STaR: 2).
         threshold: Process reward above which ``threshold`` keeps a response.
+        final_threshold: The threshold of the last iteration, to which it moves evenly; none keeps it.
+        balance: Learns less from easy prompts and more from hard ones.
         deduplicate: Whether copies of a response of one prompt count once.
         method: continuous inherits everything; iterative_rft resets the optimizer and schedule at every iteration;
             rest_em also goes back to the initial weights.
@@ -71,6 +76,7 @@ class RolloutCallback(Callback):
         unlabelled: Use of the unlabelled prompts: off, voting (pseudo answer by weighted vote) or oracle (their own
             answer).
         unlabelled_start: Fraction of the training after which they are mixed in (M-STaR: T_mixin).
+        voting: When the vote on an unlabelled prompt gives it an answer.
         dynamics: Whether the dynamics are measured on the validation prompts after every iteration.
         shard_size: Prompts that are generated and written as one unit.
         keep_iterations: Of how many iterations, the latest, all responses stay on disk; of earlier ones only the kept
@@ -91,6 +97,8 @@ class RolloutCallback(Callback):
         selection: RuleName | SelectionRule = "top_k",
         top_k: int = 2,
         threshold: float = 0.5,
+        final_threshold: float | None = None,
+        balance: Balance = Balance(),  # noqa: B008 - frozen, so sharing it is safe
         deduplicate: bool = True,
         method: Method = "continuous",
         temperature: float | TemperatureController = 1.0,
@@ -107,6 +115,7 @@ class RolloutCallback(Callback):
         answer_conditioned: bool = False,
         unlabelled: Unlabelled = "off",
         unlabelled_start: float = 0.0,
+        voting: Voting = Voting(),  # noqa: B008 - frozen, so sharing it is safe
         dynamics: bool = True,
         shard_size: int = 256,
         keep_iterations: int | None = None,
@@ -126,7 +135,7 @@ class RolloutCallback(Callback):
         self.settings = RolloutSettings(
             num_samples=num_samples,
             interval=interval,
-            selector=Selector(selection, top_k, threshold, deduplicate, seed),
+            selector=Selector(selection, top_k, threshold, deduplicate, seed, final_threshold, balance),
             method=method,
             controller=temperature if isinstance(temperature, TemperatureController) else FixedTemperature(temperature),
             engine=engine or TransformersEngine(),
@@ -136,6 +145,7 @@ class RolloutCallback(Callback):
             answer_conditioned=answer_conditioned,
             unlabelled=unlabelled,
             unlabelled_start=unlabelled_start,
+            voting=voting,
             dynamics=dynamics,
             shard_size=shard_size,
             keep_iterations=keep_iterations,

@@ -12,6 +12,7 @@ from mstar.grading import Grader
 from mstar.rewards import MPRM, Reward
 from mstar.selection import Selector
 from mstar.temperature import TemperatureController
+from mstar.voting import Voting
 
 __all__ = ["Method", "RolloutSettings", "Unlabelled"]
 
@@ -39,6 +40,7 @@ class RolloutSettings:
     answer_conditioned: bool
     unlabelled: Unlabelled
     unlabelled_start: float
+    voting: Voting
     dynamics: bool
     shard_size: int
     keep_iterations: int | None

@@ -106,8 +106,11 @@ def run_stages(
         temperature=settings.controller.current,
         answer_conditioned=settings.answer_conditioned,
         vote=settings.unlabelled == "voting",
+        voting=settings.voting,
         shard_size=settings.shard_size,
+        balance=settings.selector.balance,
     )
+    selector = settings.selector.at(iteration, trainer.max_epochs or 0)
     reward = settings.ready_reward
     voting = plan.vote and len(unlabelled) > 0
     # All of them: of a model that is split over the processes each has a part.
@@ -124,19 +127,28 @@ def run_stages(
             "policy_compute": policy.compute_precision.name,
             "policy_quantization": "none" if policy.lora is None else policy.lora.quantization,
         }
+        if plan.balance.extra_samples:
+            # Who gets further samples follows from the verdicts on the first.
+            generation |= {
+                "extra_samples": plan.balance.extra_samples,
+                "extra_for": {"hard": plan.balance.hard, "verdicts": describe(settings.grader)},
+            }
         facts = IterationFacts(
             # Shards of another size have other prompts.
-            generation={name: value for name, value in generation.items() if name not in ("class", "shard_size")},
+            generation={
+                n: value for n, value in generation.items() if n not in ("class", "shard_size", "balance", "voting")
+            },
             verdicts=describe(settings.grader),
             scores=reward.facts() if reward is not None and settings.uses_reward(voting) else None,
-            selection=describe(settings.selector) | {"aggregation": None if reward is None else reward.aggregation},
+            selection=describe(selector)
+            | {"aggregation": None if reward is None else reward.aggregation, "voting": describe(settings.voting)},
             prompts=fingerprint_shards(prompts, unlabelled, plan.shard_size),
         )
         claim_iteration(run, iteration, facts)
         earlier = find_earlier(run, iteration, facts, None if settings.reuse is None else Path(settings.reuse))
     # Process 0 looks for all, so that they go the same way.
     [earlier] = gather_lists([earlier] if is_main() else [])
-    stages = Stages(settings.engine, settings.grader, reward, settings.selector, data.prompt_check())
+    stages = Stages(settings.engine, settings.grader, reward, selector, data.prompt_check())
     with policy.compute_precision.context(policy.device):
         return run_iteration(prompts, unlabelled, plan, stages, run, earlier)
 

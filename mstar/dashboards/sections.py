@@ -28,7 +28,7 @@ from mstar.dashboards.wording import format_percent, visible
 from mstar.evaluation.dynamics import warn_of_likelihood
 from mstar.temperature import AdaptiveTemperature, FixedTemperature
 
-__all__ = ["configs", "dynamics", "funnel", "mprm", "sweeps", "times"]
+__all__ = ["configs", "dynamics", "funnel", "groups", "mprm", "sweeps", "times"]
 
 _FUNNEL: Final = ("generated", "parsed", "correct", "unique", "kept")
 # Of the prompts with a right response, those with more than the rule keeps; responses that are worst at the answer.
@@ -72,6 +72,11 @@ def dynamics(run: RunData) -> str:
             {"chain correctness of kept responses": "kept_chain_accuracy"},
             note="Right from the first step to the last, where the data knows it.",
         ),
+        _curves(
+            run,
+            "Pseudo answers of unlabelled prompts",
+            {"right, where it is known": "pseudo_labels/accuracy"},
+        ),
         _curves(run, "Cut off at the length limit", {"share of responses": "truncated_fraction"}),
     ]
     return grid(charts) or _missing(run, "No iteration has measured its dynamics.")
@@ -83,6 +88,28 @@ def funnel(run: RunData) -> str:
         return _missing(run, "")
     head = "".join(f"<th>{name}</th>" for name in ("prompts", "temp.", *_FUNNEL, "kept / prompt", *_CHOICE))
     return table(f"<th>iteration</th>{head}", [_funnel_row(iteration) for iteration in run.trained_iterations])
+
+
+def groups(run: RunData) -> str:
+    """What the last iteration made of easy and hard prompts, and of each category."""
+    last = next((i for i in reversed(run.trained_iterations) if "by_pass_rate" in " ".join(i.values)), None)
+    if last is None:
+        return ""
+    parts = []
+    for key, title in (("by_pass_rate", "share of right responses"), ("by_category", "category")):
+        found = [name for name in last.values if name.startswith(f"{key}/")]
+        names = dict.fromkeys(name.removeprefix(f"{key}/").rpartition("/")[0] for name in found)
+        rows = [_group_row(name, last.values, f"{key}/{name}") for name in names]
+        head = "".join(f"<th>{name}</th>" for name in ("prompts", "right", "kept", "kept / prompt"))
+        parts.append(table(f"<th>{title}</th>{head}", rows) if rows else "")
+    return f"<h3>Prompts of iteration {last.index}</h3>{''.join(parts)}"
+
+
+def _group_row(name: str, values: Mapping[str, float], key: str) -> str:
+    prompts, accuracy, kept = (values.get(f"{key}/{part}") for part in ("prompts", "accuracy", "kept"))
+    share = kept / prompts if kept is not None and prompts else None
+    cells = [cell(prompts, format_count), cell(accuracy, format_percent), cell(kept, format_count)]
+    return f'<tr><th scope="row">{visible(name)}</th>{"".join(cells)}{cell(share, two_decimals)}</tr>'
 
 
 def sweeps(run: RunData) -> str:

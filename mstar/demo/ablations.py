@@ -29,6 +29,10 @@ ARMS: Final = (
     "mprm_top_1",
     "mprm_top_4",
     "mprm_threshold",
+    "mprm_threshold_rising",
+    "mixed_top_2",
+    "balance",
+    "balanced_temperature",
     "optimizer_reset",
     "interval_100",
     "interval_50",
@@ -38,6 +42,7 @@ ARMS: Final = (
     "iterative_rft",
     "rest_em",
     "unlabelled_voting",
+    "unlabelled_abstaining",
     "unlabelled_oracle",
 )
 # Student's t at 97.5 %, by degrees of freedom.

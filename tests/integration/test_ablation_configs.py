@@ -42,7 +42,7 @@ def test_an_arm_runs(name: str, tmp_path: Path, warm_policy: Path, warm_mprm: Pa
         ]
     )
     reports = [json.loads((tmp_path / f"iterations/000{i}/report.json").read_text()) for i in (1, 2)]
-    assert reports[1]["funnel"]["generated"] == 2 * reports[1]["prompts"] > 0
+    assert reports[1]["funnel"]["generated"] >= 2 * reports[1]["prompts"] > 0
     # This policy was not warmed up for every arm's prompts; a run that keeps nothing ends with an error.
     kept = any(report["funnel"]["kept"] for report in reports)
     assert status == (0 if kept else 1)

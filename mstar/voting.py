@@ -1,0 +1,61 @@
+"""The pseudo answers of unlabelled prompts: what their responses agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mstar.errors import ConfigError
+from mstar.metrics import votes
+from mstar.types import ScoredResponse, Verdict, VerdictStatus
+
+__all__ = ["Voting"]
+
+
+@dataclass(frozen=True)  # without slots: jsonargparse reads a default's vars()
+class Voting:
+    """When the votes on an unlabelled prompt give it an answer. By default they always do (M-STaR).
+
+    The votes are weighted by the reward, if there is one. Hard majorities that are always believed can feed a policy
+    its own mistakes until it collapses; abstention helps (LLM-Self-Judge, arXiv 2603.21289).
+
+    Args:
+        min_share: Least share of the votes that the answer needs; below it, nothing of the prompt is kept.
+        ties: Whether of several answers with the most votes the earliest is taken; otherwise there is none.
+
+    Raises:
+        ConfigError: ``min_share`` is not in [0, 1].
+    """
+
+    min_share: float = 0.0
+    ties: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_share <= 1:
+            raise ConfigError(f"rollout.voting.min_share is {self.min_share}, but it is a share in [0, 1].")
+
+    def answer(self, scored: Sequence[ScoredResponse]) -> str | None:
+        """The pseudo answer of a prompt; None if the votes give it none.
+
+        Args:
+            scored: The responses to it.
+        """
+        totals = votes(scored, weighted=all(s.process_reward is not None for s in scored))
+        if not totals:
+            return None
+        # max returns the first of equals, which is that of the earliest sample.
+        answer = max(totals, key=totals.__getitem__)
+        most = totals[answer]
+        if not self.ties and sum(total == most for total in totals.values()) > 1:
+            return None
+        return answer if most >= self.min_share * sum(totals.values()) else None
+
+    def judge(self, scored: Sequence[ScoredResponse]) -> tuple[str | None, tuple[ScoredResponse, ...]]:
+        """The pseudo answer, and the responses with the verdicts that it gives them."""
+        answer = self.answer(scored)
+
+        def verdict(predicted: str | None) -> Verdict:
+            status = VerdictStatus.NO_ANSWER if predicted is None else VerdictStatus.GRADED
+            return Verdict(predicted is not None and predicted == answer, predicted, status)
+
+        return answer, tuple(replace(s, verdict=verdict(s.verdict.predicted)) for s in scored)

@@ -1,0 +1,47 @@
+"""When votes give an unlabelled prompt an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from mstar.errors import ConfigError
+from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
+from mstar.voting import Voting
+
+
+def responses(*answers: str | None, rewards: tuple[float, ...] = ()) -> list[ScoredResponse]:
+    return [
+        ScoredResponse(
+            Response("p", index, f"#{index}", 5, True, 1.0, -1.0),
+            Verdict(False, answer, VerdictStatus.GRADED),
+            process_reward=rewards[index] if rewards else None,
+        )
+        for index, answer in enumerate(answers)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("voting", "answers", "rewards", "answer"),
+    [
+        (Voting(), ("8", "7", "7"), (), "7"),
+        (Voting(), ("8", "7", "7"), (0.9, 0.2, 0.2), "8"),
+        (Voting(), ("8", "7", "7", "8"), (), "8"),
+        (Voting(ties=False), ("8", "7", "7", "8"), (), None),
+        (Voting(ties=False), ("8", "7", "7"), (), "7"),
+        (Voting(min_share=0.6), ("7", "7", "8", None), (), "7"),
+        (Voting(min_share=0.7), ("7", "7", "8", None), (), None),
+        (Voting(), (None, None), (), None),
+    ],
+    ids=["most", "by reward", "tie: the earliest", "tie: none", "no tie", "share", "below the share", "no answer"],
+)
+def test_the_answer(
+    voting: Voting, answers: tuple[str | None, ...], rewards: tuple[float, ...], answer: str | None
+) -> None:
+    found, judged = voting.judge(responses(*answers, rewards=rewards))
+    assert found == answer
+    assert [s.verdict.correct for s in judged] == [answer is not None and given == answer for given in answers]
+
+
+def test_a_share_is_one() -> None:
+    with pytest.raises(ConfigError, match=r"min_share is 1\.5"):
+        Voting(min_share=1.5)
