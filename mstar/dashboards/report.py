@@ -15,6 +15,7 @@ from mstar.dashboards.page import asset, wrap_page
 from mstar.dashboards.run_config import image_roots
 from mstar.dashboards.run_data import RunData, read_run
 from mstar.dashboards.sample_browser import escape_json, label_payload, sample_payload
+from mstar.dashboards.stored_pictures import StoredPictures
 from mstar.dashboards.training import step_labels, training
 from mstar.errors import ConfigError
 
@@ -95,10 +96,11 @@ def _sections(run: RunData) -> Iterator[tuple[str, str, str]]:
 def _samples(run: RunData, image_root: str | None) -> Iterator[tuple[str, Any]]:
     """What the page's script is given, by the names that its elements ask for."""
     roots = image_roots(run.configs) if image_root is None else (image_root,)
+    stored = StoredPictures(run.configs)
     if run.evolves:
-        yield "sample", sample_payload(run.sample.prompts, roots)
+        yield "sample", sample_payload(run.sample.prompts, roots, stored)
     for number, labels in enumerate(run.labels):
-        yield f"labels-{number}", label_payload(labels.prompts, roots)
+        yield f"labels-{number}", label_payload(labels.prompts, roots, stored)
 
 
 def _when(run: RunData) -> str:

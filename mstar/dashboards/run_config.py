@@ -11,7 +11,7 @@ import yaml
 
 from mstar.prompts.row_files import folder_of
 
-__all__ = ["SavedConfig", "image_roots", "read_configs", "temperature_setting"]
+__all__ = ["SavedConfig", "image_roots", "read_configs", "started_in", "temperature_setting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def image_roots(configs: tuple[SavedConfig, ...]) -> tuple[str, ...]:
     for config in configs:
         values = config.values
         for root in _source_roots(values):
-            roots |= dict.fromkeys(str(base / root) for base in (Path(), *_started_in(config.folder, values)))
+            roots |= dict.fromkeys(str(base / root) for base in (Path(), *started_in(config.folder, values)))
     return (*roots, ".")
 
 
@@ -81,7 +81,13 @@ def _source_roots(value: Any) -> Iterator[str]:
             yield from _source_roots(item)
 
 
-def _started_in(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
+def started_in(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder that a run was started in, if its own folder and configuration say which one.
+
+    Args:
+        folder: The folder of the configuration.
+        values: Its settings.
+    """
     trainer = values.get("trainer")
     given = trainer.get("default_root_dir") if isinstance(trainer, dict) else values.get("output")
     parts, place = Path(given).parts if isinstance(given, str) else (), folder.resolve()

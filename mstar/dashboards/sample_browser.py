@@ -14,6 +14,7 @@ from PIL import Image
 
 from mstar.dashboards.prompt_sample import AskedPrompt, SampledPrompt
 from mstar.dashboards.step_labels import LabelledPrompt
+from mstar.dashboards.stored_pictures import StoredPictures
 from mstar.dashboards.wording import describe_fate, describe_verdict, score_level, visible
 from mstar.errors import DataError
 from mstar.prompts.images import open_image
@@ -27,16 +28,19 @@ _SMALL: Final = 256
 _LARGEST: Final = 1280
 
 
-def sample_payload(prompts: Sequence[SampledPrompt], image_roots: Sequence[str] = (".",)) -> dict[str, Any]:
+def sample_payload(
+    prompts: Sequence[SampledPrompt], image_roots: Sequence[str] = (".",), stored: StoredPictures | None = None
+) -> dict[str, Any]:
     """The sample as JSON values, hidden characters written as codes.
 
     Args:
         prompts: The sampled prompts.
         image_roots: The folders that pictures given by a relative path may be in.
+        stored: Those whose bytes are in the data.
     """
     return {
         "legend": "Step score",
-        "images": _images(prompts, image_roots),
+        "images": _images(prompts, image_roots, stored),
         "prompts": [
             {
                 **_asked(prompt),
@@ -49,11 +53,13 @@ def sample_payload(prompts: Sequence[SampledPrompt], image_roots: Sequence[str] 
     }
 
 
-def label_payload(prompts: Sequence[LabelledPrompt], image_roots: Sequence[str] = (".",)) -> dict[str, Any]:
+def label_payload(
+    prompts: Sequence[LabelledPrompt], image_roots: Sequence[str] = (".",), stored: StoredPictures | None = None
+) -> dict[str, Any]:
     """The same for responses with step labels."""
     return {
         "legend": "Step label",
-        "images": _images(prompts, image_roots),
+        "images": _images(prompts, image_roots, stored),
         "prompts": [
             {
                 **_asked(prompt),
@@ -76,20 +82,24 @@ def _asked(prompt: AskedPrompt) -> dict[str, Any]:
     }
 
 
-def _images(prompts: Sequence[AskedPrompt], roots: Sequence[str]) -> dict[str, dict[str, Any]]:
-    return {uri: embed_image(uri, roots) for uri in dict.fromkeys(uri for p in prompts for uri in p.image_uris)}
+def _images(
+    prompts: Sequence[AskedPrompt], roots: Sequence[str], stored: StoredPictures | None
+) -> dict[str, dict[str, Any]]:
+    return {uri: embed_image(uri, roots, stored) for uri in dict.fromkeys(uri for p in prompts for uri in p.image_uris)}
 
 
-def embed_image(uri: str, roots: Sequence[str] = (".",)) -> dict[str, Any]:
+def embed_image(uri: str, roots: Sequence[str] = (".",), stored: StoredPictures | None = None) -> dict[str, Any]:
     """A picture as a data URI, or the reason why it cannot be shown.
 
     Args:
         uri: Its name in the run.
         roots: The folders that it may be in; the first that has it counts.
+        stored: Where it may be if it is no file.
     """
-    root = next((root for root in roots if os.path.lexists(os.path.join(root, uri))), roots[0])
+    root = next((root for root in roots if os.path.lexists(os.path.join(root, uri))), None)
     try:
-        image = open_image(uri, root)
+        image = stored.find(uri) if root is None and stored is not None else None
+        image = open_image(uri, root or roots[0]) if image is None else image
     except DataError as error:
         return {"error": visible(str(error))}
     return embed_picture(image, uri)

@@ -186,7 +186,7 @@ def open_image(uri: str, root: str | None = None) -> Image.Image:
         place = Path("." if root is None else root, uri)
         if _EMBEDDED.fullmatch(uri) and not place.exists():
             raise DataError(
-                f"The picture '{uri}' is inside the data set, not in a file of its own, so it is not found by its name."
+                f"The picture '{uri}' is inside the data set, not in a file of its own, and the data set is not found."
             )
         return FileImage(uri, "." if root is None else root).load()
     match = _TINY_DICE.fullmatch(uri)

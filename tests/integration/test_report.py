@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from mstar.__main__ import main
 from mstar.prompts import TinyDice
+
+
+def write_stored(folder: Path, split: Any, size: int) -> dict[str, Any]:
+    """Some dice as a Parquet file that holds the pictures too, as Hugging Face data sets do."""
+    folder.mkdir()
+    rows = []
+    for prompt in TinyDice(split, size):
+        buffer = io.BytesIO()
+        prompt.images[0].load().save(buffer, "PNG")
+        row = {"id": prompt.id, "question": prompt.question, "answer": prompt.answer}
+        rows.append(row | {"image": {"bytes": buffer.getvalue(), "path": None}})
+    pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
+    return {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"path": f"{folder.name}/*.parquet"}}
 
 
 def write_rows(folder: Path, split: Any, size: int) -> dict[str, Any]:
@@ -57,7 +73,7 @@ def test_a_self_evolving_run(evolve: Any, warm_mprm: Path, tmp_path: Path, monke
 def test_an_annotation(tmp_path: Path, warm_policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = {
-        "policy": str(warm_policy), "prompts": write_rows(tmp_path / "data", "annotation", 8), "output": "labels",
+        "policy": str(warm_policy), "prompts": write_stored(tmp_path / "data", "annotation", 8), "output": "labels",
         "engine": {
             "class_path": "mstar.generation.TransformersEngine", "init_args": {"max_new_tokens": 26, "progress": False}
         },
@@ -65,6 +81,8 @@ def test_an_annotation(tmp_path: Path, warm_policy: Path, monkeypatch: pytest.Mo
     }  # fmt: skip
     (tmp_path / "annotate.yaml").write_text(yaml.safe_dump(settings))
     assert main(["annotate", "--config", "annotate.yaml"]) == 0
+    # From another place, where the relative paths of the configuration lead nowhere.
+    monkeypatch.chdir(tmp_path / "labels")
     saved = yaml.safe_load((tmp_path / "labels" / "config.yaml").read_text())
     assert saved["settings"]["num_continuations"] == 2
     page, [labels] = report(tmp_path / "labels")
@@ -74,4 +92,5 @@ def test_an_annotation(tmp_path: Path, warm_policy: Path, monkeypatch: pytest.Mo
     assert {prompt["id"]: (prompt["question"], prompt["answer"]) for prompt in labels["prompts"]} == asked
     assert "Mean step label" in page
     # The labels' folder says how they were made; the same configuration goes on in it.
+    monkeypatch.chdir(tmp_path)
     assert main(["annotate", "--config", str(tmp_path / "labels" / "config.yaml")]) == 0

@@ -1,0 +1,68 @@
+"""Pictures inside a run's data are found through the sources of its configuration, and through nothing else."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from mstar.dashboards.run_config import SavedConfig
+from mstar.dashboards.stored_pictures import StoredPictures
+
+RECORDS = "mstar.prompts.RecordPrompts"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> dict[str, Any]:
+    """A source of two prompts, the second with two pictures: red, and then green and blue."""
+    rows = []
+    for name, colours in (("a", ["red"]), ("b#1", ["green", "blue"])):
+        pictures = []
+        for colour in colours:
+            Image.new("RGB", (8, 8), colour).save(buffer := io.BytesIO(), "PNG")
+            pictures.append(buffer.getvalue())
+        rows.append({"id": name, "question": f"What is {name}?", "answer": "1", "images": pictures})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    own = {"path": str(tmp_path / "rows.parquet"), "quarantine": str(tmp_path / "bad.jsonl")}
+    return {"class_path": RECORDS, "init_args": own | {"cache_dir": str(tmp_path / "cache")}}
+
+
+def stored(root: Path, settings: dict[str, Any]) -> StoredPictures:
+    return StoredPictures((SavedConfig("config.yaml", yaml.safe_dump(settings), root),))
+
+
+@pytest.mark.parametrize("within", ["source", "part", "sources", "relative"])
+def test_a_picture_is_found_by_its_prompt_and_number(tmp_path: Path, data: dict[str, Any], within: str) -> None:
+    settings: dict[str, Any] = {"trainer": {"default_root_dir": "runs/one"}}
+    match within:
+        case "part":
+            part = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": data, "start": 1}}
+            settings["data"] = {"init_args": {"train": data, "validation": part}}
+        case "sources":
+            settings["data"] = {"init_args": {"sources": {"dataset": data, "train": {"start": 0}}}}
+        case _:
+            data["init_args"]["path"] = "*.parquet" if within == "relative" else data["init_args"]["path"]
+            settings["prompts"] = data
+    pictures = stored(tmp_path / "runs" / "one", settings)
+    for name, colour in (("a#0", (255, 0, 0)), ("b#1#0", (0, 128, 0)), ("b#1#1", (0, 0, 255))):
+        found = pictures.find(name)
+        assert found is not None
+        assert found.getpixel((0, 0)) == colour
+    assert pictures.find("a#1") is pictures.find("c#0") is pictures.find("a") is None
+    assert not (tmp_path / "bad.jsonl").exists()
+
+
+def test_nothing_else_is_run_and_data_that_is_gone_is_no_error(tmp_path: Path, data: dict[str, Any]) -> None:
+    (tmp_path / "evil.py").write_text("raise AssertionError('it was imported')")
+    other = {"class_path": "evil.Prompts", "init_args": {}}
+    mixed = {"class_path": "mstar.prompts.MixedPrompts", "init_args": {"sources": [data, other]}}
+    gone = {"class_path": RECORDS, "init_args": {"path": str(tmp_path / "gone.parquet")}}
+    wrong = {"class_path": RECORDS, "init_args": {"path": 3}}
+    for settings in (other, mixed, gone, wrong, {"class_path": "mstar.prompts.Nothing"}):
+        assert stored(tmp_path, {"prompts": settings}).find("a#0") is None
