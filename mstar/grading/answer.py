@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
 from mstar.grading.base import AnswerReader, Grader
 from mstar.grading.choices import ChoiceReader, MultiSelectReader
-from mstar.grading.commitment import is_plain_line, read_bare, read_commitment, relevant_part
+from mstar.grading.commitment import find_committed, is_plain_line, read_bare, read_commitment, relevant_part
 from mstar.grading.formulas import GradingTimeoutError
 from mstar.grading.lists import BoxReader, ListReader
 from mstar.grading.numbers import NumberReader, read_quantity
-from mstar.grading.plain_text import clean_latex, find_boxed, normalise
+from mstar.grading.plain_text import clean_latex, normalise
 from mstar.grading.sentences import find_stated_answer
 from mstar.grading.texts import SimilarTextReader, TextReader, is_literal
-from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance, Verdict, VerdictStatus
+from mstar.types import AnswerType, Prompt, Tolerance, Verdict, VerdictStatus
 
 __all__ = ["AnswerGrader"]
 
 _MAX_PREDICTED: Final = 500
-_WHOLE_TAG: Final = re.compile(r"\s*<answer>(.*)</answer>\s*", re.DOTALL | re.IGNORECASE)
-# A solution that ends with its answer: "6 * 7 = 42. #### 42", "So the answer is 42".
-_CLOSING: Final = re.compile(r"(?:####|\bthe (?:final )?answer is:?)\s*([^\n]+?)\.?\s*$", re.IGNORECASE)
-_PLAIN_DECIMAL: Final = re.compile(r"[+-]?[\d,]*(?:\.(\d*))?")
 
 
 class AnswerGrader(Grader):
@@ -93,62 +89,38 @@ class _AnyReader(AnswerReader):
 
 def make_reader(prompt: Prompt) -> AnswerReader:
     """The reader of a prompt's answers; a prompt's samples follow each other, so it is kept."""
-    golds = tuple(dict.fromkeys((() if prompt.answer is None else (prompt.answer,)) + prompt.answers))
-    return _make_reader(
-        golds,
-        prompt.answer_type,
-        prompt.choices,
-        prompt.answer_is,
-        prompt.precision,
-        prompt.tolerance,
-        prompt.unit,
-        prompt.question,
-    )
+    return _make_reader(replace(prompt, images=()))
 
 
-@lru_cache(maxsize=4096)
-def _make_reader(
-    golds: tuple[str, ...],
-    kind: AnswerType,
-    choices: tuple[str, ...],
-    answer_is: AnswerIs | None,
-    precision: int | None,
-    tolerance: Tolerance | None,
-    unit: str | None,
-    question: str,
-) -> AnswerReader:
-    def make(answer: str | None) -> AnswerReader:
-        match kind:
-            case AnswerType.MULTI_CHOICE:
-                return _choice_reader(answer, choices, answer_is)
-            case AnswerType.MULTI_SELECT:
-                return MultiSelectReader(answer, choices, answer_is)
-            case AnswerType.INTEGER:
-                return NumberReader(answer, True, None, unit, question, tolerance)
-            case AnswerType.FLOAT:
-                decimals = precision if precision is not None else _decimals(answer)
-                return NumberReader(answer, False, decimals, unit, question, tolerance)
-            case AnswerType.LIST | AnswerType.SET:
-                return ListReader(answer, kind is AnswerType.LIST)
-            case AnswerType.BOX:
-                return BoxReader(answer)
-            case AnswerType.ANLS:
-                return SimilarTextReader(answer)
-            case AnswerType.TEXT:
-                return _text_reader(answer, choices, unit, question, tolerance)
-
-    readers = [make(gold if gold in choices else _unwrap(gold)) for gold in golds] or [make(None)]
+@lru_cache(maxsize=1024)
+def _make_reader(prompt: Prompt) -> AnswerReader:
+    golds = dict.fromkeys((prompt.answer, *prompt.answers))
+    readers = [_read_gold(gold, prompt) for gold in golds if gold is not None] or [_read_gold(None, prompt)]
     return readers[0] if len(readers) == 1 else _AnyReader(readers)
 
 
-def _choice_reader(answer: str | None, choices: tuple[str, ...], answer_is: AnswerIs | None) -> AnswerReader:
-    """Reads one option, or several where the gold answer names several."""
-    one = ChoiceReader(answer, choices, answer_is)
-    if one.gold is None and answer is not None:
-        several = MultiSelectReader(answer, choices, answer_is)
-        if several.gold is not None and ", " in several.gold:
-            return several
-    return one
+def _read_gold(gold: str | None, prompt: Prompt) -> AnswerReader:
+    """The reader of one gold answer: of its type, or by its own form where the type says nothing."""
+    choices, question, unit, tolerance = prompt.choices, prompt.question, prompt.unit, prompt.tolerance
+    answer = gold if gold is None or gold in choices else find_committed(gold)
+    match prompt.answer_type:
+        case AnswerType.MULTI_CHOICE | AnswerType.MULTI_SELECT as kind:
+            one = ChoiceReader(answer, choices, prompt.answer_is)
+            several = kind is AnswerType.MULTI_SELECT or (answer is not None and one.gold is None)
+            return MultiSelectReader(answer, choices, prompt.answer_is) if several else one
+        case AnswerType.INTEGER:
+            return NumberReader(answer, True, None, unit, question, tolerance)
+        case AnswerType.FLOAT:
+            decimals = prompt.precision if prompt.precision is not None else _decimals(answer or "")
+            return NumberReader(answer, False, decimals, unit, question, tolerance)
+        case AnswerType.LIST | AnswerType.SET as kind:
+            return ListReader(answer, kind is AnswerType.LIST)
+        case AnswerType.BOX:
+            return BoxReader(answer)
+        case AnswerType.ANLS:
+            return SimilarTextReader(answer)
+        case AnswerType.TEXT:
+            return _text_reader(answer, choices, unit, question, tolerance)
 
 
 def _text_reader(
@@ -168,17 +140,7 @@ def _text_reader(
     return TextReader(answer, question)
 
 
-def _unwrap(gold: str) -> str:
-    """The gold answer without the box, tag or solution that a data set wraps it in."""
-    if boxes := find_boxed(gold):
-        return boxes[-1][2].strip()
-    if (tag := _WHOLE_TAG.fullmatch(gold)) is not None:
-        return tag[1].strip()
-    closing = list(_CLOSING.finditer(gold))
-    return closing[-1][1] if closing else gold
-
-
-def _decimals(answer: str | None) -> int | None:
+def _decimals(answer: str) -> int | None:
     """How many decimals the gold answer shows, where it is a decimal number; a whole number is meant exactly."""
-    match = _PLAIN_DECIMAL.fullmatch("" if answer is None else normalise(answer).strip().strip("$% "))
-    return len(match[1]) if match is not None and match[1] else None
+    decimals = normalise(answer).strip().strip("$% ").partition(".")[2]
+    return len(decimals) if decimals.isdecimal() else None

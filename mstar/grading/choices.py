@@ -7,10 +7,8 @@ from typing import Final
 
 from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula, same_spelling
-from mstar.grading.numbers import read_quantity
+from mstar.grading.numbers import NumberReader
 from mstar.grading.plain_text import clean_latex, fold, normalise, strip_markup
-from mstar.grading.quantities import Quantity
-from mstar.grading.units import conversion_factor
 from mstar.types import AnswerIs
 
 __all__ = ["ChoiceReader", "MultiSelectReader"]
@@ -66,7 +64,7 @@ class _Options:
         self.are_shuffled_letters = sorted(self.exact) == letters != self.exact
         self._folded = [_fold(choice) for choice in self.exact]
         self._spelled = [same_spelling(normalise(choice)) for choice in self.exact]
-        self._quantities = [read_quantity(choice) for choice in self.exact]
+        self._numbers = [NumberReader(choice, False, None, None) for choice in self.exact]
         self._formulas = [normalise(choice) if is_formula(normalise(choice)) else None for choice in self.exact]
 
     def __len__(self) -> int:
@@ -86,62 +84,31 @@ class _Options:
         return chr(ord("A") + self.first(index))
 
     def match(self, text: str, formulas: bool = True) -> int | None:
-        """The option that a text is: its words, its value or its formula; None if it is none or several.
-
-        Args:
-            text: The text.
-            formulas: Whether to compare formulas that are spelt in different ways.
+        """The option that a text is: its words, its value or, spelt in any way, its formula; None for none or several.
 
         Raises:
             mstar.grading.formulas.GradingTimeoutError: formulas could not be compared.
         """
-        if text in self.exact:
-            return self.exact.index(text)
         folded = _fold(text)
-        if not folded:
-            return None
-        if folded in self._folded:
-            return self._folded.index(folded)
-        spelled = same_spelling(text)
-        if spelled in self._spelled:
-            return self._spelled.index(spelled)
-        if any(self._quantities) and (number := read_quantity(text)) is not None:
-            return self._only(
-                [i for i, own in enumerate(self._quantities) if own is not None and _same_value(own, number)]
-            )
-        if formulas and any(self._formulas) and is_formula(text):
-            return self._only([i for i, own in enumerate(self._formulas) if own is not None and are_equal(own, text)])
-        return None
+        for known, form in ((self.exact, text), (self._folded, folded), (self._spelled, same_spelling(text))):
+            if folded and form in known:
+                return known.index(form)
+        matches = [i for i, own in enumerate(self._numbers) if own.gold is not None and own.read(text) == own.gold]
+        if formulas and not matches and is_formula(text):
+            matches = [i for i, own in enumerate(self._formulas) if own is not None and are_equal(own, text)]
+        return matches[0] if len({self._folded[i] for i in matches}) == 1 else None
 
     def allows(self, index: int, text: str) -> bool:
         """Whether a text behind an option's letter can be a longer way to say its text: it names no other option."""
         folded = f" {_fold(text)} "
-        if not self.exact:
-            return True
-        if self._quantities[index] is not None and any(char.isdigit() for char in folded):
+        if self.exact and self._numbers[index].gold is not None and any(char.isdigit() for char in folded):
             return False
         others = [own for own in self._folded if own and own not in self._folded[index]]
         return not any(f" {own} " in folded or f" {own}," in folded for own in others)
 
-    def _only(self, matches: list[int]) -> int | None:
-        return matches[0] if len({self._folded[i] for i in matches}) == 1 else None
-
 
 def _fold(text: str) -> str:
     return fold(clean_latex(normalise(text)))
-
-
-def _same_value(own: Quantity, other: Quantity) -> bool:
-    value = other.value
-    if own.unit and other.unit and own.unit != other.unit:
-        factor = conversion_factor(other.unit, own.unit)
-        if factor is None:
-            return False
-        value *= factor
-    if own.unit == "%" and not other.unit and abs(value) < 1:
-        value *= 100  # 0.12 for 12%
-    tolerance = 0 if own.exact and other.exact else abs(own.value) / 10**9
-    return abs(own.value - value) <= tolerance
 
 
 class ChoiceReader(AnswerReader):
@@ -183,42 +150,32 @@ class ChoiceReader(AnswerReader):
         options = self._options
         bare = clean_latex(text).strip(_EDGES)
         label = _LABEL.match(bare)
-        if label is not None and label.end() == len(bare) and not options.are_shuffled_letters:
-            lone = self._read_lone(label)
-            if lone is not None:
-                return lone
-        for candidate in (text, bare):
-            if (index := options.match(candidate, formulas=label is None)) is not None:
-                return index
-        if label is not None and (named := options.index(_letter_of(label))) is not None:
-            index = self._read_labelled(named, bare[label.end() :], label["bare"] is not None)
+        named = options.index(_letter_of(label)) if label is not None else None
+        if label is not None and label.end() == len(bare) and named is not None and not options.are_shuffled_letters:
+            return named
+        if (index := self._match(text, bare, formulas=label is None)) is not None:
+            return index
+        if label is not None and named is not None:
+            index = self._read_labelled(named, bare[label.end() :].strip(), label["bare"] is not None)
             if index is not None:
                 return index
         if (behind := _BEHIND.fullmatch(bare)) is not None and options.exact:
             named = options.index(behind["letter"])
             return named if named is not None and options.match(behind["text"].strip(_EDGES)) == named else None
-        opening = _OPENING.match(bare)
-        return None if opening is None else options.match(opening[1])
+        return None
 
-    def _read_lone(self, label: re.Match[str]) -> int | None:
-        """A letter and nothing else; a small one may be the text of an option."""
-        letter = _letter_of(label)
-        if label["bare"] is not None and letter.islower() and (index := self._options.match(letter)) is not None:
-            return index
-        return self._options.index(letter)
+    def _match(self, *texts: str, formulas: bool = True) -> int | None:
+        """The option that the first of several readings is that is any, or the yes or no that the last begins with."""
+        opening = _OPENING.match(texts[-1])
+        readings = texts if opening is None else (*texts, opening[1])
+        return next((index for text in readings if (index := self._options.match(text, formulas)) is not None), None)
 
     def _read_labelled(self, named: int, rest: str, bare: bool) -> int | None:
         """The option with a letter, where the text behind the letter is its own, or at least no other one's."""
-        rest = rest.strip()
         # A minus is part of the text, a dash is not.
-        texts = [rest.strip(_EDGES), rest.strip(_EDGES + "()[]")]
-        if rest.startswith("- ") and self._options.match(rest[2:].strip(_EDGES)) is not None:
-            texts.append(rest[2:].strip(_EDGES))
-        matches = [index for text in texts if (index := self._options.match(text)) is not None]
-        if matches:
-            return named if named in matches and (len(set(matches)) == 1 or matches[0] == named) else None
-        if (opening := _OPENING.match(texts[0])) is not None:
-            return named if self._options.match(opening[1]) == named else None
+        index = self._match(rest.removeprefix("- ").strip(_EDGES + "()[]"), rest.strip(_EDGES))
+        if index is not None:
+            return named if index == named else None
         # "(B) The population of hawks would shrink": more words than the option has, and no other option.
         other = set(_LONE_LETTER.findall(rest)) - {self._options.letter(named)}
         if bare or other or _DENIAL.search(rest) or not self._options.allows(named, rest):

@@ -81,15 +81,11 @@ def _value(node: ast.expr, irrational: bool) -> tuple[Fraction, bool]:
             (first, exact), (second, also) = _value(left, irrational), _value(right, irrational)
             if isinstance(op, ast.Div):
                 return _bounded(first / second), exact and also
-            if isinstance(op, ast.Mult) and (irrational or _is_power_of_ten(right)):
+            if isinstance(op, ast.Mult) and irrational:
                 return _bounded(first * second), exact and also
             if isinstance(op, ast.Add | ast.Sub) and irrational:
                 return first + second if isinstance(op, ast.Add) else first - second, exact and also
     raise _UnreadableError
-
-
-def _is_power_of_ten(node: ast.expr) -> bool:
-    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and ast.unparse(node.left) == "10"
 
 
 def _root(value: Fraction, exact: bool) -> tuple[Fraction, bool]:

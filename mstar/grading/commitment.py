@@ -28,7 +28,7 @@ _TEXT_END: Final = re.compile(
 _BOX_TOKENS: Final = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
 _THOUGHT_END: Final = re.compile(r"</(?:think|thinking|thought|reasoning)>|◁/think▷", re.IGNORECASE)
 _THOUGHT: Final = re.compile(r"<(?:think|thinking|thought)>|◁think▷", re.IGNORECASE)
-_ANSWER_TAG: Final = re.compile(r"<(answer|conclusion)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+_TAG: Final = re.compile(r"<(?:answer|conclusion)>", re.IGNORECASE)
 # A question that a model asks itself behind its answer: a label at the start of a line, "Q:" only with a question mark.
 _FOLLOW_ON: Final = re.compile(
     r"(?:^|\n|(?<=[.!?。)}$])\s)[^\w\n]{0,6}(?:(?:next|new|another|follow-?up)\s+)?"
@@ -63,7 +63,7 @@ _NO_ANNOUNCEMENT: Final = re.compile(
     re.IGNORECASE,
 )
 _AFTER_MARKER: Final = re.compile(
-    r"[\s:>*_#=]*(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|indeed|therefore|thus|"
+    r"[\s:>*_#=}]*(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|indeed|therefore|thus|"
     r"option letter|given by|approximately)\b:?\s*)?",
     re.IGNORECASE,
 )
@@ -138,6 +138,7 @@ _RULED_OUT: Final = re.compile(
     re.IGNORECASE,
 )
 _MAX_BARE_WORDS: Final = 8
+_MAX_BARE_LENGTH: Final = 200
 
 
 def relevant_part(response: str, question: str) -> str:
@@ -153,12 +154,10 @@ def relevant_part(response: str, question: str) -> str:
     text = next((part for part in _TEXT_END.split(text) if part.strip()), "")
     text = _BLANKS.sub(lambda run: "\n\n" if "\n" in run[0] else " ", _without_thoughts(text))
     for match in _FOLLOW_ON.finditer(text):
-        before = text[: match.start()].strip()
-        asked = text[match.end() :].partition("\n")[0]
-        # Behind an answer only the very question is a repetition.
-        committed = _commits(before)
-        if before and not _repeats(asked, question, 1.0 if committed else 0.85) and (question or committed):
-            text = before
+        asked = set(_WORD.findall(text[match.end() :].partition("\n")[0].casefold()))
+        repeated = bool(asked) and asked <= set(_WORD.findall(question.casefold()))
+        if text[: match.start()].strip() and not repeated:
+            text = text[: match.start()]
             break
     return strip_markup(text).strip()
 
@@ -171,19 +170,17 @@ def _without_thoughts(text: str) -> str:
     if start is None:
         return text
     # A thought that was never closed counts for nothing, but an answer tag in it is an answer.
-    tags = list(_ANSWER_TAG.finditer(text, start.end()))
-    return tags[-1][0] if tags else text[: start.start()]
+    tags = list(_TAG.finditer(text, start.end()))
+    return text[tags[-1].start() :] if tags else text[: start.start()]
 
 
-def _repeats(asked: str, question: str, share: float) -> bool:
-    words = _WORD.findall(asked.casefold())
-    known = set(_WORD.findall(question.casefold()))
-    return bool(words) and sum(word in known for word in words) >= share * len(words)
-
-
-def _commits(text: str) -> bool:
-    bare = "\n" not in text and len(text.split()) <= _MAX_BARE_WORDS
-    return bare or bool(find_boxed(text)) or _MARKER.search(text) is not None
+def find_committed(gold: str) -> str:
+    """A gold answer without the box, tag or solution that a data set wraps it in."""
+    place = _find_last(gold)
+    if place is None:
+        return gold
+    start, end, kind = place
+    return _of_box(gold[start:end]) if kind == "box" else gold[start:end].strip().rstrip(".")
 
 
 def read_commitment(text: str, reader: AnswerReader) -> tuple[bool, str | None]:
@@ -197,24 +194,17 @@ def read_commitment(text: str, reader: AnswerReader) -> tuple[bool, str | None]:
         Whether there is such a place, and the answer of the last one: None if it cannot be read, is denied, or holds
         under a condition only.
     """
-    last: tuple[int, int, str] | None = None
-    for start, end, kind in (*_find_markers(text), *_find_tags(text), *_find_boxes(text)):
-        if last is None or start >= last[0]:
-            last = (start, end, kind)
-    if last is None:
+    place = _find_last(text)
+    if place is None:
         return False, None
-    start, end, kind = last
-    span, rest = text[start:end], text[end:]
+    start, end, kind = place
+    span = text[start:end]
     if kind == "denied" or not span.strip():
         return True, None
-    answer = _read_any(_of_box(span) if kind == "box" else _of_line(span, True), reader)
-    if (
-        answer is None
-        or _is_withdrawn("" if kind == "box" else span, rest, reader)
-        or _is_first_of_several(rest, answer, reader)
-    ):
-        return True, None
-    return True, answer
+    answer = _read_any([_of_box(span)] if kind == "box" else _of_line(span, True), reader)
+    # An option may speak of doubt itself.
+    said = "" if kind == "box" or reader.read(span.strip()) is not None else span
+    return True, None if _TAKEN_BACK.search(f"{said}\n{text[end : end + 300]}") else answer
 
 
 def is_plain_line(text: str, question: str) -> bool:
@@ -231,22 +221,17 @@ def read_bare(text: str, reader: AnswerReader) -> str | None:
         reader: Reads the prompt's type of answer.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
+    if len(text) <= _MAX_SPAN:
+        whole = _read_any([text] if len(lines) > 1 else _of_line(text, False), reader, bare=True)
+        if whole is not None:
+            return whole
+    if len(lines) < 2:
         return None
-    readings = _of_line(text, False) if len(lines) == 1 else iter((text,))
-    if len(text) <= _MAX_SPAN and (whole := _read_any(readings, reader, bare=True)) is not None:
-        return whole
-    if len(lines) == 1:
-        return None
-    last = lines[-1].strip("#> ")
-    if len(last) > 200:
-        return None
-    answer = reader.read(last)
-    if answer is None or not _is_bare(last):
-        return None
+    last, before = lines[-1].strip("#> "), lines[-2]
+    answer = reader.read(last) if _is_bare(last) else None
     # The last of several options, one a line, is no choice.
-    before = reader.read(lines[-2]) if _is_bare(lines[-2]) else None
-    return answer if before in (None, answer) or "=" in lines[-2] else None
+    other = reader.read(before) if _is_bare(before) and "=" not in before else None
+    return answer if other in (None, answer) else None
 
 
 def _read_any(readings: Iterable[str], reader: AnswerReader, bare: bool = False) -> str | None:
@@ -260,21 +245,26 @@ def _read_any(readings: Iterable[str], reader: AnswerReader, bare: bool = False)
 
 
 def _is_bare(text: str) -> bool:
-    return len(text.split()) <= _MAX_BARE_WORDS
+    return len(text) <= _MAX_BARE_LENGTH and len(text.split()) <= _MAX_BARE_WORDS
+
+
+def _find_last(text: str) -> tuple[int, int, str] | None:
+    """Start, end and kind of the last place that commits; of a marker and the box behind it, the box."""
+    places = (*_find_boxes(text), *_find_tags(text), *_find_markers(text))
+    return max(places, key=lambda place: place[0], default=None)
 
 
 def _find_boxes(text: str) -> list[tuple[int, int, str]]:
     joined: list[tuple[int, int, str]] = []
     for start, end, _ in find_boxed(text):
         if joined and _BETWEEN_BOXES.fullmatch(text, joined[-1][1], start):
-            joined[-1] = (joined[-1][0], end, "box")
-        else:
-            joined.append((start, end, "box"))
+            start = joined.pop()[0]
+        joined.append((start, end, "box"))
     return joined
 
 
 def _find_tags(text: str) -> Iterator[tuple[int, int, str]]:
-    for match in re.finditer(r"<(?:answer|conclusion)>", text, re.IGNORECASE):
+    for match in _TAG.finditer(text):
         end = text.find("</", match.end())
         yield match.end(), len(text) if end < 0 else end, "tag"
 
@@ -300,19 +290,9 @@ def _find_markers(text: str) -> Iterator[tuple[int, int, str]]:
         yield start, end, "denied" if denied else "marker"
 
 
-def _of_box(span: str) -> list[str]:
-    boxes = [_unwrap(content) for _, _, content in find_boxed(span)]
-    return [boxes[0]] if len(set(boxes)) == 1 else [", ".join(boxes) if " or " not in span else span]
-
-
-def _unwrap(content: str) -> str:
-    """The content of a box that is itself nothing but a box."""
-    for _ in range(5):
-        boxes = find_boxed(content)
-        if len(boxes) != 1 or content[: boxes[0][0]].strip(" $") or content[boxes[0][1] :].strip(" $"):
-            break
-        content = boxes[0][2]
-    return content.strip()
+def _of_box(span: str) -> str:
+    contents = list(dict.fromkeys(content for _, _, content in find_boxed(span)))
+    return span if len(contents) > 1 and " or " in span else ", ".join(contents)
 
 
 def _of_line(span: str, marked: bool) -> Iterator[str]:
@@ -352,18 +332,5 @@ def _balance(span: str) -> str:
     for place, char in enumerate(span):
         depth += (char == "{") - (char == "}")
         if depth < 0:
-            return _balance(span[1:]) if not span[:place].strip() else span[:place]
+            return span[:place]
     return span
-
-
-def _is_withdrawn(span: str, rest: str, reader: AnswerReader) -> bool:
-    """Whether the text behind an answer takes it back or hedges it; an option may speak of doubt itself."""
-    said = "" if not span or reader.read(span.strip()) is not None else span
-    return _TAKEN_BACK.search(f"{said}\n{rest[:300]}") is not None
-
-
-def _is_first_of_several(rest: str, answer: str, reader: AnswerReader) -> bool:
-    """Whether the next line is another answer, as where options are listed."""
-    following = next((line.strip() for line in rest.splitlines() if line.strip()), "")
-    other = reader.read(following) if following and len(following) <= 80 and _is_bare(following) else None
-    return other is not None and other != answer and answer.isupper() and len(answer) == 1

@@ -1,16 +1,28 @@
-"""Formulas: which texts are ones, and whether two of them are equal, which math-verify decides in another process."""
+"""Formulas: which texts are ones, and whether two of them are equal, which math-verify decides in another process.
+
+That process is asked over a pipe: slow or greedy input costs it, never the caller. No clock takes part: a comparison
+has a limit of computing time, so a busy machine makes it late and never different.
+"""
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
 import re
+import subprocess
+import sys
+import threading
 from functools import lru_cache
 from typing import Final
 
-from mstar.grading.math_client import MathOutcome, ask
 from mstar.grading.plain_text import clean_latex
 
-__all__ = ["GradingTimeoutError", "are_equal", "is_formula", "same_spelling"]
+__all__ = ["WORKER_SECONDS", "GradingTimeoutError", "are_equal", "is_formula", "same_spelling"]
 
+# Most computing time of a comparison. Real ones take milliseconds, so between them and the limit there is room for what
+# a full cache or a shared core costs.
+WORKER_SECONDS: Final = 1.0
 _MAX_LENGTH: Final = 500
 _MAX_NESTING: Final = 12
 # A command, a product such as 3x, a relation, an operator between two terms, a tuple or an interval, a factorial.
@@ -52,15 +64,16 @@ def are_equal(gold: str, answer: str) -> bool:
 
     Raises:
         GradingTimeoutError: math-verify did not come to an end.
+        RuntimeError: its process cannot be started.
     """
     if same_spelling(gold) == same_spelling(answer):
         return True
     if not _is_readable(answer) or not any(char.isalnum() for char in answer):
         return False
     outcome = _ask(_as_latex(gold), _as_latex(answer))
-    if outcome is MathOutcome.STOPPED:
+    if outcome == "stopped":
         raise GradingTimeoutError
-    return outcome is MathOutcome.EQUAL
+    return outcome == "equal"
 
 
 def same_spelling(text: str) -> str:
@@ -79,13 +92,78 @@ def _is_readable(text: str) -> bool:
     return deepest <= _MAX_NESTING and depth == 0
 
 
-@lru_cache(maxsize=4096)
-def _ask(gold: str, answer: str) -> MathOutcome:
-    return ask(gold, answer)
-
-
 def _as_latex(text: str) -> str:
     text = _BARE_ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2]}}}", text.replace("$", " ").strip())
     for spelling, latex in _SPELLED.items():
         text = text.replace(spelling, latex)
     return text
+
+
+class _Worker:
+    """One worker process; it is started by the first question, and again after it was lost."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """In a forked process, whose parent has the worker, and may have had another thread hold the lock."""
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, gold: str, answer: str) -> str:
+        """What comes of two formulas: equal, different or stopped; may be called from any thread."""
+        with self._lock:
+            # What ran out is tried once more, when nothing else of this process computes, with room for a bad moment.
+            for seconds in (WORKER_SECONDS, 2 * WORKER_SECONDS):
+                reply = self._exchange(json.dumps([gold, answer, seconds]))
+                if reply != "stopped":
+                    break
+            if not reply:
+                self.stop()
+            return reply or "stopped"
+
+    def stop(self) -> None:
+        """Ends the worker."""
+        if self._process is not None:
+            with self._process:  # closes the pipes and waits
+                self._process.kill()
+        self._process = None
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.stop()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mstar.grading.math_worker"],
+            bufsize=0,  # what a broken pipe did not take is not written again when it is closed
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        if _read_line(self._process) != "ready":
+            self.stop()
+            raise RuntimeError(
+                "The math-verify worker did not start; run 'python -m mstar.grading.math_worker' to see why."
+            )
+        return self._process
+
+    def _exchange(self, question: str) -> str:
+        """The worker's line, empty if it is gone."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            process = self._start()
+        assert process.stdin is not None  # noqa: S101 - it was asked for
+        try:
+            process.stdin.write(question.encode() + b"\n")
+        except BrokenPipeError:
+            return ""
+        return _read_line(process)
+
+
+def _read_line(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    return process.stdout.readline().decode().strip()
+
+
+_WORKER: Final = _Worker()
+_ask: Final = lru_cache(maxsize=4096)(_WORKER.ask)
+atexit.register(_WORKER.stop)
+os.register_at_fork(after_in_child=_WORKER.forget)

@@ -59,13 +59,7 @@ class ListReader(AnswerReader):
             return False
         if self._ordered:
             return all(map(are_equal, self._items, items))
-        left = list(self._items)
-        for item in items:
-            same = next((own for own in left if are_equal(own, item)), None)
-            if same is None:
-                return False
-            left.remove(same)
-        return True
+        return all(any(are_equal(own, item) for item in items) for own in self._items)
 
 
 class BoxReader(AnswerReader):
@@ -109,10 +103,7 @@ def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
 
 def _split(text: str) -> list[str]:
     """The items at the outermost level, an item that is a list itself as one."""
-    text = clean_latex(normalise(text)).strip().strip("`\"'.。 ")
-    text = _BULLET.sub("", text)
-    if text[:1] in tuple("[({") and text[-1:] in tuple("])}") and _closes_at_end(text):
-        text = text[1:-1]
+    text = _BULLET.sub("", clean_latex(normalise(text)).strip().strip("`\"'.。 "))
     if _WIDE_SEPARATOR.search(text):
         text = _THOUSANDS.sub("", text)
     parts: list[str] = []
@@ -125,18 +116,14 @@ def _split(text: str) -> list[str]:
         elif depth == 0:
             parts.append(text[start : match.start()])
             start = match.end()
+    if not parts and _is_bracketed(text):
+        return _split(text[1:-1])
     items = [item.strip(" \"'") for item in (*parts, text[start:])]
     return [item for item in items if item][:_MAX_ITEMS]
 
 
-def _closes_at_end(text: str) -> bool:
-    """Whether the bracket that a text begins with is closed by its last one."""
-    depth = 0
-    for place, char in enumerate(text):
-        depth += (char in "[({") - (char in "])}")
-        if depth == 0:
-            return place == len(text) - 1
-    return False
+def _is_bracketed(text: str) -> bool:
+    return text[:1] in tuple("[({") and text[-1:] in tuple("])}")
 
 
 def _join(items: list[str], ordered: bool, depth: int = 0) -> str:
@@ -145,7 +132,7 @@ def _join(items: list[str], ordered: bool, depth: int = 0) -> str:
 
 
 def _form(item: str, depth: int) -> str:
-    if depth < _MAX_DEPTH and item[:1] in tuple("[({") and "," in item and _closes_at_end(item):
+    if depth < _MAX_DEPTH and _is_bracketed(item) and "," in item:
         return _join(_split(item), True, depth + 1)
     number = read_quantity(item)
     if number is None:

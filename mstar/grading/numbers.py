@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from mstar.grading.base import AnswerReader
@@ -133,6 +134,7 @@ def _factor(source: str, target: str) -> Fraction | None:
     return conversion_factor(source, target)
 
 
+@lru_cache(maxsize=4096)
 def read_quantity(text: str) -> Quantity | None:
     """The number that a text is, with its unit, or that a calculation in it comes to; None for anything else."""
     text = clean_latex(normalise(text[:_MAX_LENGTH])).strip()

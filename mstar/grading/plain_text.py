@@ -38,7 +38,8 @@ _BRITISH: Final = re.compile(rf"\b(?:{'|'.join(_AMERICAN)})")
 _BOX: Final = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{")
 _BRACE: Final = re.compile(r"\\[{}]|[{}]")
 _STYLE: Final = re.compile(
-    r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|bb)|mbox|operatorname|bm|boldsymbol|emph|underline)"
+    r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|bb)|mbox|operatorname|bm|boldsymbol|emph|underline"
+    r"|boxed|fbox)"
     r"\s*\{([^{}]*)\}"
 )
 _COMMAND: Final = re.compile(r"\\([a-zA-Z]+|.)")

@@ -24,7 +24,7 @@ _QUANTITY: Final = re.compile(
         (?P<whole>\d{{1,30}}) \s+ (?:and\s+)? (?P<part>\d{{1,30}}) \s*/\s* (?P<parts>\d{{1,30}})
       | (?P<digits>{_DIGITS}(?:\.\d*)?|\.\d+)
         (?: e(?P<exponent>[+-]?\d{{1,4}})
-          | \s*(?:×|x|\*)\s*10\s*(?:\^|\*\*)\s*\(?\s*(?P<power>[+-]?\d{{1,4}})\s*\)?
+          | \s*(?:×|x|\*)\s*10\s*(?:\^|\*\*)\s*\(?\s*(?P<power>[+-]?\d{{1,4}})(?:\s*\))?
           | \s*/\s*(?P<denominator>\d{{1,30}}) )?
     )
     (?: [\s-]* (?P<scale>dozen|hundred|thousand|million|billion|trillion|lakh|crore|万|亿|k|(?-i:[MB])) (?!\w) )?
@@ -39,7 +39,7 @@ _LEAD: Final = re.compile(
 )
 # What may stand behind a number and leaves it the number that it is: words, none of which joins another value to it.
 _WORDS: Final = re.compile(
-    r"\s*[^\W\d_][^\W\d_'.-]*(?:[\s-]+[^\W\d_][^\W\d_'.-]*){0,4}\.?|[个個只条块名人岁年辆本张把种天次元]"
+    r"\s*[^\W\d_][^\W\d_'.-]*(?:[\s-]+[^\W\d_][^\W\d_'.-]*){0,3}\.?|[个個只条块名人岁年辆本张把种天次元]"
 )
 _JOINING: Final = re.compile(
     r"\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|too|wrong|incorrect|am|pm|"
@@ -106,30 +106,29 @@ def _strip(text: str) -> str:
 
 
 def _read_unit(match: re.Match[str]) -> str | None:
-    """The canonical unit behind a number, empty for harmless words, None for something that changes the number."""
-    text = match["unit"]
-    currency = canonical_unit(match["currency"]) if match["currency"] else ""
-    rest = text.strip()
-    glued = text[:1].isalpha() and text[:1].isascii()
-    if (
-        rest.startswith("(")
-        and rest.endswith(")")
-        and parse_quantity(rest[1:-1]) == parse_quantity(match[0][: match.start("unit")])
-    ):
+    """The canonical unit of a number in figures, empty for none, None for something that changes the number."""
+    rest = match["unit"].strip()
+    if rest[:1] == "(" and parse_quantity(rest[1:-1]) == parse_quantity(match[0][: match.start("unit")]):
         rest = ""  # 7 (seven), 2/5 (0.4)
-    if not rest or (rest == "times" and not glued):
-        return currency
-    unit = canonical_unit(rest.strip("()[] "))
-    if unit:
-        if rest == "s" and len(match["digits"] or "") == 4:
-            return None  # the 1990s
-        return None if glued and len(rest) == 1 and rest not in "mgslhLNJWV" else currency or unit
     words = rest.strip("()[] ")
-    glued = glued and not canonical_unit(words.partition(" ")[0])  # 250ml of water
-    if not glued and len(words) < 60 and _WORDS.fullmatch(words) is not None and _JOINING.search(words) is None:
-        first = words.split()[0]
-        return currency or ("" if first == "in" else canonical_unit(first))
-    return None
+    if match["unit"][:1].isascii() and match["unit"][:1].isalpha():
+        # 5x is a product and 7a a label, but 5g and 250ml of water are amounts; and the 1990s are no seconds.
+        year = rest == "s" and len(match["digits"] or "") == 4
+        if year or (len(rest) == 1 and rest not in "mgslhLNJWV") or not canonical_unit(words.partition(" ")[0]):
+            return None
+    unit = "" if rest == "times" else _read_words(words)
+    return canonical_unit(match["currency"]) if match["currency"] and unit is not None else unit
+
+
+def _read_words(text: str) -> str | None:
+    """The unit that words behind a number are, empty for harmless ones, None for ones that change the number."""
+    unit = canonical_unit(text)
+    if unit or not text:
+        return unit
+    if len(text) >= 60 or not _WORDS.fullmatch(text) or _JOINING.search(text):
+        return None
+    first = text.split()[0]
+    return "" if first == "in" else canonical_unit(first)
 
 
 def _build(match: re.Match[str], unit: str) -> Quantity | None:
@@ -152,31 +151,22 @@ def _build(match: re.Match[str], unit: str) -> Quantity | None:
 
 
 def _parse_words(text: str) -> Quantity | None:
-    """``twenty-one apples``: number words, then at most four words that are none."""
+    """``twenty-one apples``: number words, then at most a few that are none."""
     words = text.replace("(", " ").replace(")", " ").split()
     for count in range(min(len(words), 8), 0, -1):
         value = parse_words(" ".join(words[:count]))
         if value is not None:
-            rest = " ".join(words[count:])
-            unit = canonical_unit(rest)
-            harmless = len(words) - count <= 4 and _WORDS.fullmatch(rest) is not None and not _JOINING.search(rest)
-            return Quantity(value, unit) if unit or not rest or harmless else None
+            unit = _read_words(" ".join(words[count:]))
+            return None if unit is None else Quantity(value, unit)
     return None
 
 
 def _parse_closed_form(text: str) -> Quantity | None:
     text = text.replace("{", "(").replace("}", ")").replace("$", " ").casefold().strip()
-    found = evaluate(text)
-    if found is not None:
-        return Quantity(found[0], exact=found[1])
-    tail = _UNIT_TAIL.fullmatch(text)
-    unit = canonical_unit(tail[2]) if tail is not None else ""
-    if tail is None or not tail[2]:
-        return None
-    if not unit and (len(tail[2].strip()) < 3 or not _WORDS.fullmatch(tail[2]) or _JOINING.search(tail[2])):
-        return None
-    found = evaluate(tail[1])
-    return None if found is None else Quantity(found[0], unit, exact=found[1])
+    parts = _UNIT_TAIL.fullmatch(text)
+    found = evaluate(text if parts is None else parts[1])
+    unit = _read_words("" if parts is None else parts[2].strip())
+    return None if found is None or unit is None else Quantity(found[0], unit, exact=found[1])
 
 
 def format_number(value: Fraction) -> str:

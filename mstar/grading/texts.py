@@ -19,9 +19,11 @@ _YES_NO: Final = {
     **dict.fromkeys(("yes", "true", "是", "是的", "对"), "yes"),
     **dict.fromkeys(("no", "false", "否", "不是", "错"), "no"),
 }
-_VERDICT: Final = re.compile(r"(yes|no|true|false|是的|不是|是|否|对|错)(?!\w)(?:\W*$|\s*[,.;:(]|\s+-)", re.IGNORECASE)
-_BOTH: Final = re.compile(
-    r"\byes\b.*\bno\b|\bno\b.*\byes\b|\btrue\b.*\bfalse\b|\bfalse\b.*\btrue\b", re.IGNORECASE | re.DOTALL
+# "Yes, they do", but not "Yes. Wait, no."
+_VERDICT: Final = re.compile(
+    r"(?!(?=.*\b(?:yes|true)\b).*\b(?:no|false)\b)"
+    r"(yes|no|true|false|是的|不是|是|否|对|错)(?!\w)(?:\W*$|\s*[,.;:(]|\s+-)",
+    re.IGNORECASE | re.DOTALL,
 )
 _HEDGED: Final = re.compile(
     r"\b(?:or|either|maybe|perhaps|possibly|cannot|can't|unknown|unclear|unable|might|could|not|n't|neither|never|no)\b|或",
@@ -31,7 +33,7 @@ _HEDGED: Final = re.compile(
 _STATES: Final = re.compile(r"\b(?:is|are|was|were|has|have|says?|shows?|reads?)\b", re.IGNORECASE)
 _FILLER: Final = frozenset(
     ("the", "a", "an", "of", "in", "on", "at", "it", "is", "are", "was", "its", "it's", "this", "that", "to", "be",
-     "and",     "has", "have", "clearly", "definitely", "simply")
+     "and", "has", "have", "clearly", "definitely", "simply")
 )  # fmt: skip
 _WORD: Final = re.compile(r"[^\W_]+(?:[.'/:-][^\W_]+)*")
 # "Area = x(x+3)"
@@ -45,7 +47,6 @@ _MOMENT: Final = re.compile(
     r"|\d{1,2}:\d{2}(?::\d{2})?\s*(?:[ap]\.?\s?m\.?)?|\d{1,2}\s*[ap]\.?\s?m\.?)",
     re.IGNORECASE,
 )
-_HALF_DAY: Final = re.compile(r"[ap]\.?\s?m\.?$", re.IGNORECASE)
 _MAX_LENGTH: Final = 1000
 _MAX_WORDS: Final = 12
 
@@ -95,7 +96,7 @@ class TextReader(AnswerReader):
 
     def _read_verdict(self, text: str) -> str | None:
         match = _VERDICT.match(text.lstrip(" *\"'("))
-        if match is None or _BOTH.search(text):
+        if match is None:
             return None
         verdict = _YES_NO[match[1].casefold()]
         return self.gold if verdict == self._verdict else verdict
@@ -107,7 +108,7 @@ class TextReader(AnswerReader):
         if self._literal is not None:
             if self._literal[0] == "ratio":
                 cleaned = cleaned.replace("/", ":")
-            return _same_literal(self._literal, _read_literal(cleaned))
+            return self._literal == _read_literal(cleaned)
         if self._is_formula:
             return are_equal(self._source, source if "=" in self._source else _NAME.sub("", source))
         hedged = _HEDGED.search(cleaned) is not None and _HEDGED.search(self._raw) is None
@@ -159,13 +160,12 @@ def _read_literal(text: str) -> tuple[object, ...] | None:
         return None
     if _MOMENT.fullmatch(text) and (moment := _read_moment(text)) is not None:
         return moment
-    if match := _RATIO.fullmatch(text):
-        return "ratio", Fraction(int(match[1]), int(match[2]) or 1)
-    return None
+    ratio = _RATIO.fullmatch(text)
+    return None if ratio is None else ("ratio", Fraction(int(ratio[1]), int(ratio[2]) or 1))
 
 
-def _read_moment(text: str) -> tuple[object, ...] | None:
-    """Year, month, day, hour, minute and second, None for those that are not said, and whether a half of day is."""
+def _read_moment(text: str) -> tuple[int | None, ...] | None:
+    """Year, month, day, hour, minute and second, None for those that are not said."""
     try:
         first, second = (
             dates.parse(text, default=default) for default in (datetime(2000, 1, 1), datetime(2001, 2, 2, 1, 1, 1))
@@ -173,17 +173,7 @@ def _read_moment(text: str) -> tuple[object, ...] | None:
     except (ValueError, OverflowError, TypeError):
         return None
     fields = zip(first.timetuple()[:6], second.timetuple()[:6], strict=True)
-    return "moment", *(a if a == b else None for a, b in fields), bool(_HALF_DAY.search(text))
-
-
-def _same_literal(gold: tuple[object, ...], answer: tuple[object, ...] | None) -> bool:
-    if answer is None or gold[0] != answer[0]:
-        return False
-    hour, other = (moment[4] if gold[0] == "moment" else None for moment in (gold, answer))
-    if not gold[-1] and isinstance(hour, int) and isinstance(other, int) and 1 <= hour <= 12:
-        # A time with no half of the day may be in either.
-        return gold[:4] + gold[5:7] == answer[:4] + answer[5:7] and hour % 12 == other % 12
-    return gold[:7] == answer[:7]
+    return tuple(a if a == b else None for a, b in fields)
 
 
 def _clean(text: str) -> str:

@@ -91,7 +91,6 @@ def test_of_a_thought_without_an_end_only_an_answer_tag_counts(response: str, le
         "The answer is C: 54°.",
         "(B) 72°",
         "It is 72°.\nThe answer is",
-        "Answer:\n(A) 36°\n(B) 54°\n(C) 72°\n(D) 108°",
         "(A) 36°\n(B) 54°\n(C) 72°\n(D) 108°",
         "The answer is C. However, it could also be D.",
         "The answer is C, but I am not sure.",
