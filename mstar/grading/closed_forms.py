@@ -58,56 +58,48 @@ def evaluate(text: str) -> tuple[Fraction, bool] | None:
     code = code.replace("π", "P").replace("pi", "P").replace("^", "**").replace("×", "*")
     irrational = "R" in code or "P" in code
     try:
-        return _value(ast.parse(_PRODUCT.sub("*", code.strip()), mode="eval").body, irrational)
+        return _value(ast.parse(_PRODUCT.sub("*", code.strip()), mode="eval").body, irrational), not irrational
     except (SyntaxError, ValueError, _UnreadableError, OverflowError, ZeroDivisionError, RecursionError, MemoryError):
         return None
 
 
-def _value(node: ast.expr, irrational: bool) -> tuple[Fraction, bool]:
-    """The node's value, and whether it is exact; ``irrational``: calculations are no work left undone."""
+def _value(node: ast.expr, irrational: bool) -> Fraction:
+    """The node's value; ``irrational``: calculations are no work left undone."""
     match node:
         case ast.Constant(value=int() | float()):
-            return _bounded(Fraction(ast.unparse(node))), True
+            value = Fraction(ast.unparse(node))
         case ast.Name(id="P"):
-            return Fraction(math.pi), False
+            value = Fraction(math.pi)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            value, exact = _value(operand, irrational)
-            return -value, exact
+            value = -_value(operand, irrational)
         case ast.Call(func=ast.Name(id="R"), args=[inner]):
-            return _root(*_value(inner, irrational))
-        case ast.BinOp(left=left, op=ast.Pow(), right=right):
-            return _power(*_value(left, irrational), _value(right, irrational)[0])
+            value = Fraction(math.sqrt(_value(inner, irrational)))
         case ast.BinOp(left=left, op=op, right=right):
-            (first, exact), (second, also) = _value(left, irrational), _value(right, irrational)
-            if isinstance(op, ast.Div):
-                return _bounded(first / second), exact and also
-            if isinstance(op, ast.Mult) and irrational:
-                return _bounded(first * second), exact and also
-            if isinstance(op, ast.Add | ast.Sub) and irrational:
-                return first + second if isinstance(op, ast.Add) else first - second, exact and also
+            value = _combine(_value(left, irrational), op, _value(right, irrational), irrational)
+        case _:
+            raise _UnreadableError
+    if _bits(value) > 2 * _MAX_BITS:
+        raise _UnreadableError
+    return value
+
+
+def _combine(first: Fraction, op: ast.operator, second: Fraction, irrational: bool) -> Fraction:
+    match op:
+        case ast.Pow() if second.denominator == 1 and abs(second) * _bits(first) <= _MAX_BITS:
+            return first ** int(second)
+        case ast.Div():
+            return first / second
+        case ast.Mult() if irrational:
+            return first * second
+        case ast.Add() if irrational:
+            return first + second
+        case ast.Sub() if irrational:
+            return first - second
     raise _UnreadableError
 
 
-def _root(value: Fraction, exact: bool) -> tuple[Fraction, bool]:
-    if value < 0:
-        raise _UnreadableError
-    numerator, denominator = math.isqrt(value.numerator), math.isqrt(value.denominator)
-    if numerator**2 == value.numerator and denominator**2 == value.denominator:
-        return Fraction(numerator, denominator), exact
-    return Fraction(math.sqrt(value)), False
-
-
-def _power(base: Fraction, exact: bool, exponent: Fraction) -> tuple[Fraction, bool]:
-    bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-    if exponent.denominator != 1 or abs(exponent) * bits > _MAX_BITS:
-        raise _UnreadableError
-    return base ** int(exponent), exact
-
-
-def _bounded(value: Fraction) -> Fraction:
-    if max(value.numerator.bit_length(), value.denominator.bit_length()) > 2 * _MAX_BITS:
-        raise _UnreadableError
-    return value
+def _bits(value: Fraction) -> int:
+    return max(value.numerator.bit_length(), value.denominator.bit_length())
 
 
 def parse_words(text: str) -> Fraction | None:

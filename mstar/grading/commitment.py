@@ -123,11 +123,6 @@ _LEAD_IN: Final = re.compile(
     r"(?:(?:it's|it is|that's|this is)\s+)?",
     re.IGNORECASE,
 )
-# "C. 10/11 is the answer", "option (C) is correct"
-_IS_ANSWER: Final = re.compile(
-    r"(?P<stated>.{1,80}?) is (?:the )?(?:(?:correct|right|best) )?(?:answer|option|choice|correct|right)\W*",
-    re.IGNORECASE,
-)
 _SO: Final = re.compile(r".*[,.;:]\s+(?:so|thus|hence|therefore),?\s+(?P<stated>.+)", re.IGNORECASE)
 # What rules a value out, or is on the way to another one, says no answer in one line.
 _RULED_OUT: Final = re.compile(
@@ -313,7 +308,7 @@ def _of_line(span: str, marked: bool) -> Iterator[str]:
     yield line
     if not marked and (_TAKEN_BACK.search(line) or {"yes", "no"} <= set(_WORD.findall(line.casefold()))):
         return
-    for form in (_INSTEAD, _IS_ANSWER, _SO):
+    for form in (_INSTEAD, _SO):
         if (match := form.fullmatch(line)) is not None:
             line = match["stated"]
             break

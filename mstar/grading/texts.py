@@ -25,10 +25,6 @@ _VERDICT: Final = re.compile(
     r"(yes|no|true|false|是的|不是|是|否|对|错)(?!\w)(?:\W*$|\s*[,.;:(]|\s+-)",
     re.IGNORECASE | re.DOTALL,
 )
-_HEDGED: Final = re.compile(
-    r"\b(?:or|either|maybe|perhaps|possibly|cannot|can't|unknown|unclear|unable|might|could|not|n't|neither|never|no)\b|或",
-    re.IGNORECASE,
-)
 # A sentence is more than an answer.
 _STATES: Final = re.compile(r"\b(?:is|are|was|were|has|have|says?|shows?|reads?)\b", re.IGNORECASE)
 _FILLER: Final = frozenset(
@@ -74,7 +70,8 @@ class TextReader(AnswerReader):
         self._is_formula = self._literal is None and self._verdict is None and is_formula(self._source)
         if self._is_formula and self._raw.endswith("!"):
             self.gold = f"{self.gold}!"  # a factorial, which an answer of the bare number must not equal
-        self._words = _content(self._raw, frozenset())
+        words = _WORD.findall(self._raw.casefold())
+        self._words = [word for word in words if word not in _FILLER] or words
         # In "is it red or blue" the words of the question are the answers.
         question_words = frozenset(_WORD.findall(question.casefold()))
         offers = not question_words.isdisjoint({"or", "than", "among"}) or ":" in question
@@ -92,7 +89,7 @@ class TextReader(AnswerReader):
         if self.gold is not None and self._is_gold(source, cleaned, folded):
             return self.gold
         short = len(cleaned.split()) <= _MAX_WORDS and "\n" not in cleaned
-        return folded if short and not _HEDGED.search(cleaned) and not _STATES.search(cleaned) else None
+        return folded if short and not _STATES.search(cleaned) else None
 
     def _read_verdict(self, text: str) -> str | None:
         match = _VERDICT.match(text.lstrip(" *\"'("))
@@ -111,8 +108,12 @@ class TextReader(AnswerReader):
             return self._literal == _read_literal(cleaned)
         if self._is_formula:
             return are_equal(self._source, source if "=" in self._source else _NAME.sub("", source))
-        hedged = _HEDGED.search(cleaned) is not None and _HEDGED.search(self._raw) is None
-        return not hedged and bool(self._words) and _content(cleaned, self._known, self._words) == self._words
+        said = [word for word in _WORD.findall(cleaned.casefold()) if word in self._words or not self._is_known(word)]
+        return bool(self._words) and said == self._words
+
+    def _is_known(self, word: str) -> bool:
+        """Whether a word says nothing, or only repeats the question."""
+        return word in self._known or word.removesuffix("s") in self._known
 
 
 class SimilarTextReader(AnswerReader):
@@ -178,12 +179,3 @@ def _read_moment(text: str) -> tuple[int | None, ...] | None:
 
 def _clean(text: str) -> str:
     return _SUBSCRIPT.sub(r"\1", clean_latex(text)).strip().strip("`\"'").rstrip(" .").replace("$$", "")
-
-
-def _content(text: str, known: frozenset[str], kept: list[str] | None = None) -> list[str]:
-    """The words of a text without those that say nothing; those in ``kept`` always count."""
-    words = _WORD.findall(text.casefold())
-    content = [w for w in words if w in (kept or ()) or not (w in known or w.removesuffix("s") in known)]
-    if kept is None:
-        return [word for word in content if word not in _FILLER] or content
-    return content

@@ -170,9 +170,3 @@ def test_a_restated_question_is_no_new_one() -> None:
 )
 def test_numbers_in_forms(response: str, number: str | None) -> None:
     assert count(response) == number
-
-
-@pytest.mark.parametrize("cut", range(1, 13))
-def test_an_announcement_that_breaks_off_has_no_answer(cut: int) -> None:
-    response = "The picture shows 7 cubes and the question asks for more. The answer is"[:-cut]
-    assert not GRADER.grade(Prompt("p", "", answer="7", answer_type=INTEGER), response).correct

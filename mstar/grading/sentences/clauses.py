@@ -1,4 +1,4 @@
-"""What a text is made of: sentences, their clauses, and the words that refuse, deny, doubt or conclude."""
+"""What a text is made of: sentences, their clauses, and the words that refuse, deny or doubt."""
 
 # ruff: noqa: RUF001
 
@@ -7,20 +7,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = [
-    "CONCLUSION",
-    "DOUBT",
-    "NEGATION",
-    "REFUSAL",
-    "count_shared_words",
-    "split_sentences",
-    "without_reason",
-]
+__all__ = ["DOUBT", "NEGATION", "REFUSAL", "count_shared_words", "split_sentences", "without_reason"]
 
-CONCLUSION: Final = re.compile(
-    r"^\W*(?:so|then|thus|hence|therefore|overall|finally)\b|\b(?:therefore|thus|hence)\b|因此|所以|故|综上",
-    re.IGNORECASE,
-)
 REFUSAL: Final = re.compile(
     r"\b(?:cannot|can't|could not|couldn't|unable to|impossible to|not possible to|difficult to|hard to) (?:\w+ ){0,3}?"
     r"(?:determine|tell|answer|say|provide|give|find|calculate|compute|solve|identify|select|choose|process|see|view|read|help)d?\b"
@@ -76,8 +64,5 @@ def without_reason(sentence: str) -> str:
 
 def count_shared_words(sentence: str, other: str) -> int:
     """How many words, other than the commonest, two texts share; a plural counts as its singular."""
-    return len(_content(sentence) & _content(other))
-
-
-def _content(text: str) -> set[str]:
-    return {word.rstrip("s") for word in _WORD.findall(text.casefold())} - _COMMON
+    words, others = ({word.rstrip("s") for word in _WORD.findall(text.casefold())} for text in (sentence, other))
+    return len((words & others) - _COMMON)
