@@ -5,6 +5,7 @@ Shapes: B rows (responses), N the steps of all rows in order.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +39,8 @@ from mstar.rendering import Renderer, ResponseInputs
 from mstar.types import Prompt, StepLabels
 
 __all__ = ["StepLabelBatch", "StepLabelDataModule", "collate_step_labels"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -197,7 +200,11 @@ class StepLabelDataModule(LightningDataModule):
             agree = self.diet.agree
             train = apply_diet(train, self.diet, None if agree is None else _load(agree))
         if self.contrast is not None:
+            size = len(train)
             train = train.with_more(make_contrasts(train.by_prompt(), self.contrast, self.seed))
+            made = len(train) - size
+            level = logging.INFO if made else logging.WARNING
+            _log.log(level, "contrast: made %d contrasts of %d labelled responses", made, size)
         self.train, self.validation = train, validation
 
     def require_two_kinds(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 import mstar.callbacks.refresh
 import mstar.callbacks.signals
 import mstar.datamodules.quarantined
-from mstar.annotation import AnnotationSettings
+from mstar.annotation import AnnotationSettings, ContrastSettings
 from mstar.callbacks import RewardModelRefresh, RolloutCallback
 from mstar.callbacks.refresh import find_refreshed
 from mstar.errors import ConfigError
@@ -73,12 +73,13 @@ def test_each_setting_and_iteration_has_a_folder_of_its_own(
     tmp_path: Path, annotated: list[tuple[Path, AnnotationSettings]]
 ) -> None:
     variants: list[dict[str, Any]] = [{}, {}, {"lr": 1e-3}, {"epochs": 2}, {"iteration": 3}, {"seed": 1}]
+    variants.append({"contrast": ContrastSettings()})
     for settings in variants:
         with pytest.raises(Stopped):
             start(tmp_path, **settings)
     folders = [output.parent.name for output, _ in annotated]
     assert folders[0] == folders[1]
-    assert len(set(folders)) == 5
+    assert len(set(folders)) == 6
     assert folders[0].startswith("0002-")
     assert annotated[0][0].parent.parent == tmp_path / "mprm"
     assert annotated[0][1].seed != annotated[4][1].seed
