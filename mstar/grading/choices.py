@@ -8,7 +8,7 @@ from typing import Final
 from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula, same_spelling
 from mstar.grading.numbers import NumberReader
-from mstar.grading.plain_text import clean_latex, fold, normalise, strip_markup
+from mstar.grading.plain_text import YES_OR_NO, clean_latex, fold, normalise, strip_markup
 from mstar.types import AnswerIs
 
 __all__ = ["ChoiceReader", "MultiSelectReader"]
@@ -29,12 +29,6 @@ _LONE_LETTER: Final = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
 _DENIAL: Final = re.compile(
     r"\b(?:not|n't|never|wrong|incorrect|false|except|but|or|nor|either|neither|both|too|cannot|unlike|if|fails?|instead"
     r"|ruled|excluded|eliminated|maybe|possibly|could|might)\b|[=<>→⇒/]|或",
-    re.IGNORECASE,
-)
-# "Yes, they do", but not "Yes. Wait, no."
-_OPENING: Final = re.compile(
-    r"(?!(?=.*\b(?:yes|true)\b).*\b(?:no|false)\b)"
-    r"(yes|no|true|false)\b\s*(?:$|[,;:.]|-\s|(?=(?:it|they|there|he|she)\b))",
     re.IGNORECASE,
 )
 _EDGES: Final = " \t\n.:,;*\"'`$。、"
@@ -166,7 +160,7 @@ class ChoiceReader(AnswerReader):
 
     def _match(self, *texts: str, formulas: bool = True) -> int | None:
         """The option that the first of several readings is that is any, or the yes or no that the last begins with."""
-        opening = _OPENING.match(texts[-1])
+        opening = YES_OR_NO.match(texts[-1])
         readings = texts if opening is None else (*texts, opening[1])
         return next((index for text in readings if (index := self._options.match(text, formulas)) is not None), None)
 

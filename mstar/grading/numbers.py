@@ -72,7 +72,9 @@ class NumberReader(AnswerReader):
         if found is None:
             return None
         counted = found.unit == "%" and self._unit != "%" and self._counts
-        alien = found.unit not in ("", "%", self._unit) and self._unit and _factor(found.unit, self._unit) is None
+        alien = (
+            found.unit not in ("", "%", self._unit) and self._unit and conversion_factor(found.unit, self._unit) is None
+        )
         if alien or counted:
             return f"{format_number(self._round(found.value))} {found.unit}"
         values = self._readings(found)
@@ -86,7 +88,7 @@ class NumberReader(AnswerReader):
         values = [value]
         percent = self._unit == "%" or "percent" in self._asked
         if unit and self._unit and unit != self._unit:
-            factor = _factor(unit, self._unit)
+            factor = conversion_factor(unit, self._unit)
             if factor is not None:
                 values = [value * factor]
             elif unit == "%":
@@ -111,7 +113,8 @@ class NumberReader(AnswerReader):
             allowed = abs(gold) * Fraction(self._tolerance.relative) + Fraction(self._tolerance.absolute)
             return abs(value - gold) <= allowed * (1 + Fraction(1, 10**12))
         # 1.3333333333 for 4/3: as many decimals as one writes.
-        exact = exact and self._gold.exact and (_is_decimal(gold) or not _is_decimal(value))
+        written_out = "/" in format_number(gold) and "/" not in format_number(value)
+        exact = exact and self._gold.exact and not written_out
         return abs(self._round(value) - self._round(gold)) <= (0 if exact else abs(gold) / 10**9)
 
     def _round(self, value: Fraction) -> Fraction:
@@ -120,18 +123,6 @@ class NumberReader(AnswerReader):
             return value
         rounded = Fraction(int(abs(value) * 10**self._precision + Fraction(1, 2)), 10**self._precision)
         return -rounded if value < 0 else rounded
-
-
-def _is_decimal(value: Fraction) -> bool:
-    """Whether the value can be written with finitely many decimals."""
-    return "/" not in format_number(value)
-
-
-def _factor(source: str, target: str) -> Fraction | None:
-    """The factor between two units, also of degrees to degrees Celsius; None if they measure different things."""
-    if "°" in (source, target) and source[:1] == target[:1] == "°":
-        return Fraction(1)
-    return conversion_factor(source, target)
 
 
 @lru_cache(maxsize=4096)

@@ -6,8 +6,14 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["clean_latex", "find_boxed", "fold", "normalise", "strip_markup"]
+__all__ = ["YES_OR_NO", "clean_latex", "find_boxed", "fold", "normalise", "strip_markup"]
 
+# What a text begins with: "Yes, they do", but not "Yes. Wait, no."
+YES_OR_NO: Final = re.compile(
+    r"(?!(?=.*\b(?:yes|true)\b).*\b(?:no|false)\b)"
+    r"(yes|no|true|false|是的|不是|是|否|对|错)(?!\w)(?:\W*$|\s*[,.;:(]|\s+-|\s+(?:it|they|there|he|she)\b)",
+    re.IGNORECASE | re.DOTALL,
+)
 _SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _SUPERSCRIPT_RUN: Final = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
 # Before NFKC, which would turn a masculine ordinal into "o" and glue a vulgar fraction to the digit before it.

@@ -11,7 +11,7 @@ from dateutil import parser as dates
 
 from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula
-from mstar.grading.plain_text import clean_latex, fold, normalise
+from mstar.grading.plain_text import YES_OR_NO, clean_latex, fold, normalise
 
 __all__ = ["SimilarTextReader", "TextReader", "distance", "is_literal"]
 
@@ -19,12 +19,6 @@ _YES_NO: Final = {
     **dict.fromkeys(("yes", "true", "是", "是的", "对"), "yes"),
     **dict.fromkeys(("no", "false", "否", "不是", "错"), "no"),
 }
-# "Yes, they do", but not "Yes. Wait, no."
-_VERDICT: Final = re.compile(
-    r"(?!(?=.*\b(?:yes|true)\b).*\b(?:no|false)\b)"
-    r"(yes|no|true|false|是的|不是|是|否|对|错)(?!\w)(?:\W*$|\s*[,.;:(]|\s+-)",
-    re.IGNORECASE | re.DOTALL,
-)
 # A sentence is more than an answer.
 _STATES: Final = re.compile(r"\b(?:is|are|was|were|has|have|says?|shows?|reads?)\b", re.IGNORECASE)
 _FILLER: Final = frozenset(
@@ -92,7 +86,7 @@ class TextReader(AnswerReader):
         return folded if short and not _STATES.search(cleaned) else None
 
     def _read_verdict(self, text: str) -> str | None:
-        match = _VERDICT.match(text.lstrip(" *\"'("))
+        match = YES_OR_NO.match(text.lstrip(" *\"'("))
         if match is None:
             return None
         verdict = _YES_NO[match[1].casefold()]

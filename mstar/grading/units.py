@@ -81,10 +81,14 @@ def canonical_unit(text: str) -> str:
 def conversion_factor(source: str, target: str) -> Fraction | None:
     """What a value in ``source`` is multiplied with to be in ``target``; None if the dimensions differ.
 
+    Degrees may be those of a temperature.
+
     Args:
         source: A canonical unit.
         target: A canonical unit.
     """
+    if "°" in (source, target) and source[0] == target[0]:
+        return Fraction(1)
     (base, _, power), (other, _, other_power) = source.partition("^"), target.partition("^")
     (dimension, factor), (other_dimension, other_factor) = _DIMENSIONS[base], _DIMENSIONS[other]
     if dimension != other_dimension or power != other_power:
