@@ -15,6 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 
+from mstar.advantages import Advantages
 from mstar.balance import Balance
 from mstar.distributed import gather_lists, is_main, leads_group, rank, takes_part, wait_for_all, world_size
 from mstar.errors import DataError
@@ -42,14 +43,14 @@ class Stages:
         engine: Draws the responses.
         grader: Decides whether a final answer is right.
         reward: Scores the right responses, loaded; None if there is none.
-        selector: Decides which right responses are kept.
+        selector: Decides which right responses are kept, or what every response is worth.
         check: Tells prompts that can be shown to the policy from those that are put aside.
     """
 
     engine: Engine
     grader: Grader
     reward: Reward | None
-    selector: Selector
+    selector: Selector | Advantages
     check: PromptCheck = field(default_factory=PromptCheck)
 
 
@@ -68,6 +69,7 @@ class IterationPlan:
         voting: When the vote gives an answer.
         shard_size: Prompts in a shard.
         balance: Which prompts get further samples.
+        keep_tokens: Whether responses keep their tokens with the log-probabilities, for methods that need a ratio.
     """
 
     iteration: int
@@ -79,6 +81,7 @@ class IterationPlan:
     voting: Voting = field(default_factory=Voting)
     shard_size: int = 256
     balance: Balance = field(default_factory=Balance)
+    keep_tokens: bool = False
 
     @property
     def counts(self) -> range:
@@ -115,6 +118,7 @@ def run_iteration(
     run: RunDirectory,
     earlier: Mapping[int, Earlier] = MappingProxyType({}),
     *,
+    before: Path | None = None,
     num_shown: int = 4,
 ) -> IterationResult:
     """Runs one iteration: every prompt's responses are drawn, graded, scored and selected, shard by shard.
@@ -131,6 +135,7 @@ def run_iteration(
         run: Where shards and examples are written.
         earlier: Shards with the same responses that were made for another choice, by the number of the shard here; the
             same on every process.
+        before: Examples of an earlier iteration that are trained on again, beside what is kept now.
         num_shown: How many prompts are kept in memory for the dashboards.
 
     Raises:
@@ -156,7 +161,7 @@ def run_iteration(
                 there = earlier.get(number)
                 drawn = None if there is None else read_earlier(shard, plan.counts, there, put_aside)
                 if there is not None and drawn is not None:
-                    graded = _take_over(drawn, hidden, there, stages, report)
+                    graded = _take_over(drawn, hidden, there, plan, stages, report)
                 else:
                     usable = _sift(shard, stages.check, put_aside, size)
                     bar.skip((len(shard) - len(usable)) * plan.num_samples)
@@ -181,10 +186,12 @@ def run_iteration(
         reasons = count_reasons(run.quarantines(plan.iteration))
         total.put_aside = reasons.total()
         announce("prompts", reasons, size, 0, run.iteration(plan.iteration))
-        order_examples(paths, examples, derive_seed(plan.seed, "order", plan.iteration))
+        order_examples(paths, examples, derive_seed(plan.seed, "order", plan.iteration), before)
     wait_for_all()
     _check_shared([examples])
-    return IterationResult(ExampleFile(examples), total, tuple(shown))
+    learned = ExampleFile(examples)
+    total.examples = len(learned)
+    return IterationResult(learned, total, tuple(shown))
 
 
 def _fetch_shard(
@@ -233,6 +240,7 @@ def _draw_samples(
                     plan.seed, plan.stage, prompt.id, len(numbers), plan.temperature, first_index=numbers.start
                 ),
                 show_answer=plan.answer_conditioned and prompt.id not in hidden,
+                keep_tokens=plan.keep_tokens,
             )
             for prompt, numbers in zip(prompts, places, strict=True)
         ]
@@ -249,12 +257,16 @@ def _take_over(
     groups: Sequence[PromptResponses],
     hidden: Collection[str],
     earlier: Earlier,
+    plan: IterationPlan,
     stages: Stages,
     report: IterationReport,
 ) -> list[PromptResponses]:
     """Responses that were drawn for another choice, with the verdicts and scores that hold still."""
 
     def take(prompt: Prompt, scored: ScoredResponse) -> ScoredResponse:
+        scored = replace(scored, weight=1.0, advantage=None)
+        if not plan.keep_tokens:
+            scored = replace(scored, response=replace(scored.response, tokens=(), logprobs=()))
         # What was voted on has the vote's verdicts.
         kept = scored if earlier.verdicts and prompt.id not in hidden else (
             replace(scored, verdict=grade_response(prompt, scored.response, stages.grader).verdict)
@@ -278,11 +290,12 @@ def _choose(
     """Scores the graded responses of one shard, as far as they are not scored, and selects of them."""
     voting = any(group.prompt.id in hidden for group in groups)
     if stages.reward is not None and (stages.selector.needs_reward or voting):
-        wanted = [s for g in groups for s in g.responses if voting or (s.verdict.correct and s.response.finished)]
+        everything = voting or stages.selector.scores_wrong
+        wanted = [s for g in groups for s in g.responses if everything or (s.verdict.correct and s.response.finished)]
         # All or none: a shard is the unit that is reproduced exactly.
         if any(s.process_reward is None for s in wanted):
             with _timed(report.seconds, "score"):
-                groups = add_process_rewards(groups, stages.reward, only_correct=not voting)
+                groups = add_process_rewards(groups, stages.reward, only_correct=not everything)
     with _timed(report.seconds, "grade"):
         if voting:
             groups = [_pseudo_label(g, plan.voting) if g.prompt.id in hidden else g for g in groups]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, Final
 
 from mstar.balance import pass_rate
 from mstar.storage import PromptResponses
-from mstar.types import Fate, VerdictStatus
+from mstar.types import Fate, ScoredResponse, VerdictStatus
 
 __all__ = ["IterationReport"]
 
@@ -74,6 +75,14 @@ class IterationReport:
         votes_right: Those of them to which they gave the right one.
         by_pass_rate: What came of prompts, by the share of right responses to them.
         by_category: What came of prompts, by their category.
+        all_right: Prompts with right responses alone.
+        all_wrong: Prompts without a right response.
+        right_chains: Responses with the right answer that are right throughout.
+        right_chains_known: Responses with the right answer of which that is known.
+        no_gradient: Responses that a method that learns from all of them has nothing to learn from.
+        logprob: Sum of the responses' log-probabilities, in millionths: a sum of integers depends on no order.
+        logprob_tokens: Tokens of the responses of which it is known.
+        examples: What the policy is trained on; of ``rloop`` what earlier iterations kept, too.
         seconds: Wall time of this process by stage: generate, grade, score.
     """
 
@@ -103,6 +112,14 @@ class IterationReport:
     votes_right: int = 0
     by_pass_rate: dict[str, Tally] = field(default_factory=dict)
     by_category: dict[str, Tally] = field(default_factory=dict)
+    all_right: int = 0
+    all_wrong: int = 0
+    right_chains: int = 0
+    right_chains_known: int = 0
+    no_gradient: int = 0
+    logprob: int = 0
+    logprob_tokens: int = 0
+    examples: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "grade": 0.0, "score": 0.0})
 
     def count(self, group: PromptResponses) -> None:
@@ -130,7 +147,21 @@ class IterationReport:
         self.chosen += fates[Fate.NOT_SELECTED] > 0
         stepwise = [s.step_scores for s in responses if len(s.step_scores) > 1]
         self.scored += len(stepwise)
+        self._look(responses)
         self.worst_answers += sum(scores[-1] < min(scores[:-1]) for scores in stepwise)
+
+    def _look(self, responses: Sequence[ScoredResponse]) -> None:
+        """Counts what shows a policy that has stopped exploring."""
+        right = [s for s in responses if s.verdict.correct]
+        self.all_right += len(right) == len(responses)
+        self.all_wrong += not right
+        known = [s.chain_correct for s in right if s.chain_correct is not None]
+        self.right_chains += sum(known)
+        self.right_chains_known += len(known)
+        self.no_gradient += sum(s.fate is Fate.NO_GRADIENT for s in responses)
+        known_logprobs = [s.response for s in responses if math.isfinite(s.response.logprob)]
+        self.logprob += sum(round(1e6 * response.logprob) for response in known_logprobs)
+        self.logprob_tokens += sum(response.num_tokens for response in known_logprobs)
 
     def merge(self, other: IterationReport) -> None:
         """Adds another process's counts; times are the longest of any process."""
@@ -162,7 +193,14 @@ class IterationReport:
             "pseudo_labels": self._votes(),
             "by_pass_rate": _shares(self.by_pass_rate, [*(name for name, _ in _RATES), _ALL]),
             "by_category": _shares(self.by_category, self._categories()),
-            "skipped": self.kept == 0,
+            "right_chain_accuracy": self.right_chains / self.right_chains_known if self.right_chains_known else None,
+            "all_right_fraction": self.all_right / max(self.prompts, 1),
+            "all_wrong_fraction": self.all_wrong / max(self.prompts, 1),
+            "no_gradient": self.no_gradient,
+            "response_length": self.tokens / max(self.generated, 1),
+            "entropy": -1e-6 * self.logprob / self.logprob_tokens if self.logprob_tokens else None,
+            "examples": self.examples,
+            "skipped": self.examples == 0,
         }
 
     def _votes(self) -> dict[str, Any] | None:
@@ -189,4 +227,5 @@ _COUNTS = (
     "prompts", "put_aside", "generated", "parsed", "timeouts", "correct", "unique", "kept", "kept_chains",
     "chains_known", "tokens", "new_tokens", "reused", "truncated", "answered", "chosen", "scored", "worst_answers",
     "voted", "abstained", "votes_known", "votes_right",
+    "all_right", "all_wrong", "right_chains", "right_chains_known", "no_gradient", "logprob", "logprob_tokens",
 )  # fmt: skip

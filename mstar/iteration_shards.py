@@ -152,7 +152,9 @@ def find_earlier(
     found: dict[int, Earlier] = {}
     for plan in _plans(run, iteration, reuse):
         there = read_json(plan)
-        if any(there.get(name) != now.get(name) for name in (there.keys() | now.keys()) - set(_LATER)):
+        # Tokens that were kept and are not needed do no harm; without those that are needed, responses are drawn again.
+        ignored = {*_LATER, *(() if now.get("keep_tokens") else ("keep_tokens",))}
+        if any(there.get(name) != now.get(name) for name in (there.keys() | now.keys()) - ignored):
             continue
         verdicts = there["verdicts"] == now["verdicts"]
         scores = verdicts and now["scores"] is not None and there["scores"] == now["scores"]

@@ -163,15 +163,22 @@ class Renderer:
         tails = [[] for _ in prompts] if prefixes is None else self._encode_text([self._set_off(p) for p in prefixes])
         return self._pad([a + b for a, b in zip(ids, tails, strict=True)], [len(t) for t in tails], extras, left=True)
 
-    def response_inputs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> ResponseInputs:
+    def response_inputs(
+        self, prompts: Sequence[Prompt], responses: Sequence[str], tokens: Sequence[Sequence[int]] = ()
+    ) -> ResponseInputs:
         """Right-padded prompt + response + end token, with labels on the response and the end token alone.
 
         Args:
             prompts: One a row.
             responses: For every row, the response's text.
+            tokens: For every row, the tokens that the response was sampled as, its end token included; where they are
+                empty, its text is encoded. Where they are not, its steps are not looked for.
         """
         ids, extras = self._encode([self.render_prompt(prompt) for prompt in prompts], prompts)
         tails, ends = self.encode_responses(responses)
+        for row, sampled in enumerate(tokens):
+            if sampled:
+                tails[row], ends[row] = list(sampled), []
         inputs = self._pad(
             [a + b for a, b in zip(ids, tails, strict=True)], [len(t) for t in tails], extras, left=False
         )

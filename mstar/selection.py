@@ -199,6 +199,8 @@ class Selector:
     seed: int = 0
     final_threshold: float | None = None
     balance: Balance = field(default_factory=Balance)
+    # None of the wrong ones is kept, whatever it scores.
+    scores_wrong: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if isinstance(self.rule, str) and self.rule not in RULES:

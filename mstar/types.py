@@ -162,6 +162,9 @@ class Response:
         finished: False if the length limit cut it off.
         temperature: Sampling temperature; 0 is greedy decoding.
         logprob: Sum of the generated tokens' natural log-probabilities under the policy at temperature 1.
+        tokens: The generated tokens' ids, the end-of-turn token included, where they were asked for: a text encoded
+            again may become other tokens. Else empty.
+        logprobs: The natural log-probability of each of ``tokens`` under the policy at temperature 1.
     """
 
     prompt_id: str
@@ -171,6 +174,8 @@ class Response:
     finished: bool
     temperature: float
     logprob: float
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
 
 class VerdictStatus(StrEnum):
@@ -206,6 +211,7 @@ class Fate(StrEnum):
     TRUNCATED = "truncated"
     DUPLICATE = "duplicate"
     NOT_SELECTED = "not_selected"
+    NO_GRADIENT = "no_gradient"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +227,9 @@ class ScoredResponse:
             None where nothing is scored.
         chain_correct: Whether the whole chain is right, where the data knows it (measuring and ``oracle`` only).
         fate: Kept for training, or why not; None before selection.
+        weight: Factor of its loss in training.
+        advantage: How much better it is than the prompt's other samples, for methods that learn from all of them; None
+            for those that imitate what they keep.
     """
 
     response: Response
@@ -229,14 +238,29 @@ class ScoredResponse:
     process_reward: float | None = None
     chain_correct: bool | None = None
     fate: Fate | None = None
+    weight: float = 1.0
+    advantage: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One training pair: the policy learns to write ``response`` when shown the prompt ``prompt_id``."""
+    """One training pair: what the policy learns of ``response`` when shown the prompt ``prompt_id``.
+
+    Attributes:
+        prompt_id: The prompt.
+        response: The response's text.
+        weight: Factor of its loss.
+        advantage: None where the response is imitated; else how much likelier (or, below 0, less likely) it should get.
+        tokens: The sampled token ids that are trained on; where they are empty, ``response`` is encoded.
+        logprobs: The log-probability of each of ``tokens`` when it was sampled, at temperature 1.
+    """
 
     prompt_id: str
     response: str
+    weight: float = 1.0
+    advantage: float | None = None
+    tokens: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

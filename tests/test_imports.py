@@ -18,7 +18,7 @@ LAYERS = (
     {"types", "errors", "interruption", "atomic", "file_faults", "end_tokens", "logs"},
     {"storage", "distributed", "locking", "provenance", "export_folder", "shipped_configs"},
     {"models", "rendering", "prompts", "grading", "steps", "metrics", "balance"},
-    {"generation", "rewards", "selection", "temperature", "voting"},
+    {"generation", "rewards", "selection", "advantages", "temperature", "voting"},
     {"iteration", "iteration_report", "iteration_shards", "prompt_order", "annotation", "evaluation", "memory"},
     {"datamodules", "dashboards"},
     {"modules"},
@@ -54,6 +54,7 @@ PURE = {
     "prompts",
     "selection",
     "balance",
+    "advantages",
     "temperature",
     "voting",
 }

@@ -16,7 +16,7 @@ from PIL import Image
 import mstar.distributed
 import mstar.iteration
 from mstar.balance import Balance
-from mstar.errors import DataError
+from mstar.errors import ConfigError, DataError
 from mstar.generation import Engine, Request, derive_seed
 from mstar.grading import AnswerGrader
 from mstar.iteration import IterationPlan, IterationReport, IterationResult, Stages, run_iteration
@@ -92,7 +92,14 @@ def test_fates_files_and_report(tmp_path: Path) -> None:
     assert report["temperature"] == 0.9
     assert report["kept_chain_accuracy"] == 2 / 4
     assert report["skipped"] is False
+    assert (report["all_right_fraction"], report["all_wrong_fraction"]) == (0.0, 1 / 3)
+    assert (report["response_length"], report["entropy"]) == (3.0, pytest.approx(1 / 3))
     assert [group.prompt.id for group in result.shown] == ["a", "b", "c"]
+
+
+def test_an_engine_that_returns_no_tokens_is_refused_where_they_are_needed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Scripted does not return the tokens of its responses"):
+        iterate(tmp_path, replace(PLAN, keep_tokens=True))
 
 
 def test_the_number_of_shards_changes_nothing(tmp_path: Path) -> None:

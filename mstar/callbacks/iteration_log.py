@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
+from mstar.callbacks.collapse import find_collapse
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import is_main
 from mstar.evaluation.dynamics import Dynamics, Sweep, warn_of_likelihood
@@ -81,11 +82,24 @@ class IterationLog:
     def iteration_done(self, result: IterationResult) -> None:
         """Takes in what the iteration's stages did."""
         self.report |= result.report.as_dict()
+        self._look_for_collapse()
         for group, values in self._stages():
             self._scalars(group, values)
         for logger in self._shown_in():
             log_prompts(logger, result.shown, self.iteration)
         self.write()
+
+    def _look_for_collapse(self) -> None:
+        """Says when the policy's responses have become unlike those of the first iteration; once while it lasts."""
+        first, before = (self.run.report(number) for number in (1, self.iteration - 1))
+        if self.iteration == 1 or not first.exists():
+            return
+        found = find_collapse(read_json(first), self.report)
+        if found is None:
+            return
+        self.report["collapse"] = found
+        if is_main() and not (before.exists() and "collapse" in read_json(before)):
+            _log.warning("iteration %d: %s", self.iteration, found)
 
     def swept(self, sweep: Sweep, chosen: float, metric: str) -> None:
         """Takes in a temperature sweep."""
@@ -147,6 +161,8 @@ class IterationLog:
         if measured:
             greedy, pass_at_k = measured["greedy_accuracy"], measured["pass_at_k"]
             parts.append(f"validation: greedy {greedy:.1%}, Pass@{measured['k']} {pass_at_k:.1%}")
+        if without := self.report.get("no_gradient"):
+            parts.append(f"{without} have no gradient, as all of their prompt's samples are right or all wrong")
         if self.report["skipped"]:
             parts.append("nothing was kept, so there was nothing to train on")
         warning = warn_of_likelihood(self.report.get("mprm") or {})
@@ -160,7 +176,10 @@ class IterationLog:
         report = self.report
         if "funnel" not in report:
             return
-        names = ("tokens", "truncated_fraction", "tokens_per_second", "kept_chain_accuracy", "min_on_answer_step")
+        names = (
+            "tokens", "truncated_fraction", "tokens_per_second", "kept_chain_accuracy", "min_on_answer_step",
+            "entropy", "response_length", "all_right_fraction", "all_wrong_fraction", "right_chain_accuracy",
+        )  # fmt: skip
         choice = report.get("choice")
         fraction = choice["prompts"] / max(choice["of"], 1) if choice else None
         voted = report.get("pseudo_labels") or {}

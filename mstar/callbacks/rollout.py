@@ -11,13 +11,14 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.trainer.states import TrainerFn
 
 import mstar.callbacks.rollout_stages as stages
+from mstar.advantages import PolicyGradient, StepRewards
 from mstar.balance import Balance
 from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
-from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled
+from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled, choose_rule
 from mstar.callbacks.watchers import call_watchers
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import is_main, world_size
@@ -55,7 +56,13 @@ class RolloutCallback(Callback):
         balance: Learns less from easy prompts and more from hard ones.
         deduplicate: Whether copies of a response of one prompt count once.
         method: continuous inherits everything; iterative_rft resets the optimizer and schedule at every iteration;
-            rest_em also goes back to the initial weights.
+            rest_em also goes back to the initial weights, and rloop (RLoop, arXiv 2511.04285) trains them on all that
+            has been kept so far. These imitate what ``selection`` keeps. nft, grpo and reinforce_rej inherit everything
+            and learn from every response that ended, right or wrong; ``selection``, ``top_k``, ``threshold`` and
+            ``deduplicate`` are then not used.
+        policy_gradient: How nft, grpo and reinforce_rej learn; none takes the defaults.
+        step_rewards: What the reward's scores of steps do with nft, grpo and reinforce_rej: outcome (nothing), drop,
+            decoupled or consistency (``mstar.advantages.Advantages``).
         temperature: Sampling temperature: a number, or a controller such as AdaptiveTemperature.
         engine: Draws the responses, those of validate, test and predict too; by default the Transformers engine.
         grader: Decides whether a final answer is right.
@@ -101,6 +108,8 @@ class RolloutCallback(Callback):
         balance: Balance = Balance(),  # noqa: B008 - frozen, so sharing it is safe
         deduplicate: bool = True,
         method: Method = "continuous",
+        policy_gradient: PolicyGradient | None = None,
+        step_rewards: StepRewards = "outcome",
         temperature: float | TemperatureController = 1.0,
         engine: Engine | None = None,
         grader: Grader | None = None,
@@ -135,8 +144,10 @@ class RolloutCallback(Callback):
         self.settings = RolloutSettings(
             num_samples=num_samples,
             interval=interval,
-            selector=Selector(selection, top_k, threshold, deduplicate, seed, final_threshold, balance),
+            selector=choose_rule(method, policy_gradient, step_rewards, balance)
+            or Selector(selection, top_k, threshold, deduplicate, seed, final_threshold, balance),
             method=method,
+            gradient=policy_gradient or PolicyGradient(),
             controller=temperature if isinstance(temperature, TemperatureController) else FixedTemperature(temperature),
             engine=engine or TransformersEngine(),
             grader=grader or AnswerGrader(),
@@ -182,6 +193,7 @@ class RolloutCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Has validate, test and predict draw with the engine of the rollouts."""
         policy = require_policy(pl_module)
+        policy.objective = self.settings.objective
         if policy.engine is not self.settings.engine:
             policy.use_engine(self.settings.engine, "rollout.engine")
 
@@ -233,7 +245,7 @@ class RolloutCallback(Callback):
         result = stages.run_stages(settings, trainer, policy, data, iteration)
         settings.engine.rest()
         log.iteration_done(result)
-        replace_training_data(trainer, result.examples)
+        replace_training_data(trainer, result.examples, settings.gradient.passes)
         torch.manual_seed(derive_seed(settings.seed, "train", iteration))
         self._training_began, self._trained_before = time.perf_counter(), 0.0
         self._iteration, self._in_training = iteration, True
@@ -316,7 +328,7 @@ class RolloutCallback(Callback):
         if state.get("in_training"):
             run = RunDirectory(Path(trainer.default_root_dir))
             data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
-            data.set_examples(ExampleFile(run.examples(state["iteration"])))
+            data.set_examples(ExampleFile(run.examples(state["iteration"])), self.settings.gradient.passes)
         elif trainer.strategy.restore_checkpoint_after_setup:
             # on_fit_start is over, where there was no iteration to end yet.
             self.load_state_dict(state)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mstar.advantages import Advantages, PolicyGradient, StepRewards, learns_from_all
+from mstar.balance import Balance
 from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.errors import ConfigError
 from mstar.generation import Engine
 from mstar.grading import Grader
+from mstar.modules.policy_losses import Objective
 from mstar.rewards import MPRM, Reward
 from mstar.selection import Selector
 from mstar.temperature import TemperatureController
 from mstar.voting import Voting
 
-__all__ = ["Method", "RolloutSettings", "Unlabelled"]
+__all__ = ["Method", "RolloutSettings", "Unlabelled", "choose_rule"]
 
-Method = Literal["continuous", "iterative_rft", "rest_em"]
+Method = Literal["continuous", "iterative_rft", "rest_em", "rloop", "nft", "grpo", "reinforce_rej"]
 Unlabelled = Literal["off", "voting", "oracle"]
 
 
@@ -30,8 +33,9 @@ class RolloutSettings:
 
     num_samples: int
     interval: float
-    selector: Selector
+    selector: Selector | Advantages
     method: Method
+    gradient: PolicyGradient
     controller: TemperatureController
     engine: Engine
     grader: Grader
@@ -61,15 +65,32 @@ class RolloutSettings:
                 f"rollout.keep_iterations is {self.keep_iterations}, but the present iteration must stay."
             )
         if self.selector.needs_reward and not self._rewards_all:
+            what, others = (
+                (f"step_rewards '{self.selector.step_rewards}' reads", "outcome")
+                if isinstance(self.selector, Advantages)
+                else (f"selection '{self.selector.name}' ranks by", "random, all, likelihood or oracle")
+            )
             raise ConfigError(
-                f"rollout.selection '{self.selector.name}' ranks by a reward, but neither rollout.reward_model is set "
-                "nor rollout.reward: give the folder of an exported MPRM, or choose random, all, likelihood or oracle."
+                f"rollout.{what} a reward, but neither rollout.reward_model is set nor rollout.reward: give the folder "
+                f"of an exported MPRM, or choose {others}."
+            )
+        if learns_from_all(self.method) and self.answer_conditioned:
+            raise ConfigError(
+                f"rollout.method '{self.method}' compares the policy with the one that drew a response, but "
+                "rollout.answer_conditioned draws from another prompt than it trains on: switch one of them off."
             )
         if self.refresh is not None and self.reward is not None and not self.reward.refreshable:
             raise ConfigError(
                 f"rollout.refresh_reward_model retrains an MPRM, but rollout.reward is {type(self.reward).__name__}, "
                 "which has no model to be retrained: drop one of them."
             )
+
+    @property
+    def objective(self) -> Objective | None:
+        """How the policy learns from samples; None where it imitates what is kept."""
+        if not isinstance(self.selector, Advantages):
+            return None
+        return Objective(self.selector.method, self.gradient)
 
     @property
     def _rewards_all(self) -> bool:
@@ -90,3 +111,30 @@ class RolloutSettings:
             voting: Whether some of its prompts get the weighted vote as their answer.
         """
         return self.ready_reward is not None and (self.selector.needs_reward or voting)
+
+
+def choose_rule(
+    method: Method, gradient: PolicyGradient | None, step_rewards: StepRewards, balance: Balance
+) -> Advantages | None:
+    """What gives the responses of a prompt their worth; None for a method that imitates what is selected.
+
+    Args:
+        method: The method.
+        gradient: Its settings, if any were given.
+        step_rewards: What the scores of steps do.
+        balance: Which prompts get further samples.
+
+    Raises:
+        ConfigError: the method has no use for a setting.
+    """
+    if method == "nft" or method == "grpo" or method == "reinforce_rej":
+        gradient = gradient or PolicyGradient()
+        gradient.check_used(method)
+        return Advantages(method, gradient.normalise, step_rewards, balance)
+    for option, given in (("policy_gradient", gradient is not None), ("step_rewards", step_rewards != "outcome")):
+        if given:
+            raise ConfigError(
+                f"rollout.{option} is for methods that learn from every sample, but rollout.method is '{method}': "
+                "leave it out, or choose nft, grpo or reinforce_rej."
+            )
+    return None

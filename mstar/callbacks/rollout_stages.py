@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
+from mstar.advantages import learns_from_all
 from mstar.callbacks.refresh import find_refreshed
 from mstar.callbacks.rollout_settings import Method, RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule
@@ -38,10 +39,10 @@ __all__ = [
 
 
 def prepare_method(method: Method, trainer: Trainer, policy: PolicyModule, iteration: int) -> None:
-    """Resets what the method does not inherit: the optimizer, and with ReST-EM the weights too."""
-    if method == "continuous" or iteration == 1:
+    """Resets what the method does not inherit: the optimizer, and with ReST-EM and RLoop the weights too."""
+    if iteration == 1 or method not in ("iterative_rft", "rest_em", "rloop"):
         return
-    if method == "rest_em":
+    if method != "iterative_rft":
         policy.restore_initial_weights()
     trainer.strategy.setup_optimizers(trainer)
 
@@ -109,6 +110,7 @@ def run_stages(
         voting=settings.voting,
         shard_size=settings.shard_size,
         balance=settings.selector.balance,
+        keep_tokens=learns_from_all(settings.method),
     )
     selector = settings.selector.at(iteration, trainer.max_epochs or 0)
     reward = settings.ready_reward
@@ -134,9 +136,11 @@ def run_stages(
                 "extra_for": {"hard": plan.balance.hard, "verdicts": describe(settings.grader)},
             }
         facts = IterationFacts(
-            # Shards of another size have other prompts.
+            # Shards of another size have other prompts; plans without tokens are as those of earlier versions.
             generation={
-                n: value for n, value in generation.items() if n not in ("class", "shard_size", "balance", "voting")
+                name: value
+                for name, value in generation.items()
+                if name not in ("class", "shard_size", "balance", "voting") and (name != "keep_tokens" or value)
             },
             verdicts=describe(settings.grader),
             scores=reward.facts() if reward is not None and settings.uses_reward(voting) else None,
@@ -150,7 +154,8 @@ def run_stages(
     [earlier] = gather_lists([earlier] if is_main() else [])
     stages = Stages(settings.engine, settings.grader, reward, selector, data.prompt_check())
     with policy.compute_precision.context(policy.device):
-        return run_iteration(prompts, unlabelled, plan, stages, run, earlier)
+        before = run.examples(iteration - 1) if settings.method == "rloop" and iteration > 1 else None
+        return run_iteration(prompts, unlabelled, plan, stages, run, earlier, before=before)
 
 
 def _next(settings: RolloutSettings, source: PromptSource, iteration: int, stage: str) -> PromptSubset:

@@ -29,6 +29,7 @@ _FATES: Final = {
     Fate.TRUNCATED: "cut off",
     Fate.DUPLICATE: "duplicate",
     Fate.NOT_SELECTED: "not selected",
+    Fate.NO_GRADIENT: "no gradient",
 }
 
 

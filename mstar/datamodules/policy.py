@@ -12,7 +12,7 @@ from mstar.datamodules.mixed_sampler import MixedSampler
 from mstar.datamodules.quarantined import Quarantine, UsablePairs, UsablePrompts, require_limits
 from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader
-from mstar.datamodules.step_batches import StepLoader
+from mstar.datamodules.step_batches import StepLoader, encode
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError
 from mstar.prompts import DataSources, PromptSource
@@ -24,24 +24,25 @@ from mstar.types import Example, Prompt
 
 __all__ = ["PolicyDataModule"]
 
-Pair = tuple[Prompt, str]
+Pair = tuple[Prompt, Example]
 
 
 class _Examples(Dataset[Pair]):
-    """What an iteration kept."""
+    """What an iteration kept, as often as it is gone through."""
 
-    def __init__(self, sources: Sequence[PromptSource], examples: Sequence[Example]) -> None:
+    def __init__(self, sources: Sequence[PromptSource], examples: Sequence[Example], passes: int) -> None:
         self.sources = sources
         self.examples = examples
+        self.passes = passes
 
     def __len__(self) -> int:
-        return len(self.examples)
+        return len(self.examples) * self.passes
 
     def __getitem__(self, index: int) -> Pair:
-        example = self.examples[index]
+        example = self.examples[index % len(self.examples)]
         for source in self.sources:
             try:
-                return source[source.index_of(example.prompt_id)], example.response
+                return source[source.index_of(example.prompt_id)], example
             except DataError:
                 continue
         raise DataError(f"example {index}: no prompt source has the prompt '{example.prompt_id}'.")
@@ -138,6 +139,7 @@ class PolicyDataModule(LightningDataModule):
         self.max_bad_share = max_bad_share
         self.sort_by_length = sort_by_length
         self._examples: Sequence[Example] | None = None
+        self._passes = 1
         self._held_out: list[Prompt] | None = None
         self._put_aside = Quarantine(max_bad_share)
 
@@ -192,9 +194,9 @@ class PolicyDataModule(LightningDataModule):
         prompts = [self.train[place] for place in places[:count]]
         return [(prompt, prompt.rationale) for prompt in prompts], len(self.train)
 
-    def set_examples(self, examples: Sequence[Example]) -> None:
-        """Replaces the training data by these examples, in this order."""
-        self._examples = examples
+    def set_examples(self, examples: Sequence[Example], passes: int = 1) -> None:
+        """Replaces the training data by these examples, in this order, gone through so many times."""
+        self._examples, self._passes = examples, passes
 
     def placeholder(self) -> list[Example]:
         """One row, for the loader that Lightning builds before the first iteration has made any data."""
@@ -209,7 +211,7 @@ class PolicyDataModule(LightningDataModule):
             shuffle = True
         else:
             sources = [source for source in (self.train, self.unlabelled) if source is not None]
-            pairs = _Examples(sources, self._examples)
+            pairs = _Examples(sources, self._examples, self._passes)
             shuffle, name = False, f"train-{self.trainer.current_epoch + 1:04d}" if self.trainer else "train"
             quarantine = self._quarantine(name, len(pairs))
         data = UsablePairs(pairs, self.prompt_check(), quarantine)
@@ -223,7 +225,9 @@ class PolicyDataModule(LightningDataModule):
         if mixing is not None:
             sampler = MixedSampler(data, mixing, world_size(), rank(), self.seed)
         batches_per_step = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
-        if batches_per_step > 1:
+        # Of samples with an advantage, every token of a step counts the same over all processes, too.
+        credited = self._examples is not None and len(self._examples) > 0 and self._examples[0].advantage is not None
+        if batches_per_step > 1 or credited:
             return StepLoader(
                 data,
                 self.batch_size,
@@ -288,4 +292,4 @@ class _Collate:
         self.renderer = renderer
 
     def __call__(self, pairs: list[Pair]) -> ResponseInputs:
-        return self.renderer.response_inputs([prompt for prompt, _ in pairs], [response for _, response in pairs])
+        return encode(self.renderer, pairs)

@@ -15,11 +15,11 @@ from mstar.distributed import rank, world_size
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import QuarantineFile, RowError, require_share
-from mstar.types import Prompt
+from mstar.types import Example, Prompt
 
 __all__ = ["PromptBatch", "Quarantine", "UsablePairs", "UsablePrompts", "require_limits"]
 
-Pair = tuple[Prompt, str]
+Pair = tuple[Prompt, Example]
 
 
 def require_limits(max_prompt_tokens: int | None, max_example_tokens: int | None, max_bad_share: float | None) -> None:
@@ -104,9 +104,9 @@ class UsablePairs(Dataset[Pair]):
     def __getitem__(self, index: int) -> Pair:
         size = len(self.pairs)
         for place in chain(range(index, size), range(index)):
-            prompt, response = self.pairs[place]
+            prompt, example = self.pairs[place]
             try:
-                return self.check.open(prompt, response), response
+                return self.check.open(prompt, example.response), example
             except RowError as error:
                 row = int(self.pairs.rows[place]) if isinstance(self.pairs, Rationales) else place
                 self.quarantine.add([describe(prompt, error, row)])

@@ -15,7 +15,7 @@ from mstar.prompts import PromptSource
 from mstar.prompts.mixing import Mixing
 from mstar.prompts.prompt_check import describe
 from mstar.prompts.quarantine import QuarantineFile, Reason, RowError
-from mstar.types import Prompt
+from mstar.types import Example, Prompt
 
 __all__ = ["Rationales"]
 
@@ -23,7 +23,7 @@ __all__ = ["Rationales"]
 _CHUNK: Final = 4096
 
 
-class Rationales(Dataset[tuple[Prompt, str]]):
+class Rationales(Dataset[tuple[Prompt, Example]]):
     """Prompts with their rationale.
 
     The text of an end token at a rationale's end is cut: it would be learned as text, beside the end token itself.
@@ -57,9 +57,9 @@ class Rationales(Dataset[tuple[Prompt, str]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> tuple[Prompt, str]:
+    def __getitem__(self, index: int) -> tuple[Prompt, Example]:
         prompt = self.source[int(self.rows[index])]
-        return prompt, without_end_tokens(prompt.rationale or "", self.end_tokens)
+        return prompt, Example(prompt.id, without_end_tokens(prompt.rationale or "", self.end_tokens))
 
     def mixing(self) -> Mixing | None:
         """By which weights the rows that are left are drawn; None for all alike."""

@@ -2,26 +2,60 @@
 
 Rows of a batch are padded to the longest, so batches of rows as they come are half padding where lengths differ. Only
 rows of the same step change places, so that a step learns from the rows that it would learn from without this.
+
+Shapes: B rows, T tokens, N response tokens of all rows in order.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.models.token_counter import TokenCounter
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
-from mstar.types import Prompt
+from mstar.types import Example, Prompt
 
-__all__ = ["StepBatch", "StepCollate", "StepLoader"]
+__all__ = ["Credit", "StepBatch", "StepCollate", "StepLoader", "encode"]
 
-Pair = tuple[Prompt, str]
+Pair = tuple[Prompt, Example]
+
+
+@dataclass
+class Credit:
+    """What the responses of a batch are worth. Not frozen, as ``ModelInputs`` is not.
+
+    Attributes:
+        length_B: Tokens of each response.
+        weight_B: See ``Example``, and so are the next two.
+        advantage_B: How much likelier each response should get.
+        logprob_N: The log-probability of each token when it was sampled.
+    """
+
+    length_B: Tensor
+    weight_B: Tensor
+    advantage_B: Tensor
+    logprob_N: Tensor
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Credit | None:
+        """What examples are worth; None where they are imitated."""
+        advantages = [example.advantage for example in examples if example.advantage is not None]
+        if not advantages:
+            return None
+        return cls(
+            torch.tensor([len(example.tokens) for example in examples]),
+            torch.tensor([example.weight for example in examples], dtype=torch.float32),
+            torch.tensor(advantages, dtype=torch.float32),
+            torch.tensor([value for example in examples for value in example.logprobs], dtype=torch.float32),
+        )
 
 
 @dataclass
@@ -31,9 +65,13 @@ class StepBatch(ResponseInputs):
     Attributes:
         mean_tokens: Response tokens of the whole step divided by its nominal number of batches. The sum of a batch's
             token losses divided by it, averaged as the trainer averages batches, is the mean over the step's tokens.
+        mean_rows: The same of its rows.
+        credit: What its responses are worth; None where they are imitated.
     """
 
     mean_tokens: float = 0.0
+    mean_rows: float = 0.0
+    credit: Credit | None = None
 
 
 class StepCollate:
@@ -56,15 +94,28 @@ class StepCollate:
     def __call__(self, pairs: list[Pair]) -> list[StepBatch]:
         """The batches of the rows of one step."""
         if self.sort:
-            lengths = self._count(pairs)
+            lengths = self._count([(prompt, example.response) for prompt, example in pairs])
             pairs = [pairs[row] for row in sorted(range(len(pairs)), key=lambda row: -lengths[row])]
-        batches: list[ResponseInputs] = []
-        for start in range(0, len(pairs), self.batch_size):
-            prompts, responses = zip(*pairs[start : start + self.batch_size], strict=True)
-            batches.append(self.renderer.response_inputs(prompts, responses))
+        parts = [pairs[start : start + self.batch_size] for start in range(0, len(pairs), self.batch_size)]
+        batches = [encode(self.renderer, part) for part in parts]
         tokens = sum(int((batch.labels_BT != IGNORE_INDEX).sum()) for batch in batches)
-        mean = tokens / self.batches_per_step
-        return [StepBatch(batch.inputs, batch.labels_BT, batch.step_ends, mean) for batch in batches]
+        means = (tokens / self.batches_per_step, len(pairs) / self.batches_per_step)
+        return [
+            StepBatch(batch.inputs, batch.labels_BT, batch.step_ends, *means, Credit.of([e for _, e in part]))
+            for batch, part in zip(batches, parts, strict=True)
+        ]
+
+
+def encode(renderer: Renderer, pairs: Sequence[Pair]) -> ResponseInputs:
+    """Prompts with what is learned of them as one batch.
+
+    Args:
+        renderer: The model's renderer.
+        pairs: One a row.
+    """
+    prompts, examples = [prompt for prompt, _ in pairs], [example for _, example in pairs]
+    responses, tokens = [example.response for example in examples], [example.tokens for example in examples]
+    return renderer.response_inputs(prompts, responses, tokens)
 
 
 class _Flat(DataLoader[Any]):

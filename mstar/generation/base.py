@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mstar.distributed import is_main
-from mstar.errors import DataError
+from mstar.errors import ConfigError, DataError
 from mstar.generation.progress import ResponseBar
 from mstar.types import Prompt, Response
 
@@ -47,12 +47,14 @@ class Request:
         samples: The responses to draw, each with its own temperature and seed.
         prefix: The beginning of the response, to be continued; the responses include it.
         show_answer: Whether the gold answer is shown to the model (answer-conditioned warm-up sampling).
+        keep_tokens: Whether the responses have their tokens and these tokens' log-probabilities.
     """
 
     prompt: Prompt
     samples: tuple[Sample, ...]
     prefix: str = ""
     show_answer: bool = False
+    keep_tokens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,7 @@ def draw_responses(engine: Engine, requests: Sequence[Request]) -> list[list[Res
     """Has an engine draw responses, and makes sure that it drew what was asked for.
 
     Raises:
+        ConfigError: the engine does not keep tokens, and was asked to.
         DataError: a response is missing, or belongs to another sample.
     """
     written = engine.generate(requests)
@@ -211,5 +214,10 @@ def draw_responses(engine: Engine, requests: Sequence[Request]) -> list[list[Res
             raise DataError(
                 f"the engine {name} returned {len(responses)} responses to the prompt '{request.prompt.id}' that are "
                 f"not the {len(expected)} samples that it was asked for, in their order: nothing of them is used."
+            )
+        if request.keep_tokens and any(not len(r.tokens) == len(r.logprobs) == r.num_tokens for r in responses):
+            raise ConfigError(
+                f"the engine {name} does not return the tokens of its responses with their log-probabilities, which "
+                "rollout.method needs: choose another engine, or a method that imitates (continuous, rloop)."
             )
     return written

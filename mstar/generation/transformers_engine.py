@@ -43,6 +43,7 @@ class _Text:
 
     row: Row
     tokens: list[int]
+    logprobs: list[float]
     logprob: float
     finished: bool
 
@@ -152,6 +153,8 @@ class TransformersEngine(Engine):
                                 finished=text.finished,
                                 temperature=sample.temperature,
                                 logprob=text.logprob,
+                                tokens=tuple(text.tokens) if request.keep_tokens else (),
+                                logprobs=tuple(text.logprobs) if request.keep_tokens else (),
                             )
                         )
         finally:
@@ -293,5 +296,5 @@ def _texts(rows: Sequence[Row], token_TS: Tensor, logprob_TS: Tensor, ends: set[
                 "the policy's logits are not finite numbers although its weights are: what it computes leaves the "
                 "range of its type; compute in bfloat16 or float32 (trainer.precision bf16-mixed or 32-true)."
             )
-        texts.append(_Text(row, tokens[:length], total, tokens[length - 1] in ends))
+        texts.append(_Text(row, tokens[:length], logprobs[:length], total, tokens[length - 1] in ends))
     return texts

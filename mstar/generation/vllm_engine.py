@@ -269,12 +269,15 @@ class VllmEngine(Engine):
                 drawn = output.outputs[min(i, len(output.outputs) - 1)]
                 tokens, finished = list(drawn.token_ids), drawn.finish_reason == "stop"
                 text = session.renderer.decode(tokens[: len(tokens) - finished])
+                kept = tokens if requests[number].keep_tokens else []
                 written[number][place] = replace(
                     written[number][place],
                     text=requests[number].prefix + text,
                     num_tokens=len(tokens),
                     finished=finished,
                     logprob=float(drawn.cumulative_logprob),
+                    tokens=tuple(kept),
+                    logprobs=tuple(float(drawn.logprobs[step][token].logprob) for step, token in enumerate(kept)),
                 )
         return written
 

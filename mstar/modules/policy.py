@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mstar.datamodules.quarantined import PromptBatch
-from mstar.datamodules.step_batches import StepBatch
-from mstar.distributed import gather_lists, is_main
+from mstar.datamodules.step_batches import Credit, StepBatch
+from mstar.distributed import gather_lists, is_main, world_size
 from mstar.errors import ConfigError
 from mstar.evaluation.greedy import find_cut_off, greedy_responses, require_gradeable
 from mstar.generation import Engine, TransformersEngine
@@ -32,9 +32,10 @@ from mstar.models.families import FreezablePart, family_of
 from mstar.models.lora import LoraSettings
 from mstar.models.packing import check_packing, packed_hidden_states
 from mstar.models.sharding import empty_loss, inside_forward, is_sharded, load_full_state
-from mstar.models.token_loss import LossKernel, check_loss_kernel, mean_token_loss
+from mstar.models.token_loss import LossKernel, check_loss_kernel, mean_token_loss, token_losses
 from mstar.modules.backbone_module import BackboneModule
 from mstar.modules.optimization import configure
+from mstar.modules.policy_losses import Objective, sample_losses
 from mstar.rendering import IGNORE_INDEX, ResponseInputs
 from mstar.types import Prompt, ScoredResponse
 
@@ -46,7 +47,8 @@ _log: Final = logging.getLogger(__name__)
 class PolicyModule(BackboneModule):
     """A vision-language model that learns to write responses (image, prompt -> response).
 
-    The loss is the cross-entropy of the response's tokens and its end token; prompt and image tokens have none.
+    The loss is the cross-entropy of the response's tokens and its end token; prompt and image tokens have none. With a
+    ``rollout.method`` that learns from every sample, it is that of ``mstar.modules.policy_losses``.
 
     Args:
         model_name: A Hugging Face folder or model id, or ``mstar/tiny-idefics3`` for the embedded model.
@@ -129,6 +131,9 @@ class PolicyModule(BackboneModule):
         # What a test does with prompts in the place of greedy accuracy; a benchmark has its own.
         self.on_test_prompts: Callable[[list[Prompt]], None] | None = None
         self._scored: list[ScoredResponse] = []
+        # How samples with advantages are learned from; a rollout whose method does so sets it.
+        self.objective: Objective | None = None
+        self._watched: dict[str, Tensor] = {}
 
     def use_engine(self, engine: Engine, key: str) -> None:
         """Draws the responses of validate, test and predict with another's engine.
@@ -206,7 +211,7 @@ class PolicyModule(BackboneModule):
         return configure(self.parameters(), self.lr, self.optimizer_factory, self.lr_scheduler_factory)
 
     def loss(self, batch: ResponseInputs) -> Tensor:
-        """The mean cross-entropy of the batch's response tokens.
+        """The mean cross-entropy of the batch's response tokens, or what the objective makes of samples.
 
         Of a batch that is part of an optimizer step, the share of the mean over the whole step's tokens, so that every
         token counts the same in whatever batch it is.
@@ -220,18 +225,42 @@ class PolicyModule(BackboneModule):
         else:
             hidden_BTH = family_of(self.model).hidden_states(self.model, inputs.ids_BT, inputs.mask_BT, inputs.extras)
             hidden_NH = hidden_BTH[:, :-1][learned_BT]
-        loss = mean_token_loss(self.model, hidden_NH, batch.labels_BT[:, 1:][learned_BT], self.loss_kernel)
+        target_N = batch.labels_BT[:, 1:][learned_BT]
+        if isinstance(batch, StepBatch) and batch.credit is not None:
+            return self._sample_loss(batch, batch.credit, hidden_NH, target_N)
+        loss = mean_token_loss(self.model, hidden_NH, target_N, self.loss_kernel)
         if isinstance(batch, StepBatch):
             loss = loss * (len(hidden_NH) / batch.mean_tokens)
         return loss
 
+    def _sample_loss(self, batch: StepBatch, credit: Credit, hidden_NH: Tensor, target_N: Tensor) -> Tensor:
+        if self.objective is None:
+            raise RuntimeError("samples with advantages are trained on, but the policy was given no objective.")
+        losses = sample_losses(-token_losses(self.model, hidden_NH, target_N), credit, self.objective)
+        self._watched = {
+            "clipped_fraction": losses.clipped_N.float().mean(),
+            "ratio": losses.ratio_N.mean(),
+            "kl": losses.kl_N.mean(),
+        }
+        by_row = self.objective.settings.level == "sequence"
+        return losses.loss_N.sum() / (batch.mean_rows if by_row else batch.mean_tokens)
+
+    def _share_means(self, batch: ResponseInputs) -> None:
+        """Has every token of a step count the same over all processes, which may have more or fewer of them."""
+        if world_size() > 1 and isinstance(batch, StepBatch) and batch.credit is not None:
+            means = torch.tensor([batch.mean_tokens, batch.mean_rows], device=self.device)
+            batch.mean_tokens, batch.mean_rows = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
+
     def training_step(self, batch: ResponseInputs, batch_idx: int) -> Tensor:
         """One step of training."""
+        self._share_means(batch)
         loss = inside_forward(self.model, self.loss, batch)
         if not batch.inputs.extras and is_sharded(self.model):
             loss = loss + empty_loss(self.model)
         rows = batch.labels_BT.shape[0]
         self.log("train/loss", loss, batch_size=rows, prog_bar=True)
+        for name, value in self._watched.items():
+            self.log(f"train/{name}", value, batch_size=rows)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
         return loss
 

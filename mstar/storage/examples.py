@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import tempfile
@@ -10,6 +12,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Final, overload
@@ -20,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mstar.atomic import atomic_path
-from mstar.storage.responses import read_kept
+from mstar.storage.responses import CREDIT, TOKENS, credit_columns, make_example, read_kept
 from mstar.storage.tables import open_table
 from mstar.types import Example
 
@@ -71,12 +74,13 @@ class ExampleFile(Sequence[Example]):
             raise IndexError(index)
         number = bisect_right(self._starts, place) - 1
         rows, row = self._group(number), place - self._starts[number]
-        return Example(rows.column("prompt_id")[row].as_py(), rows.column("response")[row].as_py())
+        return make_example({name: rows.column(name)[row].as_py() for name in rows.column_names})
 
     def _group(self, number: int) -> Any:
         if number not in self._held:
             with open_examples(self.path) as file:
-                self._held[number] = file.read_row_group(number, columns=["prompt_id", "response"], use_threads=False)
+                columns = [*_EXAMPLES.names, *credit_columns(file)]
+                self._held[number] = file.read_row_group(number, columns=columns, use_threads=False)
             if len(self._held) > _HELD:
                 self._held.popitem(last=False)
         self._held.move_to_end(number)
@@ -86,9 +90,14 @@ class ExampleFile(Sequence[Example]):
 def write_examples(path: Path, examples: Iterable[Example]) -> None:
     """Writes the training examples of one iteration, in training order; few of them are in memory at a time."""
     rest = iter(examples)
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, _EXAMPLES, write_page_checksum=True) as writer:
-        while rows := [{"prompt_id": e.prompt_id, "response": e.response} for e in islice(rest, _GROUP)]:
-            writer.write_table(pa.Table.from_pylist(rows, schema=_EXAMPLES))
+    group = list(islice(rest, _GROUP))
+    # One method makes all of them.
+    imitated = not group or group[0].advantage is None
+    schema = _EXAMPLES if imitated else pa.schema([*_EXAMPLES, *CREDIT, *TOKENS])
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
+        while group:
+            writer.write_table(pa.Table.from_pylist([asdict(example) for example in group], schema=schema))
+            group = list(islice(rest, _GROUP))
 
 
 def open_examples(path: Path) -> AbstractContextManager[pq.ParquetFile]:
@@ -100,39 +109,54 @@ def open_examples(path: Path) -> AbstractContextManager[pq.ParquetFile]:
     return open_table(path, _EXAMPLES)
 
 
-def order_examples(shards: Sequence[Path], path: Path, seed: int) -> None:
+def order_examples(shards: Sequence[Path], path: Path, seed: int, before: Path | None = None) -> None:
     """Writes what was kept of some shards as one file, in training order.
 
     The order is that of a list of the examples, sorted by prompt and response and then shuffled: it depends neither on
     the shards, as long as a prompt's responses are in one of them, nor on who wrote them. In memory are the prompts'
-    ids and some integers; the responses wait in a temporary file.
+    ids and some integers; the examples wait in a temporary file.
 
     Args:
         shards: The responses shards.
         path: The file to write.
         seed: Seed of the shuffle.
+        before: Examples of an earlier iteration that are trained on again; what is kept now and was then counts once.
 
     Raises:
         DataError: a shard is missing or damaged.
     """
     ends = array("q", [0])
     ids: list[Any] = []
+    known: set[bytes] = set()
     # The file has no name, so nothing is left of it if the process is killed.
     with tempfile.TemporaryFile(dir=path.parent) as waiting:
+
+        def wait(examples: Iterable[Example]) -> None:
+            names = []
+            for example in examples:
+                names.append(example.prompt_id)
+                ends.append(ends[-1] + waiting.write(json.dumps(asdict(example)).encode()))
+                if before is not None:
+                    known.add(_key(example))
+            ids.append(pa.array(names, pa.string()))
+
+        wait(() if before is None else ExampleFile(before))
         for shard in shards:
             kept = sorted(read_kept(shard), key=lambda example: (example.prompt_id, example.response))
-            ids.append(pa.array([example.prompt_id for example in kept], pa.string()))
-            for example in kept:
-                ends.append(ends[-1] + waiting.write(example.response.encode()))
+            wait([example for example in kept if _key(example) not in known])
         waiting.flush()
-        all_ids = pa.concat_arrays(ids) if ids else pa.array([], pa.string())
+        all_ids = pa.concat_arrays(ids)
         # Stable, and by code points, as Python sorts.
         order = array("q", pc.sort_indices(all_ids).to_numpy().astype(np.int64).tobytes())
         random.Random(seed).shuffle(order)
 
         def examples() -> Iterator[Example]:
             for row in order:
-                text = os.pread(waiting.fileno(), ends[row + 1] - ends[row], ends[row])
-                yield Example(all_ids[row].as_py(), text.decode())
+                yield make_example(json.loads(os.pread(waiting.fileno(), ends[row + 1] - ends[row], ends[row])))
 
         write_examples(path, examples())
+
+
+def _key(example: Example) -> bytes:
+    text = f"{example.prompt_id}\0{example.response}".encode(errors="surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).digest()

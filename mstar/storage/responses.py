@@ -5,15 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from mstar.storage.tables import ASKED, asked, open_table, read_table, write_table
 from mstar.types import Example, Fate, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["PromptResponses", "read_kept", "read_responses", "write_responses"]
+__all__ = [
+    "CREDIT",
+    "TOKENS",
+    "PromptResponses",
+    "credit_columns",
+    "make_example",
+    "read_kept",
+    "read_responses",
+    "write_responses",
+]
 
 _RESPONSES: Final = pa.schema(
     [
@@ -35,6 +45,9 @@ _RESPONSES: Final = pa.schema(
     ]
 )
 _KEPT: Final = pa.schema([("prompt_id", pa.string()), ("response", pa.string()), ("fate", pa.string())])
+# Only in files of methods that use them. The log-probabilities are computed in 32 bits.
+TOKENS: Final = pa.schema([("tokens", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32()))])
+CREDIT: Final = pa.schema([("weight", pa.float64()), ("advantage", pa.float64())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,12 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
         groups: The responses.
         made_by: What every row says of where it comes from, by the name of the column; for files that stand alone.
     """
+    scored_responses = [scored for group in groups for scored in group.responses]
+    extra = [
+        *(TOKENS if any(s.response.tokens for s in scored_responses) else ()),
+        *(CREDIT if any(s.advantage is not None for s in scored_responses) else ()),
+        *((name, pa.string()) for name in made_by or ()),
+    ]
     rows = [
         {
             "prompt_id": group.prompt.id,
@@ -70,12 +89,16 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
             "process_reward": scored.process_reward,
             "chain_correct": scored.chain_correct,
             "fate": scored.fate.value if scored.fate else None,
+            "tokens": scored.response.tokens,
+            "logprobs": scored.response.logprobs,
+            "weight": scored.weight,
+            "advantage": scored.advantage,
         }
         | dict(made_by or {})
         for group in groups
         for scored in group.responses
     ]
-    write_table(path, rows, pa.schema([*_RESPONSES, *((name, pa.string()) for name in made_by or ())]))
+    write_table(path, rows, pa.schema([*_RESPONSES, *extra]))
 
 
 def read_responses(path: Path) -> list[ScoredResponse]:
@@ -94,14 +117,18 @@ def read_responses(path: Path) -> list[ScoredResponse]:
                 finished=row["finished"],
                 temperature=row["temperature"],
                 logprob=row["logprob"],
+                tokens=tuple(row.get("tokens") or ()),
+                logprobs=tuple(row.get("logprobs") or ()),
             ),
             verdict=Verdict(row["correct"], row["predicted"], VerdictStatus(row["status"])),
             step_scores=tuple(row["step_scores"]),
             process_reward=row["process_reward"],
             chain_correct=row["chain_correct"],
             fate=Fate(row["fate"]) if row["fate"] else None,
+            weight=row.get("weight", 1.0),
+            advantage=row.get("advantage"),
         )
-        for row in read_table(path, _RESPONSES)
+        for row in read_table(path, _RESPONSES, [*TOKENS.names, *CREDIT.names])
     ]
 
 
@@ -112,6 +139,25 @@ def read_kept(path: Path) -> list[Example]:
         DataError: the file is missing, damaged, or lacks a column.
     """
     with open_table(path, _KEPT) as file:
-        table = file.read(_KEPT.names)
+        table = file.read([*_KEPT.names, *credit_columns(file)])
     rows = table.filter(pc.equal(table["fate"], Fate.KEPT.value)).to_pylist()
-    return [Example(row["prompt_id"], row["response"]) for row in rows]
+    return [make_example(row) for row in rows]
+
+
+def credit_columns(file: pq.ParquetFile) -> list[str]:
+    """The columns of a file that say more of an example than its text; none where all texts are imitated alike."""
+    names = file.schema_arrow.names
+    # Without an advantage, tokens are those that another method asked for.
+    return [name for name in [*CREDIT.names, *TOKENS.names] if name in names] if "advantage" in names else []
+
+
+def make_example(row: Mapping[str, Any]) -> Example:
+    """The example of a row, which may have the columns of ``CREDIT`` and ``TOKENS``."""
+    return Example(
+        row["prompt_id"],
+        row["response"],
+        row.get("weight", 1.0),
+        row.get("advantage"),
+        tuple(row.get("tokens") or ()),
+        tuple(row.get("logprobs") or ()),
+    )

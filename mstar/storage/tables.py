@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -61,14 +61,20 @@ def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> No
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)
 
 
-def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+def read_table(path: Path, schema: pa.Schema, optional: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Reads the rows of a Parquet file, in the columns of a schema.
+
+    Args:
+        path: The file.
+        schema: The columns that it must have.
+        optional: Further columns, which are read where they are there.
 
     Raises:
         DataError: the file is missing, damaged, or lacks a column.
     """
     with open_table(path, schema) as file:
-        rows: list[dict[str, Any]] = file.read(schema.names).to_pylist()
+        there = [name for name in optional if name in file.schema_arrow.names]
+        rows: list[dict[str, Any]] = file.read([*schema.names, *there]).to_pylist()
     return rows
 
 

@@ -11,7 +11,7 @@ from mstar.types import Example
 __all__ = ["replace_training_data"]
 
 
-def replace_training_data(trainer: Trainer, examples: Sequence[Example]) -> None:
+def replace_training_data(trainer: Trainer, examples: Sequence[Example], passes: int = 1) -> None:
     """Makes the epoch that is about to begin train on these examples; without any, the epoch has no steps.
 
     Lightning builds an epoch's loader before ``on_train_epoch_start``, and with the old epoch number when it resumes,
@@ -21,8 +21,9 @@ def replace_training_data(trainer: Trainer, examples: Sequence[Example]) -> None
     Args:
         trainer: The trainer, inside ``on_train_epoch_start``.
         examples: The new training data, in training order.
+        passes: How often it is gone through.
     """
-    trainer.datamodule.set_examples(examples)  # type: ignore[attr-defined]
+    trainer.datamodule.set_examples(examples, passes)  # type: ignore[attr-defined]
     loop = trainer.fit_loop
     loop._combined_loader = None
     loop.setup_data()

@@ -48,7 +48,7 @@ def test_shards_of_other_settings_are_not_gone_on_with(
     tmp_path: Path, changed: dict[str, Any], kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the first checkpoint, when a changed configuration is not refused."""
-    monkeypatch.setattr(mstar.callbacks.rollout_stages, "run_iteration", lambda *_: None)
+    monkeypatch.setattr(mstar.callbacks.rollout_stages, "run_iteration", lambda *_, before: None)
     # Weights that all types can hold: their hash is the same.
     monkeypatch.setattr(mstar.callbacks.rollout_stages, "fingerprint_model", lambda _: "abc")
     trainer: Any = SimpleNamespace(default_root_dir=str(tmp_path), max_epochs=1)

@@ -17,7 +17,7 @@ from mstar.prompts.benchmarks import MathVista
 from mstar.prompts.images import FileImage
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.storage import write_step_labels
-from mstar.types import Prompt, StepLabels
+from mstar.types import Example, Prompt, StepLabels
 
 
 class Pictures(PromptSource):
@@ -43,14 +43,14 @@ class Pictures(PromptSource):
         return int(prompt_id)
 
 
-def pairs(folder: Path, size: int, broken: set[int]) -> list[tuple[Prompt, str]]:
-    return [(prompt, f"response {prompt.id}") for prompt in Pictures(folder, size, broken)]
+def pairs(folder: Path, size: int, broken: set[int]) -> list[tuple[Prompt, Example]]:
+    return [(prompt, Example(prompt.id, f"response {prompt.id}")) for prompt in Pictures(folder, size, broken)]
 
 
 def test_the_next_usable_example_takes_the_place_of_a_bad_one(tmp_path: Path) -> None:
     quarantine = Quarantine(1.0).file(tmp_path, "train", 6)
     data = UsablePairs(pairs(tmp_path, 6, {2, 3, 5}), PromptCheck(), quarantine)
-    assert [data[index][1][-1] for index in range(len(data))] == ["0", "1", "4", "4", "4", "0"]
+    assert [data[index][1].response[-1] for index in range(len(data))] == ["0", "1", "4", "4", "4", "0"]
     assert data[4][0].images[0].load().size == (32, 32)
     assert len((tmp_path / "quarantine/train.jsonl").read_text().splitlines()) == 3
 

@@ -28,7 +28,7 @@ def test_rows_without_a_rationale_are_put_aside_with_their_numbers(tmp_path: Pat
     """One ended a fit in the step that it came to, on every try."""
     empty = {3: "", 5: None, 7: END, 8: f" {END}</s>"}
     found = read(tmp_path, [empty.get(i, f"It is {i}.") for i in range(40)])
-    assert [found[i][1] for i in range(len(found))] == [f"It is {i}." for i in range(40) if i not in empty]
+    assert [found[i][1].response for i in range(len(found))] == [f"It is {i}." for i in range(40) if i not in empty]
     assert [found[i][0].question for i in (0, 3)] == ["What is 0?", "What is 4?"]
     rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
     assert [(row["row"], row["reason"]) for row in rows] == [(i, "no_rationale") for i in empty]
@@ -39,7 +39,7 @@ def test_the_text_of_an_end_token_is_not_learned(tmp_path: Path) -> None:
     given = [texts[0] + END, texts[1] + f"{END}\n", texts[2] + "</s>", texts[3] + "<|im_end|>", *texts[4:]]
     given[9] = f"It is{END} 9."
     found = read(tmp_path, [*given])
-    assert [found[i][1] for i in range(len(found))] == [text for i, text in enumerate(texts) if i != 9]
+    assert [found[i][1].response for i in range(len(found))] == [text for i, text in enumerate(texts) if i != 9]
     [row] = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
     assert (row["row"], row["reason"]) == (9, "bad_text")
     assert f"goes on behind the end token '{END}'" in row["detail"]

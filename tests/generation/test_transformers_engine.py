@@ -153,6 +153,18 @@ def test_the_reported_logprob_is_that_of_a_plain_forward_pass(run: Run) -> None:
         assert min(abs(response.logprob - wanted - end) for end in ends) < 2e-3
 
 
+def test_tokens_are_kept_where_they_are_asked_for(trained: Any) -> None:
+    engine = TransformersEngine(24, progress=False)
+    engine.start(trained.model, trained.renderer)
+    requests = [Request(prompt, mixed(prompt, 1), keep_tokens=bool(i)) for i, prompt in enumerate(DICE[:2])]
+    plain, kept = engine.generate(requests)
+    assert all(r.tokens == r.logprobs == () for r in plain)
+    for r in kept:
+        assert len(r.tokens) == len(r.logprobs) == r.num_tokens
+        assert math.fsum(r.logprobs) == pytest.approx(r.logprob)
+        assert trained.renderer.decode(r.tokens[: len(r.tokens) - r.finished]) == r.text
+
+
 @pytest.mark.parametrize("name", ["trained"])
 def test_rows_stop_at_their_own_end(run: Run) -> None:
     row = run([Request(DICE[0], plan_samples(0, "stop", "x", 24, 1.3))], max_new_tokens=17)[0]

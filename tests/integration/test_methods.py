@@ -84,7 +84,7 @@ def steps(root: Path, iteration: int) -> int:
 KEEP_ALL = ["--trainer.callbacks+", "mstar.callbacks.IterationCheckpoint", "--trainer.callbacks.keep_all", "true"]
 
 
-@pytest.mark.parametrize("method", ["continuous", "iterative_rft", "rest_em"])
+@pytest.mark.parametrize("method", ["continuous", "iterative_rft", "rest_em", "rloop"])
 def test_what_a_method_inherits(evolve: Any, method: str) -> None:
     root = evolve(*KEEP_ALL, method=method, dynamics=False)
     expected = steps(root, 2) + (steps(root, 1) if method == "continuous" else 0)
@@ -93,6 +93,36 @@ def test_what_a_method_inherits(evolve: Any, method: str) -> None:
     assert max(taken) == expected
     assert state["lr_schedulers"][0]["last_epoch"] == expected
     assert state["global_step"] == steps(root, 1) + steps(root, 2)
+    first, second = (set(ExampleFile(RunDirectory(root).examples(i))) for i in (1, 2))
+    # RLoop trains on all successes so far; the others on those of the iteration.
+    assert (first <= second) == (method == "rloop")
+    assert report(root, 2)["examples"] == len(second)
+
+
+def test_grpo_learns_from_all_samples_and_goes_on_within_a_pass_as_if_never_stopped(evolve: Any) -> None:
+    settings: dict[str, Any] = {
+        "method": "grpo", "interval": 0.25, "policy_gradient": {"passes": 2}, "dynamics": False
+    }  # fmt: skip
+    whole = evolve(*KEEP_ALL, "--trainer.max_epochs", "1", name="whole", **settings)
+    shards = rows(whole, 1)
+    examples = list(ExampleFile(RunDirectory(whole).examples(1)))
+    assert {row.verdict.correct for row in shards if row.fate is Fate.KEPT} == {True, False}
+    assert {row.fate for row in shards} <= {Fate.KEPT, Fate.NO_GRADIENT, Fate.TRUNCATED}
+    assert len(examples) == sum(row.fate is Fate.KEPT for row in shards)
+    assert all(len(e.tokens) == len(e.logprobs) > 0 and e.advantage for e in examples)
+    taken = -(-2 * len(examples) // 4)
+    assert checkpoint(whole, 1)["global_step"] == taken
+    for limit in (taken - 1, -1):
+        stopped = evolve(
+            *KEEP_ALL, "--trainer.max_epochs", "1", "--trainer.max_steps", str(limit), name="stopped", **settings
+        )
+    one, other = checkpoint(whole, 1)["state_dict"], checkpoint(stopped, 1)["state_dict"]
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    # A method that imitates reads these responses, without their tokens.
+    imitating = evolve("--trainer.max_epochs", "1", name="reader", interval=0.25, dynamics=False, reuse=str(whole))
+    assert report(imitating, 1)["reused"] == 8
+    assert [row.response.text for row in rows(imitating, 1)] == [row.response.text for row in shards]
+    assert "tokens" not in pyarrow.parquet.read_schema(RunDirectory(imitating).responses(1, 0)).names
 
 
 @pytest.mark.parametrize("method", ["continuous", "iterative_rft", "rest_em"])

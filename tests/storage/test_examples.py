@@ -9,8 +9,15 @@ import pytest
 
 import mstar.storage.examples
 from mstar.errors import DataError
-from mstar.storage import ExampleFile, write_examples
-from mstar.types import Example
+from mstar.storage import (
+    ExampleFile,
+    PromptResponses,
+    order_examples,
+    read_responses,
+    write_examples,
+    write_responses,
+)
+from mstar.types import Example, Fate, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 EXAMPLES = [Example(f"p{i}", f"response {i}") for i in range(2500)]
 
@@ -51,6 +58,38 @@ def test_it_is_sent_to_a_process_by_its_path(path: Path) -> None:
     sent = pickle.dumps(examples)
     assert len(sent) < 1000
     assert list(pickle.loads(sent)) == EXAMPLES  # noqa: S301 - what the line before has written
+
+
+def test_what_samples_are_worth_is_kept_exactly(tmp_path: Path) -> None:
+    worth = [Example("a", "x", 0.1, -0.3, (3, 1), (-0.5, -0.25)), Example("a", "y", 1.0, 0.3, (2,), (-1.5,))]
+    write_examples(tmp_path / "worth.parquet", worth)
+    assert list(ExampleFile(tmp_path / "worth.parquet")) == worth
+
+
+def test_the_examples_of_a_shard_and_those_of_before_in_one_order(tmp_path: Path) -> None:
+    def scored(index: int, text: str, advantage: float | None = None) -> ScoredResponse:
+        tokens = () if advantage is None else (1, 2)
+        response = Response("p", index, text, 2, True, 1.0, -1.0, tokens, tuple(-0.5 for _ in tokens))
+        verdict = Verdict(True, "1", VerdictStatus.GRADED)
+        return ScoredResponse(response, verdict, fate=Fate.KEPT, advantage=advantage)
+
+    shard, before, path = (tmp_path / f"{name}.parquet" for name in ("shard", "before", "examples"))
+    write_examples(before, [Example("p", "old"), Example("q", "other")])
+    write_responses(shard, [PromptResponses(Prompt("p", "?"), (scored(0, "old"), scored(1, "new"), scored(2, "new")))])
+    order_examples([shard], path, 0, before)
+    # What was there before counts once; copies within an iteration are the selection's business.
+    assert sorted(e.response for e in ExampleFile(path)) == ["new", "new", "old", "other"]
+    order_examples([shard], path, 0)
+    assert sorted(e.response for e in ExampleFile(path)) == ["new", "new", "old"]
+    group = PromptResponses(Prompt("p", "?"), (scored(0, "a", 0.5), scored(1, "b", -0.5)))
+    write_responses(shard, [group])
+    assert read_responses(shard) == list(group.responses)
+    order_examples([shard], path, 0)
+    found = sorted(ExampleFile(path), key=lambda e: e.response)
+    assert found == [
+        Example("p", "a", 1.0, 0.5, (1, 2), (-0.5,) * 2),
+        Example("p", "b", 1.0, -0.5, (1, 2), (-0.5,) * 2),
+    ]
 
 
 def test_without_examples(tmp_path: Path) -> None:

@@ -65,11 +65,13 @@ def test_greedy_equals_transformers_before_and_after_a_sync(
 
 def test_logprobs_are_those_of_the_policy_at_temperature_1(engine: VllmEngine, trained: Policy) -> None:
     for temperature in (0.0, 0.5, 1.0):
-        [[response]] = engine.generate([Request(DICE[0], (Sample(0, temperature, 3),))])
+        [[response]] = engine.generate([Request(DICE[0], (Sample(0, temperature, 3),), keep_tokens=True)])
         [tokens] = trainer_logprobs(trained.model, trained.renderer, [DICE[0]], [response.text])
         assert response.finished
         assert response.num_tokens == len(tokens)  # the text is encoded as it was written
         assert response.logprob == pytest.approx(sum(tokens), abs=1e-4)
+        assert response.logprobs == pytest.approx(tokens, abs=1e-4)
+        assert trained.renderer.encode_responses([response.text])[0] == [list(response.tokens)]
 
 
 def test_a_sample_does_not_depend_on_what_else_is_drawn(engine: VllmEngine) -> None:
