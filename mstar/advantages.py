@@ -139,8 +139,8 @@ class Advantages:
             )
         if self.balance.drop != "none" or self.balance.keep_easy is not None:
             raise ConfigError(
-                f"rollout.balance.drop and keep_easy are for methods that imitate, but rollout.method is '{self.method}', "
-                "which learns nothing of prompts that are all right anyway: leave them out."
+                f"rollout.balance.drop and keep_easy are for methods that imitate, and rollout.method '{self.method}' "
+                "learns nothing of prompts that are all right anyway: leave them out."
             )
 
     def at(self, iteration: int, last: int) -> Advantages:

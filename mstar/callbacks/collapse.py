@@ -11,13 +11,16 @@ __all__ = ["find_collapse"]
 _ENTROPY: Final = 0.1
 _LENGTH: Final = (0.5, 2.0)
 _RIGHT: Final = 0.8
+# A policy that is right nearly always may be sure of itself.
+_SOLVED: Final = 0.9
 
 
 def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """What of an iteration's responses has become unlike the first iteration's, in a sentence, and what to do.
 
-    The entropy has collapsed below a tenth of the first iteration's (compared at equal temperatures), the mean length
-    below half or above twice, the share of right answers below four fifths.
+    The entropy is below a tenth of the first iteration's (compared at equal temperatures, and where less than nine
+    tenths of the responses are right), the mean length below half or above twice, or the share of right answers below
+    four fifths.
 
     Args:
         first: The report of the first iteration.
@@ -27,13 +30,15 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
         None if nothing has.
     """
     found = []
-    entropies = first.get("entropy"), now.get("entropy")
-    if None not in entropies and first["temperature"] == now["temperature"] and entropies[1] < _ENTROPY * entropies[0]:
-        found.append(f"the entropy is {entropies[1]:.3f} nats a token, and was {entropies[0]:.3f}")
-    lengths = first.get("response_length"), now.get("response_length")
-    if None not in lengths and not _LENGTH[0] * lengths[0] <= lengths[1] <= _LENGTH[1] * lengths[0]:
-        found.append(f"responses have {lengths[1]:.0f} tokens, and had {lengths[0]:.0f}")
     shares = [report["funnel"]["correct"] / max(report["funnel"]["generated"], 1) for report in (first, now)]
+    # Reports of earlier versions have neither entropy nor length.
+    before, after = first.get("entropy"), now.get("entropy")
+    comparable = first["temperature"] == now["temperature"] and shares[1] < _SOLVED
+    if comparable and before is not None and after is not None and after < _ENTROPY * before:
+        found.append(f"the entropy is {after:.3f} nats a token, and was {before:.3f}")
+    before, after = first.get("response_length"), now["response_length"]
+    if before is not None and not _LENGTH[0] * before <= after <= _LENGTH[1] * before:
+        found.append(f"responses have {after:.0f} tokens, and had {before:.0f}")
     if shares[1] < _RIGHT * shares[0]:
         found.append(f"{shares[1]:.0%} of the responses are right, and {shares[0]:.0%} were")
     if not found:

@@ -18,6 +18,7 @@ from mstar.modules.policy import PolicyModule
 from mstar.modules.trainable import check_trainable
 from mstar.prompts import PromptSource
 from mstar.prompts.subset import find_repetition
+from mstar.selection import Selector
 from mstar.types import Prompt
 
 __all__ = ["check_prompts", "check_rollout", "require_data", "require_policy"]
@@ -55,7 +56,8 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         raise ConfigError(f"rollout.unlabelled is '{settings.unlabelled}', but data.unlabelled is not set.")
     if settings.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):
         raise ConfigError("rollout.unlabelled_start is a fraction of trainer.max_epochs, which is not set.")
-    if settings.selector.final_threshold is not None and (trainer.max_epochs is None or trainer.max_epochs < 0):
+    moves = isinstance(settings.selector, Selector) and settings.selector.final_threshold is not None
+    if moves and (trainer.max_epochs is None or trainer.max_epochs < 0):
         raise ConfigError("rollout.final_threshold is that of iteration trainer.max_epochs, which is not set.")
     adaptive = settings.controller.candidates != (settings.controller.current,)
     if adaptive:

@@ -19,6 +19,7 @@ from mstar.dashboards.markup import (
     plain,
     short_percent,
     table,
+    three_digits,
     two_decimals,
 )
 from mstar.dashboards.run_config import temperature_setting
@@ -78,6 +79,14 @@ def dynamics(run: RunData) -> str:
             {"right, where it is known": "pseudo_labels/accuracy"},
         ),
         _curves(run, "Cut off at the length limit", {"share of responses": "truncated_fraction"}),
+        _curves(
+            run,
+            "Prompts without a comparison",
+            {"all samples right": "all_right_fraction", "none right": "all_wrong_fraction"},
+            note="What learns from a prompt's samples beside each other learns nothing of these.",
+        ),
+        _curves(run, "Entropy of the samples", {"nats a token": "entropy"}, show=two_decimals),
+        _curves(run, "Length of the samples", {"tokens": "response_length"}, show=three_digits),
     ]
     return grid(charts) or _missing(run, "No iteration has measured its dynamics.")
 

@@ -20,6 +20,7 @@ FIRST = {
         ({"entropy": 0.06, "response_length": 11.0, "funnel": {"generated": 50, "correct": 20}}, None),
         ({"entropy": 0.04}, "entropy is 0.040 nats a token, and was 0.500"),
         ({"entropy": 0.04, "temperature": 0.5}, None),
+        ({"entropy": 0.04, "funnel": {"generated": 100, "correct": 95}}, None),
         ({"entropy": None}, None),
         ({"response_length": 9.0}, "responses have 9 tokens, and had 20"),
         ({"response_length": 41.0}, "responses have 41 tokens"),
