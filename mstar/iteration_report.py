@@ -75,8 +75,8 @@ class IterationReport:
         votes_right: Those of them to which they gave the right one.
         by_pass_rate: What came of prompts, by the share of right responses to them.
         by_category: What came of prompts, by their category.
-        all_right: Prompts with right responses alone.
-        all_wrong: Prompts without a right response.
+        all_right: Prompts all of whose responses are right and whole.
+        all_wrong: Prompts none of whose responses is.
         right_chains: Responses with the right answer that are right throughout.
         right_chains_known: Responses with the right answer of which that is known.
         no_gradient: Responses that a method that learns from all of them has nothing to learn from.
@@ -152,10 +152,10 @@ class IterationReport:
 
     def _look(self, responses: Sequence[ScoredResponse]) -> None:
         """Counts what shows a policy that has stopped exploring."""
-        right = [s for s in responses if s.verdict.correct]
-        self.all_right += len(right) == len(responses)
-        self.all_wrong += not right
-        known = [s.chain_correct for s in right if s.chain_correct is not None]
+        rate = pass_rate(responses)
+        self.all_right += rate == 1
+        self.all_wrong += rate == 0
+        known = [s.chain_correct for s in responses if s.verdict.correct and s.chain_correct is not None]
         self.right_chains += sum(known)
         self.right_chains_known += len(known)
         self.no_gradient += sum(s.fate is Fate.NO_GRADIENT for s in responses)
