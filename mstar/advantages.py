@@ -43,7 +43,8 @@ def learns_from_all(method: str) -> bool:
 class PolicyGradient:
     """How nft, grpo and reinforce_rej learn from the samples of an iteration (``mstar.modules.policy_losses``).
 
-    A setting that the method has no use for is refused, unless it has its default.
+    A setting that the method has no use for is refused, unless it has its default. Probabilities are those at
+    temperature 1: with another ``rollout.temperature`` samples are not quite the policy's own, which biases gradients.
 
     Args:
         clip_low: How far below 1 the ratio of a token's present probability to that when it was sampled still has a

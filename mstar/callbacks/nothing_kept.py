@@ -64,6 +64,11 @@ def find_cause(reports: Sequence[Mapping[str, Any]], max_new_tokens: int) -> str
             f"none {total} has the right answer: compare some with the gold answers (python -m mstar report), and mend "
             "the columns of the data, or warm the policy up"
         )
+    if any(r.get("no_gradient") for r in reports):
+        return (
+            f"{correct:,} {total} have the right answer, but no prompt has right and wrong ones to compare: raise "
+            "rollout.num_samples or rollout.temperature, or choose other prompts"
+        )
     return (
         f"{correct:,} {total} have the right answer, but rollout.selection kept none of them: lower "
         "rollout.threshold, or choose another selection"

@@ -25,6 +25,7 @@ def report(generated: int, parsed: int, correct: int, kept: int, cut_off: int = 
         ([report(10, 2, 0, 0, 4)], "an answer was found in 2 of 10 responses: have the prompts say how to give one"),
         ([report(10, 9, 0, 0, 1)], "none of 10 responses has the right answer"),
         ([report(10, 9, 3, 0)], "3 of 10 responses have the right answer, but rollout.selection kept none of them"),
+        ([report(10, 9, 5, 0) | {"no_gradient": 10}], "5 of 10 responses have the right answer, but no prompt has"),
         ([report(0, 0, 0, 0)], "no response was generated"),
     ],
 )  # fmt: skip
