@@ -10,9 +10,10 @@ from typing import Final
 __all__ = ["find_values", "other_value"]
 
 # Digits with their thousands and decimals. Signs, per cent and units stand outside, so they stay as they are. What is
-# glued to a name (x1, H2O), an exponent, a denominator, an ordinal or "3D" is no value of its own.
+# glued to a name (x1, H2O), an exponent, a denominator, an ordinal or "3D" is no value of its own, nor is an
+# endless run of digits.
 _NUMBER: Final = re.compile(
-    r"(?<![\w.\\/^#])(?<![\^_}]\{)\d++(?:,\d{3}(?!\d))*+(?:\.\d++)?+(?!\.\d|(?:st|nd|rd|th|D)\b)"
+    r"(?<![\w.\\/^#])(?<![\^_}]\{)\d{1,15}+(?:,\d{3}(?!\d))*+(?:\.\d{1,15}+)?+(?!\d|\.\d|(?:st|nd|rd|th|D)\b)"
 )
 # Not "one", which is mostly a pronoun ("the red one").
 _WORDS: Final = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")

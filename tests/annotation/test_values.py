@@ -23,6 +23,7 @@ from mstar.annotation.values import find_values, other_value
         ("the 3rd one of two dice at (1,3), in 3D", ["two", "1", "3"]),
         ("Answer: C", []),
         ("12,34,567", ["12", "34,567"]),
+        (f"1 / 3 = 0.{'3' * 5000}, 7{'0' * 5000}", ["1", "3"]),
     ],
 )
 def test_what_is_a_value(step: str, values: list[str]) -> None:
