@@ -15,17 +15,22 @@ from urllib.parse import unquote
 
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import find_choices
+from mstar.types import AnswerIs, Tolerance
 
 __all__ = [
     "clean_path",
     "fields_of",
     "look_up",
     "parse",
+    "read_answer_is",
+    "read_answers",
     "read_choices",
     "read_image",
     "read_images",
+    "read_precision",
     "read_text",
     "read_texts",
+    "read_tolerance",
 ]
 
 # How the base64 text of PNG, JPEG, GIF, WebP and BMP files begins.
@@ -96,6 +101,66 @@ def read_texts(value: Any, column: str) -> tuple[str, ...]:
         items = [_pick(item, _TEXTS) if isinstance(item, Mapping) else item for item in value]
         return tuple(text for item in items if (text := read_text(item, column)))
     return (text,) if (text := read_text(value, column)) else ()
+
+
+def read_answers(value: Any, name: str) -> tuple[str, ...]:
+    """Several right answers: the texts of a list.
+
+    Raises:
+        RowError: it is no list.
+    """
+    value = parse(value)
+    if value is not None and not isinstance(value, list | tuple):
+        raise RowError(Reason.WRONG_TYPE, f"the {name} are a {type(value).__name__}, not a list")
+    return read_texts(value, name)
+
+
+def read_answer_is(value: Any, _: str) -> AnswerIs | None:
+    """How an answer names its option; None if nothing is said.
+
+    Raises:
+        RowError: it is none of the ways.
+    """
+    if value is None or value == "":
+        return None
+    if value in set(AnswerIs):
+        return AnswerIs(value)
+    raise RowError(Reason.WRONG_TYPE, f"answer_is is {value!r}; it is one of {', '.join(AnswerIs)}")
+
+
+def read_tolerance(value: Any, _: str) -> Tolerance | None:
+    """How far a number may be off, of ``{"relative": 0.05}`` or ``{"absolute": 0.1}``; None if nothing is said.
+
+    Raises:
+        RowError: it is no such object.
+    """
+    if value is None or value == "":
+        return None
+    value = parse(value)
+    limits = {name: limit for name, limit in value.items() if limit is not None} if isinstance(value, dict) else None
+    if limits is None or not set(limits) <= {"relative", "absolute"} or not all(map(_is_limit, limits.values())):
+        raise RowError(Reason.WRONG_TYPE, f"the tolerance {value!r} is no object with 'relative' or 'absolute'")
+    return Tolerance(**limits) if limits else None
+
+
+def _is_limit(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
+
+
+def read_precision(value: Any, _: str) -> int | None:
+    """Decimals that a number is asked for; None if nothing is said.
+
+    Raises:
+        RowError: it is no number of decimals.
+    """
+    # Parquet has numbers beside nulls as floats, and the nulls as NaN; CSV has text.
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, int | float) and 0 <= value <= 100 and value == int(value):
+        return int(value)
+    raise RowError(Reason.WRONG_TYPE, f"the precision {value!r} is no number of decimals")
 
 
 def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

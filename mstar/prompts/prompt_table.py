@@ -14,16 +14,18 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mstar.errors import DataError
+from mstar.prompts.json_rows import RawRow
 from mstar.prompts.quarantine import BadRow, Reason
 from mstar.storage import read_json
 
-__all__ = ["SCHEMA", "PromptTable", "TablePictures", "hash_id"]
+__all__ = ["SCHEMA", "DatasetPictures", "PromptTable", "TablePictures", "hash_id"]
 
 SCHEMA: Final = pa.schema(
     [
@@ -135,4 +137,43 @@ class TablePictures:
             self._column = Dataset.from_file(str(self.folder / "prompts.arrow")).select_columns(["pictures"]).data
         [row] = self._column.fast_slice(index, 1).to_pylist()
         picture: bytes = row["pictures"][place]
+        return picture
+
+
+class RowPictures(Protocol):
+    """Finds the pictures of a row."""
+
+    def pictures(self, row: RawRow) -> tuple[bytes | None, ...]:
+        """For every picture its bytes, or None for a path; empty if all are paths."""
+
+
+class DatasetPictures:
+    """The pictures in the rows of a ``datasets.Dataset``.
+
+    Args:
+        data: The data set.
+        reader: Finds the pictures of its rows.
+        folder: The folder of the table whose rows are asked for.
+    """
+
+    def __init__(self, data: Any, reader: RowPictures, folder: Path) -> None:
+        self.data = data
+        self.reader = reader
+        self.folder = folder
+        self._numbers: Any = None
+
+    def __reduce__(self) -> tuple[type[DatasetPictures], tuple[Any, RowPictures, Path]]:
+        return DatasetPictures, (self.data, self.reader, self.folder)
+
+    def read(self, index: int, place: int) -> bytes:
+        """The bytes of one picture; see ``PictureStore``."""
+        if self._numbers is None:
+            from datasets import Dataset
+
+            table = Dataset.from_file(str(self.folder / "prompts.arrow"))
+            self._numbers = table.data.column("row").to_numpy()
+        number = int(self._numbers[index])
+        pictures = self.reader.pictures(RawRow(number, self.data[number]))
+        if not pictures or (picture := pictures[place]) is None:
+            raise DataError(f"picture {place} of row {index} is a path, and its bytes were expected.")
         return picture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,15 +11,27 @@ from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
-from mstar.errors import ConfigError, DataError
-from mstar.prompts.cells import clean_path, look_up, parse, read_choices, read_images, read_text, read_texts
+from mstar.errors import ConfigError
+from mstar.prompts.cells import (
+    clean_path,
+    look_up,
+    parse,
+    read_answer_is,
+    read_answers,
+    read_choices,
+    read_images,
+    read_precision,
+    read_text,
+    read_texts,
+    read_tolerance,
+)
 from mstar.prompts.chats import is_chat, read_chat, read_turns
 from mstar.prompts.facts import ColumnChoice
 from mstar.prompts.field_map import FieldMap
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.json_rows import RawRow, RawRows
-from mstar.prompts.prompt_table import TablePictures
+from mstar.prompts.prompt_table import DatasetPictures, TablePictures
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import (
     find_choices,
@@ -35,7 +46,7 @@ from mstar.prompts.row_files import TableRows, folder_of, open_rows
 from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.table_prompts import PictureStore, TablePrompts, TableSettings, open_table
 from mstar.storage import read_json, write_json
-from mstar.types import AnswerIs, AnswerType, Tolerance, Turn
+from mstar.types import AnswerIs, AnswerType, Turn
 
 __all__ = ["Placeholders", "RecordPrompts"]
 
@@ -156,38 +167,6 @@ def _find_answer_is(rows: RawRows, fields: FieldMap) -> str | None:
     return "index1" if any(number == size for number, size in zip(numbers, sizes, strict=True)) else None
 
 
-class DatasetPictures:
-    """The pictures in the rows of a ``datasets.Dataset``.
-
-    Args:
-        data: The data set.
-        convert: What made prompts of its rows.
-        folder: The folder of the table whose rows are asked for.
-    """
-
-    def __init__(self, data: Any, convert: _Converter, folder: Path) -> None:
-        self.data = data
-        self.convert = convert
-        self.folder = folder
-        self._numbers: Any = None
-
-    def __reduce__(self) -> tuple[type[DatasetPictures], tuple[Any, _Converter, Path]]:
-        return DatasetPictures, (self.data, self.convert, self.folder)
-
-    def read(self, index: int, place: int) -> bytes:
-        """The bytes of one picture; see ``PictureStore``."""
-        if self._numbers is None:
-            from datasets import Dataset
-
-            table = Dataset.from_file(str(self.folder / "prompts.arrow"))
-            self._numbers = table.data.column("row").to_numpy()
-        number = int(self._numbers[index])
-        pictures = self.convert(RawRow(number, self.data[number])).pictures
-        if not pictures or (picture := pictures[place]) is None:
-            raise DataError(f"picture {place} of row {index} is a path, and its bytes were expected.")
-        return picture
-
-
 @dataclass(frozen=True)
 class _InPlace:
     """A converter of rows whose pictures' bytes stay where they are, and need not be kept in the table."""
@@ -238,13 +217,13 @@ class _Converter:
         if choices and len(gold) > 1:
             # Several options, and not one in several spellings.
             gold = (", ".join(gold),)
-        answers = (*gold, *read("answers", _read_answers, none))
+        answers = (*gold, *read("answers", read_answers, none))
         answer = next(iter(answers), None)
         if answer is None and (name := self.fields.answer or self.fields.answers):
             raise RowError(Reason.NO_ANSWER, f"the column '{name}' is empty")
         # It is a column, or says it of all rows.
         constant = next((item for item in AnswerIs if item == self.fields.answer_is), None)
-        answer_is = constant or read("answer_is", _read_answer_is, None)
+        answer_is = constant or read("answer_is", read_answer_is, None)
         if answer in labels and answer not in choices:
             answer, answer_is = chr(ord("A") + labels.index(answer)), AnswerIs.LETTER
         choices, turns, images = self._ask(values, turns, images, choices, answer)
@@ -264,9 +243,9 @@ class _Converter:
             answer_type=_answer_type(kind, answer, choices),
             answers=tuple(dict.fromkeys(other for other in answers[1:] if other not in (answer, answers[0]))),
             answer_is=answer_is,
-            tolerance=read("tolerance", _read_tolerance, None),
+            tolerance=read("tolerance", read_tolerance, None),
             choices=choices,
-            precision=read("precision", _read_precision, None),
+            precision=read("precision", read_precision, None),
             unit=read("unit", read_text, "") or None,
             rationale=rationale,
             category=", ".join(read("category", read_texts, none)),
@@ -276,6 +255,10 @@ class _Converter:
             turns=tuple(before),
             ignored=tuple(ignored),
         )
+
+    def pictures(self, row: RawRow) -> tuple[bytes | None, ...]:
+        """The pictures of a row; see ``RowPictures``."""
+        return self(row).pictures
 
     def _chat(self, values: Mapping[str, Any]) -> tuple[list[Turn], str | None, list[str | bytes]]:
         """The turns up to the question, what the model says then, and the pictures."""
@@ -336,51 +319,11 @@ def _choices(values: Mapping[str, Any], fields: FieldMap) -> tuple[tuple[str, ..
     return tuple(text for text in texts if text and text.casefold() != "nan"), ()
 
 
-def _read_answers(value: Any, name: str) -> tuple[str, ...]:
-    value = parse(value)
-    if value is not None and not isinstance(value, list | tuple):
-        raise RowError(Reason.WRONG_TYPE, f"the {name} are a {type(value).__name__}, not a list")
-    return read_texts(value, name)
-
-
 def _read_response(value: Any, name: str) -> str | None:
     """A response, or the last turn of a chat."""
     if is_chat(value):
         return read_turns(value)[-1][1] or None
     return read_text(value, name) or None
-
-
-def _read_answer_is(value: Any, _: str) -> AnswerIs | None:
-    if value is None or value == "":
-        return None
-    if value in set(AnswerIs):
-        return AnswerIs(value)
-    raise RowError(Reason.WRONG_TYPE, f"answer_is is {value!r}; it is one of {', '.join(AnswerIs)}")
-
-
-def _read_tolerance(value: Any, _: str) -> Tolerance | None:
-    if value is None or value == "":
-        return None
-    value = parse(value)
-    limits = {name: limit for name, limit in value.items() if limit is not None} if isinstance(value, dict) else None
-    if limits is None or not set(limits) <= {"relative", "absolute"} or not all(map(_is_limit, limits.values())):
-        raise RowError(Reason.WRONG_TYPE, f"the tolerance {value!r} is no object with 'relative' or 'absolute'")
-    return Tolerance(**limits) if limits else None
-
-
-def _is_limit(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
-
-
-def _read_precision(value: Any, _: str) -> int | None:
-    # Parquet has numbers beside nulls as floats, and the nulls as NaN; CSV has text.
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, str) and value.isdecimal():
-        value = int(value)
-    if isinstance(value, int | float) and 0 <= value <= 100 and value == int(value):
-        return int(value)
-    raise RowError(Reason.WRONG_TYPE, f"the precision {value!r} is no number of decimals")
 
 
 def _answer_type(value: Any, answer: str | None, choices: tuple[str, ...]) -> AnswerType:
