@@ -14,7 +14,15 @@ from mstar.types import Prompt, Response
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SampleSeeds", "equal_temperatures", "find_fault", "prompt_tokens", "shows_images", "unwritten"]
+__all__ = [
+    "SampleSeeds",
+    "equal_temperatures",
+    "find_fault",
+    "processor_options",
+    "prompt_tokens",
+    "shows_images",
+    "unwritten",
+]
 
 
 def prompt_tokens(renderer: Renderer, prompt: Prompt, prefix: str = "", *, show_answer: bool = False) -> list[int]:
@@ -99,3 +107,10 @@ class SampleSeeds(int):
 def unwritten(request: Request, sample: Sample) -> Response:
     """What stands for a response that could not be written: empty and unfinished."""
     return Response(request.prompt.id, sample.index, request.prefix, 0, False, sample.temperature, 0.0)
+
+
+def processor_options(processor: Any) -> dict[str, str]:
+    """Has vLLM make the model's inputs with the library that the renderer's processor makes them with."""
+    backend = getattr(getattr(processor, "image_processor", None), "backend", None)
+    # One for videos exists for torchvision only, and a family that has it has the other for torchvision, too.
+    return {} if backend is None or hasattr(processor, "video_processor") else {"backend": backend}

@@ -6,7 +6,6 @@ import gc
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 
 from mstar.distributed import world_size
 from mstar.errors import ConfigError
@@ -28,7 +26,8 @@ from mstar.generation.vllm_process import (
     prepare_environment,
     require_same_device,
 )
-from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_adapter
+from mstar.generation.vllm_prompts import processor_options
+from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_adapter, write_description
 from mstar.interruption import stop_if_asked
 from mstar.models.lora import has_lora
 from mstar.models.sharding import is_sharded
@@ -150,7 +149,7 @@ class VllmSession:
             # The processes are there already; vLLM makes its groups of them.
             special["distributed_executor_backend"] = "external_launcher"
         return LLM(
-            model=options.model_folder or self._write_description(),
+            model=options.model_folder or write_description(self.policy, self.renderer, Path(self._folder.name)),
             load_format="dummy",  # the weights come from the policy
             dtype=self.dtype,
             tensor_parallel_size=options.tensor_parallel_size,
@@ -165,7 +164,7 @@ class VllmSession:
             # load_format dummy fills with noise.
             mm_device_do_normalize=False,
             # vLLM would take torchvision where the trainer's processor takes Pillow, and the pixels differ.
-            mm_processor_kwargs=self._processor_options(),
+            mm_processor_kwargs=processor_options(self.renderer.processor),
             enable_prefix_caching=True,
             enable_sleep_mode=self.sleep_level > 0 and not on_cpu,
             logprobs_mode="raw_logprobs",  # of the policy itself, at temperature 1
@@ -173,25 +172,6 @@ class VllmSession:
             trust_remote_code=options.trust_remote_code,
             **special,
         )
-
-    def _processor_options(self) -> dict[str, str]:
-        processor: Any = self.renderer.processor
-        backend = getattr(getattr(processor, "image_processor", None), "backend", None)
-        # One for videos exists for torchvision only, and a family that has it has the other for torchvision, too.
-        return {} if backend is None or hasattr(processor, "video_processor") else {"backend": backend}
-
-    def _write_description(self) -> str:
-        """A folder with all of the model but its weights."""
-        policy: Any = self.policy
-        config = deepcopy(policy.config)
-        if hasattr(config, "quantization_config"):
-            del config.quantization_config  # vLLM gets the weights unpacked
-        # FSDP2 puts the model's own class behind one of its own.
-        own_class = type(policy).__bases__[-1] if isinstance(policy, FSDPModule) else type(policy)
-        config.architectures = config.architectures or [own_class.__name__]
-        config.save_pretrained(self._folder.name)
-        self.renderer.processor.save_pretrained(self._folder.name)
-        return self._folder.name
 
     # Weights and caches.
 

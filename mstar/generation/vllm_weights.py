@@ -1,19 +1,22 @@
-"""The policy's weights under the names of a checkpoint, which is how a vLLM model takes them."""
+"""The policy as vLLM takes it: its weights under the names of a checkpoint, and a folder of all the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from mstar.models.lora import merged_state, save_adapter
 from mstar.models.sharding import full_state
+from mstar.rendering import Renderer
 
-__all__ = ["checkpoint_weights", "trains_base_weights", "write_adapter"]
+__all__ = ["checkpoint_weights", "trains_base_weights", "write_adapter", "write_description"]
 
 
 # Transformers 5 has taken a level out of their names.
@@ -56,3 +59,25 @@ def _layer(name: str) -> str:
 def write_adapter(policy: nn.Module, folder: Path) -> None:
     """Writes the policy's adapters for vLLM. Collective for a sharded policy."""
     save_adapter(policy, folder, {name: value for name, value in full_state(policy) if ".lora_" in name})
+
+
+def write_description(policy: Any, renderer: Renderer, folder: Path) -> str:
+    """Writes all of a model but its weights.
+
+    Args:
+        policy: The Hugging Face model.
+        renderer: Its renderer.
+        folder: Where it is written.
+
+    Returns:
+        The folder.
+    """
+    config = deepcopy(policy.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # vLLM gets the weights unpacked
+    # FSDP2 puts the model's own class behind one of its own.
+    own_class = type(policy).__bases__[-1] if isinstance(policy, FSDPModule) else type(policy)
+    config.architectures = config.architectures or [own_class.__name__]
+    config.save_pretrained(folder)
+    renderer.processor.save_pretrained(folder)
+    return str(folder)
