@@ -298,14 +298,8 @@ def _choose(
                 groups = add_process_rewards(groups, stages.reward, only_correct=not everything)
     with _timed(report.seconds, "grade"):
         if voting:
-            groups = [_pseudo_label(g, plan.voting) if g.prompt.id in hidden else g for g in groups]
+            groups = [plan.voting.label(g) if g.prompt.id in hidden else g for g in groups]
         return [PromptResponses(g.prompt, stages.selector.select(g.responses, stage=plan.stage)) for g in groups]
-
-
-def _pseudo_label(group: PromptResponses, voting: Voting) -> PromptResponses:
-    """Takes what the responses agree on for the answer (M-STaR: prompt variation, argmax of summed R_p)."""
-    answer, judged = voting.judge(group.responses)
-    return PromptResponses(replace(group.prompt, answer=answer), judged)
 
 
 def _count_vote(truth: Prompt, group: PromptResponses, grader: Grader, report: IterationReport) -> None:

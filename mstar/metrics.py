@@ -29,7 +29,6 @@ __all__ = [
     "majority",
     "majority_answer",
     "mean_accuracy",
-    "paired_standard_error",
     "pass_at_k",
     "rank_by_process_reward",
     "reward_pass_at_k",
@@ -318,16 +317,6 @@ def bootstrap_interval(
     means = [rng.choice(items, len(items)).mean() for _ in range(resamples)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def paired_standard_error(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """The standard error of the difference of two means, each over the same items in the same order.
-
-    Returns:
-        It, or NaN of fewer than two items.
-    """
-    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    return float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else math.nan
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from mstar.errors import ConfigError
 from mstar.metrics import votes
+from mstar.storage import PromptResponses
 from mstar.types import ScoredResponse, Verdict, VerdictStatus
 
 __all__ = ["Voting"]
@@ -50,12 +51,13 @@ class Voting:
             return None
         return answer if most >= self.min_share * sum(totals.values()) else None
 
-    def judge(self, scored: Sequence[ScoredResponse]) -> tuple[str | None, tuple[ScoredResponse, ...]]:
-        """The pseudo answer, and the responses with the verdicts that it gives them."""
-        answer = self.answer(scored)
+    def label(self, group: PromptResponses) -> PromptResponses:
+        """The prompt with its pseudo answer, and the responses with the verdicts that this gives them."""
+        answer = self.answer(group.responses)
 
         def verdict(predicted: str | None) -> Verdict:
             status = VerdictStatus.NO_ANSWER if predicted is None else VerdictStatus.GRADED
             return Verdict(predicted is not None and predicted == answer, predicted, status)
 
-        return answer, tuple(replace(s, verdict=verdict(s.verdict.predicted)) for s in scored)
+        judged = tuple(replace(s, verdict=verdict(s.verdict.predicted)) for s in group.responses)
+        return PromptResponses(replace(group.prompt, answer=answer), judged)

@@ -151,11 +151,6 @@ def test_balance_asks_for_many_right_ones_and_few_wrong_ones_among_the_k_best() 
     assert metrics.balance_at_k([[scored(0, "7", 0.9, text="x"), scored(1, "7", 0.9, text="x")]], 4) == 0.25
 
 
-def test_paired_standard_error() -> None:
-    assert metrics.paired_standard_error([1, 1, 0, 1], [0, 1, 0, 1]) == 0.25
-    assert np.isnan(metrics.paired_standard_error([1], [0]))
-
-
 def test_reward_pass_counts_copies_of_a_text_once() -> None:
     group = [scored(0, "3", 0.9, text="same"), scored(1, "3", 0.9, text="same\n"), scored(2, "7", 0.5)]
     assert metrics.reward_pass_at_k([group], 2) == 1.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mstar.errors import ConfigError
-from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
+from mstar.storage import PromptResponses
+from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 from mstar.voting import Voting
 
 
@@ -37,9 +38,9 @@ def responses(*answers: str | None, rewards: tuple[float, ...] = ()) -> list[Sco
 def test_the_answer(
     voting: Voting, answers: tuple[str | None, ...], rewards: tuple[float, ...], answer: str | None
 ) -> None:
-    found, judged = voting.judge(responses(*answers, rewards=rewards))
-    assert found == answer
-    assert [s.verdict.correct for s in judged] == [answer is not None and given == answer for given in answers]
+    found = voting.label(PromptResponses(Prompt("p", "?"), tuple(responses(*answers, rewards=rewards))))
+    assert found.prompt.answer == answer
+    assert [s.verdict.correct for s in found.responses] == [answer is not None and given == answer for given in answers]
 
 
 def test_a_share_is_one() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, Final
 
 from mstar import metrics
@@ -108,14 +109,20 @@ class Sweep:
         if current not in self.values:
             return {}
         there = self.values[current][metric]
-        return {t: metrics.paired_standard_error(row[metric], there) for t, row in self.values.items()}
+        return {t: _paired_error(row[metric], there) for t, row in self.values.items()}
 
     def spread(self, metric: str) -> tuple[float, float]:
         """How far the best candidate is from the worst, and the standard error of that difference."""
         means = {t: row[metric] for t, row in self.scores.items()}
         best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-        error = metrics.paired_standard_error(self.values[best][metric], self.values[worst][metric])
+        error = _paired_error(self.values[best][metric], self.values[worst][metric])
         return means[best] - means[worst], error
+
+
+def _paired_error(first: Sequence[float], second: Sequence[float]) -> float:
+    """The standard error of the difference of two means over the same prompts; NaN for fewer than two of them."""
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    return stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
 
 
 def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
