@@ -95,7 +95,7 @@ def require_policy(module: LightningModule, use: str = "rollout trains") -> Poli
         ConfigError: it is not a PolicyModule.
     """
     if not isinstance(module, PolicyModule):
-        raise ConfigError(f"{use} a PolicyModule, but model is a {type(module).__name__}; drop one of them.")
+        raise ConfigError(f"{use} a PolicyModule, but model is {type(module).__name__}; drop one of them.")
     return module
 
 
@@ -106,7 +106,7 @@ def require_data(data: LightningDataModule | None) -> PolicyDataModule:
         ConfigError: it is not a PolicyDataModule.
     """
     if not isinstance(data, PolicyDataModule):
-        raise ConfigError(f"rollout needs data of the class PolicyDataModule, but data is a {type(data).__name__}.")
+        raise ConfigError(f"rollout needs data of the class PolicyDataModule, but data is {type(data).__name__}.")
     return data
 
 

@@ -51,7 +51,7 @@ def check_watched(trainer: Trainer, *, dynamics: bool) -> None:
         watched = "dynamics/greedy_accuracy" if watched is True else watched
         if not isinstance(watched, str):
             continue
-        name = f"trainer.callbacks has a {type(callback).__name__} that watches '{watched}'"
+        name = f"{type(callback).__name__} in trainer.callbacks watches '{watched}'"
         if watched.startswith("val/"):
             raise ConfigError(
                 f"{name}, but with rollouts the dynamics take the place of a validation: watch "

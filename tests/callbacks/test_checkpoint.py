@@ -556,6 +556,13 @@ def test_what_is_no_checkpoint_of_the_model_is_one_sentence(
     assert main(["fit", "--config", config, "--trainer.max_epochs", "1"]) == 0
     refused(tmp_path / "mprm.ckpt", "the checkpoint is of an MPRM, but model is a policy: ")
     refused(tmp_path / "other.ckpt", "the checkpoint is of something that mstar did not train, but model is a policy: ")
+    saved = torch.load(last, weights_only=True)
+    name = next(name for name, value in saved["state_dict"].items() if value.ndim == 2)
+    saved["state_dict"][name] = saved["state_dict"][name][1:]
+    torch.save(saved, tmp_path / "smaller.ckpt")
+    refused(
+        tmp_path / "smaller.ckpt", "the checkpoint's weights do not fit the model: set model.model_name to the one "
+    )
     refused(policy, f"ckpt_path '{policy}' is a folder: give '{last}', which is in it.")
     refused(last.parent, f"ckpt_path '{last.parent}' is a folder: give '{last}', which is in it.")
     refused(policy / "policy", f"ckpt_path '{policy / 'policy'}' is an exported model: give it as model.model_name, ")

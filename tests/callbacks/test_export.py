@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -61,6 +64,43 @@ def test_all_that_is_exported_can_be_read_by_whom_the_umask_says(
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("*/*")}
     assert {"model.safetensors", "step_head.safetensors", "config.json", MANIFEST} <= modes.keys()
     assert modes == dict.fromkeys(modes, mode)
+
+
+class ExportedMPRM(MPRMModule):
+    """Writes one file."""
+
+    text = ""
+
+    def export(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        folder.mkdir()
+        (folder / "model.txt").write_text(self.text)
+
+
+@pytest.mark.parametrize(
+    ("module", "by", "mode", "tag", "values", "best"),
+    [
+        (Exported(""), True, "max", "dynamics/greedy_accuracy", (0.2, 0.5, math.nan, 0.5, 0.4), 2),
+        (Exported(""), "train/loss", "min", "train/loss", (math.nan, 0.5, 0.4, 0.4, 0.6), 3),
+        (ExportedMPRM("mstar/tiny-idefics3"), True, "max", "mprm/auc_within", (0.6, 0.5, 0.7, 0.7, 0.1), 3),
+        (ExportedMPRM("mstar/tiny-idefics3"), "mprm/loss", "min", "mprm/loss", (0.6, 0.5, 0.7, 0.7, 0.9), 2),
+    ],
+)
+def test_the_best_epoch_is_kept(
+    tmp_path: Path, module: Any, by: str | bool, mode: Any, tag: str, values: tuple[float, ...], best: int
+) -> None:
+    callback = ExportCallback(export_best=by, mode=mode)
+    for epoch, value in enumerate(values, 1):
+        progress = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=epoch)))
+        trainer: Any = SimpleNamespace(
+            callback_metrics={tag: torch.tensor(value)}, fit_loop=progress, default_root_dir=str(tmp_path)
+        )
+        module.text = str(epoch)
+        state, callback = callback.state_dict(), ExportCallback(export_best=by, mode=mode)
+        callback.load_state_dict(state)
+        callback.on_train_epoch_end(trainer, module)
+    name = "policy" if isinstance(module, PolicyModule) else "mprm"
+    assert (tmp_path / f"{name}-best" / "model.txt").read_text() == str(best)
+    assert callback.state_dict()["best"]["epoch"] == best
 
 
 def test_a_folder_that_is_no_export_is_refused_before_anything_is_written(

@@ -81,9 +81,9 @@ def test_a_vote_needs_prompts() -> None:
 @pytest.mark.parametrize(
     ("module", "datamodule", "complaint"),
     [
-        (BoringModel, data, "rollout trains a PolicyModule, but model is a BoringModel"),
-        (lambda: PolicyModule("mstar/tiny-idefics3"), BoringDataModule, "but data is a BoringDataModule"),
-        (lambda: PolicyModule("mstar/tiny-idefics3"), lambda: None, "but data is a NoneType"),
+        (BoringModel, data, "rollout trains a PolicyModule, but model is BoringModel"),
+        (lambda: PolicyModule("mstar/tiny-idefics3"), BoringDataModule, "but data is BoringDataModule"),
+        (lambda: PolicyModule("mstar/tiny-idefics3"), lambda: None, "but data is NoneType"),
     ],
 )
 def test_other_modules_are_refused(module: Any, datamodule: Any, complaint: str) -> None:

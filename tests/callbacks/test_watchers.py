@@ -89,6 +89,6 @@ def test_what_is_never_measured_cannot_be_watched(
     settings["trainer"]["callbacks"] = [stopping]
     assert main(["fit", "--config", str(evolve.write(settings)), *flags]) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith(f"mstar fit: error: trainer.callbacks has a EarlyStopping that watches '{watched}', but ")
+    assert last.startswith(f"mstar fit: error: EarlyStopping in trainer.callbacks watches '{watched}', but ")
     assert sentence in last
     assert not (evolve.folder / "run").exists()

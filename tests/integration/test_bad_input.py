@@ -215,7 +215,7 @@ def test_rollouts_need_a_policy(evolve: Any, warm_policy: Path, capsys: pytest.C
     settings["model"] = {"class_path": "mstar.modules.MPRMModule", "init_args": {"model_name": str(warm_policy)}}
     status, line = refused(["fit", "--config", str(evolve.write(settings))], capsys)
     assert status == 1
-    assert "rollout trains a PolicyModule, but model is a MPRMModule" in line
+    assert "rollout trains a PolicyModule, but model is MPRMModule" in line
 
 
 @pytest.mark.parametrize("content", [None, b"no picture"])
