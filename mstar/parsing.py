@@ -17,6 +17,7 @@ from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
 from mstar.models.lora import LoraSettings
 from mstar.modules import MPRMModule, PolicyModule
+from mstar.null_values import refuse_null
 from mstar.option_help import asked_option, explain_option
 from mstar.option_names import explain_unknown, name_whole, through_sources
 
@@ -52,9 +53,11 @@ class Parser(LightningArgumentParser):
         # jsonargparse reads a file that another one names from within that one's folder.
         token = _given.set(tuple(map(_from_anywhere, given)))
         try:
-            return super().parse_args(given, *more, **options)
+            config = super().parse_args(given, *more, **options)
         finally:
             _given.reset(token)
+        refuse_null(config)
+        return config
 
     def _explain(self, given: Sequence[str]) -> None:
         """Answers --data.train.fields.help and its like, and ends."""

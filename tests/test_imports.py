@@ -30,6 +30,7 @@ LAYERS = (
         "lightning_cli",
         "config_files",
         "memory_command",
+        "null_values",
         "prompts_command",
         "option_help",
         "option_names",

@@ -1,0 +1,66 @@
+"""``null`` where a class takes no None: the parser lets it pass for settings that are groups or factories."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, get_args, get_type_hints
+
+from mstar.errors import ConfigError
+
+__all__ = ["refuse_null"]
+
+
+def refuse_null(config: Any) -> None:
+    """Makes sure that no setting of a class is None that cannot be.
+
+    Args:
+        config: What the parser made of a command line.
+
+    Raises:
+        ConfigError: there is one, such as ``pixels:`` with nothing below it.
+    """
+    name = next(_wrong(config.as_dict(), ()), None)
+    if name is not None:
+        raise ConfigError(f"{name} is null, which it cannot be: leave it out, or write its settings below it.")
+
+
+def _wrong(value: Any, path: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _wrong(item, (*path, str(place)))
+    if not isinstance(value, Mapping):
+        return
+    settings = value.get("init_args")
+    if "class_path" in value and isinstance(settings, Mapping):
+        yield from (
+            ".".join((*path, name)) for name in _never_none(str(value["class_path"])) if _is_null(settings, name)
+        )
+        value = settings
+    for name, item in value.items():
+        # A command's own settings are written without it.
+        yield from _wrong(item, () if name == value.get("subcommand") else (*path, str(name)))
+
+
+def _is_null(settings: Mapping[str, Any], name: str) -> bool:
+    return name in settings and settings[name] is None
+
+
+def _never_none(class_path: str) -> list[str]:
+    """The arguments of a class that are never None, by its own words; none of one that cannot be asked."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        cls = getattr(import_module(module), name)
+        hints = get_type_hints(cls.__init__ if inspect.isclass(cls) else cls)
+        parameters = inspect.signature(cls).parameters
+    except (ImportError, AttributeError, NameError, TypeError, ValueError):
+        return []
+    return [
+        argument
+        for argument, hint in hints.items()
+        if argument in parameters
+        and parameters[argument].default is not None
+        and hint not in (Any, object, None, type(None))
+        and not any(part in (None, type(None)) for part in get_args(hint))
+    ]
