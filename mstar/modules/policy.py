@@ -248,7 +248,8 @@ class PolicyModule(BackboneModule):
     def _share_means(self, batch: ResponseInputs) -> None:
         """Has every token of a step count the same over all processes, which may have more or fewer of them."""
         if world_size() > 1 and isinstance(batch, StepBatch) and batch.credit is not None:
-            means = torch.tensor([batch.mean_tokens, batch.mean_rows], device=self.device)
+            # With trainer.precision bf16-true the default type would round them.
+            means = torch.tensor([batch.mean_tokens, batch.mean_rows], device=self.device, dtype=torch.float32)
             batch.mean_tokens, batch.mean_rows = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
 
     def training_step(self, batch: ResponseInputs, batch_idx: int) -> Tensor:
