@@ -27,7 +27,7 @@ from mstar.callbacks.config_check import check_same_run
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.run_record import RunRecord, find_finished
 from mstar.callbacks.signals import StopOnSignal, end_with_the_others
-from mstar.callbacks.trainer_check import check_trainer
+from mstar.callbacks.trainer_check import check_trainer, require_training
 from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
 from mstar.interruption import stop_if_asked
@@ -177,6 +177,7 @@ class MstarCLI(LightningCLI):
             if self.subcommand != "fit" and checkpoint is None and self.trainer.is_global_zero:
                 self._say_model()
             if self.subcommand == "fit":
+                require_training(self._get(self.config_init, "trainer"))
                 if isinstance(self.datamodule, PolicyDataModule):
                     _ = self.datamodule.train  # which it may lack, for the other commands
                 self._say_memory(renderer)

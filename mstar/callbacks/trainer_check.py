@@ -1,4 +1,4 @@
-"""What of Lightning's trainer cannot work with rollouts, whose training data is not there when a fit begins."""
+"""What of Lightning's trainer cannot work: a fit of nothing, and what rollouts have no data for when a fit begins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 
 from mstar.errors import ConfigError
 
-__all__ = ["check_trainer"]
+__all__ = ["check_trainer", "require_training"]
+
+
+def require_training(settings: Mapping[str, Any]) -> None:
+    """Refuses limits that end a fit before its first step: it would export what it began with, like a success.
+
+    Args:
+        settings: What the trainer is made from.
+
+    Raises:
+        ConfigError: a limit is 0.
+    """
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if settings.get(name) == 0:
+            raise ConfigError(f"trainer.{name} is 0, so nothing would be trained: raise it, or leave it out.")
 
 
 def check_trainer(trainer: Trainer, settings: Mapping[str, Any]) -> None:
