@@ -35,6 +35,8 @@ def find_fault(path: Path) -> str | None:
         return "is an empty file"
     if not head.strip():
         return "is a file of nothing but white space"
+    if not head.strip(b"\0"):
+        return "is a file of nothing but zero bytes, which a full disk or a crash may leave: get it again"
     if head.startswith(_LFS):
         return "is a Git LFS pointer, not the file that it stands for: run 'git lfs pull' in its repository"
     if head.startswith(_ANNEX):

@@ -102,6 +102,10 @@ class MstarCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the rollout, checkpoint and export callbacks and the logger that the configuration leaves open."""
         configured = self._get(self.config_init, "trainer")
+        if configured.get("barebones"):
+            raise ConfigError(
+                "trainer.barebones leaves out checkpoints, callbacks and logs, which are the run: drop it."
+            )
         if configured.get("fast_dev_run"):
             configured["default_root_dir"] = _scratch_folder()
         given = configured.get("callbacks") or []

@@ -53,6 +53,7 @@ def no_rights(*paths: Path) -> Iterator[None]:
     [
         (b"", "is an empty file"),
         (b" \n\r\n\t", "is a file of nothing but white space"),
+        (bytes(64), "is a file of nothing but zero bytes"),
         (LFS, "is a Git LFS pointer"),
         (b"/annex/objects/SHA256E-s12--ab.png\n", "is a git-annex pointer"),
         (b"\n<!DOCTYPE html>\n<html>", "is a web page"),

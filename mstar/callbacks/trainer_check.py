@@ -20,11 +20,17 @@ def require_training(settings: Mapping[str, Any]) -> None:
         settings: What the trainer is made from.
 
     Raises:
-        ConfigError: a limit is 0.
+        ConfigError: a limit is 0, or the bound of the gradient is below 0, which would turn it round.
     """
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         if settings.get(name) == 0:
             raise ConfigError(f"trainer.{name} is 0, so nothing would be trained: raise it, or leave it out.")
+    bound = settings.get("gradient_clip_val")
+    if bound is not None and bound < 0:
+        raise ConfigError(
+            f"trainer.gradient_clip_val is {bound}, and gradients scaled to a length below 0 point the other way: "
+            "choose one above 0, or leave it out."
+        )
 
 
 def check_trainer(trainer: Trainer, settings: Mapping[str, Any]) -> None:

@@ -104,6 +104,8 @@ ADAPTIVE = "--rollout.temperature=mstar.temperature.AdaptiveTemperature"
         (["--rollout.unlabelled_start=0.5", "--trainer.max_epochs=-1"], "a fraction of trainer.max_epochs"),
         (["--data.train.size", "0"], "TinyDice: size is 0"),
         (["--trainer.limit_train_batches", "0"], "trainer.limit_train_batches is 0, so nothing would be trained"),
+        (["--trainer.gradient_clip_val", "-1"], "trainer.gradient_clip_val is -1"),
+        (["--trainer.barebones", "true"], "trainer.barebones leaves out checkpoints"),
         ([f"--data.train={class_path(Empty)}"], "data.train has no prompts"),
         ([f"--data.train={class_path(Unanswered)}"], "data.train: prompt 'pool-0-31' (row 31) has no answer"),
         ([f"--data.train={class_path(Repeated)}"], "data.train: row 1 repeats the prompt id 'same'"),
