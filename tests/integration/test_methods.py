@@ -216,11 +216,11 @@ def test_the_answer_is_shown_while_sampling_and_not_in_training(evolve: Any, mon
         sampled.extend(requests)
         return generate(self, requests)
 
-    def spy_inputs(self: Renderer, prompts: list[Prompt], responses: list[str]) -> Any:
+    def spy_inputs(self: Renderer, prompts: list[Prompt], *learned: Any) -> Any:
         texts: list[str] = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Renderer, "render_prompt", lambda s, p, **k: texts.append(render(s, p, **k)) or texts[-1])
-            made = response_inputs(self, prompts, responses)
+            made = response_inputs(self, prompts, *learned)
         trained.extend(texts)
         return made
 
