@@ -57,7 +57,7 @@ def test_everything_computes_in_bfloat16(evolve: Any, warm_mprm: Path, seen: dic
     """Rollouts, dynamics, sweep and scoring, with weights in float32."""
     temperature = {
         "class_path": "mstar.temperature.AdaptiveTemperature",
-        "init_args": {"minimum": 0.7, "maximum": 1.0, "step": 0.3, "every": 1},
+        "init_args": {"minimum": 0.7, "maximum": 1.0, "step": 0.3, "every": 1, "margin": 0.0},
     }
     root = evolve(*MIXED, selection="top_k", reward_model=str(warm_mprm), temperature=temperature)
     assert seen["generate"] == seen["score"] == {torch.bfloat16}

@@ -186,7 +186,7 @@ def everything(evolve: Any, name: str, mprm: Path) -> dict[str, Any]:
         interval=0.25,
         temperature={
             "class_path": "mstar.temperature.AdaptiveTemperature",
-            "init_args": {"minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1},
+            "init_args": {"minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1, "margin": 0.0},
         },
         refresh_reward_model={
             "iterations": [2],

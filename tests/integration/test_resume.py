@@ -16,7 +16,7 @@ from mstar.storage import ExampleFile, RunDirectory, read_responses
 
 ADAPTIVE = {
     "class_path": "mstar.temperature.AdaptiveTemperature",
-    "init_args": {"initial": 1.0, "minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1},
+    "init_args": {"initial": 1.0, "minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1, "margin": 0.0},
 }
 REFRESH = {
     "iterations": [2],
