@@ -69,7 +69,7 @@ def test_what_a_file_is_is_said(tmp_path: Path, content: bytes, said: str) -> No
     assert fault.startswith(said.replace("\\", ""))
 
 
-@pytest.mark.parametrize("content", [b"{}", b"\xef\xbb\xbf{}", b"PAR1", b"\x89PNG\r\n\x1a\n", b"\x00\x00"])
+@pytest.mark.parametrize("content", [b"{}", b"\xef\xbb\xbf{}", b"PAR1", b"\x89PNG\r\n\x1a\n", b"\x00\x00\x01"])
 def test_of_any_other_file_nothing_is_said(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "data"
     path.write_bytes(content)
