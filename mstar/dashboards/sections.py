@@ -101,7 +101,8 @@ def funnel(run: RunData) -> str:
 
 def groups(run: RunData) -> str:
     """What the last iteration made of easy and hard prompts, and of each category."""
-    last = next((i for i in reversed(run.trained_iterations) if "by_pass_rate" in " ".join(i.values)), None)
+    counted = (i for i in reversed(run.trained_iterations) if any(key.startswith("by_pass_rate/") for key in i.values))
+    last = next(counted, None)
     if last is None:
         return ""
     parts = []
@@ -118,7 +119,7 @@ def _group_row(name: str, values: Mapping[str, float], key: str) -> str:
     prompts, accuracy, kept = (values.get(f"{key}/{part}") for part in ("prompts", "accuracy", "kept"))
     share = kept / prompts if kept is not None and prompts else None
     cells = [cell(prompts, format_count), cell(accuracy, format_percent), cell(kept, format_count)]
-    return f'<tr><th scope="row">{visible(name)}</th>{"".join(cells)}{cell(share, two_decimals)}</tr>'
+    return f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}{cell(share, two_decimals)}</tr>'
 
 
 def sweeps(run: RunData) -> str:

@@ -74,6 +74,8 @@ def run(tmp_path: Path, make_group: MakeGroup) -> Path:
                 "tokens_per_second": 500.0,
                 "seconds": {"generate": 75.0, "train": 25.0},
                 "kept_chain_accuracy": None,
+                "by_pass_rate": {"up to 3/4": {"prompts": 10, "accuracy": 0.5, "kept": 8}},
+                "by_category": {"<i>odd</i>/even": {"prompts": 10, "accuracy": 0.5, "kept": 8}},
                 "dynamics": {"greedy_accuracy": 0.125 * iteration, "pass_at_k": 0.9, "k": 4, "reward_pass_at_k": 0.5},
                 "mprm": None
                 if iteration == 1

@@ -127,7 +127,18 @@ def test_without_process_rewards_the_steps_have_no_score(run: Path) -> None:
 
 def test_the_numbers_are_on_the_page(run: Path) -> None:
     text = Page(write_report(run)).text.replace("\u202f", " ")
-    shown = ("25 %", "1 min 15 s", "It goes on at 0.7.", "20.0 %", "0.71", "1 234", "0.80", "or stop paying for it")
+    shown = (
+        "25 %",
+        "1 min 15 s",
+        "It goes on at 0.7.",
+        "20.0 %",
+        "0.71",
+        "1 234",
+        "0.80",
+        "or stop paying for it",
+        "up to 3/4",
+        "<i>odd</i>/even",
+    )
     for part in shown:
         assert part in text
 
