@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeGuard, get_args
 
 from mstar.balance import Balance
 from mstar.errors import ConfigError
@@ -34,7 +34,7 @@ _UNUSED: Final = {
 _UNFIT: Final = {"nft": ("drop", "decoupled"), "grpo": (), "reinforce_rej": ("decoupled",)}
 
 
-def learns_from_all(method: str) -> bool:
+def learns_from_all(method: str) -> TypeGuard[SampleMethod]:
     """Whether a method learns from all samples and not only from those that are kept to be imitated."""
     return method in get_args(SampleMethod)
 

@@ -32,10 +32,12 @@ __all__ = [
     "pass_at_k",
     "rank_by_process_reward",
     "reward_pass_at_k",
+    "standard_error",
     "unbiased_pass_at_k",
     "votes",
     "weighted_vote",
     "weighted_vote_answer",
+    "winner",
     "within_group_auc",
     "within_group_lead",
 ]
@@ -121,7 +123,7 @@ def within_group_lead(
     if len(own) < 2:
         return None
     leads = np.subtract(other, own)
-    return float(leads.mean()), float(leads.std(ddof=1) / math.sqrt(len(leads)))
+    return float(leads.mean()), standard_error(leads)
 
 
 def _group_aucs(scores: Sequence[float], labels: Sequence[bool], groups: Sequence[Hashable]) -> list[float]:
@@ -242,7 +244,7 @@ def weighted_vote(groups: Groups) -> float:
 
 def majority_answer(scored: Sequence[ScoredResponse]) -> str | None:
     """The most frequent answer of one prompt's responses; ties go to the earliest sample; None without any answer."""
-    return _winner(votes(scored, weighted=False))
+    return winner(votes(scored, weighted=False))
 
 
 def weighted_vote_answer(scored: Sequence[ScoredResponse]) -> str | None:
@@ -253,7 +255,7 @@ def weighted_vote_answer(scored: Sequence[ScoredResponse]) -> str | None:
     Raises:
         ConfigError: a response that has an answer has no process reward.
     """
-    return _winner(votes(scored, weighted=True))
+    return winner(votes(scored, weighted=True))
 
 
 def votes(scored: Sequence[ScoredResponse], *, weighted: bool) -> dict[str, float]:
@@ -275,7 +277,12 @@ def votes(scored: Sequence[ScoredResponse], *, weighted: bool) -> dict[str, floa
     return totals
 
 
-def _winner(totals: Mapping[str, float]) -> str | None:
+def winner(totals: Mapping[str, float]) -> str | None:
+    """The answer with the most votes, of equals the first; None without any.
+
+    Args:
+        totals: See ``votes``.
+    """
     # max returns the first of equals.
     return max(totals, key=totals.__getitem__, default=None)
 
@@ -317,6 +324,12 @@ def bootstrap_interval(
     means = [rng.choice(items, len(items)).mean() for _ in range(resamples)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def standard_error(values: npt.ArrayLike) -> float:
+    """The standard error of a mean, such as that of the differences of two scores of each prompt; NaN of one value."""
+    items = np.asarray(values, dtype=np.float64)
+    return float(items.std(ddof=1) / math.sqrt(len(items))) if len(items) > 1 else math.nan
 
 
 def _mean(values: Iterable[float]) -> float:

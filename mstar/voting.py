@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mstar.errors import ConfigError
-from mstar.metrics import votes
+from mstar.metrics import votes, winner
 from mstar.storage import PromptResponses
 from mstar.types import ScoredResponse, Verdict, VerdictStatus
 
@@ -42,10 +42,9 @@ class Voting:
             scored: The responses to it.
         """
         totals = votes(scored, weighted=all(s.process_reward is not None for s in scored))
-        if not totals:
+        answer = winner(totals)
+        if answer is None:
             return None
-        # max returns the first of equals, which is that of the earliest sample.
-        answer = max(totals, key=totals.__getitem__)
         most = totals[answer]
         if not self.ties and sum(total == most for total in totals.values()) > 1:
             return None

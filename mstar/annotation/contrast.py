@@ -28,9 +28,9 @@ class ContrastSettings:
     """How contrast labels are made.
 
     A chain is believed right if its answer is right and every step has a right continuation; ``min_label`` and
-    ``support`` ask for more, where answers are hit by luck. In one of its steps before
-    the last, a value that stands there for the first time is changed. The steps before keep their labels; the changed
-    step is labelled wrong. A value that another believed chain of the prompt has in the same place is never put in.
+    ``support`` ask for more, where answers are hit by luck. In one of its steps before the last, a value that stands
+    there for the first time is changed. The steps before keep their labels; the changed step is labelled wrong. A value
+    that another believed chain of the prompt has in the same place is never put in.
 
     Args:
         share: Share of the believed chains that contrasts are made of.
@@ -41,7 +41,6 @@ class ContrastSettings:
         follow: What becomes of the steps after it. ``left``: they stay. ``consistent``: where they repeat the old
             value, they get the new one; results are not worked out again.
         later: What the steps after it are labelled: ``wrong``, or ``ignored``: the loss leaves them out.
-
         min_label: Least share of right continuations of every step of a believed chain.
         support: Other responses to the prompt that must have each of its steps before the last, word by word.
 

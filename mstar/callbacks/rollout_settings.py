@@ -127,7 +127,7 @@ def choose_rule(
     Raises:
         ConfigError: the method has no use for a setting.
     """
-    if method == "nft" or method == "grpo" or method == "reinforce_rej":
+    if learns_from_all(method):
         gradient = gradient or PolicyGradient()
         gradient.check_used(method)
         return Advantages(method, gradient.normalise, step_rewards, balance)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, Final
+
+import numpy as np
 
 from mstar import metrics
 from mstar.distributed import by_shard
@@ -109,20 +110,14 @@ class Sweep:
         if current not in self.values:
             return {}
         there = self.values[current][metric]
-        return {t: _paired_error(row[metric], there) for t, row in self.values.items()}
+        return {t: metrics.standard_error(np.subtract(row[metric], there)) for t, row in self.values.items()}
 
     def spread(self, metric: str) -> tuple[float, float]:
         """How far the best candidate is from the worst, and the standard error of that difference."""
         means = {t: row[metric] for t, row in self.scores.items()}
         best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-        error = _paired_error(self.values[best][metric], self.values[worst][metric])
-        return means[best] - means[worst], error
-
-
-def _paired_error(first: Sequence[float], second: Sequence[float]) -> float:
-    """The standard error of the difference of two means over the same prompts; NaN for fewer than two of them."""
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    return stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+        differences = np.subtract(self.values[best][metric], self.values[worst][metric])
+        return means[best] - means[worst], metrics.standard_error(differences)
 
 
 def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
@@ -139,7 +134,8 @@ def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
             [scores[i] for i in right], [good[i] for i in right], [ids[i] for i in right]
         ).value
 
-    compared = right if among_right(rewards) is not None else range(len(distinct))
+    auc_within_correct = among_right(rewards)
+    compared = right if auc_within_correct is not None else range(len(distinct))
     lead, error = metrics.within_group_lead(
         [rewards[i] for i in compared],
         [logprobs[i] for i in compared],
@@ -149,7 +145,7 @@ def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
     return RewardQuality(
         auc=metrics.auc(rewards, good),
         auc_within=metrics.within_group_auc(rewards, good, ids).value,
-        auc_within_correct=among_right(rewards),
+        auc_within_correct=auc_within_correct,
         likelihood_auc_within=metrics.within_group_auc(logprobs, good, ids).value,
         likelihood_auc_within_correct=among_right(logprobs),
         likelihood_lead=lead,
