@@ -15,9 +15,10 @@ from mstar.types import Fate, ScoredResponse, VerdictStatus
 __all__ = ["IterationReport"]
 
 
-# Groups of prompts by their pass rate: the name, and the largest rate in it.
-_RATES: Final = (("none right", 0.0), ("up to 1/4", 0.25), ("up to 3/4", 0.75), ("above 3/4", 1 - 1e-9))
+_NONE: Final = "none right"
 _ALL: Final = "all right"
+# Groups of prompts by their pass rate: the name, and the largest rate in it; all others are right throughout.
+_RATES: Final = ((_NONE, 0.0), ("up to 1/4", 0.25), ("up to 3/4", 0.75), ("above 3/4", 1 - 1e-9))
 # Categories that a report names; a column of free text may have thousands.
 _CATEGORIES: Final = 50
 
@@ -75,8 +76,6 @@ class IterationReport:
         votes_right: Those of them to which they gave the right one.
         by_pass_rate: What came of prompts, by the share of right responses to them.
         by_category: What came of prompts, by their category.
-        all_right: Prompts all of whose responses are right and whole.
-        all_wrong: Prompts none of whose responses is.
         right_chains: Responses with the right answer that are right throughout.
         right_chains_known: Responses with the right answer of which that is known.
         no_gradient: Responses that a method that learns from all of them has nothing to learn from.
@@ -112,8 +111,6 @@ class IterationReport:
     votes_right: int = 0
     by_pass_rate: dict[str, Tally] = field(default_factory=dict)
     by_category: dict[str, Tally] = field(default_factory=dict)
-    all_right: int = 0
-    all_wrong: int = 0
     right_chains: int = 0
     right_chains_known: int = 0
     no_gradient: int = 0
@@ -145,6 +142,7 @@ class IterationReport:
         self.truncated += sum(not s.response.finished for s in responses)
         self.answered += fates[Fate.KEPT] + fates[Fate.NOT_SELECTED] > 0
         self.chosen += fates[Fate.NOT_SELECTED] > 0
+        self.no_gradient += fates[Fate.NO_GRADIENT]
         stepwise = [s.step_scores for s in responses if len(s.step_scores) > 1]
         self.scored += len(stepwise)
         self._look(responses)
@@ -152,13 +150,9 @@ class IterationReport:
 
     def _look(self, responses: Sequence[ScoredResponse]) -> None:
         """Counts what shows a policy that has stopped exploring."""
-        rate = pass_rate(responses)
-        self.all_right += rate == 1
-        self.all_wrong += rate == 0
         known = [s.chain_correct for s in responses if s.verdict.correct and s.chain_correct is not None]
         self.right_chains += sum(known)
         self.right_chains_known += len(known)
-        self.no_gradient += sum(s.fate is Fate.NO_GRADIENT for s in responses)
         known_logprobs = [s.response for s in responses if math.isfinite(s.response.logprob)]
         self.logprob += sum(round(1e6 * response.logprob) for response in known_logprobs)
         self.logprob_tokens += sum(response.num_tokens for response in known_logprobs)
@@ -194,8 +188,8 @@ class IterationReport:
             "by_pass_rate": _shares(self.by_pass_rate, [*(name for name, _ in _RATES), _ALL]),
             "by_category": _shares(self.by_category, self._categories()),
             "right_chain_accuracy": self.right_chains / self.right_chains_known if self.right_chains_known else None,
-            "all_right_fraction": self.all_right / max(self.prompts, 1),
-            "all_wrong_fraction": self.all_wrong / max(self.prompts, 1),
+            "all_right_fraction": self.by_pass_rate.get(_ALL, Tally()).prompts / max(self.prompts, 1),
+            "all_wrong_fraction": self.by_pass_rate.get(_NONE, Tally()).prompts / max(self.prompts, 1),
             "no_gradient": self.no_gradient,
             "response_length": self.tokens / max(self.generated, 1),
             "entropy": -1e-6 * self.logprob / self.logprob_tokens if self.logprob_tokens else None,
@@ -227,5 +221,5 @@ _COUNTS = (
     "prompts", "put_aside", "generated", "parsed", "timeouts", "correct", "unique", "kept", "kept_chains",
     "chains_known", "tokens", "new_tokens", "reused", "truncated", "answered", "chosen", "scored", "worst_answers",
     "voted", "abstained", "votes_known", "votes_right",
-    "all_right", "all_wrong", "right_chains", "right_chains_known", "no_gradient", "logprob", "logprob_tokens",
+    "right_chains", "right_chains_known", "no_gradient", "logprob", "logprob_tokens",
 )  # fmt: skip
