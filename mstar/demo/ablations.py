@@ -1,49 +1,52 @@
-"""``python -m mstar.demo.ablations``: the arms of configs/ablations side by side, and their table."""
+"""``python -m mstar.demo.ablations``: the arms of configs/ablations side by side, their table, and its verdicts."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import statistics
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from mstar.logs import start_logging
-from mstar.shipped_configs import SHIPPED
+from mstar.demo.arm import DEMO, RESULT, SEED_SFT, START
+from mstar.demo.verdicts import T, read_answers, verdict_table, verdicts
+from mstar.errors import ConfigError, MstarError
 
-__all__ = ["ARMS", "interval", "main", "table"]
+__all__ = ["ARMS", "interval", "main", "table", "write_tables"]
 
-# In the order in which they are run: an interrupted comparison has the most telling arms.
+# In the order in which they are run: an interrupted comparison has what the verdicts need first.
 ARMS: Final = (
-    "random_2_duplicates",
+    START,
     "mprm_top_2_fixed",
-    "likelihood_top_2",
+    "optimizer_reset",
     "oracle_top_2",
-    "random_2",
     "refreshed_mprm",
     "contrast_mprm",
+    "nft",
+    "grpo",
     "adaptive_temperature",
+    "rloop",
+    "balance",
     "mprm_top_1",
     "mprm_top_4",
+    "interval_25",
+    "interval_50",
+    "interval_100",
+    "interval_12_5",
+    "interval_6_25",
+    "random_2_duplicates",
+    "likelihood_top_2",
+    "random_2",
     "mprm_threshold",
     "mprm_threshold_rising",
     "mixed_top_2",
-    "balance",
     "balanced_temperature",
-    "optimizer_reset",
-    "interval_100",
-    "interval_50",
-    "interval_25",
-    "interval_12_5",
-    "interval_6_25",
     "iterative_rft",
     "rest_em",
-    "rloop",
-    "nft",
-    "grpo",
     "reinforce_rej",
     "grpo_drop",
     "grpo_decoupled",
@@ -51,81 +54,109 @@ ARMS: Final = (
     "unlabelled_voting",
     "unlabelled_abstaining",
     "unlabelled_oracle",
+    DEMO,
 )
-# Student's t at 97.5 %, by degrees of freedom.
-_T: Final = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
 
-Results = dict[str, dict[int, dict[str, float]]]
+# By arm and seed.
+Results = Mapping[str, Mapping[int, Mapping[str, float]]]
 
 
 def interval(values: Sequence[float]) -> str:
     """Mean and 95 % interval (Student's t) of one number over seeds, in per cent; the mean alone for one seed."""
     mean = 100 * statistics.fmean(values)
-    if len(values) - 1 not in _T:
+    if len(values) not in range(2, len(T) + 1):
         return f"{mean:.1f}"
-    half = 100 * _T[len(values) - 1] * statistics.stdev(values) / math.sqrt(len(values))
+    half = 100 * T[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
     return f"{mean:.1f} ± {half:.1f}"
 
 
 def table(results: Results, seeds: Sequence[int]) -> str:
-    """The Markdown table: an arm a row; accuracy and chain correctness by seed, and their interval."""
-    head = ["arm", *(f"seed {seed}" for seed in seeds), "accuracy", "whole chain", "n"]
+    """The Markdown table: an arm a row; accuracy and chain correctness by seed, their interval, and the work."""
+    head = ["arm", *(f"seed {seed}" for seed in seeds), "accuracy", "whole chain", "CPU-s", "n"]
     lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
     for arm, by_seed in results.items():
         cells = [
             f"{100 * by_seed[s]['accuracy']:.1f} / {100 * by_seed[s]['chain_accuracy']:.1f}" if s in by_seed else ""
             for s in seeds
         ]
-        accuracy = interval([row["accuracy"] for row in by_seed.values()])
-        chain = interval([row["chain_accuracy"] for row in by_seed.values()])
-        lines.append(f"| {' | '.join([arm, *cells, accuracy, chain, str(len(by_seed))])} |")
+        accuracy, chain = (interval([row[name] for row in by_seed.values()]) for name in ("accuracy", "chain_accuracy"))
+        work = f"{statistics.fmean(row['cpu_seconds'] for row in by_seed.values()):.0f}"
+        lines.append(f"| {' | '.join([arm, *cells, accuracy, chain, work, str(len(by_seed))])} |")
     return "\n".join(lines) + "\n"
 
 
-def _run_demo(seed: int, root: Path, results: Results) -> None:
-    """The demo of one seed: its warm-up and MPRM are the start of every arm, and its ends are rows of the table."""
-    from mstar.demo.run import run_demo
+def write_tables(root: Path, seeds: Sequence[int]) -> str:
+    """Writes ``table.md`` and ``verdicts.json`` of all that is measured in a folder, whichever arms were asked for.
 
-    summary = run_demo(seed, _demo(root, seed))
-    for arm, name in (("warm-up", "warmup"), ("seed-only SFT", "seed_sft"), ("demo (refreshed, adaptive)", "final")):
-        row = {key: float(summary[f"{name}_{key}"]) for key in ("accuracy", "chain_accuracy")}
-        results.setdefault(arm, {})[seed] = row
+    Args:
+        root: The folder.
+        seeds: The seeds that count.
 
+    Returns:
+        What ``table.md`` says.
 
-def _run_arm(arm: str, seed: int, root: Path) -> dict[str, float]:
-    """One arm of one seed: a fit from the demo's warm-up policy, and a test of where it ends."""
-    from mstar.demo.run import command, config, test_policy
-    from mstar.demo.stages import StageBook
+    Raises:
+        DataError: an arm's answers are missing or damaged, or two arms answered different questions.
+    """
+    from mstar.atomic import atomic_path
+    from mstar.storage import read_json, write_json
 
-    folder, demo = root / f"seed-{seed}" / arm, _demo(root, seed)
-    base, overlay = config("tiny/evolve.yaml"), config(f"ablations/{arm}.yaml")
-
-    def fit_and_test() -> dict[str, Any]:
-        reward = [f"--rollout.reward_model={demo / 'mprm' / 'mprm'}"] if _uses_reward_model(arm) else []
-        command(
-            "fit", base, overlay, f"--seed_everything={seed}",
-            f"--model.model_name={demo / 'warmup' / 'policy'}", *reward, "--rollout.dynamics=false",
-            # All start from the same policy: what one of them has drawn in its first iteration the others read.
-            f"--rollout.reuse={folder.parent}",
-            "--trainer.callbacks=null", f"--trainer.default_root_dir={folder}",
-        )  # fmt: skip
-        final = f"--model.model_name={folder / 'policy'}"
-        return dict(test_policy(base, final, f"--trainer.default_root_dir={folder}"))
-
-    return StageBook(root / f"seed-{seed}", seed).run(arm, fit_and_test)
+    folders = {
+        arm: {seed: path for seed in seeds if ((path := root / f"seed-{seed}" / arm) / RESULT).exists()}
+        for arm in (*ARMS, SEED_SFT)
+    }
+    results = {arm: {seed: read_json(path / RESULT) for seed, path in row.items()} for arm, row in folders.items()}
+    answers = {arm: {seed: read_answers(path) for seed, path in row.items()} for arm, row in folders.items()}
+    rows = verdicts(answers)
+    text = f"{table({arm: row for arm, row in results.items() if row}, seeds)}\n## Verdicts\n\n{verdict_table(rows)}"
+    write_json(root / "verdicts.json", {"seeds": list(seeds), "verdicts": rows})
+    with atomic_path(root / "table.md") as path:
+        path.write_text(text, encoding="utf-8")
+    return text
 
 
-def _demo(root: Path, seed: int) -> Path:
-    return root / f"seed-{seed}" / "demo"
+def _run_all(arms: Sequence[str], seeds: Sequence[int], root: Path, jobs: int) -> None:
+    """Runs every arm in a process of its own, on one thread, so many side by side.
+
+    Raises:
+        ConfigError: one of them failed.
+    """
+    # What all others start from is there before them.
+    _run_side_by_side([(START, [seed]) for seed in seeds], root, seeds, jobs)
+    _run_side_by_side([(arm, list(seeds)) for arm in arms if arm != START], root, seeds, jobs)
 
 
-def _uses_reward_model(arm: str) -> bool:
-    text = (SHIPPED / "ablations" / f"{arm}.yaml").read_text(encoding="utf-8")
-    return "reward_model: null" not in text.replace("refresh_reward_model: null", "")
+def _run_side_by_side(work: Sequence[tuple[str, list[int]]], root: Path, seeds: Sequence[int], jobs: int) -> None:
+    logs = root / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+
+    def run(arm: str, own: list[int]) -> tuple[str, Path, int]:
+        path = logs / f"{arm}-{'-'.join(map(str, own))}.txt"
+        command = [sys.executable, "-m", "mstar.demo.arm", arm, "--output", str(root), "--seeds", *map(str, own)]
+        # Last digits depend on the number of threads, and a comparison on this machine's number of cores must not.
+        with path.open("ab") as log:
+            done = subprocess.run(  # noqa: S603 - our own command
+                command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log, check=False
+            )
+        return arm, path, done.returncode
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for future in as_completed([pool.submit(run, arm, own) for arm, own in work]):
+                arm, path, status = future.result()
+                if status:
+                    raise ConfigError(f"the arm {arm} ended with exit status {status}: see '{path}'.")
+                sys.stdout.write(f"{arm}: done\n")
+                sys.stdout.flush()
+                write_tables(root, seeds)
+        except BaseException:
+            # Those that run end by the same signal, or to the end; no other is begun.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the demo of every seed, then arm by arm; what is done is not run again.
+    """Runs the arms that are not done, and writes the table of all that are, with its verdicts.
 
     Args:
         arguments: The command line without the program's name; None takes the process's own.
@@ -137,27 +168,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (default: 0 1 2)")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, metavar="ARM", help="which arms")
     parser.add_argument("--output", type=Path, default=Path("runs/ablations"), help="folder")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="arms side by side (default: the cores)")
     given = parser.parse_args(arguments)
-    start_logging()
-    # As in mstar.__main__: it must be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from mstar.atomic import atomic_path
-    from mstar.errors import MstarError
-
-    results: Results = {}
     try:
-        for seed in given.seeds:
-            _run_demo(seed, given.output, results)
-        for arm in given.arms:
-            for seed in given.seeds:
-                results.setdefault(arm, {})[seed] = _run_arm(arm, seed, given.output)
-            with atomic_path(given.output / "table.md") as path:
-                path.write_text(table(results, given.seeds), encoding="utf-8")
+        _run_all(given.arms, given.seeds, given.output, given.jobs)
+        text = write_tables(given.output, given.seeds)
     except MstarError as error:
         # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
         sys.stderr.write(f"ablations: error: {error}\n")
         return 1
-    sys.stdout.write(f"\n{table(results, given.seeds)}\n{given.output / 'table.md'}\n")
+    sys.stdout.write(f"\n{text}\n{given.output / 'table.md'}\n{given.output / 'verdicts.json'}\n")
     return 0
 
 

@@ -15,7 +15,7 @@ from mstar.lightning_cli import MstarCLI
 from mstar.shipped_configs import SHIPPED, find_config, locate_configs
 from mstar.storage import RunDirectory, read_json, write_json
 
-__all__ = ["NOTES", "config", "run_demo", "test_policy"]
+__all__ = ["NOTES", "command", "config", "make_start", "run_demo", "test_policy"]
 
 NOTES: Final = (
     "The gap between the selection rules is built into the data: most seed rationales of the coarse questions misread "
@@ -52,6 +52,48 @@ def _show(arguments: Sequence[str]) -> None:
     sys.stdout.flush()
 
 
+def make_start(
+    seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | None = None
+) -> tuple[StageBook, Path, Path]:
+    """Runs the stages before self-evolving training, as far as they are not done: warm-up, annotation, MPRM.
+
+    Args:
+        seed: Seed of weights and sampling.
+        output: The demo's folder.
+        overrides: As for ``run_demo``.
+
+    Returns:
+        The book of the stages, the warm-up policy's folder, and the MPRM's.
+    """
+    extra = overrides or {}
+    output.mkdir(parents=True, exist_ok=True)
+    book = StageBook(output, seed)
+    warmup, labels, mprm = (output / name for name in ("warmup", "annotate", "mprm"))
+    policy = warmup / "policy"
+
+    def run_warmup() -> None:
+        command(
+            "fit", config("tiny/warmup.yaml"), f"--seed_everything={seed}", *_folder(warmup), *extra.get("warmup", ()),
+        )  # fmt: skip
+
+    def run_annotate() -> None:
+        command(
+            "annotate", config("tiny/annotate.yaml"), f"--policy={policy}", f"--output={labels}",
+            f"--settings.seed={seed}", *extra.get("annotate", ()),
+        )  # fmt: skip
+
+    def run_mprm() -> None:
+        command(
+            "fit", config("tiny/mprm.yaml"), f"--seed_everything={seed}", f"--model.model_name={policy}",
+            f"--model.seed={seed}", f"--data.labels={labels}", *_folder(mprm), *extra.get("mprm", ()),
+        )  # fmt: skip
+
+    book.run("warmup", run_warmup)
+    book.run("annotate", run_annotate)
+    book.run("mprm", run_mprm)
+    return book, policy, mprm / "mprm"
+
+
 def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
     """Runs every stage that is not done yet, and writes ``summary.json`` and ``report.html``.
 
@@ -64,30 +106,9 @@ def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | N
         The summary.
     """
     extra = overrides or {}
-    output.mkdir(parents=True, exist_ok=True)
-    book = StageBook(output, seed)
-    warmup, labels, mprm, evolve, seed_sft = (
-        output / name for name in ("warmup", "annotate", "mprm", "evolve", "seed_sft")
-    )
-    policy, reward_model = warmup / "policy", mprm / "mprm"
+    book, policy, reward_model = make_start(seed, output, extra)
+    evolve, seed_sft = output / "evolve", output / "seed_sft"
     common = [f"--seed_everything={seed}"]
-
-    def run_warmup() -> None:
-        command(
-            "fit", config("tiny/warmup.yaml"), *common, *_folder(warmup), *extra.get("warmup", ()),
-        )  # fmt: skip
-
-    def run_annotate() -> None:
-        command(
-            "annotate", config("tiny/annotate.yaml"), f"--policy={policy}", f"--output={labels}",
-            f"--settings.seed={seed}", *extra.get("annotate", ()),
-        )  # fmt: skip
-
-    def run_mprm() -> None:
-        command(
-            "fit", config("tiny/mprm.yaml"), *common, f"--model.model_name={policy}", f"--model.seed={seed}",
-            f"--data.labels={labels}", *_folder(mprm), *extra.get("mprm", ()),
-        )  # fmt: skip
 
     def run_evolve() -> dict[str, Any]:
         command(
@@ -116,9 +137,6 @@ def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | N
             "seed_sft": test_policy(*test, f"--model.model_name={seed_sft / 'policy'}"),
         }
 
-    book.run("warmup", run_warmup)
-    book.run("annotate", run_annotate)
-    book.run("mprm", run_mprm)
     steps = book.run("evolve", run_evolve)["steps"]
     book.run("seed_sft", lambda: run_seed_sft(steps))
     tested = book.run("test", run_test)

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mstar.demo.ablations import ARMS, interval, table
+from mstar.demo.ablations import ARMS, interval, write_tables
+from mstar.demo.arm import DEMO, RESULT, SEED_SFT, START
+from mstar.demo.verdicts import CLAIMS
+from mstar.storage import PromptResponses, read_json, write_json, write_responses
+from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 FILES = {path.stem for path in (Path(__file__).parents[2] / "configs" / "ablations").glob("*.yaml")}
 
 
 def test_every_arm_has_a_file_and_every_file_is_an_arm_or_accounted_for() -> None:
     # seed_sft is a stage of the demo itself; answer_conditioned only shows that its path runs.
-    assert set(ARMS) | {"seed_sft", "answer_conditioned"} == FILES
+    assert set(ARMS) | {SEED_SFT, "answer_conditioned"} == FILES | {START, DEMO}
+
+
+def test_claims_are_about_arms() -> None:
+    assert {arm for claim in CLAIMS for arm in (claim.first, claim.second)} <= set(ARMS)
 
 
 def test_interval_is_students_t() -> None:
@@ -20,9 +28,42 @@ def test_interval_is_students_t() -> None:
     assert interval([0.5]) == "50.0"
 
 
-def test_the_table_leaves_missing_seeds_empty() -> None:
-    row = {"accuracy": 0.5, "chain_accuracy": 0.25}
-    lines = table({"random_2": {0: row, 1: row}, "rest_em": {1: row}}, [0, 1]).splitlines()
-    assert lines[0] == "| arm | seed 0 | seed 1 | accuracy | whole chain | n |"
-    assert lines[2] == "| random_2 | 50.0 / 25.0 | 50.0 / 25.0 | 50.0 ± 0.0 | 25.0 ± 0.0 | 2 |"
-    assert lines[3] == "| rest_em |  | 50.0 / 25.0 | 50.0 | 25.0 | 1 |"
+def done(root: Path, arm: str, seed: int, *right: bool) -> None:
+    """An arm that is done, with these answers; all its chains are wrong."""
+    folder = root / f"seed-{seed}" / arm
+    groups = [
+        PromptResponses(
+            Prompt(f"p{place}", "?"),
+            (
+                ScoredResponse(
+                    Response(f"p{place}", 0, "7", 1, True, 0.0, -1.0),
+                    Verdict(correct, "7", VerdictStatus.GRADED),
+                    chain_correct=False,
+                ),
+            ),
+        )
+        for place, correct in enumerate(right)
+    ]
+    write_responses(folder / "predictions.parquet", groups)
+    write_json(folder / RESULT, {"accuracy": sum(right) / len(right), "chain_accuracy": 0.0, "cpu_seconds": 60.4})
+
+
+def test_the_tables_are_of_all_that_is_measured_and_leave_missing_seeds_empty(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        done(tmp_path, "mprm_top_2_fixed", seed, True, True, True, True)
+    done(tmp_path, "mprm_top_1", 0, True, True, False, False)
+    done(tmp_path, "mprm_top_1", 1, False, True, True, False)
+    done(tmp_path, "rest_em", 1, True, False, False, False)
+    text = write_tables(tmp_path, [0, 1])
+    assert (tmp_path / "table.md").read_text() == text
+    lines = text.splitlines()
+    assert lines[0] == "| arm | seed 0 | seed 1 | accuracy | whole chain | CPU-s | n |"
+    assert lines[2] == "| mprm_top_2_fixed | 100.0 / 0.0 | 100.0 / 0.0 | 100.0 ± 0.0 | 0.0 ± 0.0 | 60 | 2 |"
+    assert lines[4] == "| rest_em |  | 25.0 / 0.0 | 25.0 | 0.0 | 60 | 1 |"
+    rows = read_json(tmp_path / "verdicts.json")["verdicts"]
+    assert len(rows) == len(CLAIMS)
+    [row] = [row for row in rows if row["accuracy"] is not None]
+    assert (row["first"], row["second"], row["relation"]) == ("mprm_top_2_fixed", "mprm_top_1", "better")
+    assert row["accuracy"]["by_seed"] == {"0": 0.5, "1": 0.5}
+    assert {row["verdict"] for row in rows if row["accuracy"] is None} == {"not measured"}
+    assert "| mprm_top_2_fixed better than mprm_top_1 | M-STaR, 2412.17451 | " in text
