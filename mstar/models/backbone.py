@@ -27,18 +27,33 @@ from mstar.storage import read_json, suggest_export
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-__all__ = ["EMBEDDED_MODEL", "find_model_type", "load_model", "load_renderer", "load_stored"]
+__all__ = [
+    "EMBEDDED_MODEL",
+    "UNUSABLE",
+    "check_trust",
+    "explain_unusable",
+    "find_model_type",
+    "load_model",
+    "load_renderer",
+    "load_stored",
+]
 
 EMBEDDED_MODEL: Final = "mstar/tiny-idefics3"
 
 # Their names in the files of safetensors.
 _STORED: Final = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 # What transformers raises for names and folders that it cannot use; ImportError where a processor needs a package.
-_UNUSABLE: Final = (OSError, ValueError, ImportError, SafetensorError)
+UNUSABLE: Final = (OSError, ValueError, ImportError, SafetensorError)
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
-def _explain_unusable(name: str, error: Exception) -> ConfigError:
+def explain_unusable(name: str, error: Exception) -> ConfigError:
+    """What a user is told where a model or its processor cannot be loaded.
+
+    Args:
+        name: As for ``load_model``.
+        error: One of ``UNUSABLE``.
+    """
     if Path(name).is_dir() and (fault := find_folder_fault(Path(name))) is not None:
         # Transformers calls a file missing that it may not read, and a pointer to a file damaged.
         return ConfigError(f"model_name '{name}' cannot be loaded: {fault}.")
@@ -56,8 +71,19 @@ def _explain_unusable(name: str, error: Exception) -> ConfigError:
     return ConfigError(f"model_name '{name}' {where} ({reason}): give a Hugging Face folder or id.{meant}")
 
 
-def _check_trust(name: str, trust_remote_code: bool, revision: str | None) -> None:
-    """A branch or tag can be moved to other code after it was read; a commit and a local folder cannot."""
+def check_trust(name: str, trust_remote_code: bool, revision: str | None) -> None:
+    """Makes sure that code that comes with a model is pinned before it runs.
+
+    A branch or tag can be moved to other code after it was read; a commit and a local folder cannot.
+
+    Args:
+        name: As for ``load_model``.
+        trust_remote_code: As for ``load_model``.
+        revision: As for ``load_model``.
+
+    Raises:
+        ConfigError: it is to run and is not pinned.
+    """
     pinned = Path(name).is_dir() or (revision is not None and _COMMIT.fullmatch(revision))
     if trust_remote_code and not pinned and name != EMBEDDED_MODEL:
         raise ConfigError(
@@ -95,11 +121,11 @@ def find_model_type(name: str, *, trust_remote_code: bool = False, revision: str
 
     if name == EMBEDDED_MODEL:
         return "idefics3"
-    _check_trust(name, trust_remote_code, revision)
+    check_trust(name, trust_remote_code, revision)
     try:
         config = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
-    except _UNUSABLE as error:
-        raise _explain_unusable(name, error) from error
+    except UNUSABLE as error:
+        raise explain_unusable(name, error) from error
     return str(config.model_type)
 
 
@@ -139,7 +165,7 @@ def load_model(
     if dtype not in DTYPES:
         raise ConfigError(f"dtype '{dtype}' is unknown: choose one of {', '.join(DTYPES)}.")
     weights = DTYPES[dtype]
-    _check_trust(name, trust_remote_code, revision)
+    check_trust(name, trust_remote_code, revision)
     kernel = choose_attention(attention, compute or weights)
     if name == EMBEDDED_MODEL:
         if quantization != "none":
@@ -164,8 +190,8 @@ def load_model(
                 if attention not in (None, "auto") or kernel is None or "lash" not in str(error):
                     raise
                 model = auto.from_pretrained(name, **settings)
-        except _UNUSABLE as error:
-            raise _explain_unusable(name, error) from error
+        except UNUSABLE as error:
+            raise explain_unusable(name, error) from error
     check_model(name, model, family_of(model))
     mend_generation_config(model)
     return model
@@ -284,7 +310,7 @@ def load_renderer(
     """
     from transformers import AutoProcessor
 
-    _check_trust(name, trust_remote_code, revision)
+    check_trust(name, trust_remote_code, revision)
     family = NATIVE
     if name == EMBEDDED_MODEL:
         processor: ProcessorMixin = build_tiny_processor()
@@ -294,8 +320,8 @@ def load_renderer(
             processor = auto.from_pretrained(name, **_origin(trust_remote_code, revision))
             _restore_backend(processor, name, _origin(trust_remote_code, revision))
             family = _find_family(name, trust_remote_code, revision)
-        except _UNUSABLE as error:
-            raise _explain_unusable(name, error) from error
+        except UNUSABLE as error:
+            raise explain_unusable(name, error) from error
     generation: Any = getattr(model, "generation_config", None)
     ends = getattr(generation, "eos_token_id", None)
     return family.renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()), _find_positions(model))

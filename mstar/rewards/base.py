@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -14,6 +16,7 @@ import torch
 from mstar.errors import ConfigError
 from mstar.models.precision import Precision
 from mstar.provenance import describe
+from mstar.steps import split_steps
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response, ScoredResponse
 
@@ -106,6 +109,41 @@ class Reward(ABC):
             For every group and response its steps' scores, or one score of the whole. Larger is better; ``threshold``
             and weighted votes take them for probabilities.
         """
+
+    def score_steps(self, groups: Sequence[tuple[Prompt, Sequence[Sequence[str]]]]) -> list[list[tuple[float, ...]]]:
+        """Scores responses whose steps are given, each of one line or several.
+
+        Here they are joined by line breaks, and a step's score is that of its last line, which has seen all of it.
+
+        Args:
+            groups: Prompts, each with some responses' steps; each step has some visible text.
+
+        Returns:
+            For every group and response one score a step.
+
+        Raises:
+            ConfigError: it scores responses as a whole.
+        """
+        texts = [(prompt, ["\n".join(step.strip() for step in steps) for steps in rows]) for prompt, rows in groups]
+        scored = self.score(
+            [
+                (prompt, [Response(prompt.id, n, text, 0, True, 0.0, math.nan) for n, text in enumerate(rows)])
+                for prompt, rows in texts
+            ]
+        )
+        return [
+            [self._of_steps(steps, scores) for steps, scores in zip(rows, found, strict=True)]
+            for (_, rows), found in zip(groups, scored, strict=True)
+        ]
+
+    def _of_steps(self, steps: Sequence[str], scores: tuple[float, ...]) -> tuple[float, ...]:
+        ends = list(accumulate(len(split_steps(step)) for step in steps))
+        if ends[-1] != len(scores):
+            raise ConfigError(
+                f"{type(self).__name__} gives {len(scores)} scores to a response of {ends[-1]} lines, but every step's "
+                "is needed: choose a reward that scores steps."
+            )
+        return tuple(scores[end - 1] for end in ends)
 
     def refresh(self, folder: Path) -> None:
         """Goes on with a model that was retrained within the run, from the next ``load`` on.

@@ -1,0 +1,112 @@
+"""Models of text that answer at a mark behind every step.
+
+Shapes: B rows, T tokens, N the steps of all rows in order, H hidden.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any, ClassVar, Final
+
+import torch
+from torch import Tensor, nn
+
+from mstar.errors import ConfigError
+from mstar.models.backbone import UNUSABLE, check_trust, explain_unusable
+from mstar.rewards.base import RewardHost
+from mstar.rewards.published.base import Chain, PublishedReward
+
+__all__ = ["MarkedText"]
+
+_log: Final = logging.getLogger(__name__)
+
+
+class MarkedText(PublishedReward):
+    """A model of text that answers at a mark behind every step. It does not see pictures, and says so once.
+
+    Attributes:
+        mark: The text of the mark; a token of its own.
+    """
+
+    mark: ClassVar[str]
+    _tokenizer: Any = None
+    _warned = False
+
+    @abstractmethod
+    def _render(self, chain: Chain) -> tuple[str, list[str], str]:
+        """What stands before the steps, the steps (each ends with the mark), and what stands behind them."""
+
+    @abstractmethod
+    def _model_class(self) -> Any:
+        """Transformers' class of the model."""
+
+    @abstractmethod
+    def _head(self, model: nn.Module, hidden_NH: Tensor) -> Tensor:
+        """The logits of "right" and "wrong" (N, 2) of hidden states at marks."""
+
+    def _load(self, host: RewardHost, dtype: str) -> nn.Module:
+        from transformers import AutoTokenizer
+
+        check_trust(self.model, host.trust_remote_code, self.revision)
+        origin: dict[str, Any] = {} if self.revision is None else {"revision": self.revision}
+        untyped: Any = AutoTokenizer
+        try:
+            self._tokenizer = untyped.from_pretrained(self.model, **origin)
+            # Own code is not needed: these are models that Transformers has, or a head on one of them.
+            model, info = self._model_class().from_pretrained(
+                self.model, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **origin
+            )
+        except UNUSABLE as error:
+            raise explain_unusable(self.model, error) from error
+        if info["missing_keys"]:
+            raise ConfigError(
+                f"'{self.model}' is not a model for {type(self).__name__}: it lacks the weights "
+                f"{sorted(info['missing_keys'])[:3]}."
+            )
+        self._mark_id = self._only_token(self.mark)
+        made: nn.Module = model
+        return made
+
+    def _only_token(self, text: str) -> int:
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise ConfigError(
+                f"'{self.model}' is not a model for {type(self).__name__}: '{text}' is {len(ids)} tokens there, not 1."
+            )
+        return int(ids[0])
+
+    def _logits(self, model: nn.Module, chains: Sequence[Chain]) -> Tensor:
+        if not self._warned and any(prompt.images for prompt, _ in chains):
+            _log.warning("%s reads text alone: what it scores, it scores without the pictures", type(self).__name__)
+            self._warned = True
+        rows = [self._encode(chain) for chain in chains]
+        ids_BT = torch.zeros(len(rows), max(len(ids) for ids, _ in rows), dtype=torch.long)
+        mask_BT = torch.zeros_like(ids_BT)
+        for row, (ids, _) in enumerate(rows):
+            ids_BT[row, : len(ids)] = torch.tensor(ids)
+            mask_BT[row, : len(ids)] = 1
+        row_N = [row for row, (_, places) in enumerate(rows) for _ in places]
+        place_N = [place for _, places in rows for place in places]
+        untyped: Any = model
+        hidden_BTH = untyped.model(
+            input_ids=ids_BT.to(self._device), attention_mask=mask_BT.to(self._device), use_cache=False
+        ).last_hidden_state
+        return self._head(model, hidden_BTH[row_N, place_N])
+
+    def _encode(self, chain: Chain) -> tuple[list[int], list[int]]:
+        """A row's tokens, and where among them the marks are."""
+        head, steps, tail = self._render(chain)
+        encoded = self._tokenizer(head + "".join(steps) + tail, return_offsets_mapping=True)
+        ids: list[int] = encoded["input_ids"]
+        # By where they stand in the text: a step may well hold the mark, too.
+        ending = {end: place for place, (start, end) in enumerate(encoded["offset_mapping"]) if end > start}
+        places = [ending.get(end, -1) for end in accumulate(map(len, steps), initial=len(head))][1:]
+        if any(place < 0 or ids[place] != self._mark_id for place in places):
+            raise ConfigError(
+                f"'{self.model}' is not a model for {type(self).__name__}: its tokenizer does not keep '{self.mark}' "
+                "apart from the text around it."
+            )
+        return ids, places
