@@ -138,10 +138,10 @@ class Advantages:
                 f"rollout.step_rewards '{self.step_rewards}' does not go with rollout.method '{self.method}', which "
                 "knows right and wrong alone: choose grpo, or outcome or consistency."
             )
-        if self.balance.drop != "none" or self.balance.keep_easy is not None:
+        if self.balance.drop != "none" or self.balance.keep_easy is not None or self.balance.repeat_hard is not None:
             raise ConfigError(
-                f"rollout.balance.drop and keep_easy are for methods that imitate, and rollout.method '{self.method}' "
-                "learns nothing of prompts that are all right anyway: leave them out."
+                "rollout.balance.drop, keep_easy and repeat_hard are for methods that imitate, and rollout.method "
+                f"'{self.method}' learns nothing of prompts that are all right anyway: leave them out."
             )
 
     def at(self, iteration: int, last: int) -> Advantages:

@@ -7,7 +7,7 @@ hard ones few (the Matthew effect, arXiv 2510.26474).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mstar.errors import ConfigError
@@ -33,6 +33,8 @@ class Balance:
         hard: Pass rate up to which a prompt is hard.
         extra_samples: Further samples of hard prompts in an iteration, as a share of its samples: the fewer right, the
             sooner a prompt gets them, at most as many again as it had.
+        repeat_hard: How often what is kept of a hard prompt counts, as its weight in the loss: 2 is as if each of its
+            rows stood twice in the batch. None counts it once.
 
     Raises:
         ConfigError: a value cannot work, or hard reaches easy.
@@ -43,6 +45,7 @@ class Balance:
     keep_easy: int | None = None
     hard: float = 0.25
     extra_samples: float = 0.0
+    repeat_hard: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.hard < self.easy <= 1:
@@ -59,6 +62,8 @@ class Balance:
             raise ConfigError(
                 f"rollout.balance.extra_samples is {self.extra_samples}, but it is a share of the samples in [0, 1]."
             )
+        if self.repeat_hard is not None and self.repeat_hard < 1:
+            raise ConfigError(f"rollout.balance.repeat_hard is {self.repeat_hard}, but rows count at least once.")
 
     def limit(self, scored: Sequence[ScoredResponse]) -> int:
         """How many of a prompt's responses may be kept at most."""
@@ -66,6 +71,12 @@ class Balance:
         if self.drop == "all_right" and rate == 1:
             return 0
         return len(scored) if self.keep_easy is None or rate < self.easy else self.keep_easy
+
+    def repeat(self, scored: Sequence[ScoredResponse]) -> tuple[ScoredResponse, ...]:
+        """The responses of a prompt, those of a hard one with the weight that they are repeated by."""
+        if self.repeat_hard is None or pass_rate(scored) > self.hard:
+            return tuple(scored)
+        return tuple(replace(s, weight=s.weight * self.repeat_hard) for s in scored)
 
     def share_out(self, groups: Sequence[Sequence[ScoredResponse]], num_samples: int) -> list[int]:
         """How many further samples each prompt of a shard gets.

@@ -299,7 +299,13 @@ def _choose(
     with _timed(report.seconds, "grade"):
         if voting:
             groups = [plan.voting.label(g) if g.prompt.id in hidden else g for g in groups]
-        return [PromptResponses(g.prompt, stages.selector.select(g.responses, stage=plan.stage)) for g in groups]
+        return [PromptResponses(g.prompt, _select(g, g.prompt.id in hidden, plan, stages)) for g in groups]
+
+
+def _select(group: PromptResponses, voted: bool, plan: IterationPlan, stages: Stages) -> tuple[ScoredResponse, ...]:
+    selected = stages.selector.select(group.responses, stage=plan.stage)
+    # How hard a prompt is, a vote on it does not say.
+    return selected if voted else plan.balance.repeat(selected)
 
 
 def _count_vote(truth: Prompt, group: PromptResponses, grader: Grader, report: IterationReport) -> None:

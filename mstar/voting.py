@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from mstar.errors import ConfigError
 from mstar.metrics import votes, winner
@@ -23,6 +24,8 @@ class Voting:
     Args:
         min_share: Least share of the votes that the answer needs; below it, nothing of the prompt is kept.
         ties: Whether of several answers with the most votes the earliest is taken; otherwise there is none.
+        weight: share makes votes soft: what is kept counts in the loss by the answer's share of the votes. None counts
+            it as that of a labelled prompt.
 
     Raises:
         ConfigError: ``min_share`` is not in [0, 1].
@@ -30,6 +33,7 @@ class Voting:
 
     min_share: float = 0.0
     ties: bool = True
+    weight: Literal["share"] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_share <= 1:
@@ -41,22 +45,29 @@ class Voting:
         Args:
             scored: The responses to it.
         """
+        return self._answer(scored)[0]
+
+    def _answer(self, scored: Sequence[ScoredResponse]) -> tuple[str | None, float]:
+        """The pseudo answer, and its share of the votes."""
         totals = votes(scored, weighted=all(s.process_reward is not None for s in scored))
         answer = winner(totals)
         if answer is None:
-            return None
-        most = totals[answer]
+            return None, 0.0
+        most, cast = totals[answer], sum(totals.values())
         if not self.ties and sum(total == most for total in totals.values()) > 1:
-            return None
-        return answer if most >= self.min_share * sum(totals.values()) else None
+            return None, 0.0
+        # Where every vote counts nothing, all are equal.
+        share = most / cast if cast else 1 / len(totals)
+        return (answer if most >= self.min_share * cast else None), share
 
     def label(self, group: PromptResponses) -> PromptResponses:
-        """The prompt with its pseudo answer, and the responses with the verdicts that this gives them."""
-        answer = self.answer(group.responses)
+        """The prompt with its pseudo answer, and the responses with the verdicts and weights that this gives them."""
+        answer, share = self._answer(group.responses)
+        weight = share if self.weight == "share" else 1.0
 
         def verdict(predicted: str | None) -> Verdict:
             status = VerdictStatus.NO_ANSWER if predicted is None else VerdictStatus.GRADED
             return Verdict(predicted is not None and predicted == answer, predicted, status)
 
-        judged = tuple(replace(s, verdict=verdict(s.verdict.predicted)) for s in group.responses)
+        judged = tuple(replace(s, verdict=verdict(s.verdict.predicted), weight=weight) for s in group.responses)
         return PromptResponses(replace(group.prompt, answer=answer), judged)

@@ -22,6 +22,7 @@ def test_by_default_it_changes_nothing() -> None:
     assert [Balance().limit(responses(right)) for right in range(5)] == [4] * 5
     assert Balance().share_out([responses(0), responses(4)], 4) == [0, 0]
     assert pass_rate([]) == 0.0
+    assert [s.weight for s in Balance().repeat(responses(1))] == [1.0] * 4
 
 
 def test_easy_prompts_give_fewer_responses() -> None:
@@ -40,12 +41,18 @@ def test_hard_prompts_get_further_samples(extra: float, given: list[int]) -> Non
     assert Balance(extra_samples=extra).share_out(groups, 4) == given
 
 
+def test_what_is_kept_of_hard_prompts_counts_several_times() -> None:
+    balance = Balance(repeat_hard=3)
+    assert [balance.repeat(responses(right))[0].weight for right in range(5)] == [3.0, 3.0, 1.0, 1.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"easy": 0.2}, "hard is 0.25 and easy is 0.2"),
         ({"keep_easy": 0}, "keep_easy is 0"),
         ({"extra_samples": 2.0}, "extra_samples is 2.0"),
+        ({"repeat_hard": 0}, "repeat_hard is 0"),
     ],
 )
 def test_what_cannot_work_is_refused(options: dict[str, float], message: str) -> None:

@@ -249,6 +249,13 @@ def test_votes_that_are_split_give_no_answer(tmp_path: Path) -> None:
     assert found == {"voted": 2, "abstained": 2, "known": 0, "accuracy": None}
 
 
+def test_soft_votes_and_hard_prompts_weigh_what_is_learned_of_them(tmp_path: Path) -> None:
+    plan = replace(PLAN, voting=Voting(weight="share"), balance=Balance(hard=0.75, easy=1.0, repeat_hard=2))
+    result, _ = iterate(tmp_path, plan, [prompt("u", "7")])
+    # Of the three votes on u two agree, which does not say that it is hard.
+    assert {e.prompt_id: e.weight for e in result.examples} == {"a": 2.0, "c": 2.0, "u": 2 / 3}
+
+
 def test_hard_prompts_get_further_samples_once(tmp_path: Path) -> None:
     more = {"b": [*TEXTS["b"], "Answer: 1", "Answer: 5", "Answer: 1"]}
     plan = replace(PLAN, balance=Balance(extra_samples=0.25))

@@ -46,3 +46,14 @@ def test_the_answer(
 def test_a_share_is_one() -> None:
     with pytest.raises(ConfigError, match=r"min_share is 1\.5"):
         Voting(min_share=1.5)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "weight"),
+    [((), 0.75), ((0.5, 0.5, 0.5, 1.0), 0.8), ((0.0,) * 4, 0.5)],
+    ids=["by number", "by reward", "no vote counts"],
+)
+def test_soft_votes_weigh_by_the_share_of_the_answer(rewards: tuple[float, ...], weight: float) -> None:
+    group = PromptResponses(Prompt("p", "?"), tuple(responses("7", "7", "8", "7", rewards=rewards)))
+    assert [s.weight for s in Voting().label(group).responses] == [1.0] * 4
+    assert [s.weight for s in Voting(weight="share").label(group).responses] == pytest.approx([weight] * 4)

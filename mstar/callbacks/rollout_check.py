@@ -40,11 +40,9 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         DataError: a prompt has no answer, two have the same id, or there are none.
     """
     _prepare_engine(settings, policy, data)
-    if settings.objective is not None and policy.loss_kernel == "liger":
-        raise ConfigError(
-            f"model.loss_kernel 'liger' gives no loss by token, which rollout.method '{settings.method}' needs: choose "
-            "chunked."
-        )
+    if (settings.objective is not None or settings.weighs) and policy.loss_kernel == "liger":
+        what = "weights need" if settings.weighs else f"rollout.method '{settings.method}' needs"
+        raise ConfigError(f"model.loss_kernel 'liger' gives no loss by token, which {what}: choose chunked.")
     check_watched(trainer, dynamics=settings.dynamics and data.validation is not None)
     refresh = settings.refresh
     if refresh is not None:

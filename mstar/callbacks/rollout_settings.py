@@ -79,6 +79,11 @@ class RolloutSettings:
                 f"rollout.method '{self.method}' compares the policy with the one that drew a response, but "
                 "rollout.answer_conditioned draws from another prompt than it trains on: switch one of them off."
             )
+        if learns_from_all(self.method) and self.voting.weight is not None:
+            raise ConfigError(
+                f"rollout.voting.weight is for methods that imitate, and rollout.method '{self.method}' weighs samples "
+                "itself: leave it out."
+            )
         if self.refresh is not None and self.reward is not None and not self.reward.refreshable:
             raise ConfigError(
                 f"rollout.refresh_reward_model retrains an MPRM, but rollout.reward is {type(self.reward).__name__}, "
@@ -91,6 +96,12 @@ class RolloutSettings:
         if not isinstance(self.selector, Advantages):
             return None
         return Objective(self.selector.method, self.gradient)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether what is imitated may have other weights than 1."""
+        voted = self.unlabelled == "voting" and self.voting.weight is not None
+        return voted or self.selector.balance.repeat_hard is not None
 
     @property
     def _rewards_all(self) -> bool:

@@ -20,6 +20,7 @@ from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import QuarantineFile
 from mstar.rendering import Renderer, ResponseInputs
+from mstar.storage import ExampleFile
 from mstar.types import Example, Prompt
 
 __all__ = ["PolicyDataModule"]
@@ -225,8 +226,8 @@ class PolicyDataModule(LightningDataModule):
         if mixing is not None:
             sampler = MixedSampler(data, mixing, world_size(), rank(), self.seed)
         batches_per_step = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
-        # Of samples with an advantage, every token of a step counts the same over all processes, too.
-        credited = self._examples is not None and len(self._examples) > 0 and self._examples[0].advantage is not None
+        # Then every token of a step counts by its worth over all processes, too.
+        credited = _are_credited(self._examples)
         if batches_per_step > 1 or credited:
             return StepLoader(
                 data,
@@ -236,6 +237,7 @@ class PolicyDataModule(LightningDataModule):
                 renderer=self._renderer(),
                 sampler=sampler or SequentialSampler(data),
                 num_workers=self.num_workers,
+                credited=credited,
             )
         return ResumableLoader(
             data,
@@ -283,6 +285,13 @@ class PolicyDataModule(LightningDataModule):
         module: Any = self.trainer.lightning_module
         renderer: Renderer = module.renderer
         return renderer
+
+
+def _are_credited(examples: Sequence[Example] | None) -> bool:
+    """Whether examples have advantages, or weights other than 1."""
+    if examples is None or isinstance(examples, ExampleFile):
+        return examples is not None and examples.credited
+    return any(example.advantage is not None or example.weight != 1 for example in examples)
 
 
 class _Collate:

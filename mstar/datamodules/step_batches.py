@@ -67,11 +67,14 @@ class StepBatch(ResponseInputs):
             token losses divided by it, averaged as the trainer averages batches, is the mean over the step's tokens.
         mean_rows: The same of its rows.
         credit: What its responses are worth; None where they are imitated.
+        weight_B: The weight of each response that is imitated; None where all of the iteration weigh 1. Every token
+            then counts by its weight in ``mean_tokens``, so that a row of weight 2 is that row twice.
     """
 
     mean_tokens: float = 0.0
     mean_rows: float = 0.0
     credit: Credit | None = None
+    weight_B: Tensor | None = None
 
 
 class StepCollate:
@@ -82,13 +85,17 @@ class StepCollate:
         batch_size: Rows in a batch.
         batches_per_step: Batches in a full step.
         sort: Whether rows of like length go together, the longest first: if memory does not suffice, it shows at once.
+        credited: Whether rows have advantages, or weights other than 1.
     """
 
-    def __init__(self, renderer: Renderer, batch_size: int, batches_per_step: int, sort: bool) -> None:
+    def __init__(
+        self, renderer: Renderer, batch_size: int, batches_per_step: int, sort: bool, credited: bool = True
+    ) -> None:
         self.renderer = renderer
         self.batch_size = batch_size
         self.batches_per_step = batches_per_step
         self.sort = sort
+        self.credited = credited
         self._count = TokenCounter(renderer)
 
     def __call__(self, pairs: list[Pair]) -> list[StepBatch]:
@@ -98,12 +105,25 @@ class StepCollate:
             pairs = [pairs[row] for row in sorted(range(len(pairs)), key=lambda row: -lengths[row])]
         parts = [pairs[start : start + self.batch_size] for start in range(0, len(pairs), self.batch_size)]
         batches = [encode(self.renderer, part) for part in parts]
-        tokens = sum(int((batch.labels_BT != IGNORE_INDEX).sum()) for batch in batches)
+        credits = [Credit.of([example for _, example in part]) for part in parts]
+        weights = [self._weights(part) if credit is None else None for part, credit in zip(parts, credits, strict=True)]
+        tokens = sum(map(_count_tokens, batches, weights))
         means = (tokens / self.batches_per_step, len(pairs) / self.batches_per_step)
         return [
-            StepBatch(batch.inputs, batch.labels_BT, batch.step_ends, *means, Credit.of([e for _, e in part]))
-            for batch, part in zip(batches, parts, strict=True)
+            StepBatch(batch.inputs, batch.labels_BT, batch.step_ends, *means, credit, weight_B)
+            for batch, credit, weight_B in zip(batches, credits, weights, strict=True)
         ]
+
+    def _weights(self, pairs: Sequence[Pair]) -> Tensor | None:
+        if not self.credited:
+            return None
+        return torch.tensor([example.weight for _, example in pairs], dtype=torch.float32)
+
+
+def _count_tokens(batch: ResponseInputs, weight_B: Tensor | None) -> float:
+    """The response tokens of a batch, by their weight."""
+    tokens_B = (batch.labels_BT != IGNORE_INDEX).sum(1)
+    return int(tokens_B.sum()) if weight_B is None else float((weight_B * tokens_B).sum())
 
 
 def encode(renderer: Renderer, pairs: Sequence[Pair]) -> ResponseInputs:
@@ -143,6 +163,7 @@ class StepLoader(ResumableLoader[StepBatch], _Flat):
         renderer: The model's renderer.
         sampler: The order of the rows.
         num_workers: Processes that build steps. Each holds one finished step, pictures included.
+        credited: Whether rows have advantages, or weights other than 1.
     """
 
     def __init__(
@@ -154,6 +175,7 @@ class StepLoader(ResumableLoader[StepBatch], _Flat):
         renderer: Renderer,
         sampler: Any,
         num_workers: int,
+        credited: bool,
     ) -> None:
         super().__init__(
             dataset,
@@ -161,7 +183,7 @@ class StepLoader(ResumableLoader[StepBatch], _Flat):
             sampler=sampler,
             num_workers=num_workers,
             prefetch_factor=1 if num_workers else None,
-            collate_fn=StepCollate(renderer, batch_size, batches_per_step, sort),
+            collate_fn=StepCollate(renderer, batch_size, batches_per_step, sort, credited),
         )
         self.rows_per_batch = batch_size
         self.batches_per_step = batches_per_step

@@ -53,6 +53,7 @@ ARMS: Final = (
     "grpo_consistency",
     "unlabelled_voting",
     "unlabelled_abstaining",
+    "unlabelled_soft",
     "unlabelled_oracle",
     DEMO,
 )

@@ -67,6 +67,7 @@ CLAIMS: Final = (
     Claim("grpo_decoupled", "grpo", "PAPO, 2603.26535"),
     Claim("grpo_consistency", "grpo", "PROF, 2509.03403"),
     Claim("unlabelled_abstaining", "unlabelled_voting", "LLM-Self-Judge, 2603.21289"),
+    Claim("unlabelled_soft", "unlabelled_voting", "LLM-Self-Judge, 2603.21289"),
     # Ours, not a paper's: labels that don't come from the outcome.
     Claim("contrast_mprm", "refreshed_mprm", "contrast labels", "chain_accuracy"),
     Claim("contrast_mprm", "oracle_top_2", "contrast labels", "chain_accuracy", _CLOSE),

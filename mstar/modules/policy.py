@@ -214,7 +214,7 @@ class PolicyModule(BackboneModule):
         """The mean cross-entropy of the batch's response tokens, or what the objective makes of samples.
 
         Of a batch that is part of an optimizer step, the share of the mean over the whole step's tokens, so that every
-        token counts the same in whatever batch it is.
+        token counts the same, or by the weight of its row, in whatever batch it is.
         """
         inputs = batch.inputs
         learned_BT = batch.labels_BT[:, 1:] != IGNORE_INDEX
@@ -228,6 +228,9 @@ class PolicyModule(BackboneModule):
         target_N = batch.labels_BT[:, 1:][learned_BT]
         if isinstance(batch, StepBatch) and batch.credit is not None:
             return self._sample_loss(batch, batch.credit, hidden_NH, target_N)
+        if isinstance(batch, StepBatch) and batch.weight_B is not None:
+            weight_N = torch.repeat_interleave(batch.weight_B, learned_BT.sum(1), output_size=len(target_N))
+            return (weight_N * token_losses(self.model, hidden_NH, target_N)).sum() / batch.mean_tokens
         loss = mean_token_loss(self.model, hidden_NH, target_N, self.loss_kernel)
         if isinstance(batch, StepBatch):
             loss = loss * (len(hidden_NH) / batch.mean_tokens)
@@ -246,8 +249,10 @@ class PolicyModule(BackboneModule):
         return losses.loss_N.sum() / (batch.mean_rows if by_row else batch.mean_tokens)
 
     def _share_means(self, batch: ResponseInputs) -> None:
-        """Has every token of a step count the same over all processes, which may have more or fewer of them."""
-        if world_size() > 1 and isinstance(batch, StepBatch) and batch.credit is not None:
+        """Has every token of a step count by its worth over all processes, which may have more or fewer of them."""
+        if world_size() == 1 or not isinstance(batch, StepBatch):
+            return
+        if batch.credit is not None or batch.weight_B is not None:
             # With trainer.precision bf16-true the default type would round them.
             means = torch.tensor([batch.mean_tokens, batch.mean_rows], device=self.device, dtype=torch.float32)
             batch.mean_tokens, batch.mean_rows = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mstar.atomic import atomic_path
-from mstar.storage.responses import CREDIT, TOKENS, credit_columns, make_example, read_kept
+from mstar.storage.responses import CREDIT, TOKENS, WEIGHT, credit_columns, make_example, read_kept
 from mstar.storage.tables import open_table
 from mstar.types import Example
 
@@ -51,6 +51,8 @@ class ExampleFile(Sequence[Example]):
         self.path = path
         with open_examples(path) as file:
             sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+            # Whether its examples have advantages or weights.
+            self.credited = bool(credit_columns(file))
         self._starts: list[int] = [0, *accumulate(sizes)]
         self._held: OrderedDict[int, Any] = OrderedDict()
 
@@ -87,13 +89,20 @@ class ExampleFile(Sequence[Example]):
         return self._held[number]
 
 
-def write_examples(path: Path, examples: Iterable[Example]) -> None:
-    """Writes the training examples of one iteration, in training order; few of them are in memory at a time."""
+def write_examples(path: Path, examples: Iterable[Example], *, weighted: bool = False) -> None:
+    """Writes the training examples of one iteration, in training order; few of them are in memory at a time.
+
+    Args:
+        path: The file.
+        examples: The examples.
+        weighted: Whether one that is imitated has another weight than 1, which is not seen before it comes.
+    """
     rest = iter(examples)
     group = list(islice(rest, _GROUP))
     # One method makes all of them.
     imitated = not group or group[0].advantage is None
-    schema = _EXAMPLES if imitated else pa.schema([*_EXAMPLES, *CREDIT, *TOKENS])
+    worth = (WEIGHT if weighted else ()) if imitated else (*CREDIT, *TOKENS)
+    schema = pa.schema([*_EXAMPLES, *worth])
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
         while group:
             writer.write_table(pa.Table.from_pylist([asdict(example) for example in group], schema=schema))
@@ -128,13 +137,16 @@ def order_examples(shards: Sequence[Path], path: Path, seed: int, before: Path |
     ends = array("q", [0])
     ids: list[Any] = []
     known: set[bytes] = set()
+    weighted = False
     # The file has no name, so nothing is left of it if the process is killed.
     with tempfile.TemporaryFile(dir=path.parent) as waiting:
 
         def wait(examples: Iterable[Example]) -> None:
+            nonlocal weighted
             names = []
             for example in examples:
                 names.append(example.prompt_id)
+                weighted |= example.weight != 1
                 ends.append(ends[-1] + waiting.write(json.dumps(asdict(example)).encode()))
                 if before is not None:
                     known.add(_key(example))
@@ -154,7 +166,7 @@ def order_examples(shards: Sequence[Path], path: Path, seed: int, before: Path |
             for row in order:
                 yield make_example(json.loads(os.pread(waiting.fileno(), ends[row + 1] - ends[row], ends[row])))
 
-        write_examples(path, examples())
+        write_examples(path, examples(), weighted=weighted)
 
 
 def _key(example: Example) -> bytes:

@@ -17,6 +17,7 @@ from mstar.types import Example, Fate, Prompt, Response, ScoredResponse, Verdict
 __all__ = [
     "CREDIT",
     "TOKENS",
+    "WEIGHT",
     "PromptResponses",
     "credit_columns",
     "make_example",
@@ -45,9 +46,10 @@ _RESPONSES: Final = pa.schema(
     ]
 )
 _KEPT: Final = pa.schema([("prompt_id", pa.string()), ("response", pa.string()), ("fate", pa.string())])
-# Only in files of methods that use them. The log-probabilities are computed in 32 bits.
+# Only in files of methods that use them, and weights where one is not 1. Log-probabilities are computed in 32 bits.
 TOKENS: Final = pa.schema([("tokens", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32()))])
-CREDIT: Final = pa.schema([("weight", pa.float64()), ("advantage", pa.float64())])
+WEIGHT: Final = pa.schema([("weight", pa.float64())])
+CREDIT: Final = pa.schema([*WEIGHT, ("advantage", pa.float64())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,13 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
     scored_responses = [scored for group in groups for scored in group.responses]
     extra = [
         *(TOKENS if any(s.response.tokens for s in scored_responses) else ()),
-        *(CREDIT if any(s.advantage is not None for s in scored_responses) else ()),
+        *(
+            CREDIT
+            if any(s.advantage is not None for s in scored_responses)
+            else WEIGHT
+            if any(s.weight != 1 for s in scored_responses)
+            else ()
+        ),
         *((name, pa.string()) for name in made_by or ()),
     ]
     rows = [
@@ -148,7 +156,8 @@ def credit_columns(file: pq.ParquetFile) -> list[str]:
     """The columns of a file that say more of an example than its text; none where all texts are imitated alike."""
     names = file.schema_arrow.names
     # Without an advantage, tokens are those that another method asked for.
-    return [name for name in [*CREDIT.names, *TOKENS.names] if name in names] if "advantage" in names else []
+    wanted = [*CREDIT.names, *TOKENS.names] if "advantage" in names else WEIGHT.names
+    return [name for name in wanted if name in names]
 
 
 def make_example(row: Mapping[str, Any]) -> Example:

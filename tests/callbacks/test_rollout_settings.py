@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from mstar.advantages import PolicyGradient
+from mstar.balance import Balance
 from mstar.callbacks.rollout import RolloutCallback
 from mstar.errors import ConfigError
+from mstar.voting import Voting
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,8 @@ from mstar.errors import ConfigError
         ({"method": "grpo", "step_rewards": "drop"}, "rollout.step_rewards 'drop' reads a reward, but neither"),
         ({"method": "nft", "policy_gradient": PolicyGradient(clip_low=0.1)}, "clip_low has no effect"),
         ({"method": "nft", "answer_conditioned": True}, "answer_conditioned draws from another prompt"),
+        ({"method": "grpo", "voting": Voting(weight="share")}, "rollout.voting.weight is for methods that imitate"),
+        ({"method": "grpo", "balance": Balance(repeat_hard=2)}, "keep_easy and repeat_hard are for methods"),
     ],
 )
 def test_what_does_not_go_together(settings: dict[str, Any], complaint: str) -> None:

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from mstar.advantages import Advantages, PolicyGradient, SampleMethod
+from mstar.datamodules import PolicyDataModule
 from mstar.datamodules.step_batches import Credit, StepBatch, StepCollate
 from mstar.generation import Request, TransformersEngine, plan_samples
 from mstar.models.export import save_model
 from mstar.modules import PolicyModule
 from mstar.modules.policy_losses import Objective, SampleLosses, sample_losses
 from mstar.prompts import TinyDice
+from mstar.rendering import ResponseInputs
 from mstar.types import Example, Response, ScoredResponse, Verdict, VerdictStatus
 
 POOL = TinyDice("pool", 4)
@@ -147,6 +149,17 @@ def folder(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+def imitate(folder: str, examples: list[Example], batches: int = 1, *, packing: bool = False) -> list[Tensor]:
+    """The gradient of one optimizer step that imitates, accumulated over its batches."""
+    module = PolicyModule(folder, packing=packing, engine=TransformersEngine(12, progress=False))
+    module.configure_model()
+    credited = any(e.weight != 1 for e in examples)
+    collate = StepCollate(module.renderer, len(examples) // batches, batches, sort=True, credited=credited)
+    for batch in collate([(POOL[POOL.index_of(e.prompt_id)], e) for e in examples]):
+        (module.loss(batch) / batches).backward()
+    return [p.grad for p in module.parameters() if p.grad is not None]
+
+
 def learn(
     folder: str, examples: list[Example], method: SampleMethod, batch_size: int = 16, *, packing: bool = False,
     **settings: Any,
@@ -210,3 +223,52 @@ def test_packed_and_accumulated_equal_padded(folder: str, examples: list[Example
     whole, _ = learn(folder, off_policy, "grpo", level=level)
     assert_equal(whole, learn(folder, off_policy, "grpo", level=level, packing=True)[0])
     assert_equal(whole, learn(folder, off_policy, "grpo", batch_size=4, level=level)[0])
+
+
+# Of different lengths, so that means over tokens are none over rows.
+ROWS = [Example(POOL[i].id, "red " * (1 + 5 * i)) for i in range(4)]
+WEIGHTED = [dataclasses.replace(row, weight=weight) for row, weight in zip(ROWS, (2.0, 1.0, 3.0, 1.0), strict=True)]
+
+
+def test_a_row_of_weight_2_is_that_row_twice(folder: str) -> None:
+    repeated = [ROWS[0], ROWS[0], ROWS[1], ROWS[2], ROWS[2], ROWS[2], ROWS[3]]
+    weighted = imitate(folder, WEIGHTED)
+    assert_equal(imitate(folder, repeated), weighted)
+    # What counts are the weights' ratios.
+    assert_equal(imitate(folder, [dataclasses.replace(e, weight=e.weight / 4) for e in WEIGHTED]), weighted)
+    assert_equal(imitate(folder, WEIGHTED, packing=True), weighted)
+    assert_equal(imitate(folder, WEIGHTED, batches=2), weighted)
+
+
+def test_weights_count_over_processes_too(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = PolicyModule(folder, engine=TransformersEngine(12, progress=False))
+    module.configure_model()
+    pairs = [(POOL[POOL.index_of(e.prompt_id)], e) for e in WEIGHTED]
+    [one], [other] = (StepCollate(module.renderer, 2, 1, sort=True)(part) for part in (pairs[:2], pairs[2:]))
+    mean = torch.tensor([one.mean_tokens + other.mean_tokens, 2 * one.mean_rows]) / 2
+    monkeypatch.setattr("mstar.modules.policy.world_size", lambda: 2)
+    strategy = SimpleNamespace(reduce=lambda means, reduce_op: mean)
+    monkeypatch.setattr(PolicyModule, "trainer", SimpleNamespace(strategy=strategy))
+    for batch in (one, other):
+        module._share_means(batch)
+        (module.loss(batch) / 2).backward()
+    assert_equal(imitate(folder, WEIGHTED), [p.grad for p in module.parameters() if p.grad is not None])
+
+
+def test_without_other_weights_batches_are_those_of_before(folder: str) -> None:
+    """Bit by bit: a file in which all rows weigh 1 has no weights, and its batches have none."""
+    module = PolicyModule(folder, engine=TransformersEngine(12, progress=False))
+    module.configure_model()
+    data = PolicyDataModule(POOL, batch_size=4)
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        lightning_module=module, accumulate_grad_batches=1, default_root_dir="", current_epoch=0
+    )
+    found = {}
+    for name, rows in (("one", ROWS), ("other", WEIGHTED)):
+        data.set_examples(rows)
+        [batch] = data.train_dataloader()
+        found[name] = (type(batch), module.loss(batch).item())
+    plain = module.renderer.response_inputs([POOL[i] for i in range(4)], [row.response for row in ROWS])
+    assert found["one"] == (ResponseInputs, module.loss(plain).item())
+    assert found["other"][0] is StepBatch
+    assert found["other"][1] != found["one"][1]

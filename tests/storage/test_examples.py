@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import mstar.storage.examples
@@ -64,6 +65,26 @@ def test_what_samples_are_worth_is_kept_exactly(tmp_path: Path) -> None:
     worth = [Example("a", "x", 0.1, -0.3, (3, 1), (-0.5, -0.25)), Example("a", "y", 1.0, 0.3, (2,), (-1.5,))]
     write_examples(tmp_path / "worth.parquet", worth)
     assert list(ExampleFile(tmp_path / "worth.parquet")) == worth
+    assert ExampleFile(tmp_path / "worth.parquet").credited
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.75])
+def test_files_have_weights_only_where_one_is_not_1(tmp_path: Path, weight: float) -> None:
+    shard, path = tmp_path / "shard.parquet", tmp_path / "examples.parquet"
+    scored = [
+        ScoredResponse(
+            Response("p", index, text, 2, True, 1.0, -1.0),
+            Verdict(True, "1", VerdictStatus.GRADED),
+            fate=Fate.KEPT,
+            weight=value,
+        )
+        for index, (text, value) in enumerate({"a": 1.0, "b": weight}.items())
+    ]
+    write_responses(shard, [PromptResponses(Prompt("p", "?"), tuple(scored))])
+    assert read_responses(shard) == scored
+    order_examples([shard], path, 0)
+    assert sorted(ExampleFile(path), key=lambda e: e.response) == [Example("p", "a"), Example("p", "b", weight)]
+    assert ExampleFile(path).credited == ("weight" in pq.read_schema(shard).names) == (weight != 1)
 
 
 def test_the_examples_of_a_shard_and_those_of_before_in_one_order(tmp_path: Path) -> None:
