@@ -13,9 +13,9 @@ from mstar.logs import QUIET, start_logging, take_quiet
 
 __all__ = ["main"]
 
-_STOPPABLE: Final = ("fit", "validate", "test", "predict", "annotate")
+_STOPPABLE: Final = ("fit", "validate", "test", "predict", "annotate", "score")
 # What has written something that it goes on from.
-_RESUMABLE: Final = ("fit", "annotate")
+_RESUMABLE: Final = ("fit", "annotate", "score")
 
 _HELP: Final = f"""\
 mstar {__version__}: self-evolving training for multimodal reasoning (M-STaR, arXiv 2412.17451)
@@ -31,7 +31,8 @@ Training and evaluation (LightningCLI: a YAML file, and overrides by flag):
 Data and models:
   prompts    what a prompt source holds: columns, answers, lengths, bad rows
   annotate   sample a policy's responses and label their steps, for the MPRM
-  grade      grade a file of responses (JSONL in, JSONL out)
+  grade      grade a file of responses (JSONL or Parquet in, JSONL out)
+  score      step scores and rewards of a file of responses, by any reward model; best-of-N and votes
   memory     what a configuration takes: GPUs, main memory, disk
   leakage    training prompts whose picture or question also stands in a benchmark
   export     a checkpoint -> a folder for Transformers and vLLM (policy) or for mstar (MPRM)

@@ -13,7 +13,14 @@ from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it ex
 
 from mstar.atomic import atomic_path, explain_file_error
 from mstar.callbacks.run_record import CONFIG
-from mstar.commands import annotate_policy, check_leakage, export_checkpoint, grade_file, write_run_report
+from mstar.commands import (
+    annotate_policy,
+    check_leakage,
+    export_checkpoint,
+    grade_file,
+    score_responses,
+    write_run_report,
+)
 from mstar.config_files import check_config_file, config_files
 from mstar.distributed import find_lost_process
 from mstar.errors import ConfigError
@@ -32,6 +39,7 @@ _TOOLS: Final[dict[str, Callable[..., object]]] = {
     "annotate": annotate_policy,
     "prompts": show_prompts,
     "grade": grade_file,
+    "score": score_responses,
     "export": export_checkpoint,
     "leakage": check_leakage,
     "report": write_run_report,

@@ -20,8 +20,9 @@ from mstar.grading.command import grade_file
 from mstar.models.sharding import load_distributed
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import module_settings
+from mstar.score_command import score_responses
 
-__all__ = ["annotate_policy", "check_leakage", "export_checkpoint", "grade_file", "write_run_report"]
+__all__ = ["annotate_policy", "check_leakage", "export_checkpoint", "grade_file", "score_responses", "write_run_report"]
 
 
 def export_checkpoint(

@@ -32,6 +32,7 @@ LAYERS = (
         "memory_command",
         "null_values",
         "prompts_command",
+        "score_command",
         "option_help",
         "option_names",
         "parsing",

@@ -26,7 +26,7 @@ from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.summary import summarise
 
-__all__ = ["annotate_policy"]
+__all__ = ["annotate_policy", "find_device"]
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def annotate_policy(
             another annotation.
         DataError: a prompt cannot be used, or no response has more than one step.
     """
-    place = _find_device(device)
+    place = find_device(device)
     if prompts is None:
         if sources is None:
             raise ConfigError("there are no prompts to annotate: set prompts or sources.")
@@ -126,8 +126,15 @@ def annotate_policy(
     return made
 
 
-def _find_device(name: str) -> str:
-    """This process's device; ``auto`` is a GPU where there is one."""
+def find_device(name: str) -> str:
+    """This process's device.
+
+    Args:
+        name: ``auto`` (a GPU where there is one), or a device.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     device = own_device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
     try:
         torch.empty(0, device=device)

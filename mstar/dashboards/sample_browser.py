@@ -21,7 +21,7 @@ from mstar.prompts.images import open_image
 from mstar.steps import split_steps
 from mstar.types import Fate, ScoredResponse, StepLabels
 
-__all__ = ["embed_image", "embed_picture", "escape_json", "label_payload", "sample_payload"]
+__all__ = ["embed_image", "embed_picture", "escape_json", "find_picture", "label_payload", "sample_payload"]
 
 _SMALL: Final = 256
 # A page or a plot of this many pixels can still be read.
@@ -96,13 +96,27 @@ def embed_image(uri: str, roots: Sequence[str] = (".",), stored: StoredPictures 
         roots: The folders that it may be in; the first that has it counts.
         stored: Where it may be if it is no file.
     """
-    root = next((root for root in roots if os.path.lexists(os.path.join(root, uri))), None)
     try:
-        image = stored.find(uri) if root is None and stored is not None else None
-        image = open_image(uri, root or roots[0]) if image is None else image
+        image = find_picture(uri, roots, stored)
     except DataError as error:
         return {"error": visible(str(error))}
     return embed_picture(image, uri)
+
+
+def find_picture(uri: str, roots: Sequence[str] = (".",), stored: StoredPictures | None = None) -> Image.Image:
+    """A picture by its name in a run.
+
+    Args:
+        uri: As for ``embed_image``.
+        roots: As for ``embed_image``.
+        stored: As for ``embed_image``.
+
+    Raises:
+        DataError: it is not found, or cannot be decoded.
+    """
+    root = next((root for root in roots if os.path.lexists(os.path.join(root, uri))), None)
+    image = stored.find(uri) if root is None and stored is not None else None
+    return open_image(uri, root or roots[0]) if image is None else image
 
 
 def embed_picture(image: Image.Image, name: str) -> dict[str, Any]:

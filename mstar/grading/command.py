@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
 from mstar.grading.official import MathVistaGrader
-from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
+from mstar.grading.response_rows import find_response_files, read_response_rows, to_prompt
 
-__all__ = ["grade_file", "to_prompt"]
+__all__ = ["grade_file"]
 
 _log = logging.getLogger(__name__)
 
@@ -26,16 +24,17 @@ _MODES: Final[dict[str, type[Grader]]] = {"ours": AnswerGrader, "official": Math
 
 
 def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "ours") -> int:
-    """Grades the responses of a JSONL file.
+    """Grades the responses of a file.
 
     Args:
-        input: Rows with ``response`` and ``answer``, and where known ``answer_type`` (multi_choice, multi_select,
-            integer, float, list, set, text, anls, box), ``choices``, ``answer_is`` (text, letter, index0, index1),
-            ``answers`` (further right ones), ``tolerance`` (``{"relative": 0.05}`` or ``{"absolute": 0.001}``),
-            ``precision``, ``unit`` and ``question``.
-        output: The rows again, with ``predicted``, ``correct`` and ``status``; one that exists is replaced. For a
-            multiple-choice question ``predicted`` is the option's letter, in the official mode the option's text, as in
-            MathVista's own files.
+        input: JSON lines, a Parquet file (such as ``predict`` writes), or the folder of one iteration of a run. Rows
+            with ``response`` and ``answer``, and where known ``answer_type`` (multi_choice, multi_select, integer,
+            float, list, set, text, anls, box), ``choices``, ``answer_is`` (text, letter, index0, index1), ``answers``
+            (further right ones), ``tolerance`` (``{"relative": 0.05}`` or ``{"absolute": 0.001}``), ``precision``,
+            ``unit`` and ``question``.
+        output: The rows again, as JSON lines, with ``predicted``, ``correct`` and ``status``; one that exists is
+            replaced. For a multiple-choice question ``predicted`` is the option's letter, in the official mode the
+            option's text, as in MathVista's own files.
         mode: ``ours`` judges as a careful person would; ``official`` follows MathVista's published rules.
 
     Returns:
@@ -46,22 +45,12 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
     """
     if mode not in _MODES:
         raise ConfigError(f"mode is '{mode}'; choose ours or official.")
-    source = Path(input)
-    if not source.is_file():
-        raise ConfigError(f"input '{input}' is not a file.")
-    if source.resolve() == Path(output).resolve():
+    if Path(output).resolve() in [file.resolve() for file in find_response_files(input)]:
         raise ConfigError(f"output '{output}' is the input; choose another file.")
     grader = _MODES[mode]()
     counts: Counter[str] = Counter()
-    with (
-        source.open("rb") as lines,
-        atomic_path(Path(output)) as temporary,
-        temporary.open("w", encoding="utf-8") as out,
-    ):
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            row = _read_row(line)
+    with atomic_path(Path(output)) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for number, row in read_response_rows(input, answered=True):
             if isinstance(row, str):
                 counts["malformed"] += 1
                 _log.warning("%s, line %d: %s", input, number, row)
@@ -71,7 +60,7 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
             counts["correct"] += verdict.correct
             counts[verdict.status.value] += 1
             row |= {"predicted": verdict.predicted, "correct": verdict.correct, "status": verdict.status.value}
-            out.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
+            out.write(json.dumps(row, ensure_ascii=False, default=_plain).encode("utf-8", "replace").decode() + "\n")
     details = ", ".join(
         f"{counts[key]} {key.replace('_', ' ')}" for key in ("graded", "no_answer", "ungradeable_gold", "timeout")
     )
@@ -85,76 +74,6 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
     return 1 if counts["malformed"] else 0
 
 
-def _read_row(line: bytes) -> dict[str, Any] | str:
-    """The row, or what is wrong with it."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return f"not JSON that can be read ({error})."
-    if not isinstance(row, dict):
-        return f"a JSON {type(row).__name__}, but an object is expected."
-    if not isinstance(row.get("response"), str):
-        return "'response' is missing, or is not a text."
-    if "answer" not in row and not row.get("answers"):
-        return "'answer' is missing."
-    for name, (holds, expected) in _OPTIONAL.items():
-        if row.get(name) is not None and not holds(row[name]):
-            return f"'{name}' is {row[name]!r}, but it is {expected}."
-    return row
-
-
-def _is_number(value: object, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def _is_tolerance(value: object) -> bool:
-    limits = value if isinstance(value, dict) else {}
-    known = bool(limits) and set(limits) <= {"relative", "absolute"}
-    return known and all(_is_number(limit, sys.float_info.max) for limit in limits.values())
-
-
-# The fields that may be missing: what each must be, for the machine and for the reader.
-_OPTIONAL: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "answer_type": (lambda value: value in list(AnswerType), f"one of {', '.join(AnswerType)}"),
-    "answer_is": (lambda value: value in list(AnswerIs), f"one of {', '.join(AnswerIs)}"),
-    "choices": (lambda value: isinstance(value, list), "a list"),
-    "answers": (lambda value: isinstance(value, list), "a list"),
-    "precision": (lambda value: _is_number(value, 50), "a number of decimals from 0 to 50"),
-    "tolerance": (_is_tolerance, "an object with 'relative' or 'absolute', a number of 0 or more"),
-    "unit": (lambda value: isinstance(value, str), "a text"),
-    "question": (lambda value: isinstance(value, str), "a text"),
-}
-
-
-def to_prompt(row: dict[str, Any], prompt_id: str) -> Prompt:
-    """The prompt of a row that ``grade`` takes; see the contract there.
-
-    Args:
-        row: The row, whose fields are of the right types.
-        prompt_id: The prompt's id.
-    """
-    choices = tuple(str(choice) for choice in row.get("choices") or ())
-    kind, answer_is, tolerance = row.get("answer_type"), row.get("answer_is"), row.get("tolerance")
-    precision = row.get("precision")
-    return Prompt(
-        id=prompt_id,
-        question=row.get("question") or "",
-        answer=_as_text(row.get("answer")),
-        answers=tuple(text for answer in row.get("answers") or () if (text := _as_text(answer)) is not None),
-        answer_is=AnswerIs(answer_is) if answer_is else None,
-        tolerance=Tolerance(**tolerance) if tolerance else None,
-        # Choices without a type are the options of a question.
-        answer_type=AnswerType(kind) if kind else AnswerType.MULTI_CHOICE if choices else AnswerType.TEXT,
-        choices=choices,
-        precision=None if precision is None else int(precision),
-        unit=row.get("unit"),
-    )
-
-
-def _as_text(answer: object) -> str | None:
-    """The answer as the readers take it; None for what cannot be one."""
-    if isinstance(answer, str):
-        return answer
-    if answer is None or isinstance(answer, dict) or (isinstance(answer, float) and not math.isfinite(answer)):
-        return None
-    return json.dumps(answer, ensure_ascii=False) if isinstance(answer, list) else str(answer)
+def _plain(value: object) -> str | None:
+    """What JSON has no form for: the bytes of a picture are left out, a date is written as text."""
+    return None if isinstance(value, bytes) else str(value)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from mstar.__main__ import main
 from mstar.models.backbone import load_model, load_renderer
 from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile, RunDirectory, read_responses
@@ -175,3 +176,18 @@ def test_test_and_predict_use_the_policy(evolve: Any, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert "test/accuracy" in printed
     assert f"{accuracy:g}" in printed
+
+
+def test_score_gives_a_run_its_own_scores_again(run: Path, warm_mprm: Path, tmp_path: Path) -> None:
+    source = run / "iterations/0001"
+    arguments = ["--reward", str(warm_mprm), "--input", str(source), "--output", str(tmp_path), "--device", "cpu"]
+    assert main(["score", *arguments]) == 0
+    own = [row for path in sorted(source.glob("responses-*")) for row in read_responses(path)]
+    again = [row for path in sorted(tmp_path.glob("scores-*")) for row in read_responses(path)]
+    assert [(row.response, row.verdict) for row in again] == [(row.response, row.verdict) for row in own]
+    scored = [(a, b) for a, b in zip(own, again, strict=True) if a.step_scores]
+    assert scored
+    for before, after in scored:
+        # Equal up to rounding: other responses are in the batch.
+        assert after.step_scores == pytest.approx(before.step_scores, abs=1e-6)
+        assert after.process_reward == pytest.approx(before.process_reward, abs=1e-6)

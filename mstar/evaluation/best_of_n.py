@@ -1,0 +1,150 @@
+"""What a reward is good for on graded responses: best-of-N and votes beside random and oracle, by N."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mstar import metrics
+from mstar.evaluation.benchmark_files import markdown_table
+from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
+
+__all__ = ["RULES", "BestOfN", "RuleScore", "measure_best_of_n", "render_best_of_n"]
+
+# How one of N responses is chosen; the last is the bound of what a choice could reach.
+RULES: Final[dict[str, Callable[[metrics.Groups], float]]] = {
+    "random": metrics.mean_accuracy,
+    "majority": metrics.majority,
+    "weighted vote": metrics.weighted_vote,
+    "best of N": metrics.best_of_n,
+    "oracle": metrics.pass_at_k,
+}
+_COLUMNS: Final = ("prompt_id", "sample_index", "predicted", "correct", "status", "process_reward")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleScore:
+    """The accuracy of a rule.
+
+    Attributes:
+        n: Responses to choose from.
+        rule: The rule, one of ``RULES``.
+        prompts: Prompts with as many responses.
+        accuracy: Share of right choices within a prompt, averaged over the prompts.
+        low: Lower end of its 95 % bootstrap interval, over prompts.
+        high: Upper end.
+    """
+
+    n: int
+    rule: str
+    prompts: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class BestOfN:
+    """What a reward is good for.
+
+    Attributes:
+        responses: Scored responses.
+        graded: Those with a gold answer that can be graded; all else is about them.
+        auc: AUC of the rewards over all of them; None where all or none are right.
+        auc_within: Mean of the AUCs within prompts.
+        scores: The rules' accuracies, by N.
+    """
+
+    responses: int
+    graded: int
+    auc: float | None
+    auc_within: float | None
+    scores: tuple[RuleScore, ...]
+
+
+def measure_best_of_n(shards: Sequence[Path], seed: int = 0, resamples: int = 1000) -> BestOfN:
+    """Measures a reward on the files that ``score`` wrote; one prompt's responses are in memory at a time.
+
+    For every N that is a power of 2, a prompt's samples are taken N at a time, in order and without rest; what a rule
+    reaches on them is averaged within the prompt first.
+
+    Args:
+        shards: The files.
+        seed: Seed of the bootstrap.
+        resamples: Resamples of the bootstrap.
+    """
+    responses = sum(pq.read_metadata(path).num_rows for path in shards)
+    values: dict[int, dict[str, list[float]]] = {}
+    rewards: list[float] = []
+    right: list[bool] = []
+    owners: list[int] = []
+    for number, group in enumerate(_groups(shards)):
+        rewards += [s.process_reward or 0.0 for s in group]
+        right += [s.verdict.correct for s in group]
+        owners += [number] * len(group)
+        n = 1
+        while n <= len(group):
+            blocks = [group[start : start + n] for start in range(0, len(group) - n + 1, n)]
+            for name, rule in RULES.items():
+                values.setdefault(n, {}).setdefault(name, []).append(rule(blocks))
+            n *= 2
+    scores = [
+        RuleScore(n, name, len(found), fmean(found), *metrics.bootstrap_interval(found, seed, resamples))
+        for n, row in sorted(values.items())
+        for name, found in row.items()
+    ]
+    if not rewards:
+        return BestOfN(responses, 0, None, None, ())
+    within = metrics.within_group_auc(rewards, right, owners).value
+    return BestOfN(responses, len(rewards), metrics.auc(rewards, right), within, tuple(scores))
+
+
+def _groups(shards: Sequence[Path]) -> Iterator[list[ScoredResponse]]:
+    """The graded responses by prompt, without their texts; only these columns are ever held whole."""
+    table = pa.concat_tables([pq.read_table(path, columns=list(_COLUMNS)) for path in shards])
+    table = table.sort_by([("prompt_id", "ascending"), ("sample_index", "ascending")])
+    rows = (row for batch in table.to_batches(max_chunksize=1024) for row in batch.to_pylist())
+    for _, group in groupby(rows, key=lambda row: row["prompt_id"]):
+        graded = [_scored(row) for row in group if row["status"] != VerdictStatus.UNGRADEABLE_GOLD]
+        if graded:
+            yield graded
+
+
+def _scored(row: dict[str, Any]) -> ScoredResponse:
+    response = Response(row["prompt_id"], row["sample_index"], "", 0, True, 0.0, 0.0)
+    verdict = Verdict(row["correct"], row["predicted"], VerdictStatus(row["status"]))
+    # A response without a visible step has no reward that could be aggregated: the least.
+    return ScoredResponse(response, verdict, process_reward=row["process_reward"] or 0.0)
+
+
+def render_best_of_n(result: BestOfN, title: str) -> str:
+    """The table as a Markdown page."""
+    by_n: dict[int, dict[str, RuleScore]] = {}
+    for score in result.scores:
+        by_n.setdefault(score.n, {})[score.rule] = score
+    rows = [
+        [
+            str(n),
+            str(row["random"].prompts),
+            *(f"{100 * s.accuracy:.1f} ({100 * s.low:.1f}-{100 * s.high:.1f})" for s in row.values()),
+        ]
+        for n, row in by_n.items()
+    ]
+    shown = [
+        f"- {name}: {'-' if value is None else f'{value:.3f}'}."
+        for name, value in (("AUC", result.auc), ("AUC within prompts", result.auc_within))
+    ]
+    notes = [
+        f"- {result.responses} responses were scored; {result.graded} of them have a gold answer that can be graded.",
+        *(shown if rows else ()),
+        *(["- Percentages, with a 95 % bootstrap interval over prompts."] if rows else ()),
+    ]
+    table = [*markdown_table(["N", "prompts", *RULES], rows), ""] if rows else []
+    return "\n".join([f"# {title}", "", *table, *notes]) + "\n"

@@ -1,0 +1,217 @@
+"""Scoring responses that are there already, shard by shard: what ``python -m mstar score`` does."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from PIL import Image
+
+from mstar.atomic import atomic_path
+from mstar.distributed import takes_part
+from mstar.errors import DataError
+from mstar.grading import Grader, grade_response
+from mstar.grading.response_rows import read_response_rows, to_prompt
+from mstar.interruption import stop_if_asked
+from mstar.prompts.cells import read_images
+from mstar.prompts.images import PixelLimits, decode_image, open_image
+from mstar.prompts.quarantine import RowError
+from mstar.provenance import fingerprint
+from mstar.rewards import Reward, add_process_rewards
+from mstar.storage import PromptResponses, read_or_put_aside, read_responses, write_responses
+from mstar.types import ImageReference, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
+
+__all__ = ["SHARD", "EncodedImage", "OpenPicture", "StoredImage", "make_groups", "read_shards", "score_shards"]
+
+# Finds a picture by its name.
+OpenPicture: TypeAlias = Callable[[str], Image.Image]
+_log: Final = logging.getLogger(__name__)
+# Rows that are read, scored and written as one; a prompt's responses stay together unless they are more than as many.
+SHARD: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """A picture by the name that a run, or the user's file, has for it.
+
+    Attributes:
+        uri: A path, or the name of a picture in a data set or of a generated one.
+        open_picture: Finds it by this name.
+        limits: How many pixels the decoded picture has.
+    """
+
+    uri: str
+    open_picture: OpenPicture
+    limits: PixelLimits
+
+    def load(self) -> Image.Image:
+        """The picture.
+
+        Raises:
+            DataError: it is missing, or cannot be decoded.
+        """
+        return self.limits.apply(self.open_picture(self.uri))
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """A picture that stands in its row.
+
+    Attributes:
+        uri: Its name.
+        content: The bytes of its file.
+        limits: How many pixels the decoded picture has.
+    """
+
+    uri: str
+    content: bytes
+    limits: PixelLimits
+
+    def load(self) -> Image.Image:
+        """The picture.
+
+        Raises:
+            DataError: it cannot be decoded.
+        """
+        return decode_image(self.content, self.uri, self.limits)
+
+
+def read_shards(path: str, size: int = SHARD) -> Iterator[list[tuple[int, dict[str, Any] | str]]]:
+    """The rows of a file or folder by shards, one in memory at a time; prompts that stand together stay together.
+
+    Args:
+        path: As for ``read_response_rows``.
+        size: Rows in a shard, at least; at most twice as many.
+    """
+    shard: list[tuple[int, dict[str, Any] | str]] = []
+    for number, row in read_response_rows(path, answered=False):
+        if len(shard) >= size and (len(shard) == 2 * size or _key(row) != _key(shard[-1][1])):
+            yield shard
+            shard = []
+        shard.append((number, row))
+    if shard:
+        yield shard
+
+
+def _key(row: Mapping[str, Any] | str) -> object:
+    """What tells whose response a row is."""
+    return row if isinstance(row, str) else row.get("prompt_id") or (row.get("question"), str(row.get("images")))
+
+
+def make_groups(
+    rows: Sequence[tuple[int, dict[str, Any] | str]],
+    grader: Grader,
+    open_picture: OpenPicture = open_image,
+    limits: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+) -> tuple[list[PromptResponses], list[str]]:
+    """The prompts of a shard's rows with their responses, graded.
+
+    A row's own verdict is taken, if it has one: a run's files do not say all that grading needs. Rows without a
+    ``prompt_id`` are of one prompt where question and pictures are the same, and those without a ``sample_index`` are
+    counted by their number.
+
+    Args:
+        rows: The rows with their numbers.
+        grader: Grades those with a gold answer and without a verdict.
+        open_picture: Finds a picture by its name.
+        limits: How many pixels the pictures have.
+
+    Returns:
+        The groups, and what is wrong with the rows that were left out, one sentence each.
+    """
+    prompts: dict[object, Prompt] = {}
+    found: dict[object, list[ScoredResponse]] = {}
+    faults: list[str] = []
+    for number, row in rows:
+        if isinstance(row, str):
+            faults.append(f"row {number}: {row}")
+            continue
+        key = _key(row)
+        if key not in prompts:
+            try:
+                images = _images(row, number, open_picture, limits)
+            except (RowError, DataError) as error:
+                faults.append(f"row {number}: {error}")
+                continue
+            known = row.get("prompt_id")
+            names = tuple(image.uri for image in images)
+            prompt_id = fingerprint(row.get("question") or "", names) if known is None else str(known)
+            prompts[key] = to_prompt(row, prompt_id, images)
+        found.setdefault(key, []).append(_graded(prompts[key], row, number, grader))
+    return [PromptResponses(prompt, tuple(found[key])) for key, prompt in prompts.items()], faults
+
+
+def _images(
+    row: Mapping[str, Any], number: int, open_picture: OpenPicture, limits: PixelLimits
+) -> tuple[ImageReference, ...]:
+    pictures: list[ImageReference] = []
+    for place, value in enumerate(read_images(row, ("images",) if row.get("images") else ("image",))):
+        picture = (
+            EncodedImage(f"row-{number}#{place}", value, limits)
+            if isinstance(value, bytes)
+            else StoredImage(value, open_picture, limits)
+        )
+        # What cannot be read is told here, with the row's number, and not in the middle of scoring.
+        picture.load()
+        pictures.append(picture)
+    return tuple(pictures)
+
+
+def _graded(prompt: Prompt, row: Mapping[str, Any], number: int, grader: Grader) -> ScoredResponse:
+    def read(name: str, default: float) -> float:
+        return default if row.get(name) is None else float(row[name])
+
+    response = Response(
+        prompt.id, int(read("sample_index", number)), row["response"], int(read("num_tokens", 0)),
+        row.get("finished") is not False, read("temperature", math.nan), read("logprob", math.nan),
+    )  # fmt: skip
+    status = row.get("status")
+    if isinstance(row.get("correct"), bool) and status in set(VerdictStatus):
+        verdict = Verdict(row["correct"], row.get("predicted"), VerdictStatus(status))
+        return ScoredResponse(response, verdict, chain_correct=row.get("chain_correct"))
+    return grade_response(prompt, response, grader)
+
+
+def score_shards(
+    path: str,
+    output: Path,
+    reward: Reward,
+    grader: Grader,
+    *,
+    size: int = SHARD,
+    open_picture: OpenPicture = open_image,
+    limits: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+) -> list[Path]:
+    """Scores responses; shards that exist are not made again. Several processes share the shards out.
+
+    Args:
+        path: As for ``read_response_rows``.
+        output: The folder of the shards (``scores-00000.parquet``, ..., in the form of a run's responses). Rows that
+            were left out are beside them (``faults-00000.txt``).
+        reward: Scores them; loaded.
+        grader: Grades those with a gold answer and without a verdict.
+        size: As for ``read_shards``.
+        open_picture: As for ``make_groups``.
+        limits: As for ``make_groups``.
+
+    Returns:
+        The shards' files, in order.
+    """
+    paths = []
+    for shard, rows in enumerate(read_shards(path, size)):
+        stop_if_asked()
+        paths.append(output / f"scores-{shard:05d}.parquet")
+        if not takes_part(shard) or read_or_put_aside(paths[-1], read_responses) is not None:
+            continue
+        groups, faults = make_groups(rows, grader, open_picture, limits)
+        scored = add_process_rewards(groups, reward)
+        if faults:
+            with atomic_path(output / f"faults-{shard:05d}.txt") as temporary:
+                temporary.write_text("\n".join(faults) + "\n", encoding="utf-8")
+            _log.warning("%s, %s (%d rows of this shard are left out)", path, faults[0], len(faults))
+        write_responses(paths[-1], scored)
+    return paths
