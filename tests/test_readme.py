@@ -12,7 +12,7 @@ from mstar.__main__ import main
 from mstar.shipped_configs import find_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("first-run", "data", "scale"))]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("first-run", "data", "scale", "score"))]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", "\n".join(TEXTS.values()), flags=re.DOTALL)).replace("\\\n", " ")
 LINES = [shlex.split(line, comments=True) for line in BLOCKS.splitlines() if line.startswith("mstar ")]
@@ -20,7 +20,7 @@ COMMANDS = sorted({tuple(line[1:]) for line in LINES})
 
 
 def test_there_are_commands() -> None:
-    named = {"fit", "annotate", "test", "export", "report", "grade", "prompts", "memory", "demo", "configs"}
+    named = {"fit", "annotate", "test", "export", "report", "grade", "score", "prompts", "memory", "demo", "configs"}
     assert {command[0] for command in COMMANDS} >= named
 
 
