@@ -21,18 +21,25 @@ __all__ = ["atomic_path", "explain_file_error", "explain_write_error", "sync_fol
 # What comes of writing alone, and what comes of reading too.
 _WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _ACCESS: Final = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST)
-_AGAIN: Final = "then run the same command again; a fit goes on from what is there."
+_AGAIN: Final = "then run the same command again; it goes on from what is there."
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that replaces it, synced to disk, if the block succeeds.
 
-    The temporary file is in the same directory, so that the replacement is atomic whatever ``TMPDIR`` is.
+    The temporary file is in the same directory, so that the replacement is atomic whatever ``TMPDIR`` is. A device or a
+    pipe (``/dev/stdout``) is written to as it is: a file in its place would be the end of it.
 
     Raises:
-        StorageError: the disk is full, or the directory cannot be written.
+        StorageError: the disk is full, the directory cannot be written, or the path is a folder.
     """
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder, and a file is to be written there: name a file in it.")
+    if path.exists() and (not path.is_file() or Path("/dev") in path.absolute().parents):
+        with writing(path):
+            yield path
+        return
     temporary: Path | None = None
     try:
         with writing(path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mstar.atomic import atomic_path, explain_file_error
 from mstar.callbacks.run_record import CONFIG
@@ -21,7 +22,7 @@ from mstar.commands import (
     score_responses,
     write_run_report,
 )
-from mstar.config_files import check_config_file, config_files
+from mstar.config_files import check_config_files
 from mstar.distributed import find_lost_process
 from mstar.errors import ConfigError
 from mstar.lightning_cli import MstarCLI
@@ -111,8 +112,7 @@ def run(arguments: Sequence[str]) -> int:
         commands = ", ".join(known)
         raise ConfigError(f"there is no such command; choose one of {commands}.")
     arguments = locate_configs(arguments)
-    for path in config_files(arguments):
-        check_config_file(path)
+    check_config_files(arguments)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -132,7 +132,11 @@ def run(arguments: Sequence[str]) -> int:
         if file_error is None:
             raise
         raise file_error from error
+    except MisconfigurationException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
     except RuntimeError as error:
+        if str(error).startswith("Early stopping conditioned on metric"):
+            raise ConfigError(" ".join(str(error).split())) from error
         explained = find_lost_process(error) or explain_other_weights(error)
         if explained is None:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import sys
 from pathlib import Path
@@ -50,7 +51,9 @@ def export_checkpoint(
         raise ConfigError(f"checkpoint '{checkpoint}' is neither a file nor the folder of a distributed checkpoint.")
     try:
         content: Any = torch.load(main, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which torch makes of a file that breaks off
+            raise
         # torch's own words advise to switch off the protection against code in the file.
         raise ConfigError(
             f"checkpoint '{checkpoint}' cannot be read as a checkpoint of tensors: it is damaged, or holds something "

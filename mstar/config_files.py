@@ -14,7 +14,7 @@ import yaml
 
 from mstar.errors import ConfigError
 
-__all__ = ["check_config_file", "config_files", "given_values"]
+__all__ = ["check_config_file", "check_config_files", "config_files", "given_values"]
 
 # The largest configuration of the project has some hundred values.
 MAX_BYTES: Final = 2**20
@@ -28,6 +28,18 @@ def config_files(arguments: Sequence[str]) -> Iterator[Path]:
             yield Path(value)
 
 
+def check_config_files(arguments: Sequence[str]) -> None:
+    """Looks at every configuration that a command line names, sources among them.
+
+    Raises:
+        ConfigError: one cannot be meant; ``check_config_file`` says why.
+    """
+    for option, value in given_values(arguments):
+        if (option == "--config" or option.endswith("sources")) and Path(value).is_file():
+            for named in check_config_file(Path(value)):
+                check_config_file(named)
+
+
 def given_values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Every argument of a command line, as an option with what is behind its equals sign, or else the next argument."""
     for place, argument in enumerate(arguments):
@@ -35,15 +47,18 @@ def given_values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield option, value if equals else "".join(arguments[place + 1 : place + 2])
 
 
-def check_config_file(path: Path) -> None:
+def check_config_file(path: Path) -> list[Path]:
     """Makes sure that a file is one reasonable YAML mapping; what its keys may be is the parser's to say.
 
     Args:
         path: The file.
 
+    Returns:
+        The files that it names as its sources, as far as they are there.
+
     Raises:
-        ConfigError: it is not UTF-8 text, holds no mapping, is too large, nests too deeply, refers to itself, stands
-            for too many values, or gives a key twice.
+        ConfigError: it is not UTF-8 text or no YAML, holds no mapping, is too large, nests too deeply, refers to
+            itself, stands for too many values, or gives a key twice.
     """
     if path.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{path} is too large for a configuration (over {MAX_BYTES:,} bytes); is it the right file?")
@@ -53,13 +68,26 @@ def check_config_file(path: Path) -> None:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     except RecursionError as error:
         raise ConfigError(f"{path} nests too deeply to be a configuration; is it the right file?") from error
-    except yaml.YAMLError:
-        # The parser names the line of what is no YAML.
-        return
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"{path}{line}, is no YAML: {error.problem or error.context}.") from error
+    except yaml.YAMLError as error:  # a character that YAML does not take
+        raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path} holds no settings: a configuration is 'key: value' lines, such as 'model: ...'.")
     if _count_values(node, path, {}) > MAX_VALUES:
         raise ConfigError(f"{path} stands for over {MAX_VALUES:,} values by its anchors (& and *); write it out.")
+    return [file for name in _sources(node) if (file := path.parent / name).is_file()]
+
+
+def _sources(node: yaml.Node) -> Iterator[str]:
+    """The values of keys ``sources`` that are one name each."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == "sources" and isinstance(value, yaml.ScalarNode):
+                yield str(value.value)
+            yield from _sources(value)
 
 
 def _count_values(node: yaml.Node, path: Path, known: dict[int, int | None]) -> int:

@@ -35,6 +35,7 @@ from mstar.locking import hold_folder
 from mstar.memory.run_account import warn_before_start
 from mstar.models.backbone import load_renderer
 from mstar.models.precision import allow_tensor_cores, half_type
+from mstar.models.step_scorer import refuse_step_scorer
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.trainable import check_trainable
 from mstar.parsing import Parser
@@ -92,6 +93,9 @@ class MstarCLI(LightningCLI):
         seed = self.config.get(command, self.config).get("seed_everything")
         if isinstance(seed, int) and not isinstance(seed, bool) and not 0 <= seed < 2**32:
             raise ConfigError(f"seed_everything is {seed}; choose a seed from 0 to {2**32 - 1}.")
+
+    def _parse_ckpt_path(self) -> None:
+        """Settings are the configuration's alone; Lightning would read a checkpoint's before any of it is checked."""
 
     def before_instantiate_classes(self) -> None:
         """On CUDA, computes in 16 bits unless the configuration says otherwise; the saved one then says so too."""
@@ -172,6 +176,10 @@ class MstarCLI(LightningCLI):
             raise ConfigError("ckpt_path is 'best', but only a ModelCheckpoint among the callbacks knows which one is.")
         elif checkpoint is not None:
             check_checkpoint_path(checkpoint)
+        if self.subcommand in ("test", "predict") and isinstance(self.datamodule, PolicyDataModule):
+            self.datamodule.require_test()
+        if isinstance(self.model, PolicyModule):
+            refuse_step_scorer(self.model.model_name)
         if isinstance(self.model, PolicyModule | MPRMModule):
             renderer = load_renderer(
                 self.model.model_name,
@@ -250,7 +258,9 @@ class MstarCLI(LightningCLI):
         with hold_folder(root) if self.trainer.is_global_zero else nullcontext():
             given = arguments.pop("ckpt_path", None)
             limit = find_finished(root, self.trainer) if given is None else None
+            config = self._parser("fit").dump(self.config["fit"], skip_unset=False)
             if limit is not None:
+                check_same_run(root, config)
                 more = f"raise {limit}" if limit.startswith("trainer.max_") else f"change what ended it ({limit})"
                 _log.info(
                     "The run in '%s' is finished, so there is nothing to do: %s to go on, or choose another "
@@ -260,7 +270,6 @@ class MstarCLI(LightningCLI):
                 return
             checkpoint = find_checkpoint(root) if given in (None, "last") else given
             if checkpoint is not None and checkpoint_folder(root).resolve() in Path(checkpoint).resolve().parents:
-                config = self._parser("fit").dump(self.config["fit"], skip_unset=False)
                 check_same_run(root, config)
             self.trainer.fit(**arguments, ckpt_path=checkpoint)
 

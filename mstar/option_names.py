@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +22,8 @@ _UNKNOWN: Final = (
     re.compile(r"[Uu]nrecognized arguments: --(?P<name>[^\s=]+)"),
 )
 _KEY: Final = re.compile(r'Parser key "([^"]+)"')
+_NULL: Final = re.compile(r"Unable to load config ['\"]null['\"]")
+_NO_CLASS: Final = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 # Where options of earlier versions are now.
 _MOVED: Final = {
     "model.generation_batch_size": "model.engine.batch_size (with rollouts, rollout.engine.batch_size)",
@@ -38,7 +41,7 @@ _SILENT: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
 
 
 def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) -> str | None:
-    """Says which option is unknown, and which one may be meant.
+    """Says which option or class is unknown and which one may be meant, or that a group of settings is null.
 
     Args:
         message: What jsonargparse says.
@@ -48,6 +51,11 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
     Returns:
         One sentence; None if the message is about something else.
     """
+    key = _KEY.search(message)
+    if key is not None and _NULL.search(message):
+        return f"{_locate(key[1], given)} is null, which it cannot be: leave it out, or write its settings below it."
+    if key is not None and (missing := _NO_CLASS.search(message)):
+        return f"{_locate(key[1], given)}: there is no '{missing[1]}.{missing[2]}'" + _like_classes(*missing.groups())
     found = next((match for pattern in _UNKNOWN if (match := pattern.search(message))), None)
     if found is None:
         return None
@@ -91,6 +99,13 @@ def through_sources(given: Sequence[str]) -> list[str]:
         return f"--{match['data']}sources.{holder}.{match['rest']}"
 
     return [changed(argument) for argument in given]
+
+
+def _like_classes(module: str, name: str) -> str:
+    """The rest of the sentence: what of a module that could be imported has nearly the name."""
+    public = getattr(sys.modules.get(module), "__all__", ())
+    near = [f"{module}.{known}" for known in get_close_matches(name, public, 3)]
+    return f"; did you mean {' or '.join(near)}?" if near else "."
 
 
 def _stage(config: Any) -> object:

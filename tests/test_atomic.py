@@ -98,3 +98,15 @@ def test_a_full_disk_is_one_whoever_says_it(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
     with pytest.raises(SafetensorError, match="header"), writing(model):
         raise SafetensorError("Error while deserializing header: header too large")
+
+
+def test_devices_stay_and_folders_are_named(tmp_path: Path) -> None:
+    """A file in the place of /dev/stdout, a link, would be the end of it."""
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    (tmp_path / "folder").mkdir()
+    for path in (device, Path("/dev/stdout"), Path("/dev/null")):
+        with atomic_path(path) as temporary:
+            assert temporary == path
+    with pytest.raises(StorageError, match="folder is a folder, and a file"), atomic_path(tmp_path / "folder"):
+        pytest.fail("a folder was taken for a file")

@@ -63,22 +63,22 @@ def test_only_what_is_resumed_is_said_to_go_on(
         (
             PermissionError(errno.EACCES, "no", "rows.jsonl"),
             "rows.jsonl cannot be read or written (Permission denied): mend its path or permissions, then run the same "
-            "command again; a fit goes on from what is there.",
+            "command again; it goes on from what is there.",
         ),
         (
             FileNotFoundError(errno.ENOENT, "no", "rows.jsonl"),
             "rows.jsonl cannot be read or written (No such file or directory): mend its path or permissions, then run "
-            "the same command again; a fit goes on from what is there.",
+            "the same command again; it goes on from what is there.",
         ),
         (
             OSError(errno.ENOSPC, "full", "rows.jsonl"),
             "rows.jsonl cannot be written (No space left on device): make room or mend the permissions, then run the "
-            "same command again; a fit goes on from what is there.",
+            "same command again; it goes on from what is there.",
         ),
         (
             OSError(errno.EDQUOT, "full"),
             "a file cannot be written (Disk quota exceeded): make room or mend the permissions, then run the same "
-            "command again; a fit goes on from what is there.",
+            "command again; it goes on from what is there.",
         ),
         (PermissionError(errno.EACCES, "of no file"), None),
         (ConnectionRefusedError(errno.ECONNREFUSED, "no server"), None),

@@ -28,6 +28,11 @@ from mstar.option_names import explain_unknown, name_whole, through_sources
          "there is no option 'seed'; did you mean seed_everything?"),
         ("unrecognized arguments: --rolout.top_k 3", ["fit", "--rolout.top_k", "3"], ["rollout", "model"],
          "there is no option 'rolout.top_k'; did you mean rollout.top_k?"),
+        ("Parser key \"optimizer\": module 'torch.optim' has no attribute 'AdamWW'", ["fit", "--model.optimizer"], [],
+         "model.optimizer: there is no 'torch.optim.AdamWW'; did you mean torch.optim.AdamW or torch.optim.Adam or "
+         "torch.optim.RAdam?"),
+        ("Parser key \"settings\": Unable to load config 'null'", ["annotate", "--settings", "null"], [],
+         "settings is null, which it cannot be: leave it out, or write its settings below it."),
         ("Option 'zebra' is not accepted", ["fit", "--model.zebra", "1"], ["lr"],
          "there is no option 'model.zebra'; see --help."),
     ],

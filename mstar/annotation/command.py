@@ -22,6 +22,7 @@ from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.precision import Precision, allow_tensor_cores, resolve_dtype
+from mstar.models.step_scorer import refuse_step_scorer
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.summary import summarise
@@ -80,6 +81,7 @@ def annotate_policy(
             another annotation.
         DataError: a prompt cannot be used, or no response has more than one step.
     """
+    refuse_step_scorer(policy)
     place = find_device(device)
     if prompts is None:
         if sources is None:

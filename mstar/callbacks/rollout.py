@@ -185,6 +185,7 @@ class RolloutCallback(Callback):
         if self._checked:
             return
         policy, usable = require_policy(module), require_data(data)
+        self._lend_engine(policy)
         check_rollout(self.settings, trainer, policy, usable)
         self._checked = True
 
@@ -194,8 +195,7 @@ class RolloutCallback(Callback):
         """Has validate, test and predict draw with the engine of the rollouts."""
         policy = require_policy(pl_module)
         policy.objective = self.settings.objective
-        if policy.engine is not self.settings.engine:
-            policy.use_engine(self.settings.engine, "rollout.engine")
+        self._lend_engine(policy)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepares the fit; of the strategies that shard weights, some load the checkpoint only after this."""
@@ -335,6 +335,10 @@ class RolloutCallback(Callback):
             self._end_iteration(trainer, pl_module)
 
     # The parts of an iteration.
+
+    def _lend_engine(self, policy: PolicyModule) -> None:
+        if policy.engine is not self.settings.engine:
+            policy.use_engine(self.settings.engine, "rollout.engine")
 
     def _end_iteration(self, trainer: Trainer, module: LightningModule, log: IterationLog | None = None) -> None:
         """Ends the iteration that was trained last: measures its dynamics, unless its report has them."""

@@ -120,7 +120,7 @@ class PolicyDataModule(LightningDataModule):
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise ConfigError(f"data.{name} is {value}, but a batch needs at least 1 row.")
-        require_limits(max_prompt_tokens, max_example_tokens, max_bad_share)
+        require_limits(max_prompt_tokens, max_example_tokens, max_bad_share, num_workers)
         if sources is not None:
             evolves = stage == "evolve"
             train = train or sources.open("train" if evolves else "warmup")
@@ -259,9 +259,17 @@ class PolicyDataModule(LightningDataModule):
         Raises:
             ConfigError: ``test`` is not set.
         """
+        return self._prompt_loader(self.require_test(), "test")
+
+    def require_test(self) -> PromptSource:
+        """The prompts of test and predict.
+
+        Raises:
+            ConfigError: ``test`` is not set.
+        """
         if self.test is None:
             raise ConfigError("data.test is not set, but 'test' and 'predict' need prompts: set data.test.")
-        return self._prompt_loader(self.test, "test")
+        return self.test
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The test prompts."""

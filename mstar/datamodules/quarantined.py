@@ -22,7 +22,9 @@ __all__ = ["PromptBatch", "Quarantine", "UsablePairs", "UsablePrompts", "require
 Pair = tuple[Prompt, Example]
 
 
-def require_limits(max_prompt_tokens: int | None, max_example_tokens: int | None, max_bad_share: float | None) -> None:
+def require_limits(
+    max_prompt_tokens: int | None, max_example_tokens: int | None, max_bad_share: float | None, num_workers: int
+) -> None:
     """Makes sure that a data module's limits can work.
 
     Raises:
@@ -32,6 +34,8 @@ def require_limits(max_prompt_tokens: int | None, max_example_tokens: int | None
         if limit is not None and limit < 1:
             raise ConfigError(f"data.{name} is {limit}, but it must be at least 1.")
     require_share("data.max_bad_share", max_bad_share)
+    if num_workers < 0:
+        raise ConfigError(f"data.num_workers is {num_workers}, but it must not be negative; 0 needs no other process.")
 
 
 class Quarantine:

@@ -152,7 +152,7 @@ class StepLabelDataModule(LightningDataModule):
         contrast: ContrastSettings | None = None,
     ) -> None:
         super().__init__()
-        require_limits(None, max_example_tokens, max_bad_share)
+        require_limits(None, max_example_tokens, max_bad_share, num_workers)
         if batch_size < 1:
             raise ConfigError(f"data.batch_size is {batch_size}, but it must be at least 1.")
         if not 0 <= validation_share < 1:

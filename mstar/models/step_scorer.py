@@ -34,7 +34,7 @@ from mstar.types import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["SharedInputs", "StepScorer", "check_step_scorer"]
+__all__ = ["SharedInputs", "StepScorer", "check_step_scorer", "refuse_step_scorer"]
 
 _FORMAT: Final = 1
 _DESCRIPTION: Final = "mprm.json"
@@ -292,6 +292,18 @@ class StepScorer(nn.Module):
             raise _unusable_head(folder, error) from error
         scorer.head.to(device)
         return scorer.eval(), load_renderer(str(folder), backbone, trust_remote_code=trust_remote_code)
+
+
+def refuse_step_scorer(folder: str) -> None:
+    """Makes sure that what is to be a policy is not an exported MPRM, whose language model was trained to judge.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if (Path(folder) / _DESCRIPTION).is_file():
+        raise ConfigError(
+            f"'{folder}' is an exported MPRM (it has {_DESCRIPTION}), not a policy: give a policy's folder."
+        )
 
 
 def check_step_scorer(folder: Path) -> dict[str, Any]:

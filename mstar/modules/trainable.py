@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import OptimizerCallable
+from torch.nn import Parameter
 
 from mstar.errors import ConfigError
+from mstar.models.attention import choose_attention
 from mstar.models.backbone import load_model
+from mstar.models.families import FreezablePart
 from mstar.models.trained_part import prepare_training
 from mstar.modules.mprm import MPRMModule
 from mstar.modules.optimization import configure
@@ -26,9 +29,9 @@ def check_trainable(
     optimizer: OptimizerCallable | None = None,
     name: str = "model.lr",
 ) -> None:
-    """Refuses weights of 16 bits that the learning rate cannot move; loads the model once more to look at them.
+    """Refuses settings with which training cannot begin, and weights of 16 bits that the learning rate cannot move.
 
-    Weights of 32 bits, and adapters, which have them, need no look.
+    Weights of 32 bits, and adapters, which have them, need no look; for those of 16 the model is loaded once more.
 
     Args:
         module: The module, not yet in training.
@@ -38,9 +41,17 @@ def check_trainable(
         name: What the learning rate is called in the configuration.
 
     Raises:
-        ConfigError: the learning rate cannot move the weights, or adapters or an MPRM's head would lose their 32 bits.
+        ConfigError: the optimizer or the schedule refuses its settings, every part is frozen, the attention kernel
+            cannot run, the learning rate cannot move the weights, or adapters or an MPRM's head would lose their 32
+            bits.
     """
+    lr, optimizer = lr or module.lr, optimizer or module.optimizer_factory
+    # A matrix, because some optimizers (Muon) take nothing else.
+    configure([Parameter(torch.zeros(1, 1))], lr, optimizer, module.lr_scheduler_factory, name)
+    if set(module.freeze_parts) == set(get_args(FreezablePart)):
+        raise ConfigError("model.freeze names every part of the model, so nothing can be trained; freeze less.")
     precision = precision_of(trainer, module.dtype_name)
+    choose_attention(module.attention, precision.compute)
     if precision.weights == torch.float32:
         return
     converted = str(trainer.precision).endswith("-true") and trainer.precision != "32-true"
@@ -67,4 +78,4 @@ def check_trainable(
     for parameter in model.parameters():
         if converted:
             parameter.data = parameter.data.to(precision.weights)
-    configure(model.parameters(), lr or module.lr, optimizer or module.optimizer_factory, None, name)
+    configure(model.parameters(), lr, optimizer, None, name)

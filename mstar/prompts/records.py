@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, DataError
 from mstar.prompts.cells import (
     clean_path,
     look_up,
@@ -112,6 +112,8 @@ class RecordPrompts(TablePrompts):
         where = path if isinstance(path, str) else " and ".join([path[0], f"{len(path) - 1} more"][: len(path)])
         rows = open_rows(path, split)
         columns = _remember(cache_folder(cache_dir, "columns", rows.fingerprint), rows.columns)
+        if not columns:
+            raise DataError(f"'{where}' has {_without_columns(rows)}")
         chosen, guessed = (fields or FieldMap()).complete(columns, f"'{where}'")
         chosen.check(columns, f"'{where}'")
         choices = chosen.explain(columns, guessed)
@@ -143,6 +145,15 @@ def _remember(folder: Path, find: Callable[[], T]) -> T:
         write_json(path, {"found": find()})
     found: T = read_json(path)["found"]
     return found
+
+
+def _without_columns(rows: RawRows) -> str:
+    """What is said of data without any column: of its first row, why it could not be read."""
+    first = next(iter(rows), None)
+    if first is None:
+        return "no rows: is it the right file?"
+    why = first.error.detail if first.error is not None else "it is empty"
+    return f"no row that can be read; row 0: {why}. Mend the file, or get it again."
 
 
 def _find_answer_is(rows: RawRows, fields: FieldMap) -> str | None:

@@ -116,6 +116,9 @@ class ProcessReward:
         Returns:
             For every group and response, the probability of each step to be right; ``()`` for a response without
             steps.
+
+        Raises:
+            ConfigError: a score is not a finite number.
         """
         distinct = [list(dict.fromkeys(text for text in texts if text.strip())) for _, texts in groups]
         found: list[dict[str, tuple[float, ...]]] = [{} for _ in groups]
@@ -127,6 +130,12 @@ class ProcessReward:
             with self._on_device():
                 for batch in self._batches(enumerate(distinct)):
                     for number, text, logits in self._score_batch(prompts, batch):
+                        if not all(map(math.isfinite, logits)):
+                            raise ConfigError(
+                                f"the MPRM's scores are not finite numbers (prompt '{prompts[number].id}' is the first "
+                                "of them), so nothing can be chosen by them: take another export of it, or train it "
+                                "again; if its weights are finite, score in float32 (trainer.precision 32-true)."
+                            )
                         found[number][text] = tuple(map(_sigmoid, logits))
                         bar.update()
         finally:

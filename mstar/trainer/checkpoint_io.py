@@ -56,7 +56,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Reads a checkpoint.
 
         Raises:
-            DataError: it is damaged, and so is what could take its place; or it is a distributed checkpoint.
+            DataError: it is damaged, and so is what could take its place; or it is a distributed checkpoint, or none.
         """
         given = Path(path)
         if given.is_dir():
@@ -79,7 +79,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if damage is None:
                 if damages:
                     _put_aside(damages, candidate)
-                return super().load_checkpoint(candidate, map_location, weights_only)
+                content = super().load_checkpoint(candidate, map_location, weights_only)
+                if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
+                    raise DataError(f"'{candidate}' is no checkpoint of a run: give one that a fit wrote.")
+                return content
             damages[candidate] = damage
         raise DataError(
             f"the checkpoint '{given}' cannot be used ({damages[given]}), and there is no whole one beside it: name "

@@ -404,6 +404,12 @@ def test_without_a_whole_checkpoint_the_run_does_not_silently_start_over(tmp_pat
         fit(tmp_path, IterationCheckpoint())
 
 
+def test_a_file_of_weights_is_no_checkpoint_of_a_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
+    with pytest.raises(DataError, match=r"weights.ckpt' is no checkpoint of a run: give one that a fit wrote"):
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "weights.ckpt")
+
+
 def test_every_flipped_byte_of_the_weights_is_found(tmp_path: Path) -> None:
     path = tmp_path / "a.ckpt"
     AtomicCheckpointIO().save_checkpoint({"state_dict": {"w": torch.randn(4, 4)}}, path)

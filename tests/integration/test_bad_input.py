@@ -106,6 +106,12 @@ ADAPTIVE = "--rollout.temperature=mstar.temperature.AdaptiveTemperature"
         (["--trainer.limit_train_batches", "0"], "trainer.limit_train_batches is 0, so nothing would be trained"),
         (["--trainer.gradient_clip_val", "-1"], "trainer.gradient_clip_val is -1"),
         (["--trainer.barebones", "true"], "trainer.barebones leaves out checkpoints"),
+        (["--data.num_workers", "-1"], "data.num_workers is -1"),
+        (["--model.lr", "-1"], "model.lr is -1.0"),
+        (["--model.optimizer=torch.optim.AdamW", "--model.optimizer.weight_decay=-1"], "the optimizer refuses its"),
+        (["--model.freeze=[vision, projector, language]"], "model.freeze names every part"),
+        (["--model.attention", "flash_attention_2"], "pip install 'mstar[flash]'"),
+        (["--model.max_new_tokens", "9"], "model.max_new_tokens is 9, but rollout.engine.max_new_tokens is"),
         ([f"--data.train={class_path(Empty)}"], "data.train has no prompts"),
         ([f"--data.train={class_path(Unanswered)}"], "data.train: prompt 'pool-0-31' (row 31) has no answer"),
         ([f"--data.train={class_path(Repeated)}"], "data.train: row 1 repeats the prompt id 'same'"),
@@ -201,9 +207,12 @@ def test_a_config_that_is_missing_or_no_yaml(tmp_path: Path, capsys: pytest.Capt
     assert "there is no file '/nowhere/x.yaml'" in line
     broken = tmp_path / "broken.yaml"
     broken.write_text("model: [unclosed\ndata: {}\n")
-    status, line = refused(["fit", "--config", str(broken)], capsys)
-    assert status == 2
-    assert "line 2" in line
+    outer = tmp_path / "outer.yaml"
+    outer.write_text("data:\n  class_path: mstar.datamodules.PolicyDataModule\n  init_args: {sources: broken.yaml}\n")
+    for given in (["--config", str(broken)], ["--config", str(outer)], ["--data.sources", str(broken)]):
+        status, line = refused(["fit", *given], capsys)
+        assert status == 1
+        assert f"{broken}, line 2, is no YAML" in line
 
 
 def test_a_folder_that_is_no_mprm(evolve: Any, warm_policy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,6 +220,16 @@ def test_a_folder_that_is_no_mprm(evolve: Any, warm_policy: Path, capsys: pytest
     status, line = refused(["fit", "--config", config], capsys)
     assert status == 1
     assert f"'{warm_policy}' is not an exported MPRM" in line
+
+
+def test_an_mprm_is_no_policy(evolve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mprm.json").write_text("{}")
+    fit = ["fit", "--config", str(evolve.write(evolve.settings())), "--model.model_name", str(tmp_path)]
+    annotation = ["annotate", "--policy", str(tmp_path), "--prompts=mstar.prompts.TinyDice", "--prompts.size=2"]
+    for given in (fit, [*annotation, "--output", str(tmp_path / "labels")]):
+        status, line = refused(given, capsys)
+        assert status == 1
+        assert f"'{tmp_path}' is an exported MPRM (it has mprm.json), not a policy" in line
 
 
 def test_rollouts_need_a_policy(evolve: Any, warm_policy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,7 +80,7 @@ def bomb(levels: int) -> str:
         pytest.param(b"model: caf\xe9\n", "is not UTF-8 text (byte 10)", id="latin-1"),
         pytest.param("model: x\n".encode("utf-16"), "is not UTF-8 text", id="utf-16"),
         pytest.param(b"model: \x00\x01\n", "#x0000", id="control characters"),
-        pytest.param('{"model": ', "line 2", id="cut off"),
+        pytest.param('{"model": ', "line 1, is no YAML", id="cut off"),
         pytest.param(pickle.dumps(Harmful()), "is not UTF-8 text", id="pickle"),
     ],
 )

@@ -143,6 +143,9 @@ def test_columns_that_are_missing_are_an_error_that_lists_those_found(tmp_path: 
         RecordPrompts(path, TEXT)
     with pytest.raises(DataError, match=r"usual name for the question; it has \['prompt_text', 'img'\]"):
         RecordPrompts(path)
+    (tmp_path / "comma.jsonl").write_text('{"question": "Q", "answer": "A"},\n')
+    with pytest.raises(DataError, match=r"comma.jsonl' has no row that can be read; row 0: no JSON: Extra data"):
+        RecordPrompts(str(tmp_path / "comma.jsonl"))
     with pytest.raises(ConfigError, match="question or conversations, not both"):
         FieldMap("question", "conversations")
 

@@ -67,6 +67,14 @@ def test_scores_are_the_probabilities_of_the_logits(
     assert aggregate(scores) == min(scores)
 
 
+def test_scores_that_are_no_numbers_choose_nothing(
+    scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt]
+) -> None:
+    torch.nn.init.constant_(scorer.head.output.bias, float("nan"))
+    with pytest.raises(ConfigError, match=f"scores are not finite numbers .prompt '{prompts[1].id}' is the first"):
+        ProcessReward(scorer, renderer, progress=False).score([(prompts[0], []), (prompts[1], TEXTS)])
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_batches_do_not_change_the_scores(
     scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], batch_size: int
