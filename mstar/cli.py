@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from mstar.atomic import atomic_path, explain_file_error
 from mstar.callbacks.run_record import CONFIG
@@ -132,11 +131,7 @@ def run(arguments: Sequence[str]) -> int:
         if file_error is None:
             raise
         raise file_error from error
-    except MisconfigurationException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
     except RuntimeError as error:
-        if str(error).startswith("Early stopping conditioned on metric"):
-            raise ConfigError(" ".join(str(error).split())) from error
         explained = find_lost_process(error) or explain_other_weights(error)
         if explained is None:
             raise

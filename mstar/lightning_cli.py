@@ -251,7 +251,8 @@ class MstarCLI(LightningCLI):
         """Runs the fit; one that was begun in the same folder goes on from its last checkpoint.
 
         Raises:
-            ConfigError: another process is at it, or the configuration is not the one that it began with.
+            ConfigError: another process is at it, the configuration is not the one that it began with, or Lightning
+                refuses it.
         """
         stop_if_asked()
         root = Path(self.trainer.default_root_dir)
@@ -271,7 +272,13 @@ class MstarCLI(LightningCLI):
             checkpoint = find_checkpoint(root) if given in (None, "last") else given
             if checkpoint is not None and checkpoint_folder(root).resolve() in Path(checkpoint).resolve().parents:
                 check_same_run(root, config)
-            self.trainer.fit(**arguments, ckpt_path=checkpoint)
+            try:
+                self.trainer.fit(**arguments, ckpt_path=checkpoint)
+            except (MisconfigurationException, RuntimeError) as error:
+                # What Lightning finds while it runs, such as a metric that is watched and never logged.
+                if isinstance(error, RuntimeError) and not str(error).startswith("Early stopping conditioned on"):
+                    raise
+                raise ConfigError(" ".join(str(error).split())) from error
 
 
 def _scratch_folder() -> str:
