@@ -16,7 +16,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
-from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import FSDPStrategy
@@ -25,6 +25,7 @@ from mstar.callbacks import BenchmarkCallback, ExportCallback, IterationCheckpoi
 from mstar.callbacks.checkpoint import check_checkpoint_path, checkpoint_folder, find_checkpoint
 from mstar.callbacks.config_check import check_same_run
 from mstar.callbacks.finite_steps import FiniteSteps
+from mstar.callbacks.progress_bar import TrainingBar
 from mstar.callbacks.run_record import RunRecord, find_finished
 from mstar.callbacks.signals import StopOnSignal, end_with_the_others
 from mstar.callbacks.trainer_check import check_trainer, require_training
@@ -138,7 +139,7 @@ class MstarCLI(LightningCLI):
         ):
             # The bars of generation and scoring are tqdm's too, and so is that of an MPRM that is retrained within the
             # run; Lightning's other bar cannot be nested.
-            callbacks.append(TQDMProgressBar())
+            callbacks.append(TrainingBar())
         configured["callbacks"] = callbacks
         if configured.get("logger") in (None, True):
             # A fit that goes on logs where it logged before; predict has nothing to log.

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from mstar.annotation import AnnotationSettings, ContrastSettings, annotate
 from mstar.atomic import writing
 from mstar.callbacks.export import export_atomically
 from mstar.callbacks.finite_steps import FiniteSteps
+from mstar.callbacks.progress_bar import TrainingBar
 from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import gather_lists, is_main, wait_for_all
@@ -177,7 +177,7 @@ class RewardModelRefresh:
             precision=policy.trainer.precision if policy.compute_precision.mixed else "32-true",
             gradient_clip_val=1.0,
             logger=False,
-            callbacks=[TQDMProgressBar(), StopOnSignal(requeues=False), FiniteSteps()],
+            callbacks=[TrainingBar(), StopOnSignal(requeues=False), FiniteSteps()],
             default_root_dir=output.parent,
             enable_checkpointing=False,
             enable_model_summary=False,
