@@ -28,7 +28,7 @@ _ITEMS: Final = pa.schema(
 )
 
 
-def render_steps(result: StepScores, notes: Sequence[str] = ()) -> str:
+def render_steps(result: StepScores, notes: Sequence[str] = (), title: str = "VisualProcessBench") -> str:
     """The scores as a Markdown page."""
     rows = [
         [
@@ -57,16 +57,17 @@ def render_steps(result: StepScores, notes: Sequence[str] = ()) -> str:
         f"{result.neutral} neutral steps are not judged.",
         *notes,
     ]
-    lines = ["# VisualProcessBench", "", *markdown_table(head, rows), "", *(f"- {fact}" for fact in facts)]
+    lines = [f"# {title}", "", *markdown_table(head, rows), "", *(f"- {fact}" for fact in facts)]
     return "\n".join(lines) + "\n"
 
 
-def write_step_scores(folder: Path, stem: str, result: StepScores, notes: Sequence[str]) -> Path:
-    """Writes ``<stem>.md``, ``<stem>.json`` and, with every response's scores, ``<stem>.parquet``.
+def write_step_scores(folder: Path, title: str, result: StepScores, notes: Sequence[str]) -> Path:
+    """Writes a Markdown file, JSON and, with every response's scores, Parquet, all called by the benchmark.
 
     Returns:
         The path of the Markdown file.
     """
+    stem = title.lower()
     summary = {
         "scores": [asdict(score) for score in result.scores],
         "thresholds": sorted({value for value in result.thresholds if math.isfinite(value)}),
@@ -83,5 +84,5 @@ def write_step_scores(folder: Path, stem: str, result: StepScores, notes: Sequen
         pq.write_table(pa.Table.from_pylist(rows, schema=_ITEMS), temporary)
     path = folder / f"{stem}.md"
     with atomic_path(path) as temporary:
-        temporary.write_text(render_steps(result, notes), encoding="utf-8")
+        temporary.write_text(render_steps(result, notes, title), encoding="utf-8")
     return path

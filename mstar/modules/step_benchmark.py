@@ -1,9 +1,10 @@
-"""``test`` of an MPRM on human step labels."""
+"""``test`` of a reward on human step labels."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule
 
@@ -14,23 +15,24 @@ from mstar.errors import ConfigError
 from mstar.evaluation.benchmark_files import benchmark_notes
 from mstar.evaluation.benchmark_step_files import render_steps, write_step_scores
 from mstar.evaluation.benchmark_steps import StepResult, score_steps
-from mstar.models.precision import Precision, name_of, resolve_dtype
+from mstar.models.precision import Precision, resolve_dtype
 from mstar.modules.run_precision import precision_of
-from mstar.prompts.benchmarks import VisualProcessBench
-from mstar.rewards.process import ProcessReward
+from mstar.prompts.benchmarks import StepBenchmark
+from mstar.rewards import MPRM, Reward, RewardHost
 
 __all__ = ["StepBenchmarkModule"]
 
 
 class StepBenchmarkModule(LightningModule):
-    """Scores an MPRM on VisualProcessBench: F1 of right and of wrong steps, and the first wrong step.
+    """Scores a reward on VisualProcessBench or ProcessBench: F1 of right and of wrong steps, and the first wrong step.
 
     A step counts as wrong if its score is below a threshold. Without ``threshold`` the labels are split by question
     into ``folds`` parts, and each part is judged with the threshold that is best on the other parts, so that no label
-    is used for its own threshold. ``test`` writes ``visualprocessbench.md``, ``.json`` and ``.parquet``.
+    is used for its own threshold. ``test`` writes ``visualprocessbench.md`` (or ``processbench.md``), ``.json`` and
+    ``.parquet``.
 
     Args:
-        reward_model: The MPRM's folder.
+        reward_model: The MPRM's folder; none where ``reward`` is given.
         threshold: A threshold that was chosen on other labels, in [0, 1]; none chooses it here.
         folds: Parts of the labels; at least 2.
         reward_batch_size: Responses that the MPRM scores at the same time.
@@ -39,14 +41,15 @@ class StepBenchmarkModule(LightningModule):
         seed: Seed of the split and of the bootstrap.
         resamples: Resamples of the bootstrap.
         trust_remote_code: Run Python code that comes with the MPRM; read it first.
+        reward: Another reward that scores steps, such as ``mstar.rewards.published.QwenMathPRM``.
 
     Raises:
-        ConfigError: a number is out of its range.
+        ConfigError: a number is out of its range, or not one of ``reward_model`` and ``reward`` is given.
     """
 
     def __init__(
         self,
-        reward_model: str,
+        reward_model: str | None = None,
         threshold: float | None = None,
         folds: int = 2,
         reward_batch_size: int = 64,
@@ -55,8 +58,11 @@ class StepBenchmarkModule(LightningModule):
         seed: int = 0,
         resamples: int = 1000,
         trust_remote_code: bool = False,
+        reward: Reward | None = None,
     ) -> None:
         super().__init__()
+        if (reward_model is None) == (reward is None):
+            raise ConfigError("model needs either reward_model, the folder of an MPRM, or reward, another reward.")
         if threshold is not None and not 0 <= threshold <= 1:
             raise ConfigError(f"model.threshold is {threshold}, but scores are probabilities; choose from [0, 1].")
         if folds < 2:
@@ -72,7 +78,7 @@ class StepBenchmarkModule(LightningModule):
         self.seed = seed
         self.resamples = resamples
         self.trust_remote_code = trust_remote_code
-        self._reward: ProcessReward | None = None
+        self.reward = reward
         self._results: list[StepResult] = []
 
     @property
@@ -81,36 +87,31 @@ class StepBenchmarkModule(LightningModule):
         return precision_of(self._trainer, self.dtype_name)
 
     def on_test_start(self) -> None:
-        """Loads the MPRM.
+        """Loads the reward.
 
         Raises:
-            ConfigError: the data is not VisualProcessBench.
+            ConfigError: the data has no labelled steps, or the reward cannot be loaded.
         """
         self._source()
         self._results = []
         self.dtype_name = resolve_dtype(self.dtype_name, self.device)
         precision = self.compute_precision
-        self._reward = ProcessReward.load(
-            self.reward_model,
-            self.device,
-            self.reward_batch_size,
-            dtype=name_of(precision.weights),
-            compute=precision.compute,
-            attention=self.attention,
-            trust_remote_code=self.trust_remote_code,
-            offload=False,  # nothing else is there
-            progress=False,
-        )
+        if self.reward is None:
+            # Nothing else is there, so that nothing has to give way to it.
+            batch, dtype = self.reward_batch_size, cast(Any, self.dtype_name)
+            self.reward = MPRM(self.reward_model, batch, offload=False, dtype=dtype, progress=False)
+        self.reward.check()
+        self.reward.load(RewardHost(self.device, precision, self.attention, self.trust_remote_code))
 
     def test_step(self, batch: PromptBatch, batch_idx: int) -> None:
         """Scores the steps of a batch of responses."""
-        assert self._reward is not None  # noqa: S101 - it is loaded when the test starts
+        assert self.reward is not None  # noqa: S101 - it is loaded when the test starts
         labelled = [self._source().steps[prompt.id] for prompt in batch.prompts]
-        groups = [(p, [steps.response]) for p, steps in zip(batch.prompts, labelled, strict=True)]
+        groups = [(p, [steps.steps]) for p, steps in zip(batch.prompts, labelled, strict=True)]
         with self.compute_precision.context(self.device):
-            scored = self._reward.score(groups)
-        for prompt, steps, [lines] in zip(batch.prompts, labelled, scored, strict=True):
-            self._results.append(StepResult(prompt.id, steps.labels, tuple(lines[place] for place in steps.last_lines)))
+            scored = self.reward.score_steps(groups)
+        for prompt, steps, [scores] in zip(batch.prompts, labelled, scored, strict=True):
+            self._results.append(StepResult(prompt.id, steps.labels, scores))
 
     def on_test_epoch_end(self) -> None:
         """Scores the MPRM, writes the files, and logs ``test/macro_f1``."""
@@ -132,20 +133,22 @@ class StepBenchmarkModule(LightningModule):
             if (value := getattr(overall, name)) is not None:
                 self.log(f"test/{name}", value, sync_dist=True)
         if is_main():
-            notes = [f"MPRM: {self.reward_model}.", *benchmark_notes(source)]
+            name = self.reward_model or f"{type(self.reward).__name__} {getattr(self.reward, 'model', '')}".rstrip()
+            notes = [f"{'MPRM' if self.reward_model else 'Reward'}: {name}.", *benchmark_notes(source)]
             folder = Path(self.trainer.default_root_dir)
-            path = write_step_scores(folder, "visualprocessbench", result, notes)
-            sys.stdout.write(f"{render_steps(result, notes)}\n{path}\n")
+            path = write_step_scores(folder, source.name, result, notes)
+            sys.stdout.write(f"{render_steps(result, notes, source.name)}\n{path}\n")
 
     def teardown(self, stage: str) -> None:
-        """Releases the MPRM."""
-        self._reward = None
+        """Releases the reward's memory."""
+        if self.reward is not None:
+            self.reward.release()
 
-    def _source(self) -> VisualProcessBench:
+    def _source(self) -> StepBenchmark:
         source = find_benchmark(self.trainer)
-        if not isinstance(source, VisualProcessBench):
+        if not isinstance(source, StepBenchmark):
             raise ConfigError(
-                f"StepBenchmarkModule judges an MPRM by human step labels, but data.test is a {type(source).__name__}; "
-                "choose mstar.prompts.benchmarks.VisualProcessBench."
+                f"StepBenchmarkModule judges rewards by human step labels, but data.test is a {type(source).__name__}; "
+                "choose mstar.prompts.benchmarks.VisualProcessBench or ProcessBench."
             )
         return source

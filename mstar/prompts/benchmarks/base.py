@@ -56,6 +56,7 @@ class BenchmarkSource(PromptSource):
         name: Its name, as it stands in tables.
         notes: What a reader of the scores must know of this copy of it.
         licence: What its licence allows, in one line for the report.
+        pictured: Whether its questions have pictures.
         test_only: Whether its licence prohibits training on it.
         averaged: The dimension whose values' mean is the benchmark's own headline score; empty for the plain share.
 
@@ -67,6 +68,7 @@ class BenchmarkSource(PromptSource):
     """
 
     licence: ClassVar[str] = ""
+    pictured: ClassVar[bool] = True
     test_only: ClassVar[bool] = False
     averaged: str = ""
     notes: tuple[str, ...] = ()
@@ -83,7 +85,8 @@ class BenchmarkSource(PromptSource):
                     f"{name}: rows {self._index[item.prompt.id]} and {index} have the same id '{item.prompt.id}'; the "
                     "file holds rows twice."
                 )
-        _check_pictures(name, self.items)
+        if self.pictured:
+            _check_pictures(name, self.items)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, BenchmarkSource, build_items, clean, require
+from mstar.prompts.benchmarks.base import BenchmarkItem, build_items, clean, require
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.benchmarks.labelled_steps import LabelledSteps, StepBenchmark
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.question_text import remove_placeholders
-from mstar.steps import split_steps
 from mstar.types import Prompt
 
-__all__ = ["LabelledSteps", "VisualProcessBench"]
+__all__ = ["VisualProcessBench"]
 
 _LABELS: Final = (-1, 0, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledSteps:
-    """A response with its human labels.
-
-    Attributes:
-        response: The steps, each on lines of its own.
-        labels: For every step 1 (right), -1 (wrong) or 0 (neutral).
-        last_lines: For every step, the number of its last line among the lines of the response. What an MPRM says there
-            has seen the whole step.
-    """
-
-    response: str
-    labels: tuple[int, ...]
-    last_lines: tuple[int, ...]
-
-
-class VisualProcessBench(BenchmarkSource):
+class VisualProcessBench(StepBenchmark):
     """VisualProcessBench, by source of the questions and by the model that wrote the responses. Licence: MIT.
 
     Args:
@@ -57,7 +40,7 @@ class VisualProcessBench(BenchmarkSource):
         self.origin = path
         file = read_benchmark(path, ("image", "images"), ("test",), image_root, pixels)
         require(file.columns, ("question", "response"), f"VisualProcessBench: {file.where}")
-        self.steps: dict[str, LabelledSteps] = {}
+        self.steps = {}
         super().__init__("VisualProcessBench", build_items("VisualProcessBench", file.rows, self._item))
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
@@ -85,13 +68,8 @@ def _read_steps(value: Any) -> LabelledSteps:
         raise DataError(f"its response has {len(steps)} steps and {len(labels)} labels")
     if unknown := sorted(set(labels) - set(_LABELS)):
         raise DataError(f"its steps have the labels {unknown}; known are 1 (right), -1 (wrong) and 0 (neutral)")
-    # A step without any visible character has no line of its own that could be scored.
+    # A step without any visible character is nothing that could be scored.
     kept = [(step, label) for step, label in zip(steps, labels, strict=True) if step]
     if not kept:
         raise DataError("its response has no steps")
-    ends, lines = [], 0
-    for step, _ in kept:
-        lines += len(split_steps(step))
-        ends.append(lines - 1)
-    response = "\n".join(step for step, _ in kept)
-    return LabelledSteps(response, tuple(label for _, label in kept), tuple(ends))
+    return LabelledSteps(tuple(step for step, _ in kept), tuple(label for _, label in kept))

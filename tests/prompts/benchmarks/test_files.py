@@ -81,17 +81,16 @@ def test_a_file_without_pictures_is_an_error(tmp_path: Path) -> None:
         AI2D(str(path))
 
 
-def test_visual_process_bench_places_the_labels_on_lines(files: Any, shown: Any) -> None:
+def test_visual_process_bench_has_labels_for_steps(files: Any, shown: Any) -> None:
     source = VisualProcessBench(str(files.visual_process_bench()))
     assert len(source) == 12
     prompt = source[3]
     assert prompt.question == "What is 3 plus 2?"
     assert shown(prompt.images[0], 3)
     steps = source.steps[prompt.id]
-    # The step without text has no line; the first step has two.
-    assert steps.response == "3 is shown.\n\n- in red\nI add 2.\nAnswer: 6"
+    # The step without text is left out; the first step has two lines.
+    assert steps.steps == ("3 is shown.\n\n- in red", "I add 2.", "Answer: 6")
     assert steps.labels == (1, 1, -1)
-    assert steps.last_lines == (1, 2, 3)
     assert source.items[3].facets == (("data_source", "WeMath"), ("policy_model", "a"))
 
 

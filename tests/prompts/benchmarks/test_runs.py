@@ -198,6 +198,35 @@ def test_an_mprm_is_judged_on_human_labels(files: Any, tmp_path: Path, warm_mprm
     assert summary["scores"][0]["steps"] == 36 - summary["neutral_steps"]
     assert summary["neutral_steps"] == 8
     assert "chosen on the labels of the other parts" in (tmp_path / "visualprocessbench.md").read_text()
+    # Given as any other reward it is judged alike.
+    other = ["--model.reward_model", "null", "--model.reward", "mstar.rewards.MPRM"]
+    flags = [*other, "--model.reward.folder", str(warm_mprm), "--model.resamples", "20"]
+    assert run("visualprocessbench", files.visual_process_bench(), tmp_path, *flags) == 0
+    assert pq.read_table(tmp_path / "visualprocessbench.parquet").to_pylist() == rows
+
+
+def test_process_bench_is_judged_by_the_first_wrong_step(tmp_path: Path, warm_mprm: Path) -> None:
+    source = [
+        {
+            "id": f"{part}-{n}",
+            "generator": "g",
+            "problem": f"{n} + 1?",
+            "steps": ["a", f"b\n\n{n}", "c"],
+            "label": label,
+        }
+        for part in ("gsm8k", "math")
+        for n, label in enumerate((-1, 0, 2))
+    ]
+    (tmp_path / "data.json").write_text(json.dumps(source))
+    other = ["--model.reward", "mstar.rewards.MPRM", "--model.reward.folder", str(warm_mprm)]
+    assert run("processbench", tmp_path / "data.json", tmp_path, *other, "--model.threshold=0.5") == 0
+    rows = pq.read_table(tmp_path / "processbench.parquet").to_pylist()
+    assert [row["labels"] for row in rows] == [[1, 1, 1], [-1, 0, 0], [1, 1, -1]] * 2
+    assert [len(row["scores"]) for row in rows] == [3] * 6
+    summary = json.loads((tmp_path / "processbench.json").read_text())
+    groups = [(score["dimension"], score["group"], score["responses"]) for score in summary["scores"]]
+    assert groups == [("all", "", 6), ("part", "gsm8k", 3), ("part", "math", 3), ("generator", "g", 6)]
+    assert (tmp_path / "processbench.md").read_text().startswith("# ProcessBench\n")
 
 
 @pytest.mark.parametrize(
