@@ -5,18 +5,18 @@ Shapes: B rows, T tokens.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from jinja2 import TemplateError, TemplateSyntaxError
+from jinja2 import TemplateError
 from torch import Tensor
 
+from mstar.chat_template import check_template, find_answer_turn, place_pictures, tokenizer_of
 from mstar.errors import ConfigError, DataError
 from mstar.steps import split_steps
-from mstar.types import PICTURE, Prompt, Turn
+from mstar.types import Prompt, Turn
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["IGNORE_INDEX", "ModelInputs", "Renderer", "ResponseInputs"]
 
 IGNORE_INDEX: Final = -100
-# How a list of parts looks where a template writes it down as it is, in Python or as JSON.
-_PARTS: Final = re.compile(r"""["']type["']\s*:\s*["'](?:text|image)["']""")
-_MARK: Final = "\u241eresponse\u241e"
 _ANSWER_HINT: Final = (
     "\nThe correct answer is {answer}. Write the reasoning steps that lead to it, one a line, and end with the answer."
 )
@@ -85,14 +82,14 @@ class Renderer:
     def __init__(self, processor: ProcessorMixin, end_ids: Sequence[int] = (), positions: int | None = None) -> None:
         self.processor: Any = processor
         self.positions = positions
-        self.tokenizer: Any = getattr(processor, "tokenizer", processor)
+        self.tokenizer: Any = tokenizer_of(processor)
         if not (getattr(processor, "chat_template", None) or getattr(self.tokenizer, "chat_template", None)):
             raise ConfigError(
                 f"{type(processor).__name__} has no chat template, so prompts cannot be rendered: use an "
                 "instruction-tuned model, or add a chat_template to its folder."
             )
-        self._check_template()
-        self.end_id, self.gap = self._answer_turn()
+        check_template(processor, self._apply_template)
+        self.end_id, self.gap = find_answer_turn(processor, self._apply_template)
         if self.tokenizer.pad_token_id is None:
             # Padding is masked, so that any token serves; this one is known to be there.
             self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self.end_id)
@@ -131,7 +128,7 @@ class Renderer:
                     "give it one, or leave it out."
                 )
             question += _ANSWER_HINT.format(answer=prompt.answer)
-        messages = _place_pictures([*prompt.turns, Turn("user", question)], prompt)
+        messages = place_pictures([*prompt.turns, Turn("user", question)], prompt)
         for part in (part for message in messages for part in message["content"] if part["type"] == "text"):
             for placeholder in self.placeholders:
                 if placeholder in part["text"]:
@@ -289,81 +286,3 @@ class Renderer:
                     again_BT[i, start : start + length] = value[i, value.shape[1] - length :]
                 laid_out[name] = again_BT
         return ModelInputs(ids_BT, mask_BT, laid_out)
-
-    def _check_template(self) -> None:
-        """Renders a question with a picture, to find out before anything is written that the template cannot.
-
-        Raises:
-            ConfigError: it cannot, or the question or its picture is not what comes out.
-        """
-        text: dict[str, Any] = {"type": "text", "text": _MARK}
-        answer = {"role": "assistant", "content": [text]}
-        try:
-            with_picture, without = (
-                self._apply_template([{"role": "user", "content": content}], open_turn=True)
-                for content in ([{"type": "image"}, text], [text])
-            )
-            answered = self._apply_template([{"role": "user", "content": [text]}, answer], open_turn=False)
-        # A template is a program: what is wrong with it may be any of these. Those of Jinja are TemplateErrors.
-        except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            if isinstance(error, TemplateSyntaxError):
-                reason = f"line {error.lineno}: {reason}"
-            raise self._useless_template(f"cannot be applied ({reason})") from error
-        if _PARTS.search(with_picture) or _PARTS.search(answered):
-            raise self._useless_template("takes the content of a turn as one text, not as a list of pictures and text")
-        if _MARK not in without or answered.count(_MARK) != 2:
-            raise self._useless_template("leaves out the text of a turn whose content is a list of parts")
-        # A tokenizer alone is that of a model of text.
-        if with_picture == without and self.processor is not self.tokenizer:
-            raise self._useless_template("has no place for a picture")
-
-    def _useless_template(self, fault: str) -> ConfigError:
-        place = getattr(self.tokenizer, "name_or_path", "") or type(self.processor).__name__
-        return ConfigError(
-            f"the chat template of '{place}' {fault}, so prompts cannot be rendered: mend its chat_template "
-            "(chat_template.jinja), or take that of the model that it was made of."
-        )
-
-    def _answer_turn(self) -> tuple[int, str]:
-        """The token that ends an answer in the chat template, and the white space before the answer."""
-        question = {"role": "user", "content": [{"type": "text", "text": "question"}]}
-        answer = {"role": "assistant", "content": [{"type": "text", "text": _MARK}]}
-        before, _, after = self._apply_template([question, answer], open_turn=False).rpartition(_MARK)
-        open_turn = self._apply_template([question], open_turn=True)
-        # Where the two begin otherwise (an empty thought, a system prompt), nothing is known of a gap.
-        gap = before.removeprefix(open_turn) if before.startswith(open_turn) else ""
-        gap = gap if gap.isspace() else ""
-        special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.added_tokens_decoder)
-        for token in self.tokenizer(after, add_special_tokens=False)["input_ids"]:
-            if token in special:
-                return int(token), gap
-        if self.tokenizer.eos_token_id is None:
-            raise ConfigError(
-                f"the chat template of {type(self.processor).__name__} puts no special token after a response and "
-                "its tokenizer has no eos_token, so the end of a response cannot be learned: set an eos_token."
-            )
-        return int(self.tokenizer.eos_token_id), gap
-
-
-def _place_pictures(turns: Sequence[Turn], prompt: Prompt) -> list[dict[str, Any]]:
-    """The turns as messages, with the pictures where their marks stand, or before the user's first text."""
-    count, marks = len(prompt.images), sum(turn.text.count(PICTURE) for turn in turns)
-    if count and marks not in (0, count):
-        raise DataError(
-            f"the text of prompt '{prompt.id}' has '{PICTURE}' {marks} times, and it has {count} pictures: write it "
-            "once for each, or not at all."
-        )
-    image = {"type": "image"}
-    first = next(place for place, turn in enumerate(turns) if turn.role == "user")
-    messages = []
-    for place, turn in enumerate(turns):
-        # Without pictures the mark is text, and the model's own placeholder is still refused.
-        pieces = turn.text.split(PICTURE) if count and marks else [turn.text]
-        content = [image] * count if count and not marks and place == first else []
-        for number, piece in enumerate(pieces):
-            content += [image] * bool(number)
-            if piece or len(pieces) == 1:
-                content.append({"type": "text", "text": piece})
-        messages.append({"role": turn.role, "content": content})
-    return messages

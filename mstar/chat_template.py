@@ -1,0 +1,128 @@
+"""What a chat template must be able to do, and the messages that it is given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from jinja2 import TemplateError, TemplateSyntaxError
+
+from mstar.errors import ConfigError, DataError
+from mstar.types import PICTURE, Prompt, Turn
+
+__all__ = ["Template", "check_template", "find_answer_turn", "place_pictures", "tokenizer_of"]
+
+# How a list of parts looks where a template writes it down as it is, in Python or as JSON.
+_PARTS: Final = re.compile(r"""["']type["']\s*:\s*["'](?:text|image)["']""")
+_MARK: Final = "\u241eresponse\u241e"
+
+
+class Template(Protocol):
+    """Applies a chat template."""
+
+    def __call__(self, messages: list[dict[str, Any]], *, open_turn: bool) -> str:
+        """The text of a chat, with the beginning of the answer's turn if it is to be written next."""
+
+
+def tokenizer_of(processor: Any) -> Any:
+    """The tokenizer of a processor; a model of text has it alone."""
+    return getattr(processor, "tokenizer", processor)
+
+
+def check_template(processor: Any, apply: Template) -> None:
+    """Renders a question with a picture, to find out before anything is written that the template cannot.
+
+    Args:
+        processor: The processor, or the tokenizer of a model of text.
+        apply: Applies its template.
+
+    Raises:
+        ConfigError: it cannot, or the question or its picture is not what comes out.
+    """
+    text: dict[str, Any] = {"type": "text", "text": _MARK}
+    answer = {"role": "assistant", "content": [text]}
+    try:
+        with_picture, without = (
+            apply([{"role": "user", "content": content}], open_turn=True)
+            for content in ([{"type": "image"}, text], [text])
+        )
+        answered = apply([{"role": "user", "content": [text]}, answer], open_turn=False)
+    # A template is a program: what is wrong with it may be any of these. Those of Jinja are TemplateErrors.
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, TemplateSyntaxError):
+            reason = f"line {error.lineno}: {reason}"
+        raise _useless(processor, f"cannot be applied ({reason})") from error
+    if _PARTS.search(with_picture) or _PARTS.search(answered):
+        raise _useless(processor, "takes the content of a turn as one text, not as a list of pictures and text")
+    if _MARK not in without or answered.count(_MARK) != 2:
+        raise _useless(processor, "leaves out the text of a turn whose content is a list of parts")
+    # A tokenizer alone is that of a model of text.
+    if with_picture == without and processor is not tokenizer_of(processor):
+        raise _useless(processor, "has no place for a picture")
+
+
+def _useless(processor: Any, fault: str) -> ConfigError:
+    place = getattr(tokenizer_of(processor), "name_or_path", "") or type(processor).__name__
+    return ConfigError(
+        f"the chat template of '{place}' {fault}, so prompts cannot be rendered: mend its chat_template "
+        "(chat_template.jinja), or take that of the model that it was made of."
+    )
+
+
+def find_answer_turn(processor: Any, apply: Template) -> tuple[int, str]:
+    """The token that ends an answer in the chat template, and the white space before the answer.
+
+    Args:
+        processor: As for ``check_template``.
+        apply: As for ``check_template``.
+
+    Raises:
+        ConfigError: nothing ends an answer.
+    """
+    tokenizer = tokenizer_of(processor)
+    question = {"role": "user", "content": [{"type": "text", "text": "question"}]}
+    answer = {"role": "assistant", "content": [{"type": "text", "text": _MARK}]}
+    before, _, after = apply([question, answer], open_turn=False).rpartition(_MARK)
+    open_turn = apply([question], open_turn=True)
+    # Where the two begin otherwise (an empty thought, a system prompt), nothing is known of a gap.
+    gap = before.removeprefix(open_turn) if before.startswith(open_turn) else ""
+    gap = gap if gap.isspace() else ""
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    for token in tokenizer(after, add_special_tokens=False)["input_ids"]:
+        if token in special:
+            return int(token), gap
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(
+            f"the chat template of {type(processor).__name__} puts no special token after a response and "
+            "its tokenizer has no eos_token, so the end of a response cannot be learned: set an eos_token."
+        )
+    return int(tokenizer.eos_token_id), gap
+
+
+def place_pictures(turns: Sequence[Turn], prompt: Prompt) -> list[dict[str, Any]]:
+    """The turns as messages, with the pictures where their marks stand, or before the user's first text.
+
+    Raises:
+        DataError: there are marks, but not one for each picture.
+    """
+    count, marks = len(prompt.images), sum(turn.text.count(PICTURE) for turn in turns)
+    if count and marks not in (0, count):
+        raise DataError(
+            f"the text of prompt '{prompt.id}' has '{PICTURE}' {marks} times, and it has {count} pictures: write it "
+            "once for each, or not at all."
+        )
+    image = {"type": "image"}
+    first = next(place for place, turn in enumerate(turns) if turn.role == "user")
+    messages = []
+    for place, turn in enumerate(turns):
+        # Without pictures the mark is text, and the model's own placeholder is still refused.
+        pieces = turn.text.split(PICTURE) if count and marks else [turn.text]
+        content = [image] * count if count and not marks and place == first else []
+        for number, piece in enumerate(pieces):
+            content += [image] * bool(number)
+            if piece or len(pieces) == 1:
+                content.append({"type": "text", "text": piece})
+        messages.append({"role": turn.role, "content": content})
+    return messages
