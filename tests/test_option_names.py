@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch  # noqa: F401 - its optimizers are looked up among what is imported, as in a command
 
 from mstar.option_names import explain_unknown, name_whole, through_sources
 
