@@ -1,6 +1,7 @@
 """Stage 1, where questions come from: one adapter a file, plus the embedded task."""
 
 from mstar.prompts.base import PromptSource
+from mstar.prompts.charts import Charts
 from mstar.prompts.field_map import FieldMap
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.mathv360k import MathV360K
@@ -11,6 +12,7 @@ from mstar.prompts.sources import DataSources, Part
 from mstar.prompts.tiny_dice import TinyDice
 
 __all__ = [
+    "Charts",
     "DataSources",
     "FieldMap",
     "MathV360K",

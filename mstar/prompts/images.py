@@ -17,11 +17,19 @@ from PIL import Image, ImageOps
 
 from mstar.errors import ConfigError, DataError
 from mstar.file_faults import find_fault
-from mstar.prompts.tiny_dice import Split, TinyDiceImage
+from mstar.prompts.charts import ChartImage
+from mstar.prompts.charts import Split as ChartSplit
+from mstar.prompts.tiny_dice import Split as DiceSplit
+from mstar.prompts.tiny_dice import TinyDiceImage
 
 __all__ = ["FileImage", "LoadedImage", "PixelLimits", "decode_image", "open_image"]
 
-_TINY_DICE: Final = re.compile(r"tiny-dice:([a-z]+)/(-?[0-9]{1,18})/([0-9]{1,18})")
+# Pictures that are drawn and not stored, by what their URI begins with: the splits that there are, and who draws them.
+_GENERATED: Final[dict[str, tuple[tuple[str, ...], type[ChartImage] | type[TinyDiceImage]]]] = {
+    "tiny-dice": (get_args(DiceSplit), TinyDiceImage),
+    "charts": (get_args(ChartSplit), ChartImage),
+}
+_GENERATED_URI: Final = re.compile(r"[a-z-]+:([a-z]+)/(-?[0-9]{1,18})/([0-9]{1,18})")
 # How pictures are named whose bytes are in a data set or in a benchmark's file.
 _EMBEDDED: Final = re.compile(r".+#[0-9]+(\.[0-9]+)?", re.DOTALL)
 # What Pillow's decoders are known to raise on damaged files.
@@ -176,23 +184,26 @@ def open_image(uri: str, root: str | None = None) -> Image.Image:
     """Loads a picture by the URI that a run directory holds.
 
     Args:
-        uri: ``tiny-dice:<split>/<seed>/<index>`` for a generated picture, else a path relative to ``root``.
+        uri: ``tiny-dice:<split>/<seed>/<index>`` or ``charts:<split>/<seed>/<index>`` for a generated picture, else a
+            path relative to ``root``.
         root: The folder of the picture files; the working directory where it is None.
 
     Raises:
         DataError: the picture does not exist or cannot be decoded.
     """
-    if not uri.startswith("tiny-dice:"):
+    task, colon, _ = uri.partition(":")
+    if not colon or task not in _GENERATED:
         place = Path("." if root is None else root, uri)
         if _EMBEDDED.fullmatch(uri) and not place.exists():
             raise DataError(
                 f"The picture '{uri}' is inside the data set, not in a file of its own, and the data set is not found."
             )
         return FileImage(uri, "." if root is None else root).load()
-    match = _TINY_DICE.fullmatch(uri)
-    if match is None or match[1] not in get_args(Split):
-        raise DataError(f"'{uri}' names no generated picture; the form is tiny-dice:<split>/<seed>/<index>.")
-    return TinyDiceImage(match[1], int(match[2]), int(match[3])).load()
+    splits, kind = _GENERATED[task]
+    match = _GENERATED_URI.fullmatch(uri)
+    if match is None or match[1] not in splits:
+        raise DataError(f"'{uri}' names no generated picture; the form is {task}:<split>/<seed>/<index>.")
+    return kind(match[1], int(match[2]), int(match[3])).load()
 
 
 def _from_floats(values: NDArray[np.float32]) -> Image.Image:

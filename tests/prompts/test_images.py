@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from mstar.errors import ConfigError, DataError
-from mstar.prompts import TinyDice
+from mstar.prompts import Charts, PromptSource, TinyDice
 from mstar.prompts.images import FileImage, PixelLimits, decode_image, open_image
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -141,13 +141,15 @@ def test_a_decompression_bomb_is_refused(root: Path, side: int) -> None:
     assert "limit" in load_error(root, "bomb.png")
 
 
-def test_a_uri_finds_the_generated_picture_again() -> None:
-    reference = TinyDice("validation", 8, seed=5)[7].images[0]
+@pytest.mark.parametrize("source", [TinyDice("validation", 8, seed=5), Charts("validation", 8, seed=5)])
+def test_a_uri_finds_the_generated_picture_again(source: PromptSource) -> None:
+    reference = source[7].images[0]
     assert open_image(reference.uri).tobytes() == reference.load().tobytes()
 
 
 @pytest.mark.parametrize(
-    "uri", ["tiny-dice:", "tiny-dice:test/0", "tiny-dice:test/0/x", "tiny-dice:exam/0/1", "tiny-dice:test/0/-1"]
+    "uri",
+    ["tiny-dice:", "tiny-dice:test/0", "tiny-dice:test/0/x", "tiny-dice:exam/0/1", "tiny-dice:test/0/-1", "charts:x"],
 )
 def test_a_uri_of_no_generated_picture_is_named(uri: str) -> None:
     with pytest.raises(DataError, match=uri):
