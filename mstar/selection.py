@@ -21,6 +21,7 @@ from mstar.types import Fate, ScoredResponse
 __all__ = [
     "RULES",
     "All",
+    "Consistency",
     "Likelihood",
     "Mixed",
     "Oracle",
@@ -32,7 +33,7 @@ __all__ = [
     "TopK",
 ]
 
-RuleName = Literal["top_k", "threshold", "random", "all", "likelihood", "mixed", "oracle"]
+RuleName = Literal["top_k", "threshold", "consistency", "random", "all", "likelihood", "mixed", "oracle"]
 Shuffled = Callable[[], list[ScoredResponse]]
 
 
@@ -79,6 +80,20 @@ class Threshold(SelectionRule):
     def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
         """Those to keep."""
         return [s for s in eligible if s.process_reward is not None and s.process_reward > self.threshold]
+
+
+@dataclass(frozen=True)
+class Consistency(SelectionRule):
+    """Keeps the half with the higher reward (rounded up): where the process agrees with the outcome.
+
+    PROF (arXiv 2509.03403) filters right and wrong responses so; it takes the mean as ``rollout.aggregation``.
+    """
+
+    needs_reward: ClassVar[bool] = True
+
+    def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
+        """Those to keep."""
+        return rank_by_process_reward(eligible)[: (len(eligible) + 1) // 2]
 
 
 @dataclass(frozen=True)
@@ -164,6 +179,7 @@ class Oracle(SelectionRule):
 RULES: Final[dict[str, Callable[[int, float], SelectionRule]]] = {
     "top_k": lambda top_k, _: TopK(top_k),
     "threshold": lambda _, threshold: Threshold(threshold),
+    "consistency": lambda *_: Consistency(),
     "random": lambda top_k, _: Random(top_k),
     "all": lambda *_: All(),
     "likelihood": lambda top_k, _: Likelihood(top_k),
@@ -178,8 +194,8 @@ class Selector:
 
     Args:
         rule: Which are kept: a rule, or the short name of one.
-        top_k: How many responses of a prompt the rules with short names keep at most; ``threshold`` and ``all`` do not
-            use it.
+        top_k: How many responses of a prompt the rules with short names keep at most; ``threshold``, ``consistency``
+            and ``all`` do not use it.
         threshold: Process reward above which the rule ``threshold`` keeps a response, in [0, 1).
         deduplicate: Whether copies of a right response count once. Switch it off for a random choice that reproduces
             how often the policy writes each response.

@@ -145,7 +145,7 @@ def test_random_depends_on_seed_stage_and_prompt_alone() -> None:
 
 def test_which_rules_need_a_reward_model() -> None:
     needing = {rule for rule in RULES if Selector(rule).needs_reward}
-    assert needing == {"top_k", "threshold", "mixed"}
+    assert needing == {"top_k", "threshold", "consistency", "mixed"}
     for rule in needing:
         with pytest.raises(ConfigError, match=f"selection '{rule}' needs a reward"):
             Selector(rule).select([right(0)], stage="rollout/1")
@@ -161,7 +161,7 @@ def test_oracle_needs_to_know_the_chains() -> None:
     [
         (
             {"rule": "best"},
-            "selection is 'best', but must be one of top_k, threshold, random, all, likelihood, mixed, oracle",
+            "selection is 'best', but must be one of top_k, threshold, consistency, random, all, likelihood, mixed, or",
         ),
         ({"top_k": 0}, "top_k is 0"),
         ({"threshold": 1.0}, "threshold is 1.0"),
@@ -183,6 +183,12 @@ def test_mixed_weighs_reward_and_likelihood_on_one_scale() -> None:
     assert kept(Selector(Mixed(top_k=1)), [right(1, 0.5), right(0, 0.5)]) == [0]
     with pytest.raises(ConfigError, match="weight is 2"):
         Mixed(weight=2)
+
+
+def test_consistency_keeps_the_better_half() -> None:
+    scored = [right(0, 0.2), right(1, 0.9), wrong(2, 0.95), right(3, 0.5)]
+    assert kept(Selector("consistency", top_k=1), scored) == [1, 3]
+    assert kept(Selector("consistency"), [wrong(0, 0.9)]) == []
 
 
 def test_a_threshold_moves_evenly_to_the_final_one() -> None:

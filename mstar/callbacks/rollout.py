@@ -47,9 +47,9 @@ class RolloutCallback(Callback):
     Args:
         num_samples: Responses drawn for a prompt (M-STaR: K = 16).
         interval: Fraction of the prompts in one iteration (M-STaR: 0.25).
-        selection: Which right responses are kept: top_k and threshold by reward, random, all, likelihood (by the
-            policy's own log-probability), mixed (by reward and likelihood), oracle (generated data only), or the class
-            path of a rule of one's own.
+        selection: Which right responses are kept: top_k and threshold by reward, consistency (the half with the higher
+            reward), random, all, likelihood (by the policy's own log-probability), mixed (by reward and likelihood),
+            oracle (generated data only), or the class path of a rule of one's own.
         top_k: Responses kept of a prompt at most (M-STaR: 2).
         threshold: Process reward above which ``threshold`` keeps a response.
         final_threshold: The threshold of the last iteration, to which it moves evenly; none keeps it.

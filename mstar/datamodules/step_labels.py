@@ -31,7 +31,7 @@ from mstar.datamodules.quarantined import Quarantine, require_limits
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.errors import ConfigError, DataError
 from mstar.generation import derive_seed
-from mstar.models.step_scorer import SharedInputs
+from mstar.models.response_scorer import SharedInputs
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import QuarantineFile, RowError

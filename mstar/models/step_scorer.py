@@ -1,91 +1,43 @@
 """The step scorer: a vision-language backbone with a head that reads one score at the last token of every step.
 
-Shapes: B rows, T tokens, N the steps (or, where said, the response tokens) of all rows in order, H hidden, F features,
-P prompts, R responses, L response tokens.
+Shapes: B rows, T tokens, N the response tokens (or, where said, the steps) of all rows in order, S their steps,
+H hidden, F features, P prompts, R responses, L response tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch import Tensor
 
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
 from mstar.file_faults import find_fault
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.export import save_model
-from mstar.models.families import family_of
-from mstar.models.prefix import encode_prefix, extend
+from mstar.models.response_scorer import ResponseScorer, SharedInputs, StepPlaces, response_states
 from mstar.models.seeding import seeded
 from mstar.models.step_head import StepHead, StepLogits, logprob_features
 from mstar.models.token_loss import token_losses
-from mstar.rendering import IGNORE_INDEX, ModelInputs, Renderer, ResponseInputs
+from mstar.rendering import Renderer, ResponseInputs
 from mstar.storage import read_json, suggest_export, write_json
-from mstar.types import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["SharedInputs", "StepScorer", "check_step_scorer", "refuse_step_scorer"]
+__all__ = ["StepScorer", "check_step_scorer", "refuse_step_scorer"]
 
 _FORMAT: Final = 1
 _DESCRIPTION: Final = "mprm.json"
 _HEAD: Final = "step_head.safetensors"
 
 
-@dataclass
-class SharedInputs:
-    """Responses with their prompts, each prompt (and its images) once for all the responses to it.
-
-    Not frozen, because Lightning moves a batch to a device by setting its fields.
-
-    Attributes:
-        prompts: The P prompts, left-padded.
-        owner_R: For every response, the row of its prompt.
-        ids_RL: The responses' tokens, closed by the end token, right-padded.
-        mask_RL: 1 for real response tokens.
-        step_ends: For every response, the position in L of the last token of each step.
-    """
-
-    prompts: ModelInputs
-    owner_R: Tensor
-    ids_RL: Tensor
-    mask_RL: Tensor
-    step_ends: list[list[int]]
-
-    @classmethod
-    def render(
-        cls, renderer: Renderer, prompts: Sequence[Prompt], owners: Sequence[int], responses: Sequence[str]
-    ) -> SharedInputs:
-        """Renders responses and their prompts.
-
-        Args:
-            renderer: The model's renderer.
-            prompts: The distinct prompts.
-            owners: For every response, the number of its prompt.
-            responses: The responses' texts, at least one.
-        """
-        tokens, step_ends = renderer.encode_responses(responses)
-        ids_RL = pad_sequence([torch.tensor(row) for row in tokens], batch_first=True)
-        lengths_R = torch.tensor([len(row) for row in tokens])
-        mask_RL = (torch.arange(ids_RL.shape[1])[None] < lengths_R[:, None]).long()
-        return cls(renderer.prompt_inputs(prompts), torch.tensor(owners), ids_RL, mask_RL, step_ends)
-
-    def to(self, device: torch.device | str) -> SharedInputs:
-        """The same inputs on another device."""
-        owner_R, ids_RL, mask_RL = (value.to(device) for value in (self.owner_R, self.ids_RL, self.mask_RL))
-        return SharedInputs(self.prompts.to(device), owner_R, ids_RL, mask_RL, self.step_ends)
-
-
-class StepScorer(nn.Module):
+class StepScorer(ResponseScorer):
     """Multimodal process reward model (M-STaR: MPRM): reads image, question and response, scores every step.
 
     The head sees the hidden state at the last token of the step. With ``step_logprob_features`` it also sees how
@@ -122,96 +74,17 @@ class StepScorer(nn.Module):
             batch: The responses, each behind its own prompt or with each prompt once. The logits are the same up to
                 rounding; the second is cheaper, but cannot be combined with gradient checkpointing.
         """
-        if isinstance(batch, SharedInputs):
-            return self._forward_shared(batch)
-        inputs = batch.inputs
-        hidden_BTH = family_of(self.backbone).hidden_states(self.backbone, inputs.ids_BT, inputs.mask_BT, inputs.extras)
-        # A row's response is one run of labelled tokens, and each token is predicted one position before its own.
-        response_BT = batch.labels_BT != IGNORE_INDEX
-        row_N, column_N = response_BT.nonzero(as_tuple=True)
-        starts = response_BT.int().argmax(1).tolist()
-        ends = [[end - start for end in row] for start, row in zip(starts, batch.step_ends, strict=True)]
-        return self._score_steps(
-            hidden_BTH[row_N, column_N - 1],
-            hidden_BTH[row_N, column_N],
-            batch.labels_BT[row_N, column_N],
-            response_BT.sum(1).tolist(),
-            ends,
-        )
-
-    def _forward_shared(self, batch: SharedInputs) -> StepLogits:
-        prefix = encode_prefix(self.backbone, batch.prompts).select(batch.owner_R)
-        before_R1H = prefix.hidden_BH[:, None]
-        hidden_RLH, _ = extend(self.backbone, prefix, batch.ids_RL, batch.mask_RL)
-        predicting_RLH = torch.cat([before_R1H, hidden_RLH[:, :-1]], dim=1)
-        real_RL = batch.mask_RL.bool()
-        lengths = batch.mask_RL.sum(1).tolist()
-        return self._score_steps(
-            predicting_RLH[real_RL], hidden_RLH[real_RL], batch.ids_RL[real_RL], lengths, batch.step_ends
-        )
-
-    @torch.inference_mode()
-    def score(
-        self, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
-    ) -> list[list[tuple[float, ...]]]:
-        """Scores all steps of several responses a prompt in one pass; each prompt and its images are encoded once.
-
-        Args:
-            renderer: The model's renderer.
-            prompts: P prompts.
-            responses: For every prompt, its responses; at least one in all.
-
-        Returns:
-            For every prompt and response the logits of its steps, equal to ``forward``'s up to rounding; ``()`` for a
-            response without steps.
-        """
-        owners = [number for number, texts in enumerate(responses) for _ in texts]
-        batch = SharedInputs.render(renderer, prompts, owners, [text for texts in responses for text in texts])
-        steps = self(batch.to(next(self.backbone.parameters()).device))
-        rows: list[list[float]] = [[] for _ in owners]
-        for row, logit in zip(steps.row_N.tolist(), steps.logits_N.tolist(), strict=True):
-            rows[row].append(logit)
-        scored = iter(rows)
-        return [[tuple(next(scored)) for _ in texts] for texts in responses]
-
-    def _score_steps(
-        self, predicting_NH: Tensor, hidden_NH: Tensor, ids_N: Tensor, lengths: list[int], ends: list[list[int]]
-    ) -> StepLogits:
-        """Scores steps from the states of all response tokens of all rows, laid end to end.
-
-        Args:
-            predicting_NH: The hidden state that predicts each token.
-            hidden_NH: The hidden state at each token.
-            ids_N: The tokens.
-            lengths: Tokens of each row.
-            ends: For each row, the index of each step's last token in the row.
-        """
-        last: list[int] = []
-        owners: list[int] = []
-        step_rows: list[int] = []
-        offset = 0
-        for row, (length, row_ends) in enumerate(zip(lengths, ends, strict=True)):
-            begin = 0
-            for end in row_ends:
-                owners += [len(last)] * (end + 1 - begin)
-                last.append(offset + end)
-                step_rows.append(row)
-                begin = end + 1
-            # Tokens after the last step (those of a blank response) belong to none.
-            owners += [-1] * (length - begin)
-            offset += length
-        device = hidden_NH.device
-        last_N = torch.tensor(last, dtype=torch.long, device=device)
-        features_NF = None
+        states = response_states(self.backbone, batch)
+        places = StepPlaces.of(states)
+        features_SF = None
         if self.step_logprob_features:
-            owner_N = torch.tensor(owners, dtype=torch.long, device=device)
-            inside_N = owner_N >= 0
-            logprob_N = -token_losses(self.backbone, predicting_NH[inside_N], ids_N[inside_N])
-            features_NF = logprob_features(logprob_N, owner_N[inside_N], len(last))
-        row_N = torch.tensor(step_rows, dtype=torch.long, device=device)
+            inside_N = places.owner_N >= 0
+            logprob_N = -token_losses(self.backbone, states.predicting_NH[inside_N], states.ids_N[inside_N])
+            features_SF = logprob_features(logprob_N, places.owner_N[inside_N], len(places.last_S))
+        logits_S = self.head(states.hidden_NH[places.last_S], features_SF)
         # Sharded weights are fetched for a backward pass where it enters a layer by its output. Without the features it
         # would enter the last layer of a shared prompt by its keys and values alone; adding nothing opens the way.
-        return StepLogits(self.head(hidden_NH[last_N], features_NF) + predicting_NH[:0].sum(), row_N)
+        return StepLogits(logits_S + states.predicting_NH[:0].sum(), places.row_S)
 
     def save(
         self,

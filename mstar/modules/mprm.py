@@ -24,9 +24,10 @@ from mstar.models.attention import announce, kernel_of
 from mstar.models.families import FreezablePart
 from mstar.models.lora import LoraSettings
 from mstar.models.prefix import is_recurrent
+from mstar.models.response_scorer import SharedInputs
 from mstar.models.sharding import empty_loss, is_sharded
 from mstar.models.step_head import StepLogits
-from mstar.models.step_scorer import SharedInputs, StepScorer
+from mstar.models.step_scorer import StepScorer
 from mstar.modules.backbone_module import BackboneModule
 from mstar.modules.optimization import configure
 from mstar.modules.step_losses import pairwise_loss, step_loss

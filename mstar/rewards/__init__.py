@@ -1,6 +1,7 @@
 """Stage 3b, how good is a response: rewards."""
 
 from mstar.rewards.base import Aggregation, Reward, RewardHost, add_process_rewards, aggregate
+from mstar.rewards.implicit import Implicit
 from mstar.rewards.likelihood import Likelihood
 from mstar.rewards.mprm import MPRM
 from mstar.rewards.oracle import Oracle
@@ -9,6 +10,7 @@ from mstar.rewards.process import ProcessReward
 __all__ = [
     "MPRM",
     "Aggregation",
+    "Implicit",
     "Likelihood",
     "Oracle",
     "ProcessReward",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 from mstar.errors import ConfigError
 from mstar.models.attention import announce, kernel_of
 from mstar.models.fingerprint import fingerprint_model
-from mstar.models.precision import DTYPES, name_of, resolve_dtype
+from mstar.models.precision import DTYPES, Precision, name_of, resolve_dtype
 from mstar.models.step_scorer import check_step_scorer
 from mstar.rewards.base import Reward, RewardHost
 from mstar.rewards.process import ProcessReward
@@ -80,8 +80,15 @@ class MPRM(Reward):
         precision = host.precision
         if self.dtype != "auto" or str(host.device).startswith("cuda"):
             precision = precision.over(DTYPES[resolve_dtype(self.dtype, host.device)])
-        self._loaded = ProcessReward.load(
-            self.folder,
+        self._loaded = self.open(self.folder, host, precision)
+        self._loaded_from, self._weights = self.folder, name_of(precision.weights)
+        backbone: Any = self._loaded.scorer.backbone
+        announce("MPRM in rollouts", precision, kernel_of(backbone))
+
+    def open(self, folder: str, host: RewardHost, precision: Precision) -> ProcessReward:
+        """Loads a folder, in a precision."""
+        return ProcessReward.load(
+            folder,
             host.device,
             self.batch_size,
             dtype=name_of(precision.weights),
@@ -92,8 +99,6 @@ class MPRM(Reward):
             offload=self.offload,
             progress=self.progress,
         )
-        self._loaded_from, self._weights = self.folder, name_of(precision.weights)
-        announce("MPRM in rollouts", precision, kernel_of(self._loaded.scorer.backbone))
 
     def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
         """The probability of each step to be right.

@@ -16,6 +16,7 @@ from mstar.errors import ConfigError
 from mstar.interruption import stop_if_asked
 from mstar.models.offload import on_device
 from mstar.models.out_of_memory import is_out_of_memory, release_memory
+from mstar.models.response_scorer import ResponseScorer
 from mstar.models.step_scorer import StepScorer
 from mstar.rendering import Renderer
 from mstar.types import Prompt
@@ -31,7 +32,7 @@ class ProcessReward:
     """Scores the steps of responses with an MPRM.
 
     Args:
-        scorer: The MPRM.
+        scorer: The MPRM, of either kind.
         renderer: Its renderer.
         batch_size: Most responses in one forward pass. Memory grows with it; scores do not depend on it beyond
             rounding. Where the memory is not enough, it is halved, for all that follows too.
@@ -45,7 +46,7 @@ class ProcessReward:
 
     def __init__(
         self,
-        scorer: StepScorer,
+        scorer: ResponseScorer,
         renderer: Renderer,
         batch_size: int = 64,
         progress: bool = True,

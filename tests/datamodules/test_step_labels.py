@@ -15,7 +15,7 @@ from mstar.datamodules.prompt_batches import PromptBatchSampler
 from mstar.datamodules.step_labels import StepLabelBatch, StepLabelDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
-from mstar.models.step_scorer import SharedInputs
+from mstar.models.response_scorer import SharedInputs
 from mstar.prompts import PromptSource, TinyDice
 from mstar.rendering import Renderer
 from mstar.storage import write_step_labels

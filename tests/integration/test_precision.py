@@ -18,7 +18,7 @@ from mstar.storage import RunDirectory, read_json, read_responses
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[Any]]:
     """What autocast was while responses were written and scored, and the types of what the MPRM gave out."""
     found: dict[str, set[Any]] = {"generate": set(), "score": set(), "backbone": set()}
-    generate, score, steps = TransformersEngine.generate, StepScorer.score, StepScorer._score_steps
+    generate, score, steps = TransformersEngine.generate, StepScorer.score, StepScorer.forward
 
     def autocast() -> torch.dtype | None:
         return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
@@ -31,14 +31,14 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[Any]]:
         found["score"].add(autocast())
         return score(self, *given)
 
-    def watched_steps(self: Any, predicting: Any, *given: Any) -> Any:
-        logits = steps(self, predicting, *given)
+    def watched_steps(self: Any, batch: Any) -> Any:
+        logits = steps(self, batch)
         found["backbone"].add((next(self.backbone.parameters()).dtype, logits.logits_N.dtype))
         return logits
 
     monkeypatch.setattr(TransformersEngine, "generate", watched_generate)
     monkeypatch.setattr(StepScorer, "score", watched_score)
-    monkeypatch.setattr(StepScorer, "_score_steps", watched_steps)
+    monkeypatch.setattr(StepScorer, "forward", watched_steps)
     return found
 
 

@@ -25,6 +25,7 @@ from mstar.generation import Request, TransformersEngine, plan_samples
 from mstar.models.backbone import EMBEDDED_MODEL, load_model
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.lora import LoraSettings
+from mstar.models.response_scorer import SharedInputs
 from mstar.models.sharding import (
     complete_gradients,
     empty_loss,
@@ -35,7 +36,7 @@ from mstar.models.sharding import (
     shard,
     whole_weights,
 )
-from mstar.models.step_scorer import SharedInputs, StepScorer
+from mstar.models.step_scorer import StepScorer
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.rendering import ResponseInputs

@@ -1,0 +1,54 @@
+"""The implicit process reward: how much likelier a trained policy finds each step than the one it was trained from.
+
+Shapes: N the response tokens of all rows in order, S their steps.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mstar.models.response_scorer import ResponseScorer, SharedInputs, StepPlaces, response_states
+from mstar.models.step_head import StepLogits
+from mstar.models.token_loss import token_losses
+from mstar.rendering import ResponseInputs
+
+__all__ = ["ImplicitScorer", "step_logprobs"]
+
+
+def step_logprobs(model: nn.Module, batch: ResponseInputs | SharedInputs) -> StepLogits:
+    """The log-probability of every step of every response; that of a last step has the end token's in it.
+
+    Args:
+        model: The vision-language model.
+        batch: The responses, each behind its own prompt or with each prompt once.
+    """
+    states = response_states(model, batch)
+    places = StepPlaces.of(states)
+    inside_N = places.owner_N >= 0
+    logprob_N = -token_losses(model, states.predicting_NH[inside_N], states.ids_N[inside_N]).float()
+    logprob_S: Tensor = logprob_N.new_zeros(len(places.last_S)).index_add(0, places.owner_N[inside_N], logprob_N)
+    return StepLogits(logprob_S, places.row_S)
+
+
+class ImplicitScorer(ResponseScorer):
+    """Scores steps by beta (log p - log p_reference) of their tokens (arXiv 2412.01981).
+
+    The sum over a response is the logit of its being right, which is what ``ImplicitRewardModule`` trains; what a step
+    adds to it is the step's reward.
+
+    Args:
+        backbone: The policy that was trained on outcomes.
+        reference: The policy that it was trained from.
+        beta: The factor that it was trained with.
+    """
+
+    def __init__(self, backbone: nn.Module, reference: nn.Module, beta: float) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.reference = reference
+        self.beta = beta
+
+    def forward(self, batch: ResponseInputs | SharedInputs) -> StepLogits:
+        """Scores every step of every response."""
+        trained, reference = step_logprobs(self.backbone, batch), step_logprobs(self.reference, batch)
+        return StepLogits(self.beta * (trained.logits_N - reference.logits_N), trained.row_N)

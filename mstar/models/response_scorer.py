@@ -1,0 +1,173 @@
+"""What every scorer of steps has in common: a batch of responses, the states of their tokens, and where steps are.
+
+Shapes: B rows, T tokens, N the response tokens of all rows in order, S their steps, H hidden, P prompts, R responses,
+L response tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from mstar.models.families import family_of
+from mstar.models.prefix import encode_prefix, extend
+from mstar.rendering import IGNORE_INDEX, ModelInputs, Renderer, ResponseInputs
+from mstar.types import Prompt
+
+__all__ = ["ResponseScorer", "ResponseStates", "SharedInputs", "StepPlaces", "response_states"]
+
+
+@dataclass
+class SharedInputs:
+    """Responses with their prompts, each prompt (and its images) once for all the responses to it.
+
+    Not frozen, because Lightning moves a batch to a device by setting its fields.
+
+    Attributes:
+        prompts: The P prompts, left-padded.
+        owner_R: For every response, the row of its prompt.
+        ids_RL: The responses' tokens, closed by the end token, right-padded.
+        mask_RL: 1 for real response tokens.
+        step_ends: For every response, the position in L of the last token of each step.
+    """
+
+    prompts: ModelInputs
+    owner_R: Tensor
+    ids_RL: Tensor
+    mask_RL: Tensor
+    step_ends: list[list[int]]
+
+    @classmethod
+    def render(
+        cls, renderer: Renderer, prompts: Sequence[Prompt], owners: Sequence[int], responses: Sequence[str]
+    ) -> SharedInputs:
+        """Renders responses and their prompts.
+
+        Args:
+            renderer: The model's renderer.
+            prompts: The distinct prompts.
+            owners: For every response, the number of its prompt.
+            responses: The responses' texts, at least one.
+        """
+        tokens, step_ends = renderer.encode_responses(responses)
+        ids_RL = pad_sequence([torch.tensor(row) for row in tokens], batch_first=True)
+        lengths_R = torch.tensor([len(row) for row in tokens])
+        mask_RL = (torch.arange(ids_RL.shape[1])[None] < lengths_R[:, None]).long()
+        return cls(renderer.prompt_inputs(prompts), torch.tensor(owners), ids_RL, mask_RL, step_ends)
+
+    def to(self, device: torch.device | str) -> SharedInputs:
+        """The same inputs on another device."""
+        owner_R, ids_RL, mask_RL = (value.to(device) for value in (self.owner_R, self.ids_RL, self.mask_RL))
+        return SharedInputs(self.prompts.to(device), owner_R, ids_RL, mask_RL, self.step_ends)
+
+
+class ResponseScorer(nn.Module):
+    """What scores the steps of responses in one pass."""
+
+    @torch.inference_mode()
+    def score(
+        self, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+    ) -> list[list[tuple[float, ...]]]:
+        """Scores all steps of several responses a prompt in one pass; each prompt and its images are encoded once.
+
+        Args:
+            renderer: The model's renderer.
+            prompts: P prompts.
+            responses: For every prompt, its responses; at least one in all.
+
+        Returns:
+            For every prompt and response the logits of its steps, equal to ``forward``'s up to rounding; ``()`` for a
+            response without steps.
+        """
+        owners = [number for number, texts in enumerate(responses) for _ in texts]
+        batch = SharedInputs.render(renderer, prompts, owners, [text for texts in responses for text in texts])
+        steps = self(batch.to(next(self.parameters()).device))
+        rows: list[list[float]] = [[] for _ in owners]
+        for row, logit in zip(steps.row_N.tolist(), steps.logits_N.tolist(), strict=True):
+            rows[row].append(logit)
+        scored = iter(rows)
+        return [[tuple(next(scored)) for _ in texts] for texts in responses]
+
+
+class ResponseStates(NamedTuple):
+    """The response tokens of all rows of a batch, laid end to end.
+
+    Attributes:
+        predicting_NH: The hidden state that predicts each token.
+        hidden_NH: The hidden state at each token.
+        ids_N: The tokens.
+        lengths: Tokens of each row.
+        ends: For each row, the index of each step's last token in the row.
+    """
+
+    predicting_NH: Tensor
+    hidden_NH: Tensor
+    ids_N: Tensor
+    lengths: list[int]
+    ends: list[list[int]]
+
+
+def response_states(model: nn.Module, batch: ResponseInputs | SharedInputs) -> ResponseStates:
+    """Runs a vision-language model over responses, each behind its own prompt or with each prompt once."""
+    if isinstance(batch, SharedInputs):
+        prefix = encode_prefix(model, batch.prompts).select(batch.owner_R)
+        before_R1H = prefix.hidden_BH[:, None]
+        hidden_RLH, _ = extend(model, prefix, batch.ids_RL, batch.mask_RL)
+        predicting_RLH = torch.cat([before_R1H, hidden_RLH[:, :-1]], dim=1)
+        real_RL = batch.mask_RL.bool()
+        lengths = batch.mask_RL.sum(1).tolist()
+        return ResponseStates(
+            predicting_RLH[real_RL], hidden_RLH[real_RL], batch.ids_RL[real_RL], lengths, batch.step_ends
+        )
+    inputs = batch.inputs
+    hidden_BTH = family_of(model).hidden_states(model, inputs.ids_BT, inputs.mask_BT, inputs.extras)
+    # A row's response is one run of labelled tokens, and each token is predicted one position before its own.
+    response_BT = batch.labels_BT != IGNORE_INDEX
+    row_N, column_N = response_BT.nonzero(as_tuple=True)
+    starts = response_BT.int().argmax(1).tolist()
+    ends = [[end - start for end in row] for start, row in zip(starts, batch.step_ends, strict=True)]
+    return ResponseStates(
+        hidden_BTH[row_N, column_N - 1],
+        hidden_BTH[row_N, column_N],
+        batch.labels_BT[row_N, column_N],
+        response_BT.sum(1).tolist(),
+        ends,
+    )
+
+
+class StepPlaces(NamedTuple):
+    """Where the steps of a batch are among the tokens of ``ResponseStates``.
+
+    Attributes:
+        last_S: The last token of every step.
+        row_S: The row of every step.
+        owner_N: The step of every token; -1 for those after the last step (of a blank response).
+    """
+
+    last_S: Tensor
+    row_S: Tensor
+    owner_N: Tensor
+
+    @classmethod
+    def of(cls, states: ResponseStates) -> StepPlaces:
+        """Finds them."""
+        last: list[int] = []
+        owners: list[int] = []
+        step_rows: list[int] = []
+        offset = 0
+        for row, (length, row_ends) in enumerate(zip(states.lengths, states.ends, strict=True)):
+            begin = 0
+            for end in row_ends:
+                owners += [len(last)] * (end + 1 - begin)
+                last.append(offset + end)
+                step_rows.append(row)
+                begin = end + 1
+            owners += [-1] * (length - begin)
+            offset += length
+        device = states.hidden_NH.device
+        return cls(*(torch.tensor(places, dtype=torch.long, device=device) for places in (last, step_rows, owners)))

@@ -1,0 +1,119 @@
+"""The implicit process reward: it learns from outcomes alone, and scores steps by what they add."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import log_softmax
+
+from mstar.__main__ import main
+from mstar.errors import ConfigError
+from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
+from mstar.models.export import save_model
+from mstar.models.implicit_scorer import ImplicitScorer, step_logprobs
+from mstar.models.response_scorer import SharedInputs
+from mstar.modules import ImplicitRewardModule
+from mstar.prompts import TinyDice
+from mstar.rewards import Implicit, RewardHost
+from mstar.steps import split_steps
+from mstar.storage import write_step_labels
+from mstar.types import Prompt, Response, StepLabels
+
+CONFIG = Path(__file__).parents[2] / "configs/tiny/implicit.yaml"
+PROMPTS = list(TinyDice("annotation", 8))
+
+
+def wrong(text: str) -> str:
+    """The same with another number in its first step."""
+    place = next(i for i, letter in enumerate(text) if letter.isdigit())
+    return f"{text[:place]}{9 - int(text[place])}{text[place + 1 :]}"
+
+
+PAIRS = [(prompt, prompt.reference_responses[0]) for prompt in PROMPTS]
+
+
+def test_the_logit_is_beta_times_the_log_ratio_of_a_steps_tokens() -> None:
+    model, reference = (load_model(EMBEDDED_MODEL, seed=seed) for seed in (0, 1))
+    renderer = load_renderer(EMBEDDED_MODEL, model)
+    texts = ["red = 4\nAnswer: 9", "x"]
+    batch = renderer.response_inputs(PROMPTS[:2], texts)
+    shared = SharedInputs.render(renderer, PROMPTS[:2], [0, 1], texts)
+    with torch.no_grad():
+        found = ImplicitScorer(model, reference, 0.5)(batch)
+        same = ImplicitScorer(model, reference, 0.5)(shared)
+        torch.testing.assert_close(found.logits_N, same.logits_N, atol=1e-4, rtol=1e-4)
+        assert found.row_N.tolist() == [0, 0, 1]
+        totals = []
+        for policy in (model, reference):
+            ids_BT, labels_BT = batch.inputs.ids_BT, batch.labels_BT
+            logits = policy(input_ids=ids_BT, attention_mask=batch.inputs.mask_BT, **batch.inputs.extras).logits
+            logprob_BT = log_softmax(logits[:, :-1], -1).gather(2, labels_BT[:, 1:].clamp(min=0)[..., None])[..., 0]
+            totals.append((logprob_BT * (labels_BT[:, 1:] >= 0)).sum(1))
+        whole_B = 0.5 * (totals[0] - totals[1])
+        assert found.logits_N[:2].sum().item() == pytest.approx(whole_B[0].item(), abs=1e-4)
+        assert found.logits_N[2].item() == pytest.approx(whole_B[1].item(), abs=1e-4)
+        assert not ImplicitScorer(model, model, 0.5)(batch).logits_N.any()
+
+
+@pytest.fixture(scope="module")
+def tiny_folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path: Path = tmp_path_factory.mktemp("policy")
+    save_model(tiny.model, tiny.renderer, path)
+    return str(path)
+
+
+def write_labels(folder: Path, tiny_folder: str, known: bool = True) -> None:
+    model = load_model(tiny_folder)
+    renderer = load_renderer(tiny_folder, model)
+    rows = []
+    for prompt, right in PAIRS:
+        for text in (right, wrong(right)):
+            with torch.no_grad():
+                logprob = step_logprobs(model, renderer.response_inputs([prompt], [text])).logits_N.sum().item()
+            steps = tuple(split_steps(text))
+            # No step is labelled.
+            none = (0,) * len(steps)
+            rows.append(StepLabels(prompt.id, text, steps, none, none, text == right, logprob if known else None))
+    write_step_labels(folder / "labels-00000.parquet", rows)
+
+
+def fit(tmp_path: Path, tiny_folder: str, *more: str) -> int:
+    return main(
+        [
+            "fit", f"--config={CONFIG}", f"--model.model_name={tiny_folder}", f"--data.labels={tmp_path / 'labels'}",
+            "--data.prompts.size=8", "--data.batch_size=8", "--data.validation_share=0", "--model.lr=2e-3",
+            "--model.lr_scheduler=null", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=6",
+            "--trainer.enable_progress_bar=false", *more,
+        ]
+    )  # fmt: skip
+
+
+def test_it_learns_to_rank_by_outcomes_and_scores_by_steps(tiny_folder: str, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels", tiny_folder)
+    assert fit(tmp_path, tiny_folder) == 0
+    reward = Implicit(str(tmp_path / "policy"), tiny_folder, progress=False)
+    reward.check()
+    reward.load(RewardHost())
+
+    def respond(prompt: Prompt, text: str) -> Response:
+        return Response(prompt.id, 0, text, 1, True, 1.0, math.nan)
+
+    groups = [(prompt, [respond(prompt, right), respond(prompt, wrong(right))]) for prompt, right in PAIRS]
+    scores = reward.score(groups)
+    assert [len(rows[0]) for rows in scores] == [len(split_steps(right)) for _, right in PAIRS]
+    ranked = [sum(math.log(p / (1 - p)) for p in row) for rows in scores for row in rows]
+    assert all(right > other for right, other in zip(ranked[::2], ranked[1::2], strict=True))
+
+
+def test_what_cannot_work_is_said(tiny_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match="beta is 0"):
+        ImplicitRewardModule(tiny_folder, beta=0)
+    with pytest.raises(ConfigError, match=r"needs a policy in '.*nowhere'"):
+        Implicit(tiny_folder, str(tmp_path / "nowhere")).check()
+    write_labels(tmp_path / "labels", tiny_folder, known=False)
+    assert fit(tmp_path, tiny_folder) == 1
+    assert "log-probability of the policy that drew them" in capsys.readouterr().err
