@@ -18,7 +18,7 @@ from mstar.evaluation.dynamics import Dynamics, Sweep, warn_of_likelihood
 from mstar.generation.drift import Drift
 from mstar.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
-from mstar.trainer.loggers import log_prompts, log_sweep, writer_of
+from mstar.trainer.loggers import log_numbers, log_prompts, log_sweep, writer_of
 
 __all__ = ["IterationLog", "log_dashboard"]
 
@@ -219,7 +219,7 @@ class IterationLog:
     def _scalars(self, group: str, values: Mapping[str, float | None]) -> None:
         known = self._watch(group, values)
         for logger in self.trainer.loggers if known else ():
-            logger.log_metrics(known, self.iteration)
+            log_numbers(logger, known, self.iteration)
 
     def _watch(self, group: str, values: Mapping[str, float | None]) -> dict[str, float]:
         """Lets callbacks see numbers, and gives them their tags; what is not known is left out."""

@@ -1,7 +1,8 @@
-"""What a logger shows beside numbers: pictures and figures where it can, and the settings of a run."""
+"""What a logger shows: numbers under names that it takes, pictures and tables where it can, the settings of a run."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -13,9 +14,10 @@ from torch.utils.tensorboard.summary import hparams
 
 from mstar.dashboards.figures import pixels, sample_figure, sweep_figure
 from mstar.dashboards.tensorboard import log_samples
+from mstar.dashboards.wording import describe_outcome, visible
 from mstar.storage import PromptResponses
 
-__all__ = ["log_prompts", "log_settings", "log_sweep", "writer_of"]
+__all__ = ["log_numbers", "log_prompts", "log_settings", "log_sweep", "writer_of"]
 
 _PROMPTS: Final = 4
 # Beside the settings, TensorBoard's table of runs shows what they led to.
@@ -27,11 +29,26 @@ def writer_of(logger: Logger) -> SummaryWriter | None:
     return logger.experiment if isinstance(logger, TensorBoardLogger) else None
 
 
-def log_prompts(logger: Logger, groups: Sequence[PromptResponses], step: int) -> None:
-    """Shows the first prompts with their responses, as ``samples/0`` and so on.
+def log_numbers(logger: Logger, numbers: Mapping[str, float], step: int) -> None:
+    """Logs numbers by their tags.
+
+    MLflow takes neither ``@`` nor ``=`` in a name: ``dynamics/pass@16`` is ``dynamics/pass_at_16`` there.
 
     Args:
-        logger: Any logger; one that shows no pictures gets nothing.
+        logger: Any logger.
+        numbers: The numbers.
+        step: The iteration.
+    """
+    if isinstance(logger, MLFlowLogger):
+        numbers = {re.sub("[^a-zA-Z0-9_/. -]", "_", tag.replace("@", "_at_")): n for tag, n in numbers.items()}
+    logger.log_metrics(dict(numbers), step)
+
+
+def log_prompts(logger: Logger, groups: Sequence[PromptResponses], step: int) -> None:
+    """Shows the first prompts with their responses: pictures ``samples/0`` and so on, and a table of the texts.
+
+    Args:
+        logger: Any logger; one that shows neither pictures nor tables gets nothing.
         groups: Prompts with their scored responses.
         step: The iteration.
     """
@@ -41,6 +58,8 @@ def log_prompts(logger: Logger, groups: Sequence[PromptResponses], step: int) ->
     elif _shows_pictures(logger):
         for number, group in enumerate(groups[:_PROMPTS]):
             _log_picture(logger, f"samples/{number}", pixels(sample_figure(group)), step)
+    if writer is None:
+        _log_table(logger, "samples/table", groups[:_PROMPTS], step)
 
 
 def log_sweep(
@@ -82,6 +101,29 @@ def log_settings(logger: Logger, settings: Mapping[str, object]) -> None:
 
 def _shows_pictures(logger: Logger) -> bool:
     return isinstance(logger, MLFlowLogger | CometLogger) or hasattr(logger, "log_image")
+
+
+def _log_table(logger: Any, tag: str, groups: Sequence[PromptResponses], step: int) -> None:
+    rows = [
+        {
+            "prompt": group.prompt.id,
+            "question": visible(group.prompt.question),
+            "answer": visible(group.prompt.answer or ""),
+            "response": visible(scored.response.text),
+            "outcome": describe_outcome(scored),
+            "step scores": " ".join(f"{score:.2f}" for score in scored.step_scores),
+        }
+        for group in groups
+        for scored in group.responses
+    ]
+    if not rows:
+        return
+    if isinstance(logger, MLFlowLogger):
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        logger.experiment.log_dict(logger.run_id, columns, f"{tag}-{step:04d}.json")
+    elif hasattr(logger, "log_table"):
+        # Weights & Biases, and others that do as it does.
+        logger.log_table(tag, columns=list(rows[0]), data=[list(row.values()) for row in rows], step=step)
 
 
 def _log_picture(logger: Any, tag: str, picture: NDArray[uint8], step: int) -> None:
