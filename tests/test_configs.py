@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -205,3 +206,16 @@ def test_the_cloud_recipes_name_files_that_are_there() -> None:
     assert extras is not None
     project = (CONFIGS.parent / "pyproject.toml").read_text()
     assert all(f"\n{extra} = [" in project for extra in extras[1].split(","))
+
+
+def test_the_image_is_made_of_the_lock_and_of_files_that_are_there() -> None:
+    root = CONFIGS.parent
+    image, ignored = ((root / name).read_text() for name in ("Dockerfile", ".dockerignore"))
+    copied = [name for line in re.findall(r"^COPY (.*) \S+$", image, flags=re.MULTILINE) for name in line.split()]
+    assert {f"!{name}" for name in copied} == set(re.findall(r"^!.*$", ignored, flags=re.MULTILINE))
+    assert [name for name in copied if not (root / name).exists()] == []
+    extras = re.search(r"pip install -c constraints.txt '\.\[(.*)\]'", image)
+    assert extras is not None
+    assert all(f"\n{extra} = [" in (root / "pyproject.toml").read_text() for extra in extras[1].split(","))
+    container = json.loads((root / ".devcontainer/devcontainer.json").read_text())
+    assert container["postCreateCommand"] == "make install"
