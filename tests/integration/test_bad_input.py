@@ -225,8 +225,8 @@ def test_a_folder_that_is_no_mprm(evolve: Any, warm_policy: Path, capsys: pytest
 def test_an_mprm_is_no_policy(evolve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mprm.json").write_text("{}")
     fit = ["fit", "--config", str(evolve.write(evolve.settings())), "--model.model_name", str(tmp_path)]
-    annotation = ["annotate", "--policy", str(tmp_path), "--prompts=mstar.prompts.TinyDice", "--prompts.split=seed"]
-    for given in (fit, [*annotation, "--output", str(tmp_path / "labels")]):
+    dice = ["--prompts=mstar.prompts.TinyDice", "--prompts.split=seed", "--prompts.size=2"]
+    for given in (fit, ["annotate", "--policy", str(tmp_path), *dice, "--output", str(tmp_path / "labels")]):
         status, line = refused(given, capsys)
         assert status == 1
         assert f"'{tmp_path}' is an exported MPRM (it has mprm.json), not a policy" in line
