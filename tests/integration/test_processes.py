@@ -291,7 +291,7 @@ def children(process: int) -> list[int]:
     return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], log: Path, seconds: float = 90) -> None:
+def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], log: Path, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, log.read_text()[-3000:]
