@@ -7,16 +7,14 @@ Seed rationales are right throughout. What a policy then misreads is its own doi
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mstar.errors import ConfigError, DataError
-from mstar.prompts.base import PromptSource
+from mstar.prompts.generated import GeneratedImage, GeneratedPrompts
 from mstar.types import AnswerType, Prompt
 
 __all__ = ["COLOURS", "KINDS", "SIZE", "Chart", "ChartImage", "Charts", "draw_chart", "paint"]
@@ -162,17 +160,11 @@ def paint(chart: Chart, rng: np.random.Generator) -> Image.Image:
 
 
 @dataclass(frozen=True, slots=True)
-class ChartImage:
-    """A reference to a generated picture: (split, seed, index) say all."""
+class ChartImage(GeneratedImage):
+    """A reference to the picture of a chart."""
 
-    split: str
-    seed: int
-    index: int
-
-    @property
-    def uri(self) -> str:
-        """``charts:<split>/<seed>/<index>``."""
-        return f"charts:{self.split}/{self.seed}/{self.index}"
+    task: ClassVar[str] = "charts"
+    splits: ClassVar[tuple[str, ...]] = get_args(Split)
 
     @property
     def chart(self) -> Chart:
@@ -183,13 +175,8 @@ class ChartImage:
         """Draws the picture."""
         return paint(self.chart, self.rng("picture"))
 
-    def rng(self, part: str) -> np.random.Generator:
-        """The random numbers of one part of it."""
-        digest = hashlib.sha256(f"{self.uri}/{part}".encode()).digest()
-        return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
-
-class Charts(PromptSource):
+class Charts(GeneratedPrompts):
     """Questions about generated bar charts of four coloured bars: six kinds, chains in sentences, nothing planted.
 
     Splits never share a picture: the split's name is part of every picture's seed. A chain is right if it says the true
@@ -207,22 +194,14 @@ class Charts(PromptSource):
     """
 
     def __init__(self, split: Split, size: int, seed: int = 0) -> None:
-        if size < 1:
-            raise ConfigError(f"Charts: size is {size}, but a data set needs at least 1 prompt; raise size.")
-        self.split = split
-        self.size = size
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return self.size
+        super().__init__(split, size, seed)
 
     def __getitem__(self, index: int) -> Prompt:
-        if not 0 <= index < self.size:
-            raise IndexError(index)
+        prompt_id = self.id_of(index)
         image = ChartImage(self.split, self.seed, index)
         chart = image.chart
         return Prompt(
-            id=f"{self.split}-{self.seed}-{index}",
+            id=prompt_id,
             question=chart.question,
             images=(image,),
             answer=chart.answer,
@@ -231,15 +210,3 @@ class Charts(PromptSource):
             reference_responses=chart.right_rationales,
             category=chart.kind,
         )
-
-    def index_of(self, prompt_id: str) -> int:
-        """The index in a prompt's id.
-
-        Raises:
-            DataError: the id is not one of this split, seed and size.
-        """
-        digits = prompt_id.rpartition("-")[2]
-        index = int(digits) if digits.isdecimal() and len(digits) < 19 else -1
-        if not 0 <= index < self.size or prompt_id != f"{self.split}-{self.seed}-{index}":
-            raise DataError(f"Charts({self.split}, size {self.size}): no prompt has the id '{prompt_id}'.")
-        return index

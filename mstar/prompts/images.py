@@ -9,7 +9,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +18,13 @@ from PIL import Image, ImageOps
 from mstar.errors import ConfigError, DataError
 from mstar.file_faults import find_fault
 from mstar.prompts.charts import ChartImage
-from mstar.prompts.charts import Split as ChartSplit
-from mstar.prompts.tiny_dice import Split as DiceSplit
+from mstar.prompts.generated import GeneratedImage
 from mstar.prompts.tiny_dice import TinyDiceImage
 
 __all__ = ["FileImage", "LoadedImage", "PixelLimits", "decode_image", "open_image"]
 
-# Pictures that are drawn and not stored, by what their URI begins with: the splits that there are, and who draws them.
-_GENERATED: Final[dict[str, tuple[tuple[str, ...], type[ChartImage] | type[TinyDiceImage]]]] = {
-    "tiny-dice": (get_args(DiceSplit), TinyDiceImage),
-    "charts": (get_args(ChartSplit), ChartImage),
-}
+# Pictures that are drawn and not stored, by what their URI begins with.
+_GENERATED: Final[dict[str, type[GeneratedImage]]] = {kind.task: kind for kind in (TinyDiceImage, ChartImage)}
 _GENERATED_URI: Final = re.compile(r"[a-z-]+:([a-z]+)/(-?[0-9]{1,18})/([0-9]{1,18})")
 # How pictures are named whose bytes are in a data set or in a benchmark's file.
 _EMBEDDED: Final = re.compile(r".+#[0-9]+(\.[0-9]+)?", re.DOTALL)
@@ -199,9 +195,9 @@ def open_image(uri: str, root: str | None = None) -> Image.Image:
                 f"The picture '{uri}' is inside the data set, not in a file of its own, and the data set is not found."
             )
         return FileImage(uri, "." if root is None else root).load()
-    splits, kind = _GENERATED[task]
+    kind = _GENERATED[task]
     match = _GENERATED_URI.fullmatch(uri)
-    if match is None or match[1] not in splits:
+    if match is None or match[1] not in kind.splits:
         raise DataError(f"'{uri}' names no generated picture; the form is {task}:<split>/<seed>/<index>.")
     return kind(match[1], int(match[2]), int(match[3])).load()
 

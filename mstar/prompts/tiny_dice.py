@@ -9,15 +9,14 @@ gap between selection rules on this task is not a finding about real data.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal, get_args
 
 import numpy as np
 from PIL import Image
 
-from mstar.errors import ConfigError, DataError
-from mstar.prompts.base import PromptSource
+from mstar.errors import ConfigError
+from mstar.prompts.generated import GeneratedImage, GeneratedPrompts
 from mstar.types import AnswerType, Prompt
 
 __all__ = ["KINDS", "Board", "Split", "TinyDice", "TinyDiceImage", "draw_board", "paint", "tokenizer_texts"]
@@ -170,29 +169,18 @@ def paint(board: Board, rng: np.random.Generator) -> Image.Image:
 
 
 @dataclass(frozen=True, slots=True)
-class TinyDiceImage:
-    """A reference to a generated picture: (split, seed, index) say all."""
+class TinyDiceImage(GeneratedImage):
+    """A reference to the picture of a board."""
 
-    split: str
-    seed: int
-    index: int
-
-    @property
-    def uri(self) -> str:
-        """``tiny-dice:<split>/<seed>/<index>``."""
-        return f"tiny-dice:{self.split}/{self.seed}/{self.index}"
+    task: ClassVar[str] = "tiny-dice"
+    splits: ClassVar[tuple[str, ...]] = get_args(Split)
 
     def load(self) -> Image.Image:
         """Draws the picture."""
-        return paint(draw_board(_rng(self, "board")), _rng(self, "picture"))
+        return paint(draw_board(self.rng("board")), self.rng("picture"))
 
 
-def _rng(image: TinyDiceImage, part: str) -> np.random.Generator:
-    digest = hashlib.sha256(f"{image.uri}/{part}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
-
-
-class TinyDice(PromptSource):
+class TinyDice(GeneratedPrompts):
     """The embedded visual-reasoning task: dice on a 2x2 board, five kinds of question.
 
     Splits never share a picture: the split's name is part of every picture's seed.
@@ -210,45 +198,25 @@ class TinyDice(PromptSource):
     """
 
     def __init__(self, split: Split, size: int, seed: int = 0, seed_noise: float = 0.8) -> None:
-        if size < 1:
-            raise ConfigError(f"TinyDice: size is {size}, but a data set needs at least 1 prompt; raise size.")
+        super().__init__(split, size, seed)
         if not 0 <= seed_noise <= 1:
             raise ConfigError(f"TinyDice: seed_noise is {seed_noise}, but it is a share; choose one in [0, 1].")
-        self.split = split
-        self.size = size
-        self.seed = seed
         self.seed_noise = seed_noise
 
-    def __len__(self) -> int:
-        return self.size
-
     def __getitem__(self, index: int) -> Prompt:
-        if not 0 <= index < self.size:
-            raise IndexError(index)
+        prompt_id = self.id_of(index)
         image = TinyDiceImage(self.split, self.seed, index)
-        board = draw_board(_rng(image, "board"))
+        board = draw_board(image.rng("board"))
         return Prompt(
-            id=f"{self.split}-{self.seed}-{index}",
+            id=prompt_id,
             question=board.question,
             images=(image,),
             answer=board.answer,
             answer_type=AnswerType.TEXT if board.kind in ("even", "more") else AnswerType.INTEGER,
-            rationale=self._seed_rationale(board, _rng(image, "rationale")) if self.split == "seed" else None,
+            rationale=self._seed_rationale(board, image.rng("rationale")) if self.split == "seed" else None,
             reference_responses=board.right_rationales,
             category=board.kind,
         )
-
-    def index_of(self, prompt_id: str) -> int:
-        """The index in a prompt's id.
-
-        Raises:
-            DataError: the id is not one of this split, seed and size.
-        """
-        digits = prompt_id.rpartition("-")[2]
-        index = int(digits) if digits.isdecimal() and len(digits) < 19 else -1
-        if not 0 <= index < self.size or prompt_id != f"{self.split}-{self.seed}-{index}":
-            raise DataError(f"TinyDice({self.split}, size {self.size}): no prompt has the id '{prompt_id}'.")
-        return index
 
     def _seed_rationale(self, board: Board, rng: np.random.Generator) -> str:
         noisy = board.kind not in _NUMERIC and rng.random() < self.seed_noise
