@@ -14,14 +14,16 @@ from datetime import timedelta
 from signal import Signals
 from typing import Any, Final, TypeVar
 
+import torch
 import torch.distributed as dist
 
-from mstar.errors import ProcessLostError
+from mstar.errors import ConfigError, ProcessLostError
 from mstar.interruption import Interrupted, requested
 
 __all__ = [
     "announce_stop",
     "by_shard",
+    "find_device",
     "find_lost_process",
     "gather_lists",
     "is_main",
@@ -164,6 +166,27 @@ def joined_processes() -> Iterator[None]:
 def own_device(device: str) -> str:
     """The device of this process: of several GPUs of one machine its own, where ``device`` names none of them."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+
+
+def find_device(name: str) -> str:
+    """This process's device.
+
+    Args:
+        name: ``auto`` (a GPU where there is one), or a device.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    device = own_device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        # PyTorch has another error for each reason: no GPU, none of that number, a build without CUDA, a wrong name.
+        reason = str(error).partition(".")[0][:80]
+        raise ConfigError(
+            f"device '{device}' cannot be used ({reason}): leave device out, which takes a GPU where there is one."
+        ) from error
+    return device
 
 
 def announce_stop(received: Signals) -> None:

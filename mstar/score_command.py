@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from mstar.annotation.command import find_device
 from mstar.atomic import atomic_path
 from mstar.dashboards.run_config import image_roots, read_configs
 from mstar.dashboards.sample_browser import find_picture
 from mstar.dashboards.score_page import render_score_page
 from mstar.dashboards.stored_pictures import StoredPictures
-from mstar.distributed import is_main, joined_processes, wait_for_all
+from mstar.distributed import find_device, is_main, joined_processes, wait_for_all
 from mstar.errors import ConfigError
 from mstar.evaluation.best_of_n import measure_best_of_n, render_best_of_n
 from mstar.evaluation.scoring import SHARD, OpenPicture, score_shards

@@ -9,12 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mstar.annotation.annotator import Annotation, annotate
 from mstar.annotation.label_table import load_step_labels
 from mstar.annotation.settings import AnnotationSettings
-from mstar.distributed import is_main, joined_processes, own_device
+from mstar.distributed import find_device, is_main, joined_processes
 from mstar.errors import ConfigError
 from mstar.generation import Engine, TransformersEngine
 from mstar.grading import AnswerGrader, Grader
@@ -27,7 +25,7 @@ from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.summary import summarise
 
-__all__ = ["annotate_policy", "find_device"]
+__all__ = ["annotate_policy"]
 
 _log = logging.getLogger(__name__)
 
@@ -126,24 +124,3 @@ def annotate_policy(
             f"{made.num_tokens} tokens in {time.perf_counter() - began:.0f} s\n"
         )
     return made
-
-
-def find_device(name: str) -> str:
-    """This process's device.
-
-    Args:
-        name: ``auto`` (a GPU where there is one), or a device.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
-    device = own_device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        # PyTorch has another error for each reason: no GPU, none of that number, a build without CUDA, a wrong name.
-        reason = str(error).partition(".")[0][:80]
-        raise ConfigError(
-            f"device '{device}' cannot be used ({reason}): leave device out, which takes a GPU where there is one."
-        ) from error
-    return device

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from mstar.errors import ConfigError
-from mstar.models.precision import Precision
+from mstar.models.precision import DTYPES, Precision, resolve_dtype
 from mstar.provenance import describe
 from mstar.steps import split_steps
 from mstar.storage import PromptResponses
@@ -63,6 +63,16 @@ class RewardHost:
     precision: Precision = field(default_factory=Precision)
     attention: str | None = "auto"
     trust_remote_code: bool = False
+
+    def precision_of(self, dtype: str) -> Precision:
+        """What a reward with weights of its own computes in.
+
+        Args:
+            dtype: Their type; ``auto`` has 16 bits on CUDA, else the type of the policy's.
+        """
+        if dtype == "auto" and not str(self.device).startswith("cuda"):
+            return self.precision
+        return self.precision.over(DTYPES[resolve_dtype(dtype, self.device)])
 
 
 class Reward(ABC):

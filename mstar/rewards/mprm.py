@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 from mstar.errors import ConfigError
 from mstar.models.attention import announce, kernel_of
 from mstar.models.fingerprint import fingerprint_model
-from mstar.models.precision import DTYPES, Precision, name_of, resolve_dtype
+from mstar.models.precision import Precision, name_of
 from mstar.models.step_scorer import check_step_scorer
 from mstar.rewards.base import Reward, RewardHost
 from mstar.rewards.process import ProcessReward
@@ -77,9 +77,7 @@ class MPRM(Reward):
         if self.folder is None or self.folder == self._loaded_from:
             return
         self.release()
-        precision = host.precision
-        if self.dtype != "auto" or str(host.device).startswith("cuda"):
-            precision = precision.over(DTYPES[resolve_dtype(self.dtype, host.device)])
+        precision = host.precision_of(self.dtype)
         self._loaded = self.open(self.folder, host, precision)
         self._loaded_from, self._weights = self.folder, name_of(precision.weights)
         backbone: Any = self._loaded.scorer.backbone

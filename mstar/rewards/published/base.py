@@ -21,7 +21,7 @@ from mstar.interruption import stop_if_asked
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.offload import on_device
 from mstar.models.out_of_memory import is_out_of_memory, release_memory
-from mstar.models.precision import DTYPES, name_of, resolve_dtype
+from mstar.models.precision import DTYPES, name_of
 from mstar.rewards.base import Reward, RewardHost
 from mstar.steps import split_steps
 from mstar.types import Prompt, Response
@@ -100,12 +100,9 @@ class PublishedReward(Reward):
         """Loads the model, unless it is loaded."""
         if self._loaded is not None:
             return
-        precision = host.precision
-        if self.dtype != "auto" or str(host.device).startswith("cuda"):
-            precision = precision.over(DTYPES[resolve_dtype(self.dtype, host.device)])
         self._device = torch.device(host.device)
         away = self.offload is not False and self._device.type != "cpu"
-        made = self._load(host, name_of(precision.weights))
+        made = self._load(host, name_of(host.precision_of(self.dtype).weights))
         self._loaded = made.eval().requires_grad_(False)
         if not away:
             made.to(self._device)
