@@ -8,9 +8,10 @@ from __future__ import annotations
 import atexit
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from signal import Signals
 from typing import Any, Final, TypeVar
 
@@ -19,10 +20,12 @@ import torch.distributed as dist
 
 from mstar.errors import ConfigError, ProcessLostError
 from mstar.interruption import Interrupted, requested
+from mstar.provenance import claim
 
 __all__ = [
     "announce_stop",
     "by_shard",
+    "claim_together",
     "find_device",
     "find_lost_process",
     "gather_lists",
@@ -91,6 +94,26 @@ def wait_for_all() -> None:
     if _active():
         with _noticing_loss():
             dist.monitored_barrier(_waiting_group(), timeout=_LONGEST_WAIT)
+
+
+def claim_together(
+    folder: Path, facts: Mapping[str, Any], *, what: str, pattern: str, claimed: Callable[[], object] | None = None
+) -> None:
+    """Has the main process claim a folder, and then every process check the claim; see ``mstar.provenance.claim``.
+
+    Args:
+        folder: As for ``claim``.
+        facts: As for ``claim``.
+        what: As for ``claim``.
+        pattern: As for ``claim``.
+        claimed: Called by the main process as soon as the folder is its own.
+    """
+    if is_main():
+        claim(folder, facts, what=what, pattern=pattern)
+        if claimed is not None:
+            claimed()
+    wait_for_all()
+    claim(folder, facts, what=what, pattern=pattern)
 
 
 def gather_lists(items: Sequence[T]) -> list[T]:

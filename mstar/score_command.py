@@ -13,7 +13,7 @@ from mstar.dashboards.run_config import image_roots, read_configs
 from mstar.dashboards.sample_browser import find_picture
 from mstar.dashboards.score_page import render_score_page
 from mstar.dashboards.stored_pictures import StoredPictures
-from mstar.distributed import find_device, is_main, joined_processes, wait_for_all
+from mstar.distributed import claim_together, find_device, is_main, joined_processes, wait_for_all
 from mstar.errors import ConfigError
 from mstar.evaluation.best_of_n import measure_best_of_n, render_best_of_n
 from mstar.evaluation.scoring import SHARD, OpenPicture, score_shards
@@ -22,7 +22,7 @@ from mstar.grading.response_rows import find_response_files
 from mstar.models.precision import DTYPES, Precision, allow_tensor_cores, resolve_dtype
 from mstar.prompts import PixelLimits
 from mstar.prompts.json_rows import identify
-from mstar.provenance import claim, describe
+from mstar.provenance import describe
 from mstar.rewards import MPRM, Aggregation, Reward, RewardHost
 from mstar.storage import write_json
 
@@ -106,11 +106,7 @@ def score_responses(
         "shard_size": shard_size,
     }
     with joined_processes():
-        # The main process claims the folder; then every process checks the claim.
-        if is_main():
-            claim(folder, facts, what="scores", pattern="scores-*.parquet")
-        wait_for_all()
-        claim(folder, facts, what="scores", pattern="scores-*.parquet")
+        claim_together(folder, facts, what="scores", pattern="scores-*.parquet")
         shards = score_shards(
             input, folder, chosen, judge, size=shard_size, open_picture=_opener(files[0], image_root), limits=pixels
         )
@@ -141,11 +137,7 @@ def _report(folder: Path, shards: list[Path], title: str, html: str | None, seed
     sys.stdout.write(f"{text}\n{folder}\n")
     if html is not None:
         lines = [("responses", str(result.responses)), ("with a gold answer", str(result.graded))]
-        lines += [
-            (name, f"{value:.3f}")
-            for name, value in (("AUC", result.auc), ("AUC within prompts", result.auc_within))
-            if value is not None
-        ]
+        lines += [(name, f"{value:.3f}") for name, value in result.aucs.items() if value is not None]
         with atomic_path(Path(html)) as temporary:
             temporary.write_text(render_score_page(title, lines, result), encoding="utf-8")
         sys.stdout.write(f"{html}\n")

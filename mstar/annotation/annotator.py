@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from mstar.annotation.continuations import Count, count_continuations, is_right
 from mstar.annotation.settings import AnnotationSettings
-from mstar.distributed import gather_lists, is_main, leads_group, takes_part, wait_for_all
+from mstar.distributed import claim_together, gather_lists, is_main, leads_group, takes_part, wait_for_all
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
 from mstar.generation.cut_off import explain_cut_off
@@ -26,7 +26,7 @@ from mstar.interruption import stop_if_asked
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
-from mstar.provenance import claim, describe, fingerprint, fingerprint_prompts
+from mstar.provenance import describe, fingerprint, fingerprint_prompts
 from mstar.steps import split_steps
 from mstar.storage import read_or_put_aside, read_step_labels, write_step_labels
 from mstar.types import Prompt, Response, StepLabels
@@ -137,13 +137,7 @@ def annotate(
     }
     if responses is not None:
         facts["responses"] = fingerprint(*((label.prompt_id, label.response) for label in responses))
-    # The main process claims the folder; then every process checks the claim.
-    if is_main():
-        claim(output, facts, what="step labels", pattern="labels-*.parquet")
-        if claimed is not None:
-            claimed()
-    wait_for_all()
-    claim(output, facts, what="step labels", pattern="labels-*.parquet")
+    claim_together(output, facts, what="step labels", pattern="labels-*.parquet", claimed=claimed)
     given = None if responses is None else _by_prompt(responses)
     leader = leads_group(engine.group_size)
     labels: list[StepLabels] = []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mstar.dashboards.charts import Series, line_chart
 from mstar.dashboards.markup import escape
 from mstar.dashboards.page import wrap_page
-from mstar.evaluation.best_of_n import RULES, BestOfN
+from mstar.evaluation.best_of_n import RULES, BestOfN, RuleScore
 
 __all__ = ["render_score_page"]
 
@@ -26,7 +26,7 @@ def render_score_page(title: str, lines: Sequence[tuple[str, str]], result: Best
         series = [Series(rule, tuple((s.n, s.accuracy) for s in result.scores if s.rule == rule)) for rule in RULES]
         chart = line_chart("Accuracy by N", series, "responses to choose from", lambda value: f"{value:.0%}")
         head = "".join(f"<th>{escape(name)}</th>" for name in ("N", "prompts", *RULES))
-        rows = "".join(_row(result, n) for n in sorted({s.n for s in result.scores}))
+        rows = "".join(_row(n, scores) for n, scores in result.by_n.items())
         main += (
             f'<section id="accuracy"><h2>What it is good for</h2>{chart}'
             f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
@@ -35,7 +35,6 @@ def render_score_page(title: str, lines: Sequence[tuple[str, str]], result: Best
     return wrap_page(title, label="M-STaR scores", kind="scores", main=main)
 
 
-def _row(result: BestOfN, n: int) -> str:
-    scores = [s for s in result.scores if s.n == n]
+def _row(n: int, scores: Sequence[RuleScore]) -> str:
     cells = "".join(f"<td>{s.accuracy:.1%} ({s.low:.1%} to {s.high:.1%})</td>" for s in scores)
     return f"<tr><td>{n}</td><td>{scores[0].prompts}</td>{cells}</tr>"

@@ -68,6 +68,16 @@ class BestOfN:
     auc_within: float | None
     scores: tuple[RuleScore, ...]
 
+    @property
+    def by_n(self) -> dict[int, list[RuleScore]]:
+        """The rules' accuracies for each N, in the order of ``RULES``."""
+        return {n: list(scores) for n, scores in groupby(self.scores, key=lambda score: score.n)}
+
+    @property
+    def aucs(self) -> dict[str, float | None]:
+        """Both AUCs by the names that they are shown by."""
+        return {"AUC": self.auc, "AUC within prompts": self.auc_within}
+
 
 def measure_best_of_n(shards: Sequence[Path], seed: int = 0, resamples: int = 1000) -> BestOfN:
     """Measures a reward on the files that ``score`` wrote; one prompt's responses are in memory at a time.
@@ -126,21 +136,15 @@ def _scored(row: dict[str, Any]) -> ScoredResponse:
 
 def render_best_of_n(result: BestOfN, title: str) -> str:
     """The table as a Markdown page."""
-    by_n: dict[int, dict[str, RuleScore]] = {}
-    for score in result.scores:
-        by_n.setdefault(score.n, {})[score.rule] = score
     rows = [
         [
             str(n),
-            str(row["random"].prompts),
-            *(f"{100 * s.accuracy:.1f} ({100 * s.low:.1f}-{100 * s.high:.1f})" for s in row.values()),
+            str(scores[0].prompts),
+            *(f"{100 * s.accuracy:.1f} ({100 * s.low:.1f}-{100 * s.high:.1f})" for s in scores),
         ]
-        for n, row in by_n.items()
+        for n, scores in result.by_n.items()
     ]
-    shown = [
-        f"- {name}: {'-' if value is None else f'{value:.3f}'}."
-        for name, value in (("AUC", result.auc), ("AUC within prompts", result.auc_within))
-    ]
+    shown = [f"- {name}: {'-' if value is None else f'{value:.3f}'}." for name, value in result.aucs.items()]
     notes = [
         f"- {result.responses} responses were scored; {result.graded} of them have a gold answer that can be graded.",
         *(shown if rows else ()),

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -25,7 +26,7 @@ from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses, read_or_put_aside, read_responses, write_responses
 from mstar.types import ImageReference, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["SHARD", "EncodedImage", "OpenPicture", "StoredImage", "make_groups", "read_shards", "score_shards"]
+__all__ = ["SHARD", "OpenPicture", "StoredImage", "make_groups", "read_shards", "score_shards"]
 
 # Finds a picture by its name.
 OpenPicture: TypeAlias = Callable[[str], Image.Image]
@@ -36,11 +37,11 @@ SHARD: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """A picture by the name that a run, or the user's file, has for it.
+    """A picture by the name that a run, or the user's file, has for it; or one that stands in its row.
 
     Attributes:
-        uri: A path, or the name of a picture in a data set or of a generated one.
-        open_picture: Finds it by this name.
+        uri: A path, or the name of a picture in a data set, of a generated one, or of one in a row.
+        open_picture: Finds, or decodes, it by this name.
         limits: How many pixels the decoded picture has.
     """
 
@@ -55,29 +56,6 @@ class StoredImage:
             DataError: it is missing, or cannot be decoded.
         """
         return self.limits.apply(self.open_picture(self.uri))
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedImage:
-    """A picture that stands in its row.
-
-    Attributes:
-        uri: Its name.
-        content: The bytes of its file.
-        limits: How many pixels the decoded picture has.
-    """
-
-    uri: str
-    content: bytes
-    limits: PixelLimits
-
-    def load(self) -> Image.Image:
-        """The picture.
-
-        Raises:
-            DataError: it cannot be decoded.
-        """
-        return decode_image(self.content, self.uri, self.limits)
 
 
 def read_shards(path: str, size: int = SHARD) -> Iterator[list[tuple[int, dict[str, Any] | str]]]:
@@ -151,7 +129,7 @@ def _images(
     pictures: list[ImageReference] = []
     for place, value in enumerate(read_images(row, ("images",) if row.get("images") else ("image",))):
         picture = (
-            EncodedImage(f"row-{number}#{place}", value, limits)
+            StoredImage(f"row-{number}#{place}", partial(decode_image, value), limits)
             if isinstance(value, bytes)
             else StoredImage(value, open_picture, limits)
         )
