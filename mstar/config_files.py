@@ -14,7 +14,7 @@ import yaml
 
 from mstar.errors import ConfigError
 
-__all__ = ["check_config_file", "check_config_files", "config_files", "given_values"]
+__all__ = ["check_config_files", "config_files", "given_values"]
 
 # The largest configuration of the project has some hundred values.
 MAX_BYTES: Final = 2**20
@@ -29,15 +29,18 @@ def config_files(arguments: Sequence[str]) -> Iterator[Path]:
 
 
 def check_config_files(arguments: Sequence[str]) -> None:
-    """Looks at every configuration that a command line names, sources among them.
+    """Makes sure that all configurations that a command line names, sources among them, are reasonable YAML mappings.
+
+    What their keys may be is the parser's to say.
 
     Raises:
-        ConfigError: one cannot be meant; ``check_config_file`` says why.
+        ConfigError: one is not UTF-8 text or no YAML, holds no mapping, is too large, nests too deeply, refers to
+            itself, stands for too many values, or gives a key twice.
     """
     for option, value in given_values(arguments):
         if (option == "--config" or option.endswith("sources")) and Path(value).is_file():
-            for named in check_config_file(Path(value)):
-                check_config_file(named)
+            for named in _sources(_read(Path(value)), Path(value).parent):
+                _read(named)
 
 
 def given_values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -47,19 +50,7 @@ def given_values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield option, value if equals else "".join(arguments[place + 1 : place + 2])
 
 
-def check_config_file(path: Path) -> list[Path]:
-    """Makes sure that a file is one reasonable YAML mapping; what its keys may be is the parser's to say.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The files that it names as its sources, as far as they are there.
-
-    Raises:
-        ConfigError: it is not UTF-8 text or no YAML, holds no mapping, is too large, nests too deeply, refers to
-            itself, stands for too many values, or gives a key twice.
-    """
+def _read(path: Path) -> yaml.MappingNode:
     if path.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{path} is too large for a configuration (over {MAX_BYTES:,} bytes); is it the right file?")
     try:
@@ -78,16 +69,16 @@ def check_config_file(path: Path) -> list[Path]:
         raise ConfigError(f"{path} holds no settings: a configuration is 'key: value' lines, such as 'model: ...'.")
     if _count_values(node, path, {}) > MAX_VALUES:
         raise ConfigError(f"{path} stands for over {MAX_VALUES:,} values by its anchors (& and *); write it out.")
-    return [file for name in _sources(node) if (file := path.parent / name).is_file()]
+    return node
 
 
-def _sources(node: yaml.Node) -> Iterator[str]:
-    """The values of keys ``sources`` that are one name each."""
+def _sources(node: yaml.Node, folder: Path) -> Iterator[Path]:
+    """The files that keys ``sources`` name, as far as they are there."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            if key.value == "sources" and isinstance(value, yaml.ScalarNode):
-                yield str(value.value)
-            yield from _sources(value)
+            if key.value == "sources" and isinstance(value, yaml.ScalarNode) and (folder / value.value).is_file():
+                yield folder / value.value
+            yield from _sources(value, folder)
 
 
 def _count_values(node: yaml.Node, path: Path, known: dict[int, int | None]) -> int:

@@ -260,9 +260,8 @@ class MstarCLI(LightningCLI):
         with hold_folder(root) if self.trainer.is_global_zero else nullcontext():
             given = arguments.pop("ckpt_path", None)
             limit = find_finished(root, self.trainer) if given is None else None
-            config = self._parser("fit").dump(self.config["fit"], skip_unset=False)
             if limit is not None:
-                check_same_run(root, config)
+                self._check_same_run(root)
                 more = f"raise {limit}" if limit.startswith("trainer.max_") else f"change what ended it ({limit})"
                 _log.info(
                     "The run in '%s' is finished, so there is nothing to do: %s to go on, or choose another "
@@ -272,7 +271,7 @@ class MstarCLI(LightningCLI):
                 return
             checkpoint = find_checkpoint(root) if given in (None, "last") else given
             if checkpoint is not None and checkpoint_folder(root).resolve() in Path(checkpoint).resolve().parents:
-                check_same_run(root, config)
+                self._check_same_run(root)
             try:
                 self.trainer.fit(**arguments, ckpt_path=checkpoint)
             except (MisconfigurationException, RuntimeError) as error:
@@ -280,6 +279,9 @@ class MstarCLI(LightningCLI):
                 if isinstance(error, RuntimeError) and not str(error).startswith("Early stopping conditioned on"):
                     raise
                 raise ConfigError(" ".join(str(error).split())) from error
+
+    def _check_same_run(self, root: Path) -> None:
+        check_same_run(root, self._parser("fit").dump(self.config["fit"], skip_unset=False))
 
 
 def _scratch_folder() -> str:

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 from mstar.errors import ConfigError
 
-__all__ = ["refuse_null"]
+__all__ = ["explain_null", "refuse_null"]
 
 
 def refuse_null(config: Any) -> None:
@@ -23,7 +23,12 @@ def refuse_null(config: Any) -> None:
     """
     name = next(_wrong(config.as_dict(), ()), None)
     if name is not None:
-        raise ConfigError(f"{name} is null, which it cannot be: leave it out, or write its settings below it.")
+        raise ConfigError(explain_null(name))
+
+
+def explain_null(name: str) -> str:
+    """What is said of a setting that is None and cannot be."""
+    return f"{name} is null, which it cannot be: leave it out, or write its settings below it."
 
 
 def _wrong(value: Any, path: tuple[str, ...]) -> Iterator[str]:

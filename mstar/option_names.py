@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 
 from mstar.config_files import config_files, given_values
+from mstar.null_values import explain_null
 
 __all__ = ["explain_unknown", "name_whole", "through_sources"]
 
@@ -53,7 +54,7 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
     """
     key = _KEY.search(message)
     if key is not None and _NULL.search(message):
-        return f"{_locate(key[1], given)} is null, which it cannot be: leave it out, or write its settings below it."
+        return explain_null(_locate(key[1], given))
     if key is not None and (missing := _NO_CLASS.search(message)):
         return f"{_locate(key[1], given)}: there is no '{missing[1]}.{missing[2]}'" + _like_classes(*missing.groups())
     found = next((match for pattern in _UNKNOWN if (match := pattern.search(message))), None)
