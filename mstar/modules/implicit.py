@@ -5,26 +5,22 @@ Shapes: B rows (responses), S the steps of all rows in order.
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mstar.datamodules.step_labels import StepLabelBatch
-from mstar.distributed import gather_lists
 from mstar.errors import ConfigError, DataError
 from mstar.metrics import auc, within_group_auc
 from mstar.models.families import FreezablePart
 from mstar.models.implicit_scorer import step_logprobs
 from mstar.models.lora import LoraSettings
 from mstar.models.prefix import is_recurrent
+from mstar.modules.mprm import find_truth, merge_validated
 from mstar.modules.policy import PolicyModule
 
 __all__ = ["ImplicitRewardModule"]
-
-_UNKNOWN: Final = -1
 
 
 class ImplicitRewardModule(PolicyModule):
@@ -130,12 +126,10 @@ class ImplicitRewardModule(PolicyModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs how well responses are ranked by their whole reward, against whole chains where these are known."""
-        parts, self._validated = gather_lists(self._validated), []
-        merged = {name: [value for part in parts for value in part[name]] for name in parts[0]} if parts else {}
+        merged, self._validated = merge_validated(self._validated), []
         if not merged:
             return
-        known = zip(merged["chain"], merged["correct"], strict=True)
-        truth = [bool(right if chain == _UNKNOWN else chain) for chain, right in known]
+        truth = find_truth(merged["chain"], merged["correct"])
         found = {
             "mprm/auc": auc(merged["reward"], truth),
             "mprm/auc_within": within_group_auc(merged["reward"], truth, merged["group"]).value,

@@ -5,7 +5,7 @@ Shapes: B rows (responses), N the steps of all rows in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -229,8 +229,7 @@ class MPRMModule(BackboneModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs accuracy and calibration of the steps, and how well responses are ranked."""
-        parts, self._validated = gather_lists(self._validated), []
-        merged = {name: [value for part in parts for value in part[name]] for name in parts[0]} if parts else {}
+        merged, self._validated = merge_validated(self._validated), []
         if merged:
             for name, value in validation_metrics(merged).items():
                 self.log(name, value, prog_bar=name == "mprm/auc_within", sync_dist=True)
@@ -242,6 +241,17 @@ class MPRMModule(BackboneModule):
     def write(self, folder: Path, state: dict[str, Tensor] | None, dtype: torch.dtype | None) -> None:
         """Writes the MPRM as a folder that ``ProcessReward.load`` reads; of a sharded one, the gathered ``state``."""
         self.scorer.save(folder, self.renderer, state=state, dtype=dtype)
+
+
+def merge_validated(batches: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """What the batches of all processes have, by name; empty if there are none."""
+    parts = gather_lists(batches)
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]} if parts else {}
+
+
+def find_truth(chains: Sequence[float], correct: Sequence[float]) -> list[bool]:
+    """Of each response, whether its whole chain is right where that is known, else whether its answer is."""
+    return [bool(c if chain == _UNKNOWN else chain) for chain, c in zip(chains, correct, strict=True)]
 
 
 def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:
@@ -263,7 +273,7 @@ def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:
         "mprm/ece": expected_calibration_error(probability, soft),
     }
     chains, correct, groups = validated["chain"], validated["correct"], validated["group"]
-    truth = [bool(c if chain == _UNKNOWN else chain) for chain, c in zip(chains, correct, strict=True)]
+    truth = find_truth(chains, correct)
     metrics["mprm/auc"] = auc(validated["score"], truth)
     # Among right answers only a known chain tells responses apart.
     right = [i for i, (chain, c) in enumerate(zip(chains, correct, strict=True)) if c and chain != _UNKNOWN]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,15 +69,14 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
         made_by: What every row says of where it comes from, by the name of the column; for files that stand alone.
     """
     scored_responses = [scored for group in groups for scored in group.responses]
+    credit: Iterable[pa.Field] = ()
+    if any(s.advantage is not None for s in scored_responses):
+        credit = CREDIT
+    elif any(s.weight != 1 for s in scored_responses):
+        credit = WEIGHT
     extra = [
         *(TOKENS if any(s.response.tokens for s in scored_responses) else ()),
-        *(
-            CREDIT
-            if any(s.advantage is not None for s in scored_responses)
-            else WEIGHT
-            if any(s.weight != 1 for s in scored_responses)
-            else ()
-        ),
+        *credit,
         *((name, pa.string()) for name in made_by or ()),
     ]
     rows = [
