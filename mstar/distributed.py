@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import torch
 import torch.distributed as dist
 
-from mstar.errors import ConfigError, ProcessLostError
+from mstar.errors import ConfigError, DataError, ProcessLostError
 from mstar.interruption import Interrupted, requested
 from mstar.provenance import claim
 
@@ -34,6 +34,7 @@ __all__ = [
     "leads_group",
     "own_device",
     "rank",
+    "require_shared",
     "takes_part",
     "wait_for_all",
     "world_size",
@@ -94,6 +95,20 @@ def wait_for_all() -> None:
     if _active():
         with _noticing_loss():
             dist.monitored_barrier(_waiting_group(), timeout=_LONGEST_WAIT)
+
+
+def require_shared(paths: Sequence[Path]) -> None:
+    """Makes sure that this process sees files that others wrote.
+
+    Raises:
+        DataError: it does not see one.
+    """
+    for path in paths:
+        if not path.exists():
+            raise DataError(
+                f"process {rank()} of {world_size()} does not see '{path}', which another one wrote: put the run "
+                "(trainer.default_root_dir) on a file system that all processes share."
+            )
 
 
 def claim_together(

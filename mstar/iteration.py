@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from mstar.advantages import Advantages
 from mstar.balance import Balance
-from mstar.distributed import gather_lists, is_main, leads_group, rank, takes_part, wait_for_all, world_size
+from mstar.distributed import gather_lists, is_main, leads_group, require_shared, takes_part, wait_for_all
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
 from mstar.grading import Grader, grade_response
@@ -182,13 +182,13 @@ def run_iteration(
         total.merge(part)
     examples = run.examples(plan.iteration)
     if is_main():
-        _check_shared(paths)
+        require_shared(paths)
         reasons = count_reasons(run.quarantines(plan.iteration))
         total.put_aside = reasons.total()
         announce("prompts", reasons, size, 0, run.iteration(plan.iteration))
         order_examples(paths, examples, derive_seed(plan.seed, "order", plan.iteration), before)
     wait_for_all()
-    _check_shared([examples])
+    require_shared([examples])
     learned = ExampleFile(examples)
     total.examples = len(learned)
     return IterationResult(learned, total, tuple(shown))
@@ -337,15 +337,6 @@ def _check_unique(prompts: Sequence[Prompt], unlabelled: Sequence[Prompt]) -> No
             f"{number} prompts have the id '{repeated}': within data.train and data.unlabelled together every prompt "
             "needs an id of its own."
         )
-
-
-def _check_shared(paths: Sequence[Path]) -> None:
-    for path in paths:
-        if not path.exists():
-            raise DataError(
-                f"process {rank()} of {world_size()} does not see '{path}', which another one wrote: put the run "
-                "(trainer.default_root_dir) on a file system that all processes share."
-            )
 
 
 @contextmanager

@@ -33,7 +33,6 @@ __all__ = [
     "rank_by_process_reward",
     "reward_pass_at_k",
     "standard_error",
-    "unbiased_pass_at_k",
     "votes",
     "weighted_vote",
     "weighted_vote_answer",
@@ -285,22 +284,6 @@ def winner(totals: Mapping[str, float]) -> str | None:
     """
     # max returns the first of equals.
     return max(totals, key=totals.__getitem__, default=None)
-
-
-def unbiased_pass_at_k(n: int, c: int, k: int) -> float:
-    """The chance that k samples drawn without replacement hold a right one (Chen et al. 2021, arXiv 2107.03374).
-
-    Args:
-        n: Samples drawn.
-        c: How many of them are right.
-        k: Size of the subset.
-
-    Raises:
-        ValueError: not 0 <= c <= n and 1 <= k <= n.
-    """
-    if not 0 <= c <= n or not 1 <= k <= n:
-        raise ValueError(f"unbiased_pass_at_k: n={n}, c={c}, k={k} do not satisfy 0 <= c <= n and 1 <= k <= n.")
-    return 1 - math.comb(n - c, k) / math.comb(n, k)
 
 
 def bootstrap_interval(

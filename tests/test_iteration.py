@@ -132,12 +132,9 @@ def test_a_process_does_its_own_shards_and_needs_to_see_those_of_the_others(
 ) -> None:
     engine = Scripted(TEXTS)
     stages = Stages(engine, AnswerGrader(), None, ALL)
-    modules = (mstar.iteration, mstar.distributed)
-    for module in modules:
-        monkeypatch.setattr(module, "world_size", lambda: 2)
+    monkeypatch.setattr(mstar.distributed, "world_size", lambda: 2)
     for number, missing in ((1, "responses-00000"), (0, None)):
-        for module in modules:
-            monkeypatch.setattr(module, "rank", lambda number=number: number)
+        monkeypatch.setattr(mstar.distributed, "rank", lambda number=number: number)
         arguments = ([prompt("a"), prompt("b"), prompt("c")], [], replace(PLAN, shard_size=1), stages)
         if missing is not None:
             with pytest.raises(DataError, match=rf"process 1 of 2 does not see '.*{missing}.parquet'.* share"):

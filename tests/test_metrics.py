@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from math import nan
 
 import numpy as np
@@ -213,19 +212,6 @@ def test_nobody_votes() -> None:
 
 
 # --- estimators ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("n", "c"), [(5, 0), (5, 1), (5, 2), (5, 5), (1, 1)])
-def test_unbiased_pass_at_k_is_the_share_of_subsets_with_a_right_one(n: int, c: int) -> None:
-    for k in range(1, n + 1):
-        subsets = list(combinations([True] * c + [False] * (n - c), k))
-        assert metrics.unbiased_pass_at_k(n, c, k) == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
-
-
-@pytest.mark.parametrize(("n", "c", "k"), [(4, 5, 1), (4, -1, 1), (4, 2, 0), (4, 2, 5)])
-def test_unbiased_pass_at_k_rejects_impossible_counts(n: int, c: int, k: int) -> None:
-    with pytest.raises(ValueError, match="unbiased_pass_at_k"):
-        metrics.unbiased_pass_at_k(n, c, k)
 
 
 def test_bootstrap_interval_is_near_the_normal_one_and_repeats() -> None:

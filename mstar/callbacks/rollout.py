@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +17,8 @@ from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
-from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled, choose_rule
+from mstar.callbacks.rollout_progress import RolloutProgress
+from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled, choose_reward, choose_rule
 from mstar.callbacks.watchers import call_watchers
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import is_main, world_size
@@ -27,7 +27,7 @@ from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
 from mstar.modules.policy import PolicyModule
-from mstar.rewards import MPRM, Aggregation, Reward
+from mstar.rewards import Aggregation, Reward
 from mstar.selection import RuleName, SelectionRule, Selector
 from mstar.storage import ExampleFile, RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
@@ -132,14 +132,10 @@ class RolloutCallback(Callback):
         reuse: str | None = None,
     ) -> None:
         super().__init__()
-        if reward is not None and reward_model is not None:
-            raise ConfigError("rollout.reward_model is short for an MPRM as rollout.reward: set one of the two.")
-        if reward is None and (reward_model is not None or refresh_reward_model is not None):
-            # Without a folder, it waits for the one that the refresh makes.
-            quantization = reward_quantization or "none"
-            reward = MPRM(reward_model, reward_batch_size, reward_offload, quantization, reward_dtype)
-        if reward is not None:
-            reward.aggregation = aggregation
+        reward = choose_reward(
+            reward, reward_model, reward_batch_size, reward_offload, reward_quantization or "none", reward_dtype,
+            aggregation=aggregation, waits=refresh_reward_model is not None,
+        )  # fmt: skip
         seed = torch.initial_seed() % 2**31 if seed is None else seed
         self.settings = RolloutSettings(
             num_samples=num_samples,
@@ -163,16 +159,9 @@ class RolloutCallback(Callback):
             seed=seed,
             reuse=reuse,
         )
-        self._refreshed: str | None = None
+        self._progress = RolloutProgress()
         self._log: IterationLog | None = None
         self._drift: DriftCheck | None = None
-        self._training_began = 0.0
-        self._trained_before = 0.0
-        # The iteration that a checkpoint within an epoch was written in, or that one at the end of an epoch ended.
-        self._iteration: int | None = None
-        self._in_training = False
-        # What callbacks can watch beside an iteration's report, where they have not seen its end yet.
-        self._unwatched: dict[str, float] | None = None
         self._checked = False
 
     def check(self, trainer: Trainer, module: LightningModule, data: LightningDataModule | None) -> None:
@@ -202,7 +191,7 @@ class RolloutCallback(Callback):
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         self.check(trainer, pl_module, data)
         log_dashboard(trainer)
-        if not self._in_training:
+        if not self._progress.in_training:
             # Lightning builds a first loader before the first iteration has made any data.
             data.set_examples(data.placeholder())
             # The run may have been killed while they were measured; after the last iteration, no later hook is called.
@@ -213,16 +202,16 @@ class RolloutCallback(Callback):
 
         After one between an iteration and its dynamics, the callbacks that watch these are called now.
         """
-        if self._in_training and self._iteration is not None:
+        if self._progress.in_training and self._progress.iteration is not None:
             run = RunDirectory(Path(trainer.default_root_dir))
-            self._log = IterationLog.resumed(run, trainer, self._iteration)
+            self._log = IterationLog.resumed(run, trainer, self._progress.iteration)
             # Those of the policy that a limit ended the training of, if one did.
             self._log.forget_dynamics()
             self._log.recall()
-            self._training_began = time.perf_counter()
-        elif self._unwatched is not None and self._log is not None:
+            self._progress.go_on_training()
+        elif self._progress.unwatched is not None and self._log is not None:
             self._log.recall()
-            earlier, self._unwatched = self._unwatched, None
+            earlier, self._progress.unwatched = self._progress.unwatched, None
             call_watchers(trainer, pl_module, earlier)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -247,8 +236,7 @@ class RolloutCallback(Callback):
         log.iteration_done(result)
         replace_training_data(trainer, result.examples, settings.gradient.passes)
         torch.manual_seed(derive_seed(settings.seed, "train", iteration))
-        self._training_began, self._trained_before = time.perf_counter(), 0.0
-        self._iteration, self._in_training = iteration, True
+        self._progress.begin_training(iteration)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes in that the iteration is trained, and measures its dynamics for the callbacks that end the epoch next.
@@ -256,20 +244,20 @@ class RolloutCallback(Callback):
         They take a while, in which nothing that was trained may be lost, so its checkpoint is written before them.
         """
         assert self._log is not None  # noqa: S101 - it is made when the epoch starts
-        self._log.trained(self._seconds())
+        self._log.trained(self._progress.training_seconds)
         self._log.write()
-        self._in_training = False
+        self._progress.in_training = False
         if self.settings.keep_iterations is not None and is_main():
             run, last = RunDirectory(Path(trainer.default_root_dir)), trainer.current_epoch + 1
             run.drop_responses(last - self.settings.keep_iterations)
         # The rest is in the iteration's report, from which it is recalled.
         metrics = trainer.callback_metrics.items()
-        self._unwatched = {name: float(value) for name, value in metrics if name in ("train/loss", "train/lr")}
+        self._progress.unwatched = {name: float(value) for name, value in metrics if name in ("train/loss", "train/lr")}
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, IterationCheckpoint):
                 callback.on_train_epoch_end(trainer, pl_module)
         self._end_iteration(trainer, pl_module, self._log)
-        self._unwatched = None
+        self._progress.unwatched = None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Has a run that had nothing to train on end with an error, before anything is exported.
@@ -277,9 +265,9 @@ class RolloutCallback(Callback):
         Raises:
             DataError: no iteration kept a response.
         """
-        if self._iteration is not None:
-            run = RunDirectory(Path(trainer.default_root_dir))
-            check_something_kept(run, self._iteration, self.settings.engine.max_new_tokens)
+        run, iteration = RunDirectory(Path(trainer.default_root_dir)), self._progress.iteration
+        if iteration is not None:
+            check_something_kept(run, iteration, self.settings.engine.max_new_tokens)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Releases the engine."""
@@ -292,24 +280,13 @@ class RolloutCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold to go on from here; primitives only."""
-        return {
-            "temperature": self.settings.controller.state_dict(),
-            "seed": self.settings.seed,
-            "refreshed_reward_model": self._refreshed,
-            "iteration": self._iteration,
-            "in_training": self._in_training,
-            "training_seconds": self._seconds() if self._in_training else 0.0,
-            "unwatched": self._unwatched,
-        }
+        own = {"temperature": self.settings.controller.state_dict(), "seed": self.settings.seed}
+        return own | self._progress.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
         self.settings.controller.load_state_dict(state_dict["temperature"])
-        self._refreshed = state_dict["refreshed_reward_model"]
-        self._iteration = state_dict.get("iteration")
-        self._in_training = state_dict.get("in_training", False)
-        self._trained_before = state_dict.get("training_seconds", 0.0)
-        self._unwatched = state_dict.get("unwatched")
+        self._progress.load_state_dict(state_dict)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Puts back the data of the iteration that the checkpoint was written in; the weights are back already.
@@ -342,22 +319,19 @@ class RolloutCallback(Callback):
 
     def _end_iteration(self, trainer: Trainer, module: LightningModule, log: IterationLog | None = None) -> None:
         """Ends the iteration that was trained last: measures its dynamics, unless its report has them."""
-        if self._iteration is None:
+        iteration, run = self._progress.iteration, RunDirectory(Path(trainer.default_root_dir))
+        if iteration is None:
             return
         settings, data = self.settings, require_data(trainer.datamodule)  # type: ignore[attr-defined]
-        run = RunDirectory(Path(trainer.default_root_dir))
-        log = self._log = log or IterationLog.resumed(run, trainer, self._iteration)
+        log = self._log = log or IterationLog.resumed(run, trainer, iteration)
         if settings.dynamics and data.validation is not None and "dynamics" not in log.report:
             policy = require_policy(module)
             self._sync(policy, data, log)
-            stages.load_reward(settings.reward, policy, run, self._refreshed)
-            log.dynamics(stages.measure(settings, policy, data, iteration=self._iteration), settings.controller.current)
+            stages.load_reward(settings.reward, policy, run, self._progress.refreshed)
+            log.dynamics(stages.measure(settings, policy, data, iteration=iteration), settings.controller.current)
             settings.engine.rest()
             log.write()
         log.announce()
-
-    def _seconds(self) -> float:
-        return self._trained_before + time.perf_counter() - self._training_began
 
     def _sync(self, policy: PolicyModule, data: PolicyDataModule, log: IterationLog) -> None:
         """Hands the engine the present weights, and proves that it has them."""
@@ -372,5 +346,5 @@ class RolloutCallback(Callback):
             stages_used = (settings.engine, settings.grader, settings.seed)
             made = settings.refresh.run(*stages_used, policy, data.prompt_check(), run, iteration)
             # Not the whole path: the run may be moved.
-            self._refreshed = made.relative_to(run.root).as_posix()
-        stages.load_reward(reward, policy, run, self._refreshed)
+            self._progress.refreshed = made.relative_to(run.root).as_posix()
+        stages.load_reward(reward, policy, run, self._progress.refreshed)

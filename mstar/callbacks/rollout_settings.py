@@ -12,12 +12,12 @@ from mstar.errors import ConfigError
 from mstar.generation import Engine
 from mstar.grading import Grader
 from mstar.modules.policy_losses import Objective
-from mstar.rewards import MPRM, Reward
+from mstar.rewards import MPRM, Aggregation, Reward
 from mstar.selection import Selector
 from mstar.temperature import TemperatureController
 from mstar.voting import Voting
 
-__all__ = ["Method", "RolloutSettings", "Unlabelled", "choose_rule"]
+__all__ = ["Method", "RolloutSettings", "Unlabelled", "choose_reward", "choose_rule"]
 
 Method = Literal["continuous", "iterative_rft", "rest_em", "rloop", "nft", "grpo", "reinforce_rej"]
 Unlabelled = Literal["off", "voting", "oracle"]
@@ -149,3 +149,38 @@ def choose_rule(
                 "leave it out, or choose nft, grpo or reinforce_rej."
             )
     return None
+
+
+def choose_reward(
+    reward: Reward | None,
+    folder: str | None,
+    batch_size: int,
+    offload: bool | None,
+    quantization: Literal["none", "nf4"],
+    dtype: Literal["auto", "float32", "bfloat16", "float16"],
+    *,
+    aggregation: Aggregation,
+    waits: bool,
+) -> Reward | None:
+    """The reward of a run, given as such or as an MPRM's folder; None if there is none.
+
+    Args:
+        reward: The reward, if one was given.
+        folder: The MPRM's folder, if one was given in its place, and the MPRM's settings.
+        batch_size: See ``mstar.rewards.MPRM``.
+        offload: See ``mstar.rewards.MPRM``.
+        quantization: See ``mstar.rewards.MPRM``.
+        dtype: See ``mstar.rewards.MPRM``.
+        aggregation: What makes one number of a response's scores.
+        waits: Whether an MPRM is made within the run, so that it needs no folder.
+
+    Raises:
+        ConfigError: both were given.
+    """
+    if reward is None and (folder is not None or waits):
+        reward = MPRM(folder, batch_size, offload, quantization, dtype)
+    elif folder is not None:
+        raise ConfigError("rollout.reward_model is short for an MPRM as rollout.reward: set one of the two.")
+    if reward is not None:
+        reward.aggregation = aggregation
+    return reward

@@ -1,25 +1,16 @@
-"""Stage 5 for the MPRM: step labels to batches.
-
-Shapes: B rows (responses), N the steps of all rows in order.
-"""
+"""Stage 5 for the MPRM: step labels to batches."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mstar.annotation import ContrastSettings, LabelDiet, PublicStepLabels
@@ -29,84 +20,16 @@ from mstar.annotation.label_table import LabelTable, load_step_labels
 from mstar.datamodules.prompt_batches import PromptBatchSampler, RowNumbers
 from mstar.datamodules.quarantined import Quarantine, require_limits
 from mstar.datamodules.resumable import ResumableLoader
+from mstar.datamodules.step_label_batches import UsableRows, collate_usable
 from mstar.errors import ConfigError, DataError
 from mstar.generation import derive_seed
-from mstar.models.response_scorer import SharedInputs
 from mstar.prompts import DataSources, PromptSource
-from mstar.prompts.prompt_check import PromptCheck, describe
-from mstar.prompts.quarantine import QuarantineFile, RowError
-from mstar.rendering import Renderer, ResponseInputs
+from mstar.prompts.prompt_check import PromptCheck
 from mstar.types import Prompt, StepLabels
 
-__all__ = ["StepLabelBatch", "StepLabelDataModule", "collate_step_labels"]
+__all__ = ["StepLabelDataModule"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class StepLabelBatch:
-    """Labelled responses, ready for the step scorer.
-
-    Not frozen, because Lightning moves a batch to a device by setting its fields.
-
-    Attributes:
-        responses: The inputs, each prompt once or once a row; ``step_ends`` says where the steps are.
-        soft_N: Share of the continuations that reached the gold answer, for the steps of all rows in order; NaN for
-            those that are not labelled.
-        hard_N: 1 where any continuation did, else 0.
-        group_B: A number for every row's prompt, equal for rows of one prompt.
-        correct_B: Whether the response's final answer is right.
-        chain_B: 1 if the whole chain is right, 0 if not, -1 if unknown.
-        logprob_B: The policy's log-probability of the response; NaN if unknown.
-        labelled_N: Which steps are labelled; None if all are.
-    """
-
-    responses: ResponseInputs | SharedInputs
-    soft_N: Tensor
-    hard_N: Tensor
-    group_B: Tensor
-    correct_B: Tensor
-    chain_B: Tensor
-    logprob_B: Tensor
-    labelled_N: Tensor | None = None
-
-
-def collate_step_labels(
-    labels: Sequence[StepLabels],
-    prompts: Mapping[int, Prompt],
-    groups: Sequence[int],
-    renderer: Renderer,
-    share_prompts: bool = True,
-) -> StepLabelBatch:
-    """Makes a batch.
-
-    Args:
-        labels: One labelled response a row.
-        prompts: The distinct prompts by their numbers.
-        groups: The number of each row's prompt.
-        renderer: The model's renderer.
-        share_prompts: Whether each prompt is in the batch once, for all its responses.
-    """
-    texts = [label.response for label in labels]
-    labelled = [total > 0 for label in labels for total in label.num_total]
-    if share_prompts:
-        place = {number: i for i, number in enumerate(prompts)}
-        owners = [place[number] for number in groups]
-        responses: ResponseInputs | SharedInputs = SharedInputs.render(renderer, [*prompts.values()], owners, texts)
-    else:
-        responses = renderer.response_inputs([prompts[number] for number in groups], texts)
-    return StepLabelBatch(
-        responses=responses,
-        soft_N=torch.tensor([value for label in labels for value in label.soft_labels], dtype=torch.float32),
-        hard_N=torch.tensor([value for label in labels for value in label.hard_labels], dtype=torch.float32),
-        group_B=torch.tensor(groups),
-        correct_B=torch.tensor([label.correct for label in labels]),
-        chain_B=torch.tensor([-1 if label.chain_correct is None else int(label.chain_correct) for label in labels]),
-        logprob_B=torch.tensor(
-            [math.nan if label.logprob is None else label.logprob for label in labels], dtype=torch.float64
-        ),
-        labelled_N=None if all(labelled) else torch.tensor(labelled),
-    )
 
 
 class StepLabelDataModule(LightningDataModule):
@@ -260,13 +183,13 @@ class StepLabelDataModule(LightningDataModule):
         processes = trainer.world_size if trainer else 1
         root = trainer.default_root_dir if trainer else "."
         quarantine = self._put_aside.file(root, name, len(labels), processes)
-        rows = _UsableRows(labels, lambda number: self._find(ids[number])(), numbers, check, quarantine)
+        rows = UsableRows(labels, lambda number: self._find(ids[number])(), numbers, check, quarantine)
         # batch_size None: the sampler's lists reach the collate function as they are.
         return ResumableLoader(
             RowNumbers(len(labels)),
             batch_size=None,
             sampler=sampler,
-            collate_fn=partial(_collate, rows, module.renderer, module.share_prompts),
+            collate_fn=partial(collate_usable, rows, module.renderer, module.share_prompts),
             num_workers=self.num_workers,
         )
 
@@ -281,71 +204,6 @@ class StepLabelDataModule(LightningDataModule):
             f"the step labels in '{self.labels}' name the prompt '{prompt_id}', which data.prompts does not have: give "
             "the prompt source that was annotated."
         )
-
-
-class _UsableRows:
-    """Labels with their prompts, their pictures decoded; those that cannot be used are put aside.
-
-    Args:
-        labels: The labels.
-        prompt: Builds a prompt, by its number.
-        numbers: For every label the number of its prompt.
-        check: Tells those that can be used.
-        quarantine: Where the others are put.
-    """
-
-    def __init__(
-        self,
-        labels: LabelTable,
-        prompt: Callable[[int], Prompt],
-        numbers: NDArray[np.int64],
-        check: PromptCheck,
-        quarantine: QuarantineFile,
-    ) -> None:
-        self.labels = labels
-        self.prompt = prompt
-        self.numbers = numbers
-        self.check = check
-        self.quarantine = quarantine
-
-    def fetch(self, rows: Sequence[int]) -> tuple[list[StepLabels], list[int], dict[int, Prompt]]:
-        """The usable ones of some rows, or the next usable row if none of them is: no process must run out of batches.
-
-        Returns:
-            The labels, for each the number of its prompt, and the prompts by their numbers.
-        """
-        size = len(self.labels)
-        for attempt in chain([rows], ([(rows[-1] + place) % size] for place in range(1, size + 1))):
-            found = self._fetch(attempt)
-            if found[0]:
-                return found
-        raise DataError(f"{self.quarantine.name}: none of the {size} labels can be used; see {self.quarantine.path}.")
-
-    def _fetch(self, rows: Sequence[int]) -> tuple[list[StepLabels], list[int], dict[int, Prompt]]:
-        by_prompt: dict[int, list[int]] = defaultdict(list)
-        for row in rows:
-            by_prompt[int(self.numbers[row])].append(row)
-        labels: dict[int, StepLabels] = {}
-        prompts: dict[int, Prompt] = {}
-        for number, own in by_prompt.items():
-            prompt = self.prompt(number)
-            mine = {row: self.labels[row] for row in own}
-            try:
-                prompts[number], faults = self.check.open_all(prompt, [label.response for label in mine.values()])
-            except RowError as error:
-                faults = [error] * len(own)
-            bad = [(row, fault) for row, fault in zip(own, faults, strict=True) if fault is not None]
-            self.quarantine.add([describe(prompt, fault, row) for row, fault in bad])
-            labels |= {row: mine[row] for row, fault in zip(own, faults, strict=True) if fault is None}
-            if len(bad) == len(own):
-                prompts.pop(number, None)
-        kept = [row for row in rows if row in labels]
-        return [labels[row] for row in kept], [int(self.numbers[row]) for row in kept], prompts
-
-
-def _collate(usable: _UsableRows, renderer: Renderer, share_prompts: bool, rows: list[int]) -> StepLabelBatch:
-    labels, groups, prompts = usable.fetch(rows)
-    return collate_step_labels(labels, prompts, groups, renderer, share_prompts)
 
 
 def _only_value(labels: Sequence[StepLabels]) -> float | None:

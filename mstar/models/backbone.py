@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -11,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from mstar.errors import ConfigError, MissingExtraError
+from mstar.errors import ConfigError
 from mstar.file_faults import find_folder_fault
 from mstar.models.attention import choose_attention
 from mstar.models.compatibility import check_configuration, check_model
@@ -20,6 +19,7 @@ from mstar.models.export_check import mend_generation_config
 from mstar.models.families import NATIVE, REMOTE, Family, family_of
 from mstar.models.lora import note_dtype
 from mstar.models.precision import DTYPES
+from mstar.models.quantization import quantization_settings
 from mstar.models.tiny import build_tiny_model, build_tiny_processor
 from mstar.rendering import Renderer
 from mstar.storage import read_json, suggest_export
@@ -177,7 +177,7 @@ def load_model(
             "dtype": weights,
             "use_safetensors": True,  # other weight files are pickles
             **_origin(trust_remote_code, revision),
-            **_quantisation(quantization, weights),
+            **quantization_settings(quantization, weights),
         }
         if torch.device(device).type != "cpu":
             settings["device_map"] = {"": torch.device(device)}
@@ -271,26 +271,6 @@ def _stored_dtype(name: str, revision: str | None) -> str | None:
             kinds |= {weights.get_slice(key).get_dtype() for key in weights.keys()}  # noqa: SIM118 - it is no dict
     named = {_STORED.get(kind, kind) for kind in kinds if kind[0] in "BF"}
     return named.pop() if len(named) == 1 and named <= DTYPES.keys() else None
-
-
-def _quantisation(kind: str, dtype: torch.dtype) -> dict[str, Any]:
-    if kind == "none":
-        return {}
-    if find_spec("bitsandbytes") is None:
-        raise MissingExtraError("bitsandbytes", "qlora", f"quantization '{kind}'")
-    import transformers
-
-    untyped: Any = transformers
-    towers = {part for family in (NATIVE, *REMOTE.values()) for part in family.vision | family.projector}
-    config = untyped.BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=dtype,
-        # Patterns of full names: vision and projector suffer most from 4 bits, and are small.
-        llm_int8_skip_modules=["lm_head", "llm.lm_head", *(rf"(.*\.)?{re.escape(tower)}" for tower in sorted(towers))],
-    )
-    return {"quantization_config": config}
 
 
 def load_renderer(

@@ -126,15 +126,7 @@ class BackboneModule(LightningModule):
         """
         trained = self._trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         self.dtype_name = resolve_dtype(self.dtype_name, "cpu" if trained else device_of(self))
-        settings: dict[str, Any] = {
-            "dtype": self.dtype_name,
-            "device": self.device,
-            "compute": self.compute_precision.compute,
-            "attention": self.attention,
-            "seed": seed,
-            "trust_remote_code": self.trust_remote_code,
-            "revision": self.revision,
-        }
+        settings = self.loading_settings(seed) | {"device": self.device}
         quantization = "none" if self.lora is None else self.lora.quantization
         if (self.device_mesh is not None if stored is None else stored) and quantization == "none":
             model: Any = load_stored(self.model_name, **settings, widen=self.lora is None)
@@ -142,6 +134,17 @@ class BackboneModule(LightningModule):
             model = load_model(self.model_name, **settings, quantization=quantization)
         prepare_training(model, self.freeze_parts, self.lora, self.gradient_checkpointing, self.seed)
         return model
+
+    def loading_settings(self, seed: int) -> dict[str, Any]:
+        """What ``load_model`` and ``load_stored`` are given alike."""
+        return {
+            "dtype": self.dtype_name,
+            "compute": self.compute_precision.compute,
+            "attention": self.attention,
+            "seed": seed,
+            "trust_remote_code": self.trust_remote_code,
+            "revision": self.revision,
+        }
 
     def split(self, exact: Sequence[nn.Module] = ()) -> None:
         """Splits the loaded model over the processes if the strategy asks for that; notes what is not trained of it.

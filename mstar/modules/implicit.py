@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from mstar.datamodules.step_labels import StepLabelBatch
+from mstar.datamodules.step_label_batches import StepLabelBatch
 from mstar.errors import ConfigError, DataError
 from mstar.metrics import auc, within_group_auc
 from mstar.models.families import FreezablePart

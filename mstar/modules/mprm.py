@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from mstar.datamodules.step_labels import StepLabelBatch, StepLabelDataModule
+from mstar.datamodules.step_label_batches import StepLabelBatch
+from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import gather_lists
 from mstar.errors import ConfigError
 from mstar.metrics import auc, expected_calibration_error, within_group_auc

@@ -195,15 +195,7 @@ class PolicyModule(BackboneModule):
             adapters = {name: value for name, value in start.items() if ".lora_" in name}
             load_full_state(self.policy, adapters, strict=False)
             return
-        start = load_stored(
-            self.model_name,
-            dtype=self.dtype_name,
-            compute=self.compute_precision.compute,
-            attention=self.attention,
-            seed=self.seed,
-            trust_remote_code=self.trust_remote_code,
-            revision=self.revision,
-        )
+        start = load_stored(self.model_name, **self.loading_settings(self.seed))
         load_full_state(self.policy, start.state_dict())
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

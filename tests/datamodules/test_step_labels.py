@@ -12,7 +12,8 @@ import torch
 
 from mstar.annotation import ContrastSettings, LabelDiet
 from mstar.datamodules.prompt_batches import PromptBatchSampler
-from mstar.datamodules.step_labels import StepLabelBatch, StepLabelDataModule
+from mstar.datamodules.step_label_batches import StepLabelBatch
+from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.models.response_scorer import SharedInputs

@@ -188,9 +188,9 @@ def test_settings_are_primitives_for_a_checkpoint() -> None:
 
 def test_quantisation_without_its_package(split_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mstar.errors import MissingExtraError
-    from mstar.models import backbone
+    from mstar.models import quantization
 
-    monkeypatch.setattr(backbone, "find_spec", lambda name: None)
+    monkeypatch.setattr(quantization, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"nf4' needs the package 'bitsandbytes': .*mstar\[qlora\]"):
         load_model(str(split_folder), quantization="nf4")
 
@@ -198,7 +198,7 @@ def test_quantisation_without_its_package(split_folder: Path, monkeypatch: pytes
 def test_what_is_asked_of_bitsandbytes(split_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoModelForImageTextToText
 
-    from mstar.models import backbone
+    from mstar.models import quantization
 
     asked: dict[str, Any] = {}
 
@@ -206,7 +206,7 @@ def test_what_is_asked_of_bitsandbytes(split_folder: Path, monkeypatch: pytest.M
         asked.update(settings)
         raise ValueError("enough")
 
-    monkeypatch.setattr(backbone, "find_spec", lambda name: object())
+    monkeypatch.setattr(quantization, "find_spec", lambda name: object())
     monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", load)
     with pytest.raises(ConfigError, match="enough"):
         load_model(str(split_folder), dtype="bfloat16", quantization="nf4")

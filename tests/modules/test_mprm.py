@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from mstar.annotation.label_table import load_step_labels
-from mstar.datamodules.step_labels import StepLabelDataModule, collate_step_labels
+from mstar.datamodules.step_label_batches import collate_step_labels
+from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.errors import ConfigError
 from mstar.models.backbone import EMBEDDED_MODEL
 from mstar.models.step_head import StepLogits

@@ -1,0 +1,63 @@
+"""Where a self-evolving run is: what its checkpoints hold beside weights, optimizer and temperature."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["RolloutProgress"]
+
+
+@dataclass
+class RolloutProgress:
+    """Where a run is; of primitives alone, so that a checkpoint of it loads with ``weights_only``.
+
+    Attributes:
+        refreshed: The MPRM that was retrained last, within the run's folder; None before there is one.
+        iteration: The iteration that was begun last, from 1; None before the first.
+        in_training: Whether its examples are being trained on.
+        unwatched: What callbacks can watch of it beside its report, while they have not seen its end yet.
+        trained_before: Seconds of training in it before the run was resumed.
+        training_began: When its training, or the part of it since then, began, by ``time.perf_counter``.
+    """
+
+    refreshed: str | None = None
+    iteration: int | None = None
+    in_training: bool = False
+    unwatched: dict[str, float] | None = None
+    trained_before: float = 0.0
+    training_began: float = 0.0
+
+    def begin_training(self, iteration: int) -> None:
+        """Takes in that the examples of an iteration are now trained on."""
+        self.iteration, self.in_training, self.trained_before = iteration, True, 0.0
+        self.training_began = time.perf_counter()
+
+    def go_on_training(self) -> None:
+        """Takes in that training goes on where a checkpoint was written within an epoch."""
+        self.training_began = time.perf_counter()
+
+    @property
+    def training_seconds(self) -> float:
+        """How long the iteration's examples have been trained on."""
+        return self.trained_before + time.perf_counter() - self.training_began
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {
+            "refreshed_reward_model": self.refreshed,
+            "iteration": self.iteration,
+            "in_training": self.in_training,
+            "training_seconds": self.training_seconds if self.in_training else 0.0,
+            "unwatched": self.unwatched,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what a checkpoint holds."""
+        self.refreshed = state["refreshed_reward_model"]
+        self.iteration = state.get("iteration")
+        self.in_training = state.get("in_training", False)
+        self.trained_before = state.get("training_seconds", 0.0)
+        self.unwatched = state.get("unwatched")

@@ -1,0 +1,159 @@
+"""Batches of step labels, of those labels that can be used.
+
+Shapes: B rows (responses), N the steps of all rows in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mstar.annotation.label_table import LabelTable
+from mstar.errors import DataError
+from mstar.models.response_scorer import SharedInputs
+from mstar.prompts.prompt_check import PromptCheck, describe
+from mstar.prompts.quarantine import QuarantineFile, RowError
+from mstar.rendering import Renderer, ResponseInputs
+from mstar.types import Prompt, StepLabels
+
+__all__ = ["StepLabelBatch", "UsableRows", "collate_step_labels", "collate_usable"]
+
+
+@dataclass
+class StepLabelBatch:
+    """Labelled responses, ready for the step scorer.
+
+    Not frozen, because Lightning moves a batch to a device by setting its fields.
+
+    Attributes:
+        responses: The inputs, each prompt once or once a row; ``step_ends`` says where the steps are.
+        soft_N: Share of the continuations that reached the gold answer, for the steps of all rows in order; NaN for
+            those that are not labelled.
+        hard_N: 1 where any continuation did, else 0.
+        group_B: A number for every row's prompt, equal for rows of one prompt.
+        correct_B: Whether the response's final answer is right.
+        chain_B: 1 if the whole chain is right, 0 if not, -1 if unknown.
+        logprob_B: The policy's log-probability of the response; NaN if unknown.
+        labelled_N: Which steps are labelled; None if all are.
+    """
+
+    responses: ResponseInputs | SharedInputs
+    soft_N: Tensor
+    hard_N: Tensor
+    group_B: Tensor
+    correct_B: Tensor
+    chain_B: Tensor
+    logprob_B: Tensor
+    labelled_N: Tensor | None = None
+
+
+def collate_step_labels(
+    labels: Sequence[StepLabels],
+    prompts: Mapping[int, Prompt],
+    groups: Sequence[int],
+    renderer: Renderer,
+    share_prompts: bool = True,
+) -> StepLabelBatch:
+    """Makes a batch.
+
+    Args:
+        labels: One labelled response a row.
+        prompts: The distinct prompts by their numbers.
+        groups: The number of each row's prompt.
+        renderer: The model's renderer.
+        share_prompts: Whether each prompt is in the batch once, for all its responses.
+    """
+    texts = [label.response for label in labels]
+    labelled = [total > 0 for label in labels for total in label.num_total]
+    if share_prompts:
+        place = {number: i for i, number in enumerate(prompts)}
+        owners = [place[number] for number in groups]
+        responses: ResponseInputs | SharedInputs = SharedInputs.render(renderer, [*prompts.values()], owners, texts)
+    else:
+        responses = renderer.response_inputs([prompts[number] for number in groups], texts)
+    return StepLabelBatch(
+        responses=responses,
+        soft_N=torch.tensor([value for label in labels for value in label.soft_labels], dtype=torch.float32),
+        hard_N=torch.tensor([value for label in labels for value in label.hard_labels], dtype=torch.float32),
+        group_B=torch.tensor(groups),
+        correct_B=torch.tensor([label.correct for label in labels]),
+        chain_B=torch.tensor([-1 if label.chain_correct is None else int(label.chain_correct) for label in labels]),
+        logprob_B=torch.tensor(
+            [math.nan if label.logprob is None else label.logprob for label in labels], dtype=torch.float64
+        ),
+        labelled_N=None if all(labelled) else torch.tensor(labelled),
+    )
+
+
+class UsableRows:
+    """Labels with their prompts, their pictures decoded; those that cannot be used are put aside.
+
+    Args:
+        labels: The labels.
+        prompt: Builds a prompt, by its number.
+        numbers: For every label the number of its prompt.
+        check: Tells those that can be used.
+        quarantine: Where the others are put.
+    """
+
+    def __init__(
+        self,
+        labels: LabelTable,
+        prompt: Callable[[int], Prompt],
+        numbers: NDArray[np.int64],
+        check: PromptCheck,
+        quarantine: QuarantineFile,
+    ) -> None:
+        self.labels = labels
+        self.prompt = prompt
+        self.numbers = numbers
+        self.check = check
+        self.quarantine = quarantine
+
+    def fetch(self, rows: Sequence[int]) -> tuple[list[StepLabels], list[int], dict[int, Prompt]]:
+        """The usable ones of some rows, or the next usable row if none of them is: no process must run out of batches.
+
+        Returns:
+            The labels, for each the number of its prompt, and the prompts by their numbers.
+        """
+        size = len(self.labels)
+        for attempt in chain([rows], ([(rows[-1] + place) % size] for place in range(1, size + 1))):
+            found = self._fetch(attempt)
+            if found[0]:
+                return found
+        raise DataError(f"{self.quarantine.name}: none of the {size} labels can be used; see {self.quarantine.path}.")
+
+    def _fetch(self, rows: Sequence[int]) -> tuple[list[StepLabels], list[int], dict[int, Prompt]]:
+        by_prompt: dict[int, list[int]] = defaultdict(list)
+        for row in rows:
+            by_prompt[int(self.numbers[row])].append(row)
+        labels: dict[int, StepLabels] = {}
+        prompts: dict[int, Prompt] = {}
+        for number, own in by_prompt.items():
+            prompt = self.prompt(number)
+            mine = {row: self.labels[row] for row in own}
+            try:
+                prompts[number], faults = self.check.open_all(prompt, [label.response for label in mine.values()])
+            except RowError as error:
+                faults = [error] * len(own)
+            bad = [(row, fault) for row, fault in zip(own, faults, strict=True) if fault is not None]
+            self.quarantine.add([describe(prompt, fault, row) for row, fault in bad])
+            labels |= {row: mine[row] for row, fault in zip(own, faults, strict=True) if fault is None}
+            if len(bad) == len(own):
+                prompts.pop(number, None)
+        kept = [row for row in rows if row in labels]
+        return [labels[row] for row in kept], [int(self.numbers[row]) for row in kept], prompts
+
+
+def collate_usable(usable: UsableRows, renderer: Renderer, share_prompts: bool, rows: list[int]) -> StepLabelBatch:
+    """The batch of some rows of the labels; see ``UsableRows.fetch``."""
+    labels, groups, prompts = usable.fetch(rows)
+    return collate_step_labels(labels, prompts, groups, renderer, share_prompts)
