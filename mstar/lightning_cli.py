@@ -60,6 +60,11 @@ class MstarCLI(LightningCLI):
     """LightningCLI with the ``rollout`` key, checkpoints and export in the run's folder, and TensorBoard logs."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
+        commands = self.subcommands()
+        if arguments[0] in commands:
+            # Lightning would make the parsers of all commands, some hundred options each, to use one.
+            asked = {arguments[0]: commands[arguments[0]]}
+            self.subcommands = lambda: asked  # type: ignore[method-assign]
         super().__init__(
             LightningModule,
             LightningDataModule,

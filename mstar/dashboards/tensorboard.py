@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mstar.dashboards.figures import pick_responses, pixels, sample_figure
+import numpy as np
+
+from mstar.dashboards.samples import draw_sample, pick_responses
 from mstar.dashboards.wording import describe_outcome, visible
 from mstar.steps import split_steps
 
@@ -78,7 +80,7 @@ def log_samples(writer: SummaryWriter, groups: Sequence[PromptResponses], step: 
         max_prompts: How many prompts are written.
     """
     for number, group in enumerate(groups[:max_prompts]):
-        writer.add_image(f"samples/{number}", pixels(sample_figure(group)), step, dataformats="HWC")
+        writer.add_image(f"samples/{number}", np.asarray(draw_sample(group)), step, dataformats="HWC")
         writer.add_text(f"samples/{number}", _markdown(group), step)
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lightning.pytorch.loggers import CometLogger, Logger, MLFlowLogger, TensorBoardLogger
-from numpy import uint8
+from numpy import asarray, uint8
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from mstar.dashboards.figures import pixels, sample_figure, sweep_figure
+from mstar.dashboards.figures import pixels, sweep_figure
+from mstar.dashboards.samples import draw_sample
 from mstar.dashboards.tensorboard import log_samples
 from mstar.dashboards.wording import describe_outcome, visible
 from mstar.storage import PromptResponses
@@ -57,7 +58,7 @@ def log_prompts(logger: Logger, groups: Sequence[PromptResponses], step: int) ->
         log_samples(writer, groups, step, _PROMPTS)
     elif _shows_pictures(logger):
         for number, group in enumerate(groups[:_PROMPTS]):
-            _log_picture(logger, f"samples/{number}", pixels(sample_figure(group)), step)
+            _log_picture(logger, f"samples/{number}", asarray(draw_sample(group)), step)
     if writer is None:
         _log_table(logger, "samples/table", groups[:_PROMPTS], step)
 
