@@ -95,7 +95,7 @@ def show_memory(arguments: Sequence[str], parse: Parse) -> int:
         response_tokens=own.response_tokens,
     )
     known: dict[str, Any] = {}
-    if own.rows > 0 and not annotation:
+    if own.rows > 0 and plan.kind in {"policy", "mprm"}:
         renderer = _renderer(plan)
         rows, total = ([], 0) if renderer is None else _rows(config, own.rows)
         known = {"renderer": renderer, "rows": rows, "total": total} if rows else {}

@@ -9,7 +9,7 @@ from typing import Final
 
 from mstar.memory.account import Account
 from mstar.memory.optimizer_states import cost_of
-from mstar.memory.plan import Plan
+from mstar.memory.plan import Plan, RewardPlan
 from mstar.models.lora import LoraSettings
 
 __all__ = ["find_remedies"]
@@ -52,13 +52,13 @@ def find_remedies(plan: Plan, account_of: Callable[[Plan], Account]) -> tuple[st
 def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
     """Settings that take less memory than the present ones."""
     rollout = plan.rollout
-    if rollout is not None and rollout.reward_model is not None:
-        if rollout.reward_offload is False and rollout.reward_quantization == "none":
-            yield f"--{rollout.reward_keys}offload true", lambda p: _reward(p, reward_offload=True)
-        if rollout.reward_quantization == "none":
+    if rollout is not None and (reward := rollout.reward) is not None:
+        if reward.offload is False and reward.quantization != "nf4":
+            yield f"--{reward.keys}offload true", lambda p: _reward(p, replace(reward, offload=True))
+        if reward.quantization == "none":
             yield (
-                f"--{rollout.reward_keys}quantization nf4",
-                lambda p: _reward(p, reward_quantization="nf4", reward_offload=False),
+                f"--{reward.keys}quantization nf4",
+                lambda p: _reward(p, replace(reward, quantization="nf4", offload=False)),
             )
     if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.share > 0.3:
         yield "--rollout.engine.init_args.gpu_memory_utilization 0.3", lambda p: _engine_share(p, 0.3)
@@ -92,9 +92,9 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
             )
 
 
-def _reward(plan: Plan, **changes: object) -> Plan:
+def _reward(plan: Plan, reward: RewardPlan) -> Plan:
     assert plan.rollout is not None  # noqa: S101 - only asked for where there is one
-    return replace(plan, rollout=replace(plan.rollout, **changes))  # type: ignore[arg-type]
+    return replace(plan, rollout=replace(plan.rollout, reward=reward))
 
 
 def _engine_share(plan: Plan, share: float) -> Plan:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from mstar.memory.optimizer_states import OptimizerCost, cost_of
-from mstar.memory.plan import EnginePlan, Pixels, Plan, RolloutPlan
+from mstar.memory.plan import EnginePlan, Pixels, Plan, RewardPlan, RolloutPlan
 from mstar.memory.shape import Training
 from mstar.models.lora import LoraSettings
 
@@ -42,20 +42,21 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
         "mprm" if name.endswith("MPRMModule") else "score" if name.endswith("StepBenchmarkModule") else "policy"
     )
     lora = model.get("lora")
+    reward = _step_reward(model) if kind == "score" else None
     optimizer, name = _optimizer(model.get("optimizer"))
     checkpoint = _callback(trainer.get("callbacks"), "IterationCheckpoint")
     rollout = config.get("rollout")
     return Plan(
         kind=kind,
         fits=not evaluate and kind != "score",
-        model_name=str(model.get("model_name") or model.get("reward_model") or ""),
+        model_name=str(model.get("model_name") or "") if reward is None else reward.model,
         trust_remote_code=bool(model.get("trust_remote_code")),
-        revision=model.get("revision"),
-        dtype=str(model.get("dtype") or "float32"),
+        revision=model.get("revision") if reward is None else reward.revision,
+        dtype=str(model.get("dtype") or "float32") if reward is None else reward.dtype or "auto",
         precision=None if trainer.get("precision") is None else str(trainer["precision"]),
         training=Training(tuple(model.get("freeze") or ()), _lora(lora)),
         checkpointing=bool(model.get("gradient_checkpointing")),
-        rows=int(data.get("batch_size") or model.get("reward_batch_size") or 1),
+        rows=int(data.get("batch_size") or 1) if reward is None else _step_rows(data, reward),
         optimizer=optimizer,
         optimizer_name=name,
         loss=str(model.get("loss_kernel") or "chunked"),
@@ -83,22 +84,19 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
             or {"class_path": "TransformersEngine", "init_args": {"max_new_tokens": model.get("max_new_tokens")}}
         ),
         rollout=_rollout(rollout) if rollout is not None and kind == "policy" else None,
+        reward=reward,
     )
 
 
 def _annotation(config: Mapping[str, Any]) -> Plan:
     settings = _arguments(config.get("settings"))
     engine = _engine(config.get("engine"))
-    on_gpu, dtype = str(config.get("device") or "cpu").startswith("cuda"), str(config.get("dtype") or "auto")
-    if dtype == "auto":
-        dtype = "bfloat16" if on_gpu else "float32"
-    rollout = RolloutPlan(
-        engine, int(settings.get("num_samples") or 16), None, 1, None, False, "none", None, False, None
-    )
+    on_gpu = str(config.get("device") or "cpu").startswith("cuda")
+    rollout = RolloutPlan(engine, int(settings.get("num_samples") or 16), None, None, False, None)
     return Plan(
         kind="annotate", fits=False, model_name=str(config["policy"]),
         trust_remote_code=bool(config.get("trust_remote_code")), revision=config.get("revision"),
-        dtype=dtype, precision=config.get("precision"), training=Training(),
+        dtype=str(config.get("dtype") or "auto"), precision=config.get("precision"), training=Training(),
         checkpointing=False, rows=1, optimizer=OptimizerCost(0.0), optimizer_name="", loss="chunked",
         share_prompts=True, head_size=64, strategy="single", devices=1, nodes=1,
         accelerator="gpu" if on_gpu else "cpu",
@@ -154,22 +152,16 @@ def _callback(callbacks: Any, name: str) -> Mapping[str, Any]:
 def _rollout(value: Any) -> RolloutPlan:
     settings = _arguments(value)
     refresh = settings.get("refresh_reward_model")
-    # An MPRM by its class path, or by the short keys.
-    given, prefix = settings.get("reward"), "rollout.reward.init_args."
-    if _class(given).endswith("MPRM"):
-        reward = {**_arguments(given), "model": _arguments(given).get("folder")}
+    if (given := settings.get("reward")) is not None:
+        reward = _reward(given, "rollout.reward.init_args.")
     else:
-        prefix, names = "rollout.reward_", ("model", "batch_size", "dtype", "offload", "quantization")
-        reward = {name: settings.get(f"reward_{name}") for name in names}
+        short = {name: settings.get(f"reward_{name}") for name in ("model", "batch_size", "dtype", "offload")}
+        short["quantization"] = settings.get("reward_quantization") or "none"
+        reward = _reward({"class_path": "MPRM", "init_args": short}, "rollout.reward_")
     return RolloutPlan(
         engine=_engine(settings.get("engine")),
         num_samples=int(settings.get("num_samples") or 16),
-        reward_model=reward.get("model"),
-        reward_rows=int(reward.get("batch_size") or 64),
-        reward_dtype=reward.get("dtype"),
-        reward_offload=reward.get("offload"),
-        reward_quantization=str(reward.get("quantization") or "none"),
-        reward_keys=prefix,
+        reward=reward if reward.model else None,
         refresh_rows=None if refresh is None else int(_arguments(refresh).get("batch_size") or 64),
         dynamics=bool(settings.get("dynamics", True)),
         keep_iterations=settings.get("keep_iterations"),
@@ -179,6 +171,41 @@ def _rollout(value: Any) -> RolloutPlan:
         if settings.get("selection") == "all"
         else int(settings.get("top_k") or 2),
     )
+
+
+def _reward(value: Any, keys: str) -> RewardPlan:
+    """A reward by its class path, whatever its class: its model is where its arguments name one.
+
+    Args:
+        value: Its class and arguments.
+        keys: What its keys in the configuration begin with.
+    """
+    given = _arguments(value)
+    return RewardPlan(
+        model=str(given.get("folder") or given.get("model") or ""),
+        rows=int(given.get("batch_size") or 64),
+        dtype=given.get("dtype"),
+        offload=given.get("offload"),
+        quantization=given.get("quantization"),
+        revision=given.get("revision"),
+        models=2 if given.get("reference") else 1,
+        name=_class(value).rpartition(".")[-1],
+        keys=keys,
+    )
+
+
+def _step_reward(model: Mapping[str, Any]) -> RewardPlan:
+    """What a benchmark of steps scores with."""
+    if (given := model.get("reward")) is not None:
+        return _reward(given, "model.reward.init_args.")
+    return RewardPlan(
+        str(model.get("reward_model") or ""), int(model.get("reward_batch_size") or 64), model.get("dtype"),
+        offload=False, quantization=None, keys="model.reward_",
+    )  # fmt: skip
+
+
+def _step_rows(data: Mapping[str, Any], reward: RewardPlan) -> int:
+    return min(reward.rows, int(data.get("eval_batch_size") or reward.rows))
 
 
 def _engine(value: Any) -> EnginePlan:

@@ -13,7 +13,7 @@ from mstar.memory.process import CPU_LIBRARIES, CUDA_CONTEXT
 from mstar.memory.rollouts import Reward, generation_stage, reward_of, scoring_stage
 from mstar.memory.shape import ModelShape
 from mstar.memory.storage_account import disk_account, host_account
-from mstar.memory.training import model_types, parts_of, training_stages, weight_bytes
+from mstar.memory.training import parts_of, training_stages, weight_bytes
 
 __all__ = ["Circumstances", "estimate"]
 
@@ -49,22 +49,26 @@ def estimate(
     Args:
         plan: The run.
         shape: Its model.
-        reward: The MPRM's backbone in a rollout; None without one.
+        reward: The reward's model; None without one.
         lengths: Of its rows.
         where: What it is for.
     """
     processes = where.local * plan.nodes
     plan = _bounded(plan, where)
+    if plan.dtype == "auto":
+        plan = replace(plan, dtype="bfloat16" if where.on_gpu else "float32")
     always = (
         Amount("CUDA context", CUDA_CONTEXT) if where.on_gpu
         else Amount("interpreter and libraries", where.base + CPU_LIBRARIES),
     )  # fmt: skip
     rollout = plan.rollout
-    mprm = None if rollout is None or reward is None else reward_of(plan, rollout, reward, where.on_gpu)
+    scored_by = plan.reward if rollout is None else rollout.reward
+    mprm = None if scored_by is None or reward is None else reward_of(plan, scored_by, reward, where.on_gpu)
     waiting: tuple[Amount, ...] = ()
     if mprm is not None and not mprm.offload:
-        waiting = (Amount("MPRM", mprm.num_bytes, certain=True),)
-    stages = [stage("start", always, Amount("weights", _loading(plan, shape, processes), certain=True))]
+        waiting = (Amount(mprm.name, mprm.num_bytes, certain=True),)
+    loaded = mprm.num_bytes if mprm is not None and plan.reward is not None else _loading(plan, shape, processes)
+    stages = [stage("start", always, Amount("weights", loaded, certain=True))]
     if rollout is not None:
         stages += _rollout_stages(plan, shape, lengths, where, always, waiting, mprm)
     elif plan.evaluation is not None and not plan.fits:
@@ -72,9 +76,8 @@ def estimate(
             generation_stage("generate", plan, plan.evaluation, shape, lengths, where.on_gpu, processes, always,
                              where.capacity, 1)
         )  # fmt: skip
-    if plan.kind == "score":
-        own = Reward(shape, weight_bytes(shape, plan.dtype), plan.dtype, model_types(plan, where.on_gpu), False)
-        stages.append(scoring_stage(plan, plan.rows, own, lengths, 1, always))
+    if mprm is not None and plan.reward is not None:
+        stages.append(scoring_stage(plan, plan.rows, mprm, lengths, 1, always))
     if plan.fits:
         asleep = waiting
         if rollout is not None and rollout.engine.kind == "vllm":
@@ -110,7 +113,8 @@ def _bounded(plan: Plan, where: Circumstances) -> Plan:
     engine = rollout.engine if rollout.engine.rows is None else replace(
         rollout.engine, rows=min(rollout.engine.rows, shard)
     )  # fmt: skip
-    rollout = replace(rollout, engine=engine, reward_rows=min(rollout.reward_rows, shard))
+    reward = rollout.reward and replace(rollout.reward, rows=min(rollout.reward.rows, shard))
+    rollout = replace(rollout, engine=engine, reward=reward)
     return replace(plan, rollout=rollout, rows=min(plan.rows, prompts * rollout.kept))
 
 
@@ -139,14 +143,14 @@ def _rollout_stages(
                                 (*always, *waiting), where.capacity, samples)  # fmt: skip
 
     stages = [drawing("generate", rollout.num_samples)]
-    if mprm is not None:
+    if mprm is not None and rollout.reward is not None:
         # The engine holds whole weights of a sharded policy from the first shard to the last; its rows are gone.
         held = tuple(
             amount
             for amount in stages[0].amounts
             if amount.name in {"weights", "optimizer states", "weights whole", "vLLM", always[0].name}
         )
-        stages.append(scoring_stage(plan, rollout.reward_rows, mprm, lengths, rollout.num_samples, held))
+        stages.append(scoring_stage(plan, rollout.reward.rows, mprm, lengths, rollout.num_samples, held))
     if rollout.refresh_rows is not None:
         again = replace(
             plan, kind="mprm", rows=rollout.refresh_rows, strategy="single", nodes=1, share_prompts=True,

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from mstar.memory.optimizer_states import OptimizerCost
 from mstar.memory.shape import Training
 
-__all__ = ["BYTES", "EnginePlan", "Pixels", "Plan", "RolloutPlan"]
+__all__ = ["BYTES", "EnginePlan", "Pixels", "Plan", "RewardPlan", "RolloutPlan"]
 
 BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 _16_BITS: Final = ("bf16", "16")
@@ -44,40 +44,57 @@ class EnginePlan:
 
 
 @dataclass(frozen=True)
+class RewardPlan:
+    """A reward with a model of its own.
+
+    Attributes:
+        model: The model's folder or id.
+        rows: Responses that are scored at the same time.
+        dtype: Type of its weights; None for the default.
+        offload: Whether it leaves the GPU while it is not used; None for the default.
+        quantization: none or nf4; None for a reward that has no such option.
+        revision: Its commit.
+        models: Models of this shape that it has: the implicit reward has two.
+        name: What it is called.
+        keys: What its keys in the configuration begin with.
+    """
+
+    model: str
+    rows: int
+    dtype: str | None
+    offload: bool | None
+    quantization: str | None
+    revision: str | None = None
+    models: int = 1
+    name: str = "MPRM"
+    keys: str = "rollout.reward_"
+
+
+@dataclass(frozen=True)
 class RolloutPlan:
     """Rollouts.
 
     Attributes:
         engine: What draws the responses.
         num_samples: Responses a prompt.
-        reward_model: The MPRM's folder; None without one.
-        reward_rows: Responses that it scores at the same time.
-        reward_dtype: Type of its weights; None for the default.
-        reward_offload: Whether it leaves the GPU while it is not used; None for the default.
-        reward_quantization: none or nf4.
+        reward: The MPRM, or another reward with a model; None without one.
         refresh_rows: Rows in a batch of the MPRM's retraining; None without it.
         dynamics: Whether the dynamics are measured.
         keep_iterations: Of how many iterations the responses stay.
         interval: Share of the prompts in an iteration.
         shard_size: Prompts whose responses are scored together.
         kept: Responses of a prompt that are trained on at most.
-        reward_keys: What the MPRM's keys in the configuration begin with.
     """
 
     engine: EnginePlan
     num_samples: int
-    reward_model: str | None
-    reward_rows: int
-    reward_dtype: str | None
-    reward_offload: bool | None
-    reward_quantization: str
+    reward: RewardPlan | None
     refresh_rows: int | None
     dynamics: bool
     keep_iterations: int | None
     interval: float = 1.0
     shard_size: int = 256
     kept: int = 1
-    reward_keys: str = "rollout.reward_"
 
 
 @dataclass(frozen=True)
@@ -93,12 +110,12 @@ class Plan:
     """A run, as far as memory is concerned.
 
     Attributes:
-        kind: policy, mprm, annotate, or score (an MPRM on step labels).
+        kind: policy, mprm, annotate, or score (a reward on step labels).
         fits: Whether anything is trained.
         model_name: The model's folder or id.
         trust_remote_code: Whether its own code may run.
         revision: Its commit.
-        dtype: Type of the stored weights.
+        dtype: Type of the stored weights; auto has 16 bits on a GPU, else float32.
         precision: ``trainer.precision``.
         training: What is trained.
         checkpointing: Whether activations are computed again.
@@ -124,6 +141,7 @@ class Plan:
         max_example_tokens: Longest example, where it is set.
         evaluation: What validate, test and predict generate with.
         rollout: Rollouts; None without.
+        reward: What scores steps where that is all (``score``); None elsewhere.
     """
 
     kind: Literal["policy", "mprm", "annotate", "score"]
@@ -157,6 +175,7 @@ class Plan:
     max_example_tokens: int | None
     evaluation: EnginePlan | None
     rollout: RolloutPlan | None
+    reward: RewardPlan | None = None
 
     def compute_dtype(self, on_gpu: bool) -> str:
         """What matrices are multiplied in."""

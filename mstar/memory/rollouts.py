@@ -11,7 +11,7 @@ import torch
 from mstar.memory.account import Amount, Stage, stage
 from mstar.memory.activations import Types, layer_peak, logits_peak
 from mstar.memory.lengths import Lengths
-from mstar.memory.plan import BYTES, EnginePlan, Plan, RolloutPlan
+from mstar.memory.plan import BYTES, EnginePlan, Plan, RewardPlan
 from mstar.memory.shape import ModelShape
 from mstar.memory.training import model_types, parts_of
 
@@ -29,9 +29,10 @@ _NF4: Final = 0.516
 
 @dataclass(frozen=True)
 class Reward:
-    """The MPRM of a rollout.
+    """A reward with a model of its own, as it is loaded.
 
     Attributes:
+        name: What it is called.
         shape: Its numbers.
         num_bytes: Its weights.
         dtype: Their type.
@@ -39,6 +40,7 @@ class Reward:
         offload: Whether it is off the GPU while it does not score.
     """
 
+    name: str
     shape: ModelShape
     num_bytes: int
     dtype: str
@@ -46,17 +48,17 @@ class Reward:
     offload: bool
 
 
-def reward_of(plan: Plan, rollout: RolloutPlan, shape: ModelShape, on_gpu: bool) -> Reward:
-    """The MPRM as a rollout loads it."""
-    given = rollout.reward_dtype
+def reward_of(plan: Plan, reward: RewardPlan, shape: ModelShape, on_gpu: bool) -> Reward:
+    """A reward as it is loaded."""
+    given = reward.dtype
     dtype = given if given in BYTES else "bfloat16" if on_gpu else plan.dtype
     weights = shape.weights * BYTES[dtype]
-    if rollout.reward_quantization == "nf4":
+    if reward.quantization == "nf4":
         text = shape.layer_weights * shape.text.layers
         weights = int((shape.weights - text) * BYTES[dtype] + text * _NF4)
     compute = min(BYTES[plan.compute_dtype(on_gpu)], BYTES[dtype])
-    offload = rollout.reward_offload is not False and rollout.reward_quantization == "none"
-    return Reward(shape, weights, dtype, Types(BYTES[dtype], compute), offload and on_gpu)
+    offload = reward.offload is not False and reward.quantization != "nf4"
+    return Reward(reward.name, shape, weights * reward.models, dtype, Types(BYTES[dtype], compute), offload and on_gpu)
 
 
 def generation_stage(
@@ -162,15 +164,15 @@ def scoring_stage(
     num_samples: int,
     beside: tuple[Amount, ...],
 ) -> Stage:
-    """Scoring responses by the MPRM.
+    """Scoring responses.
 
     Args:
         plan: The run.
         rows: Responses at the same time.
-        reward: The MPRM.
+        reward: What scores them.
         lengths: Of prompts and responses.
         num_samples: Responses a prompt.
-        beside: What else is there meanwhile, the MPRM's weights left out.
+        beside: What else is there meanwhile, its weights left out.
     """
     types, shape = reward.types, reward.shape
     prompts = max(1, -(-rows // num_samples))
@@ -182,7 +184,7 @@ def scoring_stage(
     return stage(
         "score",
         beside,
-        Amount("MPRM", reward.num_bytes, certain=True),
+        Amount(reward.name, reward.num_bytes, certain=True),
         encoding(shape, types, lengths, prompts),
         Amount(f"keys and values of {rows} responses", kept, heap=True),
         Amount("one layer's work on responses", work, heap=True),

@@ -72,7 +72,8 @@ def account_of(
         ConfigError: a model's configuration cannot be read.
     """
     shape = _shape(given.shape or plan.model_name, plan.trust_remote_code, plan.revision, plan.training)
-    reward = _reward_shape(plan, given)
+    # What only scores has no policy beside it.
+    reward = _reward_shape(plan, given) if plan.reward is None else shape
     counted = bool(rows) and renderer is not None and given.prompt_tokens is None and given.response_tokens is None
     if counted and renderer is not None:
         lengths = count_lengths(plan, shape, renderer, rows)
@@ -83,20 +84,25 @@ def account_of(
 
 @cache
 def _shape(name: str, trust_remote_code: bool, revision: str | None, training: Training) -> ModelShape:
+    if not name:
+        raise ConfigError(
+            "the configuration does not say which model it is about: name the folder of one of like dimensions by "
+            "--shape."
+        )
     path = Path(name)
     folder = str(path.parent) if path.name == "config.json" else name
     return shape_of(read_config(folder, trust_remote_code=trust_remote_code, revision=revision), training)
 
 
 def _reward_shape(plan: Plan, given: Given) -> ModelShape | None:
-    rollout = plan.rollout
-    if rollout is None or rollout.reward_model is None:
+    reward = None if plan.rollout is None else plan.rollout.reward
+    if reward is None:
         return None
-    name = given.reward_shape or rollout.reward_model
-    if given.reward_shape is None and not (Path(name) / "config.json").is_file():
+    name = given.reward_shape or reward.model
+    if given.reward_shape is None and reward.name == "MPRM" and not (Path(name) / "config.json").is_file():
         # An MPRM begins as the policy's copy.
         return _shape(given.shape or plan.model_name, plan.trust_remote_code, plan.revision, Training())
-    return _shape(name, plan.trust_remote_code, None, Training())
+    return _shape(name, plan.trust_remote_code, reward.revision, Training())
 
 
 def _circumstances(plan: Plan, given: Given, total: int | None) -> Circumstances:

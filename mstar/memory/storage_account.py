@@ -40,7 +40,7 @@ def host_account(plan: Plan, shape: ModelShape, reward: Reward | None, local: in
     start = [process, Amount("policy while it is loaded", loading)]
     held: list[Amount] = []
     if reward is not None and reward.offload:
-        held = [Amount("MPRM while it is off the GPUs", local * reward.num_bytes)]
+        held = [Amount(f"{reward.name} while it is off the GPUs", local * reward.num_bytes)]
     rollout = plan.rollout
     if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.sleep_level == 1:
         size = BYTES.get(rollout.engine.dtype, BYTES[plan.dtype])

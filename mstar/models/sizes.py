@@ -193,15 +193,17 @@ def bytes_of(tensors: Iterable[Tensor] | nn.Module) -> int:
 
 
 def empty_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A vision-language model without memory for its weights, whose parameters have their names, shapes and types.
+    """A model without memory for its weights, whose parameters have their names, shapes and types.
 
     Args:
-        config: The model's configuration; a family that Transformers has natively.
+        config: The model's configuration; a family, of text alone or of pictures too, that Transformers has natively.
         dtype: Type of the weights.
     """
     import transformers
 
     auto: Any = transformers.AutoModelForImageTextToText
+    if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        auto = transformers.AutoModelForCausalLM
     with torch.device("meta"):
         model: PreTrainedModel = auto.from_config(config, dtype=dtype)
     return model

@@ -128,3 +128,36 @@ def test_the_table_of_the_real_models_is_what_the_command_says(
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     said = [f"{found['train']:.0f} / {found['peak']:.0f} GB" for found in (whole, large, small)]
     assert [*cells[3:6], cells[6]] == [*said, f"{whole['disk']:.0f} GB"]
+
+
+STEPS = ["--command", "test", "--data.test.path", "labels", "--trainer.accelerator"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "reward", "stages"),
+    [
+        ("visualprocessbench", ["--model.reward_model", "mstar/tiny-idefics3"], {"MPRM": 1}),
+        ("processbench", ["--model.reward.model", "{text}"], {"QwenMathPRM": 1}),
+        ("processbench", ["--model.reward", "mstar.rewards.Implicit", "--model.reward.folder", "{text}",
+                          "--model.reward.reference", "{text}"], {"Implicit": 2}),
+    ],
+)  # fmt: skip
+def test_whatever_scores_a_benchmark_of_steps_is_counted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, benchmark: str, reward: list[str], stages: dict[str, int]
+) -> None:
+    from transformers import Qwen2Config
+
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 100}
+    Qwen2Config(**sizes, num_attention_heads=4, num_key_value_heads=2).save_pretrained(tmp_path)
+    # Embeddings and head; queries and output, keys and values, biases, the perceptron and two norms a layer; a norm.
+    text = 2 * 6400 + 2 * (2 * 4096 + 2 * 2048 + 128 + 3 * 6144 + 128) + 64
+    config = ["--config", str(CONFIGS / f"benchmarks/{benchmark}.yaml"), *STEPS]
+    given = [argument.format(text=tmp_path) for argument in reward]
+    [(name, models)] = stages.items()
+    for device, size in (("cpu", 4), ("gpu", 2)):
+        found = account(capsys, tmp_path, *config, device, *given, "--gpu_memory_gb", "80")
+        assert list(found["stages"]) == ["start", "score"]
+        weights = found["stages"]["score"][name]
+        assert found["stages"]["start"]["weights"] == weights
+        if name != "MPRM":
+            assert weights == models * text * size

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mstar.memory.configuration import read_plan
-from mstar.memory.plan import RolloutPlan
+from mstar.memory.plan import RewardPlan, RolloutPlan
 
 
 def rollout(**given: Any) -> RolloutPlan:
@@ -26,7 +26,7 @@ def rollout(**given: Any) -> RolloutPlan:
             {
                 "reward": {
                     "class_path": "mstar.rewards.MPRM",
-                    "init_args": {"folder": "m", "batch_size": 5, "offload": False},
+                    "init_args": {"folder": "m", "batch_size": 5, "offload": False, "quantization": "none"},
                 }
             },
             "rollout.reward.init_args.",
@@ -34,9 +34,8 @@ def rollout(**given: Any) -> RolloutPlan:
     ],
 )
 def test_an_mprm_is_found_under_either_key(given: dict[str, Any], keys: str) -> None:
-    plan = rollout(**given)
-    assert (plan.reward_model, plan.reward_rows, plan.reward_offload, plan.reward_keys) == ("m", 5, False, keys)
+    assert rollout(**given).reward == RewardPlan("m", 5, None, False, "none", keys=keys)
 
 
 def test_another_reward_takes_no_memory_of_its_own() -> None:
-    assert rollout(reward={"class_path": "mstar.rewards.Likelihood", "init_args": {}}).reward_model is None
+    assert rollout(reward={"class_path": "mstar.rewards.Likelihood", "init_args": {}}).reward is None
