@@ -5,7 +5,6 @@ Shapes: B prompts, R running rows (one a sample), S samples of the batch, T new 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from mstar.generation.sampling import Draws
 from mstar.interruption import stop_if_asked
 from mstar.models.decoding_weights import AdapterUse, decoding_bytes, decoding_weights
 from mstar.models.finite import require_finite
-from mstar.models.out_of_memory import is_out_of_memory, release_memory
+from mstar.models.out_of_memory import within_memory
 from mstar.models.prefix import Prefix, encode_prefix, extend, logits_of
 from mstar.models.sharding import whole_weights
 from mstar.models.token_counter import TokenCounter
@@ -34,7 +33,6 @@ __all__ = ["TransformersEngine"]
 
 # Rows at a time where the memory is not a card's.
 _ROWS: Final = 64
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,18 +186,15 @@ class TransformersEngine(Engine):
     ) -> list[_Text]:
         """Writes a batch; one for which the memory is not enough is written in halves, and so are those after it."""
         done = bar.done
-        try:
-            return self._generate_batch(policy, renderer, requests, rows, bar)
-        except RuntimeError as error:
-            if len(rows) == 1 or not is_out_of_memory(error):
-                raise
-        release_memory()
+        written = within_memory(
+            lambda: self._generate_batch(policy, renderer, requests, rows, bar),
+            len(rows),
+            "TransformersEngine: batch_size",
+        )
+        if written is not None:
+            return written
         bar.take_back(done)
         self.batch_size = len(rows) // 2
-        _log.warning(
-            "Memory is short for %d responses at a time: going on with %d (TransformersEngine: batch_size)",
-            len(rows), self.batch_size,
-        )  # fmt: skip
         halves = rows[: self.batch_size], rows[self.batch_size :]
         return [text for half in halves for text in self._write(policy, renderer, requests, half, bar)]
 

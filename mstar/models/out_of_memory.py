@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from typing import Final, TypeVar
+
 import torch
 
-__all__ = ["is_out_of_memory", "release_memory"]
+__all__ = ["release_memory", "within_memory"]
+
+T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
+def within_memory(batch: Callable[[], T], size: int, setting: str) -> T | None:
+    """What a batch of responses gives; None, and a warning, where the memory is not enough for it.
+
+    Whoever gets None goes on with halves, and with batches of that size from then on.
+
+    Args:
+        batch: Computes it.
+        size: How many responses it has.
+        setting: What bounds that number, for the warning.
+
+    Raises:
+        RuntimeError: the memory is not enough for one response, or something else went wrong.
+    """
+    try:
+        return batch()
+    except RuntimeError as error:
+        if size == 1 or not _is_out_of_memory(error):
+            raise
+    # Not within the handler: the error still holds tensors there.
+    release_memory()
+    _log.warning("Memory is short for %d responses at a time: going on with %d (%s)", size, size // 2, setting)
+    return None
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that the memory of the device, or of the machine, was not enough."""
     # On a CPU, Torch raises no class of its own.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def release_memory() -> None:
-    """Gives back what the allocator holds unused; not within the handler of an error, which still holds tensors."""
+    """Gives back what the allocator holds unused."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

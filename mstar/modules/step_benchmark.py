@@ -18,7 +18,7 @@ from mstar.evaluation.benchmark_steps import StepResult, score_steps
 from mstar.models.precision import Precision, resolve_dtype
 from mstar.modules.run_precision import precision_of
 from mstar.prompts.benchmarks import StepBenchmark
-from mstar.rewards import MPRM, Reward, RewardHost
+from mstar.rewards import MPRM, Reward, RewardHost, require_finite_scores
 
 __all__ = ["StepBenchmarkModule"]
 
@@ -110,6 +110,7 @@ class StepBenchmarkModule(LightningModule):
         groups = [(p, [steps.steps]) for p, steps in zip(batch.prompts, labelled, strict=True)]
         with self.compute_precision.context(self.device):
             scored = self.reward.score_steps(groups)
+        require_finite_scores(self.reward, batch.prompts, scored)
         for prompt, steps, [scores] in zip(batch.prompts, labelled, scored, strict=True):
             self._results.append(StepResult(prompt.id, steps.labels, scores))
 

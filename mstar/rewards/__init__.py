@@ -1,6 +1,13 @@
 """Stage 3b, how good is a response: rewards."""
 
-from mstar.rewards.base import Aggregation, Reward, RewardHost, add_process_rewards, aggregate
+from mstar.rewards.base import (
+    Aggregation,
+    Reward,
+    RewardHost,
+    add_process_rewards,
+    aggregate,
+    require_finite_scores,
+)
 from mstar.rewards.implicit import Implicit
 from mstar.rewards.likelihood import Likelihood
 from mstar.rewards.mprm import MPRM
@@ -18,4 +25,5 @@ __all__ = [
     "RewardHost",
     "add_process_rewards",
     "aggregate",
+    "require_finite_scores",
 ]

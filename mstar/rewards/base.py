@@ -20,7 +20,7 @@ from mstar.steps import split_steps
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response, ScoredResponse
 
-__all__ = ["Aggregation", "Reward", "RewardHost", "add_process_rewards", "aggregate"]
+__all__ = ["Aggregation", "Reward", "RewardHost", "add_process_rewards", "aggregate", "require_finite_scores"]
 
 Aggregation = Literal["min", "mean", "product", "last", "min_without_answer"]
 
@@ -175,6 +175,28 @@ class Reward(ABC):
         return described
 
 
+def require_finite_scores(
+    reward: Reward, prompts: Sequence[Prompt], scores: Sequence[Sequence[Sequence[float]]]
+) -> None:
+    """Refuses scores that are no numbers, whatever the reward: a comparison with one of them says nothing.
+
+    Args:
+        reward: What scored.
+        prompts: The prompts.
+        scores: For every prompt, its responses' scores.
+
+    Raises:
+        ConfigError: one is not finite.
+    """
+    for prompt, rows in zip(prompts, scores, strict=True):
+        if not all(math.isfinite(score) for row in rows for score in row):
+            raise ConfigError(
+                f"{type(reward).__name__}'s scores are not finite numbers (prompt '{prompt.id}' is the first of them), "
+                "so nothing can be chosen by them: take another copy of its model, or train it again; if its weights "
+                "are finite, score in float32 (its dtype, and trainer.precision 32-true)."
+            )
+
+
 def add_process_rewards(
     groups: Sequence[PromptResponses], reward: Reward, *, only_correct: bool = False
 ) -> list[PromptResponses]:
@@ -184,12 +206,16 @@ def add_process_rewards(
         groups: Prompts with graded responses.
         reward: Scores them; loaded.
         only_correct: Leave out responses that cannot be kept anyway (wrong or cut off).
+
+    Raises:
+        ConfigError: a score is not a finite number.
     """
 
     def wanted(scored: ScoredResponse) -> bool:
         return not only_correct or (scored.verdict.correct and scored.response.finished)
 
     rows = reward.score([(g.prompt, [s.response for s in g.responses if wanted(s)]) for g in groups])
+    require_finite_scores(reward, [group.prompt for group in groups], rows)
     return [
         PromptResponses(group.prompt, tuple(_rated(group.responses, iter(steps), wanted, reward)))
         for group, steps in zip(groups, rows, strict=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from tqdm.auto import tqdm
@@ -15,7 +14,7 @@ from tqdm.auto import tqdm
 from mstar.errors import ConfigError
 from mstar.interruption import stop_if_asked
 from mstar.models.offload import on_device
-from mstar.models.out_of_memory import is_out_of_memory, release_memory
+from mstar.models.out_of_memory import within_memory
 from mstar.models.response_scorer import ResponseScorer
 from mstar.models.step_scorer import StepScorer
 from mstar.rendering import Renderer
@@ -25,7 +24,6 @@ __all__ = ["ProcessReward"]
 
 # Some groups' numbers, each with responses.
 _Batch: TypeAlias = list[tuple[int, list[str]]]
-_log: Final = logging.getLogger(__name__)
 
 
 class ProcessReward:
@@ -117,9 +115,6 @@ class ProcessReward:
         Returns:
             For every group and response, the probability of each step to be right; ``()`` for a response without
             steps.
-
-        Raises:
-            ConfigError: a score is not a finite number.
         """
         distinct = [list(dict.fromkeys(text for text in texts if text.strip())) for _, texts in groups]
         found: list[dict[str, tuple[float, ...]]] = [{} for _ in groups]
@@ -131,12 +126,6 @@ class ProcessReward:
             with self._on_device():
                 for batch in self._batches(enumerate(distinct)):
                     for number, text, logits in self._score_batch(prompts, batch):
-                        if not all(map(math.isfinite, logits)):
-                            raise ConfigError(
-                                f"the MPRM's scores are not finite numbers (prompt '{prompts[number].id}' is the first "
-                                "of them), so nothing can be chosen by them: take another export of it, or train it "
-                                "again; if its weights are finite, score in float32 (trainer.precision 32-true)."
-                            )
                         found[number][text] = tuple(map(_sigmoid, logits))
                         bar.update()
         finally:
@@ -152,24 +141,14 @@ class ProcessReward:
         stop_if_asked()
         size = sum(len(texts) for _, texts in batch)
         if size <= self.batch_size:
-            try:
-                scored = self.scorer.score(
-                    self.renderer, [prompts[number] for number, _ in batch], [texts for _, texts in batch]
-                )
-            except RuntimeError as error:
-                if size == 1 or not is_out_of_memory(error):
-                    raise
-            else:
-                for (number, texts), rows in zip(batch, scored, strict=True):
-                    for text, logits in zip(texts, rows, strict=True):
+            here, texts = [prompts[number] for number, _ in batch], [texts for _, texts in batch]
+            scored = within_memory(lambda: self.scorer.score(self.renderer, here, texts), size, "MPRM: batch_size")
+            if scored is not None:
+                for (number, answers), rows in zip(batch, scored, strict=True):
+                    for text, logits in zip(answers, rows, strict=True):
                         yield number, text, logits
                 return
-            release_memory()
             self.batch_size = size // 2
-            _log.warning(
-                "Memory is short for the MPRM to score %d responses at a time: going on with %d (reward_batch_size)",
-                size, self.batch_size,
-            )  # fmt: skip
         for part in self._batches(batch):
             yield from self._score_batch(prompts, part)
 
@@ -190,4 +169,6 @@ class ProcessReward:
 
 
 def _sigmoid(logit: float) -> float:
+    if math.isinf(logit):
+        return math.nan  # no probability, and refused as such
     return 1 / (1 + math.exp(-logit)) if logit >= 0 else 1 - 1 / (1 + math.exp(logit))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import pytest
 
 from mstar.errors import ConfigError
-from mstar.rewards import MPRM, Aggregation, Likelihood, Oracle, Reward, aggregate
-from mstar.types import Prompt, Response
+from mstar.rewards import MPRM, Aggregation, Likelihood, Oracle, Reward, add_process_rewards, aggregate
+from mstar.storage import PromptResponses
+from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 SCORES = (0.5, 0.8, 0.25)
 
@@ -38,6 +42,22 @@ def test_the_oracle_knows_what_the_data_knows() -> None:
     assert Oracle().score([(known, [response("right"), response("wrong")])]) == [[(1.0,), (0.0,)]]
     with pytest.raises(ConfigError, match="prompt 'q' lacks"):
         Oracle().score([(Prompt("q", "?"), [response("right")])])
+
+
+class Broken(Reward):
+    """Scores by numbers of which one is none."""
+
+    def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
+        """NaN for a step of the prompt that is called bad."""
+        return [[(0.5, math.nan if prompt.id == "bad" else 1.0) for _ in rows] for prompt, rows in groups]
+
+
+def test_scores_that_are_no_numbers_choose_nothing_whatever_the_reward() -> None:
+    graded = ScoredResponse(response("a"), Verdict(True, "1", VerdictStatus.GRADED))
+    good, bad = (PromptResponses(Prompt(name, "?"), (graded,)) for name in ("good", "bad"))
+    assert add_process_rewards([good], Broken())[0].responses[0].process_reward == 0.5
+    with pytest.raises(ConfigError, match=r"Broken's scores are not finite numbers \(prompt 'bad' is the first"):
+        add_process_rewards([good, bad], Broken())
 
 
 def test_only_an_mprm_can_be_retrained_and_it_scores_once_it_has_a_folder() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,12 +68,13 @@ def test_scores_are_the_probabilities_of_the_logits(
     assert aggregate(scores) == min(scores)
 
 
-def test_scores_that_are_no_numbers_choose_nothing(
-    scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt]
+@pytest.mark.parametrize("bias", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_are_no_numbers_are_no_scores(
+    scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], bias: float
 ) -> None:
-    torch.nn.init.constant_(scorer.head.output.bias, float("nan"))
-    with pytest.raises(ConfigError, match=f"scores are not finite numbers .prompt '{prompts[1].id}' is the first"):
-        ProcessReward(scorer, renderer, progress=False).score([(prompts[0], []), (prompts[1], TEXTS)])
+    torch.nn.init.constant_(scorer.head.output.bias, bias)
+    [rows] = ProcessReward(scorer, renderer, progress=False).score([(prompts[1], TEXTS)])
+    assert all(math.isnan(score) for row in rows for score in row)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])

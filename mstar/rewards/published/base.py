@@ -5,12 +5,12 @@ Shapes: N the steps of all rows in order.
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from mstar.errors import ConfigError
 from mstar.interruption import stop_if_asked
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.offload import on_device
-from mstar.models.out_of_memory import is_out_of_memory, release_memory
+from mstar.models.out_of_memory import within_memory
 from mstar.models.precision import DTYPES, name_of
 from mstar.rewards.base import Reward, RewardHost
 from mstar.steps import split_steps
@@ -30,7 +30,6 @@ __all__ = ["Chain", "PublishedReward", "question_of"]
 
 # A prompt with the steps of a response to it, each with some visible text.
 Chain: TypeAlias = tuple[Prompt, tuple[str, ...]]
-_log: Final = logging.getLogger(__name__)
 
 
 def question_of(prompt: Prompt) -> str:
@@ -139,22 +138,16 @@ class PublishedReward(Reward):
         while place < len(chains):
             stop_if_asked()
             batch = chains[place : place + self.batch_size]
-            try:
-                right_N = self._logits(model, batch).float().softmax(-1)[:, 0]
-            except RuntimeError as error:
-                if len(batch) == 1 or not is_out_of_memory(error):
-                    raise
-            else:
-                for scores in torch.split(right_N, [len(steps) for _, steps in batch]):
-                    yield tuple(scores.tolist())
-                place += len(batch)
+            logits_N2 = within_memory(
+                partial(self._logits, model, batch), len(batch), f"{type(self).__name__}: batch_size"
+            )
+            if logits_N2 is None:
+                self.batch_size = len(batch) // 2
                 continue
-            release_memory()
-            self.batch_size = len(batch) // 2
-            _log.warning(
-                "Memory is short for %s to score %d responses at a time: going on with %d (batch_size)",
-                type(self).__name__, len(batch), self.batch_size,
-            )  # fmt: skip
+            right_N = logits_N2.float().softmax(-1)[:, 0]
+            for scores in torch.split(right_N, [len(steps) for _, steps in batch]):
+                yield tuple(scores.tolist())
+            place += len(batch)
 
     def _split(self, text: str) -> tuple[str, ...]:
         if self.separator == "line":

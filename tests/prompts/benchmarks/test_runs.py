@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser
 from mstar.__main__ import main
 from mstar.evaluation.leakage import check_leakage
 from mstar.generation import Request, TransformersEngine
+from mstar.rewards import MPRM
 from mstar.types import Response
 
 CONFIGS = Path(__file__).parents[3] / "configs/benchmarks"
@@ -205,7 +206,9 @@ def test_an_mprm_is_judged_on_human_labels(files: Any, tmp_path: Path, warm_mprm
     assert pq.read_table(tmp_path / "visualprocessbench.parquet").to_pylist() == rows
 
 
-def test_process_bench_is_judged_by_the_first_wrong_step(tmp_path: Path, warm_mprm: Path) -> None:
+def test_process_bench_is_judged_by_the_first_wrong_step(
+    tmp_path: Path, warm_mprm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = [
         {
             "id": f"{part}-{n}",
@@ -227,6 +230,9 @@ def test_process_bench_is_judged_by_the_first_wrong_step(tmp_path: Path, warm_mp
     groups = [(score["dimension"], score["group"], score["responses"]) for score in summary["scores"]]
     assert groups == [("all", "", 6), ("part", "gsm8k", 3), ("part", "math", 3), ("generator", "g", 6)]
     assert (tmp_path / "processbench.md").read_text().startswith("# ProcessBench\n")
+    monkeypatch.setattr(MPRM, "score_steps", lambda self, groups: [[(0.5, float("nan"), 0.5)] for _ in groups])
+    assert run("processbench", tmp_path / "data.json", tmp_path / "nan", *other) == 1
+    assert "MPRM's scores are not finite numbers (prompt '" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
