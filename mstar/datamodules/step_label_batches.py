@@ -54,6 +54,12 @@ class StepLabelBatch:
     logprob_B: Tensor
     labelled_N: Tensor | None = None
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether any prompt has a picture, so that every weight is used."""
+        responses = self.responses
+        return bool((responses.prompts if isinstance(responses, SharedInputs) else responses.inputs).extras)
+
 
 def collate_step_labels(
     labels: Sequence[StepLabels],

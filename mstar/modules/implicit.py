@@ -17,6 +17,7 @@ from mstar.models.families import FreezablePart
 from mstar.models.implicit_scorer import step_logprobs
 from mstar.models.lora import LoraSettings
 from mstar.models.prefix import is_recurrent
+from mstar.models.sharding import empty_loss, inside_forward, is_sharded
 from mstar.modules.mprm import find_truth, merge_validated
 from mstar.modules.policy import PolicyModule
 
@@ -106,8 +107,10 @@ class ImplicitRewardModule(PolicyModule):
 
     def training_step(self, batch: StepLabelBatch, batch_idx: int) -> Tensor:  # type: ignore[override]
         """One step of training."""
-        reward_B, _ = self.rewards(batch)
+        reward_B, _ = inside_forward(self.model, self.rewards, batch)
         loss = binary_cross_entropy_with_logits(reward_B, batch.correct_B.float())
+        if not batch.has_pictures and is_sharded(self.model):
+            loss = loss + empty_loss(self.model)
         rows = len(reward_B)
         self.log("train/loss", loss, batch_size=rows, prog_bar=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
@@ -118,7 +121,7 @@ class ImplicitRewardModule(PolicyModule):
 
     def validation_step(self, batch: StepLabelBatch, batch_idx: int) -> None:  # type: ignore[override]
         """Scores a batch; the metrics are computed over the whole validation set."""
-        reward_B, _ = self.rewards(batch)
+        reward_B, _ = inside_forward(self.model, self.rewards, batch)
         loss = binary_cross_entropy_with_logits(reward_B, batch.correct_B.float())
         self.log("val/loss", loss, batch_size=len(reward_B), prog_bar=True, sync_dist=True)
         rows = {"reward": reward_B, "correct": batch.correct_B, "chain": batch.chain_B, "group": batch.group_B}

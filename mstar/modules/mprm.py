@@ -25,7 +25,6 @@ from mstar.models.attention import announce, kernel_of
 from mstar.models.families import FreezablePart
 from mstar.models.lora import LoraSettings
 from mstar.models.prefix import is_recurrent
-from mstar.models.response_scorer import SharedInputs
 from mstar.models.sharding import empty_loss, is_sharded
 from mstar.models.step_head import StepLogits
 from mstar.models.step_scorer import StepScorer
@@ -198,9 +197,7 @@ class MPRMModule(BackboneModule):
         """One step of training."""
         cross_entropy, pairwise = self.losses(self(batch), batch)
         loss = cross_entropy + self.pairwise_weight * pairwise
-        responses = batch.responses
-        inputs = responses.prompts if isinstance(responses, SharedInputs) else responses.inputs
-        if not inputs.extras and is_sharded(self.scorer):
+        if not batch.has_pictures and is_sharded(self.scorer):
             loss = loss + empty_loss(self.scorer)
         rows = len(batch.group_B)
         self.log("train/loss", loss, batch_size=rows, prog_bar=True)

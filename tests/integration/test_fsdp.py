@@ -84,10 +84,16 @@ def begun(source: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(evolve_once: Any, warm_mprm: Path) -> Any:
-    """The configuration of a run in the folder of a name; the vision tower is frozen, and the MPRM selects."""
+    """The configuration of a run in the folder of a name.
+
+    The vision tower is frozen, the MPRM selects, and what is kept of hard prompts counts twice.
+    """
 
     def write(name: str, **rollout: Any) -> Path:
-        selection = {"selection": "top_k", "top_k": 1, "reward_model": str(warm_mprm), **rollout}
+        balance = {"hard": 0.5, "repeat_hard": 2}
+        selection = {
+            "selection": "top_k", "top_k": 1, "reward_model": str(warm_mprm), "balance": balance, **rollout
+        }  # fmt: skip
         made = evolve_once.settings(name, **selection)
         made["model"]["init_args"] |= {"freeze": ["vision"], "gradient_checkpointing": True}
         made["trainer"] |= {
@@ -121,7 +127,9 @@ def test_two_processes_write_what_one_writes(plain: Path, sharded: Path) -> None
     assert responses(sharded, 1) == responses(plain, 1)
     assert plan(sharded, 1)["policy"] == plan(plain, 1)["policy"]
     assert plan(sharded, 2)["policy"] != plan(sharded, 1)["policy"]
-    assert 0 < len(ExampleFile(RunDirectory(sharded).examples(1))) < 64
+    examples = ExampleFile(RunDirectory(sharded).examples(1))
+    assert 0 < len(examples) < 64
+    assert {example.weight for example in examples} == {1.0, 2.0}
     reports = [json.loads(RunDirectory(root).report(0).read_text())["dynamics"] for root in (plain, sharded)]
     assert reports[0] == reports[1]
 

@@ -14,11 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mstar.__main__ import main
 from mstar.modules import PolicyModule
+from mstar.prompts import TinyDice
+from mstar.storage import ExampleFile, RunDirectory, write_step_labels
+from mstar.types import StepLabels
 
+TINY_IMPLICIT = Path(__file__).parents[2] / "configs/tiny/implicit.yaml"
 differences = runpy.run_path(str(Path(__file__).with_name("kill_many.py")))["differences"]
 
 # Starts commands in processes of their own, without importing everything anew for each: that is what would take time.
@@ -112,7 +118,7 @@ def config(evolve_once: Any, warm_mprm: Path) -> Path:
     """All that a run can have to carry, with checkpoints within iterations."""
     settings = evolve_once.settings(
         "whole", selection="top_k", top_k=2, reward_model=str(warm_mprm), temperature=ADAPTIVE,
-        refresh_reward_model=REFRESH, shard_size=8,
+        refresh_reward_model=REFRESH, shard_size=8, balance={"hard": 0.5, "repeat_hard": 3},
     )  # fmt: skip
     checkpoints = {"class_path": "mstar.callbacks.IterationCheckpoint", "init_args": {"every_n_steps": 2}}
     settings["trainer"] |= {"callbacks": [checkpoints], "accumulate_grad_batches": 2}
@@ -140,6 +146,9 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_left_alone(
     driver.start(*command)
     assert driver.wait() == 0, driver.log.read_text()
     assert differences(whole, root) == []
+    # What was trained on counted by its weight, before the kills and after them.
+    for iteration in (1, 2):
+        assert {e.weight for e in ExampleFile(RunDirectory(root).examples(iteration))} == {1.0, 3.0}
     assert not list((root / "iterations").glob("*.old-*"))
     assert not list(root.rglob(".*"))
     # TensorBoard shows the same: what was logged again is equal. A kill may lose what was logged last.
@@ -188,6 +197,54 @@ def test_a_signal_stops_the_run_with_its_status_and_nothing_is_lost(
     driver.start(*command)
     assert driver.wait() == 0
     assert differences(whole, root) == []
+
+
+@pytest.mark.timeout(300)
+def test_adapters_that_learn_by_advantages_go_on_within_an_iteration(evolve: Any, driver: Driver) -> None:
+    settings = evolve.settings("whole", method="nft", dynamics=False)
+    settings["model"]["init_args"]["lora"] = {"rank": 2}
+    checkpoints = {"class_path": "mstar.callbacks.IterationCheckpoint", "init_args": {"every_n_steps": 1}}
+    settings["trainer"] |= {"callbacks": [checkpoints], "max_epochs": 1}
+    config = evolve.write(settings, "nft")
+    assert main(["fit", "--config", str(config)]) == 0
+    whole, root = evolve.folder / "whole", evolve.folder / "killed"
+    examples = ExampleFile(RunDirectory(whole).examples(1))
+    assert len({(e.weight, e.advantage) for e in examples}) > 2
+    command = ["fit", "--config", str(config), "--trainer.default_root_dir", str(root)]
+    assert driver.stop_when(root, "checkpoints/last.ckpt", signal.SIGKILL, *command) == -signal.SIGKILL
+    driver.start(*command)
+    assert driver.wait() == 0, driver.log.read_text()
+    assert differences(whole, root) == []
+    assert scalars(root)["train/loss"].items() <= scalars(whole)["train/loss"].items()
+
+
+@pytest.mark.timeout(300)
+def test_an_implicit_reward_that_is_killed_ends_like_one_left_alone(
+    tmp_path: Path, driver: Driver, warm_policy: Path
+) -> None:
+    rows = []
+    for number, prompt in enumerate(TinyDice("annotation", 12)):
+        lines = prompt.reference_responses[0].splitlines(keepends=True)
+        for right in (True, False):
+            steps = tuple(lines if right else (lines[0], "0\n", *lines[2:]))
+            none = (0,) * len(steps)
+            rows.append(StepLabels(prompt.id, "".join(steps), steps, none, none, right, -5.0 - number))
+    write_step_labels(tmp_path / "labels/labels-00000.parquet", rows)
+    command = [
+        "fit", f"--config={TINY_IMPLICIT}", f"--model.model_name={warm_policy}", f"--data.labels={tmp_path / 'labels'}",
+        "--data.prompts.size=12", "--data.batch_size=6", "--data.validation_share=0.25", "--trainer.max_epochs=2",
+        "--trainer.callbacks=mstar.callbacks.IterationCheckpoint", "--trainer.callbacks.every_n_steps=1",
+        "--trainer.enable_progress_bar=false", "--trainer.default_root_dir",
+    ]  # fmt: skip
+    whole, root = tmp_path / "whole", tmp_path / "killed"
+    assert main([*command, str(whole)]) == 0
+    for pattern in ("checkpoints/last.ckpt", "checkpoints/iteration-0001.ckpt"):
+        assert driver.stop_when(root, pattern, signal.SIGKILL, *command, str(root)) == -signal.SIGKILL
+    driver.start(*command, str(root))
+    assert driver.wait() == 0, driver.log.read_text()
+    assert differences(whole, root) == []
+    before, after = load_file(warm_policy / "model.safetensors"), load_file(root / "policy/model.safetensors")
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
 
 
 @pytest.mark.timeout(300)

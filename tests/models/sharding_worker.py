@@ -12,6 +12,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule
 
+from mstar.advantages import PolicyGradient, SampleMethod
+from mstar.datamodules.step_batches import StepCollate
+from mstar.datamodules.step_label_batches import StepLabelBatch, collate_step_labels
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.generation import Request, TransformersEngine, plan_samples
 from mstar.models.backbone import EMBEDDED_MODEL, load_model
@@ -37,10 +41,12 @@ from mstar.models.sharding import (
     whole_weights,
 )
 from mstar.models.step_scorer import StepScorer
-from mstar.modules import PolicyModule
+from mstar.modules import ImplicitRewardModule, PolicyModule
+from mstar.modules.policy_losses import Objective
 from mstar.prompts import TinyDice
 from mstar.rendering import ResponseInputs
 from mstar.trainer.sharded import load_whole_optimizer
+from mstar.types import Example, Prompt, StepLabels
 
 ROWS = list(TinyDice("seed", 16))
 
@@ -71,12 +77,13 @@ def loss(module: PolicyModule, inputs: ResponseInputs) -> Tensor:
 
 def worst_difference(plain: nn.Module, sharded: nn.Module) -> float:
     """The largest difference of two gradients; one that is missing counts as 0."""
-    worst = 0.0
+    worst = largest = 0.0
     for one, other in zip(plain.parameters(), sharded.parameters(), strict=True):
         a = torch.zeros_like(one) if one.grad is None else one.grad
         grad: Any = other.grad
         b = torch.zeros_like(one) if grad is None else grad.full_tensor()
-        worst = max(worst, (a - b).abs().max().item())
+        worst, largest = max(worst, (a - b).abs().max().item()), max(largest, a.abs().max().item())
+    assert largest > 1e-3, "nothing was compared"
     return worst
 
 
@@ -178,6 +185,78 @@ def check_scorer(mesh: DeviceMesh) -> dict[str, Any]:
     return found
 
 
+def mean_over_processes(means: Tensor, reduce_op: str) -> Tensor:
+    dist.all_reduce(means)
+    return means / world_size()
+
+
+class AlmostTrained:
+    """What a step of training asks of a trainer."""
+
+    strategy = SimpleNamespace(reduce=mean_over_processes)
+    optimizers = (SimpleNamespace(param_groups=[{"lr": 0.0}]),)
+
+
+def check_weights(mesh: DeviceMesh) -> dict[str, Any]:
+    """Rows of unequal weight and length, more of both in one process: the step is that of one process with all."""
+    imitated = [(row, Example(row.id, "red " * (i + 1), float(1 + i % 3))) for i, row in enumerate(ROWS[:8])]
+    plain, sharded = pair(mesh)
+    adapted = pair(mesh, lora=LoraSettings(rank=2))
+    found = {
+        "imitated": step_difference(plain, sharded, imitated),
+        "imitated_by_adapters": step_difference(*adapted, imitated),
+    }
+    sampled = []
+    for i, row in enumerate(ROWS[:8]):
+        tokens = tuple(plain.renderer.tokenizer("red " * (i + 1))["input_ids"])
+        logprobs = tuple(-2.0 - 0.1 * (place % 5) for place in range(len(tokens)))
+        sampled.append((row, Example(row.id, "", 0.5 + i % 3, 1.0 - i % 2 * 1.5, tokens, logprobs)))
+    methods: tuple[SampleMethod, ...] = ("nft", "grpo")
+    for method in methods:
+        plain.objective = sharded.objective = Objective(method, PolicyGradient())
+        found[method] = step_difference(plain, sharded, sampled)
+    return found
+
+
+def step_difference(plain: PolicyModule, sharded: PolicyModule, pairs: list[tuple[Prompt, Example]]) -> float:
+    """How far the gradients of two processes with unequal halves of some rows are from those of one with all."""
+    plain.model.zero_grad()
+    [whole] = StepCollate(plain.renderer, 8, 1, sort=True)(pairs)
+    plain.loss(whole).backward()
+    sharded.model.zero_grad()
+    [part] = StepCollate(sharded.renderer, 4, 1, sort=True)(pairs[rank() * 4 : rank() * 4 + 4])
+    sharded._share_means(part)
+    loss(sharded, part).backward()
+    return worst_difference(plain.model, sharded.model)
+
+
+def outcomes(module: ImplicitRewardModule, process: int, shared: bool) -> StepLabelBatch:
+    """A right and a wrong response to each of two prompts."""
+    prompts = dict(enumerate(ROWS[process * 2 : process * 2 + 2]))
+    texts = [text for row in prompts.values() for text in (row.rationale or "", "0\n1")]
+    steps = [tuple(text.splitlines(keepends=True)) for text in texts]
+    labels = [
+        StepLabels("", text, parts, (0,) * len(parts), (0,) * len(parts), i % 2 == 0, -20.0 - i)
+        for i, (text, parts) in enumerate(zip(texts, steps, strict=True))
+    ]
+    return collate_step_labels(labels, prompts, [0, 0, 1, 1], module.renderer, share_prompts=shared)
+
+
+def check_implicit(mesh: DeviceMesh) -> dict[str, Any]:
+    """The implicit MPRM's own step of training, with each prompt once for its responses and without."""
+    found = {}
+    for shared in (True, False):
+        plain, sharded = (ImplicitRewardModule(EMBEDDED_MODEL, share_prompts=shared) for _ in range(2))
+        for module in (plain, sharded):
+            module.configure_model()
+        shard(sharded.model, mesh)
+        steps = [plain.training_step(outcomes(plain, i, shared), 0) for i in range(2)]
+        (sum(steps) / 2).backward()
+        sharded.training_step(outcomes(sharded, rank(), shared), 0).backward()
+        found["shared" if shared else "unshared"] = worst_difference(plain.model, sharded.model)
+    return found
+
+
 def check_optimizer(mesh: DeviceMesh) -> dict[str, Any]:
     """A plain optimizer's state goes into one of sharded weights; the frozen part makes their numbers differ."""
     plain, sharded = pair(mesh, freeze=["vision"])
@@ -216,12 +295,16 @@ CHECKS: dict[str, Callable[[DeviceMesh], dict[str, Any]]] = {
     "generation": check_generation,
     "scorer": check_scorer,
     "optimizer": check_optimizer,
+    "weights": check_weights,
+    "implicit": check_implicit,
 }
 
 if __name__ == "__main__":
     if sys.argv[2] == "before 2.13":
         del FSDPModule.reset_iter_state
     torch.manual_seed(0)
+    PolicyModule.trainer = AlmostTrained()
+    PolicyModule.log = lambda *_, **__: None
     dist.init_process_group("gloo")
     device_mesh = init_device_mesh("cpu", (world_size(),), mesh_dim_names=("data_parallel",))
     results = gather_lists([{name: check(device_mesh) for name, check in CHECKS.items()}])

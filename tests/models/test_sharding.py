@@ -72,6 +72,18 @@ def test_gradients_are_those_of_one_process(found: list[dict[str, Any]], case: s
         assert result["gradients"][case] < ROUNDING
 
 
+@pytest.mark.parametrize("case", ["imitated", "imitated_by_adapters", "nft", "grpo"])
+def test_weights_and_advantages_count_over_all_processes(found: list[dict[str, Any]], case: str) -> None:
+    for result in found:
+        assert result["weights"][case] < ROUNDING
+
+
+@pytest.mark.parametrize("case", ["shared", "unshared"])
+def test_an_implicit_reward_is_trained_as_on_one_process(found: list[dict[str, Any]], case: str) -> None:
+    for result in found:
+        assert result["implicit"][case] < ROUNDING
+
+
 def test_processes_generate_on_their_own(found: list[dict[str, Any]]) -> None:
     assert [result["generation"]["texts"] for result in found] == [12, 0]
     for result in found:

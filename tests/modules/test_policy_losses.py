@@ -16,6 +16,7 @@ from mstar.datamodules import PolicyDataModule
 from mstar.datamodules.step_batches import Credit, StepBatch, StepCollate
 from mstar.generation import Request, TransformersEngine, plan_samples
 from mstar.models.export import save_model
+from mstar.models.lora import LoraSettings
 from mstar.modules import PolicyModule
 from mstar.modules.policy_losses import Objective, SampleLosses, sample_losses
 from mstar.prompts import TinyDice
@@ -149,10 +150,19 @@ def folder(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def imitate(folder: str, examples: list[Example], batches: int = 1, *, packing: bool = False) -> list[Tensor]:
-    """The gradient of one optimizer step that imitates, accumulated over its batches."""
-    module = PolicyModule(folder, packing=packing, engine=TransformersEngine(12, progress=False))
+def policy(folder: str, **settings: Any) -> PolicyModule:
+    """The policy; adapters, if it has any, do something already, so that both of their parts have gradients."""
+    module = PolicyModule(folder, engine=TransformersEngine(12, progress=False), **settings)
     module.configure_model()
+    for name, parameter in module.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.constant_(parameter, 0.01)
+    return module
+
+
+def imitate(folder: str, examples: list[Example], batches: int = 1, **settings: Any) -> list[Tensor]:
+    """The gradient of one optimizer step that imitates, accumulated over its batches."""
+    module = policy(folder, **settings)
     credited = any(e.weight != 1 for e in examples)
     collate = StepCollate(module.renderer, len(examples) // batches, batches, sort=True, credited=credited)
     for batch in collate([(POOL[POOL.index_of(e.prompt_id)], e) for e in examples]):
@@ -162,11 +172,10 @@ def imitate(folder: str, examples: list[Example], batches: int = 1, *, packing: 
 
 def learn(
     folder: str, examples: list[Example], method: SampleMethod, batch_size: int = 16, *, packing: bool = False,
-    **settings: Any,
+    lora: LoraSettings | None = None, **settings: Any,
 ) -> tuple[list[Tensor], dict[str, float]]:  # fmt: skip
     """The gradient of one optimizer step, accumulated over its batches as a trainer does, and what was watched."""
-    module = PolicyModule(folder, packing=packing, engine=TransformersEngine(12, progress=False))
-    module.configure_model()
+    module = policy(folder, packing=packing, lora=lora)
     module.objective = Objective(method, PolicyGradient(**settings))
     batches_per_step = len(examples) // batch_size
     collate = StepCollate(module.renderer, batch_size, batches_per_step, sort=True)
@@ -199,8 +208,7 @@ def test_two_processes_take_the_step_of_one(
 ) -> None:
     """Though one of them has more tokens: a gradient is averaged over processes, and the means are shared before."""
     whole, _ = learn(folder, examples, "grpo", level=level)
-    module = PolicyModule(folder, engine=TransformersEngine(12, progress=False))
-    module.configure_model()
+    module = policy(folder)
     module.objective = Objective("grpo", PolicyGradient(level=level))
     by_length = sorted(examples, key=lambda e: len(e.tokens))
     pairs = [(POOL[POOL.index_of(e.prompt_id)], e) for e in by_length]
@@ -240,9 +248,23 @@ def test_a_row_of_weight_2_is_that_row_twice(folder: str) -> None:
     assert_equal(imitate(folder, WEIGHTED, batches=2), weighted)
 
 
+def test_adapters_learn_by_weights_and_advantages_too(folder: str, examples: list[Example]) -> None:
+    """Of the weights beneath them nothing has a gradient, and theirs is that of the same rows written out."""
+    lora = LoraSettings(rank=2)
+    repeated = [dataclasses.replace(row, weight=1.0) for row in WEIGHTED for _ in range(int(row.weight))]
+    weighted = imitate(folder, WEIGHTED, lora=lora)
+    assert len(weighted) < len(imitate(folder, WEIGHTED))
+    assert_equal(imitate(folder, repeated, lora=lora), weighted)
+    assert_equal(imitate(folder, WEIGHTED, batches=2, lora=lora), weighted)
+    plain = imitate(folder, [dataclasses.replace(row, weight=1.0) for row in WEIGHTED], lora=lora)
+    assert not all(torch.allclose(a, b, rtol=0.01) for a, b in zip(plain, weighted, strict=True))
+    whole, _ = learn(folder, examples, "nft", lora=lora)
+    assert len(whole) == len(weighted)
+    assert_equal(whole, learn(folder, examples, "nft", batch_size=4, lora=lora)[0])
+
+
 def test_weights_count_over_processes_too(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = PolicyModule(folder, engine=TransformersEngine(12, progress=False))
-    module.configure_model()
+    module = policy(folder)
     pairs = [(POOL[POOL.index_of(e.prompt_id)], e) for e in WEIGHTED]
     [one], [other] = (StepCollate(module.renderer, 2, 1, sort=True)(part) for part in (pairs[:2], pairs[2:]))
     mean = torch.tensor([one.mean_tokens + other.mean_tokens, 2 * one.mean_rows]) / 2
@@ -257,8 +279,7 @@ def test_weights_count_over_processes_too(folder: str, monkeypatch: pytest.Monke
 
 def test_without_other_weights_batches_are_those_of_before(folder: str) -> None:
     """Bit by bit: a file in which all rows weigh 1 has no weights, and its batches have none."""
-    module = PolicyModule(folder, engine=TransformersEngine(12, progress=False))
-    module.configure_model()
+    module = policy(folder)
     data = PolicyDataModule(POOL, batch_size=4)
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
         lightning_module=module, accumulate_grad_batches=1, default_root_dir="", current_epoch=0
