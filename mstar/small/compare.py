@@ -1,0 +1,216 @@
+"""The table of ``make small``: arms by seed, their paired differences, kinds of question, and how well rewards rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mstar.atomic import atomic_path
+from mstar.demo.verdicts import Answers, Scores, compare, read_answers
+from mstar.evaluation.dynamics import reward_quality
+from mstar.prompts.charts import KINDS
+from mstar.small.run import ARMS, WARMUP
+from mstar.storage import RunDirectory, read_json, read_responses, write_json
+from mstar.storage.tables import read_table
+from mstar.types import ScoredResponse
+
+__all__ = ["Ranking", "measure_ranking", "write_comparison"]
+
+_KINDS: Final = pa.schema([("prompt_id", pa.string()), ("category", pa.string())])
+_ORDER: Final = (WARMUP, *ARMS)
+_FIRST: Final = "mprm_top_1"
+_PAIRS: Final = (
+    (_FIRST, "random"), (_FIRST, "likelihood"), (_FIRST, "oracle"), ("oracle", "random"), (_FIRST, "seed_only"),
+    (_FIRST, WARMUP), ("seed_only", WARMUP),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How well responses with the right answer are ranked by the truth of their chains, within prompts.
+
+    Attributes:
+        prompts: Prompts that were sampled.
+        right: Distinct responses with the right answer.
+        right_chains: Share of them whose whole chain is right.
+        compared: Prompts with both right and wrong chains among them: the others tell nothing.
+        mprm: AUC of the MPRM; None if it cannot be measured.
+        likelihood: AUC of the policy's own log-probability.
+        likelihood_lead: By how much the likelihood's AUC is higher, in the mean over the prompts that are compared.
+        likelihood_lead_error: The standard error of that.
+    """
+
+    prompts: int
+    right: int
+    right_chains: float
+    compared: int
+    mprm: float | None
+    likelihood: float | None
+    likelihood_lead: float | None
+    likelihood_lead_error: float | None
+
+
+def measure_ranking(run: Path) -> Ranking | None:
+    """The ranking of a run's first samples, which its warm-up policy drew; None if they are not there.
+
+    Args:
+        run: The folder of an arm whose responses an MPRM scored.
+    """
+    shards = RunDirectory(run).response_shards(1) if run.exists() else []
+    rows = [row for shard in shards for row in read_responses(shard)]
+    if not rows:
+        return None
+    groups: dict[str, list[ScoredResponse]] = {row.response.prompt_id: [] for row in rows}
+    chains: dict[str, set[bool]] = {name: set() for name in groups}
+    for row in rows:
+        # Only what could be selected has a reward.
+        if row.verdict.correct and row.process_reward is not None and row.chain_correct is not None:
+            groups[row.response.prompt_id].append(row)
+            chains[row.response.prompt_id].add(row.chain_correct)
+    distinct = {(name, row.response.text.strip()): bool(row.chain_correct) for name, g in groups.items() for row in g}
+    quality = reward_quality([group for group in groups.values() if group])
+    return Ranking(
+        prompts=len(groups),
+        right=len(distinct),
+        right_chains=sum(distinct.values()) / max(1, len(distinct)),
+        compared=sum(len(found) == 2 for found in chains.values()),
+        mprm=quality.auc_within_correct,
+        likelihood=quality.likelihood_auc_within_correct,
+        likelihood_lead=quality.likelihood_lead,
+        likelihood_lead_error=quality.likelihood_lead_error,
+    )
+
+
+def write_comparison(root: Path) -> str:
+    """Writes ``table.md`` and ``table.json`` of all that is measured in a folder.
+
+    Args:
+        root: The folder of the experiment, with one folder a seed.
+
+    Returns:
+        What ``table.md`` says.
+
+    Raises:
+        DataError: predictions are damaged, or two arms answered different questions.
+    """
+    scores, kinds, cpu = _read(root)
+    rankings = {
+        seed: ranking
+        for seed in sorted({seed for row in scores.values() for seed in row})
+        if (ranking := measure_ranking(root / f"seed-{seed}" / _FIRST)) is not None
+    }
+    differences = [
+        {"first": first, "second": second, "metric": metric, "mean": found.mean, "half": found.half}
+        | {"by_seed": {str(seed): value for seed, value in found.by_seed.items()}}
+        for first, second in _PAIRS
+        for metric in ("accuracy", "chain_accuracy")
+        if (found := compare(_of(scores, first, metric), _of(scores, second, metric))) is not None
+    ]
+    parts = [_arm_table(scores, cpu), _difference_table(differences), _kind_table(scores, kinds), _ranking(rankings)]
+    text = "\n".join(part for part in parts if part)
+    with atomic_path(root / "table.md") as path:
+        path.write_text(text, encoding="utf-8")
+    means = {
+        arm: {str(seed): {name: _mean(right) for name, right in found.items()} for seed, found in row.items()}
+        for arm, row in scores.items()
+    }
+    ranked = {str(seed): asdict(ranking) for seed, ranking in rankings.items()}
+    write_json(root / "table.json", {"arms": means, "differences": differences, "ranking": ranked})
+    return text
+
+
+def _read(root: Path) -> tuple[dict[str, Scores], dict[str, str], dict[str, list[float]]]:
+    """Of every arm that is tested: its answers by seed; the kind of every question; every arm's CPU-seconds."""
+    scores: dict[str, dict[int, Any]] = {arm: {} for arm in _ORDER}
+    kinds: dict[str, str] = {}
+    cpu: dict[str, list[float]] = {arm: [] for arm in _ORDER}
+    for book in sorted(root.glob("seed-*/stages.json")):
+        content = read_json(book)
+        stages = content["stages"]
+        for arm in (arm for arm in _ORDER if f"test {arm}" in stages):
+            folder = book.parent / "test" / arm
+            scores[arm][content["seed"]] = read_answers(folder)
+            rows = read_table(folder / "predictions.parquet", _KINDS)
+            kinds |= {row["prompt_id"]: row["category"] for row in rows}
+            cpu[arm].append(stages[arm]["cpu_seconds"] + stages[f"test {arm}"]["cpu_seconds"])
+    return {arm: row for arm, row in scores.items() if row}, kinds, cpu
+
+
+def _of(scores: Mapping[str, Scores], arm: str, metric: Any) -> Answers:
+    return {seed: found[metric] for seed, found in scores.get(arm, {}).items()}
+
+
+def _mean(right: Mapping[str, bool]) -> float:
+    return round(fmean(right.values()), 4)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _arm_table(scores: Mapping[str, Scores], cpu: Mapping[str, Sequence[float]]) -> str:
+    """Accuracy / share of whole chains right, by seed; ``wrong`` is the share of right answers with wrong chains."""
+    seeds = sorted({seed for row in scores.values() for seed in row})
+    rows = []
+    for arm, row in scores.items():
+        cells = []
+        for seed in seeds:
+            if seed not in row:
+                cells.append("")
+                continue
+            right, chain = (_mean(row[seed][metric]) for metric in ("accuracy", "chain_accuracy"))
+            wrong = f"{100 * (right - chain) / right:.0f}" if right else "-"
+            cells.append(f"{100 * right:.1f} / {100 * chain:.1f} ({wrong})")
+        rows.append([arm, *cells, f"{fmean(cpu[arm]):.0f}"])
+    return _table(["arm", *(f"seed {seed}" for seed in seeds), "CPU-s"], rows)
+
+
+def _difference_table(differences: Sequence[Mapping[str, Any]]) -> str:
+    if not differences:
+        return ""
+    cells = [f"{100 * row['mean']:+.1f} ± {100 * row['half']:.1f}" for row in differences]
+    # Two rows a pair: accuracy, and whole chains.
+    rows = [
+        [f"{row['first']} less {row['second']}", cells[i], cells[i + 1], str(len(row["by_seed"]))]
+        for i, row in enumerate(differences)
+        if i % 2 == 0
+    ]
+    return _table(["points, 95 % interval", "accuracy", "whole chain", "seeds"], rows)
+
+
+def _kind_table(scores: Mapping[str, Scores], kinds: Mapping[str, str]) -> str:
+    """Accuracy / whole chains by kind of question, over all seeds."""
+    rows = []
+    for arm, row in scores.items():
+        cells = []
+        for kind in KINDS:
+            shares = [
+                [right for found in row.values() for name, right in found[metric].items() if kinds[name] == kind]
+                for metric in ("accuracy", "chain_accuracy")
+            ]  # fmt: skip
+            cells.append(" / ".join(f"{100 * fmean(share):.0f}" if share else "-" for share in shares))
+        rows.append([arm, *cells])
+    return _table(["arm", *KINDS], rows)
+
+
+def _ranking(rankings: Mapping[int, Ranking]) -> str:
+    if not rankings:
+        return ""
+    rows = []
+    for seed, found in rankings.items():
+        aucs = ["-" if value is None else f"{value:.3f}" for value in (found.mprm, found.likelihood)]
+        lead = "-"
+        if found.likelihood_lead is not None and found.likelihood_lead_error is not None:
+            lead = f"{-found.likelihood_lead:+.3f} ± {1.96 * found.likelihood_lead_error:.3f}"
+        share = f"{100 * found.right_chains:.1f}"
+        rows.append([str(seed), str(found.prompts), str(found.right), share, str(found.compared), *aucs, lead])
+    return _table(
+        ["seed", "prompts", "right answers", "of them right chains (%)", "prompts with both", "AUC of the MPRM",
+         "of the likelihood", "MPRM less likelihood"], rows,
+    )  # fmt: skip

@@ -1,0 +1,108 @@
+"""A vision-language model made of a language model that has no eyes: an ordinary Idefics3 with a small new tower.
+
+The architecture is that of SmolVLM: patches, a vision tower, a connector that puts 2 x 2 patches into one token, and
+the language model. Tower and connector are new and know nothing yet; ``mstar.small.align`` teaches them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from mstar.models.seeding import seeded
+from mstar.prompts.charts import SIZE
+
+if TYPE_CHECKING:
+    from transformers import (
+        Idefics3ForConditionalGeneration,
+        Idefics3Processor,
+        LlamaForCausalLM,
+        PreTrainedTokenizerBase,
+    )
+
+__all__ = ["IMAGE_TOKENS", "build_model", "build_processor"]
+
+_PATCH: Final = 8
+_SHUFFLE: Final = 2
+IMAGE_TOKENS: Final = (SIZE // _PATCH // _SHUFFLE) ** 2
+_PAD: Final = "<|endoftext|>"
+_END: Final = "<|im_end|>"
+_PICTURE: Final = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+# ChatML, which the language model was tuned on, without its standing system turn: every token costs time.
+_CHAT_TEMPLATE: Final = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def build_processor(tokenizer: PreTrainedTokenizerBase) -> Idefics3Processor:
+    """Builds the processor around a language model's tokenizer.
+
+    Args:
+        tokenizer: The tokenizer; it gets the tokens that stand around pictures.
+    """
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+    from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
+
+    untyped: Any = tokenizer
+    untyped.add_special_tokens({"additional_special_tokens": list(_PICTURE), "pad_token": _PAD, "eos_token": _END})
+    untyped.padding_side = "left"
+    edge = {"longest_edge": SIZE}
+    images = Idefics3ImageProcessorPil(size=edge, max_image_size=edge, do_image_splitting=False)
+    return Idefics3Processor(images, untyped, image_seq_len=IMAGE_TOKENS, chat_template=_CHAT_TEMPLATE)
+
+
+def build_model(
+    language: LlamaForCausalLM, processor: Idefics3Processor, seed: int = 0
+) -> Idefics3ForConditionalGeneration:
+    """Puts a new tower and connector before a language model.
+
+    Args:
+        language: The language model; the model takes its weights over.
+        processor: The processor.
+        seed: Seed of the new weights; the global random state is left as it was.
+    """
+    import transformers
+
+    untyped: Any = transformers
+    tokenizer: Any = processor.tokenizer
+    text = language.config.to_dict()
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = untyped.Idefics3Config(
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+        scale_factor=_SHUFFLE,
+        vision_config={
+            "hidden_size": 160,
+            "intermediate_size": 320,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "image_size": SIZE,
+            "patch_size": _PATCH,
+            # The tower is small and learns from nothing: with the usual 0.02 it takes far longer to begin.
+            "initializer_range": 0.08,
+        },
+        text_config=text | ids | {"vocab_size": len(tokenizer), "bos_token_id": None, "tie_word_embeddings": True},
+        initializer_range=0.08,
+    )
+    with seeded(seed):
+        model: Any = untyped.Idefics3ForConditionalGeneration(config)
+    weights = {name.removeprefix("model."): value for name, value in language.model.state_dict().items()}
+    old = weights["embed_tokens.weight"]
+    # What stands around a picture was never seen in training: the mean of all tokens says the least.
+    new = old.mean(0, keepdim=True).expand(len(tokenizer) - len(old), -1)
+    weights["embed_tokens.weight"] = torch.cat([old, new])
+    model.model.text_model.load_state_dict(weights)
+    model.tie_weights()
+    # Image tokens begin about as long as the rows of the embedding that they are to become.
+    model.model.connector.modality_projection.proj.weight.data *= 0.05
+    model.generation_config = untyped.GenerationConfig(**ids)
+    built: Idefics3ForConditionalGeneration = model.eval()
+    return built

@@ -1,0 +1,195 @@
+"""The stages of ``make small``, in order; each of mstar's own commands that it runs is printed, and also runs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from mstar.demo.run import command, config, count_steps
+from mstar.demo.stages import StageBook
+from mstar.errors import ConfigError
+from mstar.small.align import AlignSettings, align
+from mstar.small.model import build_model, build_processor
+from mstar.small.weights import download_gguf, load_language_model
+from mstar.storage import read_json, write_json
+
+__all__ = ["ARMS", "SHARED", "WARMUP", "Numbers", "SmallRun", "run_small"]
+
+Numbers = Literal["float32", "bfloat16"]
+
+# What every arm starts from.
+SHARED: Final = ("start", "warmup", "annotate", "mprm")
+_NO_MPRM: Final = "--rollout.reward_model=null"
+# What an arm changes in small/evolve.yaml; seed_only has no rollouts, and a file of its own.
+ARMS: Final[Mapping[str, Sequence[str]]] = {
+    "mprm_top_1": (),
+    "random": ("--rollout.selection=random", _NO_MPRM),
+    "likelihood": ("--rollout.selection=likelihood", _NO_MPRM),
+    "oracle": ("--rollout.selection=oracle", _NO_MPRM),
+    "seed_only": (),
+}
+_FIRST: Final = "mprm_top_1"
+# Where all arms are compared with: the policy that they start from.
+WARMUP: Final = "warmup"
+
+
+@dataclass(frozen=True, slots=True)
+class SmallRun:
+    """One seed of the experiment.
+
+    Attributes:
+        seed: Seed of weights and sampling.
+        output: Folder of the experiment; the seed has one in it.
+        arms: Which arms are run after the shared stages, in the order of ``ARMS``.
+        model: A vision-language model to take in place of the small one; None builds that one.
+        numbers: What is computed and stored in: float32, or bfloat16 (adapters and heads stay float32).
+        align: How long tower and connector of the small model learn.
+        language: Loads its language model and tokenizer; None downloads them.
+        overrides: Further arguments of a stage's command, by the stage's name, e.g. to make it smaller; ``evolve``
+            reaches every arm with rollouts, ``test`` every test.
+    """
+
+    seed: int = 0
+    output: Path = Path("runs/small")
+    arms: Sequence[str] = tuple(ARMS)
+    model: str | None = None
+    numbers: Numbers = "float32"
+    align: AlignSettings = field(default_factory=AlignSettings)
+    language: Callable[[], tuple[Any, Any]] | None = None
+    overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The seed's folder."""
+        return self.output / f"seed-{self.seed}"
+
+    def further(self, stage: str) -> Sequence[str]:
+        """The further arguments of a stage."""
+        return self.overrides.get(stage, ())
+
+
+def run_small(
+    settings: SmallRun, stages: Sequence[str] | None = None, tested: Callable[[], object] = lambda: None
+) -> None:
+    """Runs the stages that are not done yet.
+
+    Args:
+        settings: What is run.
+        stages: These stages alone, of ``SHARED`` and ``ARMS``, whose predecessors are done; None for all.
+        tested: Called whenever an arm is done and tested.
+
+    Raises:
+        ConfigError: a stage is asked for before the one that it needs, or the folder holds another model's stages.
+    """
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    _claim(settings)
+    book = StageBook(settings.folder, settings.seed)
+    work: dict[str, Callable[[], dict[str, Any] | None]] = {
+        "start": partial(_start, settings),
+        "warmup": partial(_warmup, settings),
+        "annotate": partial(_annotate, settings),
+        "mprm": partial(_mprm, settings),
+    }
+    work |= {arm: partial(_arm, settings, arm, book) for arm in ARMS if arm in settings.arms}
+    if settings.model is not None:
+        del work["start"]
+    for name, stage in work.items():
+        if stages is None or name in stages:
+            book.run(name, stage)
+            if name in (WARMUP, *ARMS):
+                book.run(f"test {name}", partial(_test, settings, name))
+                tested()
+
+
+def _claim(settings: SmallRun) -> None:
+    """Writes down what all stages of a folder share, or finds that it is the same."""
+    path, facts = settings.folder / "settings.json", {"model": settings.model, "numbers": settings.numbers}
+    before = read_json(path) if path.exists() else facts
+    if before != facts:
+        raise ConfigError(f"'{settings.folder}' holds stages with {before}, not {facts}: choose another folder.")
+    write_json(path, facts)
+
+
+def _fit(settings: SmallRun, name: str, file: str, *arguments: str) -> None:
+    command(
+        "fit", config(f"small/{file}.yaml"), f"--seed_everything={settings.seed}", *_numbers(settings), *arguments,
+        f"--trainer.default_root_dir={settings.folder / name}",
+    )  # fmt: skip
+
+
+def _numbers(settings: SmallRun) -> list[str]:
+    if settings.numbers == "float32":
+        return []
+    return ["--trainer.precision=bf16-mixed", f"--model.dtype={settings.numbers}"]
+
+
+def _start(settings: SmallRun) -> dict[str, Any]:
+    """The small model with its aligned eyes, as a folder."""
+    load = settings.language or (lambda: load_language_model(download_gguf(settings.output / "weights")))
+    language, tokenizer = load()
+    processor = build_processor(tokenizer)
+    model = build_model(language, processor, settings.seed)
+    share = align(model, processor, settings.align, settings.seed)
+    folder = settings.folder / "start"
+    untyped: Any = model
+    untyped.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return {"bars_read": round(share, 4)}
+
+
+def _warmup(settings: SmallRun) -> None:
+    start = settings.model or _need(settings, "start", "start", "config.json")
+    _fit(settings, "warmup", "warmup", f"--model.model_name={start}", *settings.further("warmup"))
+
+
+def _annotate(settings: SmallRun) -> None:
+    command(
+        "annotate", config("small/annotate.yaml"), f"--policy={_policy(settings)}", f"--dtype={settings.numbers}",
+        f"--output={settings.folder / 'annotate'}", f"--settings.seed={settings.seed}", *settings.further("annotate"),
+    )  # fmt: skip
+
+
+def _mprm(settings: SmallRun) -> None:
+    _fit(
+        settings, "mprm", "mprm", f"--model.model_name={_policy(settings)}", f"--model.seed={settings.seed}",
+        f"--data.labels={_need(settings, 'annotate', 'annotate')}", *settings.further("mprm"),
+    )  # fmt: skip
+
+
+def _arm(settings: SmallRun, arm: str, book: StageBook) -> dict[str, Any]:
+    policy = f"--model.model_name={_policy(settings)}"
+    if arm == "seed_only":
+        steps = book.result(_FIRST).get("steps")
+        if steps is None:
+            raise ConfigError(f"the arm seed_only takes as many steps as {_FIRST}, which is not done: run that first.")
+        _fit(settings, arm, "seed_only", policy, f"--trainer.max_steps={steps}", *settings.further("seed_only"))
+    else:
+        reward = ARMS[arm] or (f"--rollout.reward_model={_need(settings, 'mprm', 'mprm/mprm')}",)
+        # All start from the same policy: what one of them has drawn in its first iteration the others read.
+        reuse = f"--rollout.reuse={settings.folder}"
+        _fit(settings, arm, "evolve", policy, *reward, reuse, *settings.further("evolve"))
+    return {"steps": count_steps(settings.folder / arm)}
+
+
+def _test(settings: SmallRun, name: str) -> None:
+    """The greedy responses to the test charts, which the comparison reads."""
+    command(
+        "predict", config("small/warmup.yaml"), f"--model.model_name={settings.folder / name / 'policy'}",
+        "--model.lora=null", *_numbers(settings), "--trainer.logger=false",
+        f"--trainer.default_root_dir={settings.folder / 'test' / name}", *settings.further("test"),
+    )  # fmt: skip
+
+
+def _policy(settings: SmallRun) -> Path:
+    return _need(settings, "warmup", "warmup/policy", "config.json")
+
+
+def _need(settings: SmallRun, stage: str, folder: str, file: str = "") -> Path:
+    """A folder that an earlier stage made."""
+    path = settings.folder / folder
+    if not (path / file).exists():
+        raise ConfigError(f"'{path}' is not there: the stage {stage} makes it; run that first.")
+    return path

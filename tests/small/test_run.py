@@ -1,0 +1,114 @@
+"""The whole experiment in miniature, on a language model with random weights: every stage from its shipped config."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForImageTextToText
+
+from mstar.__main__ import main
+from mstar.errors import ConfigError
+from mstar.small.align import AlignSettings
+from mstar.small.compare import write_comparison
+from mstar.small.run import SmallRun, run_small
+from tests.small.language import tiny_language_model
+
+_QUIET = "--trainer.enable_progress_bar=false"
+TOY = {
+    # Without adapters: random weights have to be moved far until some answers are right.
+    "warmup": ["--model.lora=null", "--model.lr=4e-3", "--trainer.max_epochs=4", "--data.train.size=320", _QUIET],
+    "annotate": [
+        "--prompts.size=16",
+        "--settings.unmixed_share=1",
+        "--settings.num_samples=2",
+        "--settings.num_continuations=1",
+    ],
+    "mprm": ["--data.prompts.size=16", "--trainer.max_epochs=1", _QUIET],
+    "evolve": ["--data.train.size=48", "--rollout.num_samples=2", _QUIET],
+    "seed_only": ["--data.train.size=32", _QUIET],
+    "test": ["--data.test.size=12", _QUIET],
+}
+ARMS = ("mprm_top_1", "random", "seed_only")
+
+
+def toy(folder: Path, **changes: object) -> SmallRun:
+    settings: dict[str, object] = {
+        "seed": 3,
+        "output": folder,
+        "arms": ARMS,
+        "align": AlignSettings(steps=20, batch_size=2, held_out=8),
+        "language": tiny_language_model,
+        "overrides": TOY,
+    }
+    return SmallRun(**settings | changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.timeout(900)
+def test_all_stages_run_and_go_on_where_they_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # One after another, as `--stages` runs them; seed_only needs the steps of the first arm.
+    with pytest.raises(ConfigError, match="the stage start makes it"):
+        run_small(toy(tmp_path), ["warmup"])
+    run_small(toy(tmp_path), ["start", "warmup"])
+    with pytest.raises(ConfigError, match="as many steps as mprm_top_1, which is not done"):
+        run_small(toy(tmp_path), ["seed_only"])
+    capsys.readouterr()
+    tables: list[str] = []
+    run_small(toy(tmp_path), tested=lambda: tables.append(write_comparison(tmp_path)))
+    printed = capsys.readouterr().out
+    assert printed.count("done before") == 3
+    # The warm-up's test too: a table after each.
+    assert len(tables) == 1 + len(ARMS)
+
+    folder = tmp_path / "seed-3"
+    stages = json.loads((folder / "stages.json").read_text())["stages"]
+    assert list(stages) == [
+        "start", "warmup", "test warmup", "annotate", "mprm", "mprm_top_1", "test mprm_top_1", "random", "test random",
+        "seed_only", "test seed_only",
+    ]  # fmt: skip
+    assert stages["seed_only"]["result"]["steps"] == stages["mprm_top_1"]["result"]["steps"] > 0
+    # The second arm reads the first samples that the first one drew.
+    reports = [json.loads((folder / arm / "iterations/0001/report.json").read_text()) for arm in ARMS[:2]]
+    assert [report["reused"] for report in reports] == [0, 24]
+    AutoModelForImageTextToText.from_pretrained(folder / "mprm_top_1/policy")
+
+    found = json.loads((tmp_path / "table.json").read_text())
+    assert list(found["arms"]) == ["warmup", *ARMS]
+    assert {(row["first"], row["second"]) for row in found["differences"]} == {
+        ("mprm_top_1", "random"), ("mprm_top_1", "seed_only"), ("mprm_top_1", "warmup"), ("seed_only", "warmup"),
+    }  # fmt: skip
+    assert found["ranking"]["3"]["prompts"] == 24
+    lines = tables[-1].splitlines()
+    assert lines[0] == "| arm | seed 3 | CPU-s |"
+    assert "| arm | total | difference | more | tallest | range | count |" in lines
+
+
+def test_another_model_in_16_bits_takes_the_same_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr("mstar.small.run.command", lambda *arguments: commands.append(arguments))
+    for name in ("warmup/policy/config.json", "annotate/x", "mprm/mprm/mprm.json"):
+        (tmp_path / "seed-3" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "seed-3" / name).touch()
+    monkeypatch.setattr("mstar.small.run.count_steps", lambda folder: 26)
+    changed = toy(tmp_path, model="HuggingFaceTB/SmolVLM-256M-Instruct", numbers="bfloat16", overrides={})
+    run_small(changed)
+    assert [command[0] for command in commands] == ["fit", "predict", "annotate", "fit"] + ["fit", "predict"] * 3
+    assert "--model.model_name=HuggingFaceTB/SmolVLM-256M-Instruct" in commands[0]
+    for command in commands:
+        wanted = ["--dtype=bfloat16"]
+        if command[0] != "annotate":
+            wanted = ["--trainer.precision=bf16-mixed", "--model.dtype=bfloat16"]
+        assert set(wanted) <= set(command)
+    assert "--trainer.max_steps=26" in commands[-2]
+    # Its stages are not gone on with by another model's.
+    with pytest.raises(ConfigError, match=r"holds stages with .*SmolVLM.*choose another folder"):
+        run_small(toy(tmp_path))
+
+
+def test_one_override_drives_another_model(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "HuggingFaceTB/SmolVLM-256M-Instruct"
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--config", "small/warmup.yaml", "--model.model_name", name, "--print_config"])
+    assert end.value.code == 0
+    assert f"model_name: {name}" in capsys.readouterr().out
