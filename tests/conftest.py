@@ -15,6 +15,7 @@ import copy
 import importlib.util
 import logging
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -86,6 +87,15 @@ def fresh_logging() -> None:
 def checks() -> ModuleType:
     """What every model family must do (``family_checks.py``)."""
     return load_module("family_checks")
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[Any]:
+    """Starts processes that need not import everything anew (``forker.py``)."""
+    started = load_module("forker").Forker()
+    yield started
+    started.process.kill()
+    started.process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,16 +23,16 @@ from mstar.distributed import (
 )
 
 GATHER = """
-import json, os, sys, time
+import json, sys, time
 from pathlib import Path
 from mstar.distributed import by_shard, gather_lists, is_main, joined_processes, rank, wait_for_all, world_size
 from mstar.types import Response
 
-number, folder, port = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "RANK": str(number)}
+folder = Path(sys.argv[1])
 mains = is_main()
 joined = joined_processes()
 joined.__enter__()
+number = rank()
 responses = [Response(f"p{number}", i, "text", 3, True, 1.0, -0.5) for i in range(number * 3)]
 out = {
     "rank": rank(),
@@ -71,7 +68,7 @@ from mstar.prompts import TinyDice
 devices, folder = int(sys.argv[1]), Path(sys.argv[2])
 seed_everything(3)
 source = TinyDice("seed", 12)
-module = PolicyModule("mstar/tiny-idefics3", lr=0.05, optimizer=torch.optim.SGD)
+module = PolicyModule("mstar/tiny-idefics3", lr=0.05, optimizer=torch.optim.SGD, max_new_tokens=4)
 data = PolicyDataModule(source, test=TinyDice("test", 5), batch_size=4 // devices, eval_batch_size=2)
 trainer = Trainer(
     accelerator="cpu", devices=devices, strategy="ddp" if devices > 1 else "auto", max_epochs=2, logger=False,
@@ -90,21 +87,6 @@ module.grader = Rule()
 out = {"weights": before, "sum": weights.abs().sum().item(), "steps": trainer.global_step, "tested": tested}
 (folder / f"out-{devices}-{trainer.global_rank}.json").write_text(json.dumps(out))
 """
-
-
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "LOCAL_RANK"))}
-    return subprocess.Popen(
-        [sys.executable, script, *arguments],
-        env={**environment, "PYTHONPATH": str(Path(__file__).parents[1])},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(*processes: subprocess.Popen[str]) -> None:
-    errors = [process.communicate(timeout=200)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), errors
 
 
 def test_one_process_is_the_main_one_and_keeps_its_items() -> None:
@@ -150,13 +132,10 @@ def test_an_error_that_comes_from_a_lost_process_is_told_from_others(message: st
     assert found is None or (lost or "") in str(found)
 
 
-def test_two_processes(tmp_path: Path) -> None:
+def test_two_processes(forker: Any, tmp_path: Path) -> None:
     script = tmp_path / "gather.py"
     script.write_text(GATHER)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    finish(*(start(str(script), str(number), str(tmp_path), port) for number in range(2)))
+    forker.run([tmp_path], tmp_path / "log", number=2, script=script)
     for number in range(2):
         assert json.loads((tmp_path / f"out-{number}.json").read_text()) == {
             "rank": number,
@@ -172,11 +151,11 @@ def test_two_processes(tmp_path: Path) -> None:
         }
 
 
-def test_training_and_testing_in_two_processes_equal_those_in_one(tmp_path: Path) -> None:
+def test_training_and_testing_in_two_processes_equal_those_in_one(forker: Any, tmp_path: Path) -> None:
     script = tmp_path / "fit.py"
     script.write_text(FIT)
-    for devices in ("1", "2"):
-        finish(start(str(script), devices, str(tmp_path)))
+    for number in (1, 2):
+        forker.run([str(number), tmp_path], tmp_path / "log", number=number, script=script)
     one, first, second = (json.loads((tmp_path / f"out-{name}.json").read_text()) for name in ("1-0", "2-0", "2-1"))  # type: dict[str, Any], dict[str, Any], dict[str, Any]
     assert first == second
     assert first["steps"] == one["steps"] == 6

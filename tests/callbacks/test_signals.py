@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,12 +43,15 @@ def test_the_other_processes_are_stopped_too_and_their_status_kills_nobody(
 
 
 @pytest.mark.parametrize(("code", "status"), [("143", 143), ("138", 138), ("1", -9)])
-def test_a_process_ends_with_the_status_of_a_child_that_was_asked_to_stop(code: str, status: int) -> None:
-    script = (
+def test_a_process_ends_with_the_status_of_a_child_that_was_asked_to_stop(
+    code: str, status: int, forker: Any, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
         "import os, subprocess, sys; from mstar.callbacks.signals import _ChildProcessObserver, end_with_the_others;"
         "end_with_the_others(); child = subprocess.Popen([sys.executable, '-c', f'raise SystemExit({sys.argv[1]})']);"
         "child.wait(); _ChildProcessObserver(os.getpid(), [child])._run()"
     )
-    ended = subprocess.run([sys.executable, "-c", script, code], capture_output=True, text=True, timeout=120)
-    assert ended.returncode == status
-    assert ("mstar: stopped by SIG" in ended.stderr) == (status > 0)
+    log = tmp_path / "log"
+    assert forker.start([code], log, script=script).wait() == status
+    assert ("mstar: stopped by SIG" in log.read_text()) == (status > 0)

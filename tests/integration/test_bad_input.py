@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -298,10 +298,12 @@ def test_a_folder_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert not list(tmp_path.iterdir())
 
 
-def test_no_traceback_reaches_the_terminal(evolve: Any) -> None:
+def test_no_traceback_reaches_the_terminal(evolve: Any, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     config = str(evolve.write(evolve.settings(num_samples=0)))
-    command = [sys.executable, "-m", "mstar", "fit", "--config", config]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("mstar fit: error: rollout.num_samples is 0")
+    monkeypatch.setattr(sys, "argv", ["mstar", "fit", "--config", config])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_module("mstar", run_name="__main__", alter_sys=True)
+    assert end.value.code == 1
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("mstar fit: error: rollout.num_samples is 0")

@@ -292,7 +292,7 @@ def test_a_run_that_is_in_use_is_refused(small: Any, evolve: Any, capsys: pytest
 
 
 @pytest.mark.timeout(200)
-def test_slurms_warning_puts_the_job_in_the_queue_again(evolve: Any, tmp_path: Path) -> None:
+def test_slurms_warning_puts_the_job_in_the_queue_again(evolve: Any, tmp_path: Path, forker: Any) -> None:
     """With SLURM's environment and a ``scontrol`` that writes down what it is asked."""
     bin_folder, asked = tmp_path / "bin", tmp_path / "asked"
     bin_folder.mkdir()
@@ -305,15 +305,12 @@ def test_slurms_warning_puts_the_job_in_the_queue_again(evolve: Any, tmp_path: P
     }  # fmt: skip
     config = evolve.write(evolve.settings(shard_size=4, dynamics=False))
     root = evolve.folder / "run"
-    run = subprocess.Popen(
-        [sys.executable, "-m", "mstar", "fit", "--config", str(config)], env=os.environ | slurm,
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+    log = tmp_path / "log"
+    run = forker.start(["fit", "--config", config], log, **slurm)
     deadline = time.monotonic() + 120
     while not (root / "checkpoints/last.ckpt").exists() and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    run.send_signal(signal.SIGUSR1)
-    _, said = run.communicate(timeout=100)
-    assert run.returncode == 128 + signal.SIGUSR1, said
+    os.kill(run.pid, signal.SIGUSR1)
+    assert run.wait(100) == 128 + signal.SIGUSR1, log.read_text()
     assert asked.read_text() == "requeue 17\n"
     assert not list(root.glob("hpc_ckpt*"))

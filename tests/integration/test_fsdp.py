@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +31,15 @@ TRAINER = {
 ONE_FILE = ("--trainer.strategy.init_args.save_distributed_checkpoint", "false")
 
 
-def run(*arguments: str | Path, timeout: int = 240) -> None:
-    """Runs a command in its own processes, none of which outlives it."""
-    command = [sys.executable, "-m", "mstar", *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        _, errors = process.communicate(timeout=timeout)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, errors
+@pytest.fixture(scope="module")
+def run(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Runs a command, in two processes unless another number is given."""
+    log = tmp_path_factory.mktemp("log") / "log"
+
+    def run(*arguments: str | Path, number: int = 2) -> None:
+        forker.run([*arguments, "--trainer.devices", str(number)], log, number=number)
+
+    return run
 
 
 def plan(root: Path, iteration: int) -> dict[str, Any]:
@@ -116,9 +110,9 @@ def plain(evolve_once: Any, settings: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sharded(evolve_once: Any, settings: Any) -> Path:
+def sharded(run: Any, evolve_once: Any, settings: Any) -> Path:
     """The same on two processes."""
-    run("fit", "--config", settings("sharded"), *SHARDED, "--trainer.devices", "2")
+    run("fit", "--config", settings("sharded"), *SHARDED)
     root: Path = evolve_once.folder / "sharded"
     return root
 
@@ -155,24 +149,26 @@ def test_a_distributed_checkpoint_with_a_part_missing_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_resumed_run_ends_like_one_never_stopped(sharded: Path, settings: Any) -> None:
+def test_a_resumed_run_ends_like_one_never_stopped(run: Any, sharded: Path, settings: Any) -> None:
     root = begun(sharded, "resumed")
     start = root / "checkpoints/iteration-0001.ckpt"
-    run("fit", "--config", settings("resumed"), *SHARDED, "--trainer.devices", "2", "--ckpt_path", start)
+    run("fit", "--config", settings("resumed"), *SHARDED, "--ckpt_path", start)
     assert responses(root, 2) == responses(sharded, 2)
     assert_same_weights(root / "policy", sharded / "policy")
 
 
-def test_one_process_goes_on_from_two(sharded: Path, settings: Any) -> None:
+def test_one_process_goes_on_from_two(run: Any, sharded: Path, settings: Any) -> None:
     root = begun(sharded, "alone")
     start = root / "checkpoints/iteration-0001.ckpt"
-    run("fit", "--config", settings("alone"), *SHARDED, "--trainer.devices", "1", "--ckpt_path", start)
+    run("fit", "--config", settings("alone"), *SHARDED, "--ckpt_path", start, number=1)
     assert plan(root, 2)["policy"] == plan(sharded, 2)["policy"]
     assert responses(root, 2) == responses(sharded, 2)
     assert (root / "policy/model.safetensors").is_file()
 
 
-def test_the_last_dynamics_are_measured_by_a_run_that_has_nothing_left_to_train(sharded: Path, settings: Any) -> None:
+def test_the_last_dynamics_are_measured_by_a_run_that_has_nothing_left_to_train(
+    run: Any, sharded: Path, settings: Any
+) -> None:
     """A sharded run restores its checkpoint late, after the hook that ends an iteration elsewhere."""
     root = sharded.with_name("measured")
     shutil.copytree(sharded, root)
@@ -180,7 +176,7 @@ def test_the_last_dynamics_are_measured_by_a_run_that_has_nothing_left_to_train(
     report = RunDirectory(root).report(2)
     expected = json.loads(report.read_text())
     report.write_text(json.dumps({key: expected[key] for key in expected.keys() - {"dynamics", "mprm"}}))
-    run("fit", "--config", settings("measured"), *SHARDED, "--trainer.devices", "2")
+    run("fit", "--config", settings("measured"), *SHARDED)
     assert json.loads(report.read_text()) == expected
 
 
@@ -193,21 +189,21 @@ def test_a_run_without_sharding_says_what_a_folder_needs(
     assert "is a folder, written by FSDP: go on with configs/overlays/fsdp2.yaml" in capsys.readouterr().err
 
 
-def test_two_processes_go_on_from_one_that_was_not_sharded(plain: Path, settings: Any) -> None:
+def test_two_processes_go_on_from_one_that_was_not_sharded(run: Any, plain: Path, settings: Any) -> None:
     root = begun(plain, "joined")
     start = root / "checkpoints/iteration-0001.ckpt"
-    run("fit", "--config", settings("joined"), *SHARDED, "--trainer.devices", "2", "--ckpt_path", start)
+    run("fit", "--config", settings("joined"), *SHARDED, "--ckpt_path", start)
     assert plan(root, 2)["policy"] == plan(plain, 2)["policy"]
     assert responses(root, 2) == responses(plain, 2)
 
 
-def test_rest_em_goes_back_and_one_file_is_loaded_without_sharding(settings: Any, tmp_path: Path) -> None:
+def test_rest_em_goes_back_and_one_file_is_loaded_without_sharding(run: Any, settings: Any, tmp_path: Path) -> None:
     prompts = {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "refresh", "size": 8}}
     annotation = {"num_samples": 4, "num_continuations": 2}
     refresh = {"iterations": [2], "prompts": prompts, "annotation": annotation, "lr": 1e-4}
     config = settings("rest_em", method="rest_em", refresh_reward_model=refresh)
     root = config.with_suffix("")
-    run("fit", "--config", config, *SHARDED, *ONE_FILE, "--trainer.devices", "2")
+    run("fit", "--config", config, *SHARDED, *ONE_FILE)
     assert plan(root, 2)["policy"] == plan(root, 1)["policy"]
     assert plan(root, 2)["scores"]["weights"] != plan(root, 1)["scores"]["weights"]
     last = root / "checkpoints/last.ckpt"
@@ -229,7 +225,7 @@ def assert_exported(root: Path, name: str, output: Path) -> None:
     assert any(not torch.equal(value, value.bfloat16().float()) for value in weights(output).values())
 
 
-def test_an_mprm_is_trained_in_mixed_precision(warm_policy: Path, tmp_path: Path) -> None:
+def test_an_mprm_is_trained_in_mixed_precision(run: Any, warm_policy: Path, tmp_path: Path) -> None:
     rows = []
     for prompt in TinyDice("annotation", 10):
         lines = prompt.reference_responses[0].splitlines(keepends=True)
@@ -246,13 +242,13 @@ def test_an_mprm_is_trained_in_mixed_precision(warm_policy: Path, tmp_path: Path
         "trainer": {**TRAINER, "default_root_dir": str(tmp_path / "run")},
     }
     (tmp_path / "mprm.yaml").write_text(yaml.safe_dump(config))
-    run("fit", "--config", tmp_path / "mprm.yaml", "--config", OVERLAY, "--trainer.devices", "2")
+    run("fit", "--config", tmp_path / "mprm.yaml", "--config", OVERLAY)
     assert_exported(tmp_path / "run", "mprm", tmp_path / "out")
     scorer, _ = StepScorer.load(tmp_path / "out")
     assert scorer.head.output.weight.any()
 
 
-def test_adapters_are_trained_in_mixed_precision(warm_policy: Path, tmp_path: Path) -> None:
+def test_adapters_are_trained_in_mixed_precision(run: Any, warm_policy: Path, tmp_path: Path) -> None:
     def prompts(split: str, size: int) -> dict[str, Any]:
         return {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": split, "size": size}}
 
@@ -264,7 +260,7 @@ def test_adapters_are_trained_in_mixed_precision(warm_policy: Path, tmp_path: Pa
         "trainer": {**TRAINER, "default_root_dir": str(tmp_path / "run")},
     }
     (tmp_path / "sft.yaml").write_text(yaml.safe_dump(config))
-    run("fit", "--config", tmp_path / "sft.yaml", "--config", OVERLAY, "--trainer.devices", "2")
+    run("fit", "--config", tmp_path / "sft.yaml", "--config", OVERLAY)
     assert_exported(tmp_path / "run", "policy", tmp_path / "out")
     before, after = weights(warm_policy), weights(tmp_path / "out")
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}

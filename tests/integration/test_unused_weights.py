@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -18,8 +16,8 @@ if TYPE_CHECKING:
     from tests.conftest import Policy
 
 
-def fit(folder: Path, root: Path, *options: str) -> None:
-    """Three steps."""
+def fit(forker: Any, folder: Path, root: Path, *options: str, number: int = 2) -> None:
+    """Three steps, in two processes with DDP unless another number is given."""
     settings = {
         "model": {
             "class_path": "mstar.modules.PolicyModule",
@@ -39,9 +37,8 @@ def fit(folder: Path, root: Path, *options: str) -> None:
     }  # fmt: skip
     root.mkdir()
     (root / "fit.yaml").write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "mstar", "fit", "--config", str(root / "fit.yaml"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    several = ["--trainer.devices", str(number), "--trainer.strategy", "ddp"] if number > 1 else []
+    forker.run(["fit", "--config", root / "fit.yaml", *several, *options], root / "log", number=number)
 
 
 def unmoved(folder: Path, root: Path) -> set[str]:
@@ -50,25 +47,22 @@ def unmoved(folder: Path, root: Path) -> set[str]:
     return {name for name, value in before.items() if torch.equal(value, after[name])}
 
 
-TWO = ("--trainer.devices", "2", "--trainer.strategy", "ddp")
-
-
 @pytest.mark.timeout(600)
-def test_ddp_trains_a_model_that_leaves_weights_unused(llava: Policy, tmp_path: Path) -> None:
+def test_ddp_trains_a_model_that_leaves_weights_unused(forker: Any, llava: Policy, tmp_path: Path) -> None:
     """LLaVA reads its tower before the last layer."""
     save_model(llava.model, llava.renderer, tmp_path / "llava")
-    fit(tmp_path / "llava", tmp_path / "one")
+    fit(forker, tmp_path / "llava", tmp_path / "one", number=1)
     alone = unmoved(tmp_path / "llava", tmp_path / "one")
     assert any("vision" in name for name in alone)
     assert not any("language" in name for name in alone)
-    fit(tmp_path / "llava", tmp_path / "two", *TWO)
+    fit(forker, tmp_path / "llava", tmp_path / "two")
     assert unmoved(tmp_path / "llava", tmp_path / "two") == alone
 
 
 @pytest.mark.timeout(600)
-def test_a_gradient_that_is_zero_is_a_gradient(split_folder: Path, tmp_path: Path) -> None:
+def test_a_gradient_that_is_zero_is_a_gradient(forker: Any, split_folder: Path, tmp_path: Path) -> None:
     """Half of the adapters have one at first, because the other half begins at 0: it counts in AdamW's state."""
-    fit(split_folder, tmp_path / "lora", "--model.lora.rank", "2", *TWO)
+    fit(forker, split_folder, tmp_path / "lora", "--model.lora.rank", "2")
     checkpoint = torch.load(tmp_path / "lora" / "checkpoints" / "last.ckpt", weights_only=True)
     steps = [int(state["step"]) for state in checkpoint["optimizer_states"][0]["state"].values()]
     assert len(steps) == len(checkpoint["state_dict"])

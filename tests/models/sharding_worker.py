@@ -1,7 +1,7 @@
 """What two processes do with a sharded model, and a plain one beside it; process 0 writes what they find.
 
 Started by test_sharding.py, with the environment of ``torch.distributed``:
-python sharding_worker.py RESULT.json present|'before 2.13'
+python sharding_worker.py RESULT.json present|'before 2.13' [CHECK...]
 """
 
 from __future__ import annotations
@@ -307,7 +307,7 @@ if __name__ == "__main__":
     PolicyModule.log = lambda *_, **__: None
     dist.init_process_group("gloo")
     device_mesh = init_device_mesh("cpu", (world_size(),), mesh_dim_names=("data_parallel",))
-    results = gather_lists([{name: check(device_mesh) for name, check in CHECKS.items()}])
+    results = gather_lists([{name: CHECKS[name](device_mesh) for name in sys.argv[3:] or CHECKS}])
     if rank() == 0:
         Path(sys.argv[1]).write_text(json.dumps(results), encoding="utf-8")
     dist.destroy_process_group()

@@ -5,9 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +15,12 @@ DOCUMENT = HERE.parents[1] / "docs" / "families.md"
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+def split(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """What two processes find of every family."""
     path = tmp_path_factory.mktemp("families") / "found.json"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    paths = os.pathsep.join([str(HERE.parent), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": paths,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(HERE / "family_worker.py"), str(path)],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [process.communicate(timeout=900)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], errors
+    forker.run(
+        [path], path.with_name("log"), number=2, seconds=900, script=HERE / "family_worker.py", path=[HERE, HERE.parent]
+    )
     found: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
     return found
 

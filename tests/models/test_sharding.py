@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,64 +26,64 @@ from mstar.models.sharding import (
 # Rounding of float32 sums of other order; the gradients themselves are around 0.1.
 ROUNDING = 1e-5
 
+Found = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def check(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Found]:
+    """What each of two processes finds in some checks or all, with this torch or with what an older one has."""
+
+    def check(version: str, *checks: str) -> Found:
+        path = tmp_path_factory.mktemp("sharding") / "found.json"
+        worker = Path(__file__).with_name("sharding_worker.py")
+        forker.run([path, version, *checks], path.with_name("log"), number=2, script=worker)
+        found: Found = json.loads(path.read_text())
+        return found
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def found(check: Callable[..., Found]) -> Found:
+    """What they find with this torch."""
+    return check("present")
+
 
 @pytest.fixture(scope="module", params=["present", "before 2.13"])
-def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes found, with this torch and with what an older one has."""
-    path = tmp_path_factory.mktemp("sharding") / "found.json"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    worker = Path(__file__).with_name("sharding_worker.py")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(worker), str(path), request.param],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], errors
-    results: list[dict[str, Any]] = json.loads(path.read_text())
-    return results
+def found_by_both(request: pytest.FixtureRequest, found: Found, check: Callable[..., Found]) -> Found:
+    """What they find with this torch and with an older one, of what is forgotten in another way there."""
+    return found if request.param == "present" else check(request.param, "state", "generation")
 
 
-def test_the_whole_state_is_that_of_the_plain_model(found: list[dict[str, Any]]) -> None:
-    gathered = [result["state"].pop("gathered") for result in found]
+def test_the_whole_state_is_that_of_the_plain_model(found_by_both: Found) -> None:
+    states = [dict(result["state"]) for result in found_by_both]
+    gathered = [state.pop("gathered") for state in states]
     assert gathered[0] > 40
     assert gathered[1] == 0
-    for result in found:
-        assert result["state"] == dict.fromkeys(result["state"], True)
+    assert states == [dict.fromkeys(state, True) for state in states]
 
 
 @pytest.mark.parametrize("case", ["pictures", "pictures_on_one", "no_pictures", "checkpointing", "lora"])
-def test_gradients_are_those_of_one_process(found: list[dict[str, Any]], case: str) -> None:
+def test_gradients_are_those_of_one_process(found: Found, case: str) -> None:
     for result in found:
         assert result["gradients"][case] < ROUNDING
 
 
 @pytest.mark.parametrize("case", ["imitated", "imitated_by_adapters", "nft", "grpo"])
-def test_weights_and_advantages_count_over_all_processes(found: list[dict[str, Any]], case: str) -> None:
+def test_weights_and_advantages_count_over_all_processes(found: Found, case: str) -> None:
     for result in found:
         assert result["weights"][case] < ROUNDING
 
 
 @pytest.mark.parametrize("case", ["shared", "unshared"])
-def test_an_implicit_reward_is_trained_as_on_one_process(found: list[dict[str, Any]], case: str) -> None:
+def test_an_implicit_reward_is_trained_as_on_one_process(found: Found, case: str) -> None:
     for result in found:
         assert result["implicit"][case] < ROUNDING
 
 
-def test_processes_generate_on_their_own(found: list[dict[str, Any]]) -> None:
-    assert [result["generation"]["texts"] for result in found] == [12, 0]
-    for result in found:
+def test_processes_generate_on_their_own(found_by_both: Found) -> None:
+    assert [result["generation"]["texts"] for result in found_by_both] == [12, 0]
+    for result in found_by_both:
         assert result["generation"]["same"]
         assert result["generation"]["training_refused"]
         # The order in which weights are fetched has forgotten the unequal numbers of forward passes.
@@ -94,12 +91,12 @@ def test_processes_generate_on_their_own(found: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("case", ["features", "no_features"])
-def test_shared_prompts_train_a_sharded_scorer(found: list[dict[str, Any]], case: str) -> None:
+def test_shared_prompts_train_a_sharded_scorer(found: Found, case: str) -> None:
     for result in found:
         assert result["scorer"][case] < ROUNDING
 
 
-def test_an_optimizer_goes_on_with_the_state_of_a_plain_one(found: list[dict[str, Any]]) -> None:
+def test_an_optimizer_goes_on_with_the_state_of_a_plain_one(found: Found) -> None:
     for result in found:
         # A step of AdamW is about as large as the learning rate, 0.01.
         assert result["optimizer"]["step"] < 1e-5
