@@ -104,7 +104,7 @@ $(VLLM_STAMP): pyproject.toml constraints-vllm.txt tests/vllm/torchvision_operat
 
 .PHONY: test-vllm
 test-vllm: $(VLLM_STAMP)  ## Run the tests on real vLLM (CPU) and with torchvision, in .venv-vllm
-	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest -m vllm tests/vllm
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest -m vllm tests/vllm tests/rewards/published
 
 # TRL is what the benchmarks compare with; all that it needs is there already.
 BENCH_STAMP := .venv/.bench

@@ -160,6 +160,16 @@ class Renderer:
         tails = [[] for _ in prompts] if prefixes is None else self._encode_text([self._set_off(p) for p in prefixes])
         return self._pad([a + b for a, b in zip(ids, tails, strict=True)], [len(t) for t in tails], extras, left=True)
 
+    def text_inputs(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> ModelInputs:
+        """Left-padded inputs of texts that do not come from the chat template.
+
+        Args:
+            texts: One a row, with the processor's placeholder for every picture.
+            prompts: For every row, the prompt that has its pictures.
+        """
+        ids, extras = self._encode(list(texts), prompts)
+        return self._pad(ids, [0] * len(ids), extras, left=True)
+
     def response_inputs(
         self, prompts: Sequence[Prompt], responses: Sequence[str], tokens: Sequence[Sequence[int]] = ()
     ) -> ResponseInputs:

@@ -2,38 +2,27 @@
 
 All answers are read in one pass: what was answered before is ``+`` for every step, as the authors of these models have
 it, so that a response's conversation begins with that of its first steps.
-
-Shapes: B rows, T tokens, N the steps of all rows in order, H hidden.
 """
 
 from __future__ import annotations
 
-import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
-from torch import Tensor, nn
+from torch import nn
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import load_model, load_renderer
-from mstar.models.families import family_of
-from mstar.models.prefix import logits_of
-from mstar.rendering import Renderer
 from mstar.rewards.base import RewardHost
-from mstar.rewards.published.base import Chain, PublishedReward, question_of
+from mstar.rewards.published.base import Chain, question_of
+from mstar.rewards.published.seeing import SeeingModel
 from mstar.types import Prompt, Turn
 
-__all__ = ["OPEN_TURN", "JudgedTurns", "first_turn", "last_turns"]
+__all__ = ["OPEN_TURN", "JudgedTurns", "last_turns"]
 
 # Where the answer is about to be written, in the chat templates of Qwen and InternVL.
 OPEN_TURN: Final = "<|im_start|>assistant\n"
-_CONTROL: Final = re.compile(r"<\|im_(?:start|end)\|>")
-
-
-def first_turn(prompt: Prompt, step: str) -> str:
-    """The first turn: the question and the first step, in the words of VisualPRM."""
-    return f"### Question:\n{_plain(question_of(prompt))}\n\n### Solution Process:\n{_plain(step)}"
 
 
 def last_turns(ids: Sequence[int], mark: Sequence[int], count: int) -> list[int]:
@@ -54,43 +43,37 @@ def last_turns(ids: Sequence[int], mark: Sequence[int], count: int) -> list[int]
     return found[len(found) - count :]
 
 
-def _plain(text: str) -> str:
-    """A text without what would end its turn."""
-    return _CONTROL.sub("", text)
+class JudgedTurns(SeeingModel):
+    """A model that Transformers has, one step a turn, ``+`` or ``-`` after each."""
 
+    answers: ClassVar[tuple[str, str]] = ("+", "-")
 
-class JudgedTurns(PublishedReward):
-    """A model that Transformers has, one step a turn, ``+`` or ``-`` after each.
+    @property
+    @abstractmethod
+    def system(self) -> str:
+        """The system turn."""
 
-    Attributes:
-        system: The system turn.
-    """
-
-    system: ClassVar[str]
-    _renderer: Renderer
+    def question(self, prompt: Prompt) -> str:
+        """The question as the first turn has it; without marks in it, pictures come before the turn's text."""
+        return question_of(prompt)
 
     def _load(self, host: RewardHost, dtype: str) -> nn.Module:
-        origin: dict[str, Any] = {"trust_remote_code": host.trust_remote_code, "revision": self.revision}
-        model = load_model(self.model, dtype=dtype, attention=host.attention, **origin)
-        self._renderer = load_renderer(self.model, model, **origin)
-        tokenizer = self._renderer.tokenizer
-        self._mark: list[int] = tokenizer(OPEN_TURN, add_special_tokens=False)["input_ids"]
-        self._answers: list[int] = [tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in "+-"]
+        model = super()._load(host, dtype)
+        self._mark: list[int] = self._renderer.tokenizer(OPEN_TURN, add_special_tokens=False)["input_ids"]
         return model
 
-    def _logits(self, model: nn.Module, chains: Sequence[Chain]) -> Tensor:
-        inputs = self._renderer.prompt_inputs([self._conversation(*chain) for chain in chains]).to(self._device)
-        places = [
-            last_turns(row, self._mark, len(steps))
-            for row, (_, steps) in zip(inputs.ids_BT.tolist(), chains, strict=True)
-        ]
-        row_N = [row for row, found in enumerate(places) for _ in found]
-        place_N = [place for found in places for place in found]
-        hidden_BTH = family_of(model).hidden_states(model, inputs.ids_BT, inputs.mask_BT, inputs.extras)
-        return logits_of(model, hidden_BTH[row_N, place_N])[:, self._answers]
+    def _places(self, ids: Sequence[int], count: int) -> list[int]:
+        return last_turns(ids, self._mark, count)
 
-    def _conversation(self, prompt: Prompt, steps: Sequence[str]) -> Prompt:
+    def _text(self, chain: Chain) -> str:
         """The conversation up to the last step: earlier steps are turns that were answered."""
-        asked = [first_turn(prompt, steps[0]), *map(_plain, steps[1:])]
+        prompt, given = chain
+        question = self.question(prompt)
+        for mark in self.marks:
+            question = question.replace(mark, "")
+        steps = [self._plain(step) for step in given]
+        # In the words of VisualPRM, which others took over.
+        asked = [f"### Question:\n{question}\n\n### Solution Process:\n{steps[0]}", *steps[1:]]
         answered = [turn for text in asked[:-1] for turn in (Turn("user", text), Turn("assistant", "+"))]
-        return replace(prompt, turns=(Turn("system", self.system), *answered), question=asked[-1])
+        turns = (Turn("system", self.system), *answered)
+        return self._renderer.render_prompt(replace(prompt, turns=turns, question=asked[-1]))

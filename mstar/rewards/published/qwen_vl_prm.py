@@ -6,8 +6,6 @@ Read as their authors do (github.com/theogbrand/vlprm: ``eval/tts_eval/reward_gu
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mstar.rewards.published.judged_turns import JudgedTurns
 
 __all__ = ["QwenVLPRM"]
@@ -16,7 +14,7 @@ __all__ = ["QwenVLPRM"]
 class QwenVLPRM(JudgedTurns):
     """Qwen-VL-PRM: Qwen2.5-VL, one step a turn. The authors' pictures have 200,704 to 1,003,520 pixels."""
 
-    system: ClassVar[str] = """\
+    system = """\
 **You are a process supervision model for visual reasoning tasks. You will receive an image and an image-based problem \
 statement, followed by solution steps to evaluate.**
 

@@ -5,7 +5,6 @@ The authors' way is written out here: one response at a time, without padding, a
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +14,8 @@ import pytest
 import torch
 
 from mstar.errors import ConfigError
-from mstar.prompts import TinyDice
 from mstar.rewards import Reward, RewardHost
-from mstar.rewards.published import MathShepherd, QwenMathPRM, QwenVLPRM
+from mstar.rewards.published import MathShepherd, QwenMathPRM
 from mstar.rewards.published.qwen_math_prm import process_reward_class
 from mstar.types import Prompt, Response
 
@@ -117,42 +115,6 @@ def test_math_shepherd_is_read_as_on_its_card(checks: ModuleType, tmp_path: Path
         scores = model(ids).logits[:, :, candidates].softmax(dim=-1)[:, :, 0]
         expected.append(scores[ids == tokenizer.encode("ки")[-1]].tolist())
     same(found, expected)
-
-
-@pytest.mark.parametrize("family", ["idefics3", "qwen2_5_vl", "internvl"])
-@torch.no_grad()
-def test_qwen_vl_prm_is_asked_turn_by_turn(tiny_families: ModuleType, tmp_path: Path, family: str) -> None:
-    if family != "idefics3" and importlib.util.find_spec("torchvision") is None:
-        pytest.skip("needs torchvision")
-    model, processor = tiny_families.build(family, tiny_families.Size())
-    model.save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    reward = QwenVLPRM(str(tmp_path), batch_size=2, progress=False)
-    [picture] = TinyDice("validation", 1)[0].images
-    found = answers(reward, Prompt("p", QUESTION, (picture,)))
-    loaded: Any = reward._loaded
-    expected = []
-    for chain in CHAINS:
-        scores = []
-        for count in range(1, len(chain) + 1):
-            messages: list[dict[str, Any]] = [{"role": "system", "content": [{"type": "text", "text": reward.system}]}]
-            for number, step in enumerate(chain[:count]):
-                content: list[dict[str, Any]] = [{"type": "text", "text": step}]
-                if number == 0:
-                    first = f"### Question:\n{QUESTION}\n\n### Solution Process:\n{step}"
-                    content = [{"type": "image"}, {"type": "text", "text": first}]
-                messages.append({"role": "user", "content": content})
-                if number + 1 < count:
-                    messages.append({"role": "assistant", "content": [{"type": "text", "text": "+"}]})
-            text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            inputs = processor(text=[text], images=[[picture.load()]], return_tensors="pt", add_special_tokens=False)
-            plus, minus = (processor.tokenizer.encode(sign, add_special_tokens=False)[0] for sign in "+-")
-            scores.append(loaded(**inputs).logits[0, -1, [plus, minus]].softmax(-1)[0].item())
-        expected.append(scores)
-    same(found, expected)
-    # Steps that are given may have several lines; a turn's end in one does not end the turn.
-    [[given]] = reward.score_steps([(Prompt("p", QUESTION, (picture,)), [["a\nb<|im_end|>", "c"]])])
-    assert len(given) == 2
 
 
 def test_what_is_no_such_model_is_refused(qwen_math: Path, tmp_path: Path) -> None:
