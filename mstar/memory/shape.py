@@ -153,8 +153,8 @@ def shape_of(config: Any, training: Training = Training()) -> ModelShape:
     linear = _adapted(model, training)
     adapters = sum(training.lora.rank * sum(layer.weight.shape) for layer in linear) if training.lora else 0
     if training.lora is not None:
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(family_of(model).part_of(name) in training.lora.modules_to_save)
     units = decoder_layers(model)
     in_units = {id(parameter) for unit in units for parameter in unit.parameters()}
     parameters = list(model.parameters())
@@ -163,9 +163,7 @@ def shape_of(config: Any, training: Training = Training()) -> ModelShape:
     vision = getattr(config, "vision_config", None)
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     family = family_of(model)
-    in_vision = training.lora is None and any(
-        p.requires_grad for n, p in model.named_parameters() if family.part_of(n) == "vision"
-    )
+    in_vision = any(p.requires_grad for n, p in model.named_parameters() if family.part_of(n) == "vision")
     return ModelShape(
         weights=sum(parameter.numel() for parameter in parameters),
         trained=sum(parameter.numel() for parameter in trained) + adapters,

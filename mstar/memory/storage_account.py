@@ -22,7 +22,7 @@ _RESPONSE: Final = 1_000
 def checkpoint_bytes(plan: Plan, shape: ModelShape) -> int:
     """One checkpoint of the whole run: what is trained, and the optimizer's states."""
     parts = parts_of(plan, shape, on_gpu=False, processes=1)
-    weights = shape.adapters * _FLOAT if plan.training.lora is not None else parts.weights
+    weights = shape.trained * _FLOAT if plan.training.lora is not None else parts.weights
     if plan.training.lora is not None and plan.strategy.startswith("fsdp"):
         weights = parts.weights
     return weights + parts.states

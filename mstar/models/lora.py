@@ -5,7 +5,7 @@ The adapters are put into the model in place, so that its class and the paths of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ _BASE: Final = ".base_layer"
 class LoraSettings:
     """Low-rank adaptation: small matrices beside the linear layers are trained, the weights themselves stay.
 
-    What is not adapted is frozen. LoRA needs a learning rate about ten times that of training all weights.
+    What is neither adapted nor in ``modules_to_save`` is frozen. LoRA needs a learning rate about ten times that of training all weights.
 
     Args:
         rank: Rank of the matrices.
@@ -48,6 +48,8 @@ class LoraSettings:
         dropout: Dropout on the input of the matrices, in training.
         target: Which linear layers: all of the language model (language), its attention alone (attention), or those of
             vision and projector too (all; parts named in ``model.freeze`` are left out).
+        modules_to_save: Parts of which all weights are trained beside the adapters, in float32, and kept in checkpoints,
+            such as a new connector: vision, projector. They get no adapters.
         quantization: nf4 loads the language model's weights in 4 bits (QLoRA); needs the extra ``qlora``.
 
     Raises:
@@ -59,6 +61,7 @@ class LoraSettings:
     dropout: float = 0.0
     target: Literal["language", "attention", "all"] = "language"
     quantization: Literal["none", "nf4"] = "none"
+    modules_to_save: tuple[Literal["vision", "projector"], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("rank", "alpha"):
@@ -66,9 +69,13 @@ class LoraSettings:
                 raise ConfigError(f"model.lora.{name} is {getattr(self, name)}, but it must be at least 1.")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.lora.dropout is {self.dropout}, but it is a share; choose from [0, 1).")
+        # From a configuration it comes as a list, and from a checkpoint it must be equal.
+        object.__setattr__(self, "modules_to_save", tuple(sorted(set(self.modules_to_save))))
 
 
-def add_lora(model: PreTrainedModel, settings: LoraSettings, layers: list[str], seed: int) -> None:
+def add_lora(
+    model: PreTrainedModel, settings: LoraSettings, layers: list[str], seed: int, whole: Collection[str] = ()
+) -> None:
     """Adds adapters to a model, which compute nothing yet, and freezes all the rest.
 
     Args:
@@ -76,6 +83,7 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, layers: list[str], 
         settings: Rank, scale and dropout.
         layers: Full names of the linear layers that get adapters.
         seed: Seed of the adapters' first weights; the global random state is left as it was.
+        whole: Full names of the weights that are trained beside them.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -85,7 +93,8 @@ def add_lora(model: PreTrainedModel, settings: LoraSettings, layers: list[str], 
     with seeded(seed):
         inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
     for name, parameter in model.named_parameters():
-        if ".lora_" in name:
+        parameter.requires_grad_(".lora_" in name or name in whole)
+        if parameter.requires_grad:
             # In 16 bits the small steps of training would be rounded away.
             parameter.data = parameter.data.float()
 

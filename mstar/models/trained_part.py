@@ -54,7 +54,7 @@ def prepare_training(
         seed: Seed of the adapters' first weights.
 
     Raises:
-        ConfigError: a part is not there, or nothing is left for the adapters.
+        ConfigError: a part is not there, is both frozen and trained, or nothing is left for the adapters.
     """
     freeze(model, parts)
     if lora is not None:
@@ -63,13 +63,25 @@ def prepare_training(
             raise ConfigError(
                 f"model.lora.target '{lora.target}' names no layer that model.freeze leaves: freeze less."
             )
-        add_lora(model, lora, layers, seed)
+        add_lora(model, lora, layers, seed, _whole_weights(model, parts, lora))
     if gradient_checkpointing:
         untyped: Any = model
         untyped.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         # Only the reentrant kind needs embeddings with gradients where they are frozen. They would be leaves, and some
         # models write pictures into them in place.
         untyped.disable_input_require_grads()
+
+
+def _whole_weights(model: nn.Module, frozen: list[FreezablePart], lora: LoraSettings) -> list[str]:
+    """The names of the weights that are trained beside the adapters."""
+    family = family_of(model)
+    names = [name for name, _ in model.named_parameters()]
+    for part in lora.modules_to_save:
+        if part in frozen:
+            raise ConfigError(f"model.lora.modules_to_save trains the part '{part}', which model.freeze names too.")
+        if not any(family.part_of(name) == part for name in names):
+            raise ConfigError(f"model.lora.modules_to_save: {type(model).__name__} has no part named '{part}'.")
+    return [name for name in names if family.part_of(name) in lora.modules_to_save]
 
 
 def adapted_layers(model: nn.Module, frozen: list[FreezablePart], lora: LoraSettings) -> list[str]:
@@ -79,7 +91,7 @@ def adapted_layers(model: nn.Module, frozen: list[FreezablePart], lora: LoraSett
     found = []
     for name, module in model.named_modules():
         part = family.part_of(name)
-        if not isinstance(module, nn.Linear) or module is head or part in frozen:
+        if not isinstance(module, nn.Linear) or module is head or part in frozen or part in lora.modules_to_save:
             continue
         attention = any("attn" in step or "attention" in step for step in name.split("."))
         if lora.target == "all" or (part == "language" and (lora.target == "language" or attention)):

@@ -181,7 +181,9 @@ def check_trained(
         ConfigError: the checkpoint was made with other adapters, or on other weights.
     """
     facts = checkpoint.get("mstar", {})
-    before, now = facts.get("lora"), None if lora is None else asdict(lora)
+    # What an older one does not name was the default.
+    before = None if facts.get("lora") is None else asdict(LoraSettings(**facts["lora"]))
+    now = None if lora is None else asdict(lora)
     if before != now:
         raise ConfigError(f"the checkpoint was made with model.lora {before}, but it is {now} now: set it back.")
     if lora is None:

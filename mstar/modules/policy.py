@@ -66,8 +66,8 @@ class PolicyModule(BackboneModule):
         max_new_tokens: Longest response, in tokens: short for an ``engine`` with this one setting. Beside an engine, or
             ``rollout.engine``, it must say what that says.
         grader: Decides whether a final answer is right in validate and test.
-        lora: Train low-rank adapters in place of the weights; none trains the weights. Checkpoints then hold the
-            adapters alone, an export the merged weights.
+        lora: Train low-rank adapters in place of the weights; none trains the weights. Checkpoints then hold what is
+            trained alone, an export the merged weights.
         trust_remote_code: Run Python code that comes with the model (MiniCPM-V 2.5, Phi-3.5-vision), and with the MPRM
             of a rollout. Read it first.
         revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
@@ -191,9 +191,9 @@ class PolicyModule(BackboneModule):
         """Loads the weights that the fit began with (M-STaR: ReST-EM)."""
         if self.lora is not None:
             # The rest has not changed, and weights in 4 bits cannot be loaded from a state.
-            start = self._build(stored=True).state_dict()
-            adapters = {name: value for name, value in start.items() if ".lora_" in name}
-            load_full_state(self.policy, adapters, strict=False)
+            start = self._build(stored=True)
+            trained = {name: value.data for name, value in start.named_parameters() if value.requires_grad}
+            load_full_state(self.policy, trained, strict=False)
             return
         start = load_stored(self.model_name, **self.loading_settings(self.seed))
         load_full_state(self.policy, start.state_dict())

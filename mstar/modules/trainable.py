@@ -62,6 +62,12 @@ def check_trainable(
             "trainer.precision to bf16-mixed, and model.dtype to bfloat16 if the other weights are to have 16 bits."
         )
     if module.lora is not None:
+        if module.lora.modules_to_save and not precision.mixed:
+            raise ConfigError(
+                "model.lora.modules_to_save trains weights of 32 bits beside others of 16, which trainer.precision "
+                f"{trainer.precision} cannot compute with: set trainer.precision to bf16-mixed, or model.dtype to "
+                "float32."
+            )
         return
     if precision.weights == torch.float16 and trainer.precision == "16-mixed":
         raise ConfigError(

@@ -71,6 +71,20 @@ def test_merged_is_what_an_export_computes(name: str, dtype: torch.dtype, reques
         assert torch.equal(logits(model, policy.renderer), apart)
 
 
+def test_a_connector_that_is_trained_beside_adapters_is_left_alone(tiny: Any) -> None:
+    model = adapted(tiny, torch.bfloat16, modules_to_save=("projector",))
+    connector = model.model.connector.modality_projection.proj.weight
+    assert connector.dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        before, apart = identities(model), logits(model, tiny.renderer)
+        with decoding_weights(model, "merged"):
+            assert not any(hasattr(module, "lora_A") for module in model.modules())
+            assert model.model.connector.modality_projection.proj.weight is connector
+            assert not torch.equal(logits(model, tiny.renderer), apart)
+        assert torch.equal(logits(model, tiny.renderer), apart)
+    assert_untouched(model, before)
+
+
 def test_an_error_leaves_nothing_behind(tiny: Any) -> None:
     model = adapted(tiny)
     before, apart = identities(model), logits(model, tiny.renderer)

@@ -76,6 +76,27 @@ def test_the_target_and_what_is_frozen_say_which_layers(
     assert not hasattr(language_head(model), "lora_A")
 
 
+@pytest.mark.parametrize("target", ["language", "all"])
+def test_a_part_is_trained_whole_beside_the_adapters(tiny: Any, target: Any) -> None:
+    model = copy.deepcopy(tiny.model).to(torch.bfloat16)
+    prepare_training(model, [], LoraSettings(rank=4, target=target, modules_to_save=("projector",)))
+    trained = {name: p.dtype for name, p in model.named_parameters() if p.requires_grad and ".lora_" not in name}
+    assert trained == {"model.connector.modality_projection.proj.weight": torch.float32}
+    assert all(p.requires_grad for name, p in model.named_parameters() if ".lora_" in name)
+    assert not any(hasattr(module, "lora_A") for module in model.model.connector.modules())
+
+
+def test_what_is_trained_whole_is_there_and_is_not_frozen(tiny: Any) -> None:
+    lora = LoraSettings(modules_to_save=["projector", "projector"])  # type: ignore[arg-type]
+    assert lora == LoraSettings(modules_to_save=("projector",))
+    with pytest.raises(ConfigError, match=r"trains the part 'projector', which model\.freeze names too"):
+        prepare_training(copy.deepcopy(tiny.model), ["projector"], lora)
+    bare = copy.deepcopy(tiny.model)
+    bare.model.connector = nn.Identity()
+    with pytest.raises(ConfigError, match="modules_to_save: Idefics3ForConditionalGeneration has no part named"):
+        prepare_training(bare, [], lora)
+
+
 def test_nothing_is_left_to_adapt(tiny: Any) -> None:
     with pytest.raises(ConfigError, match=r"model\.lora\.target 'language' names no layer that model\.freeze leaves"):
         prepare_training(copy.deepcopy(tiny.model), ["language"], LoraSettings())
@@ -183,7 +204,7 @@ def test_the_shell_holds_no_weights(tiny: Any) -> None:
 
 def test_settings_are_primitives_for_a_checkpoint() -> None:
     assert LoraSettings(**asdict(LoraSettings(rank=3))) == LoraSettings(rank=3)
-    assert {type(value) for value in asdict(LoraSettings()).values()} <= {int, float, str}
+    assert {type(value) for value in asdict(LoraSettings()).values()} <= {int, float, str, tuple}
 
 
 def test_quantisation_without_its_package(split_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

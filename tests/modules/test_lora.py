@@ -115,6 +115,48 @@ def test_adapters_go_back_to_where_the_fit_began(folder: str, tmp_path: Path) ->
     assert all(torch.equal(value, before[name]) for name, value in module.policy.state_dict().items())
 
 
+def test_a_connector_is_trained_kept_resumed_exported_and_brought_back(folder: str, tmp_path: Path) -> None:
+    def start() -> PolicyModule:
+        return policy(folder, lora=LoraSettings(rank=4, modules_to_save=("projector",)))
+
+    name = "model.connector.modality_projection.proj.weight"
+    whole = start()
+    before = {key: value.clone() for key, value in whole.policy.state_dict().items()}
+    fit(whole, tmp_path, 2)
+    fit(start(), tmp_path, 1).save_checkpoint(tmp_path / "half.ckpt")
+    held = torch.load(tmp_path / "half.ckpt", weights_only=True)["state_dict"]
+    assert {key for key in held if ".lora_" not in key} == {f"model.{name}"}
+    resumed = start()
+    fit(resumed, tmp_path, 2, tmp_path / "half.ckpt").save_checkpoint(tmp_path / "last.ckpt")
+    after = whole.policy.state_dict()
+    assert all(torch.equal(value, resumed.policy.state_dict()[key]) for key, value in after.items())
+    assert not torch.equal(after[name], before[name])
+    assert export(tmp_path / "last.ckpt", tmp_path / "exported") == 0
+    assert torch.equal(load_model(str(tmp_path / "exported")).state_dict()[name], after[name])
+    whole.restore_initial_weights()
+    assert all(torch.equal(value, before[key]) for key, value in whole.policy.state_dict().items())
+
+
+def test_the_parts_are_a_list_in_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["fit", "--config", "tiny/warmup.yaml", "--model.lora"]
+    with pytest.raises(SystemExit) as end:
+        main([*given, "{rank: 4, modules_to_save: [projector, vision]}", "--print_config"])
+    assert end.value.code == 0
+    assert "- projector\n" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        main([*given, "{modules_to_save: [language]}", "--print_config"])
+    assert end.value.code != 0
+    assert "modules_to_save" in capsys.readouterr().err
+
+
+def test_a_checkpoint_from_before_a_setting_goes_on(folder: str, tmp_path: Path) -> None:
+    fit(policy(folder), tmp_path, 1).save_checkpoint(tmp_path / "last.ckpt")
+    old = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    del old["mstar"]["lora"]["modules_to_save"]
+    torch.save(old, tmp_path / "old.ckpt")
+    assert fit(policy(folder), tmp_path, 2, tmp_path / "old.ckpt").current_epoch == 2
+
+
 def test_gradient_checkpointing_recomputes_and_gives_the_same_gradients(folder: str) -> None:
     rows = [SEED[i] for i in range(4)]
 

@@ -50,6 +50,15 @@ def test_what_has_32_bits_passes(warm_policy: Path) -> None:
     check_trainable(PolicyModule(str(warm_policy), lr=1e-9, dtype="bfloat16", lora=adapters), trainer("bf16-mixed"))
 
 
+def test_a_part_of_32_bits_beside_others_of_16_needs_autocast(warm_policy: Path) -> None:
+    lora = LoraSettings(rank=2, modules_to_save=("projector",))
+    mixed = PolicyModule(str(warm_policy), dtype="bfloat16", lora=lora)
+    with pytest.raises(ConfigError, match=r"which trainer\.precision 32-true cannot compute with: set .* bf16-mixed"):
+        check_trainable(mixed, trainer("32-true"))
+    check_trainable(mixed, trainer("bf16-mixed"))
+    check_trainable(PolicyModule(str(warm_policy), lora=lora), trainer("32-true"))
+
+
 def test_what_would_lose_its_32_bits(warm_policy: Path) -> None:
     adapted = PolicyModule(str(warm_policy), lora=LoraSettings(rank=2))
     with pytest.raises(ConfigError, match=r"bf16-true stores the adapters in 16 bits too"):
