@@ -40,7 +40,8 @@ _BASE: Final = ".base_layer"
 class LoraSettings:
     """Low-rank adaptation: small matrices beside the linear layers are trained, the weights themselves stay.
 
-    What is neither adapted nor in ``modules_to_save`` is frozen. LoRA needs a learning rate about ten times that of training all weights.
+    What is neither adapted nor in ``modules_to_save`` is frozen. LoRA needs a learning rate about ten times that of
+    training all weights.
 
     Args:
         rank: Rank of the matrices.
@@ -48,8 +49,8 @@ class LoraSettings:
         dropout: Dropout on the input of the matrices, in training.
         target: Which linear layers: all of the language model (language), its attention alone (attention), or those of
             vision and projector too (all; parts named in ``model.freeze`` are left out).
-        modules_to_save: Parts of which all weights are trained beside the adapters, in float32, and kept in checkpoints,
-            such as a new connector: vision, projector. They get no adapters.
+        modules_to_save: Parts of which all weights are trained beside the adapters, in float32, such as a new
+            connector: vision, projector. They get no adapters, and checkpoints hold them.
         quantization: nf4 loads the language model's weights in 4 bits (QLoRA); needs the extra ``qlora``.
 
     Raises:
