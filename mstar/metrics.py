@@ -192,20 +192,24 @@ def reward_pass_at_k(groups: Groups, k: int) -> float:
     return _mean(any(_best_distinct(group, k)) for group in groups)
 
 
-def balance_at_k(groups: Groups, k: int) -> float:
-    """The balance of exploration and exploitation among the k distinct responses with the highest process reward.
+def balance_at_k(groups: Groups, k: int, top_k: int | None = None) -> float:
+    """The balance of exploration and exploitation among the distinct responses with the highest process reward.
 
     B-STaR's query effect (arXiv 2412.17256), ``min(right / k, 1) * right / chosen``, averaged over prompts: many right
-    responses that differ, and few wrong ones among those that the reward would choose. The paper's target number of
-    right responses is k here, because that many are kept.
+    responses that differ, and few wrong ones among those that the reward would choose.
+
+    Args:
+        groups: The responses.
+        k: The number of right responses that is aimed at (the paper's n*).
+        top_k: How many responses are chosen; None chooses as many as are aimed at.
 
     Raises:
         ConfigError: a response has no process reward.
     """
 
     def balance(group: Sequence[ScoredResponse]) -> float:
-        chosen = _best_distinct(group, k)
-        return sum(chosen) / k * sum(chosen) / max(len(chosen), 1)
+        chosen = _best_distinct(group, k if top_k is None else top_k)
+        return min(sum(chosen) / k, 1.0) * sum(chosen) / max(len(chosen), 1)
 
     return _mean(balance(group) for group in groups)
 

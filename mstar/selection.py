@@ -258,6 +258,11 @@ class Selector:
         return self.rule if isinstance(self.rule, str) else type(self.rule).__name__
 
     @property
+    def counts(self) -> bool:
+        """Whether ``top_k`` says how many are kept."""
+        return self.rule in ("top_k", "random", "likelihood", "mixed", "oracle")
+
+    @property
     def needs_reward(self) -> bool:
         """Whether the rule reads process rewards."""
         return self._rule.needs_reward

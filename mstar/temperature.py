@@ -10,11 +10,14 @@ from typing import Final, Literal
 
 from mstar.errors import ConfigError
 
-__all__ = ["AdaptiveTemperature", "Criterion", "FixedTemperature", "TemperatureController"]
+__all__ = ["AdaptiveTemperature", "Criterion", "FixedTemperature", "Pair", "TemperatureController"]
 
 Criterion = Literal["reward_pass", "balance"]
 
 _NONE: Final[Mapping[float, float]] = MappingProxyType({})
+# A temperature, and how many responses are kept of a prompt.
+Pair = tuple[float, int]
+_NO_PAIRS: Final[Mapping[Pair, float]] = MappingProxyType({})
 
 
 class TemperatureController(ABC):
@@ -24,15 +27,23 @@ class TemperatureController(ABC):
         k: How many responses with the highest reward a sweep's criterion looks at.
         criterion: What a sweep scores each candidate by: ``reward_pass`` (M-STaR: Reward-Pass@k) or ``balance``
             (B-STaR, see ``mstar.metrics.balance_at_k``).
+        top_k_candidates: Values of ``rollout.top_k`` that a sweep chooses among, too; empty where it leaves that alone.
+        top_k: How many responses are kept of a prompt from here on; None where no sweep has chosen that.
     """
 
     k: int = 2
     criterion: Criterion = "reward_pass"
+    top_k_candidates: tuple[int, ...] = ()
+    top_k: int | None = None
 
     @property
     def metric(self) -> str:
         """The criterion's name in reports, e.g. ``reward_pass@2``."""
         return f"{self.criterion}@{self.k}"
+
+    def metric_of(self, top_k: int) -> str:
+        """The same for a candidate of ``top_k``, e.g. ``balance@2_top_4``."""
+        return f"{self.metric}_top_{top_k}"
 
     @property
     @abstractmethod
@@ -61,9 +72,24 @@ class TemperatureController(ABC):
             The new current temperature.
         """
 
+    def update_with_top_k(
+        self, scores: Mapping[Pair, float], current: Pair, errors: Mapping[Pair, float] = _NO_PAIRS
+    ) -> Pair:
+        """Takes in the scores of a sweep that chooses ``top_k`` too; a controller with candidates of it must have this.
+
+        Args:
+            scores: Each candidate's score, the higher the better.
+            current: What held so far.
+            errors: The standard error of each candidate's difference from the current one; empty where that is none.
+
+        Returns:
+            The new temperature and ``top_k``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has top_k_candidates, but does not choose among them.")
+
     def state_dict(self) -> dict[str, float]:
         """What a checkpoint must hold to go on from here; numbers only."""
-        return {"temperature": self.current}
+        return {"temperature": self.current} | ({} if self.top_k is None else {"top_k": self.top_k})
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, float]) -> None:
@@ -118,13 +144,16 @@ class AdaptiveTemperature(TemperatureController):
         maximum: Highest temperature of a sweep, included if a whole number of steps reaches it.
         step: Distance between two temperatures of a sweep.
         every: Number of iterations between two sweeps; with 2 they run before the iterations 3, 5, 7 ...
-        k: How many responses with the highest reward the criterion looks at.
+        k: How many responses with the highest reward the criterion looks at; with top_k_candidates, how many right ones
+            it aims at.
         criterion: reward_pass (M-STaR: is one of them right) or balance (B-STaR, arXiv 2412.17256: how many are).
+        top_k_candidates: Has balance choose rollout.top_k among these, together with the temperature and from the same
+            samples; rollout.top_k is that of the iterations before the first sweep. None leaves it as it is.
         margin: It stays where it is unless the best leads by more than so many standard errors of the difference.
 
     Raises:
-        ConfigError: a temperature or ``step`` is not above 0, ``maximum`` is below ``minimum``, ``every`` or ``k`` is
-            below 1, or ``margin`` is below 0.
+        ConfigError: a temperature or ``step`` is not above 0, ``maximum`` is below ``minimum``, ``every``, ``k`` or a
+            candidate is below 1, ``margin`` is below 0, or there are candidates and the criterion is not balance.
     """
 
     def __init__(
@@ -137,16 +166,23 @@ class AdaptiveTemperature(TemperatureController):
         k: int = 2,
         criterion: Criterion = "reward_pass",
         margin: float = 1.0,
+        top_k_candidates: list[int] | None = None,
     ) -> None:
         for option, value in (("initial", initial), ("minimum", minimum), ("maximum", maximum), ("step", step)):
             _check_positive("AdaptiveTemperature", option, value)
         if maximum < minimum:
             raise ConfigError(f"AdaptiveTemperature: maximum {maximum} is below minimum {minimum}; raise maximum.")
-        for option, count in (("every", every), ("k", k)):
+        candidates = tuple(sorted(set(top_k_candidates or ())))
+        for option, count in (("every", every), ("k", k), *(("a candidate of top_k", n) for n in candidates)):
             if count < 1:
                 raise ConfigError(f"AdaptiveTemperature: {option} is {count}, but must be at least 1; raise it.")
         if not (math.isfinite(margin) and margin >= 0):
             raise ConfigError(f"AdaptiveTemperature: margin is {margin}, but it is a number of standard errors from 0.")
+        if candidates and criterion != "balance":
+            raise ConfigError(
+                f"AdaptiveTemperature: balance chooses among top_k_candidates, but criterion is {criterion}, which "
+                "more responses can only raise: set criterion to balance, or leave the candidates out."
+            )
         self.initial = initial
         self.minimum = minimum
         self.maximum = maximum
@@ -155,6 +191,7 @@ class AdaptiveTemperature(TemperatureController):
         self.k = k
         self.criterion = criterion
         self.margin = margin
+        self.top_k_candidates = candidates
         self._current = initial
 
     @property
@@ -183,20 +220,39 @@ class AdaptiveTemperature(TemperatureController):
         Raises:
             ValueError: there is no score that is a number.
         """
-        known = {temperature: score for temperature, score in scores.items() if not math.isnan(score)}
+        pairs, wrong = ({(t, self.k): value for t, value in given.items()} for given in (scores, errors))
+        self._current, _ = self._choose(pairs, (self._current, self.k), wrong)
+        return self._current
+
+    def update_with_top_k(
+        self, scores: Mapping[Pair, float], current: Pair, errors: Mapping[Pair, float] = _NO_PAIRS
+    ) -> Pair:
+        """Moves to the best score by the same rule; of temperatures equally near, to the nearest and lower ``top_k``.
+
+        Raises:
+            ValueError: there is no score that is a number.
+        """
+        self._current, self.top_k = self._choose(scores, current, errors)
+        return self._current, self.top_k
+
+    def _choose(self, scores: Mapping[Pair, float], current: Pair, errors: Mapping[Pair, float]) -> Pair:
+        known = {pair: score for pair, score in scores.items() if not math.isnan(score)}
         if not known:
             raise ValueError(f"AdaptiveTemperature: the sweep has no usable score: {dict(scores)}.")
         best = max(known.values())
-        tied = [temperature for temperature, score in known.items() if score == best]
-        chosen = min(tied, key=lambda t: (round(abs(t - self._current), 10), t))
-        lead = best - known.get(self._current, -math.inf)
-        if lead > self.margin * errors.get(chosen, 0.0):
-            self._current = chosen
-        return self._current
+
+        def order(pair: Pair) -> tuple[float, float, int, int]:
+            (temperature, top_k), (here, kept) = pair, current
+            return round(abs(temperature - here), 10), temperature, abs(top_k - kept), top_k
+
+        chosen = min((pair for pair, score in known.items() if score == best), key=order)
+        lead = best - known.get(current, -math.inf)
+        return chosen if lead > self.margin * errors.get(chosen, 0.0) else current
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Goes on at the checkpoint's temperature."""
+        """Goes on at the checkpoint's temperature, and with what it kept of a prompt."""
         self._current = float(state["temperature"])
+        self.top_k = int(state["top_k"]) if "top_k" in state else None
 
 
 def _check_positive(owner: str, option: str, value: float) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mstar.errors import ConfigError
-from mstar.temperature import AdaptiveTemperature, FixedTemperature
+from mstar.temperature import AdaptiveTemperature, FixedTemperature, Pair
 
 
 def test_fixed_never_sweeps_and_never_moves() -> None:
@@ -70,6 +70,41 @@ def test_the_criterion_names_the_metric() -> None:
     assert AdaptiveTemperature(k=4, criterion="balance").metric == "balance@4"
     with pytest.raises(ConfigError, match="margin is -1"):
         AdaptiveTemperature(margin=-1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "errors", "chosen"),
+    [
+        ({(1.0, 2): 0.5, (1.0, 4): 0.6, (0.7, 1): 0.55}, {}, (1.0, 4)),
+        ({(1.0, 2): 0.5, (1.0, 4): 0.6, (0.7, 1): 0.7}, {}, (0.7, 1)),
+        ({(1.0, 2): 0.5, (1.0, 4): 0.6}, {(1.0, 4): 0.2}, (1.0, 2)),
+        ({(1.3, 2): 0.5, (0.7, 4): 0.5, (1.0, 8): 0.5, (1.0, 1): 0.5, (1.0, 4): 0.5}, {}, (1.0, 1)),
+        ({(0.4, 1): float("nan"), (1.3, 4): 0.1}, {}, (1.3, 4)),
+    ],
+    ids=["top_k alone", "both", "within its error", "tie: nearest temperature, then nearest top_k", "nan never wins"],
+)
+def test_the_temperature_and_top_k_are_chosen_together(
+    scores: dict[Pair, float], errors: dict[Pair, float], chosen: Pair
+) -> None:
+    controller = AdaptiveTemperature(criterion="balance", top_k_candidates=[4, 1, 2])
+    assert controller.top_k_candidates == (1, 2, 4)
+    assert controller.top_k is None
+    assert controller.update_with_top_k(scores, (1.0, 2), errors) == chosen
+    assert (controller.current, controller.top_k) == chosen
+    state = json.loads(json.dumps(controller.state_dict()))
+    resumed = AdaptiveTemperature(criterion="balance", top_k_candidates=[1, 2, 4])
+    resumed.load_state_dict(state)
+    assert (resumed.current, resumed.top_k) == chosen
+    # What was written before there were candidates.
+    resumed.load_state_dict({"temperature": 0.9})
+    assert (resumed.current, resumed.top_k) == (0.9, None)
+
+
+def test_candidates_of_top_k_need_a_criterion_that_can_fall() -> None:
+    with pytest.raises(ConfigError, match="criterion is reward_pass"):
+        AdaptiveTemperature(top_k_candidates=[1, 2])
+    with pytest.raises(ConfigError, match="a candidate of top_k is 0"):
+        AdaptiveTemperature(criterion="balance", top_k_candidates=[0, 2])
 
 
 def test_equally_near_is_not_decided_by_rounding() -> None:

@@ -101,16 +101,25 @@ class IterationLog:
         if is_main() and not (before.exists() and "collapse" in read_json(before)):
             _log.warning("iteration %d: %s", self.iteration, found)
 
-    def swept(self, sweep: Sweep, chosen: float, metric: str) -> None:
-        """Takes in a temperature sweep."""
+    def swept(self, sweep: Sweep, chosen: float, metric: str, top_k: int | None = None) -> None:
+        """Takes in a temperature sweep.
+
+        Args:
+            sweep: What was measured.
+            chosen: The temperature that was chosen.
+            metric: What it was chosen by.
+            top_k: How many responses of a prompt are kept from here on; None if the sweep did not choose that.
+        """
         scores, (spread, error) = sweep.scores, sweep.spread(metric)
         self.report["sweep"] = {
             "chosen": chosen,
             "metric": metric,
+            **({} if top_k is None else {"top_k": top_k}),
             "spread": spread,
             "standard_error": None if math.isnan(error) else error,
             "scores": {str(t): dict(row) for t, row in scores.items()},
         }
+        self._scalars("sweep", {"top_k": top_k})
         for temperature, row in scores.items():
             self._scalars("sweep", {f"{name}/T={temperature:g}": value for name, value in row.items()})
         for logger in self._shown_in():

@@ -230,7 +230,7 @@ class RolloutCallback(Callback):
             before.dynamics(stages.measure(settings, policy, data, iteration=0), settings.controller.current)
             before.write()
         if settings.controller.due(iteration) and data.validation is not None and settings.ready_reward is not None:
-            log.swept(*stages.choose_temperature(settings, policy, data, iteration))
+            log.swept(*stages.choose_temperature(settings, policy, data, iteration), settings.controller.top_k)
         result = stages.run_stages(settings, trainer, policy, data, iteration)
         settings.engine.rest()
         log.iteration_done(result)

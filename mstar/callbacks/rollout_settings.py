@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mstar.advantages import Advantages, PolicyGradient, StepRewards, learns_from_all
@@ -84,11 +84,33 @@ class RolloutSettings:
                 f"rollout.voting.weight is for methods that imitate, and rollout.method '{self.method}' weighs samples "
                 "itself: leave it out."
             )
+        if self.controller.top_k_candidates and not (isinstance(self.selector, Selector) and self.selector.counts):
+            raise ConfigError(
+                "rollout.temperature.top_k_candidates are values of rollout.top_k, which this method or selection does "
+                "not use: leave them out, or choose a selection that keeps so many (top_k, random, likelihood, mixed, "
+                "oracle)."
+            )
         if self.refresh is not None and self.reward is not None and not self.reward.refreshable:
             raise ConfigError(
                 f"rollout.refresh_reward_model retrains an MPRM, but rollout.reward is {type(self.reward).__name__}, "
                 "which has no model to be retrained: drop one of them."
             )
+
+    @property
+    def top_k(self) -> int:
+        """How many responses of a prompt are kept at present, by rules that count them."""
+        own = self.selector.top_k if isinstance(self.selector, Selector) else 0
+        return self.controller.top_k or own
+
+    def selector_at(self, iteration: int, last: int) -> Selector | Advantages:
+        """The selector of one iteration: its threshold moves, and a sweep may have chosen its ``top_k``.
+
+        Args:
+            iteration: The iteration's number, from 1.
+            last: That of the last one.
+        """
+        selector = self.selector.at(iteration, last)
+        return replace(selector, top_k=self.top_k) if isinstance(selector, Selector) else selector
 
     @property
     def objective(self) -> Objective | None:

@@ -112,7 +112,7 @@ def run_stages(
         balance=settings.selector.balance,
         keep_tokens=learns_from_all(settings.method),
     )
-    selector = settings.selector.at(iteration, trainer.max_epochs or 0)
+    selector = settings.selector_at(iteration, trainer.max_epochs or 0)
     reward = settings.ready_reward
     voting = plan.vote and len(unlabelled) > 0
     # All of them: of a model that is split over the processes each has a part.
@@ -166,7 +166,7 @@ def _next(settings: RolloutSettings, source: PromptSource, iteration: int, stage
 def choose_temperature(
     settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule, iteration: int
 ) -> tuple[Sweep, float, str]:
-    """Measures the candidate temperatures on the validation prompts and has the controller choose.
+    """Measures the candidate temperatures on the validation prompts and has the controller choose, also ``top_k``.
 
     Returns:
         What each of them reached, the temperature that was chosen, and the metric that it was chosen by.
@@ -184,7 +184,14 @@ def choose_temperature(
             k=controller.k,
             seed=settings.seed,
             stage=f"sweep/{iteration}",
+            top_k=controller.top_k_candidates,
         )
+    if controller.top_k_candidates:
+        names = {number: controller.metric_of(number) for number in controller.top_k_candidates}
+        pairs = {(t, number): row[name] for t, row in found.scores.items() for number, name in names.items()}
+        current = (controller.current, settings.top_k)
+        chosen, top_k = controller.update_with_top_k(pairs, current, found.paired_errors(names, current))
+        return found, chosen, names.get(top_k, controller.metric)
     metric = controller.metric
     means = {temperature: score[metric] for temperature, score in found.scores.items()}
     chosen = controller.update(means, found.errors(metric, controller.current))

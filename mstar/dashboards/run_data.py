@@ -28,11 +28,13 @@ class Sweep:
         scores: For every candidate temperature, in order, the value of every metric.
         spread: How far the best candidate is from the worst by what it was chosen by, and the standard error of that
             difference; None if the report does not say.
+        top_k: How many responses of a prompt were kept from there on; None if it did not choose that.
     """
 
     chosen: float | None
     scores: tuple[tuple[float, Mapping[str, float]], ...]
     spread: tuple[float, float] | None = None
+    top_k: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,10 @@ def _read_sweep(value: Any) -> Sweep | None:
     known = sorted(((t, metrics) for t, metrics in scores if t is not None and metrics), key=lambda pair: pair[0])
     spread, error = _number(value.get("spread")), _number(value.get("standard_error"))
     told = None if spread is None or error is None else (spread, error)
-    return Sweep(_number(value.get("chosen")), tuple(known), told) if known else None
+    kept = _number(value.get("top_k"))
+    return (
+        Sweep(_number(value.get("chosen")), tuple(known), told, None if kept is None else int(kept)) if known else None
+    )
 
 
 def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:

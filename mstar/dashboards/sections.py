@@ -134,7 +134,8 @@ def sweeps(run: RunData) -> str:
             Series(visible(name), tuple((temperature, metrics.get(name)) for temperature, metrics in sweep.scores))
             for name in names
         ]
-        note = "" if sweep.chosen is None else f"It goes on at {sweep.chosen:g}."
+        kept = "" if sweep.top_k is None else f", and keeps {sweep.top_k} of a prompt at most"
+        note = "" if sweep.chosen is None else f"It goes on at {sweep.chosen:g}{kept}."
         if sweep.spread is not None:
             spread, error = sweep.spread
             note += f" The best is {spread:.1%} above the worst (standard error {error:.1%})."

@@ -16,6 +16,7 @@ from mstar.generation import Engine, Request, draw_responses, plan_samples
 from mstar.grading import Grader, grade_response
 from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses
+from mstar.temperature import Pair
 from mstar.types import Prompt, ScoredResponse
 
 __all__ = ["Dynamics", "RewardQuality", "Sweep", "measure_dynamics", "reward_quality", "sweep", "warn_of_likelihood"]
@@ -104,6 +105,18 @@ class Sweep:
     def scores(self) -> dict[float, dict[str, float]]:
         """The metrics' means."""
         return {t: {name: fmean(values) for name, values in row.items()} for t, row in self.values.items()}
+
+    def paired_errors(self, names: Mapping[int, str], current: Pair) -> dict[Pair, float]:
+        """The same as ``errors`` for pairs of a temperature and a number, by the name of each number's metric."""
+        temperature, number = current
+        if temperature not in self.values or number not in names:
+            return {}
+        there = self.values[temperature][names[number]]
+        return {
+            (t, n): metrics.standard_error(np.subtract(row[name], there))
+            for t, row in self.values.items()
+            for n, name in names.items()
+        }
 
     def errors(self, metric: str, current: float) -> dict[float, float]:
         """The standard error of every candidate's difference from the current temperature; empty if that is none."""
@@ -243,12 +256,13 @@ def sweep(
     k: int,
     seed: int,
     stage: str,
+    top_k: Sequence[int] = (),
 ) -> Sweep:
     """Measures every candidate temperature; one request holds all of a prompt's, so each prompt is encoded once.
 
     Returns:
-        For every temperature: ``reward_pass@<k>``, ``balance@<k>``, ``pass@<num_samples>`` and ``accuracy`` (of a
-        single sample).
+        For every temperature: ``reward_pass@<k>``, ``balance@<k>``, ``pass@<num_samples>``, ``accuracy`` (of a single
+        sample), and for every candidate of ``top_k``, on the same samples, ``balance@<k>_top_<candidate>``.
     """
     starts = range(0, len(candidates) * num_samples, num_samples)
 
@@ -280,13 +294,17 @@ def sweep(
                     metrics.balance_at_k(group, k),
                     metrics.pass_at_k(group),
                     metrics.mean_accuracy(group),
+                    *(metrics.balance_at_k(group, k, number) for number in top_k),
                 )
                 for group in row
             ]
             for row in by_temperature
         ]
 
-    names = (f"reward_pass@{k}", f"balance@{k}", f"pass@{num_samples}", "accuracy")
+    names = (
+        f"reward_pass@{k}", f"balance@{k}", f"pass@{num_samples}", "accuracy",
+        *(f"balance@{k}_top_{number}" for number in top_k),
+    )  # fmt: skip
     scores = by_shard(prompts, _SHARD, score, engine.group_size)
     return Sweep(
         {

@@ -10,7 +10,10 @@ from mstar.advantages import PolicyGradient
 from mstar.balance import Balance
 from mstar.callbacks.rollout import RolloutCallback
 from mstar.errors import ConfigError
+from mstar.temperature import AdaptiveTemperature
 from mstar.voting import Voting
+
+BALANCED = AdaptiveTemperature(criterion="balance", top_k_candidates=[1, 4])
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,8 @@ from mstar.voting import Voting
         ({"method": "nft", "answer_conditioned": True}, "answer_conditioned draws from another prompt"),
         ({"method": "grpo", "voting": Voting(weight="share")}, "rollout.voting.weight is for methods that imitate"),
         ({"method": "grpo", "balance": Balance(repeat_hard=2)}, "keep_easy and repeat_hard are for methods"),
+        ({"selection": "all", "temperature": BALANCED}, "which this method or selection does not use"),
+        ({"method": "grpo", "temperature": BALANCED}, "which this method or selection does not use"),
     ],
 )
 def test_what_does_not_go_together(settings: dict[str, Any], complaint: str) -> None:

@@ -195,6 +195,29 @@ def test_the_sweep_measures_every_temperature_on_its_own_samples() -> None:
     assert len({s.seed for s in samples}) == 4
 
 
+def test_every_top_k_is_measured_on_the_same_samples_against_one_number_aimed_at() -> None:
+    engine, reward = Scripted({"a": [RIGHT, LUCKY, WRONG]}), ScriptedReward()
+    found = sweep(
+        engine, [A], AnswerGrader(), reward, candidates=[1.0], num_samples=3, k=2, seed=5, stage="sweep/1",
+        top_k=[1, 2, 3],
+    )  # fmt: skip
+    assert len(engine.requests[0].samples) == 3
+    # The reward ranks the wrong one before the lucky one: 1 right of 1, 1 of 2, 2 of 3, where 2 are aimed at.
+    balances = [found.scores[1.0][f"balance@2_top_{number}"] for number in (1, 2, 3)]
+    assert balances == pytest.approx([1 / 2 * 1, 1 / 2 * 1 / 2, 1 * 2 / 3])
+    assert found.scores[1.0]["balance@2"] == balances[1]
+    assert found.paired_errors({1: "balance@2_top_1"}, (0.5, 1)) == {}
+    assert found.paired_errors({1: "balance@2_top_1"}, (1.0, 2)) == {}
+
+
+def test_errors_of_pairs_are_of_differences_from_the_current_one() -> None:
+    low, high = (0.0, 1.0, 0.0, 1.0), (1.0, 1.0, 0.0, 1.0)
+    found = Sweep({0.5: {"x": low, "y": low}, 1.0: {"x": high, "y": low}})
+    assert found.paired_errors({1: "x", 2: "y"}, (1.0, 1)) == {
+        (0.5, 1): 0.25, (0.5, 2): 0.25, (1.0, 1): 0.0, (1.0, 2): 0.25
+    }  # fmt: skip
+
+
 def test_a_sweep_says_how_sure_its_differences_are() -> None:
     found = Sweep({0.5: {"x": (0.0, 1.0, 0.0, 1.0)}, 1.0: {"x": (1.0, 1.0, 0.0, 1.0)}, 1.5: {"x": (0.0,) * 4}})
     # The differences from 1.0 are (-1, 0, 0, 0), none, and (-1, -1, 0, -1): standard deviations of 0.5.

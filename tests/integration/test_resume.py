@@ -16,7 +16,16 @@ from mstar.storage import ExampleFile, RunDirectory, read_responses
 
 ADAPTIVE = {
     "class_path": "mstar.temperature.AdaptiveTemperature",
-    "init_args": {"initial": 1.0, "minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1, "margin": 0.0},
+    "init_args": {
+        "initial": 1.0,
+        "minimum": 0.5,
+        "maximum": 1.5,
+        "step": 0.5,
+        "every": 1,
+        "margin": 0.0,
+        "criterion": "balance",
+        "top_k_candidates": [2, 3],
+    },
 }
 REFRESH = {
     "iterations": [2],
@@ -85,6 +94,12 @@ def test_a_run_goes_on_by_the_same_command_and_ends_like_one_never_stopped(
     evolve_once("--trainer.max_epochs", "3", name=name, **settings)
     assert_same_end(whole, root)
     assert RunDirectory(root).report(1).stat().st_mtime_ns == first
+    # What the sweeps chose is what was kept, and what a checkpoint goes on with.
+    run = RunDirectory(root)
+    chosen = [json.loads(run.report(i).read_text())["sweep"]["top_k"] for i in (2, 3)]
+    selected = [json.loads(run.plan(i).read_text())["selection"]["top_k"] for i in (1, 2, 3)]
+    assert selected == [1, *chosen]
+    assert set(chosen) <= {2, 3}
     assert not list((root / "iterations").glob("*.old-*"))
 
 
