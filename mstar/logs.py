@@ -22,6 +22,8 @@ _SILENCED: Final = (
     # SmolVLM's processor passes them to itself, for every prompt that is rendered.
     ("transformers.processing_utils", "Kwargs passed to `processor.__call__`"),
     ("lightning.pytorch.utilities.rank_zero", "litlogger"),
+    # A kernel of a hub for 4-bit weights on newer CPUs, which peft looks for with any adapter; it works without.
+    ("bitsandbytes.backends.cpu.ops", "gemm_4bit_forward"),
 )
 _IGNORED: Final = (
     ".*LightningCLI's args parameter.*",

@@ -18,15 +18,15 @@ from tests.small.language import tiny_language_model
 _QUIET = "--trainer.enable_progress_bar=false"
 TOY = {
     # Without adapters: random weights have to be moved far until some answers are right.
-    "warmup": ["--model.lora=null", "--model.lr=4e-3", "--trainer.max_epochs=4", "--data.train.size=320", _QUIET],
+    "warmup": ["--model.lora=null", "--model.lr=6e-3", "--trainer.max_epochs=3", "--data.train.size=320", _QUIET],
     "annotate": [
-        "--prompts.size=16",
+        "--prompts.size=24",
         "--settings.unmixed_share=1",
         "--settings.num_samples=2",
         "--settings.num_continuations=1",
     ],
-    "mprm": ["--data.prompts.size=16", "--trainer.max_epochs=1", _QUIET],
-    "evolve": ["--data.train.size=48", "--rollout.num_samples=2", _QUIET],
+    "mprm": ["--data.prompts.size=24", "--trainer.max_epochs=1", _QUIET],
+    "evolve": ["--data.train.size=96", "--rollout.num_samples=3", _QUIET],
     "seed_only": ["--data.train.size=32", _QUIET],
     "test": ["--data.test.size=12", _QUIET],
 }
@@ -70,7 +70,7 @@ def test_all_stages_run_and_go_on_where_they_stopped(tmp_path: Path, capsys: pyt
     assert stages["seed_only"]["result"]["steps"] == stages["mprm_top_1"]["result"]["steps"] > 0
     # The second arm reads the first samples that the first one drew.
     reports = [json.loads((folder / arm / "iterations/0001/report.json").read_text()) for arm in ARMS[:2]]
-    assert [report["reused"] for report in reports] == [0, 24]
+    assert [report["reused"] for report in reports] == [0, 48]
     AutoModelForImageTextToText.from_pretrained(folder / "mprm_top_1/policy")
 
     found = json.loads((tmp_path / "table.json").read_text())
@@ -78,7 +78,7 @@ def test_all_stages_run_and_go_on_where_they_stopped(tmp_path: Path, capsys: pyt
     assert {(row["first"], row["second"]) for row in found["differences"]} == {
         ("mprm_top_1", "random"), ("mprm_top_1", "seed_only"), ("mprm_top_1", "warmup"), ("seed_only", "warmup"),
     }  # fmt: skip
-    assert found["ranking"]["3"]["prompts"] == 24
+    assert found["ranking"]["3"]["prompts"] == 48
     lines = tables[-1].splitlines()
     assert lines[0] == "| arm | seed 3 | CPU-s |"
     assert "| arm | total | difference | more | tallest | range | count |" in lines
