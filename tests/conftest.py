@@ -15,7 +15,7 @@ import copy
 import importlib.util
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from mstar.rendering import Renderer
 
+SharedFolder = Callable[[str, Callable[[Path], None]], Path]
 # SmolVLM's template: another end token, a turn opened and closed, text before and after the response.
 SMOLVLM_TEMPLATE: Final = (
     "<|im_start|>{% for message in messages %}{{message['role'] | capitalize}}"
@@ -236,8 +237,33 @@ def llava() -> Policy:
 
 
 @pytest.fixture(scope="session")
-def warm_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> SharedFolder:
+    """Makes a folder once for all workers of pytest-xdist: the first that asks for it makes it, the others wait."""
+    from filelock import FileLock
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def share(name: str, make: Callable[[Path], None]) -> Path:
+        folder, unfinished = root / name, root / f"{name}.unfinished"
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return share
+
+
+@pytest.fixture(scope="session")
+def warm_policy(shared_folder: SharedFolder) -> Path:
     """The folder of an embedded policy that answers a quarter of the pool's questions rightly."""
+    return shared_folder("warm-policy", train_policy)
+
+
+def train_policy(folder: Path) -> None:
+    """Trains the embedded model on seed rationales until it is right now and then."""
     import random
 
     import torch
@@ -264,25 +290,26 @@ def warm_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    folder = tmp_path_factory.mktemp("warm") / "policy"
     save_model(model, renderer, folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def warm_mprm(warm_policy: Path) -> Path:
+def warm_mprm(warm_policy: Path, shared_folder: SharedFolder) -> Path:
     """The folder of an MPRM that was never trained, but whose scores differ from step to step."""
+    return shared_folder("warm-mprm", lambda folder: make_mprm(warm_policy, folder))
+
+
+def make_mprm(policy: Path, folder: Path) -> None:
+    """Puts a head with random weights on a policy."""
     import torch
 
     from mstar.models.backbone import load_model, load_renderer
     from mstar.models.step_scorer import StepScorer
 
-    backbone = load_model(str(warm_policy))
+    backbone = load_model(str(policy))
     scorer = StepScorer(backbone)
     torch.nn.init.normal_(scorer.head.output.weight, std=0.5, generator=torch.Generator().manual_seed(0))
-    folder = warm_policy.parent / "mprm"
-    scorer.save(folder, load_renderer(str(warm_policy), backbone))
-    return folder
+    scorer.save(folder, load_renderer(str(policy), backbone))
 
 
 @dataclass(frozen=True)
