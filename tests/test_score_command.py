@@ -17,11 +17,11 @@ from PIL import Image
 from mstar.__main__ import main
 from mstar.errors import ConfigError
 from mstar.evaluation.best_of_n import measure_best_of_n
-from mstar.evaluation.scoring import read_shards, score_shards
+from mstar.evaluation.scoring import StoredImage, read_shards, score_shards
 from mstar.grading import AnswerGrader
 from mstar.grading.response_rows import find_response_files, read_response_rows
 from mstar.prompts.images import open_image
-from mstar.rewards import Reward
+from mstar.rewards import Likelihood, Reward
 from mstar.score_command import score_responses
 from mstar.storage import read_responses
 from mstar.types import Prompt, Response
@@ -118,6 +118,22 @@ def test_what_cannot_be_scored_is_told_and_the_rest_scored(tmp_path: Path, capsy
     assert [line.partition(":")[0] for line in faults.splitlines()] == ["row 1", "row 3", "row 4"]
     assert "no.png" in faults
     assert "3 rows of this shard are left out" in capsys.readouterr().err
+
+
+def test_a_picture_is_decoded_by_the_reward_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+
+    def load(image: StoredImage) -> Image.Image:
+        decoded.append(image.uri)
+        return Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr(StoredImage, "load", load)
+    assert score(tmp_path, write(tmp_path, ROWS)) == 0
+    assert decoded == ["red.png"]
+    # A reward that does not look at pictures scores rows whose pictures are gone.
+    gone = write(tmp_path, [{"response": "4", "image": "no.png"}])
+    assert score_responses(Likelihood(), str(gone), str(tmp_path / "blind"), device="cpu") == 0
+    assert len(read_responses(tmp_path / "blind/scores-00000.parquet")) == 1
 
 
 def test_parquet_with_pictures_and_its_own_verdicts(tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def make_groups(
     grader: Grader,
     open_picture: OpenPicture = open_image,
     limits: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+    *,
+    look: bool = True,
 ) -> tuple[list[PromptResponses], list[str]]:
     """The prompts of a shard's rows with their responses, graded.
 
@@ -97,6 +99,7 @@ def make_groups(
         grader: Grades those with a gold answer and without a verdict.
         open_picture: Finds a picture by its name.
         limits: How many pixels the pictures have.
+        look: Whether every picture is decoded once, so that the rows of those that cannot be are left out.
 
     Returns:
         The groups, and what is wrong with the rows that were left out, one sentence each.
@@ -112,6 +115,8 @@ def make_groups(
         if key not in prompts:
             try:
                 images = _images(row, number, open_picture, limits)
+                for image in images if look else ():
+                    image.load()
             except (RowError, DataError) as error:
                 faults.append(f"row {number}: {error}")
                 continue
@@ -128,14 +133,10 @@ def _images(
 ) -> tuple[ImageReference, ...]:
     pictures: list[ImageReference] = []
     for place, value in enumerate(read_images(row, ("images",) if row.get("images") else ("image",))):
-        picture = (
-            StoredImage(f"row-{number}#{place}", partial(decode_image, value), limits)
-            if isinstance(value, bytes)
-            else StoredImage(value, open_picture, limits)
-        )
-        # What cannot be read is told here, with the row's number, and not in the middle of scoring.
-        picture.load()
-        pictures.append(picture)
+        if isinstance(value, bytes):
+            pictures.append(StoredImage(f"row-{number}#{place}", partial(decode_image, value), limits))
+        else:
+            pictures.append(StoredImage(value, open_picture, limits))
     return tuple(pictures)
 
 
@@ -185,8 +186,13 @@ def score_shards(
         paths.append(output / f"scores-{shard:05d}.parquet")
         if not takes_part(shard) or read_or_put_aside(paths[-1], read_responses) is not None:
             continue
-        groups, faults = make_groups(rows, grader, open_picture, limits)
-        scored = add_process_rewards(groups, reward)
+        groups, faults = make_groups(rows, grader, open_picture, limits, look=False)
+        try:
+            scored = add_process_rewards(groups, reward)
+        except DataError:
+            # Pictures are looked at before they are scored only where one cannot be read: then its rows are left out.
+            groups, faults = make_groups(rows, grader, open_picture, limits)
+            scored = add_process_rewards(groups, reward)
         if faults:
             with atomic_path(output / f"faults-{shard:05d}.txt") as temporary:
                 temporary.write_text("\n".join(faults) + "\n", encoding="utf-8")
