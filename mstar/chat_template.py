@@ -11,11 +11,20 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from mstar.errors import ConfigError, DataError
 from mstar.types import PICTURE, Prompt, Turn
 
-__all__ = ["Template", "check_template", "find_answer_turn", "place_pictures", "tokenizer_of"]
+__all__ = [
+    "Template",
+    "check_template",
+    "find_answer_turn",
+    "prompt_messages",
+    "tokenizer_of",
+]
 
 # How a list of parts looks where a template writes it down as it is, in Python or as JSON.
 _PARTS: Final = re.compile(r"""["']type["']\s*:\s*["'](?:text|image)["']""")
 _MARK: Final = "\u241eresponse\u241e"
+_ANSWER_HINT: Final = (
+    "\nThe correct answer is {answer}. Write the reasoning steps that lead to it, one a line, and end with the answer."
+)
 
 
 class Template(Protocol):
@@ -101,7 +110,28 @@ def find_answer_turn(processor: Any, apply: Template) -> tuple[int, str]:
     return int(tokenizer.eos_token_id), gap
 
 
-def place_pictures(turns: Sequence[Turn], prompt: Prompt) -> list[dict[str, Any]]:
+def prompt_messages(prompt: Prompt, *, show_answer: bool = False) -> list[dict[str, Any]]:
+    """The turns of a prompt and its question as messages, with its pictures in their places.
+
+    Args:
+        prompt: The prompt.
+        show_answer: Whether to add the gold answer, with the request to reason towards it (M-STaR: warm-up).
+
+    Raises:
+        DataError: ``show_answer`` is set and the prompt has no answer, or its text has marks for other pictures.
+    """
+    question = prompt.question
+    if show_answer:
+        if prompt.answer is None:
+            raise DataError(
+                f"prompt '{prompt.id}' has no answer, which answer-conditioned sampling shows to the model: "
+                "give it one, or leave it out."
+            )
+        question += _ANSWER_HINT.format(answer=prompt.answer)
+    return _place_pictures([*prompt.turns, Turn("user", question)], prompt)
+
+
+def _place_pictures(turns: Sequence[Turn], prompt: Prompt) -> list[dict[str, Any]]:
     """The turns as messages, with the pictures where their marks stand, or before the user's first text.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ConfigError",
     "DataError",
+    "EndpointError",
     "EngineDriftError",
     "MissingExtraError",
     "MstarError",
@@ -27,6 +28,10 @@ class DataError(MstarError):
 
 class EngineDriftError(MstarError):
     """The engine's weights are not the trainer's, so what it writes must not be learnt from."""
+
+
+class EndpointError(MstarError):
+    """A model by address does not answer, although it was asked again and again."""
 
 
 class ProcessLostError(MstarError):

@@ -186,9 +186,14 @@ class MstarCLI(LightningCLI):
             check_checkpoint_path(checkpoint)
         if self.subcommand in ("test", "predict") and isinstance(self.datamodule, PolicyDataModule):
             self.datamodule.require_test()
-        if isinstance(self.model, PolicyModule):
+        named = self.subcommand != "fit" and isinstance(self.model, PolicyModule) and self.model.engine.own_model
+        if named and checkpoint is not None:
+            raise ConfigError(
+                f"ckpt_path is set, but '{named}' by its address answers, not the policy: drop one of them."
+            )
+        if isinstance(self.model, PolicyModule) and not named:
             refuse_step_scorer(self.model.model_name)
-        if isinstance(self.model, PolicyModule | MPRMModule):
+        if isinstance(self.model, PolicyModule | MPRMModule) and not named:
             renderer = load_renderer(
                 self.model.model_name,
                 trust_remote_code=self.model.trust_remote_code,

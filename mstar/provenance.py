@@ -36,10 +36,13 @@ __all__ = [
 # (beyond rounding).
 INCIDENTAL: Final = frozenset(
     {
+        "address",
         "batch_size",
+        "cache",
         "drift_bound",
         "enforce_eager",
         "gpu_memory_utilization",
+        "key_variable",
         "kv_cache_gb",
         "max_num_seqs",
         "memory_utilization",
@@ -47,6 +50,7 @@ INCIDENTAL: Final = frozenset(
         "progress",
         "sleep_level",
         "tensor_parallel_size",
+        "traffic",
         "trust_remote_code",
     }
 )

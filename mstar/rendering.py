@@ -13,10 +13,10 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from mstar.chat_template import check_template, find_answer_turn, place_pictures, tokenizer_of
+from mstar.chat_template import check_template, find_answer_turn, prompt_messages, tokenizer_of
 from mstar.errors import ConfigError, DataError
 from mstar.steps import split_steps
-from mstar.types import Prompt, Turn
+from mstar.types import Prompt
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["IGNORE_INDEX", "ModelInputs", "Renderer", "ResponseInputs"]
 
 IGNORE_INDEX: Final = -100
-_ANSWER_HINT: Final = (
-    "\nThe correct answer is {answer}. Write the reasoning steps that lead to it, one a line, and end with the answer."
-)
 
 
 @dataclass
@@ -120,15 +117,7 @@ class Renderer:
             DataError: ``show_answer`` is set and the prompt has no answer; its text has an image placeholder that
                 stands for none of its pictures; or the chat template refuses its turns.
         """
-        question = prompt.question
-        if show_answer:
-            if prompt.answer is None:
-                raise DataError(
-                    f"prompt '{prompt.id}' has no answer, which answer-conditioned sampling shows to the model: "
-                    "give it one, or leave it out."
-                )
-            question += _ANSWER_HINT.format(answer=prompt.answer)
-        messages = place_pictures([*prompt.turns, Turn("user", question)], prompt)
+        messages = prompt_messages(prompt, show_answer=show_answer)
         for part in (part for message in messages for part in message["content"] if part["type"] == "text"):
             for placeholder in self.placeholders:
                 if placeholder in part["text"]:

@@ -112,6 +112,19 @@ def tiny_families(checks: ModuleType) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def stub_server() -> ModuleType:
+    """tests/stub_server.py: a server of chat completions that fails as it is told to."""
+    return load_module("stub_server")
+
+
+@pytest.fixture
+def stub(stub_server: ModuleType) -> Iterator[Any]:
+    """Such a server, running."""
+    with stub_server.serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def tiny() -> Policy:
     """The embedded model with new weights, in evaluation mode."""
     from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer

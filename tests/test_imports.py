@@ -17,7 +17,7 @@ ROOT = Path(mstar.__file__).parent
 LAYERS = (
     {"types", "errors", "interruption", "atomic", "file_faults", "end_tokens", "logs"},
     {"storage", "distributed", "locking", "provenance", "export_folder", "shipped_configs"},
-    {"models", "rendering", "chat_template", "prompts", "grading", "steps", "metrics", "balance"},
+    {"models", "endpoint", "rendering", "chat_template", "prompts", "grading", "steps", "metrics", "balance"},
     {"generation", "rewards", "selection", "advantages", "temperature", "voting"},
     {"iteration", "iteration_report", "iteration_shards", "prompt_order", "annotation", "evaluation", "memory"},
     {"datamodules", "dashboards"},
@@ -53,6 +53,7 @@ PURE = {
     "provenance",
     "metrics",
     "steps",
+    "endpoint",
     "grading",
     "prompts",
     "selection",

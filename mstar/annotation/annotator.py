@@ -6,6 +6,7 @@ prefix is continued several times; a step's label is the share of the continuati
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -256,7 +257,7 @@ def _label(item: _Kept, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
         num_correct=(*[count.num_correct for count in found], int(item.correct)),
         num_total=(*[count.num_total for count in found], 1),
         correct=item.correct,
-        logprob=item.response.logprob,
+        logprob=None if math.isnan(item.response.logprob) else item.response.logprob,
         chain_correct=item.prompt.chain_correct(item.response.text),
     )
 

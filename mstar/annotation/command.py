@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 def annotate_policy(
-    policy: str,
+    policy: str | None,
     prompts: PromptSource | None,
     output: str,
     engine: Engine | None = None,
@@ -53,7 +53,8 @@ def annotate_policy(
     With ``torchrun --nproc_per_node N -m mstar annotate ...`` the processes share the prompts out, one device each.
 
     Args:
-        policy: The policy's Hugging Face folder or id.
+        policy: The policy's Hugging Face folder or id; null with an engine whose model has an address of its own
+            (``OpenAIEngine``).
         prompts: The prompts; each must have a gold answer. None takes those of ``sources``.
         output: Folder for the label shards; an interrupted annotation goes on there.
         engine: Draws the responses; None is the Transformers engine with its defaults.
@@ -79,7 +80,18 @@ def annotate_policy(
             another annotation.
         DataError: a prompt cannot be used, or no response has more than one step.
     """
-    refuse_step_scorer(policy)
+    engine = engine if engine is not None else TransformersEngine()
+    if (policy is None) != (engine.own_model is not None):
+        raise ConfigError(
+            "there is no policy to annotate with: set policy."
+            if policy is None
+            else f"policy is '{policy}', but the responses are those of '{engine.own_model}' by its address: set "
+            "policy to null, or choose another engine."
+        )
+    if policy is not None:
+        refuse_step_scorer(policy)
+    else:
+        engine.expect(engine.own_model or "")
     place = find_device(device)
     if prompts is None:
         if sources is None:
@@ -87,19 +99,22 @@ def annotate_policy(
         prompts = sources.require("annotation", "sources")
     if is_main():
         _log.info("%s", summarise("prompts", prompts).rstrip())
-    allow_tensor_cores(place)
-    dtype = resolve_dtype(dtype, place)
-    model = load_model(
-        policy, dtype=dtype, attention=attention, trust_remote_code=trust_remote_code, revision=revision
-    ).to(place)  # type: ignore[arg-type]
-    precision = Precision.of("32-true", model.dtype)
-    announce("policy", precision, kernel_of(model))
-    renderer = load_renderer(policy, model, trust_remote_code=trust_remote_code, revision=revision)
-    engine = engine if engine is not None else TransformersEngine()
-    longest = None if max_prompt_tokens is None else max_prompt_tokens + engine.max_new_tokens
-    untyped: Any = model
-    engine.expect(untyped.config.model_type, longest)
-    engine.start(model, renderer)
+    reader, made_by, computed_in = None, f"by address: {engine.own_model}", ""
+    if policy is not None:
+        allow_tensor_cores(place)
+        dtype = resolve_dtype(dtype, place)
+        model = load_model(
+            policy, dtype=dtype, attention=attention, trust_remote_code=trust_remote_code, revision=revision
+        ).to(place)  # type: ignore[arg-type]
+        precision = Precision.of("32-true", model.dtype)
+        announce("policy", precision, kernel_of(model))
+        reader = load_renderer(policy, model, trust_remote_code=trust_remote_code, revision=revision)
+        longest = None if max_prompt_tokens is None else max_prompt_tokens + engine.max_new_tokens
+        untyped: Any = model
+        engine.expect(untyped.config.model_type, longest)
+        engine.start(model, reader)
+        made_by, computed_in = fingerprint_model(model), str(precision)
+    engine.work_in(Path(output))
     began = time.perf_counter()
     try:
         with joined_processes():
@@ -109,9 +124,9 @@ def annotate_policy(
                 grader if grader is not None else AnswerGrader(),
                 settings,
                 Path(output),
-                policy=fingerprint_model(model),
-                computed_in=str(precision),
-                check=PromptCheck(renderer, max_prompt_tokens, max_bad_share=max_bad_share),
+                policy=made_by,
+                computed_in=computed_in,
+                check=PromptCheck(reader, max_prompt_tokens, max_bad_share=max_bad_share),
                 responses=None if responses is None else load_step_labels(Path(responses)),
                 claimed=claimed,
             )

@@ -20,7 +20,6 @@ from mstar.evaluation.benchmark_shards import ResponseShards
 from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Request, draw_responses, plan_samples
 from mstar.grading import AnswerGrader, Grader, MathVistaGrader
-from mstar.models.fingerprint import fingerprint_model
 from mstar.models.precision import name_of
 from mstar.models.step_scorer import check_step_scorer
 from mstar.modules.policy import PolicyModule
@@ -123,7 +122,7 @@ class BenchmarkCallback(Callback):
         shards = ResponseShards(
             Path(trainer.default_root_dir, f"{_stem(source)}-responses"),
             {
-                "policy": fingerprint_model(policy.policy),
+                "policy": policy.writer()["weights"],
                 "dtype": policy.dtype_name,
                 "compute": policy.compute_precision.name,
                 "engine": describe(policy.engine),
@@ -207,15 +206,16 @@ class BenchmarkCallback(Callback):
             if score.dimension == "all":
                 suffix = "" if score.scoring == OURS else f"_{score.scoring}"
                 pl_module.log(f"test/{score.metric}{suffix}", score.score, sync_dist=True)
-        weights = fingerprint_model(policy.policy)
+        made_by = policy.writer()
         if is_main():
             folder = Path(trainer.default_root_dir)
             stem = _stem(source)
             prompts = {prompt_id: row.prompt for prompt_id, row in rows.items()}
             write_items(folder / f"{stem}.parquet", items, prompts, facets, keys)
             checkpoint = f", checkpoint {trainer.ckpt_path}" if trainer.ckpt_path else ""
+            name = made_by["model"] if policy.by_address else f"{policy.model_name}{checkpoint}"
             notes = [
-                f"Policy: {policy.model_name}{checkpoint}, weights {weights}.",
+                f"Policy: {name}, weights {made_by['weights']}.",
                 *self._settings(len(source), len(items)),
                 *benchmark_notes(source),
             ]

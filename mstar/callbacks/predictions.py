@@ -10,7 +10,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mstar.datamodules.quarantined import PromptBatch
 from mstar.distributed import gather_lists, is_main
-from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
 from mstar.storage import PromptResponses, write_responses
 from mstar.types import ScoredResponse
@@ -55,8 +54,7 @@ class PredictionsCallback(Callback):
         path = Path(trainer.default_root_dir) / "predictions.parquet"
         made_by = {}
         if isinstance(pl_module, PolicyModule):
-            weights = fingerprint_model(pl_module.policy)
-            made_by = {"model": str(trainer.ckpt_path or pl_module.model_name), "weights": weights}
+            made_by = pl_module.writer()
         if is_main():
             write_responses(path, list(groups.values()), made_by)
             sys.stdout.write(f"{path}\n")

@@ -64,7 +64,8 @@ class RolloutCallback(Callback):
         step_rewards: What the reward's scores of steps do with nft, grpo and reinforce_rej: outcome (nothing), drop,
             decoupled or consistency (``mstar.advantages.Advantages``).
         temperature: Sampling temperature: a number, or a controller such as AdaptiveTemperature.
-        engine: Draws the responses, those of validate, test and predict too; by default the Transformers engine.
+        engine: Draws the responses, those of validate, test and predict too; by default the Transformers engine. A
+            model by address (``OpenAIEngine``) is a teacher for ``answer_conditioned`` alone, and measures nothing.
         grader: Decides whether a final answer is right.
         reward: Scores responses: mstar.rewards.MPRM, Likelihood, Oracle, or a class of one's own; top_k and threshold
             need one.
@@ -232,7 +233,7 @@ class RolloutCallback(Callback):
         if settings.controller.due(iteration) and data.validation is not None and settings.ready_reward is not None:
             log.swept(*stages.choose_temperature(settings, policy, data, iteration), settings.controller.top_k)
         result = stages.run_stages(settings, trainer, policy, data, iteration)
-        settings.engine.rest()
+        policy.engine.rest()
         log.iteration_done(result)
         replace_training_data(trainer, result.examples, settings.gradient.passes)
         torch.manual_seed(derive_seed(settings.seed, "train", iteration))
@@ -314,7 +315,8 @@ class RolloutCallback(Callback):
     # The parts of an iteration.
 
     def _lend_engine(self, policy: PolicyModule) -> None:
-        if policy.engine is not self.settings.engine:
+        # A teacher draws the responses alone: what is measured is the policy, by an engine of its own.
+        if self.settings.engine.own_model is None and policy.engine is not self.settings.engine:
             policy.use_engine(self.settings.engine, "rollout.engine")
 
     def _end_iteration(self, trainer: Trainer, module: LightningModule, log: IterationLog | None = None) -> None:
@@ -329,14 +331,14 @@ class RolloutCallback(Callback):
             self._sync(policy, data, log)
             stages.load_reward(settings.reward, policy, run, self._progress.refreshed)
             log.dynamics(stages.measure(settings, policy, data, iteration=iteration), settings.controller.current)
-            settings.engine.rest()
+            policy.engine.rest()
             log.write()
         log.announce()
 
     def _sync(self, policy: PolicyModule, data: PolicyDataModule, log: IterationLog) -> None:
         """Hands the engine the present weights, and proves that it has them."""
         self._drift = self._drift or stages.make_drift_check(data)
-        log.drifted(stages.hand_over(self.settings.engine, policy, self._drift))
+        log.drifted(stages.hand_over(policy.engine, policy, self._drift))
 
     def _refresh(self, policy: PolicyModule, data: PolicyDataModule, run: RunDirectory, iteration: int) -> None:
         settings, reward = self.settings, self.settings.reward

@@ -18,6 +18,7 @@ from mstar.modules.policy import PolicyModule
 from mstar.modules.trainable import check_trainable
 from mstar.prompts import PromptSource
 from mstar.prompts.subset import find_repetition
+from mstar.rewards import Likelihood
 from mstar.selection import Selector
 from mstar.types import Prompt
 
@@ -74,12 +75,38 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
 
 def _prepare_engine(settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule) -> None:
     """Tells the engine what it will be used for, which refuses models that it cannot run."""
+    _check_teacher(settings, policy)
     longest = data.max_prompt_tokens
     if longest is not None and settings.refresh is not None:
         longest += settings.engine.max_new_tokens  # step labels are made by continuing responses
     family = find_model_type(policy.model_name, trust_remote_code=policy.trust_remote_code, revision=policy.revision)
     # With the answer, prompts are longer than the data counts them.
     settings.engine.expect(family, None if settings.answer_conditioned else longest)
+
+
+def _check_teacher(settings: RolloutSettings, policy: PolicyModule) -> None:
+    """Refuses responses of another model where they must be the policy's."""
+    if policy.engine.own_model is not None:
+        raise ConfigError(
+            f"model.engine is '{policy.engine.own_model}' by its address, so that the dynamics would be "
+            "its own and not those of the policy that is trained: leave model.engine out of a fit."
+        )
+    teacher, rule = settings.engine.own_model, settings.selector
+    if teacher is None:
+        return
+    needs = [
+        (not settings.answer_conditioned, "rollouts are drawn from the policy that is trained"),
+        (settings.refresh is not None, "rollout.refresh_reward_model labels what the policy writes"),
+        (isinstance(rule, Selector) and rule.name in ("likelihood", "mixed"), "rollout.selection reads likelihoods"),
+        (isinstance(settings.reward, Likelihood), "rollout.reward reads likelihoods"),
+    ]
+    for is_so, need in needs:
+        if is_so:
+            raise ConfigError(
+                f"rollout.engine is '{teacher}' by its address, to which no weights can be handed, but {need}: choose "
+                "TransformersEngine or VllmEngine, or take it as the teacher of a warm-up alone "
+                "(rollout.answer_conditioned, with rollout.selection random)."
+            )
 
 
 def require_policy(module: LightningModule, use: str = "rollout trains") -> PolicyModule:

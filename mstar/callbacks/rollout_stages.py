@@ -150,6 +150,7 @@ def run_stages(
         )
         claim_iteration(run, iteration, facts)
         earlier = find_earlier(run, iteration, facts, None if settings.reuse is None else Path(settings.reuse))
+    settings.engine.work_in(run.root)
     # Process 0 looks for all, so that they go the same way.
     [earlier] = gather_lists([earlier] if is_main() else [])
     stages = Stages(settings.engine, settings.grader, reward, selector, data.prompt_check())
@@ -175,7 +176,7 @@ def choose_temperature(
     assert reward is not None  # noqa: S101 - no sweep is due without one
     with policy.compute_precision.context(policy.device):
         found = sweep(
-            settings.engine,
+            policy.engine,
             data.held_out(),
             settings.grader,
             reward,
@@ -202,7 +203,7 @@ def measure(settings: RolloutSettings, policy: PolicyModule, data: PolicyDataMod
     """The dynamics of the policy that an iteration made; 0 stands for the one before the first."""
     with policy.compute_precision.context(policy.device):
         return measure_dynamics(
-            settings.engine,
+            policy.engine,
             data.held_out(),
             settings.grader,
             settings.ready_reward,

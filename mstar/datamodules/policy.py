@@ -175,8 +175,10 @@ class PolicyDataModule(LightningDataModule):
         self._put_aside.announce()
 
     def prompt_check(self) -> PromptCheck:
-        """Tells the prompts that can be shown to the policy, with its own renderer."""
-        return PromptCheck(self._renderer(), self.max_prompt_tokens, self.max_example_tokens, self.max_bad_share)
+        """Tells the prompts that can be shown to the policy, with its own renderer; a model by address has none."""
+        module: Any = None if self.trainer is None else self.trainer.lightning_module
+        reader = None if getattr(module, "by_address", False) else self._renderer()
+        return PromptCheck(reader, self.max_prompt_tokens, self.max_example_tokens, self.max_bad_share)
 
     def held_out(self) -> list[Prompt]:
         """The validation prompts that can be shown to the policy; the same list on every process."""

@@ -1,11 +1,13 @@
 """Stage 2, prompts to responses: the engine interface and the engines."""
 
 from mstar.generation.base import Engine, Request, Sample, derive_seed, draw_responses, plan_samples
+from mstar.generation.openai_engine import OpenAIEngine
 from mstar.generation.transformers_engine import TransformersEngine
 from mstar.generation.vllm_engine import VllmEngine
 
 __all__ = [
     "Engine",
+    "OpenAIEngine",
     "Request",
     "Sample",
     "TransformersEngine",

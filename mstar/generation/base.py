@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mstar.distributed import is_main
@@ -108,6 +109,8 @@ class Engine(ABC):
             this, or a few times what the first was (``DriftCheck``).
         dtype: What it computes in; None for what the policy computes in.
         asleep: Whether it has let go of its memory, so that it keeps nothing of what it has read.
+        own_model: The model that it draws from, where that is not the policy: no weights are handed to it, and it is
+            never started. None for the policy.
         group_size: Processes that generate together, and so must be given the same requests at the same time.
         progress: Whether to show a progress bar.
     """
@@ -117,6 +120,7 @@ class Engine(ABC):
     drift_floor: float | None = None
     dtype: torch.dtype | None = None
     asleep: bool = False
+    own_model: str | None = None
     group_size: int = 1
     progress: bool = False
     _bar: ResponseBar | None = None
@@ -148,6 +152,9 @@ class Engine(ABC):
         Raises:
             ConfigError: it cannot run such a model.
         """
+
+    def work_in(self, folder: Path) -> None:  # noqa: B027 - most keep nothing on disk
+        """Takes in the folder of the run or annotation that it draws for."""
 
     @abstractmethod
     def start(self, policy: nn.Module, renderer: Renderer) -> None:

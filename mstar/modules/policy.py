@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -29,6 +30,7 @@ from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import find_model_type, load_stored
 from mstar.models.export import save_model
 from mstar.models.families import FreezablePart, family_of
+from mstar.models.fingerprint import fingerprint_model
 from mstar.models.lora import LoraSettings
 from mstar.models.packing import check_packing, packed_hidden_states
 from mstar.models.sharding import empty_loss, inside_forward, is_sharded, load_full_state
@@ -62,7 +64,8 @@ class PolicyModule(BackboneModule):
         freeze: Parts that are not trained: vision, projector, language.
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
         engine: Draws the responses of validate, test and predict; none is the Transformers engine. With ``rollout``
-            they are drawn by ``rollout.engine``, which is named there alone.
+            they are drawn by ``rollout.engine``, which is named there alone. A model by address (``OpenAIEngine``)
+            answers in the policy's place, and no weights are loaded.
         max_new_tokens: Longest response, in tokens: short for an ``engine`` with this one setting. Beside an engine, or
             ``rollout.engine``, it must say what that says.
         grader: Decides whether a final answer is right in validate and test.
@@ -175,8 +178,26 @@ class PolicyModule(BackboneModule):
         model: nn.Module = self.model
         return model
 
+    @property
+    def by_address(self) -> bool:
+        """Whether another model, by its address, answers in the policy's place, so that the policy is not loaded."""
+        fitting = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        return self.engine.own_model is not None and not fitting
+
+    def writer(self) -> dict[str, str]:
+        """What writes the responses: ``model``, its folder, id, checkpoint or name, and ``weights``, their hash.
+
+        The weights of a model by address are unknown; its name stands for them. Collective for a sharded policy.
+        """
+        if self.by_address:
+            return {"model": str(self.engine.own_model), "weights": f"by address: {self.engine.own_model}"}
+        made = self._trainer.ckpt_path if self._trainer is not None else None
+        return {"model": str(made or self.model_name), "weights": fingerprint_model(self.policy)}
+
     def configure_model(self) -> None:
         """Loads the model, once, and splits it over the processes if the strategy asks for that."""
+        if self.by_address:
+            return
         if self.model is None:
             self.model = self._build()
             if self.packing:
@@ -265,7 +286,14 @@ class PolicyModule(BackboneModule):
     def setup(self, stage: str) -> None:
         """Has DDP expect weights that a batch does not use, and tells the engine what it will be used for."""
         super().setup(stage)
-        if stage != "fit" or self._engine_is_named:
+        if stage == "fit" and self.engine.own_model is not None:
+            raise ConfigError(
+                f"model.engine is '{self.engine.own_model}' by its address, so that validate would measure it, not "
+                "the policy that is trained: leave model.engine out of a fit."
+            )
+        if self.by_address:
+            self.engine.expect(self.engine.own_model or "")
+        elif stage != "fit" or self._engine_is_named:
             family = find_model_type(self.model_name, trust_remote_code=self.trust_remote_code, revision=self.revision)
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             self.engine.expect(family, getattr(data, "max_prompt_tokens", None))
@@ -275,6 +303,9 @@ class PolicyModule(BackboneModule):
         announce("policy", self.compute_precision, kernel_of(self.policy))
 
     def _start_engine(self) -> None:
+        self.engine.work_in(Path(self.trainer.default_root_dir))
+        if self.by_address:
+            return
         self.engine.start(self.policy, self.renderer)
         self.engine.update_weights(self.policy)
         require_handed_over(self.engine, self.policy)

@@ -1,0 +1,8 @@
+"""Models by address: chat completions of any server that speaks OpenAI's form, asked politely and only once."""
+
+from mstar.endpoint.answer import Answer, Refusal, Usage
+from mstar.endpoint.client import ChatClient
+from mstar.endpoint.messages import chat_messages
+from mstar.endpoint.traffic import Traffic
+
+__all__ = ["Answer", "ChatClient", "Refusal", "Traffic", "Usage", "chat_messages"]

@@ -1,0 +1,133 @@
+"""What a server answers, and what that took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from mstar.endpoint.traffic import Traffic
+
+__all__ = ["Answer", "Refusal", "Usage"]
+
+_FILTERED: Final = "content_filter"
+# What vLLM and gateways say of an answer that something else ended.
+_BROKEN_OFF: Final = ("abort", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One chat completion.
+
+    Attributes:
+        text: What the model wrote.
+        finished: False if the length limit cut it off.
+        prompt_tokens: Tokens of the prompt; 0 if the server does not count them.
+        num_tokens: Tokens of the answer; 0 if the server does not count them.
+    """
+
+    text: str
+    finished: bool
+    prompt_tokens: int
+    num_tokens: int
+
+    @classmethod
+    def read(cls, body: Any) -> Answer | Refusal | None:
+        """The answer in a server's response, or that it was filtered; None if there is neither in it."""
+        try:
+            [choice] = body["choices"]
+            text, reason, usage = choice["message"]["content"], choice["finish_reason"], body.get("usage") or {}
+            counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
+        if not isinstance(text, str | None) or not isinstance(reason, str) or reason in _BROKEN_OFF:
+            return None
+        if reason == _FILTERED:
+            return Refusal(200, _FILTERED, "what the model wrote was filtered")
+        return cls(text or "", reason != "length", *counts)
+
+    def dump(self) -> str:
+        """The answer as it is kept."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def load(cls, kept: str) -> Answer:
+        """A kept answer."""
+        return cls(**json.loads(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that the server will not answer, however often it is asked.
+
+    Attributes:
+        status: The status of HTTP.
+        code: The server's name for the reason; empty if it has none.
+        message: The reason in its words.
+    """
+
+    status: int
+    code: str
+    message: str
+
+    @classmethod
+    def read(cls, status: int, body: Any, text: str) -> Refusal:
+        """What a server says of a request that it refuses.
+
+        Args:
+            status: The status.
+            body: Its response, as JSON if it is that.
+            text: Its response.
+        """
+        error = body.get("error", body) if isinstance(body, Mapping) else {}
+        said = error if isinstance(error, Mapping) else {"message": error}
+        message = str(said.get("message") or said.get("detail") or text)
+        return cls(status, str(said.get("code") or ""), " ".join(message.split())[:300])
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the prompt leaves no room for an answer in the model's context."""
+        words = self.message.lower()
+        return self.code == "context_length_exceeded" or any(
+            said in words for said in ("context length", "context window", "max_model_len", "maximum model length")
+        )
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether the provider's filter refuses what is asked."""
+        return self.code in (_FILTERED, "content_policy_violation", "ResponsibleAIPolicyViolation")
+
+
+@dataclass(slots=True)
+class Usage:
+    """What was asked and answered.
+
+    Attributes:
+        requests: Answers that came from the server.
+        known: Answers that were known already.
+        prompt_tokens: Tokens of the prompts that the server answered.
+        num_tokens: Tokens of its answers.
+    """
+
+    requests: int = 0
+    known: int = 0
+    prompt_tokens: int = 0
+    num_tokens: int = 0
+
+    def add(self, answer: Answer) -> None:
+        """Takes in an answer of the server."""
+        self.requests += 1
+        self.prompt_tokens += answer.prompt_tokens
+        self.num_tokens += answer.num_tokens
+
+    def describe(self, traffic: Traffic) -> str:
+        """It in one clause, with what it cost if prices are known."""
+        said = (
+            f"{self.requests:,} answers ({self.known:,} more were known already), {self.prompt_tokens:,} tokens in and "
+            f"{self.num_tokens:,} out"
+        )
+        if not (traffic.input_price or traffic.output_price):
+            return said
+        cost = self.prompt_tokens * traffic.input_price + self.num_tokens * traffic.output_price
+        return f"{said}, which cost {cost / 1e6:,.2f}"

@@ -1,0 +1,66 @@
+"""Answers on disk, by what was asked: what was answered once is not asked again."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from mstar.atomic import writing
+from mstar.errors import StorageError
+
+__all__ = ["AnswerCache"]
+
+_NAME: Final = "answers.sqlite"
+# Seconds that another process may be writing.
+_PATIENCE: Final = 60
+
+
+class AnswerCache:
+    """Answers in a file of SQLite, which several threads and processes share and which a kill leaves whole.
+
+    Args:
+        folder: The folder of the file; both are made if need be.
+
+    Raises:
+        StorageError: the file cannot be written, or is no such file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / _NAME
+        self._lock = threading.Lock()
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with self._explained():
+            # Every statement is a transaction.
+            self._file = sqlite3.connect(self.path, _PATIENCE, isolation_level=None, check_same_thread=False)
+            self._file.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)")
+
+    def find(self, key: str) -> str | None:
+        """The answer that was kept under a key, or None."""
+        with self._lock, self._explained():
+            row = self._file.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def keep(self, key: str, answer: str) -> None:
+        """Keeps an answer; of two under one key the first stays."""
+        with self._lock, self._explained():
+            self._file.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, answer))
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._file.close()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise StorageError(
+                f"the answers in '{self.path}' cannot be read or written ({error}): make room, mend its permissions or "
+                "choose another folder, then run the same command again."
+            ) from error

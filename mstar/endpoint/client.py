@@ -1,0 +1,272 @@
+"""Chat completions by address: asked together, again where that may help, and never twice for the same."""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import json
+import logging
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+
+from mstar.endpoint.answer import Answer, Refusal, Usage
+from mstar.endpoint.cache import AnswerCache
+from mstar.endpoint.traffic import Pace, Traffic
+from mstar.errors import ConfigError, EndpointError
+from mstar.interruption import stop_if_asked
+
+__all__ = ["ChatClient", "check_key_variable"]
+
+_log: Final = logging.getLogger(__name__)
+
+_AGAIN: Final = (408, 409, 425, 429)
+_LONGEST_WAIT: Final = 60.0
+# A server that wants to be left alone for longer is out for this run.
+_MOST_PATIENCE: Final = 600.0
+_CONNECT: Final = 30.0
+# Seconds between two looks at whether the process was asked to stop.
+_LOOK: Final = 0.5
+
+
+def check_key_variable(name: str | None) -> None:
+    """Refuses what is not the name of an environment variable: it may be a key, and would end up in config.yaml.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ConfigError(
+            "key_variable is not the name of an environment variable: put the key into one, and name that, such as "
+            "OPENAI_API_KEY."
+        )
+
+
+class ChatClient:
+    """One model at one address.
+
+    Args:
+        address: The server's, e.g. ``http://localhost:8000`` or ``https://api.openai.com/v1``.
+        model: The model's name there.
+        key_variable: The environment variable with the key; None for a server that asks for none.
+        traffic: How fast it is asked.
+        cache: The folder of the answers that are kept; None keeps none.
+        pause: Waits so many seconds; None really waits.
+
+    Raises:
+        ConfigError: the address is none, or the key is missing.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        *,
+        key_variable: str | None = None,
+        traffic: Traffic = Traffic(),  # noqa: B008 - frozen, so sharing it is safe
+        cache: Path | None = None,
+        pause: Callable[[float], object] | None = None,
+    ) -> None:
+        self.url = _find_url(address)
+        self.model = model
+        self.traffic = traffic
+        self.usage = Usage()
+        self._where = f"{model} at {self.url.host}" + (f":{self.url.port}" if self.url.port else "")
+        self._key_variable = key_variable
+        self._key = _find_key(key_variable)
+        self._http = httpx2.Client(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            timeout=httpx2.Timeout(traffic.timeout, connect=min(_CONNECT, traffic.timeout)),
+            limits=httpx2.Limits(max_connections=traffic.concurrency),
+        )
+        self._cache = None if cache is None else AnswerCache(cache)
+        self._stopped = threading.Event()
+        # A wait ends when another request has failed for good.
+        self._pause = pause or self._stopped.wait
+        self._pace = Pace(traffic.requests_per_minute, self._pause, time.monotonic)
+        self._lock = threading.Lock()
+
+    def ask_all(
+        self,
+        bodies: Iterable[Mapping[str, Any]],
+        *,
+        omit: Iterable[str] = (),
+        done: Callable[[Answer | Refusal], None] = lambda answer: None,
+    ) -> list[Answer | Refusal]:
+        """Asks for some chat completions at the same time, and waits for all of them.
+
+        Args:
+            bodies: What is asked, without the model's name; made when its turn comes.
+            omit: Fields that are not sent, but tell requests apart.
+            done: Called with every answer as it comes.
+
+        Returns:
+            The answers in the order of the bodies.
+
+        Raises:
+            EndpointError: the server did not answer one of them; the answers to others are kept.
+            ConfigError: it does not know the model, or refuses the key.
+        """
+        left_out = frozenset(omit)
+        self._stopped.clear()
+        found: dict[int, Answer | Refusal] = {}
+        pending: dict[Future[Answer | Refusal], int] = {}
+        whole = False
+        with ThreadPoolExecutor(self.traffic.concurrency) as pool:
+            try:
+                for number, body in enumerate(bodies):
+                    pending[pool.submit(self._ask, dict(body), left_out)] = number
+                    # Pictures of those that wait fill memory.
+                    _collect(pending, found, done, 2 * self.traffic.concurrency)
+                _collect(pending, found, done, 1)
+                whole = True
+            finally:
+                if not whole:
+                    self._stopped.set()
+                    pool.shutdown(cancel_futures=True)
+        return [found[number] for number in range(len(found))]
+
+    def close(self) -> None:
+        """Closes the connections and the file of answers."""
+        self._http.close()
+        if self._cache is not None:
+            self._cache.close()
+
+    def _ask(self, body: dict[str, Any], omit: frozenset[str]) -> Answer | Refusal:
+        content = {"model": self.model} | body
+        # Not the address: the same model elsewhere is the same model.
+        key = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+        kept = None if self._cache is None else self._cache.find(key)
+        if kept is not None:
+            with self._lock:
+                self.usage.known += 1
+            return Answer.load(kept)
+        answer = self._request({name: value for name, value in content.items() if name not in omit})
+        if isinstance(answer, Answer):
+            with self._lock:
+                self.usage.add(answer)
+            if self._cache is not None:
+                self._cache.keep(key, answer.dump())
+        return answer
+
+    def _request(self, content: Mapping[str, Any]) -> Answer | Refusal:
+        fault = ""
+        for attempt in range(self.traffic.retries + 1):
+            if attempt:
+                self._pause(min(2.0 ** (attempt - 1), _LONGEST_WAIT) * random.uniform(1, 1.25))
+            self._pace.enter()
+            if self._stopped.is_set():
+                break
+            try:
+                response = self._http.post(self.url, json=content)
+            except httpx2.RequestError as error:
+                fault = f"{type(error).__name__}: {error}".rstrip(": ")
+                continue
+            found = self._read(response)
+            if not isinstance(found, str):
+                return found
+            fault = found
+        raise EndpointError(
+            f"{self._where} did not answer in {self.traffic.retries + 1} tries ({self._hide(fault)}), so the run "
+            "stops; what was answered is kept, and the same command goes on from there once the server answers."
+        )
+
+    def _read(self, response: httpx2.Response) -> Answer | Refusal | str:
+        """The answer or refusal in a response, or what is wrong with it if another try may help."""
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        status = response.status_code
+        if status == httpx2.codes.OK:
+            answer = Answer.read(body)
+            return "an answer that is no chat completion" if answer is None else answer
+        refusal = Refusal.read(status, body, response.text)
+        said = f"HTTP {status}: {self._hide(refusal.message)}".rstrip(": ")
+        if status in (401, 403):
+            given = f"the key in {self._key_variable}" if self._key_variable else "a request without a key"
+            raise ConfigError(f"{self._where} refuses {given} ({said}): set key_variable to the variable that has it.")
+        if status in (400, 413, 422):
+            return refusal
+        if status not in _AGAIN and status < 500:
+            raise ConfigError(f"{self._where} cannot be asked ({said}): mend its address or its name.")
+        if refusal.code == "insufficient_quota":
+            raise EndpointError(
+                f"{self._where} answers no more ({said}): what was answered is kept, and the same command goes on from "
+                "there once there is quota."
+            )
+        after = _seconds_to_wait(response.headers.get("Retry-After"))
+        if after is not None and after > _MOST_PATIENCE:
+            raise EndpointError(
+                f"{self._where} wants to be asked again in {after:,.0f} seconds ({said}), so the run stops; what was "
+                "answered is kept, and the same command goes on from there."
+            )
+        if after:
+            self._pace.hold(after)
+        return said
+
+    def _hide(self, text: str) -> str:
+        """A text without the key, which servers like to repeat."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _collect(
+    pending: dict[Future[Answer | Refusal], int],
+    found: dict[int, Answer | Refusal],
+    done: Callable[[Answer | Refusal], None],
+    below: int,
+) -> None:
+    """Takes in answers until fewer than ``below`` are missing."""
+    while len(pending) >= below:
+        stop_if_asked()
+        for future in wait(pending, timeout=_LOOK, return_when=FIRST_COMPLETED).done:
+            answer = future.result()
+            found[pending.pop(future)] = answer
+            done(answer)
+
+
+def _find_url(address: str) -> httpx2.URL:
+    """Where chat completions are asked for."""
+    try:
+        url = httpx2.URL(address)
+    except httpx2.InvalidURL as error:
+        raise ConfigError(f"address '{address}' is none ({error}).") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError(f"address '{address}' is none: it begins with http:// or https://, and names a machine.")
+    if url.userinfo or url.query or url.fragment:
+        # Not repeated: there may be a key in it.
+        raise ConfigError("address has more than a machine and a path: a key goes into the variable of key_variable.")
+    path = url.path.rstrip("/").removesuffix("/chat/completions")
+    return url.copy_with(path=f"{path or '/v1'}/chat/completions")
+
+
+def _find_key(variable: str | None) -> str:
+    check_key_variable(variable)
+    if variable is None:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(f"key_variable names {variable}, but that environment variable is not set: set it.")
+    return key
+
+
+def _seconds_to_wait(header: str | None) -> float | None:
+    """What Retry-After says: seconds, or a date."""
+    if not header:
+        return None
+    try:
+        return max(float(header), 0.0)
+    except ValueError:
+        pass
+    try:
+        return max(email.utils.parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return None

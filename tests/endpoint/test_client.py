@@ -1,0 +1,229 @@
+"""Asking a server: what is tried again, what is not, and that nothing is asked twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mstar.endpoint import Answer, ChatClient, Refusal, Traffic
+from mstar.endpoint.cache import AnswerCache
+from mstar.endpoint.traffic import Pace
+from mstar.errors import ConfigError, EndpointError, StorageError
+
+if TYPE_CHECKING:
+    from tests.stub_server import StubServer
+
+Connect = Callable[..., ChatClient]
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """The seconds that were waited, or would have been."""
+    return []
+
+
+@pytest.fixture
+def connect(stub: StubServer, waits: list[float], request: pytest.FixtureRequest) -> Connect:
+    def connected(**arguments: Any) -> ChatClient:
+        settings: dict[str, Any] = {"traffic": Traffic(concurrency=1), "pause": waits.append} | arguments
+        client = ChatClient(stub.address, "teacher", **settings)
+        request.addfinalizer(client.close)
+        return client
+
+    return connected
+
+
+def body(text: str, seed: int = 0) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}], "seed": seed}
+
+
+def test_answers_come_in_order_and_are_counted(stub: StubServer, connect: Connect) -> None:
+    stub.write = lambda asked: f"about {asked['messages'][0]['content']}"
+    client = connect(traffic=Traffic(concurrency=4, input_price=2.0, output_price=10.0))
+    found = client.ask_all(body(str(number)) for number in range(12))
+    assert [answer.text for answer in found if isinstance(answer, Answer)] == [f"about {n}" for n in range(12)]
+    assert {asked["path"] for asked in stub.asked} == {"/v1/chat/completions"}
+    assert {asked["model"] for asked in stub.asked} == {"teacher"}
+    assert (client.usage.requests, client.usage.prompt_tokens, client.usage.num_tokens) == (12, 120, 24)
+    # (120 x 2 + 24 x 10) / 1e6
+    assert client.usage.describe(Traffic(input_price=2000.0, output_price=10000.0)).endswith("which cost 0.48")
+
+
+@pytest.mark.parametrize("fault", [500, 502, 429, 408, "cut", "html", "wrong"])
+def test_what_may_pass_is_tried_again_with_growing_waits(
+    fault: Any, stub: StubServer, connect: Connect, waits: list[float]
+) -> None:
+    stub.faults = [fault] * 3
+    [answer] = connect().ask_all([body("x")])
+    assert isinstance(answer, Answer)
+    assert answer.text == "1 + 2 = 3\nAnswer: 3"
+    assert len(stub.asked) == 4
+    assert [int(seconds) for seconds in waits] == [1, 2, 4] or waits[0] < waits[1] < waits[2]
+
+
+def test_a_server_that_hangs_is_asked_again(stub: StubServer, connect: Connect) -> None:
+    stub.faults = ["hang"]
+    [answer] = connect(traffic=Traffic(concurrency=1, timeout=0.1)).ask_all([body("x")])
+    assert isinstance(answer, Answer)
+
+
+@pytest.mark.parametrize("header", ["7", format_datetime(datetime.now(UTC) + timedelta(seconds=300))])
+def test_retry_after_is_heeded(header: str, stub: StubServer, connect: Connect, waits: list[float]) -> None:
+    stub.faults = [(429, {"Retry-After": header}, {"message": "slow down"})]
+    connect().ask_all([body("x")])
+    assert max(waits) > 5
+
+
+def test_nobody_waits_for_an_hour(stub: StubServer, connect: Connect) -> None:
+    stub.faults = [(429, {"Retry-After": "3600"}, {"message": "slow down"})]
+    with pytest.raises(EndpointError, match=r"again in 3,600 seconds .*slow down"):
+        connect().ask_all([body("x")])
+
+
+def test_an_outage_in_the_middle_keeps_what_was_answered(stub: StubServer, connect: Connect, tmp_path: Path) -> None:
+    def goes_down(asked: dict[str, Any]) -> str:
+        stub.down = len(stub.asked) >= 5
+        return "fine"
+
+    stub.write = goes_down
+    with pytest.raises(EndpointError, match=r"teacher at 127.0.0.1:\d+ did not answer in 9 tries \(HTTP 503: no\)"):
+        connect(cache=tmp_path).ask_all(body(str(number)) for number in range(8))
+    stub.down, stub.write = False, lambda asked: "later"
+    stub.asked.clear()
+    client = connect(cache=tmp_path)
+    found = client.ask_all(body(str(number)) for number in range(8))
+    assert [asked["messages"][0]["content"] for asked in stub.asked] == ["5", "6", "7"]
+    assert [answer.text for answer in found if isinstance(answer, Answer)] == ["fine"] * 5 + ["later"] * 3
+    assert (client.usage.requests, client.usage.known) == (3, 5)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "complaint"),
+    [
+        (401, {"message": "Incorrect API key provided: top-secret"}, "refuses the key in MSTAR_TEST_KEY"),
+        (404, {"message": "The model does not exist"}, "mend its address or its name"),
+        (429, {"message": "You exceeded your quota", "code": "insufficient_quota"}, "once there is quota"),
+    ],
+)
+def test_what_will_not_pass_ends_at_once_and_shows_no_key(
+    status: int, error: Any, complaint: str, stub: StubServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MSTAR_TEST_KEY", "top-secret")
+    stub.faults = [(status, {}, error)]
+    with pytest.raises((ConfigError, EndpointError), match=complaint) as raised:
+        connect(key_variable="MSTAR_TEST_KEY").ask_all([body("x")])
+    assert "top-secret" not in str(raised.value)
+    assert stub.keys == ["Bearer top-secret"]
+
+
+def test_a_refused_request_is_told_from_an_answer_and_not_kept(
+    stub: StubServer, connect: Connect, tmp_path: Path
+) -> None:
+    stub.faults = [(400, {}, {"message": "This model's maximum context length is 64 tokens."}), (400, {}, "bad")]
+    client = connect(cache=tmp_path)
+    too_long, other = client.ask_all([body("long"), body("bad")])
+    assert isinstance(too_long, Refusal)
+    assert too_long.is_too_long
+    assert isinstance(other, Refusal)
+    assert not other.is_too_long
+    assert other.message == "bad"
+    assert isinstance(client.ask_all([body("long")])[0], Answer)
+
+
+def test_filtered_aborted_and_empty_answers_are_not_mistaken(stub: StubServer, connect: Connect) -> None:
+    written = iter([("half of", "content_filter"), ("broken", "abort"), (None, "length")])
+
+    def write(asked: dict[str, Any]) -> Any:
+        text, reason = next(written, ("whole", "stop"))
+        return {"choices": [{"message": {"content": text}, "finish_reason": reason}]}
+
+    stub.write = write
+    filtered, empty, whole = connect().ask_all([body("a"), body("b"), body("c")])
+    assert isinstance(filtered, Refusal)
+    assert filtered.is_filtered
+    # The aborted one was asked for again; a server without usage counts nothing.
+    assert empty == Answer("", False, 0, 0)
+    assert whole == Answer("whole", True, 0, 0)
+
+
+def test_fields_that_are_not_sent_still_tell_requests_apart(stub: StubServer, connect: Connect, tmp_path: Path) -> None:
+    connect(cache=tmp_path).ask_all([body("x", 1), body("x", 2)], omit=["seed"])
+    assert len(stub.asked) == 2
+    assert all("seed" not in asked for asked in stub.asked)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["localhost:8000", "ftp://host", "http://", "http://user:pass@host/v1", "https://host/v1?key=abc", "http://[:"],
+)
+def test_what_is_no_address_is_refused_and_shows_no_key(address: str) -> None:
+    with pytest.raises(ConfigError, match="address") as raised:
+        ChatClient(address, "m")
+    assert "pass" not in str(raised.value)
+    assert "abc" not in str(raised.value)
+
+
+def test_a_key_itself_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError, match="not the name of an environment variable") as raised:
+        ChatClient("http://host", "m", key_variable="sk-abc-123")
+    assert "sk-abc" not in str(raised.value)
+    with pytest.raises(ConfigError, match="MSTAR_NOT_SET"):
+        ChatClient("http://host", "m", key_variable="MSTAR_NOT_SET")
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("http://host:1", "/v1/chat/completions"),
+        ("http://host/", "/v1/chat/completions"),
+        ("http://host/openai/v2/", "/openai/v2/chat/completions"),
+        ("http://host/v1/chat/completions", "/v1/chat/completions"),
+    ],
+)
+def test_an_address_may_be_given_in_any_usual_form(address: str, path: str) -> None:
+    assert ChatClient(address, "m").url.path == path
+
+
+@pytest.mark.parametrize(
+    "settings", [{"concurrency": 0}, {"timeout": 0}, {"requests_per_minute": 0}, {"retries": -1}, {"input_price": -1}]
+)
+def test_traffic_out_of_range_is_refused(settings: Any) -> None:
+    with pytest.raises(ConfigError, match=next(iter(settings))):
+        Traffic(**settings)
+
+
+def test_requests_begin_no_faster_than_allowed() -> None:
+    waits: list[float] = []
+    pace = Pace(30, waits.append, lambda: 100.0)
+    for _ in range(3):
+        pace.enter()
+    assert waits == [2.0, 4.0]
+
+
+def test_answers_survive_a_kill_and_are_shared_by_processes(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from mstar.endpoint.cache import AnswerCache\n"
+        "cache = AnswerCache(Path(sys.argv[1])); [cache.keep(f'{sys.argv[2]}{n}', str(n)) for n in range(50)]\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), name]) for name in "ab"]
+    assert [process.wait() for process in running] == [-9, -9]
+    cache = AnswerCache(tmp_path)
+    assert all(cache.find(f"{name}{n}") == str(n) for name in "ab" for n in range(50))
+    cache.keep("a0", "another")
+    assert cache.find("a0") == "0"
+    assert cache.find("c0") is None
+
+
+def test_a_file_that_holds_no_answers_is_one_sentence(tmp_path: Path) -> None:
+    tmp_path.joinpath("answers.sqlite").write_text(json.dumps({"not": "SQLite"}) * 100)
+    with pytest.raises(StorageError, match=r"answers.sqlite' cannot be read or written .*choose another folder"):
+        AnswerCache(tmp_path).find("a")
