@@ -12,7 +12,10 @@ from mstar.__main__ import main
 from mstar.shipped_configs import find_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("first-run", "data", "scale", "score"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("first-run", "data", "scale", "score", "addresses")),
+]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", "\n".join(TEXTS.values()), flags=re.DOTALL)).replace("\\\n", " ")
 LINES = [shlex.split(line, comments=True) for line in BLOCKS.splitlines() if line.startswith("mstar ")]
