@@ -48,7 +48,9 @@ def work(rank: int, rendezvous: str, output: Path) -> None:
 
 def test_two_processes_write_the_labels_of_one(tmp_path: Path) -> None:
     expected = make(tmp_path / "one")
-    context = multiprocessing.get_context("spawn")
+    # Both come from a process that has imported this once.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mstar.annotation", "torch.distributed"])
     output = tmp_path / "two"
     processes = [context.Process(target=work, args=(r, str(tmp_path / "rendezvous"), output)) for r in range(2)]
     for process in processes:

@@ -1,6 +1,7 @@
 """Several processes: what a run writes does not depend on their number, and none waits for one that is gone.
 
-The processes are real ones, of ``python -m mstar`` and Lightning's own launcher, over gloo.
+The processes are real ones, over gloo. Where one of them ends before the others, ``python -m mstar`` and Lightning's
+own launcher start them; elsewhere the tests do, as ``torchrun`` would.
 """
 
 from __future__ import annotations
@@ -138,6 +139,20 @@ def start(evolve: Any, settings: dict[str, Any], name: str, command: str = "fit"
         )
 
 
+@pytest.fixture
+def together(evolve: Any, forker: Any) -> Any:
+    """Runs a fit to its end in as many processes as its settings say."""
+
+    def run(settings: dict[str, Any], name: str) -> str:
+        (evolve.folder / "helpers.py").write_text(HELPERS)
+        log: Path = evolve.folder / f"{name}.log"
+        command = ["fit", "--config", evolve.write(settings, name)]
+        forker.run(command, log, number=settings["trainer"]["devices"], path=[evolve.folder])
+        return log.read_text()
+
+    return run
+
+
 def finish(process: subprocess.Popen[str], seconds: float = 150) -> int:
     """Waits for a process; whatever happens, nothing of its group stays behind."""
     try:
@@ -200,12 +215,10 @@ def everything(evolve: Any, name: str, mprm: Path) -> dict[str, Any]:
     return settings
 
 
-def test_three_processes_write_what_one_writes(evolve: Any, warm_mprm: Path) -> None:
+def test_three_processes_write_what_one_writes(evolve: Any, together: Any, warm_mprm: Path) -> None:
     one, three = (evolve.folder / name for name in ("one", "three"))
     assert main(["fit", "--config", str(evolve.write(everything(evolve, "one", warm_mprm), "one"))]) == 0
-    together = start(evolve, several(everything(evolve, "three", warm_mprm), 3), "three")
-    assert finish(together) == 0
-    log = (evolve.folder / "three.log").read_text()
+    log = together(several(everything(evolve, "three", warm_mprm), 3), "three")
     assert log.count("iteration 2: 44 responses") == 1
 
     def files(root: Path) -> dict[str, bytes]:
@@ -235,7 +248,7 @@ def test_three_processes_write_what_one_writes(evolve: Any, warm_mprm: Path) -> 
     assert len(list((three / "tensorboard").rglob("events.*"))) == 1
 
 
-def test_no_process_waits_for_one_without_data(evolve: Any) -> None:
+def test_no_process_waits_for_one_without_data(evolve: Any, together: Any) -> None:
     """Of two processes, one has no prompts; then nothing is kept; then one example; then all is as usual."""
     pool = TinyDice("pool", 32)
     ids = [[pool[int(i)].id for i in iteration_indices(32, 0.25, n, 0, "labelled")] for n in (1, 2, 3, 4)]
@@ -244,7 +257,7 @@ def test_no_process_waits_for_one_without_data(evolve: Any) -> None:
     settings = several(evolve.settings("two", interval=0.25, top_k=1, dynamics=False, grader=grader), 2)
     settings["data"]["init_args"]["batch_size"] = 1
     settings["trainer"] |= {"max_epochs": 4, "callbacks": [{"class_path": "helpers.Witness"}]}
-    assert finish(start(evolve, settings, "two")) == 0, (evolve.folder / "two.log").read_text()[-3000:]
+    together(settings, "two")
     run = RunDirectory(evolve.folder / "two")
     assert [len(run.response_shards(n)) for n in (1, 2, 3, 4)] == [1, 1, 1, 1]
     kept = [len(ExampleFile(run.examples(n))) for n in (1, 2, 3, 4)]
@@ -299,20 +312,20 @@ def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], log
         time.sleep(0.02)
 
 
-def begin(evolve: Any, name: str, pauses: Path) -> subprocess.Popen[str]:
-    """Starts a run of two processes that wait for files in a folder."""
+def pausing(evolve: Any, name: str, pauses: Path) -> dict[str, Any]:
+    """A run of two processes that wait for files in a folder."""
     pauses.mkdir(exist_ok=True)
     settings = several(evolve.settings(name, shard_size=4, selection="all", dynamics=False), 2)
     settings["rollout"]["engine"] = {"class_path": "helpers.PausingEngine", "init_args": {"folder": str(pauses)}}
     settings["trainer"]["callbacks"] = [{"class_path": "helpers.Pauses", "init_args": {"folder": str(pauses)}}]
-    return start(evolve, settings, name)
+    return settings
 
 
 @pytest.mark.parametrize("moment", ["sampling", "starting"])
 def test_one_process_that_is_asked_to_stop_ends_the_others_as_if_they_had_been(evolve: Any, moment: str) -> None:
     """The second of two, while the first waits for its shards, or for it to start."""
     pauses, log = evolve.folder / "pauses", evolve.folder / "one.log"
-    process = begin(evolve, "one", pauses)
+    process = start(evolve, pausing(evolve, "one", pauses), "one")
     try:
         if moment == "starting":
             wait_until(lambda: children(process.pid), process, log)
@@ -331,7 +344,7 @@ def test_one_process_that_is_asked_to_stop_ends_the_others_as_if_they_had_been(e
 
 
 @pytest.mark.timeout(400)
-def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(evolve: Any) -> None:
+def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(evolve: Any, together: Any) -> None:
     """SIGTERM, as batch systems send it: to all processes, to the first one, or to another one alone."""
 
     moments = {
@@ -343,7 +356,7 @@ def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(evolv
     log = stopped.with_suffix(".log")
     pauses = evolve.folder / "pauses"
     for moment, ask in moments.items():
-        process = begin(evolve, "stopped", pauses)
+        process = start(evolve, pausing(evolve, "stopped", pauses), "stopped")
         try:
             wait_until((pauses / f"at-{moment}").exists, process, log)
             if moment == "sampling":
@@ -363,9 +376,9 @@ def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(evolv
         assert "Traceback" not in said
         assert "mstar fit: error" not in said
         assert (stopped / "checkpoints/last.ckpt").exists() == (moment != "sampling")
-    assert finish(begin(evolve, "stopped", pauses)) == 0, log.read_text()[-3000:]
+    together(pausing(evolve, "stopped", pauses), "stopped")
     # The same run, never stopped: its pauses are over before they begin.
     for moment in moments:
         (pauses / f"after-{moment}").touch()
-    assert finish(begin(evolve, "whole", pauses)) == 0
+    together(pausing(evolve, "whole", pauses), "whole")
     assert differences(whole, stopped) == []
