@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import runpy
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +24,6 @@ from mstar.types import StepLabels
 TINY_IMPLICIT = Path(__file__).parents[2] / "configs/tiny/implicit.yaml"
 differences = runpy.run_path(str(Path(__file__).with_name("kill_many.py")))["differences"]
 
-# Starts commands in processes of their own, without importing everything anew for each: that is what would take time.
-DRIVER = """
-import json, os, sys
-import mstar.cli
-from mstar.__main__ import main
-from mstar.modules import PolicyModule
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        status = main(json.loads(line))
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    print(f"@{child}", flush=True)
-    # A progress bar that was interrupted ends without a line break.
-    print(f"\\n@{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}", flush=True)
-"""
 ADAPTIVE = {
     "class_path": "mstar.temperature.AdaptiveTemperature",
     "init_args": {"initial": 1.0, "minimum": 0.5, "maximum": 1.5, "step": 0.5, "every": 1, "margin": 0.0},
@@ -66,51 +46,34 @@ MOMENTS = [
 ]
 
 
+@dataclass(frozen=True)
 class Driver:
     """Starts ``mstar`` commands, and kills them."""
 
-    def __init__(self, log: Path) -> None:
-        self.log = log
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("ab"),
-            text=True,
-        )  # fmt: skip
+    forker: Any
+    log: Path
 
-    def start(self, *arguments: str) -> int:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(arguments) + "\n")
-        self.process.stdin.flush()
-        return int(self._line())
-
-    def wait(self) -> int:
-        return int(self._line())
-
-    def _line(self) -> str:
-        """What the driver says; commands write to the same stream."""
-        assert self.process.stdout is not None
-        while not (line := self.process.stdout.readline()).startswith("@"):
-            assert self.process.poll() is None, self.log.read_text()
-        return line.removeprefix("@")
+    def finish(self, *arguments: str) -> None:
+        """Runs a command to its end."""
+        self.forker.run(arguments, self.log)
 
     def stop_when(self, root: Path, pattern: str, number: int, *arguments: str) -> int:
         """Sends a signal when a file appears; returns the exit status, negative for a process that was killed."""
         before = set(root.glob(pattern))
-        child = self.start(*arguments)
+        child = self.forker.start(arguments, self.log)
         deadline = time.monotonic() + 120
         while not set(root.glob(pattern)) - before:
-            os.kill(child, 0)
+            os.kill(child.pid, 0)
             assert time.monotonic() < deadline, f"{pattern} did not appear:\n{self.log.read_text()}"
             time.sleep(0.002)
-        os.kill(child, number)
-        return self.wait()
+        os.kill(child.pid, number)
+        status: int = child.wait()
+        return status
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    made = Driver(tmp_path_factory.mktemp("driver") / "log")
-    yield made
-    made.process.kill()
-    made.process.wait()
+def driver(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> Driver:
+    return Driver(forker, tmp_path_factory.mktemp("driver") / "log")
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +106,7 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_left_alone(
         status = driver.stop_when(root, pattern, signal.SIGKILL, *command)
         # After the last of these moments, little is left to do.
         assert status == -signal.SIGKILL or (status == 0 and pattern == MOMENTS[-1][0]), moment
-    driver.start(*command)
-    assert driver.wait() == 0, driver.log.read_text()
+    driver.finish(*command)
     assert differences(whole, root) == []
     # What was trained on counted by its weight, before the kills and after them.
     for iteration in (1, 2):
@@ -194,8 +156,7 @@ def test_a_signal_stops_the_run_with_its_status_and_nothing_is_lost(
     assert not (root / "iterations/0002").exists()
     if "responses" in pattern:
         assert not (root / "iterations/0001/responses-00001.parquet").exists()
-    driver.start(*command)
-    assert driver.wait() == 0
+    driver.finish(*command)
     assert differences(whole, root) == []
 
 
@@ -212,8 +173,7 @@ def test_adapters_that_learn_by_advantages_go_on_within_an_iteration(evolve: Any
     assert len({(e.weight, e.advantage) for e in examples}) > 2
     command = ["fit", "--config", str(config), "--trainer.default_root_dir", str(root)]
     assert driver.stop_when(root, "checkpoints/last.ckpt", signal.SIGKILL, *command) == -signal.SIGKILL
-    driver.start(*command)
-    assert driver.wait() == 0, driver.log.read_text()
+    driver.finish(*command)
     assert differences(whole, root) == []
     assert scalars(root)["train/loss"].items() <= scalars(whole)["train/loss"].items()
 
@@ -240,8 +200,7 @@ def test_an_implicit_reward_that_is_killed_ends_like_one_left_alone(
     assert main([*command, str(whole)]) == 0
     for pattern in ("checkpoints/last.ckpt", "checkpoints/iteration-0001.ckpt"):
         assert driver.stop_when(root, pattern, signal.SIGKILL, *command, str(root)) == -signal.SIGKILL
-    driver.start(*command, str(root))
-    assert driver.wait() == 0, driver.log.read_text()
+    driver.finish(*command, str(root))
     assert differences(whole, root) == []
     before, after = load_file(warm_policy / "model.safetensors"), load_file(root / "policy/model.safetensors")
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
@@ -261,8 +220,7 @@ def test_supervised_training_and_annotation_go_on_too(evolve: Any, driver: Drive
     command = ["fit", "--config", str(config), "--trainer.default_root_dir", str(root)]
     for pattern in ("checkpoints/last.ckpt", "checkpoints/iteration-0001.ckpt", "checkpoints/iteration-0002.ckpt"):
         assert driver.stop_when(root, pattern, signal.SIGKILL, *command) == -signal.SIGKILL
-    driver.start(*command)
-    assert driver.wait() == 0, driver.log.read_text()
+    driver.finish(*command)
     assert differences(evolve.folder / "whole", root) == []
 
     annotate = [
@@ -275,8 +233,7 @@ def test_supervised_training_and_annotation_go_on_too(evolve: Any, driver: Drive
     for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
         pattern = f"labels-0000{number == signal.SIGTERM:d}.parquet"
         assert driver.stop_when(again, pattern, number, *annotate, str(again)) == status
-    driver.start(*annotate, str(again))
-    assert driver.wait() == 0
+    driver.finish(*annotate, str(again))
     for shard in labels.glob("labels-*.parquet"):
         assert shard.read_bytes() == (again / shard.name).read_bytes()
 
