@@ -247,6 +247,7 @@ def _draw_samples(
         written = draw_responses(stages.engine, requests)
     report.new_tokens += sum(response.num_tokens for responses in written for response in responses)
     with _timed(report.seconds, "grade"):
+        stages.grader.prepare([(p, r.text) for p, group in zip(prompts, written, strict=True) for r in group])
         return [
             PromptResponses(prompt, tuple(grade_response(prompt, r, stages.grader) for r in responses))
             for prompt, responses in zip(prompts, written, strict=True)

@@ -4,6 +4,7 @@ from mstar.annotation.annotator import Annotation, annotate
 from mstar.annotation.command import annotate_policy
 from mstar.annotation.contrast import ContrastSettings
 from mstar.annotation.diet import LabelDiet
+from mstar.annotation.judge import StepJudge
 from mstar.annotation.public_labels import PublicStepLabels
 from mstar.annotation.settings import AnnotationSettings
 
@@ -13,6 +14,7 @@ __all__ = [
     "ContrastSettings",
     "LabelDiet",
     "PublicStepLabels",
+    "StepJudge",
     "annotate",
     "annotate_policy",
 ]

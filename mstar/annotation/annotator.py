@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 from tqdm.auto import tqdm
 
 from mstar.annotation.continuations import Count, count_continuations, is_right
+from mstar.annotation.judge import StepJudge
 from mstar.annotation.settings import AnnotationSettings
 from mstar.distributed import claim_together, gather_lists, is_main, leads_group, takes_part, wait_for_all
 from mstar.errors import DataError
@@ -91,6 +92,7 @@ def annotate(
     progress: bool = True,
     claimed: Callable[[], None] | None = None,
     responses: Sequence[StepLabels] | None = None,
+    judge: StepJudge | None = None,
 ) -> Annotation:
     """Labels the steps of responses to some prompts, shard by shard; shards that exist are not made again.
 
@@ -112,12 +114,13 @@ def annotate(
         progress: Whether to show a progress bar.
         claimed: Called by the main process once ``output`` is known to be this annotation's, before anything is drawn.
         responses: Labelled responses whose steps are labelled again; None samples responses from the policy.
+        judge: Judges the steps, too, or in the place of continuations; its agreement is in ``judge-*.json``.
 
     Returns:
         The labels of all shards, with counts.
 
     Raises:
-        ConfigError: ``output`` was made with other settings, prompts or golds, another policy, engine or grader.
+        ConfigError: ``output`` was made with other settings, prompts or golds, another policy, engine, grader or judge.
         DataError: there are no prompts, a prompt has no answer, too many cannot be shown to the policy, no response
             has more than one step, or nothing is right.
     """
@@ -138,6 +141,8 @@ def annotate(
     }
     if responses is not None:
         facts["responses"] = fingerprint(*((label.prompt_id, label.response) for label in responses))
+    if judge is not None:
+        facts["judge"] = describe(judge)
     claim_together(output, facts, what="step labels", pattern="labels-*.parquet", claimed=claimed)
     given = None if responses is None else _by_prompt(responses)
     leader = leads_group(engine.group_size)
@@ -162,13 +167,19 @@ def annotate(
                 usable, bad = check.sift([prompts[i] for i in range(start, stop)], range(start, stop))
                 put_aside = output / f"quarantine-{shard:05d}.jsonl"
                 quarantine_shard(put_aside, bad, "prompts", len(prompts), check.max_bad_share)
-                made, spent, ended = _annotate_shard(usable, engine, grader, settings, given)
+                alone = judge is not None and judge.use == "alone"
+                made, spent, ended = _annotate_shard(usable, engine, grader, settings, given, continued=not alone)
+                agreement = None
+                if judge is not None:
+                    made, agreement = judge.apply(made, {prompt.id: prompt for prompt in usable}, output)
                 labels += made
                 num_tokens += spent
                 drawn += len(ended)
                 cut_off += ended.count(False)
                 _check_steps(labels)
                 if leader:
+                    if agreement is not None:
+                        agreement.write(output / f"judge-{shard:05d}.json")
                     write_step_labels(path, made, usable)
             if shard in own - before:
                 bar.update(sizes[shard])
@@ -198,6 +209,8 @@ def _annotate_shard(
     grader: Grader,
     settings: AnnotationSettings,
     given: Mapping[str, list[StepLabels]] | None,
+    *,
+    continued: bool,
 ) -> tuple[list[StepLabels], int, list[bool]]:
     """The step labels of some prompts, how many tokens were generated, and which responses were not cut off."""
     for prompt in prompts:
@@ -205,7 +218,7 @@ def _annotate_shard(
             raise DataError(f"prompt '{prompt.id}' has no answer, so its steps cannot be labelled: leave it out.")
     if given is not None:
         again = [label for prompt in prompts for label in given.get(prompt.id, ())]
-        chains = [(label.prompt_id, _prefixes(label.steps)) for label in again]
+        chains = [(label.prompt_id, _prefixes(label.steps)) for label in again if continued]
         counts, num_tokens = count_continuations(prompts, chains, engine, grader, settings)
         return [_label_again(label, counts) for label in again], num_tokens, []
     sampled = draw_responses(
@@ -218,12 +231,18 @@ def _annotate_shard(
             for prompt in prompts
         ],
     )
+    grader.prepare([
+        (prompt, response.text)
+        for prompt, responses in zip(prompts, sampled, strict=True)
+        for response in responses
+        if response.finished
+    ])  # fmt: skip
     kept = [
         item
         for prompt, responses in zip(prompts, sampled, strict=True)
         for item in _choose(prompt, responses, grader, settings)
     ]
-    chains = [(item.prompt.id, _prefixes(item.steps)) for item in kept]
+    chains = [(item.prompt.id, _prefixes(item.steps)) for item in kept if continued]
     counts, num_tokens = count_continuations(prompts, chains, engine, grader, settings)
     labels = [_label(item, counts) for item in kept]
     drawn = [response for group in sampled for response in group]
@@ -249,7 +268,7 @@ def _choose(
 
 def _label(item: _Kept, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
     """The labels of one response; its last step's label is whether its own answer is right."""
-    found = [counts[item.prompt.id, prefix] for prefix in _prefixes(item.steps)]
+    found = [counts.get((item.prompt.id, prefix), Count()) for prefix in _prefixes(item.steps)]
     return StepLabels(
         prompt_id=item.prompt.id,
         response=item.response.text,
@@ -264,7 +283,7 @@ def _label(item: _Kept, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
 
 def _label_again(label: StepLabels, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
     """New labels of a response; what is known of its answer stays, and how likely it is for this policy is unknown."""
-    found = [counts[label.prompt_id, prefix] for prefix in _prefixes(label.steps)]
+    found = [counts.get((label.prompt_id, prefix), Count()) for prefix in _prefixes(label.steps)]
     return replace(
         label,
         num_correct=(*[count.num_correct for count in found], int(label.correct)),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mstar.annotation.annotator import Annotation, annotate
+from mstar.annotation.judge import Agreement, StepJudge
 from mstar.annotation.label_table import load_step_labels
 from mstar.annotation.settings import AnnotationSettings
 from mstar.distributed import find_device, is_main, joined_processes
@@ -46,6 +47,7 @@ def annotate_policy(
     revision: str | None = None,
     sources: DataSources | None = None,
     responses: str | None = None,
+    judge: StepJudge | None = None,
     claimed: Callable[[], None] | None = None,
 ) -> Annotation:
     """Samples responses from a policy and labels their steps by Monte-Carlo continuation.
@@ -73,6 +75,8 @@ def annotate_policy(
         responses: Folder of step labels by another policy, of the same prompts: the steps of its responses are labelled
             again by this policy, in place of responses of its own (``data.diet.agree`` takes the labels on which both
             agree).
+        judge: A model by address that judges the steps, too (``mstar.annotation.StepJudge``): alone, or in consensus
+            with the continuations.
         claimed: As for ``annotate``.
 
     Raises:
@@ -92,6 +96,8 @@ def annotate_policy(
         refuse_step_scorer(policy)
     else:
         engine.expect(engine.own_model or "")
+    if judge is not None:
+        judge.check()
     place = find_device(device)
     if prompts is None:
         if sources is None:
@@ -129,13 +135,19 @@ def annotate_policy(
                 check=PromptCheck(reader, max_prompt_tokens, max_bad_share=max_bad_share),
                 responses=None if responses is None else load_step_labels(Path(responses)),
                 claimed=claimed,
+                judge=judge,
             )
     finally:
         engine.close()
     if is_main():
+        alone = judge is not None and judge.use == "alone"
+        continued = "" if alone else f"{made.num_prefixes} prefixes continued {settings.num_continuations} times, "
         sys.stdout.write(
             f"{output}: {len(made.labels)} responses to {made.num_prompts} prompts ({made.share_correct:.1%} right), "
-            f"{made.num_prefixes} prefixes continued {settings.num_continuations} times, {made.num_steps} step labels; "
+            f"{continued}{made.num_steps} step labels; "
             f"{made.num_tokens} tokens in {time.perf_counter() - began:.0f} s\n"
         )
+        agreement = Agreement.read(Path(output))
+        if agreement is not None:
+            sys.stdout.write(f"{agreement.describe()}\n")
     return made

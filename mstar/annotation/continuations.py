@@ -103,7 +103,14 @@ class _Draws:
                 requests.append(Request(self.prompts[prompt_id], samples, prefix=prefix))
         if not requests:
             return
-        for request, responses in zip(requests, self.engine.generate(requests), strict=True):
+        drawn = self.engine.generate(requests)
+        self.grader.prepare([
+            (request.prompt, response.text)
+            for request, responses in zip(requests, drawn, strict=True)
+            for response in responses
+            if response.finished
+        ])  # fmt: skip
+        for request, responses in zip(requests, drawn, strict=True):
             count = self.count((request.prompt.id, request.prefix))
             count.num_total += len(responses)
             count.num_correct += sum(is_right(request.prompt, response, self.grader) for response in responses)

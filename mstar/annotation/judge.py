@@ -38,7 +38,7 @@ class Agreement:
         unreadable: Those about which its answer could not be read; they have no label of its own.
         steps: Steps before the last with a Monte-Carlo label, in the others.
         equal_steps: Those on which both say the same, whether any continuation is right.
-        equal_answers: Readable responses in which it finds no wrong step and the rules a right answer, or one and a wrong.
+        equal_answers: Readable responses with a right answer and no wrong step for it, or with a wrong answer and one.
     """
 
     responses: int = 0
@@ -55,9 +55,12 @@ class Agreement:
         readable = self.responses - self.unreadable
         said = f"the judge's answers on {readable:,} of {self.responses:,} responses could be read"
         if readable:
-            said += f"; it finds no wrong step where the answer is right, or one where not, in {self.equal_answers / readable:.1%}"
+            share = self.equal_answers / readable
+            said += f"; it finds no wrong step where the answer is right, or one where it is wrong, in {share:.1%}"
         if self.steps:
-            said += f"; on {self.steps:,} steps with Monte-Carlo labels it agrees in {self.equal_steps / self.steps:.1%}"
+            said += (
+                f"; on {self.steps:,} steps with Monte-Carlo labels it agrees in {self.equal_steps / self.steps:.1%}"
+            )
         return said
 
     @classmethod

@@ -148,6 +148,8 @@ class BenchmarkCallback(Callback):
         missing = [prompt for prompt in prompts if prompt.id not in answered]
         with policy.compute_precision.context(policy.device):
             answered |= {p.id: row for p, row in zip(missing, self._answer(policy, missing, stage), strict=True)}
+        for grader in self.graders.values():
+            grader.prepare([(prompt, response.text) for prompt in prompts for response in answered[prompt.id]])
         items = [grade_item(prompt, answered[prompt.id], self.graders) for prompt in prompts]
         graded = {item.prompt_id: (item.greedy, *item.samples) for item in items}
         shards.add([PromptResponses(prompt, graded[prompt.id]) for prompt in missing])
@@ -217,6 +219,7 @@ class BenchmarkCallback(Callback):
             notes = [
                 f"Policy: {name}, weights {made_by['weights']}.",
                 *self._settings(len(source), len(items)),
+                *(note for grader in self.graders.values() for note in grader.notes()),
                 *benchmark_notes(source),
             ]
             path = write_scores(folder, stem, result, notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mstar.annotation.judge import Agreement
 from mstar.annotation.label_table import LabelTable
 from mstar.dashboards.prompt_sample import AskedPrompt, asked, spread
 from mstar.dashboards.wording import SCORE_LEVELS, score_level
@@ -45,6 +47,7 @@ class LabelSet:
         levels: How many steps before the last have a label in each fifth of [0, 1].
         right: The mean label of the first, second, ... step of the responses with the right answer, as (number, mean).
         wrong: The same of the other responses.
+        judged: How the judge agrees with the labels; None without one.
         prompts: An even sample of the prompts.
     """
 
@@ -57,6 +60,7 @@ class LabelSet:
     levels: tuple[int, ...]
     right: tuple[tuple[float, float], ...]
     wrong: tuple[tuple[float, float], ...]
+    judged: Agreement | None
     prompts: tuple[LabelledPrompt, ...]
 
 
@@ -87,7 +91,8 @@ def _read_labels(root: Path, folder: Path, count: int) -> LabelSet:
         num_steps += len(label.steps)
         by_answer[label.correct].append(before_last)
         for value in before_last:
-            levels[score_level(value)] += 1
+            if not math.isnan(value):
+                levels[score_level(value)] += 1
     ids, rows = table.prompts()
     return LabelSet(
         path=str(folder.relative_to(root)),
@@ -99,14 +104,15 @@ def _read_labels(root: Path, folder: Path, count: int) -> LabelSet:
         levels=tuple(levels),
         right=tuple(_by_position(by_answer[True])),
         wrong=tuple(_by_position(by_answer[False])),
+        judged=Agreement.read(folder),
         prompts=tuple(_sample(shards, table, ids, rows, count)),
     )
 
 
 def _by_position(labels: Sequence[tuple[float, ...]]) -> Iterator[tuple[float, float]]:
     for number in range(max(map(len, labels), default=0)):
-        there = [row[number] for row in labels if len(row) > number]
-        if len(there) < _ENOUGH * len(labels):
+        there = [row[number] for row in labels if len(row) > number and not math.isnan(row[number])]
+        if len(there) < max(1, _ENOUGH * len(labels)):
             return
         yield number + 1, sum(there) / len(there)
 

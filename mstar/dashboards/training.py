@@ -108,7 +108,7 @@ def _label_set(number: int, labels: LabelSet, several: bool) -> str:
         f"{format_count(labels.num_responses)} responses to {format_count(labels.num_prompts)} prompts, "
         f"{format_percent(labels.num_right / labels.num_responses)} of them right, with "
         f"{format_count(labels.num_steps)} steps. A response's last step is labelled by its own answer, and is left "
-        "out of these figures."
+        "out of these figures." + (f" By a judge: {labels.judged.describe()}." if labels.judged is not None else "")
     )
     shown = (
         f'<p class="lead">{len(labels.prompts)} of {format_count(labels.num_prompts)} prompts, taken evenly over the '

@@ -18,6 +18,7 @@ GREEDY = Sample(index=0, temperature=0.0, seed=0)
 def greedy_responses(engine: Engine, prompts: Sequence[Prompt], grader: Grader) -> list[ScoredResponse]:
     """The graded greedy response of every prompt."""
     responses = draw_responses(engine, [Request(prompt, (GREEDY,)) for prompt in prompts])
+    grader.prepare([(prompt, written[0].text) for prompt, written in zip(prompts, responses, strict=True)])
     return [grade_response(prompt, written[0], grader) for prompt, written in zip(prompts, responses, strict=True)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from mstar.interruption import stop_if_asked
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
@@ -26,6 +27,13 @@ class Grader(ABC):
             The verdict. Its ``predicted`` is normalised: two responses to one prompt that commit to the same answer
             have the same string, because voting groups by it.
         """
+
+    def prepare(self, responses: Sequence[tuple[Prompt, str]]) -> None:  # noqa: B027 - rules have nothing to prepare
+        """Takes in responses that are about to be graded, for a grader that does better with many at a time."""
+
+    def notes(self) -> list[str]:
+        """What its verdicts' reader should know, one sentence each."""
+        return []
 
     def is_gradeable(self, prompt: Prompt) -> bool:
         """Whether the prompt's gold answer can be compared with anything; if not, no response to it is ever right."""

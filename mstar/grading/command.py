@@ -6,8 +6,10 @@ import json
 import logging
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
@@ -15,15 +17,21 @@ from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
 from mstar.grading.official import MathVistaGrader
 from mstar.grading.response_rows import find_response_files, read_response_rows, to_prompt
+from mstar.types import Prompt
 
 __all__ = ["grade_file"]
 
 _log = logging.getLogger(__name__)
 
+# Rows that a grader sees together.
+_CHUNK: Final = 512
+
 _MODES: Final[dict[str, type[Grader]]] = {"ours": AnswerGrader, "official": MathVistaGrader}
 
 
-def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "ours") -> int:
+def grade_file(
+    input: str, output: str, mode: Literal["ours", "official"] = "ours", grader: Grader | None = None
+) -> int:
     """Grades the responses of a file.
 
     Args:
@@ -36,6 +44,7 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
             replaced. For a multiple-choice question ``predicted`` is the option's letter, in the official mode the
             option's text, as in MathVista's own files.
         mode: ``ours`` judges as a careful person would; ``official`` follows MathVista's published rules.
+        grader: Another grader in the place of ``mode``, such as a judge by address (``JudgeGrader``).
 
     Returns:
         The exit status: 1 if a line could not be graded because it is malformed, else 0.
@@ -47,15 +56,17 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
         raise ConfigError(f"mode is '{mode}'; choose ours or official.")
     if Path(output).resolve() in [file.resolve() for file in find_response_files(input)]:
         raise ConfigError(f"output '{output}' is the input; choose another file.")
-    grader = _MODES[mode]()
+    if grader is not None and mode != "ours":
+        raise ConfigError(f"mode is '{mode}' and there is a grader, too: choose one of them.")
+    grader = grader or _MODES[mode]()
     counts: Counter[str] = Counter()
     with atomic_path(Path(output)) as temporary, temporary.open("w", encoding="utf-8") as out:
-        for number, row in read_response_rows(input, answered=True):
+        for number, row, prompt in _prepared(input, grader):
             if isinstance(row, str):
                 counts["malformed"] += 1
                 _log.warning("%s, line %d: %s", input, number, row)
                 continue
-            verdict = grader.grade(to_prompt(row, str(number)), row["response"])
+            verdict = grader.grade(prompt, row["response"])
             counts["rows"] += 1
             counts["correct"] += verdict.correct
             counts[verdict.status.value] += 1
@@ -65,6 +76,8 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
         f"{counts[key]} {key.replace('_', ' ')}" for key in ("graded", "no_answer", "ungradeable_gold", "timeout")
     )
     sys.stdout.write(f"{output}: {counts['rows']} rows, {counts['correct']} right ({details})\n")
+    for note in grader.notes():
+        sys.stdout.write(f"{note}\n")
     if counts["timeout"]:
         _log.warning(
             "%s: %d comparisons ran out of computing time twice; they count as wrong.", output, counts["timeout"]
@@ -72,6 +85,17 @@ def grade_file(input: str, output: str, mode: Literal["ours", "official"] = "our
     if counts["malformed"]:
         _log.warning("%s: %d malformed lines were left out; mend them and grade again.", input, counts["malformed"])
     return 1 if counts["malformed"] else 0
+
+
+def _prepared(input: str, grader: Grader) -> Iterator[tuple[int, dict[str, Any] | str, Prompt]]:
+    """The rows with their prompts; the grader has seen some of them before they come."""
+    rows = read_response_rows(input, answered=True)
+    while chunk := list(islice(rows, _CHUNK)):
+        asked = [to_prompt({} if isinstance(row, str) else row, str(number)) for number, row in chunk]
+        grader.prepare([
+            (prompt, row["response"]) for prompt, (_, row) in zip(asked, chunk, strict=True) if not isinstance(row, str)
+        ])  # fmt: skip
+        yield from ((number, row, prompt) for (number, row), prompt in zip(chunk, asked, strict=True))
 
 
 def _plain(value: object) -> str | None:

@@ -1,0 +1,126 @@
+"""Final answers judged by a model by address: when it is asked, how it is read, and how it agrees with the rules."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mstar.__main__ import main
+from mstar.endpoint import Traffic
+from mstar.errors import ConfigError, EndpointError
+from mstar.grading import JudgeGrader
+from mstar.types import AnswerType, Prompt, VerdictStatus
+
+if TYPE_CHECKING:
+    from tests.stub_server import StubServer
+
+WORDS = Prompt("w", "What is on the table?", answer="a glass of water")
+NUMBER = Prompt("n", "How many?", answer="4", answer_type=AnswerType.INTEGER)
+
+
+@pytest.fixture
+def grader(stub: StubServer, tmp_path: Path) -> JudgeGrader:
+    return JudgeGrader(stub.address, "judge", cache=str(tmp_path), check=0.0, traffic=Traffic(retries=0))
+
+
+def says(stub: StubServer, text: str) -> None:
+    stub.write = lambda body: text
+
+
+def test_the_judge_decides_free_text_and_the_rules_what_they_can(stub: StubServer, grader: JudgeGrader) -> None:
+    says(stub, "ANSWER: a tumbler with water\nVERDICT: CORRECT")
+    assert grader.grade(NUMBER, "Answer: 5").correct is False
+    assert grader.grade(NUMBER, "Answer: 4").correct is True
+    assert grader.grade(WORDS, "Answer: a glass of water").correct is True
+    assert stub.asked == []
+    judged = grader.grade(WORDS, "Answer: a tumbler with water")
+    # Votes group by what is predicted, so that both right answers are the same.
+    assert judged == grader.grade(WORDS, "Answer: a glass of water")
+    [body] = stub.asked
+    text = body["messages"][0]["content"]
+    assert all(part in text for part in (WORDS.question, "a glass of water", "Answer: a tumbler with water"))
+    assert body["temperature"] == 0
+    # No answer that the rules can find.
+    says(stub, "ANSWER: four\nVERDICT: CORRECT")
+    assert grader.grade(NUMBER, "I count them one by one and get to four of them, I'd say, or so").correct is True
+
+
+def test_a_wrong_answer_and_none_at_all(stub: StubServer, grader: JudgeGrader) -> None:
+    says(stub, "<think>VERDICT: CORRECT</think>\n**ANSWER:** A Plate\n**VERDICT:** INCORRECT")
+    assert (grader.grade(WORDS, "A plate, I think").correct, grader.grade(WORDS, "A plate, I think").predicted) == (
+        False,
+        "a plate",
+    )
+    says(stub, "ANSWER: NONE\nVERDICT: NONE")
+    assert grader.grade(WORDS, "I cannot tell.").status is VerdictStatus.NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "I think it is correct.",
+        "VERDICT: CORRECT",
+        "ANSWER: a mug\nVERDICT: CORRECT\nVERDICT: INCORRECT",
+        "ANSWER: NONE\nVERDICT: CORRECT",
+        "ANSWER: a glass of water\nVERDICT: INCORRECT",
+        "",
+    ],
+)
+def test_a_reply_that_cannot_be_read_leaves_the_verdict_of_the_rules(
+    reply: str, stub: StubServer, grader: JudgeGrader
+) -> None:
+    says(stub, reply)
+    assert grader.grade(WORDS, "Answer: a mug") == grader.rules.grade(WORDS, "Answer: a mug")
+    assert grader.counts["unreadable"] == 1
+
+
+def test_an_outage_is_no_verdict(stub: StubServer, grader: JudgeGrader) -> None:
+    stub.down = True
+    with pytest.raises(EndpointError):
+        grader.grade(WORDS, "Answer: a mug")
+
+
+def test_nothing_is_asked_twice_and_many_are_asked_together(stub: StubServer, tmp_path: Path) -> None:
+    says(stub, "ANSWER: x\nVERDICT: CORRECT")
+    responses = [(WORDS, f"Answer: mug {number}") for number in range(8)]
+    for _ in range(2):
+        grader = JudgeGrader(stub.address, "judge", cache=str(tmp_path), check=0.0)
+        grader.prepare(responses * 2)
+        assert all(grader.grade(*response).correct for response in responses)
+    assert len(stub.asked) == 8
+    assert not grader.is_gradeable(Prompt("p", "?"))
+    assert grader.is_gradeable(WORDS)
+    with pytest.raises(ConfigError, match=r"grader\.check"):
+        JudgeGrader(stub.address, "judge", check=2.0)
+
+
+def test_grade_shows_how_judge_and_rules_agree(
+    stub: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def judge(body: dict[str, Any]) -> str:
+        number = re.findall(r"Answer: (\d+)\n", body["messages"][0]["content"])[0]
+        if number == "3":
+            return "no idea"
+        return f"ANSWER: {number}\nVERDICT: {'CORRECT' if number in '47' else 'INCORRECT'}"
+
+    stub.write = judge
+    rows = [{"response": f"Answer: {n}", "answer": "4", "answer_type": "integer"} for n in (4, 5, 6, 7, 3)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--grader", "mstar.grading.JudgeGrader", "--grader.address", stub.address, "--grader.model", "judge"]
+    files = ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")]
+    more = ["--grader.check", "1", "--grader.cache", str(tmp_path)]
+    assert main(["grade", *files, *flags, *more]) == 0
+    said = capsys.readouterr().out
+    assert "judge judge: asked 5 times, 1 answers unreadable; on 4 that the rules decide it agrees in 75.0%" in said
+    assert "1 right by the judge alone, 0 right by the rules alone" in said
+    written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    # It was compared, and not used.
+    assert [row["correct"] for row in written] == [True, False, False, False, False]
+    assert main(["grade", *files, *flags, *more, "--grader.use", "always"]) == 0
+    written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["correct"] for row in written] == [True, False, False, True, False]
+    assert len(stub.asked) == 5
