@@ -15,6 +15,7 @@ __all__ = [
     "Template",
     "check_template",
     "find_answer_turn",
+    "place_pictures",
     "prompt_messages",
     "tokenizer_of",
 ]
@@ -128,10 +129,10 @@ def prompt_messages(prompt: Prompt, *, show_answer: bool = False) -> list[dict[s
                 "give it one, or leave it out."
             )
         question += _ANSWER_HINT.format(answer=prompt.answer)
-    return _place_pictures([*prompt.turns, Turn("user", question)], prompt)
+    return place_pictures([*prompt.turns, Turn("user", question)], prompt)
 
 
-def _place_pictures(turns: Sequence[Turn], prompt: Prompt) -> list[dict[str, Any]]:
+def place_pictures(turns: Sequence[Turn], prompt: Prompt) -> list[dict[str, Any]]:
     """The turns as messages, with the pictures where their marks stand, or before the user's first text.
 
     Raises:

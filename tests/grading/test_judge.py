@@ -53,7 +53,7 @@ def test_a_wrong_answer_and_none_at_all(stub: StubServer, grader: JudgeGrader) -
     says(stub, "<think>VERDICT: CORRECT</think>\n**ANSWER:** A Plate\n**VERDICT:** INCORRECT")
     assert (grader.grade(WORDS, "A plate, I think").correct, grader.grade(WORDS, "A plate, I think").predicted) == (
         False,
-        "a plate",
+        "plate",
     )
     says(stub, "ANSWER: NONE\nVERDICT: NONE")
     assert grader.grade(WORDS, "I cannot tell.").status is VerdictStatus.NO_ANSWER
