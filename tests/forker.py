@@ -53,12 +53,13 @@ class Forked:
 
 @dataclass
 class Forker:
-    """Starts processes, with the folders of ``path`` before others in their ``sys.path``."""
+    """Starts processes by one that has imported everything."""
 
     process: subprocess.Popen[str] = field(
         default_factory=lambda: subprocess.Popen(
             [sys.executable, __file__],
-            env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST")} | {"PYTHONPATH": str(ROOT)},
+            env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+            | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -84,7 +85,10 @@ class Forker:
         group: int = 0,
         **environment: str,
     ) -> Forked:
-        """Starts ``mstar`` with arguments, or a script; in a process group of its own, or in a given one."""
+        """Starts ``mstar`` with arguments, or a script, in a process group of its own or in a given one.
+
+        The folders of ``path`` come first in its ``sys.path``; its environment is this process's with some values set.
+        """
         job = {
             "arguments": [str(argument) for argument in arguments],
             "log": str(log),
