@@ -13,7 +13,7 @@ from mstar.logs import QUIET, start_logging, take_quiet
 
 __all__ = ["main"]
 
-_STOPPABLE: Final = ("fit", "validate", "test", "predict", "annotate", "score")
+_STOPPABLE: Final = ("fit", "validate", "test", "predict", "annotate", "score", "export-data")
 # What has written something that it goes on from.
 _RESUMABLE: Final = ("fit", "annotate", "score")
 
@@ -36,6 +36,7 @@ Data and models:
   memory     what a configuration takes: GPUs, main memory, disk
   leakage    training prompts whose picture or question also stands in a benchmark
   export     a checkpoint -> a folder for Transformers and vLLM (policy) or for mstar (MPRM)
+  export-data  a run's kept, rejected and step-labelled rows -> TRL, ms-swift, LLaMA-Factory, verl, MPO
   report     a run -> one HTML page
 
 To begin with:

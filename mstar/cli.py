@@ -17,6 +17,7 @@ from mstar.commands import (
     annotate_policy,
     check_leakage,
     export_checkpoint,
+    export_data,
     grade_file,
     score_responses,
     write_run_report,
@@ -41,6 +42,7 @@ _TOOLS: Final[dict[str, Callable[..., object]]] = {
     "grade": grade_file,
     "score": score_responses,
     "export": export_checkpoint,
+    "export-data": export_data,
     "leakage": check_leakage,
     "report": write_run_report,
 }

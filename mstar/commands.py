@@ -16,6 +16,7 @@ from mstar.callbacks.export import ExportType, export_atomically
 from mstar.dashboards.report import write_report
 from mstar.errors import ConfigError
 from mstar.evaluation.leakage import check_leakage
+from mstar.export_data_command import export_data
 from mstar.export_folder import check_replaceable
 from mstar.grading.command import grade_file
 from mstar.models.sharding import load_distributed
@@ -23,7 +24,15 @@ from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import module_settings
 from mstar.score_command import score_responses
 
-__all__ = ["annotate_policy", "check_leakage", "export_checkpoint", "grade_file", "score_responses", "write_run_report"]
+__all__ = [
+    "annotate_policy",
+    "check_leakage",
+    "export_checkpoint",
+    "export_data",
+    "grade_file",
+    "score_responses",
+    "write_run_report",
+]
 
 
 def export_checkpoint(

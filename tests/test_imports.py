@@ -21,7 +21,7 @@ LAYERS = (
     {"generation", "rewards", "selection", "advantages", "temperature", "voting"},
     {"iteration", "iteration_report", "iteration_shards", "prompt_order", "annotation", "evaluation", "memory"},
     {"datamodules", "dashboards"},
-    {"modules"},
+    {"modules", "peers"},
     {"trainer"},
     {"callbacks"},
     {
@@ -32,6 +32,7 @@ LAYERS = (
         "memory_command",
         "null_values",
         "prompts_command",
+        "export_data_command",
         "score_command",
         "option_help",
         "option_names",

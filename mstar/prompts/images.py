@@ -117,11 +117,11 @@ class FileImage:
             # What is wrong with the file is said when it is loaded.
             return None
 
-    def load(self) -> Image.Image:
-        """Decodes the file upright to RGB, transparent parts on white.
+    def locate(self) -> Path:
+        """The file itself, links followed.
 
         Raises:
-            DataError: the file leads out of ``root``, is missing, is no whole picture, or has too many pixels.
+            DataError: it leads out of ``root``, or is missing.
         """
         location = Path(self.root, self.path)
         try:
@@ -137,7 +137,15 @@ class FileImage:
             )
         if not found:
             raise DataError(f"The image '{location}' does not exist, or is not a file; check the image folder.")
-        return decode_image(resolved, str(location), self.limits)
+        return resolved
+
+    def load(self) -> Image.Image:
+        """Decodes the file upright to RGB, transparent parts on white.
+
+        Raises:
+            DataError: the file leads out of ``root``, is missing, is no whole picture, or has too many pixels.
+        """
+        return decode_image(self.locate(), str(Path(self.root, self.path)), self.limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,85 @@
+"""``python -m mstar export-data``: a run's rows in the forms that other trainers read."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+from mstar.atomic import writing
+from mstar.errors import ConfigError, DataError
+from mstar.export_folder import put_in_place, unfinished_folder
+from mstar.peers import FORMS, PeerName, Pictures, RunPrompts, Written, find_run_files, write_rows
+from mstar.prompts import PromptSource
+
+__all__ = ["export_data"]
+
+_log: Final = logging.getLogger(__name__)
+# Reasons for which rows were left out that are told one by one.
+_TOLD: Final = 3
+
+
+def export_data(
+    run: str, to: PeerName, output: str, iteration: int | None = None, prompts: PromptSource | None = None
+) -> None:
+    """Writes a run's kept, rejected and step-labelled rows in the form that another trainer reads.
+
+    Args:
+        run: The folder of a self-evolving run, of an annotation, or of a staged run with both (``runs/demo``).
+        to: Whose form: trl (Parquet: sft, preference, stepwise), ms-swift, llama-factory, mpo (JSON lines: sft,
+            preference, steps; mpo is that of InternVL's MPO and VisualPRM) or verl (Parquet: sft, rl).
+        output: The folder to write: a new or an empty one.
+        iteration: Only what this iteration has; none takes all of them, and what was kept twice once.
+        prompts: Where the run's prompts are; none is where its own configuration says. The run's files have questions
+            alone, so pictures and earlier turns come from there.
+
+    Raises:
+        ConfigError: the folder holds something already, the iteration is not there, or the run's configuration does
+            not say where its prompts are.
+        DataError: the run has no such rows, a file of it is damaged, or a prompt is not found or is another by now.
+        StorageError: the folder cannot be written.
+    """
+    folder = Path(output)
+    _require_empty(folder)
+    files = find_run_files(Path(run), iteration)
+    unfinished = unfinished_folder(folder)
+    try:
+        with writing(unfinished):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            written = write_rows(
+                files.rows(None if prompts is None else RunPrompts([prompts])),
+                FORMS[to],
+                unfinished,
+                Pictures(unfinished, folder),
+                with_pictures=files.have_pictures(),
+                final=folder,
+            )
+            _tell_left_out(written)
+            if not written.files:
+                raise DataError(f"{run} has no row for {to}: nothing was kept in it, or all of it was left out.")
+            _require_empty(folder)
+            put_in_place(unfinished, folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    for name, count in written.files.items():
+        sys.stdout.write(f"{folder / name}: {count} rows\n")
+
+
+def _require_empty(folder: Path) -> None:
+    with writing(folder):
+        held = folder.is_dir() and next((p.name for p in folder.iterdir() if p.name != ".unfinished"), None)
+    if held:
+        raise ConfigError(f"'{folder}' holds something already ({held}), and nothing is replaced: give a new folder.")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"'{folder}' is not a folder, and an export is one: give another name.")
+
+
+def _tell_left_out(written: Written) -> None:
+    for reason, count in written.left_out.most_common(_TOLD):
+        _log.warning("%d rows are left out: %s", count, reason)
+    rest = written.left_out.total() - sum(count for _, count in written.left_out.most_common(_TOLD))
+    if rest:
+        _log.warning("%d more rows are left out for other reasons, most often pictures that are missing", rest)

@@ -1,0 +1,105 @@
+"""What a form is: for each kind of row the file that holds it, and how a row looks there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mstar.chat_template import place_pictures
+from mstar.errors import DataError
+from mstar.peers.pictures import Pictures
+from mstar.peers.rows import Kept, LabelledSteps, PeerRow
+from mstar.rewards.published.judged_turns import first_turn
+from mstar.types import PICTURE, Prompt, Turn
+
+__all__ = ["PeerForm", "PeerTable", "Row", "answered", "judged_steps", "marked_turns", "paths", "require_text"]
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTable:
+    """One file of a form.
+
+    Attributes:
+        file: Its name.
+        to_row: Makes its row of one of the run's; raises DataError if the form has no place for it.
+        schema: Of a Parquet file, whether or not there are pictures; None for JSON lines.
+    """
+
+    file: str
+    to_row: Callable[[Any, Pictures], Row]
+    schema: Callable[[bool], pa.Schema] | None = None
+
+
+def _no_extras(files: Mapping[str, int], folder: Path) -> Mapping[str, Any]:
+    """For forms that need no description of their files."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class PeerForm:
+    """How a peer wants its data.
+
+    Attributes:
+        tables: Its files by the kind of their rows; kinds that are not there have no place in it.
+        extras: Makes of the names of the files that were written, with their numbers of rows, and of the export's
+            folder what else is written: JSON by name.
+    """
+
+    tables: Mapping[type[PeerRow], PeerTable]
+    extras: Callable[[Mapping[str, int], Path], Mapping[str, Any]] = field(default=_no_extras)
+
+
+def marked_turns(prompt: Prompt, turns: Sequence[Turn] | None = None) -> list[dict[str, str]]:
+    """A prompt as messages of text with ``<image>`` where a picture stands.
+
+    Args:
+        prompt: The prompt.
+        turns: What is said instead of its own turns and question.
+
+    Raises:
+        DataError: the text has another number of marks than there are pictures.
+    """
+    said = (*prompt.turns, Turn("user", prompt.question)) if turns is None else turns
+    if not prompt.images and any(PICTURE in turn.text for turn in said):
+        raise DataError(f"the text has '{PICTURE}' and no picture, and this form has no other way to mark pictures")
+    return [
+        {"role": message["role"], "content": "".join(part.get("text", PICTURE) for part in message["content"])}
+        for message in place_pictures(said, prompt)
+    ]
+
+
+def answered(row: Kept) -> list[dict[str, str]]:
+    """A prompt and its response as messages."""
+    return [*marked_turns(row.prompt), {"role": "assistant", "content": require_text(row.response)}]
+
+
+def require_text(response: str) -> str:
+    """A response, in which nothing stands for a picture.
+
+    Raises:
+        DataError: something does.
+    """
+    if PICTURE in response:
+        raise DataError(f"the response has '{PICTURE}' in it, which would stand for a picture")
+    return response
+
+
+def judged_steps(row: LabelledSteps) -> list[dict[str, str]]:
+    """Labelled steps as a chat in the words of VisualPRM: one step a turn, answered with ``+`` or ``-``."""
+    asked = [first_turn(row.prompt, require_text(row.steps[0])), *map(require_text, row.steps[1:])]
+    marks = ["+" if good else "-" for good in row.labels]
+    turns = [
+        turn for text, mark in zip(asked, marks, strict=True) for turn in (Turn("user", text), Turn("assistant", mark))
+    ]
+    return marked_turns(row.prompt, turns)
+
+
+def paths(prompt: Prompt, pictures: Pictures) -> list[str]:
+    """The paths of a prompt's pictures."""
+    return [pictures.path(image) for image in prompt.images]

@@ -1,0 +1,74 @@
+"""LLaMA-Factory: JSON lines in its sharegpt form with OpenAI's names, and the dataset_info.json that describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mstar.errors import DataError
+from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, marked_turns, paths, require_text
+from mstar.peers.pictures import Pictures
+from mstar.peers.rows import Kept, LabelledSteps, Pair
+
+__all__ = ["LLAMA_FACTORY"]
+
+_TAGS: Final = {
+    "role_tag": "role",
+    "content_tag": "content",
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "system_tag": "system",
+}
+_PREFERENCE: Final = "preference.jsonl"
+
+
+def _messages(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Messages, if user and assistant take turns: LLaMA-Factory empties others without a stop."""
+    said = messages[1:] if messages[0]["role"] == "system" else messages
+    if any(message["role"] != ("user", "assistant")[place % 2] for place, message in enumerate(said)):
+        raise DataError("user and assistant do not take turns in its chat, which LLaMA-Factory skips")
+    return messages
+
+
+def _kept(row: Kept, pictures: Pictures) -> Row:
+    return {"messages": _messages(answered(row)), "images": paths(row.prompt, pictures), "prompt_id": row.prompt.id}
+
+
+def _pair(row: Pair, pictures: Pictures) -> Row:
+    chosen, rejected = ({"role": "assistant", "content": require_text(text)} for text in (row.chosen, row.rejected))
+    return {
+        "messages": _messages(marked_turns(row.prompt)),
+        "chosen": chosen,
+        "rejected": rejected,
+        "images": paths(row.prompt, pictures),
+        "prompt_id": row.prompt.id,
+    }
+
+
+def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
+    return {"messages": judged_steps(row), "images": paths(row.prompt, pictures), "prompt_id": row.prompt.id}
+
+
+def _describe(files: Mapping[str, int], folder: Path) -> Mapping[str, Any]:
+    described = {}
+    for name in files:
+        ranked = {"chosen": "chosen", "rejected": "rejected"} if name == _PREFERENCE else {}
+        described[f"mstar_{Path(name).stem}"] = {
+            "file_name": name,
+            "formatting": "sharegpt",
+            **({"ranking": True} if ranked else {}),
+            "columns": {"messages": "messages", "images": "images", **ranked},
+            "tags": _TAGS,
+        }
+    return {"dataset_info.json": described}
+
+
+LLAMA_FACTORY: Final = PeerForm(
+    {
+        Kept: PeerTable("sft.jsonl", _kept),
+        Pair: PeerTable(_PREFERENCE, _pair),
+        LabelledSteps: PeerTable("steps.jsonl", _steps),
+    },
+    _describe,
+)

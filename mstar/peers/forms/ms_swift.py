@@ -1,0 +1,43 @@
+"""ms-swift: JSON lines of messages, with the paths of the pictures beside them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, paths, require_text
+from mstar.peers.pictures import Pictures
+from mstar.peers.rows import Kept, LabelledSteps, Pair
+from mstar.types import Prompt
+
+__all__ = ["MS_SWIFT"]
+
+
+def _row(messages: list[dict[str, str]], prompt: Prompt, pictures: Pictures) -> Row:
+    return {"messages": messages, "images": paths(prompt, pictures), "prompt_id": prompt.id}
+
+
+def _kept(row: Kept, pictures: Pictures) -> Row:
+    *earlier, last = answered(row)
+    # Answers that stand in the prompt are not the policy's, and are not trained on.
+    told: list[dict[str, Any]] = [
+        {**message, "loss": False} if message["role"] == "assistant" else message for message in earlier
+    ]
+    return _row([*told, last], row.prompt, pictures)
+
+
+def _pair(row: Pair, pictures: Pictures) -> Row:
+    made = _kept(Kept(row.prompt, row.chosen), pictures)
+    return {**made, "rejected_response": require_text(row.rejected)}
+
+
+def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
+    return _row(judged_steps(row), row.prompt, pictures)
+
+
+MS_SWIFT: Final = PeerForm(
+    {
+        Kept: PeerTable("sft.jsonl", _kept),
+        Pair: PeerTable("preference.jsonl", _pair),
+        LabelledSteps: PeerTable("steps.jsonl", _steps),
+    }
+)

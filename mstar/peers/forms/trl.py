@@ -1,0 +1,79 @@
+"""TRL: Parquet with the pictures inside, in the types that its documentation calls prompt-completion and so on."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mstar.chat_template import place_pictures
+from mstar.peers.forms.base import PeerForm, PeerTable, Row, require_text
+from mstar.peers.pictures import Pictures
+from mstar.peers.rows import Kept, LabelledSteps, Pair
+from mstar.rewards.published.base import question_of
+from mstar.types import Prompt, Turn
+
+__all__ = ["TRL"]
+
+
+def _shown(prompt: Prompt, pictures: Pictures) -> Row:
+    """The prompt's messages, in parts so that each picture keeps its place, and the pictures."""
+    messages = place_pictures([*prompt.turns, Turn("user", prompt.question)], prompt)
+    return {"prompt": messages, "images": [pictures.content(image) for image in prompt.images]}
+
+
+def _answer(text: str) -> list[dict[str, Any]]:
+    return [{"role": "assistant", "content": [{"type": "text", "text": require_text(text)}]}]
+
+
+def _kept(row: Kept, pictures: Pictures) -> Row:
+    return {**_shown(row.prompt, pictures), "completion": _answer(row.response), "prompt_id": row.prompt.id}
+
+
+def _pair(row: Pair, pictures: Pictures) -> Row:
+    texts = {"chosen": _answer(row.chosen), "rejected": _answer(row.rejected)}
+    return {**_shown(row.prompt, pictures), **texts, "prompt_id": row.prompt.id}
+
+
+def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
+    return {
+        "prompt": question_of(row.prompt),
+        "completions": list(row.steps),
+        "labels": list(row.labels),
+        "images": [pictures.content(image) for image in row.prompt.images],
+        "prompt_id": row.prompt.id,
+    }
+
+
+def _chat(*answers: str) -> Any:
+    def schema(with_pictures: bool) -> pa.Schema:
+        from datasets import Features, Value
+
+        messages = [{"role": Value("string"), "content": [{"type": Value("string"), "text": Value("string")}]}]
+        return _schema(Features(dict.fromkeys(("prompt", *answers), messages)), with_pictures)
+
+    return schema
+
+
+def _stepwise(with_pictures: bool) -> pa.Schema:
+    from datasets import Features, Value
+
+    columns = {"prompt": Value("string"), "completions": [Value("string")], "labels": [Value("bool")]}
+    return _schema(Features(columns), with_pictures)
+
+
+def _schema(features: Any, with_pictures: bool) -> pa.Schema:
+    """With what tells ``datasets`` which column has pictures; one without any makes TRL ask for no processor."""
+    from datasets import Features, Image, Value
+
+    images = {"images": [Image()]} if with_pictures else {}
+    return Features({**features, **images, "prompt_id": Value("string")}).arrow_schema
+
+
+TRL: Final = PeerForm(
+    {
+        Kept: PeerTable("sft.parquet", _kept, _chat("completion")),
+        Pair: PeerTable("preference.parquet", _pair, _chat("chosen", "rejected")),
+        LabelledSteps: PeerTable("stepwise.parquet", _steps, _stepwise),
+    }
+)

@@ -1,0 +1,82 @@
+"""verl: Parquet for its RL data set (prompts with gold answers) and for its SFT data set (messages)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pyarrow as pa
+
+from mstar.errors import DataError
+from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, marked_turns
+from mstar.peers.pictures import Pictures
+from mstar.peers.rows import Kept, Sampled
+from mstar.types import Prompt
+
+__all__ = ["VERL"]
+
+# Which of verl's reward functions is meant follows from it; a custom_reward_function sees it too.
+_SOURCE: Final = "mstar"
+
+
+def _images(prompt: Prompt, pictures: Pictures) -> list[dict[str, Any]]:
+    return [pictures.content(image) for image in prompt.images]
+
+
+def _kept(row: Kept, pictures: Pictures) -> Row:
+    return {"messages": answered(row), "images": _images(row.prompt, pictures), "prompt_id": row.prompt.id}
+
+
+def _sampled(row: Sampled, pictures: Pictures) -> Row:
+    prompt = row.prompt
+    if prompt.answer is None:
+        raise DataError("the prompt has no gold answer, which a reward by rule compares with")
+    return {
+        "data_source": _SOURCE,
+        "prompt": marked_turns(prompt),
+        "images": _images(prompt, pictures),
+        "ability": prompt.category or "reasoning",
+        "reward_model": {"style": "rule", "ground_truth": prompt.answer},
+        "extra_info": {
+            "split": "train",
+            "prompt_id": prompt.id,
+            "question": prompt.question,
+            "answer": prompt.answer,
+            "answer_type": prompt.answer_type.value,
+            "choices": list(prompt.choices),
+        },
+    }
+
+
+def _sft_schema(with_pictures: bool) -> pa.Schema:
+    from datasets import Features, Image, Value
+
+    images = {"images": [Image()]} if with_pictures else {}
+    return Features({"messages": _messages(), **images, "prompt_id": Value("string")}).arrow_schema
+
+
+def _rl_schema(with_pictures: bool) -> pa.Schema:
+    from datasets import Features, Image, Value
+
+    text = Value("string")
+    names = ("split", "prompt_id", "question", "answer", "answer_type")
+    return Features(
+        {
+            "data_source": text,
+            "prompt": _messages(),
+            **({"images": [Image()]} if with_pictures else {}),
+            "ability": text,
+            "reward_model": {"style": text, "ground_truth": text},
+            "extra_info": {**dict.fromkeys(names, text), "choices": [text]},
+        }
+    ).arrow_schema
+
+
+def _messages() -> Any:
+    from datasets import Value
+
+    return [{"role": Value("string"), "content": Value("string")}]
+
+
+VERL: Final = PeerForm(
+    {Kept: PeerTable("sft.parquet", _kept, _sft_schema), Sampled: PeerTable("rl.parquet", _sampled, _rl_schema)}
+)

@@ -1,0 +1,66 @@
+"""Pictures for others: named by their path, or put into the row."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from mstar.prompts.images import FileImage
+from mstar.types import ImageReference
+
+__all__ = ["FOLDER", "Pictures"]
+
+# Of pictures that are no files of their own.
+FOLDER: Final = "images"
+_JPEG: Final = b"\xff\xd8\xff"
+
+
+class Pictures:
+    """The pictures of an export.
+
+    Args:
+        folder: Where the export is being written.
+        final: Where it will be: paths are absolute, so that they hold wherever the peer is started.
+    """
+
+    def __init__(self, folder: Path, final: Path) -> None:
+        self._folder = folder
+        self._final = final.resolve()
+
+    def path(self, image: ImageReference) -> str:
+        """Where a picture is: its own file, or a PNG in the export for one that is generated or inside a data set.
+
+        Raises:
+            DataError: it is missing, or cannot be decoded.
+        """
+        if isinstance(image, FileImage):
+            return str(image.locate())
+        name = hashlib.blake2b(image.uri.encode(errors="surrogatepass"), digest_size=12).hexdigest() + ".png"
+        target = self._folder / FOLDER / name
+        if not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(_png(image.load()))
+        return str(self._final / FOLDER / name)
+
+    def content(self, image: ImageReference) -> dict[str, bytes | str | None]:
+        """A picture as ``datasets`` keeps it in a row: a JPEG as it is, anything else as the policy was shown it.
+
+        Raises:
+            DataError: it is missing, or cannot be decoded.
+        """
+        decoded = image.load()
+        if isinstance(image, FileImage) and image.limits == type(image.limits)():
+            data = image.locate().read_bytes()
+            if data.startswith(_JPEG):
+                return {"bytes": data, "path": None}
+        return {"bytes": _png(decoded), "path": None}
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,144 @@
+"""Each peer's form, read as the peer reads it: by its documented columns, and by ``datasets``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, load_dataset
+
+from mstar.__main__ import main
+from mstar.annotation.step_label_forms import read_labelled_row
+
+from .conftest import WRONG, encode, turns  # type: ignore[import-not-found]
+
+
+def export(run: Path, to: str, *more: str) -> Path:
+    folder = run.parent / to
+    assert main(["export-data", "--run", str(run), "--to", to, "--output", str(folder), *more]) == 0
+    return folder
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def parquet(path: Path) -> Dataset:
+    return load_dataset("parquet", data_files=str(path), cache_dir=str(path.parent / "cache"), split="train")
+
+
+def asked(marked: str = "") -> list[dict[str, str]]:
+    return turns("Be brief.", f"{marked}What is it?", "A room.", "How many chairs?")
+
+
+def test_trl(run: Path) -> None:
+    folder = export(run, "trl")
+    sft = parquet(folder / "sft.parquet")
+    file, chat, *_, text = sft
+    assert [row["prompt_id"] for row in sft] == ["file", "chat", "chat", "chat", "text"]
+    image, part = {"type": "image", "text": None}, lambda text: {"type": "text", "text": text}
+    assert file["prompt"] == [{"role": "user", "content": [image, part("Which colour?")]}]
+    assert file["completion"] == [{"role": "assistant", "content": [part("It is\nAnswer: red")]}]
+    assert [message["content"] for message in chat["prompt"]] == [
+        [part("Be brief.")], [image, part("What is it?")], [part("A room.")], [part("How many chairs?")],
+    ]  # fmt: skip
+    assert chat["images"][0].convert("RGB").getpixel((0, 0)) == (0, 0, 255)
+    assert text["images"] == []
+    # A JPEG stays as it is.
+    from datasets import Image
+
+    [raw] = sft.cast_column("images", [Image(decode=False)])[0]["images"]
+    assert raw["bytes"] == encode("red", "JPEG")
+    pair = parquet(folder / "preference.parquet")[0]
+    assert (pair["chosen"], pair["rejected"][0]["content"]) == (file["completion"], [part(WRONG[0])])
+    steps = parquet(folder / "stepwise.parquet")
+    assert [(row["prompt"], row["completions"], row["labels"]) for row in steps] == [
+        ("Which colour?", ["It is", "Answer: red"], [True, True]),
+        ("Be brief.\nWhat is it?\nA room.\nHow many chairs?", ["two"], [False]),
+    ]
+
+
+def test_ms_swift(run: Path) -> None:
+    folder = export(run, "ms-swift")
+    file, chat, *_, text = lines(folder / "sft.jsonl")
+    red = str(run.parent / "data/red.jpg")
+    answer = {"role": "assistant", "content": "It is\nAnswer: red"}
+    assert file == {"messages": [*turns("<image>Which colour?"), answer], "images": [red], "prompt_id": "file"}
+    # What was said before the question is not trained on.
+    assert chat["messages"][:-1] == [message | ({"loss": False} if message["role"] == "assistant" else {})
+                                     for message in asked("<image>")]  # fmt: skip
+    [blue] = chat["images"]
+    assert Path(blue).read_bytes() == encode("blue", "PNG")
+    assert Path(blue).parent == folder / "images"
+    assert text["images"] == []
+    assert lines(folder / "preference.jsonl")[0] == {**file, "rejected_response": WRONG[0]}
+    assert [said["content"] for said in lines(folder / "steps.jsonl")[0]["messages"]] == [
+        "<image>### Question:\nWhich colour?\n\n### Solution Process:\nIt is", "+", "Answer: red", "+",
+    ]  # fmt: skip
+
+
+def test_llama_factory(run: Path) -> None:
+    folder = export(run, "llama-factory")
+    described = json.loads((folder / "dataset_info.json").read_text())
+    assert set(described) == {"mstar_sft", "mstar_preference", "mstar_steps"}
+    for name, about in described.items():
+        rows = lines(folder / about["file_name"])
+        assert rows
+        # Every column that is described is in every row.
+        assert all(set(about["columns"].values()) <= set(row) for row in rows), name
+        assert about.get("ranking", False) is (name == "mstar_preference")
+    pair = lines(folder / "preference.jsonl")[1]
+    assert pair["messages"] == asked("<image>")
+    assert pair["chosen"], pair["rejected"] == ("a 3", WRONG[0])
+
+
+def test_verl(run: Path) -> None:
+    folder = export(run, "verl")
+    rows = parquet(folder / "rl.parquet")
+    file, chat, text = rows
+    assert (file["data_source"], file["prompt"]) == ("mstar", turns("<image>Which colour?"))
+    assert [row["reward_model"] for row in rows] == [
+        {"style": "rule", "ground_truth": answer} for answer in ("red", "3", "2")
+    ]
+    assert chat["prompt"] == asked("<image>")
+    assert chat["extra_info"]["prompt_id"] == "chat"
+    assert [len(row["images"]) for row in rows] == [1, 1, 0]
+    assert parquet(folder / "sft.parquet")[0]["messages"][-1]["content"] == "It is\nAnswer: red"
+
+
+def test_mpo(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = export(run, "mpo")
+    file, text = lines(folder / "preference.jsonl")
+    assert file == {
+        "image": str(run.parent / "data/red.jpg"), "question": "<image>Which colour?",
+        "chosen": "It is\nAnswer: red", "rejected": WRONG[0], "id": "file",
+    }  # fmt: skip
+    assert "image" not in text
+    assert "3 rows are left out: the prompt has earlier turns, and a row of MMPR has one" in capsys.readouterr().err
+    [about] = json.loads((folder / "meta_preference.json").read_text()).values()
+    assert about["annotation"] == str(folder / "preference.jsonl")
+    assert about["length"] == 2
+    # As mstar itself reads VisualPRM400K.
+    read = read_labelled_row(lines(folder / "steps.jsonl")[1], "auto")
+    assert (read.steps, read.labels) == (("two",), ((0, 1),))
+    assert len(read.images) == 1
+
+
+def test_a_run_of_text_has_no_column_of_pictures(run: Path) -> None:
+    """TRL asks a model for its processor wherever there is one."""
+    import pyarrow.parquet as pq
+
+    from mstar.prompts import RecordPrompts
+    from mstar.storage import RunDirectory, write_responses
+
+    from .conftest import outcomes  # type: ignore[import-not-found]
+
+    import yaml
+
+    own = yaml.safe_load((run / "evolve/config.yaml").read_text())["data"]["init_args"]["train"]["init_args"]
+    write_responses(RunDirectory(run / "evolve").responses(3, 0), [outcomes(RecordPrompts(**own)[2], ["2"])])
+    folder = export(run, "trl", "--iteration", "3")
+    assert "images" not in pq.read_schema(folder / "sft.parquet").names
+    assert not (folder / "stepwise.parquet").exists()
