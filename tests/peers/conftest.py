@@ -48,7 +48,7 @@ def source(tmp_path: Path) -> dict[str, Any]:
     folder.mkdir()
     (folder / "red.jpg").write_bytes(encode("red", "JPEG"))
     file, inside = {"bytes": None, "path": "red.jpg"}, {"bytes": encode("blue", "PNG"), "path": None}
-    chat = turns("Be brief.", "<image>What is it?", "A room.", "How many chairs?")
+    chat = turns("Be brief.", "Look: <image> what is it?", "A room.", "How many chairs?")
     rows = [
         {"id": "file", "messages": turns("Which colour?"), "answer": "red", "images": [file]},
         {"id": "chat", "messages": chat, "answer": "3", "images": [inside]},

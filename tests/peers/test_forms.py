@@ -29,8 +29,7 @@ def parquet(path: Path) -> Dataset:
     return load_dataset("parquet", data_files=str(path), cache_dir=str(path.parent / "cache"), split="train")
 
 
-def asked(marked: str = "") -> list[dict[str, str]]:
-    return turns("Be brief.", f"{marked}What is it?", "A room.", "How many chairs?")
+ASKED = turns("Be brief.", "Look: <image> what is it?", "A room.", "How many chairs?")
 
 
 def test_trl(run: Path) -> None:
@@ -42,7 +41,8 @@ def test_trl(run: Path) -> None:
     assert file["prompt"] == [{"role": "user", "content": [image, part("Which colour?")]}]
     assert file["completion"] == [{"role": "assistant", "content": [part("It is\nAnswer: red")]}]
     assert [message["content"] for message in chat["prompt"]] == [
-        [part("Be brief.")], [image, part("What is it?")], [part("A room.")], [part("How many chairs?")],
+        [part("Be brief.")], [part("Look: "), image, part(" what is it?")],
+        [part("A room.")], [part("How many chairs?")],
     ]  # fmt: skip
     assert chat["images"][0].convert("RGB").getpixel((0, 0)) == (0, 0, 255)
     assert text["images"] == []
@@ -56,7 +56,7 @@ def test_trl(run: Path) -> None:
     steps = parquet(folder / "stepwise.parquet")
     assert [(row["prompt"], row["completions"], row["labels"]) for row in steps] == [
         ("Which colour?", ["It is", "Answer: red"], [True, True]),
-        ("Be brief.\nWhat is it?\nA room.\nHow many chairs?", ["two"], [False]),
+        ("Be brief.\nLook: <image> what is it?\nA room.\nHow many chairs?", ["two"], [False]),
     ]
 
 
@@ -68,7 +68,7 @@ def test_ms_swift(run: Path) -> None:
     assert file == {"messages": [*turns("<image>Which colour?"), answer], "images": [red], "prompt_id": "file"}
     # What was said before the question is not trained on.
     assert chat["messages"][:-1] == [message | ({"loss": False} if message["role"] == "assistant" else {})
-                                     for message in asked("<image>")]  # fmt: skip
+                                     for message in ASKED]  # fmt: skip
     [blue] = chat["images"]
     assert Path(blue).read_bytes() == encode("blue", "PNG")
     assert Path(blue).parent == folder / "images"
@@ -90,19 +90,19 @@ def test_llama_factory(run: Path) -> None:
         assert all(set(about["columns"].values()) <= set(row) for row in rows), name
         assert about.get("ranking", False) is (name == "mstar_preference")
     pair = lines(folder / "preference.jsonl")[1]
-    assert pair["messages"] == asked("<image>")
+    assert pair["messages"] == ASKED
     assert pair["chosen"], pair["rejected"] == ("a 3", WRONG[0])
 
 
 def test_verl(run: Path) -> None:
     folder = export(run, "verl")
     rows = parquet(folder / "rl.parquet")
-    file, chat, text = rows
+    file, chat, _ = rows
     assert (file["data_source"], file["prompt"]) == ("mstar", turns("<image>Which colour?"))
     assert [row["reward_model"] for row in rows] == [
         {"style": "rule", "ground_truth": answer} for answer in ("red", "3", "2")
     ]
-    assert chat["prompt"] == asked("<image>")
+    assert chat["prompt"] == ASKED
     assert chat["extra_info"]["prompt_id"] == "chat"
     assert [len(row["images"]) for row in rows] == [1, 1, 0]
     assert parquet(folder / "sft.parquet")[0]["messages"][-1]["content"] == "It is\nAnswer: red"
@@ -129,13 +129,12 @@ def test_mpo(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_run_of_text_has_no_column_of_pictures(run: Path) -> None:
     """TRL asks a model for its processor wherever there is one."""
     import pyarrow.parquet as pq
+    import yaml
 
     from mstar.prompts import RecordPrompts
     from mstar.storage import RunDirectory, write_responses
 
     from .conftest import outcomes  # type: ignore[import-not-found]
-
-    import yaml
 
     own = yaml.safe_load((run / "evolve/config.yaml").read_text())["data"]["init_args"]["train"]["init_args"]
     write_responses(RunDirectory(run / "evolve").responses(3, 0), [outcomes(RecordPrompts(**own)[2], ["2"])])

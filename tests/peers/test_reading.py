@@ -36,7 +36,7 @@ def test_what_was_kept_is_there_once_and_beside_it_something_wrong(run: Path) ->
     assert [r.prompt.id for r in rows if isinstance(r, Sampled)] == ["file", "chat", "text"]
     # Questions alone are in the run's files.
     [chat] = {r.prompt for r in rows if isinstance(r, Kept) and r.prompt.id == "chat"}
-    assert [turn.text for turn in chat.turns] == ["Be brief.", "What is it?", "A room."]
+    assert [turn.text for turn in chat.turns] == ["Be brief.", "Look: <image> what is it?", "A room."]
     assert chat.images[0].load().getpixel((0, 0)) == (0, 0, 255)
 
 
