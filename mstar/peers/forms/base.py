@@ -13,7 +13,7 @@ from mstar.chat_template import place_pictures
 from mstar.errors import DataError
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, PeerRow
-from mstar.rewards.published.judged_turns import first_turn
+from mstar.rewards.published.base import question_of
 from mstar.types import PICTURE, Prompt, Turn
 
 __all__ = ["PeerForm", "PeerTable", "Row", "answered", "judged_steps", "marked_turns", "paths", "require_text"]
@@ -92,7 +92,8 @@ def require_text(response: str) -> str:
 
 def judged_steps(row: LabelledSteps) -> list[dict[str, str]]:
     """Labelled steps as a chat in the words of VisualPRM: one step a turn, answered with ``+`` or ``-``."""
-    asked = [first_turn(row.prompt, require_text(row.steps[0])), *map(require_text, row.steps[1:])]
+    first, *others = map(require_text, row.steps)
+    asked = [f"### Question:\n{question_of(row.prompt)}\n\n### Solution Process:\n{first}", *others]
     marks = ["+" if good else "-" for good in row.labels]
     turns = [
         turn for text, mark in zip(asked, marks, strict=True) for turn in (Turn("user", text), Turn("assistant", mark))
