@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from mstar.endpoint import Answer, ChatClient, Refusal, Traffic, chat_messages
+from mstar.endpoint import ChatClient, Traffic, chat_messages
 from mstar.endpoint.client import check_key_variable
 from mstar.storage import read_json, write_json
 from mstar.types import Prompt, StepLabels
@@ -27,6 +28,7 @@ FIRST WRONG STEP: its number, or NONE if all steps are right"""
 _THOUGHT: Final = re.compile(r"<think>.*?</think>", re.DOTALL)
 _FOUND: Final = re.compile(r"^\W*FIRST WRONG STEP:\W*(\d+|NONE)\W*$", re.MULTILINE)
 _LENGTH: Final = 4096
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class StepJudge:
         cache: Folder of the judge's answers; none is the annotation's own.
         use: ``consensus``: Monte-Carlo labels, without those of steps on which the judge says otherwise. ``alone``: its
             labels, and no continuations are drawn.
+        omit: Fields that the server does not take.
         traffic: How fast it is asked, how long it is waited for, and what it charges.
 
     Raises:
@@ -100,6 +103,7 @@ class StepJudge:
         key_variable: str | None = None,
         cache: str | None = None,
         use: Literal["consensus", "alone"] = "consensus",
+        omit: list[Literal["temperature", "max_tokens"]] | None = None,
         traffic: Traffic = Traffic(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
         check_key_variable(key_variable)
@@ -108,6 +112,7 @@ class StepJudge:
         self.key_variable = key_variable
         self.cache = cache
         self.use = use
+        self.omit = list(omit or [])
         self.traffic = traffic
         self.pause: Callable[[float], object] | None = None
 
@@ -134,9 +139,10 @@ class StepJudge:
         """
         client = self._connect(folder)
         try:
-            answers = client.ask_all(_bodies(labels, prompts))
+            answers = client.ask_judge(_questions(labels, prompts), _LENGTH, self.omit)
         finally:
             client.close()
+        _log.info("judge %s: %s", self.model, client.usage.describe(self.traffic))
         made, agreement = [], Agreement()
         for label, answer in zip(labels, answers, strict=True):
             first_wrong = _read(answer, len(label.steps))
@@ -169,7 +175,7 @@ class StepJudge:
         )
 
 
-def _bodies(labels: Sequence[StepLabels], prompts: Mapping[str, Prompt]) -> Iterator[dict[str, Any]]:
+def _questions(labels: Sequence[StepLabels], prompts: Mapping[str, Prompt]) -> Iterator[list[dict[str, Any]]]:
     for label in labels:
         prompt = prompts[label.prompt_id]
         steps = "\n".join(f"Step {number}: {step.strip()}" for number, step in enumerate(label.steps, start=1))
@@ -178,14 +184,12 @@ def _bodies(labels: Sequence[StepLabels], prompts: Mapping[str, Prompt]) -> Iter
         question = messages[-1]["content"]
         parts = [{"type": "text", "text": question}] if isinstance(question, str) else question
         messages[-1] = {"role": "user", "content": [*parts, asked]}
-        yield {"messages": messages, "temperature": 0.0, "max_tokens": _LENGTH}
+        yield messages
 
 
-def _read(answer: Answer | Refusal, num_steps: int) -> int | None:
+def _read(answer: str | None, num_steps: int) -> int | None:
     """The place of the first wrong step, or the number of steps if there is none; None if it cannot be read."""
-    if isinstance(answer, Refusal) or not answer.finished:
-        return None
-    found = _FOUND.findall(_THOUGHT.sub("", answer.text))
+    found = _FOUND.findall(_THOUGHT.sub("", answer or ""))
     if len(found) != 1:
         return None
     if found[0] == "NONE":

@@ -34,7 +34,7 @@ _FREE: Final = re.compile(
     r"|data\.init_args\.(eval_batch_size|test)\b"
     r"|model\.init_args\.loss_kernel$"
     r"|rollout\.init_args\.(dynamics|reward_batch_size|reward_offload|keep_iterations|reuse)$"
-    rf"|(rollout|model)\.init_args\.(engine|reward)\.init_args\.({'|'.join(sorted(INCIDENTAL))})(\.|$)"
+    rf"|(rollout|model)\.init_args\.(engine|reward|grader)\.init_args\.({'|'.join(sorted(INCIDENTAL))})(\.|$)"
 )
 
 

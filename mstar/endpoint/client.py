@@ -134,6 +134,33 @@ class ChatClient:
                     pool.shutdown(cancel_futures=True)
         return [found[number] for number in range(len(found))]
 
+    def ask_judge(
+        self, questions: Iterable[list[dict[str, Any]]], length: int, omit: Iterable[str]
+    ) -> list[str | None]:
+        """Asks for some judgements, without any randomness.
+
+        Args:
+            questions: The messages of each.
+            length: Longest answer, in tokens.
+            omit: Fields that are not sent.
+
+        Returns:
+            For every question the whole answer; None if it was cut off, or the question is too long or filtered.
+
+        Raises:
+            EndpointError: as for ``ask_all``.
+            ConfigError: the server refuses a question for another reason, and so would all others.
+        """
+        bodies = ({"messages": messages, "temperature": 0.0, "max_tokens": length} for messages in questions)
+        answers = self.ask_all(bodies, omit=omit)
+        for answer in answers:
+            if isinstance(answer, Refusal) and not (answer.is_too_long or answer.is_filtered):
+                raise ConfigError(
+                    f"{self._where} does not judge (HTTP {answer.status}: {self._hide(answer.message)}): mend its "
+                    "settings, or leave out by omit what it does not take."
+                )
+        return [answer.text if isinstance(answer, Answer) and answer.finished else None for answer in answers]
+
     def close(self) -> None:
         """Closes the connections and the file of answers."""
         self._http.close()

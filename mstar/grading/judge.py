@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from mstar.endpoint import Answer, ChatClient, Refusal, Traffic
+from mstar.endpoint import ChatClient, Traffic
 from mstar.endpoint.client import check_key_variable
 from mstar.errors import ConfigError
 from mstar.grading.answer import AnswerGrader, make_reader
@@ -60,6 +60,7 @@ class JudgeGrader(Grader):
             for wrong. ``always``: for every response.
         check: Share of the other responses that it judges, too, to be compared with the rules.
         rules: The rules; none is the general grader.
+        omit: Fields that the server does not take.
         traffic: How fast it is asked, how long it is waited for, and what it charges.
 
     Raises:
@@ -75,6 +76,7 @@ class JudgeGrader(Grader):
         use: Literal["free_text", "always"] = "free_text",
         check: float = 0.05,
         rules: Grader | None = None,
+        omit: list[Literal["temperature", "max_tokens"]] | None = None,
         traffic: Traffic = Traffic(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
         if not 0 <= check <= 1:
@@ -87,13 +89,19 @@ class JudgeGrader(Grader):
         self.use = use
         self.check = check
         self.rules = rules or AnswerGrader()
+        self.omit = list(omit or [])
         self.traffic = traffic
         self.counts: Counter[str] = Counter()
         self._client: ChatClient | None = None
-        self._judged: dict[tuple[str, str], Answer | Refusal] = {}
+        self._judged: dict[tuple[str, str], str | None] = {}
 
     def is_gradeable(self, prompt: Prompt) -> bool:
-        """Whether there is a gold answer: a judge reads any."""
+        """Whether there is a gold answer: a judge reads any.
+
+        Raises:
+            ConfigError: the judge's key is missing; gold answers are looked at before anything is drawn.
+        """
+        self._connect()
         return prompt.answer is not None or bool(prompt.answers)
 
     def prepare(self, responses: Sequence[tuple[Prompt, str]]) -> None:
@@ -104,7 +112,8 @@ class JudgeGrader(Grader):
             if self._is_judged(prompt, text, self.rules.grade(prompt, text))
         )
         if wanted:
-            answers = self._connect().ask_all(map(_body, wanted))
+            questions = [[{"role": "user", "content": text}] for _, text in wanted]
+            answers = self._connect().ask_judge(questions, _LENGTH, self.omit)
             self._judged = dict(zip(wanted, answers, strict=True))
 
     def grade(self, prompt: Prompt, response: str) -> Verdict:
@@ -136,14 +145,17 @@ class JudgeGrader(Grader):
         if not self.counts["asked"]:
             return []
         counts = self.counts
-        said = f"judge {self.model}: asked {counts['asked']:,} times, {counts['unreadable']:,} answers unreadable"
+        usage = "" if self._client is None else f" ({self._client.usage.describe(self.traffic)})"
+        said = (
+            f"judge {self.model}{usage}: asked {counts['asked']:,} times, {counts['unreadable']:,} answers unreadable"
+        )
         if not (both := counts["both"]):
             return [f"{said}; no response was decided by the rules, too"]
         alone = ", ".join(f"{counts[name]:,} {name}" for name in _ALONE)
         return [f"{said}; on {both:,} that the rules decide it agrees in {counts['equal'] / both:.1%} ({alone})"]
 
     def _is_judged(self, prompt: Prompt, response: str, ruled: Verdict) -> bool:
-        if not self.is_gradeable(prompt) or not response.strip():
+        if (prompt.answer is None and not prompt.answers) or not response.strip():
             return False
         if self.use == "always" or self._is_open(prompt, ruled):
             return True
@@ -180,15 +192,9 @@ def _ask(prompt: Prompt, response: str) -> tuple[str, str]:
     )
 
 
-def _body(asked: tuple[str, str]) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": asked[1]}], "temperature": 0.0, "max_tokens": _LENGTH}
-
-
-def _read(answer: Answer | Refusal, prompt: Prompt) -> Verdict | None:
+def _read(answer: str | None, prompt: Prompt) -> Verdict | None:
     """The judge's verdict; None if it cannot be read, or contradicts itself."""
-    if isinstance(answer, Refusal) or not answer.finished:
-        return None
-    text = _THOUGHT.sub("", answer.text)
+    text = _THOUGHT.sub("", answer or "")
     verdicts, answers = _VERDICT.findall(text), _ANSWER.findall(text)
     if len(verdicts) != 1 or len(answers) != 1:
         return None

@@ -13,6 +13,7 @@ from mstar.__main__ import main
 from mstar.endpoint import Traffic
 from mstar.errors import ConfigError, EndpointError
 from mstar.grading import JudgeGrader
+from mstar.provenance import describe
 from mstar.types import AnswerType, Prompt, VerdictStatus
 
 if TYPE_CHECKING:
@@ -78,6 +79,22 @@ def test_a_reply_that_cannot_be_read_leaves_the_verdict_of_the_rules(
     assert grader.counts["unreadable"] == 1
 
 
+def test_a_judge_that_cannot_be_asked_is_one_sentence(
+    stub: StubServer, grader: JudgeGrader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.faults = [(400, {}, {"message": "max_tokens is not supported"})]
+    with pytest.raises(ConfigError, match=r"does not judge \(HTTP 400: max_tokens is not supported\).*omit"):
+        grader.grade(WORDS, "Answer: a mug")
+    says(stub, "ANSWER: a mug\nVERDICT: CORRECT")
+    slim = JudgeGrader(stub.address, "judge", cache=str(tmp_path), check=0.0, omit=["max_tokens", "temperature"])
+    assert slim.grade(WORDS, "Answer: a mug").correct
+    assert not {"max_tokens", "temperature"} & set(stub.asked[-1])
+    keyed = JudgeGrader(stub.address, "judge", "MSTAR_NOT_SET", str(tmp_path))
+    with pytest.raises(ConfigError, match="MSTAR_NOT_SET"):
+        keyed.is_gradeable(WORDS)
+    assert describe(keyed) == describe(JudgeGrader("http://elsewhere", "judge", cache="x"))
+
+
 def test_an_outage_is_no_verdict(stub: StubServer, grader: JudgeGrader) -> None:
     stub.down = True
     with pytest.raises(EndpointError):
@@ -115,7 +132,10 @@ def test_grade_shows_how_judge_and_rules_agree(
     more = ["--grader.check", "1", "--grader.cache", str(tmp_path)]
     assert main(["grade", *files, *flags, *more]) == 0
     said = capsys.readouterr().out
-    assert "judge judge: asked 5 times, 1 answers unreadable; on 4 that the rules decide it agrees in 75.0%" in said
+    assert (
+        "judge judge (5 answers (0 more were known already), 50 tokens in and 18 out): asked 5 times, 1 answers" in said
+    )
+    assert "unreadable; on 4 that the rules decide it agrees in 75.0%" in said
     assert "1 right by the judge alone, 0 right by the rules alone" in said
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     # It was compared, and not used.
