@@ -10,6 +10,7 @@ __all__ = [
     "MissingExtraError",
     "MstarError",
     "ProcessLostError",
+    "ServersLostError",
     "StorageError",
 ]
 
@@ -36,6 +37,10 @@ class EndpointError(MstarError):
 
 class ProcessLostError(MstarError):
     """Another process of the same run has ended, or no longer answers."""
+
+
+class ServersLostError(MstarError):
+    """The servers that a run needs no longer answer."""
 
 
 class StorageError(MstarError):

@@ -37,8 +37,11 @@ __all__ = [
 INCIDENTAL: Final = frozenset(
     {
         "address",
+        "addresses",
+        "answer_timeout",
         "batch_size",
         "cache",
+        "concurrency",
         "drift_bound",
         "enforce_eager",
         "gpu_memory_utilization",
@@ -47,7 +50,10 @@ INCIDENTAL: Final = frozenset(
         "max_num_seqs",
         "memory_utilization",
         "offload",
+        "patience",
         "progress",
+        "shared_folder",
+        "shared_folder_on_servers",
         "sleep_level",
         "tensor_parallel_size",
         "traffic",

@@ -4,6 +4,7 @@ from mstar.generation.base import Engine, Request, Sample, derive_seed, draw_res
 from mstar.generation.openai_engine import OpenAIEngine
 from mstar.generation.transformers_engine import TransformersEngine
 from mstar.generation.vllm_engine import VllmEngine
+from mstar.generation.vllm_server_engine import VllmServerEngine
 
 __all__ = [
     "Engine",
@@ -12,6 +13,7 @@ __all__ = [
     "Sample",
     "TransformersEngine",
     "VllmEngine",
+    "VllmServerEngine",
     "derive_seed",
     "draw_responses",
     "plan_samples",

@@ -189,6 +189,21 @@ class Engine(ABC):
         """
         return None
 
+    def each_response_logprobs(
+        self, prompts: Sequence[Prompt], responses: Sequence[str]
+    ) -> dict[str, list[list[float]]]:
+        """``response_logprobs`` of all parts with weights of their own, by their names; by default of one, unnamed.
+
+        Args:
+            prompts: As for ``response_logprobs``.
+            responses: As for ``response_logprobs``.
+
+        Returns:
+            Nothing for an engine that computes with the policy itself.
+        """
+        scored = self.response_logprobs(prompts, responses)
+        return {} if scored is None else {"": scored}
+
     def compare_weights(self, policy: nn.Module) -> HandOver | None:
         """Compares its weights with the policy's, exactly, after ``update_weights``. Collective for a sharded policy.
 

@@ -44,11 +44,13 @@ class Drift:
         mean: Mean absolute difference of a token, in nats: what is logged and held against the engine's bound.
         worst: Largest absolute difference of a token.
         num_tokens: Tokens compared.
+        where: What of the engine it is of, if that has several parts with weights of their own: the worst of them.
     """
 
     mean: float
     worst: float
     num_tokens: int
+    where: str = ""
 
 
 def trainer_logprobs(
@@ -111,28 +113,34 @@ def measure_drift(
         responses: The responses' texts.
 
     Returns:
-        The drift, or None for an engine that computes with the policy itself.
+        The drift, or None for an engine that computes with the policy itself; of several
+        parts, the largest.
 
     Raises:
         EngineDriftError: no token could be compared.
     """
-    theirs = engine.response_logprobs(prompts, responses)
-    if theirs is None:
+    each = engine.each_response_logprobs(prompts, responses)
+    if not each:
         return None
     ours = trainer_logprobs(policy, renderer, prompts, responses, engine.dtype)
+    drifts = [_compare(theirs, ours, type(engine).__name__, where) for where, theirs in each.items()]
+    return max(drifts, key=lambda drift: drift.mean)
+
+
+def _compare(theirs: Sequence[Sequence[float]], ours: Sequence[Sequence[float]], name: str, where: str) -> Drift:
     # An engine leaves out the tokens that do not fit its longest sequence.
     differences = [
         abs(a - b) for row_a, row_b in zip(theirs, ours, strict=True) for a, b in zip(row_a, row_b, strict=False)
     ]
     if not differences:
         raise EngineDriftError(
-            f"the {type(engine).__name__} could not be compared with the trainer, because none of the responses fits "
+            f"the {name} could not be compared with the trainer, because none of the responses fits "
             "its longest sequence: raise its max_model_len."
         )
     # Only a NaN differs from itself: it is neither small nor large, but as wrong as can be.
     if any(difference != difference for difference in differences):
-        return Drift(float("inf"), float("inf"), len(differences))
-    return Drift(sum(differences) / len(differences), max(differences), len(differences))
+        return Drift(float("inf"), float("inf"), len(differences), where)
+    return Drift(sum(differences) / len(differences), max(differences), len(differences), where)
 
 
 class DriftCheck:
@@ -189,9 +197,10 @@ class DriftCheck:
             return None
         bound = engine.drift_bound if self._calibrated is None else self._calibrated
         if worst.mean > bound:
+            part = f" ({worst.where})" if worst.where else ""
             raise EngineDriftError(
-                f"the {type(engine).__name__} does not compute what the trainer computes: the log-probabilities of "
-                f"{worst.num_tokens} tokens differ by {worst.mean:.3g} on average ({worst.worst:.3g} at most), and its "
+                f"the {type(engine).__name__}{part} does not compute what the trainer computes: the log-probabilities "
+                f"of {worst.num_tokens} tokens differ by {worst.mean:.3g} on average ({worst.worst:.3g} at most), and its "
                 f"drift_bound is {bound:.3g}; the run stops before it learns from them. If rounding alone is as large "
                 "as that (16 bits), set drift_bound."
             )

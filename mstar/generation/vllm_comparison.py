@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mstar.generation.vllm_weights import checkpoint_weights
 from mstar.models.sharding import full_state
 
-__all__ = ["HeldWeights", "compare_adapters", "compare_weights"]
+__all__ = ["HeldWeights", "compare_adapters", "compare_named", "compare_weights"]
 
 # Elements that are cast and compared at a time: an embedding would need a copy of its own size.
 _CHUNK: Final = 2**24
@@ -133,9 +133,22 @@ def compare_weights(held: HeldWeights, policy: nn.Module, *, merge: bool) -> tup
     Returns:
         How many tensors were compared, and the names of those that are not the policy's.
     """
+    return compare_named(held, checkpoint_weights(policy, merge=merge))
+
+
+def compare_named(held: HeldWeights, weights: Iterable[tuple[str, Tensor]]) -> tuple[int, list[str]]:
+    """Compares all weights that vLLM holds with given ones, cast to vLLM's type.
+
+    Args:
+        held: What vLLM holds.
+        weights: Every weight with its name in a checkpoint.
+
+    Returns:
+        How many tensors were compared, and the names of those that are not equal.
+    """
     compared, different = 0, []
     with torch.no_grad():
-        for name, ours in checkpoint_weights(policy, merge=merge):
+        for name, ours in weights:
             pairs = [(_own_part(ours, theirs, module), theirs) for theirs, module in held.find(name)]
             readable = [(own, theirs) for own, theirs in pairs if own is not None]
             compared += bool(readable)

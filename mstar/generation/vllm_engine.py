@@ -6,18 +6,20 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.generation.base import Engine, HandOver, Request, Sample
+from mstar.generation.drift_bounds import drift_bounds
 from mstar.generation.vllm_families import require_proven
 from mstar.generation.vllm_prompts import (
     SampleSeeds,
     equal_temperatures,
     find_fault,
+    never_drawn,
     prompt_tokens,
     shows_images,
     unwritten,
@@ -31,15 +33,6 @@ from mstar.types import Prompt, Response
 __all__ = ["VllmEngine"]
 
 _log = logging.getLogger(__name__)
-
-# Mean absolute differences of a token's log-probability by what is computed in: what the first hand-over may have, and
-# what later ones may have even if it had less. Rounding gives 1e-6 to 1e-5 in float32 and 1e-2 to 3e-2 in 16 bits; TF32
-# has three bits more than bfloat16, so an eighth of that is to be expected. Wrong pictures gave 0.5 and more.
-_EXACT: Final = (1e-3, None)
-_TF32: Final = (5e-2, 1e-2)
-_IN_16_BITS: Final = (2.5e-1, 5e-2)
-# What vLLM's sampler on the GPU takes at most.
-_MOST_BANNED: Final = 1024
 
 
 class VllmEngine(Engine):
@@ -177,15 +170,12 @@ class VllmEngine(Engine):
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         untyped: Any = policy
         self._require_proven(untyped.config.model_type)
-        rows = untyped.get_input_embeddings().num_embeddings
-        # The rows behind the vocabulary come last: they are the least likely, should there be too many.
-        never = [*renderer.banned_ids, *range(renderer.vocabulary_size, rows)][:_MOST_BANNED]
-        self._banned = dict.fromkeys(never, -float("inf"))
+        self._banned = dict.fromkeys(never_drawn(policy, renderer), -float("inf"))
         self._max_images = self.options.images_per_prompt if shows_images(renderer) else 0
         options = replace(self.options, max_model_len=self._model_len(untyped.config.get_text_config()))
         self._session = VllmSession(policy, renderer, options)
         self.dtype = getattr(torch, self._session.dtype)
-        bounds = _bounds(self._session.exact, next(policy.parameters()).device)
+        bounds = drift_bounds(self._session.exact, next(policy.parameters()).device)
         self.drift_bound, self.drift_floor = bounds if self._given_bound is None else (self._given_bound, None)
 
     def _model_len(self, text_config: Any) -> int:
@@ -319,17 +309,3 @@ class VllmEngine(Engine):
         if fault is not None:
             _log.warning("prompt '%s' is left without responses: %s.", prompt.id, fault)
         return fault is None
-
-
-def _bounds(exact: bool, device: torch.device) -> tuple[float, float | None]:
-    """The largest drift of the first hand-over, and the floor of the bound that later ones get.
-
-    Args:
-        exact: Whether policy and engine both compute in float32.
-        device: Where they compute.
-    """
-    if not exact:
-        return _IN_16_BITS
-    # cuDNN's convolutions use it where nothing is set, and so the patches of pictures do.
-    tf32 = torch.backends.cudnn.allow_tf32 or torch.get_float32_matmul_precision() != "highest"
-    return _TF32 if device.type == "cuda" and tf32 else _EXACT

@@ -1,4 +1,4 @@
-"""The model families that VllmEngine runs: those for which vLLM computes what Transformers computes.
+"""The model families that vLLM runs for mstar: those for which it computes what Transformers computes.
 
 ``tests/vllm/test_engine_families.py`` proves it of every one of them on real vLLM: log-probabilities and greedy text
 with and without pictures, before and after new weights, with adapters; every weight that vLLM holds is compared with
@@ -34,11 +34,12 @@ _REFUSED: Final = {
 }
 
 
-def require_proven(model_type: str) -> None:
+def require_proven(model_type: str, engine: str = "VllmEngine") -> None:
     """Refuses a family for which vLLM isn't proven to compute what the trainer computes.
 
     Args:
         model_type: The ``model_type`` of the model's configuration.
+        engine: The engine that is asked to run it.
 
     Raises:
         ConfigError: the family is not in the table.
@@ -46,6 +47,6 @@ def require_proven(model_type: str) -> None:
     if model_type not in PROVEN_FAMILIES:
         reason = _REFUSED.get(model_type, "nobody has proven that vLLM computes what Transformers computes for it")
         raise ConfigError(
-            f"VllmEngine does not run models of the family '{model_type}' ({reason}): use the TransformersEngine, or "
+            f"{engine} does not run models of the family '{model_type}' ({reason}): use the TransformersEngine, or "
             f"a model of {', '.join(PROVEN_FAMILIES.values())}."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mstar.generation.base import Request, Sample
 from mstar.rendering import Renderer
@@ -14,10 +14,14 @@ from mstar.types import Prompt, Response
 if TYPE_CHECKING:
     from PIL import Image
 
+# What vLLM's sampler on the GPU takes at most.
+_MOST_BANNED: Final = 1024
+
 __all__ = [
     "SampleSeeds",
     "equal_temperatures",
     "find_fault",
+    "never_drawn",
     "processor_options",
     "prompt_tokens",
     "shows_images",
@@ -70,6 +74,18 @@ def find_fault(prompt: Prompt, ids: Sequence[int], *, max_images: int, max_len: 
     if len(prompt.images) > max_images:
         return f"it has {len(prompt.images)} pictures, and {max_images} are allowed (images_per_prompt, chat template)"
     return None
+
+
+def never_drawn(policy: Any, renderer: Renderer) -> list[int]:
+    """The tokens that no response may have: special ones, and rows of the embeddings behind the vocabulary.
+
+    Args:
+        policy: The Hugging Face model.
+        renderer: Its renderer.
+    """
+    rows = policy.get_input_embeddings().num_embeddings
+    # The rows behind the vocabulary come last: they are the least likely, should there be too many.
+    return [*renderer.banned_ids, *range(renderer.vocabulary_size, rows)][:_MOST_BANNED]
 
 
 def equal_temperatures(request: Request) -> Iterator[tuple[float, list[tuple[int, Sample]]]]:

@@ -1,0 +1,157 @@
+"""Drawing by several servers: each prompt goes where there is room, and elsewhere when its server is lost.
+
+Nothing that is drawn depends on where and when: a request has a seed of its own, and all servers have the same weights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import httpx2
+
+from mstar.errors import ServersLostError
+from mstar.generation.server_pool import RETRY, TICK, Job, ServerPool
+from mstar.generation.vllm_server import ServerLostError, VllmServer
+from mstar.interruption import stop_if_asked
+
+__all__ = ["draw"]
+
+# Servers that one prompt may lose: it may be what ends them.
+_MOST_LOSSES: Final = 5
+
+
+async def draw(pool: ServerPool, client: httpx2.AsyncClient, jobs: Iterable[Job], done: Callable[[Job], None]) -> None:
+    """Has all jobs done.
+
+    Args:
+        pool: The servers.
+        client: Connects to them.
+        jobs: What is to be done; the answers are left in them.
+        done: Called for each of them.
+
+    Raises:
+        ServersLostError: no server is left, or one job was with too many that were lost.
+        Interrupted: the process was asked to stop.
+    """
+    drawing = _Drawing(pool, client, jobs, done)
+    try:
+        while drawing.unfinished:
+            stop_if_asked()
+            await drawing.step()
+    finally:
+        await drawing.end()
+
+
+class _Drawing:
+    def __init__(
+        self, pool: ServerPool, client: httpx2.AsyncClient, jobs: Iterable[Job], done: Callable[[Job], None]
+    ) -> None:
+        self._pool, self._client, self._done = pool, client, done
+        self._queue = deque(jobs)
+        self.unfinished = set(self._queue)
+        self._running: dict[asyncio.Task[None], tuple[VllmServer, Job]] = {}
+        self._restoring: dict[asyncio.Task[None], VllmServer] = {}
+        self._slowest = 0.0
+        self._tried = time.monotonic()
+        for server in pool.servers:
+            server.load = 0
+
+    async def step(self) -> None:
+        """Gives out what there is room for, and waits for something to happen."""
+        pool = self._pool
+        if not pool.usable and not self._restoring:
+            await pool.regain(self._client)
+        self._give_out()
+        if time.monotonic() - self._tried >= RETRY:
+            self._tried = time.monotonic()
+            for server in pool.servers:
+                if server not in pool.usable and server not in self._restoring.values():
+                    self._restoring[asyncio.create_task(pool.restore(self._client, server))] = server
+        tasks = [*self._running, *self._restoring]
+        if tasks:
+            await asyncio.wait(tasks, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
+        for task in [task for task in self._restoring if task.done()]:
+            del self._restoring[task]
+            task.result()
+        for task in tasks:
+            # It may be there no more: its server was lost, or its job done, a moment ago.
+            if task in self._running and task.done():
+                self._take_in(task)
+
+    async def end(self) -> None:
+        """Gives up what is still being written."""
+        tasks = [*self._running, *self._restoring]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _give_out(self) -> None:
+        while self._queue and (server := self._roomiest()) is not None:
+            self._give(server, self._queue.popleft())
+        late = None if self._queue else self._latest()
+        if late is not None:
+            self._give(*late)
+
+    def _roomiest(self) -> VllmServer | None:
+        """The server with the fewest requests, if it may have more."""
+        server = min(self._pool.usable, key=lambda server: server.load, default=None)
+        return server if server is not None and server.load < self._pool.concurrency else None
+
+    def _latest(self) -> tuple[VllmServer, Job] | None:
+        """A server with nothing to do, and the job that has been waited for much longer than for any that is done.
+
+        So a server that is slow, or has hung, does not hold up what the others have done long since. Both draw the
+        same, and whichever answers first counts.
+        """
+        idle = next((server for server in self._pool.usable if server.load == 0), None)
+        jobs = [job for _, job in self._running.values()]
+        once = [job for job in jobs if jobs.count(job) == 1]
+        if idle is None or not once or self._slowest == 0:
+            return None
+        job = min(once, key=lambda job: job.began)
+        return (idle, job) if time.monotonic() - job.began > 2 * self._slowest else None
+
+    def _give(self, server: VllmServer, job: Job) -> None:
+        server.load += job.size
+        job.began = time.monotonic()
+        self._running[asyncio.create_task(self._pool.attempt(self._client, server, job))] = (server, job)
+
+    def _forget(self, task: asyncio.Task[None]) -> tuple[VllmServer, Job]:
+        server, job = self._running.pop(task)
+        server.load -= job.size
+        task.cancel()
+        return server, job
+
+    def _take_in(self, task: asyncio.Task[None]) -> None:
+        error = task.exception()
+        server, job = self._forget(task)
+        if error is None:
+            self.unfinished.remove(job)
+            self._slowest = max(self._slowest, time.monotonic() - job.began)
+            for other in [other for other, (_, same) in self._running.items() if same is job]:
+                self._forget(other)
+            self._done(job)
+        elif isinstance(error, ServerLostError):
+            self._pool.lose(server, error)
+            # Whatever else it had, it will not answer that either, or not for a long time.
+            others = [other for other, (same, _) in self._running.items() if same is server]
+            for lost in [job, *(self._forget(other)[1] for other in others)]:
+                _count_loss(lost, server, error)
+                if all(lost is not other for _, other in self._running.values()):
+                    self._queue.appendleft(lost)
+        else:
+            raise error
+
+
+def _count_loss(job: Job, server: VllmServer, error: ServerLostError) -> None:
+    job.losses += 1
+    if job.losses >= _MOST_LOSSES:
+        raise ServersLostError(
+            f"the prompt '{job.name}' was with {job.losses} servers when they were lost, the last of them "
+            f"{server.address} ({error}): leave it out if it is what ends them, or raise answer_timeout if they are "
+            "slow; the same command goes on from what is written."
+        )

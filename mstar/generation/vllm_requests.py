@@ -1,0 +1,107 @@
+"""Requests and answers of ``/inference/v1/generate``, vLLM's route for tokens in and tokens out."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from mstar.generation.base import Request, Sample
+from mstar.generation.vllm_prompts import equal_temperatures, unwritten
+from mstar.rendering import Renderer
+from mstar.types import Prompt, Response
+
+__all__ = ["Draw", "draws_of", "generate_bodies", "read_logprobs", "read_response"]
+
+# What is added to the logits of tokens that are never drawn: JSON has no infinity.
+_NEVER: Final = -1e30
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One request for one response.
+
+    Attributes:
+        sample: The sample that it draws.
+        places: Its place among the request's samples; several where greedy decoding is wanted several times.
+    """
+
+    sample: Sample
+    places: tuple[int, ...]
+
+
+def draws_of(request: Request) -> list[Draw]:
+    """What is to be drawn for a prompt; greedy decoding has one outcome, however many samples want it."""
+    draws = []
+    for temperature, group in equal_temperatures(request):
+        if temperature > 0:
+            draws += [Draw(sample, (place,)) for place, sample in group]
+        else:
+            draws.append(Draw(group[0][1], tuple(place for place, _ in group)))
+    return draws
+
+
+def generate_bodies(
+    prompt: Prompt, ids: Sequence[int], sampling: Sequence[Mapping[str, Any]], banned: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The bodies of a prompt's requests, with its pictures.
+
+    Args:
+        prompt: The prompt.
+        ids: Its tokens, with one placeholder a picture.
+        sampling: vLLM's sampling parameters, for each request.
+        banned: Tokens that are never drawn.
+
+    Raises:
+        DataError: a picture cannot be read.
+    """
+    pictures = [{"type": "image_url", "url": _data_url(image.load())} for image in prompt.images]
+    common = {"detokenize": False, "logit_bias": {str(token): _NEVER for token in banned}}
+    return [
+        {"token_ids": list(ids), "sampling_params": {**common, **parameters}}
+        | ({"content_parts": pictures} if pictures else {})
+        for parameters in sampling
+    ]
+
+
+def _data_url(picture: Any) -> str:
+    written = io.BytesIO()
+    # Without loss; and quickly, since it goes over a fast network once.
+    picture.save(written, "PNG", compress_level=1)
+    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
+
+
+def read_response(answer: Mapping[str, Any], request: Request, sample: Sample, renderer: Renderer) -> Response:
+    """The response in an answer.
+
+    Args:
+        answer: The answer.
+        request: What it was drawn for.
+        sample: The sample that it is.
+        renderer: Decodes it.
+    """
+    choice = answer["choices"][0]
+    tokens, finished = choice["token_ids"], choice["finish_reason"] == "stop"
+    logprobs = [float(step["logprob"]) for step in choice["logprobs"]["content"]]
+    return replace(
+        unwritten(request, sample),
+        text=request.prefix + renderer.decode(tokens[: len(tokens) - finished]),
+        num_tokens=len(tokens),
+        finished=finished,
+        logprob=sum(logprobs),
+        tokens=tuple(tokens) if request.keep_tokens else (),
+        logprobs=tuple(logprobs) if request.keep_tokens else (),
+    )
+
+
+def read_logprobs(answer: Mapping[str, Any], tail: Sequence[int]) -> list[float]:
+    """The log-probabilities of the last tokens of a prompt.
+
+    Args:
+        answer: The answer to a request with ``prompt_logprobs``.
+        tail: These tokens.
+    """
+    rows = answer["prompt_logprobs"][-len(tail) :]
+    return [float(row[str(token)]["logprob"]) for row, token in zip(rows, tail, strict=True)]

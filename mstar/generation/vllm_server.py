@@ -1,0 +1,211 @@
+"""One ``vllm serve`` by its address: what is asked of it over HTTP, and what its answers mean."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx2
+
+__all__ = [
+    "RefusedError",
+    "ServerFacts",
+    "ServerLostError",
+    "VllmServer",
+    "WronglyStartedError",
+    "own_key",
+]
+
+_EXTENSION: Final = "mstar.generation.vllm_server_worker.WeightExtension"
+# What vLLM allows where nothing is set.
+_MOST_IMAGES: Final = 999
+_TRIES: Final = 10
+
+
+class ServerLostError(Exception):
+    """A server does not answer, or not as it should; what it was asked for is asked of others."""
+
+
+class WronglyStartedError(ServerLostError):
+    """A server was started in a way that does not serve."""
+
+
+class RefusedError(Exception):
+    """A server does not take a prompt."""
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """How a server was started.
+
+    Attributes:
+        model: The model's family and sizes (``model_sizes``).
+        dtype: What it computes in, e.g. ``bfloat16``.
+        longest: Most tokens of prompt and response.
+        images: Most pictures in a prompt.
+        processor: What its processor of pictures is told.
+        logprobs: Which log-probabilities it returns; ``raw_logprobs`` are those of the policy at temperature 1.
+        normalizes: Whether it normalises pixels on the GPU, apart from the processor.
+    """
+
+    model: Mapping[str, Any]
+    dtype: str
+    longest: int
+    images: int
+    processor: Mapping[str, Any]
+    logprobs: str
+    normalizes: bool
+
+
+class VllmServer:
+    """A server, and what is known of it.
+
+    Args:
+        address: Where it is, e.g. ``http://gpu-7:8000``.
+        key: What it was started with as ``--api-key``.
+    """
+
+    def __init__(self, address: str, key: str | None = None) -> None:
+        self.address = address
+        self.version: str | None = None
+        self.load = 0
+        self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+
+    async def read_facts(self, client: httpx2.AsyncClient) -> ServerFacts:
+        """Asks how it was started.
+
+        Raises:
+            ServerLostError: it does not answer.
+            WronglyStartedError: it lacks a route.
+        """
+        info = (await self._ask(client, "GET", "/server_info?config_format=json"))["vllm_config"]
+        extension = str(info["parallel_config"].get("worker_extension_cls"))
+        if not extension.endswith("WeightExtension"):
+            raise WronglyStartedError(f"it was started without --worker-extension-cls {_EXTENSION}")
+        # Without a prompt it is refused, but by whom tells whether it could have been drawn.
+        with suppress(RefusedError):
+            await self._ask(client, "POST", "/inference/v1/generate", {})
+        config = info["model_config"]
+        pictures = config.get("multimodal_config") or {}
+        return ServerFacts(
+            model=(await self._call(client, "mstar_describe"))[0],
+            dtype=str(config["dtype"]).removeprefix("torch."),
+            longest=int(config["max_model_len"]),
+            images=int((pictures.get("limit_per_prompt") or {}).get("image", {}).get("count", _MOST_IMAGES)),
+            processor=pictures.get("mm_processor_kwargs") or {},
+            logprobs=str(config["logprobs_mode"]),
+            normalizes=pictures.get("mm_device_do_normalize") is not False,
+        )
+
+    async def read_version(self, client: httpx2.AsyncClient) -> str:
+        """The version of the weights that it says it has."""
+        return str((await self._ask(client, "GET", "/weight_info"))["weight_version"])
+
+    async def load_weights(self, client: httpx2.AsyncClient, folder: str, version: str) -> None:
+        """Has it read weights from a folder, and empty every cache of what the earlier ones made.
+
+        Args:
+            client: Connects.
+            folder: Where they are, as the server sees it.
+            version: Their fingerprint: what they are called from now on, in each of its answers too.
+
+        Raises:
+            ServerLostError: it does not answer, or could not do it.
+            WronglyStartedError: it does not see the folder.
+        """
+        self.version = None
+        for found in await self._call(client, "mstar_load_weights", folder=folder):
+            if found["fingerprint"] is None:
+                raise WronglyStartedError(
+                    f"it sees no weights in '{folder}': set shared_folder to a folder that it shares, and "
+                    "shared_folder_on_servers if that has another path there"
+                )
+            if found["fingerprint"] != version:
+                raise ServerLostError(f"what it read in '{folder}' is not what was written there")
+        for _ in range(_TRIES):
+            # Requests that were given up a moment ago end with the next step.
+            if (await self._ask(client, "POST", "/reset_prefix_cache"))["success"]:
+                break
+            await asyncio.sleep(1)
+        else:
+            raise ServerLostError("it did not empty its prefix cache, because some request is still being written")
+        await self.forget_pictures(client)
+        await self._ask(client, "POST", "/reset_encoder_cache")
+        await self._ask(client, "POST", "/update_weight_version", {"new_version": version})
+        self.version = version
+
+    async def forget_pictures(self, client: httpx2.AsyncClient) -> None:
+        """Empties the cache of processed pictures."""
+        await self._ask(client, "POST", "/reset_mm_cache")
+
+    async def compare_weights(self, client: httpx2.AsyncClient, folder: str) -> list[dict[str, Any]]:
+        """Has each of its workers compare what it holds with a folder, exactly; returns as ``WeightExtension`` does."""
+        return list(await self._call(client, "mstar_compare_weights", folder=folder))
+
+    async def generate(self, client: httpx2.AsyncClient, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Draws one response, or reads one.
+
+        Raises:
+            ServerLostError: it does not answer, gave it up, or drew with other weights than it was given.
+            RefusedError: the prompt is none for it.
+        """
+        answer = await self._ask(client, "POST", "/inference/v1/generate", body)
+        try:
+            choice = answer["choices"][0]
+            versions = {span["version"] for span in choice["weight_versions"] or ()}
+        except (KeyError, IndexError, TypeError) as error:
+            raise ServerLostError("its answer is not one of vLLM 0.32") from error
+        if choice["finish_reason"] not in ("stop", "length"):
+            raise ServerLostError(f"it ended a response by '{choice['finish_reason']}'")
+        if versions != {self.version}:
+            raise ServerLostError("it has other weights than it was given: it was started anew, or another run uses it")
+        return dict(answer)
+
+    async def _call(self, client: httpx2.AsyncClient, method: str, **arguments: str) -> Any:
+        """Calls a method of each of vLLM's workers."""
+        body = {"method": method, "kwargs": arguments}
+        return (await self._ask(client, "POST", "/collective_rpc", body))["results"]
+
+    async def _ask(
+        self, client: httpx2.AsyncClient, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> Any:
+        content = None if body is None else json.dumps(body)
+        try:
+            response = await client.request(method, self.address + path, content=content, headers=self._headers)
+        except httpx2.TransportError as error:
+            raise ServerLostError(str(error) or type(error).__name__) from error
+        status = response.status_code
+        if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN) and "scale-out" not in response.text:
+            raise WronglyStartedError("it wants a key: set VLLM_API_KEY to what it was started with as --api-key")
+        if status in (httpx2.codes.FORBIDDEN, httpx2.codes.NOT_FOUND):
+            route = path.partition("?")[0]
+            raise WronglyStartedError(f"it has no {route}: start it with VLLM_SERVER_DEV_MODE=1 and --enable-scale-out")
+        if status in (httpx2.codes.BAD_REQUEST, httpx2.codes.UNPROCESSABLE_ENTITY):
+            raise RefusedError(_message(response))
+        if not response.is_success:
+            raise ServerLostError(f"HTTP {status}: {_message(response)}")
+        try:
+            return response.json() if response.content else None
+        except json.JSONDecodeError as error:
+            raise ServerLostError("its answer is no JSON") from error
+
+
+def own_key() -> str | None:
+    """The key of the servers, from where vLLM has it too."""
+    return os.environ.get("VLLM_API_KEY")
+
+
+def _message(response: httpx2.Response) -> str:
+    """What a server says is wrong, in one line."""
+    try:
+        said = response.json()
+        said = said.get("error", said.get("detail", said)) if isinstance(said, dict) else said
+        text = str(said.get("message", said) if isinstance(said, dict) else said)
+    except json.JSONDecodeError:
+        text = response.text
+    return (text.strip().splitlines() or ["no reason given"])[0].rstrip(".")[:200]

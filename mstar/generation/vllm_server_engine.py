@@ -1,0 +1,244 @@
+"""The engine by address: rollouts by one or more ``vllm serve``, on other GPUs or machines."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import nn
+
+from mstar.errors import ConfigError
+from mstar.generation.base import Engine, HandOver, Request, Sample
+from mstar.generation.drift_bounds import drift_bounds
+from mstar.generation.server_drawing import draw
+from mstar.generation.server_pool import Job
+from mstar.generation.vllm_families import require_proven
+from mstar.generation.vllm_prompts import find_fault, never_drawn, prompt_tokens, shows_images, unwritten
+from mstar.generation.vllm_requests import Draw, draws_of, generate_bodies, read_logprobs, read_response
+from mstar.generation.vllm_server_session import Proof, ServerOptions, ServerSession
+from mstar.models.finite import require_finite
+from mstar.rendering import Renderer
+from mstar.types import Prompt, Response
+
+__all__ = ["VllmServerEngine"]
+
+_log = logging.getLogger(__name__)
+
+
+class VllmServerEngine(Engine):
+    """Samples with ``vllm serve`` processes, by their addresses: on other GPUs, on other machines.
+
+    The prompts are shared among the servers. What a lost server had goes to the others, and a server that comes back
+    gets the present weights before it is used again; if none is left, the run waits for ``patience`` seconds. What is
+    drawn depends on each response's seed alone, and not on which server drew it, up to rounding as for ``VllmEngine``.
+
+    The weights are written to a folder that the servers see, and each server says of all that it holds whether it is
+    equal to them, exactly; then each computes the log-probabilities of a few responses (``rollout/engine_drift`` is that
+    of the worst). Every answer names the weights that it was drawn with, and others are thrown away. The model must be of a
+    family for which vLLM is proven right; others are refused by name.
+
+    A server is started so, with vLLM 0.32 and mstar installed (``docs/scale.md``):
+    ``VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out --dtype bfloat16 --no-mm-device-do-normalize
+    --worker-extension-cls mstar.generation.vllm_server_worker.WeightExtension``. Its routes for weights have no
+    password: whoever reaches the port can change them, so it belongs into a closed network. ``VLLM_API_KEY``, if it is
+    set, is sent along.
+
+    Args:
+        addresses: The servers, e.g. ``[http://gpu-7:8000, http://gpu-8:8000]``.
+        shared_folder: Folder for the weights, which all servers see; it needs room for them twice.
+        max_new_tokens: Longest response, in tokens.
+        shared_folder_on_servers: Where the servers see ``shared_folder``, if that is not the same path.
+        dtype: Type of the servers' weights; auto takes the policy's. It must be the servers' own ``--dtype``.
+        concurrency: Requests that a server is given at the same time.
+        answer_timeout: Seconds that a server may take for one answer or one hand-over; then it counts as lost.
+        patience: Seconds to wait for a server while none answers.
+        drift_bound: As for ``VllmEngine``.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ConfigError: a value cannot work.
+    """
+
+    def __init__(
+        self,
+        addresses: list[str],
+        shared_folder: str,
+        max_new_tokens: int = 1024,
+        shared_folder_on_servers: str | None = None,
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+        concurrency: int = 64,
+        answer_timeout: float = 600.0,
+        patience: float = 300.0,
+        drift_bound: float | None = None,
+        progress: bool = True,
+    ) -> None:
+        if max_new_tokens < 1:
+            raise ConfigError(f"VllmServerEngine: max_new_tokens is {max_new_tokens}, but it must be at least 1.")
+        if drift_bound is not None and drift_bound <= 0:
+            raise ConfigError(f"VllmServerEngine: drift_bound is {drift_bound}, but it must be above 0.")
+        self.options = ServerOptions(
+            tuple(address.rstrip("/").removesuffix("/v1") for address in addresses),
+            *(shared_folder, shared_folder_on_servers, dtype, concurrency, answer_timeout, patience),
+        )
+        self.max_new_tokens = max_new_tokens
+        self.drift_bound = drift_bound
+        self.progress = progress
+        self._given_bound = drift_bound
+        self._longest_prompt: int | None = None
+        self._banned: list[int] = []
+        self._pictures = False
+        self._session: ServerSession | None = None
+
+    @property
+    def session(self) -> ServerSession:
+        """The servers, with weights.
+
+        Raises:
+            RuntimeError: ``start`` was not called.
+        """
+        if self._session is None:
+            raise RuntimeError("VllmServerEngine was used before start.")
+        return self._session
+
+    def expect(self, model_type: str, longest_prompt: int | None = None) -> None:
+        """Takes in the model's family, and the length of the prompts.
+
+        Raises:
+            ConfigError: the family is not one for which vLLM is proven right.
+        """
+        require_proven(model_type, "VllmServerEngine")
+        self._longest_prompt = longest_prompt
+
+    def start(self, policy: nn.Module, renderer: Renderer) -> None:
+        """Hands the servers the policy's weights; once for a policy.
+
+        Raises:
+            ConfigError: the family is not one for which vLLM is proven right, the weights are not finite numbers, or a
+                server was not started as it must be.
+            ServersLostError: no server answers.
+            StorageError: ``shared_folder`` cannot be written.
+        """
+        running = self._session
+        if running is not None and running.policy is policy and running.renderer is renderer:
+            return
+        self.close()
+        untyped: Any = policy
+        require_proven(untyped.config.model_type, "VllmServerEngine")
+        require_finite(policy.named_parameters(), "the policy cannot write responses")
+        self._banned, self._pictures = never_drawn(policy, renderer), shows_images(renderer)
+        session = self._session = ServerSession(policy, renderer, self.options)
+        self.dtype = session.dtype
+        bounds = drift_bounds(session.exact, next(policy.parameters()).device)
+        self.drift_bound, self.drift_floor = bounds if self._given_bound is None else (self._given_bound, None)
+        session.drift_bound = self.drift_bound
+        session.hand_over(policy)
+        if self._longest_prompt is not None:
+            session.warn_if_short(self._longest_prompt + self.max_new_tokens)
+
+    def update_weights(self, policy: nn.Module) -> None:
+        """Gives every server the policy's present weights. Collective for several processes.
+
+        Raises:
+            ConfigError: they are not finite numbers, or a server was not started as it must be.
+            EngineDriftError: a server has others than it was given.
+            ServersLostError: no server answers.
+        """
+        require_finite(policy.named_parameters(), "the policy cannot write responses")
+        self.session.hand_over(policy)
+
+    def compare_weights(self, policy: nn.Module) -> HandOver | None:
+        """Compares what the servers have proven to hold with the policy's weights. Collective for a sharded policy."""
+        return self.session.compare(policy)
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        """Draws every sample of every request.
+
+        A prompt that vLLM cannot be given (too long, too many pictures) gets empty, unfinished responses, and a warning
+        says so.
+
+        Raises:
+            RuntimeError: ``start`` was not called.
+            ServersLostError: no server is left.
+        """
+        session, renderer = self.session, self.session.renderer
+        written = [[unwritten(request, sample) for sample in request.samples] for request in requests]
+        given: dict[Job, tuple[int, list[Draw]]] = {}
+        for number, request in enumerate(requests):
+            ids = prompt_tokens(renderer, request.prompt, request.prefix, show_answer=request.show_answer)
+            draws = draws_of(request)
+            sampling = [self._sampling(draw.sample, renderer) for draw in draws]
+            job = self._job(request.prompt, ids, sampling)
+            if job is not None:
+                given[job] = (number, draws)
+        total = sum(len(request.samples) for request in requests)
+        with self.counting(total) as bar:
+            bar.skip(total - sum(len(draws) for _, draws in given.values()))
+            bar.look((), ())
+
+            def done(job: Job) -> None:
+                if job.refused is not None:
+                    _log.warning("prompt '%s' is left without responses: %s.", job.name, job.refused)
+                    bar.skip(job.size)
+                    return
+                number, draws = given[job]
+                for i, draw in enumerate(draws):
+                    for place in draw.places:
+                        sample = requests[number].samples[place]
+                        written[number][place] = read_response(job.answers[i], requests[number], sample, renderer)
+                bar.look([len(job.answers[i]["choices"][0]["token_ids"]) for i in range(job.size)], ())
+
+            session.pool.run(lambda client: draw(session.pool, client, given, done))
+        return written
+
+    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[list[float]]:
+        """The log-probability of each token of given responses, by the weights of one of the servers."""
+        return next(iter(self.each_response_logprobs(prompts, responses).values()))
+
+    def each_response_logprobs(
+        self, prompts: Sequence[Prompt], responses: Sequence[str]
+    ) -> dict[str, list[list[float]]]:
+        """The same by every server that can be used; tokens beyond its ``--max-model-len`` are left out."""
+        session, renderer = self.session, self.session.renderer
+        asked: list[tuple[int, Job, list[int]]] = []
+        for number, (prompt, tail) in enumerate(zip(prompts, renderer.encode_responses(responses)[0], strict=True)):
+            kept = tail[: max(session.facts.longest - renderer.count_tokens(prompt) - 1, 0)]
+            # What is scored is part of the prompt here; one more token must be drawn.
+            sampling = [{"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}]
+            job = self._job(prompt, prompt_tokens(renderer, prompt) + kept, sampling) if kept else None
+            if job is not None:
+                asked.append((number, job, kept))
+        found = session.pool.run(lambda client: session.pool.ask_each(client, [job for _, job, _ in asked]))
+        scored: dict[str, list[list[float]]] = {}
+        for address, answers in found.items():
+            scored[address] = [[] for _ in responses]
+            for (number, _, kept), answer in zip(asked, answers, strict=True):
+                scored[address][number] = read_logprobs(answer, kept) if answer is not None else []
+        rows = next(iter(scored.values()))
+        session.proofs = tuple(Proof(job, tuple(kept), tuple(rows[n])) for n, job, kept in asked if rows[n])
+        return scored
+
+    def _sampling(self, sample: Sample, renderer: Renderer) -> dict[str, Any]:
+        """VLLM's sampling parameters for a response."""
+        return {
+            "temperature": sample.temperature,
+            "seed": sample.seed,
+            "max_tokens": self.max_new_tokens,
+            "stop_token_ids": list(renderer.end_ids),
+            "logprobs": 0,
+        }
+
+    def _job(self, prompt: Prompt, ids: list[int], sampling: list[dict[str, Any]]) -> Job | None:
+        """The requests for a prompt; None, with a warning, if vLLM cannot be given it."""
+        facts = self.session.facts
+        fault = find_fault(prompt, ids, max_images=facts.images if self._pictures else 0, max_len=facts.longest)
+        if fault is not None:
+            _log.warning("prompt '%s' is left without responses: %s.", prompt.id, fault)
+            return None
+        return Job(prompt.id, lambda: generate_bodies(prompt, ids, sampling, self._banned), len(sampling))
+
+    def close(self) -> None:
+        """Deletes the weights in ``shared_folder``; the servers go on with those that they have."""
+        if self._session is not None:
+            self._session.close()
+        self._session = None

@@ -1,0 +1,213 @@
+"""What runs between start and end of ``VllmServerEngine``: servers that get weights, and prove that they have them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx2
+import torch
+from torch import nn
+
+from mstar.distributed import gather_lists, is_main
+from mstar.errors import ConfigError, EngineDriftError
+from mstar.generation.base import HandOver
+from mstar.generation.server_pool import Job, ServerPool
+from mstar.generation.vllm_requests import read_logprobs
+from mstar.generation.vllm_server import RefusedError, ServerFacts, ServerLostError, VllmServer, own_key
+from mstar.generation.vllm_server_check import require_alike
+from mstar.generation.weight_folder import WeightFolder
+from mstar.models.sharding import is_sharded
+from mstar.rendering import Renderer
+
+__all__ = ["Proof", "ServerOptions", "ServerSession"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """The arguments of ``VllmServerEngine``, which describes them."""
+
+    addresses: tuple[str, ...]
+    shared_folder: str
+    shared_folder_on_servers: str | None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    concurrency: int
+    answer_timeout: float
+    patience: float
+
+    def __post_init__(self) -> None:
+        if not self.addresses:
+            raise ConfigError("VllmServerEngine: addresses is empty: name a vllm serve, e.g. http://gpu-7:8000.")
+        for address in self.addresses:
+            if not address.startswith(("http://", "https://")) or self.addresses.count(address) > 1:
+                raise ConfigError(
+                    f"VllmServerEngine: addresses has '{address}', but each must be like http://gpu-7:8000, and be "
+                    "there once."
+                )
+        for name, least in (("concurrency", 1), ("answer_timeout", 1), ("patience", 0)):
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"VllmServerEngine: {name} is {value}, but it must be at least {least}.")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a server that comes back must compute as the others do.
+
+    Attributes:
+        job: Asks for it.
+        tail: The tokens of a response.
+        logprobs: Their log-probabilities.
+    """
+
+    job: Job
+    tail: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+class ServerSession:
+    """Servers that draw from a policy.
+
+    Args:
+        policy: The Hugging Face model.
+        renderer: Its renderer.
+        options: The engine's.
+
+    Attributes:
+        drift_bound: How far the log-probabilities of a server that comes back may be from those of the others.
+        proofs: What a server computed for the last check.
+
+    Raises:
+        StorageError: the shared folder cannot be written.
+    """
+
+    def __init__(self, policy: nn.Module, renderer: Renderer, options: ServerOptions) -> None:
+        self.policy, self.renderer, self.options = policy, renderer, options
+        own = next(p.dtype for p in policy.parameters() if p.is_floating_point())
+        self.dtype: torch.dtype = own if options.dtype == "auto" else getattr(torch, options.dtype)
+        # A sharded policy may compute in 16 bits with weights of 32.
+        self.exact = self.dtype == torch.float32 == own and not is_sharded(policy)
+        self.drift_bound = float("inf")
+        self.proofs: tuple[Proof, ...] = ()
+        self.pool = ServerPool(
+            [VllmServer(address, own_key()) for address in options.addresses],
+            self._prepare,
+            *(options.concurrency, options.answer_timeout, options.patience),
+        )
+        self._facts: ServerFacts | None = None
+        self._compared: dict[str, int] = {}
+        self._folder = WeightFolder(Path(options.shared_folder))
+
+    @property
+    def facts(self) -> ServerFacts:
+        """How the servers were started.
+
+        Raises:
+            RuntimeError: no weights were handed over yet.
+        """
+        if self._facts is None:
+            raise RuntimeError("the servers were used before they had weights.")
+        return self._facts
+
+    def hand_over(self, policy: nn.Module) -> None:
+        """Gives every server the policy's present weights. Collective for several processes.
+
+        Raises:
+            ConfigError: a server was not started as it must be.
+            EngineDriftError: a server has other weights than it was given.
+            ServersLostError: no server answers.
+            StorageError: the weights cannot be written.
+        """
+        self.policy, self.proofs, self._facts = policy, (), None
+        self._compared.clear()
+        self._folder.write(policy, self.dtype)
+        # One process hands them over, and the others then find them there.
+        if is_main():
+            self.pool.run(self.pool.prepare_all)
+        gather_lists([])
+        if not is_main():
+            self.pool.run(self.pool.prepare_all)
+        self._folder.delete_others()
+
+    def warn_if_short(self, tokens: int) -> None:
+        """Tells the user if the servers were started for fewer tokens than prompts and responses may have."""
+        if self.facts.longest < tokens and is_main():
+            _log.warning(
+                "the servers were started for %d tokens, but a prompt with its response may have %d: what is longer is "
+                "cut off or left without responses, unless --max-model-len is raised.",
+                *(self.facts.longest, tokens),
+            )
+
+    def compare(self, policy: nn.Module) -> HandOver | None:
+        """Compares what the servers have proven to hold with the policy's weights, on the main process.
+
+        Collective for a sharded policy.
+        """
+        different = self._folder.compare(policy, self.dtype)
+        return HandOver(sum(self._compared.values()), tuple(different)) if is_main() else None
+
+    async def _prepare(self, client: httpx2.AsyncClient, server: VllmServer) -> None:
+        """Makes sure that a server is as it must be, and has the present weights.
+
+        Raises:
+            EngineDriftError: it says that it has others than it was given.
+            ServerLostError: it does not answer, or cannot be used.
+        """
+        folder, facts = self._folder, await server.read_facts(client)
+        require_alike(facts, self._facts, self.policy, self.renderer, self.dtype)
+        self._facts = facts
+        has_them = await server.read_version(client) == folder.version
+        if not has_them and not is_main():
+            raise ServerLostError("it waits for the main process to give it the present weights")
+        path = folder.as_seen_from(self.options.shared_folder_on_servers)
+        if has_them:
+            server.version = folder.version
+            # It may have been lost over a picture that it counted as read though it had refused its prompt.
+            await server.forget_pictures(client)
+        else:
+            await server.load_weights(client, path, folder.version)
+        if is_main():
+            self._require_held(server, await server.compare_weights(client, path))
+        await self._prove_again(client, server)
+
+    def _require_held(self, server: VllmServer, found: list[dict[str, Any]]) -> None:
+        """Makes sure that each worker of a server holds what was written.
+
+        Raises:
+            EngineDriftError: one does not.
+        """
+        for part in found:
+            different = part["different"] or (["what it read"] if part["fingerprint"] != self._folder.version else [])
+            if different:
+                others = f" and {len(different) - 1} more" if len(different) > 1 else ""
+                raise EngineDriftError(
+                    f"the server {server.address} does not have the trainer's weights: '{different[0]}'{others} of "
+                    f"{part['compared']} tensors that were compared are not the present ones, so the run stops before "
+                    "it learns from what it writes."
+                )
+        self._compared[server.address] = sum(part["compared"] for part in found)
+
+    async def _prove_again(self, client: httpx2.AsyncClient, server: VllmServer) -> None:
+        """Has a server that came back compute what another one has proven right at the hand-over.
+
+        Raises:
+            ServerLostError: it computes something else.
+        """
+        for proof in self.proofs:
+            try:
+                answer = await server.generate(client, (await asyncio.to_thread(proof.job.bodies))[0])
+            except RefusedError as error:
+                raise ServerLostError(f"it does not take what the others take: {error}") from error
+            computed = read_logprobs(answer, proof.tail)
+            drift = sum(abs(a - b) for a, b in zip(computed, proof.logprobs, strict=True)) / len(proof.tail)
+            if not drift <= self.drift_bound:
+                raise ServerLostError(f"its log-probabilities differ by {drift:.3g} from those of the others")
+
+    def close(self) -> None:
+        """Deletes the weights in the shared folder."""
+        self._folder.delete()

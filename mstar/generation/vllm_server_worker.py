@@ -1,0 +1,83 @@
+"""What ``vllm serve`` loads of mstar: it takes weights from a folder, and says exactly which it has.
+
+``vllm serve ... --worker-extension-cls mstar.generation.vllm_server_worker.WeightExtension`` makes it a base class of
+vLLM's workers; mstar must be installed beside vLLM for it. An error in here would end the server, and so what can go
+wrong is said in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mstar.generation.vllm_comparison import HeldWeights, compare_named
+from mstar.generation.weight_files import WeightsFingerprint, read_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["WeightExtension", "model_sizes"]
+
+
+class WeightExtension:
+    """Methods that ``VllmServerEngine`` calls; what they return is JSON."""
+
+    def mstar_describe(self) -> dict[str, Any]:
+        """The family and the sizes of the model that this worker runs."""
+        worker: Any = self
+        return model_sizes(worker.vllm_config.model_config.hf_config)
+
+    def mstar_load_weights(self, folder: str) -> dict[str, Any]:
+        """Takes the weights in a folder.
+
+        Args:
+            folder: Where ``VllmServerEngine`` wrote them, as this machine sees it.
+
+        Returns:
+            ``fingerprint`` of what was read; None if there is nothing.
+        """
+        worker: Any = self
+        if not any(Path(folder).glob("*.safetensors")):
+            return {"fingerprint": None}
+        fingerprint = WeightsFingerprint()
+        worker.reload_weights(weights_iterator=_read(folder, fingerprint))
+        return {"fingerprint": str(fingerprint)}
+
+    def mstar_compare_weights(self, folder: str) -> dict[str, Any]:
+        """Compares all weights that this worker computes with with those in a folder, each exactly.
+
+        Args:
+            folder: As for ``mstar_load_weights``.
+
+        Returns:
+            ``fingerprint`` of what was read; ``compared``, how many tensors; ``different``, the names of those that are
+            not equal; ``pictures``, of how many the vision tower's features are kept.
+        """
+        worker: Any = self
+        held = HeldWeights(worker.model_runner.get_model(), worker.vllm_config.model_config.dtype)
+        fingerprint = WeightsFingerprint()
+        compared, different = compare_named(held, _read(folder, fingerprint))
+        return {
+            "fingerprint": str(fingerprint),
+            "compared": compared,
+            "different": different,
+            "pictures": len(worker.model_runner.encoder_cache or ()),
+        }
+
+
+def _read(folder: str, fingerprint: WeightsFingerprint) -> Iterator[tuple[str, Tensor]]:
+    for name, value in read_weights(Path(folder)):
+        fingerprint.add(name, value)
+        yield name, value
+
+
+def model_sizes(config: Any) -> dict[str, Any]:
+    """What any two descriptions of a model have in common: the family, and the sizes of its language model.
+
+    Args:
+        config: The configuration of Transformers, or vLLM's own of the same model.
+    """
+    text = config.get_text_config()
+    names = ("vocab_size", "hidden_size", "num_hidden_layers")
+    return {"model_type": config.model_type} | {name: getattr(text, name, None) for name in names}

@@ -1,0 +1,94 @@
+"""Weights on their way through a shared folder: safetensors files, and a fingerprint of all that is in them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+__all__ = ["WeightsFingerprint", "read_weights", "stored", "write_weights"]
+
+# Bytes of a file, and so of what is in the main memory at a time.
+_FILE_SIZE: Final = 2 * 2**30
+
+
+class WeightsFingerprint:
+    """A hash of names, types, shapes and values of weights, whatever order they come in.
+
+    Attributes:
+        digests: The weights' own hashes, by their names.
+    """
+
+    def __init__(self) -> None:
+        self.digests: dict[str, str] = {}
+
+    def add(self, name: str, value: Tensor) -> None:
+        """Takes in a weight."""
+        digest = hashlib.blake2b(f"{value.dtype} {list(value.shape)}\n".encode(), digest_size=8)
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        self.digests[name] = digest.hexdigest()
+
+    def differing(self, other: WeightsFingerprint) -> list[str]:
+        """The names of the weights that only one of the two has, or that are not equal."""
+        names = self.digests | other.digests
+        return [name for name in names if self.digests.get(name) != other.digests.get(name)]
+
+    def __str__(self) -> str:
+        lines = (f"{name} {digest}\n" for name, digest in sorted(self.digests.items()))
+        return hashlib.blake2b("".join(lines).encode(), digest_size=8).hexdigest()
+
+
+def stored(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """A weight as it is written: whole numbers as they are, all else in the type that the servers compute in."""
+    return value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype)
+
+
+def write_weights(
+    weights: Iterable[tuple[str, Tensor]], folder: Path, dtype: torch.dtype, size: int = _FILE_SIZE
+) -> WeightsFingerprint:
+    """Writes weights, a file after another, so that they are never all in the main memory.
+
+    Args:
+        weights: Every weight with its name.
+        folder: A new folder, which is to be read by others.
+        dtype: What they are cast to.
+        size: Bytes of a file, unless a single weight has more.
+
+    Returns:
+        The fingerprint of what was written.
+    """
+    fingerprint = WeightsFingerprint()
+    part: dict[str, Tensor] = {}
+    number = held = 0
+
+    def write() -> None:
+        path = folder / f"weights-{number:05d}.safetensors"
+        save_file(part, path)
+        # Safetensors makes files that their owner alone can read.
+        path.chmod(0o644)
+
+    for name, value in weights:
+        # A copy: weights that share memory cannot be written.
+        own = stored(value, dtype).clone(memory_format=torch.contiguous_format)
+        if part and held + own.nbytes > size:
+            write()
+            part, held, number = {}, 0, number + 1
+        part[name] = own
+        held += own.nbytes
+        fingerprint.add(name, own)
+    write()
+    return fingerprint
+
+
+def read_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Every weight of a folder with its name, one after another."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no mapping
+                yield name, file.get_tensor(name)

@@ -1,0 +1,113 @@
+"""The folder through which weights go to servers: the present ones, under the name of their fingerprint."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from mstar.distributed import gather_lists, is_main
+from mstar.errors import StorageError
+from mstar.generation.vllm_weights import checkpoint_weights
+from mstar.generation.weight_files import WeightsFingerprint, stored, write_weights
+
+__all__ = ["WeightFolder"]
+
+
+class WeightFolder:
+    """A folder of a run's own in a folder that servers see. Collective for several processes, as all of its methods.
+
+    Args:
+        shared: The folder that they see; it is made if it isn't there.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+
+    def __init__(self, shared: Path) -> None:
+        made: list[str] = []
+        if is_main():
+            try:
+                shared.mkdir(parents=True, exist_ok=True)
+                made = [mkdtemp(prefix="mstar-weights-", dir=shared.resolve())]
+                # The servers may be another user's.
+                Path(made[0]).chmod(0o755)
+            except OSError as error:
+                raise StorageError(
+                    f"VllmServerEngine: the shared_folder '{shared}' cannot be written ({error.strerror}): name a "
+                    "folder that this machine can write and the servers can read."
+                ) from error
+        self.root = Path(gather_lists(made)[0])
+        self.version = ""
+        self._written = WeightsFingerprint()
+
+    @property
+    def current(self) -> Path:
+        """Where the present weights are."""
+        return self.root / self.version
+
+    def as_seen_from(self, root: str | None) -> str:
+        """The path of the present weights on the servers.
+
+        Args:
+            root: Where they see the shared folder; None where this machine does.
+        """
+        return str(self.current if root is None else Path(root, self.root.name, self.version))
+
+    def write(self, policy: nn.Module, dtype: torch.dtype) -> None:
+        """Writes the policy's present weights.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        weights = checkpoint_weights(policy)
+        if is_main():
+            new = self.root / "new"
+            try:
+                shutil.rmtree(new, ignore_errors=True)
+                new.mkdir(mode=0o755)
+                self._written = write_weights(weights, new, dtype)
+                self.version = str(self._written)
+                if self.current.exists():
+                    shutil.rmtree(new)
+                else:
+                    new.rename(self.current)
+            except (OSError, SafetensorError) as error:
+                raise StorageError(
+                    f"VllmServerEngine: the weights cannot be written to the shared_folder '{self.root.parent}' "
+                    f"({error}): make room for them there, twice."
+                ) from error
+        else:
+            for _ in weights:
+                pass
+        self.version = gather_lists([self.version] if is_main() else [])[0]
+
+    def compare(self, policy: nn.Module, dtype: torch.dtype) -> list[str]:
+        """The names of the policy's weights that are not those that were written last; on the main process."""
+        found = WeightsFingerprint()
+        for name, value in _named(policy):
+            if is_main():
+                found.add(name, stored(value, dtype))
+        return found.differing(self._written) if is_main() else []
+
+    def delete_others(self) -> None:
+        """Deletes earlier weights."""
+        if is_main():
+            for folder in self.root.iterdir():
+                if folder != self.current:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def delete(self) -> None:
+        """Deletes the folder."""
+        if is_main():
+            shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _named(policy: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    with torch.no_grad():
+        yield from checkpoint_weights(policy)
