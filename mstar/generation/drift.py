@@ -200,9 +200,9 @@ class DriftCheck:
             part = f" ({worst.where})" if worst.where else ""
             raise EngineDriftError(
                 f"the {type(engine).__name__}{part} does not compute what the trainer computes: the log-probabilities "
-                f"of {worst.num_tokens} tokens differ by {worst.mean:.3g} on average ({worst.worst:.3g} at most), and its "
-                f"drift_bound is {bound:.3g}; the run stops before it learns from them. If rounding alone is as large "
-                "as that (16 bits), set drift_bound."
+                f"of {worst.num_tokens} tokens differ by {worst.mean:.3g} on average ({worst.worst:.3g} at most), and "
+                f"its drift_bound is {bound:.3g}; the run stops before it learns from them. If rounding alone is as "
+                "large as that (16 bits), set drift_bound."
             )
         if self._calibrated is None and engine.drift_floor is not None:
             self._calibrated = max(engine.drift_floor, _GROWTH * worst.mean)

@@ -123,7 +123,10 @@ class _Drawing:
     def _forget(self, task: asyncio.Task[None]) -> tuple[VllmServer, Job]:
         server, job = self._running.pop(task)
         server.load -= job.size
-        task.cancel()
+        if task.done():
+            task.exception()  # asyncio complains of one that nobody has asked for
+        else:
+            task.cancel()
         return server, job
 
     def _take_in(self, task: asyncio.Task[None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ class ServerPool:
         self._prepare = prepare
         self.concurrency, self._timeout, self._patience = concurrency, timeout, patience
         self._reasons: dict[str, str] = {}
+        self._certificates = ssl.create_default_context()
 
     def run(self, work: Callable[[httpx2.AsyncClient], Awaitable[T]]) -> T:
         """Runs some work to its end, with connections of its own."""
@@ -83,7 +85,7 @@ class ServerPool:
             # A connection that a server has closed meanwhile would look like a server that is gone.
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
             timeout = httpx2.Timeout(self._timeout, connect=_CONNECT)
-            async with httpx2.AsyncClient(timeout=timeout, limits=limits) as client:
+            async with httpx2.AsyncClient(timeout=timeout, limits=limits, verify=self._certificates) as client:
                 return await work(client)
 
         return asyncio.run(connected())

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 import httpx2
@@ -180,12 +181,12 @@ class VllmServer:
         except httpx2.TransportError as error:
             raise ServerLostError(str(error) or type(error).__name__) from error
         status = response.status_code
-        if status in (httpx2.codes.UNAUTHORIZED, httpx2.codes.FORBIDDEN) and "scale-out" not in response.text:
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and "scale-out" not in response.text:
             raise WronglyStartedError("it wants a key: set VLLM_API_KEY to what it was started with as --api-key")
-        if status in (httpx2.codes.FORBIDDEN, httpx2.codes.NOT_FOUND):
+        if status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
             route = path.partition("?")[0]
             raise WronglyStartedError(f"it has no {route}: start it with VLLM_SERVER_DEV_MODE=1 and --enable-scale-out")
-        if status in (httpx2.codes.BAD_REQUEST, httpx2.codes.UNPROCESSABLE_ENTITY):
+        if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
             raise RefusedError(_message(response))
         if not response.is_success:
             raise ServerLostError(f"HTTP {status}: {_message(response)}")

@@ -34,9 +34,9 @@ class VllmServerEngine(Engine):
     drawn depends on each response's seed alone, and not on which server drew it, up to rounding as for ``VllmEngine``.
 
     The weights are written to a folder that the servers see, and each server says of all that it holds whether it is
-    equal to them, exactly; then each computes the log-probabilities of a few responses (``rollout/engine_drift`` is that
-    of the worst). Every answer names the weights that it was drawn with, and others are thrown away. The model must be of a
-    family for which vLLM is proven right; others are refused by name.
+    equal to them, exactly; then each computes the log-probabilities of a few responses (``rollout/engine_drift`` is the
+    worst server's). Every answer names the weights that it was drawn with, and others are thrown away. The model must
+    be of a family for which vLLM is proven right; others are refused by name.
 
     A server is started so, with vLLM 0.32 and mstar installed (``docs/scale.md``):
     ``VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out --dtype bfloat16 --no-mm-device-do-normalize
