@@ -45,7 +45,7 @@ class VllmServerEngine(Engine):
     set, is sent along.
 
     Args:
-        addresses: The servers, e.g. ``[http://gpu-7:8000, http://gpu-8:8000]``.
+        addresses: The servers: a list, or one text with commas between them (``http://gpu-7:8000,http://gpu-8:8000``).
         shared_folder: Folder for the weights, which all servers see; it needs room for them twice.
         max_new_tokens: Longest response, in tokens.
         shared_folder_on_servers: Where the servers see ``shared_folder``, if that is not the same path.
@@ -62,7 +62,7 @@ class VllmServerEngine(Engine):
 
     def __init__(
         self,
-        addresses: list[str],
+        addresses: list[str] | str,
         shared_folder: str,
         max_new_tokens: int = 1024,
         shared_folder_on_servers: str | None = None,
@@ -77,8 +77,9 @@ class VllmServerEngine(Engine):
             raise ConfigError(f"VllmServerEngine: max_new_tokens is {max_new_tokens}, but it must be at least 1.")
         if drift_bound is not None and drift_bound <= 0:
             raise ConfigError(f"VllmServerEngine: drift_bound is {drift_bound}, but it must be above 0.")
+        named = addresses.split(",") if isinstance(addresses, str) else addresses
         self.options = ServerOptions(
-            tuple(address.rstrip("/").removesuffix("/v1") for address in addresses),
+            tuple(address.strip().rstrip("/").removesuffix("/v1") for address in named),
             *(shared_folder, shared_folder_on_servers, dtype, concurrency, answer_timeout, patience),
         )
         self.max_new_tokens = max_new_tokens

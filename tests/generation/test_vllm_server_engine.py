@@ -442,6 +442,7 @@ def test_a_run_keeps_its_shards_when_it_moves_to_other_servers() -> None:
     here = VllmServerEngine(["http://a:1"], "shared", concurrency=8, dtype="bfloat16")
     there = VllmServerEngine(["http://b:1", "http://c:1"], "/else", shared_folder_on_servers="/x", dtype="bfloat16")
     assert describe(here) == describe(there)
+    assert VllmServerEngine("http://b:1, http://c:1/v1", "shared").options.addresses == there.options.addresses
     assert describe(here) != describe(VllmServerEngine(["http://a:1"], "shared", dtype="float32"))
 
 
