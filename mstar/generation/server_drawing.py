@@ -118,15 +118,14 @@ class _Drawing:
     def _give(self, server: VllmServer, job: Job) -> None:
         server.load += job.size
         job.began = time.monotonic()
-        self._running[asyncio.create_task(self._pool.attempt(self._client, server, job))] = (server, job)
+        task = asyncio.create_task(self._pool.attempt(self._client, server, job))
+        task.add_done_callback(_note_error)
+        self._running[task] = (server, job)
 
     def _forget(self, task: asyncio.Task[None]) -> tuple[VllmServer, Job]:
         server, job = self._running.pop(task)
         server.load -= job.size
-        if task.done():
-            task.exception()  # asyncio complains of one that nobody has asked for
-        else:
-            task.cancel()
+        task.cancel()
         return server, job
 
     def _take_in(self, task: asyncio.Task[None]) -> None:
@@ -148,6 +147,12 @@ class _Drawing:
                     self._queue.appendleft(lost)
         else:
             raise error
+
+
+def _note_error(task: asyncio.Task[None]) -> None:
+    # What has been given up may fail all the same, and asyncio complains of an error that nobody has asked for.
+    if not task.cancelled():
+        task.exception()
 
 
 def _count_loss(job: Job, server: VllmServer, error: ServerLostError) -> None:
