@@ -78,6 +78,24 @@ def test_the_drift_is_the_mean_difference_of_a_token(trained: Policy) -> None:
         measure_drift(engine, trained.model, trained.renderer, DICE, TEXTS)
 
 
+def test_every_part_of_an_engine_is_asked_and_the_worst_is_named(
+    trained: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = CopyingEngine()
+    engine.start(trained.model, trained.renderer)
+
+    def each(prompts: Sequence[Prompt], responses: Sequence[str]) -> dict[str, list[list[float]]]:
+        rows = engine.response_logprobs(prompts, responses)
+        return {"http://a": rows, "http://b": [[value + 0.5 for value in row] for row in rows], "http://c": rows}
+
+    monkeypatch.setattr(engine, "each_response_logprobs", each)
+    check = DriftCheck(DICE)
+    check.prepare(engine)
+    engine.update_weights(trained.model)
+    with pytest.raises(EngineDriftError, match=r"the CopyingEngine \(http://b\) does not compute .* differ by 0\.5 "):
+        check.measure(engine, trained.model, trained.renderer)
+
+
 def test_an_engine_without_weights_of_its_own_is_not_asked(trained: Policy) -> None:
     engine = TransformersEngine(24, progress=False)
     check = DriftCheck(DICE)

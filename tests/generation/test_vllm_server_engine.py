@@ -69,6 +69,8 @@ class Stub:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.server.daemon_threads = True
+        # Clients that go away in the middle of an answer are what is tested.
+        self.server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
         self.address = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         self.open = True
