@@ -163,7 +163,8 @@ def test_overlays_go_together_on_policy_and_mprm(stage: str, parse: Parse) -> No
     overlays = ["overlays/lora.yaml", "overlays/qlora.yaml", "overlays/adamw_8bit.yaml", "overlays/multi_node.yaml"]
     config = parse(BASES[stage], f"{stage}/qwen2_5_vl_7b.yaml", *overlays)
     module = config["model"]["init_args"]
-    assert module["lora"] == {"rank": 64, "alpha": 64, "dropout": 0.0, "target": "language", "quantization": "nf4"}
+    lora = {"rank": 64, "alpha": 64, "dropout": 0.0, "target": "language", "quantization": "nf4", "modules_to_save": []}
+    assert module["lora"] == lora
     assert (module["lr"], module["dtype"]) == (1e-5, "bfloat16")
     assert module["optimizer"]["class_path"] == "bitsandbytes.optim.PagedAdamW8bit"
     assert module["optimizer"]["init_args"]["weight_decay"] == 0.0
