@@ -16,7 +16,7 @@ from typing import Final
 from harness import compare, report
 
 from mstar.grading import AnswerGrader
-from mstar.grading.command import to_prompt
+from mstar.prompts.response_rows import to_prompt
 from mstar.types import Prompt
 
 ROUNDS: Final = 7

@@ -18,10 +18,10 @@ from mstar.errors import ConfigError
 from mstar.evaluation.best_of_n import measure_best_of_n, render_best_of_n
 from mstar.evaluation.scoring import SHARD, OpenPicture, score_shards
 from mstar.grading import AnswerGrader, Grader
-from mstar.grading.response_rows import find_response_files
 from mstar.models.precision import DTYPES, Precision, allow_tensor_cores, resolve_dtype
 from mstar.prompts import PixelLimits
 from mstar.prompts.json_rows import identify
+from mstar.prompts.response_rows import find_response_files
 from mstar.provenance import describe
 from mstar.rewards import MPRM, Aggregation, Reward, RewardHost
 from mstar.storage import write_json

@@ -19,8 +19,8 @@ from mstar.errors import ConfigError
 from mstar.evaluation.best_of_n import measure_best_of_n
 from mstar.evaluation.scoring import StoredImage, read_shards, score_shards
 from mstar.grading import AnswerGrader
-from mstar.grading.response_rows import find_response_files, read_response_rows
 from mstar.prompts.images import open_image
+from mstar.prompts.response_rows import find_response_files, read_response_rows
 from mstar.rewards import Likelihood, Reward
 from mstar.score_command import score_responses
 from mstar.storage import read_responses

@@ -16,11 +16,11 @@ from mstar.atomic import atomic_path
 from mstar.distributed import takes_part
 from mstar.errors import DataError
 from mstar.grading import Grader, grade_response
-from mstar.grading.response_rows import read_response_rows, to_prompt
 from mstar.interruption import stop_if_asked
 from mstar.prompts.cells import read_images
 from mstar.prompts.images import PixelLimits, decode_image, open_image
 from mstar.prompts.quarantine import RowError
+from mstar.prompts.response_rows import read_response_rows, to_prompt
 from mstar.provenance import fingerprint
 from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses, read_or_put_aside, read_responses, write_responses

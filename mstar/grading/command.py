@@ -16,7 +16,7 @@ from mstar.errors import ConfigError
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
 from mstar.grading.official import MathVistaGrader
-from mstar.grading.response_rows import find_response_files, read_response_rows, to_prompt
+from mstar.prompts.response_rows import find_response_files, read_response_rows, to_prompt
 from mstar.types import Prompt
 
 __all__ = ["grade_file"]

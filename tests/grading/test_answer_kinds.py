@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mstar.grading import AnswerGrader
-from mstar.grading.response_rows import to_prompt
+from mstar.prompts.response_rows import to_prompt
 from mstar.types import Verdict, VerdictStatus
 
 GRADER = AnswerGrader()

@@ -15,7 +15,7 @@ import pytest
 
 import mstar.grading
 from mstar.grading import AnswerGrader, MathVistaGrader
-from mstar.grading.response_rows import to_prompt
+from mstar.prompts.response_rows import to_prompt
 from mstar.types import Verdict
 
 # With groups, for replacements that speak of them.

@@ -12,7 +12,7 @@ from typing import Any
 from mstar.grading import AnswerGrader
 from mstar.grading.answer import make_reader
 from mstar.grading.commitment import read_bare, read_commitment, relevant_part
-from mstar.grading.response_rows import to_prompt
+from mstar.prompts.response_rows import to_prompt
 
 FOLDER = Path(__file__).parent
 GRADER = AnswerGrader()
