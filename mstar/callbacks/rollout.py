@@ -61,11 +61,11 @@ class RolloutCallback(Callback):
             and learn from every response that ended, right or wrong; ``selection``, ``top_k``, ``threshold`` and
             ``deduplicate`` are then not used.
         policy_gradient: How nft, grpo and reinforce_rej learn; none takes the defaults.
-        step_rewards: What the reward's scores of steps do with nft, grpo and reinforce_rej: outcome (nothing), drop,
-            decoupled or consistency (``mstar.advantages.Advantages``).
+        step_rewards: How nft, grpo and reinforce_rej use scores of steps: outcome (not at all), drop, decoupled or
+            consistency (``mstar.advantages.Advantages``).
         temperature: Sampling temperature: a number, or a controller such as AdaptiveTemperature.
-        engine: Draws the responses, those of validate, test and predict too; by default the Transformers engine. A
-            model by address (``OpenAIEngine``) is a teacher for ``answer_conditioned`` alone, and measures nothing.
+        engine: Draws the responses, those of validate, test and predict too; none is the Transformers engine. A model
+            by address (``OpenAIEngine``) is a teacher for ``answer_conditioned`` alone, and measures nothing.
         grader: Decides whether a final answer is right.
         reward: Scores responses: mstar.rewards.MPRM, Likelihood, Oracle, or a class of one's own; top_k and threshold
             need one.
@@ -79,10 +79,8 @@ class RolloutCallback(Callback):
         reward_dtype: Type of the MPRM's weights while it scores: float32, bfloat16, float16, or auto (16 bits on CUDA,
             else the type of the policy's).
         refresh_reward_model: Retrain the MPRM on the present policy before some iterations; none keeps it fixed.
-        answer_conditioned: Show the policy the gold answer while it samples (M-STaR: warm-up); it is not shown in
-            training.
-        unlabelled: Use of the unlabelled prompts: off, voting (pseudo answer by weighted vote) or oracle (their own
-            answer).
+        answer_conditioned: Show the policy the gold answer while it samples, not in training (M-STaR: warm-up).
+        unlabelled: Use of the unlabelled prompts: off, voting (pseudo answer by weighted vote) or oracle (their own).
         unlabelled_start: Fraction of the training after which they are mixed in (M-STaR: T_mixin).
         voting: When the vote on an unlabelled prompt gives it an answer.
         dynamics: Whether the dynamics are measured on the validation prompts after every iteration.
@@ -315,7 +313,7 @@ class RolloutCallback(Callback):
     # The parts of an iteration.
 
     def _lend_engine(self, policy: PolicyModule) -> None:
-        # A teacher draws the responses alone: what is measured is the policy, by an engine of its own.
+        # A teacher only draws: what is measured is the policy.
         if self.settings.engine.own_model is None and policy.engine is not self.settings.engine:
             policy.use_engine(self.settings.engine, "rollout.engine")
 

@@ -5,48 +5,36 @@ Shapes: B rows, T tokens, N response tokens of the batch, H hidden, V vocabulary
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from mstar.datamodules.quarantined import PromptBatch
 from mstar.datamodules.step_batches import Credit, StepBatch
-from mstar.distributed import gather_lists, is_main, world_size
-from mstar.errors import ConfigError
-from mstar.evaluation.greedy import find_cut_off, greedy_responses, require_gradeable
-from mstar.generation import Engine, TransformersEngine
-from mstar.generation.drift import require_handed_over
-from mstar.grading import AnswerGrader, Grader
-from mstar.metrics import chain_accuracy, mean_accuracy
+from mstar.distributed import world_size
+from mstar.generation import Engine
+from mstar.grading import Grader
 from mstar.models.attention import announce, kernel_of
-from mstar.models.backbone import find_model_type, load_stored
+from mstar.models.backbone import load_stored
 from mstar.models.export import save_model
 from mstar.models.families import FreezablePart, family_of
-from mstar.models.fingerprint import fingerprint_model
 from mstar.models.lora import LoraSettings
 from mstar.models.packing import check_packing, packed_hidden_states
 from mstar.models.sharding import empty_loss, inside_forward, is_sharded, load_full_state
 from mstar.models.token_loss import LossKernel, check_loss_kernel, mean_token_loss, token_losses
-from mstar.modules.backbone_module import BackboneModule
+from mstar.modules.answering import AnsweringModule
 from mstar.modules.optimization import configure
 from mstar.modules.policy_losses import Objective, sample_losses
 from mstar.rendering import IGNORE_INDEX, ResponseInputs
-from mstar.types import Prompt, ScoredResponse
 
 __all__ = ["PolicyModule"]
 
-_log: Final = logging.getLogger(__name__)
 
-
-class PolicyModule(BackboneModule):
+class PolicyModule(AnsweringModule):
     """A vision-language model that learns to write responses (image, prompt -> response).
 
     The loss is the cross-entropy of the response's tokens and its end token; prompt and image tokens have none. With a
@@ -118,47 +106,14 @@ class PolicyModule(BackboneModule):
             trust_remote_code=trust_remote_code,
             revision=revision,
         )
+        self.answer_with(engine, max_new_tokens, grader)
         check_loss_kernel(loss_kernel)
         self.loss_kernel = loss_kernel
         self.packing = packing
-        self._max_new_tokens = max_new_tokens
-        if engine is None and max_new_tokens is not None:
-            self.engine: Engine = TransformersEngine(max_new_tokens, progress=False)
-        else:
-            self.engine = engine or TransformersEngine(progress=False)
-        self.engine_key = "model.engine"
-        self._engine_is_named = engine is not None
-        self._check_length()
-        self.grader = grader or AnswerGrader()
         self.model: Any = None
-        # What a test does with prompts in the place of greedy accuracy; a benchmark has its own.
-        self.on_test_prompts: Callable[[list[Prompt]], None] | None = None
-        self._scored: list[ScoredResponse] = []
         # How samples with advantages are learned from; a rollout whose method does so sets it.
         self.objective: Objective | None = None
         self._watched: dict[str, Tensor] = {}
-
-    def use_engine(self, engine: Engine, key: str) -> None:
-        """Draws the responses of validate, test and predict with another's engine.
-
-        Args:
-            engine: The engine.
-            key: What it is called in the configuration.
-
-        Raises:
-            ConfigError: the module has one of its own.
-        """
-        if self._engine_is_named:
-            raise ConfigError(f"model.engine and {key} are both set, but there is one engine: leave model.engine out.")
-        self.engine, self.engine_key = engine, key
-        self._check_length()
-
-    def _check_length(self) -> None:
-        if self._max_new_tokens not in (None, self.engine.max_new_tokens):
-            raise ConfigError(
-                f"model.max_new_tokens is {self._max_new_tokens}, but {self.engine_key}.max_new_tokens is "
-                f"{self.engine.max_new_tokens}: leave the first out."
-            )
 
     @property
     def root(self) -> Any:
@@ -177,22 +132,6 @@ class PolicyModule(BackboneModule):
         self.configure_model()
         model: nn.Module = self.model
         return model
-
-    @property
-    def by_address(self) -> bool:
-        """Whether another model, by its address, answers in the policy's place, so that the policy is not loaded."""
-        fitting = self._trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
-        return self.engine.own_model is not None and not fitting
-
-    def writer(self) -> dict[str, str]:
-        """What writes the responses: ``model``, its folder, id, checkpoint or name, and ``weights``, their hash.
-
-        The weights of a model by address are unknown; its name stands for them. Collective for a sharded policy.
-        """
-        if self.by_address:
-            return {"model": str(self.engine.own_model), "weights": f"by address: {self.engine.own_model}"}
-        made = self._trainer.ckpt_path if self._trainer is not None else None
-        return {"model": str(made or self.model_name), "weights": fingerprint_model(self.policy)}
 
     def configure_model(self) -> None:
         """Loads the model, once, and splits it over the processes if the strategy asks for that."""
@@ -283,98 +222,9 @@ class PolicyModule(BackboneModule):
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
         return loss
 
-    def setup(self, stage: str) -> None:
-        """Has DDP expect weights that a batch does not use, and tells the engine what it will be used for."""
-        super().setup(stage)
-        if stage == "fit" and self.engine.own_model is not None:
-            raise ConfigError(
-                f"model.engine is '{self.engine.own_model}' by its address, so that validate would measure it, not "
-                "the policy that is trained: leave model.engine out of a fit."
-            )
-        if self.by_address:
-            self.engine.expect(self.engine.own_model or "")
-        elif stage != "fit" or self._engine_is_named:
-            family = find_model_type(self.model_name, trust_remote_code=self.trust_remote_code, revision=self.revision)
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            self.engine.expect(family, getattr(data, "max_prompt_tokens", None))
-
     def on_fit_start(self) -> None:
         """Says what the fit computes in."""
         announce("policy", self.compute_precision, kernel_of(self.policy))
-
-    def _start_engine(self) -> None:
-        self.engine.work_in(Path(self.trainer.default_root_dir))
-        if self.by_address:
-            return
-        self.engine.start(self.policy, self.renderer)
-        self.engine.update_weights(self.policy)
-        require_handed_over(self.engine, self.policy)
-
-    def _greedy(self, prompts: list[Prompt]) -> list[ScoredResponse]:
-        with self.compute_precision.context(self.device):
-            return greedy_responses(self.engine, prompts, self.grader)
-
-    def on_validation_epoch_start(self) -> None:
-        """Prepares the engine."""
-        self._start_engine()
-
-    def on_test_epoch_start(self) -> None:
-        """Prepares the engine."""
-        self._start_engine()
-
-    def on_predict_epoch_start(self) -> None:
-        """Prepares the engine."""
-        self._start_engine()
-
-    def on_predict_epoch_end(self) -> None:
-        """Frees what the engine holds."""
-        self.engine.rest()
-
-    def validation_step(self, batch: PromptBatch, batch_idx: int) -> None:
-        """Answers and grades a batch of prompts."""
-        self._scored += self._greedy(batch.prompts)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs ``val/accuracy`` and, where the data knows it, ``val/chain_accuracy``."""
-        self._log_scores("val")
-
-    def test_step(self, batch: PromptBatch, batch_idx: int) -> None:
-        """Answers and grades a batch of prompts."""
-        if self.on_test_prompts is not None:
-            self.on_test_prompts(batch.prompts)
-        else:
-            self._scored += self._greedy(batch.prompts)
-
-    def on_test_epoch_end(self) -> None:
-        """Logs ``test/accuracy`` and, where the data knows it, ``test/chain_accuracy``."""
-        self._log_scores("test")
-
-    def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredResponse]:
-        """The graded greedy response of every prompt."""
-        return self._greedy(batch.prompts)
-
-    def _log_scores(self, stage: str) -> None:
-        self.engine.rest()
-        # Several processes: the sampler gives some prompts twice, so that all have equally many; they count once.
-        distinct = {scored.response.prompt_id: scored for scored in gather_lists(self._scored)}
-        self._scored = []
-        groups = [[scored] for scored in distinct.values()]
-        if not groups:
-            return
-        if stage == "test":
-            require_gradeable(list(distinct.values()))
-        option = f"{self.engine_key}.max_new_tokens"
-        cut_off = find_cut_off(list(distinct.values()), self.engine.max_new_tokens, option)
-        if cut_off is not None and is_main() and not self.trainer.sanity_checking:
-            _log.warning("%s", cut_off)
-        self.log(f"{stage}/accuracy", mean_accuracy(groups), prog_bar=True, sync_dist=True)
-        chains = chain_accuracy(groups)
-        if chains is not None:
-            self.log(f"{stage}/chain_accuracy", chains, prog_bar=True, sync_dist=True)
-
-    def teardown(self, stage: str) -> None:
-        """Releases what the engine holds."""
-        self.engine.close()
 
     def write(self, folder: Path, state: dict[str, Tensor] | None, dtype: torch.dtype | None) -> None:
         """Writes the policy as an ordinary Hugging Face folder; of a sharded one, the gathered ``state``."""
