@@ -36,7 +36,11 @@ __all__ = [
 
 
 def export_checkpoint(
-    checkpoint: str, output: str, trust_remote_code: bool = False, dtype: ExportType | None = None
+    checkpoint: str,
+    output: str,
+    trust_remote_code: bool = False,
+    dtype: ExportType | None = None,
+    adapter: bool = False,
 ) -> None:
     """Writes a Lightning checkpoint as a folder: a policy for Transformers and vLLM, an MPRM for mstar.
 
@@ -47,10 +51,12 @@ def export_checkpoint(
         trust_remote_code: Run Python code that comes with the model.
         dtype: Type of the weights in the folder; none is the one that they were trained in. bfloat16 halves a folder of
             float32, and rounds away part of what a small learning rate moved.
+        adapter: Write a policy's adapters alone, as a folder that peft and vLLM load beside the base model, in the type
+            that they were trained in; otherwise they are merged into its weights.
 
     Raises:
-        ConfigError: the checkpoint is missing, is damaged, or is not one of mstar; or the folder holds something that
-            is not an export.
+        ConfigError: the checkpoint is missing, is damaged, is not one of mstar, or is asked for adapters that it lacks;
+            or the folder holds something that is not an export.
     """
     check_replaceable(Path(output))
     path = Path(checkpoint)
@@ -73,6 +79,10 @@ def export_checkpoint(
         raise ConfigError(f"checkpoint '{checkpoint}' was not written by mstar, so its model is not known.")
     settings = module_settings(facts) | {"trust_remote_code": trust_remote_code}
     module = MPRMModule(**settings) if facts["kind"] == "mprm" else PolicyModule(**settings)
+    if adapter:
+        if dtype is not None:
+            raise ConfigError("dtype is for a whole model, and --adapter writes adapters as they are: leave one out.")
+        module.require_adapter()
     module.on_load_checkpoint(content)
     if path.is_dir():
         try:
@@ -81,7 +91,7 @@ def export_checkpoint(
             raise ConfigError(f"the checkpoint '{checkpoint}' lacks a part, or one of its parts is damaged.") from error
     else:
         module.load_state_dict(content["state_dict"], strict=module.strict_loading)
-    export_atomically(module, Path(output), dtype)
+    export_atomically(module, Path(output), dtype, adapter)
     sys.stdout.write(f"{output}\n")
 
 

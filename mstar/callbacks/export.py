@@ -149,7 +149,9 @@ class ExportCallback(Callback):
         return last.with_name(f"{last.name}-best")
 
 
-def export_atomically(module: PolicyModule | MPRMModule, folder: Path, dtype: ExportType | None = None) -> None:
+def export_atomically(
+    module: PolicyModule | MPRMModule, folder: Path, dtype: ExportType | None = None, adapter: bool = False
+) -> None:
     """Exports beside ``folder`` and renames, so that a folder of that name is always a whole model.
 
     All processes call it where weights are sharded; the main one writes.
@@ -158,6 +160,7 @@ def export_atomically(module: PolicyModule | MPRMModule, folder: Path, dtype: Ex
         module: What is exported.
         folder: The folder.
         dtype: Type of its weights; None for that of the stored ones.
+        adapter: Whether it gets the adapters alone.
 
     Raises:
         ConfigError: the folder holds something that is not an export, or the weights are not finite numbers.
@@ -170,7 +173,7 @@ def export_atomically(module: PolicyModule | MPRMModule, folder: Path, dtype: Ex
             if is_main():
                 shutil.rmtree(unfinished, ignore_errors=True)
                 unfinished.parent.mkdir(parents=True, exist_ok=True)
-            module.export(unfinished, None if dtype is None else DTYPES[dtype])
+            module.export(unfinished, None if dtype is None else DTYPES[dtype], adapter)
             if is_main():
                 put_in_place(unfinished, folder)
     finally:

@@ -190,13 +190,16 @@ def plain_shell(model: PreTrainedModel, dtype: torch.dtype | None = None) -> Pre
     return plain
 
 
-def save_adapter(model: nn.Module, folder: Path, state: Mapping[str, Tensor] | None = None) -> None:
+def save_adapter(
+    model: nn.Module, folder: Path, state: Mapping[str, Tensor] | None = None, base: str | None = None
+) -> None:
     """Writes the adapters alone, as a folder that peft and vLLM load beside the base model.
 
     Args:
         model: A model with adapters.
         folder: The folder.
         state: Its state, if not that which it holds (whole tensors of a sharded model).
+        base: Folder or id of the base model, which the folder then names.
     """
     from safetensors.torch import save_file
 
@@ -208,5 +211,7 @@ def save_adapter(model: nn.Module, folder: Path, state: Mapping[str, Tensor] | N
     }
     untyped: Any = model
     folder.mkdir(parents=True, exist_ok=True)
-    untyped.peft_config[_ADAPTER].save_pretrained(folder)
+    config = deepcopy(untyped.peft_config[_ADAPTER])
+    config.base_model_name_or_path = base or config.base_model_name_or_path
+    config.save_pretrained(folder)
     save_file(adapters, folder / "adapter_model.safetensors")

@@ -14,10 +14,11 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mstar.distributed import is_main
+from mstar.errors import ConfigError
 from mstar.models.backbone import load_model, load_renderer, load_stored
 from mstar.models.families import FreezablePart
 from mstar.models.fingerprint import fingerprint_model
-from mstar.models.lora import LoraSettings
+from mstar.models.lora import LoraSettings, save_adapter
 from mstar.models.precision import Precision, resolve_dtype
 from mstar.models.sharding import complete_gradients, gather_state, is_sharded, shard
 from mstar.models.trained_part import prepare_training
@@ -188,12 +189,27 @@ class BackboneModule(LightningModule):
         self.configure_model()
         check_trained(checkpoint, self, self.lora, self._frozen_weights)
 
-    def export(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+    def require_adapter(self) -> None:
+        """Makes sure that adapters are all that was trained.
+
+        Raises:
+            ConfigError: they are not.
+        """
+        if self.kind != "policy" or self.lora is None or self.lora.modules_to_save:
+            what = "an MPRM, whose head is trained beside them" if self.kind != "policy" else (
+                "a policy that was trained without them" if self.lora is None
+                else "a policy of which model.lora.modules_to_save trained whole parts beside them"
+            )  # fmt: skip
+            raise ConfigError(f"adapters alone are not all of {what}: leave --adapter out, which exports all of it.")
+
+    def export(self, folder: Path, dtype: torch.dtype | None = None, adapter: bool = False) -> None:
         """Writes the model as a folder; the main process does, of weights that all may hold.
 
         Args:
             folder: The folder: a policy's for Transformers and vLLM, an MPRM's for ``ProcessReward.load``.
             dtype: Type of the backbone's weights in it; by default that of the stored ones.
+            adapter: Whether it gets the adapters alone, for peft and vLLM; of a model that ``require_adapter`` lets
+                pass.
         """
         state = None
         if is_sharded(self.root):
@@ -201,5 +217,8 @@ class BackboneModule(LightningModule):
             state = gather_state(self.root, dtype if self.lora is None else None, exact=self.exact)
         weights = fingerprint_model(self.root)
         if is_main():
-            self.write(folder, state, dtype)
+            if adapter:
+                save_adapter(self.backbone, folder, state, self.model_name)
+            else:
+                self.write(folder, state, dtype)
             write_provenance(folder, self.kind, self.model_name, weights)

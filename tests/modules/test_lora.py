@@ -53,8 +53,8 @@ def fit(module: PolicyModule, root: Path, epochs: int, checkpoint: Path | None =
     return run
 
 
-def export(checkpoint: Path, output: Path) -> int:
-    return main(["export", "--checkpoint", str(checkpoint), "--output", str(output)])
+def export(checkpoint: Path, output: Path, *more: str) -> int:
+    return main(["export", "--checkpoint", str(checkpoint), "--output", str(output), *more])
 
 
 def test_a_checkpoint_holds_the_adapters_alone_and_is_exported_as_the_merged_model(folder: str, tmp_path: Path) -> None:
@@ -78,6 +78,39 @@ def test_a_checkpoint_holds_the_adapters_alone_and_is_exported_as_the_merged_mod
     changed = {key for key, value in merged.items() if not torch.equal(value, start[key])}
     assert len(changed) == 21
     assert all(".text_model.layers." in key for key in changed)
+
+
+def test_adapters_are_exported_alone_for_peft(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from peft import PeftModel
+
+    module = policy(folder)
+    fit(module, tmp_path, 1).save_checkpoint(tmp_path / "last.ckpt")
+    assert export(tmp_path / "last.ckpt", tmp_path / "adapter", "--adapter", "true") == 0
+    assert (tmp_path / "adapter/adapter_model.safetensors").stat().st_size < 300_000
+    loaded = PeftModel.from_pretrained(load_model(folder), str(tmp_path / "adapter"))
+    assert loaded.peft_config["default"].base_model_name_or_path == folder
+    merged = merged_state(module.policy)
+    for name, value in loaded.merge_and_unload().state_dict().items():
+        torch.testing.assert_close(value, merged[name], rtol=0, atol=1e-6)
+    # An export of its own kind takes its place.
+    assert export(tmp_path / "last.ckpt", tmp_path / "adapter") == 0
+    assert (tmp_path / "adapter/model.safetensors").exists()
+    capsys.readouterr()
+    assert export(tmp_path / "last.ckpt", tmp_path / "other", "--adapter", "true", "--dtype", "bfloat16") == 1
+    assert "dtype is for a whole model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lora", "complaint"),
+    [(None, "trained without them"), (LoraSettings(rank=4, modules_to_save=("projector",)), "modules_to_save trained")],
+)
+def test_adapters_that_are_not_all_are_not_exported_alone(
+    folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], lora: LoraSettings | None, complaint: str
+) -> None:
+    fit(policy(folder, lora=lora), tmp_path, 1).save_checkpoint(tmp_path / "last.ckpt")
+    assert export(tmp_path / "last.ckpt", tmp_path / "out", "--adapter", "true") == 1
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_resumed_fit_ends_with_the_weights_of_one_never_stopped(folder: str, tmp_path: Path) -> None:
