@@ -78,9 +78,10 @@ trainer.fit(module, datamodule=data)
 weights = module.model.lm_head.weight.detach().double()
 before = fingerprint_model(module.model)
 # Answers that differ from prompt to prompt: the graders are given a rule instead of a trained model.
-class Rule:
+from mstar.grading import Grader
+from mstar.types import Verdict, VerdictStatus
+class Rule(Grader):
     def grade(self, prompt, response):
-        from mstar.types import Verdict, VerdictStatus
         return Verdict(prompt.id in ("test-0-0", "test-0-3"), None, VerdictStatus.GRADED)
 module.grader = Rule()
 (tested,) = trainer.test(module, datamodule=data, verbose=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from mstar.datamodules.mixed_sampler import MixedSampler
 from mstar.datamodules.quarantined import Quarantine, UsablePairs, UsablePrompts, require_limits
@@ -218,12 +218,11 @@ class PolicyDataModule(LightningDataModule):
             shuffle, name = False, f"train-{self.trainer.current_epoch + 1:04d}" if self.trainer else "train"
             quarantine = self._quarantine(name, len(pairs))
         data = UsablePairs(pairs, self.prompt_check(), quarantine)
-        # DistributedSampler also serves one process: Lightning tells it the epoch, and its order follows from that.
-        sampler: DistributedSampler[Pair] | None = DistributedSampler(
+        # DistributedSampler also serves one process: Lightning tells it the epoch, and its order follows from that; and
+        # where a strategy for several runs on one, Lightning replaces any other.
+        sampler: DistributedSampler[Pair] = DistributedSampler(
             data, num_replicas=world_size(), rank=rank(), shuffle=shuffle, seed=self.seed
         )
-        if world_size() == 1 and not shuffle:
-            sampler = None
         mixing = pairs.mixing() if isinstance(pairs, Rationales) else None
         if mixing is not None:
             sampler = MixedSampler(data, mixing, world_size(), rank(), self.seed)
@@ -237,7 +236,7 @@ class PolicyDataModule(LightningDataModule):
                 batches_per_step,
                 sort=self.sort_by_length,
                 renderer=self._renderer(),
-                sampler=sampler or SequentialSampler(data),
+                sampler=sampler,
                 num_workers=self.num_workers,
                 credited=credited,
             )

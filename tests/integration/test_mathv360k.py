@@ -122,10 +122,12 @@ def test_the_warm_up(root: Path, tmp_path: Path, warm_policy: Path, capsys: pyte
 
 def test_paths_are_all_that_a_copy_needs(root: Path, tmp_path: Path, warm_policy: Path, warm_mprm: Path) -> None:
     config = overridden(CONFIGS / "evolve" / "mathv360k_continuous.yaml", root, tmp_path, warm_policy, "run", warm_mprm)
-    assert main(["fit", "--config", str(config), "--trainer.max_epochs=1"]) == 0
+    status = main(["fit", "--config", str(config), "--trainer.max_epochs=1"])
     report = json.loads(RunDirectory(tmp_path / "run").report(1).read_text())
     assert report["funnel"]["generated"] == 16 * (NUM_PROMPTS // 2 // 4)
-    assert (tmp_path / "run" / "policy" / "model.safetensors").is_file()
+    # The policy was warmed up on questions without the configuration's instruction: it is right by luck alone.
+    assert status == (0 if report["funnel"]["kept"] else 1)
+    assert (tmp_path / "run" / "policy" / "model.safetensors").is_file() == (status == 0)
 
 
 def test_too_many_bad_rows_stop_the_run_before_it_begins(
