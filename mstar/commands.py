@@ -16,9 +16,11 @@ from mstar.callbacks.export import ExportType, export_atomically
 from mstar.dashboards.report import write_report
 from mstar.errors import ConfigError
 from mstar.evaluation.leakage import check_leakage
+from mstar.export_card import CardFacts, find_run, write_card
 from mstar.export_data_command import export_data
 from mstar.export_folder import check_replaceable
 from mstar.grading.command import grade_file
+from mstar.hub_upload import check_upload, upload
 from mstar.models.sharding import load_distributed
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import module_settings
@@ -41,8 +43,12 @@ def export_checkpoint(
     trust_remote_code: bool = False,
     dtype: ExportType | None = None,
     adapter: bool = False,
+    push: str | None = None,
+    private: bool = False,
 ) -> None:
     """Writes a Lightning checkpoint as a folder: a policy for Transformers and vLLM, an MPRM for mstar.
+
+    The folder has a card (``README.md``) with what the run's own files say of its base model, method, data and results.
 
     Args:
         checkpoint: The checkpoint, e.g. ``runs/demo/evolve/checkpoints/last.ckpt``. One that is a folder (FSDP) has a
@@ -53,12 +59,17 @@ def export_checkpoint(
             float32, and rounds away part of what a small learning rate moved.
         adapter: Write a policy's adapters alone, as a folder that peft and vLLM load beside the base model, in the type
             that they were trained in; otherwise they are merged into its weights.
+        push: Where the folder is uploaded to on the Hugging Face hub, as ``USER/NAME``, with the login that
+            ``hf auth login`` or ``HF_TOKEN`` gives.
+        private: Make a new one on the hub private.
 
     Raises:
         ConfigError: the checkpoint is missing, is damaged, is not one of mstar, or is asked for adapters that it lacks;
-            or the folder holds something that is not an export.
+            or the folder holds something that is not an export; or there is no login that may write to the hub.
+        StorageError: the hub cannot be reached; the folder is there.
     """
     check_replaceable(Path(output))
+    check_upload(push, private)
     path = Path(checkpoint)
     # Lightning puts all but the weights of a distributed checkpoint into this file.
     main = path / "meta.pt" if path.is_dir() else path
@@ -91,8 +102,30 @@ def export_checkpoint(
             raise ConfigError(f"the checkpoint '{checkpoint}' lacks a part, or one of its parts is damaged.") from error
     else:
         module.load_state_dict(content["state_dict"], strict=module.strict_loading)
-    export_atomically(module, Path(output), dtype, adapter)
+    progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
+    run = find_run(path)
+    options = [f"--dtype {dtype}"] if dtype is not None else ["--adapter true"] if adapter else []
+    card = write_card(
+        CardFacts(
+            name=push or Path(output).absolute().name,
+            kind="mprm" if facts["kind"] == "mprm" else "adapter" if adapter else "policy",
+            trained_from=settings["model_name"],
+            run=run,
+            iterations=progress.get("processed"),
+            within=progress.get("started", 0) > progress.get("processed", 0),
+            command=" ".join(
+                [
+                    f"mstar export --checkpoint {path.name if run is None else path.absolute().relative_to(run)}",
+                    f"--output {Path(output).absolute().name}",
+                    *options,
+                ]
+            ),
+        )
+    )
+    export_atomically(module, Path(output), dtype, adapter, card)
     sys.stdout.write(f"{output}\n")
+    if push is not None:
+        sys.stdout.write(f"{upload(Path(output), push, private=private)}\n")
 
 
 def write_run_report(run: str, output: str | None = None, max_prompts: int = 40, image_root: str | None = None) -> None:

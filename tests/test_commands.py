@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,35 @@ def test_a_policys_checkpoint_becomes_a_model_folder(run: Path, tmp_path: Path) 
     inputs = [renderer.prompt_inputs(prompts) for renderer in renderers]
     assert torch.equal(inputs[0].ids_BT, inputs[1].ids_BT)
     assert [path.name for path in tmp_path.iterdir()] == ["exported"]
+
+
+def test_an_export_goes_to_the_hub_with_its_card(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pushed: list[tuple[str, bool, str]] = []
+
+    def upload(folder: Path, name: str, *, private: bool) -> str:
+        pushed.append((name, private, (folder / "README.md").read_text()))
+        return f"https://hub/{name}"
+
+    monkeypatch.setattr("mstar.commands.upload", upload)
+    checkpoint, output = str(run / "checkpoints/last.ckpt"), str(tmp_path / "exported")
+    command = ["export", "--checkpoint", checkpoint, "--output", output, "--push", "me/dice", "--private", "true"]
+    monkeypatch.setattr("mstar.hub_upload.get_token", lambda: None)
+    assert main(command) == 1
+    assert "needs a login" in capsys.readouterr().err
+    assert not Path(output).exists()
+    monkeypatch.setattr("mstar.hub_upload.get_token", lambda: "a token")
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [output, "https://hub/me/dice"]
+    ((name, private, card),) = pushed
+    assert (name, private) == ("me/dice", True)
+    assert "- Epochs (iterations): 1\n" in card
+    assert "- train: TinyDice" in card
+    assert "mstar export --checkpoint checkpoints/last.ckpt --output exported" in card
+    greedy = json.loads((run / "iterations/0001/report.json").read_text())["dynamics"]["greedy_accuracy"]
+    assert f"| 1 | {greedy:.3f} |" in card
+    assert "README.md" in json.loads((tmp_path / "exported/mstar_export.json").read_text())["files"]
 
 
 def test_an_export_takes_the_place_of_nothing_else(

@@ -150,7 +150,11 @@ class ExportCallback(Callback):
 
 
 def export_atomically(
-    module: PolicyModule | MPRMModule, folder: Path, dtype: ExportType | None = None, adapter: bool = False
+    module: PolicyModule | MPRMModule,
+    folder: Path,
+    dtype: ExportType | None = None,
+    adapter: bool = False,
+    card: str | None = None,
 ) -> None:
     """Exports beside ``folder`` and renames, so that a folder of that name is always a whole model.
 
@@ -161,6 +165,7 @@ def export_atomically(
         folder: The folder.
         dtype: Type of its weights; None for that of the stored ones.
         adapter: Whether it gets the adapters alone.
+        card: The text of its ``README.md``; None for none.
 
     Raises:
         ConfigError: the folder holds something that is not an export, or the weights are not finite numbers.
@@ -175,6 +180,9 @@ def export_atomically(
                 unfinished.parent.mkdir(parents=True, exist_ok=True)
             module.export(unfinished, None if dtype is None else DTYPES[dtype], adapter)
             if is_main():
+                if card is not None:
+                    # peft has written one that tells nothing of the run.
+                    (unfinished / "README.md").write_text(card, encoding="utf-8")
                 put_in_place(unfinished, folder)
     finally:
         if is_main():

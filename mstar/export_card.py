@@ -1,0 +1,237 @@
+"""The card (``README.md``) of an exported model, written from the run's own facts: what is not known is left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from huggingface_hub import ModelCardData
+
+from mstar import __version__
+from mstar.dashboards.run_config import SavedConfig
+from mstar.errors import DataError
+from mstar.models.backbone import EMBEDDED_MODEL
+from mstar.storage import read_json
+
+__all__ = ["CARD", "CardFacts", "find_run", "write_card"]
+
+CARD: Final = "README.md"
+Kind = Literal["policy", "adapter", "mprm"]
+_WHAT: Final = {
+    "policy": "A multimodal model that was trained to reason",
+    "adapter": "Adapters (LoRA) of a multimodal model that was trained to reason",
+    "mprm": "A multimodal process reward model (MPRM), which scores the steps of a response",
+}
+# How it is loaded, by kind.
+_USE: Final = {
+    "policy": "from transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
+    'model = AutoModelForImageTextToText.from_pretrained("{name}")\n'
+    'processor = AutoProcessor.from_pretrained("{name}")',
+    "adapter": "from peft import PeftModel\n\n"
+    'model = PeftModel.from_pretrained(base, "{name}")  # base: the loaded base model',
+    "mprm": "from mstar.models.step_scorer import StepScorer\n\n"
+    'scorer, renderer = StepScorer.load("path/of/this/folder")',
+}
+_LIBRARY: Final = {"policy": "transformers", "adapter": "peft", "mprm": "mstar"}
+# Settings that are told; any other may name what is not for the public.
+_MODEL: Final = ("lr", "dtype", "freeze", "head_size")
+_ROLLOUT: Final = ("method", "selection", "num_samples", "top_k", "threshold", "interval", "temperature", "deduplicate")
+_SOURCE: Final = ("path", "root", "name", "split", "size", "seed")
+# What is measured after an iteration: the key, and the column.
+_MEASURED: Final = {
+    "greedy_accuracy": "greedy accuracy",
+    "greedy_chain_accuracy": "greedy chain accuracy",
+    "mean_accuracy": "mean accuracy",
+    "pass_at_k": "pass@{k}",
+    "majority": "majority vote",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What a card is written from.
+
+    Attributes:
+        name: What the model is called: that of the hub, or of its folder.
+        kind: What the folder holds.
+        trained_from: Where its training began: a folder, or a name on the hub.
+        run: The folder of its run; None if the checkpoint is not in one.
+        iterations: Iterations that the checkpoint has done; None if that is not known.
+        within: Whether it was written within the next one.
+        command: The command that wrote the folder.
+    """
+
+    name: str
+    kind: Kind
+    trained_from: str
+    run: Path | None
+    iterations: int | None
+    within: bool
+    command: str
+
+
+def find_run(checkpoint: Path) -> Path | None:
+    """The folder of the run that a checkpoint is in; None if it is in none."""
+    parents = checkpoint.absolute().parents[:2]
+    return next((folder for folder in parents if (folder / "config.yaml").is_file()), None)
+
+
+def write_card(facts: CardFacts) -> str:
+    """The text of a model's card, with its metadata (YAML) in front.
+
+    Args:
+        facts: What it is written from.
+    """
+    origins = list(_origins(facts.trained_from))
+    base, licence = origins[-1], next(filter(None, map(_licence, origins)), None)
+    on_hub = (
+        base != EMBEDDED_MODEL and base.count("/") == 1 and not Path(base).is_absolute() and not Path(base).exists()
+    )
+    metadata = ModelCardData(
+        base_model=base if on_hub else None,
+        library_name=_LIBRARY[facts.kind],
+        license=licence,
+        pipeline_tag=None if facts.kind == "mprm" else "image-text-to-text",
+        tags=["mstar", "self-evolving-training", *(["process-reward-model"] if facts.kind == "mprm" else [])],
+    )
+    parts = [
+        f"---\n{metadata.to_yaml()}\n---",
+        f"# {facts.name.rpartition('/')[2]}",
+        f"{_WHAT[facts.kind]}, written by mstar {__version__} (M-STaR: self-evolving training for multimodal "
+        "reasoning, [arXiv 2412.17451](https://arxiv.org/abs/2412.17451)).",
+        "\n".join(_facts(facts, [place(origin) for origin in origins])),
+        *_settings(facts.run),
+        *(_measured(facts) if facts.kind != "mprm" else ()),
+        f"## How it is loaded\n\n```python\n{_USE[facts.kind].format(name=facts.name)}\n```",
+        f"## How it was written\n\n```bash\n{facts.command}\n```",
+    ]
+    if licence is None:
+        parts.append(
+            "## Licence\n\nNot stated: add `license` to the metadata above, with regard to those of the base model "
+            "and of the data."
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def place(value: str) -> str:
+    """A path or address as others may see it: of an absolute path its name, of an address neither user nor query."""
+    if "://" in value:
+        parts = urlsplit(value)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return Path(value).name if Path(value).expanduser().is_absolute() else value
+
+
+def _origins(trained_from: str) -> Iterator[str]:
+    """What a model was trained from, what that was, and so on; the last one is the base model."""
+    seen: set[str] = set()
+    while trained_from not in seen:
+        seen.add(trained_from)
+        yield trained_from
+        try:
+            before = read_json(Path(trained_from, "provenance.json")).get("trained_from")
+        except (DataError, OSError):
+            return
+        if not isinstance(before, str):
+            return
+        trained_from = before
+
+
+def _licence(origin: str) -> str | None:
+    """The licence that a model's own card names."""
+    try:
+        text = Path(origin, CARD).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    front = text.split("---\n")[1] if text.startswith("---\n") else ""
+    try:
+        metadata = yaml.safe_load(front)
+    except yaml.YAMLError:
+        return None
+    licence = metadata.get("license") if isinstance(metadata, dict) else None
+    return licence if isinstance(licence, str) else None
+
+
+def _facts(facts: CardFacts, origins: list[str]) -> Iterator[str]:
+    yield f"- Base model: `{origins[-1]}`"
+    if len(origins) > 1:
+        yield f"- Trained from: {', which was trained from '.join(f'`{origin}`' for origin in origins)}"
+    if facts.iterations is not None:
+        yield f"- Epochs (iterations): {facts.iterations}{', and a part of the next' if facts.within else ''}"
+
+
+def _settings(run: Path | None) -> Iterator[str]:
+    """What the run's own configuration says of its method and its data."""
+    if run is None:
+        return
+    path = run / "config.yaml"
+    config = SavedConfig(path.name, path.read_text(encoding="utf-8", errors="replace"), run).values
+    model, rollout, data = (_part(config.get(name)) for name in ("model", "rollout", "data"))
+    lines = [f"- `rollout.{name}`: {rollout[name]}" for name in _ROLLOUT if _is_told(rollout.get(name))]
+    lines += [f"- `model.{name}`: {model[name]}" for name in _MODEL if _is_told(model.get(name))]
+    reward = rollout.get("reward_model")
+    if isinstance(reward, str):
+        lines.append(f"- `rollout.reward_model`: `{place(reward)}`")
+    if lines:
+        yield "\n".join(["## Method\n", *lines])
+    lines = [f"- {role}: {source}" for role, value in data.items() for source in _sources(value)]
+    if lines:
+        yield "\n".join(["## Data\n", *lines])
+
+
+def _sources(value: Any) -> Iterator[str]:
+    """The sources of prompts or labels in a setting, by class and by where they are."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _sources(item)
+    elif isinstance(value, dict):
+        settings = _part(value)
+        if isinstance(value.get("class_path"), str):
+            told = {name: settings[name] for name in _SOURCE if name in settings and settings[name] is not None}
+            shown = (f"{name} {_place_all(item)}" for name, item in told.items())
+            yield f"{value['class_path'].rpartition('.')[2]}" + "".join(f", {text}" for text in shown)
+        for item in settings.values():
+            yield from _sources(item)
+
+
+def _place_all(value: Any) -> str:
+    return ", ".join(f"`{place(str(item))}`" for item in (value if isinstance(value, list) else [value]))
+
+
+def _part(value: Any) -> Mapping[str, Any]:
+    """The settings of a class, or of a group."""
+    if not isinstance(value, dict):
+        return {}
+    inner = value.get("init_args", value)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _is_told(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _measured(facts: CardFacts) -> Iterator[str]:
+    """A table of what was measured on the validation prompts up to the checkpoint."""
+    rows: dict[int, Mapping[str, Any]] = {}
+    for path in sorted(facts.run.glob("iterations/*/report.json")) if facts.run is not None else ():
+        iteration, dynamics = int(path.parent.name), read_json(path).get("dynamics")
+        if isinstance(dynamics, dict) and facts.iterations is not None and iteration <= facts.iterations:
+            rows[iteration] = dynamics
+    names = [name for name in _MEASURED if any(_is_number(row.get(name)) for row in rows.values())]
+    if not names:
+        return
+    k = next((row["k"] for row in rows.values() if "k" in row), "k")
+    table = [["iteration", *(_MEASURED[name].format(k=k) for name in names)], ["---"] * (len(names) + 1)]
+    for iteration, row in rows.items():
+        values = (f"{row[name]:.3f}" if _is_number(row.get(name)) else "" for name in names)
+        table.append([str(iteration), *values])
+    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    yield f"## Measured\n\nOn the run's validation prompts; 0 is before training.\n\n{lines}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,111 @@
+"""The card of an exported model: each fact from the run's files, and none that is not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard
+
+from mstar.export_card import CardFacts, find_run, place, write_card
+
+CONFIG = """
+model:
+  class_path: mstar.modules.PolicyModule
+  init_args: {model_name: x, lr: 1.0e-06, freeze: null}
+data:
+  class_path: mstar.datamodules.PolicyDataModule
+  init_args:
+    train:
+      class_path: mstar.prompts.Shuffled
+      init_args:
+        source: {class_path: mstar.prompts.RecordPrompts, init_args: {path: /home/me/data/train.parquet, token: SECRET}}
+    validation: {class_path: mstar.prompts.RecordPrompts, init_args: {path: "https://me:SECRET@host/val.jsonl?key=SECRET"}}
+rollout:
+  class_path: mstar.callbacks.RolloutCallback
+  init_args: {method: continuous, selection: topk, top_k: 2, reward_model: /home/me/runs/mprm, address: "http://me:SECRET@h"}
+"""
+
+
+def make_run(root: Path) -> Path:
+    run = root / "run"
+    for iteration, dynamics in enumerate([{"greedy_accuracy": 0.25, "pass_at_k": 0.5, "k": 16},
+                                          {"greedy_accuracy": 0.375, "greedy_chain_accuracy": 0.2, "k": 16}, None,
+                                          {"greedy_accuracy": 0.987}]):  # fmt: skip
+        folder = run / f"iterations/{iteration:04d}"
+        folder.mkdir(parents=True)
+        (folder / "report.json").write_text(json.dumps({} if dynamics is None else {"dynamics": dynamics}))
+    (run / "config.yaml").write_text(CONFIG)
+    return run
+
+
+def facts(**changes: Any) -> CardFacts:
+    known: dict[str, Any] = {
+        "name": "me/dice", "kind": "policy", "trained_from": "org/base", "run": None, "iterations": None,
+        "within": False, "command": "mstar export --checkpoint last.ckpt",
+    }  # fmt: skip
+    return CardFacts(**(known | changes))
+
+
+def metadata(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(text.split("---\n")[1])
+    return found
+
+
+def test_the_card_says_what_the_run_says(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "checkpoints").mkdir()
+    assert find_run(run / "checkpoints/last.ckpt") == run
+    text = write_card(facts(run=run, iterations=2, within=True))
+    assert metadata(text) == {
+        "base_model": "org/base", "library_name": "transformers", "pipeline_tag": "image-text-to-text",
+        "tags": ["mstar", "self-evolving-training"],
+    }  # fmt: skip
+    assert ModelCard(text).data.base_model == "org/base"
+    for line in (
+        "- Epochs (iterations): 2, and a part of the next",
+        "- `rollout.selection`: topk",
+        "- `rollout.reward_model`: `mprm`",
+        "- `model.lr`: 1e-06",
+        "- train: RecordPrompts, path `train.parquet`",
+        "- validation: RecordPrompts, path `https://host/val.jsonl`",
+        "| iteration | greedy accuracy | greedy chain accuracy | pass@16 |",
+        "| 0 | 0.250 |  | 0.500 |",
+        "| 1 | 0.375 | 0.200 |  |",
+        'from_pretrained("me/dice")',
+        "mstar export --checkpoint last.ckpt",
+        "Not stated: add `license`",
+    ):
+        assert line in text
+    # Neither what is measured after the checkpoint, nor what is nobody's business, nor what is not set.
+    assert not [word for word in ("0.987", "SECRET", "/home/me", "freeze") if word in text]
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    text = write_card(facts(kind="mprm"))
+    assert "pipeline_tag" not in metadata(text)
+    assert metadata(text)["library_name"] == "mstar"
+    assert not [word for word in ("## Method", "## Data", "## Measured", "Epochs", "None") if word in text]
+
+
+def test_the_base_model_and_its_licence_are_found_through_the_models_between(tmp_path: Path) -> None:
+    base, warm = tmp_path / "base", tmp_path / "warm"
+    for folder in (base, warm):
+        folder.mkdir()
+    (base / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Base\n")
+    (warm / "provenance.json").write_text(json.dumps({"trained_from": str(base)}))
+    text = write_card(facts(trained_from=str(warm), kind="adapter"))
+    assert metadata(text)["license"] == "apache-2.0"
+    assert "Not stated" not in text
+    assert "- Base model: `base`" in text
+    assert "- Trained from: `warm`, which was trained from `base`" in text
+    # A folder of this machine is no name on the hub.
+    assert "base_model" not in metadata(text)
+    (warm / "provenance.json").write_text(json.dumps({"trained_from": "org/base"}))
+    assert metadata(write_card(facts(trained_from=str(warm))))["base_model"] == "org/base"
+
+
+def test_a_place_tells_no_more_than_others_may_know() -> None:
+    assert [place(value) for value in ("/a/b/c", "~/x", "data/x", "org/name")] == ["c", "x", "data/x", "org/name"]
