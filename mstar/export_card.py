@@ -1,4 +1,4 @@
-"""The card (``README.md``) of an exported model, written from the run's own facts: what is not known is left out."""
+"""The card (``README.md``) of an exported model or data set, from the run's own facts: what is unknown is left out."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from huggingface_hub import ModelCardData
+from huggingface_hub import DatasetCardData, ModelCardData
 
 from mstar import __version__
-from mstar.dashboards.run_config import SavedConfig
+from mstar.dashboards.run_config import SavedConfig, read_configs
 from mstar.errors import DataError
 from mstar.models.backbone import EMBEDDED_MODEL
 from mstar.storage import read_json
 
-__all__ = ["CARD", "CardFacts", "find_run", "write_card"]
+__all__ = ["CARD", "CardFacts", "find_run", "write_card", "write_data_card"]
 
 CARD: Final = "README.md"
 Kind = Literal["policy", "adapter", "mprm"]
@@ -118,6 +118,40 @@ def write_card(facts: CardFacts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, command: str) -> str:
+    """The text of a data set's card, with its metadata (YAML) in front.
+
+    Args:
+        name: What it is called.
+        form: Whose form its rows have.
+        files: Its files with their numbers of rows.
+        run: The folder of the run that the rows are from.
+        command: The command that wrote them.
+    """
+    metadata = DatasetCardData(
+        tags=["mstar", "self-evolving-training"],
+        configs=[{"config_name": Path(file).stem, "data_files": file} for file in files],
+    )
+    data: dict[str, Any] = {}
+    for config in read_configs(run):
+        # Rows come of rollouts and of annotations: of neither supervised stages, nor of what is only measured on.
+        roles = ("train", "unlabelled", "prompts") if config.values.get("rollout") else ("prompts",)
+        settings = {"prompts": config.values.get("prompts"), **_part(config.values.get("data"))}
+        data |= {f"{role} ({config.path})": settings.get(role) for role in roles}
+    parts = [
+        f"---\n{metadata.to_yaml()}\n---",
+        f"# {name.rpartition('/')[2]}",
+        f"Responses of a multimodal model in self-evolving training, in the form of {form}, written by mstar "
+        f"{__version__} (M-STaR, [arXiv 2412.17451](https://arxiv.org/abs/2412.17451)).",
+        "\n".join(f"- `{file}`: {count} rows" for file, count in files.items()),
+        *_data(data),
+        f"## How it was written\n\n```bash\n{command}\n```",
+        "## Licence\n\nNot stated: add `license` to the metadata above, with regard to those of the prompts, of their "
+        "pictures, and of the model that wrote the responses.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
 def place(value: str) -> str:
     """A path or address as others may see it: of an absolute path its name, of an address neither user nor query."""
     if "://" in value:
@@ -178,6 +212,11 @@ def _settings(run: Path | None) -> Iterator[str]:
         lines.append(f"- `rollout.reward_model`: `{place(reward)}`")
     if lines:
         yield "\n".join(["## Method\n", *lines])
+    yield from _data(data)
+
+
+def _data(data: Mapping[str, Any]) -> Iterator[str]:
+    """Where the prompts came from."""
     lines = [f"- {role}: {source}" for role, value in data.items() for source in _sources(value)]
     if lines:
         yield "\n".join(["## Data\n", *lines])

@@ -43,6 +43,37 @@ def test_nothing_is_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert {path: path.read_bytes() for path in out.rglob("*.json*")} == before
 
 
+def test_rows_with_their_pictures_go_to_the_hub_with_a_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pushed: list[tuple[object, ...]] = []
+
+    def upload(folder: Path, name: str, *, private: bool, repo_type: str) -> str:
+        pushed.append((folder, name, private, repo_type))
+        return f"https://hub/{name}"
+
+    monkeypatch.setattr("mstar.export_data_command.upload", upload)
+    monkeypatch.setattr("mstar.hub_upload.get_token", lambda: "a token")
+    run, out = str(write_run(tmp_path / "run", 2)), tmp_path / "out"
+    # No row comes of a supervised stage.
+    (tmp_path / "run/seed_sft").mkdir()
+    config = (tmp_path / "run/config.yaml").read_text()
+    (tmp_path / "run/seed_sft/config.yaml").write_text(config.replace("rollout", "nothing"))
+    with pytest.raises(ConfigError, match="mpo names pictures by their paths"):
+        export_data(run, "mpo", str(out), push="me/rows")
+    assert not out.exists()
+    export_data(run, "verl", str(out), push="me/rows", private=True)
+    assert pushed == [(out, "me/rows", True, "dataset")]
+    assert capsys.readouterr().out.endswith("https://hub/me/rows\n")
+    card = (out / "README.md").read_text()
+    metadata = yaml.safe_load(card.split("---\n")[1])
+    assert {"config_name": "sft", "data_files": "sft.parquet"} in metadata["configs"]
+    assert "- `sft.parquet`: 2 rows" in card
+    assert "- train (config.yaml): TinyDice, split `pool`, size `2`" in card
+    assert "seed_sft" not in card
+    assert "mstar export-data --run run --to verl --output out\n" in card
+
+
 def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 2, Fate.NOT_SELECTED)
     with pytest.raises(DataError, match="has no row for ms-swift"):
