@@ -33,7 +33,7 @@ class Exported(PolicyModule):
         self.text = text
         self.fails = fails
 
-    def export(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+    def export(self, folder: Path, dtype: torch.dtype | None = None, adapter: bool = False) -> None:
         folder.mkdir()
         (folder / "model.txt").write_text(self.text)
         if self.fails:
@@ -71,7 +71,7 @@ class ExportedMPRM(MPRMModule):
 
     text = ""
 
-    def export(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+    def export(self, folder: Path, dtype: torch.dtype | None = None, adapter: bool = False) -> None:
         folder.mkdir()
         (folder / "model.txt").write_text(self.text)
 
