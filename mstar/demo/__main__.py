@@ -37,22 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_logging(quiet=quiet)
     # As in mstar.__main__: it must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from mstar.errors import MstarError
-    from mstar.interruption import Interrupted, stopping_on_signals
+    from mstar.demo.run_to_end import run_to_end
 
-    try:
-        with stopping_on_signals():
-            from mstar.demo.run import run_demo
+    def work() -> None:
+        from mstar.demo.run import run_demo
 
-            run_demo(given.seed, given.output)
-    except Interrupted as interrupted:
-        sys.stderr.write(f"demo: stopped by {interrupted.received.name}; the same command goes on.\n")
-        return 128 + interrupted.received
-    except MstarError as error:
-        # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
-        sys.stderr.write(f"demo: error: {error}\n")
-        return 1
-    return 0
+        run_demo(given.seed, given.output)
+
+    return run_to_end("demo", work)
 
 
 if __name__ == "__main__":

@@ -47,25 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_logging(quiet=quiet)
     # As in mstar.__main__: it must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from mstar.errors import MstarError
-    from mstar.interruption import Interrupted, stopping_on_signals
+    from mstar.demo.run_to_end import run_to_end
 
-    try:
-        with stopping_on_signals():
-            from mstar.small.compare import write_comparison
-            from mstar.small.run import SmallRun, run_small
+    def work() -> None:
+        from mstar.small.compare import write_comparison
+        from mstar.small.run import SmallRun, run_small
 
-            settings = SmallRun(given.seed, given.output, given.arms, given.model, given.numbers)
-            run_small(settings, given.stages, lambda: write_comparison(given.output))
-            sys.stdout.write(f"\n{write_comparison(given.output)}\n{given.output / 'table.md'}\n")
-    except Interrupted as interrupted:
-        sys.stderr.write(f"small: stopped by {interrupted.received.name}; the same command goes on.\n")
-        return 128 + interrupted.received
-    except MstarError as error:
-        # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
-        sys.stderr.write(f"small: error: {error}\n")
-        return 1
-    return 0
+        settings = SmallRun(given.seed, given.output, given.arms, given.model, given.numbers)
+        run_small(settings, given.stages, lambda: write_comparison(given.output))
+        sys.stdout.write(f"\n{write_comparison(given.output)}\n{given.output / 'table.md'}\n")
+
+    return run_to_end("small", work)
 
 
 if __name__ == "__main__":
