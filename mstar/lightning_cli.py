@@ -32,6 +32,7 @@ from mstar.callbacks.trainer_check import check_trainer, require_training
 from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
 from mstar.interruption import stop_if_asked
+from mstar.lightning_parser import LightningParser
 from mstar.locking import hold_folder
 from mstar.memory.run_account import warn_before_start
 from mstar.models.backbone import load_renderer
@@ -39,7 +40,6 @@ from mstar.models.precision import allow_tensor_cores, half_type
 from mstar.models.step_scorer import refuse_step_scorer
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.trainable import check_trainable
-from mstar.parsing import Parser
 from mstar.prompts import PromptSource
 from mstar.prompts.summary import summarise
 from mstar.rendering import Renderer
@@ -72,7 +72,7 @@ class MstarCLI(LightningCLI):
             subclass_mode_data=True,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_class=Parser,
+            parser_class=LightningParser,
             load_from_checkpoint_support=False,
             save_config_callback=RunRecord,
             save_config_kwargs={"save_to_log_dir": False},

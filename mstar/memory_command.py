@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
 
 from mstar.annotation import annotate_policy
 from mstar.config_files import config_files
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
+from mstar.lightning_cli import MstarCLI
 from mstar.memory.configuration import read_plan
 from mstar.memory.plan import Plan
 from mstar.memory.run_account import Given, account_of, remedies_of
@@ -24,10 +26,7 @@ from mstar.rendering import Renderer
 from mstar.storage import write_json
 from mstar.types import Prompt
 
-__all__ = ["Parse", "show_memory"]
-
-# Parses the arguments of fit, and gives the configuration.
-Parse = Callable[[Sequence[str]], Mapping[str, Any]]
+__all__ = ["show_memory"]
 
 _ROWS: Final = 32
 _DESCRIPTION: Final = """\
@@ -68,12 +67,11 @@ def _options() -> ArgumentParser:
     return parser
 
 
-def show_memory(arguments: Sequence[str], parse: Parse) -> int:
+def show_memory(arguments: Sequence[str]) -> int:
     """Prints the account of a configuration.
 
     Args:
         arguments: Own options, and those of the command that the configuration is for.
-        parse: Parses a configuration of ``fit``.
 
     Returns:
         The exit status: 1 if the run certainly does not fit.
@@ -85,7 +83,7 @@ def show_memory(arguments: Sequence[str], parse: Parse) -> int:
     if not rest:
         raise ConfigError("there is no configuration: give --config FILE, as to fit or annotate.")
     annotation = _is_annotation(rest)
-    config = _parse_annotation(rest) if annotation else parse(rest)
+    config = _parse_annotation(rest) if annotation else _parse_fit(rest)
     plan = read_plan(config, evaluate=own.command == "test")
     given = Given(
         shape=own.shape,
@@ -118,9 +116,25 @@ def _is_annotation(arguments: Sequence[str]) -> bool:
     return "policy" in keys and "model" not in keys
 
 
-def _parse_annotation(arguments: Sequence[str]) -> Mapping[str, Any]:
-    from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
+class _ParsedOnly(MstarCLI):
+    """Parses a configuration as ``fit`` does, and makes nothing of it."""
 
+    def instantiate_classes(self) -> None:
+        """Makes nothing."""
+
+    def after_instantiate_classes(self) -> None:
+        """Has nothing to check."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs nothing."""
+
+
+def _parse_fit(arguments: Sequence[str]) -> Mapping[str, Any]:
+    config: Mapping[str, Any] = _ParsedOnly(["fit", *arguments]).config["fit"].as_dict()
+    return config
+
+
+def _parse_annotation(arguments: Sequence[str]) -> Mapping[str, Any]:
     parser = Parser(prog="mstar annotate")
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_function_arguments(annotate_policy, as_group=False, sub_configs=True)

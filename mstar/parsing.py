@@ -1,39 +1,33 @@
-"""The command line's parser: mistakes in one line, and a help that shows what the classes behind the keys take."""
+"""The command line's parser: mistakes in one line. It is light, for the tools that need no model."""
 
 from __future__ import annotations
 
-import inspect
 import sys
-from argparse import HelpFormatter
 from collections.abc import Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from lightning.pytorch.cli import LightningArgumentParser
+from jsonargparse import ArgumentParser, set_parsing_settings
 
-from mstar.callbacks import BenchmarkCallback, RolloutCallback
-from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
-from mstar.models.lora import LoraSettings
-from mstar.modules import MPRMModule, PolicyModule
 from mstar.null_values import refuse_null
 from mstar.option_help import asked_option, explain_option
 from mstar.option_names import explain_unknown, name_whole, through_sources
 
 __all__ = ["Parser", "condense", "find_mistake"]
 
-_DOCUMENTED: Final = (
-    RolloutCallback, PolicyModule, MPRMModule, LoraSettings, PolicyDataModule, StepLabelDataModule, BenchmarkCallback
-)  # fmt: skip
+# As LightningCLI has it: a configuration may lie wherever fsspec reads (s3://bucket/run.yaml).
+set_parsing_settings(config_read_mode_fsspec_enabled=True)
+
 # The command line that is being parsed.
 _given: Final[ContextVar[tuple[str, ...]]] = ContextVar("given", default=())
 # Packages that only a class_path names, and what installs them.
 _EXTRAS: Final = {"bitsandbytes": "qlora"}
 
 
-class Parser(LightningArgumentParser):
-    """Reports a mistake in one line, and shows in --help what the classes behind the keys take."""
+class Parser(ArgumentParser):
+    """Reports a mistake in one line, and explains the options of classes within classes."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Abbreviations would let a typo such as --trainer.max_epoch pass, or change its meaning with a new option.
@@ -80,14 +74,6 @@ class Parser(LightningArgumentParser):
         said = explain_unknown(condense(message), given, known) or name_whole(condense(message), given)
         sys.stderr.write(f"mstar: error: {said}\n")
         raise SystemExit(2)
-
-    def format_help(self, formatter: HelpFormatter | None = None) -> str:
-        """The options, then the arguments of the classes that ``rollout``, ``model`` and ``data`` take."""
-        text = str(super().format_help(formatter))
-        if "--rollout" not in text:
-            return text
-        sections = [f"{cls.__module__}.{cls.__name__}:\n{inspect.getdoc(cls)}" for cls in _DOCUMENTED]
-        return "\n\n".join([text.rstrip(), *sections]) + "\n"
 
 
 def _from_anywhere(argument: str) -> str:

@@ -10,7 +10,6 @@ from mstar.atomic import atomic_path
 from mstar.dashboards.prompt_page import render_prompt_page
 from mstar.errors import ConfigError
 from mstar.evaluation.prompt_survey import describe_facts, describe_survey, spread, survey_prompts
-from mstar.models.backbone import load_renderer
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.facts import UnusableSourceError
 from mstar.prompts.sources import PartName
@@ -58,6 +57,8 @@ def show_prompts(
         raise ConfigError("there are no prompts to show: set prompts or sources.")
     renderer = None
     if model_name is not None:
+        from mstar.models.backbone import load_renderer  # with torch, which takes seconds
+
         renderer = load_renderer(model_name, trust_remote_code=trust_remote_code, revision=revision)
     try:
         source = prompts() if prompts is not None else sources.require(part, "sources")  # type: ignore[union-attr]

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import mstar.rewards.published  # noqa: F401  # the parser takes the short names of the classes that are loaded
 from mstar.atomic import atomic_path
 from mstar.dashboards.run_config import image_roots, read_configs
 from mstar.dashboards.sample_browser import find_picture

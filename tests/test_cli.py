@@ -16,11 +16,8 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 import mstar.cli
 import mstar.lightning_cli
 from mstar.__main__ import main
-from mstar.datamodules import PolicyDataModule
-from mstar.errors import ConfigError
 from mstar.interruption import Interrupted
 from mstar.lightning_cli import runs_on_cuda
-from mstar.parsing import Parser, condense, find_mistake
 
 
 def saved(root: Path) -> dict[str, Any]:
@@ -150,26 +147,6 @@ def test_the_tools_help_shows_every_option_with_its_meaning(capsys: pytest.Captu
     assert "Raises" not in text
 
 
-def test_a_message_is_condensed_to_what_matters() -> None:
-    message = (
-        "Parser key \"engine\":\n  Does not validate against any of the Union subtypes\n  Subtypes: [<class 'A'>]\n"
-        "  Errors:\n    - no such class\n    - Expected a <class 'NoneType'>\n  Given value type: <class 'str'>\n"
-        "  Given value: B\n"
-    )
-    assert condense(message) == 'Parser key "engine": no such class'
-
-
-def test_only_a_users_mistake_loses_its_traceback() -> None:
-    assert find_mistake(ValueError("a bug")) is None
-    chained = ValueError("Does not validate against any of the Union subtypes")
-    chained.__cause__ = ConfigError("mend it.")
-    assert find_mistake(chained) is chained.__cause__
-    spoken = ValueError(
-        "Does not validate against any of the Union subtypes\nErrors:\n  - Expected a <class 'float'>\n  - mend it."
-    )
-    assert str(find_mistake(spoken)) == "mend it."
-
-
 def test_a_checkpoint_callback_given_by_flag_takes_the_configurations_place(evolve: Any) -> None:
     settings = evolve.settings("every")
     settings["trainer"]["callbacks"] = [{"class_path": "mstar.callbacks.IterationCheckpoint"}]
@@ -228,17 +205,6 @@ def test_on_cuda_16_bits_are_computed_unless_the_user_says_otherwise(
     assert computed == ("float32" if given else "bfloat16 (autocast)")
 
 
-def test_null_as_a_flag_reaches_the_classes_within_classes() -> None:
-    parser = Parser()
-    parser.add_subclass_arguments(PolicyDataModule, "data")
-    config = parser.parse_args(
-        ["--data", "mstar.datamodules.PolicyDataModule", "--data.train", "mstar.prompts.RecordPrompts",
-         "--data.train.path", "rows.jsonl", "--data.train.size=null", "--data.train.image_root", "null"]
-    )  # fmt: skip
-    settings = config.data.init_args.train.init_args
-    assert (settings.path, settings.size, settings.image_root) == ("rows.jsonl", None, None)
-
-
 @pytest.mark.parametrize("rollouts", [True, False])
 def test_a_fast_dev_run_leaves_nothing_behind(evolve: Any, rollouts: bool) -> None:
     """It tries a step of everything; a run in the same folder afterwards is a new one."""
@@ -266,7 +232,7 @@ def test_an_annotation_writes_its_settings_when_it_begins(tmp_path: Path, monkey
             claimed()
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setitem(mstar.cli._TOOLS, "annotate", killed)
+    monkeypatch.setattr("mstar.annotation.command.annotate_policy", killed)
     for name, begun in (("a", True), ("b", False)):
         with pytest.raises(Interrupted):
             mstar.cli.run(["annotate", f"--output={tmp_path / name}", f"--begun={begun}"])

@@ -25,16 +25,18 @@ LAYERS = (
     {"trainer"},
     {"callbacks"},
     {
-        "commands",
         "cli",
         "lightning_cli",
+        "lightning_parser",
         "config_files",
         "memory_command",
         "null_values",
         "prompts_command",
         "export_card",
+        "export_command",
         "export_data_command",
         "hub_upload",
+        "report_command",
         "score_command",
         "option_help",
         "option_names",
@@ -46,7 +48,7 @@ LAYERS = (
 LAYER = {component: layer for layer, components in enumerate(LAYERS) for component in components}
 
 LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
-LIGHTNING_ALLOWED = {"datamodules", "modules", "trainer", "callbacks", "lightning_cli", "parsing"}
+LIGHTNING_ALLOWED = {"datamodules", "modules", "trainer", "callbacks", "lightning_cli", "lightning_parser"}
 
 HEAVY = {"torch", "transformers"} | LIGHTNING
 PURE = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,12 +31,31 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     from mstar import cli
+    from mstar.lightning_cli import MstarCLI
 
+    assert tuple(MstarCLI.subcommands()) == cli._LIGHTNING
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(
-        f"\n  {command} " in text for command in [*cli.MstarCLI.subcommands(), *cli._TOOLS, *cli._WRAPPERS, *cli._LIGHT]
+    assert all(f"\n  {command} " in text for command in [*cli._LIGHTNING, *cli._TOOLS, *cli._WRAPPERS, *cli._LIGHT])
+
+
+def test_tools_that_need_no_model_do_without_torch(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"response": "Answer: 3", "answer": "3"}) + "\n")
+    dice = {"class_path": "TinyDice", "init_args": {"split": "test", "size": 4}}
+    commands = [
+        ["grade", f"--input={rows}", f"--output={tmp_path / 'graded.jsonl'}"],
+        ["leakage", f"--train={json.dumps(dice)}", f"--benchmarks={json.dumps([dice])}", f"--output={tmp_path / 'a'}"],
+        ["prompts", f"--prompts={json.dumps(dice)}", f"--html={tmp_path / 'prompts.html'}"],
+        ["report", f"--run={tmp_path}"],
+    ]
+    code = (
+        "import json, sys; from mstar.__main__ import main; status = [main(line) for line in json.loads(sys.argv[1])];"
+        "print([name for name in ('torch', 'lightning', 'transformers') if name in sys.modules], status)"
     )
+    given = [sys.executable, "-c", code, json.dumps(commands)]
+    done = subprocess.run(given, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] [0, 0, 0, 1]", done.stderr  # what report is given is no run
 
 
 @pytest.mark.parametrize(
@@ -87,12 +108,10 @@ def test_only_what_is_resumed_is_said_to_go_on(
 def test_a_files_error_is_told_for_what_it_is(
     error: OSError, said: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mstar import cli
-
     def fail() -> Any:
         raise error
 
-    monkeypatch.setitem(cli._TOOLS, "report", fail)
+    monkeypatch.setattr("mstar.report_command.write_run_report", fail)
     if said is None:
         with pytest.raises(OSError, match="no"):
             main(["report"])

@@ -14,7 +14,8 @@ from lightning.pytorch.loggers import Logger
 from mstar.callbacks.collapse import find_collapse
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import is_main
-from mstar.evaluation.dynamics import Dynamics, Sweep, warn_of_likelihood
+from mstar.evaluation.dynamics import Dynamics, Sweep
+from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.generation.drift import Drift
 from mstar.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json

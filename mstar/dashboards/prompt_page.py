@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mstar.dashboards.markup import escape
 from mstar.dashboards.page import wrap_page
 from mstar.dashboards.sample_browser import embed_picture
 from mstar.end_tokens import without_end_tokens
 from mstar.errors import DataError
-from mstar.rendering import IGNORE_INDEX, Renderer
 from mstar.types import Prompt
+
+if TYPE_CHECKING:
+    from mstar.rendering import Renderer
 
 __all__ = ["render_prompt_page"]
 
@@ -72,6 +74,8 @@ def _text(prompt: Prompt, renderer: Renderer | None) -> str:
         more = f"\n\n{escape(prompt.rationale)}" if prompt.rationale else ""
         said = "".join(f"{escape(turn.role)}: {escape(turn.text)}\n\n" for turn in prompt.turns)
         return f'<pre class="tokens">{said}{escape(prompt.question)}{more}</pre>'
+    from mstar.rendering import IGNORE_INDEX  # with torch, which came with the renderer
+
     response = without_end_tokens(prompt.rationale or prompt.answer or "", renderer.end_texts)
     try:
         made = renderer.response_inputs([prompt], [response])

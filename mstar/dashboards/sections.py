@@ -26,7 +26,7 @@ from mstar.dashboards.run_config import temperature_setting
 from mstar.dashboards.run_data import IterationData, RunData
 from mstar.dashboards.training import AUC_LINES
 from mstar.dashboards.wording import format_percent, visible
-from mstar.evaluation.dynamics import warn_of_likelihood
+from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.temperature import AdaptiveTemperature, FixedTemperature
 
 __all__ = ["configs", "dynamics", "funnel", "groups", "mprm", "sweeps", "times"]

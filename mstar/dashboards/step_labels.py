@@ -6,19 +6,21 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mstar.annotation.judge import Agreement
-from mstar.annotation.label_table import LabelTable
 from mstar.dashboards.prompt_sample import AskedPrompt, asked, spread
 from mstar.dashboards.wording import SCORE_LEVELS, score_level
 from mstar.storage import ASKED
 from mstar.types import StepLabels
+
+if TYPE_CHECKING:
+    from mstar.annotation.judge import Agreement
+    from mstar.annotation.label_table import LabelTable
 
 __all__ = ["LabelSet", "LabelledPrompt", "find_label_sets"]
 
@@ -80,6 +82,10 @@ def find_label_sets(root: Path, count: int) -> tuple[LabelSet, ...]:
 
 
 def _read_labels(root: Path, folder: Path, count: int) -> LabelSet:
+    # With torch, which pages without labels are written without.
+    from mstar.annotation.judge import Agreement
+    from mstar.annotation.label_table import LabelTable
+
     shards = sorted(folder.glob("labels-*.parquet"))
     table = LabelTable.read(shards)
     levels = [0] * SCORE_LEVELS

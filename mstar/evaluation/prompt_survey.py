@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_high
+from typing import TYPE_CHECKING
 
 from mstar.end_tokens import without_end_tokens
 from mstar.grading import AnswerGrader
@@ -14,7 +15,9 @@ from mstar.prompts.facts import SourceFacts, explain_bad_row, first_of_each
 from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import BadRow, RowError
 from mstar.prompts.summary import join_counts
-from mstar.rendering import Renderer
+
+if TYPE_CHECKING:
+    from mstar.rendering import Renderer
 
 __all__ = ["Lengths", "Survey", "describe_facts", "describe_survey", "spread", "survey_prompts"]
 

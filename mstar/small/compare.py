@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mstar.atomic import atomic_path
 from mstar.demo.verdicts import Answers, Scores, compare, read_answers
-from mstar.evaluation.dynamics import reward_quality
+from mstar.evaluation.reward_quality import reward_quality
 from mstar.prompts.charts import KINDS
 from mstar.small.run import ARMS, WARMUP
 from mstar.storage import RunDirectory, read_json, read_responses, write_json

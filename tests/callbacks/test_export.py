@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from mstar.__main__ import main
 from mstar.callbacks import ExportCallback, IterationCheckpoint
 from mstar.callbacks.export import export_atomically
-from mstar.commands import export_checkpoint
 from mstar.datamodules import PolicyDataModule
+from mstar.export_command import export_checkpoint
 from mstar.export_folder import MANIFEST
 from mstar.models.backbone import load_model
 from mstar.modules import MPRMModule, PolicyModule

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from torch import nn
 
-from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, reward_quality, sweep, warn_of_likelihood
+from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, sweep
 from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Engine, Request, plan_samples
 from mstar.grading import AnswerGrader, grade_response
 from mstar.rendering import Renderer
 from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses
-from mstar.types import Prompt, Response, ScoredResponse
+from mstar.types import Prompt, Response
 
 RIGHT, LUCKY, WRONG = "1 + 2 = 3\nAnswer: 3", "1 + 2 = 5\nAnswer: 3", "1 + 2 = 4\nAnswer: 4"
 A = Prompt("a", "1 + 2?", answer="3", reference_responses=(RIGHT,))
@@ -117,16 +117,6 @@ def test_with_a_reward_model() -> None:
     assert quality.likelihood_lead is quality.likelihood_lead_error is None
 
 
-@pytest.mark.parametrize(
-    ("lead", "error", "warned"),
-    [(0.05, 0.02, True), (0.05, 0.06, False), (-0.05, 0.02, False), (0.02, 0.0, True), (None, None, False)],
-)
-def test_a_likelihood_that_surely_ranks_better_is_a_warning(lead: Any, error: Any, warned: bool) -> None:
-    warning = warn_of_likelihood({"likelihood_lead": lead, "likelihood_lead_error": error})
-    assert (warning is not None) == warned
-    assert warn_of_likelihood({}) is None
-
-
 def scored(prompt: Prompt, *texts: str, finished: bool = True) -> PromptResponses:
     return PromptResponses(
         prompt,
@@ -146,27 +136,6 @@ def test_only_responses_that_can_be_kept_are_scored() -> None:
     assert rated[0].responses[2].step_scores == STEPS[LUCKY]
     assert [group.prompt for group in rated] == [A, B, A]
     assert [s.response for s in rated[0].responses] == [s.response for s in groups[0].responses]
-
-
-def test_without_known_chains_the_answer_is_the_truth() -> None:
-    plain = Prompt("a", "1 + 2?", answer="3")
-    rows: list[Sequence[ScoredResponse]] = [
-        group.responses for group in add_process_rewards([scored(plain, LUCKY, WRONG, RIGHT)], ScriptedReward())
-    ]
-    quality = reward_quality(rows)
-    # LUCKY counts as good: 0.8 and 0.3 against 0.5.
-    assert quality.auc == 0.5
-    assert quality.auc_within_correct is None
-
-
-def test_copies_count_once_in_the_quality() -> None:
-    few = add_process_rewards([scored(A, RIGHT, LUCKY, WRONG)], ScriptedReward())
-    many = add_process_rewards(
-        [scored(A, RIGHT, LUCKY, WRONG, WRONG, WRONG, LUCKY)],
-        ScriptedReward(),
-    )
-    assert reward_quality([few[0].responses]).likelihood_auc_within == 0.5
-    assert reward_quality([many[0].responses]).likelihood_auc_within == 0.5
 
 
 def test_the_sweep_measures_every_temperature_on_its_own_samples() -> None:

@@ -1,4 +1,4 @@
-"""The commands beside LightningCLI's: plain typed functions, whose arguments and docstrings are the options' help."""
+"""``python -m mstar export``: a Lightning checkpoint as a folder for Transformers and vLLM, or for mstar."""
 
 from __future__ import annotations
 
@@ -11,30 +11,16 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
-from mstar.annotation import annotate_policy
 from mstar.callbacks.export import ExportType, export_atomically
-from mstar.dashboards.report import write_report
 from mstar.errors import ConfigError
-from mstar.evaluation.leakage import check_leakage
 from mstar.export_card import CardFacts, find_run, write_card
-from mstar.export_data_command import export_data
 from mstar.export_folder import check_replaceable
-from mstar.grading.command import grade_file
 from mstar.hub_upload import check_upload, upload
 from mstar.models.sharding import load_distributed
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import module_settings
-from mstar.score_command import score_responses
 
-__all__ = [
-    "annotate_policy",
-    "check_leakage",
-    "export_checkpoint",
-    "export_data",
-    "grade_file",
-    "score_responses",
-    "write_run_report",
-]
+__all__ = ["export_checkpoint"]
 
 
 def export_checkpoint(
@@ -126,26 +112,3 @@ def export_checkpoint(
     sys.stdout.write(f"{output}\n")
     if push is not None:
         sys.stdout.write(f"{upload(Path(output), push, private=private)}\n")
-
-
-def write_run_report(run: str, output: str | None = None, max_prompts: int = 40, image_root: str | None = None) -> None:
-    """Writes one run as one self-contained HTML page.
-
-    Args:
-        run: The folder of a fit (self-evolving, supervised, or of an MPRM) or of an annotation.
-        output: The page; by default ``report.html`` in the run's folder.
-        max_prompts: How many prompts can be browsed on the page, each in every iteration that it was sampled in; all if
-            there are fewer.
-        image_root: The folder of the picture files (of MathV360K its data_images); none is where the run's own
-            configuration says that they are, or else the working directory.
-
-    Raises:
-        DataError: the folder is not a run.
-    """
-    page = write_report(
-        Path(run),
-        Path(output) if output is not None else None,
-        max_prompts=max_prompts,
-        image_root=Path(image_root) if image_root is not None else None,
-    )
-    sys.stdout.write(f"{page}\n")

@@ -49,7 +49,7 @@ def test_an_export_goes_to_the_hub_with_its_card(
         pushed.append((name, private, (folder / "README.md").read_text()))
         return f"https://hub/{name}"
 
-    monkeypatch.setattr("mstar.commands.upload", upload)
+    monkeypatch.setattr("mstar.export_command.upload", upload)
     checkpoint, output = str(run / "checkpoints/last.ckpt"), str(tmp_path / "exported")
     command = ["export", "--checkpoint", checkpoint, "--output", output, "--push", "me/dice", "--private", "true"]
     monkeypatch.setattr("mstar.hub_upload.get_token", lambda: None)

@@ -1,0 +1,46 @@
+"""How well rewards rank: which responses count as good, and what copies count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mstar.evaluation.reward_quality import reward_quality, warn_of_likelihood
+from mstar.grading import AnswerGrader, grade_response
+from mstar.types import Prompt, Response, ScoredResponse
+
+RIGHT, LUCKY, WRONG = "1 + 2 = 3\nAnswer: 3", "1 + 2 = 5\nAnswer: 3", "1 + 2 = 4\nAnswer: 4"
+REWARDS = {RIGHT: 0.8, LUCKY: 0.3, WRONG: 0.5}
+LOGPROBS = {RIGHT: -2.0, LUCKY: -1.0, WRONG: -3.0}
+
+
+def rated(prompt: Prompt, *texts: str) -> list[ScoredResponse]:
+    drawn = [Response(prompt.id, i, text, 9, True, 1.0, LOGPROBS[text]) for i, text in enumerate(texts)]
+    graded = [grade_response(prompt, response, AnswerGrader()) for response in drawn]
+    return [replace(scored, process_reward=REWARDS[scored.response.text]) for scored in graded]
+
+
+def test_without_known_chains_the_answer_is_the_truth() -> None:
+    quality = reward_quality([rated(Prompt("a", "1 + 2?", answer="3"), LUCKY, WRONG, RIGHT)])
+    # LUCKY counts as good: 0.8 and 0.3 against 0.5.
+    assert quality.auc == 0.5
+    assert quality.auc_within_correct is None
+
+
+def test_copies_count_once_in_the_quality() -> None:
+    known = Prompt("a", "1 + 2?", answer="3", reference_responses=(RIGHT,))
+    assert reward_quality([rated(known, RIGHT, LUCKY, WRONG)]).likelihood_auc_within == 0.5
+    many = rated(known, RIGHT, LUCKY, WRONG, WRONG, WRONG, LUCKY)
+    assert reward_quality([many]).likelihood_auc_within == 0.5
+
+
+@pytest.mark.parametrize(
+    ("lead", "error", "warned"),
+    [(0.05, 0.02, True), (0.05, 0.06, False), (-0.05, 0.02, False), (0.02, 0.0, True), (None, None, False)],
+)
+def test_a_likelihood_that_surely_ranks_better_is_a_warning(lead: Any, error: Any, warned: bool) -> None:
+    warning = warn_of_likelihood({"likelihood_lead": lead, "likelihood_lead_error": error})
+    assert (warning is not None) == warned
+    assert warn_of_likelihood({}) is None

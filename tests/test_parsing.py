@@ -1,0 +1,38 @@
+"""The parser's sentences."""
+
+from __future__ import annotations
+
+from mstar.datamodules import PolicyDataModule
+from mstar.errors import ConfigError
+from mstar.parsing import Parser, condense, find_mistake
+
+
+def test_a_message_is_condensed_to_what_matters() -> None:
+    message = (
+        "Parser key \"engine\":\n  Does not validate against any of the Union subtypes\n  Subtypes: [<class 'A'>]\n"
+        "  Errors:\n    - no such class\n    - Expected a <class 'NoneType'>\n  Given value type: <class 'str'>\n"
+        "  Given value: B\n"
+    )
+    assert condense(message) == 'Parser key "engine": no such class'
+
+
+def test_only_a_users_mistake_loses_its_traceback() -> None:
+    assert find_mistake(ValueError("a bug")) is None
+    chained = ValueError("Does not validate against any of the Union subtypes")
+    chained.__cause__ = ConfigError("mend it.")
+    assert find_mistake(chained) is chained.__cause__
+    spoken = ValueError(
+        "Does not validate against any of the Union subtypes\nErrors:\n  - Expected a <class 'float'>\n  - mend it."
+    )
+    assert str(find_mistake(spoken)) == "mend it."
+
+
+def test_null_as_a_flag_reaches_the_classes_within_classes() -> None:
+    parser = Parser()
+    parser.add_subclass_arguments(PolicyDataModule, "data")
+    config = parser.parse_args(
+        ["--data", "mstar.datamodules.PolicyDataModule", "--data.train", "mstar.prompts.RecordPrompts",
+         "--data.train.path", "rows.jsonl", "--data.train.size=null", "--data.train.image_root", "null"]
+    )  # fmt: skip
+    settings = config.data.init_args.train.init_args
+    assert (settings.path, settings.size, settings.image_root) == ("rows.jsonl", None, None)
