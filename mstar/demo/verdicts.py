@@ -104,7 +104,8 @@ def compare(first: Answers, second: Answers) -> Difference | None:
 
     Seeds and questions are both drawn from many. The mean's variance is that of the seeds' means, plus what questions
     vary by beyond what the seeds show already (crossed random effects: each seed answers the same questions). The
-    interval takes Student's t with one degree less than there are seeds; with one seed it is that of the questions.
+    interval takes Student's t with one degree less than there are seeds. It is never narrower than that of the questions
+    alone, which is all that there is with one seed: a few seeds may agree by chance.
 
     Raises:
         DataError: the arms answered different questions.
@@ -119,14 +120,13 @@ def compare(first: Answers, second: Answers) -> Difference | None:
     num_seeds, num_questions = differences_SQ.shape
     by_seed, by_question = differences_SQ.mean(1), differences_SQ.mean(0)
     of_questions = by_question.var(ddof=1) / num_questions
-    if num_seeds == 1:
-        error = math.sqrt(of_questions)
-    else:
+    half = T[0] * math.sqrt(of_questions)
+    if num_seeds > 1:
         of_seeds = by_seed.var(ddof=1) / num_seeds
         rest_SQ = differences_SQ - by_seed[:, None] - by_question[None, :] + differences_SQ.mean()
         shown = (rest_SQ**2).sum() / ((num_seeds - 1) * (num_questions - 1)) / rest_SQ.size
         error = math.sqrt(of_seeds + max(of_questions - shown, 0.0))
-    half = T[min(num_seeds, len(T)) - 1] * error
+        half = max(half, T[min(num_seeds, len(T)) - 1] * error)
     return Difference(float(by_seed.mean()), half, dict(zip(seeds, map(float, by_seed), strict=True)))
 
 

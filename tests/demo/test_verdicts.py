@@ -15,8 +15,15 @@ def test_differences_are_paired_by_seed_and_question() -> None:
     found = compare(first, second)
     assert found is not None
     assert found.by_seed == {0: 0.5, 1: 0.5}
-    # The seeds agree, and the questions differ no more than seeds and questions together do: nothing is uncertain.
-    assert (found.mean, found.half) == (0.5, 0.0)
+    assert found.mean == 0.5
+
+
+def test_seeds_that_agree_by_chance_leave_the_interval_of_the_questions() -> None:
+    # Both seeds differ by 0.5 in the mean. Of the questions' means 0, 0.5, 0.5, 1 the variance is 1 / 6.
+    first = {0: {"a": True, "b": True, "c": False, "d": False}, 1: {"a": True, "b": False, "c": True, "d": False}}
+    found = compare(first, dict.fromkeys(first, dict.fromkeys("abcd", False)))
+    assert found is not None
+    assert (found.mean, found.half) == (0.5, pytest.approx(1.96 * (1 / 6) ** 0.5 / 2))
 
 
 def test_with_one_seed_the_interval_is_that_of_the_questions() -> None:
