@@ -28,21 +28,29 @@ __all__ = ["Credit", "StepBatch", "StepCollate", "StepLoader", "encode"]
 Pair = tuple[Prompt, Example]
 
 
-@dataclass
 class Credit:
-    """What the responses of a batch are worth. Not frozen, as ``ModelInputs`` is not.
+    """What the responses of a batch are worth.
 
-    Attributes:
+    No dataclass: of one, Lightning rounds the tensors to ``trainer.precision`` (bf16-true), and a ratio would be one of
+    rounded log-probabilities.
+
+    Args:
         length_B: Tokens of each response.
         weight_B: See ``Example``, and so are the next two.
         advantage_B: How much likelier each response should get.
         logprob_N: The log-probability of each token when it was sampled.
     """
 
-    length_B: Tensor
-    weight_B: Tensor
-    advantage_B: Tensor
-    logprob_N: Tensor
+    def __init__(self, length_B: Tensor, weight_B: Tensor, advantage_B: Tensor, logprob_N: Tensor) -> None:
+        self.length_B = length_B
+        self.weight_B = weight_B
+        self.advantage_B = advantage_B
+        self.logprob_N = logprob_N
+
+    def to(self, device: torch.device | str) -> Credit:
+        """The same on another device."""
+        values = (self.length_B, self.weight_B, self.advantage_B, self.logprob_N)
+        return Credit(*(value.to(device) for value in values))
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Credit | None:

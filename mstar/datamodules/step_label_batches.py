@@ -41,7 +41,8 @@ class StepLabelBatch:
         group_B: A number for every row's prompt, equal for rows of one prompt.
         correct_B: Whether the response's final answer is right.
         chain_B: 1 if the whole chain is right, 0 if not, -1 if unknown.
-        logprob_B: The policy's log-probability of the response; NaN if unknown.
+        logprobs: For every row the policy's log-probability of the response; NaN if unknown. No tensor, which Lightning
+            would round to ``trainer.precision`` (bf16-true).
         labelled_N: Which steps are labelled; None if all are.
     """
 
@@ -51,7 +52,7 @@ class StepLabelBatch:
     group_B: Tensor
     correct_B: Tensor
     chain_B: Tensor
-    logprob_B: Tensor
+    logprobs: list[float]
     labelled_N: Tensor | None = None
 
     @property
@@ -92,9 +93,7 @@ def collate_step_labels(
         group_B=torch.tensor(groups),
         correct_B=torch.tensor([label.correct for label in labels]),
         chain_B=torch.tensor([-1 if label.chain_correct is None else int(label.chain_correct) for label in labels]),
-        logprob_B=torch.tensor(
-            [math.nan if label.logprob is None else label.logprob for label in labels], dtype=torch.float64
-        ),
+        logprobs=[math.nan if label.logprob is None else label.logprob for label in labels],
         labelled_N=None if all(labelled) else torch.tensor(labelled),
     )
 

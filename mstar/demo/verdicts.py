@@ -104,8 +104,8 @@ def compare(first: Answers, second: Answers) -> Difference | None:
 
     Seeds and questions are both drawn from many. The mean's variance is that of the seeds' means, plus what questions
     vary by beyond what the seeds show already (crossed random effects: each seed answers the same questions). The
-    interval takes Student's t with one degree less than there are seeds. It is never narrower than that of the questions
-    alone, which is all that there is with one seed: a few seeds may agree by chance.
+    interval takes Student's t with one degree less than there are seeds. Since a few seeds may agree by chance, it is
+    never narrower than that of the questions alone, which is all that there is with one seed.
 
     Raises:
         DataError: the arms answered different questions.

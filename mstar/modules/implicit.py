@@ -5,6 +5,8 @@ Shapes: B rows (responses), S the steps of all rows in order.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
@@ -96,14 +98,14 @@ class ImplicitRewardModule(PolicyModule):
         Raises:
             DataError: a response's log-probability under the policy that drew it is not known.
         """
-        if not bool(batch.logprob_B.isfinite().all()):
+        if not all(map(math.isfinite, batch.logprobs)):
             raise DataError(
                 "an implicit reward learns from responses with the log-probability of the policy that drew them, which "
                 "some of these labels lack: take what annotate wrote, without contrasts."
             )
         steps = step_logprobs(self.model, batch.responses)
         total_B = steps.logits_N.new_zeros(len(batch.group_B)).index_add(0, steps.row_N, steps.logits_N)
-        return self.beta * (total_B - batch.logprob_B.float()), steps.logits_N
+        return self.beta * (total_B - total_B.new_tensor(batch.logprobs)), steps.logits_N
 
     def training_step(self, batch: StepLabelBatch, batch_idx: int) -> Tensor:  # type: ignore[override]
         """One step of training."""

@@ -221,7 +221,7 @@ class MPRMModule(BackboneModule):
                 "group": batch.group_B.tolist(),
                 "correct": batch.correct_B.tolist(),
                 "chain": batch.chain_B.tolist(),
-                "logprob": batch.logprob_B.tolist(),
+                "logprob": batch.logprobs,
             }
         )
 

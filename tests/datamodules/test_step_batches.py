@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins import HalfPrecision
 from torch.utils.data import DistributedSampler
 
 from mstar.datamodules import PolicyDataModule
@@ -66,6 +69,19 @@ def test_a_step_has_the_same_rows_in_batches_of_like_length(make: Any) -> None:
         assert sorted(flat(responses_of(after))) == sorted(flat(responses_of(before)))
         assert flat(lengths_of(after)) == sorted(flat(lengths_of(before)), reverse=True)
         assert flat(lengths_of(after)) != flat(lengths_of(before))
+
+
+def test_a_precision_of_16_bits_does_not_round_the_log_probabilities(make: Any) -> None:
+    """With bf16-true Lightning converts every tensor of a batch that it can reach."""
+    worth = {"weight": 1 / 3, "advantage": 2 / 3, "tokens": (5, 6), "logprobs": (-20.03, -20.06)}
+    data = make(examples=[replace(EXAMPLES[0], **worth), replace(EXAMPLES[1], **worth)], accumulate=1)
+    [batch] = data.train_dataloader()
+    converted = HalfPrecision("bf16-true").convert_input(batch)
+    assert converted.inputs.extras["pixel_values"].dtype == torch.bfloat16
+    credit = move_data_to_device(converted, torch.device("meta")).credit
+    assert {value.device.type for value in vars(credit).values()} == {"meta"}
+    for name, values in (("weight_B", [1 / 3] * 2), ("advantage_B", [2 / 3] * 2), ("logprob_N", [-20.03, -20.06] * 2)):
+        assert torch.equal(getattr(converted.credit, name), torch.tensor(values))
 
 
 def test_the_loss_is_divided_by_the_tokens_of_the_step(make: Any) -> None:

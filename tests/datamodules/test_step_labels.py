@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins import HalfPrecision
 
 from mstar.annotation import ContrastSettings, LabelDiet
 from mstar.datamodules.prompt_batches import PromptBatchSampler
@@ -77,7 +79,7 @@ def test_processes_get_equally_many_batches_and_leave_none_out(world: int) -> No
 
 def test_a_batch_by_hand(renderer: Renderer, tmp_path: Path) -> None:
     prompts = TinyDice("annotation", 3)
-    first = label("annotation-0-2", 3, chain_correct=True)
+    first = label("annotation-0-2", 3, chain_correct=True, logprob=-20.03)
     second = label("annotation-0-2", 0, correct=False, chain_correct=False, logprob=None)
     third = label("annotation-0-0", 1)
     write_step_labels(tmp_path / "labels-00000.parquet", [first, third])
@@ -96,7 +98,9 @@ def test_a_batch_by_hand(renderer: Renderer, tmp_path: Path) -> None:
     assert groups[0] == groups[1] != groups[2]
     assert batch.correct_B[at].tolist() == [True, False, True]
     assert batch.chain_B[at].tolist() == [1, 0, -1]
-    assert batch.logprob_B[at].isnan().tolist() == [False, True, False]
+    assert [math.isnan(batch.logprobs[place]) for place in at] == [False, True, False]
+    # In 16 bits the likelihoods of a prompt's responses would often be equal.
+    assert HalfPrecision("bf16-true").convert_input(batch).logprobs == batch.logprobs
     # Each row shows the picture of its own prompt.
     pixels = batch.responses.inputs.extras["pixel_values"][at]
     assert torch.equal(pixels[0], pixels[1])
