@@ -12,8 +12,11 @@ from mstar.endpoint.traffic import Traffic
 __all__ = ["Answer", "Refusal", "Usage"]
 
 _FILTERED: Final = "content_filter"
-# What vLLM and gateways say of an answer that something else ended.
-_BROKEN_OFF: Final = ("abort", "error")
+# The second ones are Together's and Mistral's. Whatever else ended an answer, such as a server that was out of
+# resources, broke it off.
+_WHOLE: Final = ("stop", "eos")
+_CUT_OFF: Final = ("length", "model_length")
+_NO_ANSWER: Final = "an answer that is no chat completion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +36,22 @@ class Answer:
     num_tokens: int
 
     @classmethod
-    def read(cls, body: Any) -> Answer | Refusal | None:
-        """The answer in a server's response, or that it was filtered; None if there is neither in it."""
+    def read(cls, body: Any) -> Answer | Refusal | str:
+        """The answer in a server's response, or that it was filtered; in words what there is if it is neither."""
         try:
             [choice] = body["choices"]
             text, reason, usage = choice["message"]["content"], choice["finish_reason"], body.get("usage") or {}
             counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
         except (AttributeError, KeyError, TypeError, ValueError):
-            return None
-        if not isinstance(text, str | None) or not isinstance(reason, str) or reason in _BROKEN_OFF:
-            return None
+            return _NO_ANSWER
+        if not isinstance(text, str | None) or not isinstance(reason, str):
+            return _NO_ANSWER
         if reason == _FILTERED:
             return Refusal(200, _FILTERED, "what the model wrote was filtered")
-        return cls(text or "", reason != "length", *counts)
+        if reason not in (*_WHOLE, *_CUT_OFF):
+            return f"an answer that was ended by '{reason[:50]}'"
+        # Half a surrogate pair, which JSON can hold, can be written nowhere.
+        return cls((text or "").encode(errors="replace").decode(), reason in _WHOLE, *counts)
 
     def dump(self) -> str:
         """The answer as it is kept."""

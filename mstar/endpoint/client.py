@@ -6,9 +6,7 @@ import email.utils
 import hashlib
 import json
 import logging
-import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,36 +16,26 @@ from typing import Any, Final
 
 import httpx2
 
+from mstar.endpoint.access import chat_url, check_access, find_key
 from mstar.endpoint.answer import Answer, Refusal, Usage
 from mstar.endpoint.cache import AnswerCache
 from mstar.endpoint.traffic import Pace, Traffic
 from mstar.errors import ConfigError, EndpointError
 from mstar.interruption import stop_if_asked
 
-__all__ = ["ChatClient", "check_key_variable"]
+__all__ = ["ChatClient"]
 
 _log: Final = logging.getLogger(__name__)
 
 _AGAIN: Final = (408, 409, 425, 429)
+_UNPAID: Final = 402
+_LENGTH_FIELDS: Final = frozenset({"max_tokens", "max_completion_tokens"})
 _LONGEST_WAIT: Final = 60.0
 # A server that wants to be left alone for longer is out for this run.
 _MOST_PATIENCE: Final = 600.0
 _CONNECT: Final = 30.0
 # Seconds between two looks at whether the process was asked to stop.
 _LOOK: Final = 0.5
-
-
-def check_key_variable(name: str | None) -> None:
-    """Refuses what is not the name of an environment variable: it may be a key, and would end up in config.yaml.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ConfigError(
-            "key_variable is not the name of an environment variable: put the key into one, and name that, such as "
-            "OPENAI_API_KEY."
-        )
 
 
 class ChatClient:
@@ -75,15 +63,17 @@ class ChatClient:
         cache: Path | None = None,
         pause: Callable[[float], object] | None = None,
     ) -> None:
-        self.url = _find_url(address)
+        check_access(address, key_variable)
+        self.url = chat_url(address)
         self.model = model
         self.traffic = traffic
         self.usage = Usage()
         self._where = f"{model} at {self.url.host}" + (f":{self.url.port}" if self.url.port else "")
         self._key_variable = key_variable
-        self._key = _find_key(key_variable)
+        self._key = "" if key_variable is None else find_key(key_variable)
         self._http = httpx2.Client(
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            headers={"Content-Type": "application/json"}
+            | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
             timeout=httpx2.Timeout(traffic.timeout, connect=min(_CONNECT, traffic.timeout)),
             limits=httpx2.Limits(max_connections=traffic.concurrency),
         )
@@ -170,13 +160,18 @@ class ChatClient:
     def _ask(self, body: dict[str, Any], omit: frozenset[str]) -> Answer | Refusal:
         content = {"model": self.model} | body
         # Not the address: the same model elsewhere is the same model.
-        key = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+        asked = content | ({"omit": left_out} if (left_out := sorted(omit & content.keys())) else {})
+        key = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
         kept = None if self._cache is None else self._cache.find(key)
         if kept is not None:
             with self._lock:
                 self.usage.known += 1
             return Answer.load(kept)
-        answer = self._request({name: value for name, value in content.items() if name not in omit})
+        sent = {name: value for name, value in content.items() if name not in omit}
+        answer = self._request(sent)
+        if isinstance(answer, Refusal) and answer.is_too_long and not _LENGTH_FIELDS.isdisjoint(sent):
+            # Many servers count the longest answer in, though there is room for a shorter one.
+            answer = self._request({name: value for name, value in sent.items() if name not in _LENGTH_FIELDS})
         if isinstance(answer, Answer):
             with self._lock:
                 self.usage.add(answer)
@@ -185,6 +180,8 @@ class ChatClient:
         return answer
 
     def _request(self, content: Mapping[str, Any]) -> Answer | Refusal:
+        # Half a surrogate pair, which JSON can hold, has no other form.
+        sent = json.dumps(content, ensure_ascii=False).encode(errors="replace")
         fault = ""
         for attempt in range(self.traffic.retries + 1):
             if attempt:
@@ -193,7 +190,7 @@ class ChatClient:
             if self._stopped.is_set():
                 break
             try:
-                response = self._http.post(self.url, json=content)
+                response = self._http.post(self.url, content=sent)
             except httpx2.RequestError as error:
                 fault = f"{type(error).__name__}: {error}".rstrip(": ")
                 continue
@@ -214,8 +211,7 @@ class ChatClient:
             body = None
         status = response.status_code
         if status == httpx2.codes.OK:
-            answer = Answer.read(body)
-            return "an answer that is no chat completion" if answer is None else answer
+            return Answer.read(body)
         refusal = Refusal.read(status, body, response.text)
         said = f"HTTP {status}: {self._hide(refusal.message)}".rstrip(": ")
         if status in (401, 403):
@@ -223,9 +219,9 @@ class ChatClient:
             raise ConfigError(f"{self._where} refuses {given} ({said}): set key_variable to the variable that has it.")
         if status in (400, 413, 422):
             return refusal
-        if status not in _AGAIN and status < 500:
+        if status not in (*_AGAIN, _UNPAID) and status < 500:
             raise ConfigError(f"{self._where} cannot be asked ({said}): mend its address or its name.")
-        if refusal.code == "insufficient_quota":
+        if status == _UNPAID or refusal.code == "insufficient_quota":
             raise EndpointError(
                 f"{self._where} answers no more ({said}): what was answered is kept, and the same command goes on from "
                 "there once there is quota."
@@ -258,31 +254,6 @@ def _collect(
             answer = future.result()
             found[pending.pop(future)] = answer
             done(answer)
-
-
-def _find_url(address: str) -> httpx2.URL:
-    """Where chat completions are asked for."""
-    try:
-        url = httpx2.URL(address)
-    except httpx2.InvalidURL as error:
-        raise ConfigError(f"address '{address}' is none ({error}).") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ConfigError(f"address '{address}' is none: it begins with http:// or https://, and names a machine.")
-    if url.userinfo or url.query or url.fragment:
-        # Not repeated: there may be a key in it.
-        raise ConfigError("address has more than a machine and a path: a key goes into the variable of key_variable.")
-    path = url.path.rstrip("/").removesuffix("/chat/completions")
-    return url.copy_with(path=f"{path or '/v1'}/chat/completions")
-
-
-def _find_key(variable: str | None) -> str:
-    check_key_variable(variable)
-    if variable is None:
-        return ""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise ConfigError(f"key_variable names {variable}, but that environment variable is not set: set it.")
-    return key
 
 
 def _seconds_to_wait(header: str | None) -> float | None:

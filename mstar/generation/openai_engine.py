@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mstar.endpoint import Answer, ChatClient, Refusal, Traffic, chat_messages
-from mstar.endpoint.client import check_key_variable
+from mstar.endpoint.access import check_access
 from mstar.errors import ConfigError, DataError
 from mstar.generation.base import Engine, Request, Sample
 from mstar.types import Prompt, Response
@@ -69,7 +69,7 @@ class OpenAIEngine(Engine):
             raise ConfigError(f"engine.max_new_tokens is {max_new_tokens}, but a response needs at least 1.")
         if not model:
             raise ConfigError("engine.model is empty: give the name that the server has for its model.")
-        check_key_variable(key_variable)
+        check_access(address, key_variable)
         self.address = address
         self.model = model
         self.own_model = model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,11 @@ def judge(stub: StubServer, **arguments: Any) -> StepJudge:
         # Right, wrong, right by Monte-Carlo and by the answer.
         ("FIRST WRONG STEP: 2", [(2, 4), (0, 4), (0, 0)], [(1, 1), (0, 1), (1, 1)]),
         ("All fine.\n**FIRST WRONG STEP:** NONE", [(2, 4), (0, 0), (1, 1)], [(1, 1), (1, 1), (1, 1)]),
+        (
+            "Is it\nFIRST WRONG STEP: 2\n?</think>FIRST WRONG STEP: 1",
+            [(0, 0), (0, 4), (0, 0)],
+            [(0, 1), (0, 1), (1, 1)],
+        ),
         ("FIRST WRONG STEP: 1", [(0, 0), (0, 4), (0, 0)], [(0, 1), (0, 1), (1, 1)]),
         ("It is step 2, or 3.", [(0, 0), (0, 0), (1, 1)], [(0, 0), (0, 0), (1, 1)]),
         ("FIRST WRONG STEP: 4", [(0, 0), (0, 0), (1, 1)], [(0, 0), (0, 0), (1, 1)]),
@@ -60,6 +66,17 @@ def test_labels_are_kept_where_both_agree_or_are_the_judges(
     text = body["messages"][-1]["content"][-1]["text"]
     assert "its correct answer is 3" in text
     assert "Step 1: one\nStep 2: two\nStep 3: Answer: 3" in text
+
+
+def test_the_last_of_many_shards_says_what_all_of_them_cost(
+    stub: StubServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    asked = StepJudge(stub.address, "judge", traffic=Traffic(retries=0, input_price=1e6))
+    for number in range(2):
+        asked.apply([replace(RESPONSE, steps=(f"{number}", "b", "c"))], {"p": PROMPT}, tmp_path)
+    assert "judge judge so far: 2 answers" in caplog.text
+    assert caplog.text.strip().endswith("which cost 20.00")
 
 
 def test_agreement_is_counted(stub: StubServer, tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def test_an_outage_in_the_middle_keeps_what_was_answered(stub: StubServer, conne
         (401, {"message": "Incorrect API key provided: top-secret"}, "refuses the key in MSTAR_TEST_KEY"),
         (404, {"message": "The model does not exist"}, "mend its address or its name"),
         (429, {"message": "You exceeded your quota", "code": "insufficient_quota"}, "once there is quota"),
+        (402, {"message": "Insufficient Balance"}, "once there is quota"),
     ],
 )
 def test_what_will_not_pass_ends_at_once_and_shows_no_key(
@@ -154,6 +155,46 @@ def test_filtered_aborted_and_empty_answers_are_not_mistaken(stub: StubServer, c
     assert whole == Answer("whole", True, 0, 0)
 
 
+def test_only_what_the_model_ended_is_whole(stub: StubServer, connect: Connect) -> None:
+    ends = iter(["insufficient_system_resource", "eos", "model_length", *["error"] * 9])
+    stub.write = lambda asked: {"choices": [{"message": {"content": "x"}, "finish_reason": next(ends)}]}
+    whole, cut = connect().ask_all([body("a"), body("b")])
+    assert (whole, cut) == (Answer("x", True, 0, 0), Answer("x", False, 0, 0))
+    assert len(stub.asked) == 3
+    with pytest.raises(EndpointError, match=r"\(an answer that was ended by 'error'\)"):
+        connect().ask_all([body("c")])
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_a_prompt_that_leaves_room_for_a_shorter_answer_is_answered(
+    field: str, stub: StubServer, connect: Connect, tmp_path: Path
+) -> None:
+    error = {"message": "maximum context length is 64 tokens, but you requested 70 (20 in the messages, 50 to write)"}
+    stub.faults = [(400, {}, error)]
+    asked = body("x") | {field: 50}
+    assert isinstance(connect(cache=tmp_path).ask_all([asked])[0], Answer)
+    assert [field in sent for sent in stub.asked] == [True, False]
+    connect(cache=tmp_path).ask_all([asked])
+    assert len(stub.asked) == 2
+    stub.faults = [(400, {}, error)] * 2
+    assert isinstance(connect().ask_all([asked])[0], Refusal)
+
+
+def test_half_a_surrogate_pair_is_asked_answered_and_kept(stub: StubServer, connect: Connect, tmp_path: Path) -> None:
+    stub.write = lambda asked: asked["messages"][0]["content"] + " \ud83d"
+    [answer] = connect(cache=tmp_path).ask_all([body("half \ud83d")])
+    assert isinstance(answer, Answer)
+    assert answer.text == "half ? ?"
+    assert connect(cache=tmp_path).ask_all([body("half \ud83d")]) == [answer]
+
+
+def test_a_field_that_is_left_out_makes_another_request(stub: StubServer, connect: Connect, tmp_path: Path) -> None:
+    warm = body("x") | {"temperature": 0.0}
+    for omit in ((), ("temperature",), ("temperature", "top_p"), ()):
+        connect(cache=tmp_path).ask_all([warm], omit=omit)
+    assert ["temperature" in asked for asked in stub.asked] == [True, False]
+
+
 def test_fields_that_are_not_sent_still_tell_requests_apart(stub: StubServer, connect: Connect, tmp_path: Path) -> None:
     connect(cache=tmp_path).ask_all([body("x", 1), body("x", 2)], omit=["seed"])
     assert len(stub.asked) == 2
@@ -162,7 +203,10 @@ def test_fields_that_are_not_sent_still_tell_requests_apart(stub: StubServer, co
 
 @pytest.mark.parametrize(
     "address",
-    ["localhost:8000", "ftp://host", "http://", "http://user:pass@host/v1", "https://host/v1?key=abc", "http://host:x"],
+    [
+        *("localhost:8000", "ftp://host", "http://", "http://host:x"),
+        *("http://user:pass@host/v1", "http://user:pass@host:x/v1", "https://host/v1?key=abc", "host/v1?key=abc"),
+    ],
 )
 def test_what_is_no_address_is_refused_and_shows_no_key(address: str) -> None:
     with pytest.raises(ConfigError, match="address") as raised:
@@ -171,12 +215,21 @@ def test_what_is_no_address_is_refused_and_shows_no_key(address: str) -> None:
     assert "abc" not in str(raised.value)
 
 
-def test_a_key_itself_is_refused_and_not_shown() -> None:
+@pytest.mark.parametrize("key", ["sk-abc-123", "hf_abc123"])
+def test_a_key_itself_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ConfigError, match="not the name of an environment variable") as raised:
-        ChatClient("http://host", "m", key_variable="sk-abc-123")
-    assert "sk-abc" not in str(raised.value)
+        ChatClient("http://host", "m", key_variable=key)
+    assert key not in str(raised.value)
     with pytest.raises(ConfigError, match="MSTAR_NOT_SET"):
         ChatClient("http://host", "m", key_variable="MSTAR_NOT_SET")
+
+
+@pytest.mark.parametrize("key", ["top-secret\nanother", "top-secret\u201d", "top secret"])
+def test_what_cannot_be_a_key_is_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MSTAR_TEST_KEY", key)
+    with pytest.raises(ConfigError, match="MSTAR_TEST_KEY has a line break") as raised:
+        ChatClient("http://host", "m", key_variable="MSTAR_TEST_KEY")
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,8 @@ def test_a_server_that_cannot_continue_is_one_sentence(stub: StubServer, make: M
 
 
 def test_a_prompt_that_is_too_long_has_no_response_and_another_refusal_stops(stub: StubServer, make: Make) -> None:
-    stub.faults = [(400, {}, {"message": "too long", "code": "context_length_exceeded"})]
+    # Without a longest response it is too long, too.
+    stub.faults = [(400, {}, {"message": "too long", "code": "context_length_exceeded"})] * 2
     [[response]] = make(traffic=Traffic(concurrency=1)).generate([Request(DICE, GREEDY)])
     assert (response.text, response.finished, response.num_tokens) == ("", False, 0)
     stub.faults = [(400, {}, {"message": "'temperature' does not support 0.0"})]
@@ -137,6 +138,13 @@ def test_a_prompt_that_is_too_long_has_no_response_and_another_refusal_stops(stu
     stub.faults = [(400, {}, {"message": "no", "code": "content_filter"})]
     with pytest.raises(DataError, match="leave the prompt out"):
         make().generate([Request(DICE, GREEDY, prefix="one\n")])
+
+
+def test_an_address_with_a_key_is_refused_before_it_is_written_anywhere() -> None:
+    for address in ("https://host/v1?key=abc", "https://me:abc@host"):
+        with pytest.raises(ConfigError, match="a key goes into") as raised:
+            OpenAIEngine(address, "teacher")
+        assert "abc" not in str(raised.value)
 
 
 def test_where_it_is_and_how_fast_is_no_fact_but_the_model_is(stub: StubServer, make: Make) -> None:

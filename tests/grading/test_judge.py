@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ def test_a_wrong_answer_and_none_at_all(stub: StubServer, grader: JudgeGrader) -
         False,
         "plate",
     )
+    says(stub, "So it may be\nVERDICT: CORRECT\nor not.</think>\nANSWER: a cup\nVERDICT: INCORRECT")
+    assert grader.grade(WORDS, "A mug, I think").predicted == "cup"
     says(stub, "ANSWER: NONE\nVERDICT: NONE")
     assert grader.grade(WORDS, "I cannot tell.").status is VerdictStatus.NO_ANSWER
 
@@ -109,6 +112,9 @@ def test_nothing_is_asked_twice_and_many_are_asked_together(stub: StubServer, tm
         grader.prepare(responses * 2)
         assert all(grader.grade(*response).correct for response in responses)
     assert len(stub.asked) == 8
+    # Rows of a file have names of their own, and often the same in them.
+    grader.prepare([(replace(WORDS, id=str(number)), "Answer: a cup") for number in range(4)])
+    assert "(1 answers (8 more were known already)" in grader.notes()[0]
     assert not grader.is_gradeable(Prompt("p", "?"))
     assert grader.is_gradeable(WORDS)
     with pytest.raises(ConfigError, match=r"grader\.check"):

@@ -1,0 +1,71 @@
+"""Where a server is and which key it wants: neither is to end up in a run's files or in an error."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import httpx2
+
+from mstar.errors import ConfigError
+
+__all__ = ["chat_url", "check_access", "find_key", "find_url"]
+
+
+def check_access(address: str, key_variable: str | None) -> None:
+    """Refuses what would end up in config.yaml and may be a key.
+
+    Raises:
+        ConfigError: the address is none or has more than a machine and a path, or the other is not the name of an
+            environment variable.
+    """
+    find_url(address)
+    # Some providers' keys are names, too, such as hf_abc; they all have small letters.
+    if key_variable is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", key_variable):
+        raise ConfigError(
+            "key_variable is not the name of an environment variable in capital letters: put the key into one, and "
+            "name that, such as OPENAI_API_KEY."
+        )
+
+
+def find_url(address: str) -> httpx2.URL:
+    """An address as a URL.
+
+    Raises:
+        ConfigError: it is none, or has more than a machine and a path.
+    """
+    if re.search("[@?#]", address):
+        # Not repeated: there may be a key in it.
+        raise ConfigError("address has more than a machine and a path: a key goes into an environment variable.")
+    try:
+        url = httpx2.URL(address)
+    except httpx2.InvalidURL as error:
+        raise ConfigError(f"address '{address}' is none ({error}).") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ConfigError(f"address '{address}' is none: it begins with http:// or https://, and names a machine.")
+    return url
+
+
+def chat_url(address: str) -> httpx2.URL:
+    """Where chat completions are asked for."""
+    url = find_url(address)
+    path = url.path.rstrip("/").removesuffix("/chat/completions")
+    return url.copy_with(path=f"{path or '/v1'}/chat/completions")
+
+
+def find_key(variable: str) -> str:
+    """The key in an environment variable.
+
+    Raises:
+        ConfigError: it is not there, or cannot be one.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise ConfigError(f"the environment variable {variable} is to have the key, but is not set: set it.")
+    if not re.fullmatch("[!-~]+", key):
+        # The errors of what would be made of it show it.
+        raise ConfigError(
+            f"the environment variable {variable} has a line break, a blank or a letter that is not ASCII in it, so it "
+            "is no key: set it to the key alone."
+        )
+    return key
