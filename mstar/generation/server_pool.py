@@ -187,14 +187,14 @@ class ServerPool:
             if first:
                 raise ConfigError(f"the server {server.address} cannot be used: {error}.") from error
             self.lose(server, error)
-        except ServerLostError as error:
+        except (ServerLostError, RefusedError) as error:
             self.lose(server, error)
         else:
             if self._reasons.pop(server.address, None) is not None:
                 _log.warning("the server %s has the present weights and is used again.", server.address)
             self.usable.append(server)
 
-    def lose(self, server: VllmServer, error: ServerLostError) -> None:
+    def lose(self, server: VllmServer, error: ServerLostError | RefusedError) -> None:
         """Takes a server out of use, and says so."""
         if server in self.usable:
             self.usable.remove(server)

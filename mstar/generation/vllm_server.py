@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import httpx2
 
+from mstar.endpoint.access import find_key
+
 __all__ = [
     "RefusedError",
     "ServerFacts",
@@ -26,6 +28,8 @@ _EXTENSION: Final = "mstar.generation.vllm_server_worker.WeightExtension"
 # What vLLM allows where nothing is set.
 _MOST_IMAGES: Final = 999
 _TRIES: Final = 10
+_HALF_WAY: Final = "half-way"
+_KEY: Final = "VLLM_API_KEY"
 
 
 class ServerLostError(Exception):
@@ -84,7 +88,10 @@ class VllmServer:
             ServerLostError: it does not answer.
             WronglyStartedError: it lacks a route.
         """
-        info = (await self._ask(client, "GET", "/server_info?config_format=json"))["vllm_config"]
+        info = await self._ask(client, "GET", "/server_info?config_format=json")
+        if not isinstance(info, dict) or "vllm_config" not in info:
+            raise WronglyStartedError("it is no vLLM 0.32")
+        info = info["vllm_config"]
         extension = str(info["parallel_config"].get("worker_extension_cls"))
         if not extension.endswith("WeightExtension"):
             raise WronglyStartedError(f"it was started without --worker-extension-cls {_EXTENSION}")
@@ -120,6 +127,8 @@ class VllmServer:
             WronglyStartedError: it does not see the folder.
         """
         self.version = None
+        # If this ends half-way, the earlier version's name must not stand for what there is then.
+        await self._rename(client, _HALF_WAY)
         for found in await self._call(client, "mstar_load_weights", folder=folder):
             if found["fingerprint"] is None:
                 raise WronglyStartedError(
@@ -137,7 +146,7 @@ class VllmServer:
             raise ServerLostError("it did not empty its prefix cache, because some request is still being written")
         await self.forget_pictures(client)
         await self._ask(client, "POST", "/reset_encoder_cache")
-        await self._ask(client, "POST", "/update_weight_version", {"new_version": version})
+        await self._rename(client, version)
         self.version = version
 
     async def forget_pictures(self, client: httpx2.AsyncClient) -> None:
@@ -167,6 +176,9 @@ class VllmServer:
             raise ServerLostError("it has other weights than it was given: it was started anew, or another run uses it")
         return dict(answer)
 
+    async def _rename(self, client: httpx2.AsyncClient, version: str) -> None:
+        await self._ask(client, "POST", "/update_weight_version", {"new_version": version})
+
     async def _call(self, client: httpx2.AsyncClient, method: str, **arguments: str) -> Any:
         """Calls a method of each of vLLM's workers."""
         body = {"method": method, "kwargs": arguments}
@@ -192,13 +204,17 @@ class VllmServer:
             raise ServerLostError(f"HTTP {status}: {_message(response)}")
         try:
             return response.json() if response.content else None
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ServerLostError("its answer is no JSON") from error
 
 
 def own_key() -> str | None:
-    """The key of the servers, from where vLLM has it too."""
-    return os.environ.get("VLLM_API_KEY")
+    """The key of the servers, from where vLLM has it too.
+
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    return find_key(_KEY) if os.environ.get(_KEY) else None
 
 
 def _message(response: httpx2.Response) -> str:
@@ -207,6 +223,6 @@ def _message(response: httpx2.Response) -> str:
         said = response.json()
         said = said.get("error", said.get("detail", said)) if isinstance(said, dict) else said
         text = str(said.get("message", said) if isinstance(said, dict) else said)
-    except json.JSONDecodeError:
+    except ValueError:
         text = response.text
     return (text.strip().splitlines() or ["no reason given"])[0].rstrip(".")[:200]

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from mstar.distributed import gather_lists, is_main
+from mstar.endpoint.access import find_url
 from mstar.errors import ConfigError, EngineDriftError
 from mstar.generation.base import HandOver
 from mstar.generation.server_pool import Job, ServerPool
@@ -44,11 +45,12 @@ class ServerOptions:
         if not self.addresses:
             raise ConfigError("VllmServerEngine: addresses is empty: name a vllm serve, e.g. http://gpu-7:8000.")
         for address in self.addresses:
-            if not address.startswith(("http://", "https://")) or self.addresses.count(address) > 1:
-                raise ConfigError(
-                    f"VllmServerEngine: addresses has '{address}', but each must be like http://gpu-7:8000, and be "
-                    "there once."
-                )
+            try:
+                find_url(address)
+            except ConfigError as error:
+                raise ConfigError(f"VllmServerEngine: addresses has one that cannot be asked: {error}") from error
+            if self.addresses.count(address) > 1:
+                raise ConfigError(f"VllmServerEngine: addresses has '{address}' twice.")
         for name, least in (("concurrency", 1), ("answer_timeout", 1), ("patience", 0)):
             value = getattr(self, name)
             if value < least:

@@ -58,7 +58,7 @@ class Stub:
                     self.answer(*found)
 
             def answer(self, status: int, body: Any) -> None:
-                content = json.dumps(body).encode()
+                content = body if isinstance(body, bytes) else json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
@@ -386,6 +386,39 @@ def test_a_server_that_misses_a_hand_over_is_left_out_until_it_has_the_weights(
     assert stubs[1].loads == 2
 
 
+def test_weights_that_a_hand_over_left_half_way_are_not_taken_for_the_earlier_ones(
+    make: Callable[..., VllmServerEngine], stubs: list[Stub], tiny: Policy
+) -> None:
+    engine = make(stubs[0])
+    post = stubs[0].post
+    # The server has new weights, and is told no more: the run was killed.
+    stubs[0].post = lambda path, body: (503, {}) if path.startswith("/reset") else post(path, body)  # type: ignore[method-assign]
+    with pytest.raises(ServersLostError):
+        engine.update_weights(changed(tiny.model))
+    # It goes on from a checkpoint with the earlier ones.
+    stubs[0].post, loads = post, stubs[0].loads  # type: ignore[method-assign]
+    make(stubs[0])
+    assert stubs[0].loads == loads + 1
+
+
+def test_a_page_of_a_gateway_in_any_encoding_is_no_answer(
+    make: Callable[..., VllmServerEngine], stubs: list[Stub]
+) -> None:
+    expected = texts(make(stubs[1]))
+    engine = make()
+    for status in (200, 502):
+        stubs[0].post = lambda path, body, status=status: (status, "arrêté".encode("latin-1"))  # type: ignore[misc]
+        assert texts(engine) == expected
+
+
+def test_a_server_that_refuses_what_it_is_told_is_left_out(
+    make: Callable[..., VllmServerEngine], stubs: list[Stub], caplog: pytest.LogCaptureFixture
+) -> None:
+    stubs[0].call = lambda method, arguments: (400, {"error": {"message": "no such method"}})  # type: ignore[method-assign]
+    make()
+    assert f"the server {stubs[0].address} cannot be used (no such method)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("attribute", "value", "sentence"),
     [
@@ -393,6 +426,7 @@ def test_a_server_that_misses_a_hand_over_is_left_out_until_it_has_the_weights(
         ("dtype", "torch.bfloat16", r"computes in bfloat16, but dtype is float32: start it with --dtype float32"),
         ("extension", "", r"without --worker-extension-cls mstar\.generation\.vllm_server_worker\.WeightExtension"),
         ("get", lambda path: (404, {"detail": "Not Found"}), "has no /server_info: start it with VLLM_SERVER_DEV_MODE"),
+        ("get", lambda path: (200, {"model_path": "of another kind of server"}), r"it is no vLLM 0\.32"),
         ("get", lambda path: (401, {"error": "Unauthorized"}), "wants a key: set VLLM_API_KEY"),
     ],
 )
@@ -422,6 +456,8 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, tiny: Policy, stubs: li
         {"addresses": []},
         {"addresses": ["gpu-7:8000"]},
         {"addresses": ["http://a:1", "http://a:1/v1/"]},
+        {"addresses": "http://me:secret@a:1"},
+        {"addresses": "http://a:1x"},
         {"concurrency": 0},
         {"answer_timeout": 0},
         {"patience": -1},
@@ -433,6 +469,15 @@ def test_settings_that_cannot_work(settings: dict[str, Any]) -> None:
     arguments: dict[str, Any] = {"addresses": ["http://a:1"], "shared_folder": "shared"}
     with pytest.raises(ConfigError, match=f"VllmServerEngine: {next(iter(settings))}"):
         VllmServerEngine(**(arguments | settings))
+
+
+def test_what_cannot_be_a_key_is_not_shown(
+    make: Callable[..., VllmServerEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "top-secret\nanother")
+    with pytest.raises(ConfigError, match="VLLM_API_KEY has a line break") as raised:
+        make()
+    assert "secret" not in str(raised.value)
 
 
 def test_families_that_vllm_is_not_proven_for_are_refused() -> None:
