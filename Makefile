@@ -4,6 +4,7 @@ PYTHON ?= python3
 SEED ?= 0
 OUT ?= $(if $(filter small,$(MAKECMDGOALS)),runs/small,runs/demo)
 NUMBERS ?= float32
+TASK ?= charts
 LOGS ?= runs
 WORKERS ?= 2
 
@@ -42,8 +43,8 @@ $(SMALL_STAMP): $(STAMP)
 	@touch $@
 
 .PHONY: small
-small: $(SMALL_STAMP)  ## The whole method on a pretrained language model (hours; SEED=0 OUT=runs/small NUMBERS=float32 ARMS= MODEL=)
-	$(BIN)/python -m mstar.small --seed $(SEED) --output $(OUT) --numbers $(NUMBERS) $(if $(ARMS),--arms $(ARMS)) \
+small: $(SMALL_STAMP)  ## The whole method on a pretrained language model (hours; SEED=0 TASK=charts OUT=runs/small NUMBERS=float32 ARMS= MODEL=)
+	$(BIN)/python -m mstar.small --seed $(SEED) --output $(OUT) --task $(TASK) --numbers $(NUMBERS) $(if $(ARMS),--arms $(ARMS)) \
 		$(if $(MODEL),--model $(MODEL))
 
 .PHONY: clean-demo

@@ -2,6 +2,7 @@
 
 from mstar.prompts.base import PromptSource
 from mstar.prompts.charts import Charts
+from mstar.prompts.digits import Digits
 from mstar.prompts.field_map import FieldMap
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.mathv360k import MathV360K
@@ -14,6 +15,7 @@ from mstar.prompts.tiny_dice import TinyDice
 __all__ = [
     "Charts",
     "DataSources",
+    "Digits",
     "FieldMap",
     "MathV360K",
     "MixedPrompts",

@@ -18,13 +18,16 @@ from PIL import Image, ImageOps
 from mstar.errors import ConfigError, DataError
 from mstar.file_faults import find_fault
 from mstar.prompts.charts import ChartImage
+from mstar.prompts.digits import DigitsImage
 from mstar.prompts.generated import GeneratedImage
 from mstar.prompts.tiny_dice import TinyDiceImage
 
 __all__ = ["FileImage", "LoadedImage", "PixelLimits", "decode_image", "open_image"]
 
 # Pictures that are drawn and not stored, by what their URI begins with.
-_GENERATED: Final[dict[str, type[GeneratedImage]]] = {kind.task: kind for kind in (TinyDiceImage, ChartImage)}
+_GENERATED: Final[dict[str, type[GeneratedImage]]] = {
+    kind.task: kind for kind in (TinyDiceImage, ChartImage, DigitsImage)
+}
 _GENERATED_URI: Final = re.compile(r"[a-z-]+:([a-z]+)/(-?[0-9]{1,18})/([0-9]{1,18})")
 # How pictures are named whose bytes are in a data set or in a benchmark's file.
 _EMBEDDED: Final = re.compile(r".+#[0-9]+(\.[0-9]+)?", re.DOTALL)
@@ -188,8 +191,8 @@ def open_image(uri: str, root: str | None = None) -> Image.Image:
     """Loads a picture by the URI that a run directory holds.
 
     Args:
-        uri: ``tiny-dice:<split>/<seed>/<index>`` or ``charts:<split>/<seed>/<index>`` for a generated picture, else a
-            path relative to ``root``.
+        uri: ``<task>:<split>/<seed>/<index>`` for a generated picture of the task ``tiny-dice``, ``charts`` or
+            ``digits``, else a path relative to ``root``.
         root: The folder of the picture files; the working directory where it is None.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import shutil
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mstar.cache import cache_root
 from mstar.prompts.json_rows import RawRow
 from mstar.prompts.prompt_table import SCHEMA, hash_id
 from mstar.prompts.quarantine import BadRow, Reason, RowError, write_quarantine
@@ -91,10 +91,7 @@ def cache_folder(cache_dir: str | None, *facts: object) -> Path:
         cache_dir: The folder of all caches; None is ``$MSTAR_CACHE``, else ``mstar`` in the user's cache folder.
         facts: All that the content depends on.
     """
-    default = os.environ.get("MSTAR_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mstar"
-    )
-    return Path(cache_dir or default) / "prompts" / fingerprint(_FORMAT, *facts)
+    return cache_root(cache_dir) / "prompts" / fingerprint(_FORMAT, *facts)
 
 
 def build_table(folder: Path, rows: Iterable[RawRow], convert: Callable[[RawRow], PromptRecord]) -> None:

@@ -1,1 +1,1 @@
-"""The whole method on a small pretrained language model (SmolLM2-135M-Instruct) that is given eyes for bar charts."""
+"""The whole method on a small pretrained language model (SmolLM2-135M-Instruct) that is given eyes for one task."""

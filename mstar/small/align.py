@@ -1,10 +1,10 @@
-"""Alignment without running the language model: tower and connector learn to write a chart as the model's own words.
+"""Alignment without running the language model: tower and connector learn to write a picture as the model's own words.
 
-For every bar four image tokens are to be the rows of the language model's input embedding that its colour, its height
-in two digits and a comma have, from left to right: " red12," or " red 6,". Pictures alone supervise that, and the
+For every thing on it four image tokens are to be the rows of the language model's input embedding that its colour, its
+number in two digits and a comma have, in reading order: " red12," or " red 6,". Pictures alone supervise that, and the
 language model does not run.
 
-Shapes: B pictures, T image tokens, H hidden, C candidates (the words that can stand in a chart).
+Shapes: B pictures, T image tokens, H hidden, C candidates (the words that can stand for a picture).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mstar.errors import ConfigError
 from mstar.interruption import stop_if_asked
-from mstar.prompts.charts import COLOURS, Chart, ChartImage
+from mstar.prompts.coloured import COLOURS, ColouredImage, ColouredThings
 from mstar.small.model import IMAGE_TOKENS
 
 if TYPE_CHECKING:
@@ -54,27 +54,32 @@ class AlignSettings:
             raise ConfigError(f"alignment: steps is {self.steps}, but the schedule needs at least 20.")
 
 
-def words_of(chart: Chart) -> list[str]:
-    """What the image tokens of a chart are to be, one word each."""
+def words_of(shown: ColouredThings) -> list[str]:
+    """What the image tokens of a picture are to be, one word each."""
     words = []
-    for colour, height in chart.bars:
-        words += [f" {colour}", *(str(height) if height > 9 else f" {height}"), ","]
+    for colour, number in shown.things:
+        words += [f" {colour}", *(str(number) if number > 9 else f" {number}"), ","]
     return words
 
 
 def align(
-    model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, settings: AlignSettings, seed: int
+    model: Idefics3ForConditionalGeneration,
+    processor: Idefics3Processor,
+    image: type[ColouredImage],
+    settings: AlignSettings,
+    seed: int,
 ) -> float:
     """Teaches the tower and the connector of a model; the language model stays as it is.
 
     Args:
         model: The model; it is changed in place.
         processor: Its processor.
+        image: What refers to a picture of the task: its split ``align`` is learned from, and ``validation`` read.
         settings: How long.
         seed: Which pictures come when.
 
     Returns:
-        The share of held-out bars whose colour and height are both read right.
+        The share of held-out things whose colour and number are both read right.
     """
     untyped: Any = model
     parts: list[nn.Module] = [untyped.model.vision_model, untyped.model.connector]
@@ -88,7 +93,7 @@ def align(
     for step in range(settings.steps):
         stop_if_asked()
         first = step * settings.batch_size
-        images = [ChartImage("align", seed, first + i) for i in range(settings.batch_size)]
+        images = [image("align", seed, first + i) for i in range(settings.batch_size)]
         target_BT = _targets(images, processor, id_C)
         features_BTH = _features(untyped, processor, images)
         distance_BTC = _distances(features_BTH, rows_CH)
@@ -104,15 +109,13 @@ def align(
             sys.stdout.write(f"align: step {step + 1} of {settings.steps}, loss {loss.item():.3f}\n")
             sys.stdout.flush()
     untyped.eval()
-    # Splits are seeded by name and number alone: a number that is not reached above is a picture never seen.
-    start = settings.steps * settings.batch_size
-    return read_share(model, processor, [ChartImage("align", seed, start + i) for i in range(settings.held_out)])
+    return read_share(model, processor, [image("validation", seed, i) for i in range(settings.held_out)])
 
 
 def read_share(
-    model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, images: Sequence[ChartImage]
+    model: Idefics3ForConditionalGeneration, processor: Idefics3Processor, images: Sequence[ColouredImage]
 ) -> float:
-    """The share of the bars on some pictures whose image tokens are all nearest to the right words."""
+    """The share of the things on some pictures whose image tokens are all nearest to the right words."""
     id_C, rows_CH = _candidates(model, processor)
     right: list[bool] = []
     with torch.no_grad():
@@ -120,13 +123,13 @@ def read_share(
             batch = images[start : start + 64]
             read_BT = _distances(_features(model, processor, batch), rows_CH).argmin(2)
             same_BT = read_BT == _targets(batch, processor, id_C)
-            # Four words a bar.
+            # Four words a thing.
             right += same_BT.reshape(-1, 4).all(1).tolist()
     return sum(right) / len(right)
 
 
 def _candidates(model: Any, processor: Idefics3Processor) -> tuple[Tensor, Tensor]:
-    """The ids (C) of the words that can stand in a chart, and their rows (C, H) of the input embedding."""
+    """The ids (C) of the words that can stand for a picture, and their rows (C, H) of the input embedding."""
     id_C = torch.tensor(_ids([*(f" {colour}" for colour in COLOURS), *_DIGITS, " ", ","], processor))
     rows_CH: Tensor = model.get_input_embeddings().weight.detach()[id_C]
     return id_C, rows_CH
@@ -138,15 +141,15 @@ def _ids(words: Sequence[str], processor: Idefics3Processor) -> list[int]:
     return list(tokens)
 
 
-def _targets(images: Sequence[ChartImage], processor: Idefics3Processor, id_C: Tensor) -> Tensor:
+def _targets(images: Sequence[ColouredImage], processor: Idefics3Processor, id_C: Tensor) -> Tensor:
     """Which candidate every image token is to be (B, T)."""
-    id_BT = torch.tensor([_ids(words_of(image.chart), processor) for image in images])
+    id_BT = torch.tensor([_ids(words_of(image.shown), processor) for image in images])
     if id_BT.shape[1] != IMAGE_TOKENS:
-        raise RuntimeError(f"a chart has {id_BT.shape[1]} words for {IMAGE_TOKENS} image tokens")
+        raise RuntimeError(f"a picture has {id_BT.shape[1]} words for {IMAGE_TOKENS} image tokens")
     return (id_BT[..., None] == id_C).int().argmax(2)
 
 
-def _features(model: Any, processor: Any, images: Sequence[ChartImage]) -> Tensor:
+def _features(model: Any, processor: Any, images: Sequence[ColouredImage]) -> Tensor:
     """What the connector makes of pictures (B, T, H)."""
     pictures = processor.image_processor([[image.load()] for image in images], return_tensors="pt")
     features: Tensor = model.model.get_image_features(

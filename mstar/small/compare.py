@@ -13,7 +13,7 @@ import pyarrow as pa
 from mstar.atomic import atomic_path
 from mstar.demo.verdicts import Answers, Scores, compare, read_answers
 from mstar.evaluation.reward_quality import reward_quality
-from mstar.prompts.charts import KINDS
+from mstar.prompts import charts, digits
 from mstar.small.run import ARMS, WARMUP
 from mstar.storage import RunDirectory, read_json, read_responses, write_json
 from mstar.storage.tables import read_table
@@ -186,17 +186,19 @@ def _difference_table(differences: Sequence[Mapping[str, Any]]) -> str:
 
 def _kind_table(scores: Mapping[str, Scores], kinds: Mapping[str, str]) -> str:
     """Accuracy / whole chains by kind of question, over all seeds."""
+    found = set(kinds.values())
+    shown = next(task for task in (charts.KINDS, digits.KINDS) if found <= set(task))
     rows = []
     for arm, row in scores.items():
         cells = []
-        for kind in KINDS:
+        for kind in shown:
             shares = [
-                [right for found in row.values() for name, right in found[metric].items() if kinds[name] == kind]
+                [right for answers in row.values() for name, right in answers[metric].items() if kinds[name] == kind]
                 for metric in ("accuracy", "chain_accuracy")
             ]  # fmt: skip
             cells.append(" / ".join(f"{100 * fmean(share):.0f}" if share else "-" for share in shares))
         rows.append([arm, *cells])
-    return _table(["arm", *KINDS], rows)
+    return _table(["arm", *shown], rows)
 
 
 def _ranking(rankings: Mapping[int, Ranking]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from mstar.models.seeding import seeded
-from mstar.prompts.charts import SIZE
+from mstar.prompts.coloured import SIZE
 
 if TYPE_CHECKING:
     from transformers import (

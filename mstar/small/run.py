@@ -13,7 +13,8 @@ from mstar.demo.stages import StageBook
 from mstar.errors import ConfigError
 from mstar.small.align import AlignSettings, align
 from mstar.small.model import build_model, build_processor
-from mstar.small.weights import download_gguf, load_language_model
+from mstar.small.tasks import TASKS, TaskName
+from mstar.small.weights import WEIGHTS, load_language_model
 from mstar.storage import read_json, write_json
 
 __all__ = ["ARMS", "SHARED", "WARMUP", "Numbers", "SmallRun", "run_small"]
@@ -42,7 +43,8 @@ class SmallRun:
 
     Attributes:
         seed: Seed of weights and sampling.
-        output: Folder of the experiment; the seed has one in it.
+        output: Folder of the experiment.
+        task: What is on the pictures. Charts are the experiment's own folder, another task has one in it.
         arms: Which arms are run after the shared stages, in the order of ``ARMS``.
         model: A vision-language model to take in place of the small one; None builds that one.
         numbers: What is computed and stored in: float32, or bfloat16 (adapters and heads stay float32).
@@ -54,6 +56,7 @@ class SmallRun:
 
     seed: int = 0
     output: Path = Path("runs/small")
+    task: TaskName = "charts"
     arms: Sequence[str] = tuple(ARMS)
     model: str | None = None
     numbers: Numbers = "float32"
@@ -62,13 +65,22 @@ class SmallRun:
     overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
+    def root(self) -> Path:
+        """The folder of the task's seeds and their table."""
+        return self.output if self.task == "charts" else self.output / self.task
+
+    @property
     def folder(self) -> Path:
         """The seed's folder."""
-        return self.output / f"seed-{self.seed}"
+        return self.root / f"seed-{self.seed}"
 
     def further(self, stage: str) -> Sequence[str]:
         """The further arguments of a stage."""
         return self.overrides.get(stage, ())
+
+    def prompts(self, *options: str) -> list[str]:
+        """The arguments that give these options of a shipped configuration, which name charts, the task's prompts."""
+        return [] if self.task == "charts" else [f"--{option}={TASKS[self.task].prompts}" for option in options]
 
 
 def run_small(
@@ -86,6 +98,7 @@ def run_small(
     """
     settings.folder.mkdir(parents=True, exist_ok=True)
     _claim(settings)
+    TASKS[settings.task].prepare()
     book = StageBook(settings.folder, settings.seed)
     work: dict[str, Callable[[], dict[str, Any] | None]] = {
         "start": partial(_start, settings),
@@ -128,58 +141,62 @@ def _numbers(settings: SmallRun) -> list[str]:
 
 def _start(settings: SmallRun) -> dict[str, Any]:
     """The small model with its aligned eyes, as a folder."""
-    load = settings.language or (lambda: load_language_model(download_gguf(settings.output / "weights")))
+    load = settings.language or (lambda: load_language_model(WEIGHTS.download(settings.output / "weights")))
     language, tokenizer = load()
     processor = build_processor(tokenizer)
     model = build_model(language, processor, settings.seed)
-    share = align(model, processor, settings.align, settings.seed)
+    share = align(model, processor, TASKS[settings.task].image, settings.align, settings.seed)
     folder = settings.folder / "start"
     untyped: Any = model
     untyped.save_pretrained(folder)
     processor.save_pretrained(folder)
-    return {"bars_read": round(share, 4)}
+    return {"read": round(share, 4)}
 
 
 def _warmup(settings: SmallRun) -> None:
     start = settings.model or _need(settings, "start", "start", "config.json")
-    _fit(settings, "warmup", "warmup", f"--model.model_name={start}", *settings.further("warmup"))
+    prompts = settings.prompts("data.train", "data.test")
+    _fit(settings, "warmup", "warmup", f"--model.model_name={start}", *prompts, *settings.further("warmup"))
 
 
 def _annotate(settings: SmallRun) -> None:
     command(
         "annotate", config("small/annotate.yaml"), f"--policy={_policy(settings)}", f"--dtype={settings.numbers}",
-        f"--output={settings.folder / 'annotate'}", f"--settings.seed={settings.seed}", *settings.further("annotate"),
+        f"--output={settings.folder / 'annotate'}", f"--settings.seed={settings.seed}", *settings.prompts("prompts"),
+        *settings.further("annotate"),
     )  # fmt: skip
 
 
 def _mprm(settings: SmallRun) -> None:
     _fit(
         settings, "mprm", "mprm", f"--model.model_name={_policy(settings)}", f"--model.seed={settings.seed}",
-        f"--data.labels={_need(settings, 'annotate', 'annotate')}", *settings.further("mprm"),
+        f"--data.labels={_need(settings, 'annotate', 'annotate')}", *settings.prompts("data.prompts"),
+        *settings.further("mprm"),
     )  # fmt: skip
 
 
 def _arm(settings: SmallRun, arm: str, book: StageBook) -> dict[str, Any]:
-    policy = f"--model.model_name={_policy(settings)}"
+    shared = [f"--model.model_name={_policy(settings)}", *settings.prompts("data.train", "data.test")]
     if arm == "seed_only":
         steps = book.result(_FIRST).get("steps")
         if steps is None:
             raise ConfigError(f"the arm seed_only takes as many steps as {_FIRST}, which is not done: run that first.")
-        _fit(settings, arm, "seed_only", policy, f"--trainer.max_steps={steps}", *settings.further("seed_only"))
+        _fit(settings, arm, "seed_only", *shared, f"--trainer.max_steps={steps}", *settings.further("seed_only"))
     else:
-        reward = ARMS[arm] or (f"--rollout.reward_model={_need(settings, 'mprm', 'mprm/mprm')}",)
+        reward = ARMS[arm] or (f"--rollout.reward_model={_need(settings, 'mprm', 'mprm/mprm-best')}",)
         # All start from the same policy: what one of them has drawn in its first iteration the others read.
         reuse = f"--rollout.reuse={settings.folder}"
-        _fit(settings, arm, "evolve", policy, *reward, reuse, *settings.further("evolve"))
+        _fit(settings, arm, "evolve", *shared, *reward, reuse, *settings.further("evolve"))
     return {"steps": count_steps(settings.folder / arm)}
 
 
 def _test(settings: SmallRun, name: str) -> None:
-    """The greedy responses to the test charts, which the comparison reads."""
+    """The greedy responses to the test prompts, which the comparison reads."""
     command(
         "predict", config("small/warmup.yaml"), f"--model.model_name={settings.folder / name / 'policy'}",
         "--model.lora=null", *_numbers(settings), "--trainer.logger=false",
-        f"--trainer.default_root_dir={settings.folder / 'test' / name}", *settings.further("test"),
+        *settings.prompts("data.train", "data.test"), f"--trainer.default_root_dir={settings.folder / 'test' / name}",
+        *settings.further("test"),
     )  # fmt: skip
 
 

@@ -11,7 +11,8 @@ import pytest
 from mstar.errors import ConfigError, DataError
 from mstar.grading import AnswerGrader
 from mstar.prompts import Charts
-from mstar.prompts.charts import COLOURS, KINDS
+from mstar.prompts.charts import KINDS
+from mstar.prompts.coloured import COLOURS
 from mstar.types import Prompt
 
 

@@ -8,12 +8,14 @@ import pytest
 
 from mstar.small import __main__ as command
 from mstar.small.run import ARMS, SHARED
+from mstar.small.tasks import TASKS
 
 
 def test_the_choices_are_the_stages_in_their_order() -> None:
     # Written down again there, so that --help and a wrong word need no torch.
     assert (*SHARED, *ARMS) == command._STAGES
     assert tuple(ARMS) == command._ARMS
+    assert tuple(TASKS) == command._TASKS
 
 
 def test_a_stage_before_its_time_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,7 +66,7 @@ def test_alignment_teaches_the_eyes_alone(built: tuple[Any, Any, Any]) -> None:
     language, processor, _ = built
     model: Any = build_model(language, processor, seed=1)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    align(model, processor, AlignSettings(steps=20, batch_size=2, held_out=4), seed=0)
+    align(model, processor, ChartImage, AlignSettings(steps=20, batch_size=2, held_out=4), seed=0)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert {name.split(".")[1] for name in changed} == {"vision_model", "connector"}
     assert all(parameter.grad is None for parameter in model.model.text_model.parameters())
@@ -76,10 +76,10 @@ def test_a_picture_of_the_right_words_is_read(built: tuple[Any, Any, Any], monke
     _, processor, model = built
     images = [ChartImage("align", 0, index) for index in range(4)]
     ids = torch.tensor(
-        [processor.tokenizer.convert_tokens_to_ids([w.replace(" ", "Ġ") for w in words_of(i.chart)]) for i in images]
+        [processor.tokenizer.convert_tokens_to_ids([w.replace(" ", "Ġ") for w in words_of(i.shown)]) for i in images]
     )
     rows = model.get_input_embeddings().weight.detach()[ids]
-    # One wrong digit in one bar of sixteen.
+    # One wrong word in one bar of sixteen.
     rows[2, 4:8] = rows[2, 5:6]
     monkeypatch.setattr("mstar.small.align._features", lambda *_: rows)
     assert read_share(model, processor, images) == 15 / 16

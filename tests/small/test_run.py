@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from transformers import AutoModelForImageTextToText
 
 from mstar.__main__ import main
 from mstar.errors import ConfigError
+from mstar.shipped_configs import find_config
 from mstar.small.align import AlignSettings
 from mstar.small.compare import write_comparison
 from mstar.small.run import SmallRun, run_small
+from tests.prompts.digits_file import put_digits
 from tests.small.language import tiny_language_model
 
 _QUIET = "--trainer.enable_progress_bar=false"
@@ -72,6 +75,8 @@ def test_all_stages_run_and_go_on_where_they_stopped(tmp_path: Path, capsys: pyt
     reports = [json.loads((folder / arm / "iterations/0001/report.json").read_text()) for arm in ARMS[:2]]
     assert [report["reused"] for report in reports] == [0, 48]
     AutoModelForImageTextToText.from_pretrained(folder / "mprm_top_1/policy")
+    assert (folder / "mprm/mprm").is_dir()
+    assert "mprm-best" in (folder / "mprm_top_1/config.yaml").read_text()
 
     found = json.loads((tmp_path / "table.json").read_text())
     assert list(found["arms"]) == ["warmup", *ARMS]
@@ -84,10 +89,38 @@ def test_all_stages_run_and_go_on_where_they_stopped(tmp_path: Path, capsys: pyt
     assert "| arm | total | difference | more | tallest | range | count |" in lines
 
 
+def test_no_stage_of_digits_is_left_with_charts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_digits(tmp_path / "cache", monkeypatch)
+    commands: list[tuple[str, ...]] = []
+    monkeypatch.setattr("mstar.small.run.command", lambda *arguments: commands.append(arguments))
+    monkeypatch.setattr("mstar.small.run.count_steps", lambda folder: 26)
+    folder = tmp_path / "digits/seed-3"
+    for name in ("start/config.json", "warmup/policy/config.json", "annotate/x", "mprm/mprm-best/mprm.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    run_small(toy(tmp_path, task="digits"), ["warmup", "annotate", "mprm", *ARMS])
+    assert len(commands) == 10
+    for command in commands:
+        named = [argument.partition("=")[0] for argument in command if argument.endswith("=mstar.prompts.Digits")]
+        found = next(argument.removeprefix("--config=") for argument in command if argument.startswith("--config="))
+        charts = re.findall(r"(\w+): \{class_path: mstar\.prompts\.Charts", find_config(found).read_text())
+        assert [name.rpartition(".")[2].lstrip("-") for name in named] == charts != []
+
+
+def test_digits_are_learned_from_in_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_digits(tmp_path / "cache", monkeypatch)
+    less = ["--data.train.size=16", "--data.test.size=4", "--trainer.max_epochs=1", "--model.lora=null", _QUIET]
+    overrides = {"warmup": less, "test": less[1:2]}
+    run_small(toy(tmp_path, task="digits", overrides=overrides), ["start", "warmup"])
+    assert (tmp_path / "digits/seed-3/warmup/policy/config.json").exists()
+    lines = write_comparison(tmp_path / "digits").splitlines()
+    assert "| arm | total | difference | more | largest | range | even |" in lines
+
+
 def test_another_model_in_16_bits_takes_the_same_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr("mstar.small.run.command", lambda *arguments: commands.append(arguments))
-    for name in ("warmup/policy/config.json", "annotate/x", "mprm/mprm/mprm.json"):
+    for name in ("warmup/policy/config.json", "annotate/x", "mprm/mprm-best/mprm.json"):
         (tmp_path / "seed-3" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "seed-3" / name).touch()
     monkeypatch.setattr("mstar.small.run.count_steps", lambda folder: 26)
