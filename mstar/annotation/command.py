@@ -85,6 +85,7 @@ def annotate_policy(
         DataError: a prompt cannot be used, or no response has more than one step.
     """
     engine = engine if engine is not None else TransformersEngine()
+    grader = grader if grader is not None else AnswerGrader()
     if (policy is None) != (engine.own_model is not None):
         raise ConfigError(
             "there is no policy to annotate with: set policy."
@@ -127,7 +128,7 @@ def annotate_policy(
             made = annotate(
                 prompts,
                 engine,
-                grader if grader is not None else AnswerGrader(),
+                grader,
                 settings,
                 Path(output),
                 policy=made_by,
@@ -150,4 +151,6 @@ def annotate_policy(
         agreement = Agreement.read(Path(output))
         if agreement is not None:
             sys.stdout.write(f"{agreement.describe()}\n")
+        for note in grader.notes():
+            sys.stdout.write(f"{note}\n")
     return made

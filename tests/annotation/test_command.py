@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -10,11 +11,15 @@ import torch
 from mstar.__main__ import main
 from mstar.annotation import AnnotationSettings, annotate_policy
 from mstar.errors import DataError
-from mstar.generation import TransformersEngine
+from mstar.generation import OpenAIEngine, TransformersEngine
+from mstar.grading import JudgeGrader
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.models.export import save_model
 from mstar.prompts import TinyDice
 from mstar.storage import read_step_labels
+
+if TYPE_CHECKING:
+    from tests.stub_server import StubServer
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +87,14 @@ def test_a_device_that_is_not_there_is_one_sentence(
     assert last.startswith(f"mstar annotate: error: device '{device}' cannot be used (")
     assert last.endswith("): leave device out, which takes a GPU where there is one.")
     assert not (tmp_path / "labels").exists()
+
+
+def test_what_a_judge_of_answers_was_asked_and_how_it_agrees_is_said(
+    stub: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.write = lambda body: "ANSWER: 1\nVERDICT: CORRECT" if body["model"] == "judge" else "a\nb\nAnswer: 1"
+    grader = JudgeGrader(stub.address, "judge", cache=str(tmp_path), use="always")
+    settings = AnnotationSettings(num_samples=1, num_continuations=1, unmixed_share=1.0)
+    engine = OpenAIEngine(stub.address, "teacher", progress=False)
+    annotate_policy(None, TinyDice("annotation", 2), str(tmp_path / "labels"), engine, grader, settings)
+    assert "judge judge (" in capsys.readouterr().out
