@@ -1,7 +1,8 @@
 """Stage 4 for methods that learn from every sample: what each response of a prompt is worth beside the others.
 
 A prompt's group is its responses that ended. Those cut off are neither trained on nor counted, since nobody knows what
-they would have answered (DAPO's overlong filtering, arXiv 2503.14476). A response without an answer is wrong.
+they would have answered (DAPO's overlong filtering, arXiv 2503.14476); nor are those whose grading ran out of time. A
+response without an answer is wrong.
 Below, r is 1 for a right response and 0 for a wrong one, p the mean of r over the group, and A the advantage.
 """
 
@@ -15,7 +16,7 @@ from typing import Final, Literal, TypeGuard, get_args
 
 from mstar.balance import Balance
 from mstar.errors import ConfigError
-from mstar.types import Fate, ScoredResponse
+from mstar.types import Fate, ScoredResponse, VerdictStatus
 
 __all__ = ["Advantages", "PolicyGradient", "SampleMethod", "StepRewards", "learns_from_all"]
 
@@ -173,7 +174,7 @@ class Advantages:
         Returns:
             The same responses in the same order.
         """
-        ended = [s for s in scored if s.response.finished]
+        ended = [s for s in scored if s.response.finished and s.verdict.status != VerdictStatus.TIMEOUT]
         group = _consistent(ended) if self.step_rewards == "consistency" else ended
         worth = {id(s): value for s, value in zip(group, self._advantages(group), strict=True)}
         weight = self._weight(group)

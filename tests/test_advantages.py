@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,6 +70,13 @@ def test_responses_that_were_cut_off_are_neither_trained_on_nor_counted() -> Non
     assert [s.fate for s in found] == [Fate.KEPT, Fate.TRUNCATED, Fate.TRUNCATED, Fate.KEPT]
     assert values(found) == [0.5, None, None, -0.5]
     assert values(Advantages("grpo").select(cut, stage="")) == [None, None]
+
+
+def test_a_response_whose_grading_ran_out_of_time_is_not_taken_for_a_wrong_one() -> None:
+    slow = replace(sample(2, False), verdict=Verdict(False, "1", VerdictStatus.TIMEOUT))
+    found = Advantages("grpo", normalise=False).select([*group(True, False), slow], stage="")
+    assert values(found) == [0.5, -0.5, None]
+    assert found[2].fate is Fate.NOT_SELECTED
 
 
 def test_a_drop_between_steps_halves_a_right_answers_reward() -> None:
