@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from mstar.dashboards.run_config import SavedConfig, read_configs
-from mstar.dashboards.run_sources import is_source, open_parts, open_settings
+from mstar.dashboards.run_sources import open_parts, open_settings
 from mstar.errors import ConfigError, DataError, MstarError
 from mstar.prompts import DataSources, PromptSource
 from mstar.types import Prompt
@@ -22,10 +23,12 @@ class RunPrompts:
 
     Args:
         sources: Where the run took them from; a prompt is that of the first source that has it as the run's file does.
+        hidden: Those of them whose answers the run does not look at.
     """
 
-    def __init__(self, sources: Sequence[PromptSource]) -> None:
+    def __init__(self, sources: Sequence[PromptSource], hidden: Sequence[PromptSource] = ()) -> None:
         self._sources = sources
+        self._hidden = hidden
 
     def find(self, row: Mapping[str, Any]) -> Prompt:
         """The prompt of a row.
@@ -43,7 +46,7 @@ class RunPrompts:
             except DataError:
                 continue
             if row.get("question") in (None, prompt.question) and _same_pictures(row.get("images"), prompt):
-                return prompt
+                return replace(prompt, answer=None, answers=()) if source in self._hidden else prompt
             other = True
         why = "is another one by now than when the run asked it" if other else "is in no prompt source of the run"
         raise DataError(f"the prompt '{row['prompt_id']}' {why}: mend the data, or {_GIVE}.")
@@ -56,6 +59,8 @@ def _same_pictures(names: list[str] | None, prompt: Prompt) -> bool:
 def rollout_prompts(folder: Path) -> RunPrompts:
     """The prompts that a self-evolving run takes its rollouts from: of its labelled and unlabelled data.
 
+    Answers that the run does not look at (``rollout.unlabelled``) are left out.
+
     Args:
         folder: The folder with its ``iterations``.
 
@@ -64,13 +69,14 @@ def rollout_prompts(folder: Path) -> RunPrompts:
     """
     config = _find_config(folder, "rollout")
     data = _settings(config.values.get("data"))
-    found: list[PromptSource] = []
+    found: dict[str, list[PromptSource]] = {}
     for name in ("train", "unlabelled"):
-        if is_source(data.get(name)) or data.get(name) is not None:
-            found += _open(data[name], config, ())
-        elif data.get("sources") is not None:
-            found += _open(data["sources"], config, (name,))
-    return _require(found, config)
+        if data.get(name) is not None:
+            found[name] = _open(data[name], config, ())
+        else:
+            found[name] = _open(data.get("sources"), config, (name,))
+    hidden = () if _settings(config.values["rollout"]).get("unlabelled") == "oracle" else found["unlabelled"]
+    return RunPrompts(_require([*found["train"], *found["unlabelled"]], config), hidden)
 
 
 def refresh_prompts(folder: Path) -> RunPrompts:
@@ -82,7 +88,7 @@ def refresh_prompts(folder: Path) -> RunPrompts:
     config = _find_config(folder, "rollout")
     refresh = _settings(_settings(config.values.get("rollout")).get("refresh_reward_model"))
     prompts = refresh.get("prompts")
-    return _require(_open(prompts, config, ()) if prompts is not None else [], config)
+    return RunPrompts(_require(_open(prompts, config, ()), config))
 
 
 def label_prompts(folder: Path) -> RunPrompts:
@@ -93,8 +99,8 @@ def label_prompts(folder: Path) -> RunPrompts:
     """
     config = _find_config(folder, "policy")
     if config.values.get("prompts") is not None:
-        return _require(_open(config.values["prompts"], config, ()), config)
-    return _require(_open(config.values.get("sources") or {}, config, ("annotation",)), config)
+        return RunPrompts(_require(_open(config.values["prompts"], config, ()), config))
+    return RunPrompts(_require(_open(config.values.get("sources"), config, ("annotation",)), config))
 
 
 def _find_config(folder: Path, key: str) -> SavedConfig:
@@ -125,7 +131,7 @@ def _open(settings: Any, config: SavedConfig, parts: Sequence[str]) -> list[Prom
         raise ConfigError(f"{str(error).rstrip('.')}: mend that, or {_GIVE}.") from error
 
 
-def _require(found: Sequence[PromptSource], config: SavedConfig) -> RunPrompts:
+def _require(found: list[PromptSource], config: SavedConfig) -> list[PromptSource]:
     if not found:
         raise ConfigError(f"{config.folder / 'config.yaml'} names no prompts that can be opened: {_GIVE}.")
-    return RunPrompts(found)
+    return found

@@ -89,6 +89,15 @@ def test_prompts_are_never_guessed(run: Path, prompts: RecordPrompts, change: di
     assert isinstance(next(find_run_files(run).rows(RunPrompts([prompts]))), Sampled)
 
 
+@pytest.mark.parametrize(("use", "answers"), [("voting", [None] * 3), ("oracle", ["red", "3", "2"])])
+def test_answers_that_the_run_did_not_look_at_are_not_told(run: Path, use: str, answers: list[str | None]) -> None:
+    path = run / "evolve/config.yaml"
+    source = yaml.safe_load(path.read_text())["data"]["init_args"]["train"]
+    path.write_text(yaml.safe_dump({"rollout": {"unlabelled": use}, "data": {"init_args": {"unlabelled": source}}}))
+    rows = find_run_files(run).rows()
+    assert [row.prompt.answer for row in rows if isinstance(row, Sampled)] == answers
+
+
 def test_a_prompt_that_changed_is_told(run: Path, prompts: RecordPrompts) -> None:
     from dataclasses import replace
 
