@@ -120,6 +120,29 @@ def test_what_cannot_be_scored_is_told_and_the_rest_scored(tmp_path: Path, capsy
     assert "3 rows of this shard are left out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "field",
+    [{"sample_index": "a"}, {"sample_index": 0.5}, {"num_tokens": True}, {"logprob": []}, {"prompt_id": {}},
+     {"predicted": 5}, {"chain_correct": "yes"}],
+)  # fmt: skip
+def test_a_field_of_another_type_is_told_too(tmp_path: Path, field: dict[str, Any]) -> None:
+    own = {"correct": True, "status": "graded"}
+    assert score(tmp_path, write(tmp_path, [ROWS[0] | own | field, ROWS[1] | {"status": [], "correct": True}])) == 1
+    assert f"row 1: '{next(iter(field))}' is " in (tmp_path / "out/faults-00000.txt").read_text()
+    # What is no verdict is graded.
+    assert [s.verdict.correct for s in read_responses(tmp_path / "out/scores-00000.parquet")] == [False]
+
+
+def test_a_prompt_with_its_picture_in_the_rows_is_one_in_whatever_shard(tmp_path: Path) -> None:
+    rows = [row | {"image": {"bytes": picture(), "path": None}} for row in (ROWS[0], ROWS[4], ROWS[1])]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    assert score(tmp_path, tmp_path / "in.parquet", shard_size=1) == 0
+    first, _, second = (
+        s.response.prompt_id for p in find_response_files(str(tmp_path / "out")) for s in read_responses(p)
+    )
+    assert first == second
+
+
 def test_a_picture_is_decoded_by_the_reward_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,13 @@ OpenPicture: TypeAlias = Callable[[str], Image.Image]
 _log: Final = logging.getLogger(__name__)
 # Rows that are read, scored and written as one; a prompt's responses stay together unless they are more than as many.
 SHARD: Final = 512
+# What they may be, beside None, and what that is called.
+_FIELDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
+    **dict.fromkeys(("sample_index", "num_tokens", "temperature", "logprob"), ((int, float), "a number")),
+    "prompt_id": ((str, int, float), "a text or a number"),
+    "predicted": ((str,), "a text"),
+    "chain_correct": ((bool,), "true or false"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +116,14 @@ def make_groups(
     found: dict[object, list[ScoredResponse]] = {}
     faults: list[str] = []
     for number, row in rows:
-        if isinstance(row, str):
-            faults.append(f"row {number}: {row}")
+        fault = row if isinstance(row, str) else _find_fault(row)
+        if isinstance(row, str) or fault is not None:
+            faults.append(f"row {number}: {fault}")
             continue
         key = _key(row)
         if key not in prompts:
             try:
-                images = _images(row, number, open_picture, limits)
+                images = _images(row, open_picture, limits)
                 for image in images if look else ():
                     image.load()
             except (RowError, DataError) as error:
@@ -128,13 +137,25 @@ def make_groups(
     return [PromptResponses(prompt, tuple(found[key])) for key, prompt in prompts.items()], faults
 
 
-def _images(
-    row: Mapping[str, Any], number: int, open_picture: OpenPicture, limits: PixelLimits
-) -> tuple[ImageReference, ...]:
+def _find_fault(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with the fields that a response has in a run's files, and that ``grade`` does not look at."""
+    for name, (kinds, expected) in _FIELDS.items():
+        value = row.get(name)
+        if value is not None and type(value) not in kinds:
+            return f"'{name}' is {value!r}, but it is {expected}."
+    for name in ("sample_index", "num_tokens"):
+        if not float(row.get(name) or 0).is_integer():
+            return f"'{name}' is {row[name]!r}, but it is a whole number."
+    return None
+
+
+def _images(row: Mapping[str, Any], open_picture: OpenPicture, limits: PixelLimits) -> tuple[ImageReference, ...]:
     pictures: list[ImageReference] = []
     for place, value in enumerate(read_images(row, ("images",) if row.get("images") else ("image",))):
         if isinstance(value, bytes):
-            pictures.append(StoredImage(f"row-{number}#{place}", partial(decode_image, value), limits))
+            # By its content: another row with it, in whatever shard, is of the same prompt.
+            name = hashlib.blake2b(value, digest_size=12).hexdigest()
+            pictures.append(StoredImage(f"{name}#{place}", partial(decode_image, value), limits))
         else:
             pictures.append(StoredImage(value, open_picture, limits))
     return tuple(pictures)
@@ -149,7 +170,7 @@ def _graded(prompt: Prompt, row: Mapping[str, Any], number: int, grader: Grader)
         row.get("finished") is not False, read("temperature", math.nan), read("logprob", math.nan),
     )  # fmt: skip
     status = row.get("status")
-    if isinstance(row.get("correct"), bool) and status in set(VerdictStatus):
+    if isinstance(row.get("correct"), bool) and status in list(VerdictStatus):
         verdict = Verdict(row["correct"], row.get("predicted"), VerdictStatus(status))
         return ScoredResponse(response, verdict, chain_correct=row.get("chain_correct"))
     return grade_response(prompt, response, grader)
