@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
 from mstar.callbacks.collapse import find_collapse
+from mstar.callbacks.peak import Peak
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import is_main
 from mstar.evaluation.dynamics import Dynamics, Sweep
@@ -84,6 +85,7 @@ class IterationLog:
         """Takes in what the iteration's stages did."""
         self.report |= result.report.as_dict()
         self._look_for_collapse()
+        self._follow_peak()
         for group, values in self._stages():
             self._scalars(group, values)
         for logger in self._shown_in():
@@ -101,6 +103,15 @@ class IterationLog:
         self.report["collapse"] = found
         if is_main() and not (before.exists() and "collapse" in read_json(before)):
             _log.warning("iteration %d: %s", self.iteration, found)
+
+    def _follow_peak(self) -> None:
+        """Says when the policy has fallen from the best that it was; once while it lasts."""
+        path = self.run.report(self.iteration - 1)
+        before = read_json(path).get("peak") if path.exists() else None
+        peak = Peak.follow(before, self.report)
+        self.report["peak"] = peak.as_dict()
+        if is_main() and peak.fallen is not None and not (before and before["fallen"]):
+            _log.warning("iteration %d: %s", self.iteration, peak.fallen)
 
     def swept(self, sweep: Sweep, chosen: float, metric: str, top_k: int | None = None) -> None:
         """Takes in a temperature sweep.
