@@ -88,7 +88,8 @@ def sample_losses(logprob_N: Tensor, credit: Credit, objective: Objective) -> Sa
         loss_N = -weight_N * torch.where(advantage_N < 0, floored_N.log(), log_ratio_N)
     else:
         if settings.level == "sequence":
-            share_N = 1 / credit.length_B[row_N]
+            # Of a number and integers the quotient would have the default type, which bf16-true makes one of 16 bits.
+            share_N = share_N / credit.length_B[row_N]
             mean_B = log_ratio_N.new_zeros(len(credit.length_B)).index_add(0, row_N, log_ratio_N * share_N)
             ratio_N = mean_B[row_N].exp()
         bounded_N = ratio_N.clamp(1 - settings.clip_low, 1 + settings.clip_high)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins import HalfPrecision
 from torch import Tensor
 
 from mstar.advantages import Advantages, PolicyGradient, SampleMethod
@@ -190,6 +191,16 @@ def assert_equal(one: list[Tensor], other: list[Tensor]) -> None:
     assert sum(float(g.abs().sum()) for g in one) > 1e-2
     for a, b in zip(one, other, strict=True):
         torch.testing.assert_close(a, b, atol=2e-6, rtol=1e-3)
+
+
+def test_a_default_type_of_16_bits_rounds_no_ratio() -> None:
+    """Lightning sets it around a step of trainer.precision bf16-true."""
+    given = torch.full((6,), -0.9), credit((3, 3)), Objective("grpo", PolicyGradient(level="sequence"))
+    losses = sample_losses(*given)
+    with HalfPrecision("bf16-true").forward_context():
+        same = sample_losses(*given)
+    assert torch.equal(same.ratio_N, losses.ratio_N)
+    assert torch.equal(same.loss_N, losses.loss_N)
 
 
 def test_the_engines_log_probabilities_are_those_of_training(folder: str, examples: list[Example]) -> None:
