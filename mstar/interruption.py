@@ -13,10 +13,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupted", "hold_back", "listen", "requested", "stop_if_asked", "stopping_on_signals"]
+__all__ = [
+    "GivenUpError",
+    "Interrupted",
+    "hold_back",
+    "listen",
+    "requested",
+    "stop_if_asked",
+    "stopping_on_signals",
+    "stopping_when",
+]
 
 _received: signal.Signals | None = None
 _held_back = False
+_own = threading.local()
+
+
+class GivenUpError(Exception):
+    """What a thread does is no longer wanted."""
 
 
 class Interrupted(SystemExit):
@@ -41,7 +55,11 @@ def stop_if_asked() -> None:
 
     Raises:
         Interrupted: it was.
+        GivenUpError: what this thread does is given up (``stopping_when``).
     """
+    given_up: threading.Event | None = getattr(_own, "given_up", None)
+    if given_up is not None and given_up.is_set():
+        raise GivenUpError
     if _received is not None and not _held_back:
         raise Interrupted(_received)
 
@@ -50,6 +68,20 @@ def hold_back(on: bool) -> None:
     """Has ``stop_if_asked`` always return, or not; whoever switches it on looks at ``requested``."""
     global _held_back
     _held_back = on
+
+
+@contextmanager
+def stopping_when(given_up: threading.Event) -> Iterator[None]:
+    """Within the block, in this thread alone, ``stop_if_asked`` also stops once an event is set.
+
+    Args:
+        given_up: The event.
+    """
+    _own.given_up = given_up
+    try:
+        yield
+    finally:
+        del _own.given_up
 
 
 def listen() -> None:

@@ -29,10 +29,19 @@ from mstar.prompts.subset import find_repetition
 from mstar.rewards import Reward, add_process_rewards, aggregate
 from mstar.selection import Selector
 from mstar.storage import ExampleFile, PromptResponses, RunDirectory, order_examples, read_or_put_aside, write_responses
-from mstar.types import Example, Prompt, ScoredResponse
+from mstar.types import Example, Prompt, Response, ScoredResponse
 from mstar.voting import Voting
 
-__all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "run_iteration"]
+__all__ = [
+    "IterationPlan",
+    "IterationReport",
+    "IterationResult",
+    "Stages",
+    "fetch_shard",
+    "plan_requests",
+    "run_iteration",
+    "sift_shard",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,7 @@ class IterationPlan:
         shard_size: Prompts in a shard.
         balance: Which prompts get further samples.
         keep_tokens: Whether responses keep their tokens with the log-probabilities, for methods that need a ratio.
+        ahead: The shards that were drawn while the iteration before trained.
     """
 
     iteration: int
@@ -82,6 +92,7 @@ class IterationPlan:
     shard_size: int = 256
     balance: Balance = field(default_factory=Balance)
     keep_tokens: bool = False
+    ahead: tuple[int, ...] = ()
 
     @property
     def counts(self) -> range:
@@ -153,17 +164,20 @@ def run_iteration(
     num_own = sum(min(plan.shard_size, size - starts[number]) for number in own)
     with stages.engine.counting(round(num_own * plan.num_samples * (1 + plan.balance.extra_samples))) as bar:
         for number in own:
-            shard, hidden = _fetch_shard(prompts, unlabelled, starts[number], plan)
+            shard, hidden = fetch_shard(prompts, unlabelled, starts[number], plan)
             groups = read_or_put_aside(paths[number], partial(read_shard, shard, plan.counts))
             usable: list[Prompt] | None = None
             if groups is None:
                 put_aside = run.quarantine(plan.iteration, number)
                 there = earlier.get(number)
                 drawn = None if there is None else read_earlier(shard, plan.counts, there, put_aside)
-                if there is not None and drawn is not None:
+                if there is not None and there.ahead and drawn is not None:
+                    written = [[s.response for s in group.responses] for group in drawn]
+                    graded = _grade([group.prompt for group in drawn], written, stages, report)
+                elif there is not None and drawn is not None:
                     graded = _take_over(drawn, hidden, there, plan, stages, report)
                 else:
-                    usable = _sift(shard, stages.check, put_aside, size)
+                    usable = sift_shard(shard, stages.check, put_aside, size)
                     bar.skip((len(shard) - len(usable)) * plan.num_samples)
                     graded = _draw(usable, hidden, plan, stages, report)
                 groups = _choose(graded, hidden, plan, stages, report)
@@ -171,6 +185,7 @@ def run_iteration(
                     write_responses(paths[number], groups)
             if usable is None:
                 bar.skip(len(shard) * plan.num_samples)
+            report.ahead += len(groups) * (number in plan.ahead)
             for group in groups:
                 report.count(group)
                 if group.prompt.id in hidden:
@@ -194,7 +209,7 @@ def run_iteration(
     return IterationResult(learned, total, tuple(shown))
 
 
-def _fetch_shard(
+def fetch_shard(
     prompts: Sequence[Prompt], unlabelled: Sequence[Prompt], start: int, plan: IterationPlan
 ) -> tuple[list[Prompt], dict[str, Prompt]]:
     """The prompts of the shard that begins at ``start``, and as they are, by id, those whose answers it hides."""
@@ -233,19 +248,36 @@ def _draw_samples(
 ) -> list[PromptResponses]:
     """Draws and grades the samples with these numbers of each prompt."""
     with _timed(report.seconds, "generate"):
-        requests = [
-            Request(
-                prompt,
-                plan_samples(
-                    plan.seed, plan.stage, prompt.id, len(numbers), plan.temperature, first_index=numbers.start
-                ),
-                show_answer=plan.answer_conditioned and prompt.id not in hidden,
-                keep_tokens=plan.keep_tokens,
-            )
-            for prompt, numbers in zip(prompts, places, strict=True)
-        ]
-        written = draw_responses(stages.engine, requests)
+        written = draw_responses(stages.engine, plan_requests(prompts, places, hidden, plan))
     report.new_tokens += sum(response.num_tokens for responses in written for response in responses)
+    return _grade(prompts, written, stages, report)
+
+
+def plan_requests(
+    prompts: Sequence[Prompt], places: Sequence[range], hidden: Collection[str], plan: IterationPlan
+) -> list[Request]:
+    """What an engine is asked for.
+
+    Args:
+        prompts: The prompts.
+        places: For each of them, the numbers of the samples.
+        hidden: The ids of those whose answer is not shown.
+        plan: What the iteration does.
+    """
+    return [
+        Request(
+            prompt,
+            plan_samples(plan.seed, plan.stage, prompt.id, len(numbers), plan.temperature, first_index=numbers.start),
+            show_answer=plan.answer_conditioned and prompt.id not in hidden,
+            keep_tokens=plan.keep_tokens,
+        )
+        for prompt, numbers in zip(prompts, places, strict=True)
+    ]
+
+
+def _grade(
+    prompts: Sequence[Prompt], written: Sequence[Sequence[Response]], stages: Stages, report: IterationReport
+) -> list[PromptResponses]:
     with _timed(report.seconds, "grade"):
         stages.grader.prepare([(p, r.text) for p, group in zip(prompts, written, strict=True) for r in group])
         return [
@@ -319,7 +351,7 @@ def _count_vote(truth: Prompt, group: PromptResponses, grader: Grader, report: I
         report.votes_right += grade_response(truth, agreed, grader).verdict.correct
 
 
-def _sift(shard: Sequence[Prompt], check: PromptCheck, put_aside: Path, total: int) -> list[Prompt]:
+def sift_shard(shard: Sequence[Prompt], check: PromptCheck, put_aside: Path, total: int) -> list[Prompt]:
     """The prompts of a shard that can be shown to the policy; the others are written to a file.
 
     Here, and not when the data is loaded: it takes a look at every picture.

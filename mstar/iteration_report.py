@@ -65,6 +65,7 @@ class IterationReport:
         tokens: Tokens of the responses.
         new_tokens: Those of them that were generated now, not read from shards that were there.
         reused: Prompts whose responses were drawn for another choice, and read here.
+        ahead: Prompts whose responses were drawn ahead, by the weights that the iteration before drew with.
         truncated: Responses cut off by the length limit.
         answered: Prompts with a right response that could be kept.
         chosen: Those of them of which the rule left some such response out.
@@ -100,6 +101,7 @@ class IterationReport:
     tokens: int = 0
     new_tokens: int = 0
     reused: int = 0
+    ahead: int = 0
     truncated: int = 0
     answered: int = 0
     chosen: int = 0
@@ -174,6 +176,12 @@ class IterationReport:
             "prompts": self.prompts,
             "put_aside": self.put_aside,
             "reused": self.reused,
+            # Only where it is so: reports without it are as those of earlier versions.
+            **(
+                {"drawn_ahead": {"prompts": self.ahead, "weights_of_iteration": self.iteration - 1}}
+                if self.ahead
+                else {}
+            ),
             "temperature": self.temperature,
             "funnel": {n: getattr(self, n) for n in ("generated", "parsed", "correct", "unique", "kept")},
             "grading_timeouts": self.timeouts,
@@ -219,7 +227,7 @@ def _shares(tallies: Mapping[str, Tally], names: Sequence[str]) -> dict[str, dic
 
 _COUNTS = (
     "prompts", "put_aside", "generated", "parsed", "timeouts", "correct", "unique", "kept", "kept_chains",
-    "chains_known", "tokens", "new_tokens", "reused", "truncated", "answered", "chosen", "scored", "worst_answers",
-    "voted", "abstained", "votes_known", "votes_right",
+    "chains_known", "tokens", "new_tokens", "reused", "ahead", "truncated", "answered", "chosen", "scored",
+    "worst_answers", "voted", "abstained", "votes_known", "votes_right",
     "right_chains", "right_chains_known", "no_gradient", "logprob", "logprob_tokens",
 )  # fmt: skip

@@ -74,11 +74,13 @@ class Earlier:
         path: Its file.
         verdicts: Whether its verdicts are those that would be made now.
         scores: Whether its scores are, too.
+        ahead: Whether it was drawn ahead, and neither graded nor scored yet.
     """
 
     path: Path
     verdicts: bool
     scores: bool
+    ahead: bool = False
 
     @property
     def quarantine(self) -> Path:

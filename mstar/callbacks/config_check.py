@@ -25,6 +25,7 @@ _DEFAULTS: Final = {
     "trainer.precision": "32-true",
     "rollout.init_args.reward_dtype": "auto",
     "rollout.init_args.aggregation": "min",
+    "rollout.init_args.overlap_shards": 0,
 }
 # What earlier versions had beside the engine, and what is short for a part of it.
 _GONE: Final = re.compile(r"model\.init_args\.(max_new_tokens|generation_batch_size)$|benchmark\b")

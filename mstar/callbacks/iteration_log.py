@@ -174,6 +174,9 @@ class IterationLog:
         ]
         if timeouts := self.report.get("grading_timeouts"):
             parts.append(f"{timeouts} comparisons of formulas ran out of computing time")
+        if ahead := self.report.get("drawn_ahead"):
+            number = ahead["weights_of_iteration"]
+            parts.append(f"those to {ahead['prompts']} prompts drawn while iteration {number} trained, by its weights")
         if choice := self.report.get("choice"):
             parts.append(f"a choice for {choice['prompts']} of {choice['of']} prompts")
         if (share := self.report.get("min_on_answer_step")) is not None:

@@ -16,6 +16,7 @@ from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh
+from mstar.callbacks.rollout_ahead import Overlap
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
 from mstar.callbacks.rollout_progress import RolloutProgress
 from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled, choose_reward, choose_rule
@@ -26,6 +27,7 @@ from mstar.errors import ConfigError
 from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
+from mstar.iteration_ahead import Ahead
 from mstar.modules.policy import PolicyModule
 from mstar.rewards import Aggregation, Reward
 from mstar.selection import RuleName, SelectionRule, Selector
@@ -85,6 +87,9 @@ class RolloutCallback(Callback):
         voting: When the vote on an unlabelled prompt gives it an answer.
         dynamics: Whether the dynamics are measured on the validation prompts after every iteration.
         shard_size: Prompts that are generated and written as one unit.
+        overlap_shards: How many of an iteration's first shards are drawn while the iteration before it trains, by the
+            weights that it drew with: they are stale by one iteration. For an engine by address alone
+            (``VllmServerEngine``), whose servers would be idle.
         keep_iterations: Of how many iterations, the latest, all responses stay on disk; of earlier ones only the kept
             examples and the report do. None keeps all.
         seed: Seed of the sampling; by default the run's ``seed_everything``.
@@ -126,6 +131,7 @@ class RolloutCallback(Callback):
         voting: Voting = Voting(),  # noqa: B008 - frozen, so sharing it is safe
         dynamics: bool = True,
         shard_size: int = 256,
+        overlap_shards: int = 0,
         keep_iterations: int | None = None,
         seed: int | None = None,
         reuse: str | None = None,
@@ -154,11 +160,13 @@ class RolloutCallback(Callback):
             voting=voting,
             dynamics=dynamics,
             shard_size=shard_size,
+            overlap_shards=overlap_shards,
             keep_iterations=keep_iterations,
             seed=seed,
             reuse=reuse,
         )
         self._progress = RolloutProgress()
+        self._overlap = Overlap(self.settings)
         self._log: IterationLog | None = None
         self._drift: DriftCheck | None = None
         self._checked = False
@@ -175,6 +183,7 @@ class RolloutCallback(Callback):
         policy, usable = require_policy(module), require_data(data)
         self._lend_engine(policy)
         check_rollout(self.settings, trainer, policy, usable)
+        self._overlap.announce()
         self._checked = True
 
     # Lightning's hooks, in the order in which they run.
@@ -208,6 +217,7 @@ class RolloutCallback(Callback):
             self._log.forget_dynamics()
             self._log.recall()
             self._progress.go_on_training()
+            self._take_up_ahead(trainer, require_policy(pl_module))
         elif self._progress.unwatched is not None and self._log is not None:
             self._log.recall()
             earlier, self._progress.unwatched = self._progress.unwatched, None
@@ -218,6 +228,7 @@ class RolloutCallback(Callback):
         policy, run = require_policy(pl_module), RunDirectory(Path(trainer.default_root_dir))
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         settings, iteration = self.settings, trainer.current_epoch + 1
+        ahead = self._finish_ahead(trainer, policy, iteration)
         log = self._log = IterationLog(run, trainer, iteration)
         stages.prepare_method(settings.method, trainer, policy, iteration)
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
@@ -230,11 +241,13 @@ class RolloutCallback(Callback):
             before.write()
         if settings.controller.due(iteration) and data.validation is not None and settings.ready_reward is not None:
             log.swept(*stages.choose_temperature(settings, policy, data, iteration), settings.controller.top_k)
-        result = stages.run_stages(settings, trainer, policy, data, iteration)
+        result = stages.run_stages(settings, trainer, policy, data, iteration, ahead)
+        self._overlap.clear(run, iteration)
         policy.engine.rest()
         log.iteration_done(result)
         replace_training_data(trainer, result.examples, settings.gradient.passes)
         torch.manual_seed(derive_seed(settings.seed, "train", iteration))
+        self._progress.ahead = self._overlap.begin(trainer, policy, data, iteration)
         self._progress.begin_training(iteration)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -270,10 +283,12 @@ class RolloutCallback(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Releases the engine."""
+        self._overlap.give_up()
         self.settings.engine.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Releases the engine, for whoever tries again in this process; several processes end anyway."""
+        self._overlap.give_up()
         if world_size() == 1:
             self.settings.engine.close()
 
@@ -322,6 +337,7 @@ class RolloutCallback(Callback):
         iteration, run = self._progress.iteration, RunDirectory(Path(trainer.default_root_dir))
         if iteration is None:
             return
+        self._finish_ahead(trainer, require_policy(module), iteration + 1)
         settings, data = self.settings, require_data(trainer.datamodule)  # type: ignore[attr-defined]
         log = self._log = log or IterationLog.resumed(run, trainer, iteration)
         if settings.dynamics and data.validation is not None and "dynamics" not in log.report:
@@ -332,6 +348,26 @@ class RolloutCallback(Callback):
             policy.engine.rest()
             log.write()
         log.announce()
+
+    def _take_up_ahead(self, trainer: Trainer, policy: PolicyModule) -> None:
+        """Has what was begun to be drawn ahead go on, in this process too."""
+        data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
+        if self._progress.ahead is not None:
+            self._progress.ahead = self._overlap.take_up(self._progress.ahead, trainer, policy, data)
+
+    def _finish_ahead(self, trainer: Trainer, policy: PolicyModule, iteration: int) -> Ahead | None:
+        """Waits for what is drawn ahead, before the engine gets other weights; returns what there is of an iteration.
+
+        Raises:
+            Exception: it could not be drawn.
+        """
+        ahead = self._progress.ahead
+        if ahead is None or ahead.iteration != iteration:
+            return None
+        self._take_up_ahead(trainer, policy)
+        self._overlap.finish()
+        ahead = self._progress.ahead
+        return ahead if ahead is not None and ahead.shards else None
 
     def _sync(self, policy: PolicyModule, data: PolicyDataModule, log: IterationLog) -> None:
         """Hands the engine the present weights, and proves that it has them."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mstar.iteration_ahead import Ahead
+
 __all__ = ["RolloutProgress"]
 
 
@@ -20,6 +22,7 @@ class RolloutProgress:
         in_training: Whether its examples are being trained on.
         unwatched: What callbacks can watch of it beside its report, while they have not seen its end yet.
         trained_before: Seconds of training in it before the run was resumed.
+        ahead: What is, or was, drawn ahead for the iteration after it; None if nothing is.
         training_began: When its training, or the part of it since then, began, by ``time.perf_counter``.
     """
 
@@ -28,6 +31,7 @@ class RolloutProgress:
     in_training: bool = False
     unwatched: dict[str, float] | None = None
     trained_before: float = 0.0
+    ahead: Ahead | None = None
     training_began: float = 0.0
 
     def begin_training(self, iteration: int) -> None:
@@ -52,6 +56,7 @@ class RolloutProgress:
             "in_training": self.in_training,
             "training_seconds": self.training_seconds if self.in_training else 0.0,
             "unwatched": self.unwatched,
+            "ahead": None if self.ahead is None else self.ahead.as_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -61,3 +66,5 @@ class RolloutProgress:
         self.in_training = state.get("in_training", False)
         self.trained_before = state.get("training_seconds", 0.0)
         self.unwatched = state.get("unwatched")
+        ahead = state.get("ahead")
+        self.ahead = None if ahead is None else Ahead.from_state(ahead)

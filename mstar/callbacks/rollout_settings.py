@@ -47,6 +47,7 @@ class RolloutSettings:
     voting: Voting
     dynamics: bool
     shard_size: int
+    overlap_shards: int
     keep_iterations: int | None
     seed: int
     reuse: str | None
@@ -60,6 +61,18 @@ class RolloutSettings:
             raise ConfigError(f"rollout.unlabelled_start is {self.unlabelled_start}, but it is a fraction in [0, 1].")
         if self.shard_size < 1:
             raise ConfigError(f"rollout.shard_size is {self.shard_size}, but a shard needs at least 1 prompt.")
+        if self.overlap_shards < 0:
+            raise ConfigError(f"rollout.overlap_shards is {self.overlap_shards}, but it is a number of shards, from 0.")
+        if self.overlap_shards and not self.engine.elsewhere:
+            raise ConfigError(
+                f"rollout.overlap_shards draws while the policy trains, but {type(self.engine).__name__} does not draw "
+                "by servers that have the policy's weights: leave it out, or choose VllmServerEngine."
+            )
+        if self.overlap_shards and self.selector.balance.extra_samples:
+            raise ConfigError(
+                "rollout.balance.extra_samples follow from the verdicts on the first samples, which those of "
+                "rollout.overlap_shards do not have in time: leave one of them out."
+            )
         if self.keep_iterations is not None and self.keep_iterations < 1:
             raise ConfigError(
                 f"rollout.keep_iterations is {self.keep_iterations}, but the present iteration must stay."

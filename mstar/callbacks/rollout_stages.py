@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 
@@ -16,6 +18,7 @@ from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, sweep
 from mstar.generation import Engine
 from mstar.generation.drift import Drift, DriftCheck
 from mstar.iteration import IterationPlan, IterationResult, Stages, run_iteration
+from mstar.iteration_ahead import Ahead, IterationPrompts
 from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier, fingerprint_shards
 from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
@@ -29,6 +32,8 @@ from mstar.types import Prompt
 
 __all__ = [
     "choose_temperature",
+    "describe_generation",
+    "find_prompts",
     "hand_over",
     "load_reward",
     "make_drift_check",
@@ -83,7 +88,12 @@ def load_reward(reward: Reward | None, policy: PolicyModule, run: RunDirectory, 
 
 
 def run_stages(
-    settings: RolloutSettings, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule, iteration: int
+    settings: RolloutSettings,
+    trainer: Trainer,
+    policy: PolicyModule,
+    data: PolicyDataModule,
+    iteration: int,
+    ahead: Ahead | None = None,
 ) -> IterationResult:
     """Generates, grades, scores and selects one iteration's responses, or reads those that are there.
 
@@ -93,9 +103,53 @@ def run_stages(
         policy: The present policy.
         data: Where the prompts come from.
         iteration: The iteration's number, from 1.
+        ahead: What of it was drawn while the iteration before trained; None if nothing was.
     """
     run = RunDirectory(Path(trainer.default_root_dir))
-    prompts = _next(settings, data.train, iteration, "labelled")
+    source = find_prompts(settings, trainer, data, iteration)
+    if ahead is not None:
+        source = replace(source, plan=replace(source.plan, ahead=ahead.shards))
+    prompts, unlabelled, plan = source.prompts, source.unlabelled, source.plan
+    selector = settings.selector_at(iteration, trainer.max_epochs or 0)
+    reward = settings.ready_reward
+    voting = plan.vote and len(unlabelled) > 0
+    # All of them: of a model that is split over the processes each has a part.
+    fingerprint = fingerprint_model(policy.policy)
+    earlier: dict[int, Earlier] = {}
+    if is_main():
+        generation = describe_generation(settings, policy, data, plan, fingerprint)
+        facts = IterationFacts(
+            generation=generation if ahead is None else generation | {"ahead": ahead.facts()},
+            verdicts=describe(settings.grader),
+            scores=reward.facts() if reward is not None and settings.uses_reward(voting) else None,
+            selection=describe(selector)
+            | {"aggregation": None if reward is None else reward.aggregation, "voting": describe(settings.voting)},
+            prompts=fingerprint_shards(prompts, unlabelled, plan.shard_size),
+        )
+        claim_iteration(run, iteration, facts)
+        earlier = find_earlier(run, iteration, facts, None if settings.reuse is None else Path(settings.reuse))
+        if ahead is not None:
+            earlier = source.find(run, ahead) | earlier
+    settings.engine.work_in(run.root)
+    # Process 0 looks for all, so that they go the same way.
+    [earlier] = gather_lists([earlier] if is_main() else [])
+    stages = Stages(settings.engine, settings.grader, reward, selector, data.prompt_check())
+    with policy.compute_precision.context(policy.device):
+        before = run.examples(iteration - 1) if settings.method == "rloop" and iteration > 1 else None
+        return run_iteration(prompts, unlabelled, plan, stages, run, earlier, before=before)
+
+
+def find_prompts(
+    settings: RolloutSettings, trainer: Trainer, data: PolicyDataModule, iteration: int
+) -> IterationPrompts:
+    """The prompts of an iteration, with what is done with them at the present temperature.
+
+    Args:
+        settings: The settings.
+        trainer: Says after how many iterations unlabelled prompts are mixed in.
+        data: Where the prompts come from.
+        iteration: The iteration's number, from 1.
+    """
     unlabelled: Sequence[Prompt] = ()
     begun = iteration - 1 >= settings.unlabelled_start * (trainer.max_epochs or 0)
     if settings.unlabelled != "off" and data.unlabelled is not None and begun:
@@ -112,51 +166,40 @@ def run_stages(
         balance=settings.selector.balance,
         keep_tokens=learns_from_all(settings.method),
     )
-    selector = settings.selector_at(iteration, trainer.max_epochs or 0)
-    reward = settings.ready_reward
-    voting = plan.vote and len(unlabelled) > 0
-    # All of them: of a model that is split over the processes each has a part.
-    fingerprint = fingerprint_model(policy.policy)
-    earlier: dict[int, Earlier] = {}
-    if is_main():
-        generation = describe(plan) | {
-            "engine": describe(settings.engine),
-            "max_new_tokens": settings.engine.max_new_tokens,
-            "max_prompt_tokens": data.max_prompt_tokens,
-            "policy": fingerprint,
-            # The same weights, in another type or unpacked from four bits, may write otherwise.
-            "policy_dtype": policy.dtype_name,
-            "policy_compute": policy.compute_precision.name,
-            "policy_quantization": "none" if policy.lora is None else policy.lora.quantization,
+    return IterationPrompts(_next(settings, data.train, iteration, "labelled"), unlabelled, plan)
+
+
+def describe_generation(
+    settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule, plan: IterationPlan, fingerprint: str
+) -> dict[str, Any]:
+    """What responses depend on beside their prompts, as JSON values.
+
+    Args:
+        settings: The settings.
+        policy: The policy.
+        data: Says how long a prompt may be.
+        plan: What the iteration does.
+        fingerprint: That of the weights that draw them.
+    """
+    generation = describe(plan) | {
+        "engine": describe(settings.engine),
+        "max_new_tokens": settings.engine.max_new_tokens,
+        "max_prompt_tokens": data.max_prompt_tokens,
+        "policy": fingerprint,
+        # The same weights, in another type or unpacked from four bits, may write otherwise.
+        "policy_dtype": policy.dtype_name,
+        "policy_compute": policy.compute_precision.name,
+        "policy_quantization": "none" if policy.lora is None else policy.lora.quantization,
+    }
+    if plan.balance.extra_samples:
+        # Who gets further samples follows from the verdicts on the first.
+        generation |= {
+            "extra_samples": plan.balance.extra_samples,
+            "extra_for": {"hard": plan.balance.hard, "verdicts": describe(settings.grader)},
         }
-        if plan.balance.extra_samples:
-            # Who gets further samples follows from the verdicts on the first.
-            generation |= {
-                "extra_samples": plan.balance.extra_samples,
-                "extra_for": {"hard": plan.balance.hard, "verdicts": describe(settings.grader)},
-            }
-        facts = IterationFacts(
-            # Shards of another size have other prompts; plans without tokens are as those of earlier versions.
-            generation={
-                name: value
-                for name, value in generation.items()
-                if name not in ("class", "shard_size", "balance", "voting") and (name != "keep_tokens" or value)
-            },
-            verdicts=describe(settings.grader),
-            scores=reward.facts() if reward is not None and settings.uses_reward(voting) else None,
-            selection=describe(selector)
-            | {"aggregation": None if reward is None else reward.aggregation, "voting": describe(settings.voting)},
-            prompts=fingerprint_shards(prompts, unlabelled, plan.shard_size),
-        )
-        claim_iteration(run, iteration, facts)
-        earlier = find_earlier(run, iteration, facts, None if settings.reuse is None else Path(settings.reuse))
-    settings.engine.work_in(run.root)
-    # Process 0 looks for all, so that they go the same way.
-    [earlier] = gather_lists([earlier] if is_main() else [])
-    stages = Stages(settings.engine, settings.grader, reward, selector, data.prompt_check())
-    with policy.compute_precision.context(policy.device):
-        before = run.examples(iteration - 1) if settings.method == "rloop" and iteration > 1 else None
-        return run_iteration(prompts, unlabelled, plan, stages, run, earlier, before=before)
+    # Shards of another size have other prompts; plans without tokens are as those of earlier versions.
+    left_out = ("class", "shard_size", "balance", "voting", "ahead", *(() if plan.keep_tokens else ("keep_tokens",)))
+    return {name: value for name, value in generation.items() if name not in left_out}
 
 
 def _next(settings: RolloutSettings, source: PromptSource, iteration: int, stage: str) -> PromptSubset:

@@ -78,6 +78,13 @@ def dynamics(run: RunData) -> str:
             "Pseudo answers of unlabelled prompts",
             {"right, where it is known": "pseudo_labels/accuracy"},
         ),
+        _curves(
+            run,
+            "Prompts drawn ahead",
+            {"prompts": "drawn_ahead/prompts"},
+            show=plain,
+            note="Their responses are by the weights that the iteration before drew with.",
+        ),
         _curves(run, "Cut off at the length limit", {"share of responses": "truncated_fraction"}),
         _curves(
             run,

@@ -112,6 +112,8 @@ class Engine(ABC):
         own_model: The model that it draws from, where that is not the policy: no weights are handed to it, and it is
             never started. None for the policy.
         group_size: Processes that generate together, and so must be given the same requests at the same time.
+        elsewhere: Whether it computes with weights of its own outside this process, so that it can draw while the
+            policy is trained here.
         progress: Whether to show a progress bar.
     """
 
@@ -122,20 +124,22 @@ class Engine(ABC):
     asleep: bool = False
     own_model: str | None = None
     group_size: int = 1
+    elsewhere: bool = False
     progress: bool = False
     _bar: ResponseBar | None = None
 
     @contextmanager
-    def counting(self, total: int) -> Iterator[ResponseBar]:
+    def counting(self, total: int, *, show: bool = True) -> Iterator[ResponseBar]:
         """Has one progress bar for all that is generated within the block; within another such block, its bar.
 
         Args:
             total: Responses in all.
+            show: Whether it is shown, if the engine shows any.
         """
         if self._bar is not None:
             yield self._bar
             return
-        self._bar = ResponseBar(total, self.max_new_tokens, show=self.progress and is_main())
+        self._bar = ResponseBar(total, self.max_new_tokens, show=show and self.progress and is_main())
         try:
             yield self._bar
         finally:
@@ -211,6 +215,30 @@ class Engine(ABC):
             None for an engine that computes with the policy itself, or that cannot read its weights back.
         """
         return None
+
+    def keep_weights(self, keep: bool = True) -> Path | None:
+        """Keeps what was handed over last until the next hand-over, after ``close`` and the end of the process too.
+
+        Args:
+            keep: Whether to; otherwise, ``close`` deletes it.
+
+        Returns:
+            Where it is; None for an engine that is not ``elsewhere``.
+        """
+        return None
+
+    def hand_over_again(self, policy: nn.Module, renderer: Renderer, weights: Path) -> bool:
+        """Starts with weights that an earlier process kept, in place of the policy's. Collective.
+
+        Args:
+            policy: As for ``start``.
+            renderer: As for ``start``.
+            weights: What ``keep_weights`` returned.
+
+        Returns:
+            Whether they are still there.
+        """
+        return False
 
     def rest(self) -> None:  # noqa: B027 - an engine without memory of its own has nothing to free
         """Frees memory that generation alone needs, until the engine is used again."""

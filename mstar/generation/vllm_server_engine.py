@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
@@ -60,6 +61,8 @@ class VllmServerEngine(Engine):
         ConfigError: a value cannot work.
     """
 
+    elsewhere = True
+
     def __init__(
         self,
         addresses: list[str] | str,
@@ -90,6 +93,7 @@ class VllmServerEngine(Engine):
         self._banned: list[int] = []
         self._pictures = False
         self._session: ServerSession | None = None
+        self._keeps = False
 
     @property
     def session(self) -> ServerSession:
@@ -121,21 +125,39 @@ class VllmServerEngine(Engine):
             StorageError: ``shared_folder`` cannot be written.
         """
         running = self._session
-        if running is not None and running.policy is policy and running.renderer is renderer:
+        if running is not None and running.policy is policy and running.given_renderer is renderer:
             return
+        self._open(policy, renderer)
+
+    def keep_weights(self, keep: bool = True) -> Path | None:
+        """Has ``close`` leave the present weights in ``shared_folder``, until the next hand-over; or not."""
+        self._keeps = keep
+        return self.session.weights
+
+    def hand_over_again(self, policy: nn.Module, renderer: Renderer, weights: Path) -> bool:
+        """Hands the servers weights that an earlier process left in ``shared_folder``; raises as ``start``."""
+        self._keeps = True
+        return self._open(policy, renderer, weights)
+
+    def _open(self, policy: nn.Module, renderer: Renderer, kept: Path | None = None) -> bool:
         self.close()
         untyped: Any = policy
         require_proven(untyped.config.model_type, "VllmServerEngine")
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         self._banned, self._pictures = never_drawn(policy, renderer), shows_images(renderer)
-        session = self._session = ServerSession(policy, renderer, self.options)
+        session = self._session = ServerSession(policy, renderer, self.options, kept)
         self.dtype = session.dtype
         bounds = drift_bounds(session.exact, next(policy.parameters()).device)
         self.drift_bound, self.drift_floor = bounds if self._given_bound is None else (self._given_bound, None)
         session.drift_bound = self.drift_bound
-        session.hand_over(policy)
+        if kept is None:
+            session.hand_over(policy)
+        elif not session.hand_over_kept():
+            self._session, self._keeps = None, False
+            return False
         if self._longest_prompt is not None:
             session.warn_if_short(self._longest_prompt + self.max_new_tokens)
+        return True
 
     def update_weights(self, policy: nn.Module) -> None:
         """Gives every server the policy's present weights. Collective for several processes.
@@ -147,6 +169,7 @@ class VllmServerEngine(Engine):
         """
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         self.session.hand_over(policy)
+        self._keeps = False
 
     def compare_weights(self, policy: nn.Module) -> HandOver | None:
         """Compares what the servers have proven to hold with the policy's weights. Collective for a sharded policy."""
@@ -239,7 +262,7 @@ class VllmServerEngine(Engine):
         return Job(prompt.id, lambda: generate_bodies(prompt, ids, sampling, self._banned), len(sampling))
 
     def close(self) -> None:
-        """Deletes the weights in ``shared_folder``; the servers go on with those that they have."""
-        if self._session is not None:
+        """Deletes the weights in ``shared_folder``, unless they are kept; the servers go on with those they have."""
+        if self._session is not None and not self._keeps:
             self._session.close()
         self._session = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,7 @@ class ServerSession:
         policy: The Hugging Face model.
         renderer: Its renderer.
         options: The engine's.
+        kept: Weights that are handed over first, in place of the policy's; None for the policy's.
 
     Attributes:
         drift_bound: How far the log-probabilities of a server that comes back may be from those of the others.
@@ -88,8 +90,10 @@ class ServerSession:
         StorageError: the shared folder cannot be written.
     """
 
-    def __init__(self, policy: nn.Module, renderer: Renderer, options: ServerOptions) -> None:
-        self.policy, self.renderer, self.options = policy, renderer, options
+    def __init__(self, policy: nn.Module, renderer: Renderer, options: ServerOptions, kept: Path | None = None) -> None:
+        self.policy, self.given_renderer, self.options = policy, renderer, options
+        # Its own: of a fast tokenizer, two threads cannot have one, and training has the other.
+        self.renderer = copy.deepcopy(renderer)
         own = next(p.dtype for p in policy.parameters() if p.is_floating_point())
         self.dtype: torch.dtype = own if options.dtype == "auto" else getattr(torch, options.dtype)
         # A sharded policy may compute in 16 bits with weights of 32.
@@ -103,7 +107,7 @@ class ServerSession:
         )
         self._facts: ServerFacts | None = None
         self._compared: dict[str, int] = {}
-        self._folder = WeightFolder(Path(options.shared_folder))
+        self._folder = WeightFolder(Path(options.shared_folder), kept)
 
     @property
     def facts(self) -> ServerFacts:
@@ -125,9 +129,29 @@ class ServerSession:
             ServersLostError: no server answers.
             StorageError: the weights cannot be written.
         """
-        self.policy, self.proofs, self._facts = policy, (), None
-        self._compared.clear()
+        self.policy = policy
         self._folder.write(policy, self.dtype)
+        self._give()
+
+    def hand_over_kept(self) -> bool:
+        """Gives every server the weights that an earlier process kept; raises as ``hand_over``. Collective.
+
+        Returns:
+            Whether they are still there.
+        """
+        if not self._folder.read_again():
+            return False
+        self._give()
+        return True
+
+    @property
+    def weights(self) -> Path:
+        """Where the present weights are."""
+        return self._folder.current
+
+    def _give(self) -> None:
+        self.proofs, self._facts = (), None
+        self._compared.clear()
         # One process hands them over, and the others then find them there.
         if is_main():
             self.pool.run(self.pool.prepare_all)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Final
 
 import torch
 from safetensors import SafetensorError
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import StorageError
 from mstar.generation.vllm_weights import checkpoint_weights
-from mstar.generation.weight_files import WeightsFingerprint, stored, write_weights
+from mstar.generation.weight_files import WeightsFingerprint, read_weights, stored, write_weights
 
 __all__ = ["WeightFolder"]
+
+_PREFIX: Final = "mstar-weights-"
 
 
 class WeightFolder:
@@ -24,17 +27,23 @@ class WeightFolder:
 
     Args:
         shared: The folder that they see; it is made if it isn't there.
+        kept: Weights that an earlier process left (its ``current``), whose folder is taken over.
 
     Raises:
         StorageError: it cannot be written.
     """
 
-    def __init__(self, shared: Path) -> None:
+    def __init__(self, shared: Path, kept: Path | None = None) -> None:
         made: list[str] = []
+        self._written = WeightsFingerprint()
+        self.version = "" if kept is None else kept.name
+        if kept is not None:
+            self.root = kept.parent
+            return
         if is_main():
             try:
                 shared.mkdir(parents=True, exist_ok=True)
-                made = [mkdtemp(prefix="mstar-weights-", dir=shared.resolve())]
+                made = [mkdtemp(prefix=_PREFIX, dir=shared.resolve())]
                 # The servers may be another user's.
                 Path(made[0]).chmod(0o755)
             except OSError as error:
@@ -43,8 +52,6 @@ class WeightFolder:
                     "folder that this machine can write and the servers can read."
                 ) from error
         self.root = Path(gather_lists(made)[0])
-        self.version = ""
-        self._written = WeightsFingerprint()
 
     @property
     def current(self) -> Path:
@@ -86,6 +93,19 @@ class WeightFolder:
             for _ in weights:
                 pass
         self.version = gather_lists([self.version] if is_main() else [])[0]
+
+    def read_again(self) -> bool:
+        """Whether what is there is whole: the weights that its name says."""
+        found = [False]
+        # A folder of another name is nobody's to delete.
+        if is_main() and self.root.name.startswith(_PREFIX):
+            try:
+                for name, value in read_weights(self.current):
+                    self._written.add(name, value)
+                found = [str(self._written) == self.version]
+            except (OSError, SafetensorError):
+                pass
+        return gather_lists(found if is_main() else [])[0]
 
     def compare(self, policy: nn.Module, dtype: torch.dtype) -> list[str]:
         """The names of the policy's weights that are not those that were written last; on the main process."""

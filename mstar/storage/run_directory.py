@@ -56,6 +56,10 @@ class RunDirectory:
         """The responses shards of one iteration, in order."""
         return sorted(self.iteration(index).glob("responses-*.parquet"))
 
+    def ahead(self, index: int) -> Path:
+        """The folder of what is drawn of an iteration before it begins, until its shards have it."""
+        return self.root / "ahead" / f"{index:04d}"
+
     def examples(self, index: int) -> Path:
         """What the policy was trained on in one iteration."""
         return self.iteration(index) / "examples.parquet"

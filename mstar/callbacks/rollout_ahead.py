@@ -1,0 +1,165 @@
+"""Generation overlapped with training: the next iteration's first shards are drawn while this one trains."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+
+from mstar.callbacks.rollout_settings import RolloutSettings
+from mstar.callbacks.rollout_stages import describe_generation, find_prompts
+from mstar.datamodules.policy import PolicyDataModule
+from mstar.distributed import gather_lists, is_main, takes_part
+from mstar.iteration_ahead import Ahead, DrawingAhead, IterationPrompts, claim_ahead
+from mstar.iteration_shards import fingerprint_shards
+from mstar.modules.policy import PolicyModule
+from mstar.storage import RunDirectory, read_json
+
+__all__ = ["Overlap"]
+
+_log = logging.getLogger(__name__)
+
+
+class Overlap:
+    """Draws ahead, by the thread of each process for its own shards.
+
+    Each iteration's weights stay in the engine's folder until what they draw ahead is drawn. So a run that was killed,
+    in its training or after it, has the rest drawn by the same weights, and ends as one that was left alone.
+
+    Args:
+        settings: The rollout's settings.
+    """
+
+    def __init__(self, settings: RolloutSettings) -> None:
+        self._settings = settings
+        self._drawing: DrawingAhead | None = None
+        self._waited_for = True
+        self._taken_up: Ahead | None = None
+
+    def announce(self) -> None:
+        """Says what of the responses will be stale."""
+        settings = self._settings
+        if settings.overlap_shards and is_main():
+            correction = (
+                f"{settings.method} compares the policy with the one that drew them, by the log-probabilities that "
+                "they were drawn with"
+                if settings.objective is not None
+                else f"{settings.method} imitates what is kept of them, without a ratio that would correct for that"
+            )
+            _log.info(
+                "from the second iteration on, the first %d shards of %d prompts are drawn while the iteration before "
+                "trains, by the weights that it drew with: they are stale by one iteration; %s.",
+                *(settings.overlap_shards, settings.shard_size, correction),
+            )
+
+    def begin(self, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule, iteration: int) -> Ahead | None:
+        """Begins to draw for the next iteration; the engine has the weights that this one drew with. Collective.
+
+        Args:
+            trainer: Its run directory gets the files.
+            policy: The policy.
+            data: Where the prompts come from.
+            iteration: The iteration that is about to train.
+
+        Returns:
+            What is drawn; None if that is nothing, as before the last iteration's training.
+        """
+        settings, run = self._settings, RunDirectory(Path(trainer.default_root_dir))
+        if not settings.overlap_shards or iteration == trainer.max_epochs:
+            return None
+        source = find_prompts(settings, trainer, data, iteration + 1)
+        kept = settings.engine.keep_weights()
+        assert kept is not None  # noqa: S101 - the settings refuse other engines
+        ahead = Ahead(
+            iteration + 1,
+            source.first_shards(settings.overlap_shards),
+            read_json(run.plan(iteration))["policy"],
+            source.plan.temperature,
+            str(kept),
+        )
+        if is_main():
+            stop = len(ahead.shards) * source.plan.shard_size
+            first = len(source.prompts)
+            some = (source.prompts[:stop], source.unlabelled[: max(stop - first, 0)], source.plan.shard_size)
+            prompts = list(fingerprint_shards(*some))
+            claim_ahead(
+                run,
+                ahead,
+                describe_generation(settings, policy, data, source.plan, ahead.policy) | {"prompts": prompts},
+            )
+        self._start(ahead, source, data, run, self._missing(ahead, source, run))
+        return ahead
+
+    def take_up(self, ahead: Ahead, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule) -> Ahead:
+        """Goes on with what another process began, by the same weights, unless this one does already. Collective.
+
+        Returns:
+            What is, or will be, drawn ahead; less than there was to be if the weights are gone.
+        """
+        if self._taken_up == ahead:
+            return ahead
+        settings, run = self._settings, RunDirectory(Path(trainer.default_root_dir))
+        source = find_prompts(settings, trainer, data, ahead.iteration)
+        # A sweep may have chosen another one since.
+        source = replace(source, plan=replace(source.plan, temperature=ahead.temperature))
+        missing = self._missing(ahead, source, run)
+        if missing and not settings.engine.hand_over_again(policy.policy, policy.renderer, Path(ahead.weights)):
+            if is_main():
+                _log.warning(
+                    "the weights of iteration %d are not in '%s' any more: %d shards of iteration %d that they were to "
+                    "draw are drawn by its own weights.",
+                    *(ahead.iteration - 1, ahead.weights, len(missing), ahead.iteration),
+                )
+            ahead, missing = replace(ahead, shards=tuple(n for n in ahead.shards if n not in missing)), []
+        self._start(ahead, source, data, run, missing)
+        return ahead
+
+    def _start(
+        self, ahead: Ahead, source: IterationPrompts, data: PolicyDataModule, run: RunDirectory, missing: list[int]
+    ) -> None:
+        engine = self._settings.engine
+        own = [number for number in missing if takes_part(number, engine.group_size)]
+        self._taken_up, self._waited_for = ahead, False
+        self._drawing = DrawingAhead(source, own, engine, data.prompt_check(), run) if own else None
+
+    def _missing(self, ahead: Ahead, source: IterationPrompts, run: RunDirectory) -> list[int]:
+        """The shards that are neither drawn nor taken in by their iteration; all processes find the same."""
+        if not is_main():
+            return list(gather_lists([]))
+        there, plan = set(source.find(run, ahead)), run.plan(ahead.iteration)
+        if plan.exists() and read_json(plan).get("ahead") == ahead.facts():
+            there |= {number for number in ahead.shards if run.responses(ahead.iteration, number).exists()}
+        return list(gather_lists([number for number in ahead.shards if number not in there]))
+
+    def finish(self) -> None:
+        """Waits until all is drawn; from then on the engine is free. Collective.
+
+        Raises:
+            Exception: it could not be drawn.
+        """
+        drawing, self._drawing = self._drawing, None
+        if drawing is not None:
+            try:
+                drawing.finish()
+            except BaseException:
+                drawing.give_up()
+                self._taken_up = None
+                raise
+        if not self._waited_for:
+            gather_lists([])
+            self._waited_for = True
+            self._settings.engine.keep_weights(False)
+
+    def give_up(self) -> None:
+        """Ends the thread, if there is one; what it has drawn is there for the next attempt."""
+        drawing, self._drawing, self._taken_up = self._drawing, None, None
+        if drawing is not None:
+            drawing.give_up()
+
+    def clear(self, run: RunDirectory, iteration: int) -> None:
+        """Deletes what an iteration has taken in."""
+        if is_main():
+            shutil.rmtree(run.ahead(iteration), ignore_errors=True)
