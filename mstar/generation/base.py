@@ -223,7 +223,7 @@ class Engine(ABC):
             keep: Whether to; otherwise, ``close`` deletes it.
 
         Returns:
-            Where it is; None for an engine that is not ``elsewhere``.
+            Where it is; None for an engine that is not ``elsewhere``, or was handed nothing.
         """
         return None
 

@@ -132,7 +132,7 @@ class VllmServerEngine(Engine):
     def keep_weights(self, keep: bool = True) -> Path | None:
         """Has ``close`` leave the present weights in ``shared_folder``, until the next hand-over; or not."""
         self._keeps = keep
-        return self.session.weights
+        return None if self._session is None else self._session.weights
 
     def hand_over_again(self, policy: nn.Module, renderer: Renderer, weights: Path) -> bool:
         """Hands the servers weights that an earlier process left in ``shared_folder``; raises as ``start``."""

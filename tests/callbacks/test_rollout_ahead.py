@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import runpy
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,15 +33,8 @@ TESTS = Path(__file__).parents[1]
 Stub: Any = runpy.run_path(str(TESTS / "generation/test_vllm_server_engine.py"))["Stub"]
 differences = runpy.run_path(str(TESTS / "integration/kill_many.py"))["differences"]
 
-# Seeds of the samples that iterations draw of the first prompts ahead: all samples of all prompts are among them.
-SEEDS = {
-    iteration: {
-        derive_seed(5, f"rollout/{iteration}", prompt.id, index)
-        for prompt in TinyDice("pool", 32)
-        for index in range(4)
-    }
-    for iteration in (1, 2, 3)
-}
+# Seeds of the samples of the second iteration.
+SECOND = {derive_seed(5, "rollout/2", prompt.id, index) for prompt in TinyDice("pool", 32) for index in range(4)}
 
 
 class Answering:
@@ -74,12 +70,19 @@ class Answering:
         return {version for seed in seeds for version in self.drawn[seed]}
 
 
-@pytest.fixture
-def server(warm_policy: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    made = Answering(warm_policy)
-    yield made
-    made.stub.close()
+@pytest.fixture(scope="module")
+def server(warm_policy: Path) -> Iterator[Answering]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        made = Answering(warm_policy)
+        yield made
+        made.stub.close()
+
+
+@pytest.fixture(scope="module")
+def whole(evolve_once: Evolve, server: Answering) -> RunDirectory:
+    """A run that nothing disturbs."""
+    return fit(evolve_once, server, "whole")
 
 
 def settings(evolve: Evolve, server: Answering, name: str, **changes: Any) -> dict[str, Any]:
@@ -114,16 +117,15 @@ def drawn_by(run: RunDirectory, server: Answering, iteration: int) -> list[set[s
     return [server.weights_of(iteration, {row.response.prompt_id for row in shard}) for shard in shards]
 
 
-def test_the_first_shards_are_drawn_by_the_weights_of_the_iteration_before_whatever_the_speed(
-    evolve: Evolve, server: Answering, caplog: pytest.LogCaptureFixture
+def test_the_first_shards_are_drawn_by_the_weights_of_the_iteration_before(
+    evolve_once: Evolve, server: Answering, whole: RunDirectory
 ) -> None:
-    run = fit(evolve, server, "quick")
-    weights = [drawn_by(run, server, iteration) for iteration in (1, 2, 3)]
+    weights = [drawn_by(whole, server, iteration) for iteration in (1, 2, 3)]
     [first], [second], [third] = (set.union(*row[2:]) for row in weights)
     assert len({first, second, third}) == 3
     assert weights == [[{first}] * 4, [{first}] * 2 + [{second}] * 2, [{second}] * 2 + [{third}] * 2]
-    # What of it is stale is said in the plan, in the report and on the terminal.
-    plans = [json.loads(run.plan(iteration).read_text()) for iteration in (1, 2, 3)]
+    # What of it is stale is said in the plan and in the report.
+    plans = [json.loads(whole.plan(iteration).read_text()) for iteration in (1, 2, 3)]
     assert "ahead" not in plans[0]
     for before, plan in itertools.pairwise(plans):
         assert plan["ahead"] == {
@@ -133,34 +135,29 @@ def test_the_first_shards_are_drawn_by_the_weights_of_the_iteration_before_whate
             "temperature": 1.0,
         }
         assert plan["policy"] != before["policy"]
-    reports = [json.loads(run.report(iteration).read_text()) for iteration in (1, 2, 3)]
+    reports = [json.loads(whole.report(iteration).read_text()) for iteration in (1, 2, 3)]
     ahead = [report.get("drawn_ahead") for report in reports]
     assert ahead == [None, *({"prompts": 8, "weights_of_iteration": number} for number in (1, 2))]
     assert all(report["funnel"]["kept"] for report in reports)
-    assert "they are stale by one iteration; continuous imitates what is kept of them" in caplog.text
-    assert "those to 8 prompts drawn while iteration 1 trained, by its weights" in caplog.text
     # Nothing of it is left, in the run's folder or in that of the weights.
-    assert not list((run.root / "ahead").iterdir())
-    assert not list((evolve.folder / "shared").iterdir())
-    server.stub.fault = lambda stub, body: time.sleep(0.05 * (body["sampling_params"].get("seed") in SEEDS[2]))
-    slow = fit(evolve, server, "slow")
-    assert differences(run.root, slow.root) == []
+    assert not list((whole.root / "ahead").iterdir())
+    assert not list((evolve_once.folder / "shared").iterdir())
 
 
-def test_a_run_that_is_killed_while_they_are_drawn_ends_like_one_left_alone(
-    evolve: Evolve, server: Answering, forker: Any
+def test_a_run_that_is_killed_while_slow_servers_draw_ends_like_one_left_alone(
+    evolve_once: Evolve, server: Answering, whole: RunDirectory, forker: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = fit(evolve, server, "whole")
-    config = evolve.write(settings(evolve, server, "killed"), "killed")
-    run, log = RunDirectory(evolve.folder / "killed"), evolve.folder / "log"
+    config = evolve_once.write(settings(evolve_once, server, "killed"), "killed")
+    run, log = RunDirectory(evolve_once.folder / "killed"), evolve_once.folder / "log"
     # One shard is drawn, and the other never ends while the process lives.
-    some = list(read_responses(whole.responses(2, 1)))
-    held = {derive_seed(5, "rollout/2", row.response.prompt_id, row.response.sample_index) for row in some}
-    release: list[bool] = []
+    rows = list(read_responses(whole.responses(2, 1)))
+    held = {derive_seed(5, "rollout/2", row.response.prompt_id, row.response.sample_index) for row in rows}
+    released = threading.Event()
 
     def hold(stub: Any, body: dict[str, Any]) -> None:
-        while body["sampling_params"].get("seed") in held and not release and stub.open:
-            time.sleep(0.01)
+        if body["sampling_params"].get("seed") in held:
+            released.wait(120)
+            time.sleep(0.05)
 
     server.stub.fault = hold
     server.drawn.clear()
@@ -171,49 +168,35 @@ def test_a_run_that_is_killed_while_they_are_drawn_ends_like_one_left_alone(
         while not (run.root / pattern).exists() or not (run.ahead(2) / "responses-00000.parquet").exists():
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.005)
-        child_ended(child)
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
     assert not (run.ahead(2) / "responses-00001.parquet").exists()
-    release.append(True)
-    assert fit(evolve, server, "killed").root == run.root
+    released.set()
+    fit(evolve_once, server, "killed")
+    said = capsys.readouterr().err
+    assert "they are stale by one iteration; continuous imitates what is kept of them" in said
+    assert "those to 8 prompts drawn while iteration 1 trained, by its weights" in said
     assert differences(whole.root, run.root) == []
     assert [len(weights) for weights in drawn_by(run, server, 2)] == [1] * 4
     assert not list((run.root / "iterations").glob("*.old-*"))
-    # The weights of the killed processes are taken over, and deleted in the end.
-    assert not list((evolve.folder / "shared").glob("*/*"))
-
-
-def child_ended(child: Any) -> None:
-    import os
-
-    os.kill(child.pid, signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
 
 
 def test_what_goes_wrong_in_the_thread_ends_the_run_and_loses_no_training(
-    evolve: Evolve, server: Answering, capsys: pytest.CaptureFixture[str]
+    evolve_once: Evolve, server: Answering, whole: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = fit(evolve, server, "whole")
-    server.stub.fault = lambda stub, body: (500, "lost") if body["sampling_params"].get("seed") in SEEDS[2] else None
-    run = fit(evolve, server, "failing", status=1)
+    server.stub.fault = lambda stub, body: (500, "lost") if body["sampling_params"].get("seed") in SECOND else None
+    run = fit(evolve_once, server, "failing", status=1)
     assert "servers when they were lost" in capsys.readouterr().err
     assert (run.root / "checkpoints/iteration-0001.ckpt").exists()
+    shutil.copytree(run.root, evolve_once.folder / "late")
     server.stub.fault = lambda stub, body: None
-    assert fit(evolve, server, "failing").root == run.root
+    fit(evolve_once, server, "failing")
     assert differences(whole.root, run.root) == []
-
-
-def test_weights_that_are_gone_are_said_and_not_replaced_silently(
-    evolve: Evolve, server: Answering, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.stub.fault = lambda stub, body: (500, "lost") if body["sampling_params"].get("seed") in SEEDS[2] else None
-    run = fit(evolve, server, "gone", status=1)
-    [left] = (evolve.folder / "shared").iterdir()
-    left.rename(evolve.folder / "elsewhere")
-    server.stub.fault = lambda stub, body: None
-    fit(evolve, server, "gone")
-    assert "2 shards of iteration 2 that they were to draw are drawn by its own weights" in caplog.text
-    assert "ahead" not in json.loads(run.plan(2).read_text())
-    assert json.loads(run.plan(3).read_text())["ahead"]["drawn_in_iteration"] == 2
+    # With that, the weights are gone, and whoever wants them is told so.
+    late = fit(evolve_once, server, "late")
+    assert "2 shards of iteration 2 that they were to draw are drawn by its own weights" in capsys.readouterr().err
+    assert "ahead" not in json.loads(late.plan(2).read_text())
+    assert json.loads(late.plan(3).read_text())["ahead"]["drawn_in_iteration"] == 2
 
 
 def test_it_is_off_by_default_and_refused_where_it_cannot_be() -> None:
