@@ -95,6 +95,7 @@ class JudgeGrader(Grader):
         self.counts: Counter[str] = Counter()
         self._client: ChatClient | None = None
         self._judged: dict[str, str | None] = {}
+        self._ruled: dict[tuple[str, str], tuple[Prompt, Verdict]] = {}
 
     def is_gradeable(self, prompt: Prompt) -> bool:
         """Whether there is a gold answer: a judge reads any.
@@ -106,11 +107,12 @@ class JudgeGrader(Grader):
         return prompt.answer is not None or bool(prompt.answers)
 
     def prepare(self, responses: Sequence[tuple[Prompt, str]]) -> None:
-        """Asks for all the verdicts that will be needed, at the same time."""
+        """Asks for all the verdicts that will be needed, at the same time, and keeps those of the rules till then."""
+        self._ruled = {}
+        for prompt, text in responses:
+            self._ruled[prompt.id, text] = prompt, self._rule(prompt, text)
         wanted = dict.fromkeys(
-            _ask(prompt, text)
-            for prompt, text in responses
-            if self._is_judged(prompt, text, self.rules.grade(prompt, text))
+            _ask(prompt, text) for prompt, text in responses if self._is_judged(prompt, text, self._rule(prompt, text))
         )
         if wanted:
             questions = [[{"role": "user", "content": text}] for text in wanted]
@@ -123,7 +125,7 @@ class JudgeGrader(Grader):
         Raises:
             EndpointError: the judge does not answer.
         """
-        ruled = self.rules.grade(prompt, response)
+        ruled = self._rule(prompt, response)
         if not self._is_judged(prompt, response, ruled):
             return ruled
         asked = _ask(prompt, response)
@@ -154,6 +156,12 @@ class JudgeGrader(Grader):
             return [f"{said}; no response was decided by the rules, too"]
         alone = ", ".join(f"{counts[name]:,} {name}" for name in _ALONE)
         return [f"{said}; on {both:,} that the rules decide it agrees in {counts['equal'] / both:.1%} ({alone})"]
+
+    def _rule(self, prompt: Prompt, response: str) -> Verdict:
+        """The verdict of the rules, which is found once for a response that was prepared."""
+        known = self._ruled.get((prompt.id, response))
+        # Another source's prompt may have the same name.
+        return known[1] if known is not None and known[0] is prompt else self.rules.grade(prompt, response)
 
     def _is_judged(self, prompt: Prompt, response: str, ruled: Verdict) -> bool:
         if (prompt.answer is None and not prompt.answers) or not response.strip():

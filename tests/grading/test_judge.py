@@ -13,9 +13,9 @@ import pytest
 from mstar.__main__ import main
 from mstar.endpoint import Traffic
 from mstar.errors import ConfigError, EndpointError
-from mstar.grading import JudgeGrader
+from mstar.grading import AnswerGrader, JudgeGrader
 from mstar.provenance import describe
-from mstar.types import AnswerType, Prompt, VerdictStatus
+from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
 
 if TYPE_CHECKING:
     from tests.stub_server import StubServer
@@ -119,6 +119,29 @@ def test_nothing_is_asked_twice_and_many_are_asked_together(stub: StubServer, tm
     assert grader.is_gradeable(WORDS)
     with pytest.raises(ConfigError, match=r"grader\.check"):
         JudgeGrader(stub.address, "judge", check=2.0)
+
+
+class CountedRules(AnswerGrader):
+    def __init__(self) -> None:
+        super().__init__()
+        self.graded: list[tuple[str, str]] = []
+
+    def grade(self, prompt: Prompt, response: str) -> Verdict:
+        self.graded.append((prompt.answer or "", response))
+        return super().grade(prompt, response)
+
+
+def test_the_rules_grade_a_response_once_and_another_prompt_of_its_name_for_itself(
+    stub: StubServer, tmp_path: Path
+) -> None:
+    says(stub, "ANSWER: a mug\nVERDICT: INCORRECT")
+    rules = CountedRules()
+    grader = JudgeGrader(stub.address, "judge", cache=str(tmp_path), check=0.0, rules=rules)
+    responses = [(NUMBER, "Answer: 4"), (WORDS, "Answer: a mug"), (NUMBER, "Answer: 4")]
+    grader.prepare(responses)
+    assert [grader.grade(*response).correct for response in responses] == [True, False, True]
+    assert rules.graded == [("4", "Answer: 4"), ("a glass of water", "Answer: a mug")]
+    assert not grader.grade(replace(NUMBER, answer="5"), "Answer: 4").correct
 
 
 def test_grade_shows_how_judge_and_rules_agree(
