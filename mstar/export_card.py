@@ -63,7 +63,7 @@ class CardFacts:
         run: The folder of its run; None if the checkpoint is not in one.
         iterations: Iterations that the checkpoint has done; None if that is not known.
         within: Whether it was written within the next one.
-        command: The command that wrote the folder.
+        command: The command that wrote the folder; None if it is not known.
     """
 
     name: str
@@ -72,7 +72,7 @@ class CardFacts:
     run: Path | None
     iterations: int | None
     within: bool
-    command: str
+    command: str | None
 
 
 def find_run(checkpoint: Path) -> Path | None:
@@ -108,8 +108,9 @@ def write_card(facts: CardFacts) -> str:
         *_settings(facts.run),
         *(_measured(facts) if facts.kind != "mprm" else ()),
         f"## How it is loaded\n\n```python\n{_USE[facts.kind].format(name=facts.name)}\n```",
-        f"## How it was written\n\n```bash\n{facts.command}\n```",
     ]
+    if facts.command is not None:
+        parts.append(f"## How it was written\n\n```bash\n{facts.command}\n```")
     if licence is None:
         parts.append(
             "## Licence\n\nNot stated: add `license` to the metadata above, with regard to those of the base model "

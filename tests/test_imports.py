@@ -30,7 +30,7 @@ LAYERS = (
         "memory",
     },
     {"datamodules", "dashboards"},
-    {"modules", "peers"},
+    {"modules", "peers", "export_card"},
     {"trainer"},
     {"callbacks"},
     {
@@ -41,7 +41,6 @@ LAYERS = (
         "memory_command",
         "null_values",
         "prompts_command",
-        "export_card",
         "export_command",
         "export_data_command",
         "hub_upload",

@@ -13,7 +13,8 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from mstar.atomic import writing
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import gather_lists, is_main
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, MstarError
+from mstar.export_card import CardFacts, write_card
 from mstar.export_folder import check_replaceable, put_in_place, unfinished_folder
 from mstar.models.export_check import check_export
 from mstar.models.precision import DTYPES
@@ -31,6 +32,8 @@ _BEST: Final = ("dynamics/greedy_accuracy", "val/accuracy", "mprm/auc_within")
 
 class ExportCallback(Callback):
     """Writes the model at the end of ``fit``: a policy to ``policy/``, an MPRM to ``mprm/`` under the run's folder.
+
+    The folder has a card (``README.md``) with what the run's own files say of its base model, method, data and results.
 
     Args:
         folder: Where to, instead: an empty or new folder, or that of an earlier export, which is replaced.
@@ -106,7 +109,7 @@ class ExportCallback(Callback):
         if not isinstance(pl_module, PolicyModule | MPRMModule) or getattr(trainer, "fast_dev_run", False):
             return
         self._keep_best(trainer, pl_module)
-        export_atomically(pl_module, self._target(trainer, pl_module), self.dtype)
+        self._export(trainer, pl_module, self._target(trainer, pl_module))
         if self._best and is_main():
             _log.info(
                 "the best epoch was %s, with %s %.4g: %s",
@@ -130,9 +133,13 @@ class ExportCallback(Callback):
         best = self._best.get("value", -math.inf if self.mode == "max" else math.inf)
         # What is not a number is never better. One process decides, because all export together.
         if gather_lists([value > best if self.mode == "max" else value < best])[0]:
-            export_atomically(pl_module, self._best_target(trainer, pl_module), self.dtype)
+            self._export(trainer, pl_module, self._best_target(trainer, pl_module))
             progress: Any = trainer.fit_loop.epoch_progress.current
             self._best = {"epoch": progress.processed, "value": value}
+
+    def _export(self, trainer: Trainer, pl_module: PolicyModule | MPRMModule, folder: Path) -> None:
+        card = _card(trainer, pl_module, folder) if is_main() else None
+        export_atomically(pl_module, folder, self.dtype, card=card)
 
     def _watched(self, trainer: Trainer) -> str | None:
         """The name of the number that the best is by; None if it was not measured."""
@@ -147,6 +154,27 @@ class ExportCallback(Callback):
     def _best_target(self, trainer: Trainer, pl_module: PolicyModule | MPRMModule) -> Path:
         last = self._target(trainer, pl_module)
         return last.with_name(f"{last.name}-best")
+
+
+def _card(trainer: Trainer, module: PolicyModule | MPRMModule, folder: Path) -> str | None:
+    """The card of the model as it is now; None if a file of the run is damaged, which must not cost the model."""
+    root = Path(trainer.default_root_dir)
+    run = root if (root / "config.yaml").is_file() else None
+    progress: Any = trainer.fit_loop.epoch_progress.current
+    facts = CardFacts(
+        name=folder.absolute().name,
+        kind=module.kind,
+        trained_from=module.model_name,
+        run=run,
+        iterations=progress.processed,
+        within=progress.started > progress.processed,
+        command=None if run is None else "mstar fit --config config.yaml",
+    )
+    try:
+        return write_card(facts)
+    except (MstarError, OSError) as error:
+        _log.warning("'%s' gets no card (README.md): %s", folder, error)
+        return None
 
 
 def export_atomically(

@@ -76,6 +76,13 @@ class ExportedMPRM(MPRMModule):
         (folder / "model.txt").write_text(self.text)
 
 
+def at_epoch(epoch: int, folder: Path, metrics: dict[str, torch.Tensor] | None = None) -> Any:
+    """What the callback knows of a trainer at the end of an epoch."""
+    current = SimpleNamespace(processed=epoch, started=epoch)
+    progress = SimpleNamespace(epoch_progress=SimpleNamespace(current=current))
+    return SimpleNamespace(callback_metrics=metrics or {}, fit_loop=progress, default_root_dir=str(folder))
+
+
 @pytest.mark.parametrize(
     ("module", "by", "mode", "tag", "values", "best"),
     [
@@ -90,10 +97,7 @@ def test_the_best_epoch_is_kept(
 ) -> None:
     callback = ExportCallback(export_best=by, mode=mode)
     for epoch, value in enumerate(values, 1):
-        progress = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=epoch)))
-        trainer: Any = SimpleNamespace(
-            callback_metrics={tag: torch.tensor(value)}, fit_loop=progress, default_root_dir=str(tmp_path)
-        )
+        trainer = at_epoch(epoch, tmp_path, {tag: torch.tensor(value)})
         module.text = str(epoch)
         state, callback = callback.state_dict(), ExportCallback(export_best=by, mode=mode)
         callback.load_state_dict(state)
@@ -101,6 +105,19 @@ def test_the_best_epoch_is_kept(
     name = "policy" if isinstance(module, PolicyModule) else "mprm"
     assert (tmp_path / f"{name}-best" / "model.txt").read_text() == str(best)
     assert callback.state_dict()["best"]["epoch"] == best
+    assert f"Epochs (iterations): {best}\n" in (tmp_path / f"{name}-best" / "README.md").read_text()
+
+
+def test_a_damaged_report_costs_the_card_and_not_the_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "config.yaml").write_text("rollout: {method: continuous}\n")
+    report = tmp_path / "iterations/0001/report.json"
+    report.parent.mkdir(parents=True)
+    for text, has_card in (("{}", True), ("{", False)):
+        report.write_text(text)
+        ExportCallback().on_fit_end(at_epoch(1, tmp_path), Exported(text))
+        assert (tmp_path / "policy/model.txt").read_text() == text
+        assert (tmp_path / "policy/README.md").is_file() is has_card
+    assert "policy' gets no card (README.md): " in caplog.text
 
 
 def test_a_folder_that_is_no_export_is_refused_before_anything_is_written(
@@ -134,7 +151,7 @@ def test_a_failed_export_leaves_the_old_folder(tmp_path: Path) -> None:
     assert (folder / "model.txt").read_text() == "third"
 
 
-def test_the_type_of_an_export_is_chosen_and_by_default_that_of_training(tmp_path: Path) -> None:
+def test_an_export_has_a_card_and_the_type_that_is_chosen_or_that_of_training(tmp_path: Path) -> None:
     trainer = Trainer(
         max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         callbacks=[ExportCallback(dtype="bfloat16"), IterationCheckpoint()], default_root_dir=tmp_path,
@@ -143,6 +160,16 @@ def test_the_type_of_an_export_is_chosen_and_by_default_that_of_training(tmp_pat
     checkpoint = str(tmp_path / "checkpoints" / "last.ckpt")
     export_checkpoint(checkpoint, str(tmp_path / "whole"))
     export_checkpoint(checkpoint, str(tmp_path / "half"), dtype="float16")
+    # The fit's own card says what the checkpoint's says.
+    facts = [
+        [
+            line
+            for line in (tmp_path / name / "README.md").read_text().splitlines()
+            if line.startswith(("- Base", "- Epochs"))
+        ]
+        for name in ("policy", "whole")
+    ]
+    assert facts[0] == facts[1] == ["- Base model: `mstar/tiny-idefics3`", "- Epochs (iterations): 1"]
     whole, bfloat16, half = (
         load_file(tmp_path / name / "model.safetensors") for name in ("whole", "policy", "half")
     )  # fmt: skip
