@@ -21,9 +21,7 @@ _LABEL: Final = re.compile(
     re.IGNORECASE,
 )
 # "145° (C)", "72 degrees (option B)", "145°, option C"
-_BEHIND: Final = re.compile(
-    rf"(?P<text>.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*{_NAME}\s+)(?P<letter>[A-Z])[)\]]?", re.IGNORECASE
-)
+_BEHIND: Final = re.compile(rf"(.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*{_NAME}\s+)([A-Z])[)\]]?", re.IGNORECASE)
 _LONE_LETTER: Final = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
 # What takes an option back, or names another beside it.
 _DENIAL: Final = re.compile(
@@ -144,6 +142,9 @@ class ChoiceReader(AnswerReader):
         options = self._options
         bare = clean_latex(text).strip(_EDGES)
         label = _LABEL.match(bare)
+        if label is None and (behind := _BEHIND.fullmatch(bare)) is not None:
+            bare = f"({behind[2]}) {behind[1]}"
+            label = _LABEL.match(bare)
         named = options.index(_letter_of(label)) if label is not None else None
         if label is not None and label.end() == len(bare) and named is not None and not options.are_shuffled_letters:
             return named
@@ -153,9 +154,6 @@ class ChoiceReader(AnswerReader):
             index = self._read_labelled(named, bare[label.end() :].strip(), label["bare"] is not None)
             if index is not None:
                 return index
-        if (behind := _BEHIND.fullmatch(bare)) is not None and options.exact:
-            named = options.index(behind["letter"])
-            return named if named is not None and options.match(behind["text"].strip(_EDGES)) == named else None
         return None
 
     def _match(self, *texts: str, formulas: bool = True) -> int | None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Final
 
@@ -17,6 +19,9 @@ _ALLOWED: Final = re.compile(r"(?:[-\d.+*/^()√π× ]|sqrt|\bpi\b)+")
 _ROOT: Final = re.compile(r"(?:√|sqrt)\s*(\d+|π|(?=\())")
 # A product without a sign: 2√3, 36π, 2(3 + √5).
 _PRODUCT: Final = re.compile(r"(?<=[\d)P])\s*(?=[RP(])|(?<=[)P])\s*(?=\d)")
+_OPERATORS: Final[dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+}  # fmt: skip
 _MAX_LENGTH: Final = 80
 _MAX_BITS: Final = 1200
 
@@ -84,18 +89,11 @@ def _value(node: ast.expr, irrational: bool) -> Fraction:
 
 
 def _combine(first: Fraction, op: ast.operator, second: Fraction, irrational: bool) -> Fraction:
-    match op:
-        case ast.Pow() if second.denominator == 1 and abs(second) * _bits(first) <= _MAX_BITS:
-            return first ** int(second)
-        case ast.Div():
-            return first / second
-        case ast.Mult() if irrational:
-            return first * second
-        case ast.Add() if irrational:
-            return first + second
-        case ast.Sub() if irrational:
-            return first - second
-    raise _UnreadableError
+    if isinstance(op, ast.Pow) and second.denominator == 1 and abs(second) * _bits(first) <= _MAX_BITS:
+        return first ** int(second)
+    if type(op) not in _OPERATORS or not (irrational or isinstance(op, ast.Div)):
+        raise _UnreadableError
+    return _OPERATORS[type(op)](first, second)
 
 
 def _bits(value: Fraction) -> int:

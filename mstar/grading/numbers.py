@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from fractions import Fraction
 from functools import lru_cache
@@ -16,11 +15,9 @@ from mstar.types import Tolerance
 
 __all__ = ["NumberReader", "read_quantity"]
 
+# "(Unit: $)", "How many hours", "in square metres?"
 _UNIT_ASKED: Final = re.compile(
-    r"\(\s*units?\s*:\s*([^()]{1,20})\)|\bhow many (cents|dollars|seconds|minutes|hours|days|weeks)\b"
-    r"|\bin ((?:square |cubic )?(?:kilo|centi|milli)?met(?:er|re)s|(?:kilo)?grams|minutes|hours|seconds|km/h|m/s"
-    r"|[cmk]?m(?:[²³]|\^[23])|[cmk]m|kg)"
-    r"(?=\s*(?:[?.,)]|$))",
+    r"\(\s*units?\s*:\s*([^()]{1,20})\)|\bhow many (\w+)|\bin ((?:square |cubic )?[\w/²³^]{1,12})(?=\s*(?:[?.,)]|$))",
     re.IGNORECASE,
 )
 # "x = 5", "the total = 3 + 4 = 7": what a calculation comes to. Two statements are no calculation.
@@ -29,7 +26,6 @@ _SEVERAL: Final = re.compile(
     r"\b(?:or|and|if|let|assume|suppose|not|is|has|at|when|for|because|since)\b|±|\\pm|≠|\d[a-zA-Z]\s*[=≈]",
     re.IGNORECASE,
 )
-_ASKED_SCALES: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 _MAX_LENGTH: Final = 1200
 
 
@@ -54,16 +50,16 @@ class NumberReader(AnswerReader):
         question: str = "",
         tolerance: Tolerance | None = None,
     ) -> None:
-        found = _UNIT_ASKED.search(question)
-        asked = unit or (next(filter(None, found.groups()), "") if found is not None else "")
+        named = [group for groups in _UNIT_ASKED.findall(normalise(question)) for group in groups]
+        asked = next(filter(None, map(canonical_unit, [normalise(unit or ""), *named])), "")
         gold = None if answer is None else read_quantity(answer)
         self._gold = None if gold is not None and whole and gold.value.denominator != 1 else gold
         self._precision = precision if tolerance is None else None
         self._tolerance = tolerance
-        self._unit = canonical_unit(normalise(asked)) or (gold.unit if gold is not None else "")
-        self._asked = f"{asked} {question}".casefold()
-        # A percentage is no count.
-        self._counts = "how many" in self._asked and "percent" not in self._asked
+        self._unit = asked or (gold.unit if gold is not None else "")
+        question = question.casefold()
+        self._is_percentage = self._unit == "%" or "percent" in question
+        self._is_count = not self._is_percentage and "how many" in question
         self.gold = None if self._gold is None else format_number(self._round(self._gold.value))
 
     def read(self, text: str) -> str | None:
@@ -71,39 +67,26 @@ class NumberReader(AnswerReader):
         found = read_quantity(text)
         if found is None:
             return None
-        counted = found.unit == "%" and self._unit != "%" and self._counts
-        alien = (
-            found.unit not in ("", "%", self._unit) and self._unit and conversion_factor(found.unit, self._unit) is None
-        )
-        if alien or counted:
-            return f"{format_number(self._round(found.value))} {found.unit}"
-        values = self._readings(found)
+        value = found.value
+        if found.unit and self._unit and (factor := conversion_factor(found.unit, self._unit)) is not None:
+            value *= factor
+        # A percentage is no count.
+        elif found.unit and (self._unit or (found.unit == "%" and self._is_count)):
+            return f"{format_number(self._round(value))} {found.unit}"
+        values = self._readings(value, found.unit)
         if self.gold is not None and any(self._is_gold(value, found.exact) for value in values):
             return self.gold
         return format_number(self._round(values[0]))
 
-    def _readings(self, found: Quantity) -> list[Fraction]:
-        """The values that a number may have in the unit that is asked for."""
-        value, unit = found.value, found.unit
-        values = [value]
-        percent = self._unit == "%" or "percent" in self._asked
-        if unit and self._unit and unit != self._unit:
-            factor = conversion_factor(unit, self._unit)
-            if factor is not None:
-                values = [value * factor]
-            elif unit == "%":
-                values = [value / 100]
-        elif unit == "%" and not percent:
-            # Of a share below one, 0.25 % is no other way to write 0.25; of a count, it is none at all.
+    def _readings(self, value: Fraction, unit: str) -> list[Fraction]:
+        """The values that a number may have with and without its percent sign."""
+        if unit == "%" and not self._is_percentage:
+            # Of a share below one, 0.25 % is no other way to write 0.25.
             share = self._gold is not None and 0 < abs(self._gold.value) < 1
-            values = [value / 100] if share else [value, value / 100]
-        elif unit == "°" and not self._unit and self._gold is not None and not self._gold.exact:
-            values.append(value * Fraction(math.pi) / 180)
-        elif percent and not unit and self._gold is not None and self._gold.unit == "%":
-            values.append(value * 100)
-        if found.scale != 1:
-            values += [value / scale for word, scale in _ASKED_SCALES.items() if word in self._asked]
-        return values
+            return [value / 100] if share else [value, value / 100]
+        if self._is_percentage and not unit and self._gold is not None and self._gold.unit == "%":
+            return [value, value * 100]
+        return [value]
 
     def _is_gold(self, value: Fraction, exact: bool) -> bool:
         if self._gold is None:

@@ -56,10 +56,8 @@ class MathVistaGrader(Grader):
             pass  # the published code goes on with its next rule
         if match := _QUICK.search(response[-20_000:]):
             return match[1]
-        if prompt.choices and (_LETTER.search(response) or len(response) <= _MAX_NUMBER_LENGTH):
-            letters = _LETTER.findall(response[:_MAX_DISTANCE_LENGTH])
-            if len(set(letters)) == 1:
-                return response
+        if prompt.choices and len(set(_LETTER.findall(response[:_MAX_DISTANCE_LENGTH]))) == 1:
+            return response
         # The answer type without the gold answer, which a language model that extracts does not see either.
         read = self._ours.grade(replace(prompt, answer=None, answers=(), unit=None), response).predicted
         return response if read is None else read

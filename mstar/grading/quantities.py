@@ -19,7 +19,7 @@ _DIGITS: Final = (
 )
 _QUANTITY: Final = re.compile(
     rf"""
-    (?P<sign>[+-])? \s* (?P<currency>{CURRENCY})? \s* (?P<sign2>-)?
+    (?P<sign>[+-]|(?:minus|negative)\s)? \s* (?P<currency>{CURRENCY})? \s* (?P<sign2>-)?
     (?:
         (?P<whole>\d{{1,30}}) \s+ (?:and\s+)? (?P<part>\d{{1,30}}) \s*/\s* (?P<parts>\d{{1,30}})
       | (?P<digits>{_DIGITS}(?:\.\d*)?|\.\d+)
@@ -51,7 +51,6 @@ _UNIT_TAIL: Final = re.compile(r"(.*?[\dπ)])\s*((?:[a-z°%$][a-z°\s.]*(?:\^\(?
 # "3 out of 14", "1 in 6".
 _SHARE: Final = re.compile(r"^(\d{1,9}) out of (\d{1,9})$|^1 in (\d{1,9})$", re.IGNORECASE)
 _PI: Final = re.compile(r"(?<![a-z])pi\b", re.IGNORECASE)
-_MINUS: Final = re.compile(r"^(?:minus|negative)\s+(?=[\d.])", re.IGNORECASE)
 # A decimal comma, where it can be nothing else.
 _COMMA: Final = re.compile(r"^(-?(?:\d+(?=,\d{1,2}(?!\d))|0)),(\d+)(?=\s|$|%)")
 _SCALES: Final = SCALES | {"k": 1000, "m": 10**6, "b": 10**9}
@@ -67,13 +66,11 @@ class Quantity:
         value: The number, its scale word (thousand, million) included, a percent sign not.
         unit: The canonical unit; ``%`` for percent, empty for none or an unknown noun.
         exact: False if the value is an approximation of an irrational number.
-        scale: The scale word's value, 1 without one.
     """
 
     value: Fraction
     unit: str = ""
     exact: bool = True
-    scale: int = 1
 
 
 def parse_quantity(text: str) -> Quantity | None:
@@ -102,7 +99,7 @@ def _strip(text: str) -> str:
     if len(text) > 2 and text[0] in "([{" and text[-1] in ")]}" and not any(c in "()[]{}," for c in text[1:-1]):
         text = text[1:-1].strip()
     text = _SHARE.sub(lambda share: f"{share[1] or 1}/{share[2] or share[3]}", _PI.sub("π", text))
-    return _COMMA.sub(r"\1.\2", _MINUS.sub("-", text))
+    return _COMMA.sub(r"\1.\2", text)
 
 
 def _read_unit(match: re.Match[str]) -> str | None:
@@ -146,8 +143,8 @@ def _build(match: re.Match[str], unit: str) -> Quantity | None:
     except ZeroDivisionError:
         return None
     scale = _SCALES[match["scale"].lower()] if match["scale"] else 1
-    negative = (match["sign"] == "-") != (match["sign2"] is not None)
-    return Quantity((-value if negative else value) * scale, unit, scale=scale)
+    negative = (match["sign"] not in (None, "+")) != (match["sign2"] is not None)
+    return Quantity((-value if negative else value) * scale, unit)
 
 
 def _parse_words(text: str) -> Quantity | None:
@@ -171,14 +168,8 @@ def _parse_closed_form(text: str) -> Quantity | None:
 
 def format_number(value: Fraction) -> str:
     """Digits with a point where the decimals end, otherwise a fraction; different numbers have different forms."""
-    rest, decimals = value.denominator, 0
-    for prime in (2, 5):
-        count = 0
-        while rest % prime == 0:
-            rest //= prime
-            count += 1
-        decimals = max(decimals, count)
-    if rest != 1 or decimals > 40:
+    decimals = next((count for count in range(41) if 10**count % value.denominator == 0), None)
+    if decimals is None:
         return f"{value.numerator}/{value.denominator}"
     if decimals == 0:
         return str(value.numerator)
