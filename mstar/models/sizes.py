@@ -1,16 +1,14 @@
-"""How many bytes a model's weights, its memory of tokens and its logits take: arithmetic on a configuration.
+"""How many bytes a model's memory of tokens and its activations take: arithmetic on a configuration.
 
 Nothing here looks at a device, so that what follows from it is the same wherever the same model is run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -18,11 +16,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CacheSize",
     "activation_bytes_per_token",
-    "bytes_of",
     "cache_size",
     "empty_model",
-    "kv_bytes_per_token",
-    "logits_bytes",
     "vocabulary",
 ]
 
@@ -115,32 +110,10 @@ def _state_bytes(kind: str, config: Any, dtype: torch.dtype) -> int:
     return 0
 
 
-def kv_bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> int:
-    """Bytes of one token's keys and values, in all layers that keep it.
-
-    Args:
-        config: The model's configuration, or that of its language model.
-        dtype: What they are computed in.
-    """
-    size = cache_size(config, dtype)
-    return size.whole + sum(layer for _, layer in size.windows)
-
-
 def vocabulary(config: PreTrainedConfig) -> int:
     """Logits a token: rows of the language head, which may be more than the tokenizer has tokens."""
     untyped: Any = config
     return int(untyped.get_text_config(decoder=True).vocab_size)
-
-
-def logits_bytes(config: PreTrainedConfig, num_tokens: int, dtype: torch.dtype = torch.float32) -> int:
-    """Bytes of so many tokens' logits.
-
-    Args:
-        config: The model's configuration, or that of its language model.
-        num_tokens: For how many tokens.
-        dtype: Their type.
-    """
-    return num_tokens * vocabulary(config) * dtype.itemsize
 
 
 def activation_bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> int:
@@ -179,17 +152,6 @@ def _patches(config: Any) -> float:
     if side is None and (ratio := getattr(config, "downsample_ratio", None)):
         side = 1 / ratio
     return float(side or 1) ** 2
-
-
-def bytes_of(tensors: Iterable[Tensor] | nn.Module) -> int:
-    """Bytes that tensors hold in this process, each once; of a module its parameters and buffers.
-
-    Of a sharded weight only this process's part counts.
-    """
-    if isinstance(tensors, nn.Module):
-        tensors = [*tensors.parameters(), *tensors.buffers()]
-    own = {id(tensor): getattr(tensor, "_local_tensor", tensor) for tensor in tensors}
-    return sum(tensor.numel() * tensor.element_size() for tensor in own.values())
 
 
 def empty_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
