@@ -16,31 +16,27 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mstar.advantages import Advantages
-from mstar.balance import Balance
 from mstar.distributed import gather_lists, is_main, leads_group, require_shared, takes_part, wait_for_all
 from mstar.errors import DataError
-from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
+from mstar.generation import Engine, derive_seed, draw_responses
 from mstar.grading import Grader, grade_response
+from mstar.iteration_plan import IterationPlan
 from mstar.iteration_report import IterationReport
-from mstar.iteration_shards import Earlier, read_earlier, read_shard
+from mstar.iteration_shards import Earlier, read_earlier, read_shard, sift_shard
 from mstar.prompts.prompt_check import PromptCheck
-from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
+from mstar.prompts.quarantine import announce, count_reasons
 from mstar.prompts.subset import find_repetition
 from mstar.rewards import Reward, add_process_rewards, aggregate
 from mstar.selection import Selector
 from mstar.storage import ExampleFile, PromptResponses, RunDirectory, order_examples, read_or_put_aside, write_responses
 from mstar.types import Example, Prompt, Response, ScoredResponse
-from mstar.voting import Voting
 
 __all__ = [
     "IterationPlan",
     "IterationReport",
     "IterationResult",
     "Stages",
-    "fetch_shard",
-    "plan_requests",
     "run_iteration",
-    "sift_shard",
 ]
 
 
@@ -61,48 +57,6 @@ class Stages:
     reward: Reward | None
     selector: Selector | Advantages
     check: PromptCheck = field(default_factory=PromptCheck)
-
-
-@dataclass(frozen=True, slots=True)
-class IterationPlan:
-    """What one iteration does.
-
-    Attributes:
-        iteration: Its number, from 1.
-        seed: The run's seed.
-        num_samples: Responses drawn for a prompt (M-STaR: K).
-        temperature: Sampling temperature.
-        answer_conditioned: Whether the policy is shown the gold answer while it samples (M-STaR: warm-up); prompts
-            that are voted on have none to show.
-        vote: Whether unlabelled prompts get the weighted vote as their answer; otherwise their own hidden one.
-        voting: When the vote gives an answer.
-        shard_size: Prompts in a shard.
-        balance: Which prompts get further samples.
-        keep_tokens: Whether responses keep their tokens with the log-probabilities, for methods that need a ratio.
-        ahead: The shards that were drawn while the iteration before trained.
-    """
-
-    iteration: int
-    seed: int
-    num_samples: int
-    temperature: float
-    answer_conditioned: bool = False
-    vote: bool = True
-    voting: Voting = field(default_factory=Voting)
-    shard_size: int = 256
-    balance: Balance = field(default_factory=Balance)
-    keep_tokens: bool = False
-    ahead: tuple[int, ...] = ()
-
-    @property
-    def counts(self) -> range:
-        """How many responses a prompt may have."""
-        return range(self.num_samples, self.num_samples * (2 if self.balance.extra_samples else 1) + 1)
-
-    @property
-    def stage(self) -> str:
-        """The name of the iteration in seeds."""
-        return f"rollout/{self.iteration}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +118,7 @@ def run_iteration(
     num_own = sum(min(plan.shard_size, size - starts[number]) for number in own)
     with stages.engine.counting(round(num_own * plan.num_samples * (1 + plan.balance.extra_samples))) as bar:
         for number in own:
-            shard, hidden = fetch_shard(prompts, unlabelled, starts[number], plan)
+            shard, hidden = plan.fetch_shard(prompts, unlabelled, starts[number])
             groups = read_or_put_aside(paths[number], partial(read_shard, shard, plan.counts))
             usable: list[Prompt] | None = None
             if groups is None:
@@ -209,18 +163,6 @@ def run_iteration(
     return IterationResult(learned, total, tuple(shown))
 
 
-def fetch_shard(
-    prompts: Sequence[Prompt], unlabelled: Sequence[Prompt], start: int, plan: IterationPlan
-) -> tuple[list[Prompt], dict[str, Prompt]]:
-    """The prompts of the shard that begins at ``start``, and as they are, by id, those whose answers it hides."""
-    stop, first = start + plan.shard_size, len(prompts)
-    others = list(unlabelled[max(start - first, 0) : max(stop - first, 0)])
-    if not plan.vote:
-        return [*prompts[start:stop], *others], {}
-    shown = [replace(prompt, answer=None, answers=()) for prompt in others]
-    return [*prompts[start:stop], *shown], {prompt.id: prompt for prompt in others}
-
-
 def _draw(
     shard: Sequence[Prompt], hidden: Collection[str], plan: IterationPlan, stages: Stages, report: IterationReport
 ) -> list[PromptResponses]:
@@ -248,31 +190,9 @@ def _draw_samples(
 ) -> list[PromptResponses]:
     """Draws and grades the samples with these numbers of each prompt."""
     with _timed(report.seconds, "generate"):
-        written = draw_responses(stages.engine, plan_requests(prompts, places, hidden, plan))
+        written = draw_responses(stages.engine, plan.requests(prompts, places, hidden))
     report.new_tokens += sum(response.num_tokens for responses in written for response in responses)
     return _grade(prompts, written, stages, report)
-
-
-def plan_requests(
-    prompts: Sequence[Prompt], places: Sequence[range], hidden: Collection[str], plan: IterationPlan
-) -> list[Request]:
-    """What an engine is asked for.
-
-    Args:
-        prompts: The prompts.
-        places: For each of them, the numbers of the samples.
-        hidden: The ids of those whose answer is not shown.
-        plan: What the iteration does.
-    """
-    return [
-        Request(
-            prompt,
-            plan_samples(plan.seed, plan.stage, prompt.id, len(numbers), plan.temperature, first_index=numbers.start),
-            show_answer=plan.answer_conditioned and prompt.id not in hidden,
-            keep_tokens=plan.keep_tokens,
-        )
-        for prompt, numbers in zip(prompts, places, strict=True)
-    ]
 
 
 def _grade(
@@ -349,16 +269,6 @@ def _count_vote(truth: Prompt, group: PromptResponses, grader: Grader, report: I
     if agreed is not None and truth.answer is not None:
         report.votes_known += 1
         report.votes_right += grade_response(truth, agreed, grader).verdict.correct
-
-
-def sift_shard(shard: Sequence[Prompt], check: PromptCheck, put_aside: Path, total: int) -> list[Prompt]:
-    """The prompts of a shard that can be shown to the policy; the others are written to a file.
-
-    Here, and not when the data is loaded: it takes a look at every picture.
-    """
-    usable, bad = check.sift(shard)
-    quarantine_shard(put_aside, bad, "prompts", total, check.max_bad_share, "data.max_bad_share")
-    return usable
 
 
 def _check_unique(prompts: Sequence[Prompt], unlabelled: Sequence[Prompt]) -> None:

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from mstar.generation import Engine, draw_responses
 from mstar.interruption import GivenUpError, stop_if_asked, stopping_when
-from mstar.iteration import IterationPlan, fetch_shard, plan_requests, sift_shard
-from mstar.iteration_shards import Earlier, read_shard
+from mstar.iteration_plan import IterationPlan
+from mstar.iteration_shards import Earlier, read_shard, sift_shard
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.storage import (
     PromptResponses,
@@ -99,7 +99,7 @@ class IterationPrompts:
 
     def shard(self, number: int) -> tuple[list[Prompt], Mapping[str, Prompt]]:
         """The prompts of a shard; and those whose answers it hides, by their ids."""
-        return fetch_shard(self.prompts, self.unlabelled, number * self.plan.shard_size, self.plan)
+        return self.plan.fetch_shard(self.prompts, self.unlabelled, number * self.plan.shard_size)
 
     def find(self, run: RunDirectory, ahead: Ahead) -> dict[int, Earlier]:
         """Those of the shards that are drawn, by their numbers; a damaged one is put aside."""
@@ -186,7 +186,7 @@ class DrawingAhead:
         plan, folder = self._source.plan, self._run.ahead(self._source.plan.iteration)
         put_aside = folder / self._run.quarantine(plan.iteration, number).name
         usable = sift_shard(shard, self._check, put_aside, self._source.size)
-        requests = plan_requests(usable, [range(plan.num_samples)] * len(usable), hidden, plan)
+        requests = plan.requests(usable, [range(plan.num_samples)] * len(usable), hidden)
         written = draw_responses(self._engine, requests)
         groups = [
             PromptResponses(prompt, tuple(ScoredResponse(response, _UNGRADED) for response in responses))

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import DataError
+from mstar.prompts.prompt_check import PromptCheck
+from mstar.prompts.quarantine import quarantine_shard
 from mstar.provenance import find_change, fingerprint_prompts
 from mstar.storage import PromptResponses, RunDirectory, read_json, read_responses, write_json
 from mstar.types import Prompt, ScoredResponse
@@ -27,6 +29,7 @@ __all__ = [
     "fingerprint_shards",
     "read_earlier",
     "read_shard",
+    "sift_shard",
 ]
 
 _log = logging.getLogger(__name__)
@@ -224,3 +227,22 @@ def read_earlier(
     if earlier.quarantine.exists():
         shutil.copyfile(earlier.quarantine, put_aside)
     return groups
+
+
+def sift_shard(shard: Sequence[Prompt], check: PromptCheck, put_aside: Path, total: int) -> list[Prompt]:
+    """The prompts of a shard that can be shown to the policy; the others are written to a file.
+
+    Here, and not when the data is loaded: it takes a look at every picture.
+
+    Args:
+        shard: The prompts of the shard.
+        check: Tells them apart.
+        put_aside: The file of the others.
+        total: How many prompts the iteration has.
+
+    Raises:
+        DataError: more of them than ``data.max_bad_share`` allows cannot be shown.
+    """
+    usable, bad = check.sift(shard)
+    quarantine_shard(put_aside, bad, "prompts", total, check.max_bad_share, "data.max_bad_share")
+    return usable

@@ -22,6 +22,7 @@ LAYERS = (
     {
         "iteration",
         "iteration_ahead",
+        "iteration_plan",
         "iteration_report",
         "iteration_shards",
         "prompt_order",

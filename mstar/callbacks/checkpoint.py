@@ -22,7 +22,13 @@ from mstar.trainer.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
 from mstar.trainer.fit_end import count_by_epochs, ends_after_epoch, ends_now, is_cut_short
 from mstar.trainer.random_state import random_state, restore_random_state
 
-__all__ = ["IterationCheckpoint", "check_checkpoint_path", "checkpoint_folder", "find_checkpoint"]
+__all__ = [
+    "IterationCheckpoint",
+    "check_checkpoint_path",
+    "checkpoint_folder",
+    "find_checkpoint",
+    "write_iteration_checkpoint",
+]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -242,6 +248,13 @@ class IterationCheckpoint(Checkpoint):
         for other in others:
             if other not in stay:
                 remove(other)
+
+
+def write_iteration_checkpoint(trainer: Trainer, module: LightningModule) -> None:
+    """Has the checkpoint of an iteration written now, before what else ends its epoch."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, IterationCheckpoint):
+            callback.on_train_epoch_end(trainer, module)
 
 
 def checkpoint_folder(root: Path) -> Path:

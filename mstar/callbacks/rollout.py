@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 import mstar.callbacks.rollout_stages as stages
 from mstar.advantages import PolicyGradient, StepRewards
 from mstar.balance import Balance
-from mstar.callbacks.checkpoint import IterationCheckpoint
+from mstar.callbacks.checkpoint import write_iteration_checkpoint
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh
@@ -22,12 +22,11 @@ from mstar.callbacks.rollout_progress import RolloutProgress
 from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled, choose_reward, choose_rule
 from mstar.callbacks.watchers import call_watchers
 from mstar.datamodules.policy import PolicyDataModule
-from mstar.distributed import is_main, world_size
+from mstar.distributed import world_size
 from mstar.errors import ConfigError
 from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
-from mstar.iteration_ahead import Ahead
 from mstar.modules.policy import PolicyModule
 from mstar.rewards import Aggregation, Reward
 from mstar.selection import RuleName, SelectionRule, Selector
@@ -166,7 +165,7 @@ class RolloutCallback(Callback):
             reuse=reuse,
         )
         self._progress = RolloutProgress()
-        self._overlap = Overlap(self.settings)
+        self._overlap = Overlap(self.settings, self._progress)
         self._log: IterationLog | None = None
         self._drift: DriftCheck | None = None
         self._checked = False
@@ -217,7 +216,7 @@ class RolloutCallback(Callback):
             self._log.forget_dynamics()
             self._log.recall()
             self._progress.go_on_training()
-            self._take_up_ahead(trainer, require_policy(pl_module))
+            self._overlap.take_up(trainer, require_policy(pl_module))
         elif self._progress.unwatched is not None and self._log is not None:
             self._log.recall()
             earlier, self._progress.unwatched = self._progress.unwatched, None
@@ -227,14 +226,14 @@ class RolloutCallback(Callback):
         """Runs the iteration's stages and swaps the training data."""
         policy, run = require_policy(pl_module), RunDirectory(Path(trainer.default_root_dir))
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
-        settings, iteration = self.settings, trainer.current_epoch + 1
-        ahead = self._finish_ahead(trainer, policy, iteration)
+        settings, progress, iteration = self.settings, self._progress, trainer.current_epoch + 1
+        ahead = self._overlap.finish(trainer, policy, iteration)
         log = self._log = IterationLog(run, trainer, iteration)
         stages.prepare_method(settings.method, trainer, policy, iteration)
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(settings.seed, "generate", iteration))
         self._sync(policy, data, log)
-        self._refresh(policy, data, run, iteration)
+        progress.refreshed = stages.ready_reward(settings, policy, data, run, iteration, progress.refreshed)
         if iteration == 1 and settings.dynamics and data.validation is not None:
             before = IterationLog(run, trainer, 0)
             before.dynamics(stages.measure(settings, policy, data, iteration=0), settings.controller.current)
@@ -247,8 +246,8 @@ class RolloutCallback(Callback):
         log.iteration_done(result)
         replace_training_data(trainer, result.examples, settings.gradient.passes)
         torch.manual_seed(derive_seed(settings.seed, "train", iteration))
-        self._progress.ahead = self._overlap.begin(trainer, policy, data, iteration)
-        self._progress.begin_training(iteration)
+        self._overlap.begin(trainer, policy, data, iteration)
+        progress.begin_training(iteration)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes in that the iteration is trained, and measures its dynamics for the callbacks that end the epoch next.
@@ -259,15 +258,11 @@ class RolloutCallback(Callback):
         self._log.trained(self._progress.training_seconds)
         self._log.write()
         self._progress.in_training = False
-        if self.settings.keep_iterations is not None and is_main():
-            run, last = RunDirectory(Path(trainer.default_root_dir)), trainer.current_epoch + 1
-            run.drop_responses(last - self.settings.keep_iterations)
+        stages.drop_responses(self.settings, trainer)
         # The rest is in the iteration's report, from which it is recalled.
         metrics = trainer.callback_metrics.items()
         self._progress.unwatched = {name: float(value) for name, value in metrics if name in ("train/loss", "train/lr")}
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, IterationCheckpoint):
-                callback.on_train_epoch_end(trainer, pl_module)
+        write_iteration_checkpoint(trainer, pl_module)
         self._end_iteration(trainer, pl_module, self._log)
         self._progress.unwatched = None
 
@@ -337,7 +332,7 @@ class RolloutCallback(Callback):
         iteration, run = self._progress.iteration, RunDirectory(Path(trainer.default_root_dir))
         if iteration is None:
             return
-        self._finish_ahead(trainer, require_policy(module), iteration + 1)
+        self._overlap.finish(trainer, require_policy(module), iteration + 1)
         settings, data = self.settings, require_data(trainer.datamodule)  # type: ignore[attr-defined]
         log = self._log = log or IterationLog.resumed(run, trainer, iteration)
         if settings.dynamics and data.validation is not None and "dynamics" not in log.report:
@@ -349,38 +344,7 @@ class RolloutCallback(Callback):
             log.write()
         log.announce()
 
-    def _take_up_ahead(self, trainer: Trainer, policy: PolicyModule) -> None:
-        """Has what was begun to be drawn ahead go on, in this process too."""
-        data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
-        if self._progress.ahead is not None:
-            self._progress.ahead = self._overlap.take_up(self._progress.ahead, trainer, policy, data)
-
-    def _finish_ahead(self, trainer: Trainer, policy: PolicyModule, iteration: int) -> Ahead | None:
-        """Waits for what is drawn ahead, before the engine gets other weights; returns what there is of an iteration.
-
-        Raises:
-            Exception: it could not be drawn.
-        """
-        ahead = self._progress.ahead
-        if ahead is None or ahead.iteration != iteration:
-            return None
-        self._take_up_ahead(trainer, policy)
-        self._overlap.finish()
-        ahead = self._progress.ahead
-        return ahead if ahead is not None and ahead.shards else None
-
     def _sync(self, policy: PolicyModule, data: PolicyDataModule, log: IterationLog) -> None:
         """Hands the engine the present weights, and proves that it has them."""
         self._drift = self._drift or stages.make_drift_check(data)
         log.drifted(stages.hand_over(policy.engine, policy, self._drift))
-
-    def _refresh(self, policy: PolicyModule, data: PolicyDataModule, run: RunDirectory, iteration: int) -> None:
-        settings, reward = self.settings, self.settings.reward
-        if settings.refresh is not None and reward is not None and iteration in settings.refresh.iterations:
-            # Its memory is the new one's.
-            reward.release()
-            stages_used = (settings.engine, settings.grader, settings.seed)
-            made = settings.refresh.run(*stages_used, policy, data.prompt_check(), run, iteration)
-            # Not the whole path: the run may be moved.
-            self._progress.refreshed = made.relative_to(run.root).as_posix()
-        stages.load_reward(reward, policy, run, self._progress.refreshed)

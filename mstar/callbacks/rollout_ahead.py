@@ -9,6 +9,8 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
+from mstar.callbacks.rollout_check import require_data
+from mstar.callbacks.rollout_progress import RolloutProgress
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.callbacks.rollout_stages import describe_generation, find_prompts
 from mstar.datamodules.policy import PolicyDataModule
@@ -31,10 +33,12 @@ class Overlap:
 
     Args:
         settings: The rollout's settings.
+        progress: Where the run is; its checkpoints hold what is drawn ahead.
     """
 
-    def __init__(self, settings: RolloutSettings) -> None:
+    def __init__(self, settings: RolloutSettings, progress: RolloutProgress) -> None:
         self._settings = settings
+        self._progress = progress
         self._drawing: DrawingAhead | None = None
         self._waited_for = True
         self._taken_up: Ahead | None = None
@@ -55,21 +59,21 @@ class Overlap:
                 *(settings.overlap_shards, settings.shard_size, correction),
             )
 
-    def begin(self, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule, iteration: int) -> Ahead | None:
+    def begin(self, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule, iteration: int) -> None:
         """Begins to draw for the next iteration; the engine has the weights that this one drew with. Collective.
+
+        Nothing is drawn before the last iteration's training.
 
         Args:
             trainer: Its run directory gets the files.
             policy: The policy.
             data: Where the prompts come from.
             iteration: The iteration that is about to train.
-
-        Returns:
-            What is drawn; None if that is nothing, as before the last iteration's training.
         """
+        self._progress.ahead = None
         settings, run = self._settings, RunDirectory(Path(trainer.default_root_dir))
         if not settings.overlap_shards or iteration == trainer.max_epochs:
-            return None
+            return
         source = find_prompts(settings, trainer, data, iteration + 1)
         kept = settings.engine.keep_weights()
         assert kept is not None  # noqa: S101 - the settings refuse other engines
@@ -91,17 +95,17 @@ class Overlap:
                 describe_generation(settings, policy, data, source.plan, ahead.policy) | {"prompts": prompts},
             )
         self._start(ahead, source, data, run, self._missing(ahead, source, run))
-        return ahead
 
-    def take_up(self, ahead: Ahead, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule) -> Ahead:
+    def take_up(self, trainer: Trainer, policy: PolicyModule) -> None:
         """Goes on with what another process began, by the same weights, unless this one does already. Collective.
 
-        Returns:
-            What is, or will be, drawn ahead; less than there was to be if the weights are gone.
+        If the weights are gone, less is drawn ahead than there was to be.
         """
-        if self._taken_up == ahead:
-            return ahead
+        ahead = self._progress.ahead
+        if ahead is None or self._taken_up == ahead:
+            return
         settings, run = self._settings, RunDirectory(Path(trainer.default_root_dir))
+        data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         source = find_prompts(settings, trainer, data, ahead.iteration)
         # A sweep may have chosen another one since.
         source = replace(source, plan=replace(source.plan, temperature=ahead.temperature))
@@ -115,14 +119,14 @@ class Overlap:
                 )
             ahead, missing = replace(ahead, shards=tuple(n for n in ahead.shards if n not in missing)), []
         self._start(ahead, source, data, run, missing)
-        return ahead
 
     def _start(
         self, ahead: Ahead, source: IterationPrompts, data: PolicyDataModule, run: RunDirectory, missing: list[int]
     ) -> None:
         engine = self._settings.engine
         own = [number for number in missing if takes_part(number, engine.group_size)]
-        self._taken_up, self._waited_for = ahead, False
+        self._progress.ahead = self._taken_up = ahead
+        self._waited_for = False
         self._drawing = DrawingAhead(source, own, engine, data.prompt_check(), run) if own else None
 
     def _missing(self, ahead: Ahead, source: IterationPrompts, run: RunDirectory) -> list[int]:
@@ -134,12 +138,18 @@ class Overlap:
             there |= {number for number in ahead.shards if run.responses(ahead.iteration, number).exists()}
         return list(gather_lists([number for number in ahead.shards if number not in there]))
 
-    def finish(self) -> None:
-        """Waits until all is drawn; from then on the engine is free. Collective.
+    def finish(self, trainer: Trainer, policy: PolicyModule, iteration: int) -> Ahead | None:
+        """Waits until all is drawn; from then on the engine is free to get other weights. Collective.
+
+        Returns:
+            What was drawn ahead for this iteration; None if nothing was.
 
         Raises:
             Exception: it could not be drawn.
         """
+        if self._progress.ahead is None or self._progress.ahead.iteration != iteration:
+            return None
+        self.take_up(trainer, policy)
         drawing, self._drawing = self._drawing, None
         if drawing is not None:
             try:
@@ -152,6 +162,8 @@ class Overlap:
             gather_lists([])
             self._waited_for = True
             self._settings.engine.keep_weights(False)
+        ahead = self._progress.ahead
+        return ahead if ahead.shards else None
 
     def give_up(self) -> None:
         """Ends the thread, if there is one; what it has drawn is there for the next attempt."""

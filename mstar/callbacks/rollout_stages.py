@@ -17,8 +17,9 @@ from mstar.distributed import gather_lists, is_main
 from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, sweep
 from mstar.generation import Engine
 from mstar.generation.drift import Drift, DriftCheck
-from mstar.iteration import IterationPlan, IterationResult, Stages, run_iteration
+from mstar.iteration import IterationResult, Stages, run_iteration
 from mstar.iteration_ahead import Ahead, IterationPrompts
+from mstar.iteration_plan import IterationPlan
 from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier, fingerprint_shards
 from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
@@ -33,12 +34,14 @@ from mstar.types import Prompt
 __all__ = [
     "choose_temperature",
     "describe_generation",
+    "drop_responses",
     "find_prompts",
     "hand_over",
     "load_reward",
     "make_drift_check",
     "measure",
     "prepare_method",
+    "ready_reward",
     "run_stages",
 ]
 
@@ -85,6 +88,46 @@ def load_reward(reward: Reward | None, policy: PolicyModule, run: RunDirectory, 
     if refreshed is not None:
         reward.refresh(find_refreshed(run, refreshed))
     reward.load(RewardHost(policy.device, policy.compute_precision, policy.attention, policy.trust_remote_code))
+
+
+def ready_reward(
+    settings: RolloutSettings,
+    policy: PolicyModule,
+    data: PolicyDataModule,
+    run: RunDirectory,
+    iteration: int,
+    refreshed: str | None,
+) -> str | None:
+    """Has the reward ready for an iteration: retrained from the present policy if that is due, and loaded.
+
+    Args:
+        settings: The rollout's settings.
+        policy: The policy.
+        data: Where the prompts come from.
+        run: The run directory.
+        iteration: The iteration.
+        refreshed: The MPRM that was retrained last, within the run directory; None if none was.
+
+    Returns:
+        The one that is now.
+    """
+    refresh, reward = settings.refresh, settings.reward
+    if refresh is not None and reward is not None and iteration in refresh.iterations:
+        # Its memory is the new one's.
+        reward.release()
+        stages_used = (settings.engine, settings.grader, settings.seed)
+        made = refresh.run(*stages_used, policy, data.prompt_check(), run, iteration)
+        # Not the whole path: the run may be moved.
+        refreshed = made.relative_to(run.root).as_posix()
+    load_reward(reward, policy, run, refreshed)
+    return refreshed
+
+
+def drop_responses(settings: RolloutSettings, trainer: Trainer) -> None:
+    """Deletes the responses of iterations that are not kept, once another one is trained."""
+    if settings.keep_iterations is not None and is_main():
+        run, last = RunDirectory(Path(trainer.default_root_dir)), trainer.current_epoch + 1
+        run.drop_responses(last - settings.keep_iterations)
 
 
 def run_stages(
