@@ -16,7 +16,7 @@ from mstar import __version__
 from mstar.dashboards.run_config import SavedConfig, read_configs
 from mstar.errors import DataError
 from mstar.models.backbone import EMBEDDED_MODEL
-from mstar.storage import read_json
+from mstar.storage import RunDirectory, read_json
 
 __all__ = ["CARD", "CardFacts", "find_run", "write_card", "write_data_card"]
 
@@ -257,9 +257,13 @@ def _is_told(value: Any) -> bool:
 def _measured(facts: CardFacts) -> Iterator[str]:
     """A table of what was measured on the validation prompts up to the checkpoint."""
     rows: dict[int, Mapping[str, Any]] = {}
-    for path in sorted(facts.run.glob("iterations/*/report.json")) if facts.run is not None else ():
-        iteration, dynamics = int(path.parent.name), read_json(path).get("dynamics")
-        if isinstance(dynamics, dict) and facts.iterations is not None and iteration <= facts.iterations:
+    if facts.run is None or facts.iterations is None:
+        return
+    run = RunDirectory(facts.run)
+    for iteration in run.iterations:
+        path = run.report(iteration)
+        dynamics = read_json(path).get("dynamics") if iteration <= facts.iterations and path.exists() else None
+        if isinstance(dynamics, dict):
             rows[iteration] = dynamics
     names = [name for name in _MEASURED if any(_is_number(row.get(name)) for row in rows.values())]
     if not names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def make_run(root: Path) -> Path:
         folder = run / f"iterations/{iteration:04d}"
         folder.mkdir(parents=True)
         (folder / "report.json").write_text(json.dumps({} if dynamics is None else {"dynamics": dynamics}))
+    # What another plan made, put aside.
+    shutil.copytree(run / "iterations/0003", run / "iterations/0001.old-1")
     (run / "config.yaml").write_text(CONFIG)
     return run
 

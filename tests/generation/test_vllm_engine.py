@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -95,13 +96,11 @@ def test_a_run_says_so_before_anything_is_written(evolve: Evolve, capsys: pytest
     from mstar.__main__ import main
 
     settings = evolve.settings(engine={"class_path": "mstar.generation.VllmEngine"})
-    config = evolve.policy / "config.json"
-    text = config.read_text()
-    try:
-        config.write_text(text.replace('"idefics3"', '"vipllava"'))
-        assert main(["fit", "--config", str(evolve.write(settings))]) != 0
-    finally:
-        config.write_text(text)
+    # The folder of all tests is read by another worker at this moment.
+    other = shutil.copytree(evolve.policy, evolve.folder / "other")
+    config = other / "config.json"
+    config.write_text(config.read_text().replace('"idefics3"', '"vipllava"'))
+    assert main(["fit", "--config", str(evolve.write(settings)), f"--model.model_name={other}"]) != 0
     assert "does not run models of the family 'vipllava'" in capsys.readouterr().err
     assert not (evolve.folder / "run").exists()
 
