@@ -31,13 +31,7 @@ from mstar.selection import Selector
 from mstar.storage import ExampleFile, PromptResponses, RunDirectory, order_examples, read_or_put_aside, write_responses
 from mstar.types import Example, Prompt, Response, ScoredResponse
 
-__all__ = [
-    "IterationPlan",
-    "IterationReport",
-    "IterationResult",
-    "Stages",
-    "run_iteration",
-]
+__all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "run_iteration"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import count
-from pathlib import Path
 from typing import Any, Final
 
 from mstar.generation import Engine, draw_responses
 from mstar.interruption import GivenUpError, stop_if_asked, stopping_when
 from mstar.iteration_plan import IterationPlan
-from mstar.iteration_shards import Earlier, read_shard, sift_shard
+from mstar.iteration_shards import Earlier, move_aside, read_shard, sift_shard
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.storage import (
     PromptResponses,
@@ -122,7 +120,7 @@ def claim_ahead(run: RunDirectory, ahead: Ahead, facts: Mapping[str, Any]) -> No
     folder = run.ahead(ahead.iteration)
     path = folder / run.plan(ahead.iteration).name
     if folder.exists() and not (path.exists() and read_json(path) == facts):
-        folder.rename(next(free for n in count(1) if not (free := Path(f"{folder}.old-{n}")).exists()))
+        move_aside(folder)
     if not path.exists():
         write_json(path, facts)
 

@@ -27,6 +27,7 @@ __all__ = [
     "claim_iteration",
     "find_earlier",
     "fingerprint_shards",
+    "move_aside",
     "read_earlier",
     "read_shard",
     "sift_shard",
@@ -120,13 +121,17 @@ def claim_iteration(run: RunDirectory, iteration: int, facts: IterationFacts) ->
     for index in (index for index in run.iterations if index >= iteration):
         change = "a later one" if index > iteration else _find_change(run.plan(index), now)
         if change is not None:
-            folder = run.iteration(index)
-            free = next(path for n in count(1) if not (path := Path(f"{folder}.old-{n}")).exists())
-            folder.rename(free)
+            free = move_aside(run.iteration(index))
             if index == iteration:
                 _log.warning("iteration %d: what is there is put aside as %s: made with %s", index, free.name, change)
     if not run.plan(iteration).exists():
         write_json(run.plan(iteration), now)
+
+
+def move_aside(folder: Path) -> Path:
+    """Gives a folder a name of those that are put aside, and returns that."""
+    free = next(path for n in count(1) if not (path := Path(f"{folder}.old-{n}")).exists())
+    return folder.rename(free)
 
 
 def _find_change(plan: Path, now: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -30,6 +31,8 @@ _log: Final = logging.getLogger(__name__)
 _AGAIN: Final = (408, 409, 425, 429)
 _UNPAID: Final = 402
 _LENGTH_FIELDS: Final = frozenset({"max_tokens", "max_completion_tokens"})
+# Many chat templates open the thought themselves, and the reply begins within it.
+_THOUGHT: Final = re.compile(r".*</think>", re.DOTALL)
 _LONGEST_WAIT: Final = 60.0
 # A server that wants to be left alone for longer is out for this run.
 _MOST_PATIENCE: Final = 600.0
@@ -135,7 +138,8 @@ class ChatClient:
             omit: Fields that are not sent.
 
         Returns:
-            For every question the whole answer; None if it was cut off, or the question is too long or filtered.
+            For every question the whole answer, without the thought before it; None if it was cut off, or the question
+            is too long or filtered.
 
         Raises:
             EndpointError: as for ``ask_all``.
@@ -149,7 +153,10 @@ class ChatClient:
                     f"{self._where} does not judge (HTTP {answer.status}: {self._hide(answer.message)}): mend its "
                     "settings, or leave out by omit what it does not take."
                 )
-        return [answer.text if isinstance(answer, Answer) and answer.finished else None for answer in answers]
+        return [
+            _THOUGHT.sub("", answer.text) if isinstance(answer, Answer) and answer.finished else None
+            for answer in answers
+        ]
 
     def close(self) -> None:
         """Closes the connections and the file of answers."""

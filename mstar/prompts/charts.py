@@ -6,7 +6,7 @@ Every picture, question, answer and rationale follows from (split, seed, index),
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, get_args
+from typing import ClassVar, Final
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -18,13 +18,13 @@ from mstar.prompts.coloured import (
     ColouredImage,
     ColouredPrompts,
     ColouredThings,
+    Split,
     Words,
+    draw_colours,
     draw_question,
 )  # fmt: skip
 
 __all__ = ["KINDS", "Chart", "ChartImage", "Charts", "draw_chart", "paint"]
-
-Split = Literal["align", "seed", "pool", "annotation", "validation", "test"]
 
 _WORDS: Final = Words("bar", "taller", "tallest", "shortest", "count")
 KINDS: Final = _WORDS.kinds
@@ -55,8 +55,7 @@ class Chart(ColouredThings):
 
 def draw_chart(rng: np.random.Generator) -> Chart:
     """Draws the bars and the question."""
-    names = list(COLOURS)
-    colours = [names[i] for i in rng.permutation(len(names))[:THINGS]]
+    colours = draw_colours(rng)
     heights = [int(height) for height in 1 + rng.permutation(_TALLEST)[:THINGS]]
     bars = tuple(zip(colours, heights, strict=True))
     kind, first, second, threshold = draw_question(rng, _WORDS, bars)
@@ -82,7 +81,6 @@ class ChartImage(ColouredImage):
     """A reference to the picture of a chart."""
 
     task: ClassVar[str] = "charts"
-    splits: ClassVar[tuple[str, ...]] = get_args(Split)
 
     @property
     def shown(self) -> Chart:

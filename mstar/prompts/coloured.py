@@ -11,14 +11,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal, get_args
 
 import numpy as np
 
 from mstar.prompts.generated import GeneratedImage, GeneratedPrompts
 from mstar.types import AnswerType, Prompt
 
-__all__ = ["COLOURS", "SIZE", "THINGS", "ColouredImage", "ColouredPrompts", "ColouredThings", "Words", "draw_question"]
+__all__ = [
+    "COLOURS",
+    "SIZE",
+    "THINGS",
+    "ColouredImage",
+    "ColouredPrompts",
+    "ColouredThings",
+    "Split",
+    "Words",
+    "draw_colours",
+    "draw_question",
+]
+
+Split = Literal["align", "seed", "pool", "annotation", "validation", "test"]
 
 COLOURS: Final = {
     "red": (214, 39, 40),
@@ -159,6 +172,12 @@ class ColouredThings(ABC):
         return self.rationale(self._read[:: 1 if rng.integers(2) else -1])
 
 
+def draw_colours(rng: np.random.Generator) -> list[str]:
+    """Draws the colours of the things, all different."""
+    names = list(COLOURS)
+    return [names[i] for i in rng.permutation(len(names))[:THINGS]]
+
+
 def draw_question(
     rng: np.random.Generator, words: Words, things: Sequence[tuple[str, int]]
 ) -> tuple[str, str, str, int]:
@@ -180,6 +199,8 @@ def draw_question(
 @dataclass(frozen=True, slots=True)
 class ColouredImage(GeneratedImage):
     """A reference to the picture of coloured things."""
+
+    splits: ClassVar[tuple[str, ...]] = get_args(Split)
 
     @property
     @abstractmethod

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Final, Literal, get_args
+from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,9 @@ from mstar.prompts.coloured import (
     ColouredImage,
     ColouredPrompts,
     ColouredThings,
+    Split,
     Words,
+    draw_colours,
     draw_question,
 )  # fmt: skip
 
@@ -40,8 +42,6 @@ __all__ = [
     "DIGITS_FILE", "KINDS", "SCANS", "Digits", "DigitsImage", "Sheet", "digits_folder", "download_digits", "draw_sheet",
     "paint", "read_scans",
 ]  # fmt: skip
-
-Split = Literal["align", "seed", "pool", "annotation", "validation", "test"]
 
 DIGITS_FILE: Final = PackagedFile(
     "scikit-learn==1.7.2",
@@ -145,8 +145,7 @@ def _read(path: Path) -> Scans:
 
 def draw_sheet(rng: np.random.Generator, split: str) -> Sheet:
     """Draws four different digits of a split's scans, their colours, and the question."""
-    names = list(COLOURS)
-    colours = [names[i] for i in rng.permutation(len(names))[:THINGS]]
+    colours = draw_colours(rng)
     digit_N = read_scans().digit_N
     start, stop = SCANS[split]
     drawn: dict[int, int] = {}
@@ -193,7 +192,6 @@ class DigitsImage(ColouredImage):
     """A reference to the picture of four digits."""
 
     task: ClassVar[str] = "digits"
-    splits: ClassVar[tuple[str, ...]] = get_args(Split)
 
     @property
     def shown(self) -> Sheet:
