@@ -29,7 +29,7 @@ from mstar.prompts.subset import find_repetition
 from mstar.rewards import Reward, add_process_rewards, aggregate
 from mstar.selection import Selector
 from mstar.storage import ExampleFile, PromptResponses, RunDirectory, order_examples, read_or_put_aside, write_responses
-from mstar.types import Example, Prompt, Response, ScoredResponse
+from mstar.types import Example, Prompt, ScoredResponse
 
 __all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "run_iteration"]
 
@@ -119,10 +119,7 @@ def run_iteration(
                 put_aside = run.quarantine(plan.iteration, number)
                 there = earlier.get(number)
                 drawn = None if there is None else read_earlier(shard, plan.counts, there, put_aside)
-                if there is not None and there.ahead and drawn is not None:
-                    written = [[s.response for s in group.responses] for group in drawn]
-                    graded = _grade([group.prompt for group in drawn], written, stages, report)
-                elif there is not None and drawn is not None:
+                if there is not None and drawn is not None:
                     graded = _take_over(drawn, hidden, there, plan, stages, report)
                 else:
                     usable = sift_shard(shard, stages.check, put_aside, size)
@@ -186,12 +183,6 @@ def _draw_samples(
     with _timed(report.seconds, "generate"):
         written = draw_responses(stages.engine, plan.requests(prompts, places, hidden))
     report.new_tokens += sum(response.num_tokens for responses in written for response in responses)
-    return _grade(prompts, written, stages, report)
-
-
-def _grade(
-    prompts: Sequence[Prompt], written: Sequence[Sequence[Response]], stages: Stages, report: IterationReport
-) -> list[PromptResponses]:
     with _timed(report.seconds, "grade"):
         stages.grader.prepare([(p, r.text) for p, group in zip(prompts, written, strict=True) for r in group])
         return [
@@ -208,22 +199,28 @@ def _take_over(
     stages: Stages,
     report: IterationReport,
 ) -> list[PromptResponses]:
-    """Responses that were drawn for another choice, with the verdicts and scores that hold still."""
+    """Responses that are there, with the verdicts and scores that hold still."""
+
+    def holds(prompt: Prompt) -> bool:
+        # What was voted on has the vote's verdicts.
+        return earlier.verdicts and prompt.id not in hidden
 
     def take(prompt: Prompt, scored: ScoredResponse) -> ScoredResponse:
         scored = replace(scored, weight=1.0, advantage=None)
         if not plan.keep_tokens:
             scored = replace(scored, response=replace(scored.response, tokens=(), logprobs=()))
-        # What was voted on has the vote's verdicts.
-        kept = scored if earlier.verdicts and prompt.id not in hidden else (
-            replace(scored, verdict=grade_response(prompt, scored.response, stages.grader).verdict)
-        )  # fmt: skip
+        kept = scored
+        if not holds(prompt):
+            graded = grade_response(prompt, scored.response, stages.grader)
+            kept = replace(scored, verdict=graded.verdict, chain_correct=graded.chain_correct)
         if stages.reward is None or not earlier.scores or kept.process_reward is None:
             return replace(kept, step_scores=(), process_reward=None)
         return replace(kept, process_reward=aggregate(kept.step_scores, stages.reward.aggregation))
 
-    report.reused += len(groups)
+    report.reused += 0 if earlier.ahead else len(groups)
     with _timed(report.seconds, "grade"):
+        unjudged = [group for group in groups if not holds(group.prompt)]
+        stages.grader.prepare([(g.prompt, s.response.text) for g in unjudged for s in g.responses])
         return [PromptResponses(g.prompt, tuple(take(g.prompt, s) for s in g.responses)) for g in groups]
 
 
