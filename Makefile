@@ -3,7 +3,7 @@
 PYTHON ?= python3
 SEED ?= 0
 OUT ?= $(if $(filter small,$(MAKECMDGOALS)),runs/small,runs/demo)
-NUMBERS ?= float32
+NUMBERS ?=
 TASK ?= charts
 LOGS ?= runs
 WORKERS ?= 2
@@ -43,9 +43,9 @@ $(SMALL_STAMP): $(STAMP)
 	@touch $@
 
 .PHONY: small
-small: $(SMALL_STAMP)  ## The whole method on a pretrained language model (hours; SEED=0 TASK=charts OUT=runs/small NUMBERS=float32 ARMS= MODEL=)
-	$(BIN)/python -m mstar.small --seed $(SEED) --output $(OUT) --task $(TASK) --numbers $(NUMBERS) $(if $(ARMS),--arms $(ARMS)) \
-		$(if $(MODEL),--model $(MODEL))
+small: $(SMALL_STAMP)  ## The whole method on a pretrained language model (hours; SEED=0 TASK=charts OUT=runs/small NUMBERS= ARMS= MODEL=)
+	$(BIN)/python -m mstar.small --seed $(SEED) --output $(OUT) --task $(TASK) $(if $(NUMBERS),--numbers $(NUMBERS)) \
+		$(if $(ARMS),--arms $(ARMS)) $(if $(MODEL),--model $(MODEL))
 
 .PHONY: clean-demo
 clean-demo:  ## Delete the demo's folder (OUT=runs/demo), so that it starts over

@@ -42,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stages", nargs="+", choices=_STAGES, metavar="STAGE", help=f"alone: {', '.join(_STAGES)}")
     parser.add_argument("--model", help="a vision-language model to take in place of the small one")
     parser.add_argument(
-        "--numbers", choices=("float32", "bfloat16"), default="float32",
-        help="bfloat16 is faster on GPUs and on CPUs that multiply it (AVX512-BF16, AMX), and far slower on others",
+        "--numbers", choices=("float32", "bfloat16"),
+        help="default: what the seed's folder began with, else bfloat16 on GPUs and on CPUs that multiply it "
+        "(AVX512-BF16, AMX), and float32 on others, where bfloat16 is far slower",
     )  # fmt: skip
     words, quiet = take_quiet(sys.argv[1:] if arguments is None else arguments)
     given = parser.parse_args(words)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
+
+import torch
 
 from mstar.demo.run import command, config, count_steps
 from mstar.demo.stages import StageBook
@@ -47,7 +49,9 @@ class SmallRun:
         task: What is on the pictures. Charts are the experiment's own folder, another task has one in it.
         arms: Which arms are run after the shared stages, in the order of ``ARMS``.
         model: A vision-language model to take in place of the small one; None builds that one.
-        numbers: What is computed and stored in: float32, or bfloat16 (adapters and heads stay float32).
+        numbers: What is computed and stored in: float32, or bfloat16 (adapters and heads stay float32). None takes what
+            the seed's folder began with; a new one begins with bfloat16 where this machine multiplies it (GPUs, CPUs
+            with AVX512-BF16 or AMX; elsewhere it is many times slower), else with float32.
         align: How long tower and connector of the small model learn.
         language: Loads its language model and tokenizer; None downloads them.
         overrides: Further arguments of a stage's command, by the stage's name, e.g. to make it smaller; ``evolve``
@@ -59,7 +63,7 @@ class SmallRun:
     task: TaskName = "charts"
     arms: Sequence[str] = tuple(ARMS)
     model: str | None = None
-    numbers: Numbers = "float32"
+    numbers: Numbers | None = None
     align: AlignSettings = field(default_factory=AlignSettings)
     language: Callable[[], tuple[Any, Any]] | None = None
     overrides: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -97,7 +101,7 @@ def run_small(
         ConfigError: a stage is asked for before the one that it needs, or the folder holds another model's stages.
     """
     settings.folder.mkdir(parents=True, exist_ok=True)
-    _claim(settings)
+    settings = _claim(settings)
     TASKS[settings.task].prepare()
     book = StageBook(settings.folder, settings.seed)
     work: dict[str, Callable[[], dict[str, Any] | None]] = {
@@ -117,23 +121,34 @@ def run_small(
                 tested()
 
 
-def _claim(settings: SmallRun) -> None:
+def _claim(settings: SmallRun) -> SmallRun:
     """Writes down what all stages of a folder share, or finds that it is the same."""
-    path, facts = settings.folder / "settings.json", {"model": settings.model, "numbers": settings.numbers}
-    before = read_json(path) if path.exists() else facts
+    path = settings.folder / "settings.json"
+    before = read_json(path) if path.exists() else {"model": settings.model, "numbers": settings.numbers or _numbers()}
+    settings = replace(settings, numbers=settings.numbers or before["numbers"])
+    facts = {"model": settings.model, "numbers": settings.numbers}
     if before != facts:
         raise ConfigError(f"'{settings.folder}' holds stages with {before}, not {facts}: choose another folder.")
     write_json(path, facts)
+    return settings
+
+
+def _numbers() -> Numbers:
+    """What this machine multiplies fast."""
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    found = torch.cpu.get_capabilities()
+    return "bfloat16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
 
 
 def _fit(settings: SmallRun, name: str, file: str, *arguments: str) -> None:
     command(
-        "fit", config(f"small/{file}.yaml"), f"--seed_everything={settings.seed}", *_numbers(settings), *arguments,
+        "fit", config(f"small/{file}.yaml"), f"--seed_everything={settings.seed}", *_precision(settings), *arguments,
         f"--trainer.default_root_dir={settings.folder / name}",
     )  # fmt: skip
 
 
-def _numbers(settings: SmallRun) -> list[str]:
+def _precision(settings: SmallRun) -> list[str]:
     if settings.numbers == "float32":
         return []
     return ["--trainer.precision=bf16-mixed", f"--model.dtype={settings.numbers}"]
@@ -194,7 +209,7 @@ def _test(settings: SmallRun, name: str) -> None:
     """The greedy responses to the test prompts, which the comparison reads."""
     command(
         "predict", config("small/warmup.yaml"), f"--model.model_name={settings.folder / name / 'policy'}",
-        "--model.lora=null", *_numbers(settings), "--trainer.logger=false",
+        "--model.lora=null", *_precision(settings), "--trainer.logger=false",
         *settings.prompts("data.train", "data.test"), f"--trainer.default_root_dir={settings.folder / 'test' / name}",
         *settings.further("test"),
     )  # fmt: skip

@@ -39,6 +39,7 @@ ARMS = ("mprm_top_1", "random", "seed_only")
 def toy(folder: Path, **changes: object) -> SmallRun:
     settings: dict[str, object] = {
         "seed": 3,
+        "numbers": "float32",
         "output": folder,
         "arms": ARMS,
         "align": AlignSettings(steps=20, batch_size=2, held_out=8),
@@ -137,6 +138,20 @@ def test_another_model_in_16_bits_takes_the_same_stages(tmp_path: Path, monkeypa
     # Its stages are not gone on with by another model's.
     with pytest.raises(ConfigError, match=r"holds stages with .*SmolVLM.*choose another folder"):
         run_small(toy(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("has", "numbers"), [("avx512_bf16", "bfloat16"), ("amx_bf16", "bfloat16"), ("avx2", "float32")]
+)
+def test_numbers_are_the_machines_and_then_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has: str, numbers: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {has: True})
+    run_small(toy(tmp_path, numbers=None), [])
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    run_small(toy(tmp_path, numbers=None), [])
+    assert json.loads((tmp_path / "seed-3/settings.json").read_text()) == {"model": None, "numbers": numbers}
 
 
 def test_one_override_drives_another_model(capsys: pytest.CaptureFixture[str]) -> None:
