@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,11 +90,8 @@ def write_card(facts: CardFacts) -> str:
     """
     origins = list(_origins(facts.trained_from))
     base, licence = origins[-1], next(filter(None, map(_licence, origins)), None)
-    on_hub = (
-        base != EMBEDDED_MODEL and base.count("/") == 1 and not Path(base).is_absolute() and not Path(base).exists()
-    )
     metadata = ModelCardData(
-        base_model=base if on_hub else None,
+        base_model=base if _is_on_hub(base) and "/" in base else None,
         library_name=_LIBRARY[facts.kind],
         license=licence,
         pipeline_tag=None if facts.kind == "mprm" else "image-text-to-text",
@@ -104,7 +102,7 @@ def write_card(facts: CardFacts) -> str:
         f"# {facts.name.rpartition('/')[2]}",
         f"{_WHAT[facts.kind]}, written by mstar {__version__} (M-STaR: self-evolving training for multimodal "
         "reasoning, [arXiv 2412.17451](https://arxiv.org/abs/2412.17451)).",
-        "\n".join(_facts(facts, [place(origin) for origin in origins])),
+        "\n".join(_facts(facts, [_name(origin) for origin in origins])),
         *_settings(facts.run),
         *(_measured(facts) if facts.kind != "mprm" else ()),
         f"## How it is loaded\n\n```python\n{_USE[facts.kind].format(name=facts.name)}\n```",
@@ -176,6 +174,20 @@ def _origins(trained_from: str) -> Iterator[str]:
         trained_from = before
 
 
+def _is_on_hub(origin: str) -> bool:
+    """Whether a model's name is one on the hub, and no path, nor that of the embedded model."""
+    if origin == EMBEDDED_MODEL or Path(origin).exists():
+        return False
+    return re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", origin) is not None
+
+
+def _name(origin: str) -> str:
+    """What a model is called in the text; of a folder its name, and that it is one."""
+    if origin == EMBEDDED_MODEL or _is_on_hub(origin):
+        return f"`{origin}`"
+    return f"the folder `{Path(origin).absolute().name}`, which is not on the hub"
+
+
 def _licence(origin: str) -> str | None:
     """The licence that a model's own card names."""
     try:
@@ -192,9 +204,9 @@ def _licence(origin: str) -> str | None:
 
 
 def _facts(facts: CardFacts, origins: list[str]) -> Iterator[str]:
-    yield f"- Base model: `{origins[-1]}`"
+    yield f"- Base model: {origins[-1]}"
     if len(origins) > 1:
-        yield f"- Trained from: {', which was trained from '.join(f'`{origin}`' for origin in origins)}"
+        yield f"- Trained from: {', which was trained from '.join(origins)}"
     if facts.iterations is not None:
         yield f"- Epochs (iterations): {facts.iterations}{', and a part of the next' if facts.within else ''}"
 

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from huggingface_hub import ModelCard
 
 from mstar.export_card import CardFacts, find_run, place, write_card
+from mstar.modules.backbone_checkpoint import write_provenance
 
 CONFIG = """
 model:
@@ -102,12 +104,32 @@ def test_the_base_model_and_its_licence_are_found_through_the_models_between(tmp
     text = write_card(facts(trained_from=str(warm), kind="adapter"))
     assert metadata(text)["license"] == "apache-2.0"
     assert "Not stated" not in text
-    assert "- Base model: `base`" in text
-    assert "- Trained from: `warm`, which was trained from `base`" in text
+    assert "- Base model: the folder `base`, which is not on the hub" in text
+    assert (
+        "- Trained from: the folder `warm`, which is not on the hub, which was trained from the folder `base`" in text
+    )
     # A folder of this machine is no name on the hub.
     assert "base_model" not in metadata(text)
     (warm / "provenance.json").write_text(json.dumps({"trained_from": "org/base"}))
     assert metadata(write_card(facts(trained_from=str(warm))))["base_model"] == "org/base"
+
+
+def test_a_relative_path_is_no_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not where it was trained, and not where another model is trained on it."""
+    base, elsewhere = tmp_path / "models/base", tmp_path / "elsewhere"
+    for folder in (base, tmp_path / "runs/warm", elsewhere):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    write_provenance(tmp_path / "runs/warm", "policy", "models/base", "abc")
+    text = write_card(facts(trained_from="models/base"))
+    assert "base_model" not in metadata(text)
+    assert "- Base model: the folder `base`, which is not on the hub" in text
+    monkeypatch.chdir(elsewhere)
+    text = write_card(facts(trained_from=str(tmp_path / "runs/warm")))
+    assert "base_model" not in metadata(text)
+    assert "trained from the folder `base`" in text
+    write_provenance(tmp_path / "runs/warm", "policy", "org/base", "abc")
+    assert metadata(write_card(facts(trained_from="../runs/warm")))["base_model"] == "org/base"
 
 
 def test_a_place_tells_no_more_than_others_may_know() -> None:

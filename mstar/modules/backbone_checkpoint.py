@@ -28,6 +28,7 @@ __all__ = [
     "check_trained",
     "describe_backbone",
     "explain_other_weights",
+    "find_place",
     "fingerprint_frozen",
     "keep_trained",
     "module_settings",
@@ -72,6 +73,11 @@ def fingerprint_frozen(model: nn.Module) -> str:
     return fingerprint_state((name, value) for name, value in model.named_parameters() if not value.requires_grad)
 
 
+def find_place(model_name: str) -> str:
+    """Where a model is, for whoever reads it elsewhere: a relative path could be taken for a name on the hub."""
+    return str(Path(model_name).absolute()) if Path(model_name).is_dir() else model_name
+
+
 def write_provenance(folder: Path, kind: str, model_name: str, weights: str) -> None:
     """Writes into an exported folder what the model in it came from.
 
@@ -81,7 +87,7 @@ def write_provenance(folder: Path, kind: str, model_name: str, weights: str) -> 
         model_name: Where its training began.
         weights: The hash of the weights where it ended (``fingerprint_model``), which plans of iterations have, too.
     """
-    facts = {"kind": kind, "trained_from": model_name, "weights": weights, "mstar": __version__}
+    facts = {"kind": kind, "trained_from": find_place(model_name), "weights": weights, "mstar": __version__}
     write_json(folder / "provenance.json", facts)
 
 

@@ -26,6 +26,7 @@ from mstar.modules.backbone_checkpoint import (
     check_kind,
     check_trained,
     describe_backbone,
+    find_place,
     fingerprint_frozen,
     keep_trained,
     require_savable,
@@ -218,7 +219,7 @@ class BackboneModule(LightningModule):
         weights = fingerprint_model(self.root)
         if is_main():
             if adapter:
-                save_adapter(self.backbone, folder, state, self.model_name)
+                save_adapter(self.backbone, folder, state, find_place(self.model_name))
             else:
                 self.write(folder, state, dtype)
             write_provenance(folder, self.kind, self.model_name, weights)
