@@ -32,14 +32,21 @@ class Pictures:
         self._final = final.resolve()
 
     def path(self, image: ImageReference) -> str:
-        """Where a picture is: its own file, or a PNG in the export for one that is generated or inside a data set.
+        """Where a picture is: its own file, or a PNG in the export of what the policy was shown.
+
+        A PNG has what is generated, is inside a data set, or looks otherwise in its file: by a turn that the camera
+        noted (EXIF), pixels beyond the limits, transparency, or more than 8 bits. Not every peer's reader minds these.
 
         Raises:
             DataError: it is missing, or cannot be decoded.
         """
+        identity = image.uri
         if isinstance(image, FileImage):
-            return str(image.locate())
-        name = hashlib.blake2b(image.uri.encode(errors="surrogatepass"), digest_size=12).hexdigest() + ".png"
+            if image.is_shown_as_stored():
+                return str(image.locate())
+            # Two folders may have a file of the same name, and two sources other limits for the same file.
+            identity = f"{image.locate()} {image.limits}"
+        name = hashlib.blake2b(identity.encode(errors="surrogatepass"), digest_size=12).hexdigest() + ".png"
         target = self._folder / FOLDER / name
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
@@ -47,13 +54,13 @@ class Pictures:
         return str(self._final / FOLDER / name)
 
     def content(self, image: ImageReference) -> dict[str, bytes | str | None]:
-        """A picture as ``datasets`` keeps it in a row: a JPEG as it is, anything else as the policy was shown it.
+        """A picture as ``datasets`` keeps it in a row: as the policy was shown it, its own JPEG where that is the same.
 
         Raises:
             DataError: it is missing, or cannot be decoded.
         """
         decoded = image.load()
-        if isinstance(image, FileImage) and image.limits == type(image.limits)():
+        if isinstance(image, FileImage) and image.is_shown_as_stored():
             data = image.locate().read_bytes()
             if data.startswith(_JPEG):
                 return {"bytes": data, "path": None}

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from mstar.errors import ConfigError, DataError
 from mstar.file_faults import find_fault
@@ -141,6 +141,22 @@ class FileImage:
         if not found:
             raise DataError(f"The image '{location}' does not exist, or is not a file; check the image folder.")
         return resolved
+
+    def is_shown_as_stored(self) -> bool:
+        """Whether any reader of the file sees what ``load`` returns: upright as it is, within the limits, RGB or grey.
+
+        Raises:
+            DataError: as ``load``, but for a file that breaks off.
+        """
+        location = self.locate()
+        try:
+            with Image.open(location) as image:
+                turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+                plain = image.mode in ("RGB", "L") and not image.has_transparency_data
+                return turn == 1 and plain and self.limits.apply(image) is image
+        except _DAMAGE:
+            self.load()
+            return False
 
     def load(self) -> Image.Image:
         """Decodes the file upright to RGB, transparent parts on white.
