@@ -22,13 +22,20 @@ from mstar.generation import Engine, derive_seed, draw_responses
 from mstar.grading import Grader, grade_response
 from mstar.iteration_plan import IterationPlan
 from mstar.iteration_report import IterationReport
-from mstar.iteration_shards import Earlier, read_earlier, read_shard, sift_shard
+from mstar.iteration_shards import Earlier, keep_judged, read_earlier, read_judged, read_shard, sift_shard
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import announce, count_reasons
 from mstar.prompts.subset import find_repetition
 from mstar.rewards import Reward, add_process_rewards, aggregate
 from mstar.selection import Selector
-from mstar.storage import ExampleFile, PromptResponses, RunDirectory, order_examples, read_or_put_aside, write_responses
+from mstar.storage import (
+    ExampleFile,
+    PromptResponses,
+    RunDirectory,
+    order_examples,
+    read_or_put_aside,
+    write_responses,
+)
 from mstar.types import Example, Prompt, ScoredResponse
 
 __all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "run_iteration"]
@@ -117,7 +124,7 @@ def run_iteration(
             usable: list[Prompt] | None = None
             if groups is None:
                 put_aside = run.quarantine(plan.iteration, number)
-                there = earlier.get(number)
+                there, before_it = earlier.get(number), stages.grader.judged()
                 drawn = None if there is None else read_earlier(shard, plan.counts, there, put_aside)
                 if there is not None and drawn is not None:
                     graded = _take_over(drawn, hidden, there, plan, stages, report)
@@ -127,6 +134,8 @@ def run_iteration(
                     graded = _draw(usable, hidden, plan, stages, report)
                 groups = _choose(graded, hidden, plan, stages, report)
                 if leader:
+                    judged = stages.grader.judged() - before_it
+                    keep_judged(judged, run.judged(plan.iteration, number), there if drawn is not None else None)
                     write_responses(paths[number], groups)
             if usable is None:
                 bar.skip(len(shard) * plan.num_samples)
@@ -145,6 +154,7 @@ def run_iteration(
         require_shared(paths)
         reasons = count_reasons(run.quarantines(plan.iteration))
         total.put_aside = reasons.total()
+        total.judged = read_judged(run, plan.iteration, len(paths))
         announce("prompts", reasons, size, 0, run.iteration(plan.iteration))
         order_examples(paths, examples, derive_seed(plan.seed, "order", plan.iteration), before)
     wait_for_all()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mstar.balance import pass_rate
+from mstar.grading import Judged
 from mstar.storage import PromptResponses
 from mstar.types import Fate, ScoredResponse, VerdictStatus
 
@@ -82,6 +83,8 @@ class IterationReport:
         no_gradient: Responses that a method that learns from all of them has nothing to learn from.
         logprob: Sum of the responses' log-probabilities, in millionths: a sum of integers depends on no order.
         logprob_tokens: Tokens of the responses of which it is known.
+        judged: What a judge was asked when the verdicts were made, and how it agrees with the rules; known of the whole
+            iteration alone, on the main process.
         examples: What the policy is trained on; of ``rloop`` what earlier iterations kept, too.
         seconds: Wall time of this process by stage: generate, grade, score.
     """
@@ -118,6 +121,7 @@ class IterationReport:
     no_gradient: int = 0
     logprob: int = 0
     logprob_tokens: int = 0
+    judged: Judged = Judged()  # noqa: RUF009 - frozen, so sharing it is safe
     examples: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "grade": 0.0, "score": 0.0})
 
@@ -193,6 +197,8 @@ class IterationReport:
             "choice": {"prompts": self.chosen, "of": self.answered},
             "min_on_answer_step": self.worst_answers / self.scored if self.scored else None,
             "pseudo_labels": self._votes(),
+            # Only where there is one.
+            **({"judge": self.judged.as_dict()} if self.judged.asked else {}),
             "by_pass_rate": _shares(self.by_pass_rate, [*(name for name, _ in _RATES), _ALL]),
             "by_category": _shares(self.by_category, self._categories()),
             "right_chain_accuracy": self.right_chains / self.right_chains_known if self.right_chains_known else None,

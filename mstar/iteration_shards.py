@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import DataError
+from mstar.grading import Judged
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import quarantine_shard
 from mstar.provenance import find_change, fingerprint_prompts
@@ -27,8 +28,10 @@ __all__ = [
     "claim_iteration",
     "find_earlier",
     "fingerprint_shards",
+    "keep_judged",
     "move_aside",
     "read_earlier",
+    "read_judged",
     "read_shard",
     "sift_shard",
 ]
@@ -90,6 +93,11 @@ class Earlier:
     def quarantine(self) -> Path:
         """The prompts of its shard that were put aside; there is no file if there are none."""
         return self.path.with_name(f"{self.path.stem.replace('responses', 'quarantine')}.jsonl")
+
+    @property
+    def judged(self) -> Path:
+        """What a judge was asked about its shard; there is no file if that was nothing."""
+        return self.path.with_name(f"{self.path.stem.replace('responses', 'judge')}.json")
 
 
 def fingerprint_shards(prompts: Sequence[Prompt], unlabelled: Sequence[Prompt], shard_size: int) -> tuple[str, ...]:
@@ -232,6 +240,20 @@ def read_earlier(
     if earlier.quarantine.exists():
         shutil.copyfile(earlier.quarantine, put_aside)
     return groups
+
+
+def keep_judged(judged: Judged, path: Path, earlier: Earlier | None) -> None:
+    """Writes what a judge was asked about one shard, or what it was when the verdicts were made that hold still."""
+    if judged.asked:
+        write_json(path, judged.as_dict())
+    elif earlier is not None and earlier.verdicts and earlier.judged.exists():
+        shutil.copyfile(earlier.judged, path)
+
+
+def read_judged(run: RunDirectory, iteration: int, shards: int) -> Judged:
+    """What a judge was asked about all shards of an iteration."""
+    paths = (run.judged(iteration, number) for number in range(shards))
+    return sum((Judged.from_dict(read_json(path)) for path in paths if path.exists()), Judged())
 
 
 def sift_shard(shard: Sequence[Prompt], check: PromptCheck, put_aside: Path, total: int) -> list[Prompt]:

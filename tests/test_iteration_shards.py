@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
 
+from mstar.endpoint import Traffic
 from mstar.generation import Engine, Request
-from mstar.grading import AnswerGrader, Grader
+from mstar.grading import AnswerGrader, Grader, Judged, JudgeGrader
 from mstar.iteration import IterationPlan, IterationResult, Stages, run_iteration
 from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier, fingerprint_shards
 from mstar.prompts import TinyDice
@@ -19,6 +21,9 @@ from mstar.rewards import Reward
 from mstar.selection import Selector
 from mstar.storage import RunDirectory, read_json
 from mstar.types import Prompt, Response
+
+if TYPE_CHECKING:
+    from tests.stub_server import StubServer
 
 FACTS = IterationFacts({"policy": "abc"}, {"grader": "one"}, None, {"rule": "all"}, ("aa", "bb"))
 
@@ -156,3 +161,32 @@ def test_another_choice_uses_responses_verdicts_and_scores_again(tmp_path: Path)
         for path in run.response_shards(1):
             assert pq.read_table(path).equals(pq.read_table(fresh.iteration(1) / path.name))
         assert run.examples(1).read_bytes() == fresh.examples(1).read_bytes()
+
+
+def test_what_a_judge_was_asked_stays_with_the_shards(stub: StubServer, tmp_path: Path) -> None:
+    """However often the iteration was interrupted, and with the choice of other responses."""
+    stub.write = lambda body: "ANSWER: 77\nVERDICT: INCORRECT"
+    prompts, run = list(TinyDice("pool", 5)), RunDirectory(tmp_path / "run")
+    plan = IterationPlan(iteration=1, seed=0, num_samples=3, temperature=1.0, shard_size=2)
+
+    def iterate(selector: Selector) -> Judged:
+        # A new process, and a price of which everything is kept in the folder of answers.
+        grader = JudgeGrader(
+            stub.address, "judge", cache=str(tmp_path / "answers"), check=1.0, traffic=Traffic(input_price=1e6)
+        )
+        facts = IterationFacts(describe(plan), describe(grader), None, describe(selector), ("a", "b", "c"))
+        claim_iteration(run, 1, facts)
+        stages = Stages(Counting(), grader, None, selector)
+        report = run_iteration(prompts, (), plan, stages, run, find_earlier(run, 1, facts)).report
+        assert report.as_dict()["judge"]["agreement"] == 3 / 13
+        return report.judged
+
+    whole = iterate(Selector("all"))
+    # Of three responses to a prompt two are right, by the rules alone; to two prompts the rules find no answer in 77.
+    assert (whole.asked, whole.both, whole.equal, whole.rules_alone) == (15, 13, 3, 10)
+    # 10 tokens a question, each asked once.
+    assert (whole.requests, whole.known, whole.cost) == (15, 0, 150.0)
+    run.responses(1, 2).unlink()
+    again = iterate(Selector("all"))
+    assert (again.asked, again.equal, again.requests, again.known) == (15, 3, 12, 3)
+    assert iterate(Selector("random")) == again

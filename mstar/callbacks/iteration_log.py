@@ -14,17 +14,25 @@ from lightning.pytorch.loggers import Logger
 from mstar.callbacks.collapse import find_collapse
 from mstar.callbacks.peak import Peak
 from mstar.dashboards.tensorboard import log_layout
-from mstar.distributed import is_main
+from mstar.distributed import gather_lists, is_main
 from mstar.evaluation.dynamics import Dynamics, Sweep
 from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.generation.drift import Drift
+from mstar.grading import Grader, Judged
 from mstar.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
 from mstar.trainer.loggers import log_numbers, log_prompts, log_sweep, writer_of
 
-__all__ = ["IterationLog", "log_dashboard"]
+__all__ = ["IterationLog", "log_dashboard", "tell_of_judge"]
 
 _log = logging.getLogger(__name__)
+
+
+def tell_of_judge(grader: Grader) -> None:
+    """Says what a judge was asked since this start, validation prompts included, and what that cost. Collective."""
+    judged = sum(gather_lists([grader.judged()]), Judged())
+    if judged.asked and is_main():
+        _log.info("since this start: %s", judged.describe())
 
 
 def log_dashboard(trainer: Trainer) -> None:
@@ -181,6 +189,12 @@ class IterationLog:
             parts.append(f"a choice for {choice['prompts']} of {choice['of']} prompts")
         if (share := self.report.get("min_on_answer_step")) is not None:
             parts.append(f"the lowest step score is the answer's in {share:.0%} of the scored responses")
+        if judged := self.report.get("judge"):
+            agreement = "none" if judged["agreement"] is None else f"{judged['agreement']:.1%}"
+            parts.append(
+                f"the judge was asked about {judged['asked']} responses and agrees with the rules in {agreement} of "
+                f"the {judged['both']} that these decide"
+            )
         measured = self.report.get("dynamics")
         if measured:
             greedy, pass_at_k = measured["greedy_accuracy"], measured["pass_at_k"]
@@ -217,6 +231,11 @@ class IterationLog:
                 "pseudo_label_fraction": 1 - voted["abstained"] / voted["voted"] if voted else None,
             },
         )
+        if judged := report.get("judge"):
+            share = judged["unreadable"] / judged["asked"]
+            tokens = {"prompt_tokens": judged["prompt_tokens"], "tokens": judged["num_tokens"]}
+            costs = {"asked": judged["asked"], **tokens, "cost": judged["cost"]}
+            yield "judge", {"agreement": judged["agreement"], "unreadable_fraction": share, **costs}
         yield "time", report["seconds"]
 
     def _dynamics(self, temperature: float | None = None) -> Iterator[tuple[str, Mapping[str, float | None]]]:

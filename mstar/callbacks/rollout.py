@@ -13,7 +13,7 @@ import mstar.callbacks.rollout_stages as stages
 from mstar.advantages import PolicyGradient, StepRewards
 from mstar.balance import Balance
 from mstar.callbacks.checkpoint import write_iteration_checkpoint
-from mstar.callbacks.iteration_log import IterationLog, log_dashboard
+from mstar.callbacks.iteration_log import IterationLog, log_dashboard, tell_of_judge
 from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.callbacks.rollout_ahead import Overlap
@@ -273,6 +273,7 @@ class RolloutCallback(Callback):
             DataError: no iteration kept a response.
         """
         run, iteration = RunDirectory(Path(trainer.default_root_dir)), self._progress.iteration
+        tell_of_judge(self.settings.grader)
         if iteration is not None:
             check_something_kept(run, iteration, self.settings.engine.max_new_tokens)
 

@@ -79,7 +79,7 @@ def _sections(run: RunData) -> Iterator[tuple[str, str, str]]:
     """Anchor, title and content of every section after the first; of a page, those that its kind of run can have."""
     if run.evolves:
         yield "dynamics", "Dynamics", sections.dynamics(run)
-        yield "funnel", "Funnel", sections.funnel(run) + sections.groups(run)
+        yield "funnel", "Funnel", sections.funnel(run) + sections.judge(run) + sections.groups(run)
         yield "temperature", "Temperature", sections.sweeps(run)
         yield "mprm", "Process reward model", sections.mprm(run)
     logged = training(run)

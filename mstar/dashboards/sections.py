@@ -29,11 +29,20 @@ from mstar.dashboards.wording import format_percent, visible
 from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.temperature import AdaptiveTemperature, FixedTemperature
 
-__all__ = ["configs", "dynamics", "funnel", "groups", "mprm", "sweeps", "times"]
+__all__ = ["configs", "dynamics", "funnel", "groups", "judge", "mprm", "sweeps", "times"]
 
 _FUNNEL: Final = ("generated", "parsed", "correct", "unique", "kept")
-# Of the prompts with a right response, those with more than the rule keeps; responses that are worst at the answer.
+# Of prompts with a right response, those with more than the rule keeps; responses that are worst at the answer.
 _CHOICE: Final = ("a choice for", "lowest score at the answer")
+_JUDGE: Final[Mapping[str, tuple[str, Show]]] = {
+    "asked": ("asked", format_count),
+    "unreadable": ("unreadable", format_count),
+    "decided by the rules, too": ("both", format_count),
+    "agrees with them": ("agreement", format_percent),
+    "tokens in": ("prompt_tokens", format_count),
+    "tokens out": ("num_tokens", format_count),
+    "cost": ("cost", two_decimals),
+}
 _STAGES: Final = ("generate", "grade", "score", "train")
 _FIXED: Final = f"{FixedTemperature.__module__}.{FixedTemperature.__name__}"
 _ADAPTIVE: Final = f"{AdaptiveTemperature.__module__}.{AdaptiveTemperature.__name__}"
@@ -104,6 +113,16 @@ def funnel(run: RunData) -> str:
         return _missing(run, "")
     head = "".join(f"<th>{name}</th>" for name in ("prompts", "temp.", *_FUNNEL, "kept / prompt", *_CHOICE))
     return table(f"<th>iteration</th>{head}", [_funnel_row(iteration) for iteration in run.trained_iterations])
+
+
+def judge(run: RunData) -> str:
+    """What a judge by address was asked, how it agrees with the rules, and what that cost; nothing without one."""
+    rows = []
+    for values in (iteration.values for iteration in run.trained_iterations if "judge/asked" in iteration.values):
+        cells = "".join(cell(values.get(f"judge/{name}"), show) for name, show in _JUDGE.values())
+        rows.append(f'<tr><th scope="row">{plain(values["iteration"])}</th>{cells}</tr>')
+    head = "".join(f"<th>{name}</th>" for name in _JUDGE)
+    return f"<h3>The judge</h3>{table(f'<th>iteration</th>{head}', rows)}" if rows else ""
 
 
 def groups(run: RunData) -> str:

@@ -129,11 +129,16 @@ class Usage:
 
     def describe(self, traffic: Traffic) -> str:
         """It in one clause, with what it cost if prices are known."""
+        return self.describe_at(self.cost(traffic))
+
+    def cost(self, traffic: Traffic) -> float:
+        """What the server charges for it; 0 if prices are not known."""
+        return (self.prompt_tokens * traffic.input_price + self.num_tokens * traffic.output_price) / 1e6
+
+    def describe_at(self, cost: float) -> str:
+        """The same with a cost that is known."""
         said = (
             f"{self.requests:,} answers ({self.known:,} more were known already), {self.prompt_tokens:,} tokens in and "
             f"{self.num_tokens:,} out"
         )
-        if not (traffic.input_price or traffic.output_price):
-            return said
-        cost = self.prompt_tokens * traffic.input_price + self.num_tokens * traffic.output_price
-        return f"{said}, which cost {cost / 1e6:,.2f}"
+        return f"{said}, which cost {cost:,.2f}" if cost else said

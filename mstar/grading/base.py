@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from mstar.grading.judged import Judged
 from mstar.interruption import stop_if_asked
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
@@ -34,6 +35,10 @@ class Grader(ABC):
     def notes(self) -> list[str]:
         """What its verdicts' reader should know, one sentence each."""
         return []
+
+    def judged(self) -> Judged:
+        """What a judge among its means was asked so far by this process; nothing where there is none."""
+        return Judged()
 
     def is_gradeable(self, prompt: Prompt) -> bool:
         """Whether the prompt's gold answer can be compared with anything; if not, no response to it is ever right."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-from mstar.endpoint import ChatClient, Traffic
+from mstar.endpoint import ChatClient, Traffic, Usage
 from mstar.endpoint.access import check_access
 from mstar.errors import ConfigError
 from mstar.grading.answer import AnswerGrader, make_reader
 from mstar.grading.base import Grader
 from mstar.grading.formulas import GradingTimeoutError
+from mstar.grading.judged import Judged
 from mstar.grading.plain_text import normalise
 from mstar.grading.texts import TextReader
 from mstar.types import Prompt, Verdict, VerdictStatus
@@ -48,7 +49,8 @@ class JudgeGrader(Grader):
     """Asks a language model by address whether a final answer is right, and the rules wherever they can tell.
 
     A judge's answer that cannot be read leaves the verdict of the rules. One that does not come stops the run. Its
-    agreement with the rules is measured on answers that both decide, and shown by ``grade`` and with benchmarks.
+    agreement with the rules is measured on answers that both decide, and shown by ``grade``, by ``fit``
+    (``judge/``) and with benchmarks.
 
     Args:
         address: The server's, e.g. ``http://localhost:8000``.
@@ -90,7 +92,7 @@ class JudgeGrader(Grader):
         self.rules = rules or AnswerGrader()
         self.omit = list(omit or [])
         self.traffic = traffic
-        self.counts: Counter[str] = Counter()
+        self._counted = Judged(model)
         self._client: ChatClient | None = None
         self._judged: dict[str, str | None] = {}
         self._ruled: dict[tuple[str, str], tuple[Prompt, Verdict]] = {}
@@ -130,30 +132,26 @@ class JudgeGrader(Grader):
         if asked not in self._judged:
             self.prepare([(prompt, response)])
         judged = _read(self._judged[asked], prompt)
-        self.counts["asked"] += 1
+        self._counted += _compare(ruled, judged)
         if judged is None:
-            self.counts["unreadable"] += 1
             return ruled
-        if ruled.status is VerdictStatus.GRADED:
-            self.counts["both"] += 1
-            self.counts["equal"] += judged.correct == ruled.correct
-            self.counts["right by the judge alone"] += judged.correct > ruled.correct
-            self.counts["right by the rules alone"] += ruled.correct > judged.correct
         return judged if self.use == "always" or self._is_open(prompt, ruled) else ruled
 
-    def notes(self) -> list[str]:
-        """How often the judge was asked by this process, and how it agrees with the rules."""
-        if not self.counts["asked"]:
-            return []
-        counts = self.counts
-        usage = "" if self._client is None else f" ({self._client.usage.describe(self.traffic)})"
-        said = (
-            f"judge {self.model}{usage}: asked {counts['asked']:,} times, {counts['unreadable']:,} answers unreadable"
+    def judged(self) -> Judged:
+        """How often the judge was asked by this process, how it agrees with the rules, and what that cost."""
+        usage = Usage() if self._client is None else self._client.usage
+        return replace(
+            self._counted,
+            requests=usage.requests,
+            known=usage.known,
+            prompt_tokens=usage.prompt_tokens,
+            num_tokens=usage.num_tokens,
+            cost=usage.cost(self.traffic),
         )
-        if not (both := counts["both"]):
-            return [f"{said}; no response was decided by the rules, too"]
-        alone = ", ".join(f"{counts[name]:,} {name}" for name in _ALONE)
-        return [f"{said}; on {both:,} that the rules decide it agrees in {counts['equal'] / both:.1%} ({alone})"]
+
+    def notes(self) -> list[str]:
+        """The same in words."""
+        return [self.judged().describe()] if self._counted.asked else []
 
     def _rule(self, prompt: Prompt, response: str) -> Verdict:
         """The verdict of the rules, which is found once for a response that was prepared."""
@@ -187,14 +185,26 @@ class JudgeGrader(Grader):
         return self._client
 
 
-_ALONE: Final = ("right by the judge alone", "right by the rules alone")
-
-
 def _ask(prompt: Prompt, response: str) -> str:
     """What the judge is told."""
     golds = dict.fromkeys(gold for gold in (prompt.answer, *prompt.answers) if gold is not None)
     options = "".join(f"\n({chr(65 + place)}) {choice}" for place, choice in enumerate(prompt.choices))
     return _ASKED.format(question=prompt.question + options, answer="\nor: ".join(golds), response=response.strip())
+
+
+def _compare(ruled: Verdict, judged: Verdict | None) -> Judged:
+    """Counts one response: what the rules say, and what the judge does if its answer could be read."""
+    if judged is None:
+        return Judged(asked=1, unreadable=1)
+    if ruled.status is not VerdictStatus.GRADED:
+        return Judged(asked=1)
+    return Judged(
+        asked=1,
+        both=1,
+        equal=int(judged.correct == ruled.correct),
+        judge_alone=int(judged.correct > ruled.correct),
+        rules_alone=int(ruled.correct > judged.correct),
+    )
 
 
 def _read(answer: str | None, prompt: Prompt) -> Verdict | None:

@@ -52,6 +52,10 @@ class RunDirectory:
         """Those of one iteration, in order."""
         return sorted(self.iteration(index).glob("quarantine-*.jsonl"))
 
+    def judged(self, index: int, shard: int) -> Path:
+        """What a judge was asked about one shard; there is no file if that was nothing."""
+        return self.iteration(index) / f"judge-{shard:05d}.json"
+
     def response_shards(self, index: int) -> list[Path]:
         """The responses shards of one iteration, in order."""
         return sorted(self.iteration(index).glob("responses-*.parquet"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from lightning.pytorch import Trainer
@@ -13,9 +14,15 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard
+from mstar.dashboards.report import write_report
+from mstar.dashboards.wording import format_percent
 from mstar.evaluation.dynamics import Dynamics, Sweep
 from mstar.iteration import IterationReport, IterationResult
 from mstar.storage import RunDirectory
+
+if TYPE_CHECKING:
+    from tests.conftest import Evolve
+    from tests.stub_server import StubServer
 
 DYNAMICS = Dynamics(
     greedy_accuracy=0.25, greedy_chain_accuracy=None, mean_accuracy=0.2, pass_at_k=0.5, k=16, pass_at_k_gap=0.25,
@@ -123,3 +130,40 @@ def test_callbacks_see_the_numbers_of_an_iteration_and_none_of_the_policy_before
     trainer.callback_metrics.clear()
     IterationLog.resumed(RunDirectory(tmp_path), trainer, 1).recall()
     assert dict(trainer.callback_metrics) == seen
+
+
+def test_a_fit_shows_what_its_judge_was_asked_and_how_it_agrees(
+    evolve: Evolve, stub: StubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.write = lambda body: "ANSWER: 99\nVERDICT: INCORRECT"
+    grader = {
+        "class_path": "mstar.grading.JudgeGrader",
+        "init_args": {
+            "address": stub.address,
+            "model": "judge",
+            "check": 1.0,
+            "cache": str(evolve.folder / "answers"),
+            "traffic": {"input_price": 1e4, "output_price": 2e4},
+        },
+    }
+    root = evolve("--trainer.max_epochs=1", grader=grader)
+    report = json.loads(RunDirectory(root).report(1).read_text())
+    judged, funnel = report["judge"], report["funnel"]
+    # Every response is judged, and what the rules can read is compared: they agree on those that both take for wrong.
+    assert (judged["asked"], judged["rules_alone"]) == (64, funnel["correct"])
+    assert judged["agreement"] == (judged["both"] - funnel["correct"]) / judged["both"]
+    assert judged["cost"] == pytest.approx((judged["prompt_tokens"] * 1e4 + judged["num_tokens"] * 2e4) / 1e6)
+    events = EventAccumulator(str(next(root.rglob("events.out.tfevents.*")).parent)).Reload()
+    [agreement], [cost] = events.Scalars("judge/agreement"), events.Scalars("judge/cost")
+    assert (agreement.step, agreement.value) == (1, pytest.approx(judged["agreement"]))
+    assert cost.value == pytest.approx(judged["cost"])
+    # At the end, with what the validation prompts took.
+    said = capsys.readouterr().err
+    assert f"asked about 64 responses and agrees with the rules in {judged['agreement']:.1%} of the" in said
+    total = re.search(r"since this start: judge judge \((\d+) answers .* which cost ([\d.]+)\)", said)
+    assert total is not None
+    assert int(total[1]) == len(stub.asked) > judged["requests"]
+    assert float(total[2]) > judged["cost"]
+    page = write_report(root).read_text()
+    assert "<h3>The judge</h3>" in page
+    assert re.search(rf"<h3>The judge</h3>.*<td[^>]*>{format_percent(judged['agreement'])}</td>", page)

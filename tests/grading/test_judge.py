@@ -79,7 +79,7 @@ def test_a_reply_that_cannot_be_read_leaves_the_verdict_of_the_rules(
 ) -> None:
     says(stub, reply)
     assert grader.grade(WORDS, "Answer: a mug") == grader.rules.grade(WORDS, "Answer: a mug")
-    assert grader.counts["unreadable"] == 1
+    assert grader.judged().unreadable == 1
 
 
 def test_a_judge_that_cannot_be_asked_is_one_sentence(
