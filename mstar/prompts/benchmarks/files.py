@@ -1,21 +1,21 @@
-"""Rows of the files that benchmarks come in: Parquet, TSV, JSON and JSON lines, with their pictures left on disk."""
+"""Rows of the files that benchmarks come in; pictures that stand in them are kept in the cache, and read from there."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, Final
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.pictures import CellImage, ParquetImage, SavedImage, parse_tsv, saved_table
+from mstar.prompts.cells import read_images
 from mstar.prompts.images import FileImage, PixelLimits
-from mstar.prompts.json_rows import JsonRows
+from mstar.prompts.json_rows import RawRow
+from mstar.prompts.prompt_table import PromptTable, TablePictures
+from mstar.prompts.quarantine import Reason, RowError
+from mstar.prompts.row_files import folder_of, open_rows
+from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder
+from mstar.prompts.table_prompts import EmbeddedImage
 from mstar.types import ImageReference
 
 __all__ = ["BenchmarkFile", "BenchmarkRow", "read_benchmark"]
@@ -74,18 +74,13 @@ def read_benchmark(
     Raises:
         DataError: there is nothing there, or it cannot be read.
     """
-    files = _files(Path(path), splits)
-    root = image_root if image_root is not None else str(Path(path) if Path(path).is_dir() else Path(path).parent)
+    root = folder_of(path) if image_root is None else image_root
     columns: dict[str, None] = {}
     rows: list[BenchmarkRow] = []
-    for file in files:
-        reader = _saved if file.is_dir() else {".parquet": _parquet, ".tsv": _tsv}.get(file.suffix.lower(), _json)
-        try:
-            for values, images in reader(file, tuple(image_columns), root, limits):
-                columns.update(dict.fromkeys(values))
-                rows.append(BenchmarkRow(len(rows), values, images))
-        except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
-            raise DataError(f"'{file}' cannot be read ({error}); get the file again.") from error
+    for file in _files(Path(path), splits):
+        for values, images in _read(file, tuple(image_columns), root, limits):
+            columns.update(dict.fromkeys(values))
+            rows.append(BenchmarkRow(len(rows), values, images))
     if not rows:
         raise DataError(f"'{path}' has no rows; get the file again.")
     return BenchmarkFile(tuple(columns), tuple(rows), f"'{path}'")
@@ -123,121 +118,69 @@ def _files(path: Path, splits: Sequence[str]) -> list[Path]:
     raise DataError(f"the folder '{path}' has no {', '.join(_SUFFIXES)} file{wanted}; give the file itself.")
 
 
-_Parsed = Iterator[tuple[dict[str, Any], tuple[ImageReference, ...]]]
-
-
-def _parquet(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
-    file = pq.ParquetFile(path)
-    heavy = [field.name for field in file.schema_arrow if field.name in image_columns and _holds_bytes(field.type)]
-    light = [name for name in file.schema_arrow.names if name not in heavy]
-    number = 0
-    for group in range(file.num_row_groups):
-        rows = file.read_row_group(group, columns=light).to_pylist()
-        lengths = {name: _counts(file.read_row_group(group, columns=[name]).column(name)) for name in heavy}
-        for place, values in enumerate(rows):
-            found = [(name, i) for name in image_columns if name in lengths for i in range(lengths[name][place])]
-            images = tuple(
-                ParquetImage(_uri(path, number, n, len(found)), str(path), place, i, name, root, limits, group)
-                for n, (name, i) in enumerate(found)
-            )
-            yield values, images or _from_paths(values, image_columns, root, limits)
-            number += 1
-
-
-def _saved(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
-    table = saved_table(str(path))
-    heavy = [field.name for field in table.schema if field.name in image_columns and _holds_bytes(field.type)]
-    lengths = {name: _counts(table.column(name)) for name in heavy}
-    for number, values in enumerate(table.drop_columns(heavy).to_pylist()):
-        found = [(name, i) for name in image_columns if name in lengths for i in range(lengths[name][number])]
-        images = tuple(
-            SavedImage(_uri(path, number, n, len(found)), str(path), number, i, name, root, limits)
-            for n, (name, i) in enumerate(found)
+def _read(
+    file: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits
+) -> Iterator[tuple[dict[str, Any], tuple[ImageReference, ...]]]:
+    rows, reader = open_rows(str(file)), _PictureReader(image_columns, file.suffix.lower() == ".tsv")
+    folder = cache_folder(None, "benchmark", rows.fingerprint, image_columns)
+    build_table(folder, rows, reader.record)
+    table, store = PromptTable(folder, str(file)), TablePictures(folder)
+    if (bad := next(table.bad_rows(), None)) is not None:
+        raise DataError(f"'{file}': row {bad.row} cannot be read ({bad.detail}); get the file again.")
+    for row, paths in zip(rows, table.column("images").to_pylist(), strict=True):
+        values = dict(row.values)
+        for name in reader.held(values):
+            values[name] = ""
+        if "_key" in values:
+            values = {"pid": values.pop("_key")} | values
+        yield (
+            values,
+            tuple(
+                EmbeddedImage(_uri(file, row.number, place, len(paths)), store, row.number, place, limits)
+                if path is None
+                else FileImage(path, root, limits)
+                for place, path in enumerate(paths)
+            ),
         )
-        yield values, images or _from_paths(values, image_columns, root, limits)
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _holds_bytes(kind.value_type)
-    if pa.types.is_struct(kind):
-        return any(field.name == "bytes" for field in kind)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _counts(cells: pa.ChunkedArray) -> list[int]:
-    """How many pictures every cell has."""
-    if pa.types.is_list(cells.type) or pa.types.is_large_list(cells.type):
-        return [length or 0 for length in pa.compute.list_value_length(cells).to_pylist()]
-    return [int(there) for there in cells.is_valid().to_pylist()]
 
 
 def _uri(path: Path, number: int, place: int, count: int) -> str:
     return f"{path.name}#{number}" + (f".{place}" if count > 1 else "")
 
 
-def _from_paths(
-    values: Mapping[str, Any], image_columns: Sequence[str], root: str, limits: PixelLimits
-) -> tuple[ImageReference, ...]:
-    cell = next((values[name] for name in image_columns if values.get(name)), None)
-    paths = cell if isinstance(cell, list) else [cell]
-    return tuple(FileImage(item.removeprefix("./"), root, limits) for item in paths if isinstance(item, str) and item)
+@dataclass(frozen=True, slots=True)
+class _PictureReader:
+    """Finds the pictures of a row: all that stand in it, else those that the first column with paths names.
 
+    Attributes:
+        columns: The columns that may hold them.
+        in_text: Whether they stand in text (base64); a short one is then no path, but the index of another row.
+    """
 
-class _Lines:
-    """The lines of a file as text, with the number of bytes that have been read."""
+    columns: tuple[str, ...]
+    in_text: bool
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file = file
-        self.position = 0
+    def held(self, values: Mapping[str, Any]) -> list[str]:
+        """The columns with pictures in them."""
+        return [name for name in self.columns if self._holds_picture(values.get(name))]
 
-    def __iter__(self) -> Iterator[str]:
-        for line in self.file:
-            start, self.position = self.position, self.position + len(line)
-            yield line.decode("utf-8-sig" if start == 0 else "utf-8")
+    def _holds_picture(self, cell: Any) -> bool:
+        if isinstance(cell, str):
+            return self.in_text and len(cell) > POINTER_LENGTH
+        if isinstance(cell, list):
+            return any(not isinstance(item, str) for item in cell)
+        return cell is not None
 
-
-def _tsv(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
-    with path.open("rb") as file:
-        lines = _Lines(file)
-        rows = parse_tsv(iter(lines))
-        names = next(rows, [])
-        column = next((names.index(name) for name in image_columns if name in names), None)
-        start, number = lines.position, 0
-        for cells in rows:
-            # The reader takes no line before it needs it, so this is where the row ends.
-            end = lines.position
-            if cells:
-                if len(cells) != len(names):
-                    raise csv.Error(f"row {number} has {len(cells)} cells, but there are {len(names)} columns")
-                images: tuple[ImageReference, ...] = ()
-                values = dict(zip(names, cells, strict=True))
-                if column is not None and len(cells[column]) > POINTER_LENGTH:
-                    values[names[column]] = ""
-                    uri = _uri(path, number, 0, 1)
-                    images = (CellImage(uri, str(path), start, end - start, column, limits),)
-                yield values, images
-                number += 1
-            start = end
-
-
-def _json(path: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits) -> _Parsed:
-    with path.open("rb") as file:
-        start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if path.suffix.lower() == ".json" and start.startswith(b"{"):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except ValueError as error:
-            raise DataError(f"'{path}' is no JSON ({error}); get the file again.") from error
-        rows: Iterator[Mapping[str, Any]] = ({"pid": key} | value for key, value in content.items())
-    else:
-        rows = _json_rows(path)
-    for values in rows:
-        yield dict(values), _from_paths(values, image_columns, root, limits)
-
-
-def _json_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    for row in JsonRows(path):
-        if row.error is not None:
-            raise DataError(f"'{path}': row {row.number} cannot be read ({row.error.detail}); get the file again.")
-        yield row.values
+    def record(self, row: RawRow) -> PromptRecord:
+        """The row's pictures alone, for the cache."""
+        named = [] if self.in_text else [name for name in self.columns if row.values.get(name)][:1]
+        found = read_images(row.values, self.held(row.values) or named)
+        if self.in_text and not all(isinstance(item, bytes) for item in found):
+            raise RowError(Reason.BROKEN_IMAGE, "the text of its picture is no base64 of a known form of pictures")
+        paths = tuple(item.removeprefix("./") if isinstance(item, str) else None for item in found)
+        return PromptRecord(
+            question="",
+            content=str(row.number),
+            images=paths,
+            pictures=tuple(item if isinstance(item, bytes) else None for item in found) if None in paths else (),
+        )

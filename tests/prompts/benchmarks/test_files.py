@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from mstar.errors import DataError
 from mstar.prompts import PixelLimits
 from mstar.prompts.benchmarks import AI2D, MathVista, MMBench, MMStar, VisualProcessBench
+from mstar.prompts.table_builder import PromptRecord
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -25,7 +27,7 @@ def test_a_damaged_file_is_an_error(files: Any, tmp_path: Path, damage: str) -> 
     content = Path(files.mmbench_tsv()).read_bytes()
     path = tmp_path / "MMBench.tsv"
     path.write_bytes({"short": b"", "binary": b"\xff\xfe" + content, "cells": content + b"7\tonly two\n"}[damage])
-    with pytest.raises(DataError, match=r"has no rows|cannot be read"):
+    with pytest.raises(DataError, match=r"is an empty file|is UTF-16 text|row 6 cannot be read"):
         MMBench(str(path))
 
 
@@ -36,13 +38,21 @@ def test_a_truncated_parquet_file_is_an_error(files: Any, tmp_path: Path) -> Non
         MMStar(str(path))
 
 
-def test_a_truncated_picture_is_an_error_when_it_is_loaded(files: Any, tmp_path: Path) -> None:
-    content = Path(files.mmstar_tsv()).read_text(encoding="utf-8")
+@pytest.mark.parametrize("cut", [40, 41])
+def test_a_truncated_picture_is_an_error(files: Any, tmp_path: Path, cut: int) -> None:
+    content = Path(files.mmstar_tsv()).read_text(encoding="utf-8").rstrip("\n")
     path = tmp_path / "MMStar.tsv"
-    path.write_text(content[:-40] + "\n", encoding="utf-8")
-    source = MMStar(str(path))
-    with pytest.raises(DataError, match=r"MMStar.tsv#3.*cannot be decoded|no base64"):
-        source[3].images[0].load()
+    path.write_text(content[:-cut] + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"MMStar.tsv#3' cannot be decoded|row 3 cannot be read"):
+        MMStar(str(path))[3].images[0].load()
+
+
+def test_pictures_are_read_from_the_cache(files: Any, shown: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(files.mmstar_tsv())
+    MMStar(path)
+    monkeypatch.setattr(PromptRecord, "__init__", None)
+    again = pickle.loads(pickle.dumps(MMStar(path)))  # noqa: S301 - as a loader's process gets it
+    assert all(shown(prompt.images[0], number) for number, prompt in enumerate(again))
 
 
 def test_pixel_limits_apply_to_every_form(files: Any) -> None:
