@@ -5,51 +5,28 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import (
-    BenchmarkItem,
-    BenchmarkSource,
-    build_items,
-    choice_prompt,
-    clean,
-    lettered_options,
-    require,
-)
-from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
-from mstar.prompts.images import PixelLimits
+from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, lettered_options
+from mstar.prompts.benchmarks.files import BenchmarkRow
 
 __all__ = ["AI2D"]
 
 
-class AI2D(BenchmarkSource):
+class AI2D(FileBenchmark):
     """AI2D. Its cards state no licence. With and without the labels masked are two benchmarks; the file decides.
 
-    Args:
-        path: The folder or Parquet file of lmms-lab/ai2d (options in a list, answers counted from 0), or VLMEvalKit's
-            AI2D_TEST.tsv (columns A to D, answers by letter).
-        split: Which split of a folder.
-        image_root: The folder of picture files, for copies that name them.
-        instruction: A line that is added to every question.
-        pixels: Least and most pixels of a picture.
-
-    Raises:
-        DataError: the file cannot be read.
+    ``path`` is the folder or Parquet file of lmms-lab/ai2d (options in a list, answers counted from 0), or VLMEvalKit's
+    AI2D_TEST.tsv (columns A to D, answers by letter).
     """
 
     licence: ClassVar[str] = "not stated on the data set's card"
+    default_split: ClassVar[str] = "test"
+    needed: ClassVar[tuple[str, ...]] = ("question", "answer")
 
-    def __init__(
-        self,
-        path: str,
-        split: str = "test",
-        image_root: str | None = None,
-        instruction: str = "",
-        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
-    ) -> None:
-        self.origin = path
-        file = read_benchmark(path, ("image",), (split, f"AI2D_{split.upper()}"), image_root, pixels)
-        listed = "options" in file.columns
-        require(file.columns, ("question", "answer", *(() if listed else ("A", "B"))), f"AI2D: {file.where}")
-        super().__init__("AI2D", build_items("AI2D", file.rows, _listed if listed else _lettered, instruction))
+    def _names(self, split: str) -> tuple[str, ...]:
+        return split, f"AI2D_{split.upper()}"
+
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem:
+        return _listed(row) if "options" in row.values else _lettered(row)
 
 
 def _listed(row: BenchmarkRow) -> BenchmarkItem:

@@ -144,9 +144,14 @@ class FileBenchmark(BenchmarkSource):
     ) -> None:
         self.origin = path
         name, chosen = type(self).__name__, self.default_split if split is None else split
-        file = read_benchmark(path, self.image_columns, (chosen,) if chosen else (), image_root, pixels)
+        splits = self._names(chosen) if chosen else ()
+        file = read_benchmark(path, self.image_columns, splits, image_root, pixels)
         require(file.columns, self.needed, f"{name}: {file.where}")
         super().__init__(name, build_items(name, file.rows, self._item, instruction))
+
+    def _names(self, split: str) -> tuple[str, ...]:
+        """What files of a split may be called."""
+        return (split,)
 
     @abstractmethod
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, BenchmarkSource, build_items, clean, require
-from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, clean
+from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.question_text import parse_question, render_choices
 from mstar.types import AnswerType, Prompt
@@ -32,7 +32,7 @@ _NUMBERS: Final = ("one", "two", "three", "four")
 _DECIMALS: Final = re.compile(rf"floating-point number with ({'|'.join(_NUMBERS)}) decimal", re.IGNORECASE)
 
 
-class MathVista(BenchmarkSource):
+class MathVista(FileBenchmark):
     """MathVista, by its five tasks (FQA, GPS, MWP, TQA, VQA) and the groups of its official score.
 
     The licence is CC BY-SA 4.0, and its authors allow it as a test set only: **training on it is prohibited**.
@@ -53,6 +53,8 @@ class MathVista(BenchmarkSource):
 
     licence: ClassVar[str] = "CC BY-SA 4.0; test set only, training on it is prohibited by its authors"
     test_only: ClassVar[bool] = True
+    image_columns: ClassVar[tuple[str, ...]] = ("decoded_image", "image")
+    needed: ClassVar[tuple[str, ...]] = ("question", "choices", "answer", "question_type", "answer_type")
 
     def __init__(
         self,
@@ -63,14 +65,14 @@ class MathVista(BenchmarkSource):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
-        self.origin = path
-        file = read_benchmark(path, ("decoded_image", "image"), (split, f"annot_{split}"), image_root, pixels)
-        needed = ("question", "choices", "answer", "question_type", "answer_type")
-        require(file.columns, needed, f"MathVista: {file.where}")
-        official = question_format == "official"
-        super().__init__(
-            "MathVista", build_items("MathVista", file.rows, lambda row: _item(row, official), instruction)
-        )
+        self._official = question_format == "official"
+        super().__init__(path, split, image_root, instruction, pixels)
+
+    def _names(self, split: str) -> tuple[str, ...]:
+        return split, f"annot_{split}"
+
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem:
+        return _item(row, self._official)
 
 
 def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
