@@ -27,6 +27,7 @@ __all__ = [
     "describe",
     "find_change",
     "fingerprint",
+    "fingerprint_each",
     "fingerprint_prompt",
     "fingerprint_prompts",
     "flatten",
@@ -57,6 +58,7 @@ INCIDENTAL: Final = frozenset(
         "sleep_level",
         "tensor_parallel_size",
         "traffic",
+        "transfer",
         "trust_remote_code",
     }
 )
@@ -148,6 +150,11 @@ def _canonical(described: object) -> str:
 def fingerprint(*values: object) -> str:
     """A short hash of some settings, stable over processes and machines."""
     return _hash([_canonical(describe(value)) for value in values])
+
+
+def fingerprint_each(values: Iterable[object]) -> str:
+    """The same of any number of settings, one of which is in memory at a time."""
+    return _hash(_canonical(describe(value)) for value in values)
 
 
 def fingerprint_prompt(prompt: Prompt) -> str:

@@ -1,6 +1,7 @@
 """Monte-Carlo step labels: what an MPRM learns from."""
 
-from mstar.annotation.annotator import Annotation, annotate
+from mstar.annotation.annotation import Annotation
+from mstar.annotation.annotator import annotate
 from mstar.annotation.command import annotate_policy
 from mstar.annotation.contrast import ContrastSettings
 from mstar.annotation.diet import LabelDiet

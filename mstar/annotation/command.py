@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mstar.annotation.annotator import Annotation, annotate
+from mstar.annotation.annotation import Annotation
+from mstar.annotation.annotator import annotate
 from mstar.annotation.judge import Agreement, StepJudge
 from mstar.annotation.label_table import load_step_labels
 from mstar.annotation.settings import AnnotationSettings
@@ -144,7 +145,7 @@ def annotate_policy(
         alone = judge is not None and judge.use == "alone"
         continued = "" if alone else f"{made.num_prefixes} prefixes continued {settings.num_continuations} times, "
         sys.stdout.write(
-            f"{output}: {len(made.labels)} responses to {made.num_prompts} prompts ({made.share_correct:.1%} right), "
+            f"{output}: {made.num_responses} responses to {made.num_prompts} prompts ({made.share_correct:.1%} right), "
             f"{continued}{made.num_steps} step labels; "
             f"{made.num_tokens} tokens in {time.perf_counter() - began:.0f} s\n"
         )

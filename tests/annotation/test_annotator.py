@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from torch import nn
 
 from mstar.annotation import AnnotationSettings, annotate
+from mstar.annotation.label_table import load_step_labels
 from mstar.errors import ConfigError, DataError
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader, MathVistaGrader
@@ -18,7 +20,7 @@ from mstar.models.fingerprint import fingerprint_model
 from mstar.prompts.images import FileImage, PixelLimits
 from mstar.rendering import Renderer
 from mstar.storage import read_step_labels
-from mstar.types import Prompt, Response
+from mstar.types import Prompt, Response, StepLabels
 
 RIGHT = "red = 1\nblue = 2\nAnswer: 3"
 LUCKY = "red = 0\nblue = 3\nAnswer: 3"
@@ -174,8 +176,32 @@ def test_an_interrupted_annotation_goes_on_at_the_first_missing_shard(
         assert (halved / path.name).read_bytes() == path.read_bytes()
 
     done = StubEngine(samples)
-    assert annotate(prompts, done, AnswerGrader(), settings(), halved).labels == expected.labels
+    counted = annotate(prompts, done, AnswerGrader(), settings(), halved)
+    assert counted == dataclasses.replace(expected, paths=counted.paths, num_tokens=0)
     assert done.calls == []
+
+
+class Looking(StubEngine):
+    """Counts the labels that are in the memory whenever it is asked."""
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        gc.collect()
+        self.held = [*getattr(self, "held", ()), sum(type(thing) is StepLabels for thing in gc.get_objects())]
+        return super().generate(requests)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_one_shard_is_in_the_memory_at_a_time(tmp_path: Path, again: bool) -> None:
+    prompts = [prompt(f"p{i}") for i in range(8)]
+    samples: dict[str, list[str | tuple[str, bool]]] = {p.id: [RIGHT, WRONG, LUCKY, WRONG] for p in prompts}
+    first = annotate(prompts, StubEngine(samples), AnswerGrader(), settings(shard_size=1), tmp_path / "first")
+    given = load_step_labels(tmp_path / "first") if again else None
+    engine = Looking(samples)
+    made = annotate(
+        prompts, engine, AnswerGrader(), settings(shard_size=1), tmp_path / "made", responses=given, progress=False
+    )
+    assert made.num_responses == first.num_responses == 24
+    assert max(engine.held) - engine.held[0] <= 3
 
 
 def test_a_folder_of_another_annotation_is_refused_with_the_difference(tmp_path: Path) -> None:
