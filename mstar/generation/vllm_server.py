@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -22,6 +22,7 @@ __all__ = [
     "VllmServer",
     "WronglyStartedError",
     "own_key",
+    "read_answer",
 ]
 
 _EXTENSION: Final = "mstar.generation.vllm_server_worker.WeightExtension"
@@ -56,6 +57,7 @@ class ServerFacts:
         processor: What its processor of pictures is told.
         logprobs: Which log-probabilities it returns; ``raw_logprobs`` are those of the policy at temperature 1.
         normalizes: Whether it normalises pixels on the GPU, apart from the processor.
+        transfer: By what it takes weights that are sent to it, e.g. ``nccl``; None if it takes none.
     """
 
     model: Mapping[str, Any]
@@ -65,6 +67,7 @@ class ServerFacts:
     processor: Mapping[str, Any]
     logprobs: str
     normalizes: bool
+    transfer: str | None
 
 
 class VllmServer:
@@ -79,7 +82,7 @@ class VllmServer:
         self.address = address
         self.version: str | None = None
         self.load = 0
-        self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
+        self.headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
 
     async def read_facts(self, client: httpx2.AsyncClient) -> ServerFacts:
         """Asks how it was started.
@@ -108,35 +111,28 @@ class VllmServer:
             processor=pictures.get("mm_processor_kwargs") or {},
             logprobs=str(config["logprobs_mode"]),
             normalizes=pictures.get("mm_device_do_normalize") is not False,
+            transfer=(info.get("weight_transfer_config") or {}).get("backend"),
         )
 
     async def read_version(self, client: httpx2.AsyncClient) -> str:
         """The version of the weights that it says it has."""
         return str((await self._ask(client, "GET", "/weight_info"))["weight_version"])
 
-    async def load_weights(self, client: httpx2.AsyncClient, folder: str, version: str) -> None:
-        """Has it read weights from a folder, and empty every cache of what the earlier ones made.
+    async def load_weights(self, client: httpx2.AsyncClient, give: Callable[[], Awaitable[None]], version: str) -> None:
+        """Has it take other weights, and empty every cache of what the earlier ones made.
 
         Args:
             client: Connects.
-            folder: Where they are, as the server sees it.
+            give: Has it take them.
             version: Their fingerprint: what they are called from now on, in each of its answers too.
 
         Raises:
             ServerLostError: it does not answer, or could not do it.
-            WronglyStartedError: it does not see the folder.
         """
         self.version = None
         # If this ends half-way, the earlier version's name must not stand for what there is then.
         await self._rename(client, _HALF_WAY)
-        for found in await self._call(client, "mstar_load_weights", folder=folder):
-            if found["fingerprint"] is None:
-                raise WronglyStartedError(
-                    f"it sees no weights in '{folder}': set shared_folder to a folder that it shares, and "
-                    "shared_folder_on_servers if that has another path there"
-                )
-            if found["fingerprint"] != version:
-                raise ServerLostError(f"what it read in '{folder}' is not what was written there")
+        await give()
         for _ in range(_TRIES):
             # Requests that were given up a moment ago end with the next step.
             if (await self._ask(client, "POST", "/reset_prefix_cache"))["success"]:
@@ -148,6 +144,22 @@ class VllmServer:
         await self._ask(client, "POST", "/reset_encoder_cache")
         await self._rename(client, version)
         self.version = version
+
+    async def read_weights(self, client: httpx2.AsyncClient, folder: str, version: str) -> None:
+        """Has it read weights from a folder, as it sees that.
+
+        Raises:
+            ServerLostError: it does not answer, or read something else.
+            WronglyStartedError: it does not see the folder.
+        """
+        for found in await self._call(client, "mstar_load_weights", folder=folder):
+            if found["fingerprint"] is None:
+                raise WronglyStartedError(
+                    f"it sees no weights in '{folder}': set shared_folder to a folder that it shares, and "
+                    "shared_folder_on_servers if that has another path there"
+                )
+            if found["fingerprint"] != version:
+                raise ServerLostError(f"what it read in '{folder}' is not what was written there")
 
     async def forget_pictures(self, client: httpx2.AsyncClient) -> None:
         """Empties the cache of processed pictures."""
@@ -189,23 +201,38 @@ class VllmServer:
     ) -> Any:
         content = None if body is None else json.dumps(body)
         try:
-            response = await client.request(method, self.address + path, content=content, headers=self._headers)
+            response = await client.request(method, self.address + path, content=content, headers=self.headers)
         except httpx2.TransportError as error:
             raise ServerLostError(str(error) or type(error).__name__) from error
-        status = response.status_code
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and "scale-out" not in response.text:
-            raise WronglyStartedError("it wants a key: set VLLM_API_KEY to what it was started with as --api-key")
-        if status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
-            route = path.partition("?")[0]
-            raise WronglyStartedError(f"it has no {route}: start it with VLLM_SERVER_DEV_MODE=1 and --enable-scale-out")
-        if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
-            raise RefusedError(_message(response))
-        if not response.is_success:
-            raise ServerLostError(f"HTTP {status}: {_message(response)}")
-        try:
-            return response.json() if response.content else None
-        except ValueError as error:
-            raise ServerLostError("its answer is no JSON") from error
+        return read_answer(response, path)
+
+
+def read_answer(response: httpx2.Response, path: str) -> Any:
+    """What a server answers, as JSON.
+
+    Args:
+        response: The answer.
+        path: What was asked.
+
+    Raises:
+        ServerLostError: it is no answer.
+        WronglyStartedError: it wants a key, or lacks the route.
+        RefusedError: it does not take what it was given.
+    """
+    status = response.status_code
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and "scale-out" not in response.text:
+        raise WronglyStartedError("it wants a key: set VLLM_API_KEY to what it was started with as --api-key")
+    if status in (HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
+        route = path.partition("?")[0]
+        raise WronglyStartedError(f"it has no {route}: start it with VLLM_SERVER_DEV_MODE=1 and --enable-scale-out")
+    if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
+        raise RefusedError(_message(response))
+    if not response.is_success:
+        raise ServerLostError(f"HTTP {status}: {_message(response)}")
+    try:
+        return response.json() if response.content else None
+    except ValueError as error:
+        raise ServerLostError("its answer is no JSON") from error
 
 
 def own_key() -> str | None:

@@ -15,7 +15,7 @@ __all__ = ["require_alike"]
 
 
 def require_alike(
-    facts: ServerFacts, other: ServerFacts | None, policy: Any, renderer: Renderer, dtype: torch.dtype
+    facts: ServerFacts, other: ServerFacts | None, policy: Any, renderer: Renderer, dtype: torch.dtype, transfer: str
 ) -> None:
     """Makes sure that a server computes what the trainer and the other servers compute.
 
@@ -25,6 +25,7 @@ def require_alike(
         policy: The policy.
         renderer: Makes its inputs.
         dtype: What the servers must compute in.
+        transfer: How they get the weights.
 
     Raises:
         WronglyStartedError: it does not.
@@ -43,6 +44,11 @@ def require_alike(
         )
     if facts.normalizes or facts.logprobs != "raw_logprobs":
         raise WronglyStartedError("start it with --no-mm-device-do-normalize and --logprobs-mode raw_logprobs")
+    if transfer != "folder" and facts.transfer != transfer:
+        raise WronglyStartedError(
+            f"it takes no weights by {transfer}: start it with --weight-transfer-config "
+            f"""'{{"backend": "{transfer}"}}', or set transfer to folder"""
+        )
     if other is not None and (facts.longest, facts.images) != (other.longest, other.images):
         raise WronglyStartedError(
             f"its --max-model-len and --limit-mm-per-prompt are {facts.longest} and {facts.images}, but those of "

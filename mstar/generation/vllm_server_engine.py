@@ -17,7 +17,7 @@ from mstar.generation.server_pool import Job
 from mstar.generation.vllm_families import require_proven
 from mstar.generation.vllm_prompts import find_fault, never_drawn, prompt_tokens, shows_images, unwritten
 from mstar.generation.vllm_requests import Draw, draws_of, generate_bodies, read_logprobs, read_response
-from mstar.generation.vllm_server_session import Proof, ServerOptions, ServerSession
+from mstar.generation.vllm_server_session import Proof, ServerOptions, ServerSession, Transfer
 from mstar.models.finite import require_finite
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
@@ -47,13 +47,17 @@ class VllmServerEngine(Engine):
 
     Args:
         addresses: The servers: a list, or one text with commas between them (``http://gpu-7:8000,http://gpu-8:8000``).
-        shared_folder: Folder for the weights, which all servers see; it needs room for them twice.
+        shared_folder: Folder for the weights, which all servers see unless ``transfer`` is nccl; it needs room for them
+            twice.
         max_new_tokens: Longest response, in tokens.
         shared_folder_on_servers: Where the servers see ``shared_folder``, if that is not the same path.
         dtype: Type of the servers' weights; auto takes the policy's. It must be the servers' own ``--dtype``.
         concurrency: Requests that a server is given at the same time.
         answer_timeout: Seconds that a server may take for one answer or one hand-over; then it counts as lost.
         patience: Seconds to wait for a server while none answers.
+        transfer: How the servers get the weights: folder, or nccl: from the main process's GPU to theirs, by vLLM's own
+            routes, for which they are started with ``--weight-transfer-config '{"backend": "nccl"}'``, and vLLM is
+            installed here, too.
         drift_bound: As for ``VllmEngine``.
         progress: Whether to show a progress bar.
 
@@ -73,6 +77,7 @@ class VllmServerEngine(Engine):
         concurrency: int = 64,
         answer_timeout: float = 600.0,
         patience: float = 300.0,
+        transfer: Transfer = "folder",
         drift_bound: float | None = None,
         progress: bool = True,
     ) -> None:
@@ -83,7 +88,7 @@ class VllmServerEngine(Engine):
         named = addresses.split(",") if isinstance(addresses, str) else addresses
         self.options = ServerOptions(
             tuple(address.strip().rstrip("/").removesuffix("/v1") for address in named),
-            *(shared_folder, shared_folder_on_servers, dtype, concurrency, answer_timeout, patience),
+            *(shared_folder, shared_folder_on_servers, dtype, concurrency, answer_timeout, patience, transfer),
         )
         self.max_new_tokens = max_new_tokens
         self.drift_bound = drift_bound
@@ -119,8 +124,9 @@ class VllmServerEngine(Engine):
         """Hands the servers the policy's weights; once for a policy.
 
         Raises:
-            ConfigError: the family is not one for which vLLM is proven right, the weights are not finite numbers, or a
-                server was not started as it must be.
+            ConfigError: the family is not one for which vLLM is proven right, the weights are not finite numbers, a
+                server was not started as it must be, or weights are to be sent by NCCL without a GPU.
+            MissingExtraError: weights are to be sent by NCCL, and vLLM is not installed here.
             ServersLostError: no server answers.
             StorageError: ``shared_folder`` cannot be written.
         """
@@ -263,6 +269,6 @@ class VllmServerEngine(Engine):
 
     def close(self) -> None:
         """Deletes the weights in ``shared_folder``, unless they are kept; the servers go on with those they have."""
-        if self._session is not None and not self._keeps:
-            self._session.close()
+        if self._session is not None:
+            (self._session.leave if self._keeps else self._session.close)()
         self._session = None

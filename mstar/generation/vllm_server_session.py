@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +23,13 @@ from mstar.generation.vllm_requests import read_logprobs
 from mstar.generation.vllm_server import RefusedError, ServerFacts, ServerLostError, VllmServer, own_key
 from mstar.generation.vllm_server_check import require_alike
 from mstar.generation.weight_folder import WeightFolder
+from mstar.generation.weight_sender import WeightSender, find_gpu, require_vllm
 from mstar.models.sharding import is_sharded
 from mstar.rendering import Renderer
 
-__all__ = ["Proof", "ServerOptions", "ServerSession"]
+__all__ = ["Proof", "ServerOptions", "ServerSession", "Transfer"]
+
+Transfer = Literal["folder", "nccl"]
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ class ServerOptions:
     concurrency: int
     answer_timeout: float
     patience: float
+    transfer: Transfer = "folder"
 
     def __post_init__(self) -> None:
         if not self.addresses:
@@ -87,6 +92,8 @@ class ServerSession:
         proofs: What a server computed for the last check.
 
     Raises:
+        ConfigError: weights are to be sent by NCCL, and this machine has no GPU.
+        MissingExtraError: the same, and it has no vLLM.
         StorageError: the shared folder cannot be written.
     """
 
@@ -105,6 +112,11 @@ class ServerSession:
             self._prepare,
             *(options.concurrency, options.answer_timeout, options.patience),
         )
+        self._senders: dict[str, WeightSender] = {}
+        if options.transfer == "nccl":
+            require_vllm()
+            find_gpu()
+            self._senders = {s.address: WeightSender(s, options.answer_timeout) for s in self.pool.servers}
         self._facts: ServerFacts | None = None
         self._compared: dict[str, int] = {}
         self._folder = WeightFolder(Path(options.shared_folder), kept)
@@ -185,7 +197,7 @@ class ServerSession:
             ServerLostError: it does not answer, or cannot be used.
         """
         folder, facts = self._folder, await server.read_facts(client)
-        require_alike(facts, self._facts, self.policy, self.renderer, self.dtype)
+        require_alike(facts, self._facts, self.policy, self.renderer, self.dtype, self.options.transfer)
         self._facts = facts
         has_them = await server.read_version(client) == folder.version
         if not has_them and not is_main():
@@ -196,10 +208,18 @@ class ServerSession:
             # It may have been lost over a picture that it counted as read though it had refused its prompt.
             await server.forget_pictures(client)
         else:
-            await server.load_weights(client, path, folder.version)
+            sender = self._senders.get(server.address)
+            give = partial(server.read_weights, client, path, folder.version)
+            await server.load_weights(
+                client, give if sender is None else partial(sender.send, folder.current), folder.version
+            )
         if is_main():
-            self._require_held(server, await server.compare_weights(client, path))
+            self._require_held(server, await self._compare(client, server, path))
         await self._prove_again(client, server)
+
+    async def _compare(self, client: httpx2.AsyncClient, server: VllmServer, path: str) -> list[dict[str, Any]]:
+        sender = self._senders.get(server.address)
+        return await (server.compare_weights(client, path) if sender is None else sender.compare(self._folder.current))
 
     def _require_held(self, server: VllmServer, found: list[dict[str, Any]]) -> None:
         """Makes sure that each worker of a server holds what was written.
@@ -208,7 +228,9 @@ class ServerSession:
             EngineDriftError: one does not.
         """
         for part in found:
-            different = part["different"] or (["what it read"] if part["fingerprint"] != self._folder.version else [])
+            different = part["different"] or (
+                ["what it read"] if part.get("fingerprint", self._folder.version) != self._folder.version else []
+            )
             if different:
                 others = f" and {len(different) - 1} more" if len(different) > 1 else ""
                 raise EngineDriftError(
@@ -236,4 +258,10 @@ class ServerSession:
 
     def close(self) -> None:
         """Deletes the weights in the shared folder."""
+        self.leave()
         self._folder.delete()
+
+    def leave(self) -> None:
+        """Lets go of the servers."""
+        for sender in self._senders.values():
+            sender.close()

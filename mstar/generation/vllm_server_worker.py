@@ -7,7 +7,7 @@ wrong is said in the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,43 @@ class WeightExtension:
             "different": different,
             "pictures": len(worker.model_runner.encoder_cache or ()),
         }
+
+    def mstar_compare_sent(self, update_info: dict[str, Any]) -> dict[str, Any]:
+        """Compares all weights that this worker computes with with those that are sent to it meanwhile, each exactly.
+
+        Args:
+            update_info: What vLLM's route for weights takes: their names, types and shapes.
+
+        Returns:
+            As ``mstar_compare_weights``, without a fingerprint.
+        """
+        worker: Any = self
+        engine, held = worker.weight_transfer_engine, worker.model_runner.get_model()
+        model = engine.model
+        comparing = engine.model = _Comparing(HeldWeights(held, worker.vllm_config.model_config.dtype))
+        try:
+            engine.receive_weights(engine.parse_update_info(update_info))
+        finally:
+            engine.model = model
+        return {
+            "compared": comparing.compared,
+            "different": comparing.different,
+            "pictures": len(worker.model_runner.encoder_cache or ()),
+        }
+
+
+class _Comparing:
+    """Takes the model's place where weights arrive, and looks at them."""
+
+    def __init__(self, held: HeldWeights) -> None:
+        self._held = held
+        self.compared = 0
+        self.different: list[str] = []
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        compared, different = compare_named(self._held, weights)
+        self.compared += compared
+        self.different += different
 
 
 def _read(folder: str, fingerprint: WeightsFingerprint) -> Iterator[tuple[str, Tensor]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -18,7 +20,17 @@ from urllib.request import urlopen
 
 import pytest
 
-from mstar.generation import Request, Sample, TransformersEngine, VllmServerEngine, plan_samples
+from mstar.__main__ import main
+from mstar.errors import ConfigError, EngineDriftError
+from mstar.generation import (
+    Request,
+    Sample,
+    TransformersEngine,
+    VllmServerEngine,
+    derive_seed,
+    plan_samples,
+    weight_sender,
+)
 from mstar.generation.drift import DriftCheck
 from mstar.generation.vllm_server import VllmServer
 from mstar.models.backbone import load_model, load_renderer
@@ -33,6 +45,8 @@ if TYPE_CHECKING:
 # vLLM takes minutes to start here.
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 
+by_gloo = runpy.run_path(str(Path(__file__).with_name("gloo_transfer.py")))["by_gloo"]
+
 DICE = list(TinyDice("pool", 8))
 GREEDY = (Sample(index=0, temperature=0.0, seed=0),)
 
@@ -40,7 +54,7 @@ GREEDY = (Sample(index=0, temperature=0.0, seed=0),)
 class Server:
     """One ``vllm serve``; its command is that of ``docs/scale.md``, with what a CPU needs."""
 
-    def __init__(self, model: Path, log: Path) -> None:
+    def __init__(self, model: Path, log: Path, *options: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -51,13 +65,14 @@ class Server:
         command += ["--enable-scale-out", "--no-mm-device-do-normalize", "--mm-processor-kwargs", '{"backend": "pil"}']
         command += ["--worker-extension-cls", "mstar.generation.vllm_server_worker.WeightExtension"]
         command += ["--limit-mm-per-prompt", '{"image": 1}', "--kv-cache-memory-bytes", str(2**28)]
-        command += ["--no-enable-chunked-prefill"]
+        command += ["--no-enable-chunked-prefill", *options]
         environment = {
             "VLLM_SERVER_DEV_MODE": "1",
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
         }
         with log.open("wb") as file:
             self.process = subprocess.Popen(
@@ -84,7 +99,13 @@ def servers(warm_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("servers")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NO_PROXY", "127.0.0.1")
-        started = [Server(warm_policy, folder / f"server-{number}.log") for number in range(2)]
+        # The second one takes weights that are sent, too. Of an option that is named twice the last counts.
+        sent = ["--worker-extension-cls", "gloo_transfer.GlooWeightExtension"]
+        sent += ["--weight-transfer-config", '{"backend": "nccl"}']
+        started = [
+            Server(warm_policy, folder / "server-0.log"),
+            Server(warm_policy, folder / "server-1.log", *sent),
+        ]
         try:
             for server in started:
                 server.wait()
@@ -132,18 +153,140 @@ def test_each_server_computes_what_the_trainer_does_before_and_after_new_weights
     engine.close()
 
 
+def test_weights_that_are_sent_are_taken_and_compared(
+    servers: list[Server], warm_policy: Path, change: Change, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By vLLM's own routes and code; gloo stands for NCCL."""
+    model: Any = load_model(str(warm_policy)).eval()
+    renderer = load_renderer(str(warm_policy), model)
+    # A folder of the same path that the server sees is not read: only the trainer's own eyes are let into it.
+    engine = VllmServerEngine(
+        servers[1].address, str(tmp_path), 24, progress=False, transfer="nccl", shared_folder_on_servers="/nowhere"
+    )
+    reference, check = TransformersEngine(24, progress=False), DriftCheck(DICE)
+    greedy = [Request(prompt, GREEDY) for prompt in DICE]
+    with by_gloo():
+        engine.start(model, renderer)
+        for policy in (model, change(model), change(model, "vision_model")):
+            check.prepare(engine)
+            engine.update_weights(policy)
+            drift = check.measure(engine, policy, renderer)
+            assert drift is not None
+            assert 0 < drift.mean <= drift.worst < 1e-4
+            reference.start(policy, renderer)
+            ours, theirs = engine.generate(greedy), reference.generate(greedy)
+            assert [row[0].text for row in ours] == [row[0].text for row in theirs]
+        # One that takes something else is found out.
+        whole, transfers = weight_sender._Source.__iter__, []
+
+        def wrong_once(source: Any) -> Iterator[tuple[str, Any]]:
+            transfers.append(1)
+            for name, value in whole(source):
+                yield name, value + 1e-3 if len(transfers) == 1 and name.endswith("norm.weight") else value
+
+        monkeypatch.setattr(weight_sender._Source, "__iter__", wrong_once)
+        with pytest.raises(EngineDriftError, match=r"does not have the trainer's weights: '.*norm\.weight'"):
+            engine.update_weights(change(model, "connector"))
+        monkeypatch.undo()
+        # Another process joins it anew, and a server that is not started for it is refused.
+        engine.close()
+        engine.start(model, renderer)
+        engine.close()
+        with pytest.raises(ConfigError, match=r"takes no weights by nccl: start it with --weight-transfer-config"):
+            VllmServerEngine(servers[0].address, str(tmp_path), 24, transfer="nccl").start(model, renderer)
+
+
+# What a process that is killed does in place of asking for some seeds: it writes that it got there, and waits.
+HOLDING = """
+import asyncio, json, sys
+from pathlib import Path
+from mstar.__main__ import main
+from mstar.generation.vllm_server import VllmServer
+
+[_, config, reached, held] = sys.argv
+generate = VllmServer.generate
+
+async def hold(server, client, body):
+    if body["sampling_params"].get("seed") in json.loads(held):
+        Path(reached).touch()
+        await asyncio.sleep(600)
+    return await generate(server, client, body)
+
+VllmServer.generate = hold
+raise SystemExit(main(["fit", "--config", config]))
+"""
+
+
+def test_a_run_that_draws_ahead_is_stale_by_one_iteration_and_survives_a_kill(
+    servers: list[Server], evolve: Evolve, tmp_path: Path, forker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def config(name: str) -> Path:
+        overlap = {"engine": by_address(servers, tmp_path), "seed": 5, "shard_size": 4, "overlap_shards": 2}
+        settings = evolve.settings(name, **overlap, dynamics=False)
+        checkpoints = {"class_path": "mstar.callbacks.IterationCheckpoint", "init_args": {"every_n_steps": 1}}
+        settings["trainer"] |= {"max_epochs": 3, "callbacks": [checkpoints]}
+        return evolve.write(settings, name)
+
+    generate = VllmServer.generate
+    drawn: dict[int, str] = {}
+
+    async def noting(server: VllmServer, client: Any, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await generate(server, client, body)
+        if "seed" in body["sampling_params"]:
+            [span] = answer["choices"][0]["weight_versions"]
+            drawn[body["sampling_params"]["seed"]] = span["version"]
+        return answer
+
+    def seeds(run: RunDirectory, iteration: int, shard: int) -> list[int]:
+        rows = [row.response for row in read_responses(run.responses(iteration, shard))]
+        return [derive_seed(5, f"rollout/{iteration}", row.prompt_id, row.sample_index) for row in rows]
+
+    def weights(run: RunDirectory) -> list[list[str]]:
+        """The weights that drew each shard of each iteration, as the servers named them in their answers."""
+        found = [[{drawn[seed] for seed in seeds(run, i, shard)} for shard in range(4)] for i in (1, 2, 3)]
+        assert all(len(versions) == 1 for shards in found for versions in shards)
+        return [[versions.pop() for versions in shards] for shards in found]
+
+    monkeypatch.setattr(VllmServer, "generate", noting)
+    assert main(["fit", "--config", str(config("whole"))]) == 0
+    whole = RunDirectory(tmp_path / "whole")
+    first, second, third = (shards[3] for shards in weights(whole))
+    assert len({first, second, third}) == 3
+    assert weights(whole) == [[first] * 4, [first] * 2 + [second] * 2, [second] * 2 + [third] * 2]
+    plans = [json.loads(whole.plan(iteration).read_text()) for iteration in (1, 2, 3)]
+    for before, plan in itertools.pairwise(plans):
+        assert (plan["ahead"]["shards"], plan["ahead"]["policy"]) == ([0, 1], before["policy"])
+    reports = [json.loads(whole.report(iteration).read_text()) for iteration in (1, 2, 3)]
+    assert [report.get("drawn_ahead") for report in reports] == [
+        None,
+        *({"prompts": 8, "weights_of_iteration": number} for number in (1, 2)),
+    ]
+    assert all(report["engine_drift"] < 1e-4 and report["funnel"]["kept"] for report in reports)
+
+    # Killed while the second shard is being drawn and the first iteration trains, it ends with the same.
+    killed, script, reached = RunDirectory(tmp_path / "killed"), tmp_path / "holding.py", tmp_path / "reached"
+    script.write_text(HOLDING)
+    held = seeds(whole, 2, 1)[-4:]
+    child = forker.start([config("killed"), reached, json.dumps(held)], tmp_path / "log", script=script)
+    deadline = time.monotonic() + 300
+    while not (reached.exists() and (killed.root / "checkpoints/last.ckpt").exists()):
+        assert child.poll() is None, child.log.read_text()[-3000:]
+        assert time.monotonic() < deadline, child.log.read_text()[-3000:]
+        time.sleep(0.01)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert [path.name for path in killed.ahead(2).glob("responses-*")] == ["responses-00000.parquet"]
+    before = [drawn.pop(seed) for seed in seeds(whole, 2, 1)]
+    assert main(["fit", "--config", str(config("killed"))]) == 0
+    assert [drawn[seed] for seed in seeds(killed, 2, 1)] == before
+    assert kept(killed.root) == kept(whole.root)
+    assert not list((tmp_path / "shared").iterdir())
+
+
 def test_a_run_that_loses_a_server_keeps_what_an_undisturbed_one_keeps(
     servers: list[Server], evolve: Evolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = {
-        "class_path": "mstar.generation.VllmServerEngine",
-        "init_args": {
-            "addresses": [server.address for server in servers],
-            "shared_folder": str(tmp_path / "shared"),
-            "max_new_tokens": 26,
-            "progress": False,
-        },
-    }
+    engine = by_address(servers, tmp_path)
     undisturbed = kept(evolve(name="undisturbed", engine=engine))
     generate, answers = VllmServer.generate, []
 
@@ -163,6 +306,19 @@ def test_a_run_that_loses_a_server_keeps_what_an_undisturbed_one_keeps(
     assert servers[1].address not in answers[60:]
     for iteration in (1, 2):
         assert 0 < json.loads(RunDirectory(folder).report(iteration).read_text())["engine_drift"] < 1e-4
+
+
+def by_address(servers: list[Server], folder: Path) -> dict[str, Any]:
+    """The engine in a run's configuration."""
+    return {
+        "class_path": "mstar.generation.VllmServerEngine",
+        "init_args": {
+            "addresses": [server.address for server in servers],
+            "shared_folder": str(folder / "shared"),
+            "max_new_tokens": 26,
+            "progress": False,
+        },
+    }
 
 
 def kept(folder: Path) -> list[Any]:
