@@ -14,4 +14,5 @@
 #SBATCH --signal=SIGUSR1@300
 set -euo pipefail
 export OMP_NUM_THREADS=8
-srun python -m mstar fit "$@" --config configs/overlays/multi_node.yaml --ckpt_path last
+# Since SLURM 22.05 srun does not take the number of cores over, and each task would have one.
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" python -m mstar fit "$@" --config configs/overlays/multi_node.yaml --ckpt_path last
