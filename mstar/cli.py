@@ -57,6 +57,8 @@ def _run_tool(name: str, arguments: Sequence[str]) -> int:
     import mstar.prompts.benchmarks  # noqa: F401
 
     tool = _find(_TOOLS[name])
+    if name == "prompts":
+        arguments = _find("mstar.prompts_command:name_source")(arguments)  # type: ignore[assignment]
     summary = (inspect.getdoc(tool) or "").partition("\n\n")[0]
     parser = Parser(prog=f"mstar {name}", description=summary)
     parser.add_argument("--config", action=ActionConfigFile, help="A YAML file with the options below.")

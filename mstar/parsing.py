@@ -20,6 +20,7 @@ __all__ = ["Parser", "condense", "find_mistake"]
 # As LightningCLI has it: a configuration may lie wherever fsspec reads (s3://bucket/run.yaml).
 set_parsing_settings(config_read_mode_fsspec_enabled=True)
 
+_LONGEST: Final = 3000
 # The command line that is being parsed.
 _given: Final[ContextVar[tuple[str, ...]]] = ContextVar("given", default=())
 # Packages that only a class_path names, and what installs them.
@@ -72,6 +73,8 @@ class Parser(ArgumentParser):
         parser = getattr(ex, "subcommand_parser", self)
         given, known = _given.get(), [action.dest for action in parser._actions]
         said = explain_unknown(condense(message), given, known) or name_whole(condense(message), given)
+        # A value that does not fit is repeated, and may be a whole file of data.
+        said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}... ({len(said):,} characters)"
         sys.stderr.write(f"mstar: error: {said}\n")
         raise SystemExit(2)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
+from typing import Final
 
 from mstar.atomic import atomic_path
 from mstar.dashboards.prompt_page import render_prompt_page
@@ -14,7 +17,25 @@ from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.facts import UnusableSourceError
 from mstar.prompts.sources import PartName
 
-__all__ = ["show_prompts"]
+__all__ = ["name_source", "show_prompts"]
+
+_OWN_DATA: Final = "mstar.prompts.RecordPrompts"
+
+
+def name_source(arguments: Sequence[str]) -> list[str]:
+    """A command line with the class of the prompts in it, where it names files or a path alone.
+
+    Args:
+        arguments: For instance ``data.jsonl --prompts.image_root images``.
+    """
+    files = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
+    options = list(arguments[len(files) :])
+    if files:
+        options = ["--prompts.path", files[0] if len(files) == 1 else json.dumps(files), *options]
+    names = {option.partition("=")[0] for option in options}
+    if "--prompts.path" in names and not names & {"--prompts", "--config"}:
+        options = ["--prompts", _OWN_DATA, *options]
+    return options
 
 
 def show_prompts(
@@ -28,13 +49,14 @@ def show_prompts(
     sources: DataSources | None = None,
     part: PartName = "train",
 ) -> None:
-    """Shows what a prompt source holds, before anything is trained on it.
+    """Shows what a file (``mstar prompts data.jsonl``) or another source holds, before anything is trained on it.
 
     Which columns are read and why, how many prompts have which type of answer and how many pictures, gold answers that
     cannot be graded, token lengths, and the rows that were put aside, with the first one of each reason.
 
     Args:
-        prompts: The prompts, by the class of their source, e.g. ``mstar.prompts.RecordPrompts``.
+        prompts: The prompts, by the class of their source, e.g. ``mstar.prompts.RecordPrompts``, which is meant where
+            the command line names files (``mstar prompts data.jsonl``) or ``--prompts.path`` alone.
         model_name: Hugging Face folder or id of the model that is to read them, for lengths and the page; its weights
             are not loaded. None leaves out what needs a model.
         html: A page to write with some of the prompts: text, pictures, gold answer, and what a loss is over.
@@ -54,7 +76,7 @@ def show_prompts(
         if value < 1:
             raise ConfigError(f"{name} is {value}, but it must be at least 1.")
     if prompts is None and sources is None:
-        raise ConfigError("there are no prompts to show: set prompts or sources.")
+        raise ConfigError("there are no prompts to show: name a file of questions, or set prompts or sources.")
     renderer = None
     if model_name is not None:
         from mstar.models.backbone import load_renderer  # with torch, which takes seconds

@@ -47,6 +47,31 @@ def test_a_source_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert page.read_text(encoding="utf-8").count('<article class="prompt">') == 3
 
 
+def test_files_alone_are_ones_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = write(tmp_path / "a.jsonl", 0), write(tmp_path / "b.jsonl", 0)
+    for flags in ([first], [first, second], ["--prompts.path", first]):
+        assert main(["prompts", *flags, *(["--prompts.size", "7"] if len(flags) == 1 else [])]) == 0
+        assert "columns    question = problem" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["prompts", "--prompts", first])
+    (tmp_path / "long.json").write_text(json.dumps({"q": "x" * 9000}))
+    with pytest.raises(SystemExit):
+        main(["prompts", "--prompts", str(tmp_path / "long.json")])
+    assert len(capsys.readouterr().err) < 5000
+
+
+def test_what_is_likely_wrong_is_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"question": "Which?", "answer": "B"}, {"question": "Why?", "answer": "because " * 40}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["prompts", str(tmp_path / "a.jsonl")]) == 0
+    said = capsys.readouterr().out
+    assert "1 of 1 questions that have some come without" in said
+    assert "1 are longer than 200 characters" in said
+    (tmp_path / "b.jsonl").write_text(json.dumps({"problem": "How many?", "solution": r"So $\boxed{7}$."}))
+    assert main(["prompts", str(tmp_path / "b.jsonl")]) == 0
+    assert "1 rationales state one: name their column in fields.answer" in capsys.readouterr().out
+
+
 def test_a_configuration_names_it_as_for_annotate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "look.yaml"
     prompts = {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "seed", "size": 4}}

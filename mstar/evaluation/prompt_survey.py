@@ -6,20 +6,26 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_high
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mstar.end_tokens import without_end_tokens
 from mstar.grading import AnswerGrader
+from mstar.grading.commitment import find_committed
 from mstar.prompts.base import PromptSource
 from mstar.prompts.facts import SourceFacts, explain_bad_row, first_of_each
 from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import BadRow, RowError
 from mstar.prompts.summary import join_counts
+from mstar.types import AnswerType
 
 if TYPE_CHECKING:
     from mstar.rendering import Renderer
 
 __all__ = ["Lengths", "Survey", "describe_facts", "describe_survey", "spread", "survey_prompts"]
+
+_CHOSEN: Final = (AnswerType.MULTI_CHOICE, AnswerType.MULTI_SELECT)
+# Characters above which a gold answer is likely a solution or a description.
+_LONG: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,9 @@ class Survey:
         rationales: Prompts with a rationale.
         ungradeable: Prompts whose gold answer cannot be graded.
         ungradeable_example: Id and gold answer of the first of them.
+        without_options: Multiple-choice prompts whose options are not known.
+        long_answers: Prompts whose gold answer is rather a text than an answer.
+        stated_answers: Prompts without an answer whose rationale states one.
         lengths: Tokens of some of the prompts, where a model was named.
     """
 
@@ -59,6 +68,9 @@ class Survey:
     rationales: int
     ungradeable: int
     ungradeable_example: tuple[str, str] | None
+    without_options: int
+    long_answers: int
+    stated_answers: int
     lengths: Lengths | None
 
 
@@ -79,20 +91,24 @@ def survey_prompts(source: PromptSource, renderer: Renderer | None, num_counted:
     grader = AnswerGrader()
     types: Counter[str] = Counter()
     pictures: Counter[int] = Counter()
-    answers = rationales = ungradeable = 0
+    answers = rationales = ungradeable = without_options = long_answers = stated = 0
     example = None
     for prompt in source:
         types[prompt.answer_type.value] += 1
         pictures[len(prompt.images)] += 1
         rationales += bool(prompt.rationale)
         if prompt.answer is None:
+            stated += prompt.rationale is not None and find_committed(prompt.rationale) != prompt.rationale
             continue
         answers += 1
+        without_options += prompt.answer_type in _CHOSEN and not prompt.choices
+        long_answers += len(prompt.answer) > _LONG
         if not grader.is_gradeable(prompt):
             ungradeable += 1
             example = example or (prompt.id, prompt.answer)
     lengths = None if renderer is None else _count_lengths(source, renderer, num_counted)
-    return Survey(len(source), types, pictures, answers, rationales, ungradeable, example, lengths)
+    found = (answers, rationales, ungradeable, example, without_options, long_answers, stated)
+    return Survey(len(source), types, pictures, *found, lengths)
 
 
 def _count_lengths(source: PromptSource, renderer: Renderer, count: int) -> Lengths:
@@ -134,11 +150,20 @@ def describe_survey(survey: Survey, facts: SourceFacts | None) -> Iterator[tuple
     """
     yield "prompts", f"{survey.prompts:,}" + (f", {survey.rationales:,} with a rationale" if survey.rationales else "")
     yield "answers", join_counts(survey.answer_types) if survey.answers else "none, or hidden"
+    if survey.stated_answers:
+        where = "name their column in fields.answer, too (of chats, conversations.1.value or the like)"
+        yield "", f"{survey.stated_answers:,} rationales state one: {where}"
     if survey.answers:
         yield "gradeable", f"{survey.answers - survey.ungradeable:,} of {survey.answers:,} gold answers"
     if survey.ungradeable_example is not None:
         prompt_id, answer = survey.ungradeable_example
         yield "", f"not: {answer[:200]!r} of prompt '{prompt_id}', to which no response is ever right"
+    if survey.long_answers:
+        yield "", f"{survey.long_answers:,} are longer than {_LONG} characters: are they answers?"
+    if survey.without_options:
+        chosen = sum(survey.answer_types.get(kind.value, 0) for kind in _CHOSEN)
+        where = "they stand in the picture, or in a column that is not read"
+        yield "options", f"{survey.without_options:,} of {chosen:,} questions that have some come without: {where}"
     pictures = {f"with {number or 'none'}": count for number, count in sorted(survey.pictures.items())}
     yield "pictures", join_counts(pictures)
     if survey.lengths is not None:

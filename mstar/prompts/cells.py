@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.question_text import find_choices
+from mstar.prompts.question_text import find_choices, without_letters
 from mstar.types import AnswerIs, Tolerance
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "fields_of",
     "look_up",
     "parse",
+    "pick",
     "read_answer_is",
     "read_answers",
     "read_choices",
@@ -98,7 +99,7 @@ def read_texts(value: Any, column: str) -> tuple[str, ...]:
     if isinstance(value, Mapping):
         value = next((value[name] for name in _TEXTS if value.get(name) is not None), value)
     if isinstance(value, list | tuple):
-        items = [_pick(item, _TEXTS) if isinstance(item, Mapping) else item for item in value]
+        items = [pick(item, _TEXTS) if isinstance(item, Mapping) else item for item in value]
         return tuple(text for item in items if (text := read_text(item, column)))
     return (text,) if (text := read_text(value, column)) else ()
 
@@ -189,7 +190,7 @@ def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, .
         pairs = []
     else:
         raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not a list")
-    texts = tuple(read_text(text, column) for _, text in pairs)
+    texts = without_letters([read_text(text, column) for _, text in pairs])
     labels = tuple(str(label) for label, _ in pairs if label is not None)
     return texts, labels if len(labels) == len(texts) else ()
 
@@ -200,10 +201,11 @@ def _read_option(item: Any) -> tuple[Any, Any]:
     if len(item) == 1:
         return next(iter(item.items()))
     text = next((name for name in _TEXTS if item.get(name) is not None), "")
-    return _pick({name: value for name, value in item.items() if name != text}, _LABELS), item.get(text)
+    return pick({name: value for name, value in item.items() if name != text}, _LABELS), item.get(text)
 
 
-def _pick(values: Mapping[str, Any], names: Sequence[str]) -> Any:
+def pick(values: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The first value of these names that is there; None if none is."""
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
@@ -251,7 +253,7 @@ def read_image(value: Any, column: str) -> str | bytes | None:
         RowError: it is empty or broken, or is neither a path nor a picture.
     """
     while isinstance(value, Mapping) and any(name in value for name in _WRAPPERS):
-        value = _pick(value, _WRAPPERS)
+        value = pick(value, _WRAPPERS)
     match value:
         case None | "":
             return None

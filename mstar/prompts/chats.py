@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from mstar.prompts.cells import look_up, read_image
+from mstar.prompts.cells import pick, read_image
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, Turn
 
-__all__ = ["Chat", "is_chat", "read_chat", "read_turns"]
+__all__ = ["Chat", "is_chat", "read_chat", "read_turns", "take_tags"]
 
 _ROLES: Final[Mapping[str, Literal["system", "user", "assistant"]]] = {
     "system": "system",
@@ -23,6 +23,9 @@ _ROLES: Final[Mapping[str, Literal["system", "user", "assistant"]]] = {
     "model": "assistant",
 }
 _TEXT: Final = ("text", "input_text", "output_text")
+# Where a part has its text and its picture; LLaMA-Factory's newer rows have both under "value".
+_SAID: Final = ("text", "value")
+_PICTURE: Final = ("image", "image_url", "url", "path", "base64", "bytes", "value")
 _IMAGE: Final = ("image", "image_url", "input_image")
 # Qwen-VL's first form: Picture 1: <img>a.png</img>
 _TAG: Final = re.compile(r"<img>(.*?)</img>")
@@ -91,21 +94,31 @@ def _parts(turn: Mapping[str, Any]) -> tuple[str, Any]:
 def _read_content(content: str | list[Any] | None, images: list[str | bytes | None]) -> str:
     """The text of a turn, with a mark where a picture stands; the pictures are added to ``images``."""
     if not isinstance(content, list):
-        images += (read_image(path.strip(), "conversation") for path in _TAG.findall(content or ""))
-        return _TAG.sub(PICTURE, content or "").strip()
+        text, tagged = take_tags(content or "", "conversation")
+        images += tagged
+        return text.strip()
     text = ""
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else "text"
-        said = part if isinstance(part, str) else look_up(part, "text")
+        said = part if isinstance(part, str) else pick(part, _SAID) if isinstance(part, Mapping) else None
         if isinstance(said, str) and (kind is None or kind in _TEXT):
             # Two texts in a row are lines of their own.
             text += f"\n{said}" if text and not text.endswith(PICTURE) else said
         elif isinstance(part, Mapping) and (kind in _IMAGE or (kind is None and "image" in part)):
-            images.append(read_image({name: value for name, value in part.items() if name != "type"}, "conversation"))
+            images.append(read_image(pick(part, _PICTURE), "conversation"))
             text += PICTURE
         else:
             raise RowError(Reason.WRONG_TYPE, f"a part of a turn is of the type '{kind}', neither text nor a picture")
     return text.strip()
+
+
+def take_tags(text: str, column: str) -> tuple[str, list[str | bytes | None]]:
+    """A text with a mark where it names a picture as ``<img>a.png</img>``, and those pictures.
+
+    Raises:
+        RowError: one is an address.
+    """
+    return _TAG.sub(PICTURE, text), [read_image(path.strip(), column) for path in _TAG.findall(text)]
 
 
 def read_turns(turns: Any) -> list[tuple[str, str]]:

@@ -35,7 +35,7 @@ _REMEDIES: Final[Mapping[Reason, str]] = {
     Reason.CONFLICTING_ANSWERS: "mend the answers",
     Reason.NO_RATIONALE: "name the column of the rationales in fields.rationale",
     Reason.DUPLICATE_ID: "name a column of unique ids in fields.id, or give 'fields' without an id",
-    Reason.MISSING_IMAGE: "set image_root to the folder that the paths start from",
+    Reason.MISSING_IMAGE: "get the pictures, and set image_root to the folder that the paths start from",
     Reason.UNREADABLE_IMAGE: "change the file's permissions",
     Reason.EMPTY_IMAGE: "get the picture again",
     Reason.BROKEN_IMAGE: "get the picture again",

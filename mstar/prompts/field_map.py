@@ -14,17 +14,20 @@ from mstar.types import AnswerIs
 
 __all__ = ["FieldMap"]
 
-# The names under which public data sets have them, the usual one first.
+# The names under which public data sets have them, the usual one first; _fold is how they are compared.
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "question": ("question", "query", "problem", "prompt", "instruction", "question_text", "problem_text"),
     "conversations": ("conversations", "messages"),
-    "images": ("decoded_image", "image", "images", "image_path", "image_paths", "img", "image_file", "image_name"),
+    "images": (
+        "decoded_image", "image", "images", "image_path", "image_paths", "img", "img_path", "image_file", "image_name",
+        "picture", "pictures",
+    ),
     "answer": (
         "answer", "gold", "ground_truth", "final_answer", "reference_answer", "gt_answer", "correct_answer",
         "reward_model.ground_truth",
     ),
     "id": ("_key", "id", "question_id", "pid"),
-    "choices": ("choices", "options"),
+    "choices": ("choices", "options", "option"),
     "answer_type": ("answer_type",),
     "answers": ("answers",),
     "answer_is": ("answer_is",),
@@ -33,8 +36,12 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "unit": ("unit",),
     "rationale": ("rationale", "response", "solution", "cot", "completion", "output"),
     "category": ("category", "source", "data_source", "dataset"),
+    # ScienceQA's and MMBench's hints are what the question is about.
+    "context": ("context", "passage", "hint", "body"),
 }  # fmt: skip
 _LETTERS: Final = tuple("ABCDEFGHIJ")
+# Columns that a message lists.
+_SHOWN: Final = 40
 
 
 @dataclass(frozen=True)
@@ -116,16 +123,18 @@ class FieldMap:
             return self._resolved(columns), frozenset()
         found: dict[str, str | tuple[str, ...]] = {}
         for role, usual in _USUAL.items():
-            name = next((name for name in usual if name.partition(".")[0] in columns), None)
-            if name is not None and getattr(self, role) in (None, ()):
-                found[role] = name
+            if getattr(self, role) in (None, ()) and (names := _find_usual(usual, columns)):
+                found[role] = names[0]
         if "question" in found:
             found.pop("conversations", None)
         elif "conversations" not in found:
             raise DataError(
-                f"{where} has no column of a usual name for the question; it has {list(columns)}: name the columns in "
-                "'fields'."
+                f"{where} has no column of a usual name for the question; it has {_listed(columns)}: name the "
+                "columns in 'fields'."
             )
+        if found.get("question") == "instruction" and "input" in columns and self.context is None:
+            # Alpaca's rows: what the instruction is about.
+            found["context"] = "input"
         if self.choices is None and "choices" not in found and {"A", "B"} <= {*columns}:
             found["choices"] = tuple(letter for letter in _LETTERS if letter in columns)
         return replace(self, **found)._resolved(columns), frozenset(found)  # type: ignore[arg-type]
@@ -151,7 +160,7 @@ class FieldMap:
         choices = []
         for role in (item.name for item in fields(self)):
             for column in self.names(role):
-                others = [repr(name) for name in _USUAL.get(role, ()) if name in columns and name != column]
+                others = [repr(name) for name in _find_usual(_USUAL.get(role, ()), columns) if name != column]
                 also = f", and so has {', '.join(others)}" if others else ""
                 why = f"has a usual name{also}" if role in guessed else "named in 'fields'"
                 choices.append(ColumnChoice(role, column, why))
@@ -165,4 +174,23 @@ class FieldMap:
         """
         missing = [name for name in self.columns if not {name, name.partition(".")[0]} & {*columns}]
         if missing:
-            raise DataError(f"{where} lacks the columns {missing} that 'fields' names; it has {list(columns)}.")
+            raise DataError(f"{where} lacks the columns {missing} that 'fields' names; it has {_listed(columns)}.")
+
+
+def _find_usual(usual: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """The columns that have a usual name, in the order of those; a field within a column keeps the usual name."""
+    found = {_fold(column): column for column in reversed(columns)} | {column: column for column in columns}
+    wholes = [name.partition(".") for name in usual]
+    names = [(found.get(name, found.get(_fold(name))), f"{dot}{rest}") for name, dot, rest in wholes]
+    return [f"{name}{rest}" for name, rest in names if name is not None]
+
+
+def _fold(name: str) -> str:
+    """A column's name without regard to case, blanks and the like: TheoremQA has Question, LogicVista imagename."""
+    return name if name.startswith("_") else re.sub(r"[\s_-]", "", name).casefold()
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """The columns for a message: an object of objects has thousands of keys."""
+    rest = f" and {len(columns) - _SHOWN:,} more" if len(columns) > _SHOWN else ""
+    return f"{list(columns[:_SHOWN])}{rest}"

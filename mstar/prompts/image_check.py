@@ -22,6 +22,8 @@ ImageCheck = Literal["none", "exists", "decode"]
 
 _THREADS: Final = 8
 _BATCH: Final = 256
+# Folders in the image folder that are searched for a picture that is missing.
+_LOOKED_AT: Final = 50
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
@@ -60,7 +62,19 @@ def check_files(
     # Threads hide the latency of a network file system.
     with ThreadPoolExecutor(_THREADS) as pool:
         found = [fault for batch in pool.map(checker.check_all, batches) for fault in batch]
-    return {path: fault for path, fault in zip(todo, found, strict=True) if fault is not None}
+    faults = {path: fault for path, fault in zip(todo, found, strict=True) if fault is not None}
+    missing = next((path for path, fault in faults.items() if fault.reason is Reason.MISSING_IMAGE), None)
+    if missing is not None and (folder := _find_folder(missing, checker.root)) is not None:
+        detail = f"'{missing}' is not in '{root}', but in '{folder}'"
+        faults[missing] = ImageFault(Reason.MISSING_IMAGE, detail)
+    return faults
+
+
+def _find_folder(path: str, root: str) -> Path | None:
+    """A folder above the image folder or in it that a path starts from instead."""
+    inside = sorted(entry.path for entry in os.scandir(root) if entry.is_dir(follow_symlinks=False))[:_LOOKED_AT]
+    folders = (*list(Path(root).parents)[:2], *map(Path, inside))
+    return next((folder for folder in folders if os.path.isfile(folder / path)), None)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ __all__ = [
     "parse_question",
     "remove_placeholders",
     "render_choices",
+    "without_letters",
 ]
 
 # <image>, <IMAGE>, <image1>, <image 1>, <|image_1|>, <|image_pad|> (Qwen), <image_placeholder> and the like.
@@ -40,11 +41,16 @@ _LETTER: Final = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?=\s|\Z)|(?=\Z))\s*(.*)", 
 _LETTERS: Final = re.compile(r"\(?[A-J]\)?(?:(?:\s*[,;&]\s*|\s+(?:and|AND)\s+|\s+)\(?[A-J]\)?)*")
 _INTEGER: Final = re.compile(r"[+\-\u2212]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})")
 _FLOAT: Final = re.compile(r"[+\-\u2212]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})?\.[0-9]{1,18}")
-# How options are marked in a question, at the beginning of a line or behind other text.
+# A letter that an option begins with.
+_LETTERED: Final = re.compile(r"\(?([A-J])[).:、\uff0e\uff1a]\s*(.+)", re.DOTALL)
+_ALPHABET: Final = "ABCDEFGHIJ"
+# How options are marked in a question, at the beginning of a line or behind other text, and how many make a list. A
+# mark without a blank after it (MathVerse's A:40°, A.-2 in Chinese questions) may stand in a formula: it takes three.
 _OPTION_FORMS: Final = (
-    r"(?:\A|\s)\({letter}\)[^\S\n]*",
-    r"(?:\A|\n)[^\S\n]*{letter}[.):][^\S\n]+",
-    r"(?:\A|\s){letter}[.):]\s+",
+    (r"(?:\A|[\s:])\({letter}\)[^\S\n]*", 2),
+    (r"(?:\A|\n)[^\S\n]*{letter}[.):][^\S\n]+", 2),
+    (r"(?:\A|[\s;]){letter}[.):]\s+", 2),
+    (r"(?:\A|[\s;]){letter}[.):、\uff0e\uff1a]\s*", 3),
 )
 
 
@@ -154,7 +160,7 @@ def _split_at_letters(text: str, pattern: str) -> tuple[str, ...]:
 
 
 def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
-    """The options' texts that a question names itself, as ``(A) x``, ``A. x``, ``A) x`` or ``A: x``; empty if none.
+    """The options' texts that a question names itself, as ``(A) x``, ``A. x``, ``A) x``, ``A: x``; empty if none.
 
     Args:
         question: The question with all that stands in it.
@@ -162,9 +168,9 @@ def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
     """
     lists = [
         found
-        for pattern in _OPTION_FORMS
+        for pattern, least in _OPTION_FORMS
         for start in re.finditer(pattern.format(letter="A"), question)
-        if len(found := _split_at_letters(question[start.start() :], pattern)) > 1
+        if len(found := _split_at_letters(question[start.start() :], pattern)) >= least
     ]
     # The longest: an option may itself name (A) and (B). Of equals the last, which is nearest to the end.
     found = max(reversed(lists), key=len, default=())
@@ -176,6 +182,15 @@ def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
     named = _named_letters(answer or "")
     fits = not answer or answer in options or (named and named <= {*letters})
     return options if any(options) and fits else ()
+
+
+def without_letters(options: Sequence[str]) -> tuple[str, ...]:
+    """Options without the letters that they begin with themselves, as AQuA-RAT has them: ``A)21``, ``B)24``."""
+    found = [_LETTERED.fullmatch(option) for option in options]
+    letters = "".join(match[1] for match in found if match)
+    if len(options) > 1 and letters == _ALPHABET[: len(options)]:
+        return tuple(match[2] for match in found if match)
+    return tuple(options)
 
 
 def _named_letters(answer: str) -> set[str]:

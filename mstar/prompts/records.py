@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,9 +26,10 @@ from mstar.prompts.cells import (
     read_texts,
     read_tolerance,
 )
-from mstar.prompts.chats import is_chat, read_chat, read_turns
+from mstar.prompts.chats import Chat, is_chat, read_chat, read_turns, take_tags
 from mstar.prompts.facts import ColumnChoice
 from mstar.prompts.field_map import FieldMap
+from mstar.prompts.golds import answer_type_of, find_numbering, read_gold
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.json_rows import RawRow, RawRows
@@ -35,24 +37,25 @@ from mstar.prompts.prompt_table import DatasetPictures, TablePictures
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import (
     find_choices,
-    infer_answer_type,
     is_empty,
     mark_pictures,
     name_pictures,
-    names_letters,
     render_choices,
 )
 from mstar.prompts.row_files import TableRows, folder_of, open_rows
 from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.table_prompts import PictureStore, TablePrompts, TableSettings, open_table
 from mstar.storage import read_json, write_json
-from mstar.types import AnswerIs, AnswerType, Turn
+from mstar.types import AnswerIs, Turn
 
 __all__ = ["Placeholders", "RecordPrompts"]
 
 Placeholders = Literal["places", "words"]
 T = TypeVar("T")
 
+# What a chat shows beside pictures, from a column of its own.
+_MEDIUM: Final = re.compile(r"<(video|audio)>")
+_PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 # Rows that are looked at to find out what an answer is.
 _LOOKED_AT: Final = 1000
 
@@ -119,13 +122,15 @@ class RecordPrompts(TablePrompts):
         choices = chosen.explain(columns, guessed)
         if guessed and chosen.answer and chosen.choices and chosen.answer_is is None:
             known = cache_folder(cache_dir, "answer_is", rows.fingerprint, chosen)
-            if answer_is := _remember(known, lambda: _find_answer_is(rows, chosen)):
+            if answer_is := _remember(known, lambda: find_numbering(_answers_and_options(rows, chosen))):
                 chosen = replace(chosen, answer_is=answer_is)
                 why = f"the answers number the options, from {answer_is[-1]}"
                 choices = (*choices, ColumnChoice("answer_is", answer_is, why))
-        unread = tuple(
-            column for column in columns if column not in {name.partition(".")[0] for name in chosen.columns}
-        )
+        read = {name.partition(".")[0] for name in chosen.columns}
+        unread = tuple(column for column in columns if column not in read)
+        if not chosen.images:
+            first = next(iter(rows), None)
+            unread = tuple(f"{name}{_seems_pictures(first, name)}" for name in unread)
         converter = _Converter(chosen, guessed, os.path.abspath(root), placeholders)
         folder = cache_folder(cache_dir, "records", rows.fingerprint, chosen, guessed, converter.root, placeholders)
         build_table(folder, rows, converter if not isinstance(rows, TableRows) else _InPlace(converter))
@@ -156,26 +161,22 @@ def _without_columns(rows: RawRows) -> str:
     return f"no row that can be read; row 0: {why}. Mend the file, or get it again."
 
 
-def _find_answer_is(rows: RawRows, fields: FieldMap) -> str | None:
-    """Whether all answers of questions with options are numbers of options, from 0 or from 1."""
-    numbers, sizes = [], []
+def _seems_pictures(row: RawRow | None, column: str) -> str:
+    """What is said of a column that is not read where it seems to name pictures."""
+    value = row.values.get(column) if row is not None else None
+    return " (names of pictures?)" if isinstance(value, str) and value.lower().endswith(_PICTURES) else ""
+
+
+def _answers_and_options(rows: RawRows, fields: FieldMap) -> Iterator[tuple[tuple[str, ...], int, bool]]:
+    """Of some questions with options the answers, how many options there are, and whether an answer is one's text."""
     for row in islice(rows, _LOOKED_AT):
         try:
             texts, labels = _choices(row.values, fields)
             answers = read_texts(look_up(row.values, fields.answer or ""), "answer")
         except RowError:
             continue
-        if not texts or not answers:
-            continue
-        if len(answers) > 1 or not answers[0].isdecimal() or answers[0] in (*texts, *labels):
-            return None
-        numbers.append(int(answers[0]))
-        sizes.append(len(texts))
-    if not numbers or any(number > size for number, size in zip(numbers, sizes, strict=True)):
-        return None
-    if 0 in numbers:
-        return "index0" if all(number < size for number, size in zip(numbers, sizes, strict=True)) else None
-    return "index1" if any(number == size for number, size in zip(numbers, sizes, strict=True)) else None
+        if texts and answers:
+            yield answers, len(texts), answers[0] in (*texts, *labels)
 
 
 @dataclass(frozen=True)
@@ -222,12 +223,10 @@ class _Converter:
 
         turns, said, images = self._chat(values)
         kind = read("answer_type", lambda value, _: value, None)
-        gold = self._gold(values, kind)
         none: tuple[str, ...] = ()
         choices, labels = read("choices", lambda *_: _choices(values, self.fields), (none, none))
-        if choices and len(gold) > 1:
-            # Several options, and not one in several spellings.
-            gold = (", ".join(gold),)
+        column = self.fields.answer or ""
+        gold, solution = read_gold(look_up(values, column), column, kind, choices) if column else (none, None)
         answers = (*gold, *read("answers", read_answers, none))
         answer = next(iter(answers), None)
         if answer is None and (name := self.fields.answer or self.fields.answers):
@@ -237,11 +236,12 @@ class _Converter:
         answer_is = constant or read("answer_is", read_answer_is, None)
         if answer in labels and answer not in choices:
             answer, answer_is = chr(ord("A") + labels.index(answer)), AnswerIs.LETTER
-        choices, turns, images = self._ask(values, turns, images, choices, answer)
+        context = read("context", lambda *_: _context(values, self.fields), none)
+        choices, turns, images = self._ask(context, turns, images, choices, answer)
         paths = tuple(clean_path(item, self.root) if isinstance(item, str) else None for item in images)
         contents = [item if isinstance(item, bytes) else path for item, path in zip(images, paths, strict=True)]
         *before, question = turns
-        rationale = read("rationale", _read_response, None) or said
+        rationale = read("rationale", _read_response, None) or said or solution
         said_before = (text for turn in before for text in (turn.role, turn.text))
         given_id = read("id", read_text, "")
         if self.fields.id and not given_id and "id" not in self.guessed:
@@ -251,7 +251,7 @@ class _Converter:
             content=content_id(question.text, rationale, *contents, *said_before),
             question=question.text,
             answer=answer,
-            answer_type=_answer_type(kind, answer, choices),
+            answer_type=answer_type_of(kind, answer, choices),
             answers=tuple(dict.fromkeys(other for other in answers[1:] if other not in (answer, answers[0]))),
             answer_is=answer_is,
             tolerance=read("tolerance", read_tolerance, None),
@@ -276,25 +276,22 @@ class _Converter:
         name = self.fields.conversations or self.fields.question or ""
         value = look_up(values, name)
         images = read_images(values, self.fields.names("images"))
-        if not self.fields.conversations and not is_chat(value):
-            return [Turn("user", read_text(value, name))], None, images
-        chat = read_chat(parse(value))
+        if self.fields.conversations or is_chat(value):
+            chat = read_chat(parse(value))
+        else:
+            text, tagged = take_tags(read_text(value, name), name)
+            chat = Chat((Turn("user", text),), None, tuple(image for image in tagged if image is not None))
+        medium = next((medium for turn in chat.turns if (medium := _MEDIUM.search(turn.text))), None)
+        if medium is not None and any(values.get(name) for name in (medium[1], f"{medium[1]}s")):
+            raise RowError(Reason.WRONG_TYPE, f"the row shows a {medium[1]}, and prompts have pictures alone")
         if chat.images and images and list(chat.images) != images:
             detail = f"pictures stand in the turns and in the column '{self.fields.names('images')[0]}', and differ"
             raise RowError(Reason.PICTURE_COUNT, detail)
         return list(chat.turns), chat.response or None, list(chat.images) or images
 
-    def _gold(self, values: Mapping[str, Any], kind: Any) -> tuple[str, ...]:
-        if not self.fields.answer:
-            return ()
-        value = look_up(values, self.fields.answer)
-        gold = read_texts(value, self.fields.answer)
-        listed = isinstance(value, list) and kind in (AnswerType.LIST, AnswerType.SET)
-        return (f"[{', '.join(gold)}]",) if listed and gold else gold
-
     def _ask(
         self,
-        values: Mapping[str, Any],
+        context: tuple[str, ...],
         turns: list[Turn],
         images: list[str | bytes],
         choices: tuple[str, ...],
@@ -307,9 +304,7 @@ class _Converter:
         inside = find_choices(question, None if choices else answer)
         if choices and len(inside) != len(choices):
             question = render_choices(question, choices)
-        for name in reversed(self.fields.names("context")):
-            if text := read_text(look_up(values, name), name):
-                question = f"{text}\n{question}"
+        question = "\n".join([*context, question])
         texts = [*(turn.text for turn in turns[:-1]), question]
         choices = choices or inside
         if self.placeholders == "words":
@@ -330,18 +325,14 @@ def _choices(values: Mapping[str, Any], fields: FieldMap) -> tuple[tuple[str, ..
     return tuple(text for text in texts if text and text.casefold() != "nan"), ()
 
 
+def _context(values: Mapping[str, Any], fields: FieldMap) -> tuple[str, ...]:
+    """What is shown before the question: of each column what it holds, if anything."""
+    texts = (read_text(look_up(values, name), name) for name in fields.names("context"))
+    return tuple(text for text in texts if text and text.casefold() != "nan")
+
+
 def _read_response(value: Any, name: str) -> str | None:
-    """A response, or the last turn of a chat."""
+    """A response, or the last turn of a chat; of several solutions (OlympiadBench) the first."""
     if is_chat(value):
         return read_turns(value)[-1][1] or None
-    return read_text(value, name) or None
-
-
-def _answer_type(value: Any, answer: str | None, choices: tuple[str, ...]) -> AnswerType:
-    known = isinstance(value, str) and value in set(AnswerType)
-    # MathVista says "text" of the answers of multiple-choice questions too.
-    fits = value != "text" if choices else value != "multi_choice"
-    if known and fits:
-        return AnswerType(value)
-    # A letter without options: they are in the picture.
-    return AnswerType.MULTI_CHOICE if names_letters(answer) else infer_answer_type(answer, choices)
+    return next(iter(read_texts(value, name)), None) if isinstance(value, list) else read_text(value, name) or None

@@ -24,7 +24,7 @@ from mstar.types import AnswerIs, AnswerType, Tolerance, Turn
 
 __all__ = ["PromptRecord", "build_table", "cache_folder", "content_id"]
 
-_FORMAT: Final = 4
+_FORMAT: Final = 5
 _BATCH: Final = 2048
 
 

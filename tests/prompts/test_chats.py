@@ -47,6 +47,8 @@ SAYS = {"from": "gpt", "value": "R"}
         ({"image": "a.png", "conversations": [{"from": "human", "value": "Q?"}, SAYS]}, "Q?", 1),
         ({"conversations": [{"from": "user", "value": "Picture 1: <img>a.png</img>\nQ?"},
                             {"from": "assistant", "value": "R"}]}, "Picture 1: <image>\nQ?", 1),
+        ({"query": "<img>a.png</img>Q?", "response": "R"}, "Q?", 1),
+        (qwen({"type": "image_url", "value": "a.png"}, {"type": "text", "value": "Q?"}), "Q?", 1),
         ({"prompt": [{"role": "user", "content": "Q?"}], "completion": [{"role": "assistant", "content": "R"}]},
          "Q?", 0),
         ({"conversations": json.dumps([{"from": "human", "value": "Q?"}, SAYS])}, "Q?", 0),
@@ -87,6 +89,7 @@ def test_earlier_turns_stand_before_the_question(tmp_path: Path, picture: Callab
         (qwen({"type": "image", "image": "gone.png"}, TEXT), "missing_image"),
         (qwen({"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}, TEXT), "missing_image"),
         (qwen({"type": "video", "video": "a.mp4"}, TEXT), "wrong_type"),
+        ({"messages": [{"role": "user", "content": "<video>Q?"}], "videos": ["a.mp4"]}, "wrong_type"),
         ({"messages": [{"role": "tool", "content": "4"}, {"role": "user", "content": "Q?"}]}, "wrong_type"),
         ({"messages": [{"role": "assistant", "content": "Hello"}]}, "empty_question"),
         ({"messages": "Q?"}, "wrong_type"),
@@ -99,6 +102,11 @@ def test_what_cannot_be_shown_is_a_bad_row(
     source = read(tmp_path, picture, qwen(TEXT), row)
     assert source.facts().bad == {reason: 1}
     assert [prompt.question for prompt in source] == ["Q?"]
+
+
+def test_an_address_in_a_question_is_a_bad_row(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    rows = [{"query": f"<img>{place}</img>Q?"} for place in ("https://x.org/a.png", "a.png")]
+    assert read(tmp_path, picture, *rows).facts().bad == {"missing_image": 1}
 
 
 def test_the_model_sees_what_the_row_said(tmp_path: Path, picture: Callable[..., bytes]) -> None:

@@ -34,7 +34,8 @@ def test_the_first_row_of_each_reason_most_frequent_first() -> None:
         (BadRow(3, Reason.EMPTY_QUESTION, "the question is empty"), COLUMNS,
          "row 3, column 'problem': the question is empty (name the column of the questions in fields.question)"),
         (BadRow(4, Reason.MISSING_IMAGE, "the column 'img' names no picture"), COLUMNS,
-         "row 4: the column 'img' names no picture (set image_root to the folder that the paths start from)"),
+         "row 4: the column 'img' names no picture (get the pictures, and set "
+         "image_root to the folder that the paths start from)"),
         # MathV360K has no field map, so nothing can be changed there.
         (BadRow(3, Reason.EMPTY_QUESTION, "the question is empty."), (), "row 3: the question is empty"),
         (BadRow(None, Reason.BAD_STEPS, "no steps", {"id": "a"}), (), "prompt 'a': no steps"),

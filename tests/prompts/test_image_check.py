@@ -85,3 +85,15 @@ def test_a_png_bomb_is_found_by_its_header(root: Path) -> None:
 def test_a_folder_that_is_missing_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"image folder '.*nowhere' does not exist"):
         check_files(["a.png"], str(tmp_path / "nowhere"), "exists")
+
+
+def test_where_missing_pictures_are_is_said_of_the_first(tmp_path: Path, picture: Picture) -> None:
+    """Paths that start above the data's folder, as in Qwen's demo, or in a folder within it, as in LogicVista."""
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    for place in (tmp_path / "data" / "images" / "a.png", tmp_path / "data" / "b.png"):
+        place.write_bytes(picture())
+    root = str(tmp_path / "data")
+    inside, above = (check_files([path, "gone.png"], root, "exists") for path in ("a.png", "data/b.png"))
+    assert inside["a.png"].detail == f"'a.png' is not in '{root}', but in '{root}/images'"
+    assert above["data/b.png"].detail == f"'data/b.png' is not in '{root}', but in '{tmp_path}'"
+    assert "No such file" in inside["gone.png"].detail

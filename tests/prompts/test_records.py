@@ -369,6 +369,8 @@ def one(tmp_path: Path, row: dict[str, Any], fields: FieldMap | None = None, **s
         ({"options": "A. red\nB. blue", "answer": "B"}, None, "B", ("red", "blue")),
         ({"options": [6, 3], "answer": 3}, None, "3", ("6", "3")),
         ({"A": "red", "B": "blue", "C": "nan", "answer": "B"}, None, "B", ("red", "blue")),
+        ({"option": "A. red;B. blue", "answer": "B"}, None, "B", ("red", "blue")),
+        ({"Options": ["A)red", "B)blue"], "Correct Answer": "B"}, None, "B", ("red", "blue")),
         ({"options": ["$2+4$", "$\\frac{1}{2}$"], "answer": "B"}, None, "B", ("$2+4$", "$\\frac{1}{2}$")),
         ({"meta": {"gold": "4"}}, FieldMap(answer="meta.gold"), "4", ()),
         ({"meta": '{"gold": "4"}'}, FieldMap(answer="meta.gold"), "4", ()),
@@ -393,6 +395,9 @@ def test_forms_of_choices_and_answers(
         ("Which?\nOptions: A: red, B: blue", "(A)", ("red", "blue")),
         ("Which? Select from A and B. (A) True (B)False", "A", ("True", "False")),
         ("How many? \n A) 10 B) 12 C) 14", "C", ("10", "12", "14")),
+        ("How wide?\nChoices:\nA:40°\nB:60°\nC:120°", "C", ("40°", "60°", "120°")),
+        ("Which one?\nA.-2  B.0  C. 3", "-2", ("-2", "0", "3")),
+        ("Which? choice:(A) red (B) blue", "B", ("red", "blue")),
         ("Which?\nA. red\nB. as in (A) and (B)\nAnswer with the letter.", "A", ("red", "as in (A) and (B)")),
         ("Which?\n(A) red (B) blue", "blue", ("red", "blue")),
         # Options that are in the picture.
@@ -408,8 +413,9 @@ def test_choices_in_the_question_itself(tmp_path: Path, question: str, answer: s
 
 
 def test_letters_in_a_question_about_something_else_are_no_choices(tmp_path: Path) -> None:
-    prompt = one(tmp_path, {"question": "If (A) x is 2 and (B) y is 3, what is x + y?", "answer": "5"})
-    assert (prompt.choices, prompt.answer_type) == ((), AnswerType.INTEGER)
+    for question in ("If (A) x is 2 and (B) y is 3, what is x + y?", "A:B is 1:2 and\nB:C is 2:3. What is A:C?"):
+        prompt = one(tmp_path, {"question": question, "answer": "5"})
+        assert (prompt.choices, prompt.answer_type) == ((), AnswerType.INTEGER)
 
 
 @pytest.mark.parametrize(
@@ -432,6 +438,34 @@ def test_lists_of_golds_and_of_categories(tmp_path: Path) -> None:
     assert AnswerGrader().grade(several, "Answer: A, C").correct
     listed = one(tmp_path, {"question": "Which?", "answer": [3, 4], "answer_type": "list"})
     assert (listed.answer, listed.answer_type) == ("[3, 4]", AnswerType.LIST)
+
+
+def test_a_solution_in_the_answers_column_is_an_answer_and_a_rationale(tmp_path: Path) -> None:
+    solution = "She sold 48 / 2 = 24.\nTogether 72.\n#### 72"
+    prompt = one(tmp_path, {"question": "How many?", "answer": solution})
+    assert (prompt.answer, prompt.answer_type, prompt.rationale) == ("72", AnswerType.INTEGER, solution)
+    boxed = one(tmp_path, {"problem": "How many?", "solution": r"So it is $\boxed{7}$."}, FieldMap(answer="solution"))
+    assert (boxed.answer, boxed.rationale) == ("7", r"So it is $\boxed{7}$.")
+    several = one(tmp_path, {"question": "How many?", "final_answer": ["2"], "solution": ["One way.", "Another."]})
+    assert (several.answer, several.rationale) == ("2", "One way.")
+
+
+@pytest.mark.parametrize(
+    ("row", "question"),
+    [
+        ({"Body": "Ann has 3 pens.", "Question": "How many?"}, "Ann has 3 pens.\nHow many?"),
+        ({"context": ["a", ["b"]], "question": "How many?"}, "How many?"),
+        ({"instruction": "How many?", "input": "3 pens"}, "3 pens\nHow many?"),
+    ],
+)
+def test_what_a_question_is_about_stands_before_it(tmp_path: Path, row: dict[str, Any], question: str) -> None:
+    assert one(tmp_path, row).question == question
+
+
+def test_a_column_that_seems_to_name_pictures_is_pointed_out(tmp_path: Path) -> None:
+    row = {"question": "How many?", "answer": "1", "figure": "a.PNG", "note": "b"}
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", [row]))
+    assert source.facts().unread == ("figure (names of pictures?)", "note")
 
 
 def test_objects_by_key_with_a_path_template_and_a_context(tmp_path: Path, picture: Picture) -> None:
