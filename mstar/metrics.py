@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,6 @@ from mstar.errors import ConfigError
 from mstar.types import ScoredResponse
 
 __all__ = [
-    "GroupedAUC",
     "auc",
     "balance_at_k",
     "best_of_n",
@@ -72,20 +70,7 @@ def auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | None:
     return float(u / (num_positive * num_negative))
 
 
-@dataclass(frozen=True, slots=True)
-class GroupedAUC:
-    """An AUC averaged over groups.
-
-    Attributes:
-        value: The mean over the groups that have both classes, or None if none has.
-        groups: How many groups have both classes.
-    """
-
-    value: float | None
-    groups: int
-
-
-def within_group_auc(scores: Sequence[float], labels: Sequence[bool], groups: Sequence[Hashable]) -> GroupedAUC:
+def within_group_auc(scores: Sequence[float], labels: Sequence[bool], groups: Sequence[Hashable]) -> float | None:
     """Mean of the AUCs within groups, which a scorer that only knows how hard a prompt is cannot raise.
 
     Args:
@@ -97,7 +82,7 @@ def within_group_auc(scores: Sequence[float], labels: Sequence[bool], groups: Se
         ValueError: the three differ in number.
     """
     known = _group_aucs(scores, labels, groups)
-    return GroupedAUC(sum(known) / len(known) if known else None, len(known))
+    return sum(known) / len(known) if known else None
 
 
 def within_group_lead(

@@ -63,19 +63,17 @@ def test_within_group_auc_ignores_how_hard_the_prompts_are() -> None:
     # Easy prompt a scores high, hard prompt b low; inside each, the order is wrong once and right once.
     scores = [0.9, 0.8, 0.2, 0.1, 0.99]
     labels = [False, True, True, False, True]
-    assert metrics.within_group_auc(scores, labels, ["a", "a", "b", "b", "one class only"]) == metrics.GroupedAUC(
-        0.5, 2
-    )
+    assert metrics.within_group_auc(scores, labels, ["a", "a", "b", "b", "one class only"]) == 0.5
 
 
 def test_within_group_auc_weighs_groups_and_not_responses() -> None:
     scores = [1.0, 0.0, 0.0, 0.0, 0.0, 1.0]
     labels = [True, False, False, False, True, False]
-    assert metrics.within_group_auc(scores, labels, [1, 1, 1, 1, 2, 2]) == metrics.GroupedAUC(0.5, 2)
+    assert metrics.within_group_auc(scores, labels, [1, 1, 1, 1, 2, 2]) == 0.5
 
 
 def test_within_group_auc_without_a_usable_group() -> None:
-    assert metrics.within_group_auc([0.1, 0.2], [True, False], ["a", "b"]) == metrics.GroupedAUC(None, 0)
+    assert metrics.within_group_auc([0.1, 0.2], [True, False], ["a", "b"]) is None
 
 
 def test_a_rival_s_lead_is_paired_by_group() -> None:

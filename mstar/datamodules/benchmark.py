@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 from lightning.pytorch import LightningDataModule, Trainer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from mstar.datamodules.quarantined import PromptBatch
 from mstar.errors import ConfigError
 from mstar.prompts import DataSources, PromptSource
+from mstar.prompts.subset import PromptSubset
 from mstar.types import Prompt
 
 __all__ = ["BenchmarkDataModule", "find_benchmark"]
-
-
-class _Prompts(Dataset[Prompt]):
-    def __init__(self, source: PromptSource, size: int) -> None:
-        self.source = source
-        self.size = size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> Prompt:
-        return self.source[index]
 
 
 class BenchmarkDataModule(LightningDataModule):
@@ -55,7 +45,7 @@ class BenchmarkDataModule(LightningDataModule):
                 raise ConfigError(f"data.{name} is {value}, but it must be at least 1.")
         self.test = test
         self.eval_batch_size = eval_batch_size
-        self.size = min(size or len(test), len(test))
+        self.prompts = PromptSubset(test, np.arange(min(size or len(test), len(test))))
 
     def train_dataloader(self) -> DataLoader[Prompt]:
         """Refuses: a benchmark is no training data.
@@ -68,8 +58,8 @@ class BenchmarkDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Prompt]:
         """The prompts, in order."""
         # By keyword: Lightning builds prediction and distributed loaders again from what it was told by name. No
-        # worker processes: a prompt's pictures are decoded where it is encoded.
-        return DataLoader(_Prompts(self.test, self.size), batch_size=self.eval_batch_size, collate_fn=PromptBatch)
+        # worker processes: a prompt's pictures are decoded where it is encoded. Any sequence will do.
+        return DataLoader(self.prompts, batch_size=self.eval_batch_size, collate_fn=PromptBatch)  # type: ignore[arg-type]
 
     def predict_dataloader(self) -> DataLoader[Prompt]:
         """The prompts, in order."""

@@ -112,7 +112,7 @@ def measure_best_of_n(shards: Sequence[Path], seed: int = 0, resamples: int = 10
     ]
     if not rewards:
         return BestOfN(responses, 0, None, None, ())
-    within = metrics.within_group_auc(rewards, right, owners).value
+    within = metrics.within_group_auc(rewards, right, owners)
     return BestOfN(responses, len(rewards), metrics.auc(rewards, right), within, tuple(scores))
 
 

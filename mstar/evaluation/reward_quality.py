@@ -53,9 +53,7 @@ def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
     right = [i for i, s in enumerate(distinct) if s.verdict.correct and s.chain_correct is not None]
 
     def among_right(scores: list[float]) -> float | None:
-        return metrics.within_group_auc(
-            [scores[i] for i in right], [good[i] for i in right], [ids[i] for i in right]
-        ).value
+        return metrics.within_group_auc([scores[i] for i in right], [good[i] for i in right], [ids[i] for i in right])
 
     auc_within_correct = among_right(rewards)
     compared = right if auc_within_correct is not None else range(len(distinct))
@@ -67,9 +65,9 @@ def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
     ) or (None, None)
     return RewardQuality(
         auc=metrics.auc(rewards, good),
-        auc_within=metrics.within_group_auc(rewards, good, ids).value,
+        auc_within=metrics.within_group_auc(rewards, good, ids),
         auc_within_correct=auc_within_correct,
-        likelihood_auc_within=metrics.within_group_auc(logprobs, good, ids).value,
+        likelihood_auc_within=metrics.within_group_auc(logprobs, good, ids),
         likelihood_auc_within_correct=among_right(logprobs),
         likelihood_lead=lead,
         likelihood_lead_error=error,

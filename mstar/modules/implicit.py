@@ -138,7 +138,7 @@ class ImplicitRewardModule(PolicyModule):
         truth = find_truth(merged["chain"], merged["correct"])
         found = {
             "mprm/auc": auc(merged["reward"], truth),
-            "mprm/auc_within": within_group_auc(merged["reward"], truth, merged["group"]).value,
+            "mprm/auc_within": within_group_auc(merged["reward"], truth, merged["group"]),
         }
         for name, value in found.items():
             if value is not None:

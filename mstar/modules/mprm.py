@@ -276,8 +276,8 @@ def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:
     # Among right answers only a known chain tells responses apart.
     right = [i for i, (chain, c) in enumerate(zip(chains, correct, strict=True)) if c and chain != _UNKNOWN]
     for name, scores in (("", validated["score"]), ("likelihood_", validated["logprob"])):
-        metrics[f"mprm/{name}auc_within"] = within_group_auc(scores, truth, groups).value
+        metrics[f"mprm/{name}auc_within"] = within_group_auc(scores, truth, groups)
         metrics[f"mprm/{name}auc_within_correct"] = within_group_auc(
             [scores[i] for i in right], [truth[i] for i in right], [groups[i] for i in right]
-        ).value
+        )
     return {name: value for name, value in metrics.items() if value is not None}
