@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from mstar.balance import pass_rate
@@ -22,28 +22,6 @@ _ALL: Final = "all right"
 _RATES: Final = ((_NONE, 0.0), ("up to 1/4", 0.25), ("up to 3/4", 0.75), ("above 3/4", 1 - 1e-9))
 # Categories that a report names; a column of free text may have thousands.
 _CATEGORIES: Final = 50
-
-
-@dataclass(slots=True)
-class Tally:
-    """What came of a group of prompts.
-
-    Attributes:
-        prompts: Their number.
-        generated: Responses to them.
-        correct: Right ones.
-        kept: Those kept for training.
-    """
-
-    prompts: int = 0
-    generated: int = 0
-    correct: int = 0
-    kept: int = 0
-
-    def add(self, other: Tally) -> None:
-        """Adds another group's."""
-        for name in ("prompts", "generated", "correct", "kept"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 @dataclass(slots=True)
@@ -114,8 +92,8 @@ class IterationReport:
     abstained: int = 0
     votes_known: int = 0
     votes_right: int = 0
-    by_pass_rate: dict[str, Tally] = field(default_factory=dict)
-    by_category: dict[str, Tally] = field(default_factory=dict)
+    by_pass_rate: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    by_category: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     right_chains: int = 0
     right_chains_known: int = 0
     no_gradient: int = 0
@@ -129,16 +107,17 @@ class IterationReport:
         """Adds one prompt's responses."""
         responses = group.responses
         fates = Counter(s.fate for s in responses)
-        tally = Tally(1, len(responses), sum(s.verdict.correct for s in responses), fates[Fate.KEPT])
+        correct = sum(s.verdict.correct for s in responses)
+        tally = {"prompts": 1, "generated": len(responses), "correct": correct, "kept": fates[Fate.KEPT]}
         rate = pass_rate(responses)
         name = next((name for name, most in _RATES if rate <= most), _ALL)
-        self.by_pass_rate.setdefault(name, Tally()).add(tally)
-        self.by_category.setdefault(group.prompt.category, Tally()).add(tally)
+        self.by_pass_rate[name].update(tally)
+        self.by_category[group.prompt.category].update(tally)
         self.prompts += 1
         self.generated += len(responses)
         self.parsed += sum(s.verdict.predicted is not None for s in responses)
         self.timeouts += sum(s.verdict.status is VerdictStatus.TIMEOUT for s in responses)
-        self.correct += tally.correct
+        self.correct += correct
         self.unique += len({s.response.text.strip() for s in responses if s.verdict.correct})
         self.kept += fates[Fate.KEPT]
         known = [s.chain_correct for s in responses if s.fate is Fate.KEPT and s.chain_correct is not None]
@@ -169,7 +148,7 @@ class IterationReport:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for own, others in ((self.by_pass_rate, other.by_pass_rate), (self.by_category, other.by_category)):
             for name, tally in others.items():
-                own.setdefault(name, Tally()).add(tally)
+                own[name].update(tally)
         for stage, seconds in other.seconds.items():
             self.seconds[stage] = max(self.seconds[stage], seconds)
 
@@ -202,8 +181,8 @@ class IterationReport:
             "by_pass_rate": _shares(self.by_pass_rate, [*(name for name, _ in _RATES), _ALL]),
             "by_category": _shares(self.by_category, self._categories()),
             "right_chain_accuracy": self.right_chains / self.right_chains_known if self.right_chains_known else None,
-            "all_right_fraction": self.by_pass_rate.get(_ALL, Tally()).prompts / max(self.prompts, 1),
-            "all_wrong_fraction": self.by_pass_rate.get(_NONE, Tally()).prompts / max(self.prompts, 1),
+            "all_right_fraction": self.by_pass_rate.get(_ALL, Counter())["prompts"] / max(self.prompts, 1),
+            "all_wrong_fraction": self.by_pass_rate.get(_NONE, Counter())["prompts"] / max(self.prompts, 1),
             "no_gradient": self.no_gradient,
             "response_length": self.tokens / max(self.generated, 1),
             "entropy": -1e-6 * self.logprob / self.logprob_tokens if self.logprob_tokens else None,
@@ -219,21 +198,20 @@ class IterationReport:
 
     def _categories(self) -> list[str]:
         """The categories with the most prompts; none where there is one only."""
-        ranked = sorted(self.by_category, key=lambda name: (-self.by_category[name].prompts, name))
+        ranked = sorted(self.by_category, key=lambda name: (-self.by_category[name]["prompts"], name))
         return sorted(ranked[:_CATEGORIES]) if len(ranked) > 1 else []
 
 
-def _shares(tallies: Mapping[str, Tally], names: Sequence[str]) -> dict[str, dict[str, float]]:
+def _shares(tallies: Mapping[str, Counter[str]], names: Sequence[str]) -> dict[str, dict[str, float]]:
     return {
-        name: {"prompts": tally.prompts, "accuracy": tally.correct / max(tally.generated, 1), "kept": tally.kept}
+        name: {
+            "prompts": tally["prompts"],
+            "accuracy": tally["correct"] / max(tally["generated"], 1),
+            "kept": tally["kept"],
+        }
         for name in names
         if (tally := tallies.get(name)) is not None
     }
 
 
-_COUNTS = (
-    "prompts", "put_aside", "generated", "parsed", "timeouts", "correct", "unique", "kept", "kept_chains",
-    "chains_known", "tokens", "new_tokens", "reused", "ahead", "truncated", "answered", "chosen", "scored",
-    "worst_answers", "voted", "abstained", "votes_known", "votes_right",
-    "right_chains", "right_chains_known", "no_gradient", "logprob", "logprob_tokens",
-)  # fmt: skip
+_COUNTS = tuple(found.name for found in fields(IterationReport) if found.default == 0 and found.name != "examples")

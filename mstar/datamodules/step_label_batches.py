@@ -98,10 +98,11 @@ def collate_step_labels(
     )
 
 
+@dataclass(frozen=True, slots=True)
 class UsableRows:
     """Labels with their prompts, their pictures decoded; those that cannot be used are put aside.
 
-    Args:
+    Attributes:
         labels: The labels.
         prompt: Builds a prompt, by its number.
         numbers: For every label the number of its prompt.
@@ -109,19 +110,11 @@ class UsableRows:
         quarantine: Where the others are put.
     """
 
-    def __init__(
-        self,
-        labels: LabelTable,
-        prompt: Callable[[int], Prompt],
-        numbers: NDArray[np.int64],
-        check: PromptCheck,
-        quarantine: QuarantineFile,
-    ) -> None:
-        self.labels = labels
-        self.prompt = prompt
-        self.numbers = numbers
-        self.check = check
-        self.quarantine = quarantine
+    labels: LabelTable
+    prompt: Callable[[int], Prompt]
+    numbers: NDArray[np.int64]
+    check: PromptCheck
+    quarantine: QuarantineFile
 
     def fetch(self, rows: Sequence[int]) -> tuple[list[StepLabels], list[int], dict[int, Prompt]]:
         """The usable ones of some rows, or the next usable row if none of them is: no process must run out of batches.

@@ -89,10 +89,7 @@ class Sweep:
 
     def errors(self, metric: str, current: float) -> dict[float, float]:
         """The standard error of every candidate's difference from the current temperature; empty if that is none."""
-        if current not in self.values:
-            return {}
-        there = self.values[current][metric]
-        return {t: metrics.standard_error(np.subtract(row[metric], there)) for t, row in self.values.items()}
+        return {t: error for (t, _), error in self.paired_errors({0: metric}, (current, 0)).items()}
 
     def spread(self, metric: str) -> tuple[float, float]:
         """How far the best candidate is from the worst, and the standard error of that difference."""
