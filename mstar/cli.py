@@ -34,7 +34,7 @@ _TOOLS: Final = {
     "export": "mstar.export_command:export_checkpoint",
     "export-data": "mstar.export_data_command:export_data",
     "leakage": "mstar.evaluation.leakage:check_leakage",
-    "report": "mstar.report_command:write_run_report",
+    "report": "mstar.dashboards.report:write_report",
 }
 # Commands whose options are those of another command, and some of their own.
 _WRAPPERS: Final = {"memory": "mstar.memory_command:show_memory"}
@@ -72,6 +72,9 @@ def _run_tool(name: str, arguments: Sequence[str]) -> int:
 
 
 def _status(result: object) -> int:
+    if isinstance(result, Path):
+        # What a tool has written.
+        sys.stdout.write(f"{result}\n")
     # A tool that returns a number has done its work, but not on all of its input.
     return result if isinstance(result, int) else 0
 

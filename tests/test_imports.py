@@ -45,7 +45,6 @@ LAYERS = (
         "export_command",
         "export_data_command",
         "hub_upload",
-        "report_command",
         "score_command",
         "option_help",
         "option_names",

@@ -111,7 +111,7 @@ def test_a_files_error_is_told_for_what_it_is(
     def fail() -> Any:
         raise error
 
-    monkeypatch.setattr("mstar.report_command.write_run_report", fail)
+    monkeypatch.setattr("mstar.dashboards.report.write_report", fail)
     if said is None:
         with pytest.raises(OSError, match="no"):
             main(["report"])

@@ -25,29 +25,30 @@ _NO_SCRIPT: Final = '<noscript><p class="missing">This part needs JavaScript.</p
 
 
 def write_report(
-    run: Path, output: Path | None = None, *, max_prompts: int = 40, image_root: Path | None = None
+    run: str | Path, output: str | Path | None = None, max_prompts: int = 40, image_root: str | None = None
 ) -> Path:
-    """Writes the HTML report of a run.
+    """Writes one run as one self-contained HTML page.
 
     Args:
-        run: The folder of a fit or of an annotation; of a staged run (``make demo``), the folder that holds ``evolve/``
-            and ``summary.json``.
-        output: The page to write; ``<run>/report.html`` if None.
-        max_prompts: How many prompts are shown, with all their responses and pictures.
-        image_root: The folder that pictures given by a relative path are in; None is where the run's configuration says
-            that they are, or else the working directory.
+        run: The folder of a fit (self-evolving, supervised, or of an MPRM) or of an annotation; of a staged run (``make
+            demo``), the folder that holds ``evolve/`` and ``summary.json``.
+        output: The page; by default ``report.html`` in the run's folder.
+        max_prompts: How many prompts can be browsed on the page, each in every iteration that it was sampled in; all if
+            there are fewer.
+        image_root: The folder of the picture files (of MathV360K its data_images); none is where the run's own
+            configuration says that they are, or else the working directory.
 
     Returns:
         The page's path.
 
     Raises:
         ConfigError: ``max_prompts`` is negative.
-        DataError: ``run`` is not the folder of a run, or one of its files is damaged.
+        DataError: the folder is not a run, or one of its files is damaged.
     """
     if max_prompts < 0:
         raise ConfigError(f"max_prompts is {max_prompts}, but it is a number of prompts; choose 0 or more.")
-    page = render_page(read_run(run, max_prompts), None if image_root is None else str(image_root))
-    path = run / "report.html" if output is None else output
+    page = render_page(read_run(Path(run), max_prompts), image_root)
+    path = Path(run, "report.html") if output is None else Path(output)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
