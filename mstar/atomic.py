@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from mstar.errors import StorageError
 
-__all__ = ["atomic_path", "explain_file_error", "explain_write_error", "sync_folder", "writing"]
+__all__ = ["atomic_path", "explain_file_error", "explain_write_error", "sync_folder", "write_text", "writing"]
 
 # What comes of writing alone, and what comes of reading too.
 _WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
@@ -59,6 +59,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, which is whole or not there; raises as ``atomic_path``."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Final
 
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
 
-from mstar.atomic import atomic_path, explain_file_error
+from mstar.atomic import explain_file_error, write_text
 from mstar.config_files import check_config_files
 from mstar.errors import ConfigError
 from mstar.parsing import Parser, find_mistake
@@ -85,8 +85,7 @@ def _save_settings(folder: Path, settings: str) -> None:
 
     saved = folder / CONFIG
     if not saved.exists():
-        with atomic_path(saved) as path:
-            path.write_text(settings, encoding="utf-8")
+        write_text(saved, settings)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -9,7 +9,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
-from mstar.atomic import atomic_path
+from mstar.atomic import write_text
 from mstar.dashboards.prompt_page import render_prompt_page
 from mstar.errors import ConfigError
 from mstar.evaluation.prompt_survey import describe_facts, describe_survey, spread, survey_prompts
@@ -94,8 +94,7 @@ def show_prompts(
     if html is not None:
         chosen = [source[index] for index in spread(len(source), rows)]
         page = render_prompt_page(source.title, lines, chosen, renderer)
-        with atomic_path(Path(html)) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        write_text(Path(html), page)
         sys.stdout.write(f"{html}\n")
 
 

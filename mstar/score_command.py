@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import mstar.rewards.published  # noqa: F401  # the parser takes the short names of the classes that are loaded
-from mstar.atomic import atomic_path
+from mstar.atomic import write_text
 from mstar.dashboards.run_config import image_roots, read_configs
 from mstar.dashboards.sample_browser import find_picture
 from mstar.dashboards.score_page import render_score_page
@@ -133,12 +133,10 @@ def _report(folder: Path, shards: list[Path], title: str, html: str | None, seed
     result = measure_best_of_n(shards, seed)
     write_json(folder / "score.json", {"title": title, **asdict(result)})
     text = render_best_of_n(result, title)
-    with atomic_path(folder / "score.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(folder / "score.md", text)
     sys.stdout.write(f"{text}\n{folder}\n")
     if html is not None:
         lines = [("responses", str(result.responses)), ("with a gold answer", str(result.graded))]
         lines += [(name, f"{value:.3f}") for name, value in result.aucs.items() if value is not None]
-        with atomic_path(Path(html)) as temporary:
-            temporary.write_text(render_score_page(title, lines, result), encoding="utf-8")
+        write_text(Path(html), render_score_page(title, lines, result))
         sys.stdout.write(f"{html}\n")

@@ -11,7 +11,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
-from mstar.atomic import atomic_path
+from mstar.atomic import write_text
 from mstar.provenance import flatten
 from mstar.storage import read_json, write_json
 from mstar.trainer.fit_end import find_limit, is_cut_short, time_used
@@ -42,8 +42,7 @@ class RunRecord(SaveConfigCallback):
             for unfinished in filter(Path.is_file, list(root.glob(pattern))):
                 unfinished.unlink()
         text = self.parser.dump(self.config, skip_unset=False)
-        with atomic_path(root / CONFIG) as path:
-            path.write_text(text, encoding="utf-8")
+        write_text(root / CONFIG, text)
         for logger in trainer.loggers:
             log_settings(logger, dict(flatten(yaml.safe_load(text))))
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from mstar.atomic import atomic_path
+from mstar.atomic import write_text
 from mstar.dashboards import sections
 from mstar.dashboards.markup import format_count
 from mstar.dashboards.overview import overview
@@ -49,8 +49,7 @@ def write_report(
         raise ConfigError(f"max_prompts is {max_prompts}, but it is a number of prompts; choose 0 or more.")
     page = render_page(read_run(Path(run), max_prompts), image_root)
     path = Path(run, "report.html") if output is None else Path(output)
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 

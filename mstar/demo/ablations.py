@@ -99,7 +99,7 @@ def write_tables(root: Path, seeds: Sequence[int]) -> str:
     Raises:
         DataError: an arm's answers are missing or damaged, or two arms answered different questions.
     """
-    from mstar.atomic import atomic_path
+    from mstar.atomic import write_text
     from mstar.storage import read_json, write_json
 
     folders = {
@@ -111,8 +111,7 @@ def write_tables(root: Path, seeds: Sequence[int]) -> str:
     rows = verdicts(answers)
     text = f"{table({arm: row for arm, row in results.items() if row}, seeds)}\n## Verdicts\n\n{verdict_table(rows)}"
     write_json(root / "verdicts.json", {"seeds": list(seeds), "verdicts": rows})
-    with atomic_path(root / "table.md") as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(root / "table.md", text)
     return text
 
 

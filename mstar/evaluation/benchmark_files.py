@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mstar import metrics
-from mstar.atomic import atomic_path
+from mstar.atomic import write_text
 from mstar.evaluation.benchmark import OURS, BenchmarkResult, GroupScore, ItemResult
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.storage import write_json
+from mstar.storage.tables import write_table
 from mstar.types import Prompt
 
 __all__ = ["benchmark_notes", "markdown_table", "render_scores", "write_items", "write_scores"]
@@ -74,8 +74,7 @@ def write_items(
         | _response_columns(item)
         for item in items
     ]
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_ITEMS), temporary)
+    write_table(path, rows, _ITEMS)
 
 
 def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
@@ -126,8 +125,7 @@ def write_scores(folder: Path, stem: str, result: BenchmarkResult, notes: Sequen
     """
     write_json(folder / f"{stem}.json", asdict(result) | {"notes": list(notes)})
     path = folder / f"{stem}.md"
-    with atomic_path(path) as temporary:
-        temporary.write_text(render_scores(result, notes), encoding="utf-8")
+    write_text(path, render_scores(result, notes))
     return path
 
 

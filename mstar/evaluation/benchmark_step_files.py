@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mstar.atomic import atomic_path
+from mstar.atomic import write_text
 from mstar.evaluation.benchmark_files import markdown_table
 from mstar.evaluation.benchmark_steps import StepScores
 from mstar.storage import write_json
+from mstar.storage.tables import write_table
 
 __all__ = ["render_steps", "write_step_scores"]
 
@@ -80,9 +80,7 @@ def write_step_scores(folder: Path, title: str, result: StepScores, notes: Seque
         {"prompt_id": r.prompt_id, "labels": list(r.labels), "scores": list(r.scores), "threshold": t}
         for r, t in zip(result.items, result.thresholds, strict=True)
     ]
-    with atomic_path(folder / f"{stem}.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_ITEMS), temporary)
+    write_table(folder / f"{stem}.parquet", rows, _ITEMS)
     path = folder / f"{stem}.md"
-    with atomic_path(path) as temporary:
-        temporary.write_text(render_steps(result, notes, title), encoding="utf-8")
+    write_text(path, render_steps(result, notes, title))
     return path

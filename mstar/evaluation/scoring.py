@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from PIL import Image
 
-from mstar.atomic import atomic_path
+from mstar.atomic import write_text
 from mstar.distributed import takes_part
 from mstar.errors import DataError
 from mstar.grading import Grader, grade_response
@@ -215,8 +215,7 @@ def score_shards(
             groups, faults = make_groups(rows, grader, open_picture, limits)
             scored = add_process_rewards(groups, reward)
         if faults:
-            with atomic_path(output / f"faults-{shard:05d}.txt") as temporary:
-                temporary.write_text("\n".join(faults) + "\n", encoding="utf-8")
+            write_text(output / f"faults-{shard:05d}.txt", "\n".join(faults) + "\n")
             _log.warning("%s, %s (%d rows of this shard are left out)", path, faults[0], len(faults))
         write_responses(paths[-1], scored)
     return paths

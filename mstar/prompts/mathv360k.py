@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mstar.atomic import atomic_path
+from mstar.atomic import write_text
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.cells import read_images
 from mstar.prompts.chats import read_turns
@@ -188,8 +188,7 @@ def write_splits(folder: Path, table: PromptTable, sizes: SplitSizes) -> Mapping
         for name, (start, stop) in zip(names, pairwise(sizes.bounds(len(ids))), strict=True)
     }
     for name, rows in members.items():
-        with atomic_path(folder / f"{name}.txt") as temporary:
-            temporary.write_text("".join(f"{ids[row]}\n" for row in rows), encoding="utf-8")
+        write_text(folder / f"{name}.txt", "".join(f"{ids[row]}\n" for row in rows))
     return members
 
 

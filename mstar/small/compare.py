@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from mstar.atomic import atomic_path
+from mstar.atomic import write_text
 from mstar.demo.verdicts import Answers, Scores, compare, read_answers
 from mstar.evaluation.reward_quality import reward_quality
 from mstar.prompts import charts, digits
@@ -113,8 +113,7 @@ def write_comparison(root: Path) -> str:
     ]
     parts = [_arm_table(scores, cpu), _difference_table(differences), _kind_table(scores, kinds), _ranking(rankings)]
     text = "\n".join(part for part in parts if part)
-    with atomic_path(root / "table.md") as path:
-        path.write_text(text, encoding="utf-8")
+    write_text(root / "table.md", text)
     means = {
         arm: {str(seed): {name: _mean(right) for name, right in found.items()} for seed, found in row.items()}
         for arm, row in scores.items()

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mstar.atomic import atomic_path
+from mstar.atomic import atomic_path, write_text
 from mstar.errors import DataError, StorageError
 from mstar.types import Prompt
 
@@ -34,8 +34,7 @@ ASKED = pa.schema(
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes a JSON object atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
