@@ -120,6 +120,18 @@ def test_what_cannot_be_scored_is_told_and_the_rest_scored(tmp_path: Path, capsy
     assert "3 rows of this shard are left out" in capsys.readouterr().err
 
 
+def test_a_row_that_does_not_say_what_the_reward_reads_is_left_out_by_its_number(tmp_path: Path) -> None:
+    known = {"logprob": -2.0, "num_tokens": 4}
+    rows = [ROWS[0] | known, ROWS[1], ROWS[4] | {"logprob": -2.0}, ROWS[5] | {"num_tokens": 4}]
+    assert score(tmp_path, write(tmp_path, rows), Likelihood()) == 1
+    assert [s.process_reward for s in read_responses(tmp_path / "out/scores-00000.parquet")] == [
+        pytest.approx(0.60653066)
+    ]
+    faults = (tmp_path / "out/faults-00000.txt").read_text().splitlines()
+    wanted = {2: "logprob", 3: "num_tokens", 4: "logprob"}
+    assert [line.partition("' is missing")[0] for line in faults] == [f"row {n}: '{name}" for n, name in wanted.items()]
+
+
 @pytest.mark.parametrize(
     "field",
     [{"sample_index": "a"}, {"sample_index": 0.5}, {"num_tokens": True}, {"logprob": []}, {"prompt_id": {}},
@@ -154,7 +166,7 @@ def test_a_picture_is_decoded_by_the_reward_alone(tmp_path: Path, monkeypatch: p
     assert score(tmp_path, write(tmp_path, ROWS)) == 0
     assert decoded == ["red.png"]
     # A reward that does not look at pictures scores rows whose pictures are gone.
-    gone = write(tmp_path, [{"response": "4", "image": "no.png"}])
+    gone = write(tmp_path, [{"response": "4", "image": "no.png", "logprob": -1.0, "num_tokens": 2}])
     assert score_responses(Likelihood(), str(gone), str(tmp_path / "blind"), device="cpu") == 0
     assert len(read_responses(tmp_path / "blind/scores-00000.parquet")) == 1
 
@@ -179,7 +191,7 @@ def test_parquet_with_pictures_and_its_own_verdicts(tmp_path: Path) -> None:
 
 
 def test_a_reward_is_chosen_by_class_or_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = write(tmp_path, ROWS[2:])
+    source = write(tmp_path, [row | {"logprob": -1.0, "num_tokens": 2} for row in ROWS[2:]])
     arguments = ["score", "--input", str(source), "--device", "cpu"]
     likelihood = [*arguments, "--output", str(tmp_path / "a"), "--reward", "mstar.rewards.Likelihood"]
     assert main(likelihood) == 0

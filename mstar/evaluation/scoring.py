@@ -95,6 +95,7 @@ def make_groups(
     limits: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     *,
     look: bool = True,
+    lacks: Callable[[Response], str | None] = lambda _: None,
 ) -> tuple[list[PromptResponses], list[str]]:
     """The prompts of a shard's rows with their responses, graded.
 
@@ -108,6 +109,7 @@ def make_groups(
         open_picture: Finds a picture by its name.
         limits: How many pixels the pictures have.
         look: Whether every picture is decoded once, so that the rows of those that cannot be are left out.
+        lacks: What a response lacks, as for ``Reward.lacks``; its row is left out, too.
 
     Returns:
         The groups, and what is wrong with the rows that were left out, one sentence each.
@@ -133,8 +135,12 @@ def make_groups(
             names = tuple(image.uri for image in images)
             prompt_id = fingerprint(row.get("question") or "", names) if known is None else str(known)
             prompts[key] = to_prompt(row, prompt_id, images)
-        found.setdefault(key, []).append(_graded(prompts[key], row, number, grader))
-    return [PromptResponses(prompt, tuple(found[key])) for key, prompt in prompts.items()], faults
+        response = _response(prompts[key], row, number)
+        if (missing := lacks(response)) is not None:
+            faults.append(f"row {number}: {missing}")
+            continue
+        found.setdefault(key, []).append(_graded(prompts[key], response, row, grader))
+    return [PromptResponses(prompts[key], tuple(responses)) for key, responses in found.items()], faults
 
 
 def _find_fault(row: Mapping[str, Any]) -> str | None:
@@ -161,14 +167,17 @@ def _images(row: Mapping[str, Any], open_picture: OpenPicture, limits: PixelLimi
     return tuple(pictures)
 
 
-def _graded(prompt: Prompt, row: Mapping[str, Any], number: int, grader: Grader) -> ScoredResponse:
+def _response(prompt: Prompt, row: Mapping[str, Any], number: int) -> Response:
     def read(name: str, default: float) -> float:
         return default if row.get(name) is None else float(row[name])
 
-    response = Response(
+    return Response(
         prompt.id, int(read("sample_index", number)), row["response"], int(read("num_tokens", 0)),
         row.get("finished") is not False, read("temperature", math.nan), read("logprob", math.nan),
     )  # fmt: skip
+
+
+def _graded(prompt: Prompt, response: Response, row: Mapping[str, Any], grader: Grader) -> ScoredResponse:
     status = row.get("status")
     if isinstance(row.get("correct"), bool) and status in list(VerdictStatus):
         verdict = Verdict(row["correct"], row.get("predicted"), VerdictStatus(status))
@@ -207,12 +216,12 @@ def score_shards(
         paths.append(output / f"scores-{shard:05d}.parquet")
         if not takes_part(shard) or read_or_put_aside(paths[-1], read_responses) is not None:
             continue
-        groups, faults = make_groups(rows, grader, open_picture, limits, look=False)
+        groups, faults = make_groups(rows, grader, open_picture, limits, look=False, lacks=reward.lacks)
         try:
             scored = add_process_rewards(groups, reward)
         except DataError:
             # Pictures are looked at before they are scored only where one cannot be read: then its rows are left out.
-            groups, faults = make_groups(rows, grader, open_picture, limits)
+            groups, faults = make_groups(rows, grader, open_picture, limits, lacks=reward.lacks)
             scored = add_process_rewards(groups, reward)
         if faults:
             write_text(output / f"faults-{shard:05d}.txt", "\n".join(faults) + "\n")

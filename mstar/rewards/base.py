@@ -108,6 +108,20 @@ class Reward(ABC):
             host: Where it works.
         """
 
+    def lacks(self, response: Response) -> str | None:
+        """What a response lacks that it is scored by, beside its text; None if nothing.
+
+        ``score`` of the command line leaves such a response out and says so: a number that stands for "unknown" would
+        be compared with others.
+
+        Args:
+            response: The response.
+
+        Returns:
+            A sentence.
+        """
+        return None
+
     @abstractmethod
     def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
         """Scores responses.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mstar.errors import ConfigError
 from mstar.rewards.base import Reward
 from mstar.types import Prompt, Response
 
@@ -18,10 +19,26 @@ class Likelihood(Reward):
     the probability of the whole response instead, which prefers short ones.
     """
 
+    def lacks(self, response: Response) -> str | None:
+        """Its log-probability, or the number of its tokens."""
+        if math.isnan(response.logprob):
+            return "'logprob' is missing, which the reward Likelihood is made of."
+        if response.num_tokens < 1:
+            return "'num_tokens' is missing, by which the reward Likelihood divides 'logprob'."
+        return None
+
     def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
-        """One score a response; 0 where its log-probability is not known."""
-        return [[(_mean_probability(response),) for response in responses] for _, responses in groups]
+        """One score a response.
 
+        Raises:
+            ConfigError: the log-probability of one is not known.
+        """
+        return [[(self._mean_probability(response),) for response in responses] for _, responses in groups]
 
-def _mean_probability(response: Response) -> float:
-    return 0.0 if math.isnan(response.logprob) else math.exp(min(response.logprob / max(response.num_tokens, 1), 0.0))
+    def _mean_probability(self, response: Response) -> float:
+        if (missing := self.lacks(response)) is not None:
+            raise ConfigError(
+                f"sample {response.sample_index} of the prompt '{response.prompt_id}' cannot be scored: {missing} Take "
+                "an engine that gives log-probabilities, or another reward."
+            )
+        return math.exp(min(response.logprob / response.num_tokens, 0.0))

@@ -31,10 +31,12 @@ def response(text: str, logprob: float = -2.0, num_tokens: int = 4) -> Response:
 
 
 def test_the_likelihood_is_that_of_a_token() -> None:
-    rows = [response("a"), response("a", -200.0, 400), response("a", float("nan"))]
-    assert Likelihood().score([(Prompt("p", "?"), rows)]) == [
-        [(pytest.approx(0.60653066),), (pytest.approx(0.60653066),), (0.0,)]
-    ]
+    prompt, rows = Prompt("p", "?"), [response("a"), response("a", -200.0, 400)]
+    assert Likelihood().score([(prompt, rows)]) == [[(pytest.approx(0.60653066),), (pytest.approx(0.60653066),)]]
+    # Unknown is not unlikely: no number stands for it.
+    for unknown, name in ((response("a", math.nan), "logprob"), (response("a", -2.0, 0), "num_tokens")):
+        with pytest.raises(ConfigError, match=f"sample 0 of the prompt 'p' cannot be scored: '{name}' is missing"):
+            Likelihood().score([(prompt, [*rows, unknown])])
 
 
 def test_the_oracle_knows_what_the_data_knows() -> None:
