@@ -23,6 +23,8 @@ __all__ = ["Advantages", "PolicyGradient", "SampleMethod", "StepRewards", "learn
 SampleMethod = Literal["nft", "grpo", "reinforce_rej"]
 StepRewards = Literal["outcome", "drop", "decoupled", "consistency"]
 
+# PAPO's: a deviation of process rewards that is no difference.
+_ROUNDING: Final = 1e-6
 # PS-GRPO's: how much of a step's score the next one may lose, and what a right answer that lost more is worth.
 _DROP: Final = 0.3
 _DROPPED: Final = 0.5
@@ -115,7 +117,9 @@ class Advantages:
         normalise: See ``PolicyGradient``.
         step_rewards: What the reward's scores of steps do. outcome: nothing. drop (PS-GRPO, arXiv 2501.04686): r is 0.5
             for a right response one of whose steps scores over 30 % less than the one before. decoupled (PAPO, arXiv
-            2603.26535): to A is added the process reward of right responses, normalised over these. consistency (PROF,
+            2603.26535): to A is added the process reward of right responses, normalised over these; nothing where it
+            is the same up to rounding, so that rounding is not learned from (their code: a deviation of 1e-6 at most,
+            which is added to every other one). consistency (PROF,
             arXiv 2509.03403): the half of the right responses with the higher process reward, and of the wrong ones
             that with the lower, are the group (rounded up); PROF takes the mean as ``rollout.aggregation``.
         balance: Which prompts get further samples; nothing else of it is for these methods.
@@ -199,17 +203,25 @@ class Advantages:
         outcome = self._centred(rewards)
         if self.step_rewards != "decoupled":
             return outcome
-        process = iter(self._centred([s.process_reward or 0.0 for s in group if s.verdict.correct]))
+        scores = [s.process_reward or 0.0 for s in group if s.verdict.correct]
+        process = iter(self._centred(scores, least=_ROUNDING))
         return [a + (next(process) if s.verdict.correct else 0.0) for a, s in zip(outcome, group, strict=True)]
 
-    def _centred(self, values: Sequence[float]) -> list[float]:
-        """The values less their mean, by their standard deviation (of the group itself, not estimated from it)."""
+    def _centred(self, values: Sequence[float], least: float = 0.0) -> list[float]:
+        """The values less their mean, by their standard deviation (of the group itself, not estimated from it).
+
+        Args:
+            values: The values.
+            least: A deviation that means nothing; what is above is larger by it.
+        """
         # Asked first, because rounding may leave a little of a mean of equal numbers.
         if len(set(values)) < 2:
             return [0.0] * len(values)
         mean = statistics.fmean(values)
-        scale = statistics.pstdev(values, mean) if self.normalise else 1.0
-        return [(value - mean) / scale for value in values]
+        deviation = statistics.pstdev(values, mean)
+        if deviation <= least:
+            return [0.0] * len(values)
+        return [(value - mean) / (deviation + least if self.normalise else 1.0) for value in values]
 
     def _weight(self, group: Sequence[ScoredResponse]) -> float:
         right = sum(s.verdict.correct for s in group)

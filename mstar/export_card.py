@@ -27,6 +27,9 @@ _WHAT: Final = {
     "policy": "A multimodal model that was trained to reason",
     "adapter": "Adapters (LoRA) of a multimodal model that was trained to reason",
     "mprm": "A multimodal process reward model (MPRM), which scores the steps of a response",
+    "implicit": "A multimodal process reward model of the implicit kind ([arXiv 2412.01981]"
+    "(https://arxiv.org/abs/2412.01981)): trained to tell right responses from wrong ones, it scores a step by how "
+    "much likelier it finds it than the model that it was trained from",
 }
 # How it is loaded, by kind.
 _USE: Final = {
@@ -37,10 +40,14 @@ _USE: Final = {
     'model = PeftModel.from_pretrained(base, "{name}")  # base: the loaded base model',
     "mprm": "from mstar.models.step_scorer import StepScorer\n\n"
     'scorer, renderer = StepScorer.load("path/of/this/folder")',
+    "implicit": "from mstar.rewards import Implicit\n\n"
+    'reward = Implicit("path/of/this/folder", reference="path/of/the/model/that/it/was/trained/from", beta={beta})',
 }
-_LIBRARY: Final = {"policy": "transformers", "adapter": "peft", "mprm": "mstar"}
+_LIBRARY: Final = {"policy": "transformers", "adapter": "peft", "mprm": "mstar", "implicit": "mstar"}
+# The module whose policies are process reward models, by its name in a configuration.
+_IMPLICIT: Final = "ImplicitRewardModule"
 # Settings that are told; any other may name what is not for the public.
-_MODEL: Final = ("lr", "dtype", "freeze", "head_size")
+_MODEL: Final = ("lr", "dtype", "freeze", "head_size", "beta")
 _ROLLOUT: Final = ("method", "selection", "num_samples", "top_k", "threshold", "interval", "temperature", "deduplicate")
 _SOURCE: Final = ("path", "root", "name", "split", "size", "seed")
 # What is measured after an iteration: the key, and the column.
@@ -90,22 +97,26 @@ def write_card(facts: CardFacts) -> str:
     """
     origins = list(_origins(facts.trained_from))
     base, licence = origins[-1], next(filter(None, map(_licence, origins)), None)
+    beta = _beta(facts.run)
+    # It is a policy's folder, and says nowhere but in its run's configuration what it was trained for.
+    kind = "implicit" if facts.kind == "policy" and beta is not None else facts.kind
+    rewards = kind in ("mprm", "implicit")
     metadata = ModelCardData(
         base_model=base if _is_on_hub(base) and "/" in base else None,
-        library_name=_LIBRARY[facts.kind],
+        library_name=_LIBRARY[kind],
         license=licence,
-        pipeline_tag=None if facts.kind == "mprm" else "image-text-to-text",
-        tags=["mstar", "self-evolving-training", *(["process-reward-model"] if facts.kind == "mprm" else [])],
+        pipeline_tag=None if rewards else "image-text-to-text",
+        tags=["mstar", "self-evolving-training", *(["process-reward-model"] if rewards else [])],
     )
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
         f"# {facts.name.rpartition('/')[2]}",
-        f"{_WHAT[facts.kind]}, written by mstar {__version__} (M-STaR: self-evolving training for multimodal "
+        f"{_WHAT[kind]}, written by mstar {__version__} (M-STaR: self-evolving training for multimodal "
         "reasoning, [arXiv 2412.17451](https://arxiv.org/abs/2412.17451)).",
         "\n".join(_facts(facts, [_name(origin) for origin in origins])),
         *_settings(facts.run),
-        *(_measured(facts) if facts.kind != "mprm" else ()),
-        f"## How it is loaded\n\n```python\n{_USE[facts.kind].format(name=facts.name)}\n```",
+        *(() if rewards else _measured(facts)),
+        f"## How it is loaded\n\n```python\n{_USE[kind].format(name=facts.name, beta=beta)}\n```",
     ]
     if facts.command is not None:
         parts.append(f"## How it was written\n\n```bash\n{facts.command}\n```")
@@ -215,8 +226,7 @@ def _settings(run: Path | None) -> Iterator[str]:
     """What the run's own configuration says of its method and its data."""
     if run is None:
         return
-    path = run / "config.yaml"
-    config = SavedConfig(path.name, path.read_text(encoding="utf-8", errors="replace"), run).values
+    config = _config(run)
     model, rollout, data = (_part(config.get(name)) for name in ("model", "rollout", "data"))
     lines = [f"- `rollout.{name}`: {rollout[name]}" for name in _ROLLOUT if _is_told(rollout.get(name))]
     lines += [f"- `model.{name}`: {model[name]}" for name in _MODEL if _is_told(model.get(name))]
@@ -226,6 +236,19 @@ def _settings(run: Path | None) -> Iterator[str]:
     if lines:
         yield "\n".join(["## Method\n", *lines])
     yield from _data(data)
+
+
+def _config(run: Path) -> Mapping[str, Any]:
+    path = run / "config.yaml"
+    return SavedConfig(path.name, path.read_text(encoding="utf-8", errors="replace"), run).values
+
+
+def _beta(run: Path | None) -> float | None:
+    """The factor of the log-ratio, where the run trained an implicit process reward model; else None."""
+    model = {} if run is None else _config(run).get("model")
+    if not isinstance(model, dict) or str(model.get("class_path")).rpartition(".")[2] != _IMPLICIT:
+        return None
+    return float(_part(model).get("beta", 0.05))
 
 
 def _data(data: Mapping[str, Any]) -> Iterator[str]:

@@ -277,6 +277,7 @@ class StepLabels:
         correct: Whether the response's own final answer is right.
         logprob: The policy's log-probability of the response, or None if unknown.
         chain_correct: Whether the whole chain is right, where the data knows it (measuring only).
+        finished: False if the length limit cut the response off, so that ``logprob`` has no end token's in it.
     """
 
     prompt_id: str
@@ -287,6 +288,7 @@ class StepLabels:
     correct: bool
     logprob: float | None = None
     chain_correct: bool | None = None
+    finished: bool = True
 
     @property
     def soft_labels(self) -> tuple[float, ...]:

@@ -91,9 +91,15 @@ def test_decoupled_adds_the_process_advantage_of_right_answers_alone() -> None:
     scored = [*(sample(i, True, (score,)) for i, score in enumerate((0.9, 0.3, 0.3))), sample(3, False, (1.0,))]
     found = Advantages("grpo", step_rewards="decoupled").select(scored, stage="")
     outcome, process = 3**-0.5, 2**0.5
-    assert values(found) == pytest.approx([outcome + process, *[outcome - process / 2] * 2, -(3**0.5)])
+    expected = [outcome + process, *[outcome - process / 2] * 2, -(3**0.5)]
+    assert values(found) == pytest.approx(expected, abs=1e-5)
     # Where all are right, the outcome says nothing and the process does.
-    assert values(Advantages("grpo", step_rewards="decoupled").select(scored[:2], stage="")) == pytest.approx([1, -1])
+    decoupled = Advantages("grpo", step_rewards="decoupled")
+    assert values(decoupled.select(scored[:2], stage="")) == pytest.approx([1, -1], abs=1e-5)
+    # Scores that differ by no more than rounding are one score, and hardly more is hardly one.
+    for spread, expected in ((1e-6, [None, None]), (2e-5, [10 / 11, -10 / 11])):
+        alike = [sample(0, True, (0.3 + spread,)), sample(1, True, (0.3,))]
+        assert values(decoupled.select(alike, stage="")) == (expected if None in expected else pytest.approx(expected))
 
 
 def test_consistency_keeps_the_better_half_of_the_right_and_the_worse_half_of_the_wrong() -> None:

@@ -88,6 +88,18 @@ def test_the_card_says_what_the_run_says(tmp_path: Path) -> None:
     assert not [word for word in ("0.987", "SECRET", "/home/me", "freeze") if word in text]
 
 
+def test_an_implicit_reward_model_is_no_policy_that_reasons(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    trained = "model: {class_path: mstar.modules.ImplicitRewardModule, init_args: {lr: 1.0e-06, beta: 0.1}}\n"
+    (run / "config.yaml").write_text(trained)
+    text = write_card(facts(run=run, iterations=1))
+    assert "pipeline_tag" not in metadata(text)
+    assert "process-reward-model" in metadata(text)["tags"]
+    assert "process reward model of the implicit kind" in text
+    assert "beta=0.1)" in text
+    assert not [word for word in ("trained to reason", "greedy accuracy") if word in text]
+
+
 def test_what_is_not_known_is_left_out() -> None:
     text = write_card(facts(kind="mprm"))
     assert "pipeline_tag" not in metadata(text)

@@ -264,6 +264,7 @@ def _label(item: _Kept, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
         correct=item.correct,
         logprob=None if math.isnan(item.response.logprob) else item.response.logprob,
         chain_correct=item.prompt.chain_correct(item.response.text),
+        finished=item.response.finished,
     )
 
 

@@ -25,6 +25,7 @@ from mstar.prompts.row_files import open_rows
 from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.steps import split_steps
+from mstar.storage import tabulate_step_labels
 from mstar.types import StepLabels
 
 __all__ = ["PublicStepLabels"]
@@ -84,7 +85,8 @@ class PublicStepLabels:
                 f"'{path}' holds step labels in no known form: its columns are {rows.columns()}; rename them to "
                 "question, image, steps and labels."
             )
-        folder = cache_folder(cache_dir, "step_labels", rows.fingerprint, form, drop_last_step, root)
+        columns = tabulate_step_labels([]).column_names
+        folder = cache_folder(cache_dir, "step_labels", columns, rows.fingerprint, form, drop_last_step, root)
         reader = _Reader(form, drop_last_step, root)
         build_table(folder, rows, reader.prompt)
         store = TablePictures(folder)

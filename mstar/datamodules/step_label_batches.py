@@ -44,6 +44,7 @@ class StepLabelBatch:
         logprobs: For every row the policy's log-probability of the response; NaN if unknown. No tensor, which Lightning
             would round to ``trainer.precision`` (bf16-true).
         labelled_N: Which steps are labelled; None if all are.
+        finished: For every row whether the response ended by itself; None if all did.
     """
 
     responses: ResponseInputs | SharedInputs
@@ -54,6 +55,7 @@ class StepLabelBatch:
     chain_B: Tensor
     logprobs: list[float]
     labelled_N: Tensor | None = None
+    finished: list[bool] | None = None
 
     @property
     def has_pictures(self) -> bool:
@@ -95,6 +97,7 @@ def collate_step_labels(
         chain_B=torch.tensor([-1 if label.chain_correct is None else int(label.chain_correct) for label in labels]),
         logprobs=[math.nan if label.logprob is None else label.logprob for label in labels],
         labelled_N=None if all(labelled) else torch.tensor(labelled),
+        finished=None if all(label.finished for label in labels) else [label.finished for label in labels],
     )
 
 

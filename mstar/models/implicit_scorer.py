@@ -5,6 +5,9 @@ Shapes: N the response tokens of all rows in order, S their steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from mstar.models.response_scorer import ResponseScorer, SharedInputs, StepPlaces, response_states
@@ -15,16 +18,23 @@ from mstar.rendering import ResponseInputs
 __all__ = ["ImplicitScorer", "step_logprobs"]
 
 
-def step_logprobs(model: nn.Module, batch: ResponseInputs | SharedInputs) -> StepLogits:
+def step_logprobs(
+    model: nn.Module, batch: ResponseInputs | SharedInputs, finished: Sequence[bool] | None = None
+) -> StepLogits:
     """The log-probability of every step of every response; that of a last step has the end token's in it.
 
     Args:
         model: The vision-language model.
         batch: The responses, each behind its own prompt or with each prompt once.
+        finished: For every response, whether its end token was drawn and counts; None where all do.
     """
     states = response_states(model, batch)
     places = StepPlaces.of(states)
     inside_N = places.owner_N >= 0
+    if finished is not None:
+        lengths_B = torch.tensor(states.lengths, device=inside_N.device)
+        cut_off_B = ~torch.tensor(finished, device=inside_N.device)
+        inside_N[(lengths_B.cumsum(0) - 1)[cut_off_B]] = False
     logprob_N = -token_losses(model, states.predicting_NH[inside_N], states.ids_N[inside_N]).float()
     logprob_S: Tensor = logprob_N.new_zeros(len(places.last_S)).index_add(0, places.owner_N[inside_N], logprob_N)
     return StepLogits(logprob_S, places.row_S)

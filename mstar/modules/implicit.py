@@ -32,9 +32,10 @@ class ImplicitRewardModule(PolicyModule):
     The logit of a response's being right is beta (log p(response) - log p_0(response)), where p_0 is the policy that it
     starts from; the loss is the cross-entropy of that logit. No step is labelled: of step labels, only the outcome and
     the log-probability under the policy that drew the response are read. So ``model_name`` must be that policy, which
-    is then not needed a second time in memory. A response that the length limit cut off, which labels do not tell, is
-    read as if it had ended there, so that its log-ratio has an end token too many: draw few of them. What it exports is
-    an ordinary policy folder; ``mstar.rewards.Implicit`` scores with it and the folder that it was trained from.
+    is then not needed a second time in memory. Of a response that the length limit cut off no
+    end token was drawn, and none is counted (labels of earlier versions of mstar do not tell, and are read as if all
+    had ended). What it exports is an ordinary policy folder; ``mstar.rewards.Implicit`` scores with it and the folder
+    that it was trained from.
 
     Args:
         model_name: The policy that drew the labelled responses: a Hugging Face folder.
@@ -104,7 +105,7 @@ class ImplicitRewardModule(PolicyModule):
                 "an implicit reward learns from responses with the log-probability of the policy that drew them, which "
                 "some of these labels lack: take what annotate wrote, without contrasts."
             )
-        steps = step_logprobs(self.model, batch.responses)
+        steps = step_logprobs(self.model, batch.responses, batch.finished)
         total_B = steps.logits_N.new_zeros(len(batch.group_B)).index_add(0, steps.row_N, steps.logits_N)
         return self.beta * (total_B - total_B.new_tensor(batch.logprobs)), steps.logits_N
 

@@ -16,6 +16,8 @@ from mstar.types import Prompt, StepLabels
 
 __all__ = ["make_step_labels", "open_step_labels", "read_step_labels", "tabulate_step_labels", "write_step_labels"]
 
+# Files of earlier versions do not say it.
+_OPTIONAL: Final = pa.field("finished", pa.bool_())
 _STEP_LABELS: Final = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -64,10 +66,11 @@ def tabulate_step_labels(labels: Sequence[StepLabels]) -> pa.Table:
             "correct": label.correct,
             "logprob": label.logprob,
             "chain_correct": label.chain_correct,
+            "finished": label.finished,
         }
         for label in labels
     ]
-    return pa.Table.from_pylist(rows, schema=_STEP_LABELS)
+    return pa.Table.from_pylist(rows, schema=_STEP_LABELS.append(_OPTIONAL))
 
 
 def read_step_labels(path: Path) -> list[StepLabels]:
@@ -76,7 +79,7 @@ def read_step_labels(path: Path) -> list[StepLabels]:
     Raises:
         DataError: the file is missing, damaged, or lacks a column.
     """
-    return list(make_step_labels(read_table(path, _STEP_LABELS)))
+    return list(make_step_labels(read_table(path, _STEP_LABELS, [_OPTIONAL.name])))
 
 
 def open_step_labels(path: Path) -> AbstractContextManager[pq.ParquetFile]:
@@ -100,6 +103,7 @@ def make_step_labels(rows: Iterable[Mapping[str, Any]]) -> Iterator[StepLabels]:
             correct=row["correct"],
             logprob=row["logprob"],
             chain_correct=row["chain_correct"],
+            finished=row.get(_OPTIONAL.name) is not False,
         )
         for row in rows
     )

@@ -127,6 +127,7 @@ def test_a_cut_off_response_is_wrong_even_if_it_names_the_answer(tmp_path: Path)
     right, wrong = annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path).labels
     assert right.response == RIGHT
     assert (wrong.response, wrong.correct, wrong.num_correct[-1]) == (cut, False, 0)
+    assert not wrong.finished
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1.0, 40), (0.25, None)])

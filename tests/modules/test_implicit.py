@@ -11,6 +11,8 @@ import torch
 from torch.nn.functional import log_softmax
 
 from mstar.__main__ import main
+from mstar.annotation.label_table import load_step_labels
+from mstar.datamodules.step_label_batches import collate_step_labels
 from mstar.errors import ConfigError
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.models.export import save_model
@@ -57,6 +59,37 @@ def test_the_logit_is_beta_times_the_log_ratio_of_a_steps_tokens() -> None:
         assert found.logits_N[:2].sum().item() == pytest.approx(whole_B[0].item(), abs=1e-4)
         assert found.logits_N[2].item() == pytest.approx(whole_B[1].item(), abs=1e-4)
         assert not ImplicitScorer(model, model, 0.5)(batch).logits_N.any()
+        # Of a response that was cut off, no end token was drawn.
+        ids, last = batch.inputs.ids_BT[1], int((batch.labels_BT[1] >= 0).nonzero()[-1])
+        pictures = renderer.prompt_inputs(PROMPTS[1:2]).extras
+        logits = reference(input_ids=ids[None, : last + 1], **pictures).logits[0]
+        without = totals[1][1] - log_softmax(logits[last - 1], -1)[ids[last]]
+        for inputs in (batch, shared):
+            cut = step_logprobs(reference, inputs, [True, False]).logits_N
+            torch.testing.assert_close(cut[:2].sum(), totals[1][0], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(cut[2], without, atol=1e-4, rtol=1e-4)
+
+
+def test_it_starts_at_even_odds_for_every_response_cut_off_or_not(tiny_folder: str, tmp_path: Path) -> None:
+    module = ImplicitRewardModule(tiny_folder)
+    module.configure_model()
+    prompt, text = PAIRS[0]
+    with torch.no_grad():
+        batch = module.renderer.response_inputs([prompt], [text])
+        whole = [step_logprobs(module.model, batch, [ended]).logits_N.sum().item() for ended in (True, False)]
+    assert abs(whole[0] - whole[1]) > 0.01
+    steps = tuple(split_steps(text))
+    none = (0,) * len(steps)
+    rows = [
+        StepLabels(prompt.id, text, steps, none, none, ended, logprob, finished=ended)
+        for ended, logprob in zip((True, False), whole, strict=True)
+    ]
+    write_step_labels(tmp_path / "labels-00000.parquet", rows)
+    kept = list(load_step_labels(tmp_path))
+    assert kept == rows
+    with torch.no_grad():
+        reward_B, _ = module.rewards(collate_step_labels(kept, {0: prompt}, [0, 0], module.renderer))
+    torch.testing.assert_close(reward_B, torch.zeros(2), atol=1e-4, rtol=0)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mstar import storage
+from mstar.annotation.label_table import LabelTable
 from mstar.errors import DataError
 from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile, PromptResponses, RunDirectory
@@ -30,7 +31,7 @@ BARE = ScoredResponse(
 EXAMPLES = [Example("b", "two\nlines"), Example("a", ""), Example("b", "two\nlines")]
 LABELS = [
     StepLabels("p", "a\nb", ("a\n", "b"), (1, 0), (4, 1), False, -2.5, True),
-    StepLabels("q", "c", ("c",), (1,), (1,), True),
+    StepLabels("q", "c", ("c",), (1,), (1,), True, finished=False),
 ]
 
 
@@ -98,6 +99,16 @@ def test_datasets_opens_every_file(tmp_path: Path) -> None:
     labels = load("labels.parquet")
     assert [row["soft_labels"] for row in labels] == [[0.25, 0.0], [1.0]]
     assert [row["hard_labels"] for row in labels] == [[True, False], [True]]
+
+
+def test_labels_of_an_earlier_version_are_read_as_if_all_responses_had_ended(tmp_path: Path) -> None:
+    for number in range(2):
+        storage.write_step_labels(tmp_path / f"labels-{number:05d}.parquet", LABELS)
+    old = tmp_path / "labels-00000.parquet"
+    pq.write_table(pq.read_table(old).drop_columns(["finished"]), old)
+    ended = [replace(label, finished=True) for label in LABELS]
+    assert storage.read_step_labels(old) == ended
+    assert list(LabelTable.read(sorted(tmp_path.glob("labels-*")))) == [*ended, *LABELS]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
