@@ -53,3 +53,13 @@ def test_one_without_a_folder_waits(tmp_path: Path) -> None:
     assert not reward.ready
     with pytest.raises(ConfigError, match="missing"):
         MPRM(str(tmp_path / "missing")).check()
+
+
+def test_a_published_prm_is_no_folder_of_an_mprm(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"named by its class, such as .*\(--reward\.model Qwen/Qwen2\.5-Math-PRM-7B"):
+        MPRM("Qwen/Qwen2.5-Math-PRM-7B").check()
+    own = tmp_path / "mstar-prm-8b-v1.0"
+    own.mkdir()
+    for name in ("hkust-nlp/mstar-prm-8b-v1.0", str(own)):
+        with pytest.raises(ConfigError, match=r"nothing public says how it is asked .*configs/mprm"):
+            MPRM(name).check()

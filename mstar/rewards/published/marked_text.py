@@ -19,7 +19,7 @@ from mstar.models.backbone import UNUSABLE, check_trust, explain_unusable
 from mstar.rewards.base import RewardHost
 from mstar.rewards.published.base import Chain, PublishedReward
 
-__all__ = ["MarkedText"]
+__all__ = ["MarkedText", "find_marks", "only_token"]
 
 _log: Final = logging.getLogger(__name__)
 
@@ -66,23 +66,15 @@ class MarkedText(PublishedReward):
                 f"'{self.model}' is not a model for {type(self).__name__}: it lacks the weights "
                 f"{sorted(info['missing_keys'])[:3]}."
             )
-        self._mark_id = self._only_token(self.mark)
+        self._mark_id = only_token(self, self._tokenizer, self.mark)
         made: nn.Module = model
         return made
-
-    def _only_token(self, text: str) -> int:
-        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
-            raise ConfigError(
-                f"'{self.model}' is not a model for {type(self).__name__}: '{text}' is {len(ids)} tokens there, not 1."
-            )
-        return int(ids[0])
 
     def _logits(self, model: nn.Module, chains: Sequence[Chain]) -> Tensor:
         if not self._warned and any(prompt.images for prompt, _ in chains):
             _log.warning("%s reads text alone: what it scores, it scores without the pictures", type(self).__name__)
             self._warned = True
-        rows = [self._encode(chain) for chain in chains]
+        rows = [find_marks(self, self._tokenizer, self._mark_id, *self._render(chain)) for chain in chains]
         ids_BT = torch.zeros(len(rows), max(len(ids) for ids, _ in rows), dtype=torch.long)
         mask_BT = torch.zeros_like(ids_BT)
         for row, (ids, _) in enumerate(rows):
@@ -96,17 +88,45 @@ class MarkedText(PublishedReward):
         ).last_hidden_state
         return self._head(model, hidden_BTH[row_N, place_N])
 
-    def _encode(self, chain: Chain) -> tuple[list[int], list[int]]:
-        """A row's tokens, and where among them the marks are."""
-        head, steps, tail = self._render(chain)
-        encoded = self._tokenizer(head + "".join(steps) + tail, return_offsets_mapping=True)
-        ids: list[int] = encoded["input_ids"]
-        # By where they stand in the text: a step may well hold the mark, too.
-        ending = {end: place for place, (start, end) in enumerate(encoded["offset_mapping"]) if end > start}
-        places = [ending.get(end, -1) for end in accumulate(map(len, steps), initial=len(head))][1:]
-        if any(place < 0 or ids[place] != self._mark_id for place in places):
-            raise ConfigError(
-                f"'{self.model}' is not a model for {type(self).__name__}: its tokenizer does not keep '{self.mark}' "
-                "apart from the text around it."
-            )
-        return ids, places
+
+def only_token(reward: PublishedReward, tokenizer: Any, text: str) -> int:
+    """The token that a text is.
+
+    Raises:
+        ConfigError: it is several: the tokenizer is another model's.
+    """
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        name = type(reward).__name__
+        raise ConfigError(f"'{reward.model}' is not a model for {name}: '{text}' is {len(ids)} tokens there, not 1.")
+    return int(ids[0])
+
+
+def find_marks(
+    reward: PublishedReward, tokenizer: Any, mark_id: int, head: str, steps: Sequence[str], tail: str
+) -> tuple[list[int], list[int]]:
+    """The tokens of a text with marks, and where among them the marks are.
+
+    By where they stand in the text: a step may well hold the mark, too.
+
+    Args:
+        reward: Whose text it is.
+        tokenizer: Its tokenizer.
+        mark_id: The mark's token.
+        head: What stands before the steps.
+        steps: The steps; each ends with the mark.
+        tail: What stands behind them.
+
+    Raises:
+        ConfigError: a mark is no token of its own there.
+    """
+    encoded = tokenizer(head + "".join(steps) + tail, return_offsets_mapping=True)
+    ids: list[int] = encoded["input_ids"]
+    ending = {end: place for place, (start, end) in enumerate(encoded["offset_mapping"]) if end > start}
+    places = [ending.get(end, -1) for end in accumulate(map(len, steps), initial=len(head))][1:]
+    if any(place < 0 or ids[place] != mark_id for place in places):
+        raise ConfigError(
+            f"'{reward.model}' is not a model for {type(reward).__name__}: its tokenizer does not keep its mark apart "
+            "from the text around it."
+        )
+    return ids, places
