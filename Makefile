@@ -63,11 +63,12 @@ wheel: $(STAMP)  ## Build the wheel, configurations included, into dist/
 docs: $(STAMP)  ## Build the documentation into site/, strictly
 	$(BIN)/python -m mkdocs build --strict
 
-# Each worker computes on one thread: the models are tiny, and the workers fill the cores. A worker that is done takes half
-# of what another one has left; handed out in advance, the last tests of one would be waited for.
+# Each worker computes on one thread: the models are tiny, and the workers fill the cores. A worker gets a file at a time,
+# so that what its tests share is made once; the files that take longest come first (tests/conftest.py), because
+# what begins last is waited for.
 .PHONY: test
 test: $(STAMP)  ## Run the tests that need neither a GPU nor vLLM
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not gpu and not vllm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not gpu and not vllm"
 
 # It is a package of the system; where it cannot be had, the tests that need it are skipped and say so.
 .PHONY: browser

@@ -58,6 +58,20 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", "timeout(seconds): longest time of a test; needs pytest-timeout")
 
 
+# What takes longest: it must not begin last, because then it is waited for.
+LONGEST: Final = tuple(
+    f"tests/{name}"
+    for name in ("models/test_family_table.py", "integration/", "models/", "demo/", "small/", "test_configs.py", "gpu/")
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first, in the same order in every process: pytest-xdist hands files out as they come."""
+    items.sort(
+        key=lambda item: next((i for i, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST))
+    )
+
+
 @dataclass(frozen=True)
 class Policy:
     """A model with its renderer; shared by tests, so it must not be changed."""
