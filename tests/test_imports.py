@@ -83,6 +83,7 @@ CONFINED = {
     "flash_attn": ("models/attention.py",),
     "liger_kernel": ("models/token_loss.py",),
     "peft": ("models/lora.py",),
+    "trackio": ("trainer/trackio_logger.py",),
 }
 
 

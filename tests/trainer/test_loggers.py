@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from mstar.errors import MissingExtraError
 from mstar.prompts.tiny_dice import TinyDice
 from mstar.storage import PromptResponses
 from mstar.trainer.loggers import log_numbers, log_prompts, log_settings, log_sweep
+from mstar.trainer.trackio_logger import TrackioLogger
 from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
 
 SETTINGS = {"model.init_args.lr": 1e-3, "rollout.init_args.deduplicate": True, "trainer.callbacks": ["one", "other"]}
@@ -125,3 +128,37 @@ def test_mlflow_has_numbers_pictures_texts_and_settings_under_names_that_it_take
     assert pictures == {"samples~0", "dynamics~sweep"}
     (table,) = (json.loads(path.read_text()) for path in tmp_path.rglob("samples/table-0002.json"))
     assert table["step scores"] == ["0.25 0.50"]
+
+
+def test_trackio_has_numbers_pictures_texts_and_settings_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))  # it reads this when it is imported, here alone
+    pytest.importorskip("trackio")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    log_everything(TrackioLogger("run", "mstar-test"))
+    later = TrackioLogger("run", "mstar-test")
+    log_settings(later, SETTINGS)
+    log_numbers(later, NUMBERS, 3)
+    later.finalize("success")
+    assert SQLiteStorage.get_runs("mstar-test") == ["run"]
+    rows = SQLiteStorage.get_logs("mstar-test", "run")
+    numbers = [{name: row[name] for name in NUMBERS} | {"step": row["step"]} for row in rows if "mprm/auc" in row]
+    assert numbers == [NUMBERS | {"step": step} for step in (1, 2, 3)]
+    shown = {name: value for row in rows for name, value in row.items() if isinstance(value, dict)}
+    assert {name: value["_type"] for name, value in shown.items()} == {
+        "samples/0": "trackio.image",
+        "dynamics/sweep": "trackio.image",
+        "samples/table": "trackio.table",
+    }
+    assert shown["samples/table"]["_value"][0]["step scores"] == "0.25 0.50"
+    assert len(list((tmp_path / "media").rglob("*.png"))) == 2
+    settings = SQLiteStorage.get_run_config("mstar-test", "run")
+    assert settings["model.lr"] == 1e-3
+
+
+def test_trackio_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trackio", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mstar\[trackio\]'"):
+        TrackioLogger("run")
