@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 Body = dict[str, Any]
 
 
-def completion(text: str | None, reason: str = "stop") -> Body:
+def completion(text: str | None, reason: str = "stop", logprobs: Sequence[float] | None = None) -> Body:
     """A chat completion."""
     message = {"role": "assistant", "content": text}
     usage = {"prompt_tokens": 10, "completion_tokens": len((text or "").split())}
-    return {"choices": [{"index": 0, "message": message, "finish_reason": reason}], "usage": usage}
+    given = None if logprobs is None else {"content": [{"token": "?", "logprob": value} for value in logprobs]}
+    choice = {"index": 0, "message": message, "finish_reason": reason, "logprobs": given}
+    return {"choices": [choice], "usage": usage}
 
 
 def question_of(body: Body) -> str:

@@ -97,8 +97,6 @@ def _check_teacher(settings: RolloutSettings, policy: PolicyModule) -> None:
     needs = [
         (not settings.answer_conditioned, "rollouts are drawn from the policy that is trained"),
         (settings.refresh is not None, "rollout.refresh_reward_model labels what the policy writes"),
-        (isinstance(rule, Selector) and rule.name in ("likelihood", "mixed"), "rollout.selection reads likelihoods"),
-        (isinstance(settings.reward, Likelihood), "rollout.reward reads likelihoods"),
     ]
     for is_so, need in needs:
         if is_so:
@@ -106,6 +104,16 @@ def _check_teacher(settings: RolloutSettings, policy: PolicyModule) -> None:
                 f"rollout.engine is '{teacher}' by its address, to which no weights can be handed, but {need}: choose "
                 "TransformersEngine or VllmEngine, or take it as the teacher of a warm-up alone "
                 "(rollout.answer_conditioned, with rollout.selection random)."
+            )
+    reads = [
+        (isinstance(rule, Selector) and rule.name in ("likelihood", "mixed"), "rollout.selection"),
+        (isinstance(settings.reward, Likelihood), "rollout.reward"),
+    ]
+    for is_so, name in reads:
+        if is_so and not settings.engine.logprobs:
+            raise ConfigError(
+                f"{name} reads likelihoods, which '{teacher}' is not asked for at its address: set "
+                "rollout.engine.logprobs to true if its server gives log-probabilities (vLLM does), or choose another."
             )
 
 

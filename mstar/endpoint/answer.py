@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -28,12 +29,14 @@ class Answer:
         finished: False if the length limit cut it off.
         prompt_tokens: Tokens of the prompt; 0 if the server does not count them.
         num_tokens: Tokens of the answer; 0 if the server does not count them.
+        logprob: Sum of its tokens' natural log-probabilities; None if the server gives none.
     """
 
     text: str
     finished: bool
     prompt_tokens: int
     num_tokens: int
+    logprob: float | None = None
 
     @classmethod
     def read(cls, body: Any) -> Answer | Refusal | str:
@@ -51,7 +54,8 @@ class Answer:
         if reason not in (*_WHOLE, *_CUT_OFF):
             return f"an answer that was ended by '{reason[:50]}'"
         # Half a surrogate pair, which JSON can hold, can be written nowhere.
-        return cls((text or "").encode(errors="replace").decode(), reason in _WHOLE, *counts)
+        whole = (text or "").encode(errors="replace").decode()
+        return cls(whole, reason in _WHOLE, *counts, _sum_logprobs(choice.get("logprobs")))
 
     def dump(self) -> str:
         """The answer as it is kept."""
@@ -61,6 +65,15 @@ class Answer:
     def load(cls, kept: str) -> Answer:
         """A kept answer."""
         return cls(**json.loads(kept))
+
+
+def _sum_logprobs(given: Any) -> float | None:
+    """The sum over the tokens of a choice's ``logprobs``; None if they are not there, or in another form."""
+    try:
+        values = [float(token["logprob"]) for token in given["content"]]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return math.fsum(values) if values and all(map(math.isfinite, values)) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,6 +111,7 @@ class Engine(ABC):
         asleep: Whether it has let go of its memory, so that it keeps nothing of what it has read.
         own_model: The model that it draws from, where that is not the policy: no weights are handed to it, and it is
             never started. None for the policy.
+        logprobs: Whether its responses have log-probabilities.
         group_size: Processes that generate together, and so must be given the same requests at the same time.
         elsewhere: Whether it computes with weights of its own outside this process, so that it can draw while the
             policy is trained here.
@@ -123,6 +124,7 @@ class Engine(ABC):
     dtype: torch.dtype | None = None
     asleep: bool = False
     own_model: str | None = None
+    logprobs: bool = True
     group_size: int = 1
     elsewhere: bool = False
     progress: bool = False

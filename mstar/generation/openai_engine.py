@@ -45,6 +45,9 @@ class OpenAIEngine(Engine):
             (DeepSeek, Mistral). ``last_turn``: such a turn without a mark. ``none``: it cannot.
         length_field: How the server calls the longest response; OpenAI's reasoning models want the second.
         omit: Fields that the server does not take.
+        logprobs: Ask for every token's log-probability too, which likelihoods are made of; not every server gives any.
+            They must be those at temperature 1, as vLLM gives them (``--logprobs-mode raw_logprobs``, its default);
+            SGLang does with ``SGLANG_RETURN_ORIGINAL_LOGPROB=1``.
         traffic: How fast it is asked, how long it is waited for, and what it charges.
         progress: Whether to show a progress bar.
 
@@ -62,6 +65,7 @@ class OpenAIEngine(Engine):
         continuing: Literal["continue_final_message", "prefix", "last_turn", "none"] = "continue_final_message",
         length_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
         omit: list[Literal["seed", "temperature"]] | None = None,
+        logprobs: bool = False,
         traffic: Traffic = Traffic(),  # noqa: B008 - frozen, so sharing it is safe
         progress: bool = True,
     ) -> None:
@@ -79,6 +83,7 @@ class OpenAIEngine(Engine):
         self.continuing = continuing
         self.length_field = length_field
         self.omit = list(omit or [])
+        self.logprobs = logprobs
         self.traffic = traffic
         self.progress = progress
         # What waits between two tries; None is the clock.
@@ -177,7 +182,7 @@ class OpenAIEngine(Engine):
                     "temperature": sample.temperature,
                     "seed": sample.seed % _SEEDS,
                     self.length_field: self.max_new_tokens,
-                }  # fmt: skip
+                } | ({"logprobs": True} if self.logprobs else {})  # fmt: skip
 
     def _begun(self, messages: list[dict[str, Any]], prefix: str) -> dict[str, Any]:
         """The fields that ask to continue a response."""
@@ -194,6 +199,11 @@ class OpenAIEngine(Engine):
     def _response(self, request: Request, sample: Sample, answer: Answer | Refusal) -> Response:
         if isinstance(answer, Refusal):
             return self._unwritten(request, sample, answer)
+        if self.logprobs and answer.logprob is None and answer.num_tokens > 0:
+            raise ConfigError(
+                f"the server of '{self.model}' gives no log-probabilities (the first response without any is to "
+                f"'{request.prompt.id}'): leave out engine.logprobs, and what reads likelihoods."
+            )
         rest = answer.text
         if request.prefix and rest.startswith(request.prefix):
             # Some servers give the whole turn back.
@@ -205,7 +215,7 @@ class OpenAIEngine(Engine):
             num_tokens=answer.num_tokens,
             finished=answer.finished,
             temperature=sample.temperature,
-            logprob=math.nan,
+            logprob=math.nan if answer.logprob is None else answer.logprob,
         )
 
     def _unwritten(self, request: Request, sample: Sample, refusal: Refusal) -> Response:
@@ -226,5 +236,5 @@ class OpenAIEngine(Engine):
             )
         raise DataError(
             f"{self.model} refuses the prompt '{prompt_id}' ({said}): leave the prompt out, or mend what the server "
-            "does not take (engine.omit, engine.length_field)."
+            "does not take (engine.omit, engine.length_field, engine.logprobs)."
         )

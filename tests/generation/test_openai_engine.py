@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from mstar.errors import ConfigError, DataError
 from mstar.generation import OpenAIEngine, Request, Sample, plan_samples
 from mstar.prompts import TinyDice
 from mstar.provenance import describe
+from mstar.rewards import Likelihood
 from mstar.storage import read_step_labels
 from mstar.types import Prompt, Turn
 
@@ -90,6 +92,24 @@ def test_the_answer_is_shown_to_a_teacher_alone(stub: StubServer, make: Make) ->
     texts = sorted(body["messages"][0]["content"][-1]["text"] for body in stub.asked)
     assert texts[0] == DICE.question
     assert f"The correct answer is {DICE.answer}." in texts[1]
+
+
+def test_log_probabilities_are_summed_where_they_are_asked_for(
+    stub: StubServer, stub_server: ModuleType, make: Make
+) -> None:
+    known = stub_server.completion("so Answer: 3", logprobs=(-0.5, -0.25, -1.0))
+    stub.write = lambda body: known if "logprobs" in body else "so Answer: 3"
+    [[asked]] = make(logprobs=True).generate([Request(DICE, GREEDY)])
+    assert (asked.logprob, asked.num_tokens) == (-1.75, 3)
+    assert Likelihood().score([(DICE, [asked])]) == [[(pytest.approx(math.exp(-1.75 / 3)),)]]
+    # It is another question than without, and is kept with its answer.
+    [[silent]] = make().generate([Request(DICE, GREEDY)])
+    assert math.isnan(silent.logprob)
+    assert make(logprobs=True).generate([Request(DICE, GREEDY)]) == [[asked]]
+    assert [body.get("logprobs") for body in stub.asked] == [True, None]
+    stub.write = lambda body: "so Answer: 3"
+    with pytest.raises(ConfigError, match=f"the server of 'teacher' gives no log-probabilities .* to '{DICE.id}'"):
+        make(logprobs=True, max_new_tokens=9).generate([Request(DICE, GREEDY)])
 
 
 @pytest.mark.parametrize(
@@ -264,6 +284,9 @@ def test_a_teacher_warms_a_policy_up_and_trains_nothing_else(
     teacher = {"class_path": "mstar.generation.OpenAIEngine", "init_args": engine}
     assert main(["fit", "--config", str(evolve.write(evolve.settings("no", engine=teacher), "no"))]) == 1
     assert "no weights can be handed, but rollouts are drawn from the policy that is trained" in capsys.readouterr().err
+    unlikely = evolve.settings("no", engine=teacher, answer_conditioned=True, selection="likelihood")
+    assert main(["fit", "--config", str(evolve.write(unlikely, "no"))]) == 1
+    assert "rollout.selection reads likelihoods, which 'teacher' is not asked for" in capsys.readouterr().err
     assert stub.asked == []
     assert not (evolve.folder / "no" / "iterations").exists()
     settings = evolve.settings("warmup", engine=teacher, answer_conditioned=True)

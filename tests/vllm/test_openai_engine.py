@@ -16,9 +16,11 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
+import torch
 
 from mstar.generation import Engine, OpenAIEngine, Request, Sample, TransformersEngine, plan_samples
 from mstar.models.backbone import load_model, load_renderer
+from mstar.models.implicit_scorer import step_logprobs
 from mstar.prompts import TinyDice
 from mstar.steps import split_steps
 
@@ -75,12 +77,24 @@ def test_a_served_policy_writes_and_continues_what_the_policy_does(
 ) -> None:
     model: Any = load_model(str(warm_policy)).eval()
     reference = TransformersEngine(24, progress=False)
-    reference.start(model, load_renderer(str(warm_policy), model))
+    renderer = load_renderer(str(warm_policy), model)
+    reference.start(model, renderer)
     engine = OpenAIEngine(address, "teacher", 24, cache=str(tmp_path / "first"), progress=False)
     greedy = [Request(prompt, GREEDY) for prompt in DICE]
     ours, theirs = engine.generate(greedy), reference.generate(greedy)
     assert [row[0].text for row in ours] == [row[0].text for row in theirs]
     assert [(row[0].num_tokens, row[0].finished) for row in ours] == [(r[0].num_tokens, r[0].finished) for r in theirs]
+    asking = OpenAIEngine(address, "teacher", 24, cache=str(tmp_path / "first"), logprobs=True, progress=False)
+    known = [row[0].logprob for row in asking.generate(greedy)]
+    assert known == pytest.approx([row[0].logprob for row in theirs], abs=1e-3)
+    # At temperature 1 whatever they were drawn at.
+    warm = [Request(prompt, plan_samples(0, "y", prompt.id, 1, 0.5)) for prompt in DICE]
+    drawn = [row[0] for row in asking.generate(warm)]
+    batch = renderer.response_inputs(DICE, [response.text for response in drawn])
+    with torch.no_grad():
+        steps = step_logprobs(model, batch, [response.finished for response in drawn])
+    own = torch.zeros(len(drawn)).index_add(0, steps.row_N, steps.logits_N).tolist()
+    assert [response.logprob for response in drawn] == pytest.approx(own, abs=1e-3)
     begun = [Request(p, GREEDY, prefix=split_steps(row[0].text)[0]) for p, row in zip(DICE, theirs, strict=True)]
     assert texts(engine, begun) == texts(reference, begun)
     sampled = [Request(prompt, plan_samples(0, "x", prompt.id, 4, 1.0)) for prompt in DICE]
