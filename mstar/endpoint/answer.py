@@ -44,7 +44,7 @@ class Answer:
         try:
             [choice] = body["choices"]
             text, reason, usage = choice["message"]["content"], choice["finish_reason"], body.get("usage") or {}
-            counts = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+            read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
         except (AttributeError, KeyError, TypeError, ValueError):
             return _NO_ANSWER
         if not isinstance(text, str | None) or not isinstance(reason, str):
@@ -55,7 +55,7 @@ class Answer:
             return f"an answer that was ended by '{reason[:50]}'"
         # Half a surrogate pair, which JSON can hold, can be written nowhere.
         whole = (text or "").encode(errors="replace").decode()
-        return cls(whole, reason in _WHOLE, *counts, _sum_logprobs(choice.get("logprobs")))
+        return cls(whole, reason in _WHOLE, read, written, _sum_logprobs(choice.get("logprobs")))
 
     def dump(self) -> str:
         """The answer as it is kept."""
