@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
 from math import isnan
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
+from mstar.annotation import PublicStepLabels
 from mstar.annotation.diet import LabelDiet, apply_diet, information
 from mstar.annotation.label_table import LabelTable
 from mstar.errors import ConfigError, DataError
@@ -60,6 +64,66 @@ def test_only_labels_on_which_two_policies_agree_are_kept() -> None:
     assert kept.response == labels[0].response
     assert (kept.soft_labels[0], kept.soft_labels[2]) == (0.5, 0.0)
     assert isnan(kept.soft_labels[1])
+
+
+# A question, its steps, and whether each is right: a row in each published form.
+FORMS: Final[dict[str, Callable[[str, Sequence[str], Sequence[int]], dict[str, Any]]]] = {
+    "math_shepherd": lambda asked, steps, right: {
+        "input": f"{asked} " + "\n".join(f"Step {n}: {s} ки" for n, s in enumerate(steps, 1)),
+        "label": f"{asked} " + "\n".join(f"Step {n}: {s} {'-+'[r]}" for n, (s, r) in enumerate(zip(steps, right), 1)),  # noqa: B905
+    },
+    "mm_prm": lambda asked, steps, right: {
+        "conversations": [
+            {"from": "human", "value": f"Question: {asked}\nProcess: {''.join(f'{step}<prm>' for step in steps)}"},
+            {"from": "gpt", "value": [float(r) for r in right]},
+        ]
+    },
+    "stepwise": lambda asked, steps, right: {
+        "prompt": asked,
+        "completions": list(steps),
+        "labels": [*map(bool, right)],
+    },
+    "visualprm_raw": lambda asked, steps, right: {
+        "question": asked,
+        "steps_with_score": [
+            {"step": step, "score": float(r), "num_mc_correct": r, "num_mc_total": 1}
+            for step, r in zip(steps, right, strict=True)
+        ],
+    },
+    "visualprm": lambda asked, steps, right: {
+        "conversations": [
+            turn
+            for n, (step, r) in enumerate(zip(steps, right, strict=True))
+            for turn in (
+                {"from": "human", "value": step if n else f"### Question:\n{asked}\n\n### Solution Process:\n{step}"},
+                {"from": "gpt", "value": "-+"[r]},
+            )
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("form", list(FORMS))
+def test_labels_of_every_published_form_go_on_the_same_diet(tmp_path: Path, form: str) -> None:
+    # Of the first question a balanced response and one that is all right, of the second one of which all is wrong.
+    rows = [("How much?", "abc", (1, 1, 0)), ("How much?", "def", (1, 1, 1)), ("How many?", "gh", (0, 0))]
+    seconds = [("How much?", "abc", (1, 0, 0)), ("How many?", "gh", (1, 1))]
+
+    def public(name: str, given: Sequence[tuple[str, str, Sequence[int]]]) -> LabelTable:
+        path = tmp_path / f"{name}.jsonl"
+        lines = [json.dumps(FORMS[form](asked, [f"{s}." for s in steps], right)) for asked, steps, right in given]
+        path.write_text("\n".join(lines))
+        return PublicStepLabels(str(path), form=form, cache_dir=str(tmp_path)).load()  # type: ignore[arg-type]
+
+    labels = public("labels", rows)
+
+    def counts(diet: LabelDiet, others: LabelTable | None = None) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        return sorted((label.num_correct, label.num_total) for label in apply_diet(labels, diet, others))
+
+    assert counts(LabelDiet(keep=0.4)) == [((1, 1, 0), (1, 1, 1))]
+    assert counts(LabelDiet(confidence=0.5)) == [((1, 1, 0), (1, 1, 1)), ((1, 1, 1), (1, 1, 1))]
+    assert counts(LabelDiet(soften=1)) == [((0, 0), (1, 1)), ((1, 1, 0), (1, 1, 1)), ((1, 1, 1), (1, 1, 1))]
+    assert counts(LabelDiet(), public("seconds", seconds)) == [((1, 0, 0), (1, 0, 1))]
 
 
 @pytest.mark.parametrize("settings", [{"confidence": 1.0}, {"keep": 0.0}, {"smoothing": -1.0}, {"soften": -1}])
