@@ -12,6 +12,7 @@ import yaml
 
 import mstar
 from mstar.__main__ import main
+from mstar.generation import TransformersEngine
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory, read_responses
 
@@ -120,7 +121,17 @@ def test_the_warm_up(root: Path, tmp_path: Path, warm_policy: Path, capsys: pyte
     assert main(["test", "--config", str(config), *SMALL]) == 0
 
 
-def test_paths_are_all_that_a_copy_needs(root: Path, tmp_path: Path, warm_policy: Path, warm_mprm: Path) -> None:
+def test_paths_are_all_that_a_copy_needs(
+    root: Path, tmp_path: Path, warm_policy: Path, warm_mprm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = TransformersEngine.start
+
+    def start_short(engine: TransformersEngine, *arguments: Any) -> None:
+        # Responses that do not end are drawn to the configuration's 512 tokens: nobody reads the rest of them.
+        engine.max_new_tokens = min(64, engine.max_new_tokens)
+        start(engine, *arguments)
+
+    monkeypatch.setattr(TransformersEngine, "start", start_short)
     config = overridden(CONFIGS / "evolve" / "mathv360k_continuous.yaml", root, tmp_path, warm_policy, "run", warm_mprm)
     status = main(["fit", "--config", str(config), "--trainer.max_epochs=1"])
     report = json.loads(RunDirectory(tmp_path / "run").report(1).read_text())

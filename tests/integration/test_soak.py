@@ -1,4 +1,4 @@
-"""Two hundred iterations: what the process holds and what an iteration reads must not grow."""
+"""Many iterations: what the process holds and what an iteration reads must not grow."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-ITERATIONS = 200
-WARM = 40
+ITERATIONS = 120
+WARM = 30
 
 
 class Gauge(Callback):
@@ -47,7 +47,7 @@ class Gauge(Callback):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 @pytest.mark.timeout(900)
-def test_two_hundred_iterations(evolve: Any) -> None:
+def test_many_iterations_take_no_more_than_few(evolve: Any) -> None:
     gauge = evolve.folder / "gauge.jsonl"
     settings = evolve.settings(dynamics=False, interval=0.125, num_samples=2, keep_iterations=3)
     settings["data"]["init_args"]["batch_size"] = 2
@@ -69,15 +69,20 @@ def test_two_hundred_iterations(evolve: Any) -> None:
     run = evolve.folder / "run"
     seen = [json.loads(line) for line in gauge.read_text().splitlines()]
     assert len(seen) == ITERATIONS
-    # The first iterations fill caches; after them 160 iterations may not add more than a few megabytes.
+    # The first iterations fill caches; after them 90 iterations may not add more than a few megabytes.
+    print(
+        "GROWTH",
+        [round((s["resident"] - seen[0]["resident"]) / 1e6, 1) for s in seen[::10]],
+        [after["read"] - before["read"] for before, after in pairwise(seen)][::5],
+    )
     growth = seen[-1]["resident"] - seen[WARM]["resident"]
-    assert growth < 30e6, f"{growth / 1e6:.0f} MB more after {ITERATIONS} iterations than after {WARM}"
+    assert growth < 17e6, f"{growth / 1e6:.0f} MB more after {ITERATIONS} iterations than after {WARM}"
     assert seen[-1]["files"] <= seen[WARM]["files"] + 1
     read = [after["read"] - before["read"] for before, after in pairwise(seen)]
     # About 15 kB each; an iteration that reads the reports of all earlier ones would read several times more.
-    early, late = statistics.median(read[WARM:90]), statistics.median(read[-50:])
+    early, late = statistics.median(read[15:45]), statistics.median(read[-30:])
     assert late < 2 * early, f"an iteration reads {early} bytes at first, and {late} at last"
     # The responses of old iterations are gone; what was kept of them, and their reports, stay.
-    assert sorted(path.parent.name for path in run.glob("iterations/*/responses-*.parquet")) == ["0198", "0199", "0200"]
+    assert sorted(path.parent.name for path in run.glob("iterations/*/responses-*.parquet")) == ["0118", "0119", "0120"]
     assert len(list(run.glob("iterations/*/report.json"))) == ITERATIONS
     assert len(list(run.glob("iterations/*/examples.parquet"))) == ITERATIONS
