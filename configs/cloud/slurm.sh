@@ -4,7 +4,8 @@
 #     --config configs/evolve/qwen2_5_vl_7b.yaml --config configs/overlays/fsdp2.yaml
 # Submit it with the environment active that mstar is installed in: sbatch hands it on.
 # Lightning reads SLURM's variables: one task a GPU. When SLURM announces the time limit, mstar saves, puts the job in the
-# queue again, and goes on from the last checkpoint. Written from the documentation; it has not been run.
+# queue again, and goes on from the last checkpoint. SLURM 22.05 starts its 16 tasks (without GPUs and with a stand-in for
+# python); no training was run by it.
 #SBATCH --job-name=mstar
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
@@ -12,7 +13,9 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
 #SBATCH --signal=SIGUSR1@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
 set -euo pipefail
 export OMP_NUM_THREADS=8
-# Since SLURM 22.05 srun does not take the number of cores over, and each task would have one.
+# Since SLURM 22.05 srun does not take this number over, and where tasks are bound to cores each would have one.
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" python -m mstar fit "$@" --config configs/overlays/multi_node.yaml --ckpt_path last
