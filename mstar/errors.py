@@ -12,6 +12,8 @@ __all__ = [
     "ProcessLostError",
     "ServersLostError",
     "StorageError",
+    "require_least",
+    "require_share",
 ]
 
 
@@ -58,3 +60,29 @@ class MissingExtraError(MstarError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package '{package}': install it with pip install 'mstar[{extra}]'.")
+
+
+def require_least(where: str, least: int = 1, /, **values: float | None) -> None:
+    """Makes sure that settings are not too small; None passes.
+
+    Args:
+        where: What their names begin with in the message.
+        least: The smallest number that works.
+        values: The settings by their names.
+
+    Raises:
+        ConfigError: one is smaller.
+    """
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ConfigError(f"{where}{name} is {value}, but it must be at least {least}.")
+
+
+def require_share(key: str, share: float | None) -> None:
+    """Makes sure that a setting is a share, if it is set.
+
+    Raises:
+        ConfigError: it is not in [0, 1].
+    """
+    if share is not None and not 0 <= share <= 1:
+        raise ConfigError(f"{key} is {share}, but it is a share; choose from [0, 1].")

@@ -11,7 +11,7 @@ from typing import Final
 
 from mstar.atomic import write_text
 from mstar.dashboards.prompt_page import render_prompt_page
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.evaluation.prompt_survey import describe_facts, describe_survey, spread, survey_prompts
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.facts import UnusableSourceError
@@ -72,9 +72,7 @@ def show_prompts(
         ConfigError: there are no prompts, a number is below 1, or the model's processor cannot be loaded.
         DataError: the data cannot be read, or too many of its rows cannot be used; what is known is shown first.
     """
-    for name, value in (("rows", rows), ("num_counted", num_counted)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}, but it must be at least 1.")
+    require_least("", rows=rows, num_counted=num_counted)
     if prompts is None and sources is None:
         raise ConfigError("there are no prompts to show: name a file of questions, or set prompts or sources.")
     renderer = None

@@ -15,7 +15,7 @@ from mstar.dashboards.sample_browser import find_picture
 from mstar.dashboards.score_page import render_score_page
 from mstar.dashboards.stored_pictures import StoredPictures
 from mstar.distributed import claim_together, find_device, is_main, joined_processes, wait_for_all
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.evaluation.best_of_n import measure_best_of_n, render_best_of_n
 from mstar.evaluation.scoring import SHARD, OpenPicture, score_shards
 from mstar.grading import AnswerGrader, Grader
@@ -82,8 +82,7 @@ def score_responses(
         ConfigError: there is no input, the reward cannot be loaded, or ``output`` belongs to another scoring.
         DataError: the input is damaged.
     """
-    if shard_size < 1:
-        raise ConfigError(f"shard_size is {shard_size}, but it must be at least 1.")
+    require_least("", shard_size=shard_size)
     files = find_response_files(input)
     folder = Path(output)
     chosen = MPRM(reward) if isinstance(reward, str) else reward

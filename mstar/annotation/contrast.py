@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Literal
 
 from mstar.annotation.values import find_values, other_value
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least, require_share
 from mstar.generation import derive_seed
 from mstar.types import StepLabels
 
@@ -59,10 +59,8 @@ class ContrastSettings:
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise ConfigError(f"contrast.share is {self.share}, but it is a share of the right chains in (0, 1].")
-        if self.each < 1:
-            raise ConfigError(f"contrast.each is {self.each}, but it must be at least 1.")
-        if not 0 <= self.min_label <= 1:
-            raise ConfigError(f"contrast.min_label is {self.min_label}, but it is a share; choose from [0, 1].")
+        require_least("contrast.", each=self.each)
+        require_share("contrast.min_label", self.min_label)
         if self.support < 0:
             raise ConfigError(f"contrast.support is {self.support}, but it must not be negative.")
 

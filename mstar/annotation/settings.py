@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least, require_share
 
 __all__ = ["AnnotationSettings"]
 
@@ -45,14 +45,10 @@ class AnnotationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "num_continuations", "lead", "max_per_side", "shard_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"annotation: {name} is {getattr(self, name)}, but it must be at least 1.")
+        counts = ("num_samples", "num_continuations", "lead", "max_per_side", "shard_size")
+        require_least("annotation: ", **{name: getattr(self, name) for name in counts})
         if self.temperature <= 0:
             raise ConfigError(
                 f"annotation: temperature is {self.temperature}, but equal samples estimate nothing; raise it."
             )
-        if not 0 <= self.unmixed_share <= 1:
-            raise ConfigError(
-                f"annotation: unmixed_share is {self.unmixed_share}, but it is a share; choose from [0, 1]."
-            )
+        require_share("annotation: unmixed_share", self.unmixed_share)

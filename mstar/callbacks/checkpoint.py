@@ -15,7 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from mstar.atomic import sync_folder
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.distributed import gather_lists, rank, world_size
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.interruption import Interrupted, hold_back, requested
 from mstar.trainer.checkpoint_files import copy, link, remove, replace
 from mstar.trainer.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
@@ -58,9 +58,7 @@ class IterationCheckpoint(Checkpoint):
     def __init__(
         self, keep_all: bool = False, every: int = 1, every_n_steps: int | None = None, keep_last: int = 1
     ) -> None:
-        for name, value in (("every", every), ("every_n_steps", every_n_steps), ("keep_last", keep_last)):
-            if value is not None and value < 1:
-                raise ConfigError(f"IterationCheckpoint: {name} is {value}, but it must be at least 1.")
+        require_least("IterationCheckpoint: ", every=every, every_n_steps=every_n_steps, keep_last=keep_last)
         self.keep_all = keep_all
         self.keep_last = keep_last
         self.every = every

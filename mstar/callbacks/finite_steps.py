@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mstar.atomic import atomic_path
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.models.finite import find_nonfinite, nonfinite_error, require_finite
 
 __all__ = ["FiniteSteps"]
@@ -38,8 +38,7 @@ class FiniteSteps(Callback):
 
     def __init__(self, max_in_a_row: int = 5) -> None:
         super().__init__()
-        if max_in_a_row < 1:
-            raise ConfigError(f"FiniteSteps: max_in_a_row is {max_in_a_row}, but it must be at least 1.")
+        require_least("FiniteSteps: ", max_in_a_row=max_in_a_row)
         self.max_in_a_row = max_in_a_row
         self._in_a_row = 0
         self._skipped = 0

@@ -18,7 +18,7 @@ from mstar.callbacks.progress_bar import TrainingBar
 from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import gather_lists, is_main, wait_for_all
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.generation import Engine, derive_seed
 from mstar.grading import Grader
 from mstar.models.fingerprint import fingerprint_model
@@ -73,8 +73,7 @@ class RewardModelRefresh:
     ) -> None:
         if any(iteration < 1 for iteration in iterations):
             raise ConfigError(f"refresh_reward_model.iterations is {iterations}, but iterations count from 1.")
-        if epochs < 1:
-            raise ConfigError(f"refresh_reward_model.epochs is {epochs}, but it must be at least 1.")
+        require_least("refresh_reward_model.", epochs=epochs)
         self.iterations = frozenset(iterations)
         self.prompts = prompts
         self.annotation = annotation

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from mstar.datamodules.quarantined import PromptBatch
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.subset import PromptSubset
 from mstar.types import Prompt
@@ -40,9 +40,7 @@ class BenchmarkDataModule(LightningDataModule):
             if sources is None:
                 raise ConfigError("data.test is not set, but a benchmark needs prompts: set data.test or data.sources.")
             test = sources.require("test", "data.sources")
-        for name, value in (("eval_batch_size", eval_batch_size), ("size", size)):
-            if value is not None and value < 1:
-                raise ConfigError(f"data.{name} is {value}, but it must be at least 1.")
+        require_least("data.", eval_batch_size=eval_batch_size, size=size)
         self.test = test
         self.eval_batch_size = eval_batch_size
         self.prompts = PromptSubset(test, np.arange(min(size or len(test), len(test))))

@@ -12,9 +12,9 @@ from torch.utils.data import Dataset
 
 from mstar.datamodules.rationales import Rationales
 from mstar.distributed import rank, world_size
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError, DataError, require_least, require_share
 from mstar.prompts.prompt_check import PromptCheck, describe
-from mstar.prompts.quarantine import QuarantineFile, RowError, require_share
+from mstar.prompts.quarantine import QuarantineFile, RowError
 from mstar.types import Example, Prompt
 
 __all__ = ["PromptBatch", "Quarantine", "UsablePairs", "UsablePrompts", "require_limits"]
@@ -30,9 +30,7 @@ def require_limits(
     Raises:
         ConfigError: one cannot.
     """
-    for name, limit in (("max_prompt_tokens", max_prompt_tokens), ("max_example_tokens", max_example_tokens)):
-        if limit is not None and limit < 1:
-            raise ConfigError(f"data.{name} is {limit}, but it must be at least 1.")
+    require_least("data.", max_prompt_tokens=max_prompt_tokens, max_example_tokens=max_example_tokens)
     require_share("data.max_bad_share", max_bad_share)
     if num_workers < 0:
         raise ConfigError(f"data.num_workers is {num_workers}, but it must not be negative; 0 needs no other process.")

@@ -17,7 +17,7 @@ from typing import Final
 from tqdm.auto import tqdm
 
 from mstar.atomic import atomic_path
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError, DataError, require_least
 from mstar.evaluation.picture_hashes import HashBits, PictureHashes, difference_hash, meeting_pictures, pixel_hash
 from mstar.prompts import PromptSource
 from mstar.prompts.question_text import parse_question
@@ -164,8 +164,7 @@ def find_leaks(
     """
     if not 0 <= max_distance < 64:
         raise ConfigError(f"max_distance is {max_distance}, but of 256 bits fewer than 64 may differ; choose about 10.")
-    if num_threads < 1:
-        raise ConfigError(f"num_threads is {num_threads}, but it must be at least 1.")
+    require_least("", num_threads=num_threads)
     if not benchmarks:
         raise ConfigError("there is no benchmark to compare with; give at least one in 'benchmarks'.")
     trained = _Table.of(train, num_threads, "train")

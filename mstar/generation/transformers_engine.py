@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.generation.base import Engine, Request
 from mstar.generation.batches import Memory, Row, fill_batches
 from mstar.generation.progress import ResponseBar
@@ -77,9 +77,7 @@ class TransformersEngine(Engine):
         memory_utilization: float = 0.3,
         adapters: AdapterUse = "merged",
     ) -> None:
-        for name, value in (("max_new_tokens", max_new_tokens), ("batch_size", batch_size)):
-            if value is not None and value < 1:
-                raise ConfigError(f"TransformersEngine: {name} is {value}, but it must be at least 1.")
+        require_least("TransformersEngine: ", max_new_tokens=max_new_tokens, batch_size=batch_size)
         if not 0 < memory_utilization <= 1:
             raise ConfigError(
                 f"TransformersEngine: memory_utilization is {memory_utilization}, but it is a share in (0, 1]."

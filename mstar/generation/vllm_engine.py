@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mstar.errors import ConfigError, MissingExtraError
+from mstar.errors import ConfigError, MissingExtraError, require_least
 from mstar.generation.base import Engine, HandOver, Request, Sample
 from mstar.generation.drift_bounds import drift_bounds
 from mstar.generation.vllm_families import require_proven
@@ -99,8 +99,7 @@ class VllmEngine(Engine):
         trust_remote_code: bool = False,
         progress: bool = True,
     ) -> None:
-        if max_new_tokens < 1:
-            raise ConfigError(f"VllmEngine: max_new_tokens is {max_new_tokens}, but it must be at least 1.")
+        require_least("VllmEngine: ", max_new_tokens=max_new_tokens)
         if drift_bound is not None and drift_bound <= 0:
             raise ConfigError(f"VllmEngine: drift_bound is {drift_bound}, but it must be above 0.")
         self.options = VllmOptions(

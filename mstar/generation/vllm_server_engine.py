@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.generation.base import Engine, HandOver, Request, Sample
 from mstar.generation.drift_bounds import drift_bounds
 from mstar.generation.server_drawing import draw
@@ -81,8 +81,7 @@ class VllmServerEngine(Engine):
         drift_bound: float | None = None,
         progress: bool = True,
     ) -> None:
-        if max_new_tokens < 1:
-            raise ConfigError(f"VllmServerEngine: max_new_tokens is {max_new_tokens}, but it must be at least 1.")
+        require_least("VllmServerEngine: ", max_new_tokens=max_new_tokens)
         if drift_bound is not None and drift_bound <= 0:
             raise ConfigError(f"VllmServerEngine: drift_bound is {drift_bound}, but it must be above 0.")
         named = addresses.split(",") if isinstance(addresses, str) else addresses

@@ -16,7 +16,7 @@ from torch import nn
 
 from mstar.distributed import gather_lists, is_main
 from mstar.endpoint.access import find_url
-from mstar.errors import ConfigError, EngineDriftError
+from mstar.errors import ConfigError, EngineDriftError, require_least
 from mstar.generation.base import HandOver
 from mstar.generation.server_pool import Job, ServerPool
 from mstar.generation.vllm_requests import read_logprobs
@@ -57,10 +57,8 @@ class ServerOptions:
                 raise ConfigError(f"VllmServerEngine: addresses has one that cannot be asked: {error}") from error
             if self.addresses.count(address) > 1:
                 raise ConfigError(f"VllmServerEngine: addresses has '{address}' twice.")
-        for name, least in (("concurrency", 1), ("answer_timeout", 1), ("patience", 0)):
-            value = getattr(self, name)
-            if value < least:
-                raise ConfigError(f"VllmServerEngine: {name} is {value}, but it must be at least {least}.")
+        require_least("VllmServerEngine: ", concurrency=self.concurrency, answer_timeout=self.answer_timeout)
+        require_least("VllmServerEngine: ", 0, patience=self.patience)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from mstar.distributed import world_size
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.generation.base import HandOver
 from mstar.generation.progress import RequestWatch, ResponseBar
 from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_weights
@@ -66,10 +66,13 @@ class VllmOptions:
     trust_remote_code: bool
 
     def __post_init__(self) -> None:
-        for name in ("tensor_parallel_size", "max_model_len", "max_num_seqs", "images_per_prompt"):
-            value = getattr(self, name)
-            if value is not None and value < 1 and (name, value) != ("max_model_len", AUTO_LENGTH):
-                raise ConfigError(f"VllmEngine: {name} is {value}, but it must be at least 1.")
+        require_least(
+            "VllmEngine: ",
+            tensor_parallel_size=self.tensor_parallel_size,
+            max_model_len=None if self.max_model_len == AUTO_LENGTH else self.max_model_len,
+            max_num_seqs=self.max_num_seqs,
+            images_per_prompt=self.images_per_prompt,
+        )
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ConfigError(
                 f"VllmEngine: gpu_memory_utilization is {self.gpu_memory_utilization}, but it is a share in (0, 1]."

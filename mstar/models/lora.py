@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.models.seeding import seeded
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ class LoraSettings:
     modules_to_save: tuple[Literal["vision", "projector"], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("rank", "alpha"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"model.lora.{name} is {getattr(self, name)}, but it must be at least 1.")
+        require_least("model.lora.", rank=self.rank, alpha=self.alpha)
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.lora.dropout is {self.dropout}, but it is a share; choose from [0, 1).")
         # From a configuration it comes as a list, and from a checkpoint it must be equal.

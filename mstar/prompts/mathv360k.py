@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mstar.atomic import write_text
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError, DataError, require_least
 from mstar.prompts.cells import read_images
 from mstar.prompts.chats import read_turns
 from mstar.prompts.image_check import ImageCheck
@@ -93,9 +93,8 @@ class MathV360K(TablePrompts):
         quarantine: str | None = None,
         cache_dir: str | None = None,
     ) -> None:
-        for name, value, least in (("num_test", num_test, 0), ("num_validation", num_validation, 0), ("size", size, 1)):
-            if value is not None and value < least:
-                raise ConfigError(f"MathV360K: {name} is {value}, but it must be at least {least}.")
+        require_least("MathV360K: ", 0, num_test=num_test, num_validation=num_validation)
+        require_least("MathV360K: ", size=size)
         path = Path(root, _FILE)
         if not path.is_file():
             raise DataError(f"MathV360K: '{path}' does not exist; give the folder that holds {_FILE} and {_IMAGES}.")

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError, DataError, require_share
 from mstar.prompts.images import LoadedImage
-from mstar.prompts.quarantine import BadRow, Reason, RowError, require_share
+from mstar.prompts.quarantine import BadRow, Reason, RowError
 from mstar.types import Prompt
 
 __all__ = ["PromptCheck", "PromptReader", "describe"]

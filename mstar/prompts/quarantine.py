@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.atomic import atomic_path
-from mstar.errors import ConfigError, DataError
+from mstar.errors import DataError
 
 __all__ = [
     "BadRow",
@@ -29,7 +29,6 @@ __all__ = [
     "count_reasons",
     "has_too_many",
     "quarantine_shard",
-    "require_share",
     "write_quarantine",
 ]
 
@@ -111,16 +110,6 @@ def count_reasons(paths: Iterable[Path]) -> Counter[Reason]:
     return Counter(
         Reason(json.loads(line)["reason"]) for path in paths for line in path.read_text(encoding="utf-8").splitlines()
     )
-
-
-def require_share(key: str, share: float | None) -> None:
-    """Makes sure that a configured ``max_bad_share`` is one.
-
-    Raises:
-        ConfigError: it is not in [0, 1].
-    """
-    if share is not None and not 0 <= share <= 1:
-        raise ConfigError(f"{key} is {share}, but it is a share; choose from [0, 1].")
 
 
 def has_too_many(bad: int, total: int, max_bad_share: float | None) -> bool:

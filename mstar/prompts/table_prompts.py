@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from PIL import Image
 
-from mstar.errors import DataError
+from mstar.errors import DataError, require_share
 from mstar.prompts.base import PromptSource
 from mstar.prompts.facts import ColumnChoice, SourceFacts, UnusableSourceError, explain_bad_row, first_of_each
 from mstar.prompts.image_check import ImageCheck, ImageFault, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
 from mstar.prompts.prompt_table import PromptTable, hash_id
-from mstar.prompts.quarantine import BadRow, Reason, announce, check_share, require_share, write_quarantine
+from mstar.prompts.quarantine import BadRow, Reason, announce, check_share, write_quarantine
 from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance, Turn
 
 __all__ = ["CheckedTable", "EmbeddedImage", "PictureStore", "TablePrompts", "TableSettings", "open_table"]
