@@ -7,6 +7,7 @@ from typing import Final
 
 from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula, same_spelling
+from mstar.grading.lists import split_items
 from mstar.grading.numbers import NumberReader
 from mstar.grading.plain_text import YES_OR_NO, clean_latex, fold, normalise, strip_markup
 from mstar.types import AnswerIs
@@ -34,7 +35,6 @@ _LETTERS: Final = re.compile(r"[A-Z]+")
 _LETTER_SEPARATOR: Final = re.compile(
     r"\b(?:and|options?|choices?)\b|[\s,;/&+、。.()\[\]{}\"'*和与]|选项?", re.IGNORECASE
 )
-_TEXT_SEPARATOR: Final = re.compile(r"\s*(?:[,;\n]\s*(?:and\s+)?|\band\b|、)\s*")
 _LETTERS_WITHOUT_TEXTS: Final = 26
 _MAX_LENGTH: Final = 1200
 
@@ -190,21 +190,20 @@ class MultiSelectReader(AnswerReader):
 
     def __init__(self, answer: str | None, choices: tuple[str, ...], answer_is: AnswerIs | None = None) -> None:
         self._one = ChoiceReader(None, choices)
-        self._count = len(choices) or 26
-        if answer is not None and answer_is in (AnswerIs.INDEX0, AnswerIs.INDEX1):
-            parts = [ChoiceReader(part, choices, answer_is).gold for part in re.findall(r"\d+", answer)]
-            self.gold = _join(parts)
-        else:
-            self.gold = None if answer is None else self.read(answer)
+        indices = answer_is in (AnswerIs.INDEX0, AnswerIs.INDEX1)
+        parts = [] if answer is None else re.findall(r"\d+", answer) if indices else _split(answer)
+        self.gold = _join([ChoiceReader(part, choices, answer_is).gold for part in parts])
 
     def read(self, text: str) -> str | None:
         """The letters of the options that a text lists; see the interface."""
-        text = strip_markup(normalise(text[:_MAX_LENGTH])).strip()
-        letters = _LETTER_SEPARATOR.sub("", text)
-        if _LETTERS.fullmatch(letters) and len(set(letters)) == len(letters):
-            return _join(list(letters)) if all(ord(letter) - ord("A") < self._count for letter in letters) else None
-        parts = [part.strip("[]\"' ") for part in _TEXT_SEPARATOR.split(text.strip("[]. "))]
-        return _join([self._one.read(part) for part in parts if part])
+        return _join([self._one.read(part) for part in _split(text[:_MAX_LENGTH])])
+
+
+def _split(text: str) -> list[str]:
+    """Letters, which need no separator between them, or texts."""
+    text = strip_markup(normalise(text)).strip()
+    letters = _LETTER_SEPARATOR.sub("", text)
+    return [*letters] if _LETTERS.fullmatch(letters) and len({*letters}) == len(letters) else split_items(text)
 
 
 def _join(letters: list[str | None]) -> str | None:

@@ -11,9 +11,10 @@ import operator
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import takewhile
 from typing import Final
 
-__all__ = ["SCALES", "evaluate", "parse_words"]
+__all__ = ["SCALES", "evaluate", "to_figures"]
 
 _ALLOWED: Final = re.compile(r"(?:[-\d.+*/^()√π× ]|sqrt|\bpi\b)+")
 _ROOT: Final = re.compile(r"(?:√|sqrt)\s*(\d+|π|(?=\())")
@@ -34,15 +35,17 @@ _ONES: Final = (
     "eighteen nineteen"
 )
 _TENS: Final = "twenty thirty forty fifty sixty seventy eighty ninety"
-_BELOW_HUNDRED: Final = {word: value for value, word in enumerate(_ONES.split())} | {
-    f"{ten} {word}".removesuffix(" zero"): 10 * tens + value
-    for tens, ten in enumerate(_TENS.split(), start=2)
-    for value, word in enumerate(_ONES.split()[:10])
-}
+_NUMBERS: Final = (
+    {"a": 1, "none": 0}
+    | {word: value for value, word in enumerate(_ONES.split())}
+    | {word: 10 * tens for tens, word in enumerate(_TENS.split(), start=2)}
+)
 _PARTS: Final = {
     "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
     "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "hundredth": 100,
 }  # fmt: skip
+_PARTS.update({f"{part}s": value for part, value in _PARTS.items()})
+_KNOWN: Final = {"and", *_NUMBERS, *SCALES, *_PARTS}
 
 
 class _UnreadableError(Exception):
@@ -100,38 +103,37 @@ def _bits(value: Fraction) -> int:
     return max(value.numerator.bit_length(), value.denominator.bit_length())
 
 
-def parse_words(text: str) -> Fraction | None:
-    """The value of a number in English words, such as ``two thirds`` or ``one and a half``; None for anything else."""
-    words = text.casefold().replace("-", " ").split()
-    if not words or len(words) > 12:
-        return None
-    if words[0] in ("minus", "negative"):
-        value = parse_words(" ".join(words[1:]))
-        return None if value is None else -value
-    return Fraction(0) if words == ["none"] else _add_up(words)
+def to_figures(text: str) -> str:
+    """A text whose first words are a number in figures: ``7/2 hours`` for ``three and a half hours``."""
+    words = text.replace("-", " ").split()
+    sign = "-" if words and words[0].casefold() in ("minus", "negative") else ""
+    words = words[len(sign) :]
+    run = [word.casefold() for word in takewhile(lambda word: word.casefold() in _KNOWN, words)]
+    run = run[: next((place for place, word in enumerate(run, start=1) if word in _PARTS), len(run))]
+    while run and run[-1] in ("a", "and"):
+        run.pop()
+    if run and run[-1] in _PARTS:
+        # "Three and a half": what stands before the last "and" is whole.
+        cut = len(run) - run[::-1].index("and") if "and" in run else 0
+        whole, count = _add_up(run[: cut - 1]) if cut else 0, _add_up(run[cut:-1] or ["a"])
+        value = None if whole is None or count is None else whole + count / _PARTS[run[-1]]
+    else:
+        value = _add_up(run)
+    return text if value is None else f"{sign}{value} {' '.join(words[len(run) :])}"
 
 
 def _add_up(words: list[str]) -> Fraction | None:
-    """A whole number, a part of one, or the sum of both: the greatest scale word divides it."""
-    part = _PARTS.get(words[-1]) or _PARTS.get(words[-1].removesuffix("s"))
-    scale = max(words, key=lambda word: SCALES.get(word, 0))
-    if part is not None and "and" in words:
-        cut, factor = words.index("and"), 1
-    elif part is not None:
-        count = _count(words[:-1])
-        return None if count is None else count / part
-    elif scale in SCALES:
-        cut, factor = words.index(scale), SCALES[scale]
-    else:
-        value = _BELOW_HUNDRED.get(" ".join(words))
-        return None if value is None else Fraction(value)
-    before, after = words[:cut], words[cut + 1 :]
-    after = after[1:] if after[:1] == ["and"] else after
-    count = _count(before)
-    rest = _add_up(after) if after else Fraction(0)
-    return None if count is None or rest is None or rest >= factor else count * factor + rest
-
-
-def _count(words: list[str]) -> Fraction | None:
-    """How many of a part or a scale: one where nothing is said, as in ``half`` and ``a million``."""
-    return Fraction(1) if words in ([], ["a"]) else _add_up(words)
+    """``two million five hundred and six``: a scale word multiplies what stands before it."""
+    total = current = Fraction(0)
+    for word in words:
+        value = _NUMBERS.get(word, 0)
+        if word in SCALES:
+            current = (current or 1) * SCALES[word]
+            if SCALES[word] >= 1000:
+                total, current = total + current, 0
+        # "Five six" is no eleven.
+        elif current % (10 if value < 10 else 100):
+            return None
+        else:
+            current += value
+    return total + current if words else None

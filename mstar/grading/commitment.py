@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import Final
 
 from mstar.grading.base import AnswerReader
 from mstar.grading.plain_text import find_boxed, normalise, strip_markup
 
-__all__ = ["is_plain_line", "read_bare", "read_commitment", "relevant_part"]
+__all__ = ["SENTENCE_END", "is_plain_line", "read_bare", "read_commitment", "relevant_part"]
 
 # More is never needed to state an answer; it bounds the work on texts of any size.
 _MAX_RESPONSE: Final = 24_000
@@ -100,8 +101,8 @@ _INSTEAD: Final = re.compile(
     r"(?:but(?: rather)?|instead|rather|it is|it's|it should be)\s+(?P<stated>.+)",
     re.IGNORECASE,
 )
-_SENTENCE_END: Final = re.compile(
-    r"(?<=[.!?])(?<!\b[A-Za-z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St|No)\.)(?<!\bapprox\.)[\"')]?\s+(?![=<>+*/×≈\\])|(?<=[。!])|(?<=\)\.)\s"
+SENTENCE_END: Final = re.compile(
+    r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St|No)\.)(?<!\b(?:i\.e|e\.g)\.)(?<!\bapprox\.)[\"')]?\s+(?![=<>+*/×≈\\])|(?<=[。!])|(?<=\)\.)\s"
     r"|(?<=[A-Z]\.)\s+(?=(?:The|A|My|This|It|If|Since|Because|However|Actually)\s[a-z])"
 )
 # Where a sentence stops to state its answer and begins to say why.
@@ -312,7 +313,7 @@ def _of_line(span: str, marked: bool) -> Iterator[str]:
         if (match := form.fullmatch(line)) is not None:
             line = match["stated"]
             break
-    sentence = _SENTENCE_END.split(line, maxsplit=1)[0].strip()
+    sentence = SENTENCE_END.split(line, maxsplit=1)[0].strip()
     yield sentence
     stated = _EXPLANATION.split(sentence, maxsplit=1)[0].strip()
     yield stated
@@ -323,9 +324,5 @@ def _of_line(span: str, marked: bool) -> Iterator[str]:
 
 def _balance(span: str) -> str:
     r"""The span up to a brace that was opened before it, as in ``\text{Answer: A}``."""
-    depth = 0
-    for place, char in enumerate(span):
-        depth += (char == "{") - (char == "}")
-        if depth < 0:
-            return span[:place]
-    return span
+    depths = accumulate((char == "{") - (char == "}") for char in span)
+    return span[: next((place for place, depth in enumerate(depths) if depth < 0), None)]

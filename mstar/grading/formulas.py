@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
 from mstar.grading.plain_text import clean_latex
@@ -64,7 +65,7 @@ def are_equal(gold: str, answer: str) -> bool:
 
     Raises:
         GradingTimeoutError: math-verify did not come to an end.
-        RuntimeError: its process cannot be started.
+        RuntimeError: its process ended twice.
     """
     if same_spelling(gold) == same_spelling(answer):
         return True
@@ -84,12 +85,9 @@ def same_spelling(text: str) -> str:
 def _is_readable(text: str) -> bool:
     if not text or len(text) > _MAX_LENGTH or _PROSE.search(text) or _BOMB.search(text):
         return False
-    depth = deepest = 0
-    for char in text:
-        # An interval may open with one bracket and close with another.
-        depth += (char in "([{") - (char in ")]}")
-        deepest = max(deepest, depth)
-    return deepest <= _MAX_NESTING and depth == 0
+    # An interval may open with one bracket and close with another.
+    depths = [0, *accumulate((char in "([{") - (char in ")]}") for char in text)]
+    return max(depths) <= _MAX_NESTING and depths[-1] == 0
 
 
 def _as_latex(text: str) -> str:
@@ -113,14 +111,15 @@ class _Worker:
     def ask(self, gold: str, answer: str) -> str:
         """What comes of two formulas: equal, different or stopped; may be called from any thread."""
         with self._lock:
-            # What ran out is tried once more, when nothing else of this process computes, with room for a bad moment.
+            # What ran out or was lost is tried once more, when nothing else of this process computes, with room for a
+            # bad moment.
             for seconds in (WORKER_SECONDS, 2 * WORKER_SECONDS):
                 reply = self._exchange(json.dumps([gold, answer, seconds]))
-                if reply != "stopped":
+                if reply in ("equal", "different"):
                     break
-            if not reply:
-                self.stop()
-            return reply or "stopped"
+        if not reply:
+            raise RuntimeError("The math-verify worker ended; run 'python -m mstar.grading.math_worker' to see why.")
+        return reply
 
     def stop(self) -> None:
         """Ends the worker."""
@@ -129,38 +128,24 @@ class _Worker:
                 self._process.kill()
         self._process = None
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        self.stop()
-        self._process = subprocess.Popen(
+    def _exchange(self, question: str) -> str:
+        """The worker's line, empty if it is gone."""
+        self._process = process = self._process or subprocess.Popen(
             [sys.executable, "-m", "mstar.grading.math_worker"],
             bufsize=0,  # what a broken pipe did not take is not written again when it is closed
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        if _read_line(self._process) != "ready":
-            self.stop()
-            raise RuntimeError(
-                "The math-verify worker did not start; run 'python -m mstar.grading.math_worker' to see why."
-            )
-        return self._process
-
-    def _exchange(self, question: str) -> str:
-        """The worker's line, empty if it is gone."""
-        process = self._process
-        if process is None or process.poll() is not None:
-            process = self._start()
-        assert process.stdin is not None  # noqa: S101 - it was asked for
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - they were asked for
         try:
             process.stdin.write(question.encode() + b"\n")
+            reply = process.stdout.readline().decode().strip()
         except BrokenPipeError:
-            return ""
-        return _read_line(process)
-
-
-def _read_line(process: subprocess.Popen[bytes]) -> str:
-    assert process.stdout is not None  # noqa: S101 - it was asked for
-    return process.stdout.readline().decode().strip()
+            reply = ""
+        if not reply:
+            self.stop()
+        return reply
 
 
 _WORKER: Final = _Worker()

@@ -12,7 +12,7 @@ from mstar.grading.numbers import read_quantity
 from mstar.grading.plain_text import clean_latex, fold, normalise
 from mstar.grading.quantities import format_number
 
-__all__ = ["BoxReader", "ListReader"]
+__all__ = ["BoxReader", "ListReader", "split_items"]
 
 _SEPARATOR: Final = re.compile(r"[\[({\])}]|\s*(?:[,;&、]\s*(?:and\b)?|\band\b|\\cup|和|与|\n\s*(?:[-*•]\s+)?)\s*")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
@@ -36,7 +36,7 @@ class ListReader(AnswerReader):
 
     def __init__(self, answer: str | None, ordered: bool = True) -> None:
         self._ordered = ordered
-        self._items = [] if answer is None else _split(answer)
+        self._items = [] if answer is None else split_items(answer)
         self._is_numeric = bool(self._items) and all(map(read_quantity, self._items))
         bracketed = answer is not None and answer.strip()[:1] in ("[", "{", "\\")
         self.gold = _join(self._items, ordered) if len(self._items) > 1 or (self._items and bracketed) else None
@@ -45,7 +45,7 @@ class ListReader(AnswerReader):
         """The values that a text lists; see the interface."""
         if len(text) > _MAX_LENGTH:
             return None
-        items = _split(text)
+        items = split_items(text)
         if self.gold is not None and self._is_gold(items):
             return self.gold
         if self._is_numeric and not all(map(read_quantity, items)):
@@ -101,7 +101,7 @@ def _overlap(first: Sequence[float], second: Sequence[float]) -> float:
     return shared / (sum(areas) - shared)
 
 
-def _split(text: str) -> list[str]:
+def split_items(text: str) -> list[str]:
     """The items at the outermost level, an item that is a list itself as one."""
     text = _BULLET.sub("", clean_latex(normalise(text)).strip().strip("`\"'.。 "))
     if _WIDE_SEPARATOR.search(text):
@@ -117,7 +117,7 @@ def _split(text: str) -> list[str]:
             parts.append(text[start : match.start()])
             start = match.end()
     if not parts and _is_bracketed(text):
-        return _split(text[1:-1])
+        return split_items(text[1:-1])
     items = [item.strip(" \"'") for item in (*parts, text[start:])]
     return [item for item in items if item][:_MAX_ITEMS]
 
@@ -133,7 +133,7 @@ def _join(items: list[str], ordered: bool, depth: int = 0) -> str:
 
 def _form(item: str, depth: int) -> str:
     if depth < _MAX_DEPTH and _is_bracketed(item) and "," in item:
-        return _join(_split(item), True, depth + 1)
+        return _join(split_items(item), True, depth + 1)
     number = read_quantity(item)
     if number is None:
         return fold(item)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from mstar.grading.closed_forms import SCALES, evaluate, parse_words
+from mstar.grading.closed_forms import SCALES, evaluate, to_figures
 from mstar.grading.units import CURRENCY, canonical_unit
 
 __all__ = ["Quantity", "format_number", "parse_quantity"]
@@ -82,13 +82,11 @@ def parse_quantity(text: str) -> Quantity | None:
     text = _strip(text)
     if len(text) > _MAX_LENGTH and not text.lstrip("+-").isdecimal():
         return None
-    match = _QUANTITY.fullmatch(text)
+    match = _QUANTITY.fullmatch(text if any(map(str.isdigit, text)) else to_figures(text))
     if match is not None:
         unit = _read_unit(match)
         if unit is not None:
             return _build(match, unit)
-    elif not any(char.isdigit() or char in "√π\\" for char in text):
-        return _parse_words(text)
     return _parse_closed_form(text) if _CLOSED_FORM.search(text) else None
 
 
@@ -145,17 +143,6 @@ def _build(match: re.Match[str], unit: str) -> Quantity | None:
     scale = _SCALES[match["scale"].lower()] if match["scale"] else 1
     negative = (match["sign"] not in (None, "+")) != (match["sign2"] is not None)
     return Quantity((-value if negative else value) * scale, unit)
-
-
-def _parse_words(text: str) -> Quantity | None:
-    """``twenty-one apples``: number words, then at most a few that are none."""
-    words = text.replace("(", " ").replace(")", " ").split()
-    for count in range(min(len(words), 8), 0, -1):
-        value = parse_words(" ".join(words[:count]))
-        if value is not None:
-            unit = _read_words(" ".join(words[count:]))
-            return None if unit is None else Quantity(value, unit)
-    return None
 
 
 def _parse_closed_form(text: str) -> Quantity | None:

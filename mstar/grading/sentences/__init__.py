@@ -36,6 +36,6 @@ def find_stated_answer(response: str, prompt: Prompt, reader: AnswerReader) -> s
     if opening is not None or later is not None:
         return opening or later if None in (opening, later) or opening == later else None
     # "The green gem affects the points less. This is because ...", behind "I see the image."
-    takes_up = 1 if prompt.choices else 2
-    earlier = [one for one in sentences[:2] if count_shared_words(one, prompt.question) >= takes_up]
-    return named.state(earlier[0]) if earlier else None
+    takes_up = 0 if prompt.choices else 2
+    earlier = (named.state(one) for one in sentences[:2] if count_shared_words(one, prompt.question) >= takes_up)
+    return next(filter(None, earlier), None)

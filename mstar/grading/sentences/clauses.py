@@ -1,13 +1,13 @@
 """What a text is made of: sentences, their clauses, and the words that refuse, deny or doubt."""
 
-# ruff: noqa: RUF001
-
 from __future__ import annotations
 
 import re
 from typing import Final
 
-__all__ = ["DOUBT", "NEGATION", "REFUSAL", "count_shared_words", "split_sentences", "without_reason"]
+from mstar.grading.commitment import SENTENCE_END
+
+__all__ = ["DOUBT", "NEGATION", "REFUSAL", "content_words", "count_shared_words", "split_sentences", "without_reason"]
 
 REFUSAL: Final = re.compile(
     r"\b(?:cannot|can't|could not|couldn't|unable to|impossible to|not possible to|difficult to|hard to) (?:\w+ ){0,3}?"
@@ -19,13 +19,10 @@ REFUSAL: Final = re.compile(
     r"|\bplease (?:provide|describe|upload|share)\b|无法",
     re.IGNORECASE,
 )
-NEGATION: Final = re.compile(r"\b(?:not|never|neither|nor|cannot|no longer|incorrect|wrong)\b|n't\b|不", re.IGNORECASE)
+NEGATION: Final = re.compile(r"\b(?:not|never|neither|cannot|no longer|incorrect|wrong)\b|n't\b|不", re.IGNORECASE)
 DOUBT: Final = re.compile(
     r"\b(?:could|might|(?-i:may)|maybe|perhaps|possibly|would have been|either|suppose|assum\w+|let|if)\b",
     re.IGNORECASE,
-)
-_SENTENCE_END: Final = re.compile(
-    r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|Mr|Dr|St)\.)(?<!\b(?:Mrs|i\.e|e\.g)\.)\s+(?=[\W\dA-Z])|(?<=[。！？])|\n+"
 )
 _COURTESY: Final = re.compile(
     r"\W*(?:I hope|hope this|let me know|please let|feel free|if you have)\b|[^?]*\?\W*$", re.IGNORECASE
@@ -40,18 +37,21 @@ _REASON_BEFORE: Final = re.compile(
     r"\b[^,]*,\s*)+",
     re.IGNORECASE,
 )
-_WORD: Final = re.compile(r"[a-z]{3,}")
+# "Insects, mouse, and cricket" has no "mouse and cricket".
+_WORD: Final = re.compile(r"[^\W_]+(?:['.][^\W_]+)*|,")
 # fmt: off
-_COMMON: Final = frozenset((
-    "the", "and", "are", "was", "were", "has", "have", "what", "which", "how", "many", "does", "did", "that", "this",
-    "there", "for", "with", "from", "can", "answer", "question", "following", "image", "all",
+_EMPTY: Final = frozenset((
+    "a", "an", "the", "there", "any", "it", "they", "this", "that", "these", "those", "of", "in", "than", "then",
+    "also", "is", "are", "was", "were", "be", "been", "being", "do", "does", "did", "has", "have", "had", "can",
+    "could", "will", "would", "likely", "how", "many", "what", "which", "question", "answer", "following", "image",
 ))
 # fmt: on
 
 
 def split_sentences(text: str) -> list[str]:
     """The sentences and lines of a text, without the courtesies and questions at its end."""
-    sentences = [part.strip() for part in _SENTENCE_END.split(text) if part and part.strip(" *#\t")]
+    parts = [part.strip() for line in text.splitlines() for part in SENTENCE_END.split(line)]
+    sentences = [part for part in parts if part.strip(" *#\t")]
     while len(sentences) > 1 and _COURTESY.match(sentences[-1]):
         sentences.pop()
     return sentences
@@ -62,7 +62,13 @@ def without_reason(sentence: str) -> str:
     return _REASON_BEHIND.sub("", _REASON_BEFORE.sub("", sentence.rpartition(", so ")[2], count=1))
 
 
+def content_words(text: str) -> list[str]:
+    """The words of a text that carry it, in lower case; a plural is its singular."""
+    words = _WORD.findall(text[:1].lower() + text[1:])
+    # A is a name within a sentence.
+    return [word.casefold().rstrip("es") or word for word in words if word == "A" or word.casefold() not in _EMPTY]
+
+
 def count_shared_words(sentence: str, other: str) -> int:
-    """How many words, other than the commonest, two texts share; a plural counts as its singular."""
-    words, others = ({word.rstrip("s") for word in _WORD.findall(text.casefold())} for text in (sentence, other))
-    return len((words & others) - _COMMON)
+    """How many words two texts share."""
+    return len({*content_words(sentence)} & {*content_words(other)} - {","})

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property, lru_cache
 from typing import Final
 
 from mstar.grading.base import AnswerReader
-from mstar.grading.sentences.clauses import DOUBT, NEGATION, count_shared_words, without_reason
+from mstar.grading.sentences.clauses import DOUBT, NEGATION, content_words, count_shared_words, without_reason
 from mstar.grading.sentences.restatement import restate
 from mstar.types import AnswerType, Prompt
 
@@ -45,7 +44,6 @@ _BOUND: Final = re.compile(
 )
 _LINKED: Final = re.compile(r"(?:\b(?:and|or)|[-+*/×÷^=<>±–(])\s*\$?$", re.IGNORECASE)
 _HOW_MANY: Final = re.compile(r"\b(?:how (?:many|much)|number of)\b", re.IGNORECASE)
-_INESSENTIAL: Final = re.compile(r"^(?:it|the|an?) |\b(?:will|would)\b|(?<=\w)-(?=\w)", re.IGNORECASE)
 # "Solution A has a higher concentration than solution B", where the higher one is asked for.
 _COMPARISON: Final = re.compile(r"\b(\w+er|more|less)\b.*?\bthan\b.*", re.IGNORECASE)
 # A question, and a sentence that breaks off.
@@ -67,24 +65,25 @@ class Named:
         self._choices = prompt.choices
         # A text may be any number, so that only a question for one makes a number in a sentence an answer.
         self._is_number = prompt.answer_type is not AnswerType.TEXT or _HOW_MANY.search(prompt.question) is not None
+        self._asked = {match[0] for match in _NUMBER.finditer(prompt.question)}
+        words = [option for option in prompt.choices if re.search(r"[^\W\d_]{2}", option) and "\\" not in option]
+        self._options = [(_joined(option), option) for option in words if option.casefold() not in _CLOSED]
         self._read = reader.read
 
     def open(self, sentence: str) -> str | None:
-        """The answer that a sentence is, or that it begins with: "Yes, because ...", "(B) A boy in a red shirt"."""
+        """The answer that a sentence is, or the yes or no that it begins with."""
         # A reader of texts takes any short sentence for an answer.
         bare = bool(self._choices) or _VERB.search(sentence) is None
         if bare and (whole := self._read(sentence)) is not None:
             return whole
-        if (opening := _OPENING.match(sentence)) is not None:
-            return self._read(opening[1])
-        if self._choices and _LABEL.match(sentence) is not None:
-            return self.state(sentence)
-        named = any(pattern.match(sentence) for option, pattern in self._options if " " in option)
-        return self._name_option(sentence) if named else None
+        opening = _OPENING.match(sentence)
+        return None if opening is None else self._read(opening[1])
 
     def state(self, sentence: str) -> str | None:
         """The answer that a sentence states; None if it states none, or several."""
-        if _UNFINISHED.search(sentence) or self._is_doubtful(sentence):
+        # A condition in other words: "If the algae die" of "Imagine that algae are prevented from growing".
+        known = ["if"] if count_shared_words(sentence, self._question) > 1 else []
+        if _UNFINISHED.search(sentence) or self._adds(DOUBT, sentence, *known):
             return None
         label = _LABELLED.match(sentence) if self._choices else None
         if label is not None and self._read(label[1]) is not None:
@@ -92,22 +91,15 @@ class Named:
         stated = without_reason(sentence)
         if (said := restate(self._question, stated)) is not None:
             return self._read("yes" if said else "no")
-        if self._is_negated(stated):
+        if self._adds(NEGATION, stated):
             return None
         return self._name_behind_verb(stated) or self._name_option(stated) or self._name_number(stated)
 
-    def _is_doubtful(self, sentence: str) -> bool:
-        """Whether a sentence has words of doubt or of a condition that the question does not have."""
-        said, asked = ({word.casefold() for word in DOUBT.findall(text)} for text in (sentence, self._question))
-        # A condition in other words: "If the algae die" of "Imagine that algae are prevented from growing".
-        known = {"if"} if count_shared_words(sentence, self._question) > 1 else set()
-        return not said <= asked | known
-
-    def _is_negated(self, clause: str) -> bool:
-        """Whether a clause is negated, where neither the question nor the option that it names is."""
-        for _, pattern in self._options:
-            clause = pattern.sub("", clause)
-        return NEGATION.search(clause) is not None and NEGATION.search(self._question) is None
+    def _adds(self, pattern: re.Pattern[str], sentence: str, *known: str) -> bool:
+        """Whether a sentence has words of doubt, or that deny, which neither the question nor an option has."""
+        texts = (sentence, " ".join((self._question, *self._choices, *known)))
+        said, asked = ({word.casefold() for word in pattern.findall(text)} for text in texts)
+        return not said <= asked
 
     def _name_behind_verb(self, clause: str) -> str | None:
         """What stands behind the last verb that has an answer behind it: the longest beginning that is one."""
@@ -129,12 +121,11 @@ class Named:
         comparison = _COMPARISON.search(clause)
         if comparison is not None and comparison[1].casefold() in self._question.casefold():
             clause = clause[: comparison.start()]
-        found = [option for option, pattern in self._options if pattern.search(clause)]
+        said = _joined(clause)
+        found = [(own, option) for own, option in self._options if own in said]
         # "All of the above" names no option "above".
-        found = [
-            one for one in found if not any(one != other and one.casefold() in other.casefold() for other in found)
-        ]
-        return self._read(found[0]) if len(found) == 1 else None
+        names = [option for own, option in found if not any(own != other and own in other for other, _ in found)]
+        return self._read(names[0]) if len(names) == 1 else None
 
     def _name_number(self, clause: str) -> str | None:
         """The only number of a clause that the question does not have and that is no bound."""
@@ -148,22 +139,7 @@ class Named:
         joined = any(_LINKED.search(clause, 0, match.start()) for match in _NUMBER.finditer(clause))
         return None if joined or _JOINED.match(clause, found[-1].end()) else self._read(found[-1][0])
 
-    @cached_property
-    def _options(self) -> list[tuple[str, re.Pattern[str]]]:
-        """The options that are words, each with what finds it in a text."""
-        words = [option for option in self._choices if re.search(r"[^\W\d_]{2}", option)]
-        return [(option, _compile(option)) for option in words if option.casefold() not in _CLOSED]
 
-    @cached_property
-    def _asked(self) -> set[str]:
-        return {match[0] for match in _NUMBER.finditer(self._question)}
-
-
-@lru_cache(maxsize=1024)
-def _compile(option: str) -> re.Pattern[str]:
-    """What finds an option's words in a text: "plants increase" in "the plants will increase" too."""
-    words = [re.escape(word.rstrip("s")) + "(?:e?s)?" for word in _INESSENTIAL.sub(" ", option.rstrip(".")).split()]
-    joined = r"[\s-]+(?:(?:will|would|likely|most|also|the|be)\s+)*".join(words or [re.escape(option)])
-    # "The decrease in ferns" says nothing of what decreases.
-    noun = r"(?:(?<=\bthe )|(?<=\ban )|(?<=\ba ))\w+ in\b"
-    return re.compile(rf"(?<![^\W_])(?!{noun}){joined}(?![^\W_])", re.IGNORECASE)
+def _joined(text: str) -> str:
+    """A text's words, so that a run of them is a part of it."""
+    return f" {' '.join(content_words(text))} "

@@ -5,76 +5,62 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from mstar.grading.sentences.clauses import NEGATION, content_words
+
 __all__ = ["restate"]
 
-_WORD: Final = re.compile(r"[^\W_]+(?:['.-][^\W_]+)*")
-# fmt: off
-_AUXILIARIES: Final = frozenset((
-    "is", "are", "was", "were", "do", "does", "did", "has", "have", "had", "can", "could", "will", "would",
-))
-_IGNORED: Final = _AUXILIARIES | {
-    "a", "an", "the", "there", "any", "be", "been", "being", "then", "than", "that", "this", "these", "those", "of",
-    "in", "it", "they",
-}
-_NEGATIONS: Final = frozenset((
-    "not", "no", "never", "cannot", "isn't", "aren't", "wasn't", "weren't", "doesn't", "don't", "didn't",
-))
-# fmt: on
-_OPPOSITES: Final = (
-    {"greater", "larger", "bigger", "more", "higher", "taller", "longer"},
-    {"smaller", "less", "fewer", "lower", "shorter"},
-    {"maximum", "highest", "largest", "greatest", "most", "smoothest", "even"},
-    {"minimum", "lowest", "smallest", "least", "roughest", "odd"},
+_ASKED: Final = re.compile(
+    r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would)\b(?!.* or )", re.IGNORECASE
 )
-# "The highest is red" for "Is red the highest?"; "f(x) = 1/x is not periodic" for "Is this periodic?"
+_DENIAL: Final = re.compile(rf"{NEGATION.pattern}|\bno\b", re.IGNORECASE)
+# "The highest is red" for "Is red the highest?"
 _TURNED: Final = re.compile(r"^(.{1,100}?) (?:is|are|was|were) (.{1,100}?)$", re.IGNORECASE)
-_POINTING: Final = re.compile(r"(?:is|are|was|were) (?:this|it|that|these|those|they)\b", re.IGNORECASE)
-_SUBJECT: Final = re.compile(r"^.*?\b(?:is|are|was|were)\b", re.IGNORECASE)
-# "The glass on the table is half full", "The curve labelled red has"
-_ATTRIBUTE: Final = re.compile(
-    r"\s(?:in|on|at) (?:the|this|a) \w+(?=\s(?:is|are|was|were|has|have)\b)|\bthe \w+ label?led\s", re.IGNORECASE
-)
+_OPPOSITES: Final = tuple(
+    {word.rstrip("es") for word in words.split()}
+    for words in (
+        "greater larger bigger more higher taller longer", "smaller less fewer lower shorter",
+        "maximum highest largest greatest most smoothest even", "minimum lowest smallest least roughest odd",
+    )
+)  # fmt: skip
 
 
 def restate(question: str, clause: str) -> bool | None:
     """Whether a clause affirms (True) or denies (False) a question that begins with an auxiliary verb.
 
-    The clause must have the question's words in the question's order, or with the sides of "is" exchanged; a comparison
-    may leave out what specifies its sides, and one word may be turned into its opposite ("smaller" for "larger").
-    None if the clause says something else.
+    The clause must have the question's words, in a comparison in the question's order, and may have others; a
+    comparison may leave out what specifies its sides. One word may be turned into its opposite ("smaller" for
+    "larger"). None if the clause says something else.
     """
     question = re.split(r"[.!\n]\s*", question.strip().partition("?")[0])[-1][:400]
-    asked = _WORD.findall(question.casefold())
-    if not asked or asked[0] not in _AUXILIARIES or "or" in asked:
+    if not _ASKED.match(question):
         return None
-    clause = clause.strip(' .!*"')
-    forms = [clause, _ATTRIBUTE.sub(" ", clause), _TURNED.sub(r"\2 \1", clause)]
-    forms += [_SUBJECT.sub("", clause)] if _POINTING.match(question) else []
-    compared = (_compare(_content(asked), _WORD.findall(form.casefold())) for form in forms)
-    return next((found for found in compared if found is not None), None)
+    clause, denials = _DENIAL.subn("", clause)
+    forms = (clause, _TURNED.sub(r"\2 \1", clause))
+    turned = next(
+        (turn for form in forms if (turn := _turned(content_words(question), content_words(form))) is not None), None
+    )
+    return None if turned is None or turned + denials > 1 else not (turned or denials)
 
 
-def _compare(asked: list[str], said: list[str]) -> bool | None:
-    negations = sum(word in _NEGATIONS for word in said)
-    said = _content([word for word in said if word not in _NEGATIONS])
-    rest = iter(asked)
-    pairs = [(next((other for other in rest if _turns(other, word) is not None), ""), word) for word in said]
-    turned = [_turns(*pair) for pair in pairs]
-    if len(asked) < 2 or None in turned or sum(map(bool, turned)) + negations > 1:
+def _turned(asked: list[str], said: list[str]) -> int | None:
+    """How many words of a question are turned in a clause; None if the clause is another one."""
+    short, long = sorted((asked, said), key=len)
+    rest = iter(long)
+    turned = [next((turn for other in rest if (turn := _turns(other, word)) is not None), None) for word in short]
+    new = [word for word in said if len(word) > 1 and all(_turns(other, word) is None for other in asked)]
+    if len(asked) < 2 or len(new) > 2:
         return None
-    # A shorter one must begin alike and compare something with something.
-    compares = [index for index, word in enumerate(said) if any(word in words for words in _OPPOSITES)]
-    shorter = 2 * len(said) > len(asked) and pairs[0][0] == asked[0] and compares and compares[0] < len(said) - 1
-    return not (any(turned) or negations) if len(said) == len(asked) or shorter else None
-
-
-def _content(words: list[str]) -> list[str]:
-    return [word for word in words if word not in _IGNORED]
+    if len(said) < len(asked):
+        # A shorter one must begin alike and compare something with something.
+        compares = any(word in words for word in said[:-1] for words in _OPPOSITES)
+        if 2 * len(said) <= len(asked) or not compares or _turns(said[0], asked[0]) is None:
+            return None
+    return None if None in turned else sum(map(bool, turned))
 
 
 def _turns(asked: str, said: str) -> bool | None:
     """Whether a word is the opposite of the asked one; None if it is another word altogether."""
-    if asked.rstrip("es") == said.rstrip("es"):
+    if asked == said:
         return False
     sides = [index for word in (asked, said) for index, words in enumerate(_OPPOSITES) if word in words]
     return sides[0] != sides[1] if len(sides) == 2 and sides[0] // 2 == sides[1] // 2 else None

@@ -94,6 +94,7 @@ OPTIONS = {
         "It is not soup, it is water.": "B",
         "The soup or the water has the least carbs.": None,
         "All of them: soup, water and buns have few.": None,
+        "The food with the least carbs would be soups, and the water.": None,
         "The food with the least carbs is soup, which has less than the buns.": "A",
         "soup\n\nThe food with the least carbs is the soup.": "A",
         "soup\n\nThe food with the least carbs is the water.": None,
@@ -104,7 +105,6 @@ OPTIONS = {
     },
     ("What happens to the deer if the wolves die out?", EFFECTS): {
         "If the wolves die out, the number of deer would likely increase, as nothing hunts them.": "A",
-        "The increase in deer is a question of food. Wolves are hunters.": None,
     },
     ("Which is larger, the moon or the sun?", ("moon", "sun")): {
         "The sun is larger than the moon.": "B",
@@ -163,7 +163,14 @@ CLOSED = {
         "The red bar may be higher than the blue bar.": None,
         "The green bar is higher than the blue bar.": None,
     },
-    "Is red the highest?": {"Based on the chart, the highest is red.": True, "The highest is blue.": None},
+    "Is red the highest?": {
+        "Based on the chart, the highest is red.": True,
+        "The highest is blue.": None,
+        "Red is not the highest bar.": False,
+        "Red was said to be the highest before the others were drawn.": None,
+    },
+    "Is the small box below the larger box?": {"The small box is below the larger box.": True},
+    "Is red the high median?": {"The high median of red is 20.": None},
     "Is the glass half full?": {"The glass on the table is half full.": True},
     "Are there more red buses behind the car than green bikes?": {
         "There are more red buses than green bikes.": True,
