@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ class RewardQuality:
         auc: AUC over the responses of all prompts together; it also rewards knowing which prompts are hard.
         auc_within: Mean of the AUCs within prompts: what ranking one prompt's responses needs.
         auc_within_correct: The same among responses with the right answer; None where chains are not known.
-        likelihood_auc_within: ``auc_within`` with the policy's own log-probability as the score, for comparison.
+        likelihood_auc_within: ``auc_within`` with the policy's own log-probability as the score, for comparison; None
+            where that of a response is not known, as all of likelihood.
         likelihood_auc_within_correct: The same among responses with the right answer.
         likelihood_lead: By how much the likelihood's AUC is higher within prompts, among right answers where chains are
             known; negative where the MPRM ranks better.
@@ -52,23 +54,26 @@ def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
     logprobs = [s.response.logprob for s in distinct]
     right = [i for i, s in enumerate(distinct) if s.verdict.correct and s.chain_correct is not None]
 
+    is_known = not any(map(math.isnan, logprobs))
+
     def among_right(scores: list[float]) -> float | None:
         return metrics.within_group_auc([scores[i] for i in right], [good[i] for i in right], [ids[i] for i in right])
 
     auc_within_correct = among_right(rewards)
     compared = right if auc_within_correct is not None else range(len(distinct))
-    lead, error = metrics.within_group_lead(
+    found = metrics.within_group_lead(
         [rewards[i] for i in compared],
         [logprobs[i] for i in compared],
         [good[i] for i in compared],
         [ids[i] for i in compared],
-    ) or (None, None)
+    )
+    lead, error = found if found is not None and is_known else (None, None)
     return RewardQuality(
         auc=metrics.auc(rewards, good),
         auc_within=metrics.within_group_auc(rewards, good, ids),
         auc_within_correct=auc_within_correct,
-        likelihood_auc_within=metrics.within_group_auc(logprobs, good, ids),
-        likelihood_auc_within_correct=among_right(logprobs),
+        likelihood_auc_within=metrics.within_group_auc(logprobs, good, ids) if is_known else None,
+        likelihood_auc_within_correct=among_right(logprobs) if is_known else None,
         likelihood_lead=lead,
         likelihood_lead_error=error,
         best_of_n=metrics.best_of_n(groups),

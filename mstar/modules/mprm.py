@@ -5,6 +5,7 @@ Shapes: B rows (responses), N the steps of all rows in order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -276,6 +277,8 @@ def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:
     # Among right answers only a known chain tells responses apart.
     right = [i for i, (chain, c) in enumerate(zip(chains, correct, strict=True)) if c and chain != _UNKNOWN]
     for name, scores in (("", validated["score"]), ("likelihood_", validated["logprob"])):
+        if any(map(math.isnan, scores)):
+            continue  # public labels have no log-probabilities, and what is unknown ranks nothing
         metrics[f"mprm/{name}auc_within"] = within_group_auc(scores, truth, groups)
         metrics[f"mprm/{name}auc_within_correct"] = within_group_auc(
             [scores[i] for i in right], [truth[i] for i in right], [groups[i] for i in right]

@@ -36,6 +36,15 @@ def test_copies_count_once_in_the_quality() -> None:
     assert reward_quality([many]).likelihood_auc_within == 0.5
 
 
+def test_of_likelihoods_that_are_not_known_nothing_is_said() -> None:
+    known = Prompt("a", "1 + 2?", answer="3", reference_responses=(RIGHT,))
+    first, *others = rated(known, RIGHT, LUCKY, WRONG)
+    quality = reward_quality([[replace(first, response=replace(first.response, logprob=float("nan"))), *others]])
+    assert quality.auc_within == 1.0
+    found = (quality.likelihood_auc_within, quality.likelihood_auc_within_correct, quality.likelihood_lead)
+    assert found == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("lead", "error", "warned"),
     [(0.05, 0.02, True), (0.05, 0.06, False), (-0.05, 0.02, False), (0.02, 0.0, True), (None, None, False)],

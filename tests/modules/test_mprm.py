@@ -92,17 +92,16 @@ def test_the_losses_leave_out_steps_without_a_label(kind: Any) -> None:
 
 def test_validation_metrics_by_hand() -> None:
     # Two prompts. Prompt 0: a right chain, a lucky one and a wrong one; prompt 1: answers only, chains unknown.
-    metrics = validation_metrics(
-        {
-            "probability": [0.9, 0.4, 0.6, 0.2],
-            "soft": [1.0, 0.0, 0.25, 0.75],
-            "score": [0.0, 1.0, -1.0, 2.0, 3.0],
-            "group": [0, 0, 0, 1, 1],
-            "correct": [True, True, False, True, False],
-            "chain": [1, 0, 0, -1, -1],
-            "logprob": [-1.0, -2.0, -3.0, -5.0, -6.0],
-        }
-    )
+    measured: dict[str, list[Any]] = {
+        "probability": [0.9, 0.4, 0.6, 0.2],
+        "soft": [1.0, 0.0, 0.25, 0.75],
+        "score": [0.0, 1.0, -1.0, 2.0, 3.0],
+        "group": [0, 0, 0, 1, 1],
+        "correct": [True, True, False, True, False],
+        "chain": [1, 0, 0, -1, -1],
+        "logprob": [-1.0, -2.0, -3.0, -5.0, -6.0],
+    }
+    metrics = validation_metrics(measured)
     assert metrics["mprm/step_accuracy"] == 0.5
     # Truth: right, wrong, wrong, right, wrong. Prompt 0: 1 of 2 pairs, prompt 1: 0 of 1.
     assert metrics["mprm/auc_within"] == pytest.approx((0.5 + 0.0) / 2)
@@ -111,6 +110,9 @@ def test_validation_metrics_by_hand() -> None:
     assert metrics["mprm/likelihood_auc_within_correct"] == 1.0
     # Pooled, right 0.0 and 2.0 against wrong 1.0, -1.0, 3.0: 1 + 2 of 6 pairs.
     assert metrics["mprm/auc"] == pytest.approx(3 / 6)
+    # Of likelihoods that are not known nothing is said.
+    unknown = validation_metrics(measured | {"logprob": [-1.0, math.nan, -3.0, -5.0, -6.0]})
+    assert unknown == {name: value for name, value in metrics.items() if "likelihood" not in name}
 
 
 def test_metrics_without_both_classes_are_left_out() -> None:
