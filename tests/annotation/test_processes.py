@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,27 +36,22 @@ def make(output: Path) -> Annotation:
     return annotate(PROMPTS, AlternatingEngine(), AnswerGrader(), settings, output, progress=False)
 
 
-def work(rank: int, rendezvous: str, output: Path) -> None:
+def work(output: Path) -> None:
     import torch.distributed as dist
 
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    dist.init_process_group("gloo")
     made = make(output)
-    (output / f"summary-{rank}").write_text(f"{len(made.labels)} {made.num_tokens}", encoding="utf-8")
+    summary = f"{len(made.labels)} {made.num_tokens}"
+    (output / f"summary-{dist.get_rank()}").write_text(summary, encoding="utf-8")
     dist.destroy_process_group()
 
 
-def test_two_processes_write_the_labels_of_one(tmp_path: Path) -> None:
+def test_two_processes_write_the_labels_of_one(tmp_path: Path, forker: Any) -> None:
     expected = make(tmp_path / "one")
-    # Both come from a process that has imported this once.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mstar.annotation", "torch.distributed"])
     output = tmp_path / "two"
-    processes = [context.Process(target=work, args=(r, str(tmp_path / "rendezvous"), output)) for r in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0, 0]
+    script = tmp_path / "script.py"
+    script.write_text(f"import pathlib, sys; from {__name__} import work; work(pathlib.Path(sys.argv[1]))")
+    forker.run([output], tmp_path / "log", number=2, script=script)
     for rank in range(2):
         summary = (output / f"summary-{rank}").read_text(encoding="utf-8")
         assert summary == f"{len(expected.labels)} {expected.num_tokens}"

@@ -70,11 +70,6 @@ def test_many_iterations_take_no_more_than_few(evolve: Any) -> None:
     seen = [json.loads(line) for line in gauge.read_text().splitlines()]
     assert len(seen) == ITERATIONS
     # The first iterations fill caches; after them 90 iterations may not add more than a few megabytes.
-    print(
-        "GROWTH",
-        [round((s["resident"] - seen[0]["resident"]) / 1e6, 1) for s in seen[::10]],
-        [after["read"] - before["read"] for before, after in pairwise(seen)][::5],
-    )
     growth = seen[-1]["resident"] - seen[WARM]["resident"]
     assert growth < 17e6, f"{growth / 1e6:.0f} MB more after {ITERATIONS} iterations than after {WARM}"
     assert seen[-1]["files"] <= seen[WARM]["files"] + 1
