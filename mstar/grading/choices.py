@@ -47,11 +47,13 @@ class _Options:
 
     Attributes:
         exact: The texts.
+        count: How many letters are options.
         are_shuffled_letters: Whether the texts are the options' letters in another order.
     """
 
     def __init__(self, choices: tuple[str, ...]) -> None:
         self.exact = [" ".join(choice.split()) for choice in choices]
+        self.count = len(choices) or _LETTERS_WITHOUT_TEXTS
         letters = [chr(ord("A") + index) for index in range(len(choices))]
         self.are_shuffled_letters = sorted(self.exact) == letters != self.exact
         self._folded = [_fold(choice) for choice in self.exact]
@@ -59,13 +61,10 @@ class _Options:
         self._numbers = [NumberReader(choice, False, None, None) for choice in self.exact]
         self._formulas = [normalise(choice) if is_formula(normalise(choice)) else None for choice in self.exact]
 
-    def __len__(self) -> int:
-        return len(self.exact) or _LETTERS_WITHOUT_TEXTS
-
     def index(self, letter: str) -> int | None:
         """The option with this letter, in either case; None if there is none."""
         index = ord(letter.upper()) - ord("A")
-        return self.first(index) if 0 <= index < len(self) else None
+        return self.first(index) if 0 <= index < self.count else None
 
     def first(self, index: int) -> int:
         """The first option with the same text."""
@@ -129,12 +128,12 @@ class ChoiceReader(AnswerReader):
         options = self._options
         if answer_is in (AnswerIs.INDEX0, AnswerIs.INDEX1):
             index = int(answer) - (answer_is is AnswerIs.INDEX1) if answer.isdecimal() else -1
-            return options.first(index) if 0 <= index < len(options) else None
+            return options.first(index) if 0 <= index < options.count else None
         if answer_is is not AnswerIs.LETTER and answer in options.exact:
             return options.exact.index(answer)
         named: int | None
         label = _LABEL.fullmatch(answer.rstrip(".")) if answer_is is not AnswerIs.TEXT else None
-        if label is not None and (named := options.index(_letter_of(label))) is not None:
+        if label is not None and (named := options.index(label[label.lastindex or 0])) is not None:
             return named
         return None if answer_is is AnswerIs.LETTER else self._find(answer)
 
@@ -145,16 +144,14 @@ class ChoiceReader(AnswerReader):
         if label is None and (behind := _BEHIND.fullmatch(bare)) is not None:
             bare = f"({behind[2]}) {behind[1]}"
             label = _LABEL.match(bare)
-        named = options.index(_letter_of(label)) if label is not None else None
+        named = options.index(label[label.lastindex or 0]) if label is not None else None
         if label is not None and label.end() == len(bare) and named is not None and not options.are_shuffled_letters:
             return named
         if (index := self._match(text, bare, formulas=label is None)) is not None:
             return index
-        if label is not None and named is not None:
-            index = self._read_labelled(named, bare[label.end() :].strip(), label["bare"] is not None)
-            if index is not None:
-                return index
-        return None
+        if label is None or named is None:
+            return None
+        return self._read_labelled(named, bare[label.end() :].strip(), label["bare"] is not None)
 
     def _match(self, *texts: str, formulas: bool = True) -> int | None:
         """The option that the first of several readings is that is any, or the yes or no that the last begins with."""
@@ -173,10 +170,6 @@ class ChoiceReader(AnswerReader):
         if bare or other or _DENIAL.search(rest) or not self._options.allows(named, rest):
             return None
         return named
-
-
-def _letter_of(label: re.Match[str]) -> str:
-    return label["bracketed"] or label["delimited"] or label["bare"]
 
 
 class MultiSelectReader(AnswerReader):

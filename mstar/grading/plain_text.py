@@ -41,8 +41,7 @@ _ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+(?=\S)")
 _AMERICAN: Final = {"grey": "gray", "colour": "color", "centre": "center", "metre": "meter", "litre": "liter"}
 _BRITISH: Final = re.compile(rf"\b(?:{'|'.join(_AMERICAN)})")
 
-_BOX: Final = re.compile(r"\\(?:boxed|fbox|framebox)\s*\{")
-_BRACE: Final = re.compile(r"\\[{}]|[{}]")
+_BRACE: Final = re.compile(r"(?<!\\)[{}]|(?P<box>\\(?:boxed|fbox|framebox)\s*\{)")
 _STYLE: Final = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|bb)|mbox|operatorname|bm|boldsymbol|emph|underline"
     r"|boxed|fbox)"
@@ -98,20 +97,16 @@ def fold(text: str) -> str:
 def find_boxed(text: str) -> list[tuple[int, int, str]]:
     r"""Start, end and content of every ``\boxed{...}``; one that is never closed is left out. Linear in the length."""
     boxes: list[tuple[int, int, str]] = []
-    end = 0
-    for opening in _BOX.finditer(text):
-        if opening.start() < end:
-            continue
-        depth = 1
-        for brace in _BRACE.finditer(text, opening.end()):
-            depth += {"{": 1, "}": -1}.get(brace[0], 0)
-            if depth == 0:
-                boxes.append((opening.start(), brace.end(), text[opening.end() : brace.start()]))
-                end = brace.end()
-                break
-        else:
-            # Nothing closes this box, so nothing that it contains is looked at again.
-            break
+    opened: list[re.Match[str]] = []
+    nested = 0  # a box within a box is a part of it
+    for token in _BRACE.finditer(text):
+        if token[0] != "}":
+            opened.append(token)
+            nested += token["box"] is not None
+        elif opened and (start := opened.pop())["box"]:
+            nested -= 1
+            if not nested:
+                boxes.append((start.start(), token.end(), text[start.end() : token.start()]))
     return boxes
 
 
