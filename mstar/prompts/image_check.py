@@ -64,8 +64,8 @@ def check_files(
         found = [fault for batch in pool.map(checker.check_all, batches) for fault in batch]
     faults = {path: fault for path, fault in zip(todo, found, strict=True) if fault is not None}
     missing = next((path for path, fault in faults.items() if fault.reason is Reason.MISSING_IMAGE), None)
-    if missing is not None and (folder := _find_folder(missing, checker.root)) is not None:
-        detail = f"'{missing}' is not in '{root}', but in '{folder}'"
+    if missing is not None and (found_in := _find_folder(missing, checker.root)) is not None:
+        detail = f"'{missing}' is not in '{root}', but in '{found_in}'"
         faults[missing] = ImageFault(Reason.MISSING_IMAGE, detail)
     return faults
 

@@ -124,7 +124,8 @@ def run_small(
 def _claim(settings: SmallRun) -> SmallRun:
     """Writes down what all stages of a folder share, or finds that it is the same."""
     path = settings.folder / "settings.json"
-    before = read_json(path) if path.exists() else {"model": settings.model, "numbers": settings.numbers or _numbers()}
+    given: dict[str, Any] = {"model": settings.model, "numbers": settings.numbers or _numbers()}
+    before = read_json(path) if path.exists() else given
     settings = replace(settings, numbers=settings.numbers or before["numbers"])
     facts = {"model": settings.model, "numbers": settings.numbers}
     if before != facts:
