@@ -88,6 +88,10 @@ def show_prompts(
     facts = source.facts()
     survey = survey_prompts(source, renderer, num_counted)
     lines = [*describe_survey(survey, facts), *(describe_facts(facts) if facts else ())]
+    for member in source.members() if facts is None else ():
+        # Of a mixture, each of its sources.
+        if member is not source and (known := member.facts()) is not None:
+            lines += [("source", f"{len(member):,} prompts of {member.title}"), *describe_facts(known)]
     _write(lines)
     if html is not None:
         chosen = [source[index] for index in spread(len(source), rows)]

@@ -54,12 +54,12 @@ def test_the_site_is_built_strictly(tmp_path: Path) -> None:
         assert not re.findall(r'<(?:script|img|link)[^>]* (?:src|href)="?https?://', html.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", re.findall(r'title="(.*?)"', DATA))
+@pytest.mark.parametrize("name", ["mine_warmup.yaml", "mine_evolve.yaml"])
 def test_the_configurations_for_own_data_are_accepted(name: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    path.write_text(re.findall(rf'title="{name}"\n(.*?)```', DATA, flags=re.DOTALL)[0], encoding="utf-8")
+    for title, text in re.findall(r'title="(.*?)"\n(.*?)```', DATA, flags=re.DOTALL):
+        (tmp_path / title).write_text(text, encoding="utf-8")
     with pytest.raises(SystemExit) as end:
-        main(["fit", "--config", str(path), "--print_config"])
+        main(["fit", "--config", str(tmp_path / name), "--print_config"])
     assert end.value.code == 0
 
 

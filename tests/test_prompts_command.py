@@ -60,6 +60,22 @@ def test_files_alone_are_ones_own_data(tmp_path: Path, capsys: pytest.CaptureFix
     assert len(capsys.readouterr().err) < 5000
 
 
+def test_parts_and_mixtures_show_their_sources(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources = [{"class_path": "mstar.prompts.RecordPrompts", "init_args": {"path": write(tmp_path / f"{name}.jsonl", 0),
+                "fields": {"id": ""}, "instruction": name}} for name in "ab"]  # fmt: skip
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump({"dataset": sources[0], "train": {"start": 5}}))
+    assert main(["prompts", "--sources", str(tmp_path / "one.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "prompts    15" in said
+    assert "columns    question = problem" in said
+    (tmp_path / "b.jsonl").write_text(json.dumps({"query": "What?", "answer": "1"}))
+    mixed = {"class_path": "mstar.prompts.MixedPrompts", "init_args": {"sources": sources, "weights": [0.5, 0.5]}}
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump({"dataset": mixed, "train": {"start": 0}}))
+    assert main(["prompts", "--sources", str(tmp_path / "two.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert said.index("source     20 prompts of") < said.index("question = problem") < said.index("question = query")
+
+
 def test_what_is_likely_wrong_is_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"question": "Which?", "answer": "B"}, {"question": "Why?", "answer": "because " * 40}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

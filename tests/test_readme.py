@@ -19,6 +19,7 @@ PAGES = [
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", "\n".join(TEXTS.values()), flags=re.DOTALL)).replace("\\\n", " ")
 LINES = [shlex.split(line, comments=True) for line in BLOCKS.splitlines() if line.startswith("mstar ")]
+FILES = re.findall(r'```yaml title="(.*?)"\n(.*?)```', TEXTS[ROOT / "docs" / "data.md"], flags=re.DOTALL)
 COMMANDS = sorted({tuple(line[1:]) for line in LINES})
 
 
@@ -28,8 +29,10 @@ def test_there_are_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_is_accepted(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_a_command_is_accepted(command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in FILES:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
     if command[0] == "configs":
         assert main(command) == 0
         return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
@@ -19,13 +20,27 @@ from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import QuarantineFile
+from mstar.prompts.sources import PartName
 from mstar.rendering import Renderer, ResponseInputs
 from mstar.storage import ExampleFile
 from mstar.types import Example, Prompt
 
 __all__ = ["PolicyDataModule"]
 
+_log: Final = logging.getLogger(__name__)
+
 Pair = tuple[Prompt, Example]
+
+
+def _choose(key: str, given: PromptSource | None, sources: DataSources, part: PartName) -> PromptSource | None:
+    """A part that is given, or that of the sources; where there are both, the one that is not used is named."""
+    if given is None:
+        return sources.open(part)
+    if sources.has(part) and rank() == 0:
+        _log.warning(
+            "data.%s takes the place of the part '%s' of data.sources; to use that, set data.%s to null", key, part, key
+        )
+    return given
 
 
 class _Examples(Dataset[Pair]):
@@ -123,10 +138,11 @@ class PolicyDataModule(LightningDataModule):
         require_limits(max_prompt_tokens, max_example_tokens, max_bad_share, num_workers)
         if sources is not None:
             evolves = stage == "evolve"
-            train = train or sources.open("train" if evolves else "warmup")
-            test = test or sources.open("test")
-            validation = validation or (sources.open("validation") if evolves else None)
-            unlabelled = unlabelled or (sources.open("unlabelled") if evolves else None)
+            train = _choose("train", train, sources, "train" if evolves else "warmup")
+            test = _choose("test", test, sources, "test")
+            if evolves:
+                validation = _choose("validation", validation, sources, "validation")
+                unlabelled = _choose("unlabelled", unlabelled, sources, "unlabelled")
         self._train = train
         self.validation = validation
         self.test = test

@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mstar.prompts.facts import SourceFacts
 from mstar.prompts.mixing import Mixing
 from mstar.types import Prompt
@@ -47,8 +50,12 @@ class PromptSource(ABC):
         """The rationale of every prompt in order, None where it has none."""
         return (prompt.rationale for prompt in self)
 
-    def facts(self) -> SourceFacts | None:
-        """What is known without a look at the prompts; None where nothing is."""
+    def facts(self, rows: NDArray[np.int64] | None = None) -> SourceFacts | None:
+        """What is known without a look at the prompts; None where nothing is.
+
+        Args:
+            rows: The numbers of the prompts whose kinds are counted; None counts all.
+        """
         return None
 
     def mixing(self) -> Mixing | None:

@@ -53,7 +53,8 @@ class MixedPrompts(PromptSource):
         if repeated is not None:
             raise DataError(
                 f"{self.title}: the prompt id '{self[repeated].id}' of {self._source_of(repeated).title} stands in it "
-                "or an earlier source already; leave out fields.id, so that ids follow from the content, or a source."
+                "or an earlier source already; set fields.id to '', so that ids follow from the content, or leave out "
+                "a source."
             )
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.base import PromptSource
+from mstar.prompts.facts import SourceFacts
 from mstar.prompts.mixing import Mixing
 from mstar.prompts.prompt_table import hash_id
 from mstar.types import Prompt
@@ -93,6 +94,10 @@ class PromptPart(PromptSource):
     def rationales(self) -> Iterator[str | None]:
         """The rationale of every prompt; see the interface."""
         return iter(compress(self.source.rationales(), self._chosen))
+
+    def facts(self, rows: NDArray[np.int64] | None = None) -> SourceFacts | None:
+        """What is known of the whole source, with the kinds of the part's prompts; see the interface."""
+        return self.source.facts(self._rows if rows is None else self._rows[rows])
 
     def mixing(self) -> Mixing | None:
         """How its sources are mixed; see the interface."""

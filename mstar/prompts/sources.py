@@ -16,6 +16,8 @@ __all__ = ["DataSources", "Part", "PartName"]
 
 PartName = Literal["warmup", "train", "validation", "test", "unlabelled", "annotation"]
 
+# Parts that are those of training where they are not named.
+_FROM_TRAIN: Final = ("warmup", "annotation")
 _OWN: Final = ("split", "size", "hide_answers")
 
 
@@ -72,6 +74,10 @@ class DataSources:
     test: Part | None = None
     unlabelled: Part | None = None
 
+    def has(self, name: PartName) -> bool:
+        """Whether there is such a part."""
+        return getattr(self, name) is not None or (name in _FROM_TRAIN and self.train is not None)
+
     def open(self, name: PartName) -> PromptSource | None:
         """Opens a part of the data set.
 
@@ -85,7 +91,7 @@ class DataSources:
             ConfigError: the data set does not have what the part says of it.
         """
         part: Part | None = getattr(self, name)
-        if part is None and name in ("warmup", "annotation"):
+        if part is None and name in _FROM_TRAIN:
             part, name = self.train, "train"
         if part is None:
             return None

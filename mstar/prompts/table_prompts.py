@@ -251,11 +251,11 @@ class TablePrompts(PromptSource):
             found = self._checked.table.rows(first, last + 1)
             yield from (self._prompt(row, found[row - first]) for row in rows.tolist())
 
-    def facts(self) -> SourceFacts:
+    def facts(self, rows: NDArray[np.int64] | None = None) -> SourceFacts:
         """What is known without a look at the prompts; see the interface."""
-        table, rows = self._checked.table, pa.array(self._rows)
-        pictures = pc.list_value_length(table.column("images")).take(rows).to_pylist()
-        types = table.column("answer_type").take(rows).to_pylist()
+        table, taken = self._checked.table, pa.array(self._rows if rows is None else self._rows[rows])
+        pictures = pc.list_value_length(table.column("images")).take(taken).to_pylist()
+        types = table.column("answer_type").take(taken).to_pylist()
         return replace(self._checked.facts, answer_types=Counter(types), pictures=Counter(pictures))
 
     def rationales(self) -> Iterator[str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from torch.utils.data import DistributedSampler
 from mstar.__main__ import main
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.errors import ConfigError, DataError
-from mstar.prompts import TinyDice
+from mstar.prompts import DataSources, Part, TinyDice
 from mstar.rendering import ResponseInputs
 from mstar.types import Example
 
@@ -164,3 +165,12 @@ def test_test_and_predict_need_no_training_data(evolve: Any, capsys: pytest.Capt
     assert not (evolve.folder / "run").exists()
     assert main(["test", "--config", config]) == 0
     assert main(["predict", "--config", config]) == 0
+
+
+def test_a_part_that_takes_the_place_of_the_sources_own_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    """A shipped configuration names its own data, and --data.sources beside it must not be passed over in silence."""
+    sources = DataSources(partial(TinyDice, "seed", 4), train=Part(), test=Part())
+    data = PolicyDataModule(TinyDice("annotation", 3), sources=sources, stage="warmup")
+    assert (len(data.train), data.validation) == (3, None)
+    [record] = caplog.records
+    assert record.getMessage().startswith("data.train takes the place of the part 'warmup' of data.sources")

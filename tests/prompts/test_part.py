@@ -40,6 +40,14 @@ def test_a_range_is_of_the_rows(records: Make) -> None:
         part.index_of("q5")
 
 
+def test_a_part_knows_what_its_source_knows(records: Make) -> None:
+    facts = PromptPart(PromptPart(records(list(range(10))), start=2), stop=5).facts()
+    assert facts is not None
+    assert (facts.rows, facts.answer_types, facts.pictures) == (10, {"integer": 5}, {0: 5})
+    assert ("question", "question") in [(choice.role, choice.column) for choice in facts.columns]
+    assert PromptPart(TinyDice("seed", 4), stop=2).facts() is None
+
+
 def test_shares_do_not_overlap_and_do_not_depend_on_order_or_size(records: Make) -> None:
     bounds = [(0.0, 0.25), (0.25, 0.5), (0.5, 1.0)]
     parts = [ids(PromptPart(records(list(range(200))), share=share)) for share in bounds]
