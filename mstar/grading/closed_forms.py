@@ -124,7 +124,7 @@ def to_figures(text: str) -> str:
 
 def _add_up(words: list[str]) -> Fraction | None:
     """``two million five hundred and six``: a scale word multiplies what stands before it."""
-    total = current = Fraction(0)
+    total = current = 0
     for word in words:
         value = _NUMBERS.get(word, 0)
         if word in SCALES:
@@ -136,4 +136,4 @@ def _add_up(words: list[str]) -> Fraction | None:
             return None
         else:
             current += value
-    return total + current if words else None
+    return Fraction(total + current) if words else None
