@@ -1,7 +1,7 @@
 """Several processes: what a run writes does not depend on their number, and none waits for one that is gone.
 
-The processes are real ones, over gloo. Where one of them ends before the others, ``python -m mstar`` and Lightning's
-own launcher start them; elsewhere the tests do, as ``torchrun`` would.
+The processes are real ones, over gloo. Where one of them ends before the others, Lightning's own launcher starts them
+(``launched.py``); elsewhere the tests do, as ``torchrun`` would.
 """
 
 from __future__ import annotations
@@ -124,19 +124,40 @@ class PausingEngine(TransformersEngine):
 '''
 
 
-def start(evolve: Any, settings: dict[str, Any], name: str, command: str = "fit") -> subprocess.Popen[str]:
-    """Starts a command in a process group of its own, with all its processes' messages in one file."""
-    (evolve.folder / "helpers.py").write_text(HELPERS)
-    outside = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "LOCAL_RANK", "MASTER_", "WORLD"))}
-    with (evolve.folder / f"{name}.log").open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "mstar", command, "--config", str(evolve.write(settings, name))],
-            env={**outside, "PYTHONPATH": f"{evolve.folder}:{Path(__file__).parents[2]}", "OMP_NUM_THREADS": "1"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-        )
+@pytest.fixture
+def start(evolve: Any, forker: Any) -> Any:
+    """Starts a fit whose further processes Lightning starts, in one process group and with one log."""
+
+    def start(settings: dict[str, Any], name: str) -> Any:
+        (evolve.folder / "helpers.py").write_text(HELPERS)
+        command = ["fit", "--config", evolve.write(settings, name)]
+        log = evolve.folder / f"{name}.log"
+        log.unlink(missing_ok=True)
+        return forker.start(command, log, script=Path(__file__).with_name("launched.py"), path=[evolve.folder])
+
+    return start
+
+
+@pytest.fixture
+def start_anew(evolve: Any) -> Any:
+    """The same by new interpreters alone: ``python -m mstar``, and what Lightning makes of it."""
+
+    def start(settings: dict[str, Any], name: str) -> subprocess.Popen[str]:
+        (evolve.folder / "helpers.py").write_text(HELPERS)
+        outside = {
+            k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "LOCAL_RANK", "MASTER_", "WORLD"))
+        }
+        with (evolve.folder / f"{name}.log").open("w") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "mstar", "fit", "--config", str(evolve.write(settings, name))],
+                env={**outside, "PYTHONPATH": f"{evolve.folder}:{Path(__file__).parents[2]}", "OMP_NUM_THREADS": "1"},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                text=True,
+            )
+
+    return start
 
 
 @pytest.fixture
@@ -153,7 +174,7 @@ def together(evolve: Any, forker: Any) -> Any:
     return run
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 150) -> int:
+def finish(process: Any, seconds: float = 150) -> int:
     """Waits for a process; whatever happens, nothing of its group stays behind."""
     try:
         return process.wait(seconds)
@@ -270,7 +291,7 @@ def test_no_process_waits_for_one_without_data(evolve: Any, together: Any) -> No
 
 
 @pytest.mark.parametrize(("victim", "where"), [(0, "sampling"), (1, "training")])
-def test_when_a_process_is_killed_the_others_end_and_say_so(evolve: Any, victim: int, where: str) -> None:
+def test_when_a_process_is_killed_the_others_end_and_say_so(evolve: Any, start: Any, victim: int, where: str) -> None:
     engine = {"class_path": "helpers.DoomedEngine", "init_args": {"victim": victim}}
     rollout: dict[str, Any] = {"shard_size": 4, "dynamics": False, "selection": "all"}
     settings = several(evolve.settings("killed", **rollout), 2, timeout="0:01:00")
@@ -279,7 +300,7 @@ def test_when_a_process_is_killed_the_others_end_and_say_so(evolve: Any, victim:
     else:
         settings["trainer"]["callbacks"] = [{"class_path": "helpers.Doomed", "init_args": {"victim": victim}}]
         settings["data"]["init_args"]["batch_size"] = 1
-    process = start(evolve, settings, "killed")
+    process = start(settings, "killed")
     code = finish(process)
     ended = time.monotonic()
     try:
@@ -304,7 +325,7 @@ def children(process: int) -> list[int]:
     return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-def wait_until(condition: Callable[[], Any], process: subprocess.Popen[str], log: Path, seconds: float = 240) -> None:
+def wait_until(condition: Callable[[], Any], process: Any, log: Path, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, log.read_text()[-3000:]
@@ -322,10 +343,13 @@ def pausing(evolve: Any, name: str, pauses: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("moment", ["sampling", "starting"])
-def test_one_process_that_is_asked_to_stop_ends_the_others_as_if_they_had_been(evolve: Any, moment: str) -> None:
+def test_one_process_that_is_asked_to_stop_ends_the_others_as_if_they_had_been(
+    evolve: Any, start: Any, start_anew: Any, moment: str
+) -> None:
     """The second of two, while the first waits for its shards, or for it to start."""
     pauses, log = evolve.folder / "pauses", evolve.folder / "one.log"
-    process = start(evolve, pausing(evolve, "one", pauses), "one")
+    # A new interpreter has not imported anything when it is asked.
+    process = (start_anew if moment == "starting" else start)(pausing(evolve, "one", pauses), "one")
     try:
         if moment == "starting":
             wait_until(lambda: children(process.pid), process, log)
@@ -344,7 +368,9 @@ def test_one_process_that_is_asked_to_stop_ends_the_others_as_if_they_had_been(e
 
 
 @pytest.mark.timeout(400)
-def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(evolve: Any, together: Any) -> None:
+def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(
+    evolve: Any, start: Any, together: Any
+) -> None:
     """SIGTERM, as batch systems send it: to all processes, to the first one, or to another one alone."""
 
     moments = {
@@ -356,7 +382,7 @@ def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(evolv
     log = stopped.with_suffix(".log")
     pauses = evolve.folder / "pauses"
     for moment, ask in moments.items():
-        process = start(evolve, pausing(evolve, "stopped", pauses), "stopped")
+        process = start(pausing(evolve, "stopped", pauses), "stopped")
         try:
             wait_until((pauses / f"at-{moment}").exists, process, log)
             if moment == "sampling":
