@@ -18,10 +18,11 @@ from mstar.types import StepLabels
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "tiny"
 TOLERANCE = 0.15
-# A process of its own, that says in its last line what it took at most: VmHWM, because ru_maxrss begins with what the
-# process that started it took.
+# A process of its own, that makes the account, runs, and says in its last line what it took at most: VmHWM, because
+# ru_maxrss begins with what the process that started it took.
 RUN = (
-    "import re, sys\nfrom mstar.__main__ import main\nstatus = main(sys.argv[1:])\n"
+    "import re, sys\nfrom mstar.__main__ import main\naccount, *config = sys.argv[1:]\n"
+    "status = main(['memory', *config, '--json', account]) or main(['fit', *config])\n"
     "print(status, re.search('VmHWM:\\\\s+(\\\\d+)', open('/proc/self/status').read())[1])"
 )
 # Random weights answer nothing rightly, so that nothing would be trained on.
@@ -99,21 +100,15 @@ def write_labels(folder: Path) -> str:
     return str(folder)
 
 
-def run(*arguments: str, folder: Path, code: str = RUN) -> str:
-    """What a process prints."""
+def compare(folder: Path, *arguments: str) -> dict[str, Any]:
+    """Makes the account of a fit and runs it, and demands that they agree."""
+    config = [*arguments, "--trainer.default_root_dir", str(folder / "run"), "--trainer.enable_progress_bar", "false"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", RUN, str(folder / "memory.json"), *config], capture_output=True, text=True, check=False,
         env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def compare(folder: Path, *arguments: str) -> dict[str, Any]:
-    """Runs a fit and its account, and demands that they agree."""
-    config = [*arguments, "--trainer.default_root_dir", str(folder / "run"), "--trainer.enable_progress_bar", "false"]
-    run("memory", *config, "--json", str(folder / "memory.json"), folder=folder)
-    status, kilobytes = run("fit", *config, folder=folder).split()[-2:]
+    status, kilobytes = done.stdout.split()[-2:]
     assert status == "0"
     found: dict[str, Any] = json.loads((folder / "memory.json").read_text())
     real = int(kilobytes) * 1024
