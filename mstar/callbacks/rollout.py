@@ -272,10 +272,9 @@ class RolloutCallback(Callback):
         Raises:
             DataError: no iteration kept a response.
         """
-        run, iteration = RunDirectory(Path(trainer.default_root_dir)), self._progress.iteration
         tell_of_judge(self.settings.grader)
-        if iteration is not None:
-            check_something_kept(run, iteration, self.settings.engine.max_new_tokens)
+        run = RunDirectory(Path(trainer.default_root_dir))
+        check_something_kept(run, self._progress.iteration or 0, self.settings.engine.max_new_tokens)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Releases the engine."""

@@ -6,20 +6,20 @@ import gc
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from mstar.distributed import world_size
-from mstar.errors import ConfigError, require_least
+from mstar.errors import ConfigError
 from mstar.generation.base import HandOver
 from mstar.generation.progress import RequestWatch, ResponseBar
 from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_weights
+from mstar.generation.vllm_options import VllmOptions
 from mstar.generation.vllm_process import (
     keeping_process_group,
     keeping_process_state,
@@ -37,48 +37,12 @@ if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
     from vllm.lora.request import LoRARequest
 
-__all__ = ["AUTO_LENGTH", "VllmOptions", "VllmSession"]
+__all__ = ["VllmSession"]
 
 _log = logging.getLogger(__name__)
 
-# As max_model_len: what the model allows, as far as the cache has room for one request.
-AUTO_LENGTH: Final = -1
-
 # The ranks that vLLM's LoRA kernels have.
 _LORA_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
-
-
-@dataclass(frozen=True)
-class VllmOptions:
-    """How vLLM is started; the arguments of ``VllmEngine``, which describes them."""
-
-    gpu_memory_utilization: float
-    tensor_parallel_size: int
-    enforce_eager: bool
-    max_model_len: int | None
-    max_num_seqs: int
-    images_per_prompt: int
-    sleep_level: Literal[0, 1, 2] | None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"]
-    kv_cache_gb: float | None
-    adapters: Literal["merged", "apart"]
-    model_folder: str | None
-    trust_remote_code: bool
-
-    def __post_init__(self) -> None:
-        require_least(
-            "VllmEngine: ",
-            tensor_parallel_size=self.tensor_parallel_size,
-            max_model_len=None if self.max_model_len == AUTO_LENGTH else self.max_model_len,
-            max_num_seqs=self.max_num_seqs,
-            images_per_prompt=self.images_per_prompt,
-        )
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ConfigError(
-                f"VllmEngine: gpu_memory_utilization is {self.gpu_memory_utilization}, but it is a share in (0, 1]."
-            )
-        if self.kv_cache_gb is not None and self.kv_cache_gb <= 0:
-            raise ConfigError(f"VllmEngine: kv_cache_gb is {self.kv_cache_gb}, but it must be above 0.")
 
 
 class VllmSession:

@@ -1,0 +1,46 @@
+"""How vLLM is started in the training process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from mstar.errors import ConfigError, require_least
+
+__all__ = ["AUTO_LENGTH", "VllmOptions"]
+
+# As max_model_len: what the model allows, as far as the cache has room for one request.
+AUTO_LENGTH: Final = -1
+
+
+@dataclass(frozen=True)
+class VllmOptions:
+    """How vLLM is started; the arguments of ``VllmEngine``, which describes them."""
+
+    gpu_memory_utilization: float
+    tensor_parallel_size: int
+    enforce_eager: bool
+    max_model_len: int | None
+    max_num_seqs: int
+    images_per_prompt: int
+    sleep_level: Literal[0, 1, 2] | None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    kv_cache_gb: float | None
+    adapters: Literal["merged", "apart"]
+    model_folder: str | None
+    trust_remote_code: bool
+
+    def __post_init__(self) -> None:
+        require_least(
+            "VllmEngine: ",
+            tensor_parallel_size=self.tensor_parallel_size,
+            max_model_len=None if self.max_model_len == AUTO_LENGTH else self.max_model_len,
+            max_num_seqs=self.max_num_seqs,
+            images_per_prompt=self.images_per_prompt,
+        )
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ConfigError(
+                f"VllmEngine: gpu_memory_utilization is {self.gpu_memory_utilization}, but it is a share in (0, 1]."
+            )
+        if self.kv_cache_gb is not None and self.kv_cache_gb <= 0:
+            raise ConfigError(f"VllmEngine: kv_cache_gb is {self.kv_cache_gb}, but it must be above 0.")
