@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 
 __all__ = ["Pace", "Traffic"]
 
@@ -36,8 +36,7 @@ class Traffic:
     output_price: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1:
-            raise ConfigError(f"traffic.concurrency is {self.concurrency}, but it must be at least 1.")
+        require_least("traffic.", concurrency=self.concurrency)
         for name in ("timeout", "requests_per_minute"):
             value = getattr(self, name)
             if value is not None and value <= 0:

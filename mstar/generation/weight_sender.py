@@ -12,7 +12,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -141,10 +141,7 @@ class _Routes:
     http: httpx2.Client
     server: VllmServer
     aim: str
-    found: list[dict[str, Any]]
-
-    def __init__(self, http: httpx2.Client, server: VllmServer, aim: str) -> None:
-        self.http, self.server, self.aim, self.found = http, server, aim, []
+    found: list[dict[str, Any]] = field(default_factory=list)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         self.post("/init_weight_transfer_engine", {"init_info": init_info})

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from mstar.endpoint import ChatClient, Traffic, Usage
 from mstar.endpoint.access import check_access
-from mstar.errors import ConfigError
+from mstar.errors import require_share
 from mstar.grading.answer import AnswerGrader, make_reader
 from mstar.grading.base import Grader
 from mstar.grading.formulas import GradingTimeoutError
@@ -80,8 +80,7 @@ class JudgeGrader(Grader):
         omit: list[Literal["temperature", "max_tokens"]] | None = None,
         traffic: Traffic = Traffic(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
-        if not 0 <= check <= 1:
-            raise ConfigError(f"grader.check is {check}, but it is a share; choose from [0, 1].")
+        require_share("grader.check", check)
         check_access(address, key_variable)
         self.address = address
         self.model = model

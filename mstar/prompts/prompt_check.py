@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
-from mstar.errors import ConfigError, DataError, require_share
+from mstar.errors import ConfigError, DataError, require_least, require_share
 from mstar.prompts.images import LoadedImage
 from mstar.prompts.quarantine import BadRow, Reason, RowError
 from mstar.types import Prompt
@@ -76,8 +76,7 @@ class PromptCheck:
         require_share("max_bad_share", self.max_bad_share)
         for name in ("max_prompt_tokens", "max_example_tokens"):
             limit = getattr(self, name)
-            if limit is not None and limit < 1:
-                raise ConfigError(f"{name} is {limit}, but it must be at least 1.")
+            require_least("", **{name: limit})
             if limit is not None and self.reader is None:
                 raise ConfigError(f"{name} is set, but there is no model's processor to count tokens with.")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.models.attention import announce, kernel_of
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.precision import Precision, name_of
@@ -51,8 +51,7 @@ class MPRM(Reward):
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         progress: bool = True,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"MPRM: batch_size is {batch_size}, but it must be at least 1.")
+        require_least("MPRM: ", batch_size=batch_size)
         if dtype not in _DTYPES:
             raise ConfigError(f"MPRM: dtype is '{dtype}', but must be one of {', '.join(_DTYPES)}.")
         self.folder = folder

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import torch
 from tqdm.auto import tqdm
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.interruption import stop_if_asked
 from mstar.models.offload import on_device
 from mstar.models.out_of_memory import within_memory
@@ -50,8 +50,7 @@ class ProcessReward:
         progress: bool = True,
         device: torch.device | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"ProcessReward: batch_size is {batch_size}, but it must be at least 1.")
+        require_least("ProcessReward: ", batch_size=batch_size)
         self.scorer = scorer
         self.renderer = renderer
         self.batch_size = batch_size

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.interruption import stop_if_asked
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.offload import on_device
@@ -66,8 +66,7 @@ class PublishedReward(Reward):
         offload: bool | None = None,
         progress: bool = True,
     ) -> None:
-        if batch_size < 1:
-            raise ConfigError(f"{type(self).__name__}: batch_size is {batch_size}, but it must be at least 1.")
+        require_least(f"{type(self).__name__}: ", batch_size=batch_size)
         for name, given, known in (
             ("separator", separator, ("line", "paragraph")),
             ("dtype", dtype, ("auto", *DTYPES)),
