@@ -44,9 +44,11 @@ class SelectionRule(ABC):
 
     Attributes:
         needs_reward: Whether it reads ``process_reward``, so that ``rollout`` must have a reward.
+        needs_likelihood: Whether it reads ``response.logprob``, so that the engine must give log-probabilities.
     """
 
     needs_reward: ClassVar[bool] = False
+    needs_likelihood: ClassVar[bool] = False
 
     @abstractmethod
     def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
@@ -121,10 +123,11 @@ class Likelihood(SelectionRule):
     """Keeps the ``top_k`` that the policy finds likeliest."""
 
     top_k: int = 2
+    needs_likelihood: ClassVar[bool] = True
 
     def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
         """Those to keep."""
-        return sorted(eligible, key=_likelihood_order)[: self.top_k]
+        return sorted(eligible, key=lambda s: (-s.response.logprob, s.response.sample_index))[: self.top_k]
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ class Mixed(SelectionRule):
     """Keeps the ``top_k`` with the highest mixture of reward and likelihood.
 
     The two are on scales of their own, so that each is taken in standard deviations from its mean among the prompt's
-    responses; one of which either is unknown comes last.
+    responses; one whose reward is no number comes last.
 
     Raises:
         ConfigError: ``weight`` is not in [0, 1].
@@ -141,6 +144,7 @@ class Mixed(SelectionRule):
     top_k: int = 2
     weight: float = 0.5
     needs_reward: ClassVar[bool] = True
+    needs_likelihood: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
@@ -279,7 +283,8 @@ class Selector:
             The same responses in the same order, each with its ``fate``.
 
         Raises:
-            ConfigError: the rule needs what the responses lack (process rewards, or whether the chain is right).
+            ConfigError: the rule needs what the responses lack (process rewards, log-probabilities, or whether the
+                chain is right).
         """
         seen: set[str] = set()
         fates = [self._exclude(s, seen) for s in scored]
@@ -308,6 +313,12 @@ class Selector:
         rule = self._rule
         if rule.needs_reward and any(s.process_reward is None for s in eligible):
             raise ConfigError(f"selection '{self.name}' needs a reward, but the responses have none; set one.")
+        if rule.needs_likelihood and any(math.isnan(s.response.logprob) for s in eligible):
+            raise ConfigError(
+                f"selection '{self.name}' ranks by likelihood, but responses to the prompt "
+                f"'{eligible[0].response.prompt_id}' have no log-probabilities: choose another selection, or an engine "
+                "that gives them."
+            )
 
         def order(s: ScoredResponse) -> bytes:
             parts = (self.seed, stage, s.response.prompt_id, s.response.sample_index)
@@ -321,8 +332,3 @@ def _standardise(values: Sequence[float]) -> list[float]:
     known = [value for value in values if not math.isnan(value)]
     mean, deviation = (fmean(known), pstdev(known)) if known else (0.0, 0.0)
     return [(value - mean) / (deviation or 1.0) for value in values]
-
-
-def _likelihood_order(scored: ScoredResponse) -> tuple[float, int]:
-    logprob = scored.response.logprob
-    return (math.inf if math.isnan(logprob) else -logprob, scored.response.sample_index)

@@ -97,9 +97,17 @@ def test_all_keeps_all_distinct_right_ones() -> None:
 
 
 def test_likelihood_keeps_the_likeliest() -> None:
-    scored = [right(0, logprob=nan), right(1, logprob=-5.0), right(2, logprob=-0.5), right(3, logprob=-2.0)]
-    assert kept(Selector("likelihood"), scored) == [2, 3]
-    assert kept(Selector("likelihood", top_k=3), scored) == [1, 2, 3]
+    scored = [right(0, logprob=-2.0), right(1, logprob=-5.0), right(2, logprob=-0.5), right(3, logprob=-2.0)]
+    assert kept(Selector("likelihood"), scored) == [0, 2]
+    assert kept(Selector("likelihood", top_k=3), scored) == [0, 2, 3]
+
+
+@pytest.mark.parametrize("rule", ["likelihood", "mixed"])
+def test_an_unknown_likelihood_is_an_error_where_it_is_read(rule: str) -> None:
+    with pytest.raises(ConfigError, match="have no log-probabilities"):
+        kept(Selector(rule), [right(0, 0.5), right(1, 0.5, logprob=nan)])
+    # What cannot be kept anyway need not be known.
+    assert kept(Selector(rule), [right(0, 0.5), replace(wrong(1, 0.5), response=right(1, logprob=nan).response)]) == [0]
 
 
 def test_oracle_takes_whole_chains_first_and_fills_up_with_others() -> None:
@@ -178,8 +186,8 @@ def test_mixed_weighs_reward_and_likelihood_on_one_scale() -> None:
     assert kept(Selector("mixed", top_k=1), scored) == [2]
     assert kept(Selector(Mixed(top_k=2, weight=1.0)), scored) == [0, 2]
     assert kept(Selector(Mixed(top_k=2, weight=0.0)), scored) == [1, 3]
-    # One of which the likelihood is unknown comes last; where all are alike, the order of the samples decides.
-    assert kept(Selector(Mixed(top_k=1)), [right(0, 0.9, logprob=nan), right(1, 0.1)]) == [1]
+    # One whose reward is no number comes last; where all are alike, the order of the samples decides.
+    assert kept(Selector(Mixed(top_k=1)), [right(0, nan), right(1, 0.1)]) == [1]
     assert kept(Selector(Mixed(top_k=1)), [right(1, 0.5), right(0, 0.5)]) == [0]
     with pytest.raises(ConfigError, match="weight is 2"):
         Mixed(weight=2)

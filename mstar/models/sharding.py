@@ -146,17 +146,7 @@ def inside_forward(root: nn.Module, function: Callable[P, T], *args: P.args, **k
 def _forget_forward(root: FSDPModule) -> None:
     """Splits all weights again, and forgets the forward passes that no backward pass followed."""
     untyped: Any = root
-    if hasattr(root, "reset_iter_state"):
-        untyped.reset_iter_state()
-        return
-    # Before torch 2.13. A forward pass that came to its end leaves nothing else behind.
-    for unit in untyped.modules():
-        if isinstance(unit, FSDPModule):
-            unit.reshard()
-            state: Any = unit._get_fsdp_state()
-            if state._fsdp_param_group is not None:
-                state._fsdp_param_group._post_forward_indices.clear()
-    untyped._get_fsdp_state()._comm_ctx.post_forward_order.clear()
+    untyped.reset_iter_state()
 
 
 def empty_loss(root: nn.Module) -> Tensor | float:
