@@ -1,7 +1,7 @@
 """What two processes do with a sharded model, and a plain one beside it; process 0 writes what they find.
 
 Started by test_sharding.py, with the environment of ``torch.distributed``:
-python sharding_worker.py RESULT.json present|'before 2.13' [CHECK...]
+python sharding_worker.py RESULT.json
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule
 
 from mstar.advantages import PolicyGradient, SampleMethod
 from mstar.datamodules.step_batches import StepCollate
@@ -300,14 +299,12 @@ CHECKS: dict[str, Callable[[DeviceMesh], dict[str, Any]]] = {
 }
 
 if __name__ == "__main__":
-    if sys.argv[2] == "before 2.13":
-        del FSDPModule.reset_iter_state
     torch.manual_seed(0)
     PolicyModule.trainer = AlmostTrained()
     PolicyModule.log = lambda *_, **__: None
     dist.init_process_group("gloo")
     device_mesh = init_device_mesh("cpu", (world_size(),), mesh_dim_names=("data_parallel",))
-    results = gather_lists([{name: CHECKS[name](device_mesh) for name in sys.argv[3:] or CHECKS}])
+    results = gather_lists([{name: CHECKS[name](device_mesh) for name in CHECKS}])
     if rank() == 0:
         Path(sys.argv[1]).write_text(json.dumps(results), encoding="utf-8")
     dist.destroy_process_group()

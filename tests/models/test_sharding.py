@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,33 +29,17 @@ Found = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def check(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Found]:
-    """What each of two processes finds in some checks or all, with this torch or with what an older one has."""
-
-    def check(version: str, *checks: str) -> Found:
-        path = tmp_path_factory.mktemp("sharding") / "found.json"
-        worker = Path(__file__).with_name("sharding_worker.py")
-        forker.run([path, version, *checks], path.with_name("log"), number=2, script=worker)
-        found: Found = json.loads(path.read_text())
-        return found
-
-    return check
+def found(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What each of two processes finds."""
+    path = tmp_path_factory.mktemp("sharding") / "found.json"
+    worker = Path(__file__).with_name("sharding_worker.py")
+    forker.run([path], path.with_name("log"), number=2, script=worker)
+    found: Found = json.loads(path.read_text())
+    return found
 
 
-@pytest.fixture(scope="module")
-def found(check: Callable[..., Found]) -> Found:
-    """What they find with this torch."""
-    return check("present")
-
-
-@pytest.fixture(scope="module", params=["present", "before 2.13"])
-def found_by_both(request: pytest.FixtureRequest, found: Found, check: Callable[..., Found]) -> Found:
-    """What they find with this torch and with an older one, of what is forgotten in another way there."""
-    return found if request.param == "present" else check(request.param, "state", "generation")
-
-
-def test_the_whole_state_is_that_of_the_plain_model(found_by_both: Found) -> None:
-    states = [dict(result["state"]) for result in found_by_both]
+def test_the_whole_state_is_that_of_the_plain_model(found: Found) -> None:
+    states = [dict(result["state"]) for result in found]
     gathered = [state.pop("gathered") for state in states]
     assert gathered[0] > 40
     assert gathered[1] == 0
@@ -81,9 +64,9 @@ def test_an_implicit_reward_is_trained_as_on_one_process(found: Found, case: str
         assert result["implicit"][case] < ROUNDING
 
 
-def test_processes_generate_on_their_own(found_by_both: Found) -> None:
-    assert [result["generation"]["texts"] for result in found_by_both] == [12, 0]
-    for result in found_by_both:
+def test_processes_generate_on_their_own(found: Found) -> None:
+    assert [result["generation"]["texts"] for result in found] == [12, 0]
+    for result in found:
         assert result["generation"]["same"]
         assert result["generation"]["training_refused"]
         # The order in which weights are fetched has forgotten the unequal numbers of forward passes.
