@@ -28,7 +28,7 @@ from mstar.iteration import IterationPlan, Stages, run_iteration
 from mstar.iteration_shards import fingerprint_shards
 from mstar.prompt_order import iteration_indices
 from mstar.prompts import PromptSource
-from mstar.prompts.subset import PromptSubset
+from mstar.prompts.part import PromptSubset
 from mstar.rewards import Reward
 from mstar.selection import Selector
 from mstar.storage import RunDirectory

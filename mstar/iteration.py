@@ -23,9 +23,9 @@ from mstar.grading import Grader, grade_response
 from mstar.iteration_plan import IterationPlan
 from mstar.iteration_report import IterationReport
 from mstar.iteration_shards import Earlier, keep_judged, read_earlier, read_judged, read_shard, sift_shard
+from mstar.prompts.part import find_repetition
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import announce, count_reasons
-from mstar.prompts.subset import find_repetition
 from mstar.rewards import Reward, add_process_rewards, aggregate
 from mstar.selection import Selector
 from mstar.storage import (

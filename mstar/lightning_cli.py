@@ -41,7 +41,7 @@ from mstar.models.step_scorer import refuse_step_scorer
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.trainable import check_trainable
 from mstar.prompts import PromptSource
-from mstar.prompts.summary import summarise
+from mstar.prompts.base import summarise
 from mstar.rendering import Renderer
 from mstar.trainer.fit_end import count_by_epochs
 

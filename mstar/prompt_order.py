@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mstar.generation import derive_seed
-from mstar.prompts.mixing import Mixing
+from mstar.prompts.base import Mixing
 
 __all__ = ["draw_mixed", "iteration_indices"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mstar.prompt_order import draw_mixed, iteration_indices
-from mstar.prompts.mixing import Mixing
+from mstar.prompts.base import Mixing
 
 # 90 prompts of the first source, 10 of the second, three draws of the second for one of the first.
 MIXING = Mixing(np.repeat([0, 1], [90, 10]), (1.0, 3.0))

@@ -24,8 +24,8 @@ from mstar.models.fingerprint import fingerprint_model
 from mstar.models.precision import Precision, allow_tensor_cores, resolve_dtype
 from mstar.models.step_scorer import refuse_step_scorer
 from mstar.prompts import DataSources, PromptSource
+from mstar.prompts.base import summarise
 from mstar.prompts.prompt_check import PromptCheck
-from mstar.prompts.summary import summarise
 
 __all__ = ["annotate_policy"]
 

@@ -17,7 +17,7 @@ from mstar.models.backbone import find_model_type
 from mstar.modules.policy import PolicyModule
 from mstar.modules.trainable import check_trainable
 from mstar.prompts import PromptSource
-from mstar.prompts.subset import find_repetition
+from mstar.prompts.part import find_repetition
 from mstar.rewards import Likelihood
 from mstar.selection import Selector
 from mstar.types import Prompt

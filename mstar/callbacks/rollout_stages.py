@@ -25,7 +25,7 @@ from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
 from mstar.prompt_order import iteration_indices
 from mstar.prompts import PromptSource
-from mstar.prompts.subset import PromptSubset
+from mstar.prompts.part import PromptSubset
 from mstar.provenance import describe
 from mstar.rewards import Reward, RewardHost
 from mstar.storage import RunDirectory

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from mstar.datamodules.quarantined import PromptBatch
 from mstar.errors import ConfigError, require_least
 from mstar.prompts import DataSources, PromptSource
-from mstar.prompts.subset import PromptSubset
+from mstar.prompts.part import PromptSubset
 from mstar.types import Prompt
 
 __all__ = ["BenchmarkDataModule", "find_benchmark"]

@@ -12,7 +12,7 @@ from mstar.distributed import rank, world_size
 from mstar.end_tokens import without_end_tokens
 from mstar.errors import DataError
 from mstar.prompts import PromptSource
-from mstar.prompts.mixing import Mixing
+from mstar.prompts.base import Mixing
 from mstar.prompts.prompt_check import describe
 from mstar.prompts.quarantine import QuarantineFile, Reason, RowError
 from mstar.types import Example, Prompt

@@ -12,10 +12,9 @@ from mstar.end_tokens import without_end_tokens
 from mstar.grading import AnswerGrader
 from mstar.grading.commitment import find_committed
 from mstar.prompts.base import PromptSource
-from mstar.prompts.facts import SourceFacts, explain_bad_row, first_of_each
+from mstar.prompts.facts import SourceFacts, explain_bad_row, first_of_each, join_counts
 from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import BadRow, RowError
-from mstar.prompts.summary import join_counts
 from mstar.types import AnswerType
 
 if TYPE_CHECKING:

@@ -1,18 +1,48 @@
-"""The interface of every prompt source."""
+"""The interface of every prompt source, and by which weights training draws from several."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mstar.prompts.facts import SourceFacts
-from mstar.prompts.mixing import Mixing
+from mstar.prompts.facts import SourceFacts, join_counts
 from mstar.types import Prompt
 
-__all__ = ["PromptSource"]
+__all__ = ["Mixing", "PromptSource", "summarise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mixing:
+    """Which source every prompt is from, and what is drawn of each.
+
+    Attributes:
+        numbers_P: For every prompt the number of its source.
+        weights: For every source its weight.
+    """
+
+    numbers_P: NDArray[np.int64]
+    weights: tuple[float, ...]
+
+    def select(self, rows: NDArray[np.int64]) -> Mixing:
+        """The same for some of the prompts."""
+        return Mixing(self.numbers_P[rows], self.weights)
+
+    def counts(self, total: int) -> list[int]:
+        """How many of ``total`` draws each source gets: its share by weight, what is left going to the largest rests.
+
+        A source without prompts gets none.
+        """
+        there = np.bincount(self.numbers_P, minlength=len(self.weights)) > 0
+        weights = np.array(self.weights) * there
+        exact = total * weights / weights.sum()
+        counts = np.floor(exact).astype(np.int64)
+        order = np.argsort(counts - exact, kind="stable")
+        counts[order[: total - int(counts.sum())]] += 1
+        return [int(count) for count in counts]
 
 
 class PromptSource(ABC):
@@ -73,3 +103,23 @@ class PromptSource(ABC):
 
     def __iter__(self) -> Iterator[Prompt]:
         return (self[i] for i in range(len(self)))
+
+
+def summarise(key: str, source: PromptSource) -> str:
+    """One line on a source, from what is known without reading its prompts.
+
+    Args:
+        key: The key of the configuration that names the source.
+        source: The source.
+    """
+    facts = source.facts()
+    if facts is None:
+        return f"{key}: {len(source):,} prompts of {source.title}\n"
+    chosen = ", ".join(f"{choice.role} = {choice.column}" for choice in facts.columns)
+    parts = [
+        f"{len(source):,} prompts from {facts.rows:,} rows",
+        chosen,
+        join_counts(facts.answer_types),
+        f"{facts.pictures[0]:,} without a picture" if facts.pictures.get(0) else "",
+    ]
+    return f"{key}: {'; '.join(part for part in parts if part)}\n"

@@ -10,7 +10,7 @@ from typing import Final
 from mstar.errors import DataError
 from mstar.prompts.quarantine import BadRow, Reason
 
-__all__ = ["ColumnChoice", "SourceFacts", "UnusableSourceError", "explain_bad_row", "first_of_each"]
+__all__ = ["ColumnChoice", "SourceFacts", "UnusableSourceError", "explain_bad_row", "first_of_each", "join_counts"]
 
 # The role of the column that a reason is about.
 _ROLES: Final[Mapping[Reason, str]] = {
@@ -110,6 +110,11 @@ def first_of_each(rows: Iterable[BadRow]) -> tuple[BadRow, ...]:
     for row in rows:
         found.setdefault(row.reason, []).append(row)
     return tuple(group[0] for group in sorted(found.values(), key=len, reverse=True))
+
+
+def join_counts(counts: Mapping[str, int]) -> str:
+    """Counts in words, the largest first: ``500 multi_choice, 300 integer``."""
+    return ", ".join(f"{number:,} {name}" for name, number in sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def explain_bad_row(row: BadRow, columns: Sequence[ColumnChoice]) -> str:

@@ -8,9 +8,8 @@ from itertools import accumulate, chain
 import numpy as np
 
 from mstar.errors import ConfigError, DataError
-from mstar.prompts.base import PromptSource
-from mstar.prompts.mixing import Mixing
-from mstar.prompts.subset import find_repetition
+from mstar.prompts.base import Mixing, PromptSource
+from mstar.prompts.part import find_repetition
 from mstar.types import Prompt
 
 __all__ = ["MixedPrompts"]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mstar.prompts import FieldMap, RecordPrompts, TinyDice
+from mstar.prompts.base import summarise
 from mstar.prompts.facts import ColumnChoice, UnusableSourceError, explain_bad_row, first_of_each
 from mstar.prompts.quarantine import BadRow, Reason
-from mstar.prompts.summary import summarise
 
 COLUMNS = (ColumnChoice("question", "problem", ""), ColumnChoice("images", "img", ""))
 
