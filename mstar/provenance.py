@@ -31,6 +31,7 @@ __all__ = [
     "fingerprint_prompt",
     "fingerprint_prompts",
     "flatten",
+    "identify_file",
 ]
 
 # Settings of engines, graders and rewards that change how fast and in how much memory they work, not what they make
@@ -173,6 +174,12 @@ def fingerprint_prompt(prompt: Prompt) -> str:
 def fingerprint_prompts(prompts: Iterable[Prompt]) -> str:
     """A short hash of some prompts in their order."""
     return _hash(fingerprint_prompt(prompt) for prompt in prompts)
+
+
+def identify_file(path: Path) -> str:
+    """Place, size and time of a file, which change when its content does."""
+    facts = path.stat()
+    return f"{path.resolve()}:{facts.st_size}:{facts.st_mtime_ns}"
 
 
 def _describe_picture(image: ImageReference) -> list[object]:

@@ -21,9 +21,8 @@ from mstar.evaluation.scoring import SHARD, OpenPicture, score_shards
 from mstar.grading import AnswerGrader, Grader
 from mstar.models.precision import DTYPES, Precision, allow_tensor_cores, resolve_dtype
 from mstar.prompts import PixelLimits
-from mstar.prompts.json_rows import identify
 from mstar.prompts.response_rows import find_response_files
-from mstar.provenance import describe
+from mstar.provenance import describe, identify_file
 from mstar.rewards import MPRM, Aggregation, Reward, RewardHost
 from mstar.storage import write_json
 
@@ -97,7 +96,7 @@ def score_responses(
     judge = grader if grader is not None else AnswerGrader()
     facts = {
         "format": _FORMAT,
-        "input": [identify(file) for file in files],
+        "input": [identify_file(file) for file in files],
         "reward": chosen.facts(),
         "aggregation": aggregation,
         "grader": describe(judge),

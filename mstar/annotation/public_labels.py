@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,15 +18,13 @@ from mstar.errors import DataError
 from mstar.prompts import PixelLimits, PromptSource
 from mstar.prompts.cells import clean_path
 from mstar.prompts.image_check import ImageCheck
-from mstar.prompts.json_rows import RawRow
-from mstar.prompts.prompt_table import TablePictures, hash_id
+from mstar.prompts.prompt_table import PromptRecord, build_table, cache_folder, content_id, hash_id
 from mstar.prompts.quarantine import RowError
-from mstar.prompts.row_files import open_rows
-from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
+from mstar.prompts.row_files import Row, open_rows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.steps import split_steps
 from mstar.storage import tabulate_step_labels
-from mstar.types import StepLabels
+from mstar.types import Prompt, StepLabels
 
 __all__ = ["PublicStepLabels"]
 
@@ -77,10 +75,10 @@ class PublicStepLabels:
         root = os.path.abspath(image_root or (path if Path(path).is_dir() else str(Path(path).parent)))
         settings = TableSettings(root, check_images, max_bad_share, quarantine, pixels, "")
         rows = open_rows(path, split)
-        first = next((row for row in rows if row.error is None), None)
+        first = next((row for row in rows if not isinstance(row, RowError)), None)
         if first is None:
             raise DataError(f"'{path}' has no rows that can be read.")
-        if form == "auto" and find_form(first.values) is None:
+        if form == "auto" and find_form(first) is None:
             raise DataError(
                 f"'{path}' holds step labels in no known form: its columns are {rows.columns()}; rename them to "
                 "question, image, steps and labels."
@@ -89,9 +87,8 @@ class PublicStepLabels:
         folder = cache_folder(cache_dir, "step_labels", columns, rows.fingerprint, form, drop_last_step, root)
         reader = _Reader(form, drop_last_step, root)
         build_table(folder, rows, reader.prompt)
-        store = TablePictures(folder)
-        checked = open_table(folder, path, settings, store, mention_repeats=False)
-        self._prompts = TablePrompts(checked, np.flatnonzero(checked.usable), settings, store, hide_answers=False)
+        checked = open_table(folder, path, settings, mention_repeats=False)
+        self._prompts = TablePrompts(checked, np.flatnonzero(checked.usable))
         self._labels = folder / "labels.arrow"
         if not self._labels.is_file():
             with atomic_path(self._labels) as temporary:
@@ -120,29 +117,16 @@ class _Reader:
     drop_last_step: bool
     root: str
 
-    def _read(self, row: RawRow) -> LabelledRow:
-        if row.error is not None:
-            raise row.error
-        return read_labelled_row(row.values, self.form, self.drop_last_step)
-
-    def prompt(self, row: RawRow) -> PromptRecord:
+    def prompt(self, row: Mapping[str, Any]) -> PromptRecord:
         """The row's question; rows with the same question and pictures are answers to one prompt."""
-        read = self._read(row)
-        paths = tuple(clean_path(item, self.root) if isinstance(item, str) else None for item in read.images)
-        embedded = tuple(item if isinstance(item, bytes) else None for item in read.images)
-        return PromptRecord(
-            content=self._id(read),
-            question=read.question,
-            images=paths,
-            pictures=embedded if any(embedded) else (),
-        )
+        return self._record(read_labelled_row(row, self.form, self.drop_last_step))
 
-    def labels(self, row: RawRow) -> StepLabels:
+    def labels(self, row: Mapping[str, Any]) -> StepLabels:
         """The row's labels."""
-        read = self._read(row)
+        read = read_labelled_row(row, self.form, self.drop_last_step)
         response = "\n".join(read.steps)
         return StepLabels(
-            prompt_id=self._id(read),
+            prompt_id=self._record(read).content,
             response=response,
             steps=split_steps(response),
             num_correct=tuple(right for right, _ in read.labels),
@@ -150,19 +134,21 @@ class _Reader:
             correct=read.labels[-1][0] > 0,
         )
 
-    def _id(self, read: LabelledRow) -> str:
-        images = (clean_path(item, self.root) if isinstance(item, str) else item for item in read.images)
-        return content_id(read.question, *images)
+    def _record(self, read: LabelledRow) -> PromptRecord:
+        images = tuple(clean_path(item, self.root) if isinstance(item, str) else item for item in read.images)
+        return PromptRecord(Prompt("", read.question), content_id(read.question, *images), images)
 
 
-def _shards(rows: Iterable[RawRow], reader: _Reader) -> Iterator[list[StepLabels]]:
+def _shards(rows: Iterable[Row], reader: _Reader) -> Iterator[list[StepLabels]]:
     labels = _all_labels(rows, reader)
     while shard := list(islice(labels, _SHARD)):
         yield shard
 
 
-def _all_labels(rows: Iterable[RawRow], reader: _Reader) -> Iterator[StepLabels]:
+def _all_labels(rows: Iterable[Row], reader: _Reader) -> Iterator[StepLabels]:
     for row in rows:
+        if isinstance(row, RowError):
+            continue
         try:
             yield reader.labels(row)
         except RowError:

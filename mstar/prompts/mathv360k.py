@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +27,12 @@ from mstar.prompts.cells import read_images
 from mstar.prompts.chats import read_turns
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
-from mstar.prompts.json_rows import JsonRows, RawRow
-from mstar.prompts.prompt_table import PromptTable, TablePictures, hash_id
+from mstar.prompts.prompt_table import PromptRecord, PromptTable, build_table, cache_folder, content_id, hash_id
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import infer_answer_type, parse_answer, parse_question, render_choices
-from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
+from mstar.prompts.row_files import JsonRows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
+from mstar.types import Prompt
 
 __all__ = ["MathV360K", "Split"]
 
@@ -102,8 +102,7 @@ class MathV360K(TablePrompts):
         rows = JsonRows(path)
         folder = cache_folder(cache_dir, "mathv360k", rows.fingerprint)
         build_table(folder, rows, convert_row)
-        store = TablePictures(folder)
-        checked = open_table(folder, "MathV360K", settings, store)
+        checked = open_table(folder, "MathV360K", settings)
         sizes = SplitSizes(seed, num_test, num_validation)
         lists = Path(splits) if splits is not None else folder / f"splits-{seed}-{num_test}-{num_validation}"
         members = read_splits(lists, checked.table) or write_splits(lists, checked.table, sizes)
@@ -113,19 +112,19 @@ class MathV360K(TablePrompts):
             chosen = chosen[_of_sources(checked.table, sources)[chosen]]
         if len(chosen) == 0:
             raise DataError(f"MathV360K: the split '{split}' has no prompts; choose other sources, or get more data.")
-        super().__init__(checked, np.sort(chosen[:size]), settings, store, hide_answers and split == "unlabelled")
+        super().__init__(checked, np.sort(chosen[:size]), hide_answers and split == "unlabelled")
 
 
-def convert_row(row: RawRow) -> PromptRecord:
+def convert_row(values: Mapping[str, Any]) -> PromptRecord:
     """Makes a prompt of a row of train_samples_all_tuning.json.
 
     Raises:
         RowError: the row cannot be used.
     """
-    turns = dict(reversed(read_turns(row.values.get("conversations"))))
+    turns = dict(reversed(read_turns(values.get("conversations"))))
     asked, said = turns.get("human", ""), turns.get("gpt", "")
     images: list[str] = []
-    for item in read_images(row.values, ["image"]):
+    for item in read_images(values, ["image"]):
         if isinstance(item, bytes):
             raise RowError(Reason.WRONG_TYPE, "the column 'image' holds a picture, not a path")
         images.append(item.removeprefix("./").removeprefix(f"{_IMAGES}/"))
@@ -140,15 +139,15 @@ def convert_row(row: RawRow) -> PromptRecord:
     # The whole first component: the folder "VQA" would not be "VQA-AS".
     source = images[0].partition("/")[0]
     question = render_choices(text.question, text.choices)
-    return PromptRecord(
-        content=f"{source}-{content_id(question, *images)}",
+    prompt = Prompt(
+        id="",
         question=question,
         answer=answer,
         answer_type=infer_answer_type(answer, text.choices),
         choices=text.choices,
         category=source,
-        images=tuple(images),
     )
+    return PromptRecord(prompt, f"{source}-{content_id(question, *images)}", tuple(images))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,23 +11,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
+import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mstar.errors import DataError
-from mstar.prompts.json_rows import RawRow
-from mstar.prompts.quarantine import BadRow, Reason
-from mstar.storage import read_json
+from mstar.cache import cache_root
+from mstar.prompts.quarantine import BadRow, Reason, RowError, write_quarantine
+from mstar.prompts.row_files import Row
+from mstar.provenance import fingerprint
+from mstar.storage import read_json, write_json
+from mstar.types import Prompt
 
-__all__ = ["SCHEMA", "DatasetPictures", "PromptTable", "TablePictures", "hash_id"]
+__all__ = ["Convert", "PromptRecord", "PromptTable", "build_table", "cache_folder", "content_id", "hash_id"]
 
-SCHEMA: Final = pa.schema(
+_SCHEMA: Final = pa.schema(
     [
         ("id", pa.string()),
         ("key", pa.uint64()),
@@ -50,12 +56,227 @@ SCHEMA: Final = pa.schema(
     ]
 )
 # All but the pictures' bytes, which are read for one picture at a time.
-_LIGHT: Final = tuple(name for name in SCHEMA.names if name not in ("pictures", "key"))
+_LIGHT: Final = tuple(name for name in _SCHEMA.names if name not in ("pictures", "key"))
+# Columns that hold what the prompt's field of the same name does.
+_SAME: Final = (
+    "question", "answer", "answer_type", "answers", "answer_is", "precision", "unit", "choices", "rationale",
+    "category",
+)  # fmt: skip
+_FORMAT: Final = 5
+_BATCH: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """One prompt on its way into the table.
+
+    Attributes:
+        prompt: The prompt without its pictures. Its id is empty where it follows from the content.
+        content: A short hash of what is asked (``content_id``). Rows with the same are one prompt.
+        images: For every picture its path below the image folder, or its bytes.
+        id_guessed: Whether the column of the id was not named by the user. Where such an id comes again with something
+            else, that gets an id of its own.
+        ignored: Values that were not read because they make no sense, as (role, what is wrong).
+    """
+
+    prompt: Prompt
+    content: str
+    images: tuple[str | bytes, ...] = ()
+    id_guessed: bool = False
+    ignored: tuple[tuple[str, str], ...] = ()
+
+
+Convert = Callable[[Mapping[str, Any]], PromptRecord]
 
 
 def hash_id(prompt_id: str, salt: str = "") -> int:
     """64 bits of a prompt id: the key that it is found by, and with a salt its place in a random order."""
     return int.from_bytes(hashlib.blake2b(f"{salt}{prompt_id}".encode(), digest_size=8).digest(), "little")
+
+
+def content_id(*parts: object) -> str:
+    """A stable id of 16 hexadecimal digits from the parts of a prompt's content."""
+    digest = hashlib.blake2b(digest_size=8)
+    # Half a surrogate pair, which JSON can hold, is found by _check_text when the row has its id.
+    for part in parts:
+        value = part if isinstance(part, bytes) else str(part).encode(errors="surrogatepass")
+        digest.update(len(value).to_bytes(8, "little") + value)
+    return digest.hexdigest()
+
+
+def cache_folder(cache_dir: str | None, *facts: object) -> Path:
+    """The folder for what follows from these facts.
+
+    Args:
+        cache_dir: The folder of all caches; None is ``$MSTAR_CACHE``, else ``mstar`` in the user's cache folder.
+        facts: All that the content depends on.
+    """
+    return cache_root(cache_dir) / "prompts" / fingerprint(_FORMAT, *facts)
+
+
+def build_table(folder: Path, rows: Iterable[Row], convert: Convert, *, keep_pictures: bool = True) -> None:
+    """Makes the table of a data set, unless it is there already.
+
+    Rows of equal content are one prompt. If their answers differ, none of them is used, because it is not known which
+    answer is right; they stand in the quarantine file as one group.
+
+    Args:
+        folder: Where the table is put; nothing is there if this fails.
+        rows: The data set's rows.
+        convert: Makes a prompt of a row, or raises RowError.
+        keep_pictures: Whether pictures' bytes are put into the table; False where they are read from the data itself.
+    """
+    if (folder / "manifest.json").is_file():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Not tempfile.mkdtemp: its folders are the owner's alone, and a cache may be shared.
+    made = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    made.mkdir()
+    try:
+        _Builder(made).run(rows, convert, keep_pictures)
+        try:
+            made.rename(folder)
+        except OSError:
+            # Another process was faster; the tables are the same.
+            if not (folder / "manifest.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@dataclass(slots=True)
+class _Builder:
+    folder: Path
+    total: int = 0
+    repeated: int = 0
+    bad: list[BadRow] = field(default_factory=list)
+    # By the key of an id: the number of its first row, what it asks, its answer, and how many rows said so.
+    first: dict[int, tuple[int, str, str | None, int]] = field(default_factory=dict)
+    # By role: how many values were not read, the first row of them, and what is wrong there.
+    ignored: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    conflicts: dict[int, Counter[str]] = field(default_factory=dict)
+
+    def run(self, rows: Iterable[Row], convert: Convert, keep_pictures: bool) -> None:
+        path, draft = self.folder / "prompts.arrow", self.folder / "draft.arrow"
+        _write_batches(draft, _batches(self._records(rows, convert), keep_pictures))
+        if self.conflicts:
+            with pa.memory_map(str(draft)) as source:
+                _write_batches(path, self._settled(pa.ipc.open_stream(source)))
+            draft.unlink()
+        else:
+            draft.rename(path)
+        self.bad.sort(key=lambda row: row.row or 0)
+        write_quarantine(self.folder / "quarantine.jsonl", self.bad)
+        counts = Counter(row.reason.value for row in self.bad)
+        write_json(
+            self.folder / "manifest.json",
+            {"rows": self.total, "bad": dict(counts), "repeated": self.repeated, "ignored": self.ignored},
+        )
+
+    def _records(self, rows: Iterable[Row], convert: Convert) -> Iterator[tuple[int, str, PromptRecord]]:
+        for number, row in enumerate(rows):
+            self.total += 1
+            try:
+                if isinstance(row, RowError):
+                    raise row
+                record = convert(row)
+                _check_text(record)
+                prompt_id = record.prompt.id or record.content
+                if record.id_guessed and self._is_taken(prompt_id, record):
+                    prompt_id = f"{prompt_id}-{record.content}"
+                for role, detail in record.ignored:
+                    count, first, said = self.ignored.get(role, (0, number, detail))
+                    self.ignored[role] = (count + 1, first, said)
+                if self._is_new(number, record, hash_id(prompt_id)):
+                    yield number, prompt_id, record
+            except RowError as error:
+                content = error.content if isinstance(row, RowError) else _plain(row)
+                self.bad.append(BadRow(number, error.reason, error.detail, content))
+
+    def _is_taken(self, prompt_id: str, record: PromptRecord) -> bool:
+        found = self.first.get(hash_id(prompt_id))
+        return found is not None and found[1] != record.content
+
+    def _is_new(self, row: int, record: PromptRecord, key: int) -> bool:
+        answer = record.prompt.answer
+        if key not in self.first:
+            self.first[key] = (row, record.content, answer, 1)
+            return True
+        number, content, known, count = self.first[key]
+        if record.prompt.id and not record.id_guessed:
+            raise RowError(Reason.DUPLICATE_ID, f"the id '{record.prompt.id}' is that of row {number}")
+        if key in self.conflicts:
+            self.conflicts[key][str(answer)] += 1
+        elif _fold(known) != _fold(answer):
+            self.conflicts[key] = Counter({str(known): count, str(answer): 1})
+            self.repeated -= count - 1
+        else:
+            self.first[key] = (number, content, known, count + 1)
+            self.repeated += 1
+        return False
+
+    def _settled(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches without the prompts whose answers contradict each other."""
+        keys = pa.array(list(self.conflicts), pa.uint64())
+        for batch in batches:
+            found = pc.is_in(batch.column("key"), keys)
+            for row in batch.select(["id", "key", "row", "question", "images"]).filter(found).to_pylist():
+                answers = dict(self.conflicts[row.pop("key")])
+                detail = f"{sum(answers.values())} rows ask this, with {len(answers)} different answers"
+                self.bad.append(BadRow(row.pop("row"), Reason.CONFLICTING_ANSWERS, detail, row | {"answers": answers}))
+            yield batch.filter(pc.invert(found))
+
+
+def _fold(answer: str | None) -> str | None:
+    return None if answer is None else " ".join(answer.casefold().split())
+
+
+def _check_text(record: PromptRecord) -> None:
+    prompt = record.prompt
+    texts = (prompt.id, prompt.question, prompt.answer, prompt.unit, prompt.rationale, prompt.category)
+    said = (turn.text for turn in prompt.turns)
+    try:
+        for text in (*texts, *prompt.choices, *prompt.answers, *record.images, *said):
+            if isinstance(text, str):
+                text.encode()
+    except UnicodeEncodeError as error:
+        raise RowError(Reason.BAD_TEXT, f"the text is no valid Unicode: {error}") from error
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _batches(records: Iterable[tuple[int, str, PromptRecord]], keep_pictures: bool) -> Iterator[Any]:
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for number, prompt_id, record in records:
+        prompt, embedded = record.prompt, [image if isinstance(image, bytes) else None for image in record.images]
+        kept = embedded if keep_pictures and any(embedded) else None
+        rows.append(
+            {name: getattr(prompt, name) for name in _SAME}
+            | {
+                "id": prompt_id,
+                "key": hash_id(prompt_id),
+                "row": number,
+                "relative_tolerance": prompt.tolerance.relative if prompt.tolerance else None,
+                "absolute_tolerance": prompt.tolerance.absolute if prompt.tolerance else None,
+                "images": [image if isinstance(image, str) else None for image in record.images],
+                "pictures": kept,
+                "turns": [{"role": turn.role, "text": turn.text} for turn in prompt.turns],
+            }
+        )
+        size += sum(len(picture or b"") for picture in kept or ())
+        if len(rows) == _BATCH or size > 1 << 26:
+            yield pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
+            rows, size = [], 0
+    yield pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
+
+
+def _write_batches(path: Path, batches: Iterable[Any]) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
 
 
 class PromptTable:
@@ -74,7 +295,6 @@ class PromptTable:
         manifest = read_json(folder / "manifest.json")
         self.total: int = manifest["rows"]
         self.repeated: int = manifest["repeated"]
-        self.bad = Counter({Reason(reason): number for reason, number in manifest["bad"].items()})
         self.ignored: dict[str, tuple[int, int, str]] = manifest["ignored"]
         data = Dataset.from_file(str(folder / "prompts.arrow"))
         self._light = data.select_columns(list(_LIGHT)).data
@@ -86,8 +306,7 @@ class PromptTable:
 
     def row(self, index: int) -> dict[str, Any]:
         """The light columns of one row."""
-        found: dict[str, Any] = self._light.fast_slice(index, 1).to_pylist()[0]
-        return found
+        return self.rows(index, index + 1)[0]
 
     def id(self, index: int) -> str:
         """The id in one row; much faster than the whole row."""
@@ -108,72 +327,3 @@ class PromptTable:
             for line in file:
                 value = json.loads(line)
                 yield BadRow(value["row"], Reason(value["reason"]), value["detail"], value["content"])
-
-
-class TablePictures:
-    """The pictures whose bytes are in a table; opened when the first is read, and sent to a process by its path.
-
-    Args:
-        folder: The table's folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._column: Any = None
-
-    def __reduce__(self) -> tuple[type[TablePictures], tuple[Path]]:
-        return TablePictures, (self.folder,)
-
-    def read(self, index: int, place: int) -> bytes:
-        """The bytes of one picture.
-
-        Args:
-            index: The prompt's row in the table.
-            place: The picture's number in the prompt.
-        """
-        if self._column is None:
-            from datasets import Dataset
-
-            self._column = Dataset.from_file(str(self.folder / "prompts.arrow")).select_columns(["pictures"]).data
-        [row] = self._column.fast_slice(index, 1).to_pylist()
-        picture: bytes = row["pictures"][place]
-        return picture
-
-
-class RowPictures(Protocol):
-    """Finds the pictures of a row."""
-
-    def pictures(self, row: RawRow) -> tuple[bytes | None, ...]:
-        """For every picture its bytes, or None for a path; empty if all are paths."""
-
-
-class DatasetPictures:
-    """The pictures in the rows of a ``datasets.Dataset``.
-
-    Args:
-        data: The data set.
-        reader: Finds the pictures of its rows.
-        folder: The folder of the table whose rows are asked for.
-    """
-
-    def __init__(self, data: Any, reader: RowPictures, folder: Path) -> None:
-        self.data = data
-        self.reader = reader
-        self.folder = folder
-        self._numbers: Any = None
-
-    def __reduce__(self) -> tuple[type[DatasetPictures], tuple[Any, RowPictures, Path]]:
-        return DatasetPictures, (self.data, self.reader, self.folder)
-
-    def read(self, index: int, place: int) -> bytes:
-        """The bytes of one picture; see ``PictureStore``."""
-        if self._numbers is None:
-            from datasets import Dataset
-
-            table = Dataset.from_file(str(self.folder / "prompts.arrow"))
-            self._numbers = table.data.column("row").to_numpy()
-        number = int(self._numbers[index])
-        pictures = self.reader.pictures(RawRow(number, self.data[number]))
-        if not pictures or (picture := pictures[place]) is None:
-            raise DataError(f"picture {place} of row {index} is a path, and its bytes were expected.")
-        return picture

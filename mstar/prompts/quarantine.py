@@ -68,12 +68,14 @@ class RowError(Exception):
     Args:
         reason: The kind of fault.
         detail: What exactly is wrong.
+        content: What stands there, where it has no columns.
     """
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, content: str = "") -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.content = content
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ from mstar.prompts.cells import (
     read_tolerance,
 )
 from mstar.prompts.chats import Chat, is_chat, read_chat, read_turns, take_tags
+from mstar.prompts.embedded_images import DatasetPictures
 from mstar.prompts.facts import ColumnChoice
 from mstar.prompts.field_map import FieldMap
 from mstar.prompts.golds import answer_type_of, find_numbering, read_gold
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
-from mstar.prompts.json_rows import RawRow, RawRows
-from mstar.prompts.prompt_table import DatasetPictures, TablePictures
+from mstar.prompts.prompt_table import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import (
     find_choices,
@@ -42,11 +42,11 @@ from mstar.prompts.question_text import (
     name_pictures,
     render_choices,
 )
-from mstar.prompts.row_files import TableRows, folder_of, open_rows
-from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder, content_id
-from mstar.prompts.table_prompts import PictureStore, TablePrompts, TableSettings, open_table
+from mstar.prompts.row_files import Row, Rows, folder_of, open_rows
+from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
+from mstar.prompts.table_rows import TableRows
 from mstar.storage import read_json, write_json
-from mstar.types import AnswerIs, Turn
+from mstar.types import AnswerIs, Prompt, Turn
 
 __all__ = ["Placeholders", "RecordPrompts"]
 
@@ -133,13 +133,12 @@ class RecordPrompts(TablePrompts):
             unread = tuple(f"{name}{_seems_pictures(first, name)}" for name in unread)
         converter = _Converter(chosen, guessed, os.path.abspath(root), placeholders)
         folder = cache_folder(cache_dir, "records", rows.fingerprint, chosen, guessed, converter.root, placeholders)
-        build_table(folder, rows, converter if not isinstance(rows, TableRows) else _InPlace(converter))
-        store: PictureStore = TablePictures(folder)
-        if isinstance(rows, TableRows):
-            store = DatasetPictures(rows.data, converter, folder)
+        # The pictures of such a data set stay where they are.
+        store = DatasetPictures(rows.data, converter, folder) if isinstance(rows, TableRows) else None
+        build_table(folder, rows, converter, keep_pictures=store is None)
         checked = open_table(folder, where, settings, store, choices=choices, unread=unread)
         self.name = where if split == "train" else f"{where} ({split})"
-        super().__init__(checked, np.flatnonzero(checked.usable)[:size], settings, store, hide_answers)
+        super().__init__(checked, np.flatnonzero(checked.usable)[:size], hide_answers)
 
 
 def _remember(folder: Path, find: Callable[[], T]) -> T:
@@ -152,41 +151,31 @@ def _remember(folder: Path, find: Callable[[], T]) -> T:
     return found
 
 
-def _without_columns(rows: RawRows) -> str:
+def _without_columns(rows: Rows) -> str:
     """What is said of data without any column: of its first row, why it could not be read."""
     first = next(iter(rows), None)
     if first is None:
         return "no rows: is it the right file?"
-    why = first.error.detail if first.error is not None else "it is empty"
+    why = first.detail if isinstance(first, RowError) else "it is empty"
     return f"no row that can be read; row 0: {why}. Mend the file, or get it again."
 
 
-def _seems_pictures(row: RawRow | None, column: str) -> str:
+def _seems_pictures(row: Row | None, column: str) -> str:
     """What is said of a column that is not read where it seems to name pictures."""
-    value = row.values.get(column) if row is not None else None
+    value = row.get(column) if isinstance(row, Mapping) else None
     return " (names of pictures?)" if isinstance(value, str) and value.lower().endswith(_PICTURES) else ""
 
 
-def _answers_and_options(rows: RawRows, fields: FieldMap) -> Iterator[tuple[tuple[str, ...], int, bool]]:
+def _answers_and_options(rows: Rows, fields: FieldMap) -> Iterator[tuple[tuple[str, ...], int, bool]]:
     """Of some questions with options the answers, how many options there are, and whether an answer is one's text."""
-    for row in islice(rows, _LOOKED_AT):
+    for row in islice((row for row in rows if not isinstance(row, RowError)), _LOOKED_AT):
         try:
-            texts, labels = _choices(row.values, fields)
-            answers = read_texts(look_up(row.values, fields.answer or ""), "answer")
+            texts, labels = _choices(row, fields)
+            answers = read_texts(look_up(row, fields.answer or ""), "answer")
         except RowError:
             continue
         if texts and answers:
             yield answers, len(texts), answers[0] in (*texts, *labels)
-
-
-@dataclass(frozen=True)
-class _InPlace:
-    """A converter of rows whose pictures' bytes stay where they are, and need not be kept in the table."""
-
-    convert: _Converter
-
-    def __call__(self, row: RawRow) -> PromptRecord:
-        return replace(self.convert(row), pictures=())
 
 
 @dataclass(frozen=True)
@@ -205,8 +194,8 @@ class _Converter:
     root: str
     placeholders: Placeholders
 
-    def __call__(self, row: RawRow) -> PromptRecord:
-        values, ignored = row.values, list[tuple[str, str]]()
+    def __call__(self, values: Mapping[str, Any]) -> PromptRecord:
+        ignored: list[tuple[str, str]] = []
 
         def read(role: str, reader: Callable[[Any, str], T], nothing: T) -> T:
             """What the column of a role holds; nothing if it has none, or a guessed one makes no sense."""
@@ -238,17 +227,15 @@ class _Converter:
             answer, answer_is = chr(ord("A") + labels.index(answer)), AnswerIs.LETTER
         context = read("context", lambda *_: _context(values, self.fields), none)
         choices, turns, images = self._ask(context, turns, images, choices, answer)
-        paths = tuple(clean_path(item, self.root) if isinstance(item, str) else None for item in images)
-        contents = [item if isinstance(item, bytes) else path for item, path in zip(images, paths, strict=True)]
+        shown = tuple(clean_path(item, self.root) if isinstance(item, str) else item for item in images)
         *before, question = turns
         rationale = read("rationale", _read_response, None) or said or solution
         said_before = (text for turn in before for text in (turn.role, turn.text))
         given_id = read("id", read_text, "")
         if self.fields.id and not given_id and "id" not in self.guessed:
             raise RowError(Reason.WRONG_TYPE, f"the column '{self.fields.id}' is empty, but an id is needed")
-        return PromptRecord(
+        prompt = Prompt(
             id=given_id,
-            content=content_id(question.text, rationale, *contents, *said_before),
             question=question.text,
             answer=answer,
             answer_type=answer_type_of(kind, answer, choices),
@@ -260,16 +247,10 @@ class _Converter:
             unit=read("unit", read_text, "") or None,
             rationale=rationale,
             category=", ".join(read("category", read_texts, none)),
-            images=paths,
-            pictures=tuple(item if isinstance(item, bytes) else None for item in images) if None in paths else (),
-            id_guessed="id" in self.guessed,
             turns=tuple(before),
-            ignored=tuple(ignored),
         )
-
-    def pictures(self, row: RawRow) -> tuple[bytes | None, ...]:
-        """The pictures of a row; see ``RowPictures``."""
-        return self(row).pictures
+        content = content_id(question.text, rationale, *shown, *said_before)
+        return PromptRecord(prompt, content, shown, "id" in self.guessed, tuple(ignored))
 
     def _chat(self, values: Mapping[str, Any]) -> tuple[list[Turn], str | None, list[str | bytes]]:
         """The turns up to the question, what the model says then, and the pictures."""

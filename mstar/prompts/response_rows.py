@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import ConfigError
-from mstar.prompts.row_files import ParquetRows
+from mstar.prompts.quarantine import RowError
+from mstar.prompts.table_rows import ParquetRows
 from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance
 
 __all__ = ["find_response_files", "read_response_rows", "to_prompt"]
@@ -55,13 +56,12 @@ def read_response_rows(path: str, *, answered: bool) -> Iterator[tuple[int, dict
     """
     files = find_response_files(path)
     if files[0].suffix == ".parquet":
-        for row in ParquetRows(files):
-            if row.error is not None:
-                yield row.number + 1, str(row.error)
+        for number, row in enumerate(ParquetRows(files), start=1):
+            if isinstance(row, RowError):
+                yield number, str(row)
                 continue
             # Parquet has every field of a struct in every row.
-            values = {name: _without_null(value) for name, value in row.values.items()}
-            yield row.number + 1, _check_row(values, answered)
+            yield number, _check_row({name: _without_null(value) for name, value in row.items()}, answered)
         return
     with files[0].open("rb") as lines:
         for number, line in enumerate(lines, start=1):

@@ -1,34 +1,47 @@
-"""The rows behind a path: of JSON, Parquet, CSV or TSV files, or of a Hugging Face data set."""
+"""The rows behind a path, and those of JSON files: lines and lists are read piece by piece."""
 
 from __future__ import annotations
 
-import csv
 import glob
+import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any, Final, Protocol
 
 from mstar.errors import DataError
 from mstar.file_faults import find_fault
-from mstar.prompts.json_rows import JsonRows, RawRow, RawRows, identify
 from mstar.prompts.quarantine import Reason, RowError
+from mstar.prompts.table_rows import CsvRows, ParquetRows, load_table
+from mstar.provenance import identify_file
 
-__all__ = ["ParquetRows", "TableRows", "folder_of", "open_rows"]
+__all__ = ["JsonRows", "Row", "Rows", "folder_of", "open_rows"]
+
+# The values of a row by column, or why it cannot be read.
+Row = Mapping[str, Any] | RowError
 
 _JSON: Final = (".json", ".jsonl", ".ndjson")
 # In the order in which a folder is looked through.
 _SUFFIXES: Final = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
-_LONGEST_CELL: Final = 1 << 30
-_BUFFER: Final = 1 << 20
-_BATCH: Final = 256
+# Under which keys an object has its rows, beside the name of the split.
+_CONTAINERS: Final = ("data", "rows", "examples", "questions", "instances", "annotations", "items")
+_CHUNK: Final = 1 << 20
 
 
-def open_rows(path: str | Sequence[str], split: str = "train") -> RawRows:
+class Rows(Protocol):
+    """The rows of one data set, in order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the data changes."""
+
+    def columns(self) -> list[str]:
+        """The columns found."""
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+
+def open_rows(path: str | Sequence[str], split: str = "train") -> Rows:
     """Finds out what a path is.
 
     Args:
@@ -43,7 +56,7 @@ def open_rows(path: str | Sequence[str], split: str = "train") -> RawRows:
     if not isinstance(path, str):
         return _open_files([file for item in path for file in _find_files(item, split) or [Path(item)]], split)
     files = _find_files(path, split)
-    return TableRows(_load_table(path, split)) if files is None else _open_files(files, split)
+    return load_table(path, split) if files is None else _open_files(files, split)
 
 
 def folder_of(path: str | Sequence[str]) -> str:
@@ -59,9 +72,9 @@ def folder_of(path: str | Sequence[str]) -> str:
 def _find_files(path: str, split: str) -> list[Path] | None:
     """The data files of a path; None if it is a data set that ``datasets`` reads."""
     location = Path(path)
-    if location.is_file() and location.suffix.lower() in _SUFFIXES:
-        return [location]
-    if location.is_dir() and not _is_saved(location):
+    if _is_saved(location):
+        return None
+    if location.is_dir():
         for suffix in _SUFFIXES:
             files = sorted(location.glob(f"*{suffix}")) if suffix != ".parquet" else []
             if files := files or sorted(location.rglob(f"*{suffix}")):
@@ -72,10 +85,12 @@ def _find_files(path: str, split: str) -> list[Path] | None:
         if not files:
             raise DataError(f"no file fits '{path}'; check the pattern.")
         return files
-    return None
+    # What looks like owner/name is the id of a data set.
+    is_id = not location.exists() and not location.suffix and path.count("/") == 1
+    return None if is_id else [location]
 
 
-def _open_files(files: Sequence[Path], split: str) -> RawRows:
+def _open_files(files: Sequence[Path], split: str) -> Rows:
     for file in files:
         if not file.is_file() or file.suffix.lower() not in _SUFFIXES:
             reason = f"is none of {', '.join(_SUFFIXES)}" if file.exists() else "does not exist"
@@ -89,7 +104,7 @@ def _open_files(files: Sequence[Path], split: str) -> RawRows:
     return parts[0] if len(parts) == 1 else FileRows(files, parts)
 
 
-def _open_file(file: Path, split: str) -> RawRows:
+def _open_file(file: Path, split: str) -> Rows:
     match file.suffix.lower():
         case ".parquet":
             return ParquetRows([file])
@@ -113,31 +128,10 @@ def _require_content(path: Path) -> None:
 
 def _find_line_ends(path: Path) -> str | None:
     with path.open("rb") as file:
-        head = file.read(_BUFFER)
+        head = file.read(_CHUNK)
     if b"\r" not in head.strip() or b"\n" in head or head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
         return None
     return "ends its lines with CR alone, as old Macs did, and is read as one line: convert it (tr '\\r' '\\n')"
-
-
-def _load_table(path: str, split: str) -> Any:
-    import datasets
-
-    location = Path(path)
-    try:
-        if _is_saved(location):
-            found = datasets.load_from_disk(str(location))
-            if not isinstance(found, datasets.DatasetDict):
-                return found
-            if split not in found:
-                raise DataError(f"'{path}' has no split '{split}'; it has {sorted(found)}.")
-            return found[split]
-        if location.exists() or location.suffix or path.count("/") != 1:
-            reason = f"is none of {', '.join(_SUFFIXES)}" if location.exists() else "does not exist"
-            raise DataError(f"the data file '{path}' {reason}; check the path.")
-        return datasets.load_dataset(path, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError(f"the data set '{path}' cannot be loaded ({reason}); check the path and the split.") from error
 
 
 class FileRows:
@@ -148,7 +142,7 @@ class FileRows:
         parts: The rows of each.
     """
 
-    def __init__(self, files: Sequence[Path], parts: Sequence[RawRows]) -> None:
+    def __init__(self, files: Sequence[Path], parts: Sequence[Rows]) -> None:
         self.files = files
         self.parts = parts
 
@@ -161,173 +155,133 @@ class FileRows:
         """The columns of all files."""
         return list(dict.fromkeys([*(name for part in self.parts for name in part.columns()), "_file"]))
 
-    def __iter__(self) -> Iterator[RawRow]:
-        number = 0
+    def __iter__(self) -> Iterator[Row]:
         for file, part in zip(self.files, self.parts, strict=True):
             for row in part:
-                yield replace(row, number=number, values={**row.values, "_file": file.stem} if row.values else {})
-                number += 1
+                yield row if isinstance(row, RowError) or not row else {**row, "_file": file.stem}
 
 
-class CsvRows:
-    """The rows of a CSV or TSV file, all cells as text.
+class JsonRows:
+    """The rows of a file of JSON lines, of a JSON list, or of one JSON object; the first two are read piece by piece.
+
+    An object has its rows under the name of the split, under ``data`` or the like, or as its values; a row that is a
+    value has its key as ``_key``.
 
     Args:
-        path: The file; its first line names the columns.
+        path: The file.
+        split: The split, of an object with several.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, split: str = "train") -> None:
         self.path = path
+        self.split = split
 
     @property
     def fingerprint(self) -> str:
         """Place, size and time of the file."""
-        return identify(self.path)
+        return identify_file(self.path) if self.split == "train" else f"{identify_file(self.path)}:{self.split}"
 
     def columns(self) -> list[str]:
-        """The names in the first line."""
-        return next(self._cells(), [])
+        """The keys of all its rows."""
+        found: dict[str, None] = {}
+        for row in self:
+            if not isinstance(row, RowError):
+                found.update(dict.fromkeys(row))
+        return list(found)
 
-    def __iter__(self) -> Iterator[RawRow]:
-        cells = self._cells()
-        names = next(cells, [])
-        for number, row in enumerate(row for row in cells if row):
-            if len(row) == len(names):
-                yield RawRow(number, dict(zip(names, row, strict=True)))
+    def __iter__(self) -> Iterator[Row]:
+        with self.path.open("rb") as file:
+            start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+        whole = self._object() if start.startswith(b"{") and self.path.suffix.lower() == ".json" else None
+        values = whole if whole is not None else self._list() if start.startswith(b"[") else self._lines()
+        for value in values:
+            if isinstance(value, dict | RowError):
+                yield value
             else:
-                detail = f"the row has {len(row)} cells, and there are {len(names)} columns"
-                yield RawRow(number, {}, RowError(Reason.MALFORMED, detail), str(row)[:200])
+                detail = f"the row is a {type(value).__name__}, not an object"
+                yield RowError(Reason.WRONG_TYPE, detail, str(value)[:200])
 
-    def _cells(self) -> Iterator[list[str]]:
-        # The limit is the process's; a smaller one is of no use to anybody here.
-        csv.field_size_limit(_LONGEST_CELL)
+    def _lines(self) -> Iterator[Any]:
+        with self.path.open("rb") as file:
+            for line in file:
+                if not line.strip():
+                    continue
+                try:
+                    yield json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+                except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+                    yield RowError(Reason.MALFORMED, f"no JSON: {error}", line[:200].decode(errors="replace").strip())
+
+    def _object(self) -> Iterator[Any] | None:
+        """The rows of a file that is one JSON object; None if it is JSON lines."""
+        with self.path.open("rb") as file:
+            line = next((line for line in file if line.strip()), b"")
+            several = any(line.strip() for line in file)
         try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
-                head = file.readline()
-                file.seek(0)
-                usual = "\t" if self.path.suffix.lower() == ".tsv" else ","
-                yield from csv.reader(file, delimiter=";" if ";" in head and usual not in head else usual)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"'{self.path}' cannot be read ({error}); mend it, or convert it to UTF-8.") from error
-
-
-class ParquetRows:
-    """The rows of Parquet files, one file after the other, a few at a time.
-
-    Args:
-        files: The files.
-
-    Raises:
-        DataError: one is not a Parquet file, or they have different columns.
-    """
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        self.files = files
-        self._columns = self._open(files[0]).schema_arrow.names
-        for path in files:
-            columns = self._open(path).schema_arrow.names
-            # Their order means nothing: a row is read by the columns' names.
-            if sorted(columns) != sorted(self._columns):
-                raise DataError(f"'{path}' has the columns {columns}, but '{files[0]}' has {self._columns}.")
-
-    @property
-    def fingerprint(self) -> str:
-        """Places, sizes and times of the files."""
-        return "|".join(map(identify, self.files))
-
-    def columns(self) -> list[str]:
-        """Their columns."""
-        return list(self._columns)
-
-    def __iter__(self) -> Iterator[RawRow]:
-        number = 0
-        for path in self.files:
-            try:
-                for batch in self._open(path).iter_batches(batch_size=_BATCH):
-                    for row in _read_batch(batch, number):
-                        yield row
-                        number += 1
-            except (OSError, pa.ArrowException) as error:
-                raise DataError(f"'{path}' is damaged ({error}); get it again.") from error
-
-    def _open(self, path: Path) -> Any:
-        # Without these settings whole row groups are held in memory, pictures included.
+            first = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+        except (ValueError, RecursionError):
+            first = None
+        if first is not None and several:
+            return None
         try:
-            return pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER)
-        except (OSError, pa.ArrowException) as error:
-            if (fault := find_fault(path)) is not None:
-                raise DataError(f"'{path}' {fault}.") from error
-            raise DataError(f"'{path}' cannot be read as Parquet ({error}); get it again.") from error
+            value = json.loads(self.path.read_bytes().removeprefix(b"\xef\xbb\xbf")) if first is None else first
+        except (ValueError, RecursionError):
+            return None
+        rows = _find_rows(value, self.split)
+        return iter([value] if rows is None else rows)
+
+    def _list(self) -> Iterator[Any]:
+        """The elements of a JSON list, without reading the whole of it."""
+        decoder = json.JSONDecoder()
+        with self.path.open(encoding="utf-8-sig") as file:
+            buffer = self._read(file).lstrip()
+            position, ended, number = 1, False, 0
+            while True:
+                position = _skip(buffer, position, " \t\r\n," if number else " \t\r\n")
+                if position < len(buffer) and buffer[position] == "]":
+                    return
+                try:
+                    value, end = decoder.raw_decode(buffer, position)
+                    whole = end < len(buffer) or ended
+                except (ValueError, RecursionError) as error:
+                    value, end, whole = error, position, False
+                if whole:
+                    yield value
+                    number += 1
+                    position = end
+                    continue
+                if ended:
+                    raise DataError(
+                        f"'{self.path}' is a JSON list that breaks off or is damaged in row {number} ({value}); mend "
+                        "the file or get it again."
+                    )
+                more = self._read(file)
+                ended = not more
+                buffer, position = buffer[position:] + more, 0
+
+    def _read(self, file: Any) -> str:
+        try:
+            return str(file.read(_CHUNK))
+        except UnicodeDecodeError as error:
+            raise DataError(f"'{self.path}' is not UTF-8 text ({error}); convert it.") from error
 
 
-class TableRows:
-    """The rows of a ``datasets.Dataset``, with its pictures undecoded; the table is memory-mapped.
-
-    Args:
-        data: The data set.
-    """
-
-    def __init__(self, data: Any) -> None:
-        self._files = _plain_files(data)
-        self.data = _keep_encoded(data)
-
-    @property
-    def fingerprint(self) -> str:
-        """The data set's own."""
-        return str(self.data._fingerprint)
-
-    def columns(self) -> list[str]:
-        """Its columns."""
-        return list(self.data.column_names)
-
-    def __iter__(self) -> Iterator[RawRow]:
-        if self._files:
-            yield from (RawRow(number, values) for number, values in enumerate(_stream(self._files)))
-            return
-        number = 0
-        for batch in self.data.iter(batch_size=_BATCH):
-            for values in zip(*batch.values(), strict=True):
-                yield RawRow(number, dict(zip(batch, values, strict=True)))
-                number += 1
+def _find_rows(value: Mapping[str, Any], split: str) -> list[Any] | None:
+    for name in (split, *_CONTAINERS):
+        if (rows := _as_rows(value.get(name))) is not None:
+            return rows
+    if (rows := _as_rows(value)) is not None:
+        return rows
+    lists = [rows for item in value.values() if isinstance(item, list) and (rows := _as_rows(item)) is not None]
+    return lists[0] if len(lists) == 1 else None
 
 
-def _read_batch(batch: Any, first: int) -> Iterator[RawRow]:
-    """The rows of a batch, numbered from ``first``; Arrow does not look at whether its text is UTF-8."""
-    try:
-        yield from [RawRow(first + place, values) for place, values in enumerate(batch.to_pylist())]
-    except UnicodeDecodeError as error:
-        if len(batch) == 1:
-            yield RawRow(first, {}, RowError(Reason.BAD_TEXT, f"the text is no UTF-8: {error}"))
-            return
-        for place in range(len(batch)):
-            yield from _read_batch(batch.slice(place, 1), first + place)
+def _as_rows(value: Any) -> list[Any] | None:
+    if isinstance(value, Mapping) and value and all(isinstance(item, dict) for item in value.values()):
+        return [{"_key": key, **item} for key, item in value.items()]
+    return value if isinstance(value, list) and value and all(isinstance(item, dict) for item in value) else None
 
 
-def _plain_files(data: Any) -> list[str]:
-    """The Arrow files that hold a data set's rows as they are; none if it is a selection or a view of them."""
-    from datasets.table import ConcatenationTable, MemoryMappedTable
-
-    blocks = data.data.blocks if isinstance(data.data, ConcatenationTable) else [[data.data]]
-    whole = all(len(row) == 1 and isinstance(row[0], MemoryMappedTable) and not row[0].replays for row in blocks)
-    return [row[0].path for row in blocks] if whole and data._indices is None else []
-
-
-def _stream(files: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The rows of Arrow files, read and not mapped: mapped pages count as this process's memory once touched."""
-    for path in files:
-        with pa.OSFile(path) as source, pa.ipc.open_stream(source) as reader:
-            for batch in reader:
-                for start in range(0, len(batch), _BATCH):
-                    yield from batch.slice(start, _BATCH).to_pylist()
-
-
-def _keep_encoded(data: Any) -> Any:
-    from datasets import Image, List, Sequence
-
-    for column, feature in data.features.items():
-        inner = getattr(feature, "feature", None)
-        if isinstance(feature, Image):
-            data = data.cast_column(column, Image(decode=False))
-        elif isinstance(feature, List | Sequence) and isinstance(inner, Image):
-            data = data.cast_column(column, List(Image(decode=False)))
-    return data
+def _skip(text: str, position: int, skipped: str) -> int:
+    while position < len(text) and text[position] in skipped:
+        position += 1
+    return position

@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import Image
 
 from mstar.errors import DataError, require_share
 from mstar.prompts.base import PromptSource
+from mstar.prompts.embedded_images import EmbeddedImage, PictureStore, TablePictures
 from mstar.prompts.facts import ColumnChoice, SourceFacts, UnusableSourceError, explain_bad_row, first_of_each
 from mstar.prompts.image_check import ImageCheck, ImageFault, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
@@ -24,48 +24,9 @@ from mstar.prompts.prompt_table import PromptTable, hash_id
 from mstar.prompts.quarantine import BadRow, Reason, announce, check_share, write_quarantine
 from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance, Turn
 
-__all__ = ["CheckedTable", "EmbeddedImage", "PictureStore", "TablePrompts", "TableSettings", "open_table"]
+__all__ = ["CheckedTable", "TablePrompts", "TableSettings", "open_table"]
 
 _CHUNK: Final = 1024
-
-
-class PictureStore(Protocol):
-    """Where the bytes of pictures are that are not files."""
-
-    def read(self, index: int, place: int) -> bytes:
-        """The bytes of a picture.
-
-        Args:
-            index: The prompt's row in the table.
-            place: The picture's number in the prompt.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedImage:
-    """A picture whose bytes are in the data set.
-
-    Attributes:
-        uri: ``<prompt id>#<number of the picture>``.
-        store: Where the bytes are.
-        index: The prompt's row in the table.
-        place: The picture's number in the prompt.
-        limits: How many pixels the decoded picture has.
-    """
-
-    uri: str
-    store: PictureStore
-    index: int
-    place: int
-    limits: PixelLimits
-
-    def load(self) -> Image.Image:
-        """Decodes the picture upright to RGB, transparent parts on white.
-
-        Raises:
-            DataError: it is no whole picture, or has too many pixels.
-        """
-        return decode_image(self.store.read(self.index, self.place), self.uri, self.limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +56,29 @@ class TableSettings:
 
 
 class CheckedTable:
-    """A table and the rows of it whose pictures are usable.
+    """A table, the rows of it whose pictures are usable, and how they are shown.
 
     Args:
         table: The table.
         usable: For every row, whether all its pictures are.
         facts: What is known of it, without the kinds of its prompts.
+        settings: How its prompts are shown.
+        store: Where the pictures are that are not files.
     """
 
-    def __init__(self, table: PromptTable, usable: NDArray[np.bool_], facts: SourceFacts) -> None:
+    def __init__(
+        self,
+        table: PromptTable,
+        usable: NDArray[np.bool_],
+        facts: SourceFacts,
+        settings: TableSettings,
+        store: PictureStore,
+    ) -> None:
         self.table = table
         self.usable = usable
         self.facts = facts
+        self.settings = settings
+        self.store = store
 
 
 # Splits of one data set share its table, and what is wrong with it is said once.
@@ -117,7 +89,7 @@ def open_table(
     folder: Path,
     name: str,
     settings: TableSettings,
-    store: PictureStore,
+    store: PictureStore | None = None,
     *,
     mention_repeats: bool = True,
     choices: tuple[ColumnChoice, ...] = (),
@@ -128,8 +100,8 @@ def open_table(
     Args:
         folder: The table's folder.
         name: What the data is called in messages.
-        settings: How it is checked.
-        store: Where the pictures are that are not files.
+        settings: How it is checked, and its prompts are shown.
+        store: Where the pictures are that are not files; None for the table.
         mention_repeats: Whether to say how many rows repeat another one.
         choices: The columns that are read, where they were chosen.
         unread: The other columns.
@@ -140,7 +112,7 @@ def open_table(
     key = (str(folder), settings)
     if (found := _OPEN.get(key)) is not None:
         return found
-    table = PromptTable(folder, name)
+    table, store = PromptTable(folder, name), store or TablePictures(folder)
     bad = list(table.bad_rows())
     faulty = [*_file_faults(table, settings), *_embedded_faults(table, settings, store)]
     usable = np.ones(len(table), dtype=bool)
@@ -167,7 +139,7 @@ def open_table(
     except DataError as error:
         raise UnusableSourceError(str(error), facts) from None
     announce(name, counts, table.total, table.repeated if mention_repeats else 0, path, example)
-    checked = _OPEN[key] = CheckedTable(table, usable, facts)
+    checked = _OPEN[key] = CheckedTable(table, usable, facts, settings, store)
     return checked
 
 
@@ -209,23 +181,12 @@ class TablePrompts(PromptSource):
     Args:
         checked: The table.
         rows: The numbers of the rows, in the order of the prompts.
-        settings: How they are shown.
-        store: Where the pictures are that are not files.
         hide_answers: Whether the prompts come without their answers.
     """
 
-    def __init__(
-        self,
-        checked: CheckedTable,
-        rows: NDArray[np.int64],
-        settings: TableSettings,
-        store: PictureStore,
-        hide_answers: bool,
-    ) -> None:
+    def __init__(self, checked: CheckedTable, rows: NDArray[np.int64], hide_answers: bool = False) -> None:
         self._checked = checked
         self._rows = rows
-        self._settings = settings
-        self._store = store
         self._hide_answers = hide_answers
         keys = checked.table.keys[rows]
         self._order = np.argsort(keys, kind="stable")
@@ -279,9 +240,9 @@ class TablePrompts(PromptSource):
         return frozenset(self._sorted_keys.tolist())
 
     def _prompt(self, index: int, row: Mapping[str, Any]) -> Prompt:
-        settings = self._settings
+        settings, store = self._checked.settings, self._checked.store
         images: list[ImageReference] = [
-            EmbeddedImage(f"{row['id']}#{place}", self._store, index, place, settings.pixels)
+            EmbeddedImage(f"{row['id']}#{place}", store, index, place, settings.pixels)
             if path is None
             else FileImage(path, settings.image_root, settings.pixels, settings.linked)
             for place, path in enumerate(row["images"])

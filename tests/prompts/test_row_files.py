@@ -1,49 +1,30 @@
-"""The rows behind a path."""
+"""The rows behind a path, and those of JSON files, read piece by piece."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from mstar.errors import DataError
-from mstar.prompts.quarantine import Reason
-from mstar.prompts.row_files import TableRows, folder_of, open_rows
+from mstar.prompts import row_files
+from mstar.prompts.quarantine import Reason, RowError
+from mstar.prompts.row_files import JsonRows, Row, folder_of, open_rows
+
+
+def read(column: str, rows: Iterable[Row]) -> list[Any]:
+    return [row.reason if isinstance(row, RowError) else row[column] for row in rows]
 
 
 def test_a_folder_of_lines_is_one_data_set(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text('{"b": 3}\n')
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
     rows = open_rows(str(tmp_path))
-    assert [(row.number, dict(row.values)) for row in rows] == [
-        (0, {"a": 1, "_file": "a"}), (1, {"a": 2, "_file": "a"}), (2, {"b": 3, "_file": "b"}),
-    ]  # fmt: skip
+    assert list(rows) == [{"a": 1, "_file": "a"}, {"a": 2, "_file": "a"}, {"b": 3, "_file": "b"}]
     assert rows.columns() == ["a", "b", "_file"]
-
-
-def test_parquet_and_saved_folders(tmp_path: Path) -> None:
-    from datasets import Dataset, DatasetDict
-
-    data = Dataset.from_list([{"a": i, "b": str(i)} for i in range(600)])
-    (tmp_path / "parquet" / "data").mkdir(parents=True)
-    data.to_parquet(tmp_path / "one.parquet")
-    data.select(range(300)).to_parquet(tmp_path / "parquet" / "data" / "train-00000-of-00002.parquet")
-    data.select(range(300, 600)).to_parquet(tmp_path / "parquet" / "data" / "train-00001-of-00002.parquet")
-    data.select(range(3)).to_parquet(tmp_path / "parquet" / "data" / "test-00000-of-00001.parquet")
-    data.save_to_disk(tmp_path / "saved")
-    DatasetDict({"train": data, "test": data.select(range(3))}).save_to_disk(tmp_path / "splits")
-    for name in ("one.parquet", "parquet", "saved", "splits"):
-        rows = open_rows(str(tmp_path / name))
-        assert rows.columns() == ["a", "b"]
-        assert [row.values["a"] for row in rows] == [row.number for row in rows] == list(range(600)), name
-    some = TableRows(Dataset.load_from_disk(tmp_path / "saved").select([5, 3]))
-    assert [(row.number, row.values["a"]) for row in some] == [(0, 5), (1, 3)]
-    assert len(list(open_rows(str(tmp_path / "splits"), "test"))) == 3
-    assert len(list(open_rows(str(tmp_path / "parquet"), "test"))) == 3
-    with pytest.raises(DataError, match=r"no split 'exam'; it has \['test', 'train'\]"):
-        open_rows(str(tmp_path / "splits"), "exam")
 
 
 def test_what_is_no_data_is_named(tmp_path: Path) -> None:
@@ -58,24 +39,6 @@ def test_what_is_no_data_is_named(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(DataError, match=complaint):
             open_rows(str(tmp_path / name))
-
-
-def test_shards_may_have_their_columns_in_any_order(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "0.parquet")
-    pq.write_table(pa.table({"b": ["y"], "a": [2]}), tmp_path / "1.parquet")
-    assert [dict(row.values) for row in open_rows(str(tmp_path))] == [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]
-    pq.write_table(pa.table({"b": ["y"]}), tmp_path / "2.parquet")
-    with pytest.raises(DataError, match=r"2\.parquet' has the columns \['b'\], but '.*0\.parquet' has"):
-        open_rows(str(tmp_path))
-
-
-def test_a_row_that_is_no_utf8_is_put_aside_alone(tmp_path: Path) -> None:
-    texts = pa.array([b"a", b"\xff", b"c"]).view(pa.string())
-    pq.write_table(pa.table({"a": texts}), tmp_path / "data.parquet")
-    rows = list(open_rows(str(tmp_path / "data.parquet")))
-    assert [(row.number, row.values.get("a")) for row in rows] == [(0, "a"), (1, None), (2, "c")]
-    assert rows[1].error is not None
-    assert rows[1].error.reason is Reason.BAD_TEXT
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json", "data.parquet"])
@@ -100,13 +63,13 @@ def test_lines_that_end_with_cr_alone_are_said(tmp_path: Path) -> None:
         open_rows(str(path))
     for whole in (b'{"a": 1}\r\n{"a": 2}\r\n', b'[{"a": 1},\r{"a": 2}]\r', b'{"a": 1}\n{"a": 2}'):
         path.write_bytes(whole)
-        assert [row.values for row in open_rows(str(path))] == [{"a": 1}, {"a": 2}]
+        assert list(open_rows(str(path))) == [{"a": 1}, {"a": 2}]
 
 
 def test_one_of_several_shards_may_be_empty(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n')
     (tmp_path / "b.jsonl").write_text("")
-    assert [row.values for row in open_rows(str(tmp_path))] == [{"a": 1, "_file": "a"}]
+    assert list(open_rows(str(tmp_path))) == [{"a": 1, "_file": "a"}]
 
 
 def test_one_file_several_a_pattern_and_a_folder(tmp_path: Path) -> None:
@@ -114,7 +77,7 @@ def test_one_file_several_a_pattern_and_a_folder(tmp_path: Path) -> None:
         (tmp_path / name).write_text('[{"q": 1}]' if name.endswith("json") else "q,x\n1,2\n")
     files = [str(tmp_path / name) for name in ("a.json", "b.json")]
     for path in (files, str(tmp_path / "*.json"), str(tmp_path)):
-        assert [(row.number, row.values["_file"]) for row in open_rows(path)] == [(0, "a"), (1, "b")]
+        assert read("_file", open_rows(path)) == ["a", "b"]
         assert folder_of(path) == str(tmp_path)
     assert len(list(open_rows([*files, str(tmp_path / "other.csv")]))) == 3
     assert len(list(open_rows(files[0]))) == 1
@@ -122,17 +85,87 @@ def test_one_file_several_a_pattern_and_a_folder(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=complaint):
             open_rows(path)
     (tmp_path / "train.json").write_text('[{"q": 5}]')
-    assert [dict(row.values) for row in open_rows(str(tmp_path))] == [{"q": 5}]
+    assert list(open_rows(str(tmp_path))) == [{"q": 5}]
 
 
-@pytest.mark.parametrize(("name", "mark"), [("d.csv", ","), ("d.csv", ";"), ("d.tsv", "\t")])
-def test_text_tables(tmp_path: Path, name: str, mark: str) -> None:
-    lines = ["a{0}b", '1{0}"x{0} y\nz"', "", "2", "3{0}w"]
-    (tmp_path / name).write_text("\ufeff" + "\n".join(lines).format(mark), encoding="utf-8")
-    rows = list(open_rows(str(tmp_path / name)))
-    assert [dict(row.values) for row in rows] == [{"a": "1", "b": f"x{mark} y\nz"}, {}, {"a": "3", "b": "w"}]
-    assert rows[1].error is not None
-    assert rows[1].error.reason is Reason.MALFORMED
-    (tmp_path / name).write_bytes(b"a,b\n\xff,1\n")
-    with pytest.raises(DataError, match="convert it to UTF-8"):
-        list(open_rows(str(tmp_path / name)))
+def values(path: Path) -> list[Any]:
+    return [row.reason if isinstance(row, RowError) else row for row in JsonRows(path)]
+
+
+ROWS = [{"a": 1, "b": "x, ]["}, {"a": 2}, {"b": 'ü \u2028 \\" {'}, {"a": [1, {"c": None}]}]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_list_is_read_whatever_the_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, indent: int | None, ascii_only: bool
+) -> None:
+    monkeypatch.setattr(row_files, "_CHUNK", chunk)
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(ROWS, indent=indent, ensure_ascii=ascii_only) + "\n", encoding="utf-8")
+    assert values(path) == ROWS
+    assert JsonRows(path).columns() == ["a", "b"]
+
+
+def test_lines_are_read_and_bad_ones_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    lines = [b'{"a": 1}', b"", b'{"a": ', b'{"a": "\xff"}', b"[1, 2]", b"7", b'\xef\xbb\xbf{"a": 2}', b"[" * 100_000]
+    path.write_bytes(b"\r\n".join(lines))
+    bad = Reason.MALFORMED
+    assert values(path) == [{"a": 1}, bad, bad, Reason.WRONG_TYPE, Reason.WRONG_TYPE, {"a": 2}, bad]
+    assert next(row.content for row in JsonRows(path) if isinstance(row, RowError)) == '{"a":'
+
+
+def test_what_is_no_object_in_a_list_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text('[{"a": 1}, "text", null, 12]')
+    assert values(path) == [{"a": 1}, Reason.WRONG_TYPE, Reason.WRONG_TYPE, Reason.WRONG_TYPE]
+
+
+@pytest.mark.parametrize("content", ["[]", " [ ] ", "", "\n\n"])
+def test_an_empty_file(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(content)
+    assert values(path) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "row"), [(b'[{"a": 1}, {"a"', 1), (b'[{"a": 1}', 1), (b'[{"a": 1} oops]', 1), (b"[{]", 0), (b"[", 0)]
+)
+def test_a_damaged_list_is_an_error(tmp_path: Path, content: bytes, row: int) -> None:
+    path = tmp_path / "data.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"breaks off or is damaged in row {row}"):
+        list(JsonRows(path))
+
+
+def test_a_list_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_bytes(b'[{"a": "\xff"}]')
+    with pytest.raises(DataError, match="not UTF-8"):
+        list(JsonRows(path))
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ({"7": {"a": 1}, "9": {"a": 2}}, [{"_key": "7", "a": 1}, {"_key": "9", "a": 2}]),
+        ({"version": 1, "data": [{"a": 1}, {"a": 2}]}, [{"a": 1}, {"a": 2}]),
+        ({"test": [{"a": 1}], "train": [{"a": 2}]}, [{"a": 2}]),
+        ({"info": {"x": 1}, "puzzles": [{"a": 1}]}, [{"a": 1}]),
+        ({"data": {"7": {"a": 1}}}, [{"_key": "7", "a": 1}]),
+        ({"a": 1, "b": [1, 2]}, [{"a": 1, "b": [1, 2]}]),
+    ],
+)
+def test_one_object(tmp_path: Path, content: Any, rows: list[Any], indent: int | None) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(content, indent=indent))
+    assert values(path) == rows
+
+
+def test_lines_in_a_file_called_json(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text('{"a": {"x": 1}}\n\n{"a": {"x": 2}}\n')
+    assert values(path) == [{"a": {"x": 1}}, {"a": {"x": 2}}]

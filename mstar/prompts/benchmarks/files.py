@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import DataError
 from mstar.prompts.cells import read_images
+from mstar.prompts.embedded_images import EmbeddedImage, TablePictures
 from mstar.prompts.images import FileImage, PixelLimits
-from mstar.prompts.json_rows import RawRow
-from mstar.prompts.prompt_table import PromptTable, TablePictures
+from mstar.prompts.prompt_table import PromptRecord, PromptTable, build_table, cache_folder
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.row_files import folder_of, open_rows
-from mstar.prompts.table_builder import PromptRecord, build_table, cache_folder
-from mstar.prompts.table_prompts import EmbeddedImage
-from mstar.types import ImageReference
+from mstar.prompts.row_files import Row, folder_of, open_rows
+from mstar.types import ImageReference, Prompt
 
 __all__ = ["BenchmarkFile", "BenchmarkRow", "read_benchmark"]
 
 # A shorter text in a TSV's image column is the index of the row whose picture it is (VLMEvalKit's rule).
 POINTER_LENGTH: Final = 64
+# The column with a row's number, beside those of the file.
+_NUMBER: Final = "_number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +123,15 @@ def _read(
 ) -> Iterator[tuple[dict[str, Any], tuple[ImageReference, ...]]]:
     rows, reader = open_rows(str(file)), _PictureReader(image_columns, file.suffix.lower() == ".tsv")
     folder = cache_folder(None, "benchmark", rows.fingerprint, image_columns)
-    build_table(folder, rows, reader.record)
+    build_table(folder, _numbered(rows), reader.record)
     table, store = PromptTable(folder, str(file)), TablePictures(folder)
     if (bad := next(table.bad_rows(), None)) is not None:
         raise DataError(f"'{file}': row {bad.row} cannot be read ({bad.detail}); get the file again.")
-    for row, paths in zip(rows, table.column("images").to_pylist(), strict=True):
-        values = dict(row.values)
+    for row, paths in zip(_numbered(rows), table.column("images").to_pylist(), strict=True):
+        if isinstance(row, RowError):
+            continue
+        values = dict(row)
+        number = values.pop(_NUMBER)
         for name in reader.held(values):
             values[name] = ""
         if "_key" in values:
@@ -136,12 +139,16 @@ def _read(
         yield (
             values,
             tuple(
-                EmbeddedImage(_uri(file, row.number, place, len(paths)), store, row.number, place, limits)
+                EmbeddedImage(_uri(file, number, place, len(paths)), store, number, place, limits)
                 if path is None
                 else FileImage(path, root, limits)
                 for place, path in enumerate(paths)
             ),
         )
+
+
+def _numbered(rows: Iterable[Row]) -> Iterator[Row]:
+    return (row if isinstance(row, RowError) else {**row, _NUMBER: number} for number, row in enumerate(rows))
 
 
 def _uri(path: Path, number: int, place: int, count: int) -> str:
@@ -171,16 +178,11 @@ class _PictureReader:
             return any(not isinstance(item, str) for item in cell)
         return cell is not None
 
-    def record(self, row: RawRow) -> PromptRecord:
+    def record(self, values: Mapping[str, Any]) -> PromptRecord:
         """The row's pictures alone, for the cache."""
-        named = [] if self.in_text else [name for name in self.columns if row.values.get(name)][:1]
-        found = read_images(row.values, self.held(row.values) or named)
+        named = [] if self.in_text else [name for name in self.columns if values.get(name)][:1]
+        found = read_images(values, self.held(values) or named)
         if self.in_text and not all(isinstance(item, bytes) for item in found):
             raise RowError(Reason.BROKEN_IMAGE, "the text of its picture is no base64 of a known form of pictures")
-        paths = tuple(item.removeprefix("./") if isinstance(item, str) else None for item in found)
-        return PromptRecord(
-            question="",
-            content=str(row.number),
-            images=paths,
-            pictures=tuple(item if isinstance(item, bytes) else None for item in found) if None in paths else (),
-        )
+        images = tuple(item.removeprefix("./") if isinstance(item, str) else item for item in found)
+        return PromptRecord(Prompt("", ""), str(values[_NUMBER]), images)

@@ -12,7 +12,7 @@ import pytest
 from mstar.errors import DataError
 from mstar.prompts import PixelLimits
 from mstar.prompts.benchmarks import AI2D, MathVista, MMBench, MMStar, VisualProcessBench
-from mstar.prompts.table_builder import PromptRecord
+from mstar.prompts.prompt_table import PromptRecord
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
