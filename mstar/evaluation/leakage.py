@@ -20,7 +20,7 @@ from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, DataError, require_least
 from mstar.evaluation.picture_hashes import HashBits, PictureHashes, difference_hash, meeting_pictures, pixel_hash
 from mstar.prompts import PromptSource
-from mstar.prompts.question_text import parse_question
+from mstar.prompts.mathvista_text import parse_question
 from mstar.types import ImageReference
 
 __all__ = [

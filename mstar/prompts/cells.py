@@ -14,10 +14,10 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.question_text import find_choices, without_letters
-from mstar.types import AnswerIs, Tolerance
+from mstar.types import PICTURE, AnswerIs, Tolerance
 
 __all__ = [
+    "TEXTS",
     "clean_path",
     "fields_of",
     "look_up",
@@ -25,21 +25,22 @@ __all__ = [
     "pick",
     "read_answer_is",
     "read_answers",
-    "read_choices",
     "read_image",
     "read_images",
     "read_precision",
     "read_text",
     "read_texts",
     "read_tolerance",
+    "take_tags",
 ]
 
 # How the base64 text of PNG, JPEG, GIF, WebP and BMP files begins.
 _BASE64: Final = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk")
-_TEXTS: Final = ("text", "value", "content", "option", "choice", "answer")
-_LABELS: Final = ("label", "key", "letter", "option", "id")
+TEXTS: Final = ("text", "value", "content", "option", "choice", "answer")
 # How a picture is wrapped: by datasets, in a part of a chat's turn, as an address.
 _WRAPPERS: Final = ("bytes", "path", "image", "image_url", "url", "base64")
+# Qwen-VL's first form: Picture 1: <img>a.png</img>
+_TAG: Final = re.compile(r"<img>(.*?)</img>")
 _FIELD: Final = re.compile(r"\{([^{}]+)\}")
 
 
@@ -97,9 +98,9 @@ def read_texts(value: Any, column: str) -> tuple[str, ...]:
         RowError: it holds something else.
     """
     if isinstance(value, Mapping):
-        value = next((value[name] for name in _TEXTS if value.get(name) is not None), value)
+        value = next((value[name] for name in TEXTS if value.get(name) is not None), value)
     if isinstance(value, list | tuple):
-        items = [pick(item, _TEXTS) if isinstance(item, Mapping) else item for item in value]
+        items = [pick(item, TEXTS) if isinstance(item, Mapping) else item for item in value]
         return tuple(text for item in items if (text := read_text(item, column)))
     return (text,) if (text := read_text(value, column)) else ()
 
@@ -162,46 +163,6 @@ def read_precision(value: Any, _: str) -> int | None:
     if isinstance(value, int | float) and 0 <= value <= 100 and value == int(value):
         return int(value)
     raise RowError(Reason.WRONG_TYPE, f"the precision {value!r} is no number of decimals")
-
-
-def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The options' texts, and their labels where they have some of their own.
-
-    Args:
-        value: A list of texts; an object of them by label; a list of ``{label, text}``; lists of both; or text that is
-            any of these, or ``(A) x (B) y``, or one a line.
-        column: The column, for the message.
-
-    Raises:
-        RowError: it is none of them.
-    """
-    value = parse(value)
-    if isinstance(value, str):
-        value = find_choices(value, None) or [line for line in value.splitlines() if line.strip()]
-        if len(value) == 1:
-            raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds '{value[0][:80]}', which is no list")
-    if isinstance(value, Mapping) and isinstance(value.get("text"), list):
-        value = dict(zip(value.get("label") or range(len(value["text"])), value["text"], strict=False))
-    if isinstance(value, Mapping):
-        pairs = [(label, text) for label, text in value.items() if text is not None]
-    elif isinstance(value, list | tuple):
-        pairs = [_read_option(item) for item in value]
-    elif value is None or value != value:
-        pairs = []
-    else:
-        raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not a list")
-    texts = without_letters([read_text(text, column) for _, text in pairs])
-    labels = tuple(str(label) for label, _ in pairs if label is not None)
-    return texts, labels if len(labels) == len(texts) else ()
-
-
-def _read_option(item: Any) -> tuple[Any, Any]:
-    if not isinstance(item, Mapping):
-        return None, item
-    if len(item) == 1:
-        return next(iter(item.items()))
-    text = next((name for name in _TEXTS if item.get(name) is not None), "")
-    return pick({name: value for name, value in item.items() if name != text}, _LABELS), item.get(text)
 
 
 def pick(values: Mapping[str, Any], names: Sequence[str]) -> Any:
@@ -273,6 +234,15 @@ def read_image(value: Any, column: str) -> str | bytes | None:
             return _from_base64(value) or path
         case _:
             raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not a picture")
+
+
+def take_tags(text: str, column: str) -> tuple[str, list[str | bytes | None]]:
+    """A text with a mark where it names a picture as ``<img>a.png</img>``, and those pictures.
+
+    Raises:
+        RowError: one is an address.
+    """
+    return _TAG.sub(PICTURE, text), [read_image(path.strip(), column) for path in _TAG.findall(text)]
 
 
 def _from_base64(text: str) -> bytes | None:

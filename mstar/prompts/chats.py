@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from mstar.prompts.cells import pick, read_image
+from mstar.prompts.cells import pick, read_image, take_tags
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, Turn
 
-__all__ = ["Chat", "is_chat", "read_chat", "read_turns", "take_tags"]
+__all__ = ["Chat", "is_chat", "read_chat", "read_turns"]
 
 _ROLES: Final[Mapping[str, Literal["system", "user", "assistant"]]] = {
     "system": "system",
@@ -27,8 +26,6 @@ _TEXT: Final = ("text", "input_text", "output_text")
 _SAID: Final = ("text", "value")
 _PICTURE: Final = ("image", "image_url", "url", "path", "base64", "bytes", "value")
 _IMAGE: Final = ("image", "image_url", "input_image")
-# Qwen-VL's first form: Picture 1: <img>a.png</img>
-_TAG: Final = re.compile(r"<img>(.*?)</img>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +107,6 @@ def _read_content(content: str | list[Any] | None, images: list[str | bytes | No
         else:
             raise RowError(Reason.WRONG_TYPE, f"a part of a turn is of the type '{kind}', neither text nor a picture")
     return text.strip()
-
-
-def take_tags(text: str, column: str) -> tuple[str, list[str | bytes | None]]:
-    """A text with a mark where it names a picture as ``<img>a.png</img>``, and those pictures.
-
-    Raises:
-        RowError: one is an address.
-    """
-    return _TAG.sub(PICTURE, text), [read_image(path.strip(), column) for path in _TAG.findall(text)]
 
 
 def read_turns(turns: Any) -> list[tuple[str, str]]:

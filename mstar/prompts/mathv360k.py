@@ -27,9 +27,10 @@ from mstar.prompts.cells import read_images
 from mstar.prompts.chats import read_turns
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
+from mstar.prompts.mathvista_text import parse_answer, parse_question
 from mstar.prompts.prompt_table import PromptRecord, PromptTable, build_table, cache_folder, content_id, hash_id
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.question_text import infer_answer_type, parse_answer, parse_question, render_choices
+from mstar.prompts.question_text import infer_answer_type, render_choices
 from mstar.prompts.row_files import JsonRows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.types import Prompt

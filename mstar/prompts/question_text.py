@@ -1,29 +1,30 @@
-"""The text of questions and answers, as data sets of the MathVista family write them."""
+"""A question, its options and its gold answer: what the text of a row says of them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
+from mstar.grading.commitment import find_committed
+from mstar.prompts.cells import TEXTS, parse, pick, read_text, read_texts
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, AnswerType
 
 __all__ = [
-    "QuestionText",
+    "answer_type_of",
     "find_choices",
+    "find_numbering",
     "infer_answer_type",
     "is_empty",
     "mark_pictures",
     "name_pictures",
-    "names_letters",
-    "parse_answer",
     "parse_choices",
-    "parse_question",
+    "read_choices",
+    "read_gold",
     "remove_placeholders",
     "render_choices",
-    "without_letters",
+    "split_letter",
 ]
 
 # <image>, <IMAGE>, <image1>, <image 1>, <|image_1|>, <|image_pad|> (Qwen), <image_placeholder> and the like.
@@ -33,16 +34,13 @@ _PLACEHOLDER: Final = re.compile(
     re.IGNORECASE,
 )
 _LEADING: Final = re.compile(rf"(?:\s*{PICTURE})+\s*")
-_HINT: Final = re.compile(r"\s*Hint:[^\n]*(?:\n|\Z)", re.IGNORECASE)
-_QUESTION: Final = re.compile(r"\s*Question:[^\S\n]*", re.IGNORECASE)
-_CHOICES: Final = re.compile(r"(?:\A|\n)[^\S\n]*(?:Choices|Options):[^\S\n]*\n?", re.IGNORECASE)
-_ANSWER: Final = re.compile(r"\b(?:the answer is\b[^\S\n]*:?|answer[^\S\n]*:)[^\S\n]*", re.IGNORECASE)
 _LETTER: Final = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?=\s|\Z)|(?=\Z))\s*(.*)", re.DOTALL)
 _LETTERS: Final = re.compile(r"\(?[A-J]\)?(?:(?:\s*[,;&]\s*|\s+(?:and|AND)\s+|\s+)\(?[A-J]\)?)*")
 _INTEGER: Final = re.compile(r"[+\-\u2212]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})")
 _FLOAT: Final = re.compile(r"[+\-\u2212]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})?\.[0-9]{1,18}")
 # A letter that an option begins with.
 _LETTERED: Final = re.compile(r"\(?([A-J])[).:、\uff0e\uff1a]\s*(.+)", re.DOTALL)
+_LABELS: Final = ("label", "key", "letter", "option", "id")
 _ALPHABET: Final = "ABCDEFGHIJ"
 # How options are marked in a question, at the beginning of a line or behind other text, and how many make a list. A
 # mark without a blank after it (MathVerse's A:40°, A.-2 in Chinese questions) may stand in a formula: it takes three.
@@ -52,19 +50,6 @@ _OPTION_FORMS: Final = (
     (r"(?:\A|[\s;]){letter}[.):]\s+", 2),
     (r"(?:\A|[\s;]){letter}[.):、\uff0e\uff1a]\s*", 3),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class QuestionText:
-    """A question taken apart.
-
-    Attributes:
-        question: The question, without hint, image placeholder, ``Question:`` and choices.
-        choices: The options' texts, in order; empty for an open question.
-    """
-
-    question: str
-    choices: tuple[str, ...] = ()
 
 
 def remove_placeholders(text: str) -> str:
@@ -119,24 +104,6 @@ def name_pictures(text: str) -> str:
     return _PLACEHOLDER.sub(lambda match: f"image {number}" if (number := match["number"] or match["n"]) else "", text)
 
 
-def parse_question(text: str) -> QuestionText:
-    r"""Takes a question of the MathVista family apart; the hint, ``<image>`` and the choices may each be missing.
-
-    Args:
-        text: For instance ``<image>\nHint: ...\nQuestion: ...\nChoices:\n(A) ...\n(B) ...``.
-    """
-    text = remove_placeholders(text)
-    if match := _HINT.match(text):
-        text = text[match.end() :]
-    if match := _QUESTION.match(text):
-        text = text[match.end() :]
-    for match in reversed(list(_CHOICES.finditer(text))):
-        choices = parse_choices(text[match.end() :])
-        if choices:
-            return QuestionText(text[: match.start()].strip(), choices)
-    return QuestionText(text.strip())
-
-
 def parse_choices(text: str) -> tuple[str, ...]:
     """The options' texts of ``(A) ... (B) ...``, on lines of their own or on one line; empty if it is no such list.
 
@@ -184,7 +151,47 @@ def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
     return options if any(options) and fits else ()
 
 
-def without_letters(options: Sequence[str]) -> tuple[str, ...]:
+def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The options' texts, and their labels where they have some of their own.
+
+    Args:
+        value: A list of texts; an object of them by label; a list of ``{label, text}``; lists of both; or text that is
+            any of these, or ``(A) x (B) y``, or one a line.
+        column: The column, for the message.
+
+    Raises:
+        RowError: it is none of them.
+    """
+    value = parse(value)
+    if isinstance(value, str):
+        value = find_choices(value, None) or [line for line in value.splitlines() if line.strip()]
+        if len(value) == 1:
+            raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds '{value[0][:80]}', which is no list")
+    if isinstance(value, Mapping) and isinstance(value.get("text"), list):
+        value = dict(zip(value.get("label") or range(len(value["text"])), value["text"], strict=False))
+    if isinstance(value, Mapping):
+        pairs = [(label, text) for label, text in value.items() if text is not None]
+    elif isinstance(value, list | tuple):
+        pairs = [_read_option(item) for item in value]
+    elif value is None or value != value:
+        pairs = []
+    else:
+        raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not a list")
+    texts = _without_letters([read_text(text, column) for _, text in pairs])
+    labels = tuple(str(label) for label, _ in pairs if label is not None)
+    return texts, labels if len(labels) == len(texts) else ()
+
+
+def _read_option(item: Any) -> tuple[Any, Any]:
+    if not isinstance(item, Mapping):
+        return None, item
+    if len(item) == 1:
+        return next(iter(item.items()))
+    text = next((name for name in TEXTS if item.get(name) is not None), "")
+    return pick({name: value for name, value in item.items() if name != text}, _LABELS), item.get(text)
+
+
+def _without_letters(options: Sequence[str]) -> tuple[str, ...]:
     """Options without the letters that they begin with themselves, as AQuA-RAT has them: ``A)21``, ``B)24``."""
     found = [_LETTERED.fullmatch(option) for option in options]
     letters = "".join(match[1] for match in found if match)
@@ -196,37 +203,20 @@ def without_letters(options: Sequence[str]) -> tuple[str, ...]:
 def _named_letters(answer: str) -> set[str]:
     if _LETTERS.fullmatch(answer.upper()):
         return set(re.findall(r"\b[A-J]\b", answer.upper()))
+    named = split_letter(answer)
+    return {named[0]} if named else set()
+
+
+def split_letter(answer: str) -> tuple[str, str] | None:
+    """The letter that an answer begins with, such as ``(b) 12 cm``, and what follows; None if it begins with none."""
     named = _LETTER.fullmatch(answer)
-    return {named[1].upper()} if named else set()
-
-
-def names_letters(answer: str | None) -> bool:
-    """Whether an answer is an option's letter from A to J, or several (``A, C``)."""
-    return answer is not None and _LETTERS.fullmatch(answer) is not None
+    return (named[1].upper(), named[2].strip()) if named else None
 
 
 def render_choices(question: str, choices: Sequence[str]) -> str:
     """The question with its choices below it, as the policy reads it; MathVista's form."""
     lines = [f"({chr(ord('A') + number)}) {choice}" for number, choice in enumerate(choices)]
     return "\n".join([question, "Choices:", *lines]) if lines else question
-
-
-def parse_answer(text: str, choices: Sequence[str] = ()) -> str:
-    """The gold answer of a response: what follows the last "The answer is" (or "Answer:"), else the whole text.
-
-    Args:
-        text: The response.
-        choices: The question's options; an answer that names one by its letter becomes that letter.
-    """
-    answer = text.strip()
-    for marker in _ANSWER.finditer(text):
-        answer = text[marker.end() :].strip()
-    if choices and answer not in choices and (named := _LETTER.fullmatch(answer)):
-        letter, rest = named[1].upper(), named[2].strip()
-        number = ord(letter) - ord("A")
-        if number < len(choices) and (not rest or _fold(rest) == _fold(choices[number])):
-            return letter
-    return answer
 
 
 def infer_answer_type(answer: str | None, choices: Sequence[str] = ()) -> AnswerType:
@@ -243,5 +233,57 @@ def infer_answer_type(answer: str | None, choices: Sequence[str] = ()) -> Answer
     return AnswerType.FLOAT if _FLOAT.fullmatch(answer.strip()) else AnswerType.TEXT
 
 
-def _fold(text: str) -> str:
-    return " ".join(text.casefold().split()).removesuffix(".")
+def read_gold(value: Any, column: str, kind: Any, choices: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
+    """The gold answers of a cell, and the solution where the cell holds one that ends with the answer.
+
+    Args:
+        value: The answer or a list of all that are right; or a solution with the answer in a box or behind a marker
+            (GSM8K: ``#### 72``, MATH: a box).
+        column: The column, for the message.
+        kind: The type of answer that the row names.
+        choices: The question's options.
+
+    Raises:
+        RowError: it holds something else.
+    """
+    gold = read_texts(value, column)
+    if isinstance(value, list) and gold and kind in (AnswerType.LIST, AnswerType.SET):
+        return (f"[{', '.join(gold)}]",), None
+    if choices and len(gold) > 1:
+        # Several options, and not one in several spellings.
+        return (", ".join(gold),), None
+    if len(gold) != 1 or gold[0] in choices or not (committed := find_committed(gold[0])):
+        return gold, None
+    return (committed,), gold[0] if "\n" in gold[0] and committed != gold[0] else None
+
+
+def find_numbering(rows: Iterable[tuple[tuple[str, ...], int, bool]]) -> str | None:
+    """Whether all answers are numbers of options, from 0 (``index0``) or from 1 (``index1``); None if they are not.
+
+    Args:
+        rows: The gold answers of every row, the number of its options, and whether an answer is the text of one.
+    """
+    numbers, texts = [], 0
+    for answers, size, is_text in rows:
+        if len(answers) > 1 or not answers[0].isdecimal():
+            return None
+        texts += is_text
+        numbers.append((int(answers[0]), size))
+    # Options that are numbers may hold the number of another by chance, as in MMLU.
+    if not numbers or 2 * texts > len(numbers):
+        return None
+    first, last = min(number for number, _ in numbers), max(number - size for number, size in numbers)
+    # One of the two ends must be seen to tell them apart.
+    return {(True, True): "index0", (False, False): "index1"}.get((first == 0, last < 0)) if last <= 0 else None
+
+
+def answer_type_of(value: Any, answer: str | None, choices: tuple[str, ...]) -> AnswerType:
+    """How an answer is compared: as the row says, where that fits, else by its own form."""
+    known = isinstance(value, str) and value in set(AnswerType)
+    # MathVista says "text" of the answers of multiple-choice questions too.
+    fits = value != "text" if choices else value != "multi_choice"
+    if known and fits:
+        return AnswerType(value)
+    # Letters without options (A, or A and C): the options are in the picture.
+    lettered = answer is not None and _LETTERS.fullmatch(answer)
+    return AnswerType.MULTI_CHOICE if lettered else infer_answer_type(answer, choices)

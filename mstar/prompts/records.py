@@ -19,27 +19,30 @@ from mstar.prompts.cells import (
     parse,
     read_answer_is,
     read_answers,
-    read_choices,
     read_images,
     read_precision,
     read_text,
     read_texts,
     read_tolerance,
+    take_tags,
 )
-from mstar.prompts.chats import Chat, is_chat, read_chat, read_turns, take_tags
+from mstar.prompts.chats import Chat, is_chat, read_chat, read_turns
 from mstar.prompts.embedded_images import DatasetPictures
 from mstar.prompts.facts import ColumnChoice
 from mstar.prompts.field_map import FieldMap
-from mstar.prompts.golds import answer_type_of, find_numbering, read_gold
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.prompt_table import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import (
+    answer_type_of,
     find_choices,
+    find_numbering,
     is_empty,
     mark_pictures,
     name_pictures,
+    read_choices,
+    read_gold,
     render_choices,
 )
 from mstar.prompts.row_files import Row, Rows, folder_of, open_rows

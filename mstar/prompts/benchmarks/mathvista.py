@@ -11,7 +11,8 @@ from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, clean
 from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.images import PixelLimits
-from mstar.prompts.question_text import parse_question, render_choices
+from mstar.prompts.mathvista_text import parse_question
+from mstar.prompts.question_text import render_choices
 from mstar.types import AnswerType, Prompt
 
 __all__ = ["MathVista"]

@@ -18,7 +18,8 @@ from mstar.prompts.benchmarks.base import (
 )
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
 from mstar.prompts.images import PixelLimits
-from mstar.prompts.question_text import parse_choices, parse_question
+from mstar.prompts.mathvista_text import parse_question
+from mstar.prompts.question_text import parse_choices
 
 __all__ = ["MMStar", "split_question"]
 
