@@ -21,8 +21,9 @@ the Python package index, pinned and checked. A second call goes on where the fi
 it takes and what was found.
 """
 _ARMS: Final = ("mprm_top_1", "random", "likelihood", "oracle", "seed_only")
+_FURTHER: Final = ("mixed", "more_seed")
 _TASKS: Final = ("charts", "digits")
-_STAGES: Final = ("start", "warmup", "annotate", "mprm", *_ARMS)
+_STAGES: Final = ("start", "warmup", "annotate", "mprm", *_ARMS, *_FURTHER)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and sampling (default: 0)")
     parser.add_argument("--output", type=Path, default=Path("runs/small"), help="folder (default: runs/small)")
     parser.add_argument("--task", choices=_TASKS, default="charts", help="what is on the pictures (default: charts)")
-    parser.add_argument("--arms", nargs="+", default=_ARMS, choices=_ARMS, metavar="ARM", help=", ".join(_ARMS))
+    parser.add_argument(
+        "--arms", nargs="+", default=_ARMS, choices=(*_ARMS, *_FURTHER), metavar="ARM",
+        help=f"{', '.join(_ARMS)} (default: all of these); and {', '.join(_FURTHER)}",
+    )  # fmt: skip
     parser.add_argument("--stages", nargs="+", choices=_STAGES, metavar="STAGE", help=f"alone: {', '.join(_STAGES)}")
     parser.add_argument("--model", help="a vision-language model to take in place of the small one")
     parser.add_argument(

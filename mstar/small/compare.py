@@ -27,6 +27,7 @@ _FIRST: Final = "mprm_top_1"
 _PAIRS: Final = (
     (_FIRST, "random"), (_FIRST, "likelihood"), (_FIRST, "oracle"), ("oracle", "random"), (_FIRST, "seed_only"),
     (_FIRST, WARMUP), ("seed_only", WARMUP),
+    ("mixed", _FIRST), ("mixed", "likelihood"), ("mixed", "random"), (_FIRST, "more_seed"), ("more_seed", "seed_only"),
 )  # fmt: skip
 
 

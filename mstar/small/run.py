@@ -19,22 +19,28 @@ from mstar.small.tasks import TASKS, TaskName
 from mstar.small.weights import WEIGHTS, load_language_model
 from mstar.storage import read_json, write_json
 
-__all__ = ["ARMS", "SHARED", "WARMUP", "Numbers", "SmallRun", "run_small"]
+__all__ = ["ARMS", "FURTHER", "SHARED", "WARMUP", "Numbers", "SmallRun", "run_small"]
 
 Numbers = Literal["float32", "bfloat16"]
 
 # What every arm starts from.
 SHARED: Final = ("start", "warmup", "annotate", "mprm")
 _NO_MPRM: Final = "--rollout.reward_model=null"
-# What an arm changes in small/evolve.yaml; seed_only has no rollouts, and a file of its own.
+# What an arm changes in small/evolve.yaml or, without rollouts, in small/seed_only.yaml.
 ARMS: Final[Mapping[str, Sequence[str]]] = {
     "mprm_top_1": (),
     "random": ("--rollout.selection=random", _NO_MPRM),
     "likelihood": ("--rollout.selection=likelihood", _NO_MPRM),
     "oracle": ("--rollout.selection=oracle", _NO_MPRM),
     "seed_only": (),
+    "mixed": ("--rollout.selection=mixed",),
+    "more_seed": ("--data.train.seed=1",),
 }
+# Those that are run when they are asked for alone.
+FURTHER: Final = ("mixed", "more_seed")
 _FIRST: Final = "mprm_top_1"
+_SUPERVISED: Final = ("seed_only", "more_seed")
+_BATCH: Final = 16
 # Where all arms are compared with: the policy that they start from.
 WARMUP: Final = "warmup"
 
@@ -61,7 +67,7 @@ class SmallRun:
     seed: int = 0
     output: Path = Path("runs/small")
     task: TaskName = "charts"
-    arms: Sequence[str] = tuple(ARMS)
+    arms: Sequence[str] = tuple(arm for arm in ARMS if arm not in FURTHER)
     model: str | None = None
     numbers: Numbers | None = None
     align: AlignSettings = field(default_factory=AlignSettings)
@@ -192,17 +198,19 @@ def _mprm(settings: SmallRun) -> None:
 
 
 def _arm(settings: SmallRun, arm: str, book: StageBook) -> dict[str, Any]:
-    shared = [f"--model.model_name={_policy(settings)}", *settings.prompts("data.train", "data.test")]
-    if arm == "seed_only":
+    shared = [f"--model.model_name={_policy(settings)}", *settings.prompts("data.train", "data.test"), *ARMS[arm]]
+    if arm in _SUPERVISED:
         steps = book.result(_FIRST).get("steps")
         if steps is None:
-            raise ConfigError(f"the arm seed_only takes as many steps as {_FIRST}, which is not done: run that first.")
-        _fit(settings, arm, "seed_only", *shared, f"--trainer.max_steps={steps}", *settings.further("seed_only"))
+            raise ConfigError(f"the arm {arm} takes as many steps as {_FIRST}, which is not done: run that first.")
+        # Every new rationale once.
+        size = [f"--data.train.size={_BATCH * steps}"] if arm == "more_seed" else []
+        _fit(settings, arm, "seed_only", *shared, *size, f"--trainer.max_steps={steps}", *settings.further("seed_only"))
     else:
-        reward = ARMS[arm] or (f"--rollout.reward_model={_need(settings, 'mprm', 'mprm/mprm-best')}",)
+        ready = [] if _NO_MPRM in ARMS[arm] else [f"--rollout.reward_model={_need(settings, 'mprm', 'mprm/mprm-best')}"]
         # All start from the same policy: what one of them has drawn in its first iteration the others read.
         reuse = f"--rollout.reuse={settings.folder}"
-        _fit(settings, arm, "evolve", *shared, *reward, reuse, *settings.further("evolve"))
+        _fit(settings, arm, "evolve", *shared, *ready, reuse, *settings.further("evolve"))
     return {"steps": count_steps(settings.folder / arm)}
 
 

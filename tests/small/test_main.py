@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from mstar.small import __main__ as command
-from mstar.small.run import ARMS, SHARED
+from mstar.small.run import ARMS, FURTHER, SHARED
 from mstar.small.tasks import TASKS
 
 
 def test_the_choices_are_the_stages_in_their_order() -> None:
     # Written down again there, so that --help and a wrong word need no torch.
     assert (*SHARED, *ARMS) == command._STAGES
-    assert tuple(ARMS) == command._ARMS
+    assert (tuple(ARMS), FURTHER) == ((*command._ARMS, *command._FURTHER), command._FURTHER)
     assert tuple(TASKS) == command._TASKS
 
 

@@ -14,7 +14,7 @@ from mstar.errors import ConfigError
 from mstar.shipped_configs import find_config
 from mstar.small.align import AlignSettings
 from mstar.small.compare import write_comparison
-from mstar.small.run import SmallRun, run_small
+from mstar.small.run import FURTHER, SmallRun, run_small
 from tests.prompts.digits_file import put_digits
 from tests.small.language import tiny_language_model
 
@@ -99,13 +99,18 @@ def test_no_stage_of_digits_is_left_with_charts(tmp_path: Path, monkeypatch: pyt
     for name in ("start/config.json", "warmup/policy/config.json", "annotate/x", "mprm/mprm-best/mprm.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    run_small(toy(tmp_path, task="digits"), ["warmup", "annotate", "mprm", *ARMS])
-    assert len(commands) == 10
+    run_small(toy(tmp_path, task="digits", arms=(*ARMS, *FURTHER)), ["warmup", "annotate", "mprm", *ARMS, *FURTHER])
+    assert len(commands) == 14
     for command in commands:
         named = [argument.partition("=")[0] for argument in command if argument.endswith("=mstar.prompts.Digits")]
         found = next(argument.removeprefix("--config=") for argument in command if argument.startswith("--config="))
         charts = re.findall(r"(\w+): \{class_path: mstar\.prompts\.Charts", find_config(found).read_text())
         assert [name.rpartition(".")[2].lstrip("-") for name in named] == charts != []
+    mixed, more_seed = (command for command in commands if command[0] == "fit" and command[-1].endswith(FURTHER))
+    assert "--rollout.selection=mixed" in mixed
+    assert any(argument.endswith("mprm-best") for argument in mixed)
+    # As many steps as the first arm's, on new rationales that are each seen once.
+    assert {"--data.train.seed=1", "--data.train.size=416", "--trainer.max_steps=26"} < set(more_seed)
 
 
 def test_digits_are_learned_from_in_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
