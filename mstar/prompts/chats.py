@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -60,17 +60,14 @@ def read_chat(value: Any) -> Chat:
         RowError: it is no list of ``{from, value}`` or ``{role, content}``, a turn is by somebody else (a tool), the
             question is missing, or something is neither text nor a picture.
     """
-    if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
-        raise RowError(Reason.WRONG_TYPE, "the conversation is no list of turns")
     turns, images = [], list[str | bytes | None]()
-    for turn in value:
-        speaker, content = _parts(turn)
+    for speaker, content in _split(value):
         if (role := _ROLES.get(speaker.lower())) is None:
             raise RowError(Reason.WRONG_TYPE, f"a turn of the conversation is by '{speaker}', and no prompt has such")
-        text = _read_content(content, images)
+        turns.append(Turn(role, _read_content(content, images)))
+    if turns and not turns[-1].text:
         # Arrow fills in what other rows have.
-        if text or turn is not value[-1]:
-            turns.append(Turn(role, text))
+        turns.pop()
     response = turns.pop().text if turns and turns[-1].role == "assistant" else None
     if not turns or turns[-1].role != "user":
         raise RowError(Reason.EMPTY_QUESTION, "the conversation has no turn of the user before the model's last")
@@ -80,12 +77,25 @@ def read_chat(value: Any) -> Chat:
     return Chat(tuple(turns), response, given)
 
 
-def _parts(turn: Mapping[str, Any]) -> tuple[str, Any]:
-    speaker = turn.get("from") if turn.get("from") is not None else turn.get("role")
-    content = turn.get("value") if turn.get("value") is not None else turn.get("content")
-    if not isinstance(speaker, str) or not isinstance(content, str | list | None):
-        raise RowError(Reason.WRONG_TYPE, "a turn of the conversation is not {from, value} or {role, content}")
-    return speaker, content
+def read_turns(value: Any) -> list[tuple[str, str]]:
+    """The turns of a cell as (speaker, text), without regard to pictures in them.
+
+    Raises:
+        RowError: it is no list of ``{from, value}`` or ``{role, content}``.
+    """
+    return [(speaker, _read_content(content, [])) for speaker, content in _split(value)]
+
+
+def _split(value: Any) -> Iterator[tuple[str, Any]]:
+    """Who speaks and what is said, turn by turn."""
+    if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
+        raise RowError(Reason.WRONG_TYPE, "the conversation is no list of turns")
+    for turn in value:
+        speaker = turn.get("from") if turn.get("from") is not None else turn.get("role")
+        content = turn.get("value") if turn.get("value") is not None else turn.get("content")
+        if not isinstance(speaker, str) or not isinstance(content, str | list | None):
+            raise RowError(Reason.WRONG_TYPE, "a turn of the conversation is not {from, value} or {role, content}")
+        yield speaker, content
 
 
 def _read_content(content: str | list[Any] | None, images: list[str | bytes | None]) -> str:
@@ -107,18 +117,3 @@ def _read_content(content: str | list[Any] | None, images: list[str | bytes | No
         else:
             raise RowError(Reason.WRONG_TYPE, f"a part of a turn is of the type '{kind}', neither text nor a picture")
     return text.strip()
-
-
-def read_turns(turns: Any) -> list[tuple[str, str]]:
-    """The turns of a conversation as (speaker, text), without regard to pictures in them.
-
-    Raises:
-        RowError: it is no list of ``{from, value}`` or ``{role, content}``.
-    """
-    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
-        raise RowError(Reason.WRONG_TYPE, "the conversation is no list of turns")
-    read = []
-    for turn in turns:
-        speaker, content = _parts(turn)
-        read.append((speaker, _read_content(content, [])))
-    return read

@@ -10,7 +10,6 @@ The key depends on the data, and on how it is read, so that several sources (spl
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import shutil
 from collections import Counter
@@ -25,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mstar.cache import cache_root
-from mstar.prompts.quarantine import BadRow, Reason, RowError, write_quarantine
+from mstar.prompts.quarantine import BadRow, Reason, RowError, read_quarantine, write_quarantine
 from mstar.prompts.row_files import Row
 from mstar.provenance import fingerprint
 from mstar.storage import read_json, write_json
@@ -182,7 +181,7 @@ class _Builder:
                 record = convert(row)
                 _check_text(record)
                 prompt_id = record.prompt.id or record.content
-                if record.id_guessed and self._is_taken(prompt_id, record):
+                if record.id_guessed and self._asks(prompt_id) not in (None, record.content):
                     prompt_id = f"{prompt_id}-{record.content}"
                 for role, detail in record.ignored:
                     count, first, said = self.ignored.get(role, (0, number, detail))
@@ -190,12 +189,13 @@ class _Builder:
                 if self._is_new(number, record, hash_id(prompt_id)):
                     yield number, prompt_id, record
             except RowError as error:
-                content = error.content if isinstance(row, RowError) else _plain(row)
-                self.bad.append(BadRow(number, error.reason, error.detail, content))
+                values = {} if isinstance(row, RowError) else {k: v for k, v in row.items() if v is not None}
+                self.bad.append(BadRow(number, error.reason, error.detail, error.content or values))
 
-    def _is_taken(self, prompt_id: str, record: PromptRecord) -> bool:
-        found = self.first.get(hash_id(prompt_id))
-        return found is not None and found[1] != record.content
+    def _asks(self, prompt_id: str) -> str | None:
+        """What the row with this id asks, if there was one."""
+        first = self.first.get(hash_id(prompt_id))
+        return None if first is None else first[1]
 
     def _is_new(self, row: int, record: PromptRecord, key: int) -> bool:
         answer = record.prompt.answer
@@ -241,10 +241,6 @@ def _check_text(record: PromptRecord) -> None:
                 text.encode()
     except UnicodeEncodeError as error:
         raise RowError(Reason.BAD_TEXT, f"the text is no valid Unicode: {error}") from error
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _batches(records: Iterable[tuple[int, str, PromptRecord]], keep_pictures: bool) -> Iterator[Any]:
@@ -323,7 +319,4 @@ class PromptTable:
 
     def bad_rows(self) -> Iterator[BadRow]:
         """The rows that could not be put into the table."""
-        with (self.folder / "quarantine.jsonl").open(encoding="utf-8") as file:
-            for line in file:
-                value = json.loads(line)
-                yield BadRow(value["row"], Reason(value["reason"]), value["detail"], value["content"])
+        return read_quarantine(self.folder / "quarantine.jsonl")

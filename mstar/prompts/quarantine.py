@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +29,7 @@ __all__ = [
     "count_reasons",
     "has_too_many",
     "quarantine_shard",
+    "read_quarantine",
     "write_quarantine",
 ]
 
@@ -100,6 +101,12 @@ class BadRow:
         value = {"row": self.row, "reason": self.reason.value, "detail": self.detail, "content": _shorten(self.content)}
         return json.dumps(value, ensure_ascii=True)
 
+    @classmethod
+    def from_json(cls, line: str | bytes) -> BadRow:
+        """What a line of the quarantine file says."""
+        value = json.loads(line)
+        return cls(value["row"], Reason(value["reason"]), value["detail"], value["content"])
+
 
 def write_quarantine(path: Path, rows: Iterable[BadRow]) -> None:
     """Writes a quarantine file, one JSON object a line."""
@@ -107,11 +114,15 @@ def write_quarantine(path: Path, rows: Iterable[BadRow]) -> None:
         file.writelines(row.as_json() + "\n" for row in rows)
 
 
+def read_quarantine(path: Path) -> Iterator[BadRow]:
+    """The rows of a quarantine file."""
+    with path.open(encoding="utf-8") as file:
+        yield from (BadRow.from_json(line) for line in file)
+
+
 def count_reasons(paths: Iterable[Path]) -> Counter[Reason]:
     """What the rows of some quarantine files were put aside for."""
-    return Counter(
-        Reason(json.loads(line)["reason"]) for path in paths for line in path.read_text(encoding="utf-8").splitlines()
-    )
+    return Counter(row.reason for path in paths for row in read_quarantine(path))
 
 
 def has_too_many(bad: int, total: int, max_bad_share: float | None) -> bool:
@@ -275,8 +286,9 @@ class QuarantineFile:
                 if not line.endswith(b"\n"):
                     break
                 self._offset += len(line)
-                value = json.loads(line)
-                self._reasons[value["row"]] = Reason(value["reason"])
+                row = BadRow.from_json(line)
+                if row.row is not None:
+                    self._reasons[row.row] = row.reason
 
 
 def _faults(counts: Mapping[Reason, int]) -> dict[Reason, int]:

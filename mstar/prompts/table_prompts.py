@@ -55,10 +55,11 @@ class TableSettings:
         require_share("max_bad_share", self.max_bad_share)
 
 
+@dataclass(frozen=True, eq=False)
 class CheckedTable:
     """A table, the rows of it whose pictures are usable, and how they are shown.
 
-    Args:
+    Attributes:
         table: The table.
         usable: For every row, whether all its pictures are.
         facts: What is known of it, without the kinds of its prompts.
@@ -66,19 +67,11 @@ class CheckedTable:
         store: Where the pictures are that are not files.
     """
 
-    def __init__(
-        self,
-        table: PromptTable,
-        usable: NDArray[np.bool_],
-        facts: SourceFacts,
-        settings: TableSettings,
-        store: PictureStore,
-    ) -> None:
-        self.table = table
-        self.usable = usable
-        self.facts = facts
-        self.settings = settings
-        self.store = store
+    table: PromptTable
+    usable: NDArray[np.bool_]
+    facts: SourceFacts
+    settings: TableSettings
+    store: PictureStore
 
 
 # Splits of one data set share its table, and what is wrong with it is said once.
@@ -114,9 +107,8 @@ def open_table(
         return found
     table, store = PromptTable(folder, name), store or TablePictures(folder)
     bad = list(table.bad_rows())
-    faulty = [*_file_faults(table, settings), *_embedded_faults(table, settings, store)]
     usable = np.ones(len(table), dtype=bool)
-    for index, fault in faulty:
+    for index, fault in _find_faults(table, settings, store):
         if usable[index]:
             usable[index] = False
             row = table.row(index)
@@ -143,36 +135,22 @@ def open_table(
     return checked
 
 
-def _file_faults(table: PromptTable, settings: TableSettings) -> Iterator[tuple[int, ImageFault]]:
-    column = table.column("images")
+def _find_faults(table: PromptTable, settings: TableSettings, store: PictureStore) -> Iterator[tuple[int, ImageFault]]:
+    """The pictures that cannot be used, with the number of the row."""
+    column, decode = table.column("images"), settings.check_images == "decode"
     paths = pc.unique(pc.list_flatten(column)).drop_null().to_pylist()
     faults = check_files(paths, settings.image_root, settings.check_images, settings.linked) if paths else {}
-    if not faults:
+    if not faults and not decode:
         return
-    values = pa.array(list(faults), pa.string())
-    offset = 0
-    for chunk in column.chunks:
-        flat = pc.list_flatten(chunk)
-        bad = pc.is_in(flat, values)
-        parents = pc.list_parent_indices(chunk).filter(bad).to_pylist()
-        for parent, path in zip(parents, flat.filter(bad).to_pylist(), strict=True):
-            yield offset + parent, faults[path]
-        offset += len(chunk)
-
-
-def _embedded_faults(
-    table: PromptTable, settings: TableSettings, store: PictureStore
-) -> Iterator[tuple[int, ImageFault]]:
-    if settings.check_images != "decode":
-        return
-    for index in range(len(table)):
-        for place, path in enumerate(table.row(index)["images"]):
-            if path is not None:
-                continue
-            try:
-                decode_image(store.read(index, place), f"picture {place}")
-            except DataError as error:
-                yield index, ImageFault(Reason.BROKEN_IMAGE, str(error))
+    for index, images in enumerate(images for chunk in column.chunks for images in chunk.to_pylist()):
+        for place, path in enumerate(images):
+            if path in faults:
+                yield index, faults[path]
+            elif path is None and decode:
+                try:
+                    decode_image(store.read(index, place), f"picture {place}")
+                except DataError as error:
+                    yield index, ImageFault(Reason.BROKEN_IMAGE, str(error))
 
 
 class TablePrompts(PromptSource):
@@ -248,6 +226,7 @@ class TablePrompts(PromptSource):
             for place, path in enumerate(row["images"])
         ]
         question = f"{row['question']}\n{settings.instruction}" if settings.instruction else row["question"]
+        relative = row["relative_tolerance"]
         return Prompt(
             id=row["id"],
             question=question,
@@ -257,14 +236,10 @@ class TablePrompts(PromptSource):
             choices=tuple(row["choices"]),
             answers=() if self._hide_answers else tuple(row["answers"]),
             answer_is=AnswerIs(row["answer_is"]) if row["answer_is"] else None,
-            tolerance=_tolerance(row["relative_tolerance"], row["absolute_tolerance"]),
+            tolerance=None if relative is None else Tolerance(relative, row["absolute_tolerance"]),
             precision=row["precision"],
             unit=row["unit"],
             rationale=row["rationale"],
             category=row["category"],
             turns=tuple(Turn(turn["role"], turn["text"]) for turn in row["turns"]),
         )
-
-
-def _tolerance(relative: float | None, absolute: float | None) -> Tolerance | None:
-    return None if relative is None or absolute is None else Tolerance(relative, absolute)
