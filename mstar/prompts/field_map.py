@@ -117,10 +117,10 @@ class FieldMap:
             where: The data, for the message.
 
         Raises:
-            DataError: no column has a usual name of a question.
+            DataError: no column has a usual name of a question, or one that is named does not exist.
         """
         if self.question or self.conversations:
-            return self._resolved(columns), frozenset()
+            return self._resolved(columns, where), frozenset()
         found: dict[str, str | tuple[str, ...]] = {}
         for role, usual in _USUAL.items():
             if getattr(self, role) in (None, ()) and (names := _find_usual(usual, columns)):
@@ -137,10 +137,10 @@ class FieldMap:
             found["context"] = "input"
         if self.choices is None and "choices" not in found and {"A", "B"} <= {*columns}:
             found["choices"] = tuple(letter for letter in _LETTERS if letter in columns)
-        return replace(self, **found)._resolved(columns), frozenset(found)  # type: ignore[arg-type]
+        return replace(self, **found)._resolved(columns, where), frozenset(found)  # type: ignore[arg-type]
 
-    def _resolved(self, columns: Sequence[str]) -> FieldMap:
-        """The map with ``{id}`` and the like in templates as the columns that are meant."""
+    def _resolved(self, columns: Sequence[str], where: str) -> FieldMap:
+        """The map with ``{id}`` and the like in templates as the columns that are meant; all of them must exist."""
 
         def name(match: re.Match[str]) -> str:
             role = match[1]
@@ -148,7 +148,13 @@ class FieldMap:
             column = role if known else next(iter(self.names(role)), "_key" if role == "id" else role)
             return f"{{{column}}}"
 
-        return replace(self, images=tuple(re.sub(r"\{([^{}]+)\}", name, image) for image in self.names("images")))
+        images = tuple(re.sub(r"\{([^{}]+)\}", name, image) for image in self.names("images"))
+        resolved = replace(self, images=images)
+        # Of a name that leads into a column, that one must.
+        missing = [name for name in resolved.columns if not {name, name.partition(".")[0]} & {*columns}]
+        if missing:
+            raise DataError(f"{where} lacks the columns {missing} that 'fields' names; it has {_listed(columns)}.")
+        return resolved
 
     def explain(self, columns: Sequence[str], guessed: frozenset[str]) -> tuple[ColumnChoice, ...]:
         """Why each column was chosen.
@@ -165,16 +171,6 @@ class FieldMap:
                 why = f"has a usual name{also}" if role in guessed else "named in 'fields'"
                 choices.append(ColumnChoice(role, column, why))
         return tuple(choices)
-
-    def check(self, columns: Sequence[str], where: str) -> None:
-        """Makes sure that the columns exist; of a name that leads into a column, that the column does.
-
-        Raises:
-            DataError: one does not.
-        """
-        missing = [name for name in self.columns if not {name, name.partition(".")[0]} & {*columns}]
-        if missing:
-            raise DataError(f"{where} lacks the columns {missing} that 'fields' names; it has {_listed(columns)}.")
 
 
 def _find_usual(usual: Sequence[str], columns: Sequence[str]) -> list[str]:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from mstar.errors import DataError
 from mstar.prompts.images import decode_image
-from mstar.prompts.quarantine import Reason
+from mstar.prompts.quarantine import Reason, RowError
 
-__all__ = ["ImageCheck", "ImageFault", "check_files"]
+__all__ = ["ImageCheck", "check_files"]
 
 ImageCheck = Literal["none", "exists", "decode"]
 
@@ -27,17 +27,9 @@ _LOOKED_AT: Final = 50
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFault:
-    """Why a picture cannot be used."""
-
-    reason: Reason
-    detail: str
-
-
 def check_files(
     paths: Iterable[str], root: str, check: ImageCheck, linked: Sequence[str] = ()
-) -> Mapping[str, ImageFault]:
+) -> Mapping[str, RowError]:
     """The picture files that cannot be used, with the reason.
 
     Args:
@@ -66,7 +58,7 @@ def check_files(
     missing = next((path for path, fault in faults.items() if fault.reason is Reason.MISSING_IMAGE), None)
     if missing is not None and (found_in := _find_folder(missing, checker.root)) is not None:
         detail = f"'{missing}' is not in '{root}', but in '{found_in}'"
-        faults[missing] = ImageFault(Reason.MISSING_IMAGE, detail)
+        faults[missing] = RowError(Reason.MISSING_IMAGE, detail)
     return faults
 
 
@@ -84,21 +76,21 @@ class _Checker:
     linked: tuple[str, ...]
     folders: dict[str, str] = field(default_factory=dict)
 
-    def check_all(self, paths: list[str]) -> list[ImageFault | None]:
+    def check_all(self, paths: list[str]) -> list[RowError | None]:
         return [self.check(path) for path in paths]
 
-    def check(self, path: str) -> ImageFault | None:
+    def check(self, path: str) -> RowError | None:
         try:
             location = self._resolve(path)
             if not self._is_inside(location):
-                return ImageFault(Reason.IMAGE_OUTSIDE_ROOT, f"'{path}' leads out of the image folder, to '{location}'")
+                return RowError(Reason.IMAGE_OUTSIDE_ROOT, f"'{path}' leads out of the image folder, to '{location}'")
             if not stat.S_ISREG(os.stat(location).st_mode):
-                return ImageFault(Reason.MISSING_IMAGE, f"'{path}' is not a file")
+                return RowError(Reason.MISSING_IMAGE, f"'{path}' is not a file")
             return self._look(path, location)
         except PermissionError as error:
-            return ImageFault(Reason.UNREADABLE_IMAGE, f"'{path}': {error}")
+            return RowError(Reason.UNREADABLE_IMAGE, f"'{path}': {error}")
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-            return ImageFault(Reason.MISSING_IMAGE, f"'{path}': {error}")
+            return RowError(Reason.MISSING_IMAGE, f"'{path}': {error}")
 
     def _resolve(self, path: str) -> str:
         """The real path; that of a folder is looked up once, because most files of a data set are in a few folders."""
@@ -113,20 +105,20 @@ class _Checker:
     def _is_inside(self, location: str) -> bool:
         return any(location.startswith(folder.rstrip(os.sep) + os.sep) for folder in (self.root, *self.linked))
 
-    def _look(self, path: str, location: str) -> ImageFault | None:
+    def _look(self, path: str, location: str) -> RowError | None:
         with open(location, "rb") as file:
             head = file.read(32)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 64))
             tail = file.read()
         if not head:
-            return ImageFault(Reason.EMPTY_IMAGE, f"'{path}' is an empty file")
+            return RowError(Reason.EMPTY_IMAGE, f"'{path}' is an empty file")
         if not self.decode and _looks_whole(head, tail, size):
             return None
         try:
             decode_image(Path(location), path)
         except DataError as error:
-            return ImageFault(Reason.BROKEN_IMAGE, str(error))
+            return RowError(Reason.BROKEN_IMAGE, str(error))
         return None
 
 

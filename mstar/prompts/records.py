@@ -121,7 +121,6 @@ class RecordPrompts(TablePrompts):
         if not columns:
             raise DataError(f"'{where}' has {_without_columns(rows)}")
         chosen, guessed = (fields or FieldMap()).complete(columns, f"'{where}'")
-        chosen.check(columns, f"'{where}'")
         choices = chosen.explain(columns, guessed)
         if guessed and chosen.answer and chosen.choices and chosen.answer_is is None:
             known = cache_folder(cache_dir, "answer_is", rows.fingerprint, chosen)

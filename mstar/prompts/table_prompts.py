@@ -18,10 +18,10 @@ from mstar.errors import DataError, require_share
 from mstar.prompts.base import PromptSource
 from mstar.prompts.embedded_images import EmbeddedImage, PictureStore, TablePictures
 from mstar.prompts.facts import ColumnChoice, SourceFacts, UnusableSourceError, explain_bad_row, first_of_each
-from mstar.prompts.image_check import ImageCheck, ImageFault, check_files
+from mstar.prompts.image_check import ImageCheck, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
 from mstar.prompts.prompt_table import PromptTable, hash_id
-from mstar.prompts.quarantine import BadRow, Reason, announce, check_share, write_quarantine
+from mstar.prompts.quarantine import BadRow, Reason, RowError, announce, check_share, write_quarantine
 from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance, Turn
 
 __all__ = ["CheckedTable", "TablePrompts", "TableSettings", "open_table"]
@@ -135,7 +135,7 @@ def open_table(
     return checked
 
 
-def _find_faults(table: PromptTable, settings: TableSettings, store: PictureStore) -> Iterator[tuple[int, ImageFault]]:
+def _find_faults(table: PromptTable, settings: TableSettings, store: PictureStore) -> Iterator[tuple[int, RowError]]:
     """The pictures that cannot be used, with the number of the row."""
     column, decode = table.column("images"), settings.check_images == "decode"
     paths = pc.unique(pc.list_flatten(column)).drop_null().to_pylist()
@@ -150,7 +150,7 @@ def _find_faults(table: PromptTable, settings: TableSettings, store: PictureStor
                 try:
                     decode_image(store.read(index, place), f"picture {place}")
                 except DataError as error:
-                    yield index, ImageFault(Reason.BROKEN_IMAGE, str(error))
+                    yield index, RowError(Reason.BROKEN_IMAGE, str(error))
 
 
 class TablePrompts(PromptSource):

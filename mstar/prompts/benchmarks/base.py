@@ -145,9 +145,9 @@ class FileBenchmark(BenchmarkSource):
         self.origin = path
         name, chosen = type(self).__name__, self.default_split if split is None else split
         splits = self._names(chosen) if chosen else ()
-        file = read_benchmark(path, self.image_columns, splits, image_root, pixels)
-        require(file.columns, self.needed, f"{name}: {file.where}")
-        super().__init__(name, build_items(name, file.rows, self._item, instruction))
+        rows = read_benchmark(path, self.image_columns, splits, image_root, pixels)
+        require(name, path, rows, self.needed)
+        super().__init__(name, build_items(name, rows, self._item, instruction))
 
     def _names(self, split: str) -> tuple[str, ...]:
         """What files of a split may be called."""
@@ -284,12 +284,13 @@ def without_pictures(text: str) -> str:
     return _PICTURE.sub("", text).strip()
 
 
-def require(columns: Sequence[str], needed: Sequence[str], where: str) -> None:
+def require(name: str, path: str, rows: Iterable[BenchmarkRow], needed: Sequence[str]) -> None:
     """Makes sure that a file has the benchmark's columns.
 
     Raises:
         DataError: one is missing.
     """
-    missing = [name for name in needed if name not in columns]
+    columns = dict.fromkeys(column for row in rows for column in row.values)
+    missing = [column for column in needed if column not in columns]
     if missing:
-        raise DataError(f"{where} lacks the columns {missing}; it has {list(columns)}: is it the right file?")
+        raise DataError(f"{name}: '{path}' lacks the columns {missing}; it has {list(columns)}: is it the right file?")

@@ -16,7 +16,7 @@ from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.row_files import Row, folder_of, open_rows
 from mstar.types import ImageReference, Prompt
 
-__all__ = ["BenchmarkFile", "BenchmarkRow", "read_benchmark"]
+__all__ = ["BenchmarkRow", "read_benchmark"]
 
 # A shorter text in a TSV's image column is the index of the row whose picture it is (VLMEvalKit's rule).
 POINTER_LENGTH: Final = 64
@@ -39,28 +39,13 @@ class BenchmarkRow:
     images: tuple[ImageReference, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BenchmarkFile:
-    """A benchmark's rows.
-
-    Attributes:
-        columns: The columns found.
-        rows: The rows.
-        where: The file, for messages.
-    """
-
-    columns: tuple[str, ...]
-    rows: tuple[BenchmarkRow, ...]
-    where: str
-
-
 def read_benchmark(
     path: str,
     image_columns: Sequence[str],
     splits: Sequence[str] = (),
     image_root: str | None = None,
     limits: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
-) -> BenchmarkFile:
+) -> tuple[BenchmarkRow, ...]:
     """Reads a benchmark's rows.
 
     Args:
@@ -75,15 +60,13 @@ def read_benchmark(
         DataError: there is nothing there, or it cannot be read.
     """
     root = folder_of(path) if image_root is None else image_root
-    columns: dict[str, None] = {}
     rows: list[BenchmarkRow] = []
     for file in _files(Path(path), splits):
         for values, images in _read(file, tuple(image_columns), root, limits):
-            columns.update(dict.fromkeys(values))
             rows.append(BenchmarkRow(len(rows), values, images))
     if not rows:
         raise DataError(f"'{path}' has no rows; get the file again.")
-    return BenchmarkFile(tuple(columns), tuple(rows), f"'{path}'")
+    return tuple(rows)
 
 
 _SUFFIXES: Final = (".parquet", ".tsv", ".jsonl", ".json")

@@ -49,17 +49,17 @@ class M3CoT(BenchmarkSource):
     ) -> None:
         names = _NAMES[split]
         self.origin = path
-        file = read_benchmark(path, ("image",), names, image_root, pixels)
-        require(file.columns, ("id", "question", "choices", "answer", "domain", "topic"), f"M3CoT: {file.where}")
+        rows = read_benchmark(path, ("image",), names, image_root, pixels)
+        require("M3CoT", path, rows, ("id", "question", "choices", "answer", "domain", "topic"))
         official = question_format == "official"
 
         def build(row: BenchmarkRow) -> BenchmarkItem | None:
             return _item(row, official) if (clean(row.values.get("split")) or names[0]) in names else None
 
-        items = build_items("M3CoT", file.rows, build, instruction)
+        items = build_items("M3CoT", rows, build, instruction)
         if not items:
-            found = sorted({clean(row.values.get("split")) for row in file.rows})
-            raise DataError(f"M3CoT: {file.where} has no rows of the split '{split}'; it has {found}.")
+            found = sorted({clean(row.values.get("split")) for row in rows})
+            raise DataError(f"M3CoT: '{path}' has no rows of the split '{split}'; it has {found}.")
         super().__init__("M3CoT", items)
 
 

@@ -61,14 +61,10 @@ class MMBench(BenchmarkSource):
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
         self.origin = path
-        file = read_benchmark(path, ("image",), (), image_root, pixels)
-        rows = [replace(row, values={name.lower(): value for name, value in row.values.items()}) for row in file.rows]
+        found = read_benchmark(path, ("image",), (), image_root, pixels)
+        rows = [replace(row, values={name.lower(): value for name, value in row.values.items()}) for row in found]
         name = "MMBench" if subset == "all" else "MMBench-R"
-        require(
-            [column.lower() for column in file.columns],
-            ("index", "question", "a", "b", "answer", "category", "l2-category"),
-            f"{name}: {file.where}",
-        )
+        require(name, path, rows, ("index", "question", "a", "b", "answer", "category", "l2-category"))
         pictures = {_key(row.values["index"]): row for row in rows}
         official = question_format == "official"
 

@@ -100,14 +100,15 @@ class MMMUPro(BenchmarkSource):
         items = []
         for name in ("standard", "vision") if setting == "both" else (setting,):
             columns = ("image",) if name == "vision" else _IMAGES
-            file = read_benchmark(str(Path(path, _FOLDERS[name])), columns, ("test",), None, pixels)
-            require(file.columns, ("id", "options", "answer"), f"MMMU-Pro: {file.where}")
+            folder = str(Path(path, _FOLDERS[name]))
+            rows = read_benchmark(folder, columns, ("test",), None, pixels)
+            require("MMMU-Pro", folder, rows, ("id", "options", "answer"))
 
             def build(row: BenchmarkRow, name: str = name) -> BenchmarkItem:
                 asked = None if name == "vision" else str(row.values["question"])
                 return _choice_item(row, f"mmmu-pro-{name}", asked, name)
 
-            items += build_items("MMMU-Pro", file.rows, build, instruction)
+            items += build_items("MMMU-Pro", rows, build, instruction)
         super().__init__("MMMU-Pro", items)
 
 

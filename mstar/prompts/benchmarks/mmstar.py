@@ -59,16 +59,16 @@ class MMStar(BenchmarkSource):
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
         self.origin = path
-        file = read_benchmark(path, ("image",), (), image_root, pixels)
+        rows = read_benchmark(path, ("image",), (), image_root, pixels)
         name = "MMStar" if subset == "all" else "MMStar-R"
-        require(file.columns, ("question", "answer", "category"), f"{name}: {file.where}")
+        require(name, path, rows, ("question", "answer", "category"))
         official = question_format == "official"
 
         def build(row: BenchmarkRow) -> BenchmarkItem | None:
             wanted = subset == "all" or clean(row.values["category"]) in _REASONING
             return _item(row, official) if wanted else None
 
-        super().__init__(name, build_items(name, file.rows, build, instruction))
+        super().__init__(name, build_items(name, rows, build, instruction))
 
 
 def split_question(text: str) -> tuple[str, dict[str, str]]:

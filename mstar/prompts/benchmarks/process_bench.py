@@ -34,10 +34,10 @@ class ProcessBench(StepBenchmark):
 
     def __init__(self, path: str) -> None:
         self.origin = path
-        file = read_benchmark(path, ())
-        require(file.columns, ("problem", "steps", "label"), f"ProcessBench: {file.where}")
+        rows = read_benchmark(path, ())
+        require("ProcessBench", path, rows, ("problem", "steps", "label"))
         self.steps = {}
-        super().__init__("ProcessBench", build_items("ProcessBench", file.rows, self._item))
+        super().__init__("ProcessBench", build_items("ProcessBench", rows, self._item))
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
         values = row.values

@@ -38,10 +38,10 @@ class VisualProcessBench(StepBenchmark):
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
         self.origin = path
-        file = read_benchmark(path, ("image", "images"), ("test",), image_root, pixels)
-        require(file.columns, ("question", "response"), f"VisualProcessBench: {file.where}")
+        rows = read_benchmark(path, ("image", "images"), ("test",), image_root, pixels)
+        require("VisualProcessBench", path, rows, ("question", "response"))
         self.steps = {}
-        super().__init__("VisualProcessBench", build_items("VisualProcessBench", file.rows, self._item))
+        super().__init__("VisualProcessBench", build_items("VisualProcessBench", rows, self._item))
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
         values = row.values
