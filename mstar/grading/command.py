@@ -9,13 +9,12 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
-from mstar.grading.official import MathVistaGrader
 from mstar.prompts.response_rows import find_response_files, read_response_rows, to_prompt
 from mstar.types import Prompt
 
@@ -26,12 +25,8 @@ _log = logging.getLogger(__name__)
 # Rows that a grader sees together.
 _CHUNK: Final = 512
 
-_MODES: Final[dict[str, type[Grader]]] = {"ours": AnswerGrader, "official": MathVistaGrader}
 
-
-def grade_file(
-    input: str, output: str, mode: Literal["ours", "official"] = "ours", grader: Grader | None = None
-) -> int:
+def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
     """Grades the responses of a file.
 
     Args:
@@ -41,24 +36,19 @@ def grade_file(
             (further right ones), ``tolerance`` (``{"relative": 0.05}`` or ``{"absolute": 0.001}``), ``precision``,
             ``unit`` and ``question``.
         output: The rows again, as JSON lines, with ``predicted``, ``correct`` and ``status``; one that exists is
-            replaced. For a multiple-choice question ``predicted`` is the option's letter, in the official mode the
-            option's text, as in MathVista's own files.
-        mode: ``ours`` judges as a careful person would; ``official`` follows MathVista's published rules.
-        grader: Another grader in the place of ``mode``, such as a judge by address (``JudgeGrader``).
+            replaced. For a multiple-choice question ``predicted`` is the option's letter.
+        grader: Another grader, such as MathVista's published rules (``MathVistaGrader``, whose ``predicted`` is an
+            option's text) or a judge by address (``JudgeGrader``).
 
     Returns:
         The exit status: 1 if a line could not be graded because it is malformed, else 0.
 
     Raises:
-        ConfigError: the input is missing, or the mode is unknown.
+        ConfigError: the input is missing, or is the output, too.
     """
-    if mode not in _MODES:
-        raise ConfigError(f"mode is '{mode}'; choose ours or official.")
     if Path(output).resolve() in [file.resolve() for file in find_response_files(input)]:
         raise ConfigError(f"output '{output}' is the input; choose another file.")
-    if grader is not None and mode != "ours":
-        raise ConfigError(f"mode is '{mode}' and there is a grader, too: choose one of them.")
-    grader = grader or _MODES[mode]()
+    grader = grader or AnswerGrader()
     counts: Counter[str] = Counter()
     with atomic_path(Path(output)) as temporary, temporary.open("w", encoding="utf-8") as out:
         for number, row, prompt in _prepared(input, grader):
@@ -76,8 +66,8 @@ def grade_file(
         f"{counts[key]} {key.replace('_', ' ')}" for key in ("graded", "no_answer", "ungradeable_gold", "timeout")
     )
     sys.stdout.write(f"{output}: {counts['rows']} rows, {counts['correct']} right ({details})\n")
-    for note in grader.notes():
-        sys.stdout.write(f"{note}\n")
+    if (judged := grader.judged()).asked:
+        sys.stdout.write(f"{judged.describe()}\n")
     if counts["timeout"]:
         _log.warning(
             "%s: %d comparisons ran out of computing time twice; they count as wrong.", output, counts["timeout"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mstar.errors import ConfigError
+from mstar.grading import MathVistaGrader
 from mstar.grading.command import grade_file
 
 
@@ -61,10 +62,10 @@ def test_a_malformed_line_is_told_and_the_rest_graded(tmp_path: Path, capsys: py
         assert f"line {number}: " in errors
 
 
-def test_official_mode_and_ours_differ_where_the_rules_do(tmp_path: Path) -> None:
+def test_another_grader_judges_by_its_own_rules(tmp_path: Path) -> None:
     line = json.dumps({"response": "7.9", "answer": "7", "answer_type": "integer"})
     assert run(tmp_path, [line])[1][0]["correct"] is False
-    assert run(tmp_path, [line], mode="official")[1][0]["correct"] is True
+    assert run(tmp_path, [line], grader=MathVistaGrader())[1][0]["correct"] is True
 
 
 @pytest.mark.parametrize("answer", ["null", "NaN", "Infinity", '{"value": 5}'])
