@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from mstar.balance import pass_rate
-from mstar.grading import Judged
+from mstar.endpoint import Judged
 from mstar.storage import PromptResponses
 from mstar.types import Fate, ScoredResponse, VerdictStatus
 

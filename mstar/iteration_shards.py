@@ -14,8 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from mstar.endpoint import Judged
 from mstar.errors import DataError
-from mstar.grading import Judged
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import quarantine_shard
 from mstar.provenance import find_change, fingerprint_prompts

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from mstar.endpoint import Traffic
+from mstar.endpoint import Judged, Traffic
 from mstar.generation import Engine, Request
-from mstar.grading import AnswerGrader, Grader, Judged, JudgeGrader
+from mstar.grading import AnswerGrader, Grader, JudgeGrader
 from mstar.iteration import IterationPlan, IterationResult, Stages, run_iteration
 from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier, fingerprint_shards
 from mstar.prompts import TinyDice

@@ -15,10 +15,11 @@ from mstar.callbacks.collapse import find_collapse
 from mstar.callbacks.peak import Peak
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import gather_lists, is_main
+from mstar.endpoint import Judged
 from mstar.evaluation.dynamics import Dynamics, Sweep
 from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.generation.drift import Drift
-from mstar.grading import Grader, Judged
+from mstar.grading import Grader
 from mstar.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
 from mstar.trainer.loggers import log_numbers, log_prompts, log_sweep, writer_of

@@ -2,7 +2,8 @@
 
 from mstar.endpoint.answer import Answer, Refusal, Usage
 from mstar.endpoint.client import ChatClient
+from mstar.endpoint.judged import Judged
 from mstar.endpoint.messages import chat_messages
 from mstar.endpoint.traffic import Traffic
 
-__all__ = ["Answer", "ChatClient", "Refusal", "Traffic", "Usage", "chat_messages"]
+__all__ = ["Answer", "ChatClient", "Judged", "Refusal", "Traffic", "Usage", "chat_messages"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from mstar.endpoint import Usage
+from mstar.endpoint.answer import Usage
 
 __all__ = ["Judged"]
 

@@ -3,7 +3,6 @@
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader, grade_response
 from mstar.grading.judge import JudgeGrader
-from mstar.grading.judged import Judged
 from mstar.grading.official import MathVistaGrader
 
-__all__ = ["AnswerGrader", "Grader", "JudgeGrader", "Judged", "MathVistaGrader", "grade_response"]
+__all__ = ["AnswerGrader", "Grader", "JudgeGrader", "MathVistaGrader", "grade_response"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from mstar.grading.judged import Judged
+from mstar.endpoint import Judged
 from mstar.interruption import stop_if_asked
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
@@ -31,10 +31,6 @@ class Grader(ABC):
 
     def prepare(self, responses: Sequence[tuple[Prompt, str]]) -> None:  # noqa: B027 - rules have nothing to prepare
         """Takes in responses that are about to be graded, for a grader that does better with many at a time."""
-
-    def notes(self) -> list[str]:
-        """What its verdicts' reader should know, one sentence each."""
-        return []
 
     def judged(self) -> Judged:
         """What a judge among its means was asked so far by this process; nothing where there is none."""

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
-from mstar.endpoint import ChatClient, Traffic, Usage
+from mstar.endpoint import ChatClient, Judged, Traffic, Usage
 from mstar.endpoint.access import check_access
 from mstar.errors import require_share
 from mstar.grading.answer import AnswerGrader, make_reader
 from mstar.grading.base import Grader
 from mstar.grading.formulas import GradingTimeoutError
-from mstar.grading.judged import Judged
 from mstar.grading.plain_text import normalise
 from mstar.grading.texts import TextReader
 from mstar.types import Prompt, Verdict, VerdictStatus
@@ -147,10 +146,6 @@ class JudgeGrader(Grader):
             num_tokens=usage.num_tokens,
             cost=usage.cost(self.traffic),
         )
-
-    def notes(self) -> list[str]:
-        """The same in words."""
-        return [self.judged().describe()] if self._counted.asked else []
 
     def _rule(self, prompt: Prompt, response: str) -> Verdict:
         """The verdict of the rules, which is found once for a response that was prepared."""

@@ -114,7 +114,7 @@ def test_nothing_is_asked_twice_and_many_are_asked_together(stub: StubServer, tm
     assert len(stub.asked) == 8
     # Rows of a file have names of their own, and often the same in them.
     grader.prepare([(replace(WORDS, id=str(number)), "Answer: a cup") for number in range(4)])
-    assert "(1 answers (8 more were known already)" in grader.notes()[0]
+    assert "(1 answers (8 more were known already)" in grader.judged().describe()
     assert not grader.is_gradeable(Prompt("p", "?"))
     assert grader.is_gradeable(WORDS)
     with pytest.raises(ConfigError, match=r"grader\.check"):
