@@ -14,7 +14,7 @@ from mstar.grading.lists import BoxReader, ListReader
 from mstar.grading.numbers import NumberReader, read_quantity
 from mstar.grading.plain_text import clean_latex, normalise
 from mstar.grading.sentences import find_stated_answer
-from mstar.grading.texts import SimilarTextReader, TextReader, is_literal
+from mstar.grading.texts import SimilarTextReader, TextReader, read_literal
 from mstar.types import AnswerType, Prompt, Tolerance, Verdict, VerdictStatus
 
 __all__ = ["AnswerGrader"]
@@ -134,7 +134,7 @@ def _text_reader(
     text = clean_latex(normalise(answer)).strip()
     if text[:1] + text[-1:] in ("[]", "{}") and (listed := ListReader(answer, text[0] == "[")).gold is not None:
         return listed
-    number = len(text) <= 40 and text.casefold() != "none" and not is_literal(answer) and "!" not in text
+    number = len(text) <= 40 and text.casefold() != "none" and read_literal(text) is None and "!" not in text
     if number and read_quantity(answer) is not None and "=" not in text:
         return NumberReader(answer, False, None, unit, question, tolerance)
     return TextReader(answer, question)

@@ -129,13 +129,10 @@ class ChoiceReader(AnswerReader):
         if answer_is in (AnswerIs.INDEX0, AnswerIs.INDEX1):
             index = int(answer) - (answer_is is AnswerIs.INDEX1) if answer.isdecimal() else -1
             return options.first(index) if 0 <= index < options.count else None
-        if answer_is is not AnswerIs.LETTER and answer in options.exact:
-            return options.exact.index(answer)
-        named: int | None
-        label = _LABEL.fullmatch(answer.rstrip(".")) if answer_is is not AnswerIs.TEXT else None
-        if label is not None and (named := options.index(label[label.lastindex or 0])) is not None:
-            return named
-        return None if answer_is is AnswerIs.LETTER else self._find(answer)
+        if answer_is is not AnswerIs.LETTER:
+            return options.exact.index(answer) if answer in options.exact else self._find(answer)
+        label = _LABEL.fullmatch(answer.rstrip("."))
+        return None if label is None else options.index(label[label.lastindex or 0])
 
     def _find(self, text: str) -> int | None:
         options = self._options

@@ -48,10 +48,6 @@ _PARTS.update({f"{part}s": value for part, value in _PARTS.items()})
 _KNOWN: Final = {"and", *_NUMBERS, *SCALES, *_PARTS}
 
 
-class _UnreadableError(Exception):
-    """The text is no number, or one too large to be an answer."""
-
-
 def evaluate(text: str) -> tuple[Fraction, bool] | None:
     """The value of a closed-form number, and whether it is exact.
 
@@ -67,12 +63,16 @@ def evaluate(text: str) -> tuple[Fraction, bool] | None:
     irrational = "R" in code or "P" in code
     try:
         return _value(ast.parse(_PRODUCT.sub("*", code.strip()), mode="eval").body, irrational), not irrational
-    except (SyntaxError, ValueError, _UnreadableError, OverflowError, ZeroDivisionError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, OverflowError, ZeroDivisionError, RecursionError, MemoryError):
         return None
 
 
 def _value(node: ast.expr, irrational: bool) -> Fraction:
-    """The node's value; ``irrational``: calculations are no work left undone."""
+    """The node's value; ``irrational``: calculations are no work left undone.
+
+    Raises:
+        ValueError: it is no number, or one too large to be an answer.
+    """
     match node:
         case ast.Constant(value=int() | float()):
             value = Fraction(ast.unparse(node))
@@ -85,9 +85,9 @@ def _value(node: ast.expr, irrational: bool) -> Fraction:
         case ast.BinOp(left=left, op=op, right=right):
             value = _combine(_value(left, irrational), op, _value(right, irrational), irrational)
         case _:
-            raise _UnreadableError
+            raise ValueError
     if _bits(value) > 2 * _MAX_BITS:
-        raise _UnreadableError
+        raise ValueError
     return value
 
 
@@ -95,7 +95,7 @@ def _combine(first: Fraction, op: ast.operator, second: Fraction, irrational: bo
     if isinstance(op, ast.Pow) and second.denominator == 1 and abs(second) * _bits(first) <= _MAX_BITS:
         return first ** int(second)
     if type(op) not in _OPERATORS or not (irrational or isinstance(op, ast.Div)):
-        raise _UnreadableError
+        raise ValueError
     return _OPERATORS[type(op)](first, second)
 
 

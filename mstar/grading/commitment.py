@@ -1,7 +1,4 @@
-"""Where a response commits to an answer: its last box, answer tag or marker, or the whole of it, or its last line.
-
-What stands there is the answer, or the response has none: no other place is read instead of one that cannot be read.
-"""
+"""Where a response commits to an answer: its last box, answer tag or marker, or the whole of it, or its last line."""
 
 from __future__ import annotations
 
@@ -56,13 +53,8 @@ _MARKER: Final = re.compile(
     r"|(?:故|应|所以|因此|可)选择?\s*:?|(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",
     re.IGNORECASE,
 )
-# "The answer is correct", "my answer is based on": no answer is announced.
-_NO_ANNOUNCEMENT: Final = re.compile(
-    r"\s*(?:(?:not\s+)?(?:correct|right|wrong|incorrect|based|found|obtained|derived|given|supported|consistent|reasonable"
-    r"|determined|calculated|the same as|in the form|simplified|already|only|in|among|within|provided|written|as)\b"
-    r"(?!\s*[,;:]?\s*\(?(?-i:[A-Z\d]))|[^\n]{0,3}$(?=\n\n))",
-    re.IGNORECASE,
-)
+# "None of the answers is correct", "my answer is based on": no answer is announced.
+_NO_ANNOUNCEMENT: Final = re.compile(r"\s*(?:correct|incorrect|wrong|not (?:correct|in)|based|found)\b", re.IGNORECASE)
 _AFTER_MARKER: Final = re.compile(
     r"[\s:>*_#=}]*(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|indeed|therefore|thus|"
     r"option letter|given by|approximately)\b:?\s*)?",
@@ -134,7 +126,6 @@ _RULED_OUT: Final = re.compile(
     re.IGNORECASE,
 )
 _MAX_BARE_WORDS: Final = 8
-_MAX_BARE_LENGTH: Final = 200
 
 
 def relevant_part(response: str, question: str) -> str:
@@ -159,9 +150,7 @@ def relevant_part(response: str, question: str) -> str:
 
 
 def _without_thoughts(text: str) -> str:
-    ends = [end.end() for end in _THOUGHT_END.finditer(text)]
-    if ends:
-        return text[ends[-1] :]
+    text = _THOUGHT_END.split(text)[-1]
     start = _THOUGHT.search(text)
     if start is None:
         return text
@@ -210,12 +199,7 @@ def is_plain_line(text: str, question: str) -> bool:
 
 
 def read_bare(text: str, reader: AnswerReader) -> str | None:
-    """The answer of a text that is nothing but one, or whose last line is.
-
-    Args:
-        text: What ``relevant_part`` gave, without a commitment.
-        reader: Reads the prompt's type of answer.
-    """
+    """The answer of a text without a commitment that is nothing but an answer, or whose last line is."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(text) <= _MAX_SPAN:
         whole = _read_any([text] if len(lines) > 1 else _of_line(text, False), reader, bare=True)
@@ -241,7 +225,7 @@ def _read_any(readings: Iterable[str], reader: AnswerReader, bare: bool = False)
 
 
 def _is_bare(text: str) -> bool:
-    return len(text) <= _MAX_BARE_LENGTH and len(text.split()) <= _MAX_BARE_WORDS
+    return len(text) <= _MAX_SPAN and len(text.split()) <= _MAX_BARE_WORDS
 
 
 def _find_last(text: str) -> tuple[int, int, str] | None:
@@ -268,9 +252,8 @@ def _find_tags(text: str) -> Iterator[tuple[int, int, str]]:
 def _find_markers(text: str) -> Iterator[tuple[int, int, str]]:
     for marker in _MARKER.finditer(text):
         before = text[max(0, marker.start() - 220) : marker.start()]
-        if _NOT_MINE.search(text, max(0, marker.start() - 14), marker.end()) or _NO_ANNOUNCEMENT.match(
-            text, marker.end()
-        ):
+        another = _NOT_MINE.search(text, max(0, marker.start() - 14), marker.end())
+        if another or _NO_ANNOUNCEMENT.match(text, marker.end()):
             continue
         if (value := _JSON_VALUE.match(text, marker.end())) is not None and '"' in marker[0]:
             yield *value.span(1 if value[1] is not None else 2), "marker"

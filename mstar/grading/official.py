@@ -8,6 +8,7 @@ whole numbers are cut and not rounded, and units or commas make a number wrong.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -20,8 +21,7 @@ __all__ = ["MathVistaGrader"]
 
 _LETTER: Final = re.compile(r"\(([a-zA-Z])\)")
 _QUICK: Final = re.compile(r'The answer is "(.*)"\.')
-_MAX_DISTANCE_LENGTH: Final = 400
-_MAX_NUMBER_LENGTH: Final = 400
+_MAX_LENGTH: Final = 400
 
 
 class MathVistaGrader(Grader):
@@ -47,16 +47,12 @@ class MathVistaGrader(Grader):
     def _extract(self, prompt: Prompt, response: str) -> str:
         if not response or (prompt.choices and response in prompt.choices):
             return response
-        try:
-            if prompt.answer_type is AnswerType.INTEGER:
-                return str(int(response))
-            if prompt.answer_type is AnswerType.FLOAT:
+        if prompt.answer_type in (AnswerType.INTEGER, AnswerType.FLOAT):
+            with suppress(ValueError):
                 return str(float(response))
-        except (ValueError, OverflowError):
-            pass  # the published code goes on with its next rule
         if match := _QUICK.search(response[-20_000:]):
             return match[1]
-        if prompt.choices and len(set(_LETTER.findall(response[:_MAX_DISTANCE_LENGTH]))) == 1:
+        if prompt.choices and len(set(_LETTER.findall(response[:_MAX_LENGTH]))) == 1:
             return response
         # The answer type without the gold answer, which a language model that extracts does not see either.
         read = self._ours.grade(replace(prompt, answer=None, answers=(), unit=None), response).predicted
@@ -65,7 +61,7 @@ class MathVistaGrader(Grader):
     def _normalise(self, extraction: str, prompt: Prompt) -> str | None:
         if prompt.choices:
             return _nearest_choice(extraction.strip(), prompt.choices)
-        if len(extraction) > _MAX_NUMBER_LENGTH:
+        if len(extraction) > _MAX_LENGTH:
             return None
         try:
             if prompt.answer_type is AnswerType.INTEGER:
@@ -92,4 +88,4 @@ def _nearest_choice(extraction: str, choices: tuple[str, ...]) -> str:
     index = ord(name) - ord("A") if len(name) == 1 else -1
     if 0 <= index < len(choices):
         return choices[index]
-    return min(choices, key=lambda choice: distance(name[:_MAX_DISTANCE_LENGTH], choice[:_MAX_DISTANCE_LENGTH]))
+    return min(choices, key=lambda choice: distance(name[:_MAX_LENGTH], choice[:_MAX_LENGTH]))

@@ -13,7 +13,7 @@ from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula
 from mstar.grading.plain_text import YES_OR_NO, clean_latex, fold, normalise
 
-__all__ = ["SimilarTextReader", "TextReader", "distance", "is_literal"]
+__all__ = ["SimilarTextReader", "TextReader", "distance", "read_literal"]
 
 _YES_NO: Final = {
     **dict.fromkeys(("yes", "true", "是", "是的", "对"), "yes"),
@@ -60,7 +60,7 @@ class TextReader(AnswerReader):
         self._raw = _clean(self._source)
         self.gold = fold(self._raw) or None
         self._verdict = _YES_NO.get(self.gold or "")
-        self._literal = _read_literal(self._raw)
+        self._literal = read_literal(self._raw)
         self._is_formula = self._literal is None and self._verdict is None and is_formula(self._source)
         if self._is_formula and self._raw.endswith("!"):
             self.gold = f"{self.gold}!"  # a factorial, which an answer of the bare number must not equal
@@ -99,7 +99,7 @@ class TextReader(AnswerReader):
         if self._literal is not None:
             if self._literal[0] == "ratio":
                 cleaned = cleaned.replace("/", ":")
-            return self._literal == _read_literal(cleaned)
+            return self._literal == read_literal(cleaned)
         if self._is_formula:
             return are_equal(self._source, source if "=" in self._source else _NAME.sub("", source))
         said = [word for word in _WORD.findall(cleaned.casefold()) if word in self._words or not self._is_known(word)]
@@ -145,12 +145,8 @@ def distance(first: str, second: str) -> int:
     return row[-1]
 
 
-def is_literal(text: str) -> bool:
-    """Whether a text looks like arithmetic and is none: a date, a time of day, a ratio."""
-    return _read_literal(_clean(normalise(text))) is not None
-
-
-def _read_literal(text: str) -> tuple[object, ...] | None:
+def read_literal(text: str) -> tuple[object, ...] | None:
+    """What looks like arithmetic and is none: a date, a time of day, a ratio."""
     if len(text) > 40 or not any(char.isdigit() for char in text):
         return None
     if _MOMENT.fullmatch(text) and (moment := _read_moment(text)) is not None:

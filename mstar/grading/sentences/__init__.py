@@ -13,11 +13,8 @@ __all__ = ["find_stated_answer"]
 def find_stated_answer(response: str, prompt: Prompt, reader: AnswerReader) -> str | None:
     """The normalised answer that a response states in a sentence.
 
-    Called only where the response commits to nothing: no box, tag or marker, and neither the whole nor its last line is
-    nothing but an answer.
-
     Args:
-        response: The response's text, normalised, without thoughts and end tokens.
+        response: What ``relevant_part`` gave, without a commitment.
         prompt: The question, its options and the type of its answer.
         reader: Reads the prompt's type of answer.
 

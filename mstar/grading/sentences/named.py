@@ -6,8 +6,7 @@ import re
 from typing import Final
 
 from mstar.grading.base import AnswerReader
-from mstar.grading.sentences.clauses import DOUBT, NEGATION, content_words, count_shared_words, without_reason
-from mstar.grading.sentences.restatement import restate
+from mstar.grading.sentences.clauses import DOUBT, NEGATION, content_words, count_shared_words, restate, without_reason
 from mstar.types import AnswerType, Prompt
 
 __all__ = ["Named"]
@@ -53,12 +52,7 @@ _MAX_WORDS: Final = 8
 
 
 class Named:
-    """What the sentences of a response name.
-
-    Args:
-        prompt: The question, its options and the type of its answer.
-        reader: Reads the prompt's type of answer.
-    """
+    """What sentences name, for one prompt and the reader of its answers."""
 
     def __init__(self, prompt: Prompt, reader: AnswerReader) -> None:
         self._question = prompt.question
