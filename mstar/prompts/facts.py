@@ -12,37 +12,27 @@ from mstar.prompts.quarantine import BadRow, Reason
 
 __all__ = ["ColumnChoice", "SourceFacts", "UnusableSourceError", "explain_bad_row", "first_of_each", "join_counts"]
 
-# The role of the column that a reason is about.
-_ROLES: Final[Mapping[Reason, str]] = {
-    Reason.EMPTY_QUESTION: "question",
-    Reason.NO_ANSWER: "answer",
-    Reason.CONFLICTING_ANSWERS: "answer",
-    Reason.NO_RATIONALE: "rationale",
-    Reason.DUPLICATE_ID: "id",
-    Reason.MISSING_IMAGE: "images",
-    Reason.UNREADABLE_IMAGE: "images",
-    Reason.EMPTY_IMAGE: "images",
-    Reason.BROKEN_IMAGE: "images",
-    Reason.IMAGE_OUTSIDE_ROOT: "images",
-    Reason.PICTURE_COUNT: "images",
-}
-_REMEDIES: Final[Mapping[Reason, str]] = {
-    Reason.MALFORMED: "mend that line of the file",
-    Reason.WRONG_TYPE: "name another column in 'fields', or mend the values",
-    Reason.BAD_TEXT: "mend the text",
-    Reason.EMPTY_QUESTION: "name the column of the questions in fields.question",
-    Reason.NO_ANSWER: "name the column of the answers in fields.answer",
-    Reason.CONFLICTING_ANSWERS: "mend the answers",
-    Reason.NO_RATIONALE: "name the column of the rationales in fields.rationale",
-    Reason.DUPLICATE_ID: "name a column of unique ids in fields.id, or give 'fields' without an id",
-    Reason.MISSING_IMAGE: "get the pictures, and set image_root to the folder that the paths start from",
-    Reason.UNREADABLE_IMAGE: "change the file's permissions",
-    Reason.EMPTY_IMAGE: "get the picture again",
-    Reason.BROKEN_IMAGE: "get the picture again",
-    Reason.IMAGE_OUTSIDE_ROOT: "set image_root to a folder that holds all pictures, or to a list: that folder, and "
-    "those that links in it lead into",
-    Reason.PICTURE_COUNT: "name all columns of pictures in fields.images, or set placeholders to words",
-    Reason.TOO_LONG: "raise the limit, or show smaller pictures (pixels)",
+# What to change, and the role of the column that a reason is about.
+_REMEDIES: Final[Mapping[Reason, tuple[str, str]]] = {
+    Reason.MALFORMED: ("mend that line of the file", ""),
+    Reason.WRONG_TYPE: ("name another column in 'fields', or mend the values", ""),
+    Reason.BAD_TEXT: ("mend the text", ""),
+    Reason.EMPTY_QUESTION: ("name the column of the questions in fields.question", "question"),
+    Reason.NO_ANSWER: ("name the column of the answers in fields.answer", "answer"),
+    Reason.CONFLICTING_ANSWERS: ("mend the answers", "answer"),
+    Reason.NO_RATIONALE: ("name the column of the rationales in fields.rationale", "rationale"),
+    Reason.DUPLICATE_ID: ("name a column of unique ids in fields.id, or give 'fields' without an id", "id"),
+    Reason.MISSING_IMAGE: ("get the pictures, and set image_root to the folder that the paths start from", "images"),
+    Reason.UNREADABLE_IMAGE: ("change the file's permissions", "images"),
+    Reason.EMPTY_IMAGE: ("get the picture again", "images"),
+    Reason.BROKEN_IMAGE: ("get the picture again", "images"),
+    Reason.IMAGE_OUTSIDE_ROOT: (
+        "set image_root to a folder that holds all pictures, or to a list: that folder, and those that links in it "
+        "lead into",
+        "images",
+    ),
+    Reason.PICTURE_COUNT: ("name all columns of pictures in fields.images, or set placeholders to words", "images"),
+    Reason.TOO_LONG: ("raise the limit, or show smaller pictures (pixels)", ""),
 }
 
 
@@ -119,11 +109,10 @@ def join_counts(counts: Mapping[str, int]) -> str:
 
 def explain_bad_row(row: BadRow, columns: Sequence[ColumnChoice]) -> str:
     """Which row is bad, in which column, why, and what to change."""
-    role = _ROLES.get(row.reason)
+    remedy, role = _REMEDIES.get(row.reason, ("", ""))
     names = [choice.column for choice in columns if choice.role == role]
     place = f"prompt '{row.content['id']}'" if row.row is None else f"row {row.row}"
     place += f", column {names[0]!r}" if names and f"'{names[0]}'" not in row.detail else ""
-    remedy = _REMEDIES.get(row.reason, "")
     # Where the format fixes the columns, there is no field map.
     remedy = "" if "fields" in remedy and not columns else remedy
     return f"{place}: {row.detail.rstrip('.')}" + (f" ({remedy})" if remedy else "")

@@ -11,8 +11,6 @@ Its card states no licence; the 24 source data sets keep their own terms.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -104,9 +102,10 @@ class MathV360K(TablePrompts):
         folder = cache_folder(cache_dir, "mathv360k", rows.fingerprint)
         build_table(folder, rows, convert_row)
         checked = open_table(folder, "MathV360K", settings)
-        sizes = SplitSizes(seed, num_test, num_validation)
         lists = Path(splits) if splits is not None else folder / f"splits-{seed}-{num_test}-{num_validation}"
-        members = read_splits(lists, checked.table) or write_splits(lists, checked.table, sizes)
+        members = read_splits(lists, checked.table) or write_splits(
+            lists, checked.table, seed, num_test, num_validation
+        )
         chosen = np.concatenate([members[name] for name in _SPLITS]) if split == "all" else members[split]
         chosen = chosen[checked.usable[chosen]]
         if sources is not None:
@@ -151,41 +150,21 @@ def convert_row(values: Mapping[str, Any]) -> PromptRecord:
     return PromptRecord(prompt, f"{source}-{content_id(question, *images)}", tuple(images))
 
 
-@dataclass(frozen=True, slots=True)
-class SplitSizes:
-    """How the questions are split.
-
-    Attributes:
-        seed: Seed of the order in which they are dealt.
-        num_test: Questions of the test split.
-        num_validation: Questions of the validation split.
-    """
-
-    seed: int
-    num_test: int
-    num_validation: int
-
-    def bounds(self, total: int) -> list[int]:
-        """Where labelled, test, validation and unlabelled begin and end in the order."""
-        labelled = total - total // 2
-        most = (total - labelled) // 4
-        test = labelled + min(self.num_test, most)
-        return [0, labelled, test, test + min(self.num_validation, most), total]
-
-
-def write_splits(folder: Path, table: PromptTable, sizes: SplitSizes) -> Mapping[str, NDArray[np.int64]]:
+def write_splits(
+    folder: Path, table: PromptTable, seed: int, num_test: int, num_validation: int
+) -> Mapping[str, NDArray[np.int64]]:
     """Deals the rows of a table out to the splits, and writes their ids, one file a split and one id a line.
 
     Returns:
         For every split its rows, in the order in which they were dealt.
     """
     ids = [str(prompt_id) for prompt_id in table.column("id").to_pylist()]
-    order = np.argsort(np.array([hash_id(prompt_id, f"{sizes.seed}/") for prompt_id in ids], dtype=np.uint64))
-    names = ("labelled", "test", "validation", "unlabelled")
-    members = {
-        name: order[start:stop].astype(np.int64)
-        for name, (start, stop) in zip(names, pairwise(sizes.bounds(len(ids))), strict=True)
-    }
+    order = np.argsort(np.array([hash_id(prompt_id, f"{seed}/") for prompt_id in ids], dtype=np.uint64))
+    labelled = len(ids) - len(ids) // 2
+    most = (len(ids) - labelled) // 4
+    test = labelled + min(num_test, most)
+    dealt = np.split(order.astype(np.int64), [labelled, test, test + min(num_validation, most)])
+    members = dict(zip(("labelled", "test", "validation", "unlabelled"), dealt, strict=True))
     for name, rows in members.items():
         write_text(folder / f"{name}.txt", "".join(f"{ids[row]}\n" for row in rows))
     return members

@@ -96,8 +96,8 @@ def _open_files(files: Sequence[Path], split: str) -> Rows:
             reason = f"is none of {', '.join(_SUFFIXES)}" if file.exists() else "does not exist"
             raise DataError(f"the data file '{file}' {reason}; check the path.")
         # One of many shards may be empty.
-        if len(files) == 1 or file.stat().st_size:
-            _require_content(file)
+        if (len(files) == 1 or file.stat().st_size) and (fault := find_fault(file) or _find_line_ends(file)):
+            raise DataError(f"'{file}' {fault}.")
     if all(file.suffix.lower() == ".parquet" for file in files):
         return ParquetRows(files)
     parts = [_open_file(file, split) for file in files]
@@ -118,15 +118,9 @@ def _is_saved(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
 
 
-def _require_content(path: Path) -> None:
-    fault = find_fault(path)
-    if fault is None and path.suffix.lower() in _JSON:
-        fault = _find_line_ends(path)
-    if fault is not None:
-        raise DataError(f"'{path}' {fault}.")
-
-
 def _find_line_ends(path: Path) -> str | None:
+    if path.suffix.lower() not in _JSON:
+        return None
     with path.open("rb") as file:
         head = file.read(_CHUNK)
     if b"\r" not in head.strip() or b"\n" in head or head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
