@@ -1,4 +1,17 @@
-"""Stage 1, where questions come from: one adapter a file, plus the embedded task."""
+"""Stage 1, where questions come from: one adapter a file, plus the embedded tasks.
+
+How a row of a file becomes a prompt:
+
+    records.py          RecordPrompts: the order of what follows
+    row_files.py        the path's rows, each its values or why it cannot be read (table_rows.py: of tables)
+    field_map.py        which column holds what
+    cells.py            a cell's value as text, number or picture
+    question_text.py    the question, its options and its gold answer (chats.py: of a row of turns)
+    prompt_table.py     all prompts as an Arrow table in the cache, made once
+    table_prompts.py    its pictures are looked at, and a row of it is a prompt
+
+What cannot be used goes to a quarantine (quarantine.py), and what is known of a source is told by facts.py.
+"""
 
 from mstar.prompts.base import PromptSource
 from mstar.prompts.charts import Charts

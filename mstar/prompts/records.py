@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -227,7 +227,7 @@ class _Converter:
         answer_is = constant or read("answer_is", read_answer_is, None)
         if answer in labels and answer not in choices:
             answer, answer_is = chr(ord("A") + labels.index(answer)), AnswerIs.LETTER
-        context = read("context", lambda *_: _context(values, self.fields), none)
+        context = read("context", lambda *_: _texts(values, self.fields.names("context")), none)
         choices, turns, images = self._ask(context, turns, images, choices, answer)
         shown = tuple(clean_path(item, self.root) if isinstance(item, str) else item for item in images)
         *before, question = turns
@@ -304,13 +304,12 @@ def _choices(values: Mapping[str, Any], fields: FieldMap) -> tuple[tuple[str, ..
     names = fields.names("choices")
     if len(names) == 1 and not isinstance(fields.choices, tuple):
         return read_choices(look_up(values, names[0]), names[0])
-    texts = [read_text(look_up(values, name), name) for name in names]
-    return tuple(text for text in texts if text and text.casefold() != "nan"), ()
+    return _texts(values, names), ()
 
 
-def _context(values: Mapping[str, Any], fields: FieldMap) -> tuple[str, ...]:
-    """What is shown before the question: of each column what it holds, if anything."""
-    texts = (read_text(look_up(values, name), name) for name in fields.names("context"))
+def _texts(values: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    """What some columns hold, those left out that hold nothing."""
+    texts = (read_text(look_up(values, name), name) for name in names)
     return tuple(text for text in texts if text and text.casefold() != "nan")
 
 

@@ -15,6 +15,7 @@ from mstar.prompts.benchmarks.base import (
     clean,
     lettered_options,
     require,
+    without_pictures,
 )
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
 from mstar.prompts.images import PixelLimits
@@ -26,7 +27,6 @@ __all__ = ["MMStar", "split_question"]
 _REASONING: Final = ("instance reasoning", "logical reasoning", "math", "science & technology")
 _OPTIONS: Final = re.compile(r"\s*\bOptions:\s*(?=A: )")
 _FIRST: Final = re.compile(r"\(A\)")
-_PICTURE: Final = re.compile(r"\s*<image(?: \d+)?>")
 
 
 class MMStar(BenchmarkSource):
@@ -121,12 +121,12 @@ def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
     index = clean(values.get("index")) or str(row.number)
     prompt = choice_prompt(
         prompt_id=f"mmstar-{index}",
-        question=_PICTURE.sub("", question).strip(),
+        question=without_pictures(question),
         images=row.images,
         choices=choices,
         letter=letter,
         category=clean(values["category"]),
-        official=_PICTURE.sub("", text).strip() if official else None,
+        official=without_pictures(text) if official else None,
     )
     return BenchmarkItem(prompt, tuple(_facets(values)), prompt.id)
 
