@@ -7,6 +7,7 @@ environment and process group of its own, and it ends as Python does.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -128,11 +129,18 @@ def serve() -> None:
     """Forks for every job."""
     import pandas
 
-    from mstar import cli
+    from mstar import lightning_cli
+    from mstar.annotation import command
     from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 
-    assert cli, pandas  # imported, and what a model needs; pyarrow looks at pandas where it is installed
+    # What the commands import when they are asked for, and what a model needs; pyarrow looks at pandas where it is
+    # installed.
+    assert lightning_cli, command
+    assert pandas
     load_renderer(EMBEDDED_MODEL, load_model(EMBEDDED_MODEL))
+    # A new process has no garbage to find in all of that, neither while it runs nor when it ends.
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         job = json.loads(line)
         if "wait" in job:
