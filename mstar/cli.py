@@ -5,9 +5,11 @@ What a command needs is imported when it is asked for: torch and Lightning take 
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -42,9 +44,22 @@ _WRAPPERS: Final = {"memory": "mstar.memory_command:show_memory"}
 _LIGHT: Final = ("configs", "demo")
 
 
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Looks for no garbage: what is imported stays, and looking through it again and again takes a second or more."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 def _find(place: str) -> Callable[..., object]:
     """Imports a command."""
-    found: Callable[..., object] = resolve_name(place)
+    with _no_collections():
+        found: Callable[..., object] = resolve_name(place)
     if "transformers" in sys.modules:
         from transformers.utils import logging as transformers_logging
 
