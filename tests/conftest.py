@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import copy
+import gc
 import importlib.util
 import logging
 import sys
@@ -63,6 +64,16 @@ LONGEST: Final = tuple(
     f"tests/{name}"
     for name in ("models/test_family_table.py", "integration/", "models/", "demo/", "small/", "test_configs.py", "gpu/")
 )
+
+
+# What is imported and collected stays, so that looking for garbage in it only takes time: two seconds a worker.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Garbage is looked for again, in what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -48,7 +48,7 @@ class Forked:
             if time.monotonic() > deadline:
                 os.killpg(os.getpgid(self.pid), signal.SIGKILL)
                 raise AssertionError(f"it did not end in {seconds} s:\n{self.log.read_text()[-3000:]}")
-            time.sleep(0.005)
+            time.sleep(0.02)
         return status
 
 
