@@ -66,7 +66,7 @@ def parse(
             main([command, *configs, "--print_config"])
         captured = capsys.readouterr()
         assert end.value.code == 0, captured.err
-        result: dict[str, Any] = yaml.safe_load(captured.out)
+        result: dict[str, Any] = yaml.load(captured.out, yaml.CSafeLoader)
         return parsed_before.setdefault(names, result)
 
     return parsed
