@@ -1,12 +1,14 @@
-"""What two processes find of every family: its gradients by DDP and by FSDP2 are those of one process.
+"""What is found of every family: by one process, and that its gradients by DDP and by FSDP2 are those of one process.
 
-Started by test_family_table.py, with the environment of ``torch.distributed``: python family_worker.py RESULT.json
+Started by test_family_table.py: python family_worker.py RESULT.json. It makes all the models once, which takes longer
+than any check, and then starts two more processes for what two do, by ``fork``, so that they have them too.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ from typing import Any
 import architectures  # its folder is in PYTHONPATH
 import torch
 import torch.distributed as dist
-from family_table import NO, YES, loss, usable
+from family_table import NO, YES, loss, row_of, usable
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from mstar.distributed import rank, world_size
+from mstar.distributed import gather_lists, rank, world_size
 from mstar.models.sharding import empty_loss, shard
 
 # Rounding of float32 sums of other order, as a share of the largest gradient.
@@ -39,21 +42,23 @@ class Loss(nn.Module):
 
 
 def gradients(module: nn.Module) -> list[Tensor]:
-    found = []
-    for weight in module.parameters():
-        grad: Any = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        found.append(grad.full_tensor() if hasattr(grad, "full_tensor") else grad)
-    return found
+    return [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in module.parameters()]
 
 
-def verdict(wanted: list[Tensor], found: list[Tensor]) -> str:
-    largest = max(float(one.abs().max()) for one in wanted)
-    worst = max(float((one - other).abs().max()) for one, other in zip(wanted, found, strict=True))
-    return YES if worst < ROUNDING * largest else NO
+def difference(wanted: list[Tensor], found: list[Tensor]) -> float:
+    """The largest one, as a share of the largest gradient; of split gradients it is that of this process's part."""
+    worst = 0.0
+    for one, other in zip(wanted, found, strict=True):
+        if isinstance(other, DTensor):
+            parts = one.chunk(world_size())
+            one, other = parts[rank()] if rank() < len(parts) else one[:0], other.to_local()
+        assert one.shape == other.shape
+        worst = max(worst, float((one - other).abs().max()) if one.numel() else 0.0)
+    return worst / max(float(one.abs().max()) for one in wanted)
 
 
-def cells(name: str, renderer: Any, mesh: Any) -> dict[str, str]:
-    plain = Loss(architectures.tiny_model(name))
+def differences(model: nn.Module, renderer: Any, mesh: Any) -> dict[str, float]:
+    plain = Loss(model)
     replicated, split = copy.deepcopy(plain), copy.deepcopy(plain)
     (sum(plain(renderer, rows) for rows in ROWS) / 2).backward()
     wanted = gradients(plain)
@@ -62,16 +67,34 @@ def cells(name: str, renderer: Any, mesh: Any) -> dict[str, str]:
     wrapper(renderer, ROWS[rank()]).backward()
     shard(split, mesh, backbone=split.model)
     split(renderer, ROWS[rank()]).backward()
-    return {"DDP": verdict(wanted, gradients(replicated)), "FSDP2": verdict(wanted, gradients(split))}
+    return {"DDP": difference(wanted, gradients(replicated)), "FSDP2": difference(wanted, gradients(split))}
+
+
+def compare(models: dict[str, Any], number: int, result: Path) -> None:
+    """The work of one of two processes."""
+    dist.init_process_group("gloo", f"file://{result}.meeting", rank=number, world_size=2)
+    mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("data_parallel",))
+    text = architectures.text_renderer()
+    found = [differences(models.pop(name), text, mesh) for name in list(models)]
+    both = gather_lists([found])
+    if rank() == 0:
+        result.write_text(json.dumps(both), encoding="utf-8")
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    device_mesh = init_device_mesh("cpu", (world_size(),), mesh_dim_names=("data_parallel",))
+    output = Path(sys.argv[1])
+    names = usable()
+    made = {name: architectures.tiny_model(name) for name in names}
+    processes = []
+    for number in range(2):
+        processes.append(os.fork())
+        if processes[-1] == 0:
+            compare(made, number, output)
+            sys.exit()
     text = architectures.text_renderer()
-    results = {}
-    for family in usable():
-        results[family] = cells(family, text, device_mesh)
-    if rank() == 0:
-        Path(sys.argv[1]).write_text(json.dumps(results), encoding="utf-8")
-    dist.destroy_process_group()
+    cells = {name: row_of(name, made.pop(name), text) for name in names}
+    assert [os.waitpid(process, 0)[1] for process in processes] == [0, 0]
+    for name, *both in zip(names, *json.loads(output.read_text(encoding="utf-8")), strict=True):
+        cells[name] |= {column: YES if max(one[column] for one in both) < ROUNDING else NO for column in both[0]}
+    output.write_text(json.dumps(cells), encoding="utf-8")
