@@ -65,7 +65,7 @@ class Driver:
         while not set(root.glob(pattern)) - before:
             os.kill(child.pid, 0)
             assert time.monotonic() < deadline, f"{pattern} did not appear:\n{self.log.read_text()}"
-            time.sleep(0.002)
+            time.sleep(0.005)
         os.kill(child.pid, number)
         status: int = child.wait()
         return status
@@ -73,7 +73,9 @@ class Driver:
 
 @pytest.fixture(scope="module")
 def driver(forker: Any, tmp_path_factory: pytest.TempPathFactory) -> Driver:
-    return Driver(forker, tmp_path_factory.mktemp("driver") / "log")
+    log = tmp_path_factory.mktemp("driver") / "log"
+    log.touch()
+    return Driver(forker, log)
 
 
 @pytest.fixture(scope="module")
@@ -135,27 +137,25 @@ def scalars(root: Path) -> dict[str, dict[int, float]]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("number", "status", "pattern"),
-    [
+def test_signals_stop_the_run_with_their_status_and_nothing_is_lost(whole: Path, config: Path, driver: Driver) -> None:
+    root = whole.parent / "stopped"
+    command = ["fit", "--config", str(config), "--trainer.default_root_dir", str(root)]
+    moments = [
         (signal.SIGTERM, 143, "iterations/0001/responses-00000.parquet"),
         (signal.SIGINT, 130, "checkpoints/last.ckpt"),
         (signal.SIGTERM, 143, "mprm/0002-*/policy"),
-    ],
-)
-def test_a_signal_stops_the_run_with_its_status_and_nothing_is_lost(
-    whole: Path, config: Path, driver: Driver, number: int, status: int, pattern: str
-) -> None:
-    root = whole.parent / f"stopped-{pattern.partition('/')[0]}"
-    command = ["fit", "--config", str(config), "--trainer.default_root_dir", str(root)]
-    began = time.monotonic()
-    assert driver.stop_when(root, pattern, number, *command) == status
-    assert time.monotonic() - began < 60
-    assert f"mstar fit: stopped by {signal.Signals(number).name}; the same command goes on." in driver.log.read_text()
-    # The second shard was not begun, or the run did not get to the next iteration.
-    assert not (root / "iterations/0002").exists()
-    if "responses" in pattern:
-        assert not (root / "iterations/0001/responses-00001.parquet").exists()
+    ]
+    for number, status, pattern in moments:
+        told = len(driver.log.read_text())
+        began = time.monotonic()
+        assert driver.stop_when(root, pattern, number, *command) == status, pattern
+        assert time.monotonic() - began < 60
+        said = driver.log.read_text()[told:]
+        assert f"mstar fit: stopped by {signal.Signals(number).name}; the same command goes on." in said
+        # The second shard was not begun, or the run did not get to the next iteration.
+        assert not (root / "iterations/0002").exists()
+        if "responses" in pattern:
+            assert not (root / "iterations/0001/responses-00001.parquet").exists()
     driver.finish(*command)
     assert differences(whole, root) == []
 
