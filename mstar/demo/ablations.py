@@ -44,6 +44,8 @@ ARMS: Final = (
     "mprm_threshold",
     "mprm_threshold_rising",
     "mixed_top_2",
+    "refreshed_mixed",
+    "contrast_mixed",
     "balanced_temperature",
     "iterative_rft",
     "rest_em",

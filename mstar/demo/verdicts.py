@@ -71,6 +71,8 @@ CLAIMS: Final = (
     # Ours, not a paper's: labels that don't come from the outcome.
     Claim("contrast_mprm", "refreshed_mprm", "contrast labels", "chain_accuracy"),
     Claim("contrast_mprm", "oracle_top_2", "contrast labels", "chain_accuracy", _CLOSE),
+    Claim("contrast_mixed", "refreshed_mixed", "contrast labels", "chain_accuracy"),
+    Claim("contrast_mixed", "oracle_top_2", "contrast labels", "chain_accuracy", _CLOSE),
 )
 
 
