@@ -152,6 +152,6 @@ def annotate_policy(
         agreement = Agreement.read(Path(output))
         if agreement is not None:
             sys.stdout.write(f"{agreement.describe()}\n")
-        if (judged := grader.judged()).asked:
-            sys.stdout.write(f"{judged.describe()}\n")
+        for note in grader.judged().notes():
+            sys.stdout.write(f"{note}\n")
     return made

@@ -219,7 +219,7 @@ class BenchmarkCallback(Callback):
             notes = [
                 f"Policy: {name}, weights {made_by['weights']}.",
                 *self._settings(len(source), len(items)),
-                *(grader.judged().describe() for grader in self.graders.values() if grader.judged().asked),
+                *(note for grader in self.graders.values() for note in grader.judged().notes()),
                 *benchmark_notes(source),
             ]
             path = write_scores(folder, stem, result, notes)

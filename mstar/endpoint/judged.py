@@ -79,5 +79,9 @@ class Judged:
             f"right by the judge alone, {self.rules_alone:,} right by the rules alone)"
         )
 
+    def notes(self) -> list[str]:
+        """The same for those who list notes: none if nothing was asked."""
+        return [self.describe()] if self.asked else []
+
 
 _COUNTS = tuple(field.name for field in fields(Judged) if field.name != "model")

@@ -66,8 +66,8 @@ def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
         f"{counts[key]} {key.replace('_', ' ')}" for key in ("graded", "no_answer", "ungradeable_gold", "timeout")
     )
     sys.stdout.write(f"{output}: {counts['rows']} rows, {counts['correct']} right ({details})\n")
-    if (judged := grader.judged()).asked:
-        sys.stdout.write(f"{judged.describe()}\n")
+    for note in grader.judged().notes():
+        sys.stdout.write(f"{note}\n")
     if counts["timeout"]:
         _log.warning(
             "%s: %d comparisons ran out of computing time twice; they count as wrong.", output, counts["timeout"]

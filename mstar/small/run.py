@@ -40,6 +40,7 @@ ARMS: Final[Mapping[str, Sequence[str]]] = {
 FURTHER: Final = ("mixed", "more_seed")
 _FIRST: Final = "mprm_top_1"
 _SUPERVISED: Final = ("seed_only", "more_seed")
+# The batch of small/seed_only.yaml.
 _BATCH: Final = 16
 # Where all arms are compared with: the policy that they start from.
 WARMUP: Final = "warmup"
