@@ -50,11 +50,20 @@ _MARKER: Final = re.compile(
     # GSM8K's mark, wherever it stands, but not a heading of the fourth level.
     r"|(?<=\S)[ \t]+\#{4}(?=\s)|\#{4}\s*(?=[-+$(]{0,3}\.?\d|[^\n]{1,25}$)"
     r"|【(?:答案|正确答案)】|(?:正确)?(?:答案|选项)\s*(?:应该是|应为|应选|就是|是|为|选|:)\s*:?"
-    r"|(?:故|应|所以|因此|可)选择?\s*:?|(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",
+    r"|(?:故|应|所以|因此|可)选(?!项)择?\s*:?|对应选项(?=\s?\(?[A-Z])|(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",
     re.IGNORECASE,
 )
-# "None of the answers is correct", "my answer is based on": no answer is announced.
-_NO_ANNOUNCEMENT: Final = re.compile(r"\s*(?:correct|incorrect|wrong|not (?:correct|in)|based|found)\b", re.IGNORECASE)
+# "Therefore, (B) is the correct answer.", "Option B is correct."
+_CONFIRMED: Final = re.compile(
+    r"(?:^|[\n.!?:,;]\s{0,3}|\b(?:so|thus|hence|therefore|that)\s+)(?:the\s+)?(?P<name>(?P<kind>(?:option|choice|answer)\s+)?"
+    r"\(?(?-i:[A-J])\)?)\s+is\s+(?:the\s+)?(?:correct|right|best)(?(kind)|\s+(?:answer|option|choice))(?=\W|$)",
+    re.IGNORECASE,
+)
+# "None of the answers is correct", "my answer is based on", "how I got the answer:" before numbered steps.
+_NO_ANNOUNCEMENT: Final = re.compile(
+    r"\s*(?:(?:correct|incorrect|wrong|not (?:correct|in)|based|found)\b|\n\s{0,3}1[.)]\s+[a-z]{2,}\s[a-z])",
+    re.IGNORECASE,
+)
 _AFTER_MARKER: Final = re.compile(
     r"[\s:>*_#=}]*(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|indeed|therefore|thus|"
     r"option letter|given by|approximately)\b:?\s*)?",
@@ -94,15 +103,16 @@ _INSTEAD: Final = re.compile(
     re.IGNORECASE,
 )
 SENTENCE_END: Final = re.compile(
-    r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St|No)\.)(?<!\b(?:i\.e|e\.g)\.)(?<!\bapprox\.)[\"')]?\s+(?![=<>+*/×≈\\])|(?<=[。!])|(?<=\)\.)\s"
-    r"|(?<=[A-Z]\.)\s+(?=(?:The|A|My|This|It|If|Since|Because|However|Actually)\s[a-z])"
+    r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St)\.)(?<!\b(?:i\.e|e\.g)\.)(?<!\bapprox\.)[\"')]?\s+"
+    r"(?!(?<=\bNo\. )\d|[=<>+*/×≈\\])|(?<=[。!])|(?<=\)\.)\s"
+    r"|(?<=[A-Z]\.)\s+(?=(?:The|A|My|This|It|If|In|As|Given|Since|Because|However|Actually)\s[a-z])"
 )
 # Where a sentence stops to state its answer and begins to say why.
 _EXPLANATION: Final = re.compile(
     r",?\s*(?:\b(?:because|since|given that|due to|where|whereas|while|so that|although|though|which|based on|"
     r"according to|meaning|rather than|instead of)\b|(?<=[\w%°.]\s)\((?!option|choice)(?=\w+\s*[-+*/×\s]\s*\w+)"
     r"|,\s*(?:that is|i\.e\.|as\b|so\b)|\bas (?=the|it|there|shown|all)"
-    r"|\s-\s(?=[^\W\d_]{2,}[\s'])|;(?!\s*\d+\s*$)|因为|由于)",
+    r"|\s-\s(?=[^\W\d_]{2,}[\s'])|(?<=\d)\s+with\b|;(?!\s*\d+\s*$)|因为|由于)",
     re.IGNORECASE,
 )
 # "B, not D", "Friday, with 40 cakes"
@@ -230,7 +240,8 @@ def _is_bare(text: str) -> bool:
 
 def _find_last(text: str) -> tuple[int, int, str] | None:
     """Start, end and kind of the last place that commits; of a marker and the box behind it, the box."""
-    places = (*_find_boxes(text), *_find_tags(text), *_find_markers(text))
+    confirmed = ((*match.span("name"), "marker") for match in _CONFIRMED.finditer(text))
+    places = (*_find_boxes(text), *_find_tags(text), *_find_markers(text), *confirmed)
     return max(places, key=lambda place: place[0], default=None)
 
 
@@ -292,15 +303,18 @@ def _of_line(span: str, marked: bool) -> Iterator[str]:
     yield line
     if not marked and (_TAKEN_BACK.search(line) or {"yes", "no"} <= set(_WORD.findall(line.casefold()))):
         return
-    for form in (_INSTEAD, _SO):
-        if (match := form.fullmatch(line)) is not None:
-            line = match["stated"]
-            break
-    sentence = SENTENCE_END.split(line, maxsplit=1)[0].strip()
-    yield sentence
-    stated = _EXPLANATION.split(sentence, maxsplit=1)[0].strip()
-    yield stated
-    yield _ASIDE.split(stated, maxsplit=1)[0]
+    parts = [line]
+    if (instead := _INSTEAD.fullmatch(line)) is not None:
+        parts = [instead["stated"]]
+    elif (conclusion := _SO.fullmatch(line)) is not None:
+        # "(C) 13. The area is 66. Therefore, ...": what a marker announces comes before what follows from it.
+        parts = [*(parts if marked else ()), conclusion["stated"]]
+    for part in parts:
+        sentence = SENTENCE_END.split(part, maxsplit=1)[0].strip()
+        yield sentence
+        stated = _EXPLANATION.split(sentence, maxsplit=1)[0].strip()
+        yield stated
+        yield _ASIDE.split(stated, maxsplit=1)[0]
     if marked and (copula := _COPULA.fullmatch(stated)) is not None:
         yield copula["stated"]
 

@@ -41,14 +41,8 @@ _BOMB: Final = re.compile(
 )
 _BARE_ROOT: Final = re.compile(r"√\(([^()]*)\)|√(\w+)")
 _SPELLED: Final = {
-    "π": r"\pi ",
-    "×": r"\times ",
-    "∞": r"\infty ",
-    "≤": r"\le ",
-    "≥": r"\ge ",
-    "°": r"^\circ ",
-    "**": "^",
-}
+    "π": r"\pi ", "×": r"\times ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "**": "^",
+}  # fmt: skip
 
 
 class GradingTimeoutError(Exception):

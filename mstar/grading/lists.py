@@ -76,9 +76,8 @@ class BoxReader(AnswerReader):
     def read(self, text: str) -> str | None:
         """The gold box, if the text is one that covers it, else the text's box; see the interface."""
         box = _read_box(text)
-        if box is None:
-            return None
-        return self.gold if self._box is not None and _overlap(self._box, box) >= 0.5 else _show(box)
+        covers = box is not None and self._box is not None and _overlap(self._box, box) >= 0.5
+        return self.gold if covers else None if box is None else _show(box)
 
 
 def _read_box(text: str) -> tuple[float, ...] | None:

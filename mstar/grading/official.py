@@ -73,13 +73,11 @@ class MathVistaGrader(Grader):
         return extraction
 
     def _gold(self, prompt: Prompt) -> str | None:
-        answer = prompt.answer
-        if not answer:
-            return None
-        if prompt.choices and answer not in prompt.choices:
+        answer, choices = prompt.answer, prompt.choices
+        if answer and choices and answer not in choices:
             index = ord(answer.upper()) - ord("A") if len(answer) == 1 else -1
-            return prompt.choices[index] if 0 <= index < len(prompt.choices) else None
-        return answer
+            return choices[index] if 0 <= index < len(choices) else None
+        return answer or None
 
 
 def _nearest_choice(extraction: str, choices: tuple[str, ...]) -> str:

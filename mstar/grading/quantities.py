@@ -83,10 +83,8 @@ def parse_quantity(text: str) -> Quantity | None:
     if len(text) > _MAX_LENGTH and not text.lstrip("+-").isdecimal():
         return None
     match = _QUANTITY.fullmatch(text if any(map(str.isdigit, text)) else to_figures(text))
-    if match is not None:
-        unit = _read_unit(match)
-        if unit is not None:
-            return _build(match, unit)
+    if match is not None and (unit := _read_unit(match)) is not None:
+        return _build(match, unit)
     return _parse_closed_form(text) if _CLOSED_FORM.search(text) else None
 
 

@@ -87,9 +87,7 @@ class TextReader(AnswerReader):
 
     def _read_verdict(self, text: str) -> str | None:
         match = YES_OR_NO.match(text.lstrip(" *\"'("))
-        if match is None:
-            return None
-        verdict = _YES_NO[match[1].casefold()]
+        verdict = None if match is None else _YES_NO[match[1].casefold()]
         return self.gold if verdict == self._verdict else verdict
 
     def _is_gold(self, source: str, cleaned: str, folded: str) -> bool:
@@ -128,10 +126,8 @@ class SimilarTextReader(AnswerReader):
     def read(self, text: str) -> str | None:
         """The gold answer, if the text is similar to it, else the text in lower case; see the interface."""
         folded = " ".join(clean_latex(normalise(text[:_MAX_LENGTH])).casefold().split()).rstrip(".")
-        if self.gold is not None and folded:
-            longest = max(len(self.gold), len(folded))
-            if 2 * distance(self.gold, folded) < longest:
-                return self.gold
+        if self.gold and folded and 2 * distance(self.gold, folded) < max(len(self.gold), len(folded)):
+            return self.gold
         return folded or None
 
 
