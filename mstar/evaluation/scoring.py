@@ -99,7 +99,7 @@ def make_groups(
 ) -> tuple[list[PromptResponses], list[str]]:
     """The prompts of a shard's rows with their responses, graded.
 
-    A row's own verdict is taken, if it has one: a run's files do not say all that grading needs. Rows without a
+    A row's own verdict is taken, if it has one: it may be another grader's. Rows without a
     ``prompt_id`` are of one prompt where question and pictures are the same, and those without a ``sample_index`` are
     counted by their number.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +45,18 @@ _RESPONSES: Final = pa.schema(
         ("fate", pa.string()),
     ]
 )
+# What a grader reads of the prompt beside its question and answer, as ``grade`` and ``score`` take it.
+_GOLD: Final = pa.schema(
+    [
+        ("answer_type", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("answer_is", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("tolerance", pa.struct([("relative", pa.float64()), ("absolute", pa.float64())])),
+        ("precision", pa.int32()),
+        ("unit", pa.string()),
+    ]
+)
 _KEPT: Final = pa.schema([("prompt_id", pa.string()), ("response", pa.string()), ("fate", pa.string())])
 # Only in files of methods that use them, and weights where one is not 1. Log-probabilities are computed in 32 bits.
 TOKENS: Final = pa.schema([("tokens", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32()))])
@@ -83,6 +95,7 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
         {
             "prompt_id": group.prompt.id,
             **asked(group.prompt),
+            **_gold(group.prompt),
             "sample_index": scored.response.sample_index,
             "response": scored.response.text,
             "num_tokens": scored.response.num_tokens,
@@ -105,7 +118,20 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
         for group in groups
         for scored in group.responses
     ]
-    write_table(path, rows, pa.schema([*_RESPONSES, *extra]))
+    write_table(path, rows, pa.schema([*_RESPONSES, *_GOLD, *extra]))
+
+
+def _gold(prompt: Prompt) -> dict[str, Any]:
+    """A prompt's row of the columns ``_GOLD``."""
+    return {
+        "answer_type": prompt.answer_type.value,
+        "answers": list(prompt.answers),
+        "answer_is": prompt.answer_is.value if prompt.answer_is else None,
+        "choices": list(prompt.choices),
+        "tolerance": asdict(prompt.tolerance) if prompt.tolerance else None,
+        "precision": prompt.precision,
+        "unit": prompt.unit,
+    }
 
 
 def read_responses(path: Path) -> list[ScoredResponse]:

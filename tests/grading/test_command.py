@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from mstar.errors import ConfigError
-from mstar.grading import MathVistaGrader
+from mstar.grading import AnswerGrader, MathVistaGrader
 from mstar.grading.command import grade_file
+from mstar.storage import PromptResponses, write_responses
+from mstar.types import AnswerIs, AnswerType, Prompt, Response, ScoredResponse, Tolerance
 
 
 def run(folder: Path, lines: list[str], **options: Any) -> tuple[int, list[dict[str, Any]]]:
@@ -38,6 +40,28 @@ def test_rows_keep_their_order_and_their_fields(tmp_path: Path) -> None:
     assert [row["predicted"] for row in graded] == ["5", "B", "1.2", None, "5", "[1, 2]", "B", "red"]
     statuses = ["graded", "graded", "graded", "no_answer", "ungradeable_gold", "graded", "graded", "graded"]
     assert [row["status"] for row in graded] == statuses
+
+
+def test_a_run_s_responses_are_graded_as_in_the_run(tmp_path: Path) -> None:
+    asked = [
+        (Prompt("a", "Which?", answer="1", answer_type=AnswerType.MULTI_CHOICE, choices=("red", "blue"),
+                answer_is=AnswerIs.INDEX0), "Answer: blue"),
+        (Prompt("b", "How long?", answer="100", answer_type=AnswerType.FLOAT, unit="cm",
+                tolerance=Tolerance(relative=0.05)), "Answer: 1.04 m"),
+        (Prompt("c", "Who?", answer="Ann", answers=("Bob",)), "Answer: Bob"),
+    ]  # fmt: skip
+    groups = []
+    for prompt, text in asked:
+        verdict = AnswerGrader().grade(prompt, text)
+        assert verdict.correct
+        response = Response(prompt.id, 0, text, num_tokens=4, finished=True, temperature=1.0, logprob=None)
+        groups.append(PromptResponses(prompt, (ScoredResponse(response, verdict),)))
+    write_responses(tmp_path / "responses-00000.parquet", groups)
+    assert grade_file(str(tmp_path), str(tmp_path / "out.jsonl")) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["correct"], row["predicted"]) for row in rows] == [
+        (True, group.responses[0].verdict.predicted) for group in groups
+    ]
 
 
 def test_a_malformed_line_is_told_and_the_rest_graded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
