@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, P
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from mstar.callbacks import BenchmarkCallback, ExportCallback, IterationCheckpoint, PredictionsCallback, RolloutCallback
 from mstar.callbacks.checkpoint import check_checkpoint_path, checkpoint_folder, find_checkpoint
@@ -53,6 +54,13 @@ _log = logging.getLogger(__name__)
 _SAMPLED: Final = 8
 # Lines that a command says of its prompts.
 _MOST_SOURCES: Final = 5
+# What a command calls of the model and of the data.
+_STEPS: Final = (
+    ("fit", "training_step", "train_dataloader"),
+    ("validate", "validation_step", "val_dataloader"),
+    ("test", "test_step", "test_dataloader"),
+    ("predict", "predict_step", "predict_dataloader"),
+)
 _SCRATCH: Final = "MSTAR_SCRATCH_FOLDER"
 
 
@@ -184,8 +192,9 @@ class MstarCLI(LightningCLI):
             raise ConfigError("ckpt_path is 'best', but only a ModelCheckpoint among the callbacks knows which one is.")
         elif checkpoint is not None:
             check_checkpoint_path(checkpoint)
-        if self.subcommand in ("test", "predict") and isinstance(self.datamodule, PolicyDataModule):
-            self.datamodule.require_test()
+        self._require_steps(self.subcommand or "")
+        if self.subcommand != "fit" and isinstance(self.datamodule, PolicyDataModule):
+            self.datamodule.require(self.subcommand or "")
         named = self.subcommand != "fit" and isinstance(self.model, PolicyModule) and self.model.engine.own_model
         if named and checkpoint is not None:
             raise ConfigError(
@@ -215,6 +224,19 @@ class MstarCLI(LightningCLI):
             check_trainer(self.trainer, self._get(self.config_init, "trainer"))
             rollout.check(self.trainer, self.model, self.datamodule)
         self._say_prompts()
+
+    def _require_steps(self, command: str) -> None:
+        """Refuses a command that model or data have nothing for; Lightning would say so by a traceback."""
+        can = [
+            name
+            for name, step, loader in _STEPS
+            if is_overridden(step, self.model) and is_overridden(loader, self.datamodule)
+        ]
+        if command not in can:
+            raise ConfigError(
+                f"'{command}' needs what {type(self.model).__name__} with {type(self.datamodule).__name__} does not "
+                f"have: choose {' or '.join([*can, 'another model or data'])}."
+            )
 
     def _say_prompts(self) -> None:
         """Says what the prompts are, in at most a line a source."""

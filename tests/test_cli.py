@@ -74,6 +74,21 @@ def test_the_last_checkpoint_is_tested_or_none(run: Path, evolve_once: Any, caps
     assert not (run.parent / "none").exists()
 
 
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_a_command_that_a_model_or_its_data_have_nothing_for_is_an_error(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--config", "tiny/mprm.yaml", "--trainer.default_root_dir", str(tmp_path)]) == 1
+    said = "MPRMModule with StepLabelDataModule does not have: choose fit or validate or another model or data"
+    assert said in capsys.readouterr().err
+
+
+def test_validation_without_prompts_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = ["--trainer.default_root_dir", str(tmp_path)]
+    assert main(["validate", "--config", "tiny/warmup.yaml", *root]) == 1
+    assert "data.validation is not set, but 'validate' needs prompts" in capsys.readouterr().err
+
+
 def test_the_saved_config_reruns_the_run(run: Path) -> None:
     again = run.parent / "again"
     config = str(run / "config.yaml")

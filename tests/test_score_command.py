@@ -182,12 +182,12 @@ def test_parquet_with_pictures_and_its_own_verdicts(tmp_path: Path) -> None:
     first = read_responses(path)
     # A tolerance of a half makes both right.
     assert [s.verdict.correct for s in first] == [True, True]
-    # What was scored is read again, by grade too, for which its rows say less: the tolerance is lost.
+    # What was scored is read again, by grade too, the tolerance with it.
     graded = [row for _, row in read_response_rows(str(tmp_path / "out"), answered=True)]
     assert [row["process_reward"] for row in graded if isinstance(row, dict)] == [5 / 9, 1 / 9]
     output = tmp_path / "graded.jsonl"
     assert main(["grade", "--input", str(tmp_path / "out"), "--output", str(output)]) == 0
-    assert [json.loads(line)["correct"] for line in output.read_text().splitlines()] == [True, False]
+    assert [json.loads(line)["correct"] for line in output.read_text().splitlines()] == [True, True]
 
 
 def test_a_reward_is_chosen_by_class_or_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

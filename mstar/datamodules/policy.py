@@ -276,17 +276,18 @@ class PolicyDataModule(LightningDataModule):
         Raises:
             ConfigError: ``test`` is not set.
         """
-        return self._prompt_loader(self.require_test(), "test")
+        return self._prompt_loader(self.require("test"), "test")
 
-    def require_test(self) -> PromptSource:
-        """The prompts of test and predict.
+    def require(self, command: str) -> PromptSource:
+        """The prompts that ``validate``, ``test`` or ``predict`` works on.
 
         Raises:
-            ConfigError: ``test`` is not set.
+            ConfigError: they are not set.
         """
-        if self.test is None:
-            raise ConfigError("data.test is not set, but 'test' and 'predict' need prompts: set data.test.")
-        return self.test
+        name, source = ("validation", self.validation) if command == "validate" else ("test", self.test)
+        if source is None:
+            raise ConfigError(f"data.{name} is not set, but '{command}' needs prompts: set data.{name}.")
+        return source
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The test prompts."""

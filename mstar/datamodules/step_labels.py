@@ -103,6 +103,7 @@ class StepLabelDataModule(LightningDataModule):
         """Reads the labels and splits them; every label's prompt must be known.
 
         Raises:
+            ConfigError: there are none to validate on, which is what is asked for.
             DataError: there are none to train on, or one's prompt is not there.
         """
         labels = _load(self.labels)
@@ -116,6 +117,11 @@ class StepLabelDataModule(LightningDataModule):
             validation = labels.select(np.flatnonzero(held_out[numbers]))
         if not train:
             raise DataError(f"'{self.labels}' leaves no step labels to train on: lower data.validation_share.")
+        if stage == "validate" and not validation:
+            raise ConfigError(
+                "no step labels are held out to validate on: raise data.validation_share, or set "
+                "data.validation_labels."
+            )
         for prompt_id in dict.fromkeys((*train.prompts()[0], *validation.prompts()[0])):
             self._find(prompt_id)
         if self.diet is not None:

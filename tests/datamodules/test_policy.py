@@ -131,8 +131,10 @@ def test_splits_that_are_not_set(make: Any) -> None:
     data = make()
     assert data.val_dataloader() == []
     for loader in (data.test_dataloader, data.predict_dataloader):
-        with pytest.raises(ConfigError, match=r"data\.test is not set, but 'test' and 'predict' need prompts"):
+        with pytest.raises(ConfigError, match=r"data\.test is not set, but 'test' needs prompts"):
             loader()
+    with pytest.raises(ConfigError, match=r"data\.validation is not set, but 'validate' needs prompts"):
+        data.require("validate")
 
 
 @pytest.mark.parametrize("setting", ["batch_size", "eval_batch_size"])

@@ -162,6 +162,8 @@ def test_no_validation(renderer: Renderer, tmp_path: Path) -> None:
     write_step_labels(tmp_path / "labels-00000.parquet", [label("annotation-0-0")])
     data = loaded(StepLabelDataModule(str(tmp_path), TinyDice("annotation", 1), validation_share=0.0), renderer)
     assert data.val_dataloader() == []
+    with pytest.raises(ConfigError, match=r"raise data\.validation_share"):
+        data.setup("validate")
 
 
 def test_labels_that_cannot_be_used_are_named(tmp_path: Path) -> None:
