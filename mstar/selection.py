@@ -284,12 +284,17 @@ class Selector:
 
         Raises:
             ConfigError: the rule needs what the responses lack (process rewards, log-probabilities, or whether the
-                chain is right).
+                chain is right), or keeps what is not one of them.
         """
         seen: set[str] = set()
         fates = [self._exclude(s, seen) for s in scored]
         eligible = [s for s, fate in zip(scored, fates, strict=True) if fate is None]
         kept = {id(s) for s in list(self._keep(eligible, stage))[: self.balance.limit(scored)]}
+        if not kept <= {id(s) for s in eligible}:
+            raise ConfigError(
+                f"selection '{self.name}' keeps what is not among the responses that it is given: have keep return "
+                "some of them, and neither copies nor their numbers."
+            )
         return tuple(
             replace(s, fate=fate or (Fate.KEPT if id(s) in kept else Fate.NOT_SELECTED))
             for s, fate in zip(scored, fates, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import nan
 
@@ -10,7 +11,7 @@ import pytest
 
 from mstar.balance import Balance
 from mstar.errors import ConfigError
-from mstar.selection import RULES, Mixed, Selector
+from mstar.selection import RULES, Mixed, SelectionRule, Selector
 from mstar.types import Fate, Response, ScoredResponse, Verdict, VerdictStatus
 
 
@@ -149,6 +150,21 @@ def test_random_depends_on_seed_stage_and_prompt_alone() -> None:
     assert chosen != kept(Selector("random", seed=2), scored)
     assert chosen != kept(selector, scored, stage="rollout/2")
     assert chosen != kept(selector, [right(i, prompt_id="q") for i in range(20)])
+
+
+class Copies(SelectionRule):
+    """Keeps what is not among the responses."""
+
+    def keep(
+        self, eligible: Sequence[ScoredResponse], shuffled: Callable[[], list[ScoredResponse]]
+    ) -> Sequence[ScoredResponse]:
+        """Copies of all."""
+        return [replace(scored) for scored in eligible]
+
+
+def test_a_rule_that_keeps_copies_is_refused_and_does_not_keep_nothing() -> None:
+    with pytest.raises(ConfigError, match="selection 'Copies' keeps what is not among the responses"):
+        Selector(Copies()).select([right(0)], stage="rollout/1")
 
 
 def test_which_rules_need_a_reward_model() -> None:

@@ -222,13 +222,20 @@ def add_process_rewards(
         only_correct: Leave out responses that cannot be kept anyway (wrong or cut off).
 
     Raises:
-        ConfigError: a score is not a finite number.
+        ConfigError: a score is not a finite number, or the scores are not those of the responses.
     """
 
     def wanted(scored: ScoredResponse) -> bool:
         return not only_correct or (scored.verdict.correct and scored.response.finished)
 
-    rows = reward.score([(g.prompt, [s.response for s in g.responses if wanted(s)]) for g in groups])
+    asked = [(g.prompt, [s.response for s in g.responses if wanted(s)]) for g in groups]
+    rows = reward.score(asked)
+    if [len(scores) for scores in rows] != [len(responses) for _, responses in asked]:
+        # By their order alone scores belong to responses: with one too many they would be those of others.
+        raise ConfigError(
+            f"{type(reward).__name__}.score gives not one entry for every response to every prompt that it is asked "
+            "about: have it return a list for each prompt, with a tuple of numbers for each response, in their order."
+        )
     require_finite_scores(reward, [group.prompt for group in groups], rows)
     return [
         PromptResponses(group.prompt, tuple(_rated(group.responses, iter(steps), wanted, reward)))

@@ -62,6 +62,20 @@ def test_scores_that_are_no_numbers_choose_nothing_whatever_the_reward() -> None
         add_process_rewards([good, bad], Broken())
 
 
+class Padded(Reward):
+    """Scores one response more than there are."""
+
+    def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
+        """A first score that is of no response."""
+        return [[(0.1,), *((0.5,) for _ in rows)] for _, rows in groups]
+
+
+def test_scores_of_other_responses_are_refused() -> None:
+    graded = ScoredResponse(response("a"), Verdict(True, "1", VerdictStatus.GRADED))
+    with pytest.raises(ConfigError, match=r"Padded\.score gives not one entry for every response"):
+        add_process_rewards([PromptResponses(Prompt("p", "?"), (graded,))], Padded())
+
+
 def test_only_an_mprm_can_be_retrained_and_it_scores_once_it_has_a_folder() -> None:
     assert [reward.refreshable for reward in (MPRM(), Likelihood(), Oracle())] == [True, False, False]
     assert [reward.ready for reward in (MPRM(), Likelihood(), Oracle())] == [False, True, True]
