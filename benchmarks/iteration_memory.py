@@ -24,9 +24,8 @@ from mstar.callbacks.rollout_check import check_prompts
 from mstar.errors import DataError
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
-from mstar.iteration import IterationPlan, Stages, run_iteration
-from mstar.iteration_shards import fingerprint_shards
-from mstar.prompt_order import iteration_indices
+from mstar.iteration import Stages, run_iteration
+from mstar.iteration_plan import IterationPlan, IterationPrompts, iteration_indices
 from mstar.prompts import PromptSource
 from mstar.prompts.part import PromptSubset
 from mstar.rewards import Reward
@@ -126,12 +125,13 @@ def measure(size: int) -> None:
     before = memory("VmRSS")
     source, grader = Bars(size), AnswerGrader()
     check_prompts(source, "data.train", grader)
-    prompts = PromptSubset(source, iteration_indices(size, 1.0, 1, seed=0))
-    fingerprint_shards(prompts, (), 256)
     plan = IterationPlan(iteration=1, seed=0, num_samples=SAMPLES, temperature=1.0)
+    prompts = IterationPrompts(PromptSubset(source, iteration_indices(size, 1.0, 1, seed=0)), (), plan)
+    for number in range(prompts.num_shards):
+        prompts.fingerprint(number)
     stages = Stages(Stub(), grader, StubReward(), Selector())
     with tempfile.TemporaryDirectory() as folder:
-        result = run_iteration(prompts, (), plan, stages, RunDirectory(Path(folder)))
+        result = run_iteration(prompts, stages, RunDirectory(Path(folder)))
         for example in result.examples:
             source[source.index_of(example.prompt_id)]
     seconds = time.perf_counter() - began

@@ -11,16 +11,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from mstar.advantages import Advantages
 from mstar.distributed import gather_lists, is_main, leads_group, require_shared, takes_part, wait_for_all
 from mstar.errors import DataError
 from mstar.generation import Engine, derive_seed, draw_responses
 from mstar.grading import Grader, grade_response
-from mstar.iteration_plan import IterationPlan
+from mstar.iteration_plan import IterationPlan, IterationPrompts
 from mstar.iteration_report import IterationReport
 from mstar.iteration_shards import Earlier, keep_judged, read_earlier, read_judged, read_shard, sift_shard
 from mstar.prompts.part import find_repetition
@@ -38,7 +39,10 @@ from mstar.storage import (
 )
 from mstar.types import Example, Prompt, ScoredResponse
 
-__all__ = ["IterationPlan", "IterationReport", "IterationResult", "Stages", "run_iteration"]
+__all__ = ["IterationReport", "IterationResult", "Stages", "run_iteration"]
+
+# Prompts that are kept in memory for the dashboards.
+_SHOWN: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +81,11 @@ class IterationResult:
 
 
 def run_iteration(
-    prompts: Sequence[Prompt],
-    unlabelled: Sequence[Prompt],
-    plan: IterationPlan,
+    prompts: IterationPrompts,
     stages: Stages,
     run: RunDirectory,
     earlier: Mapping[int, Earlier] = MappingProxyType({}),
-    *,
     before: Path | None = None,
-    num_shown: int = 4,
 ) -> IterationResult:
     """Runs one iteration: every prompt's responses are drawn, graded, scored and selected, shard by shard.
 
@@ -93,33 +93,29 @@ def run_iteration(
     not depend on how many prompts it has. Several processes must share the file system that the run is on.
 
     Args:
-        prompts: Labelled prompts of this iteration; they are asked for by number, a shard at a time.
-        unlabelled: Prompts whose answers training must not see; with ``plan.vote`` they are removed at once, and the
-            vote's answer takes their place.
-        plan: What to do.
+        prompts: The iteration's prompts, and what to do with them.
         stages: What to do it with.
         run: Where shards and examples are written.
         earlier: Shards with the same responses that were made for another choice, by the number of the shard here; the
             same on every process.
         before: Examples of an earlier iteration that are trained on again, beside what is kept now.
-        num_shown: How many prompts are kept in memory for the dashboards.
 
     Raises:
         DataError: two prompts have the same id, too many prompts cannot be shown to the policy, or the processes do
             not share the run's folder.
     """
-    _check_unique(prompts, unlabelled)
-    report = IterationReport(plan.iteration, plan.temperature)
+    _check_unique(prompts)
+    plan, group_size = prompts.plan, stages.engine.group_size
+    leader = leads_group(group_size)
+    work = _Shards(plan, stages, IterationReport(plan.iteration, plan.temperature))
+    report = work.report
     shown: list[PromptResponses] = []
-    size = len(prompts) + len(unlabelled)
-    leader = leads_group(stages.engine.group_size)
-    starts = range(0, size, plan.shard_size)
-    paths = [run.responses(plan.iteration, number) for number in range(len(starts))]
-    own = [number for number in range(len(starts)) if takes_part(number, stages.engine.group_size)]
-    num_own = sum(min(plan.shard_size, size - starts[number]) for number in own)
+    paths = [run.responses(plan.iteration, number) for number in range(prompts.num_shards)]
+    own = [number for number in range(prompts.num_shards) if takes_part(number, group_size)]
+    num_own = sum(prompts.shard_length(number) for number in own)
     with stages.engine.counting(round(num_own * plan.num_samples * (1 + plan.balance.extra_samples))) as bar:
         for number in own:
-            shard, hidden = plan.fetch_shard(prompts, unlabelled, starts[number])
+            shard, hidden = prompts.shard(number)
             groups = read_or_put_aside(paths[number], partial(read_shard, shard, plan.counts))
             usable: list[Prompt] | None = None
             if groups is None:
@@ -127,12 +123,12 @@ def run_iteration(
                 there, before_it = earlier.get(number), stages.grader.judged()
                 drawn = None if there is None else read_earlier(shard, plan.counts, there, put_aside)
                 if there is not None and drawn is not None:
-                    graded = _take_over(drawn, hidden, there, plan, stages, report)
+                    graded = work.take_over(drawn, hidden, there)
                 else:
-                    usable = sift_shard(shard, stages.check, put_aside, size)
+                    usable = sift_shard(shard, stages.check, put_aside, len(prompts))
                     bar.skip((len(shard) - len(usable)) * plan.num_samples)
-                    graded = _draw(usable, hidden, plan, stages, report)
-                groups = _choose(graded, hidden, plan, stages, report)
+                    graded = work.draw(usable, hidden)
+                groups = work.choose(graded, hidden)
                 if leader:
                     judged = stages.grader.judged() - before_it
                     keep_judged(judged, run.judged(plan.iteration, number), there if drawn is not None else None)
@@ -143,9 +139,8 @@ def run_iteration(
             for group in groups:
                 report.count(group)
                 if group.prompt.id in hidden:
-                    with _timed(report.seconds, "grade"):
-                        _count_vote(hidden[group.prompt.id], group, stages.grader, report)
-            shown += groups[: num_shown - len(shown)]
+                    work.count_vote(hidden[group.prompt.id], group)
+            shown += groups[: _SHOWN - len(shown)]
     total = IterationReport(plan.iteration, plan.temperature)
     for part in gather_lists([report] if leader else []):
         total.merge(part)
@@ -155,7 +150,7 @@ def run_iteration(
         reasons = count_reasons(run.quarantines(plan.iteration))
         total.put_aside = reasons.total()
         total.judged = read_judged(run, plan.iteration, len(paths))
-        announce("prompts", reasons, size, 0, run.iteration(plan.iteration))
+        announce("prompts", reasons, len(prompts), 0, run.iteration(plan.iteration))
         order_examples(paths, examples, derive_seed(plan.seed, "order", plan.iteration), before)
     wait_for_all()
     require_shared([examples])
@@ -164,127 +159,122 @@ def run_iteration(
     return IterationResult(learned, total, tuple(shown))
 
 
-def _draw(
-    shard: Sequence[Prompt], hidden: Collection[str], plan: IterationPlan, stages: Stages, report: IterationReport
-) -> list[PromptResponses]:
-    groups = _draw_samples(shard, [range(plan.num_samples)] * len(shard), hidden, plan, stages, report)
-    # Of what is voted on it is not known how many are right.
-    open_groups = [group for group in groups if group.prompt.id not in hidden]
-    given = plan.balance.share_out([group.responses for group in open_groups], plan.num_samples)
-    hard = [
-        (g.prompt, range(plan.num_samples, plan.num_samples + n)) for g, n in zip(open_groups, given, strict=True) if n
-    ]
-    if not hard:
-        return groups
-    further = _draw_samples([p for p, _ in hard], [places for _, places in hard], hidden, plan, stages, report)
-    more = {group.prompt.id: group.responses for group in further}
-    return [replace(group, responses=(*group.responses, *more.get(group.prompt.id, ()))) for group in groups]
+@dataclass(frozen=True, slots=True)
+class _Shards:
+    """What is done with the prompts of one shard; ``hidden`` are the ids of those whose answers it does not show."""
 
+    plan: IterationPlan
+    stages: Stages
+    report: IterationReport
 
-def _draw_samples(
-    prompts: Sequence[Prompt],
-    places: Sequence[range],
-    hidden: Collection[str],
-    plan: IterationPlan,
-    stages: Stages,
-    report: IterationReport,
-) -> list[PromptResponses]:
-    """Draws and grades the samples with these numbers of each prompt."""
-    with _timed(report.seconds, "generate"):
-        written = draw_responses(stages.engine, plan.requests(prompts, places, hidden))
-    report.new_tokens += sum(response.num_tokens for responses in written for response in responses)
-    with _timed(report.seconds, "grade"):
-        stages.grader.prepare([(p, r.text) for p, group in zip(prompts, written, strict=True) for r in group])
-        return [
-            PromptResponses(prompt, tuple(grade_response(prompt, r, stages.grader) for r in responses))
-            for prompt, responses in zip(prompts, written, strict=True)
+    def draw(self, shard: Sequence[Prompt], hidden: Collection[str]) -> list[PromptResponses]:
+        """Draws and grades responses to every prompt, and then further ones to hard prompts."""
+        plan = self.plan
+        groups = self._draw_samples(shard, [range(plan.num_samples)] * len(shard), hidden)
+        # Of what is voted on it is not known how many are right.
+        open_groups = [group for group in groups if group.prompt.id not in hidden]
+        given = plan.balance.share_out([group.responses for group in open_groups], plan.num_samples)
+        hard = [
+            (group.prompt, range(plan.num_samples, plan.num_samples + number))
+            for group, number in zip(open_groups, given, strict=True)
+            if number
         ]
+        if not hard:
+            return groups
+        further = self._draw_samples([prompt for prompt, _ in hard], [places for _, places in hard], hidden)
+        more = {group.prompt.id: group.responses for group in further}
+        return [replace(group, responses=(*group.responses, *more.get(group.prompt.id, ()))) for group in groups]
+
+    def _draw_samples(
+        self, prompts: Sequence[Prompt], places: Sequence[range], hidden: Collection[str]
+    ) -> list[PromptResponses]:
+        """Draws and grades the samples with these numbers of each prompt."""
+        grader = self.stages.grader
+        with self._timed("generate"):
+            written = draw_responses(self.stages.engine, self.plan.requests(prompts, places, hidden))
+        self.report.new_tokens += sum(response.num_tokens for responses in written for response in responses)
+        with self._timed("grade"):
+            grader.prepare([(p, r.text) for p, group in zip(prompts, written, strict=True) for r in group])
+            return [
+                PromptResponses(prompt, tuple(grade_response(prompt, r, grader) for r in responses))
+                for prompt, responses in zip(prompts, written, strict=True)
+            ]
+
+    def take_over(
+        self, groups: Sequence[PromptResponses], hidden: Collection[str], earlier: Earlier
+    ) -> list[PromptResponses]:
+        """Responses that are there, with the verdicts and scores that hold still."""
+        grader, reward = self.stages.grader, self.stages.reward
+
+        def holds(prompt: Prompt) -> bool:
+            # What was voted on has the vote's verdicts.
+            return earlier.verdicts and prompt.id not in hidden
+
+        def take(prompt: Prompt, scored: ScoredResponse) -> ScoredResponse:
+            scored = replace(scored, weight=1.0, advantage=None)
+            if not self.plan.keep_tokens:
+                scored = replace(scored, response=replace(scored.response, tokens=(), logprobs=()))
+            kept = scored
+            if not holds(prompt):
+                graded = grade_response(prompt, scored.response, grader)
+                kept = replace(scored, verdict=graded.verdict, chain_correct=graded.chain_correct)
+            if reward is None or not earlier.scores or kept.process_reward is None:
+                return replace(kept, step_scores=(), process_reward=None)
+            return replace(kept, process_reward=aggregate(kept.step_scores, reward.aggregation))
+
+        self.report.reused += 0 if earlier.ahead else len(groups)
+        with self._timed("grade"):
+            unjudged = [group for group in groups if not holds(group.prompt)]
+            grader.prepare([(g.prompt, s.response.text) for g in unjudged for s in g.responses])
+            return [PromptResponses(g.prompt, tuple(take(g.prompt, s) for s in g.responses)) for g in groups]
+
+    def choose(self, groups: Sequence[PromptResponses], hidden: Collection[str]) -> list[PromptResponses]:
+        """Scores the graded responses, as far as they are not scored, and selects of them."""
+        plan, selector, reward = self.plan, self.stages.selector, self.stages.reward
+        voting = any(group.prompt.id in hidden for group in groups)
+        if reward is not None and (selector.needs_reward or voting):
+            everything = voting or selector.scores_wrong
+            wanted = [
+                s for g in groups for s in g.responses if everything or (s.verdict.correct and s.response.finished)
+            ]
+            # All or none: a shard is the unit that is reproduced exactly.
+            if any(s.process_reward is None for s in wanted):
+                with self._timed("score"):
+                    groups = add_process_rewards(groups, reward, only_correct=not everything)
+        with self._timed("grade"):
+            chosen = []
+            for group in groups:
+                voted = group.prompt.id in hidden
+                group = plan.voting.label(group) if voted else group
+                selected = selector.select(group.responses, stage=plan.stage)
+                # How hard a prompt is, a vote on it does not say.
+                chosen.append(PromptResponses(group.prompt, selected if voted else plan.balance.repeat(selected)))
+            return chosen
+
+    def count_vote(self, truth: Prompt, group: PromptResponses) -> None:
+        """Counts a pseudo answer, and whether it is right where the hidden answer is known: for the report alone."""
+        report = self.report
+        agreed = next((s.response for s in group.responses if s.verdict.correct), None)
+        report.voted += 1
+        report.abstained += agreed is None
+        if agreed is not None and truth.answer is not None:
+            report.votes_known += 1
+            with self._timed("grade"):
+                report.votes_right += grade_response(truth, agreed, self.stages.grader).verdict.correct
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.report.seconds[stage] += time.perf_counter() - began
 
 
-def _take_over(
-    groups: Sequence[PromptResponses],
-    hidden: Collection[str],
-    earlier: Earlier,
-    plan: IterationPlan,
-    stages: Stages,
-    report: IterationReport,
-) -> list[PromptResponses]:
-    """Responses that are there, with the verdicts and scores that hold still."""
-
-    def holds(prompt: Prompt) -> bool:
-        # What was voted on has the vote's verdicts.
-        return earlier.verdicts and prompt.id not in hidden
-
-    def take(prompt: Prompt, scored: ScoredResponse) -> ScoredResponse:
-        scored = replace(scored, weight=1.0, advantage=None)
-        if not plan.keep_tokens:
-            scored = replace(scored, response=replace(scored.response, tokens=(), logprobs=()))
-        kept = scored
-        if not holds(prompt):
-            graded = grade_response(prompt, scored.response, stages.grader)
-            kept = replace(scored, verdict=graded.verdict, chain_correct=graded.chain_correct)
-        if stages.reward is None or not earlier.scores or kept.process_reward is None:
-            return replace(kept, step_scores=(), process_reward=None)
-        return replace(kept, process_reward=aggregate(kept.step_scores, stages.reward.aggregation))
-
-    report.reused += 0 if earlier.ahead else len(groups)
-    with _timed(report.seconds, "grade"):
-        unjudged = [group for group in groups if not holds(group.prompt)]
-        stages.grader.prepare([(g.prompt, s.response.text) for g in unjudged for s in g.responses])
-        return [PromptResponses(g.prompt, tuple(take(g.prompt, s) for s in g.responses)) for g in groups]
-
-
-def _choose(
-    groups: Sequence[PromptResponses],
-    hidden: Collection[str],
-    plan: IterationPlan,
-    stages: Stages,
-    report: IterationReport,
-) -> list[PromptResponses]:
-    """Scores the graded responses of one shard, as far as they are not scored, and selects of them."""
-    voting = any(group.prompt.id in hidden for group in groups)
-    if stages.reward is not None and (stages.selector.needs_reward or voting):
-        everything = voting or stages.selector.scores_wrong
-        wanted = [s for g in groups for s in g.responses if everything or (s.verdict.correct and s.response.finished)]
-        # All or none: a shard is the unit that is reproduced exactly.
-        if any(s.process_reward is None for s in wanted):
-            with _timed(report.seconds, "score"):
-                groups = add_process_rewards(groups, stages.reward, only_correct=not everything)
-    with _timed(report.seconds, "grade"):
-        if voting:
-            groups = [plan.voting.label(g) if g.prompt.id in hidden else g for g in groups]
-        return [PromptResponses(g.prompt, _select(g, g.prompt.id in hidden, plan, stages)) for g in groups]
-
-
-def _select(group: PromptResponses, voted: bool, plan: IterationPlan, stages: Stages) -> tuple[ScoredResponse, ...]:
-    selected = stages.selector.select(group.responses, stage=plan.stage)
-    # How hard a prompt is, a vote on it does not say.
-    return selected if voted else plan.balance.repeat(selected)
-
-
-def _count_vote(truth: Prompt, group: PromptResponses, grader: Grader, report: IterationReport) -> None:
-    """Counts a pseudo answer, and whether it is right where the hidden answer is known: for the report alone."""
-    agreed = next((s.response for s in group.responses if s.verdict.correct), None)
-    report.voted += 1
-    report.abstained += agreed is None
-    if agreed is not None and truth.answer is not None:
-        report.votes_known += 1
-        report.votes_right += grade_response(truth, agreed, grader).verdict.correct
-
-
-def _check_unique(prompts: Sequence[Prompt], unlabelled: Sequence[Prompt]) -> None:
-    place = find_repetition(prompt.id for prompt in chain(prompts, unlabelled))
+def _check_unique(prompts: IterationPrompts) -> None:
+    place = find_repetition(prompt.id for prompt in prompts)
     if place is not None:
-        repeated = next(islice(chain(prompts, unlabelled), place, None)).id
-        number = sum(prompt.id == repeated for prompt in chain(prompts, unlabelled))
+        repeated = next(islice(prompts, place, None)).id
+        number = sum(prompt.id == repeated for prompt in prompts)
         raise DataError(
             f"{number} prompts have the id '{repeated}': within data.train and data.unlabelled together every prompt "
             "needs an id of its own."
         )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    seconds[stage] += time.perf_counter() - began

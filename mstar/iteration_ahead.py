@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from mstar.generation import Engine, draw_responses
 from mstar.interruption import GivenUpError, stop_if_asked, stopping_when
-from mstar.iteration_plan import IterationPlan
+from mstar.iteration_plan import IterationPrompts
 from mstar.iteration_shards import Earlier, move_aside, read_shard, sift_shard
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.storage import (
@@ -29,7 +29,7 @@ from mstar.storage import (
 )
 from mstar.types import Prompt, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["Ahead", "DrawingAhead", "IterationPrompts", "claim_ahead"]
+__all__ = ["Ahead", "DrawingAhead", "claim_ahead", "find_ahead"]
 
 # Graded by the iteration that takes them in: a grader may belong to one thread.
 _UNGRADED: Final = Verdict(correct=False, predicted=None, status=VerdictStatus.NO_ANSWER)
@@ -72,43 +72,6 @@ class Ahead:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class IterationPrompts:
-    """The prompts of an iteration, and what is done with them.
-
-    Attributes:
-        prompts: The labelled ones.
-        unlabelled: The others.
-        plan: What the iteration does.
-    """
-
-    prompts: Sequence[Prompt]
-    unlabelled: Sequence[Prompt]
-    plan: IterationPlan
-
-    @property
-    def size(self) -> int:
-        """How many they are."""
-        return len(self.prompts) + len(self.unlabelled)
-
-    def first_shards(self, number: int) -> tuple[int, ...]:
-        """The numbers of the first shards, of all if there are fewer."""
-        return tuple(range(len(range(0, self.size, self.plan.shard_size))))[:number]
-
-    def shard(self, number: int) -> tuple[list[Prompt], Mapping[str, Prompt]]:
-        """The prompts of a shard; and those whose answers it hides, by their ids."""
-        return self.plan.fetch_shard(self.prompts, self.unlabelled, number * self.plan.shard_size)
-
-    def find(self, run: RunDirectory, ahead: Ahead) -> dict[int, Earlier]:
-        """Those of the shards that are drawn, by their numbers; a damaged one is put aside."""
-        found, folder = {}, run.ahead(ahead.iteration)
-        for number in ahead.shards:
-            path, shard = folder / run.responses(ahead.iteration, number).name, self.shard(number)[0]
-            if read_or_put_aside(path, partial(read_shard, shard, self.plan.counts)) is not None:
-                found[number] = Earlier(path, verdicts=False, scores=False, ahead=True)
-        return found
-
-
 def claim_ahead(run: RunDirectory, ahead: Ahead, facts: Mapping[str, Any]) -> None:
     """Makes sure that what is in the folder of an iteration's shards ahead belongs there; all else is moved aside.
 
@@ -125,11 +88,21 @@ def claim_ahead(run: RunDirectory, ahead: Ahead, facts: Mapping[str, Any]) -> No
         write_json(path, facts)
 
 
+def find_ahead(run: RunDirectory, prompts: IterationPrompts, ahead: Ahead) -> dict[int, Earlier]:
+    """Those of the shards ahead that are drawn, by their numbers; a damaged one is put aside."""
+    found, folder = {}, run.ahead(ahead.iteration)
+    for number in ahead.shards:
+        path, shard = folder / run.responses(ahead.iteration, number).name, prompts.shard(number)[0]
+        if read_or_put_aside(path, partial(read_shard, shard, prompts.plan.counts)) is not None:
+            found[number] = Earlier(path, verdicts=False, scores=False, ahead=True)
+    return found
+
+
 class DrawingAhead:
     """A thread that draws shards. The engine and the renderer of ``check`` are its own until ``finish`` has returned.
 
     Args:
-        source: The prompts of the iteration that they are for.
+        prompts: Those of the iteration that they are for.
         numbers: Which shards.
         engine: Draws them, with the weights that it has.
         check: Tells prompts that can be shown to the policy.
@@ -137,13 +110,13 @@ class DrawingAhead:
     """
 
     def __init__(
-        self, source: IterationPrompts, numbers: Sequence[int], engine: Engine, check: PromptCheck, run: RunDirectory
+        self, prompts: IterationPrompts, numbers: Sequence[int], engine: Engine, check: PromptCheck, run: RunDirectory
     ) -> None:
-        self._source, self._engine, self._run = source, engine, run
+        self._prompts, self._engine, self._run = prompts, engine, run
         # Of a fast tokenizer, two threads cannot have one, and training has the other.
         self._check = replace(check, reader=copy.deepcopy(check.reader))
         # The table that they come from is read here, not beside the training.
-        self._shards = {number: source.shard(number) for number in numbers}
+        self._shards = {number: prompts.shard(number) for number in numbers}
         self._given_up = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="draws ahead", daemon=True)
@@ -168,7 +141,7 @@ class DrawingAhead:
         self._thread.join()
 
     def _work(self) -> None:
-        plan = self._source.plan
+        plan = self._prompts.plan
         total = sum(len(shard) for shard, _ in self._shards.values()) * plan.num_samples
         try:
             with stopping_when(self._given_up), self._engine.counting(total, show=False):
@@ -181,9 +154,9 @@ class DrawingAhead:
             self._error = error
 
     def _draw(self, number: int, shard: Sequence[Prompt], hidden: Mapping[str, Prompt]) -> None:
-        plan, folder = self._source.plan, self._run.ahead(self._source.plan.iteration)
+        plan, folder = self._prompts.plan, self._run.ahead(self._prompts.plan.iteration)
         put_aside = folder / self._run.quarantine(plan.iteration, number).name
-        usable = sift_shard(shard, self._check, put_aside, self._source.size)
+        usable = sift_shard(shard, self._check, put_aside, len(self._prompts))
         requests = plan.requests(usable, [range(plan.num_samples)] * len(usable), hidden)
         written = draw_responses(self._engine, requests)
         groups = [

@@ -18,7 +18,7 @@ from mstar.endpoint import Judged
 from mstar.errors import DataError
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import quarantine_shard
-from mstar.provenance import find_change, fingerprint_prompts
+from mstar.provenance import find_change
 from mstar.storage import PromptResponses, RunDirectory, read_json, read_responses, write_json
 from mstar.types import Prompt, ScoredResponse
 
@@ -27,7 +27,6 @@ __all__ = [
     "IterationFacts",
     "claim_iteration",
     "find_earlier",
-    "fingerprint_shards",
     "keep_judged",
     "move_aside",
     "read_earlier",
@@ -98,20 +97,6 @@ class Earlier:
     def judged(self) -> Path:
         """What a judge was asked about its shard; there is no file if that was nothing."""
         return self.path.with_name(f"{self.path.stem.replace('responses', 'judge')}.json")
-
-
-def fingerprint_shards(prompts: Sequence[Prompt], unlabelled: Sequence[Prompt], shard_size: int) -> tuple[str, ...]:
-    """The fingerprint of every shard's prompts; a shard of them is in memory at a time."""
-    size, first = len(prompts) + len(unlabelled), len(prompts)
-    return tuple(
-        fingerprint_prompts(
-            [
-                *prompts[start : start + shard_size],
-                *unlabelled[max(start - first, 0) : max(start + shard_size - first, 0)],
-            ]
-        )
-        for start in range(0, size, shard_size)
-    )
 
 
 def claim_iteration(run: RunDirectory, iteration: int, facts: IterationFacts) -> None:

@@ -25,7 +25,6 @@ LAYERS = (
         "iteration_plan",
         "iteration_report",
         "iteration_shards",
-        "prompt_order",
         "annotation",
         "evaluation",
         "memory",

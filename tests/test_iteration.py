@@ -19,7 +19,8 @@ from mstar.balance import Balance
 from mstar.errors import ConfigError, DataError
 from mstar.generation import Engine, Request, derive_seed
 from mstar.grading import AnswerGrader
-from mstar.iteration import IterationPlan, IterationReport, IterationResult, Stages, run_iteration
+from mstar.iteration import IterationReport, IterationResult, Stages, run_iteration
+from mstar.iteration_plan import IterationPlan, IterationPrompts
 from mstar.selection import Selector
 from mstar.storage import RunDirectory, read_responses
 from mstar.types import AnswerType, Example, Fate, Prompt, Response, VerdictStatus
@@ -69,7 +70,7 @@ def iterate(
     engine = Scripted(TEXTS | {p.id: ["Answer: 7", "Answer: 7", "Answer: 8", "nothing"] for p in unlabelled})
     stages = Stages(engine, AnswerGrader(), None, selector)
     prompts = [prompt("a"), prompt("b"), prompt("c")]
-    return run_iteration(prompts, unlabelled, plan, stages, RunDirectory(root)), engine
+    return run_iteration(IterationPrompts(prompts, unlabelled, plan), stages, RunDirectory(root)), engine
 
 
 def test_fates_files_and_report(tmp_path: Path) -> None:
@@ -135,13 +136,13 @@ def test_a_process_does_its_own_shards_and_needs_to_see_those_of_the_others(
     monkeypatch.setattr(mstar.distributed, "world_size", lambda: 2)
     for number, missing in ((1, "responses-00000"), (0, None)):
         monkeypatch.setattr(mstar.distributed, "rank", lambda number=number: number)
-        arguments = ([prompt("a"), prompt("b"), prompt("c")], [], replace(PLAN, shard_size=1), stages)
+        prompts = IterationPrompts([prompt("a"), prompt("b"), prompt("c")], [], replace(PLAN, shard_size=1))
         if missing is not None:
             with pytest.raises(DataError, match=rf"process 1 of 2 does not see '.*{missing}.parquet'.* share"):
-                run_iteration(*arguments, RunDirectory(tmp_path))
+                run_iteration(prompts, stages, RunDirectory(tmp_path))
             assert [request.prompt.id for request in engine.requests] == ["b"]
         else:
-            result = run_iteration(*arguments, RunDirectory(tmp_path))
+            result = run_iteration(prompts, stages, RunDirectory(tmp_path))
             assert [request.prompt.id for request in engine.requests] == ["b", "a", "c"]
             assert len(result.examples) == 4
 
@@ -183,10 +184,11 @@ def test_one_shard_of_prompts_is_in_memory_at_a_time(tmp_path: Path) -> None:
     engine = Scripted({f"p{i:03d}": TEXTS["a"] for i in range(60)})
     stages = Stages(engine, AnswerGrader(), None, ALL)
     engine.generate = forget_requests(engine)  # type: ignore[method-assign]
-    result = run_iteration(prompts, (), replace(PLAN, shard_size=5), stages, RunDirectory(tmp_path), num_shown=1)
+    plan = replace(PLAN, shard_size=5)
+    result = run_iteration(IterationPrompts(prompts, (), plan), stages, RunDirectory(tmp_path))
     assert result.report.prompts == 60
     # This shard, the one before it while its names are bound again, and what is shown.
-    assert prompts.most <= 5 + 5 + 1
+    assert prompts.most <= 5 + 5 + 4
 
 
 def forget_requests(engine: Scripted) -> Any:
@@ -208,7 +210,8 @@ def test_the_order_of_the_examples_is_that_of_the_sorted_and_shuffled_list(tmp_p
     for size in (1, 4, 9):
         stages = Stages(Scripted(texts), AnswerGrader(), None, ALL)
         run = RunDirectory(tmp_path / str(size))
-        result = run_iteration([prompt(name) for name in texts], (), replace(PLAN, shard_size=size), stages, run)
+        prompts = IterationPrompts([prompt(name) for name in texts], (), replace(PLAN, shard_size=size))
+        result = run_iteration(prompts, stages, run)
         expected = sorted((name, text) for name, row in texts.items() for text in row)
         random.Random(derive_seed(0, "order", 1)).shuffle(expected)
         assert [(e.prompt_id, e.response) for e in result.examples] == expected
@@ -258,12 +261,12 @@ def test_hard_prompts_get_further_samples_once(tmp_path: Path) -> None:
     plan = replace(PLAN, balance=Balance(extra_samples=0.25))
     engine = Scripted(TEXTS | more)
     stages = Stages(engine, AnswerGrader(), None, ALL)
-    prompts = [prompt("a"), prompt("b"), prompt("c")]
-    first = run_iteration(prompts, [], plan, stages, RunDirectory(tmp_path))
+    prompts = IterationPrompts([prompt("a"), prompt("b"), prompt("c")], [], plan)
+    first = run_iteration(prompts, stages, RunDirectory(tmp_path))
     assert [(r.prompt.id, [s.index for s in r.samples]) for r in engine.requests[3:]] == [("b", [4, 5, 6])]
     assert len({s.seed for r in engine.requests for s in r.samples}) == 15
     assert [e.response for e in first.examples if e.prompt_id == "b"] == ["Answer: 1"]
-    again = run_iteration(prompts, [], plan, stages, RunDirectory(tmp_path))
+    again = run_iteration(prompts, stages, RunDirectory(tmp_path))
     assert len(engine.requests) == 4
     assert list(again.examples) == list(first.examples)
 
@@ -271,7 +274,7 @@ def test_hard_prompts_get_further_samples_once(tmp_path: Path) -> None:
 def test_the_report_tells_easy_prompts_from_hard_ones_and_categories_apart(tmp_path: Path) -> None:
     prompts = [replace(prompt(name), category=kind) for name, kind in (("a", "sum"), ("b", "sum"), ("c", "count"))]
     stages = Stages(Scripted(TEXTS), AnswerGrader(), None, ALL)
-    report = run_iteration(prompts, [], PLAN, stages, RunDirectory(tmp_path)).report.as_dict()
+    report = run_iteration(IterationPrompts(prompts, [], PLAN), stages, RunDirectory(tmp_path)).report.as_dict()
     assert report["by_pass_rate"] == {
         "none right": {"prompts": 1, "accuracy": 0.25, "kept": 0},
         "up to 3/4": {"prompts": 2, "accuracy": 0.75, "kept": 4},
@@ -310,7 +313,7 @@ def test_reports_of_processes_add_up(tmp_path: Path) -> None:
 def test_an_iteration_that_keeps_nothing(tmp_path: Path) -> None:
     engine = Scripted({"a": ["nothing"] * 4})
     stages = Stages(engine, AnswerGrader(), None, ALL)
-    result = run_iteration([prompt("a")], [], PLAN, stages, RunDirectory(tmp_path))
+    result = run_iteration(IterationPrompts([prompt("a")], [], PLAN), stages, RunDirectory(tmp_path))
     assert list(result.examples) == []
     assert result.report.as_dict()["skipped"] is True
     assert pq.read_table(RunDirectory(tmp_path).examples(1)).num_rows == 0

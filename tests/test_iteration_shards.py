@@ -13,8 +13,9 @@ import pytest
 from mstar.endpoint import Judged, Traffic
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader, Grader, JudgeGrader
-from mstar.iteration import IterationPlan, IterationResult, Stages, run_iteration
-from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier, fingerprint_shards
+from mstar.iteration import IterationResult, Stages, run_iteration
+from mstar.iteration_plan import IterationPlan, IterationPrompts
+from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier
 from mstar.prompts import TinyDice
 from mstar.provenance import describe
 from mstar.rewards import Reward
@@ -127,8 +128,8 @@ class Scores(Reward):
 
 
 def test_another_choice_uses_responses_verdicts_and_scores_again(tmp_path: Path) -> None:
-    prompts = list(TinyDice("pool", 5))
     plan = IterationPlan(iteration=1, seed=0, num_samples=3, temperature=1.0, shard_size=2)
+    prompts = IterationPrompts(list(TinyDice("pool", 5)), (), plan)
     run = RunDirectory(tmp_path / "run")
 
     def iterate(
@@ -137,13 +138,13 @@ def test_another_choice_uses_responses_verdicts_and_scores_again(tmp_path: Path)
         engine, reward = Counting(), Scores()
         facts = IterationFacts(
             describe(plan), describe(grader), {"reward": 1} if selector.needs_reward else None,
-            describe(selector), fingerprint_shards(prompts, (), 2),
+            describe(selector), tuple(prompts.fingerprint(number) for number in range(3)),
         )  # fmt: skip
         if found is None:
             claim_iteration(where, 1, facts)
             found = find_earlier(where, 1, facts)
         stages = Stages(engine, grader, reward, selector)
-        return run_iteration(prompts, (), plan, stages, where, found), engine.asked, reward.scored
+        return run_iteration(prompts, stages, where, found), engine.asked, reward.scored
 
     assert iterate(run, Selector("top_k"), AnswerGrader())[1:] == (5, 10)
     for selector, grader, scored in (
@@ -166,8 +167,8 @@ def test_another_choice_uses_responses_verdicts_and_scores_again(tmp_path: Path)
 def test_what_a_judge_was_asked_stays_with_the_shards(stub: StubServer, tmp_path: Path) -> None:
     """However often the iteration was interrupted, and with the choice of other responses."""
     stub.write = lambda body: "ANSWER: 77\nVERDICT: INCORRECT"
-    prompts, run = list(TinyDice("pool", 5)), RunDirectory(tmp_path / "run")
-    plan = IterationPlan(iteration=1, seed=0, num_samples=3, temperature=1.0, shard_size=2)
+    plan, run = IterationPlan(iteration=1, seed=0, num_samples=3, temperature=1.0, shard_size=2), RunDirectory(tmp_path)
+    prompts = IterationPrompts(list(TinyDice("pool", 5)), (), plan)
 
     def iterate(selector: Selector) -> Judged:
         # A new process, and a price of which everything is kept in the folder of answers.
@@ -177,7 +178,7 @@ def test_what_a_judge_was_asked_stays_with_the_shards(stub: StubServer, tmp_path
         facts = IterationFacts(describe(plan), describe(grader), None, describe(selector), ("a", "b", "c"))
         claim_iteration(run, 1, facts)
         stages = Stages(Counting(), grader, None, selector)
-        report = run_iteration(prompts, (), plan, stages, run, find_earlier(run, 1, facts)).report
+        report = run_iteration(prompts, stages, run, find_earlier(run, 1, facts)).report
         assert report.as_dict()["judge"]["agreement"] == 3 / 13
         return report.judged
 

@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-import mstar.callbacks.rollout_stages as stages
 from mstar.advantages import PolicyGradient, StepRewards
 from mstar.balance import Balance
 from mstar.callbacks.checkpoint import write_iteration_checkpoint
@@ -20,8 +19,8 @@ from mstar.callbacks.rollout_ahead import Overlap
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
 from mstar.callbacks.rollout_progress import RolloutProgress
 from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled, choose_reward, choose_rule
+from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.callbacks.watchers import call_watchers
-from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import world_size
 from mstar.errors import ConfigError
 from mstar.generation import Engine, TransformersEngine, derive_seed
@@ -32,7 +31,6 @@ from mstar.rewards import Aggregation, Reward
 from mstar.selection import RuleName, SelectionRule, Selector
 from mstar.storage import ExampleFile, RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
-from mstar.trainer.train_loader import replace_training_data
 from mstar.voting import Voting
 
 __all__ = ["RolloutCallback"]
@@ -210,13 +208,13 @@ class RolloutCallback(Callback):
         After one between an iteration and its dynamics, the callbacks that watch these are called now.
         """
         if self._progress.in_training and self._progress.iteration is not None:
-            run = RunDirectory(Path(trainer.default_root_dir))
-            self._log = IterationLog.resumed(run, trainer, self._progress.iteration)
+            stages = RolloutStages.of(self.settings, trainer, pl_module)
+            self._log = IterationLog.resumed(stages.run, trainer, self._progress.iteration)
             # Those of the policy that a limit ended the training of, if one did.
             self._log.forget_dynamics()
             self._log.recall()
             self._progress.go_on_training()
-            self._overlap.take_up(trainer, require_policy(pl_module))
+            self._overlap.take_up(stages)
         elif self._progress.unwatched is not None and self._log is not None:
             self._log.recall()
             earlier, self._progress.unwatched = self._progress.unwatched, None
@@ -224,29 +222,28 @@ class RolloutCallback(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs the iteration's stages and swaps the training data."""
-        policy, run = require_policy(pl_module), RunDirectory(Path(trainer.default_root_dir))
-        data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         settings, progress, iteration = self.settings, self._progress, trainer.current_epoch + 1
-        ahead = self._overlap.finish(trainer, policy, iteration)
-        log = self._log = IterationLog(run, trainer, iteration)
-        stages.prepare_method(settings.method, trainer, policy, iteration)
+        stages = RolloutStages.of(settings, trainer, pl_module)
+        ahead = self._overlap.finish(stages, iteration)
+        log = self._log = IterationLog(stages.run, trainer, iteration)
+        stages.prepare_method(iteration)
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(settings.seed, "generate", iteration))
-        self._sync(policy, data, log)
-        progress.refreshed = stages.ready_reward(settings, policy, data, run, iteration, progress.refreshed)
-        if iteration == 1 and settings.dynamics and data.validation is not None:
-            before = IterationLog(run, trainer, 0)
-            before.dynamics(stages.measure(settings, policy, data, iteration=0), settings.controller.current)
+        self._sync(stages, log)
+        progress.refreshed = stages.ready_reward(iteration, progress.refreshed)
+        if iteration == 1 and stages.measures_dynamics:
+            before = IterationLog(stages.run, trainer, 0)
+            before.dynamics(stages.measure(iteration=0), settings.controller.current)
             before.write()
-        if settings.controller.due(iteration) and data.validation is not None and settings.ready_reward is not None:
-            log.swept(*stages.choose_temperature(settings, policy, data, iteration), settings.controller.top_k)
-        result = stages.run_stages(settings, trainer, policy, data, iteration, ahead)
-        self._overlap.clear(run, iteration)
-        policy.engine.rest()
+        if stages.sweep_is_due(iteration):
+            log.swept(*stages.choose_temperature(iteration), settings.controller.top_k)
+        result = stages.run_iteration(iteration, ahead)
+        self._overlap.clear(stages.run, iteration)
+        stages.policy.engine.rest()
         log.iteration_done(result)
-        replace_training_data(trainer, result.examples, settings.gradient.passes)
+        stages.train_on(result.examples)
         torch.manual_seed(derive_seed(settings.seed, "train", iteration))
-        self._overlap.begin(trainer, policy, data, iteration)
+        self._overlap.begin(stages, iteration)
         progress.begin_training(iteration)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -258,7 +255,7 @@ class RolloutCallback(Callback):
         self._log.trained(self._progress.training_seconds)
         self._log.write()
         self._progress.in_training = False
-        stages.drop_responses(self.settings, trainer)
+        RolloutStages.of(self.settings, trainer, pl_module).drop_responses()
         # The rest is in the iteration's report, from which it is recalled.
         metrics = trainer.callback_metrics.items()
         self._progress.unwatched = {name: float(value) for name, value in metrics if name in ("train/loss", "train/lr")}
@@ -329,22 +326,21 @@ class RolloutCallback(Callback):
 
     def _end_iteration(self, trainer: Trainer, module: LightningModule, log: IterationLog | None = None) -> None:
         """Ends the iteration that was trained last: measures its dynamics, unless its report has them."""
-        iteration, run = self._progress.iteration, RunDirectory(Path(trainer.default_root_dir))
+        iteration = self._progress.iteration
         if iteration is None:
             return
-        self._overlap.finish(trainer, require_policy(module), iteration + 1)
-        settings, data = self.settings, require_data(trainer.datamodule)  # type: ignore[attr-defined]
-        log = self._log = log or IterationLog.resumed(run, trainer, iteration)
-        if settings.dynamics and data.validation is not None and "dynamics" not in log.report:
-            policy = require_policy(module)
-            self._sync(policy, data, log)
-            stages.load_reward(settings.reward, policy, run, self._progress.refreshed)
-            log.dynamics(stages.measure(settings, policy, data, iteration=iteration), settings.controller.current)
-            policy.engine.rest()
+        stages = RolloutStages.of(self.settings, trainer, module)
+        self._overlap.finish(stages, iteration + 1)
+        log = self._log = log or IterationLog.resumed(stages.run, trainer, iteration)
+        if stages.measures_dynamics and "dynamics" not in log.report:
+            self._sync(stages, log)
+            stages.load_reward(self._progress.refreshed)
+            log.dynamics(stages.measure(iteration), self.settings.controller.current)
+            stages.policy.engine.rest()
             log.write()
         log.announce()
 
-    def _sync(self, policy: PolicyModule, data: PolicyDataModule, log: IterationLog) -> None:
+    def _sync(self, stages: RolloutStages, log: IterationLog) -> None:
         """Hands the engine the present weights, and proves that it has them."""
-        self._drift = self._drift or stages.make_drift_check(data)
-        log.drifted(stages.hand_over(policy.engine, policy, self._drift))
+        self._drift = self._drift or stages.make_drift_check()
+        log.drifted(stages.hand_over(self._drift))

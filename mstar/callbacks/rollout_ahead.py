@@ -7,17 +7,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from lightning.pytorch import Trainer
-
-from mstar.callbacks.rollout_check import require_data
 from mstar.callbacks.rollout_progress import RolloutProgress
 from mstar.callbacks.rollout_settings import RolloutSettings
-from mstar.callbacks.rollout_stages import describe_generation, find_prompts
-from mstar.datamodules.policy import PolicyDataModule
+from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.distributed import gather_lists, is_main, takes_part
-from mstar.iteration_ahead import Ahead, DrawingAhead, IterationPrompts, claim_ahead
-from mstar.iteration_shards import fingerprint_shards
-from mstar.modules.policy import PolicyModule
+from mstar.iteration_ahead import Ahead, DrawingAhead, claim_ahead, find_ahead
+from mstar.iteration_plan import IterationPrompts
 from mstar.storage import RunDirectory, read_json
 
 __all__ = ["Overlap"]
@@ -59,44 +54,35 @@ class Overlap:
                 *(settings.overlap_shards, settings.shard_size, correction),
             )
 
-    def begin(self, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule, iteration: int) -> None:
+    def begin(self, stages: RolloutStages, iteration: int) -> None:
         """Begins to draw for the next iteration; the engine has the weights that this one drew with. Collective.
 
         Nothing is drawn before the last iteration's training.
 
         Args:
-            trainer: Its run directory gets the files.
-            policy: The policy.
-            data: Where the prompts come from.
+            stages: The rollout's.
             iteration: The iteration that is about to train.
         """
         self._progress.ahead = None
-        settings, run = self._settings, RunDirectory(Path(trainer.default_root_dir))
-        if not settings.overlap_shards or iteration == trainer.max_epochs:
+        settings, run = self._settings, stages.run
+        if not settings.overlap_shards or iteration == stages.trainer.max_epochs:
             return
-        source = find_prompts(settings, trainer, data, iteration + 1)
+        prompts = stages.find_prompts(iteration + 1)
         kept = settings.engine.keep_weights()
         assert kept is not None  # noqa: S101 - the settings refuse other engines
         ahead = Ahead(
             iteration + 1,
-            source.first_shards(settings.overlap_shards),
+            tuple(range(min(settings.overlap_shards, prompts.num_shards))),
             read_json(run.plan(iteration))["policy"],
-            source.plan.temperature,
+            prompts.plan.temperature,
             str(kept),
         )
         if is_main():
-            stop = len(ahead.shards) * source.plan.shard_size
-            first = len(source.prompts)
-            some = (source.prompts[:stop], source.unlabelled[: max(stop - first, 0)], source.plan.shard_size)
-            prompts = list(fingerprint_shards(*some))
-            claim_ahead(
-                run,
-                ahead,
-                describe_generation(settings, policy, data, source.plan, ahead.policy) | {"prompts": prompts},
-            )
-        self._start(ahead, source, data, run, self._missing(ahead, source, run))
+            facts = stages.generation_facts(prompts.plan, ahead.policy)
+            claim_ahead(run, ahead, facts | {"prompts": [prompts.fingerprint(number) for number in ahead.shards]})
+        self._start(ahead, prompts, stages, self._missing(ahead, prompts, run))
 
-    def take_up(self, trainer: Trainer, policy: PolicyModule) -> None:
+    def take_up(self, stages: RolloutStages) -> None:
         """Goes on with what another process began, by the same weights, unless this one does already. Collective.
 
         If the weights are gone, less is drawn ahead than there was to be.
@@ -104,13 +90,11 @@ class Overlap:
         ahead = self._progress.ahead
         if ahead is None or self._taken_up == ahead:
             return
-        settings, run = self._settings, RunDirectory(Path(trainer.default_root_dir))
-        data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
-        source = find_prompts(settings, trainer, data, ahead.iteration)
+        prompts, policy = stages.find_prompts(ahead.iteration), stages.policy
         # A sweep may have chosen another one since.
-        source = replace(source, plan=replace(source.plan, temperature=ahead.temperature))
-        missing = self._missing(ahead, source, run)
-        if missing and not settings.engine.hand_over_again(policy.policy, policy.renderer, Path(ahead.weights)):
+        prompts = replace(prompts, plan=replace(prompts.plan, temperature=ahead.temperature))
+        missing = self._missing(ahead, prompts, stages.run)
+        if missing and not self._settings.engine.hand_over_again(policy.policy, policy.renderer, Path(ahead.weights)):
             if is_main():
                 _log.warning(
                     "the weights of iteration %d are not in '%s' any more: %d shards of iteration %d that they were to "
@@ -118,27 +102,25 @@ class Overlap:
                     *(ahead.iteration - 1, ahead.weights, len(missing), ahead.iteration),
                 )
             ahead, missing = replace(ahead, shards=tuple(n for n in ahead.shards if n not in missing)), []
-        self._start(ahead, source, data, run, missing)
+        self._start(ahead, prompts, stages, missing)
 
-    def _start(
-        self, ahead: Ahead, source: IterationPrompts, data: PolicyDataModule, run: RunDirectory, missing: list[int]
-    ) -> None:
+    def _start(self, ahead: Ahead, prompts: IterationPrompts, stages: RolloutStages, missing: list[int]) -> None:
         engine = self._settings.engine
         own = [number for number in missing if takes_part(number, engine.group_size)]
         self._progress.ahead = self._taken_up = ahead
         self._waited_for = False
-        self._drawing = DrawingAhead(source, own, engine, data.prompt_check(), run) if own else None
+        self._drawing = DrawingAhead(prompts, own, engine, stages.data.prompt_check(), stages.run) if own else None
 
-    def _missing(self, ahead: Ahead, source: IterationPrompts, run: RunDirectory) -> list[int]:
+    def _missing(self, ahead: Ahead, prompts: IterationPrompts, run: RunDirectory) -> list[int]:
         """The shards that are neither drawn nor taken in by their iteration; all processes find the same."""
         if not is_main():
             return list(gather_lists([]))
-        there, plan = set(source.find(run, ahead)), run.plan(ahead.iteration)
+        there, plan = set(find_ahead(run, prompts, ahead)), run.plan(ahead.iteration)
         if plan.exists() and read_json(plan).get("ahead") == ahead.facts():
             there |= {number for number in ahead.shards if run.responses(ahead.iteration, number).exists()}
         return list(gather_lists([number for number in ahead.shards if number not in there]))
 
-    def finish(self, trainer: Trainer, policy: PolicyModule, iteration: int) -> Ahead | None:
+    def finish(self, stages: RolloutStages, iteration: int) -> Ahead | None:
         """Waits until all is drawn; from then on the engine is free to get other weights. Collective.
 
         Returns:
@@ -149,7 +131,7 @@ class Overlap:
         """
         if self._progress.ahead is None or self._progress.ahead.iteration != iteration:
             return None
-        self.take_up(trainer, policy)
+        self.take_up(stages)
         drawing, self._drawing = self._drawing, None
         if drawing is not None:
             try:

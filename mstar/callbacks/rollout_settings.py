@@ -150,14 +150,6 @@ class RolloutSettings:
         """The reward, once it can score; an MPRM that is made within the run cannot before."""
         return self.reward if self.reward is not None and self.reward.ready else None
 
-    def uses_reward(self, voting: bool) -> bool:
-        """Whether an iteration's responses are scored.
-
-        Args:
-            voting: Whether some of its prompts get the weighted vote as their answer.
-        """
-        return self.ready_reward is not None and (self.selector.needs_reward or voting)
-
 
 def choose_rule(
     method: Method, gradient: PolicyGradient | None, step_rewards: StepRewards, balance: Balance

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import Dataset, DistributedSampler
 
-from mstar.prompt_order import draw_mixed
+from mstar.iteration_plan import draw_mixed
 from mstar.prompts.base import Mixing
 
 __all__ = ["MixedSampler"]

@@ -10,7 +10,7 @@ import pytest
 
 import mstar.callbacks.rollout_stages
 from mstar.callbacks import RolloutCallback
-from mstar.callbacks.rollout_stages import run_stages
+from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.datamodules import PolicyDataModule
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
@@ -59,6 +59,6 @@ def test_shards_of_other_settings_are_not_gone_on_with(
         rollout = RolloutCallback(selection="random", seed=0, **given)
         data = PolicyDataModule(TinyDice("pool", 4))
         data.trainer = SimpleNamespace(lightning_module=policy)  # type: ignore[assignment]
-        run_stages(rollout.settings, trainer, policy, data, 1)
+        RolloutStages(rollout.settings, trainer, policy, data).run_iteration(1)
     assert (tmp_path / "iterations/0001.old-1").exists() != kept
     assert RunDirectory(tmp_path).plan(1).is_file()

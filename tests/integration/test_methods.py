@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from mstar.generation import Request
 from mstar.generation.transformers_engine import TransformersEngine
 from mstar.grading import AnswerGrader
-from mstar.prompt_order import iteration_indices
+from mstar.iteration_plan import iteration_indices
 from mstar.prompts import PromptSource, TinyDice
 from mstar.rendering import Renderer
 from mstar.storage import ExampleFile, RunDirectory, read_responses

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from mstar.__main__ import main
-from mstar.prompt_order import iteration_indices
+from mstar.iteration_plan import iteration_indices
 from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile, RunDirectory
 

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from mstar.prompt_order import draw_mixed, iteration_indices
+from mstar.iteration_plan import draw_mixed, iteration_indices
 from mstar.prompts.base import Mixing
 
 # 90 prompts of the first source, 10 of the second, three draws of the second for one of the first.
