@@ -207,7 +207,7 @@ class BackboneModule(LightningModule):
         """Writes the model as a folder; the main process does, of weights that all may hold.
 
         Args:
-            folder: The folder: a policy's for Transformers and vLLM, an MPRM's for ``ProcessReward.load``.
+            folder: The folder: a policy's for Transformers and vLLM, an MPRM's for ``StepScorer.load``.
             dtype: Type of the backbone's weights in it; by default that of the stored ones.
             adapter: Whether it gets the adapters alone, for peft and vLLM; of a model that ``require_adapter`` lets
                 pass.

@@ -238,7 +238,7 @@ class MPRMModule(BackboneModule):
         return {"step_logprob_features": self.step_logprob_features, "head_size": self.head_size}
 
     def write(self, folder: Path, state: dict[str, Tensor] | None, dtype: torch.dtype | None) -> None:
-        """Writes the MPRM as a folder that ``ProcessReward.load`` reads; of a sharded one, the gathered ``state``."""
+        """Writes the MPRM as a folder that ``StepScorer.load`` reads; of a sharded one, the gathered ``state``."""
         self.scorer.save(folder, self.renderer, state=state, dtype=dtype)
 
 

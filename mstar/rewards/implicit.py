@@ -11,9 +11,10 @@ from mstar.errors import ConfigError
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.implicit_scorer import ImplicitScorer
 from mstar.models.precision import Precision, name_of
+from mstar.models.response_scorer import ResponseScorer
+from mstar.rendering import Renderer
 from mstar.rewards.base import RewardHost
 from mstar.rewards.mprm import MPRM
-from mstar.rewards.process import ProcessReward
 
 __all__ = ["Implicit"]
 
@@ -60,10 +61,10 @@ class Implicit(MPRM):
             if folder is None or not (Path(folder) / "config.json").is_file():
                 raise ConfigError(f"the implicit reward needs a policy in '{folder}', but no config.json is there.")
 
-    def open(self, folder: str, host: RewardHost, precision: Precision) -> ProcessReward:
+    def open(
+        self, folder: str, host: RewardHost, precision: Precision, device: torch.device
+    ) -> tuple[ResponseScorer, Renderer]:
         """Loads both policies."""
-        target = torch.device(host.device)
-        away = self.offload is not False and target.type != "cpu"
         trained, reference = (
             load_model(
                 path,
@@ -71,13 +72,12 @@ class Implicit(MPRM):
                 compute=precision.compute,
                 attention=host.attention,
                 trust_remote_code=host.trust_remote_code,
-                device="cpu" if away else target,
+                device=device,
             )
             for path in (folder, self.reference)
         )
-        scorer = ImplicitScorer(trained, reference, self.beta).eval().requires_grad_(False)
         renderer = load_renderer(folder, trained, trust_remote_code=host.trust_remote_code)
-        return ProcessReward(scorer, renderer, self.batch_size, self.progress, target)
+        return ImplicitScorer(trained, reference, self.beta), renderer
 
     def facts(self) -> dict[str, Any]:
         """The weights of both, wherever their folders are, and what they are scored in."""

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
+import torch
+
 from mstar.errors import ConfigError, require_least
 from mstar.models.attention import announce, kernel_of
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.precision import Precision, name_of
-from mstar.models.step_scorer import check_step_scorer
+from mstar.models.response_scorer import ResponseScorer
+from mstar.models.step_scorer import StepScorer, check_step_scorer
+from mstar.rendering import Renderer
 from mstar.rewards.base import Reward, RewardHost
 from mstar.rewards.process import ProcessReward
 from mstar.types import Prompt, Response
@@ -20,7 +24,6 @@ __all__ = ["MPRM"]
 
 # What a name on a hub looks like; a path in two parts does, too.
 _HUB_ID: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
 
 
 class MPRM(Reward):
@@ -37,7 +40,7 @@ class MPRM(Reward):
         progress: Whether to show a progress bar.
 
     Raises:
-        ConfigError: a number is out of its range.
+        ConfigError: a number is out of its range, or one in 4 bits is to be offloaded.
     """
 
     refreshable: ClassVar[bool] = True
@@ -52,8 +55,8 @@ class MPRM(Reward):
         progress: bool = True,
     ) -> None:
         require_least("MPRM: ", batch_size=batch_size)
-        if dtype not in _DTYPES:
-            raise ConfigError(f"MPRM: dtype is '{dtype}', but must be one of {', '.join(_DTYPES)}.")
+        if offload and quantization != "none":
+            raise ConfigError("an MPRM in 4 bits stays on its device: switch off the quantisation or the offloading.")
         self.folder = folder
         self.batch_size = batch_size
         self.offload = offload
@@ -95,24 +98,27 @@ class MPRM(Reward):
             return
         self.release()
         precision = host.precision_of(self.dtype)
-        self._loaded = self.open(self.folder, host, precision)
+        place = torch.device(host.device)
+        away = self.offload is not False and self.quantization == "none" and place.type != "cpu"
+        scorer, renderer = self.open(self.folder, host, precision, torch.device("cpu") if away else place)
+        scorer.eval().requires_grad_(False)
+        self._loaded = ProcessReward(scorer, renderer, self.batch_size, self.progress, place)
         self._loaded_from, self._weights = self.folder, name_of(precision.weights)
-        backbone: Any = self._loaded.scorer.backbone
+        backbone: Any = scorer.backbone
         announce("MPRM in rollouts", precision, kernel_of(backbone))
 
-    def open(self, folder: str, host: RewardHost, precision: Precision) -> ProcessReward:
-        """Loads a folder, in a precision."""
-        return ProcessReward.load(
+    def open(
+        self, folder: str, host: RewardHost, precision: Precision, device: torch.device
+    ) -> tuple[ResponseScorer, Renderer]:
+        """Loads a folder, in a precision, to a device."""
+        return StepScorer.load(
             folder,
-            host.device,
-            self.batch_size,
             dtype=name_of(precision.weights),
             compute=precision.compute,
             attention=host.attention,
             trust_remote_code=host.trust_remote_code,
             quantization=self.quantization,
-            offload=self.offload,
-            progress=self.progress,
+            device=device,
         )
 
     def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from tqdm.auto import tqdm
 
-from mstar.errors import ConfigError, require_least
+from mstar.errors import require_least
 from mstar.interruption import stop_if_asked
 from mstar.models.offload import on_device
 from mstar.models.out_of_memory import within_memory
 from mstar.models.response_scorer import ResponseScorer
-from mstar.models.step_scorer import StepScorer
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
@@ -56,54 +54,6 @@ class ProcessReward:
         self.batch_size = batch_size
         self.progress = progress
         self.device = device
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        device: torch.device | str = "cpu",
-        batch_size: int = 64,
-        *,
-        dtype: str = "float32",
-        compute: torch.dtype | None = None,
-        attention: str | None = "auto",
-        trust_remote_code: bool = False,
-        quantization: Literal["none", "nf4"] = "none",
-        offload: bool | None = None,
-        progress: bool = True,
-    ) -> ProcessReward:
-        """Loads an exported MPRM.
-
-        Args:
-            folder: The MPRM's folder.
-            device: Where it computes.
-            batch_size: Most responses in one forward pass.
-            dtype: Of the backbone's weights.
-            compute: As for ``load_model``.
-            attention: As for ``load_model``.
-            trust_remote_code: Whether Python code in the folder may run.
-            quantization: As for ``load_model``.
-            offload: Whether its weights are on the device only while it scores; by default, they are where the device
-                is not the CPU and they are not quantised.
-            progress: Whether to show a progress bar.
-
-        Raises:
-            ConfigError: the folder is missing or is not an MPRM, or one in 4 bits is to be offloaded.
-        """
-        target = torch.device(device)
-        if offload and quantization != "none":
-            raise ConfigError("an MPRM in 4 bits stays on its device: switch off the quantisation or the offloading.")
-        away = offload is not False and quantization == "none" and target.type != "cpu"
-        scorer, renderer = StepScorer.load(
-            folder,
-            dtype=dtype,
-            compute=compute,
-            attention=attention,
-            trust_remote_code=trust_remote_code,
-            quantization=quantization,
-            device="cpu" if away else target,
-        )
-        return cls(scorer.requires_grad_(False), renderer, batch_size, progress, target)
 
     def score(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[tuple[float, ...]]]:
         """Scores every step of every response; equal responses of one prompt are scored once.

@@ -17,7 +17,7 @@ from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.modules import PolicyModule
 from mstar.prompts import PromptSource, TinyDice
-from mstar.rewards import MPRM, Likelihood, ProcessReward
+from mstar.rewards import MPRM, Likelihood
 from mstar.temperature import AdaptiveTemperature
 from mstar.types import Prompt
 
@@ -92,7 +92,7 @@ def test_other_modules_are_refused(module: Any, datamodule: Any, complaint: str)
 
 
 def test_the_check_reads_no_weights_of_the_mprm(warm_mprm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ProcessReward, "load", lambda *_, **__: pytest.fail("the MPRM was loaded"))
+    monkeypatch.setattr(MPRM, "open", lambda *_, **__: pytest.fail("the MPRM was loaded"))
     callback = RolloutCallback(reward_model=str(warm_mprm))
     for _ in range(2):
         callback.check(trainer(), PolicyModule("mstar/tiny-idefics3"), data())

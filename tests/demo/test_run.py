@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from mstar.demo.run import run_demo
-from mstar.rewards import ProcessReward
+from mstar.models.step_scorer import StepScorer
 
 SMALL = {
     "warmup": ["--trainer.max_steps=8", "--data.train.size=384", "--trainer.enable_progress_bar=false"],
@@ -47,7 +47,7 @@ def test_the_demo_ends_with_summary_and_report(
     assert "Content-Security-Policy" in (tmp_path / "report.html").read_text()
     AutoModelForImageTextToText.from_pretrained(tmp_path / summary["policy"])
     AutoProcessor.from_pretrained(tmp_path / summary["policy"])
-    ProcessReward.load(tmp_path / summary["mprm"])
+    StepScorer.load(tmp_path / summary["mprm"])
     # Once, before iteration 3, and found by the report of that iteration.
     assert len(list((tmp_path / "evolve" / "mprm").glob("0003-*/model/mprm.json"))) == 1
     assert "sweep" in json.loads((tmp_path / "evolve/iterations/0003/report.json").read_text())

@@ -17,6 +17,7 @@ from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.errors import ConfigError
 from mstar.models.backbone import EMBEDDED_MODEL
 from mstar.models.step_head import StepLogits
+from mstar.models.step_scorer import StepScorer
 from mstar.modules.mprm import MPRMModule, validation_metrics
 from mstar.modules.step_losses import pairwise_loss, step_loss
 from mstar.prompts import TinyDice
@@ -171,7 +172,7 @@ def test_two_fits_give_the_same_weights_and_an_export_scores_the_same(labels: st
     one.export(tmp_path / "mprm")
     groups = [(prompt, prompt.reference_responses) for prompt in TinyDice("validation", 3)]
     trained = ProcessReward(one.scorer, one.renderer, progress=False).score(groups)
-    assert ProcessReward.load(tmp_path / "mprm", progress=False).score(groups) == trained
+    assert ProcessReward(*StepScorer.load(tmp_path / "mprm"), progress=False).score(groups) == trained
 
 
 def test_a_checkpoint_is_plain_and_says_how_to_rebuild(labels: str, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.models.step_scorer import StepScorer
 from mstar.prompts import TinyDice
 from mstar.rendering import Renderer
-from mstar.rewards import ProcessReward, aggregate
+from mstar.rewards import MPRM, ProcessReward, RewardHost, aggregate
 from mstar.types import Prompt
 
 TEXTS = ["red = 4\nblue = 5\nAnswer: 9", "red = 4\nAnswer: 1", "Answer: 2", "red is 7\nblue is 1\n7 + 1 = 8\nAnswer: 8"]
@@ -39,6 +39,14 @@ class CountingScorer(StepScorer):
     ) -> list[list[tuple[float, ...]]]:
         self.calls.append([list(texts) for texts in responses])
         return super().score(renderer, prompts, responses)
+
+
+def load_mprm(folder: Path | str, host: RewardHost = RewardHost(), **settings: Any) -> ProcessReward:  # noqa: B008
+    """What an MPRM scores with once it is loaded."""
+    reward = MPRM(str(folder), progress=False, **settings)
+    reward.load(host)
+    assert reward._loaded is not None
+    return reward._loaded
 
 
 @pytest.fixture
@@ -112,8 +120,8 @@ def test_a_loaded_mprm_scores_as_the_saved_one(
 ) -> None:
     scorer.save(tmp_path, renderer)
     groups = [(prompt, TEXTS) for prompt in prompts]
-    loaded = ProcessReward.load(tmp_path, "cpu", 5, progress=False)
-    assert loaded.score(groups) == ProcessReward(scorer, renderer, 5, progress=False).score(groups)
+    expected = ProcessReward(scorer, renderer, 5, progress=False).score(groups)
+    assert load_mprm(tmp_path, batch_size=5).score(groups) == expected
 
 
 def test_a_batch_of_nothing_is_refused(scorer: CountingScorer, renderer: Renderer) -> None:
@@ -206,10 +214,13 @@ def test_an_mprm_is_loaded_to_where_it_stays(
 
     def load(folder: str, **options: Any) -> tuple[torch.nn.Module, None]:
         asked.update(options)
-        return torch.nn.Linear(1, 1), None
+        scorer = torch.nn.Linear(1, 1)
+        scorer.backbone = None  # type: ignore[assignment]
+        return scorer, None
 
     monkeypatch.setattr(StepScorer, "load", load)
-    reward = ProcessReward.load("mprm", "meta", **settings)
+    monkeypatch.setattr("mstar.rewards.mprm.kernel_of", lambda backbone: "sdpa")
+    reward = load_mprm("mprm", RewardHost("meta"), **settings)
     assert torch.device(asked["device"]).type == placed
     assert asked["quantization"] == settings.get("quantization", "none")
     assert reward.device == torch.device("meta")
@@ -218,7 +229,7 @@ def test_an_mprm_is_loaded_to_where_it_stays(
 
 def test_an_mprm_in_four_bits_is_not_offloaded() -> None:
     with pytest.raises(ConfigError, match="in 4 bits stays on its device"):
-        ProcessReward.load("mprm", "meta", quantization="nf4", offload=True)
+        MPRM("mprm", quantization="nf4", offload=True)
 
 
 def test_an_mprm_in_four_bits_scores_much_the_same(
@@ -227,8 +238,8 @@ def test_an_mprm_in_four_bits_scores_much_the_same(
     scorer.head.output.weight.data.mul_(0.05)
     scorer.save(tmp_path, renderer)
     groups = [(prompt, TEXTS) for prompt in prompts]
-    plain = ProcessReward.load(tmp_path, progress=False)
-    quantised = ProcessReward.load(tmp_path, quantization="nf4", progress=False)
+    plain = load_mprm(tmp_path)
+    quantised = load_mprm(tmp_path, quantization="nf4")
     backbone: Any = quantised.scorer.backbone
     assert backbone.model.text_model.layers[0].mlp.up_proj.weight.dtype == torch.uint8
     assert backbone.model.vision_model.encoder.layers[0].mlp.fc1.weight.dtype == torch.float32

@@ -21,7 +21,7 @@ from mstar.interruption import stop_if_asked
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.offload import on_device
 from mstar.models.out_of_memory import within_memory
-from mstar.models.precision import DTYPES, name_of
+from mstar.models.precision import name_of
 from mstar.rewards.base import Reward, RewardHost
 from mstar.steps import split_steps
 from mstar.types import Prompt, Response
@@ -67,12 +67,6 @@ class PublishedReward(Reward):
         progress: bool = True,
     ) -> None:
         require_least(f"{type(self).__name__}: ", batch_size=batch_size)
-        for name, given, known in (
-            ("separator", separator, ("line", "paragraph")),
-            ("dtype", dtype, ("auto", *DTYPES)),
-        ):
-            if given not in known:
-                raise ConfigError(f"{type(self).__name__}: {name} is '{given}'; choose one of {', '.join(known)}.")
         self.model = model
         self.revision = revision
         self.batch_size = batch_size
@@ -82,11 +76,6 @@ class PublishedReward(Reward):
         self.progress = progress
         self._loaded: nn.Module | None = None
         self._device = torch.device("cpu")
-
-    @property
-    def ready(self) -> bool:
-        """Always: all that it needs is published."""
-        return True
 
     def check(self) -> None:
         """Makes sure that a folder that was given is there; an id is looked up when it is loaded."""

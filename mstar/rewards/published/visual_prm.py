@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from mstar.errors import ConfigError
 from mstar.rewards.published.base import question_of
 from mstar.rewards.published.judged_turns import JudgedTurns
 from mstar.rewards.published.seeing import INTERNVL_SYSTEM
@@ -67,8 +66,6 @@ class VisualPRM(JudgedTurns):
         system_turn: Literal["instruction", "internvl"] = "instruction",
     ) -> None:
         super().__init__(model, revision, batch_size, separator, dtype, offload, progress)
-        if system_turn not in _SYSTEMS:
-            raise ConfigError(f"VisualPRM: system_turn is '{system_turn}'; choose one of {', '.join(_SYSTEMS)}.")
         self.system_turn = system_turn
 
     @property
