@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ import yaml
 from huggingface_hub import DatasetCardData, ModelCardData
 
 from mstar import __version__
-from mstar.dashboards.run_config import SavedConfig, read_configs
+from mstar.dashboards.markup import is_number
+from mstar.dashboards.run_config import SavedConfig, read_configs, settings_of
 from mstar.errors import DataError
+from mstar.evaluation.markdown import markdown_table
 from mstar.models.backbone import EMBEDDED_MODEL
 from mstar.storage import RunDirectory, read_json
 
@@ -146,7 +147,7 @@ def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, c
     for config in read_configs(run):
         # Rows come of rollouts and of annotations: of neither supervised stages, nor of what is only measured on.
         roles = ("train", "unlabelled", "prompts") if config.values.get("rollout") else ("prompts",)
-        settings = {"prompts": config.values.get("prompts"), **_part(config.values.get("data"))}
+        settings = {"prompts": config.values.get("prompts"), **settings_of(config.values.get("data"))}
         data |= {f"{role} ({config.path})": settings.get(role) for role in roles}
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
@@ -227,7 +228,7 @@ def _settings(run: Path | None) -> Iterator[str]:
     if run is None:
         return
     config = _config(run)
-    model, rollout, data = (_part(config.get(name)) for name in ("model", "rollout", "data"))
+    model, rollout, data = (settings_of(config.get(name)) for name in ("model", "rollout", "data"))
     lines = [f"- `rollout.{name}`: {rollout[name]}" for name in _ROLLOUT if _is_told(rollout.get(name))]
     lines += [f"- `model.{name}`: {model[name]}" for name in _MODEL if _is_told(model.get(name))]
     reward = rollout.get("reward_model")
@@ -248,7 +249,7 @@ def _beta(run: Path | None) -> float | None:
     model = {} if run is None else _config(run).get("model")
     if not isinstance(model, dict) or str(model.get("class_path")).rpartition(".")[2] != _IMPLICIT:
         return None
-    return float(_part(model).get("beta", 0.05))
+    return float(settings_of(model).get("beta", 0.05))
 
 
 def _data(data: Mapping[str, Any]) -> Iterator[str]:
@@ -264,7 +265,7 @@ def _sources(value: Any) -> Iterator[str]:
         for item in value:
             yield from _sources(item)
     elif isinstance(value, dict):
-        settings = _part(value)
+        settings = settings_of(value)
         if isinstance(value.get("class_path"), str):
             told = {name: settings[name] for name in _SOURCE if name in settings and settings[name] is not None}
             shown = (f"{name} {_place_all(item)}" for name, item in told.items())
@@ -275,14 +276,6 @@ def _sources(value: Any) -> Iterator[str]:
 
 def _place_all(value: Any) -> str:
     return ", ".join(f"`{place(str(item))}`" for item in (value if isinstance(value, list) else [value]))
-
-
-def _part(value: Any) -> Mapping[str, Any]:
-    """The settings of a class, or of a group."""
-    if not isinstance(value, dict):
-        return {}
-    inner = value.get("init_args", value)
-    return inner if isinstance(inner, dict) else {}
 
 
 def _is_told(value: Any) -> bool:
@@ -300,17 +293,14 @@ def _measured(facts: CardFacts) -> Iterator[str]:
         dynamics = read_json(path).get("dynamics") if iteration <= facts.iterations and path.exists() else None
         if isinstance(dynamics, dict):
             rows[iteration] = dynamics
-    names = [name for name in _MEASURED if any(_is_number(row.get(name)) for row in rows.values())]
+    names = [name for name in _MEASURED if any(is_number(row.get(name)) for row in rows.values())]
     if not names:
         return
     k = next((row["k"] for row in rows.values() if "k" in row), "k")
-    table = [["iteration", *(_MEASURED[name].format(k=k) for name in names)], ["---"] * (len(names) + 1)]
-    for iteration, row in rows.items():
-        values = (f"{row[name]:.3f}" if _is_number(row.get(name)) else "" for name in names)
-        table.append([str(iteration), *values])
-    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    head = ["iteration", *(_MEASURED[name].format(k=k) for name in names)]
+    cells = [
+        [str(iteration), *(f"{row[name]:.3f}" if is_number(row.get(name)) else "" for name in names)]
+        for iteration, row in rows.items()
+    ]
+    lines = "\n".join(markdown_table(head, cells))
     yield f"## Measured\n\nOn the run's validation prompts; 0 is before training.\n\n{lines}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -73,10 +73,8 @@ def export_data(
             written = write_rows(
                 files.rows(None if prompts is None else RunPrompts([prompts])),
                 FORMS[to],
-                unfinished,
                 Pictures(unfinished, folder),
                 with_pictures=files.have_pictures(),
-                final=folder,
             )
             _tell_left_out(written)
             if not written.files:

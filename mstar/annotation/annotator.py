@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,30 +36,6 @@ __all__ = ["annotate"]
 
 # Of the manifest; the first one did not say what graded and what wrote the responses.
 _FORMAT: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A response that is to be labelled."""
-
-    prompt: Prompt
-    response: Response
-    correct: bool
-    steps: tuple[str, ...]
-
-
-class _Given:
-    """Responses that are there already, by their prompts; their places alone are held."""
-
-    def __init__(self, labels: Sequence[StepLabels]) -> None:
-        self._labels = labels
-        self._places: dict[str, list[int]] = defaultdict(list)
-        for place, label in enumerate(labels):
-            self._places[label.prompt_id].append(place)
-
-    def find(self, prompt_id: str) -> list[StepLabels]:
-        """The responses to a prompt."""
-        return [self._labels[place] for place in self._places.get(prompt_id, ())]
 
 
 def annotate(
@@ -127,7 +103,9 @@ def annotate(
     if judge is not None:
         facts["judge"] = describe(judge)
     claim_together(output, facts, what="step labels", pattern="labels-*.parquet", claimed=claimed)
-    given = None if responses is None else _Given(responses)
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, label in enumerate(responses or ()):
+        places[label.prompt_id].append(place)
     leader = leads_group(engine.group_size)
     seen = Tally()
     num_tokens = drawn = cut_off = 0
@@ -151,7 +129,8 @@ def annotate(
                 put_aside = output / f"quarantine-{shard:05d}.jsonl"
                 quarantine_shard(put_aside, bad, "prompts", len(prompts), check.max_bad_share)
                 alone = judge is not None and judge.use == "alone"
-                made, spent, ended = _annotate_shard(usable, engine, grader, settings, given, continued=not alone)
+                again = None if responses is None else [responses[i] for prompt in usable for i in places[prompt.id]]
+                made, spent, ended = _annotate_shard(usable, engine, grader, settings, again, continued=not alone)
                 agreement = None
                 if judge is not None:
                     made, agreement = judge.apply(made, {prompt.id: prompt for prompt in usable}, output)
@@ -194,7 +173,7 @@ def _annotate_shard(
     engine: Engine,
     grader: Grader,
     settings: AnnotationSettings,
-    given: _Given | None,
+    again: Sequence[StepLabels] | None,
     *,
     continued: bool,
 ) -> tuple[list[StepLabels], int, list[bool]]:
@@ -202,78 +181,73 @@ def _annotate_shard(
     for prompt in prompts:
         if prompt.answer is None:
             raise DataError(f"prompt '{prompt.id}' has no answer, so its steps cannot be labelled: leave it out.")
-    if given is not None:
-        again = [label for prompt in prompts for label in given.find(prompt.id)]
-        chains = [(label.prompt_id, prefixes(label.steps)) for label in again if continued]
-        counts, num_tokens = count_continuations(prompts, chains, engine, grader, settings)
-        return [_label_again(label, counts) for label in again], num_tokens, []
-    sampled = draw_responses(
-        engine,
-        [
-            Request(
-                prompt,
-                plan_samples(settings.seed, "annotation/sample", prompt.id, settings.num_samples, settings.temperature),
-            )
-            for prompt in prompts
-        ],
-    )
-    grader.prepare([
-        (prompt, response.text)
-        for prompt, responses in zip(prompts, sampled, strict=True)
-        for response in responses
-        if response.finished
-    ])  # fmt: skip
-    kept = [
-        item
-        for prompt, responses in zip(prompts, sampled, strict=True)
-        for item in _choose(prompt, responses, grader, settings)
-    ]
-    chains = [(item.prompt.id, prefixes(item.steps)) for item in kept if continued]
+    spent, ended = 0, list[bool]()
+    if again is None:
+        sampled = draw_responses(
+            engine,
+            [
+                Request(
+                    prompt,
+                    plan_samples(
+                        settings.seed, "annotation/sample", prompt.id, settings.num_samples, settings.temperature
+                    ),
+                )
+                for prompt in prompts
+            ],
+        )
+        grader.prepare([
+            (prompt, response.text)
+            for prompt, responses in zip(prompts, sampled, strict=True)
+            for response in responses
+            if response.finished
+        ])  # fmt: skip
+        labels = [
+            label
+            for prompt, responses in zip(prompts, sampled, strict=True)
+            for label in _choose(prompt, responses, grader, settings)
+        ]
+        drawn = [response for group in sampled for response in group]
+        spent, ended = sum(r.num_tokens for r in drawn), [r.finished for r in drawn]
+    else:
+        # What is known of their answers stays; how likely they are for this policy is unknown.
+        labels = [replace(label, logprob=None) for label in again]
+    chains = [(label.prompt_id, prefixes(label.steps)) for label in labels if continued]
     counts, num_tokens = count_continuations(prompts, chains, engine, grader, settings)
-    labels = [_label(item, counts) for item in kept]
-    drawn = [response for group in sampled for response in group]
-    return labels, num_tokens + sum(r.num_tokens for r in drawn), [r.finished for r in drawn]
+    return [_label(label, counts) for label in labels], num_tokens + spent, ended
 
 
 def _choose(
     prompt: Prompt, responses: Sequence[Response], grader: Grader, settings: AnnotationSettings
-) -> Iterator[_Kept]:
+) -> Iterator[StepLabels]:
     """The distinct responses of one prompt that are labelled: some right and some wrong ones, where it has both."""
     distinct = {response.text: response for response in reversed(responses) if response.text.strip()}
-    graded = [
-        _Kept(prompt, response, is_right(prompt, response, grader), split_steps(response.text))
-        for response in sorted(distinct.values(), key=lambda response: response.sample_index)
-    ]
-    right = [item for item in graded if item.correct][: settings.max_per_side]
-    wrong = [item for item in graded if not item.correct][: settings.max_per_side]
-    if right and wrong:
-        yield from right + wrong
-    elif graded and derive_seed(settings.seed, "annotation/unmixed", prompt.id) < settings.unmixed_share * 2**63:
-        yield graded[0]
+    ordered = sorted(distinct.values(), key=lambda response: response.sample_index)
+    graded = [(response, is_right(prompt, response, grader)) for response in ordered]
+    right = [item for item in graded if item[1]][: settings.max_per_side]
+    wrong = [item for item in graded if not item[1]][: settings.max_per_side]
+    chosen = right + wrong
+    if not (right and wrong):
+        drawn = derive_seed(settings.seed, "annotation/unmixed", prompt.id) < settings.unmixed_share * 2**63
+        chosen = graded[:1] if drawn else []
+    for response, correct in chosen:
+        yield StepLabels(
+            prompt_id=prompt.id,
+            response=response.text,
+            steps=split_steps(response.text),
+            num_correct=(),
+            num_total=(),
+            correct=correct,
+            logprob=None if math.isnan(response.logprob) else response.logprob,
+            chain_correct=prompt.chain_correct(response.text),
+            finished=response.finished,
+        )
 
 
-def _label(item: _Kept, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
-    """The labels of one response; its last step's label is whether its own answer is right."""
-    found = [counts.get((item.prompt.id, prefix), Count()) for prefix in prefixes(item.steps)]
-    return StepLabels(
-        prompt_id=item.prompt.id,
-        response=item.response.text,
-        steps=item.steps,
-        num_correct=(*[count.num_correct for count in found], int(item.correct)),
-        num_total=(*[count.num_total for count in found], 1),
-        correct=item.correct,
-        logprob=None if math.isnan(item.response.logprob) else item.response.logprob,
-        chain_correct=item.prompt.chain_correct(item.response.text),
-        finished=item.response.finished,
-    )
-
-
-def _label_again(label: StepLabels, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
-    """New labels of a response; what is known of its answer stays, and how likely it is for this policy is unknown."""
+def _label(label: StepLabels, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
+    """A response with its labels; its last step's is whether its own answer is right."""
     found = [counts.get((label.prompt_id, prefix), Count()) for prefix in prefixes(label.steps)]
     return replace(
         label,
         num_correct=(*[count.num_correct for count in found], int(label.correct)),
         num_total=(*[count.num_total for count in found], 1),
-        logprob=None,
     )

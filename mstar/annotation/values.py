@@ -60,7 +60,8 @@ def other_value(value: str, rng: random.Random, avoid: Collection[str] = ()) -> 
     """
     if value.lower() in _WORDS:
         place = _WORDS.index(value.lower())
-        words = [w.capitalize() if value[0].isupper() else w for w in _near(place, 0, len(_WORDS) - 1, _WORDS)]
+        near = [*_WORDS[max(0, place - _REACH) : place], *_WORDS[place + 1 : place + _REACH + 1]]
+        words = [word.capitalize() if value[0].isupper() else word for word in near]
         allowed = [word for word in words if word not in avoid and word.lower() not in avoid]
         return rng.choice(allowed) if allowed else None
     whole, dot, decimals = value.partition(".")
@@ -78,10 +79,6 @@ def other_value(value: str, rng: random.Random, avoid: Collection[str] = ()) -> 
         if written != value and written not in avoid:
             return written
     return None
-
-
-def _near(place: int, first: int, last: int, words: tuple[str, ...]) -> list[str]:
-    return [words[i] for i in range(max(first, place - _REACH), min(last, place + _REACH) + 1) if i != place]
 
 
 def _is_year(step: str, match: re.Match[str]) -> bool:

@@ -11,7 +11,7 @@ import yaml
 
 from mstar.prompts.row_files import folder_of
 
-__all__ = ["SavedConfig", "image_roots", "read_configs", "started_in", "temperature_setting"]
+__all__ = ["SavedConfig", "image_roots", "read_configs", "settings_of", "started_in", "temperature_setting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +95,13 @@ def started_in(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
         yield Path(*place.parts[: -len(parts)])
 
 
+def settings_of(value: Any) -> Mapping[str, Any]:
+    """The settings of a class, which a saved configuration names, or of a group; none of any other value."""
+    inner = value.get("init_args", value) if isinstance(value, dict) else None
+    return inner if isinstance(inner, dict) else {}
+
+
 def temperature_setting(configs: tuple[SavedConfig, ...]) -> Any:
     """What ``rollout.temperature`` was set to; None if no configuration says."""
-    for config in configs:
-        rollout = config.values.get("rollout")
-        if isinstance(rollout, dict):
-            # A saved one names its class.
-            settings = rollout.get("init_args", rollout)
-            return settings.get("temperature") if isinstance(settings, dict) else None
-    return None
+    rollout = next((r for config in configs if isinstance(r := config.values.get("rollout"), dict)), None)
+    return settings_of(rollout).get("temperature")

@@ -15,6 +15,7 @@ from typing import Final
 from mstar.demo.arm import DEMO, RESULT, SEED_SFT, START
 from mstar.demo.verdicts import T, read_answers, verdict_table, verdicts
 from mstar.errors import ConfigError, MstarError
+from mstar.evaluation.markdown import markdown_table
 
 __all__ = ["ARMS", "interval", "main", "table", "write_tables"]
 
@@ -76,7 +77,7 @@ def interval(values: Sequence[float]) -> str:
 def table(results: Results, seeds: Sequence[int]) -> str:
     """The Markdown table: an arm a row; accuracy and chain correctness by seed, their interval, and the work."""
     head = ["arm", *(f"seed {seed}" for seed in seeds), "accuracy", "whole chain", "CPU-s", "n"]
-    lines = [f"| {' | '.join(head)} |", f"| {' | '.join('---' for _ in head)} |"]
+    rows = []
     for arm, by_seed in results.items():
         cells = [
             f"{100 * by_seed[s]['accuracy']:.1f} / {100 * by_seed[s]['chain_accuracy']:.1f}" if s in by_seed else ""
@@ -84,8 +85,8 @@ def table(results: Results, seeds: Sequence[int]) -> str:
         ]
         accuracy, chain = (interval([row[name] for row in by_seed.values()]) for name in ("accuracy", "chain_accuracy"))
         work = f"{statistics.fmean(row['cpu_seconds'] for row in by_seed.values()):.0f}"
-        lines.append(f"| {' | '.join([arm, *cells, accuracy, chain, work, str(len(by_seed))])} |")
-    return "\n".join(lines) + "\n"
+        rows.append([arm, *cells, accuracy, chain, work, str(len(by_seed))])
+    return "\n".join(markdown_table(head, rows)) + "\n"
 
 
 def write_tables(root: Path, seeds: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 
 from mstar.errors import DataError
+from mstar.evaluation.markdown import markdown_table
 
 __all__ = ["CLAIMS", "Claim", "Difference", "T", "compare", "judge", "read_answers", "verdict_table", "verdicts"]
 
@@ -204,14 +205,14 @@ def _as_dict(difference: Difference) -> dict[str, Any]:
 
 def verdict_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The verdicts as a Markdown table; differences in points, with 95 % intervals."""
-    lines = ["| claim | of | verdict | accuracy | whole chain | seeds |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = []
     for row in rows:
         told = "better than" if row["within"] is None else f"within {100 * row['within']:.0f} points of"
         cells = [_cell(row[metric]) for metric in get_args(Metric)]
         seeds = len((row["accuracy"] or {}).get("by_seed", ()))
         claim = f"{row['first']} {told} {row['second']}"
-        lines.append(f"| {claim} | {row['paper']} | {row['verdict']} | {cells[0]} | {cells[1]} | {seeds} |")
-    return "\n".join(lines) + "\n"
+        lines.append([claim, row["paper"], row["verdict"], *cells, str(seeds)])
+    return "\n".join(markdown_table(["claim", "of", "verdict", "accuracy", "whole chain", "seeds"], lines)) + "\n"
 
 
 def _cell(difference: Mapping[str, float] | None) -> str:

@@ -12,13 +12,14 @@ import pyarrow as pa
 from mstar import metrics
 from mstar.atomic import write_text
 from mstar.evaluation.benchmark import OURS, BenchmarkResult, GroupScore, ItemResult
+from mstar.evaluation.markdown import markdown_table
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.storage import write_json
 from mstar.storage.tables import write_table
 from mstar.types import Prompt
 
-__all__ = ["benchmark_notes", "markdown_table", "render_scores", "write_items", "write_scores"]
+__all__ = ["benchmark_notes", "render_scores", "write_items", "write_scores"]
 
 _ITEMS: Final = pa.schema(
     [
@@ -173,13 +174,6 @@ def _score_table(scores: Sequence[GroupScore]) -> list[str]:
 def _cell(score: GroupScore | None) -> str:
     """A score with its interval; nothing where a figure is not known of a metric."""
     return "" if score is None else f"{100 * score.score:.1f} ({100 * score.low:.1f}-{100 * score.high:.1f})"
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table: the first column left, the others right."""
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]
-    # A bar or a line break in a group's name would break the table.
-    return lines + ["| " + " | ".join(" ".join(c.split()).replace("|", "\\|") for c in row) + " |" for row in rows]
 
 
 def _differences(result: BenchmarkResult, scorings: Sequence[str]) -> list[str]:

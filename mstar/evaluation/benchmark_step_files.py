@@ -11,8 +11,8 @@ from typing import Final
 import pyarrow as pa
 
 from mstar.atomic import write_text
-from mstar.evaluation.benchmark_files import markdown_table
 from mstar.evaluation.benchmark_steps import StepScores
+from mstar.evaluation.markdown import markdown_table
 from mstar.storage import write_json
 from mstar.storage.tables import write_table
 

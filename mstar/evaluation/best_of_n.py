@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mstar import metrics
-from mstar.evaluation.benchmark_files import markdown_table
+from mstar.evaluation.markdown import markdown_table
 from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
 
 __all__ = ["RULES", "BestOfN", "RuleScore", "measure_best_of_n", "render_best_of_n"]

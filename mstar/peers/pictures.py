@@ -23,13 +23,13 @@ class Pictures:
     """The pictures of an export.
 
     Args:
-        folder: Where the export is being written.
+        folder: Where the export is being written; it is there.
         final: Where it will be: paths are absolute, so that they hold wherever the peer is started.
     """
 
     def __init__(self, folder: Path, final: Path) -> None:
-        self._folder = folder
-        self._final = final.resolve()
+        self.folder = folder
+        self.final = final.resolve()
 
     def path(self, image: ImageReference) -> str:
         """Where a picture is: its own file, or a PNG in the export of what the policy was shown.
@@ -47,11 +47,11 @@ class Pictures:
             # Two folders may have a file of the same name, and two sources other limits for the same file.
             identity = f"{image.locate()} {image.limits}"
         name = hashlib.blake2b(identity.encode(errors="surrogatepass"), digest_size=12).hexdigest() + ".png"
-        target = self._folder / FOLDER / name
+        target = self.folder / FOLDER / name
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(_png(image.load()))
-        return str(self._final / FOLDER / name)
+        return str(self.final / FOLDER / name)
 
     def content(self, image: ImageReference) -> dict[str, bytes | str | None]:
         """A picture as ``datasets`` keeps it in a row: as the policy was shown it, its own JPEG where that is the same.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -42,12 +43,12 @@ class RunFiles:
     """The files of a run whose rows are exported.
 
     Attributes:
-        run: The folder with the iterations, or None.
+        run: The folder with the iterations.
         shards: Its response shards, in order.
         labels: Files of step labels, each with what finds its prompts.
     """
 
-    run: RunDirectory | None
+    run: Path
     shards: tuple[Path, ...]
     labels: tuple[tuple[Path, Callable[[], RunPrompts]], ...]
 
@@ -74,8 +75,8 @@ class RunFiles:
             DataError: a file is damaged, or a prompt is not found.
         """
         seen: set[bytes] = set()
-        if self.shards and self.run is not None:
-            found = prompts or rollout_prompts(self.run.root)
+        if self.shards:
+            found = prompts or rollout_prompts(self.run)
             for shard in self.shards:
                 for group in _groups(shard):
                     yield from _new(_outcomes(group, found), seen)
@@ -98,27 +99,26 @@ def find_run_files(root: Path, iteration: int | None = None) -> RunFiles:
         ConfigError: there is no such iteration.
         DataError: the folder has neither responses nor step labels.
     """
-    inside = next((f for f in (root, root / "evolve") if (f / "iterations").is_dir()), None)
-    run = None if inside is None else RunDirectory(inside)
-    numbers = [] if run is None else [number for number in run.iterations if number > 0]
+    run = RunDirectory(next((f for f in (root, root / "evolve") if (f / "iterations").is_dir()), root))
+    numbers = [number for number in run.iterations if number > 0]
     if iteration is not None and iteration not in numbers:
         known = ", ".join(map(str, numbers)) or "none"
         raise ConfigError(f"{root} has no iteration {iteration}; choose one of its iterations: {known}.")
     chosen = numbers if iteration is None else [iteration]
-    shards = tuple(path for number in chosen for path in (run.response_shards(number) if run is not None else ()))
+    shards = tuple(path for number in chosen for path in run.response_shards(number))
     labels: list[tuple[Path, Callable[[], RunPrompts]]] = []
-    for path in sorted(path for depth in ("", "*/") for path in root.glob(f"{depth}labels-*.parquet")):
-        if iteration is None:
-            labels.append((path, lambda folder=path.parent: label_prompts(folder)))  # type: ignore[misc]
-    for number in chosen if run is not None else ():
-        for path in sorted(run.root.glob(f"mprm/{number:04d}-*/labels/labels-*.parquet")) if run is not None else ():
-            labels.append((path, lambda folder=inside: refresh_prompts(folder)))  # type: ignore[misc]
+    if iteration is None:
+        found = sorted(path for depth in ("", "*/") for path in root.glob(f"{depth}labels-*.parquet"))
+        labels += [(path, partial(label_prompts, path.parent)) for path in found]
+    for number in chosen:
+        found = sorted(run.root.glob(f"mprm/{number:04d}-*/labels/labels-*.parquet"))
+        labels += [(path, partial(refresh_prompts, run.root)) for path in found]
     if not shards and not labels:
         raise DataError(
             f"{root} has no responses and no step labels: give the folder of a run whose responses were not deleted, "
             f"or that of an annotation.{suggest_run(root)}"
         )
-    return RunFiles(run, shards, tuple(labels))
+    return RunFiles(run.root, shards, tuple(labels))
 
 
 def _groups(shard: Path) -> Iterator[list[dict[str, Any]]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from mstar.dashboards.run_config import SavedConfig, read_configs
+from mstar.dashboards.run_config import SavedConfig, read_configs, settings_of
 from mstar.dashboards.run_sources import open_parts, open_settings
 from mstar.errors import ConfigError, DataError, MstarError
 from mstar.prompts import DataSources, PromptSource
@@ -68,15 +68,12 @@ def rollout_prompts(folder: Path) -> RunPrompts:
         ConfigError: its configuration is not there, or names none that can be opened.
     """
     config = _find_config(folder, "rollout")
-    data = _settings(config.values.get("data"))
-    found: dict[str, list[PromptSource]] = {}
-    for name in ("train", "unlabelled"):
-        if data.get(name) is not None:
-            found[name] = _open(data[name], config, ())
-        else:
-            found[name] = _open(data.get("sources"), config, (name,))
-    hidden = () if _settings(config.values["rollout"]).get("unlabelled") == "oracle" else found["unlabelled"]
-    return RunPrompts(_require([*found["train"], *found["unlabelled"]], config), hidden)
+    data = settings_of(config.values.get("data"))
+    labelled, unlabelled = (
+        _open(config, data.get(name), data.get("sources"), name) for name in ("train", "unlabelled")
+    )
+    hidden = () if settings_of(config.values["rollout"]).get("unlabelled") == "oracle" else unlabelled
+    return RunPrompts(_require([*labelled, *unlabelled], config), hidden)
 
 
 def refresh_prompts(folder: Path) -> RunPrompts:
@@ -86,9 +83,8 @@ def refresh_prompts(folder: Path) -> RunPrompts:
         ConfigError: as for ``rollout_prompts``.
     """
     config = _find_config(folder, "rollout")
-    refresh = _settings(_settings(config.values.get("rollout")).get("refresh_reward_model"))
-    prompts = refresh.get("prompts")
-    return RunPrompts(_require(_open(prompts, config, ()), config))
+    refresh = settings_of(settings_of(config.values.get("rollout")).get("refresh_reward_model"))
+    return RunPrompts(_require(_open(config, refresh.get("prompts")), config))
 
 
 def label_prompts(folder: Path) -> RunPrompts:
@@ -98,9 +94,8 @@ def label_prompts(folder: Path) -> RunPrompts:
         ConfigError: as for ``rollout_prompts``.
     """
     config = _find_config(folder, "policy")
-    if config.values.get("prompts") is not None:
-        return RunPrompts(_require(_open(config.values["prompts"], config, ()), config))
-    return RunPrompts(_require(_open(config.values.get("sources"), config, ("annotation",)), config))
+    found = _open(config, config.values.get("prompts"), config.values.get("sources"), "annotation")
+    return RunPrompts(_require(found, config))
 
 
 def _find_config(folder: Path, key: str) -> SavedConfig:
@@ -113,20 +108,14 @@ def _find_config(folder: Path, key: str) -> SavedConfig:
     return configs[0]
 
 
-def _settings(value: Any) -> dict[str, Any]:
-    """The arguments of a class in a configuration, whether or not it names the class."""
-    if not isinstance(value, dict):
-        return {}
-    inner = value.get("init_args", value)
-    return inner if isinstance(inner, dict) else {}
-
-
-def _open(settings: Any, config: SavedConfig, parts: Sequence[str]) -> list[PromptSource]:
+def _open(config: SavedConfig, own: Any, sources: Any = None, part: str = "") -> list[PromptSource]:
+    """A prompt source by its settings, or without any that part of a data set."""
+    settings = sources if own is None else own
     if not isinstance(settings, dict) or not settings:
         return []
     try:
         made = open_settings(settings, config)
-        return open_parts(made, parts) if isinstance(made, DataSources) else [made]
+        return open_parts(made, (part,)) if isinstance(made, DataSources) else [made]
     except MstarError as error:
         raise ConfigError(f"{str(error).rstrip('.')}: mend that, or {_GIVE}.") from error
 

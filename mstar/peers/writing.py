@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Final, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,16 +38,6 @@ class Written:
 
     files: dict[str, int] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
-
-
-class _Sink(Protocol):
-    def __enter__(self) -> _Sink: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def add(self, row: Row) -> None: ...
 
 
 class _JsonLines:
@@ -90,21 +79,17 @@ class _Parquet:
             self._rows = []
 
 
-def write_rows(
-    rows: Iterable[PeerRow], form: PeerForm, folder: Path, pictures: Pictures, *, with_pictures: bool, final: Path
-) -> Written:
+def write_rows(rows: Iterable[PeerRow], form: PeerForm, pictures: Pictures, *, with_pictures: bool) -> Written:
     """Writes rows; those that a form has no place for, or whose picture is missing, are left out and counted.
 
     Args:
         rows: The rows.
         form: The form.
-        folder: The folder to write to, which is there.
-        pictures: Finds the pictures.
+        pictures: Finds the pictures; the files are written beside them.
         with_pictures: Whether any row has some.
-        final: Where the folder will be in the end.
     """
     written = Written()
-    sinks: dict[str, _Sink] = {}
+    sinks: dict[str, _JsonLines | _Parquet] = {}
     with ExitStack() as stack:
         for row in rows:
             stop_if_asked()
@@ -114,23 +99,19 @@ def write_rows(
             try:
                 made = table.to_row(row, pictures)
             except DataError as error:
-                # Reasons name the prompt, where it is not in the words already.
-                written.left_out[_reason(error)] += 1
+                written.left_out[str(error).rstrip(".")] += 1
                 continue
             if table.file not in sinks:
-                sinks[table.file] = stack.enter_context(_open(table, folder, with_pictures))
+                sinks[table.file] = _open(table, pictures.folder, with_pictures)
+                stack.enter_context(sinks[table.file])
                 written.files[table.file] = 0
             sinks[table.file].add(made)
             written.files[table.file] += 1
-    for name, value in form.extras(written.files, final.resolve()).items():
-        write_json(folder / name, value)
+    for name, value in form.extras(written.files, pictures.final).items():
+        write_json(pictures.folder / name, value)
     return written
 
 
-def _open(table: PeerTable, folder: Path, with_pictures: bool) -> _Sink:
+def _open(table: PeerTable, folder: Path, with_pictures: bool) -> _JsonLines | _Parquet:
     path = folder / table.file
     return _JsonLines(path) if table.schema is None else _Parquet(path, table.schema(with_pictures))
-
-
-def _reason(error: DataError) -> str:
-    return str(error).rstrip(".")

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
-from mstar.errors import ConfigError
 from mstar.interruption import stop_if_asked
 from mstar.prompts.coloured import COLOURS, ColouredImage, ColouredThings
 from mstar.small.model import IMAGE_TOKENS
@@ -39,19 +38,12 @@ class AlignSettings:
         batch_size: Pictures in a step; every step has new ones.
         lr: The highest learning rate, reached after a tenth of the steps; then it falls to 0.
         held_out: Pictures that are read in the end and were not learned from.
-
-    Raises:
-        ConfigError: there are too few steps.
     """
 
     steps: int = 1100
     batch_size: int = 32
     lr: float = 2e-3
     held_out: int = 512
-
-    def __post_init__(self) -> None:
-        if self.steps < 20:
-            raise ConfigError(f"alignment: steps is {self.steps}, but the schedule needs at least 20.")
 
 
 def words_of(shown: ColouredThings) -> list[str]:

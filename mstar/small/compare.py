@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mstar.atomic import write_text
 from mstar.demo.verdicts import Answers, Scores, compare, read_answers
+from mstar.evaluation.markdown import markdown_table
 from mstar.evaluation.reward_quality import reward_quality
 from mstar.prompts import charts, digits
 from mstar.small.run import ARMS, WARMUP
@@ -113,7 +114,7 @@ def write_comparison(root: Path) -> str:
         if (found := compare(_of(scores, first, metric), _of(scores, second, metric))) is not None
     ]
     parts = [_arm_table(scores, cpu), _difference_table(differences), _kind_table(scores, kinds), _ranking(rankings)]
-    text = "\n".join(part for part in parts if part)
+    text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
     write_text(root / "table.md", text)
     means = {
         arm: {str(seed): {name: _mean(right) for name, right in found.items()} for seed, found in row.items()}
@@ -149,12 +150,7 @@ def _mean(right: Mapping[str, bool]) -> float:
     return round(fmean(right.values()), 4)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _arm_table(scores: Mapping[str, Scores], cpu: Mapping[str, Sequence[float]]) -> str:
+def _arm_table(scores: Mapping[str, Scores], cpu: Mapping[str, Sequence[float]]) -> list[str]:
     """Accuracy / share of whole chains right, by seed; ``wrong`` is the share of right answers with wrong chains."""
     seeds = sorted({seed for row in scores.values() for seed in row})
     rows = []
@@ -168,12 +164,12 @@ def _arm_table(scores: Mapping[str, Scores], cpu: Mapping[str, Sequence[float]])
             wrong = f"{100 * (right - chain) / right:.0f}" if right else "-"
             cells.append(f"{100 * right:.1f} / {100 * chain:.1f} ({wrong})")
         rows.append([arm, *cells, f"{fmean(cpu[arm]):.0f}"])
-    return _table(["arm", *(f"seed {seed}" for seed in seeds), "CPU-s"], rows)
+    return markdown_table(["arm", *(f"seed {seed}" for seed in seeds), "CPU-s"], rows)
 
 
-def _difference_table(differences: Sequence[Mapping[str, Any]]) -> str:
+def _difference_table(differences: Sequence[Mapping[str, Any]]) -> list[str]:
     if not differences:
-        return ""
+        return []
     cells = [f"{100 * row['mean']:+.1f} ± {100 * row['half']:.1f}" for row in differences]
     # Two rows a pair: accuracy, and whole chains.
     rows = [
@@ -181,10 +177,10 @@ def _difference_table(differences: Sequence[Mapping[str, Any]]) -> str:
         for i, row in enumerate(differences)
         if i % 2 == 0
     ]
-    return _table(["points, 95 % interval", "accuracy", "whole chain", "seeds"], rows)
+    return markdown_table(["points, 95 % interval", "accuracy", "whole chain", "seeds"], rows)
 
 
-def _kind_table(scores: Mapping[str, Scores], kinds: Mapping[str, str]) -> str:
+def _kind_table(scores: Mapping[str, Scores], kinds: Mapping[str, str]) -> list[str]:
     """Accuracy / whole chains by kind of question, over all seeds."""
     found = set(kinds.values())
     shown = next(task for task in (charts.KINDS, digits.KINDS) if found <= set(task))
@@ -198,12 +194,12 @@ def _kind_table(scores: Mapping[str, Scores], kinds: Mapping[str, str]) -> str:
             ]  # fmt: skip
             cells.append(" / ".join(f"{100 * fmean(share):.0f}" if share else "-" for share in shares))
         rows.append([arm, *cells])
-    return _table(["arm", *shown], rows)
+    return markdown_table(["arm", *shown], rows)
 
 
-def _ranking(rankings: Mapping[int, Ranking]) -> str:
+def _ranking(rankings: Mapping[int, Ranking]) -> list[str]:
     if not rankings:
-        return ""
+        return []
     rows = []
     for seed, found in rankings.items():
         aucs = ["-" if value is None else f"{value:.3f}" for value in (found.mprm, found.likelihood)]
@@ -212,7 +208,7 @@ def _ranking(rankings: Mapping[int, Ranking]) -> str:
             lead = f"{-found.likelihood_lead:+.3f} ± {1.96 * found.likelihood_lead_error:.3f}"
         share = f"{100 * found.right_chains:.1f}"
         rows.append([str(seed), str(found.prompts), str(found.right), share, str(found.compared), *aucs, lead])
-    return _table(
+    return markdown_table(
         ["seed", "prompts", "right answers", "of them right chains (%)", "prompts with both", "AUC of the MPRM",
          "of the likelihood", "MPRM less likelihood"], rows,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,6 @@ class PeerTable:
     schema: Callable[[bool], pa.Schema] | None = None
 
 
-def _no_extras(files: Mapping[str, int], folder: Path) -> Mapping[str, Any]:
-    """For forms that need no description of their files."""
-    return {}
-
-
 @dataclass(frozen=True, slots=True)
 class PeerForm:
     """How a peer wants its data.
@@ -52,7 +47,7 @@ class PeerForm:
     """
 
     tables: Mapping[type[PeerRow], PeerTable]
-    extras: Callable[[Mapping[str, int], Path], Mapping[str, Any]] = field(default=_no_extras)
+    extras: Callable[[Mapping[str, int], Path], Mapping[str, Any]] = lambda files, folder: {}
 
 
 def marked_turns(prompt: Prompt, turns: Sequence[Turn] | None = None) -> list[dict[str, str]]:
