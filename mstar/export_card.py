@@ -13,8 +13,8 @@ import yaml
 from huggingface_hub import DatasetCardData, ModelCardData
 
 from mstar import __version__
-from mstar.dashboards.markup import is_number
 from mstar.dashboards.run_config import SavedConfig, read_configs, settings_of
+from mstar.dashboards.tables import is_number
 from mstar.errors import DataError
 from mstar.evaluation.markdown import markdown_table
 from mstar.models.backbone import EMBEDDED_MODEL

@@ -143,6 +143,7 @@ def annotate(
                     if agreement is not None:
                         agreement.write(output / f"judge-{shard:05d}.json")
                     write_step_labels(path, made, usable)
+                del made  # one shard is in the memory at a time
             if shard in own - before:
                 bar.update(sizes[shard])
     wait_for_all()

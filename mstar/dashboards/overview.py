@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from mstar.dashboards.charts import Series, line_chart
-from mstar.dashboards.markup import (
-    Show,
-    cell,
-    escape,
+from mstar.dashboards.charts import Chart, Series
+from mstar.dashboards.run_data import RunData
+from mstar.dashboards.tables import Row, Show, Table, cell, is_number, mapping
+from mstar.dashboards.wording import (
     format_count,
     format_duration,
-    is_number,
-    known_points,
-    mapping,
-    sequence,
+    format_percent,
     short_percent,
-    table,
     three_digits,
     two_decimals,
 )
-from mstar.dashboards.run_data import RunData
-from mstar.dashboards.wording import format_percent
 
-__all__ = ["overview"]
+__all__ = ["headline", "test_accuracies"]
 
 _LAST: Final[dict[str, tuple[str, Show]]] = {
     "train/loss": ("training loss, last", three_digits),
@@ -35,15 +28,8 @@ _LAST: Final[dict[str, tuple[str, Show]]] = {
 }
 
 
-def overview(run: RunData) -> str:
-    """The run's main results as large numbers, and the accuracies of a staged run."""
-    cards = [f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in _headline(run)]
-    notes = run.summary.get("notes")
-    paragraphs = [f'<p class="note">{escape(note)}</p>' for note in (notes if isinstance(notes, list) else [])]
-    return f'<dl class="cards">{"".join(cards)}</dl>{_test_accuracy(run.summary)}{"".join(paragraphs)}'
-
-
-def _headline(run: RunData) -> list[tuple[str, str]]:
+def headline(run: RunData) -> list[tuple[str, str]]:
+    """The run's main results: what each is, and its value."""
     summary = run.summary
     cards = []
     for key, name in (
@@ -104,34 +90,35 @@ def _labelled(run: RunData) -> Iterator[tuple[str, str]]:
         yield "steps labelled", format_count(sum(labels.num_steps for labels in run.labels))
 
 
-def _test_accuracy(summary: Mapping[str, Any]) -> str:
-    """Accuracy and chain correctness after every stage of a staged run, as a chart and a table."""
+def test_accuracies(summary: Mapping[str, Any]) -> tuple[Chart | None, Table] | None:
+    """Accuracy and chain correctness after every stage of a staged run, drawn and as numbers; None if not known."""
     lines, columns = [], []
-    for suffix, name in (("accuracy", "accuracy"), ("chain_accuracy", "chain correctness")):
-        many = "iteration_accuracies" if suffix == "accuracy" else "iteration_chain_accuracies"
-        seeds = "seed_sft_accuracies" if suffix == "accuracy" else "seed_sft_chain_accuracies"
-        start = summary.get(f"warmup_{suffix}")
-        evolved = [start, *sequence(summary.get(many))]
-        baseline = [start, *sequence(summary.get(seeds))]
-        last = summary.get(f"seed_sft_{suffix}")
-        points = known_points(enumerate(evolved))
-        flat = known_points(enumerate(baseline) if len(baseline) > 1 else [(0, start), (len(evolved) - 1, last)])
+    for suffix, many, name in (
+        ("accuracy", "iteration_accuracies", "accuracy"),
+        ("chain_accuracy", "iteration_chain_accuracies", "chain correctness"),
+    ):
+        start, baseline = summary.get(f"warmup_{suffix}"), summary.get(f"seed_sft_{suffix}")
+        evolved = [start, *summary.get(many, ())]
+        points = _known_points(enumerate(evolved))
+        flat = _known_points([(0, start), (len(evolved) - 1, baseline)])
         if len(points) > 1:
             lines.append(Series(f"self-evolving, {name}", points))
         if len(flat) > 1 and len(evolved) > 1:
             lines.append(Series(f"seed-only SFT, {name}", flat))
-        columns.append([*evolved, summary.get(f"final_{suffix}"), last])
-    if not any(is_number(value) for column in columns for value in column):
-        return ""
-    length = max(len(column) for column in columns)
-    names = ["warm-up", *(f"iteration {i}" for i in range(1, length - 2)), "final", "seed-only SFT, same steps"]
-    # The shorter column lacks iterations, not its last two entries.
-    padded = [[*column[:-2], *[None] * (length - len(column)), *column[-2:]] for column in columns]
+        columns.append((evolved, summary.get(f"final_{suffix}"), baseline))
+    if not any(is_number(value) for evolved, *last in columns for value in (*evolved, *last)):
+        return None
+    length = max(len(evolved) for evolved, _, _ in columns)
+    names = ["warm-up", *(f"iteration {i}" for i in range(1, length)), "final", "seed-only SFT, same steps"]
+    padded = [[*evolved, *[None] * (length - len(evolved)), *last] for evolved, *last in columns]
     rows = [
-        f'<tr><th scope="row">{names[row]}</th>{"".join(cell(column[row], format_percent) for column in padded)}</tr>'
-        for row in range(length)
+        Row(name, [cell(value, format_percent) for value in values])
+        for name, *values in zip(names, *padded, strict=True)
     ]
-    numbers = table("<th>after</th><th>accuracy</th><th>chain correctness</th>", rows)
     note = "Greedy decoding, held-out questions. Chain correctness: right from the first step to the last."
-    chart = line_chart("Test accuracy", lines, "iteration", short_percent, note=note) if lines else ""
-    return f'<div class="beside">{chart}{numbers}</div>'
+    chart = Chart("Test accuracy", lines, "iteration", short_percent, note) if lines else None
+    return chart, Table(("after", "accuracy", "chain correctness"), rows)
+
+
+def _known_points(pairs: Iterable[tuple[float, Any]]) -> tuple[tuple[float, float | None], ...]:
+    return tuple((float(x), float(y)) for x, y in pairs if is_number(y))

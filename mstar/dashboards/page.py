@@ -1,47 +1,57 @@
-"""The HTML around what a page shows: it loads nothing, runs only its own script, and opens anywhere."""
+"""Pages of HTML: they load nothing, run only their own script, and open anywhere. Every text in them is escaped."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
+from typing import Any
 
-import mstar
-from mstar.dashboards.markup import escape
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-__all__ = ["asset", "wrap_page"]
+from mstar import __version__
+from mstar.dashboards.wording import format_count, format_percent, visible
+
+__all__ = ["render"]
 
 
-def wrap_page(
-    title: str, *, label: str, kind: str, main: str, when: str = "", nav: str = "", data: str = "", script: str = ""
-) -> str:
-    """A whole page. All but the title are HTML.
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A page.
 
     Args:
-        title: What the page is about, as text.
-        label: What stands behind it in the browser's title.
-        kind: What it is, above the title.
-        main: What the page shows.
-        when: What stands below the title.
-        nav: The links to its sections.
-        data: What its script reads.
-        script: Its script; without one, none may run.
+        template: Its file in ``templates``.
+        values: What it shows.
     """
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    runs = f"script-src 'sha256-{digest}'; " if script else ""
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; {runs}base-uri 'none'; form-action 'none'"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
-        f"<title>{escape(title)} · {label}</title><style>{asset('report.css')}</style></head><body>"
-        f"<header><p>M-STaR · {kind}</p><h1>{escape(title)}</h1>{when}</header>"
-        f"{nav}<main>{main}</main><footer>Written by mstar {escape(mstar.__version__)}.</footer>"
-        f"{data}{f'<script>{script}</script>' if script else ''}</body></html>\n"
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("mstar.dashboards"),
+        autoescape=True,
+        finalize=_show,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
+    made.globals |= {"asset": _asset, "version": __version__}
+    made.filters |= {"digest": _digest, "thousands": format_count, "percent": format_percent}
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return made
 
 
-def asset(name: str) -> str:
+def _show(value: Any) -> Any:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _asset(name: str) -> Markup:
     """A file that pages are made of."""
-    return files("mstar.dashboards").joinpath("assets", name).read_text(encoding="utf-8")
+    return Markup(files("mstar.dashboards").joinpath("templates", name).read_text(encoding="utf-8"))  # noqa: S704 - ours
+
+
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

@@ -1,10 +1,9 @@
-"""The browsable samples of prompts: what the page's script is given, as JSON that no text can break out of."""
+"""The browsable samples of prompts: what the page's script is given, as JSON."""
 
 from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from mstar.prompts.images import open_image
 from mstar.steps import split_steps
 from mstar.types import Fate, ScoredResponse, StepLabels
 
-__all__ = ["embed_image", "embed_picture", "escape_json", "find_picture", "label_payload", "sample_payload"]
+__all__ = ["embed_image", "embed_picture", "find_picture", "label_payload", "sample_payload"]
 
 _SMALL: Final = 256
 # A page or a plot of this many pixels can still be read.
@@ -29,7 +28,7 @@ _LARGEST: Final = 1280
 
 
 def sample_payload(
-    prompts: Sequence[SampledPrompt], image_roots: Sequence[str] = (".",), stored: StoredPictures | None = None
+    prompts: Sequence[SampledPrompt], image_roots: Sequence[str], stored: StoredPictures
 ) -> dict[str, Any]:
     """The sample as JSON values, hidden characters written as codes.
 
@@ -38,37 +37,29 @@ def sample_payload(
         image_roots: The folders that pictures given by a relative path may be in.
         stored: Those whose bytes are in the data.
     """
-    return {
-        "legend": "Step score",
-        "images": _images(prompts, image_roots, stored),
-        "prompts": [
-            {
-                **_asked(prompt),
-                "iteration": prompt.iteration,
-                "samples": len(prompt.responses),
-                "responses": _responses(prompt.responses),
-            }
-            for prompt in prompts
-        ],
-    }
+    rows = [(p, {"iteration": p.iteration, "responses": _responses(p.responses)}) for p in prompts]
+    return _payload("Step score", rows, image_roots, stored)
 
 
 def label_payload(
-    prompts: Sequence[LabelledPrompt], image_roots: Sequence[str] = (".",), stored: StoredPictures | None = None
+    prompts: Sequence[LabelledPrompt], image_roots: Sequence[str], stored: StoredPictures
 ) -> dict[str, Any]:
     """The same for responses with step labels."""
+    rows = [(p, {"iteration": None, "responses": [_labelled(label) for label in p.responses]}) for p in prompts]
+    return _payload("Step label", rows, image_roots, stored)
+
+
+def _payload(
+    legend: str,
+    rows: Sequence[tuple[SampledPrompt | LabelledPrompt, dict[str, Any]]],
+    roots: Sequence[str],
+    stored: StoredPictures,
+) -> dict[str, Any]:
+    uris = dict.fromkeys(uri for prompt, _ in rows for uri in prompt.image_uris)
     return {
-        "legend": "Step label",
-        "images": _images(prompts, image_roots, stored),
-        "prompts": [
-            {
-                **_asked(prompt),
-                "iteration": None,
-                "samples": len(prompt.responses),
-                "responses": [_labelled(label) for label in prompt.responses],
-            }
-            for prompt in prompts
-        ],
+        "legend": legend,
+        "images": {uri: embed_image(uri, roots, stored) for uri in uris},
+        "prompts": [_asked(prompt) | {"samples": len(prompt.responses)} | shown for prompt, shown in rows],
     }
 
 
@@ -82,13 +73,7 @@ def _asked(prompt: AskedPrompt) -> dict[str, Any]:
     }
 
 
-def _images(
-    prompts: Sequence[AskedPrompt], roots: Sequence[str], stored: StoredPictures | None
-) -> dict[str, dict[str, Any]]:
-    return {uri: embed_image(uri, roots, stored) for uri in dict.fromkeys(uri for p in prompts for uri in p.image_uris)}
-
-
-def embed_image(uri: str, roots: Sequence[str] = (".",), stored: StoredPictures | None = None) -> dict[str, Any]:
+def embed_image(uri: str, roots: Sequence[str], stored: StoredPictures) -> dict[str, Any]:
     """A picture as a data URI, or the reason why it cannot be shown.
 
     Args:
@@ -103,7 +88,7 @@ def embed_image(uri: str, roots: Sequence[str] = (".",), stored: StoredPictures 
     return embed_picture(image, uri)
 
 
-def find_picture(uri: str, roots: Sequence[str] = (".",), stored: StoredPictures | None = None) -> Image.Image:
+def find_picture(uri: str, roots: Sequence[str], stored: StoredPictures) -> Image.Image:
     """A picture by its name in a run.
 
     Args:
@@ -115,7 +100,7 @@ def find_picture(uri: str, roots: Sequence[str] = (".",), stored: StoredPictures
         DataError: it is not found, or cannot be decoded.
     """
     root = next((root for root in roots if os.path.lexists(os.path.join(root, uri))), None)
-    image = stored.find(uri) if root is None and stored is not None else None
+    image = stored.find(uri) if root is None else None
     return open_image(uri, root or roots[0]) if image is None else image
 
 
@@ -129,12 +114,6 @@ def embed_picture(image: Image.Image, name: str) -> dict[str, Any]:
     image.convert("RGB").save(buffer, kind)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return {"source": f"data:image/{kind.lower()};base64,{data}", "name": visible(name), "small": small}
-
-
-def escape_json(value: Any) -> str:
-    """JSON that is safe inside a ``script`` element: it can neither end the element nor open a comment."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _responses(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:

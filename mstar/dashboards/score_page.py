@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mstar.dashboards.charts import Series, line_chart
-from mstar.dashboards.markup import escape
-from mstar.dashboards.page import wrap_page
-from mstar.evaluation.best_of_n import RULES, BestOfN, RuleScore
+from mstar.dashboards.charts import Chart, Series
+from mstar.dashboards.page import render
+from mstar.dashboards.tables import Cell, Row, Table
+from mstar.evaluation.best_of_n import RULES, BestOfN
 
 __all__ = ["render_score_page"]
 
@@ -20,21 +20,11 @@ def render_score_page(title: str, lines: Sequence[tuple[str, str]], result: Best
         lines: What is known of it, as names and texts.
         result: The accuracies.
     """
-    facts = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>' for name, text in lines)
-    main = f'<section id="facts"><h2>Scores</h2><table class="text">{facts}</table></section>'
-    if result.scores:
-        series = [Series(rule, tuple((s.n, s.accuracy) for s in result.scores if s.rule == rule)) for rule in RULES]
-        chart = line_chart("Accuracy by N", series, "responses to choose from", lambda value: f"{value:.0%}")
-        head = "".join(f"<th>{escape(name)}</th>" for name in ("N", "prompts", *RULES))
-        rows = "".join(_row(n, scores) for n, scores in result.by_n.items())
-        main += (
-            f'<section id="accuracy"><h2>What it is good for</h2>{chart}'
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-            '<p class="lead">With 95 % bootstrap intervals over prompts.</p></section>'
-        )
-    return wrap_page(title, label="M-STaR scores", kind="scores", main=main)
-
-
-def _row(n: int, scores: Sequence[RuleScore]) -> str:
-    cells = "".join(f"<td>{s.accuracy:.1%} ({s.low:.1%} to {s.high:.1%})</td>" for s in scores)
-    return f"<tr><td>{n}</td><td>{scores[0].prompts}</td>{cells}</tr>"
+    series = [Series(rule, tuple((s.n, s.accuracy) for s in result.scores if s.rule == rule)) for rule in RULES]
+    chart = Chart("Accuracy by N", series, "responses to choose from", "{:.0%}".format) if result.scores else None
+    rows = []
+    for n, scores in result.by_n.items():
+        cells = [f"{s.accuracy:.1%} ({s.low:.1%} to {s.high:.1%})" for s in scores]
+        rows.append(Row(n, [Cell(text) for text in (str(scores[0].prompts), *cells)]))
+    table = Table(("N", "prompts", *RULES), rows)
+    return render("scores.html", {"title": title, "lines": lines, "chart": chart, "table": table})

@@ -1,28 +1,26 @@
-"""The report's sections of what was logged by step, and of step labels."""
+"""The report's charts of what was logged by step, and of step labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from mstar.dashboards.charts import Series, line_chart
-from mstar.dashboards.markup import (
-    Show,
-    bar_cell,
-    escape,
+from mstar.dashboards.charts import Chart, Series
+from mstar.dashboards.run_data import RunData
+from mstar.dashboards.step_labels import LabelSet
+from mstar.dashboards.tables import Cell, Row, Show, Table
+from mstar.dashboards.training_log import TrainingLog
+from mstar.dashboards.wording import (
+    SCORE_LEVELS,
     format_count,
-    grid,
+    format_percent,
     short_percent,
-    table,
     three_digits,
     two_decimals,
 )
-from mstar.dashboards.run_data import RunData
-from mstar.dashboards.step_labels import LabelSet
-from mstar.dashboards.training_log import TrainingLog
-from mstar.dashboards.wording import SCORE_LEVELS, format_percent
 
-__all__ = ["AUC_LINES", "step_labels", "training"]
+__all__ = ["AUC_LINES", "Logged", "label_chart", "label_table", "training"]
 
 AUC_LINES: Final = {
     "within prompts": "mprm/auc_within",
@@ -53,12 +51,27 @@ _CHARTS: Final[tuple[tuple[str, dict[str, str], Show], ...]] = (
 _POINTS: Final = 120
 
 
-def training(run: RunData) -> str:
-    """Losses, learning rates and validation scores over optimizer steps, of every log folder."""
-    return "".join(_log(log, several=len(run.logs) > 1) for log in run.logs)
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What is shown of a log folder.
+
+    Attributes:
+        path: The folder.
+        averaged: How many logged values a point is the mean of, at most.
+        charts: The charts.
+    """
+
+    path: str
+    averaged: int
+    charts: list[Chart]
 
 
-def _log(log: TrainingLog, several: bool) -> str:
+def training(run: RunData) -> list[Logged]:
+    """Losses, learning rates and validation scores over optimizer steps, of every log folder that has some."""
+    return [logged for logged in map(_draw, run.logs) if logged.charts]
+
+
+def _draw(log: TrainingLog) -> Logged:
     charts, averaged = [], 1
     # A self-evolving fit logs its MPRM by iteration, which has a section of its own.
     for title, tags, show in _CHARTS[:2] if log.of_iterations else _CHARTS:
@@ -70,12 +83,8 @@ def _log(log: TrainingLog, several: bool) -> str:
                 averaged = max(averaged, size)
                 lines.append(Series(name, tuple(_means(points, size))))
         if lines:
-            charts.append(line_chart(title, lines, "step", show, whole_x=False))
-    if not charts:
-        return ""
-    heading = f"<h3>{escape(log.path)}</h3>" if several else ""
-    note = f'<p class="lead">A point is the mean of {averaged} logged values, at most.</p>' if averaged > 1 else ""
-    return heading + note + grid(charts)
+            charts.append(Chart(title, lines, "step", show, whole_x=False))
+    return Logged(log.path, averaged, charts)
 
 
 def _means(points: Sequence[tuple[float, float]], size: int) -> Iterator[tuple[float, float]]:
@@ -84,35 +93,25 @@ def _means(points: Sequence[tuple[float, float]], size: int) -> Iterator[tuple[f
         yield sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)
 
 
-def step_labels(run: RunData) -> str:
-    """How the step labels of every folder are distributed, and the prompts to browse."""
-    return "".join(_label_set(number, labels, len(run.labels) > 1) for number, labels in enumerate(run.labels))
-
-
-def _label_set(number: int, labels: LabelSet, several: bool) -> str:
-    heading = f"<h3>{escape(labels.path)}</h3>" if several else ""
+def label_chart(labels: LabelSet) -> Chart | None:
+    """The mean step label by the step's place; None if too few are known."""
     lines = [
         Series(name, points)
         for name, points in (("of right responses", labels.right), ("of wrong responses", labels.wrong))
         if points
     ]
     note = "The share of a step's continuations that reached the gold answer, by the step's place in its response."
-    chart = line_chart("Mean step label", lines, "step", two_decimals, note=note) if lines else ""
+    return Chart("Mean step label", lines, "step", two_decimals, note) if lines else None
+
+
+def label_table(labels: LabelSet) -> Table:
+    """How the step labels are distributed."""
     most, total = max(*labels.levels, 1), max(sum(labels.levels), 1)
     rows = [
-        f'<tr><th scope="row">{level / SCORE_LEVELS:g} to {(level + 1) / SCORE_LEVELS:g}</th>'
-        f"{bar_cell(format_count(count), count / most, format_percent(count / total))}</tr>"
+        Row(
+            f"{level / SCORE_LEVELS:g} to {(level + 1) / SCORE_LEVELS:g}",
+            [Cell(format_count(count), count / most, format_percent(count / total))],
+        )
         for level, count in enumerate(labels.levels)
     ]
-    counts = (
-        f"{format_count(labels.num_responses)} responses to {format_count(labels.num_prompts)} prompts, "
-        f"{format_percent(labels.num_right / labels.num_responses)} of them right, with "
-        f"{format_count(labels.num_steps)} steps. A response's last step is labelled by its own answer, and is left "
-        "out of these figures." + (f" By a judge: {labels.judged.describe()}." if labels.judged is not None else "")
-    )
-    shown = (
-        f'<p class="lead">{len(labels.prompts)} of {format_count(labels.num_prompts)} prompts, taken evenly over the '
-        f'categories.</p><div class="browser" data-sample="labels-{number}"></div>'
-    )
-    distribution = table("<th>label</th><th>steps</th>", rows)
-    return f'{heading}<p class="lead">{counts}</p><div class="beside">{chart}{distribution}</div>{shown}'
+    return Table(("label", "steps"), rows)

@@ -1,4 +1,4 @@
-"""How a run's texts and verdicts are put before people: hidden characters made visible, one phrase for every fate."""
+"""How a run's texts, verdicts and numbers are put before people: hidden characters made visible, a phrase a fate."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ __all__ = [
     "describe_fate",
     "describe_outcome",
     "describe_verdict",
+    "format_count",
+    "format_duration",
     "format_percent",
+    "plain",
     "score_level",
+    "short_percent",
+    "three_digits",
+    "two_decimals",
     "visible",
 ]
 
@@ -82,3 +88,37 @@ def score_level(score: float) -> int:
 def format_percent(share: float) -> str:
     """A share as a percentage with one decimal, e.g. ``48.0 %``."""
     return f"{100 * share:.1f}\u202f%"
+
+
+def format_count(value: float) -> str:
+    """A count with its thousands set apart."""
+    return f"{round(value):,}".replace(",", "\u202f")
+
+
+def plain(value: float) -> str:
+    """A number as short as it can be."""
+    return f"{value:g}"
+
+
+def three_digits(value: float) -> str:
+    """A number with three significant digits, e.g. a loss or a learning rate."""
+    return f"{value:.3g}"
+
+
+def two_decimals(value: float) -> str:
+    """A number with two decimals."""
+    return f"{value:.2f}"
+
+
+def short_percent(value: float) -> str:
+    """A share as a percentage with three digits, for axes and legends."""
+    return f"{100 * value:.3g}\u202f%"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as seconds, minutes or hours."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from mstar.dashboards.charts import Series, line_chart, ticks
+from mstar.dashboards.charts import Chart, Series, ticks
+from mstar.dashboards.page import render
+from mstar.dashboards.tables import Table
+
+
+def draw(*arguments: Any, **options: Any) -> str:
+    """A page with a chart."""
+    return render(
+        "scores.html", {"title": "", "lines": [], "chart": Chart(*arguments, **options), "table": Table([], [])}
+    )
 
 
 @pytest.mark.parametrize(
@@ -24,24 +35,24 @@ def test_ticks_are_round_and_span_the_values(low: float, high: float, expected: 
 
 
 def test_higher_values_are_drawn_higher_and_unknown_ones_left_out() -> None:
-    chart = line_chart("T", [Series("a", ((1, 0.0), (2, None), (3, 1.0)))], "iteration", "{:.0%}".format)
+    chart = draw("T", [Series("a", ((1, 0.0), (2, None), (3, 1.0)))], "iteration", "{:.0%}".format)
     assert '<polyline points="46.0,194.0 426.0,10.0"/>' in chart
     assert chart.count("<circle") == 2
     assert "<b>100%</b>" in chart
 
 
 def test_a_single_point_is_drawn_in_the_middle() -> None:
-    assert 'cx="236.0"' in line_chart("T", [Series("a", ((3, 0.4),))], "iteration", str)
+    assert 'cx="236.0"' in draw("T", [Series("a", ((3, 0.4),))], "iteration", str)
 
 
 def test_the_legend_gives_the_values_at_the_mark() -> None:
     line = Series("a", ((0.3, 0.25), (0.7, 0.75)))
-    chart = line_chart("T", [line], "temperature", "{:.2f}".format, mark=0.3, whole_x=False)
+    chart = draw("T", [line], "temperature", "{:.2f}".format, mark=0.3, whole_x=False)
     assert "<b>0.25</b>" in chart
     assert '<line class="mark" x1="46.0"' in chart
 
 
 def test_labels_are_escaped() -> None:
-    chart = line_chart("<h9>", [Series('"<em>&', ((1, 1.0),))], "<x>", str, note="<script>")
+    chart = draw("<h9>", [Series('"<em>&', ((1, 1.0),))], "<x>", str, note="<script>")
     assert not any(bad in chart for bad in ("<h9>", "<em>", "<x>", "<script>"))
-    assert 'aria-label="&lt;h9&gt;: &quot;&lt;em&gt;&amp; by &lt;x&gt;"' in chart
+    assert 'aria-label="&lt;h9&gt;: &#34;&lt;em&gt;&amp; by &lt;x&gt;"' in chart

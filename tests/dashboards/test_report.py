@@ -14,7 +14,8 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from mstar.dashboards.report import write_report
-from mstar.dashboards.sample_browser import embed_image, escape_json
+from mstar.dashboards.sample_browser import embed_image
+from mstar.dashboards.stored_pictures import StoredPictures
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.images import FileImage
 from mstar.storage import RunDirectory, read_responses, write_json, write_responses, write_step_labels
@@ -265,20 +266,22 @@ def test_missing_parts_are_named(run: Path) -> None:
 
 def test_pictures_are_found_below_one_of_the_folders_or_replaced_by_the_reason(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 600), "red").save(tmp_path / "wide.png")
-    found = embed_image("wide.png", [str(tmp_path / "missing"), str(tmp_path)])
+    found = embed_image("wide.png", [str(tmp_path / "missing"), str(tmp_path)], StoredPictures())
     with Image.open(io.BytesIO(base64.b64decode(found["source"].split(",")[1]))) as picture:
         assert picture.size == (1280, 384)
     for name in ("gone\u202e.png", "../outside.png", "\0"):
-        reason = embed_image(name, [str(tmp_path)])["error"]
+        reason = embed_image(name, [str(tmp_path)], StoredPictures())["error"]
         assert not set(reason) & set("\u202e\0")
-    assert "does not exist" in embed_image("gone.png", [str(tmp_path)])["error"]
+    assert "does not exist" in embed_image("gone.png", [str(tmp_path)], StoredPictures())["error"]
 
 
-def test_json_in_a_script_survives_a_round_trip() -> None:
-    value = {"</script>": "<!-- & \u2028 \u2029 é"}
-    text = escape_json(value)
-    assert not set(text) & set("<>&\u2028\u2029")
-    assert json.loads(text) == value
+def test_json_in_a_script_survives_a_round_trip(tmp_path: Path) -> None:
+    image = "</script><!-- & \u2028 \u2029 é"
+    labels = [StepLabels("p", "a\nb", ("a\n", "b"), (1, 1), (4, 1), True)]
+    write_step_labels(tmp_path / "labels-00000.parquet", labels, [Prompt("p", "?", (FileImage(image, "."),), "3")])
+    page = Page(write_report(tmp_path))
+    assert not set(page.scripts[0]) & set("<>&\u2028\u2029")
+    assert page.sample["prompts"][0]["images"] == [image]
 
 
 def test_values_that_json_cannot_hold_are_left_out(run: Path, make_group: Any) -> None:
