@@ -117,11 +117,7 @@ def explain_write_error(error: OSError, path: Path) -> StorageError | None:
 def explain_file_error(error: OSError) -> StorageError | None:
     """What a user is told of a file's error of which nobody knows whether it came of reading or of writing.
 
-    Args:
-        error: The error.
-
-    Returns:
-        None if the error is of another kind, or says it of no file.
+    None if the error is of another kind, or says it of no file.
     """
     if error.errno in _WRITING:
         return _unwritable(error, error.filename or "a file")

@@ -91,11 +91,7 @@ def find_run(checkpoint: Path) -> Path | None:
 
 
 def write_card(facts: CardFacts) -> str:
-    """The text of a model's card, with its metadata (YAML) in front.
-
-    Args:
-        facts: What it is written from.
-    """
+    """The text of a model's card, with its metadata (YAML) in front."""
     origins = list(_origins(facts.trained_from))
     base, licence = origins[-1], next(filter(None, map(_licence, origins)), None)
     beta = _beta(facts.run)
@@ -130,15 +126,7 @@ def write_card(facts: CardFacts) -> str:
 
 
 def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, command: str) -> str:
-    """The text of a data set's card, with its metadata (YAML) in front.
-
-    Args:
-        name: What it is called.
-        form: Whose form its rows have.
-        files: Its files with their numbers of rows.
-        run: The folder of the run that the rows are from.
-        command: The command that wrote them.
-    """
+    """The text of a data set's card, with its metadata (YAML) in front; ``files`` have numbers of rows."""
     metadata = DatasetCardData(
         tags=["mstar", "self-evolving-training"],
         configs=[{"config_name": Path(file).stem, "data_files": file} for file in files],

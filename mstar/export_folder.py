@@ -51,11 +51,7 @@ def unfinished_folder(folder: Path) -> Path:
 
 
 def put_in_place(unfinished: Path, folder: Path) -> None:
-    """Moves a whole export to ``folder``, in place of what is there.
-
-    Args:
-        unfinished: The export, in ``unfinished_folder``.
-        folder: The folder.
+    """Moves a whole export from its ``unfinished_folder`` to its folder, in place of what is there.
 
     Raises:
         ConfigError: it holds what would be lost.

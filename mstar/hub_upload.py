@@ -16,11 +16,7 @@ __all__ = ["check_upload", "upload"]
 
 
 def check_upload(name: str | None, private: bool) -> None:
-    """Makes sure that there is a login and a name, before anything is done for it.
-
-    Args:
-        name: Where a folder will go to, as ``USER/NAME``; None for nowhere.
-        private: Whether nobody else may see it.
+    """Makes sure that there is a login and a name (``USER/NAME``; None for nowhere), before anything is done for it.
 
     Raises:
         ConfigError: the name cannot be one, there is no login, or there is no name but what needs one.
@@ -42,16 +38,9 @@ def check_upload(name: str | None, private: bool) -> None:
 
 
 def upload(folder: Path, name: str, *, private: bool, repo_type: Literal["model", "dataset"] = "model") -> str:
-    """Uploads a folder; one of that name which is there gets a new commit, and keeps its other files.
+    """Uploads a folder, and returns its address on the hub.
 
-    Args:
-        folder: The folder.
-        name: Where to, as ``USER/NAME``.
-        private: Whether nobody else may see it; one that is there stays as it is.
-        repo_type: What it is on the hub.
-
-    Returns:
-        Its address.
+    A repository of that name which is there gets a new commit, keeps its other files, and stays as private as it is.
 
     Raises:
         ConfigError: the login has no right to write there.

@@ -34,11 +34,7 @@ class GivenUpError(Exception):
 
 
 class Interrupted(SystemExit):
-    """The process was asked to stop, and has come to a place where it can; its exit status is 128 + the signal.
-
-    Args:
-        received: The signal.
-    """
+    """The process was asked to stop, and has come to a place where it can; its exit status is 128 + the signal."""
 
     def __init__(self, received: signal.Signals) -> None:
         super().__init__(128 + received)
@@ -72,11 +68,7 @@ def hold_back(on: bool) -> None:
 
 @contextmanager
 def stopping_when(given_up: threading.Event) -> Iterator[None]:
-    """Within the block, in this thread alone, ``stop_if_asked`` also stops once an event is set.
-
-    Args:
-        given_up: The event.
-    """
+    """Within the block, in this thread alone, ``stop_if_asked`` also stops once an event is set."""
     _own.given_up = given_up
     try:
         yield

@@ -21,13 +21,10 @@ _NAME: Final = "run.lock"
 
 @contextmanager
 def hold_folder(folder: Path) -> Iterator[None]:
-    """Keeps every other process out of a folder within the block.
+    """Keeps every other process out of a folder, which is made if need be, within the block.
 
     The lock is the operating system's: it ends with the process, however that ends, so a file that was left behind
     means nothing. It is not handed on to child processes.
-
-    Args:
-        folder: The folder; it is made if need be.
 
     Raises:
         ConfigError: another process holds it, or a link in it leads out of it.

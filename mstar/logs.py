@@ -50,11 +50,7 @@ def take_quiet(arguments: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def start_logging(*, quiet: bool = False) -> None:
-    """Sets up what a command tells, and silences advice of others that would bury it.
-
-    Args:
-        quiet: Tell warnings and errors alone.
-    """
+    """Sets up what a command tells (warnings and errors alone if quiet), and silences advice that would bury it."""
     ours = logging.getLogger("mstar")
     ours.handlers = [_Told()]
     ours.setLevel(logging.WARNING if quiet else logging.INFO)

@@ -73,11 +73,6 @@ def auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | None:
 def within_group_auc(scores: Sequence[float], labels: Sequence[bool], groups: Sequence[Hashable]) -> float | None:
     """Mean of the AUCs within groups, which a scorer that only knows how hard a prompt is cannot raise.
 
-    Args:
-        scores: One score an item.
-        labels: One truth value an item.
-        groups: One group an item, e.g. its prompt id.
-
     Raises:
         ValueError: the three differ in number.
     """
@@ -89,12 +84,6 @@ def within_group_lead(
     scores: Sequence[float], rival: Sequence[float], labels: Sequence[bool], groups: Sequence[Hashable]
 ) -> tuple[float, float] | None:
     """By how much a rival's scores rank better within groups, and the standard error of that.
-
-    Args:
-        scores: One score an item.
-        rival: The rival's score of each item.
-        labels: One truth value an item.
-        groups: One group an item, e.g. its prompt id.
 
     Returns:
         The mean over the groups of the rival's AUC minus the other, and its standard error; None if fewer than two
@@ -266,11 +255,7 @@ def votes(scored: Sequence[ScoredResponse], *, weighted: bool) -> dict[str, floa
 
 
 def winner(totals: Mapping[str, float]) -> str | None:
-    """The answer with the most votes, of equals the first; None without any.
-
-    Args:
-        totals: See ``votes``.
-    """
+    """The answer with the most votes (see ``votes``), of equals the first; None without any."""
     # max returns the first of equals.
     return max(totals, key=totals.__getitem__, default=None)
 
@@ -279,12 +264,6 @@ def bootstrap_interval(
     values: npt.ArrayLike, seed: int, resamples: int = 1000, level: float = 0.95
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean.
-
-    Args:
-        values: One value an item, e.g. 0 or 1 for a question's correctness.
-        seed: Seed of the resampling.
-        resamples: Number of resamples.
-        level: Coverage, in (0, 1).
 
     Raises:
         ValueError: there is no value.

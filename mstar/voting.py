@@ -40,11 +40,7 @@ class Voting:
             raise ConfigError(f"rollout.voting.min_share is {self.min_share}, but it is a share in [0, 1].")
 
     def answer(self, scored: Sequence[ScoredResponse]) -> str | None:
-        """The pseudo answer of a prompt; None if the votes give it none.
-
-        Args:
-            scored: The responses to it.
-        """
+        """The pseudo answer of a prompt; None if the votes give it none."""
         return self._answer(scored)[0]
 
     def _answer(self, scored: Sequence[ScoredResponse]) -> tuple[str | None, float]:

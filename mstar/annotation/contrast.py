@@ -88,14 +88,9 @@ class _Place:
 
 
 def make_contrasts(labels: Iterable[StepLabels], settings: ContrastSettings, seed: int) -> Iterator[StepLabels]:
-    """Contrasts of labelled responses.
+    """Contrasts of labelled responses, those of a prompt one after the other.
 
     Each follows from the seed and the responses to its prompt alone.
-
-    Args:
-        labels: Those of a prompt one after the other.
-        settings: How they are made.
-        seed: Seed of what is drawn.
     """
     for _, group in groupby(labels, key=lambda label: label.prompt_id):
         yield from _contrast_prompt(list(group), settings, seed)

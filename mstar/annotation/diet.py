@@ -59,12 +59,7 @@ class LabelDiet:
 
 
 def apply_diet(labels: LabelTable, diet: LabelDiet, others: LabelTable | None = None) -> LabelTable:
-    """The labels that a diet leaves; those of a prompt stand one after the other.
-
-    Args:
-        labels: The labels.
-        diet: The diet.
-        others: The labels of ``diet.agree``.
+    """The labels that a diet leaves, given those of ``diet.agree``; those of a prompt stand one after the other.
 
     Raises:
         DataError: none is left.

@@ -70,11 +70,6 @@ def find_form(values: Mapping[str, Any]) -> StepLabelForm | None:
 def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm, drop_last_step: bool = False) -> LabelledRow:
     """Reads a row.
 
-    Args:
-        values: Its values by column.
-        form: The form; ``auto`` finds it out by the columns.
-        drop_last_step: Whether to leave out the last step (in VisualPRM400K it often repeats the final answer).
-
     Raises:
         RowError: it is not of the form, has no steps, or not one label a step.
     """
@@ -102,8 +97,7 @@ def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm, drop_last_
 def read_label(label: Any) -> tuple[int, int]:
     """A step's label as (right continuations, continuations).
 
-    Args:
-        label: A truth value, ``+`` or ``-``, 1, 0 or -1, or a share of right continuations.
+    It is a truth value, ``+`` or ``-``, 1, 0 or -1, or a share of right continuations.
 
     Raises:
         RowError: it is anything else.

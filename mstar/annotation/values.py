@@ -48,15 +48,7 @@ def other_value(value: str, rng: random.Random, avoid: Collection[str] = ()) -> 
     """Another value near one, written as it is: as many digits and decimals, its zeros, thousands and capitals.
 
     It differs by at most 3 in the last place, or by a fifth if that is more. An integer of three or more digits that
-    ends in zeros gets another that does, as readings of an axis have.
-
-    Args:
-        value: What ``find_values`` found.
-        rng: Draws it.
-        avoid: Values that it must not be.
-
-    Returns:
-        The value, or None if there is none that is not to be avoided.
+    ends in zeros gets another that does, as readings of an axis have. None if there is none that is not to be avoided.
     """
     if value.lower() in _WORDS:
         place = _WORDS.index(value.lower())

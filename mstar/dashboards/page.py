@@ -19,12 +19,7 @@ __all__ = ["render"]
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """A page.
-
-    Args:
-        template: Its file in ``templates``.
-        values: What it shows.
-    """
+    """The page that a template makes of some values."""
     return _environment().get_template(template).render(values)
 
 

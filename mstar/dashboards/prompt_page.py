@@ -25,14 +25,7 @@ _REPEATED: Final = 3
 def render_prompt_page(
     title: str, lines: Iterable[tuple[str, str]], prompts: Sequence[Prompt], renderer: Renderer | None
 ) -> str:
-    """The page as a string.
-
-    Args:
-        title: What the source is called.
-        lines: What is known of it, as names and texts.
-        prompts: The prompts to show.
-        renderer: How the model reads them; None shows their text alone.
-    """
+    """A page of prompts, under what is known of their source; without a renderer their text alone is shown."""
     shown = [_show(prompt, renderer) for prompt in prompts]
     values = {"title": title, "lines": list(lines), "prompts": shown, "rendered": renderer is not None}
     return render("prompts.html", values)

@@ -101,12 +101,7 @@ def sample_prompts(run: RunDirectory, count: int) -> PromptSample:
 
 
 def spread(categories: Mapping[str, str], count: int) -> set[str]:
-    """Chooses ``count`` prompts: the categories in turn, and evenly over the prompts of each.
-
-    Args:
-        categories: Every prompt's category, by its id.
-        count: How many; all if there are fewer.
-    """
+    """Chooses so many prompts, or all, by their categories: these in turn, and evenly over the prompts of each."""
     by_category: dict[str, list[str]] = {}
     for prompt_id, category in categories.items():
         by_category.setdefault(category, []).append(prompt_id)

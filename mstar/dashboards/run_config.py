@@ -82,12 +82,7 @@ def _source_roots(value: Any) -> Iterator[str]:
 
 
 def started_in(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
-    """The folder that a run was started in, if its own folder and configuration say which one.
-
-    Args:
-        folder: The folder of the configuration.
-        values: Its settings.
-    """
+    """The folder that a run was started in, if its own folder and its settings say which one."""
     trainer = values.get("trainer")
     given = trainer.get("default_root_dir") if isinstance(trainer, dict) else values.get("output")
     parts, place = Path(given).parts if isinstance(given, str) else (), folder.resolve()

@@ -96,10 +96,6 @@ class RunData:
 def read_run(root: Path, max_prompts: int) -> RunData:
     """Reads a run's folder, that of an annotation, or that of a staged run whose iterations are in ``evolve/``.
 
-    Args:
-        root: The folder.
-        max_prompts: How many prompts are sampled, spread evenly over iterations and categories.
-
     Raises:
         DataError: the folder is missing or is not a run, or one of its files is damaged.
     """

@@ -30,13 +30,7 @@ _LARGEST: Final = 1280
 def sample_payload(
     prompts: Sequence[SampledPrompt], image_roots: Sequence[str], stored: StoredPictures
 ) -> dict[str, Any]:
-    """The sample as JSON values, hidden characters written as codes.
-
-    Args:
-        prompts: The sampled prompts.
-        image_roots: The folders that pictures given by a relative path may be in.
-        stored: Those whose bytes are in the data.
-    """
+    """The sample as JSON values, hidden characters written as codes."""
     rows = [(p, {"iteration": p.iteration, "responses": _responses(p.responses)}) for p in prompts]
     return _payload("Step score", rows, image_roots, stored)
 
@@ -74,13 +68,7 @@ def _asked(prompt: AskedPrompt) -> dict[str, Any]:
 
 
 def embed_image(uri: str, roots: Sequence[str], stored: StoredPictures) -> dict[str, Any]:
-    """A picture as a data URI, or the reason why it cannot be shown.
-
-    Args:
-        uri: Its name in the run.
-        roots: The folders that it may be in; the first that has it counts.
-        stored: Where it may be if it is no file.
-    """
+    """A picture as a data URI, or the reason why it cannot be shown."""
     try:
         image = find_picture(uri, roots, stored)
     except DataError as error:
@@ -89,12 +77,7 @@ def embed_image(uri: str, roots: Sequence[str], stored: StoredPictures) -> dict[
 
 
 def find_picture(uri: str, roots: Sequence[str], stored: StoredPictures) -> Image.Image:
-    """A picture by its name in a run.
-
-    Args:
-        uri: As for ``embed_image``.
-        roots: As for ``embed_image``.
-        stored: As for ``embed_image``.
+    """A picture by its name in a run: in the first folder that has it, else in the run's data.
 
     Raises:
         DataError: it is not found, or cannot be decoded.

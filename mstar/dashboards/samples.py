@@ -62,13 +62,6 @@ def draw_sample(group: PromptResponses, *, max_responses: int = 4) -> Image.Imag
     """Draws one prompt: its first picture on the left, question, gold answer and scored responses on the right.
 
     A character that the font has no glyph for is drawn as a box, which is what a reader needs to know.
-
-    Args:
-        group: The prompt and its scored responses.
-        max_responses: How many responses are drawn, see ``pick_responses``.
-
-    Returns:
-        An RGB picture, 1100 pixels wide.
     """
     lines = list(sample_lines(group, max_responses))
     page = Image.new("RGB", (_WIDTH, max(_LEAST_HEIGHT, _LINE * (len(lines) + 2))), "white")
@@ -106,14 +99,9 @@ def _fit(picture: Image.Image) -> Image.Image:
 
 
 def sample_lines(group: PromptResponses, max_responses: int = 4) -> Iterator[tuple[str, str, str]]:
-    """The lines of text of a sample: hidden characters as codes, step lines coloured by step score.
+    """The lines of text of a sample, each with its colour and weight (``normal`` or ``bold``).
 
-    Args:
-        group: The prompt and its scored responses.
-        max_responses: How many responses are shown, see ``pick_responses``.
-
-    Yields:
-        Text, colour and weight (``normal`` or ``bold``).
+    Hidden characters are codes, and step lines are coloured by step score.
     """
     prompt = group.prompt
     for text in _wrap(prompt.question):

@@ -13,13 +13,7 @@ __all__ = ["render_score_page"]
 
 
 def render_score_page(title: str, lines: Sequence[tuple[str, str]], result: BestOfN) -> str:
-    """The page as a string.
-
-    Args:
-        title: What was scored.
-        lines: What is known of it, as names and texts.
-        result: The accuracies.
-    """
+    """A page of what a reward reaches, under what is known of the responses."""
     series = [Series(rule, tuple((s.n, s.accuracy) for s in result.scores if s.rule == rule)) for rule in RULES]
     chart = Chart("Accuracy by N", series, "responses to choose from", "{:.0%}".format) if result.scores else None
     rows = []

@@ -67,11 +67,7 @@ class LabelSet:
 
 
 def find_label_sets(root: Path, count: int) -> tuple[LabelSet, ...]:
-    """The step labels in a folder, or in those directly below it.
-
-    Args:
-        root: The folder of an annotation, or that of a staged run.
-        count: How many prompts of each are sampled.
+    """The step labels in a folder, or in those directly below it, with so many prompts of each as a sample.
 
     Raises:
         DataError: a file of labels is damaged.

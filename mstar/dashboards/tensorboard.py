@@ -52,11 +52,7 @@ def dashboard_charts() -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 def log_layout(writer: SummaryWriter) -> None:
-    """Writes the layout of the Custom Scalars tab (``http://localhost:6006/#custom_scalars``).
-
-    Args:
-        writer: The run's writer; call this once a run.
-    """
+    """Writes the layout of the Custom Scalars tab (``http://localhost:6006/#custom_scalars``), once a run."""
     # TensorBoard takes these as regular expressions that match a tag's beginning; pass@16 would match pass@16_gap too.
     writer.add_custom_scalars(
         {
@@ -71,14 +67,7 @@ def _expression(tag: str) -> str:
 
 
 def log_samples(writer: SummaryWriter, groups: Sequence[PromptResponses], step: int, max_prompts: int = 4) -> None:
-    """Writes the first prompts with their responses, as images (``samples/0`` ...) and as texts.
-
-    Args:
-        writer: The run's writer.
-        groups: Prompts with their scored responses.
-        step: The iteration, or the global step, under which they are shown.
-        max_prompts: How many prompts are written.
-    """
+    """Writes the first prompts with their responses, as images (``samples/0`` ...) and as texts."""
     for number, group in enumerate(groups[:max_prompts]):
         writer.add_image(f"samples/{number}", np.asarray(draw_sample(group)), step, dataformats="HWC")
         writer.add_text(f"samples/{number}", _markdown(group), step)

@@ -47,11 +47,7 @@ class TrainingLog:
 
 
 def read_training_logs(root: Path) -> tuple[TrainingLog, ...]:
-    """The logs in a run's folder and in those below it, as far as there are numbers in them.
-
-    Args:
-        root: The run's folder, or that of a staged run.
-    """
+    """The logs in a run's folder and in those below it, as far as there are numbers in them."""
     found = {path.parent for depth in range(4) for path in root.glob("*/" * depth + "events.out.tfevents.*")}
     logs = []
     for folder in sorted(found):

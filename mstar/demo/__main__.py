@@ -21,14 +21,7 @@ stopped; to start over, remove the folder.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the demo.
-
-    Args:
-        arguments: The command line without the program's name; None takes the process's own.
-
-    Returns:
-        The exit status.
-    """
+    """Runs the demo, and returns the exit status."""
     parser = argparse.ArgumentParser(prog="mstar demo", description=_DESCRIPTION)
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and sampling (default: 0)")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder (default: runs/demo)")

@@ -90,14 +90,9 @@ def table(results: Results, seeds: Sequence[int]) -> str:
 
 
 def write_tables(root: Path, seeds: Sequence[int]) -> str:
-    """Writes ``table.md`` and ``verdicts.json`` of all that is measured in a folder, whichever arms were asked for.
+    """Writes ``table.md``, which it returns, and ``verdicts.json`` of all that is measured in a folder.
 
-    Args:
-        root: The folder.
-        seeds: The seeds that count.
-
-    Returns:
-        What ``table.md`` says.
+    Arms that were not asked for are in them, too.
 
     Raises:
         DataError: an arm's answers are missing or damaged, or two arms answered different questions.
@@ -159,14 +154,7 @@ def _run_side_by_side(work: Sequence[tuple[str, list[int]]], root: Path, seeds: 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the arms that are not done, and writes the table of all that are, with its verdicts.
-
-    Args:
-        arguments: The command line without the program's name; None takes the process's own.
-
-    Returns:
-        The exit status.
-    """
+    """Runs the arms that are not done, writes the table and verdicts of all that are, and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mstar.demo.ablations", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (default: 0 1 2)")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, metavar="ARM", help="which arms")

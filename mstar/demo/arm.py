@@ -25,14 +25,7 @@ RESULT: Final = "result.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs an arm on every seed on which it is not done.
-
-    Args:
-        arguments: The command line without the program's name; None takes the process's own.
-
-    Returns:
-        The exit status.
-    """
+    """Runs an arm on every seed on which it is not done, and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mstar.demo.arm", description=__doc__)
     parser.add_argument("arm", help="a file of configs/ablations, or warm-up, or demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (default: 0 1 2)")

@@ -57,13 +57,7 @@ def make_start(
 ) -> tuple[StageBook, Path, Path]:
     """Runs the stages before self-evolving training, as far as they are not done: warm-up, annotation, MPRM.
 
-    Args:
-        seed: Seed of weights and sampling.
-        output: The demo's folder.
-        overrides: As for ``run_demo``.
-
-    Returns:
-        The book of the stages, the warm-up policy's folder, and the MPRM's.
+    It returns the book of the stages, the warm-up policy's folder, and the MPRM's.
     """
     extra = overrides or {}
     output.mkdir(parents=True, exist_ok=True)
@@ -95,15 +89,9 @@ def make_start(
 
 
 def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-    """Runs every stage that is not done yet, and writes ``summary.json`` and ``report.html``.
+    """Runs every stage that is not done yet, and writes ``summary.json``, which it returns, and ``report.html``.
 
-    Args:
-        seed: Seed of weights and sampling.
-        output: The demo's folder.
-        overrides: Further arguments of a stage's commands, by the stage's name, e.g. to make it smaller.
-
-    Returns:
-        The summary.
+    ``overrides`` are further arguments of a stage's commands, by the stage's name, e.g. to make it smaller.
     """
     extra = overrides or {}
     book, policy, reward_model = make_start(seed, output, extra)

@@ -166,11 +166,7 @@ def read_answers(folder: Path) -> dict[Metric, dict[str, bool]]:
 
 
 def verdicts(answers: Mapping[str, Scores]) -> list[dict[str, Any]]:
-    """The verdict on every claim, as JSON values.
-
-    Args:
-        answers: By arm and seed, what ``read_answers`` gives.
-    """
+    """The verdict on every claim, as JSON values, by the answers of every arm and seed."""
     rows: list[dict[str, Any]] = []
     for claim in CLAIMS:
         found = {metric: _differ(claim, metric, answers) for metric in get_args(Metric)}

@@ -92,13 +92,7 @@ class Refusal:
 
     @classmethod
     def read(cls, status: int, body: Any, text: str) -> Refusal:
-        """What a server says of a request that it refuses.
-
-        Args:
-            status: The status.
-            body: Its response, as JSON if it is that.
-            text: Its response.
-        """
+        """What a server says of a request that it refuses, as text and, if it is that, as JSON."""
         error = body.get("error", body) if isinstance(body, Mapping) else {}
         said = error if isinstance(error, Mapping) else {"message": error}
         message = str(said.get("message") or said.get("detail") or text)

@@ -22,9 +22,6 @@ _PATIENCE: Final = 60
 class AnswerCache:
     """Answers in a file of SQLite, which several threads and processes share and which a kill leaves whole.
 
-    Args:
-        folder: The folder of the file; both are made if need be.
-
     Raises:
         StorageError: the file cannot be written, or is no such file.
     """

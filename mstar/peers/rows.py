@@ -12,12 +12,7 @@ __all__ = ["Kept", "LabelledSteps", "Pair", "PeerRow", "Sampled"]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A response that was kept: to be imitated.
-
-    Attributes:
-        prompt: The prompt.
-        response: The response.
-    """
+    """A response that was kept: to be imitated."""
 
     prompt: Prompt
     response: str
@@ -25,13 +20,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A response that was kept beside a wrong one to the same prompt, of the same iteration.
-
-    Attributes:
-        prompt: The prompt.
-        chosen: The one that was kept.
-        rejected: The wrong one.
-    """
+    """A response that was kept beside a wrong one to the same prompt, of the same iteration."""
 
     prompt: Prompt
     chosen: str
@@ -55,11 +44,7 @@ class LabelledSteps:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A prompt that was sampled, with its gold answer: for reinforcement learning.
-
-    Attributes:
-        prompt: The prompt.
-    """
+    """A prompt that was sampled, with its gold answer: for reinforcement learning."""
 
     prompt: Prompt
 

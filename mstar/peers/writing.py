@@ -80,13 +80,9 @@ class _Parquet:
 
 
 def write_rows(rows: Iterable[PeerRow], form: PeerForm, pictures: Pictures, *, with_pictures: bool) -> Written:
-    """Writes rows; those that a form has no place for, or whose picture is missing, are left out and counted.
+    """Writes rows in a form, beside their pictures.
 
-    Args:
-        rows: The rows.
-        form: The form.
-        pictures: Finds the pictures; the files are written beside them.
-        with_pictures: Whether any row has some.
+    Those that the form has no place for, or whose picture is missing, are left out and counted.
     """
     written = Written()
     sinks: dict[str, _JsonLines | _Parquet] = {}

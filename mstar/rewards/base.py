@@ -102,23 +102,13 @@ class Reward(ABC):
         return True
 
     def load(self, host: RewardHost) -> None:  # noqa: B027 - most have nothing to load
-        """Readies it for scoring; called before every use, so that what is there already must stay.
-
-        Args:
-            host: Where it works.
-        """
+        """Readies it for scoring; called before every use, so that what is there already must stay."""
 
     def lacks(self, response: Response) -> str | None:
-        """What a response lacks that it is scored by, beside its text; None if nothing.
+        """What a response lacks that it is scored by, beside its text, in a sentence; None if nothing.
 
         ``score`` of the command line leaves such a response out and says so: a number that stands for "unknown" would
         be compared with others.
-
-        Args:
-            response: The response.
-
-        Returns:
-            A sentence.
         """
         return None
 
@@ -126,21 +116,15 @@ class Reward(ABC):
     def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
         """Scores responses.
 
-        Args:
-            groups: Prompts, each with some of its responses.
-
         Returns:
             For every group and response its steps' scores, or one score of the whole. Larger is better; ``threshold``
             and weighted votes take them for probabilities.
         """
 
     def score_steps(self, groups: Sequence[tuple[Prompt, Sequence[Sequence[str]]]]) -> list[list[tuple[float, ...]]]:
-        """Scores responses whose steps are given, each of one line or several.
+        """Scores responses whose steps are given, each of one line or several, with some visible text.
 
         Here they are joined by line breaks, and a step's score is that of its last line, which has seen all of it.
-
-        Args:
-            groups: Prompts, each with some responses' steps; each step has some visible text.
 
         Returns:
             For every group and response one score a step.
@@ -172,9 +156,6 @@ class Reward(ABC):
     def refresh(self, folder: Path) -> None:
         """Goes on with a model that was retrained within the run, from the next ``load`` on.
 
-        Args:
-            folder: The model.
-
         Raises:
             ConfigError: it has none.
         """
@@ -194,11 +175,6 @@ def require_finite_scores(
 ) -> None:
     """Refuses scores that are no numbers, whatever the reward: a comparison with one of them says nothing.
 
-    Args:
-        reward: What scored.
-        prompts: The prompts.
-        scores: For every prompt, its responses' scores.
-
     Raises:
         ConfigError: one is not finite.
     """
@@ -214,12 +190,7 @@ def require_finite_scores(
 def add_process_rewards(
     groups: Sequence[PromptResponses], reward: Reward, *, only_correct: bool = False
 ) -> list[PromptResponses]:
-    """Scores responses.
-
-    Args:
-        groups: Prompts with graded responses.
-        reward: Scores them; loaded.
-        only_correct: Leave out responses that cannot be kept anyway (wrong or cut off).
+    """Scores responses; on demand only those that can be kept (right, and not cut off).
 
     Raises:
         ConfigError: a score is not a finite number, or the scores are not those of the responses.

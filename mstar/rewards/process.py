@@ -58,9 +58,6 @@ class ProcessReward:
     def score(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[tuple[float, ...]]]:
         """Scores every step of every response; equal responses of one prompt are scored once.
 
-        Args:
-            groups: Prompts, each with its responses.
-
         Returns:
             For every group and response, the probability of each step to be right; ``()`` for a response without
             steps.

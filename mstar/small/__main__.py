@@ -27,14 +27,7 @@ _STAGES: Final = ("start", "warmup", "annotate", "mprm", *_ARMS, *_FURTHER)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs what is not done.
-
-    Args:
-        arguments: The command line without the program's name; None takes the process's own.
-
-    Returns:
-        The exit status.
-    """
+    """Runs what is not done, and returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m mstar.small", description=_DESCRIPTION)
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and sampling (default: 0)")
     parser.add_argument("--output", type=Path, default=Path("runs/small"), help="folder (default: runs/small)")

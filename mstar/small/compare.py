@@ -58,11 +58,7 @@ class Ranking:
 
 
 def measure_ranking(run: Path) -> Ranking | None:
-    """The ranking of a run's first samples, which its warm-up policy drew; None if they are not there.
-
-    Args:
-        run: The folder of an arm whose responses an MPRM scored.
-    """
+    """The ranking of the first samples of an arm that an MPRM scored, drawn by its warm-up policy; None without any."""
     shards = RunDirectory(run).response_shards(1) if run.exists() else []
     rows = [row for shard in shards for row in read_responses(shard)]
     if not rows:
@@ -89,13 +85,7 @@ def measure_ranking(run: Path) -> Ranking | None:
 
 
 def write_comparison(root: Path) -> str:
-    """Writes ``table.md`` and ``table.json`` of all that is measured in a folder.
-
-    Args:
-        root: The folder of the experiment, with one folder a seed.
-
-    Returns:
-        What ``table.md`` says.
+    """Writes ``table.md`` and ``table.json`` of all that is measured in a folder; returns what ``table.md`` says.
 
     Raises:
         DataError: predictions are damaged, or two arms answered different questions.

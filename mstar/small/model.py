@@ -42,11 +42,7 @@ _CHAT_TEMPLATE: Final = (
 
 
 def build_processor(tokenizer: PreTrainedTokenizerBase) -> Idefics3Processor:
-    """Builds the processor around a language model's tokenizer.
-
-    Args:
-        tokenizer: The tokenizer; it gets the tokens that stand around pictures.
-    """
+    """Builds the processor around a tokenizer, which gets the tokens that stand around pictures."""
     from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
     from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
@@ -63,10 +59,7 @@ def build_model(
 ) -> Idefics3ForConditionalGeneration:
     """Puts a new tower and connector before a language model.
 
-    Args:
-        language: The language model; the model takes its weights over.
-        processor: The processor.
-        seed: Seed of the new weights; the global random state is left as it was.
+    The new weights are those of a seed; the global random state is left as it was.
     """
     import transformers
 

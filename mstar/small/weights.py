@@ -25,10 +25,7 @@ WEIGHTS: Final = PackagedFile(
 
 
 def load_language_model(gguf: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
-    """Loads the language model, its 4-bit weights unpacked to float32, and its tokenizer.
-
-    Args:
-        gguf: The file of weights.
+    """Loads the language model from its file, its 4-bit weights unpacked to float32, and its tokenizer.
 
     Raises:
         MissingExtraError: the package that reads it is not installed.

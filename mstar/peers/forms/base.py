@@ -53,9 +53,7 @@ class PeerForm:
 def marked_turns(prompt: Prompt, turns: Sequence[Turn] | None = None) -> list[dict[str, str]]:
     """A prompt as messages of text with ``<image>`` where a picture stands.
 
-    Args:
-        prompt: The prompt.
-        turns: What is said instead of its own turns and question.
+    Other turns may be said in the place of its own and its question.
 
     Raises:
         DataError: the text has another number of marks than there are pictures.

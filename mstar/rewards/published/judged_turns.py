@@ -26,12 +26,7 @@ OPEN_TURN: Final = "<|im_start|>assistant\n"
 
 
 def last_turns(ids: Sequence[int], mark: Sequence[int], count: int) -> list[int]:
-    """Where the last turns of a row are answered: the places of the last tokens of their marks.
-
-    Args:
-        ids: The row's tokens.
-        mark: The tokens that open an answer's turn.
-        count: How many turns.
+    """Where the last turns of a row are answered: the places of the last tokens of the marks that open them.
 
     Raises:
         ConfigError: there are fewer.

@@ -71,11 +71,7 @@ _INSIDE: Final = (
 
 
 class UrsaScorer(nn.Module):
-    """The backbone, and a logit of "right" for every token.
-
-    Args:
-        backbone: Transformers' ``DeepseekVLHybridModel``.
-    """
+    """The backbone (Transformers' ``DeepseekVLHybridModel``), and a logit of "right" for every token."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -85,11 +81,7 @@ class UrsaScorer(nn.Module):
 
 
 def make_ursa(config: Mapping[str, Any], dtype: str) -> UrsaScorer:
-    """The model that a published configuration describes; its weights are not set.
-
-    Args:
-        config: What stands in ``config.json``.
-        dtype: Type of its weights.
+    """The model that a published ``config.json`` describes; its weights are not set.
 
     Raises:
         ConfigError: it is no URSA, or its vision towers have names that are not known.
@@ -118,11 +110,7 @@ def _parts(towers: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, A
 
 
 def read_weights(model: UrsaScorer, files: list[str]) -> None:
-    """Sets the weights, a file in memory at a time.
-
-    Args:
-        model: The model.
-        files: The published files, safetensors.
+    """Sets the weights from the published files, one of them in memory at a time.
 
     Raises:
         ConfigError: they are not those of this architecture.
@@ -159,11 +147,7 @@ def _convert(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 class PictureSettings:
-    """How pictures are made ready, as the published configurations say.
-
-    Args:
-        config: What stands in ``config.json``.
-        processor: What stands in ``preprocessor_config.json``.
+    """How pictures are made ready, as the published ``config.json`` and ``preprocessor_config.json`` say.
 
     Raises:
         ConfigError: one of them says something else.
