@@ -192,8 +192,7 @@ def _split_first_turn(text: str) -> tuple[str, str]:
 
 
 def _read_steps(values: Mapping[str, Any]) -> _Parts:
-    found = next((values[name] for name in _STEPS if values.get(name) is not None), None)
-    labels = next((values[name] for name in _LABELS if values.get(name) is not None), None)
+    found, labels = _pick(values, _STEPS), _pick(values, _LABELS)
     if found is None:
         response = next((values[name] for name in _RESPONSES if isinstance(values.get(name), str)), "")
         found = [line for line in response.splitlines() if line.strip()]

@@ -26,12 +26,7 @@ def sweep_figure(scores: Mapping[float, Mapping[str, float]], chosen: float, met
             ``accuracy``.
         chosen: The temperature that the controller moved to.
         metric: The metric that decided; its line is drawn on top and thicker.
-
-    Raises:
-        ValueError: ``scores`` is empty.
     """
-    if not scores:
-        raise ValueError("a temperature sweep needs at least one candidate")
     temperatures = sorted(scores)
     names = list(dict.fromkeys(name for t in temperatures for name in scores[t]))
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -60,9 +55,9 @@ def sweep_figure(scores: Mapping[float, Mapping[str, float]], chosen: float, met
     return figure
 
 
-def pixels(figure: Figure, *, dots_per_inch: int = 100) -> npt.NDArray[np.uint8]:
+def pixels(figure: Figure) -> npt.NDArray[np.uint8]:
     """Renders a figure to an RGB array of shape (height, width, 3)."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dots_per_inch)
+    figure.savefig(buffer, format="png", dpi=100)
     with Image.open(buffer) as image:
         return np.asarray(image.convert("RGB"))

@@ -6,7 +6,7 @@ import base64
 import io
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from PIL import Image
@@ -14,10 +14,9 @@ from PIL import Image
 from mstar.dashboards.prompt_sample import AskedPrompt, SampledPrompt
 from mstar.dashboards.step_labels import LabelledPrompt
 from mstar.dashboards.stored_pictures import StoredPictures
-from mstar.dashboards.wording import describe_fate, describe_verdict, score_level, visible
+from mstar.dashboards.wording import describe_fate, describe_verdict, score_level, scored_steps, visible
 from mstar.errors import DataError
 from mstar.prompts.images import open_image
-from mstar.steps import split_steps
 from mstar.types import Fate, ScoredResponse, StepLabels
 
 __all__ = ["embed_image", "embed_picture", "find_picture", "label_payload", "sample_payload"]
@@ -117,7 +116,7 @@ def _responses(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
         first = min(same, key=lambda s: s.fate is not Fate.KEPT)
         rows.append(
             {
-                "steps": _steps(first),
+                "steps": _steps(scored_steps(first)),
                 "count": len(same),
                 "verdict": describe_verdict(first),
                 "correct": first.verdict.correct,
@@ -137,9 +136,8 @@ def _responses(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
 
 def _labelled(label: StepLabels) -> dict[str, Any]:
     """A labelled response in the form of a sampled one; what is not known of it is None."""
-    rows = zip(label.steps, label.soft_labels, strict=True)
     return {
-        "steps": [[visible(step.rstrip("\n")), _rounded(value), _level(value)] for step, value in rows],
+        "steps": _steps(zip(label.steps, label.soft_labels, strict=True)),
         "count": 1,
         "verdict": "right" if label.correct else "wrong",
         "correct": label.correct,
@@ -161,17 +159,10 @@ def _order(same: Sequence[ScoredResponse]) -> tuple[bool, bool, float, int]:
     return (not any(s.fate is Fate.KEPT for s in same), not first.verdict.correct, -reward, -len(same))
 
 
-def _steps(scored: ScoredResponse) -> list[list[Any]]:
+def _steps(steps: Iterable[tuple[str, float | None]]) -> list[list[Any]]:
     """[text, score or None, colour level or None] of every step."""
-    steps = split_steps(scored.response.text)
-    if len(steps) != len(scored.step_scores):
-        return [[visible(step.rstrip("\n")), None, None] for step in steps]
-    rows = zip(steps, scored.step_scores, strict=True)
-    return [[visible(step.rstrip("\n")), _rounded(score), _level(score)] for step, score in rows]
-
-
-def _level(score: float) -> int | None:
-    return None if _rounded(score) is None else score_level(score)
+    rows = ((visible(step.rstrip("\n")), _rounded(score)) for step, score in steps)
+    return [[step, score, None if score is None else score_level(score)] for step, score in rows]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -14,9 +14,8 @@ from typing import Final
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from mstar.dashboards.wording import describe_outcome, score_level, visible
+from mstar.dashboards.wording import describe_outcome, score_level, scored_steps, visible
 from mstar.errors import DataError
-from mstar.steps import split_steps
 from mstar.storage import PromptResponses
 from mstar.types import Fate, ScoredResponse
 
@@ -126,14 +125,11 @@ def _headline(scored: ScoredResponse) -> str:
 
 
 def _response_lines(scored: ScoredResponse) -> Iterator[tuple[str, str, str]]:
-    steps = split_steps(scored.response.text)
-    has_scores = len(scored.step_scores) == len(steps)
     left = _LINES_PER_TEXT
-    for number, step in enumerate(steps):
-        score = scored.step_scores[number] if has_scores else None
+    for step, score in scored_steps(scored):
         colour = _INK if score is None else _LEVELS[score_level(score)]
         margin = "      " if score is None else f"{score:4.2f}  "
-        for text in _wrap(step.rstrip("\n")):
+        for text in _wrap(step):
             if left == 0:
                 yield "      \N{HORIZONTAL ELLIPSIS}", _MUTED, "normal"
                 return

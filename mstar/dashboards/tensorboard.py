@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mstar.dashboards.samples import draw_sample, pick_responses
-from mstar.dashboards.wording import describe_outcome, visible
-from mstar.steps import split_steps
+from mstar.dashboards.wording import describe_outcome, scored_steps, visible
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -81,11 +80,7 @@ def _markdown(group: PromptResponses) -> str:
 
 
 def _scored_text(scored: ScoredResponse) -> str:
-    steps = split_steps(scored.response.text)
-    if len(steps) != len(scored.step_scores):
-        return scored.response.text
-    rows = zip(scored.step_scores, steps, strict=True)
-    return "\n".join(f"{score:.2f}  {step.rstrip()}" for score, step in rows)
+    return "\n".join(step if score is None else f"{score:.2f}  {step}" for step, score in scored_steps(scored))
 
 
 def _verbatim(text: str) -> str:

@@ -6,6 +6,7 @@ import math
 import unicodedata
 from typing import Final
 
+from mstar.steps import split_steps
 from mstar.types import Fate, ScoredResponse, VerdictStatus
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "format_percent",
     "plain",
     "score_level",
+    "scored_steps",
     "short_percent",
     "three_digits",
     "two_decimals",
@@ -76,6 +78,13 @@ def describe_outcome(scored: ScoredResponse) -> str:
     if scored.fate in (Fate.WRONG, Fate.NO_ANSWER):
         return describe_verdict(scored)
     return f"{describe_verdict(scored)} \N{MIDDLE DOT} {describe_fate(scored.fate)}"
+
+
+def scored_steps(scored: ScoredResponse) -> list[tuple[str, float | None]]:
+    """The steps of a response, each with its score; without any, where there is not one a step."""
+    steps = [step.rstrip("\n") for step in split_steps(scored.response.text)]
+    has_scores = len(scored.step_scores) == len(steps)
+    return list(zip(steps, scored.step_scores if has_scores else [None] * len(steps), strict=True))
 
 
 def score_level(score: float) -> int:

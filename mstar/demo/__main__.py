@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from mstar.demo.run_to_end import run_to_end
 from mstar.logs import start_logging, take_quiet
 
 __all__ = ["main"]
@@ -28,9 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words, quiet = take_quiet(sys.argv[1:] if arguments is None else arguments)
     given = parser.parse_args(words)
     start_logging(quiet=quiet)
-    # As in mstar.__main__: it must be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from mstar.demo.run_to_end import run_to_end
 
     def work() -> None:
         from mstar.demo.run import run_demo

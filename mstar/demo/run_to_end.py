@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -16,11 +17,13 @@ def run_to_end(name: str, work: Callable[[], object]) -> int:
 
     Args:
         name: What the command is called in messages.
-        work: Runs them.
+        work: Runs them; it imports torch, if need be.
 
     Returns:
         The exit status: 0; 1 after an error that is the user's to mend; 128 and the signal's number if one stopped it.
     """
+    # As in mstar.__main__: it must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with stopping_on_signals():
             work()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import TypeAlias
 
 import torch
@@ -69,7 +69,7 @@ class ProcessReward:
         self.scorer.eval()
         bar = tqdm(total=sum(map(len, distinct)), desc="score", unit="response", disable=not self.progress, leave=False)
         try:
-            with self._on_device():
+            with nullcontext() if self.device is None else on_device(self.scorer, self.device):
                 for batch in self._batches(enumerate(distinct)):
                     for number, text, logits in self._score_batch(prompts, batch):
                         found[number][text] = tuple(map(_sigmoid, logits))
@@ -78,9 +78,6 @@ class ProcessReward:
             bar.close()
             self.scorer.train(was_training)
         return [[by_text.get(text, ()) for text in texts] for by_text, (_, texts) in zip(found, groups, strict=True)]
-
-    def _on_device(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.device is None else on_device(self.scorer, self.device)
 
     def _score_batch(self, prompts: Sequence[Prompt], batch: _Batch) -> Iterator[tuple[int, str, tuple[float, ...]]]:
         """Scores a batch; one for which the memory is not enough is scored in halves, and so are those after it."""
