@@ -6,16 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mstar.errors import DataError
 from mstar.storage import ASKED, RunDirectory, read_responses
+from mstar.storage.tables import read_table
 from mstar.types import ScoredResponse
 
 __all__ = ["AskedPrompt", "PromptSample", "SampledPrompt", "asked", "sample_prompts", "spread"]
+
+_ASKED: Final = pa.schema([("prompt_id", pa.string()), *ASKED])
+_CATEGORY: Final = pa.schema([("prompt_id", pa.string()), ("category", pa.string())])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,17 +123,8 @@ def _even_shares(sizes: Sequence[int], count: int) -> list[int]:
     return shares
 
 
-def _read_columns(path: Path, columns: Sequence[str], prompt_ids: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    filters = None if prompt_ids is None else [("prompt_id", "in", list(prompt_ids))]
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(path, columns=list(columns), filters=filters).to_pylist()
-    except pa.ArrowException as error:
-        raise DataError(f"{path} cannot be read as a responses shard ({error}); delete it and run again.") from error
-    return rows
-
-
 def _index_shard(iteration: int, path: Path) -> _Shard:
-    rows = _read_columns(path, ("prompt_id", "category"))
+    rows = read_table(path, _CATEGORY)
     return _Shard(iteration, path, len(rows), {row["prompt_id"]: row["category"] or "" for row in rows})
 
 
@@ -139,7 +132,7 @@ def _read_prompts(shard: _Shard, chosen: set[str]) -> Iterator[SampledPrompt]:
     ids = [prompt_id for prompt_id in shard.categories if prompt_id in chosen]
     if not ids:
         return
-    prompts = {row["prompt_id"]: row for row in _read_columns(shard.path, ("prompt_id", *ASKED.names), ids)}
+    prompts = {row["prompt_id"]: row for row in read_table(shard.path, _ASKED)}
     responses: dict[str, list[ScoredResponse]] = {prompt_id: [] for prompt_id in ids}
     for scored in read_responses(shard.path):
         if scored.response.prompt_id in responses:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mstar.dashboards.prompt_sample import AskedPrompt, asked, spread
 from mstar.dashboards.wording import SCORE_LEVELS, score_level
 from mstar.storage import ASKED
+from mstar.storage.tables import read_table
 from mstar.types import StepLabels
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LabelSet", "LabelledPrompt", "find_label_sets"]
 
+_ID: Final = pa.schema([("prompt_id", pa.string())])
 # Of either kind of responses, this share must be long enough for a position to be averaged over.
 _ENOUGH: Final = 0.05
 
@@ -136,7 +137,5 @@ def _read_asked(shards: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """What was asked, by the prompts' ids; nothing for labels of a version that did not write it down."""
     found: dict[str, dict[str, Any]] = {}
     for path in shards:
-        if set(ASKED.names) <= set(pq.read_schema(path).names):
-            table: pa.Table = pq.read_table(path, columns=["prompt_id", *ASKED.names])
-            found |= {row["prompt_id"]: row for row in table.to_pylist()}
+        found |= {row["prompt_id"]: row for row in read_table(path, _ID, ASKED.names)}
     return found

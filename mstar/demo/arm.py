@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.logs import start_logging
-from mstar.shipped_configs import SHIPPED
 
 __all__ = ["DEMO", "RESULT", "SEED_SFT", "START", "main", "run_arm"]
 
@@ -73,20 +72,15 @@ def run_arm(arm: str, seed: int, root: Path) -> None:
 def _fit(arm: str, seed: int, folder: Path, policy: Path, mprm: Path) -> Path:
     from mstar.demo.run import command, config
 
-    reward = [f"--rollout.reward_model={mprm}"] if _uses_reward_model(arm) else []
     command(
-        "fit", config("tiny/evolve.yaml"), config(f"ablations/{arm}.yaml"), f"--seed_everything={seed}",
-        f"--model.model_name={policy}", *reward, "--rollout.dynamics=false",
+        # An arm without an MPRM takes it back.
+        "fit", config("tiny/evolve.yaml"), f"--rollout.reward_model={mprm}", config(f"ablations/{arm}.yaml"),
+        f"--seed_everything={seed}", f"--model.model_name={policy}", "--rollout.dynamics=false",
         # All start from the same policy: what one of them has drawn in its first iteration the others read.
         f"--rollout.reuse={folder.parent}",
         "--trainer.callbacks=null", "--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={folder}",
     )  # fmt: skip
     return folder / "policy"
-
-
-def _uses_reward_model(arm: str) -> bool:
-    text = (SHIPPED / "ablations" / f"{arm}.yaml").read_text(encoding="utf-8")
-    return "reward_model: null" not in text.replace("refresh_reward_model: null", "")
 
 
 def _measure(policy: Path, folder: Path) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """What a run has for other trainers: its rows with their prompts and pictures, in the forms that they read."""
 
-from mstar.peers.forms import FORMS, PeerForm, PeerName
+from mstar.peers.forms import FORMS, PeerName
 from mstar.peers.pictures import Pictures
-from mstar.peers.reading import RunFiles, find_run_files
-from mstar.peers.rows import Kept, LabelledSteps, Pair, PeerRow, Sampled
+from mstar.peers.reading import find_run_files
+from mstar.peers.rows import Kept, LabelledSteps, Pair, Sampled
 from mstar.peers.run_prompts import RunPrompts
 from mstar.peers.writing import Written, write_rows
 
@@ -12,11 +12,8 @@ __all__ = [
     "Kept",
     "LabelledSteps",
     "Pair",
-    "PeerForm",
     "PeerName",
-    "PeerRow",
     "Pictures",
-    "RunFiles",
     "RunPrompts",
     "Sampled",
     "Written",
