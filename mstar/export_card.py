@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import DatasetCardData, ModelCardData
 
 from mstar import __version__
-from mstar.dashboards.run_config import SavedConfig, read_configs, settings_of
+from mstar.dashboards.run_config import SavedConfig, groups_in, read_configs, settings_of
 from mstar.dashboards.tables import is_number
 from mstar.errors import DataError
 from mstar.evaluation.markdown import markdown_table
@@ -249,17 +249,11 @@ def _data(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _sources(value: Any) -> Iterator[str]:
     """The sources of prompts or labels in a setting, by class and by where they are."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _sources(item)
-    elif isinstance(value, dict):
-        settings = settings_of(value)
-        if isinstance(value.get("class_path"), str):
-            told = {name: settings[name] for name in _SOURCE if name in settings and settings[name] is not None}
-            shown = (f"{name} {_place_all(item)}" for name, item in told.items())
-            yield f"{value['class_path'].rpartition('.')[2]}" + "".join(f", {text}" for text in shown)
-        for item in settings.values():
-            yield from _sources(item)
+    for group in groups_in(value):
+        if isinstance(group.get("class_path"), str):
+            settings = settings_of(group)
+            shown = (f", {name} {_place_all(settings[name])}" for name in _SOURCE if settings.get(name) is not None)
+            yield group["class_path"].rpartition(".")[2] + "".join(shown)
 
 
 def _place_all(value: Any) -> str:

@@ -11,7 +11,15 @@ import yaml
 
 from mstar.prompts.row_files import folder_of
 
-__all__ = ["SavedConfig", "image_roots", "read_configs", "settings_of", "started_in", "temperature_setting"]
+__all__ = [
+    "SavedConfig",
+    "groups_in",
+    "image_roots",
+    "read_configs",
+    "settings_of",
+    "started_in",
+    "temperature_setting",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +72,16 @@ def image_roots(configs: tuple[SavedConfig, ...]) -> tuple[str, ...]:
     return (*roots, ".")
 
 
-def _source_roots(value: Any) -> Iterator[str]:
+def _source_roots(values: Mapping[str, Any]) -> Iterator[str]:
     """The folders of the pictures of all prompt sources in a configuration."""
-    if isinstance(value, dict):
-        image_root, path, root = (value.get(name) for name in ("image_root", "path", "root"))
+    for group in groups_in(values):
+        image_root, path, root = (group.get(name) for name in ("image_root", "path", "root"))
         if isinstance(image_root, str | list):
             yield from [image_root] if isinstance(image_root, str) else image_root[:1]
         elif isinstance(path, str | list):
             yield folder_of(path)
         elif isinstance(root, str):
             yield str(Path(root, "data_images"))  # MathV360K
-        for item in value.values():
-            yield from _source_roots(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _source_roots(item)
 
 
 def started_in(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
@@ -88,6 +91,14 @@ def started_in(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:
     parts, place = Path(given).parts if isinstance(given, str) else (), folder.resolve()
     if parts and place.parts[-len(parts) :] == parts:
         yield Path(*place.parts[: -len(parts)])
+
+
+def groups_in(value: Any) -> Iterator[Mapping[str, Any]]:
+    """All groups of settings in a saved configuration, each before those in it."""
+    if isinstance(value, dict):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from groups_in(item)
 
 
 def settings_of(value: Any) -> Mapping[str, Any]:

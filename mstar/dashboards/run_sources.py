@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mstar.dashboards.run_config import SavedConfig, started_in
+from mstar.dashboards.run_config import SavedConfig, groups_in, started_in
 from mstar.errors import ConfigError
 from mstar.prompts import DataSources, PromptSource
 
@@ -51,7 +51,8 @@ def open_settings(settings: Mapping[str, Any], config: SavedConfig) -> PromptSou
     """
     from jsonargparse import ArgumentParser
 
-    strange = next((name for name in _classes(settings) if not name.startswith("mstar.prompts.")), None)
+    classes = (str(group["class_path"]) for group in groups_in(settings) if "class_path" in group)
+    strange = next((name for name in classes if not name.startswith("mstar.prompts.")), None)
     if strange is not None:
         raise ConfigError(f"the prompts of {config.path} are of the class {strange}, which is not one of mstar's own")
     places = [Path(), *started_in(config.folder, config.values)]
@@ -88,14 +89,3 @@ def _placed(value: Any, places: list[Path]) -> Any:
 
 def _find(path: str, places: list[Path]) -> str:
     return next((str(place / path) for place in places if glob.glob(str(place / path))), path)
-
-
-def _classes(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if "class_path" in value:
-            yield str(value["class_path"])
-        for item in value.values():
-            yield from _classes(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _classes(item)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mstar.demo.run_to_end import run_to_end
 from mstar.logs import start_logging
 
 __all__ = ["DEMO", "RESULT", "SEED_SFT", "START", "main", "run_arm"]
@@ -31,20 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/ablations"), help="folder")
     given = parser.parse_args(arguments)
     start_logging()
-    # As in mstar.__main__: it must be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from mstar.errors import MstarError
 
-    try:
+    def work() -> None:
         for seed in given.seeds:
             # The demo makes both, so that they are one process's.
             for arm in (DEMO, SEED_SFT) if given.arm == DEMO else (given.arm,):
                 run_arm(arm, seed, given.output)
-    except MstarError as error:
-        # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
-        sys.stderr.write(f"{given.arm}: error: {error}\n")
-        return 1
-    return 0
+
+    return run_to_end(given.arm, work)
 
 
 def run_arm(arm: str, seed: int, root: Path) -> None:
