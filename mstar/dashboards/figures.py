@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 __all__ = ["pixels", "sweep_figure"]
 
@@ -57,7 +56,7 @@ def sweep_figure(scores: Mapping[float, Mapping[str, float]], chosen: float, met
 
 def pixels(figure: Figure) -> npt.NDArray[np.uint8]:
     """Renders a figure to an RGB array of shape (height, width, 3)."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    with Image.open(buffer) as image:
-        return np.asarray(image.convert("RGB"))
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture: npt.NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[..., :3]
+    return picture

@@ -42,7 +42,6 @@ class LabelSet:
 
     Attributes:
         path: The folder, relative to the run's.
-        folder: The folder.
         num_prompts: Prompts with labelled responses.
         num_responses: Labelled responses.
         num_right: Those with the right answer.
@@ -55,7 +54,6 @@ class LabelSet:
     """
 
     path: str
-    folder: Path
     num_prompts: int
     num_responses: int
     num_right: int
@@ -99,7 +97,6 @@ def _read_labels(root: Path, folder: Path, count: int) -> LabelSet:
     ids, rows = table.prompts()
     return LabelSet(
         path=str(folder.relative_to(root)),
-        folder=folder,
         num_prompts=len(ids),
         num_responses=len(table),
         num_right=len(by_answer[True]),
