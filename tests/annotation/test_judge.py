@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,7 @@ def test_an_annotation_by_a_judge_alone_draws_no_continuations_and_says_how_it_a
     agreement = Agreement.read(tmp_path / "alone")
     assert agreement is not None
     assert (agreement.responses, agreement.steps) == (len(made.labels), 0)
-    assert "By a judge: the judge's answers on" in write_report(tmp_path / "alone", None).read_text()
+    assert "By a judge: the judge's answers on" in html.unescape(write_report(tmp_path / "alone", None).read_text())
     with pytest.raises(ConfigError, match="judge"):
         run(tmp_path / "alone", "consensus")
     run(tmp_path / "consensus", "consensus")
