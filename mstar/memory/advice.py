@@ -21,12 +21,7 @@ _FULL: Final = 0.95
 
 
 def find_remedies(plan: Plan, account_of: Callable[[Plan], Account]) -> tuple[str, ...]:
-    """Changes after which the run fits by its account, the smallest first; each is enough.
-
-    Args:
-        plan: The run that does not fit.
-        account_of: Makes the account of a plan.
-    """
+    """Changes after which a run that does not fit does so by its account, the smallest first; each is enough."""
     changes = list(_changes(plan))
     found: list[str] = []
     helpful: list[set[str]] = []

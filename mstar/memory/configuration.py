@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from mstar.memory.optimizer_states import OptimizerCost, cost_of
-from mstar.memory.plan import EnginePlan, Pixels, Plan, RewardPlan, RolloutPlan
+from mstar.memory.plan import EnginePlan, Plan, RewardPlan, RolloutPlan
 from mstar.memory.shape import Training
 from mstar.models.lora import LoraSettings
 
@@ -41,8 +41,8 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
     kind: Literal["policy", "mprm", "score"] = (
         "mprm" if name.endswith("MPRMModule") else "score" if name.endswith("StepBenchmarkModule") else "policy"
     )
-    lora = model.get("lora")
     reward = _step_reward(model) if kind == "score" else None
+    rows = data.get("batch_size") if reward is None else min(reward.rows, data.get("eval_batch_size") or reward.rows)
     optimizer, name = _optimizer(model.get("optimizer"))
     checkpoint = _callback(trainer.get("callbacks"), "IterationCheckpoint")
     rollout = config.get("rollout")
@@ -54,14 +54,13 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
         revision=model.get("revision") if reward is None else reward.revision,
         dtype=str(model.get("dtype") or "float32") if reward is None else reward.dtype or "auto",
         precision=None if trainer.get("precision") is None else str(trainer["precision"]),
-        training=Training(tuple(model.get("freeze") or ()), _lora(lora)),
+        training=Training(tuple(model.get("freeze") or ()), _lora(model.get("lora"))),
         checkpointing=bool(model.get("gradient_checkpointing")),
-        rows=int(data.get("batch_size") or 1) if reward is None else _step_rows(data, reward),
+        rows=int(rows or 1),
         optimizer=optimizer,
         optimizer_name=name,
         loss=str(model.get("loss_kernel") or "chunked"),
         share_prompts=bool(model.get("share_prompts", True)),
-        head_size=int(model.get("head_size") or 64),
         strategy=_strategy(trainer),
         devices=_devices(trainer.get("devices", "auto")),
         nodes=int(trainer.get("num_nodes") or 1),
@@ -73,7 +72,7 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
         epochs=_epochs(trainer),
         export_dtype=_callback(trainer.get("callbacks"), "ExportCallback").get("dtype"),
         single_file=not _arguments(trainer.get("strategy")).get("save_distributed_checkpoint", True),
-        pixels=_pixels(data),
+        max_pixels=_max_pixels(data),
         max_prompt_tokens=data.get("max_prompt_tokens"),
         max_example_tokens=data.get("max_example_tokens"),
         evaluation=None
@@ -94,16 +93,20 @@ def _annotation(config: Mapping[str, Any]) -> Plan:
     on_gpu = str(config.get("device") or "cpu").startswith("cuda")
     rollout = RolloutPlan(engine, int(settings.get("num_samples") or 16), None, None, False, None)
     return Plan(
-        kind="annotate", fits=False, model_name=str(config["policy"]),
-        trust_remote_code=bool(config.get("trust_remote_code")), revision=config.get("revision"),
-        dtype=str(config.get("dtype") or "auto"), precision=config.get("precision"), training=Training(),
-        checkpointing=False, rows=1, optimizer=OptimizerCost(0.0), optimizer_name="", loss="chunked",
-        share_prompts=True, head_size=64, strategy="single", devices=1, nodes=1,
+        kind="annotate",
+        fits=False,
+        model_name=str(config["policy"]),
+        trust_remote_code=bool(config.get("trust_remote_code")),
+        revision=config.get("revision"),
+        dtype=str(config.get("dtype") or "auto"),
+        precision=config.get("precision"),
+        training=Training(),
+        optimizer=OptimizerCost(0.0),
         accelerator="gpu" if on_gpu else "cpu",
-        steps_kept=1, every=1, within=False, checkpoints=False, epochs=None, export_dtype=None, single_file=False,
-        pixels=_pixels(config), max_prompt_tokens=config.get("max_prompt_tokens"), max_example_tokens=None,
-        evaluation=None, rollout=rollout,
-    )  # fmt: skip
+        max_pixels=_max_pixels(config),
+        max_prompt_tokens=config.get("max_prompt_tokens"),
+        rollout=rollout,
+    )
 
 
 def _lora(value: Any) -> LoraSettings | None:
@@ -204,10 +207,6 @@ def _step_reward(model: Mapping[str, Any]) -> RewardPlan:
     )  # fmt: skip
 
 
-def _step_rows(data: Mapping[str, Any], reward: RewardPlan) -> int:
-    return min(reward.rows, int(data.get("eval_batch_size") or reward.rows))
-
-
 def _engine(value: Any) -> EnginePlan:
     name, arguments = _class(value), _arguments(value)
     tokens = int(arguments.get("max_new_tokens") or 1024)
@@ -215,7 +214,7 @@ def _engine(value: Any) -> EnginePlan:
         cache = arguments.get("kv_cache_gb")
         return EnginePlan(
             "vllm", tokens, None, float(arguments.get("gpu_memory_utilization") or 0.4),
-            _sleep_level(arguments.get("sleep_level")),
+            int(arguments.get("sleep_level") or 2),
             str(arguments.get("dtype") or "auto"), None if cache is None else int(float(cache) * 2**30),
             int(arguments.get("tensor_parallel_size") or 1),
         )  # fmt: skip
@@ -230,17 +229,7 @@ def _engine(value: Any) -> EnginePlan:
     )
 
 
-def _sleep_level(value: Any) -> int:
-    # Whole weights are sent anew after every sleep, so that keeping the old ones would be for nothing.
-    return 2 if value is None else int(value)
-
-
-def _pixels(data: Mapping[str, Any]) -> Pixels:
-    """The loosest limits of the sources of prompts."""
-    minimum, maximum = [], []
-    for source in data.values():
-        limits = _arguments(source).get("pixels") if isinstance(source, Mapping) else None
-        if isinstance(limits, Mapping):
-            minimum += [limits["minimum"]] if limits.get("minimum") else []
-            maximum += [limits["maximum"]] if limits.get("maximum") else []
-    return Pixels(max(minimum, default=None), max(maximum, default=None))
+def _max_pixels(data: Mapping[str, Any]) -> int | None:
+    """The loosest limit of the sources of prompts."""
+    limits = [_arguments(_arguments(source).get("pixels")).get("maximum") for source in data.values()]
+    return max(filter(None, limits), default=None)

@@ -44,15 +44,7 @@ class Circumstances:
 def estimate(
     plan: Plan, shape: ModelShape, reward: ModelShape | None, lengths: Lengths, where: Circumstances
 ) -> Account:
-    """The account of a run.
-
-    Args:
-        plan: The run.
-        shape: Its model.
-        reward: The reward's model; None without one.
-        lengths: Of its rows.
-        where: What it is for.
-    """
+    """The account of a run; ``reward`` is the shape of the reward's model, None without one."""
     processes = where.local * plan.nodes
     plan = _bounded(plan, where)
     if plan.dtype == "auto":
@@ -77,7 +69,7 @@ def estimate(
                              where.capacity, 1)
         )  # fmt: skip
     if mprm is not None and plan.reward is not None:
-        stages.append(scoring_stage(plan, plan.rows, mprm, lengths, 1, always))
+        stages.append(scoring_stage(plan.rows, mprm, lengths, 1, always))
     if plan.fits:
         asleep = waiting
         if rollout is not None and rollout.engine.kind == "vllm":
@@ -150,7 +142,7 @@ def _rollout_stages(
             for amount in stages[0].amounts
             if amount.name in {"weights", "optimizer states", "weights whole", "vLLM", always[0].name}
         )
-        stages.append(scoring_stage(plan, rollout.reward.rows, mprm, lengths, rollout.num_samples, held))
+        stages.append(scoring_stage(rollout.reward.rows, mprm, lengths, rollout.num_samples, held))
     if rollout.refresh_rows is not None:
         again = replace(
             plan, kind="mprm", rows=rollout.refresh_rows, strategy="single", nodes=1, share_prompts=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any, Final
 
-from mstar.memory.plan import Pixels, Plan
+from mstar.memory.plan import Plan
 from mstar.memory.shape import ModelShape
 from mstar.rendering import Renderer
 from mstar.types import Prompt
@@ -44,15 +44,8 @@ class Lengths:
 
 
 def assume_lengths(plan: Plan, shape: ModelShape, prompt_tokens: int | None, response_tokens: int | None) -> Lengths:
-    """Lengths from the settings.
-
-    Args:
-        plan: The run.
-        shape: Its model.
-        prompt_tokens: What the user says of prompts.
-        response_tokens: What the user says of responses.
-    """
-    patches, said = _patches(plan.pixels, shape)
+    """Lengths from the settings, or from what the user says of prompts and responses."""
+    patches, said = _patches(plan.max_pixels or _PIXELS, shape)
     pictures = patches // shape.merge
     prompt = prompt_tokens or plan.max_prompt_tokens
     if prompt is None:
@@ -71,10 +64,9 @@ def assume_lengths(plan: Plan, shape: ModelShape, prompt_tokens: int | None, res
     return Lengths(prompt, response, patches, patches * shape.patch**2 * 3 * 4, said)
 
 
-def _patches(pixels: Pixels, shape: ModelShape) -> tuple[int, str]:
+def _patches(area: int, shape: ModelShape) -> tuple[int, str]:
     if shape.vision is None:
         return 0, "no pictures"
-    area = pixels.maximum or _PIXELS
     kind = str(shape.config.model_type)
     if shape.image_size is None or kind.startswith("qwen"):
         return area // shape.patch**2, f"a picture of {area:,} pixels"
@@ -91,14 +83,7 @@ def _patches(pixels: Pixels, shape: ModelShape) -> tuple[int, str]:
 def count_lengths(
     plan: Plan, shape: ModelShape, renderer: Renderer, rows: Sequence[tuple[Prompt, str | None]]
 ) -> Lengths:
-    """The longest of some rows.
-
-    Args:
-        plan: The run.
-        shape: Its model.
-        renderer: The model's renderer.
-        rows: Prompts, each with a response where the data has one.
-    """
+    """The longest of some rows: prompts, each with a response where the data has one."""
     prompts, responses, patches, size = [], [], [], []
     for prompt, response in rows:
         inputs = renderer.prompt_inputs([prompt])

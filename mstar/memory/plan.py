@@ -8,7 +8,7 @@ from typing import Final, Literal
 from mstar.memory.optimizer_states import OptimizerCost
 from mstar.memory.shape import Training
 
-__all__ = ["BYTES", "EnginePlan", "Pixels", "Plan", "RewardPlan", "RolloutPlan"]
+__all__ = ["BYTES", "EnginePlan", "Plan", "RewardPlan", "RolloutPlan"]
 
 BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 _16_BITS: Final = ("bf16", "16")
@@ -98,14 +98,6 @@ class RolloutPlan:
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """Limits of a picture's pixels in the data's settings."""
-
-    minimum: int | None = None
-    maximum: int | None = None
-
-
-@dataclass(frozen=True)
 class Plan:
     """A run, as far as memory is concerned.
 
@@ -124,7 +116,6 @@ class Plan:
         optimizer_name: Its class.
         loss: Kernel of the loss.
         share_prompts: Whether an MPRM encodes a prompt once for all its responses in a batch.
-        head_size: Width of an MPRM's head.
         strategy: single, ddp or fsdp2.
         devices: GPUs (or processes) on a machine; None for all of them.
         nodes: Machines.
@@ -136,7 +127,7 @@ class Plan:
         epochs: Iterations, where they are known.
         export_dtype: Type of the exported weights; None for the stored type.
         single_file: Whether a sharded run writes its checkpoints as one file.
-        pixels: Limits of pictures' pixels.
+        max_pixels: Most pixels of a picture, where the data's settings bound them.
         max_prompt_tokens: Longest prompt, where it is set.
         max_example_tokens: Longest example, where it is set.
         evaluation: What validate, test and predict generate with.
@@ -152,29 +143,28 @@ class Plan:
     dtype: str
     precision: str | None
     training: Training
-    checkpointing: bool
-    rows: int
     optimizer: OptimizerCost
-    optimizer_name: str
-    loss: str
-    share_prompts: bool
-    head_size: int
-    strategy: Literal["single", "ddp", "fsdp2"]
-    devices: int | None
-    nodes: int
     accelerator: str
-    steps_kept: int | None
-    every: int
-    within: bool
-    checkpoints: bool
-    epochs: int | None
-    export_dtype: str | None
-    single_file: bool
-    pixels: Pixels
+    max_pixels: int | None
     max_prompt_tokens: int | None
-    max_example_tokens: int | None
-    evaluation: EnginePlan | None
     rollout: RolloutPlan | None
+    checkpointing: bool = False
+    rows: int = 1
+    optimizer_name: str = ""
+    loss: str = "chunked"
+    share_prompts: bool = True
+    strategy: Literal["single", "ddp", "fsdp2"] = "single"
+    devices: int | None = 1
+    nodes: int = 1
+    steps_kept: int | None = 1
+    every: int = 1
+    within: bool = False
+    checkpoints: bool = False
+    epochs: int | None = None
+    export_dtype: str | None = None
+    single_file: bool = False
+    max_example_tokens: int | None = None
+    evaluation: EnginePlan | None = None
     reward: RewardPlan | None = None
 
     def compute_dtype(self, on_gpu: bool) -> str:

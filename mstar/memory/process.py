@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -23,19 +24,12 @@ def resident_bytes() -> int:
         return 450 * 10**6
 
 
-def machine_bytes() -> int | None:
+def machine_bytes() -> int:
     """Memory that this process may have at most: the machine's, or its control group's."""
-    found = []
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemTotal:"):
-                found.append(int(line.split()[1]) * 1024)
-        limit = Path("/sys/fs/cgroup/memory.max")
-        if limit.is_file() and (text := limit.read_text(encoding="ascii").strip()).isdigit():
-            found.append(int(text))
-    except (OSError, IndexError, ValueError):
-        return None
-    return min(found, default=None)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    group = limit.read_text(encoding="ascii").strip() if limit.is_file() else ""
+    return min(machine, int(group)) if group.isdigit() else machine
 
 
 def card_bytes() -> int | None:

@@ -6,25 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import torch
-
 from mstar.memory.account import Amount, Stage, stage
 from mstar.memory.activations import Types, layer_peak, logits_peak
 from mstar.memory.lengths import Lengths
 from mstar.memory.plan import BYTES, EnginePlan, Plan, RewardPlan
 from mstar.memory.shape import ModelShape
-from mstar.memory.training import model_types, parts_of
+from mstar.memory.training import NF4, model_types, parts_of
+from mstar.models.token_loss import MOST_LOGITS
 
 __all__ = ["Reward", "generation_stage", "reward_of", "scoring_stage"]
 
 _FLOAT: Final = 4
-_DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Room that the Transformers engine adds to its rows' keys and values at a time, in tokens.
 _ROOM: Final = 64
 # Rows that it writes at the same time on a CPU, where no memory is measured.
 _CPU_ROWS: Final = 64
-_CHUNK: Final = 2**27
-_NF4: Final = 0.516
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ def reward_of(plan: Plan, reward: RewardPlan, shape: ModelShape, on_gpu: bool) -
     weights = shape.weights * BYTES[dtype]
     if reward.quantization == "nf4":
         text = shape.layer_weights * shape.text.layers
-        weights = int((shape.weights - text) * BYTES[dtype] + text * _NF4)
+        weights = int((shape.weights - text) * BYTES[dtype] + text * NF4)
     compute = min(BYTES[plan.compute_dtype(on_gpu)], BYTES[dtype])
     offload = reward.offload is not False and reward.quantization != "nf4"
     return Reward(reward.name, shape, weights * reward.models, dtype, Types(BYTES[dtype], compute), offload and on_gpu)
@@ -73,20 +69,7 @@ def generation_stage(
     capacity: int | None,
     num_samples: int,
 ) -> Stage:
-    """Drawing responses.
-
-    Args:
-        name: The stage's name.
-        plan: The run.
-        engine: Its engine.
-        shape: The policy.
-        lengths: Of its prompts.
-        on_gpu: Whether it runs on GPUs.
-        processes: How many share the weights.
-        beside: What else is there meanwhile.
-        capacity: Bytes of a GPU, where they are known.
-        num_samples: Responses a prompt.
-    """
+    """Drawing ``num_samples`` responses a prompt, with ``beside`` there meanwhile."""
     parts = parts_of(plan, shape, on_gpu, processes)
     fixed = [
         *beside,
@@ -114,7 +97,7 @@ def generation_stage(
         return stage(name, fixed)
     rows = engine.rows or _CPU_ROWS
     fixed.append(Amount("copies of weights to decode with", _decoding_bytes(plan, engine, shape, types)))
-    amounts = list(_prefill(shape, types, lengths, rows, num_samples))
+    amounts = list(encoding(shape, types, lengths, max(1, -(-rows // num_samples))))
     written = rows * _row_bytes(shape, types, engine, lengths)
     return stage(name, fixed, Amount(f"keys and values, logits of {rows} rows", written, heap=True), amounts)
 
@@ -132,22 +115,17 @@ def _decoding_bytes(plan: Plan, engine: EnginePlan, shape: ModelShape, types: Ty
 
 def _row_bytes(shape: ModelShape, types: Types, engine: EnginePlan, lengths: Lengths) -> int:
     """What a row takes while it is written."""
-    cache = shape.cache(torch.float32 if types.compute == _FLOAT else torch.bfloat16)
+    cache = shape.cache(types.compute)
     # Log-probabilities, what is allowed, what is divided by the temperature and its softmax are there together.
     logits = shape.vocabulary * (5 * _FLOAT + types.compute)
     scores = (lengths.prompt + engine.max_new_tokens) * shape.text.heads * (2 * _FLOAT + types.compute)
     return cache.new_tokens(engine.max_new_tokens + _ROOM, lengths.prompt) + logits + scores
 
 
-def _prefill(shape: ModelShape, types: Types, lengths: Lengths, rows: int, num_samples: int) -> Iterator[Amount]:
-    prompts = max(1, -(-rows // num_samples))
-    yield from encoding(shape, types, lengths, prompts)
-
-
 def encoding(shape: ModelShape, types: Types, lengths: Lengths, prompts: int) -> Iterator[Amount]:
     """Prompts that are read: their keys and values, and what a layer takes meanwhile."""
     tokens = prompts * lengths.prompt
-    cache = shape.cache(torch.float32 if types.compute == _FLOAT else torch.bfloat16)
+    cache = shape.cache(types.compute)
     yield Amount("keys and values of prompts", prompts * cache.row(lengths.prompt), heap=True)
     peak = layer_peak(shape.text, types, tokens, masked=lengths.prompt)
     if shape.vision is not None:
@@ -156,27 +134,11 @@ def encoding(shape: ModelShape, types: Types, lengths: Lengths, prompts: int) ->
     yield Amount("one layer's work", peak, heap=True)
 
 
-def scoring_stage(
-    plan: Plan,
-    rows: int,
-    reward: Reward,
-    lengths: Lengths,
-    num_samples: int,
-    beside: tuple[Amount, ...],
-) -> Stage:
-    """Scoring responses.
-
-    Args:
-        plan: The run.
-        rows: Responses at the same time.
-        reward: What scores them.
-        lengths: Of prompts and responses.
-        num_samples: Responses a prompt.
-        beside: What else is there meanwhile, its weights left out.
-    """
+def scoring_stage(rows: int, reward: Reward, lengths: Lengths, num_samples: int, beside: tuple[Amount, ...]) -> Stage:
+    """Scoring ``rows`` responses at a time; ``beside`` is there meanwhile, the reward's own weights left out."""
     types, shape = reward.types, reward.shape
     prompts = max(1, -(-rows // num_samples))
-    cache = shape.cache(torch.float32 if types.compute == _FLOAT else torch.bfloat16)
+    cache = shape.cache(types.compute)
     whole = lengths.prompt + lengths.response
     # The prompt's part once for every response, and a layer's that is put together with the new tokens.
     kept = rows * cache.row(whole) + rows * whole * 2 * (shape.text.queries + shape.text.keys) * types.compute
@@ -188,5 +150,5 @@ def scoring_stage(
         encoding(shape, types, lengths, prompts),
         Amount(f"keys and values of {rows} responses", kept, heap=True),
         Amount("one layer's work on responses", work, heap=True),
-        Amount("logits", logits_peak(shape, types, rows * lengths.response, budget=_CHUNK)),
+        Amount("logits", logits_peak(shape, types, rows * lengths.response, budget=MOST_LOGITS)),
     )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
@@ -29,7 +28,6 @@ from mstar.types import Prompt
 __all__ = ["Given", "account_of", "remedies_of", "warn_before_start"]
 
 _log = logging.getLogger(__name__)
-_UNKNOWN_GPUS: Final = 1
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def account_of(
     Args:
         plan: The plan.
         given: What the user says.
-        renderer: The model's renderer, to count tokens with.
+        renderer: The model's, to count tokens with.
         rows: Some prompts, with a response where the data has one; without any, lengths are assumed.
         total: Rows of the training data, where that is known.
 
@@ -91,7 +89,7 @@ def _shape(name: str, trust_remote_code: bool, revision: str | None, training: T
         )
     path = Path(name)
     folder = str(path.parent) if path.name == "config.json" else name
-    return shape_of(read_config(folder, trust_remote_code=trust_remote_code, revision=revision), training)
+    return shape_of(read_config(folder, trust_remote_code, revision), training)
 
 
 def _reward_shape(plan: Plan, given: Given) -> ModelShape | None:
@@ -106,17 +104,13 @@ def _reward_shape(plan: Plan, given: Given) -> ModelShape | None:
 
 
 def _circumstances(plan: Plan, given: Given, total: int | None) -> Circumstances:
-    on_gpu = plan.accelerator in {"gpu", "cuda"} or given.gpu_bytes is not None
-    if plan.accelerator == "auto" and given.gpu_bytes is None:
-        on_gpu = torch.cuda.is_available()
-    local = plan.devices or (torch.cuda.device_count() if on_gpu and torch.cuda.is_available() else _UNKNOWN_GPUS)
-    if plan.accelerator == "cpu":
-        on_gpu = False
-    if on_gpu:
+    here = torch.cuda.is_available()
+    named = plan.accelerator in {"gpu", "cuda"} or given.gpu_bytes is not None
+    if plan.accelerator != "cpu" and (named or (plan.accelerator == "auto" and here)):
+        local = plan.devices or (torch.cuda.device_count() if here else 1)
         return Circumstances(True, given.gpu_bytes or card_bytes(), local, 0, total)
-    machine = machine_bytes()
-    capacity = None if machine is None else machine // local
-    return Circumstances(False, capacity, local, resident_bytes(), total)
+    local = plan.devices or 1
+    return Circumstances(False, machine_bytes() // local, local, resident_bytes(), total)
 
 
 def remedies_of(plan: Plan, given: Given, **known: Any) -> tuple[str, ...]:
@@ -130,13 +124,7 @@ def warn_before_start(
     rows: Sequence[tuple[Prompt, str | None]],
     total: int | None,
 ) -> None:
-    """Says at the beginning of a fit what it takes.
-
-    Args:
-        config: The parsed configuration.
-        renderer: The model's renderer.
-        rows: Some prompts of the data.
-        total: How many rows the data has.
+    """Says at the beginning of a fit with this parsed configuration what it takes; the rest is as for ``account_of``.
 
     Raises:
         ConfigError: weights, gradients and states alone take more than there is.
@@ -148,8 +136,7 @@ def warn_before_start(
         # An estimate is no reason for a run not to begin: a model may have a configuration that is read here wrongly.
         _log.debug("no account of memory: %s", error)
         return
-    first = is_main() and int(os.environ.get("LOCAL_RANK", "0")) == 0
-    if first:
+    if is_main():
         _log.info(summary(account))
     if account.capacity is None or account.peak.total <= 0.9 * account.capacity:
         return
@@ -162,7 +149,7 @@ def warn_before_start(
             f"{account.surest.certain / 1e9:.1f} GB ({account.surest.name}), and {what} memory is "
             f"{account.capacity / 1e9:.1f} GB.{advice}"
         )
-    if first:
+    if is_main():
         _log.warning(
             "memory may be short: %.1f of %.1f GB by this estimate (%s).%s",
             account.peak.total / 1e9, account.capacity / 1e9, account.peak.name, advice,

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import torch
 from torch import nn
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import EMBEDDED_MODEL
+from mstar.models.backbone import EMBEDDED_MODEL, read_configuration
 from mstar.models.families import FreezablePart, family_of
 from mstar.models.lora import LoraSettings
 from mstar.models.sharding import decoder_layers
-from mstar.models.sizes import CacheSize, cache_size, empty_model, vocabulary
-from mstar.models.trained_part import freeze
+from mstar.models.sizes import CacheSize, cache_size, empty_model, patches_per_token, vocabulary
+from mstar.models.tiny import build_tiny_model, build_tiny_processor
+from mstar.models.trained_part import adapted_layers, freeze
 
 __all__ = ["ModelShape", "Tower", "Training", "read_config", "shape_of"]
 
@@ -86,7 +88,7 @@ class ModelShape:
         patch: Pixels of a patch's side.
         merge: Patches in a token of the language model.
         image_size: Pixels of a picture's side where the model has a fixed one.
-        num_tensors: Number of parameters as tensors.
+        config: What all of it follows from.
     """
 
     weights: int
@@ -106,29 +108,23 @@ class ModelShape:
     patch: int
     merge: int
     image_size: int | None
-    num_tensors: int
     config: Any
 
-    def cache(self, dtype: Any) -> CacheSize:
-        """What decoding keeps of a row, in a type."""
-        return cache_size(self.config, dtype)
+    def cache(self, num_bytes: int) -> CacheSize:
+        """What decoding keeps of a row, in numbers of so many bytes."""
+        return cache_size(self.config, torch.float32 if num_bytes == 4 else torch.bfloat16)
 
 
-def read_config(name: str, *, trust_remote_code: bool = False, revision: str | None = None) -> Any:
+def read_config(name: str, trust_remote_code: bool, revision: str | None) -> Any:
     """The configuration of a folder, a ``config.json``, a hub id or the embedded model; no weights are read.
 
     Raises:
         ConfigError: there is none.
     """
-    from transformers import AutoConfig
-
     if name == EMBEDDED_MODEL:
-        from mstar.models.tiny import build_tiny_model, build_tiny_processor
-
         return build_tiny_model(build_tiny_processor()).config
-    origin: dict[str, Any] = {} if revision is None else {"revision": revision}
     try:
-        return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code, **origin)
+        return read_configuration(name, trust_remote_code, revision)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"the configuration of the model '{name}' cannot be read ({str(error).splitlines()[0].rstrip('.')}): name "
@@ -179,17 +175,14 @@ def shape_of(config: Any, training: Training = Training()) -> ModelShape:
         text=_text_tower(text),
         vision=None if vision is None else _vision_tower(vision),
         vision_trained=in_vision or (training.lora is not None and training.lora.target == "all"),
-        patch=_first(_number(vision, "patch_size"), 14),
-        merge=_merge(config),
+        patch=_number(vision, "patch_size") or 14,
+        merge=patches_per_token(config),
         image_size=_number(vision, "image_size"),
-        num_tensors=len(parameters),
         config=config,
     )
 
 
 def _adapted(model: Any, training: Training) -> list[nn.Linear]:
-    from mstar.models.trained_part import adapted_layers
-
     if training.lora is None:
         return []
     modules = dict(model.named_modules())
@@ -243,24 +236,8 @@ def _vision_tower(vision: Any) -> Tower | None:
     )  # fmt: skip
 
 
-def _merge(config: Any) -> int:
-    """Patches that become one token."""
-    vision = getattr(config, "vision_config", None)
-    if size := getattr(vision, "spatial_merge_size", None):
-        return int(size) ** 2
-    if factor := getattr(config, "scale_factor", None):
-        return int(factor) ** 2
-    if ratio := getattr(config, "downsample_ratio", None):
-        return round(1 / float(ratio) ** 2)
-    return 1
-
-
 def _number(config: Any, name: str) -> int | None:
     value = getattr(config, name, None)
     if isinstance(value, (list, tuple)):
         value = value[0] if value else None
     return value if isinstance(value, int) else None
-
-
-def _first(value: int | None, otherwise: int) -> int:
-    return otherwise if value is None else value

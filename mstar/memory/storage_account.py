@@ -57,13 +57,7 @@ def host_account(plan: Plan, shape: ModelShape, reward: Reward | None, local: in
 
 
 def disk_account(plan: Plan, shape: ModelShape, prompts: int | None) -> tuple[Amount, ...]:
-    """What a run leaves on the disk.
-
-    Args:
-        plan: The run.
-        shape: The trained model.
-        prompts: Prompts of one iteration, where they are known.
-    """
+    """What a run leaves on the disk; ``prompts`` are those of one iteration, where they are known."""
     if not plan.fits:
         return ()
     amounts = []

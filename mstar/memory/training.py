@@ -10,17 +10,15 @@ from mstar.memory.account import Amount, Stage, stage
 from mstar.memory.activations import Types, kept_by_layer, kept_logits
 from mstar.memory.heap import LARGEST_BLOCK
 from mstar.memory.lengths import Lengths
-from mstar.memory.optimizer_states import OptimizerCost
 from mstar.memory.plan import BYTES, Plan
 from mstar.memory.shape import ModelShape
+from mstar.models.token_loss import MOST_LOGITS
 
-__all__ = ["Parts", "held_weights", "model_types", "parts_of", "training_stages", "weight_bytes"]
+__all__ = ["NF4", "Parts", "held_weights", "model_types", "parts_of", "training_stages", "weight_bytes"]
 
 _FLOAT: Final = 4
 # Bytes of a weight in 4 bits, with the scales of its blocks in 8 bits.
-_NF4: Final = 0.516
-# Logits that the chunked loss has at the same time (mstar.models.token_loss).
-_CHUNK: Final = 2**27
+NF4: Final = 0.516
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Parts:
 def weight_bytes(shape: ModelShape, dtype: str) -> int:
     """Bytes of a model's weights, adapters included."""
     plain = shape.weights - shape.quantised
-    return int(plain * BYTES[dtype] + shape.quantised * _NF4) + shape.adapters * _FLOAT
+    return int(plain * BYTES[dtype] + shape.quantised * NF4) + shape.adapters * _FLOAT
 
 
 def model_types(plan: Plan, on_gpu: bool) -> Types:
@@ -60,7 +58,7 @@ def parts_of(plan: Plan, shape: ModelShape, on_gpu: bool, processes: int) -> Par
     share = processes if plan.strategy.startswith("fsdp") else 1
     size = _FLOAT if shape.adapters else BYTES[plan.dtype]
     trained = shape.trained * size
-    cost: OptimizerCost = plan.optimizer
+    cost = plan.optimizer
     states = int(trained * cost.state + shape.trained * cost.fixed)
     return Parts(
         weights=weight_bytes(shape, plan.dtype) // share,
@@ -118,7 +116,7 @@ def activations(plan: Plan, shape: ModelShape, lengths: Lengths, types: Types) -
             amount = patches * (3 * tower.inner + 2 * tower.hidden) * types.compute
         yield Amount("activations of vision", amount, heap=True)
         yield Amount("pictures", 2 * prompts * lengths.pixel_bytes, heap=True)
-    budget = None if plan.kind == "policy" and plan.loss == "torch" else _CHUNK
+    budget = None if plan.kind == "policy" and plan.loss == "torch" else MOST_LOGITS
     logits = kept_logits(shape, types, response, budget=budget, fused=plan.loss == "liger")
     yield Amount("logits", logits, heap=logits < 3 * LARGEST_BLOCK)
     states = rows * masked * shape.hidden * _FLOAT + 2 * response * shape.hidden * types.compute
@@ -128,16 +126,7 @@ def activations(plan: Plan, shape: ModelShape, lengths: Lengths, types: Types) -
 def training_stages(
     plan: Plan, shape: ModelShape, lengths: Lengths, on_gpu: bool, processes: int, beside: tuple[Amount, ...]
 ) -> tuple[Stage, Stage]:
-    """The forward and backward pass, and the optimizer's step.
-
-    Args:
-        plan: The run.
-        shape: The trained model.
-        lengths: Of a batch's rows.
-        on_gpu: Whether it runs on GPUs.
-        processes: How many share the weights.
-        beside: What else is there meanwhile.
-    """
+    """The forward and backward pass, and the optimizer's step, with ``beside`` there meanwhile."""
     types = model_types(plan, on_gpu)
     parts = parts_of(plan, shape, on_gpu, processes)
     stays = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -25,7 +27,7 @@ from mstar.rendering import Renderer
 from mstar.storage import read_json, suggest_export
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
 __all__ = [
     "EMBEDDED_MODEL",
@@ -36,6 +38,7 @@ __all__ = [
     "load_model",
     "load_renderer",
     "load_stored",
+    "read_configuration",
 ]
 
 EMBEDDED_MODEL: Final = "mstar/tiny-idefics3"
@@ -48,12 +51,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 def explain_unusable(name: str, error: Exception) -> ConfigError:
-    """What a user is told where a model or its processor cannot be loaded.
-
-    Args:
-        name: As for ``load_model``.
-        error: One of ``UNUSABLE``.
-    """
+    """What a user is told where one of ``UNUSABLE`` is raised for a model or its processor."""
     if Path(name).is_dir() and (fault := find_folder_fault(Path(name))) is not None:
         # Transformers calls a file missing that it may not read, and a pointer to a file damaged.
         return ConfigError(f"model_name '{name}' cannot be loaded: {fault}.")
@@ -76,11 +74,6 @@ def check_trust(name: str, trust_remote_code: bool, revision: str | None) -> Non
 
     A branch or tag can be moved to other code after it was read; a commit and a local folder cannot.
 
-    Args:
-        name: As for ``load_model``.
-        trust_remote_code: As for ``load_model``.
-        revision: As for ``load_model``.
-
     Raises:
         ConfigError: it is to run and is not pinned.
     """
@@ -97,11 +90,23 @@ def _origin(trust_remote_code: bool, revision: str | None) -> dict[str, Any]:
     return {"trust_remote_code": trust_remote_code} | ({} if revision is None else {"revision": revision})
 
 
-def _find_family(name: str, trust_remote_code: bool, revision: str | None) -> Family:
-    """The family by the configuration alone, or the sentence that says why it is none."""
+def read_configuration(name: str, trust_remote_code: bool, revision: str | None) -> PreTrainedConfig:
+    """The configuration of a folder or a model id; what is raised where there is none is in ``UNUSABLE``."""
+    file = Path(name, "config.json")
+    written = file.stat().st_mtime_ns if file.is_file() else None
+    return deepcopy(_read_once(name, trust_remote_code, revision, written))
+
+
+@cache
+def _read_once(name: str, trust_remote_code: bool, revision: str | None, written: int | None) -> PreTrainedConfig:
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
+    config: PreTrainedConfig = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
+    return config
+
+
+def _family_by(name: str, config: PreTrainedConfig) -> Family:
+    """The family by the configuration alone, or the sentence that says why it is none."""
     check_configuration(name, config)
     return REMOTE.get(config.model_type, NATIVE)
 
@@ -109,24 +114,16 @@ def _find_family(name: str, trust_remote_code: bool, revision: str | None) -> Fa
 def find_model_type(name: str, *, trust_remote_code: bool = False, revision: str | None = None) -> str:
     """The family that a model belongs to, by the ``model_type`` of its configuration; its weights are not read.
 
-    Args:
-        name: As for ``load_model``.
-        trust_remote_code: As for ``load_model``.
-        revision: As for ``load_model``.
-
     Raises:
-        ConfigError: nothing usable is at ``name``.
+        ConfigError: nothing usable is at ``name``, or code would run that is not pinned.
     """
-    from transformers import AutoConfig
-
     if name == EMBEDDED_MODEL:
         return "idefics3"
     check_trust(name, trust_remote_code, revision)
     try:
-        config = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
+        return str(read_configuration(name, trust_remote_code, revision).model_type)
     except UNUSABLE as error:
         raise explain_unusable(name, error) from error
-    return str(config.model_type)
 
 
 def load_model(
@@ -182,7 +179,8 @@ def load_model(
         if torch.device(device).type != "cpu":
             settings["device_map"] = {"": torch.device(device)}
         try:
-            auto = getattr(transformers, _find_family(name, trust_remote_code, revision).auto_class)
+            settings["config"] = config = read_configuration(name, trust_remote_code, revision)
+            auto = getattr(transformers, _family_by(name, config).auto_class)
             try:
                 model = auto.from_pretrained(name, attn_implementation=kernel, **settings)
             except (ValueError, ImportError) as error:
@@ -215,19 +213,8 @@ def load_stored(
     float32 stay as they are, for the taker to widen, which loses nothing. Where the files have another type than is
     wanted in 16 bits, or several, the whole model is loaded to the device instead.
 
-    Args:
-        name: As for ``load_model``.
-        dtype: The type that is wanted in the end.
-        device: Where the weights are wanted in the end.
-        attention: As for ``load_model``.
-        seed: As for ``load_model``.
-        trust_remote_code: As for ``load_model``.
-        revision: As for ``load_model``.
-        compute: As for ``load_model``.
-        widen: Whether the taker widens; adapters need what they adapt in the wanted type.
-
-    Raises:
-        ConfigError: as for ``load_model``.
+    The arguments are those of ``load_model``; ``dtype`` and ``device`` are what is wanted in the end, and ``widen`` is
+    whether the taker widens: adapters need what they adapt in the wanted type.
     """
     settings: dict[str, Any] = {
         "compute": compute or DTYPES.get(dtype),
@@ -276,14 +263,10 @@ def _stored_dtype(name: str, revision: str | None) -> str | None:
 def load_renderer(
     name: str, model: nn.Module | None = None, *, trust_remote_code: bool = False, revision: str | None = None
 ) -> Renderer:
-    """Loads the processor of a model and wraps it in a renderer.
+    """Loads the processor of a model, with the arguments of ``load_model``, and wraps it in a renderer.
 
-    Args:
-        name: As for ``load_model``.
-        model: The model, whose generation config says which tokens end a response, and whose configuration how many
-            positions it has.
-        trust_remote_code: As for ``load_model``.
-        revision: As for ``load_model``.
+    Of the ``model``, where it is given, the generation config says which tokens end a response, and the configuration
+    how many positions it has.
 
     Raises:
         ConfigError: nothing usable is at ``name``, or code would run that is not pinned.
@@ -296,10 +279,11 @@ def load_renderer(
         processor: ProcessorMixin = build_tiny_processor()
     else:
         auto: Any = AutoProcessor
+        origin = _origin(trust_remote_code, revision)
         try:
-            processor = auto.from_pretrained(name, **_origin(trust_remote_code, revision))
-            _restore_backend(processor, name, _origin(trust_remote_code, revision))
-            family = _find_family(name, trust_remote_code, revision)
+            processor = auto.from_pretrained(name, **origin)
+            _restore_backend(processor, name, origin)
+            family = _family_by(name, read_configuration(name, trust_remote_code, revision))
         except UNUSABLE as error:
             raise explain_unusable(name, error) from error
     generation: Any = getattr(model, "generation_config", None)
@@ -309,8 +293,10 @@ def load_renderer(
 
 def _find_positions(model: nn.Module | None) -> int | None:
     """How many tokens a model can read and write in all, by its configuration; None if it does not say."""
-    config: Any = getattr(model, "config", None)
-    text = None if config is None else config.get_text_config()
+    if model is None:
+        return None
+    untyped: Any = model
+    text = untyped.config.get_text_config()
     positions: int | None = getattr(text, "max_position_embeddings", None)
     if positions is None:
         return None

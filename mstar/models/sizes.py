@@ -18,6 +18,7 @@ __all__ = [
     "activation_bytes_per_token",
     "cache_size",
     "empty_model",
+    "patches_per_token",
     "vocabulary",
 ]
 
@@ -136,7 +137,8 @@ def activation_bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> 
     width = getattr(vision, "embed_dim", None) or getattr(vision, "hidden_size", None)
     if width is not None:
         ratio = getattr(vision, "mlp_ratio", None) or 4
-        sizes.append(_patches(config) * _layer_bytes(width, getattr(vision, "intermediate_size", ratio * width), dtype))
+        inner = getattr(vision, "intermediate_size", ratio * width)
+        sizes.append(patches_per_token(config) * _layer_bytes(width, inner, dtype))
     return int(max(sizes))
 
 
@@ -146,20 +148,20 @@ def _layer_bytes(hidden: int, inner: float, dtype: torch.dtype) -> float:
     return 4 * hidden * torch.float32.itemsize + (5 * hidden + 3 * inner) * dtype.itemsize
 
 
-def _patches(config: Any) -> float:
+def patches_per_token(config: Any) -> int:
     """Patches of a picture that make one token: Qwen-VL, Idefics3 and SmolVLM, InternVL; 1 for others."""
-    side = getattr(config.vision_config, "spatial_merge_size", None) or getattr(config, "scale_factor", None)
+    vision = getattr(config, "vision_config", None)
+    side = getattr(vision, "spatial_merge_size", None) or getattr(config, "scale_factor", None)
     if side is None and (ratio := getattr(config, "downsample_ratio", None)):
         side = 1 / ratio
-    return float(side or 1) ** 2
+    return round((side or 1) ** 2)
 
 
-def empty_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """A model without memory for its weights, whose parameters have their names, shapes and types.
+def empty_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """A model without memory for its weights, whose parameters have their names and shapes.
 
     Args:
         config: The model's configuration; a family, of text alone or of pictures too, that Transformers has natively.
-        dtype: Type of the weights.
     """
     import transformers
 
@@ -167,5 +169,5 @@ def empty_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) ->
     if type(config) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         auto = transformers.AutoModelForCausalLM
     with torch.device("meta"):
-        model: PreTrainedModel = auto.from_config(config, dtype=dtype)
+        model: PreTrainedModel = auto.from_config(config, dtype=torch.float32)
     return model

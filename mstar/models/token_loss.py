@@ -18,12 +18,12 @@ from mstar.errors import ConfigError, MissingExtraError
 from mstar.models.families import family_of, language_head
 from mstar.models.prefix import logits_of
 
-__all__ = ["LossKernel", "check_loss_kernel", "mean_token_loss", "token_losses"]
+__all__ = ["MOST_LOGITS", "LossKernel", "check_loss_kernel", "mean_token_loss", "token_losses"]
 
 LossKernel = Literal["torch", "chunked", "liger"]
 
 # Logits that exist at the same time: 512 MiB in float32.
-_BUDGET: Final = 2**27
+MOST_LOGITS: Final = 2**27
 
 
 def check_loss_kernel(kernel: LossKernel) -> None:
@@ -85,7 +85,7 @@ def _losses(model: nn.Module, hidden_NH: Tensor, target_N: Tensor) -> Tensor:
 
 def _chunk_size(model: nn.Module) -> int:
     head: Any = language_head(model)
-    return max(1, _BUDGET // int(head.weight.shape[0]))
+    return max(1, MOST_LOGITS // int(head.weight.shape[0]))
 
 
 def _liger_loss(model: nn.Module, hidden_NH: Tensor, target_N: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def test_chunks_give_the_same_loss_and_gradients(
 ) -> None:
     wanted = run(model, *rows, "torch")
     vocabulary = language_head(model).weight.shape[0]
-    monkeypatch.setattr(token_loss, "_BUDGET", size * vocabulary)
+    monkeypatch.setattr(token_loss, "MOST_LOGITS", size * vocabulary)
     seen: list[int] = []
     language_head(model).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[0]))
     for value, other in zip(run(model, *rows, "chunked"), wanted, strict=True):
@@ -78,7 +78,7 @@ def test_the_peak_of_memory_is_bounded(
             mean_token_loss(model, hidden.clone().requires_grad_(), target, kernel)
         return sum(sizes)
 
-    monkeypatch.setattr(token_loss, "_BUDGET", 4 * vocabulary)
+    monkeypatch.setattr(token_loss, "MOST_LOGITS", 4 * vocabulary)
     assert saved("torch") >= TOKENS * vocabulary
     assert saved("chunked") == 0
 
@@ -94,7 +94,7 @@ def test_losses_of_single_tokens(
 ) -> None:
     hidden, target = rows
     wanted = cross_entropy(language_head(model)(hidden).float(), target, reduction="none")
-    monkeypatch.setattr(token_loss, "_BUDGET", size * language_head(model).weight.shape[0])
+    monkeypatch.setattr(token_loss, "MOST_LOGITS", size * language_head(model).weight.shape[0])
     torch.testing.assert_close(token_losses(model, hidden, target), wanted)
     with torch.inference_mode():
         torch.testing.assert_close(token_losses(model, hidden, target), wanted)
