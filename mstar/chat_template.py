@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
@@ -12,7 +12,6 @@ from mstar.errors import ConfigError, DataError
 from mstar.types import PICTURE, Prompt, Turn
 
 __all__ = [
-    "Template",
     "check_template",
     "find_answer_turn",
     "place_pictures",
@@ -28,24 +27,17 @@ _ANSWER_HINT: Final = (
 )
 
 
-class Template(Protocol):
-    """Applies a chat template."""
-
-    def __call__(self, messages: list[dict[str, Any]], *, open_turn: bool) -> str:
-        """The text of a chat, with the beginning of the answer's turn if it is to be written next."""
-
-
 def tokenizer_of(processor: Any) -> Any:
     """The tokenizer of a processor; a model of text has it alone."""
     return getattr(processor, "tokenizer", processor)
 
 
-def check_template(processor: Any, apply: Template) -> None:
+def check_template(processor: Any, apply: Callable[..., str]) -> None:
     """Renders a question with a picture, to find out before anything is written that the template cannot.
 
     Args:
         processor: The processor, or the tokenizer of a model of text.
-        apply: Applies its template.
+        apply: Applies its template to messages, with the beginning of the answer's turn if ``open_turn``.
 
     Raises:
         ConfigError: it cannot, or the question or its picture is not what comes out.
@@ -81,12 +73,8 @@ def _useless(processor: Any, fault: str) -> ConfigError:
     )
 
 
-def find_answer_turn(processor: Any, apply: Template) -> tuple[int, str]:
+def find_answer_turn(processor: Any, apply: Callable[..., str]) -> tuple[int, str]:
     """The token that ends an answer in the chat template, and the white space before the answer.
-
-    Args:
-        processor: As for ``check_template``.
-        apply: As for ``check_template``.
 
     Raises:
         ConfigError: nothing ends an answer.

@@ -38,8 +38,6 @@ _TOOLS: Final = {
     "leakage": "mstar.evaluation.leakage:check_leakage",
     "report": "mstar.dashboards.report:write_report",
 }
-# Commands whose options are those of another command, and some of their own.
-_WRAPPERS: Final = {"memory": "mstar.memory_command:show_memory"}
 # Commands that are answered before this file is imported.
 _LIGHT: Final = ("configs", "demo")
 
@@ -112,7 +110,7 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    known = [*_LIGHTNING, *_TOOLS, *_WRAPPERS, *_LIGHT]
+    known = [*_LIGHTNING, *_TOOLS, "memory", *_LIGHT]
     if not arguments[0].startswith("-") and arguments[0] not in known:
         commands = ", ".join(known)
         raise ConfigError(f"there is no such command; choose one of {commands}.")
@@ -121,8 +119,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         if arguments[0] in _TOOLS:
             return _run_tool(arguments[0], arguments[1:])
-        if arguments[0] in _WRAPPERS:
-            return _status(_find(_WRAPPERS[arguments[0]])(arguments[1:]))
+        if arguments[0] == "memory":
+            # Its options are those of another command, and some of its own.
+            return _status(_find("mstar.memory_command:show_memory")(arguments[1:]))
         _find(_LIGHTNING_CLI)(arguments)
     except ValueError as error:
         mistake = find_mistake(error)

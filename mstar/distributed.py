@@ -116,12 +116,7 @@ def claim_together(
 ) -> None:
     """Has the main process claim a folder, and then every process check the claim; see ``mstar.provenance.claim``.
 
-    Args:
-        folder: As for ``claim``.
-        facts: As for ``claim``.
-        what: As for ``claim``.
-        pattern: As for ``claim``.
-        claimed: Called by the main process as soon as the folder is its own.
+    ``claimed`` is called by the main process as soon as the folder is its own.
     """
     if is_main():
         claim(folder, facts, what=what, pattern=pattern)
@@ -228,11 +223,7 @@ def find_device(name: str) -> str:
 
 
 def announce_stop(received: Signals) -> None:
-    """Leaves word for the other processes that this one ends because it was asked to, as they shall when they lose it.
-
-    Args:
-        received: The signal that it was asked by.
-    """
+    """Leaves word for the other processes that this one was asked to end, as they shall be when they lose it."""
     if _active():
         # Where the process that keeps the words is gone, nobody can be told.
         with suppress(RuntimeError):
@@ -248,12 +239,9 @@ def _stop_of_another() -> Signals | None:
 
 
 def find_lost_process(error: RuntimeError) -> ProcessLostError | None:
-    """What to tell the user of an error, if it came from losing another process; else None.
-
-    Args:
-        error: Any error; torch raises a plain RuntimeError where gloo loses a connection.
-    """
+    """What to tell the user of an error, if it came from losing another process; else None."""
     text = str(error)
+    # Where gloo loses a connection, torch raises a plain RuntimeError.
     if (isinstance(error, dist.DistError) or "gloo" in text) and _LOSS.search(text):
         return _lost(error)
     return None

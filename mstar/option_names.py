@@ -25,19 +25,11 @@ _UNKNOWN: Final = (
 _KEY: Final = re.compile(r'Parser key "([^"]+)"')
 _NULL: Final = re.compile(r"Unable to load config ['\"]null['\"]")
 _NO_CLASS: Final = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
-# Where options of earlier versions are now.
-_MOVED: Final = {
-    "model.generation_batch_size": "model.engine.batch_size (with rollouts, rollout.engine.batch_size)",
-} | {
-    f"model.{name}": f"benchmark.{name}"
-    for name in (
-        "num_samples", "temperature", "reward_model", "reward_batch_size", "scoring", "official_grader", "resamples"
-    )
-}  # fmt: skip
-# Steps of a path that stand in files and are left out in flags.
+# A flag of a part's own data.
 _PART: Final = re.compile(r"--(?P<data>data\.|)(?P<part>train|validation|test|unlabelled|prompts)\.(?P<rest>.+)")
 # What a part of the sources says for itself; the rest is said of the whole data set.
 _OF_PART: Final = frozenset({"split", "size", "hide_answers"})
+# Steps of a path that stand in files and are left out in flags.
 _SILENT: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
 
 
@@ -64,8 +56,6 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
     # A command is no part of an option's name.
     name = found["name"] if group is None or group in given[:1] else f"{group}.{found['name']}"
     whole = _locate(name, given)
-    if whole in _MOVED:
-        return f"there is no option '{whole}' any more: set {_MOVED[whole]}."
     near = [whole.removesuffix(name) + option for option in _nearest(name, known)]
     return f"there is no option '{whole}'" + (f"; did you mean {' or '.join(near)}?" if near else "; see --help.")
 

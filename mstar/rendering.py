@@ -125,8 +125,6 @@ class Renderer:
                         f"the text of prompt '{prompt.id}' contains '{placeholder}', which stands for a picture: "
                         "remove it, or give the prompt that picture."
                     )
-        if not prompt.turns:
-            return self._apply_template(messages, open_turn=True)
         try:
             return self._apply_template(messages, open_turn=True)
         except TemplateError as error:
@@ -146,7 +144,13 @@ class Renderer:
         shown = list(show_answer) or [False] * len(prompts)
         ids, extras = self._encode([self.render_prompt(p, show_answer=s) for p, s in zip(prompts, shown, strict=True)],
                                    prompts)  # fmt: skip
-        tails = [[] for _ in prompts] if prefixes is None else self._encode_text([self._set_off(p) for p in prefixes])
+        tails: list[list[int]] = [[] for _ in prompts]
+        if prefixes is not None:
+            # split_special_tokens: the text "<image>" in a response is text, not an image token.
+            encoded = self.tokenizer(
+                [self._set_off(p) for p in prefixes], add_special_tokens=False, split_special_tokens=True
+            )
+            tails = encoded["input_ids"]
         return self._pad([a + b for a, b in zip(ids, tails, strict=True)], [len(t) for t in tails], extras, left=True)
 
     def text_inputs(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> ModelInputs:
@@ -246,11 +250,6 @@ class Renderer:
     def _apply_template(self, messages: list[dict[str, Any]], *, open_turn: bool) -> str:
         """The text of a chat, with the beginning of the answer's turn if it is to be written next."""
         return str(self.processor.apply_chat_template(messages, add_generation_prompt=open_turn, tokenize=False))
-
-    def _encode_text(self, texts: list[str]) -> list[list[int]]:
-        # split_special_tokens: the text "<image>" in a response is text, not an image token.
-        encoded = self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)
-        return [list(row) for row in encoded["input_ids"]]
 
     def _encode(self, texts: list[str], prompts: Sequence[Prompt]) -> tuple[list[list[int]], dict[str, Tensor]]:
         """Token ids of rendered prompts, and the model's other arguments; those by token are left-padded."""

@@ -36,7 +36,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert tuple(MstarCLI.subcommands()) == cli._LIGHTNING
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"\n  {command} " in text for command in [*cli._LIGHTNING, *cli._TOOLS, *cli._WRAPPERS, *cli._LIGHT])
+    assert all(f"\n  {command} " in text for command in [*cli._LIGHTNING, *cli._TOOLS, "memory", *cli._LIGHT])
 
 
 def test_tools_that_need_no_model_do_without_torch(tmp_path: Path) -> None:

@@ -17,8 +17,6 @@ from mstar.option_names import explain_unknown, name_whole, through_sources
          "there is no option 'model.lrr'; did you mean model.lr?"),
         ("Option 'learning_rate' is not accepted", ["fit", "--model.learning_rate=1"], ["lr", "lora"],
          "there is no option 'model.learning_rate'; did you mean model.lr?"),
-        ("Option 'num_samples' is not accepted", ["test", "--model.num_samples=1"], ["lr", "lora"],
-         "there is no option 'model.num_samples' any more: set benchmark.num_samples."),
         ("Option 'sze' is not accepted", ["fit", "--data.train.init_args.sze", "1"], ["size", "seed"],
          "there is no option 'data.train.sze'; did you mean data.train.size?"),
         ("Group 'trainer' does not accept option 'max_epoch'", ["fit"], ["trainer.max_epochs", "model"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, Literal
 
 from lightning.pytorch import LightningDataModule
@@ -21,7 +22,7 @@ from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import QuarantineFile
 from mstar.prompts.sources import PartName
-from mstar.rendering import Renderer, ResponseInputs
+from mstar.rendering import Renderer
 from mstar.storage import ExampleFile
 from mstar.types import Example, Prompt
 
@@ -261,7 +262,7 @@ class PolicyDataModule(LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=_Collate(self._renderer()),
+            collate_fn=partial(encode, self._renderer()),
         )
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Prompt]]:
@@ -318,13 +319,3 @@ def _are_credited(examples: Sequence[Example] | None) -> bool:
     if examples is None or isinstance(examples, ExampleFile):
         return examples is not None and examples.credited
     return any(example.advantage is not None or example.weight != 1 for example in examples)
-
-
-class _Collate:
-    """Pairs -> a batch; a class, so that worker processes can be handed it."""
-
-    def __init__(self, renderer: Renderer) -> None:
-        self.renderer = renderer
-
-    def __call__(self, pairs: list[Pair]) -> ResponseInputs:
-        return encode(self.renderer, pairs)

@@ -47,7 +47,7 @@ class ResumableLoader(DataLoader[T]):
         """
         self._handed_out = self._begin
         try:
-            for batch in super().__iter__():
+            for batch in self.make_batches():
                 self._begin = 0
                 self._handed_out += 1
                 yield batch
@@ -59,6 +59,10 @@ class ResumableLoader(DataLoader[T]):
                 "shared memory; lower data.num_workers, and run the same command again; a fit goes on."
             ) from error
         self.rewind()
+
+    def make_batches(self) -> Iterator[T]:
+        """The batches from the position on, as they are made."""
+        return super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
         """The position; the end of an epoch is the beginning of the next."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.models.token_counter import TokenCounter
@@ -146,21 +145,7 @@ def encode(renderer: Renderer, pairs: Sequence[Pair]) -> ResponseInputs:
     return renderer.response_inputs(prompts, responses, tokens)
 
 
-class _Flat(DataLoader[Any]):
-    """Hands out the batches of steps one by one."""
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        skipped = self.handed_out_of_step()
-        for batches in super().__iter__():
-            yield from islice(batches, skipped, None)
-            skipped = 0
-
-    def handed_out_of_step(self) -> int:
-        """How many batches of the first step were handed out before."""
-        raise NotImplementedError
-
-
-class StepLoader(ResumableLoader[StepBatch], _Flat):
+class StepLoader(ResumableLoader[StepBatch]):
     """A loader of batches that are made a step at a time; a checkpoint may fall between the batches of a step.
 
     Args:
@@ -200,9 +185,13 @@ class StepLoader(ResumableLoader[StepBatch], _Flat):
         """Batches, not steps."""
         return math.ceil(len(self.sampler) / self.rows_per_batch)  # type: ignore[arg-type]
 
-    def handed_out_of_step(self) -> int:
-        """How many batches of the first step were handed out before."""
-        return self._begin % self.batches_per_step
+    def make_batches(self) -> Iterator[StepBatch]:
+        """The batches of the steps, without those of the first step that were handed out before."""
+        skipped = self._begin % self.batches_per_step
+        steps: Iterator[Any] = super().make_batches()
+        for batches in steps:
+            yield from islice(batches, skipped, None)
+            skipped = 0
 
     @property
     def draws_to_skip(self) -> int:

@@ -170,24 +170,17 @@ class StepLabelDataModule(LightningDataModule):
         return self._loader(self.validation, "validation_labels", shuffle=False) if self.validation else []
 
     def _loader(self, labels: LabelTable, name: str, shuffle: bool) -> DataLoader[Any]:
-        trainer = self.trainer
-        module: Any = trainer.lightning_module  # type: ignore[union-attr]
+        trainer: Any = self.trainer
+        module = trainer.lightning_module
         ids, numbers = labels.prompts()
         order = np.argsort(numbers, kind="stable")
         groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
         sampler = PromptBatchSampler(
-            groups,
-            self.batch_size,
-            self.seed,
-            shuffle,
-            trainer.world_size if trainer else 1,
-            trainer.global_rank if trainer else 0,
+            groups, self.batch_size, self.seed, shuffle, trainer.world_size, trainer.global_rank
         )
         check = PromptCheck(module.renderer, max_example_tokens=self.max_example_tokens)
         # An MPRM that is retrained within a run is trained by one of the run's processes alone.
-        processes = trainer.world_size if trainer else 1
-        root = trainer.default_root_dir if trainer else "."
-        quarantine = self._put_aside.file(root, name, len(labels), processes)
+        quarantine = self._put_aside.file(trainer.default_root_dir, name, len(labels), trainer.world_size)
         rows = UsableRows(labels, lambda number: self._find(ids[number])(), numbers, check, quarantine)
         # batch_size None: the sampler's lists reach the collate function as they are.
         return ResumableLoader(

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from mstar.models.out_of_memory import release_memory
-
 __all__ = ["on_device"]
 
 
@@ -31,4 +29,4 @@ def on_device(model: nn.Module, device: torch.device) -> Iterator[None]:
     finally:
         for tensor, data in home:
             tensor.data = data
-        release_memory()
+        torch.cuda.empty_cache()

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 import torch
 
-__all__ = ["release_memory", "within_memory"]
+__all__ = ["within_memory"]
 
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def within_memory(batch: Callable[[], T], size: int, setting: str) -> T | None:
         if size == 1 or not _is_out_of_memory(error):
             raise
     # Not within the handler: the error still holds tensors there.
-    release_memory()
+    torch.cuda.empty_cache()
     _log.warning("Memory is short for %d responses at a time: going on with %d (%s)", size, size // 2, setting)
     return None
 
@@ -42,9 +42,3 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error says that the memory of the device, or of the machine, was not enough."""
     # On a CPU, Torch raises no class of its own.
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def release_memory() -> None:
-    """Gives back what the allocator holds unused."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

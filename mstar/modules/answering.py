@@ -32,12 +32,7 @@ class AnsweringModule(BackboneModule):
     """A backbone that answers prompts with an engine, and whose answers are graded."""
 
     def answer_with(self, engine: Engine | None, max_new_tokens: int | None, grader: Grader | None) -> None:
-        """Takes the settings of answering; the constructor of what inherits from this calls it.
-
-        Args:
-            engine: See ``PolicyModule``.
-            max_new_tokens: See ``PolicyModule``.
-            grader: See ``PolicyModule``.
+        """Takes ``PolicyModule``'s settings of answering; the constructor of what inherits from this calls it.
 
         Raises:
             ConfigError: they contradict each other.
@@ -61,11 +56,7 @@ class AnsweringModule(BackboneModule):
         raise NotImplementedError
 
     def use_engine(self, engine: Engine, key: str) -> None:
-        """Draws the responses of validate, test and predict with another's engine.
-
-        Args:
-            engine: The engine.
-            key: What it is called in the configuration.
+        """Draws the responses of validate, test and predict with another's engine, by its name in the configuration.
 
         Raises:
             ConfigError: the module has one of its own.

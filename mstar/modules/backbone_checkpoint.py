@@ -83,7 +83,7 @@ def write_provenance(folder: Path, kind: str, model_name: str, weights: str) -> 
 
     Args:
         folder: The folder.
-        kind: ``policy`` or ``mprm``.
+        kind: Of the module.
         model_name: Where its training began.
         weights: The hash of the weights where it ended (``fingerprint_model``), which plans of iterations have, too.
     """
@@ -93,9 +93,6 @@ def write_provenance(folder: Path, kind: str, model_name: str, weights: str) -> 
 
 def require_savable(module: LightningModule) -> None:
     """Makes sure that what a checkpoint is to hold can be gone on with; all processes call it at the same time.
-
-    Args:
-        module: The module, with its trainer.
 
     Raises:
         ConfigError: a weight or a moment of an optimizer is not a finite number.
@@ -112,10 +109,6 @@ def require_savable(module: LightningModule) -> None:
 
 def require_exportable(module: LightningModule, root: nn.Module) -> None:
     """Makes sure that a model is worth to be exported; where it is sharded, all processes call it at the same time.
-
-    Args:
-        module: The module.
-        root: The model in it.
 
     Raises:
         ConfigError: a weight is not a finite number.
@@ -137,10 +130,7 @@ def _require_all_finite(tensors: Iterable[tuple[str, Tensor]], consequence: str)
 def keep_trained(checkpoint: dict[str, Any], module: nn.Module, root: nn.Module) -> None:
     """Removes from a checkpoint the weights that are not trained.
 
-    Args:
-        checkpoint: The checkpoint; it is changed.
-        module: The LightningModule.
-        root: The model in it. Sharded, it keeps all its weights: the distributed format has a place for each.
+    That of a sharded model keeps all its weights: the distributed format has a place for each.
     """
     if "state_dict" in checkpoint and not is_sharded(root):
         trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
@@ -149,10 +139,6 @@ def keep_trained(checkpoint: dict[str, Any], module: nn.Module, root: nn.Module)
 
 def check_kind(checkpoint: Mapping[str, Any], kind: str) -> None:
     """Checks that a checkpoint is one of a module's own kind, before its model is loaded.
-
-    Args:
-        checkpoint: The checkpoint.
-        kind: ``policy`` or ``mprm``.
 
     Raises:
         ConfigError: it is another one's.

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 from torch.optim import Optimizer
@@ -32,8 +33,7 @@ from mstar.modules.backbone_checkpoint import (
     require_savable,
     write_provenance,
 )
-from mstar.modules.run_precision import device_of, precision_of
-from mstar.modules.unused_weights import expect_unused_weights
+from mstar.modules.run_precision import precision_of
 from mstar.rendering import Renderer
 
 __all__ = ["BackboneModule"]
@@ -127,7 +127,7 @@ class BackboneModule(LightningModule):
             stored: Whether it stays in the type that it is stored in, for ``split``; by default, if that is to come.
         """
         trained = self._trainer is None or self.trainer.state.fn == TrainerFn.FITTING
-        self.dtype_name = resolve_dtype(self.dtype_name, "cpu" if trained else device_of(self))
+        self.dtype_name = resolve_dtype(self.dtype_name, "cpu" if trained else self.trainer.strategy.root_device)
         settings = self.loading_settings(seed) | {"device": self.device}
         quantization = "none" if self.lora is None else self.lora.quantization
         if (self.device_mesh is not None if stored is None else stored) and quantization == "none":
@@ -149,11 +149,7 @@ class BackboneModule(LightningModule):
         }
 
     def split(self, exact: Sequence[nn.Module] = ()) -> None:
-        """Splits the loaded model over the processes if the strategy asks for that; notes what is not trained of it.
-
-        Args:
-            exact: Parts that compute in their own precision.
-        """
+        """Splits the loaded model over the processes if the strategy asks for that; notes what is not trained of it."""
         if self.lora is not None and self._frozen_weights is None:
             self._frozen_weights = fingerprint_frozen(self.root)
         if self.device_mesh is not None and not is_sharded(self.root):
@@ -167,8 +163,14 @@ class BackboneModule(LightningModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Has DDP expect weights that a batch does not use."""
-        expect_unused_weights(self.trainer)
+        """Has DDP look which weights a loss depends on, unless the configuration says otherwise.
+
+        DDP waits for a gradient of every weight else. A batch without pictures leaves the vision tower out, and some
+        models have weights that nothing uses: LLaVA reads its tower before the last layer. Weights that no process used
+        get no gradient, so that no optimizer moves or decays them.
+        """
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Keeps the optimizer's state complete where weights are sharded."""

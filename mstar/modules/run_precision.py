@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 
 from mstar.models.precision import DTYPES, Precision
 
-__all__ = ["device_of", "precision_of"]
+__all__ = ["precision_of"]
 
 
 def precision_of(trainer: Trainer | None, dtype: str) -> Precision:
@@ -18,8 +18,3 @@ def precision_of(trainer: Trainer | None, dtype: str) -> Precision:
     """
     # An unknown type is refused where the model is loaded.
     return Precision.of("32-true" if trainer is None else trainer.precision, DTYPES.get(dtype, torch.float32))
-
-
-def device_of(module: LightningModule) -> torch.device:
-    """Where a module's model is, or will be once its trainer has moved it there."""
-    return module.device if module._trainer is None else module.trainer.strategy.root_device
