@@ -74,13 +74,7 @@ def _runs(kind: str) -> bool:
 
 @cache
 def announce(who: str, precision: Precision, kind: str) -> None:
-    """Logs what a model computes in and with which attention kernel, once for each choice.
-
-    Args:
-        who: What the model is to its user, e.g. ``policy``.
-        precision: Its precision.
-        kind: Its kernel; see ``kernel_of``.
-    """
+    """Logs what a model (``who``, e.g. ``policy``) computes in and with which kernel, once for each choice."""
     if is_main():
         _log.info("%s: computes in %s; attention %s", who, precision, kind)
 

@@ -39,12 +39,8 @@ _UNSUPPORTED: Final[dict[str, str]] = {
 def check_configuration(name: str, config: Any) -> None:
     """Refuses models that are known not to work.
 
-    Args:
-        name: What the user called the model.
-        config: Its Hugging Face configuration.
-
     Raises:
-        ConfigError: they are known not to.
+        ConfigError: it is one.
     """
     kind = str(getattr(config, "model_type", ""))
     reason = _UNSUPPORTED.get(kind)
@@ -63,11 +59,6 @@ def check_model(name: str, model: nn.Module, family: Family) -> None:
 
     The model's own forward pass runs with random hidden states in place of its body's: what it makes of them must be
     what ``Family.logits`` makes of them. That costs the head's product with two tokens.
-
-    Args:
-        name: What the user called the model.
-        model: The loaded model, in evaluation mode.
-        family: How it is called.
 
     Raises:
         ConfigError: the model has no body or no head, or computes its logits in a way that is not known.

@@ -39,7 +39,7 @@ def save_model(
         model: The model.
         renderer: Its renderer.
         folder: The folder.
-        state: Its state, if not that which it holds (whole tensors of a sharded model).
+        state: The model's state, if not that which it holds (whole tensors of a sharded model).
         dtype: Type of the weights in the folder; by default the one that they have.
 
     Raises:

@@ -33,10 +33,6 @@ def mend_generation_config(model: nn.Module) -> None:
 def check_export(model: nn.Module, renderer: Renderer) -> None:
     """Writes all of an export but the weights, to a folder that is deleted.
 
-    Args:
-        model: The model that is trained.
-        renderer: Its renderer.
-
     Raises:
         ConfigError: a part cannot be written.
     """
@@ -52,11 +48,8 @@ def check_export(model: nn.Module, renderer: Renderer) -> None:
                 continue
             try:
                 part.save_pretrained(Path(folder))
-            except (
-                AttributeError,
-                TypeError,
-                ValueError,
-            ) as error:  # what Transformers raises for parts it cannot write
+            # What Transformers raises for parts it cannot write.
+            except (AttributeError, TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())
                 raise ConfigError(
                     f"the {name} of {type(model).__name__} cannot be saved, so that the fit could not export its model "

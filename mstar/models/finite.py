@@ -15,11 +15,7 @@ __all__ = ["find_nonfinite", "nonfinite_error", "require_finite"]
 
 
 def find_nonfinite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    """The name of the first tensor with a NaN or an infinite number; of a sharded one, this process's part counts.
-
-    Args:
-        tensors: Names and tensors; those of whole numbers are passed over.
-    """
+    """The name of the first tensor with a NaN or an infinite number; of a sharded one, this process's part counts."""
     parts = [
         (name, tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach())
         for name, tensor in tensors
@@ -33,11 +29,7 @@ def find_nonfinite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
 
 
 def require_finite(tensors: Iterable[tuple[str, Tensor]], consequence: str) -> None:
-    """Makes sure that weights are numbers.
-
-    Args:
-        tensors: Names and tensors.
-        consequence: What cannot be done otherwise, in words.
+    """Makes sure that weights are numbers; ``consequence`` says what cannot be done otherwise.
 
     Raises:
         ConfigError: they are not.

@@ -139,12 +139,7 @@ def _unpack(module: Any) -> Tensor:
 
 
 def cast_state(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
-    """A state with its floating-point tensors in a type, off the device; tied ones stay tied.
-
-    Args:
-        state: The state.
-        dtype: The type; None leaves the state as it is.
-    """
+    """A state with its floating-point tensors in a type, off the device; tied ones stay tied. None changes nothing."""
     if dtype is None:
         return dict(state)
     cast: dict[str, Tensor] = {}
@@ -167,9 +162,7 @@ def note_dtype(config: Any, dtype: torch.dtype) -> None:
 def plain_shell(model: PreTrainedModel, dtype: torch.dtype | None = None) -> PreTrainedModel:
     """The same model without adapters, quantisation or weights: what writes the folder of a merged state.
 
-    Args:
-        model: The model; sharded or not.
-        dtype: Type of the weights that are to be written; by default the model's.
+    It says that the weights have this type, by default the model's.
     """
     config = deepcopy(model.config)
     if hasattr(config, "quantization_config"):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mstar.errors import ConfigError
+from mstar.models.attention import kernel_of
 from mstar.models.families import family_of
 from mstar.models.prefix import is_recurrent
 from mstar.rendering import ModelInputs
@@ -28,8 +29,7 @@ def check_packing(model: nn.Module) -> None:
     Raises:
         ConfigError: it computes attention in its own way, with a kernel that is not known to, or has recurrent layers.
     """
-    untyped: Any = model
-    kernel = untyped.config.get_text_config()._attn_implementation
+    kernel = kernel_of(model)
     apart = getattr(model, "_supports_attention_backend", False) and family_of(model).packs(model)
     if not apart or not (kernel == "sdpa" or "flash" in kernel):
         raise ConfigError(
@@ -44,12 +44,7 @@ def check_packing(model: nn.Module) -> None:
 
 
 def packed_hidden_states(model: nn.Module, inputs: ModelInputs) -> Tensor:
-    """The last hidden states (N, H) of all real tokens, row by row: those of the padded batch, up to rounding.
-
-    Args:
-        model: The vision-language model.
-        inputs: Right-padded rows.
-    """
+    """The last hidden states (N, H) of all real tokens of right-padded rows: the padded batch's, up to rounding."""
     untyped: Any = model
     family = family_of(model)
     real_BT = inputs.mask_BT.bool()
@@ -60,7 +55,7 @@ def packed_hidden_states(model: nn.Module, inputs: ModelInputs) -> Tensor:
     extras: dict[str, Any] = {
         name: value[real_BT][None] if value.shape == real_BT.shape else value for name, value in inputs.extras.items()
     }
-    if "flash" in untyped.config.get_text_config()._attn_implementation:
+    if "flash" in kernel_of(model):
         lengths_B = inputs.mask_BT.sum(1)
         # Explicit, because finding them from the positions waits for the device in every layer.
         boundaries = pad(lengths_B.cumsum(0), (1, 0)).int()

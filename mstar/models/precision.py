@@ -77,9 +77,6 @@ class Precision:
 
         As Lightning's, the autocast keeps no converted weights: what is computed within it does not depend on how long
         it lasts. The Transformers engine makes 16-bit copies of its own while it writes.
-
-        Args:
-            device: Where the model is.
         """
         if not self.autocasts:
             return nullcontext()
@@ -100,12 +97,7 @@ def half_type() -> torch.dtype:
 
 
 def resolve_dtype(name: str, device: torch.device | str) -> str:
-    """The type that ``auto`` stands for where nothing is trained: 16 bits on CUDA, else float32; others are themselves.
-
-    Args:
-        name: ``auto``, or the name of a type.
-        device: Where the model will be.
-    """
+    """The type that ``auto`` stands for where nothing is trained: 16 bits on CUDA, else float32; others stay."""
     if name != "auto":
         return name
     return name_of(half_type() if torch.device(device).type == "cuda" else torch.float32)

@@ -110,12 +110,7 @@ def fill_gaps(gone: Sequence[bool]) -> tuple[list[int], list[int], list[int]]:
 
 
 def encode_prefix(model: nn.Module, inputs: ModelInputs) -> Prefix:
-    """Runs images and prompts through the model once.
-
-    Args:
-        model: The vision-language model.
-        inputs: Left-padded rows (``Renderer.prompt_inputs``).
-    """
+    """Runs images and prompts, left-padded (``Renderer.prompt_inputs``), through the model once."""
     from transformers import DynamicCache
 
     untyped: Any = model

@@ -249,8 +249,8 @@ def gather_state(model: nn.Module, dtype: torch.dtype | None = None, exact: Sequ
     """``full_state`` in the main process's memory, off the device; the other processes get nothing. Collective.
 
     Args:
-        model: As for ``full_state``.
-        dtype: Type that the floating-point tensors get; by default their own.
+        model: The model.
+        dtype: Type that the floating-point tensors get; None for their own.
         exact: Beginnings of the names of those that keep their own.
     """
     state: dict[str, Tensor] = {}

@@ -131,14 +131,7 @@ class StepScorer(ResponseScorer):
     ) -> tuple[StepScorer, Renderer]:
         """Loads a scorer, in evaluation mode, and its renderer.
 
-        Args:
-            folder: What ``save`` wrote.
-            dtype: Of the backbone; the head stays in float32.
-            compute: As for ``load_model``.
-            attention: As for ``load_model``.
-            trust_remote_code: Whether Python code in the folder may run.
-            quantization: As for ``load_model``.
-            device: As for ``load_model``.
+        The arguments are those of ``load_model``, for the backbone; the head stays in float32.
 
         Raises:
             ConfigError: the folder is missing, is not an MPRM, or was written by another version.
@@ -180,13 +173,7 @@ def refuse_step_scorer(folder: str) -> None:
 
 
 def check_step_scorer(folder: Path) -> dict[str, Any]:
-    """Checks that a folder holds a step scorer, by its small files alone; no weight of the backbone is read.
-
-    Args:
-        folder: What ``StepScorer.save`` wrote.
-
-    Returns:
-        The settings of the scorer.
+    """The settings of the step scorer in a folder, by its small files alone; no weight of the backbone is read.
 
     Raises:
         ConfigError: the folder is missing, is not an MPRM, was written by another version, or lacks a part.

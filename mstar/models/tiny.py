@@ -76,12 +76,7 @@ def build_tiny_processor() -> Idefics3Processor:
 
 
 def build_tiny_model(processor: Idefics3Processor, seed: int = 0) -> Idefics3ForConditionalGeneration:
-    """Builds the model with random weights.
-
-    Args:
-        processor: The processor whose vocabulary the model uses.
-        seed: Seed of the weights; the global random state is left as it was.
-    """
+    """Builds the model with random weights, which follow from the seed; the global random state is left as it was."""
     import transformers
 
     untyped: Any = transformers

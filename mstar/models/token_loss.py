@@ -57,13 +57,7 @@ def mean_token_loss(model: nn.Module, hidden_NH: Tensor, target_N: Tensor, kerne
 
 
 def token_losses(model: nn.Module, hidden_NH: Tensor, target_N: Tensor) -> Tensor:
-    """The cross-entropy of every token (N,), computed a bounded number of tokens at a time.
-
-    Args:
-        model: The vision-language model, whose language head is used.
-        hidden_NH: The hidden state that predicts each token.
-        target_N: The tokens.
-    """
+    """The cross-entropy of every token (N,), computed a bounded number of tokens at a time."""
     size = _chunk_size(model)
     if size >= len(target_N):
         return _losses(model, hidden_NH, target_N)

@@ -17,14 +17,7 @@ __all__ = ["adapted_layers", "freeze", "prepare_training"]
 
 
 def freeze(model: nn.Module, parts: list[FreezablePart]) -> int:
-    """Stops the training of some parts of a model.
-
-    Args:
-        model: The vision-language model.
-        parts: Which parts.
-
-    Returns:
-        The number of parameters that no longer get a gradient.
+    """Stops the training of some parts of a model, and counts the parameters that no longer get a gradient.
 
     Raises:
         ConfigError: the model has no such part.

@@ -25,12 +25,7 @@ _ROUNDING: Final = ("torch.optim", "bitsandbytes", "transformers")
 
 
 def share_that_moves(weights: Sequence[Tensor], step: float) -> float:
-    """The share of weights that one step of this size, up or down, turns into another number.
-
-    Args:
-        weights: The weights; of many, evenly spread ones are tried.
-        step: The size of the step.
-    """
+    """The share of weights that one step of this size, up or down, turns into another number; of many, a sample's."""
     every = max(1, sum(weight.numel() for weight in weights) // _SAMPLED)
     moved = tried = 0
     for weight in weights:
