@@ -102,9 +102,7 @@ def find_answer_turn(processor: Any, apply: Callable[..., str]) -> tuple[int, st
 def prompt_messages(prompt: Prompt, *, show_answer: bool = False) -> list[dict[str, Any]]:
     """The turns of a prompt and its question as messages, with its pictures in their places.
 
-    Args:
-        prompt: The prompt.
-        show_answer: Whether to add the gold answer, with the request to reason towards it (M-STaR: warm-up).
+    With ``show_answer``, the gold answer and the request to reason towards it are added (M-STaR: warm-up).
 
     Raises:
         DataError: ``show_answer`` is set and the prompt has no answer, or its text has marks for other pictures.

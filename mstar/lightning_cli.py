@@ -140,20 +140,18 @@ class MstarCLI(LightningCLI):
         # A checkpoint callback that is added by flag takes the place of the configuration's.
         saving = [callback for callback in callbacks if isinstance(callback, IterationCheckpoint)]
         callbacks = [callback for callback in callbacks if callback not in saving[:-1]]
-        for default in (ExportCallback, PredictionsCallback, StopOnSignal, FiniteSteps):
-            if not any(isinstance(callback, default) for callback in callbacks):
-                callbacks.append(default())
-        if configured.get("enable_checkpointing") is not False and not any(
-            isinstance(callback, Checkpoint) for callback in callbacks
-        ):
-            callbacks.append(IterationCheckpoint())
-        if configured.get("enable_progress_bar") is not False and not any(
-            isinstance(callback, ProgressBar) for callback in callbacks
-        ):
+        # Each unless there is one of its kind.
+        defaults: list[tuple[type, type[Callback]]] = [
+            (default, default) for default in (ExportCallback, PredictionsCallback, StopOnSignal, FiniteSteps)
+        ]
+        if configured.get("enable_checkpointing") is not False:
+            defaults.append((Checkpoint, IterationCheckpoint))
+        if configured.get("enable_progress_bar") is not False:
             # The bars of generation and scoring are tqdm's too, and so is that of an MPRM that is retrained within the
             # run; Lightning's other bar cannot be nested.
-            callbacks.append(TrainingBar())
-        configured["callbacks"] = callbacks
+            defaults.append((ProgressBar, TrainingBar))
+        missing = [default() for kind, default in defaults if not any(isinstance(given, kind) for given in callbacks)]
+        configured["callbacks"] = callbacks + missing
         if configured.get("logger") in (None, True):
             # A fit that goes on logs where it logged before; predict has nothing to log.
             version = 0 if self.subcommand == "fit" else self.subcommand

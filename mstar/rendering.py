@@ -109,10 +109,6 @@ class Renderer:
     def render_prompt(self, prompt: Prompt, *, show_answer: bool = False) -> str:
         """The prompt's text with chat template and image placeholders, up to where the response begins.
 
-        Args:
-            prompt: The prompt.
-            show_answer: Whether to add the gold answer, with the request to reason towards it (M-STaR: warm-up).
-
         Raises:
             DataError: ``show_answer`` is set and the prompt has no answer; its text has an image placeholder that
                 stands for none of its pictures; or the chat template refuses its turns.

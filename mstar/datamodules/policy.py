@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from mstar.datamodules.mixed_sampler import MixedSampler
-from mstar.datamodules.quarantined import Quarantine, UsablePairs, UsablePrompts, require_limits
+from mstar.datamodules.quarantined import Quarantine, UsablePairs, require_limits, usable_prompts
 from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.datamodules.step_batches import StepLoader, encode
@@ -300,7 +300,7 @@ class PolicyDataModule(LightningDataModule):
             _Prompts(source),
             batch_size=self.eval_batch_size,
             num_workers=self.num_workers,
-            collate_fn=UsablePrompts(self.prompt_check(), self._quarantine(name, len(source))),
+            collate_fn=partial(usable_prompts, self.prompt_check(), self._quarantine(name, len(source))),
         )
 
     def _quarantine(self, name: str, size: int) -> QuarantineFile:

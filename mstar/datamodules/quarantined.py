@@ -17,7 +17,7 @@ from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import QuarantineFile, RowError
 from mstar.types import Example, Prompt
 
-__all__ = ["PromptBatch", "Quarantine", "UsablePairs", "UsablePrompts", "require_limits"]
+__all__ = ["PromptBatch", "Quarantine", "UsablePairs", "require_limits", "usable_prompts"]
 
 Pair = tuple[Prompt, Example]
 
@@ -119,29 +119,14 @@ class PromptBatch:
     """Prompts for evaluation, all at once.
 
     A plain class, because Lightning looks for tensors inside lists and dataclasses and refuses frozen ones.
-
-    Args:
-        prompts: The prompts.
     """
 
     def __init__(self, prompts: list[Prompt]) -> None:
         self.prompts = prompts
 
 
-class UsablePrompts:
-    """Numbered prompts -> a batch without those that cannot be used; a class, so that processes can be handed it.
-
-    Args:
-        check: Tells those that can be used.
-        quarantine: Where the others are put.
-    """
-
-    def __init__(self, check: PromptCheck, quarantine: QuarantineFile) -> None:
-        self.check = check
-        self.quarantine = quarantine
-
-    def __call__(self, rows: Sequence[tuple[int, Prompt]]) -> PromptBatch:
-        """Makes the batch."""
-        usable, bad = self.check.sift([prompt for _, prompt in rows], [index for index, _ in rows])
-        self.quarantine.add(bad)
-        return PromptBatch(usable)
+def usable_prompts(check: PromptCheck, quarantine: QuarantineFile, rows: Sequence[tuple[int, Prompt]]) -> PromptBatch:
+    """Numbered prompts -> a batch without those that cannot be used, which are put into the quarantine."""
+    usable, bad = check.sift([prompt for _, prompt in rows], [index for index, _ in rows])
+    quarantine.add(bad)
+    return PromptBatch(usable)

@@ -134,12 +134,7 @@ def _count_tokens(batch: ResponseInputs, weight_B: Tensor | None) -> float:
 
 
 def encode(renderer: Renderer, pairs: Sequence[Pair]) -> ResponseInputs:
-    """Prompts with what is learned of them as one batch.
-
-    Args:
-        renderer: The model's renderer.
-        pairs: One a row.
-    """
+    """Prompts with what is learned of them as one batch."""
     prompts, examples = [prompt for prompt, _ in pairs], [example for _, example in pairs]
     responses, tokens = [example.response for example in examples], [example.tokens for example in examples]
     return renderer.response_inputs(prompts, responses, tokens)
@@ -148,15 +143,8 @@ def encode(renderer: Renderer, pairs: Sequence[Pair]) -> ResponseInputs:
 class StepLoader(ResumableLoader[StepBatch]):
     """A loader of batches that are made a step at a time; a checkpoint may fall between the batches of a step.
 
-    Args:
-        dataset: The rows.
-        batch_size: Rows in a batch.
-        batches_per_step: Batches in a step (``trainer.accumulate_grad_batches``).
-        sort: Whether rows of like length go together within a step.
-        renderer: The model's renderer.
-        sampler: The order of the rows.
-        num_workers: Processes that build steps. Each holds one finished step, pictures included.
-        credited: Whether rows have advantages, or weights other than 1.
+    The arguments are those of ``StepCollate``, and the rows, their order, and the number of processes that build steps,
+    of which each holds one finished step, pictures included.
     """
 
     def __init__(

@@ -72,8 +72,7 @@ def account_of(
     shape = _shape(given.shape or plan.model_name, plan.trust_remote_code, plan.revision, plan.training)
     # What only scores has no policy beside it.
     reward = _reward_shape(plan, given) if plan.reward is None else shape
-    counted = bool(rows) and renderer is not None and given.prompt_tokens is None and given.response_tokens is None
-    if counted and renderer is not None:
+    if rows and renderer is not None and given.prompt_tokens is None and given.response_tokens is None:
         lengths = count_lengths(plan, shape, renderer, rows)
     else:
         lengths = assume_lengths(plan, shape, given.prompt_tokens, given.response_tokens)

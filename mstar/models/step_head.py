@@ -77,13 +77,7 @@ class StepHead(nn.Module):
 
 
 def logprob_features(logprob_N: Tensor, owner_N: Tensor, num_steps: int) -> Tensor:
-    """Log-probability features (steps, F) of steps from the log-probabilities of their tokens.
-
-    Args:
-        logprob_N: Log-probability of every token.
-        owner_N: The step that every token belongs to.
-        num_steps: The number of steps.
-    """
+    """Log-probability features (steps, F) of steps from those of their tokens, whose steps are ``owner_N``."""
     start = logprob_N.new_zeros(num_steps)
     lowest = start.scatter_reduce(0, owner_N, logprob_N, "amin")  # log-probabilities are at most 0
     total = start.index_add(0, owner_N, logprob_N)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
-from mstar.datamodules.quarantined import Quarantine, UsablePairs, UsablePrompts
+from mstar.datamodules.quarantined import Quarantine, UsablePairs, usable_prompts
 from mstar.errors import ConfigError, DataError
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import MathVista
@@ -65,7 +66,7 @@ def test_a_batch_of_prompts_is_smaller_for_those_that_cannot_be_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = Quarantine(None)
-    collate = UsablePrompts(PromptCheck(), kept.file(tmp_path, "test", 8))
+    collate = partial(usable_prompts, PromptCheck(), kept.file(tmp_path, "test", 8))
     rows = list(enumerate(Pictures(tmp_path, 8, {6})))
     assert [prompt.id for prompt in collate(rows[4:]).prompts] == ["4", "5", "7"]
     kept.announce()
