@@ -30,7 +30,7 @@ class Stage:
     """What is in memory at the peak of one stage.
 
     Attributes:
-        name: start, generate, score, dynamics, train, refresh, checkpoint or export.
+        name: start, generate, score, refresh, train, step, checkpoint or export.
         amounts: What there is; nothing twice.
     """
 

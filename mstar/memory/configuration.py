@@ -91,7 +91,7 @@ def _annotation(config: Mapping[str, Any]) -> Plan:
     settings = _arguments(config.get("settings"))
     engine = _engine(config.get("engine"))
     on_gpu = str(config.get("device") or "cpu").startswith("cuda")
-    rollout = RolloutPlan(engine, int(settings.get("num_samples") or 16), None, None, False, None)
+    rollout = RolloutPlan(engine, int(settings.get("num_samples") or 16), None, None, None)
     return Plan(
         kind="annotate",
         fits=False,
@@ -166,7 +166,6 @@ def _rollout(value: Any) -> RolloutPlan:
         num_samples=int(settings.get("num_samples") or 16),
         reward=reward if reward.model else None,
         refresh_rows=None if refresh is None else int(_arguments(refresh).get("batch_size") or 64),
-        dynamics=bool(settings.get("dynamics", True)),
         keep_iterations=settings.get("keep_iterations"),
         interval=float(settings.get("interval") or 0.25),
         shard_size=int(settings.get("shard_size") or 256),

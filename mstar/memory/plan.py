@@ -79,7 +79,6 @@ class RolloutPlan:
         num_samples: Responses a prompt.
         reward: The MPRM, or another reward with a model; None without one.
         refresh_rows: Rows in a batch of the MPRM's retraining; None without it.
-        dynamics: Whether the dynamics are measured.
         keep_iterations: Of how many iterations the responses stay.
         interval: Share of the prompts in an iteration.
         shard_size: Prompts whose responses are scored together.
@@ -90,7 +89,6 @@ class RolloutPlan:
     num_samples: int
     reward: RewardPlan | None
     refresh_rows: int | None
-    dynamics: bool
     keep_iterations: int | None
     interval: float = 1.0
     shard_size: int = 256
