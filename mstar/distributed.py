@@ -142,12 +142,7 @@ def gather_lists(items: Sequence[T]) -> list[T]:
 
 
 def takes_part(number: int, group_size: int = 1) -> bool:
-    """Whether this process does a piece of work that is numbered from 0: each piece is done by one group.
-
-    Args:
-        number: The number of the piece.
-        group_size: Processes that work as one (``Engine.group_size``).
-    """
+    """Whether this process does a piece of work, numbered from 0: each is done by one group (``Engine.group_size``)."""
     return number % (world_size() // group_size) == rank() // group_size
 
 

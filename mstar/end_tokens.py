@@ -27,12 +27,7 @@ END_TOKENS: Final = (
 
 
 def without_end_tokens(text: str, own: Sequence[str] = ()) -> str:
-    """The text without the end tokens, and the white space around them, that it ends with; else as it is.
-
-    Args:
-        text: A response.
-        own: End tokens beside those of public families.
-    """
+    """The text without the end tokens, its model's ``own`` too, and the white space around them, that it ends with."""
     known = (*END_TOKENS, *filter(None, own))
     cut = text.rstrip()
     if not cut.endswith(known):

@@ -22,12 +22,7 @@ _SILENT: Final = frozenset({"class_path", "init_args"})
 
 
 def asked_option(given: Sequence[str], known: Sequence[str]) -> str | None:
-    """The option that a command line asks the help of, unless its parser answers: it does where a class is named.
-
-    Args:
-        given: The command line.
-        known: The options of its parser.
-    """
+    """The option that a command line asks the help of, unless its parser answers: it does where a class is named."""
     for argument, following in pairwise([*given, "--"]):
         name, equals, _ = argument.removeprefix("--").partition("=")
         answered = name in known and (equals or not following.startswith("--"))
@@ -40,11 +35,6 @@ def explain_option(name: str, given: Sequence[str], hints: Mapping[str, Any]) ->
     """The options of the class behind an option, as ``--help`` shows them.
 
     The class is the one that the command line or its files name, else the one that the option is declared with.
-
-    Args:
-        name: The option, e.g. ``data.train.fields``.
-        given: The command line.
-        hints: The types of the options that the parser knows.
 
     Raises:
         ConfigError: there is no such option.

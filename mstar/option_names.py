@@ -36,13 +36,7 @@ _SILENT: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
 def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) -> str | None:
     """Says which option or class is unknown and which one may be meant, or that a group of settings is null.
 
-    Args:
-        message: What jsonargparse says.
-        given: The command line.
-        known: The options of the parser that refused it.
-
-    Returns:
-        One sentence; None if the message is about something else.
+    None if the message of jsonargparse is about something else.
     """
     key = _KEY.search(message)
     if key is not None and _NULL.search(message):

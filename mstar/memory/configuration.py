@@ -28,12 +28,7 @@ def _class(value: Any) -> str:
 
 
 def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
-    """The plan of a parsed configuration of fit, test or annotate.
-
-    Args:
-        config: The configuration, as nested mappings.
-        evaluate: Whether the command is validate, test or predict.
-    """
+    """The plan of a parsed configuration of fit or annotate, or with ``evaluate`` of validate, test or predict."""
     if "policy" in config and "model" not in config:
         return _annotation(config)
     model, data, trainer = _arguments(config.get("model")), _arguments(config.get("data")), config.get("trainer") or {}
@@ -176,12 +171,7 @@ def _rollout(value: Any) -> RolloutPlan:
 
 
 def _reward(value: Any, keys: str) -> RewardPlan:
-    """A reward by its class path, whatever its class: its model is where its arguments name one.
-
-    Args:
-        value: Its class and arguments.
-        keys: What its keys in the configuration begin with.
-    """
+    """A reward by its class path, whatever its class: its model is where its arguments name one."""
     given = _arguments(value)
     return RewardPlan(
         model=str(given.get("folder") or given.get("model") or ""),

@@ -15,11 +15,7 @@ __all__ = ["quantization_settings"]
 
 
 def quantization_settings(kind: Literal["none", "nf4"], dtype: torch.dtype) -> dict[str, Any]:
-    """What Transformers is told so that it loads a language model's linear layers in 4 bits.
-
-    Args:
-        kind: ``nf4``, or ``none``, which asks for nothing.
-        dtype: What they compute in.
+    """What Transformers is told so that it loads a language model's linear layers in 4 bits that compute in ``dtype``.
 
     Raises:
         MissingExtraError: bitsandbytes is not installed.

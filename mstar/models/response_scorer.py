@@ -73,12 +73,7 @@ class ResponseScorer(nn.Module):
     def score(
         self, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
     ) -> list[list[tuple[float, ...]]]:
-        """Scores all steps of several responses a prompt in one pass; each prompt and its images are encoded once.
-
-        Args:
-            renderer: The model's renderer.
-            prompts: P prompts.
-            responses: For every prompt, its responses; at least one in all.
+        """Scores all steps of each prompt's responses in one pass; each prompt and its images are encoded once.
 
         Returns:
             For every prompt and response the logits of its steps, equal to ``forward``'s up to rounding; ``()`` for a

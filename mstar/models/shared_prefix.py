@@ -175,13 +175,9 @@ def can_share(model: nn.Module, cache: DynamicCache) -> bool:
 
 
 def share(cache: DynamicCache, owner_R: Tensor) -> None:
-    """Makes one row a continuation, in place.
+    """Makes of a row for every prompt one for every continuation, whose prompts are ``owner_R``, in place.
 
     Layers that forget (sliding windows, recurrent layers) hold their rows' own copy as before.
-
-    Args:
-        cache: What is known of the prompts.
-        owner_R: The prompt of every row.
     """
     layers: list[Any] = list(cache.layers)
     first: Any = next(layer for layer in layers if type(layer) is DynamicLayer)

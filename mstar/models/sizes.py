@@ -64,10 +64,6 @@ def cache_size(config: PreTrainedConfig, dtype: torch.dtype) -> CacheSize:
     """What decoding keeps of a row, by the model's layers: grouped queries, windows, linear attention.
 
     Latent attention (DeepSeek's MLA) is counted as if its heads were kept whole.
-
-    Args:
-        config: The model's configuration, or that of its language model.
-        dtype: What keys and values are computed in.
     """
     from transformers import DynamicCache
 
@@ -122,10 +118,6 @@ def activation_bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> 
 
     That is the larger of the language model's and the vision tower's: the states in float32 with what a layer adds to
     them, and the inner states of its feed-forward part. Several patches of a picture make one token.
-
-    Args:
-        config: The model's configuration.
-        dtype: What the linear layers compute in.
     """
     untyped: Any = config
     text = untyped.get_text_config(decoder=True)

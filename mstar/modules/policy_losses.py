@@ -65,11 +65,6 @@ def sample_losses(logprob_N: Tensor, credit: Credit, objective: Objective) -> Sa
       p / (1 - p) is -A / w, so that (1 - p R) / (1 - p) is 1 + (R - 1) A / w.
 
     At R = 1 every loss has the gradient -A grad log R.
-
-    Args:
-        logprob_N: The present log-probability of each token.
-        credit: What the batch's responses are worth.
-        objective: The method and its settings.
     """
     settings = objective.settings
     row_N = torch.repeat_interleave(credit.length_B, output_size=len(logprob_N))
