@@ -150,7 +150,7 @@ class MstarCLI(LightningCLI):
             # The bars of generation and scoring are tqdm's too, and so is that of an MPRM that is retrained within the
             # run; Lightning's other bar cannot be nested.
             defaults.append((ProgressBar, TrainingBar))
-        missing = [default() for kind, default in defaults if not any(isinstance(given, kind) for given in callbacks)]
+        missing = [default() for kind, default in defaults if not any(isinstance(c, kind) for c in callbacks)]
         configured["callbacks"] = callbacks + missing
         if configured.get("logger") in (None, True):
             # A fit that goes on logs where it logged before; predict has nothing to log.
