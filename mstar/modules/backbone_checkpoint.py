@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from mstar import __version__
 from mstar.distributed import gather_lists
 from mstar.errors import ConfigError
-from mstar.models.fingerprint import fingerprint_state
 from mstar.models.finite import find_nonfinite, nonfinite_error, require_finite
 from mstar.models.lora import LoraSettings
 from mstar.models.sharding import is_sharded
@@ -26,10 +25,8 @@ from mstar.storage import write_json
 __all__ = [
     "check_kind",
     "check_trained",
-    "describe_backbone",
     "explain_other_weights",
     "find_place",
-    "fingerprint_frozen",
     "keep_trained",
     "module_settings",
     "require_exportable",
@@ -41,36 +38,12 @@ __all__ = [
 _NOTES: Final = ("kind", "frozen_weights")
 
 
-def describe_backbone(
-    model_name: str,
-    dtype: str,
-    lora: LoraSettings | None,
-    frozen_weights: str | None,
-    revision: str | None,
-) -> dict[str, Any]:
-    """What is needed to build the backbone again, as primitives; settings that are off are left out.
-
-    Trust in the model's own code is not among it: a checkpoint from elsewhere must not grant it.
-    """
-    facts: dict[str, Any] = {"model_name": model_name, "dtype": dtype}
-    if lora is not None:
-        facts |= {"lora": asdict(lora), "frozen_weights": frozen_weights}
-    if revision is not None:
-        facts["revision"] = revision
-    return facts
-
-
 def module_settings(facts: Mapping[str, Any]) -> dict[str, Any]:
     """A module's arguments from the facts of its checkpoint."""
     settings = {name: value for name, value in facts.items() if name not in _NOTES}
     if "lora" in settings:
         settings["lora"] = LoraSettings(**settings["lora"])
     return settings
-
-
-def fingerprint_frozen(model: nn.Module) -> str:
-    """A short hash of the weights that are not trained."""
-    return fingerprint_state((name, value) for name, value in model.named_parameters() if not value.requires_grad)
 
 
 def find_place(model_name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +19,7 @@ from mstar.distributed import is_main
 from mstar.errors import ConfigError
 from mstar.models.backbone import load_model, load_renderer, load_stored
 from mstar.models.families import FreezablePart
-from mstar.models.fingerprint import fingerprint_model
+from mstar.models.fingerprint import fingerprint_model, fingerprint_state
 from mstar.models.lora import LoraSettings, save_adapter
 from mstar.models.precision import Precision, resolve_dtype
 from mstar.models.sharding import complete_gradients, gather_state, is_sharded, shard
@@ -26,9 +27,7 @@ from mstar.models.trained_part import prepare_training
 from mstar.modules.backbone_checkpoint import (
     check_kind,
     check_trained,
-    describe_backbone,
     find_place,
-    fingerprint_frozen,
     keep_trained,
     require_savable,
     write_provenance,
@@ -151,7 +150,8 @@ class BackboneModule(LightningModule):
     def split(self, exact: Sequence[nn.Module] = ()) -> None:
         """Splits the loaded model over the processes if the strategy asks for that; notes what is not trained of it."""
         if self.lora is not None and self._frozen_weights is None:
-            self._frozen_weights = fingerprint_frozen(self.root)
+            frozen = ((name, value) for name, value in self.root.named_parameters() if not value.requires_grad)
+            self._frozen_weights = fingerprint_state(frozen)
         if self.device_mesh is not None and not is_sharded(self.root):
             shard(
                 self.root,
@@ -179,11 +179,14 @@ class BackboneModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what an export needs to rebuild the model; refuses what is not finite."""
         require_savable(self)
-        # Primitives only: the checkpoint stays loadable with weights_only=True.
-        checkpoint["mstar"] = {"kind": self.kind} | self.facts() | describe_backbone(
-            self.model_name, self.dtype_name, self.lora, self._frozen_weights, self.revision
-        )  # fmt: skip
+        # Primitives only: the checkpoint stays loadable with weights_only=True. Trust in the model's own code is not
+        # among them: a checkpoint from elsewhere must not grant it.
+        facts = {"kind": self.kind, "model_name": self.model_name, "dtype": self.dtype_name} | self.facts()
+        checkpoint["mstar"] = facts
+        if self.revision is not None:
+            facts["revision"] = self.revision
         if self.lora is not None:
+            facts |= {"lora": asdict(self.lora), "frozen_weights": self._frozen_weights}
             keep_trained(checkpoint, self, self.root)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
