@@ -47,10 +47,10 @@ class PromptBatchSampler(DistributedSampler[list[int]]):
         self,
         groups: Sequence[Sequence[int] | NDArray[np.int64]],
         batch_size: int,
-        seed: int,
-        shuffle: bool,
-        num_replicas: int,
-        rank: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        num_replicas: int = 1,
+        rank: int = 0,
     ) -> None:
         self.groups = groups
         self.batch_size = batch_size
