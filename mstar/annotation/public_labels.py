@@ -20,8 +20,9 @@ from mstar.prompts.cells import clean_path
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.prompt_table import PromptRecord, build_table, cache_folder, content_id, hash_id
 from mstar.prompts.quarantine import RowError
-from mstar.prompts.row_files import Row, open_rows
+from mstar.prompts.row_files import open_rows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
+from mstar.prompts.table_rows import Row
 from mstar.steps import split_steps
 from mstar.storage import tabulate_step_labels
 from mstar.types import Prompt, StepLabels

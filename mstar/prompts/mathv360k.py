@@ -29,7 +29,7 @@ from mstar.prompts.mathvista_text import parse_answer, parse_question
 from mstar.prompts.prompt_table import PromptRecord, PromptTable, build_table, cache_folder, content_id, hash_id
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import infer_answer_type, render_choices
-from mstar.prompts.row_files import JsonRows
+from mstar.prompts.row_files import json_rows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.types import Prompt
 
@@ -98,7 +98,7 @@ class MathV360K(TablePrompts):
         if not path.is_file():
             raise DataError(f"MathV360K: '{path}' does not exist; give the folder that holds {_FILE} and {_IMAGES}.")
         settings = TableSettings(str(Path(root, _IMAGES)), check_images, max_bad_share, quarantine, pixels, instruction)
-        rows = JsonRows(path)
+        rows = json_rows(path)
         folder = cache_folder(cache_dir, "mathv360k", rows.fingerprint)
         build_table(folder, rows, convert_row)
         checked = open_table(folder, "MathV360K", settings)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mstar.cache import cache_root
 from mstar.prompts.quarantine import BadRow, Reason, RowError, read_quarantine, write_quarantine
-from mstar.prompts.row_files import Row
+from mstar.prompts.table_rows import Row
 from mstar.provenance import fingerprint
 from mstar.storage import read_json, write_json
 from mstar.types import Prompt
@@ -113,7 +113,7 @@ def cache_folder(cache_dir: str | None, *facts: object) -> Path:
     return cache_root(cache_dir) / "prompts" / fingerprint(_FORMAT, *facts)
 
 
-def build_table(folder: Path, rows: Iterable[Row], convert: Convert, *, keep_pictures: bool = True) -> None:
+def build_table(folder: Path, rows: Iterable[Row], convert: Convert) -> None:
     """Makes the table of a data set, unless it is there already.
 
     Rows of equal content are one prompt. If their answers differ, none of them is used, because it is not known which
@@ -123,7 +123,6 @@ def build_table(folder: Path, rows: Iterable[Row], convert: Convert, *, keep_pic
         folder: Where the table is put; nothing is there if this fails.
         rows: The data set's rows.
         convert: Makes a prompt of a row, or raises RowError.
-        keep_pictures: Whether pictures' bytes are put into the table; False where they are read from the data itself.
     """
     if (folder / "manifest.json").is_file():
         return
@@ -132,7 +131,7 @@ def build_table(folder: Path, rows: Iterable[Row], convert: Convert, *, keep_pic
     made = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     made.mkdir()
     try:
-        _Builder(made).run(rows, convert, keep_pictures)
+        _Builder(made).run(rows, convert)
         try:
             made.rename(folder)
         except OSError:
@@ -155,9 +154,9 @@ class _Builder:
     ignored: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     conflicts: dict[int, Counter[str]] = field(default_factory=dict)
 
-    def run(self, rows: Iterable[Row], convert: Convert, keep_pictures: bool) -> None:
+    def run(self, rows: Iterable[Row], convert: Convert) -> None:
         path, draft = self.folder / "prompts.arrow", self.folder / "draft.arrow"
-        _write_batches(draft, _batches(self._records(rows, convert), keep_pictures))
+        _write_batches(draft, _batches(self._records(rows, convert)))
         if self.conflicts:
             with pa.memory_map(str(draft)) as source:
                 _write_batches(path, self._settled(pa.ipc.open_stream(source)))
@@ -243,12 +242,11 @@ def _check_text(record: PromptRecord) -> None:
         raise RowError(Reason.BAD_TEXT, f"the text is no valid Unicode: {error}") from error
 
 
-def _batches(records: Iterable[tuple[int, str, PromptRecord]], keep_pictures: bool) -> Iterator[Any]:
+def _batches(records: Iterable[tuple[int, str, PromptRecord]]) -> Iterator[Any]:
     rows: list[dict[str, Any]] = []
     size = 0
     for number, prompt_id, record in records:
-        prompt, embedded = record.prompt, [image if isinstance(image, bytes) else None for image in record.images]
-        kept = embedded if keep_pictures and any(embedded) else None
+        prompt, pictures = record.prompt, [image if isinstance(image, bytes) else None for image in record.images]
         rows.append(
             {name: getattr(prompt, name) for name in _SAME}
             | {
@@ -258,11 +256,11 @@ def _batches(records: Iterable[tuple[int, str, PromptRecord]], keep_pictures: bo
                 "relative_tolerance": prompt.tolerance.relative if prompt.tolerance else None,
                 "absolute_tolerance": prompt.tolerance.absolute if prompt.tolerance else None,
                 "images": [image if isinstance(image, str) else None for image in record.images],
-                "pictures": kept,
+                "pictures": pictures if any(pictures) else None,
                 "turns": [{"role": turn.role, "text": turn.text} for turn in prompt.turns],
             }
         )
-        size += sum(len(picture or b"") for picture in kept or ())
+        size += sum(len(picture or b"") for picture in pictures)
         if len(rows) == _BATCH or size > 1 << 26:
             yield pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
             rows, size = [], 0

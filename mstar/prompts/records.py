@@ -27,7 +27,6 @@ from mstar.prompts.cells import (
     take_tags,
 )
 from mstar.prompts.chats import Chat, is_chat, read_chat, read_turns
-from mstar.prompts.embedded_images import DatasetPictures
 from mstar.prompts.facts import ColumnChoice
 from mstar.prompts.field_map import FieldMap
 from mstar.prompts.image_check import ImageCheck
@@ -45,9 +44,9 @@ from mstar.prompts.question_text import (
     read_gold,
     render_choices,
 )
-from mstar.prompts.row_files import Row, Rows, folder_of, open_rows
+from mstar.prompts.row_files import folder_of, open_rows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
-from mstar.prompts.table_rows import TableRows
+from mstar.prompts.table_rows import Row, Rows
 from mstar.storage import read_json, write_json
 from mstar.types import AnswerIs, Prompt, Turn
 
@@ -135,10 +134,8 @@ class RecordPrompts(TablePrompts):
             unread = tuple(f"{name}{_seems_pictures(first, name)}" for name in unread)
         converter = _Converter(chosen, guessed, os.path.abspath(root), placeholders)
         folder = cache_folder(cache_dir, "records", rows.fingerprint, chosen, guessed, converter.root, placeholders)
-        # The pictures of such a data set stay where they are.
-        store = DatasetPictures(rows.data, converter, folder) if isinstance(rows, TableRows) else None
-        build_table(folder, rows, converter, keep_pictures=store is None)
-        checked = open_table(folder, where, settings, store, choices=choices, unread=unread)
+        build_table(folder, rows, converter)
+        checked = open_table(folder, where, settings, choices=choices, unread=unread)
         self.name = where if split == "train" else f"{where} ({split})"
         super().__init__(checked, np.flatnonzero(checked.usable)[:size], hide_answers)
 

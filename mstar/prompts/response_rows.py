@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mstar.errors import ConfigError
 from mstar.prompts.quarantine import RowError
-from mstar.prompts.table_rows import ParquetRows
+from mstar.prompts.table_rows import parquet_rows
 from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance
 
 __all__ = ["find_response_files", "read_response_rows", "to_prompt"]
@@ -56,7 +56,7 @@ def read_response_rows(path: str, *, answered: bool) -> Iterator[tuple[int, dict
     """
     files = find_response_files(path)
     if files[0].suffix == ".parquet":
-        for number, row in enumerate(ParquetRows(files), start=1):
+        for number, row in enumerate(parquet_rows(files), start=1):
             if isinstance(row, RowError):
                 yield number, str(row)
                 continue

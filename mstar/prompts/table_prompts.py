@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mstar.errors import DataError, require_share
 from mstar.prompts.base import PromptSource
-from mstar.prompts.embedded_images import EmbeddedImage, PictureStore, TablePictures
+from mstar.prompts.embedded_images import EmbeddedImage, read_picture
 from mstar.prompts.facts import ColumnChoice, SourceFacts, UnusableSourceError, explain_bad_row, first_of_each
 from mstar.prompts.image_check import ImageCheck, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
@@ -64,14 +64,12 @@ class CheckedTable:
         usable: For every row, whether all its pictures are.
         facts: What is known of it, without the kinds of its prompts.
         settings: How its prompts are shown.
-        store: Where the pictures are that are not files.
     """
 
     table: PromptTable
     usable: NDArray[np.bool_]
     facts: SourceFacts
     settings: TableSettings
-    store: PictureStore
 
 
 # Splits of one data set share its table, and what is wrong with it is said once.
@@ -82,7 +80,6 @@ def open_table(
     folder: Path,
     name: str,
     settings: TableSettings,
-    store: PictureStore | None = None,
     *,
     mention_repeats: bool = True,
     choices: tuple[ColumnChoice, ...] = (),
@@ -94,7 +91,6 @@ def open_table(
         folder: The table's folder.
         name: What the data is called in messages.
         settings: How it is checked, and its prompts are shown.
-        store: Where the pictures are that are not files; None for the table.
         mention_repeats: Whether to say how many rows repeat another one.
         choices: The columns that are read, where they were chosen.
         unread: The other columns.
@@ -105,10 +101,10 @@ def open_table(
     key = (str(folder), settings)
     if (found := _OPEN.get(key)) is not None:
         return found
-    table, store = PromptTable(folder, name), store or TablePictures(folder)
+    table = PromptTable(folder, name)
     bad = list(table.bad_rows())
     usable = np.ones(len(table), dtype=bool)
-    for index, fault in _find_faults(table, settings, store):
+    for index, fault in _find_faults(table, settings):
         if usable[index]:
             usable[index] = False
             row = table.row(index)
@@ -131,11 +127,11 @@ def open_table(
     except DataError as error:
         raise UnusableSourceError(str(error), facts) from None
     announce(name, counts, table.total, table.repeated if mention_repeats else 0, path, example)
-    checked = _OPEN[key] = CheckedTable(table, usable, facts, settings, store)
+    checked = _OPEN[key] = CheckedTable(table, usable, facts, settings)
     return checked
 
 
-def _find_faults(table: PromptTable, settings: TableSettings, store: PictureStore) -> Iterator[tuple[int, RowError]]:
+def _find_faults(table: PromptTable, settings: TableSettings) -> Iterator[tuple[int, RowError]]:
     """The pictures that cannot be used, with the number of the row."""
     column, decode = table.column("images"), settings.check_images == "decode"
     paths = pc.unique(pc.list_flatten(column)).drop_null().to_pylist()
@@ -148,7 +144,7 @@ def _find_faults(table: PromptTable, settings: TableSettings, store: PictureStor
                 yield index, faults[path]
             elif path is None and decode:
                 try:
-                    decode_image(store.read(index, place), f"picture {place}")
+                    decode_image(read_picture(table.folder, index, place), f"picture {place}")
                 except DataError as error:
                     yield index, RowError(Reason.BROKEN_IMAGE, str(error))
 
@@ -218,9 +214,9 @@ class TablePrompts(PromptSource):
         return frozenset(self._sorted_keys.tolist())
 
     def _prompt(self, index: int, row: Mapping[str, Any]) -> Prompt:
-        settings, store = self._checked.settings, self._checked.store
+        settings, table = self._checked.settings, self._checked.table.folder
         images: list[ImageReference] = [
-            EmbeddedImage(f"{row['id']}#{place}", store, index, place, settings.pixels)
+            EmbeddedImage(f"{row['id']}#{place}", table, index, place, settings.pixels)
             if path is None
             else FileImage(path, settings.image_root, settings.pixels, settings.linked)
             for place, path in enumerate(row["images"])

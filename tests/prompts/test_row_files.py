@@ -12,7 +12,8 @@ import pytest
 from mstar.errors import DataError
 from mstar.prompts import row_files
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.row_files import JsonRows, Row, folder_of, open_rows
+from mstar.prompts.row_files import folder_of, json_rows, open_rows
+from mstar.prompts.table_rows import Row
 
 
 def read(column: str, rows: Iterable[Row]) -> list[Any]:
@@ -24,7 +25,7 @@ def test_a_folder_of_lines_is_one_data_set(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
     rows = open_rows(str(tmp_path))
     assert list(rows) == [{"a": 1, "_file": "a"}, {"a": 2, "_file": "a"}, {"b": 3, "_file": "b"}]
-    assert rows.columns() == ["a", "b", "_file"]
+    assert rows.columns() == ["a", "_file", "b"]
 
 
 def test_what_is_no_data_is_named(tmp_path: Path) -> None:
@@ -56,16 +57,6 @@ def test_a_file_without_data_is_called_what_it_is(tmp_path: Path, name: str, con
         open_rows(str(tmp_path / name))
 
 
-def test_lines_that_end_with_cr_alone_are_said(tmp_path: Path) -> None:
-    path = tmp_path / "data.jsonl"
-    path.write_bytes(b'{"a": 1}\r{"a": 2}\r')
-    with pytest.raises(DataError, match="ends its lines with CR alone"):
-        open_rows(str(path))
-    for whole in (b'{"a": 1}\r\n{"a": 2}\r\n', b'[{"a": 1},\r{"a": 2}]\r', b'{"a": 1}\n{"a": 2}'):
-        path.write_bytes(whole)
-        assert list(open_rows(str(path))) == [{"a": 1}, {"a": 2}]
-
-
 def test_one_of_several_shards_may_be_empty(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n')
     (tmp_path / "b.jsonl").write_text("")
@@ -89,7 +80,7 @@ def test_one_file_several_a_pattern_and_a_folder(tmp_path: Path) -> None:
 
 
 def values(path: Path) -> list[Any]:
-    return [row.reason if isinstance(row, RowError) else row for row in JsonRows(path)]
+    return [row.reason if isinstance(row, RowError) else row for row in json_rows(path)]
 
 
 ROWS = [{"a": 1, "b": "x, ]["}, {"a": 2}, {"b": 'ü \u2028 \\" {'}, {"a": [1, {"c": None}]}]
@@ -105,7 +96,7 @@ def test_a_list_is_read_whatever_the_pieces(
     path = tmp_path / "data.json"
     path.write_text(json.dumps(ROWS, indent=indent, ensure_ascii=ascii_only) + "\n", encoding="utf-8")
     assert values(path) == ROWS
-    assert JsonRows(path).columns() == ["a", "b"]
+    assert json_rows(path).columns() == ["a", "b"]
 
 
 def test_lines_are_read_and_bad_ones_are_named(tmp_path: Path) -> None:
@@ -114,7 +105,7 @@ def test_lines_are_read_and_bad_ones_are_named(tmp_path: Path) -> None:
     path.write_bytes(b"\r\n".join(lines))
     bad = Reason.MALFORMED
     assert values(path) == [{"a": 1}, bad, bad, Reason.WRONG_TYPE, Reason.WRONG_TYPE, {"a": 2}, bad]
-    assert next(row.content for row in JsonRows(path) if isinstance(row, RowError)) == '{"a":'
+    assert next(row.content for row in json_rows(path) if isinstance(row, RowError)) == '{"a":'
 
 
 def test_what_is_no_object_in_a_list_is_named(tmp_path: Path) -> None:
@@ -137,14 +128,14 @@ def test_a_damaged_list_is_an_error(tmp_path: Path, content: bytes, row: int) ->
     path = tmp_path / "data.json"
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"breaks off or is damaged in row {row}"):
-        list(JsonRows(path))
+        list(json_rows(path))
 
 
 def test_a_list_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
     path.write_bytes(b'[{"a": "\xff"}]')
     with pytest.raises(DataError, match="not UTF-8"):
-        list(JsonRows(path))
+        list(json_rows(path))
 
 
 @pytest.mark.parametrize("indent", [None, 1])

@@ -12,8 +12,8 @@ import pytest
 
 from mstar.errors import DataError
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.row_files import Row, open_rows
-from mstar.prompts.table_rows import TableRows
+from mstar.prompts.row_files import open_rows
+from mstar.prompts.table_rows import Row, dataset_rows
 
 
 def read(column: str, rows: Iterable[Row]) -> list[Any]:
@@ -35,7 +35,7 @@ def test_parquet_and_saved_folders(tmp_path: Path) -> None:
         rows = open_rows(str(tmp_path / name))
         assert rows.columns() == ["a", "b"]
         assert read("a", rows) == list(range(600)), name
-    some = TableRows(Dataset.load_from_disk(tmp_path / "saved").select([5, 3]))
+    some = dataset_rows(Dataset.load_from_disk(tmp_path / "saved").select([5, 3]))
     assert read("a", some) == [5, 3]
     assert len(list(open_rows(str(tmp_path / "splits"), "test"))) == 3
     assert len(list(open_rows(str(tmp_path / "parquet"), "test"))) == 3
@@ -52,10 +52,11 @@ def test_shards_may_have_their_columns_in_any_order(tmp_path: Path) -> None:
         open_rows(str(tmp_path))
 
 
-def test_a_row_that_is_no_utf8_is_put_aside_alone(tmp_path: Path) -> None:
+def test_text_that_is_no_utf8_is_damage(tmp_path: Path) -> None:
     texts = pa.array([b"a", b"\xff", b"c"]).view(pa.string())
     pq.write_table(pa.table({"a": texts}), tmp_path / "data.parquet")
-    assert read("a", open_rows(str(tmp_path / "data.parquet"))) == ["a", Reason.BAD_TEXT, "c"]
+    with pytest.raises(DataError, match=r"data\.parquet' is damaged \('utf-8' codec"):
+        list(open_rows(str(tmp_path / "data.parquet")))
 
 
 @pytest.mark.parametrize(("name", "mark"), [("d.csv", ","), ("d.csv", ";"), ("d.tsv", "\t")])

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from mstar.errors import DataError
 from mstar.prompts.cells import read_images
-from mstar.prompts.embedded_images import EmbeddedImage, TablePictures
+from mstar.prompts.embedded_images import EmbeddedImage
 from mstar.prompts.images import FileImage, PixelLimits
 from mstar.prompts.prompt_table import PromptRecord, PromptTable, build_table, cache_folder
 from mstar.prompts.quarantine import Reason, RowError
-from mstar.prompts.row_files import Row, folder_of, open_rows
+from mstar.prompts.row_files import find_files, folder_of, open_rows
+from mstar.prompts.table_rows import Row
 from mstar.types import ImageReference, Prompt
 
 __all__ = ["BenchmarkRow", "read_benchmark"]
@@ -69,13 +70,9 @@ def read_benchmark(
     return tuple(rows)
 
 
-_SUFFIXES: Final = (".parquet", ".tsv", ".jsonl", ".json")
-
-
 def _files(path: Path, splits: Sequence[str]) -> list[Path]:
-    if path.is_file():
-        if path.suffix.lower() not in _SUFFIXES:
-            raise DataError(f"'{path}' is none of {', '.join(_SUFFIXES)}; give the benchmark's data file.")
+    """The files of a split, or the folders of it that ``datasets`` saved."""
+    if path.is_file() or (path / "dataset_info.json").is_file():
         return [path]
     if not path.is_dir():
         raise DataError(f"the benchmark's file '{path}' does not exist; check the path.")
@@ -88,17 +85,11 @@ def _files(path: Path, splits: Sequence[str]) -> list[Path]:
                 f"{list(splits) or 'them'} is needed; give the folder of the split itself."
             )
         return named
-    if (path / "dataset_info.json").is_file():
-        return [path]
-    for suffix in _SUFFIXES:
-        files = sorted(file for file in path.rglob(f"*{suffix}") if not file.name.startswith("."))
-        # "test" must not find "testmini-00000-of-00001.parquet".
-        starts = tuple(f"{name}{end}" for name in splits for end in "-._")
-        named = [file for file in files if not splits or file.name.startswith(starts)]
-        if named:
-            return named
-    wanted = f" called {' or '.join(splits)}" if splits else ""
-    raise DataError(f"the folder '{path}' has no {', '.join(_SUFFIXES)} file{wanted}; give the file itself.")
+    files = find_files(path, splits, named=bool(splits))
+    if not files:
+        wanted = f" called {' or '.join(splits)}" if splits else ""
+        raise DataError(f"the folder '{path}' has no data file{wanted}; give the file itself.")
+    return files
 
 
 def _read(
@@ -107,7 +98,7 @@ def _read(
     rows, reader = open_rows(str(file)), _PictureReader(image_columns, file.suffix.lower() == ".tsv")
     folder = cache_folder(None, "benchmark", rows.fingerprint, image_columns)
     build_table(folder, _numbered(rows), reader.record)
-    table, store = PromptTable(folder, str(file)), TablePictures(folder)
+    table = PromptTable(folder, str(file))
     if (bad := next(table.bad_rows(), None)) is not None:
         raise DataError(f"'{file}': row {bad.row} cannot be read ({bad.detail}); get the file again.")
     for row, paths in zip(_numbered(rows), table.column("images").to_pylist(), strict=True):
@@ -122,7 +113,7 @@ def _read(
         yield (
             values,
             tuple(
-                EmbeddedImage(_uri(file, number, place, len(paths)), store, number, place, limits)
+                EmbeddedImage(_uri(file, number, place, len(paths)), folder, number, place, limits)
                 if path is None
                 else FileImage(path, root, limits)
                 for place, path in enumerate(paths)
