@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -48,15 +48,19 @@ def check_files(
     for folder in (root, *linked):
         if not Path(folder).is_dir():
             raise DataError(f"the image folder '{folder}' does not exist; check image_root.")
-    checker = _Checker(os.path.realpath(root), check == "decode", tuple(map(os.path.realpath, linked)))
+    folders, real = [os.path.realpath(folder) for folder in (root, *linked)], cache(os.path.realpath)
     todo = list(paths)
+
+    def find_faults(some: Sequence[str]) -> list[RowError | None]:
+        return [_find_fault(path, folders, real, check == "decode") for path in some]
+
     batches = [todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)]
     # Threads hide the latency of a network file system.
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = [fault for batch in pool.map(checker.check_all, batches) for fault in batch]
+        found = [fault for batch in pool.map(find_faults, batches) for fault in batch]
     faults = {path: fault for path, fault in zip(todo, found, strict=True) if fault is not None}
     missing = next((path for path, fault in faults.items() if fault.reason is Reason.MISSING_IMAGE), None)
-    if missing is not None and (found_in := _find_folder(missing, checker.root)) is not None:
+    if missing is not None and (found_in := _find_folder(missing, folders[0])) is not None:
         detail = f"'{missing}' is not in '{root}', but in '{found_in}'"
         faults[missing] = RowError(Reason.MISSING_IMAGE, detail)
     return faults
@@ -69,57 +73,41 @@ def _find_folder(path: str, root: str) -> Path | None:
     return next((folder for folder in folders if os.path.isfile(folder / path)), None)
 
 
-@dataclass(slots=True)
-class _Checker:
-    root: str
-    decode: bool
-    linked: tuple[str, ...]
-    folders: dict[str, str] = field(default_factory=dict)
+def _find_fault(path: str, folders: Sequence[str], real: Callable[[str], str], decode: bool) -> RowError | None:
+    """What is wrong with a file.
 
-    def check_all(self, paths: list[str]) -> list[RowError | None]:
-        return [self.check(path) for path in paths]
-
-    def check(self, path: str) -> RowError | None:
-        try:
-            location = self._resolve(path)
-            if not self._is_inside(location):
-                return RowError(Reason.IMAGE_OUTSIDE_ROOT, f"'{path}' leads out of the image folder, to '{location}'")
-            if not stat.S_ISREG(os.stat(location).st_mode):
-                return RowError(Reason.MISSING_IMAGE, f"'{path}' is not a file")
-            return self._look(path, location)
-        except PermissionError as error:
-            return RowError(Reason.UNREADABLE_IMAGE, f"'{path}': {error}")
-        except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-            return RowError(Reason.MISSING_IMAGE, f"'{path}': {error}")
-
-    def _resolve(self, path: str) -> str:
-        """The real path; that of a folder is looked up once, because most files of a data set are in a few folders."""
-        folder, name = os.path.split(os.path.join(self.root, path))
-        if folder not in self.folders:
-            self.folders[folder] = os.path.realpath(folder)
-        location = os.path.normpath(os.path.join(self.folders[folder], name))
-        if self._is_inside(location) and stat.S_ISLNK(os.lstat(location).st_mode):
-            return os.path.realpath(location)
-        return location
-
-    def _is_inside(self, location: str) -> bool:
-        return any(location.startswith(folder.rstrip(os.sep) + os.sep) for folder in (self.root, *self.linked))
-
-    def _look(self, path: str, location: str) -> RowError | None:
+    Args:
+        path: The path relative to the first of the folders.
+        folders: The real paths of the folders that it may be in.
+        real: The real path of a folder; it remembers them, because most files of a data set are in a few folders.
+        decode: Whether it is decoded even if it looks whole.
+    """
+    try:
+        folder, name = os.path.split(os.path.join(folders[0], path))
+        location = os.path.normpath(os.path.join(real(folder), name))
+        if os.path.islink(location):
+            location = os.path.realpath(location)
+        if not any(location.startswith(folder.rstrip(os.sep) + os.sep) for folder in folders):
+            return RowError(Reason.IMAGE_OUTSIDE_ROOT, f"'{path}' leads out of the image folder, to '{location}'")
+        if not stat.S_ISREG(os.stat(location).st_mode):
+            return RowError(Reason.MISSING_IMAGE, f"'{path}' is not a file")
         with open(location, "rb") as file:
             head = file.read(32)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 64))
             tail = file.read()
-        if not head:
-            return RowError(Reason.EMPTY_IMAGE, f"'{path}' is an empty file")
-        if not self.decode and _looks_whole(head, tail, size):
-            return None
+    except PermissionError as error:
+        return RowError(Reason.UNREADABLE_IMAGE, f"'{path}': {error}")
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        return RowError(Reason.MISSING_IMAGE, f"'{path}': {error}")
+    if not head:
+        return RowError(Reason.EMPTY_IMAGE, f"'{path}' is an empty file")
+    if decode or not _looks_whole(head, tail, size):
         try:
             decode_image(Path(location), path)
         except DataError as error:
             return RowError(Reason.BROKEN_IMAGE, str(error))
-        return None
+    return None
 
 
 def _looks_whole(head: bytes, tail: bytes, size: int) -> bool:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from mstar.errors import ConfigError, DataError
@@ -229,15 +228,6 @@ def open_image(uri: str, root: str | None = None) -> Image.Image:
     return kind(match[1], int(match[2]), int(match[3])).load()
 
 
-def _from_floats(values: NDArray[np.float32]) -> Image.Image:
-    """A grey picture of floating numbers (TIFF), by the scale that they are on: to 1, to 255 or to 65,535."""
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 65535):  # NaN too
-        raise ValueError(f"its numbers go from {low:g} to {high:g}, and are on none of the scales of pictures")
-    scale = 255 if high <= 1 else 1 if high <= 255 else 255 / 65535
-    return Image.fromarray(np.rint(values * scale).astype(np.uint8))
-
-
 def _decode(source: Path | io.BytesIO) -> Image.Image:
     with Image.open(source) as image:
         # Pillow itself only warns up to twice this size.
@@ -252,7 +242,7 @@ def _decode(source: Path | io.BytesIO) -> Image.Image:
         wide = max(np.asarray(upright).max(), 0) > 255
         upright = (upright.point(lambda value: value / 256) if wide else upright).convert("L")
     elif upright.mode == "F":
-        upright = _from_floats(np.asarray(upright))
+        raise ValueError("its pixels are floating-point numbers on a scale that it does not name")
     if not upright.has_transparency_data:
         return upright.convert("RGB")
     layer = upright.convert("RGBA")

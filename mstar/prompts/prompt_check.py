@@ -6,48 +6,25 @@ to the model's processor alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from mstar.errors import ConfigError, DataError, require_least, require_share
 from mstar.prompts.images import LoadedImage
 from mstar.prompts.quarantine import BadRow, Reason, RowError
 from mstar.types import Prompt
 
-__all__ = ["PromptCheck", "PromptReader", "describe"]
+if TYPE_CHECKING:
+    from mstar.rendering import Renderer
+
+__all__ = ["PromptCheck", "describe"]
 
 _THREADS: Final = 8
 _CHUNK: Final = 32
 # What Qwen2-VL's and its successors' processors refuse.
 _LONGEST_SIDE: Final = 200
-
-
-class PromptReader(Protocol):
-    """What knows how the model reads a prompt (``mstar.rendering.Renderer``).
-
-    Attributes:
-        positions: How many tokens the model can read and write in all; None if that is not known.
-    """
-
-    positions: int | None
-
-    def render_prompt(self, prompt: Prompt) -> str:
-        """The prompt's text, up to where the response begins.
-
-        Raises:
-            DataError: the prompt cannot be shown.
-        """
-
-    def count_tokens(self, prompt: Prompt) -> int:
-        """Tokens of a prompt, those of its pictures included."""
-
-    def bound_tokens(self, prompt: Prompt) -> int | None:
-        """At least as many tokens as a prompt has, found cheaply; None where that cannot be known."""
-
-    def count_response_tokens(self, response: str) -> int:
-        """Tokens of a response, its end token included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +44,7 @@ class PromptCheck:
         ConfigError: a limit is out of its range, or there is no ``reader`` to count tokens.
     """
 
-    reader: PromptReader | None = None
+    reader: Renderer | None = None
     max_prompt_tokens: int | None = None
     max_example_tokens: int | None = None
     max_bad_share: float | None = None
@@ -119,51 +96,39 @@ class PromptCheck:
         good: list[Prompt] = []
         bad: list[BadRow] = []
         numbers: Sequence[int | None] = rows or [None] * len(prompts)
-        for prompt, row, found in zip(prompts, numbers, self._try(prompts), strict=True):
-            if found is None:
-                good.append(prompt)
-            else:
-                bad.append(describe(prompt, found, row))
-        return good, bad
-
-    def _try(self, prompts: Sequence[Prompt]) -> Iterator[RowError | None]:
+        numbered = list(zip(prompts, numbers, strict=True))
         # Pillow decodes without holding Python's lock; a chunk at a time, so that few pictures are in memory.
         with ThreadPoolExecutor(_THREADS) as pool:
-            for start in range(0, len(prompts), _CHUNK):
-                for loaded in list(pool.map(_try_to_load, prompts[start : start + _CHUNK])):
-                    if isinstance(loaded, RowError):
-                        yield loaded
-                        continue
+            for start in range(0, len(numbered), _CHUNK):
+                chunk = [(*item, pool.submit(_load, item[0])) for item in numbered[start : start + _CHUNK]]
+                for prompt, row, loaded in chunk:
                     try:
-                        self._count(loaded)
+                        self._count(loaded.result())
                     except RowError as error:
-                        yield error
+                        bad.append(describe(prompt, error, row))
                     else:
-                        yield None
+                        good.append(prompt)
+        return good, bad
 
     def _count(self, prompt: Prompt) -> int:
         """The tokens of a prompt; 0 if no limit needs them."""
         if self.reader is None:
             return 0
+        positions = self.reader.positions
         try:
-            if self.max_prompt_tokens is None and self.max_example_tokens is None and self._fits(self.reader, prompt):
-                return 0
+            if self.max_prompt_tokens is None and self.max_example_tokens is None:
+                bound = self.reader.bound_tokens(prompt)
+                if positions is None or (bound is not None and bound < positions):
+                    return 0  # It surely fits, and counting it takes as long as preparing it does.
             count = self.reader.count_tokens(prompt)
         except DataError as error:
             raise RowError(Reason.BAD_TEXT, str(error)) from error
         if (fault := _compare(count, self.max_prompt_tokens, "prompt")) is not None:
             raise fault
-        positions = self.reader.positions
         if positions is not None and count >= positions:
             detail = f"prompt: {count} tokens, and of the model's {positions} positions none is left to a response"
             raise RowError(Reason.TOO_LONG, detail)
         return count
-
-    @staticmethod
-    def _fits(reader: PromptReader, prompt: Prompt) -> bool:
-        """Whether a prompt surely leaves a position to a response; counting it takes as long as preparing it does."""
-        bound = reader.bound_tokens(prompt)
-        return reader.positions is None or (bound is not None and bound < reader.positions)
 
     def _fault(self, prompt_tokens: int, response: str) -> RowError | None:
         if self.reader is None or self.max_example_tokens is None:
@@ -198,13 +163,6 @@ def _load(prompt: Prompt) -> Prompt:
             size = "x".join(map(str, image.image.size))
             raise RowError(Reason.BROKEN_IMAGE, f"the image '{image.uri}' is a strip of {size} pixels")
     return replace(prompt, images=images)
-
-
-def _try_to_load(prompt: Prompt) -> Prompt | RowError:
-    try:
-        return _load(prompt)
-    except RowError as error:
-        return error
 
 
 def _compare(count: int, limit: int | None, what: str) -> RowError | None:

@@ -14,7 +14,7 @@ import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,8 +42,7 @@ _SCHEMA: Final = pa.schema(
         ("answer_type", pa.string()),
         ("answers", pa.list_(pa.string())),
         ("answer_is", pa.string()),
-        ("relative_tolerance", pa.float64()),
-        ("absolute_tolerance", pa.float64()),
+        ("tolerance", pa.struct([("relative", pa.float64()), ("absolute", pa.float64())])),
         ("precision", pa.int32()),
         ("unit", pa.string()),
         ("choices", pa.list_(pa.string())),
@@ -61,7 +60,7 @@ _SAME: Final = (
     "question", "answer", "answer_type", "answers", "answer_is", "precision", "unit", "choices", "rationale",
     "category",
 )  # fmt: skip
-_FORMAT: Final = 5
+_FORMAT: Final = 6
 _BATCH: Final = 2048
 
 
@@ -180,7 +179,8 @@ class _Builder:
                 record = convert(row)
                 _check_text(record)
                 prompt_id = record.prompt.id or record.content
-                if record.id_guessed and self._asks(prompt_id) not in (None, record.content):
+                known = self.first.get(hash_id(prompt_id))
+                if record.id_guessed and known is not None and known[1] != record.content:
                     prompt_id = f"{prompt_id}-{record.content}"
                 for role, detail in record.ignored:
                     count, first, said = self.ignored.get(role, (0, number, detail))
@@ -190,11 +190,6 @@ class _Builder:
             except RowError as error:
                 values = {} if isinstance(row, RowError) else {k: v for k, v in row.items() if v is not None}
                 self.bad.append(BadRow(number, error.reason, error.detail, error.content or values))
-
-    def _asks(self, prompt_id: str) -> str | None:
-        """What the row with this id asks, if there was one."""
-        first = self.first.get(hash_id(prompt_id))
-        return None if first is None else first[1]
 
     def _is_new(self, row: int, record: PromptRecord, key: int) -> bool:
         answer = record.prompt.answer
@@ -253,11 +248,10 @@ def _batches(records: Iterable[tuple[int, str, PromptRecord]]) -> Iterator[Any]:
                 "id": prompt_id,
                 "key": hash_id(prompt_id),
                 "row": number,
-                "relative_tolerance": prompt.tolerance.relative if prompt.tolerance else None,
-                "absolute_tolerance": prompt.tolerance.absolute if prompt.tolerance else None,
+                "tolerance": asdict(prompt.tolerance) if prompt.tolerance else None,
                 "images": [image if isinstance(image, str) else None for image in record.images],
                 "pictures": pictures if any(pictures) else None,
-                "turns": [{"role": turn.role, "text": turn.text} for turn in prompt.turns],
+                "turns": [asdict(turn) for turn in prompt.turns],
             }
         )
         size += sum(len(picture or b"") for picture in pictures)
@@ -292,7 +286,6 @@ class PromptTable:
         self.ignored: dict[str, tuple[int, int, str]] = manifest["ignored"]
         data = Dataset.from_file(str(folder / "prompts.arrow"))
         self._light = data.select_columns(list(_LIGHT)).data
-        self._ids = data.select_columns(["id"]).data
         self.keys: NDArray[np.uint64] = data.data.column("key").to_numpy()
 
     def __len__(self) -> int:
@@ -301,10 +294,6 @@ class PromptTable:
     def row(self, index: int) -> dict[str, Any]:
         """The light columns of one row."""
         return self.rows(index, index + 1)[0]
-
-    def id(self, index: int) -> str:
-        """The id in one row; much faster than the whole row."""
-        return str(self._ids.fast_slice(index, 1).column(0)[0].as_py())
 
     def rows(self, start: int, stop: int) -> list[dict[str, Any]]:
         """The light columns of neighbouring rows."""

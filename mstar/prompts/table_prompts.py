@@ -205,7 +205,7 @@ class TablePrompts(PromptSource):
         place = int(np.searchsorted(self._sorted_keys, key))
         if place < len(self._rows) and self._sorted_keys[place] == key:
             index = int(self._order[place])
-            if self._checked.table.id(int(self._rows[index])) == prompt_id:
+            if self._checked.table.column("id")[int(self._rows[index])].as_py() == prompt_id:
                 return index
         raise DataError(f"{self._checked.table.name}: no prompt has the id '{prompt_id}'.")
 
@@ -222,7 +222,6 @@ class TablePrompts(PromptSource):
             for place, path in enumerate(row["images"])
         ]
         question = f"{row['question']}\n{settings.instruction}" if settings.instruction else row["question"]
-        relative = row["relative_tolerance"]
         return Prompt(
             id=row["id"],
             question=question,
@@ -232,10 +231,10 @@ class TablePrompts(PromptSource):
             choices=tuple(row["choices"]),
             answers=() if self._hide_answers else tuple(row["answers"]),
             answer_is=AnswerIs(row["answer_is"]) if row["answer_is"] else None,
-            tolerance=None if relative is None else Tolerance(relative, row["absolute_tolerance"]),
+            tolerance=Tolerance(**row["tolerance"]) if row["tolerance"] else None,
             precision=row["precision"],
             unit=row["unit"],
             rationale=row["rationale"],
             category=row["category"],
-            turns=tuple(Turn(turn["role"], turn["text"]) for turn in row["turns"]),
+            turns=tuple(Turn(**turn) for turn in row["turns"]),
         )

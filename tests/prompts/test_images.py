@@ -218,17 +218,9 @@ def test_a_picture_inside_a_data_set_is_not_looked_for_as_a_file(tmp_path: Path,
     assert open_image(uri, str(tmp_path)).size == (3, 4)
 
 
-@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
-def test_floating_grey_is_scaled_by_the_scale_that_it_is_on(root: Path, top: float) -> None:
-    values = np.array([[0, 0.2 * top, top]], np.float32)
-    Image.fromarray(values).save(root / "float.tiff")
-    assert np.asarray(FileImage("float.tiff", str(root)).load())[0].tolist() == [[0] * 3, [51] * 3, [255] * 3]
-
-
-@pytest.mark.parametrize("odd", [-1.0, 1e6, float("nan"), float("inf")])
-def test_floating_numbers_on_no_scale_are_said(root: Path, odd: float) -> None:
-    Image.fromarray(np.array([[0, odd]], np.float32)).save(root / "float.tiff")
-    with pytest.raises(DataError, match=r"cannot be decoded \(its numbers go from .* on none of the scales"):
+def test_floating_numbers_on_no_known_scale_are_said(root: Path) -> None:
+    Image.fromarray(np.array([[0, 0.5]], np.float32)).save(root / "float.tiff")
+    with pytest.raises(DataError, match=r"cannot be decoded \(its pixels are floating-point numbers on a scale"):
         FileImage("float.tiff", str(root)).load()
 
 
