@@ -26,7 +26,7 @@ from mstar.iteration_report import IterationReport
 from mstar.iteration_shards import Earlier, keep_judged, read_earlier, read_judged, read_shard, sift_shard
 from mstar.prompts.part import find_repetition
 from mstar.prompts.prompt_check import PromptCheck
-from mstar.prompts.quarantine import announce, count_reasons
+from mstar.prompts.quarantine import PutAside, count_reasons
 from mstar.rewards import Reward, add_process_rewards, aggregate
 from mstar.selection import Selector
 from mstar.storage import (
@@ -150,7 +150,7 @@ def run_iteration(
         reasons = count_reasons(run.quarantines(plan.iteration))
         total.put_aside = reasons.total()
         total.judged = read_judged(run, plan.iteration, len(paths))
-        announce("prompts", reasons, len(prompts), 0, run.iteration(plan.iteration))
+        PutAside("prompts", reasons, len(prompts), run.iteration(plan.iteration)).announce()
         order_examples(paths, examples, derive_seed(plan.seed, "order", plan.iteration), before)
     wait_for_all()
     require_shared([examples])

@@ -26,7 +26,7 @@ from mstar.grading import Grader
 from mstar.interruption import stop_if_asked
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
-from mstar.prompts.quarantine import announce, count_reasons, quarantine_shard
+from mstar.prompts.quarantine import PutAside, count_reasons, quarantine_shard
 from mstar.provenance import describe, fingerprint_each, fingerprint_prompts
 from mstar.steps import split_steps
 from mstar.storage import read_or_put_aside, read_step_labels, write_step_labels
@@ -154,7 +154,7 @@ def annotate(
     num_tokens, drawn, cut_off = (sum(part) for part in zip(*counts_of_all, strict=True))
     if is_main():
         counts = count_reasons(output.glob("quarantine-*.jsonl"))
-        announce("prompts", counts, len(prompts), 0, output)
+        PutAside("prompts", counts, len(prompts), output).announce()
     if not whole.any_right:
         explain_failure(prompts, whole.responses, grader, drawn, cut_off, engine.max_new_tokens)
     counted = (whole.responses, whole.right, whole.steps, whole.prefixes)

@@ -125,7 +125,7 @@ def read_answer_is(value: Any, _: str) -> AnswerIs | None:
     """
     if value is None or value == "":
         return None
-    if value in set(AnswerIs):
+    if value in list(AnswerIs):
         return AnswerIs(value)
     raise RowError(Reason.WRONG_TYPE, f"answer_is is {value!r}; it is one of {', '.join(AnswerIs)}")
 
@@ -160,7 +160,7 @@ def read_precision(value: Any, _: str) -> int | None:
         return None
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
-    if isinstance(value, int | float) and 0 <= value <= 100 and value == int(value):
+    if isinstance(value, int | float) and 0 <= value <= 50 and value == int(value):
         return int(value)
     raise RowError(Reason.WRONG_TYPE, f"the precision {value!r} is no number of decimals")
 

@@ -38,7 +38,7 @@ class PromptCheck:
         max_prompt_tokens: Longest prompt, the tokens of its pictures included; None for no limit. With a limit every
             prompt is encoded once more than it would be.
         max_example_tokens: Longest prompt and response together; None for no limit.
-        max_bad_share: How many may be put aside; see ``has_too_many``.
+        max_bad_share: How many may be put aside; see ``PutAside.check``.
 
     Raises:
         ConfigError: a limit is out of its range, or there is no ``reader`` to count tokens.

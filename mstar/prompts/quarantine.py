@@ -21,13 +21,11 @@ from mstar.errors import DataError
 
 __all__ = [
     "BadRow",
+    "PutAside",
     "QuarantineFile",
     "Reason",
     "RowError",
-    "announce",
-    "check_share",
     "count_reasons",
-    "has_too_many",
     "quarantine_shard",
     "read_quarantine",
     "write_quarantine",
@@ -125,77 +123,66 @@ def count_reasons(paths: Iterable[Path]) -> Counter[Reason]:
     return Counter(row.reason for path in paths for row in read_quarantine(path))
 
 
-def has_too_many(bad: int, total: int, max_bad_share: float | None) -> bool:
-    """Whether too many of some rows are bad.
+@dataclass(frozen=True, slots=True)
+class PutAside:
+    """What was put aside of some data. Conflicting answers are no damage, and are told apart.
 
-    Args:
-        bad: Bad rows.
-        total: All rows.
-        max_bad_share: Largest share that is accepted. None accepts 5 %, and of fewer than 200 rows up to 10, but not
-            more than a quarter.
-    """
-    if max_bad_share is not None:
-        return bad > max_bad_share * total
-    return bad > max(_USUAL_SHARE * total, min(_FEW, _LARGEST_SHARE_OF_FEW * total))
-
-
-def check_share(
-    name: str,
-    counts: Mapping[Reason, int],
-    total: int,
-    max_bad_share: float | None,
-    path: Path,
-    key: str = "max_bad_share",
-    example: str = "",
-) -> None:
-    """Fails if too many rows were put aside; conflicting answers are no damage, and are not counted.
-
-    Args:
-        name: What the data is called in the message.
+    Attributes:
+        name: What the data is called in messages.
         counts: Bad rows by reason.
         total: All rows of the data.
-        max_bad_share: Largest share that is accepted; see ``has_too_many``.
-        path: The quarantine file.
-        key: What the setting is called in the message.
-        example: What is wrong with one of the rows.
-
-    Raises:
-        DataError: the share of bad rows is above ``max_bad_share``.
-    """
-    faults = _faults(counts)
-    bad = sum(faults.values())
-    if has_too_many(bad, total, max_bad_share):
-        limit = f"{key} {_USUAL_SHARE if max_bad_share is None else max_bad_share:g}"
-        such_as = f" One: {example.rstrip('.')}." if example else ""
-        raise DataError(
-            f"{name}: {bad} of {total} rows are bad ({bad / total:.1%}: {_list(faults)}), which is more than {limit}."
-            f"{such_as} See {path}, and mend them, check the image folder, or raise {key}."
-        )
-
-
-def announce(name: str, counts: Mapping[Reason, int], total: int, repeated: int, path: Path, example: str = "") -> None:
-    """Says on the terminal what was put aside; once, on the main process.
-
-    Args:
-        name: What the data is called.
-        counts: Bad rows by reason.
-        total: All rows of the data.
-        repeated: Rows that say the same as an earlier one, and were merged with it.
-        path: The quarantine file.
+        path: The quarantine file, or the folder of several.
         example: What is wrong with one of the rows.
     """
-    # Not mstar.distributed: torch must not be imported for reading data.
-    if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("RANK", "0") != "0":
-        return
-    faults, conflicts = _faults(counts), counts.get(Reason.CONFLICTING_ANSWERS, 0)
-    if faults:
-        bad = sum(faults.values())
-        such_as = f", such as {example}" if example else ""
-        _log.warning("%s: %d of %d rows are put aside (%s)%s; see %s", name, bad, total, _list(faults), such_as, path)
-    if conflicts:
-        _log.warning("%s: %d questions with contradictory answers are left out; see %s", name, conflicts, path)
-    if repeated:
-        _log.warning("%s: %d of %d rows repeat another one, and count once", name, repeated, total)
+
+    name: str
+    counts: Mapping[Reason, int]
+    total: int
+    path: Path
+    example: str = ""
+
+    def check(self, max_bad_share: float | None, key: str = "max_bad_share") -> None:
+        """Fails if too many rows were put aside.
+
+        Args:
+            max_bad_share: Largest share that is accepted. None accepts 5 %, and of fewer than 200 rows up to 10, but
+                not more than a quarter.
+            key: What the setting is called in the message.
+
+        Raises:
+            DataError: the share of bad rows is above ``max_bad_share``.
+        """
+        bad, share = sum(self._faults().values()), _USUAL_SHARE if max_bad_share is None else max_bad_share
+        few = min(_FEW, _LARGEST_SHARE_OF_FEW * self.total) if max_bad_share is None else 0
+        if bad > max(share * self.total, few):
+            such_as = f" One: {self.example.rstrip('.')}." if self.example else ""
+            raise DataError(
+                f"{self.name}: {bad} of {self.total} rows are bad ({bad / self.total:.1%}: {self._list()}), which is "
+                f"more than {key} {share:g}.{such_as} See {self.path}, and mend them, check the image folder, or raise "
+                f"{key}."
+            )
+
+    def announce(self, repeated: int = 0) -> None:
+        """Says on the terminal what was put aside, and how many rows repeat another one; on the main process alone."""
+        # Not mstar.distributed: torch must not be imported for reading data.
+        if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("RANK", "0") != "0":
+            return
+        name, total, conflicts = self.name, self.total, self.counts.get(Reason.CONFLICTING_ANSWERS, 0)
+        if bad := sum(self._faults().values()):
+            such_as = f", such as {self.example}" if self.example else ""
+            said, where = self._list(), self.path
+            _log.warning("%s: %d of %d rows are put aside (%s)%s; see %s", name, bad, total, said, such_as, where)
+        if conflicts:
+            _log.warning("%s: %d questions with contradictory answers are left out; see %s", name, conflicts, self.path)
+        if repeated:
+            _log.warning("%s: %d of %d rows repeat another one, and count once", name, repeated, total)
+
+    def _faults(self) -> dict[Reason, int]:
+        return {reason: n for reason, n in self.counts.items() if reason is not Reason.CONFLICTING_ANSWERS}
+
+    def _list(self) -> str:
+        ordered = sorted(self._faults().items(), key=lambda item: -item[1])
+        return ", ".join(f"{number} {reason.value}" for reason, number in ordered)
 
 
 def quarantine_shard(
@@ -208,7 +195,7 @@ def quarantine_shard(
         rows: The shard's bad rows.
         name: What the data is called in messages.
         total: Rows of all shards.
-        max_bad_share: Largest share of them that is accepted; see ``has_too_many``.
+        max_bad_share: See ``PutAside.check``; the rows of all shards count.
         key: What that setting is called in the configuration.
 
     Raises:
@@ -219,7 +206,7 @@ def quarantine_shard(
     else:
         write_quarantine(path, rows)
         counts = count_reasons(path.parent.glob("quarantine-*.jsonl"))
-        check_share(name, counts, total, max_bad_share, path.parent, key, rows[0].detail)
+        PutAside(name, counts, total, path.parent, rows[0].detail).check(max_bad_share, key)
 
 
 class QuarantineFile:
@@ -231,7 +218,7 @@ class QuarantineFile:
         path: The file.
         name: What the data is called in messages.
         total: Rows of the data that this process goes through.
-        max_bad_share: Largest share of them that is accepted; see ``has_too_many``.
+        max_bad_share: Largest share of them that is accepted; see ``PutAside.check``.
         key: What that setting is called in the configuration.
     """
 
@@ -266,16 +253,15 @@ class QuarantineFile:
         with self.path.open("ab", buffering=0) as file:
             file.write("".join(row.as_json() + "\n" for row in new).encode())
         self._read()
-        counts = self._counts()
-        check_share(self.name, counts, self.total, self.max_bad_share, self.path, self.key, new[0].detail)
+        self._counted(new[0].detail).check(self.max_bad_share, self.key)
 
     def announce(self) -> None:
         """Says on the terminal what was put aside, if anything was."""
         self._read()
-        announce(self.name, self._counts(), self.total, 0, self.path)
+        self._counted().announce()
 
-    def _counts(self) -> Counter[Reason]:
-        return Counter(self._reasons.values())
+    def _counted(self, example: str = "") -> PutAside:
+        return PutAside(self.name, Counter(self._reasons.values()), self.total, self.path, example)
 
     def _read(self) -> None:
         if not self.path.exists():
@@ -289,15 +275,6 @@ class QuarantineFile:
                 row = BadRow.from_json(line)
                 if row.row is not None:
                     self._reasons[row.row] = row.reason
-
-
-def _faults(counts: Mapping[Reason, int]) -> dict[Reason, int]:
-    conflicting = Reason.CONFLICTING_ANSWERS
-    return {reason: number for reason, number in counts.items() if reason != conflicting}
-
-
-def _list(counts: Mapping[Reason, int]) -> str:
-    return ", ".join(f"{number} {reason.value}" for reason, number in sorted(counts.items(), key=lambda c: -c[1]))
 
 
 def _shorten(value: Any) -> Any:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import ConfigError
-from mstar.prompts.quarantine import RowError
+from mstar.prompts.cells import read_answer_is, read_precision, read_tolerance
+from mstar.prompts.quarantine import Reason, RowError
+from mstar.prompts.row_files import parse_json
 from mstar.prompts.table_rows import parquet_rows
-from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance
+from mstar.types import AnswerType, ImageReference, Prompt
 
 __all__ = ["find_response_files", "read_response_rows", "to_prompt"]
 
+# What the fields are that may be missing, and what that is called.
+_FIELDS: Final = {"choices": list, "answers": list, "unit": str, "question": str}
+_CALLED: Final = {list: "a list", str: "a text"}
 # What a folder's files with responses are called: a run's, and those of ``score``.
 _PATTERNS: Final = ("responses-*.parquet", "scores-*.parquet")
 
@@ -56,90 +60,57 @@ def read_response_rows(path: str, *, answered: bool) -> Iterator[tuple[int, dict
     """
     files = find_response_files(path)
     if files[0].suffix == ".parquet":
-        for number, row in enumerate(parquet_rows(files), start=1):
-            if isinstance(row, RowError):
-                yield number, str(row)
-                continue
-            # Parquet has every field of a struct in every row.
-            yield number, _check_row({name: _without_null(value) for name, value in row.items()}, answered)
+        for number, values in enumerate(parquet_rows(files), start=1):
+            yield number, _check_row(values, answered)
         return
     with files[0].open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, f"not JSON that can be read ({error})."
-                continue
-            yield number, _check_row(values, answered)
-
-
-def _without_null(value: Any) -> Any:
-    return {key: item for key, item in value.items() if item is not None} or None if isinstance(value, dict) else value
+            if line.strip():
+                yield number, _check_row(parse_json(line), answered)
 
 
 def _check_row(row: Any, answered: bool) -> dict[str, Any] | str:
     """The row, or what is wrong with it."""
+    if isinstance(row, RowError):
+        return f"{row}."
     if not isinstance(row, dict):
         return f"a JSON {type(row).__name__}, but an object is expected."
     if not isinstance(row.get("response"), str):
         return "'response' is missing, or is not a text."
     if answered and "answer" not in row and not row.get("answers"):
         return "'answer' is missing."
-    for name, (holds, expected) in _OPTIONAL.items():
-        if row.get(name) is not None and not holds(row[name]):
-            return f"'{name}' is {row[name]!r}, but it is {expected}."
+    try:
+        to_prompt(row, "")
+    except RowError as error:
+        return f"{error}."
     return row
-
-
-def _is_number(value: object, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
-
-
-def _is_tolerance(value: object) -> bool:
-    limits = value if isinstance(value, dict) else {}
-    known = bool(limits) and set(limits) <= {"relative", "absolute"}
-    return known and all(_is_number(limit, sys.float_info.max) for limit in limits.values())
-
-
-# The fields that may be missing: what each must be, for the machine and for the reader.
-_OPTIONAL: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "answer_type": (lambda value: value in list(AnswerType), f"one of {', '.join(AnswerType)}"),
-    "answer_is": (lambda value: value in list(AnswerIs), f"one of {', '.join(AnswerIs)}"),
-    "choices": (lambda value: isinstance(value, list), "a list"),
-    "answers": (lambda value: isinstance(value, list), "a list"),
-    "precision": (lambda value: _is_number(value, 50), "a number of decimals from 0 to 50"),
-    "tolerance": (_is_tolerance, "an object with 'relative' or 'absolute', a number of 0 or more"),
-    "unit": (lambda value: isinstance(value, str), "a text"),
-    "question": (lambda value: isinstance(value, str), "a text"),
-}
 
 
 def to_prompt(row: Mapping[str, Any], prompt_id: str, images: tuple[ImageReference, ...] = ()) -> Prompt:
     """The prompt of a row that ``grade`` and ``score`` take; see the contract there.
 
-    Args:
-        row: The row, whose fields are of the right types.
-        prompt_id: The prompt's id.
-        images: Its pictures.
+    Raises:
+        RowError: a field of the row is of another type.
     """
-    choices = tuple(str(choice) for choice in row.get("choices") or ())
-    kind, answer_is, tolerance = row.get("answer_type"), row.get("answer_is"), row.get("tolerance")
-    precision = row.get("precision")
+    for name, cls in _FIELDS.items():
+        if not isinstance(row.get(name), cls | None):
+            raise RowError(Reason.WRONG_TYPE, f"'{name}' is {row[name]!r}, but it is {_CALLED[cls]}")
+    choices, kind = tuple(str(choice) for choice in row.get("choices") or ()), row.get("answer_type")
+    if kind is not None and kind not in list(AnswerType):
+        raise RowError(Reason.WRONG_TYPE, f"'answer_type' is {kind!r}, but it is one of {', '.join(AnswerType)}")
     return Prompt(
         id=prompt_id,
         question=row.get("question") or "",
         images=images,
         answer=_as_text(row.get("answer")),
         answers=tuple(text for answer in row.get("answers") or () if (text := _as_text(answer)) is not None),
-        answer_is=AnswerIs(answer_is) if answer_is else None,
-        tolerance=Tolerance(**tolerance) if tolerance else None,
+        answer_is=read_answer_is(row.get("answer_is"), "answer_is"),
+        tolerance=read_tolerance(row.get("tolerance"), "tolerance"),
         # Choices without a type are the options of a question.
         answer_type=AnswerType(kind) if kind else AnswerType.MULTI_CHOICE if choices else AnswerType.TEXT,
         choices=choices,
         category=str(row.get("category") or ""),
-        precision=None if precision is None else int(precision),
+        precision=read_precision(row.get("precision"), "precision"),
         unit=row.get("unit"),
     )
 

@@ -16,7 +16,7 @@ from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.table_rows import Row, Rows, csv_rows, load_table, parquet_rows
 from mstar.provenance import identify_file
 
-__all__ = ["find_files", "folder_of", "json_rows", "open_rows"]
+__all__ = ["find_files", "folder_of", "json_rows", "open_rows", "parse_json"]
 
 # In the order in which a folder is looked through.
 _SUFFIXES: Final = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
@@ -154,7 +154,7 @@ def _read_json(path: Path, split: str) -> Iterator[Row]:
             yield RowError(Reason.WRONG_TYPE, detail, str(value)[:200])
 
 
-def _parse(text: bytes) -> Any:
+def parse_json(text: bytes) -> Any:
     """What JSON says, or why it says nothing."""
     try:
         return json.loads(text)
@@ -164,7 +164,7 @@ def _parse(text: bytes) -> Any:
 
 def _read_lines(path: Path) -> Iterator[Any]:
     with path.open("rb") as file:
-        yield from (_parse(line) for line in file if line.strip())
+        yield from (parse_json(line) for line in file if line.strip())
 
 
 def _read_object(path: Path, split: str) -> Iterable[Any] | None:
@@ -172,9 +172,9 @@ def _read_object(path: Path, split: str) -> Iterable[Any] | None:
     with path.open("rb") as file:
         lines = (line for line in file if line.strip())
         first, several = next(lines, b""), next(lines, None) is not None
-    if several and not isinstance(_parse(first), RowError):
+    if several and not isinstance(parse_json(first), RowError):
         return None
-    value = _parse(path.read_bytes())
+    value = parse_json(path.read_bytes())
     if isinstance(value, RowError):
         return None
     rows = _find_rows(value, split)

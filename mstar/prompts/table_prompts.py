@@ -21,7 +21,7 @@ from mstar.prompts.facts import ColumnChoice, SourceFacts, UnusableSourceError, 
 from mstar.prompts.image_check import ImageCheck, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
 from mstar.prompts.prompt_table import PromptTable, hash_id
-from mstar.prompts.quarantine import BadRow, Reason, RowError, announce, check_share, write_quarantine
+from mstar.prompts.quarantine import BadRow, PutAside, Reason, RowError, write_quarantine
 from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance, Turn
 
 __all__ = ["CheckedTable", "TablePrompts", "TableSettings", "open_table"]
@@ -36,7 +36,7 @@ class TableSettings:
     Attributes:
         image_root: The folder of the picture files.
         check_images: How picture files are checked, see ``check_files``.
-        max_bad_share: Largest share of bad rows; see ``has_too_many``.
+        max_bad_share: Largest share of bad rows; see ``PutAside.check``.
         quarantine: The quarantine file; None puts it beside the table.
         pixels: How many pixels pictures have.
         instruction: A line that is added to every question.
@@ -119,14 +119,15 @@ def open_table(
     facts = SourceFacts(table.total, table.repeated, choices, unread, counts, examples, path, {}, {}, table.ignored)
     faults = (row for row in examples if row.reason is not Reason.CONFLICTING_ANSWERS)
     example = next((explain_bad_row(row, choices) for row in faults), "")
+    put_aside = PutAside(name, counts, table.total, path, example)
     try:
-        check_share(name, counts, table.total, settings.max_bad_share, path, example=example)
+        put_aside.check(settings.max_bad_share)
         if not usable.any():
             such_as = f" One: {example}." if example else ""
             raise DataError(f"{name} has no prompts: none of its {table.total} rows can be used.{such_as}")
     except DataError as error:
         raise UnusableSourceError(str(error), facts) from None
-    announce(name, counts, table.total, table.repeated if mention_repeats else 0, path, example)
+    put_aside.announce(table.repeated if mention_repeats else 0)
     checked = _OPEN[key] = CheckedTable(table, usable, facts, settings)
     return checked
 

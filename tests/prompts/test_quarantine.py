@@ -10,12 +10,10 @@ import pytest
 from mstar.errors import DataError
 from mstar.prompts.quarantine import (
     BadRow,
+    PutAside,
     QuarantineFile,
     Reason,
-    announce,
-    check_share,
     count_reasons,
-    has_too_many,
     quarantine_shard,
     write_quarantine,
 )
@@ -34,20 +32,29 @@ def test_a_line_is_json_whatever_the_row_holds(tmp_path: Path) -> None:
 
 def test_the_share_counts_faults_alone() -> None:
     counts = {Reason.NO_ANSWER: 5, Reason.CONFLICTING_ANSWERS: 90}
-    check_share("D", counts, 100, 0.05, Path("bad.jsonl"))
+    tally = PutAside("D", counts, 100, Path("bad.jsonl"))
+    tally.check(0.05)
     with pytest.raises(DataError, match=r"D: 5 of 100 rows are bad \(5\.0%: 5 no_answer\).*max_bad_share 0\.04"):
-        check_share("D", counts, 100, 0.04, Path("bad.jsonl"))
+        tally.check(0.04)
 
 
 def test_only_the_first_process_speaks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    announce("D", {Reason.NO_ANSWER: 5}, 10, 2, Path("bad.jsonl"))
+    PutAside("D", {Reason.NO_ANSWER: 5}, 10, Path("bad.jsonl")).announce(2)
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("LOCAL_RANK", "0")
-    announce("D", {Reason.NO_ANSWER: 5}, 10, 2, Path("bad.jsonl"))
+    PutAside("D", {Reason.NO_ANSWER: 5}, 10, Path("bad.jsonl")).announce(2)
     assert "5 of 10 rows are put aside (5 no_answer)" in capsys.readouterr().err
-    announce("D", {}, 10, 0, Path("bad.jsonl"))
+    PutAside("D", {}, 10, Path("bad.jsonl")).announce()
     assert capsys.readouterr().err == ""
+
+
+def too_many(bad: int, total: int, share: float | None) -> bool:
+    try:
+        PutAside("D", {Reason.NO_ANSWER: bad}, total, Path("bad.jsonl")).check(share)
+    except DataError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize(
@@ -55,11 +62,11 @@ def test_only_the_first_process_speaks(capsys: pytest.CaptureFixture[str], monke
     [(4, 1), (12, 3), (40, 10), (57, 10), (200, 10), (1000, 50)],
 )
 def test_of_few_rows_a_larger_share_may_be_bad_unless_a_share_is_set(total: int, most: int) -> None:
-    assert not has_too_many(most, total, None)
-    assert has_too_many(most + 1, total, None)
-    assert has_too_many(1, total, 0.0)
-    assert not has_too_many(total, total, 1.0)
-    assert has_too_many(most, total, 0.04)
+    assert not too_many(most, total, None)
+    assert too_many(most + 1, total, None)
+    assert too_many(1, total, 0.0)
+    assert not too_many(total, total, 1.0)
+    assert too_many(most, total, 0.04)
 
 
 def bad(row: int, reason: Reason = Reason.BROKEN_IMAGE) -> BadRow:
