@@ -39,17 +39,12 @@ def _wrong(value: Any, path: tuple[str, ...]) -> Iterator[str]:
         return
     settings = value.get("init_args")
     if "class_path" in value and isinstance(settings, Mapping):
-        yield from (
-            ".".join((*path, name)) for name in _never_none(str(value["class_path"])) if _is_null(settings, name)
-        )
+        never_none = _never_none(str(value["class_path"]))
+        yield from (".".join((*path, name)) for name in never_none if settings.get(name, "") is None)
         value = settings
     for name, item in value.items():
         # A command's own settings are written without it.
         yield from _wrong(item, () if name == value.get("subcommand") else (*path, str(name)))
-
-
-def _is_null(settings: Mapping[str, Any], name: str) -> bool:
-    return name in settings and settings[name] is None
 
 
 def _never_none(class_path: str) -> list[str]:

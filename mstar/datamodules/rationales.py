@@ -67,8 +67,8 @@ class Rationales(Dataset[tuple[Prompt, Example]]):
         return None if mixing is None else mixing.select(self.rows)
 
     def _faults(self) -> Iterator[tuple[int, RowError]]:
-        for row, rationale in enumerate(self.source.rationales()):
-            text = without_end_tokens(rationale or "", self.end_tokens)
+        for row, prompt in enumerate(self.source):
+            text = without_end_tokens(prompt.rationale or "", self.end_tokens)
             if not text.strip():
                 yield row, RowError(Reason.NO_RATIONALE, "it has no rationale to imitate")
             elif (token := next((token for token in self.end_tokens if token in text), None)) is not None:

@@ -37,13 +37,13 @@ _PUNCTUATION: Final = re.compile(r"[^\w+\-*/=<>%^]+")
 
 
 class LeakKind(StrEnum):
-    """What a training prompt and a benchmark's prompt have in common."""
+    """What a training prompt and a benchmark's prompt have in common; the strongest first."""
 
+    SAME_IMAGE_AND_QUESTION = "same_image_and_question"
+    SIMILAR_IMAGE_AND_QUESTION = "similar_image_and_question"
     SAME_IMAGE = "same_image"
     SIMILAR_IMAGE = "similar_image"
     QUESTION = "question"
-    SAME_IMAGE_AND_QUESTION = "same_image_and_question"
-    SIMILAR_IMAGE_AND_QUESTION = "similar_image_and_question"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class LeakageReport:
 
     def counts(self) -> dict[str, Counter[LeakKind]]:
         """For every benchmark, how many of its prompts are met, each by the strongest kind that meets it."""
-        order = list(_STRENGTH)
+        order = list(LeakKind)
         strongest: dict[tuple[str, str], LeakKind] = {}
         for leak in self.leaks:
             key = (leak.benchmark, leak.benchmark_id)
@@ -96,15 +96,6 @@ class LeakageReport:
         for (name, _), kind in strongest.items():
             found[name][kind] += 1
         return found
-
-
-_STRENGTH: Final = (
-    LeakKind.SAME_IMAGE_AND_QUESTION,
-    LeakKind.SIMILAR_IMAGE_AND_QUESTION,
-    LeakKind.SAME_IMAGE,
-    LeakKind.SIMILAR_IMAGE,
-    LeakKind.QUESTION,
-)
 
 
 def check_leakage(
@@ -141,7 +132,7 @@ def _summarise(report: LeakageReport) -> str:
     for name, counts in report.counts().items():
         total = report.benchmark_prompts[name]
         lines.append(f"{name}: {counts.total()} of {total} prompts met ({100 * counts.total() / max(total, 1):.1f} %)")
-        lines += [f"  {counts[kind]:6d}  {kind.value}" for kind in _STRENGTH if counts[kind]]
+        lines += [f"  {counts[kind]:6d}  {kind.value}" for kind in LeakKind if counts[kind]]
     if report.unreadable:
         shown = ", ".join(report.unreadable[:_SHOWN])
         lines.append(f"{len(report.unreadable)} pictures cannot be decoded and were not compared: {shown}")

@@ -76,10 +76,6 @@ class PromptSource(ABC):
             mstar.errors.DataError: no prompt has this id.
         """
 
-    def rationales(self) -> Iterator[str | None]:
-        """The rationale of every prompt in order, None where it has none."""
-        return (prompt.rationale for prompt in self)
-
     def facts(self, rows: NDArray[np.int64] | None = None) -> SourceFacts | None:
         """What is known without a look at the prompts; None where nothing is.
 
@@ -106,12 +102,7 @@ class PromptSource(ABC):
 
 
 def summarise(key: str, source: PromptSource) -> str:
-    """One line on a source, from what is known without reading its prompts.
-
-    Args:
-        key: The key of the configuration that names the source.
-        source: The source.
-    """
+    """One line on the source that a key of the configuration names, from what is known without reading its prompts."""
     facts = source.facts()
     if facts is None:
         return f"{key}: {len(source):,} prompts of {source.title}\n"

@@ -1,4 +1,7 @@
-"""What stands in a cell of a data set: text, options, answers, and pictures in any of their forms."""
+"""What stands in a cell of a data set: text, answers, and pictures in any of their forms.
+
+Every reader raises ``RowError`` where the cell holds what it cannot read.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,6 @@ __all__ = [
     "parse",
     "pick",
     "read_answer_is",
-    "read_answers",
     "read_image",
     "read_images",
     "read_precision",
@@ -45,10 +47,11 @@ _FIELD: Final = re.compile(r"\{([^{}]+)\}")
 
 
 def look_up(values: Any, name: str) -> Any:
-    """The value of a column, or of a field within it: ``meta.answer``, ``conversations.1.value``; None if not there."""
-    if isinstance(values, Mapping) and name in values:
-        return values[name]
-    for part in name.split("."):
+    """The value of a column, or of a field within it: ``meta.answer``, ``conversations.1.value``; None if not there.
+
+    What pandas writes for a missing value (NaN) is not there either.
+    """
+    for part in [name] if isinstance(values, Mapping) and name in values else name.split("."):
         values = parse(values)
         if isinstance(values, Mapping):
             values = values.get(part)
@@ -56,7 +59,7 @@ def look_up(values: Any, name: str) -> Any:
             values = values[int(part)]
         else:
             return None
-    return values
+    return None if isinstance(values, float) and math.isnan(values) else values
 
 
 def parse(value: Any) -> Any:
@@ -71,11 +74,7 @@ def parse(value: Any) -> Any:
 
 
 def read_text(value: Any, column: str | None) -> str:
-    """A cell as text: of text itself, of a number, and of nothing "".
-
-    Raises:
-        RowError: it is anything else.
-    """
+    """A cell as text: of text itself, of a number, and of nothing ""."""
     match value:
         case None:
             return ""
@@ -83,8 +82,6 @@ def read_text(value: Any, column: str | None) -> str:
             return value.strip()
         case bool():
             return str(value)
-        case float() if math.isnan(value):
-            return ""
         case int() | float():
             return repr(value)
         case _:
@@ -92,11 +89,7 @@ def read_text(value: Any, column: str | None) -> str:
 
 
 def read_texts(value: Any, column: str) -> tuple[str, ...]:
-    """The texts of a cell: one, or those of a list; of an object its text. Empty ones are left out.
-
-    Raises:
-        RowError: it holds something else.
-    """
+    """The texts of a cell: one, or those of a list; of an object its text. Empty ones are left out."""
     if isinstance(value, Mapping):
         value = next((value[name] for name in TEXTS if value.get(name) is not None), value)
     if isinstance(value, list | tuple):
@@ -105,24 +98,8 @@ def read_texts(value: Any, column: str) -> tuple[str, ...]:
     return (text,) if (text := read_text(value, column)) else ()
 
 
-def read_answers(value: Any, name: str) -> tuple[str, ...]:
-    """Several right answers: the texts of a list.
-
-    Raises:
-        RowError: it is no list.
-    """
-    value = parse(value)
-    if value is not None and not isinstance(value, list | tuple):
-        raise RowError(Reason.WRONG_TYPE, f"the {name} are a {type(value).__name__}, not a list")
-    return read_texts(value, name)
-
-
 def read_answer_is(value: Any, _: str) -> AnswerIs | None:
-    """How an answer names its option; None if nothing is said.
-
-    Raises:
-        RowError: it is none of the ways.
-    """
+    """How an answer names its option; None if nothing is said."""
     if value is None or value == "":
         return None
     if value in list(AnswerIs):
@@ -131,33 +108,22 @@ def read_answer_is(value: Any, _: str) -> AnswerIs | None:
 
 
 def read_tolerance(value: Any, _: str) -> Tolerance | None:
-    """How far a number may be off, of ``{"relative": 0.05}`` or ``{"absolute": 0.1}``; None if nothing is said.
-
-    Raises:
-        RowError: it is no such object.
-    """
+    """How far a number may be off, of ``{"relative": 0.05}`` or ``{"absolute": 0.1}``; None if nothing is said."""
     if value is None or value == "":
         return None
     value = parse(value)
-    limits = {name: limit for name, limit in value.items() if limit is not None} if isinstance(value, dict) else None
-    if limits is None or not set(limits) <= {"relative", "absolute"} or not all(map(_is_limit, limits.values())):
+    fits = isinstance(value, dict) and set(value) <= {"relative", "absolute"}
+    limits = {name: limit for name, limit in value.items() if limit is not None} if fits else {}
+    if not fits or not all(isinstance(limit, int | float) and 0 <= limit < math.inf for limit in limits.values()):
         raise RowError(Reason.WRONG_TYPE, f"the tolerance {value!r} is no object with 'relative' or 'absolute'")
     return Tolerance(**limits) if limits else None
 
 
-def _is_limit(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value >= 0
-
-
 def read_precision(value: Any, _: str) -> int | None:
-    """Decimals that a number is asked for; None if nothing is said.
-
-    Raises:
-        RowError: it is no number of decimals.
-    """
-    # Parquet has numbers beside nulls as floats, and the nulls as NaN; CSV has text.
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+    """Decimals that a number is asked for; None if nothing is said."""
+    if value is None or value == "":
         return None
+    # Parquet has numbers beside nulls as floats; CSV has text.
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
     if isinstance(value, int | float) and 0 <= value <= 50 and value == int(value):
@@ -176,9 +142,6 @@ def read_images(values: Mapping[str, Any], columns: Sequence[str]) -> list[str |
     Args:
         values: The row.
         columns: The columns; one with braces is a path with the values of columns in it (``images/{id}.png``).
-
-    Raises:
-        RowError: one is empty or broken, or is neither a path nor a picture.
     """
     found: list[str | bytes] = []
     for column in columns:
@@ -208,17 +171,11 @@ def _items(value: Any) -> Iterator[Any]:
 
 
 def read_image(value: Any, column: str) -> str | bytes | None:
-    """One picture: a path or bytes; None for nothing.
-
-    Raises:
-        RowError: it is empty or broken, or is neither a path nor a picture.
-    """
+    """One picture: a path or bytes; None for nothing."""
     while isinstance(value, Mapping) and any(name in value for name in _WRAPPERS):
         value = pick(value, _WRAPPERS)
     match value:
         case None | "":
-            return None
-        case float() if math.isnan(value):
             return None
         case Mapping() if not any(value.values()):
             return None
@@ -237,11 +194,7 @@ def read_image(value: Any, column: str) -> str | bytes | None:
 
 
 def take_tags(text: str, column: str) -> tuple[str, list[str | bytes | None]]:
-    """A text with a mark where it names a picture as ``<img>a.png</img>``, and those pictures.
-
-    Raises:
-        RowError: one is an address.
-    """
+    """A text with a mark where it names a picture as ``<img>a.png</img>``, and those pictures."""
     return _TAG.sub(PICTURE, text), [read_image(path.strip(), column) for path in _TAG.findall(text)]
 
 

@@ -46,11 +46,8 @@ class Chat:
 
 def is_chat(value: Any) -> bool:
     """Whether a cell holds turns."""
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(turn, Mapping) and ("from" in turn or "role" in turn) for turn in value)
-    )
+    turns = value if isinstance(value, list) else []
+    return bool(turns) and all(isinstance(turn, Mapping) and ("from" in turn or "role" in turn) for turn in turns)
 
 
 def read_chat(value: Any) -> Chat:
@@ -78,11 +75,7 @@ def read_chat(value: Any) -> Chat:
 
 
 def read_turns(value: Any) -> list[tuple[str, str]]:
-    """The turns of a cell as (speaker, text), without regard to pictures in them.
-
-    Raises:
-        RowError: it is no list of ``{from, value}`` or ``{role, content}``.
-    """
+    """The turns of a cell as (speaker, text), without regard to pictures in them; raises as ``read_chat``."""
     return [(speaker, _read_content(content, [])) for speaker, content in _split(value)]
 
 

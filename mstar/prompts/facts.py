@@ -38,13 +38,7 @@ _REMEDIES: Final[Mapping[Reason, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnChoice:
-    """Which column holds something, and why that one.
-
-    Attributes:
-        role: What it holds, by its name in ``FieldMap``.
-        column: The column.
-        why: Why it was chosen.
-    """
+    """Which column holds what a role of ``FieldMap`` names, and why that one."""
 
     role: str
     column: str
@@ -82,12 +76,7 @@ class SourceFacts:
 
 
 class UnusableSourceError(DataError):
-    """Too many rows are bad, or all.
-
-    Args:
-        message: The sentence for the user.
-        facts: What is known of the source.
-    """
+    """Too many rows are bad, or all; what is known of the source is shown all the same."""
 
     def __init__(self, message: str, facts: SourceFacts) -> None:
         super().__init__(message)

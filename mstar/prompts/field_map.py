@@ -157,12 +157,7 @@ class FieldMap:
         return resolved
 
     def explain(self, columns: Sequence[str], guessed: frozenset[str]) -> tuple[ColumnChoice, ...]:
-        """Why each column was chosen.
-
-        Args:
-            columns: The data's columns.
-            guessed: The roles that ``complete`` found.
-        """
+        """Why each of the data's columns was chosen; ``guessed`` are the roles that ``complete`` found."""
         choices = []
         for role in (item.name for item in fields(self)):
             for column in self.names(role):

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
@@ -48,16 +49,18 @@ def check_files(
     for folder in (root, *linked):
         if not Path(folder).is_dir():
             raise DataError(f"the image folder '{folder}' does not exist; check image_root.")
-    folders, real = [os.path.realpath(folder) for folder in (root, *linked)], cache(os.path.realpath)
+    folders = [os.path.realpath(folder) for folder in (root, *linked)]
+    # Most files of a data set are in a few folders, which are looked up once.
+    real = cache(os.path.realpath)
     todo = list(paths)
+    batches = [todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)]
 
     def find_faults(some: Sequence[str]) -> list[RowError | None]:
         return [_find_fault(path, folders, real, check == "decode") for path in some]
 
-    batches = [todo[start : start + _BATCH] for start in range(0, len(todo), _BATCH)]
     # Threads hide the latency of a network file system.
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = [fault for batch in pool.map(find_faults, batches) for fault in batch]
+        found = list(chain.from_iterable(pool.map(find_faults, batches)))
     faults = {path: fault for path, fault in zip(todo, found, strict=True) if fault is not None}
     missing = next((path for path, fault in faults.items() if fault.reason is Reason.MISSING_IMAGE), None)
     if missing is not None and (found_in := _find_folder(missing, folders[0])) is not None:
@@ -74,14 +77,7 @@ def _find_folder(path: str, root: str) -> Path | None:
 
 
 def _find_fault(path: str, folders: Sequence[str], real: Callable[[str], str], decode: bool) -> RowError | None:
-    """What is wrong with a file.
-
-    Args:
-        path: The path relative to the first of the folders.
-        folders: The real paths of the folders that it may be in.
-        real: The real path of a folder; it remembers them, because most files of a data set are in a few folders.
-        decode: Whether it is decoded even if it looks whole.
-    """
+    """What is wrong with a file in one of some folders, relative to the first of them; all these are real paths."""
     try:
         folder, name = os.path.split(os.path.join(folders[0], path))
         location = os.path.normpath(os.path.join(real(folder), name))

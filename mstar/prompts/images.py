@@ -168,12 +168,7 @@ class FileImage:
 
 @dataclass(frozen=True, slots=True)
 class LoadedImage:
-    """A picture that is decoded already; for as long as a batch is made of it.
-
-    Attributes:
-        uri: The name of the picture.
-        image: Its pixels.
-    """
+    """A picture that is decoded already; for as long as a batch is made of it."""
 
     uri: str
     image: Image.Image
@@ -184,12 +179,7 @@ class LoadedImage:
 
 
 def decode_image(source: Path | bytes, name: str, limits: PixelLimits = NO_LIMITS) -> Image.Image:
-    """Decodes a picture upright to RGB, transparent parts on white.
-
-    Args:
-        source: The file, or the file's content.
-        name: What the picture is called in the error.
-        limits: How many pixels the result has.
+    """Decodes a file, or a file's content, upright to RGB, transparent parts on white; ``name`` is for the error.
 
     Raises:
         DataError: it is no whole picture, or has too many pixels.

@@ -50,10 +50,10 @@ class MixedPrompts(PromptSource):
         self._starts = [0, *accumulate(map(len, sources))]
         repeated = find_repetition(prompt.id for prompt in self)
         if repeated is not None:
+            source = sources[self._number(repeated)]
             raise DataError(
-                f"{self.title}: the prompt id '{self[repeated].id}' of {self._source_of(repeated).title} stands in it "
-                "or an earlier source already; set fields.id to '', so that ids follow from the content, or leave out "
-                "a source."
+                f"{self.title}: the prompt id '{self[repeated].id}' of {source.title} stands in it or an earlier "
+                "source already; set fields.id to '', so that ids follow from the content, or leave out a source."
             )
 
     def __len__(self) -> int:
@@ -77,10 +77,6 @@ class MixedPrompts(PromptSource):
                 continue
         raise DataError(f"{self.title}: no prompt has the id '{prompt_id}'.")
 
-    def rationales(self) -> Iterator[str | None]:
-        """The rationale of every prompt; see the interface."""
-        return chain.from_iterable(source.rationales() for source in self.sources)
-
     def mixing(self) -> Mixing | None:
         """How the sources are mixed; see the interface."""
         if self.weights is None:
@@ -98,6 +94,3 @@ class MixedPrompts(PromptSource):
 
     def _number(self, index: int) -> int:
         return int(np.searchsorted(self._starts, index, side="right")) - 1
-
-    def _source_of(self, index: int) -> PromptSource:
-        return self.sources[self._number(index)]

@@ -91,10 +91,6 @@ class PromptPart(PromptSource):
             raise DataError(f"{self.title}: the prompt '{prompt_id}' is in another part.")
         return int(np.searchsorted(self._rows, row))
 
-    def rationales(self) -> Iterator[str | None]:
-        """The rationale of every prompt; see the interface."""
-        return iter(compress(self.source.rationales(), self._chosen))
-
     def facts(self, rows: NDArray[np.int64] | None = None) -> SourceFacts | None:
         """What is known of the whole source, with the kinds of the part's prompts; see the interface."""
         return self.source.facts(self._rows if rows is None else self._rows[rows])
@@ -128,16 +124,11 @@ def _find_listed(source: PromptSource, path: Path) -> NDArray[np.int64]:
 
 
 class PromptSubset(Sequence[Prompt]):
-    """Prompts of a source in an order of their own; each is built when it is asked for.
+    """Prompts of a source, by their numbers in it, in an order of their own; each is built when it is asked for."""
 
-    Args:
-        source: The source.
-        indices: The numbers of the prompts in it; None for all.
-    """
-
-    def __init__(self, source: PromptSource, indices: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, source: PromptSource, indices: NDArray[np.int64]) -> None:
         self.source = source
-        self.indices = np.arange(len(source)) if indices is None else indices
+        self.indices = indices
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mstar.errors import ConfigError, DataError, require_least, require_share
 from mstar.prompts.images import LoadedImage
@@ -60,12 +60,8 @@ class PromptCheck:
     def open(self, prompt: Prompt, response: str | None = None) -> Prompt:
         """The prompt with its pictures decoded.
 
-        Args:
-            prompt: A prompt.
-            response: The response that it is trained with, if it is.
-
         Raises:
-            RowError: it cannot be used.
+            RowError: it cannot be used, or not with the response that it is trained with.
         """
         opened, faults = self.open_all(prompt, [] if response is None else [response])
         if (fault := next(iter(faults), None)) is not None:
@@ -75,16 +71,15 @@ class PromptCheck:
     def open_all(self, prompt: Prompt, responses: Sequence[str]) -> tuple[Prompt, list[RowError | None]]:
         """The prompt with its pictures decoded, and for every response why it cannot be trained on, or None.
 
-        Args:
-            prompt: A prompt.
-            responses: The responses that it is trained with.
-
         Raises:
             RowError: the prompt cannot be used.
         """
         loaded = _load(prompt)
         count = self._count(loaded)
-        return loaded, [self._fault(count, response) for response in responses]
+        if self.reader is None or self.max_example_tokens is None:
+            return loaded, [None] * len(responses)
+        counts = [count + self.reader.count_response_tokens(response) for response in responses]
+        return loaded, [_compare(count, self.max_example_tokens, "prompt and response") for count in counts]
 
     def sift(self, prompts: Sequence[Prompt], rows: Sequence[int] = ()) -> tuple[list[Prompt], list[BadRow]]:
         """The prompts that can be used, with their pictures not decoded, and what is wrong with the others.
@@ -130,27 +125,11 @@ class PromptCheck:
             raise RowError(Reason.TOO_LONG, detail)
         return count
 
-    def _fault(self, prompt_tokens: int, response: str) -> RowError | None:
-        if self.reader is None or self.max_example_tokens is None:
-            return None
-        count = prompt_tokens + self.reader.count_response_tokens(response)
-        return _compare(count, self.max_example_tokens, "prompt and response")
-
 
 def describe(prompt: Prompt, error: RowError, row: int | None = None) -> BadRow:
-    """The quarantine's row of a prompt.
-
-    Args:
-        prompt: The prompt.
-        error: What is wrong with it.
-        row: Its number in its source, where it is known.
-    """
-    content: dict[str, Any] = {
-        "id": prompt.id,
-        "question": prompt.question,
-        "images": [image.uri for image in prompt.images],
-    }
-    return BadRow(row, error.reason, error.detail, content)
+    """The quarantine's row of a prompt; ``row`` is its number in its source, where that is known."""
+    images = [image.uri for image in prompt.images]
+    return BadRow(row, error.reason, error.detail, {"id": prompt.id, "question": prompt.question, "images": images})
 
 
 def _load(prompt: Prompt) -> Prompt:

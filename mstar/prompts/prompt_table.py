@@ -103,12 +103,7 @@ def content_id(*parts: object) -> str:
 
 
 def cache_folder(cache_dir: str | None, *facts: object) -> Path:
-    """The folder for what follows from these facts.
-
-    Args:
-        cache_dir: The folder of all caches; None is ``$MSTAR_CACHE``, else ``mstar`` in the user's cache folder.
-        facts: All that the content depends on.
-    """
+    """The folder for what follows from these facts, in the folder of all caches (``cache_root``)."""
     return cache_root(cache_dir) / "prompts" / fingerprint(_FORMAT, *facts)
 
 
@@ -117,11 +112,7 @@ def build_table(folder: Path, rows: Iterable[Row], convert: Convert) -> None:
 
     Rows of equal content are one prompt. If their answers differ, none of them is used, because it is not known which
     answer is right; they stand in the quarantine file as one group.
-
-    Args:
-        folder: Where the table is put; nothing is there if this fails.
-        rows: The data set's rows.
-        convert: Makes a prompt of a row, or raises RowError.
+    Nothing is in the folder if this fails.
     """
     if (folder / "manifest.json").is_file():
         return
@@ -268,12 +259,7 @@ def _write_batches(path: Path, batches: Iterable[Any]) -> None:
 
 
 class PromptTable:
-    """A table that ``build_table`` made, memory-mapped through ``datasets``.
-
-    Args:
-        folder: Its folder.
-        name: What the data is called in messages.
-    """
+    """A table that ``build_table`` made, memory-mapped through ``datasets``; ``name`` is for messages."""
 
     def __init__(self, folder: Path, name: str) -> None:
         from datasets import Dataset

@@ -188,15 +188,9 @@ class PutAside:
 def quarantine_shard(
     path: Path, rows: Sequence[BadRow], name: str, total: int, max_bad_share: float | None, key: str = "max_bad_share"
 ) -> None:
-    """Writes the quarantine file of one shard, if there is anything to write; those of all shards are in one folder.
+    """Writes the quarantine file of one shard, if there is anything to write.
 
-    Args:
-        path: The file, ``quarantine-*.jsonl``.
-        rows: The shard's bad rows.
-        name: What the data is called in messages.
-        total: Rows of all shards.
-        max_bad_share: See ``PutAside.check``; the rows of all shards count.
-        key: What that setting is called in the configuration.
+    Those of all shards are in one folder, as ``quarantine-*.jsonl``, and are counted together; see ``PutAside``.
 
     Raises:
         DataError: too many rows of all shards are bad.
@@ -212,14 +206,8 @@ def quarantine_shard(
 class QuarantineFile:
     """What is put aside while data is in use: every row once, too many are an error.
 
-    The worker processes of a loader share the file: each adds to it, and reads what the others added.
-
-    Args:
-        path: The file.
-        name: What the data is called in messages.
-        total: Rows of the data that this process goes through.
-        max_bad_share: Largest share of them that is accepted; see ``PutAside.check``.
-        key: What that setting is called in the configuration.
+    The worker processes of a loader share the file: each adds to it, and reads what the others added. ``total`` are the
+    rows of the data that this process goes through; for the other arguments see ``PutAside``.
     """
 
     def __init__(

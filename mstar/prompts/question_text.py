@@ -1,4 +1,7 @@
-"""A question, its options and its gold answer: what the text of a row says of them."""
+"""A question, its options and its gold answer: what the text of a row says of them.
+
+Every reader raises ``RowError`` where the row holds what it cannot read.
+"""
 
 from __future__ import annotations
 
@@ -129,9 +132,7 @@ def _split_at_letters(text: str, pattern: str) -> tuple[str, ...]:
 def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
     """The options' texts that a question names itself, as ``(A) x``, ``A. x``, ``A) x``, ``A: x``; empty if none.
 
-    Args:
-        question: The question with all that stands in it.
-        answer: The gold answer. Where it is neither a letter nor the text of an option, the list is no list of options.
+    Where the gold answer is neither a letter nor the text of an option, the list is no list of options.
     """
     lists = [
         found
@@ -158,9 +159,6 @@ def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, .
         value: A list of texts; an object of them by label; a list of ``{label, text}``; lists of both; or text that is
             any of these, or ``(A) x (B) y``, or one a line.
         column: The column, for the message.
-
-    Raises:
-        RowError: it is none of them.
     """
     value = parse(value)
     if isinstance(value, str):
@@ -173,7 +171,7 @@ def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, .
         pairs = [(label, text) for label, text in value.items() if text is not None]
     elif isinstance(value, list | tuple):
         pairs = [_read_option(item) for item in value]
-    elif value is None or value != value:
+    elif value is None:
         pairs = []
     else:
         raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not a list")
@@ -242,9 +240,6 @@ def read_gold(value: Any, column: str, kind: Any, choices: tuple[str, ...]) -> t
         column: The column, for the message.
         kind: The type of answer that the row names.
         choices: The question's options.
-
-    Raises:
-        RowError: it holds something else.
     """
     gold = read_texts(value, column)
     if isinstance(value, list) and gold and kind in (AnswerType.LIST, AnswerType.SET):
@@ -260,8 +255,7 @@ def read_gold(value: Any, column: str, kind: Any, choices: tuple[str, ...]) -> t
 def find_numbering(rows: Iterable[tuple[tuple[str, ...], int, bool]]) -> str | None:
     """Whether all answers are numbers of options, from 0 (``index0``) or from 1 (``index1``); None if they are not.
 
-    Args:
-        rows: The gold answers of every row, the number of its options, and whether an answer is the text of one.
+    A row is its gold answers, the number of its options, and whether an answer is the text of one.
     """
     numbers, texts = [], 0
     for answers, size, is_text in rows:

@@ -18,7 +18,6 @@ from mstar.prompts.cells import (
     look_up,
     parse,
     read_answer_is,
-    read_answers,
     read_images,
     read_precision,
     read_text,
@@ -116,17 +115,16 @@ class RecordPrompts(TablePrompts):
         )
         where = path if isinstance(path, str) else " and ".join([path[0], f"{len(path) - 1} more"][: len(path)])
         rows = open_rows(path, split)
-        columns = _remember(cache_folder(cache_dir, "columns", rows.fingerprint), rows.columns)
+        columns = _find_columns(rows, cache_folder(cache_dir, "columns", rows.fingerprint) / "found.json")
         if not columns:
             raise DataError(f"'{where}' has {_without_columns(rows)}")
         chosen, guessed = (fields or FieldMap()).complete(columns, f"'{where}'")
         choices = chosen.explain(columns, guessed)
-        if guessed and chosen.answer and chosen.choices and chosen.answer_is is None:
-            known = cache_folder(cache_dir, "answer_is", rows.fingerprint, chosen)
-            if answer_is := _remember(known, lambda: find_numbering(_answers_and_options(rows, chosen))):
-                chosen = replace(chosen, answer_is=answer_is)
-                why = f"the answers number the options, from {answer_is[-1]}"
-                choices = (*choices, ColumnChoice("answer_is", answer_is, why))
+        unsaid = guessed and chosen.answer and chosen.choices and chosen.answer_is is None
+        if unsaid and (answer_is := find_numbering(_answers_and_options(rows, chosen))):
+            chosen = replace(chosen, answer_is=answer_is)
+            why = f"the answers number the options, from {answer_is[-1]}"
+            choices = (*choices, ColumnChoice("answer_is", answer_is, why))
         read = {name.partition(".")[0] for name in chosen.columns}
         unread = tuple(column for column in columns if column not in read)
         if not chosen.images:
@@ -140,13 +138,14 @@ class RecordPrompts(TablePrompts):
         super().__init__(checked, np.flatnonzero(checked.usable)[:size], hide_answers)
 
 
-def _remember(folder: Path, find: Callable[[], T]) -> T:
-    """What was found out about some data, from the cache if it is there."""
-    path = folder / "found.json"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"found": find()})
-    found: T = read_json(path)["found"]
+def _find_columns(rows: Rows, cache: Path) -> list[str]:
+    """The columns of the rows; where each names its own, all are gone through once."""
+    if rows.known is not None:
+        return list(rows.known)
+    if not cache.is_file():
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        write_json(cache, {"found": rows.columns()})
+    found: list[str] = read_json(cache)["found"]
     return found
 
 
@@ -179,16 +178,10 @@ def _answers_and_options(rows: Rows, fields: FieldMap) -> Iterator[tuple[tuple[s
 
 @dataclass(frozen=True)
 class _Converter:
-    """Makes a prompt of a row.
-
-    Attributes:
-        fields: Which column holds what.
-        guessed: The roles whose columns were not named by the user: values there that make no sense are not read.
-        root: The image folder, absolute.
-        placeholders: What becomes of placeholders.
-    """
+    """Makes a prompt of a row."""
 
     fields: FieldMap
+    # The roles whose columns were not named by the user: values there that make no sense are not read.
     guessed: frozenset[str]
     root: str
     placeholders: Placeholders
@@ -215,7 +208,7 @@ class _Converter:
         choices, labels = read("choices", lambda *_: _choices(values, self.fields), (none, none))
         column = self.fields.answer or ""
         gold, solution = read_gold(look_up(values, column), column, kind, choices) if column else (none, None)
-        answers = (*gold, *read("answers", read_answers, none))
+        answers = (*gold, *read("answers", lambda value, name: read_texts(parse(value), name), none))
         answer = next(iter(answers), None)
         if answer is None and (name := self.fields.answer or self.fields.answers):
             raise RowError(Reason.NO_ANSWER, f"the column '{name}' is empty")

@@ -110,13 +110,10 @@ def _open_files(files: Sequence[Path], split: str) -> Rows:
 
 
 def _open_file(file: Path, split: str) -> Rows:
-    match file.suffix.lower():
-        case ".parquet":
-            return parquet_rows([file])
-        case ".csv" | ".tsv":
-            return csv_rows(file)
-        case _:
-            return json_rows(file, split)
+    suffix = file.suffix.lower()
+    if suffix == ".parquet":
+        return parquet_rows([file])
+    return csv_rows(file) if suffix in (".csv", ".tsv") else json_rows(file, split)
 
 
 def _read_all(files: Sequence[Path], parts: Sequence[Rows]) -> Iterator[Row]:
@@ -131,10 +128,6 @@ def json_rows(path: Path, split: str = "train") -> Rows:
 
     An object has its rows under the name of the split, under ``data`` or the like, or as its values; a row that is a
     value has its key as ``_key``.
-
-    Args:
-        path: The file.
-        split: The split, of an object with several.
     """
     name = identify_file(path)
     return Rows(name if split == "train" else f"{name}:{split}", partial(_read_json, path, split))

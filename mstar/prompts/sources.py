@@ -79,13 +79,7 @@ class DataSources:
         return getattr(self, name) is not None or (name in _FROM_TRAIN and self.train is not None)
 
     def open(self, name: PartName) -> PromptSource | None:
-        """Opens a part of the data set.
-
-        Args:
-            name: Its name.
-
-        Returns:
-            Its prompts; None if there is no such part.
+        """Opens a part of the data set; None if there is no such part.
 
         Raises:
             ConfigError: the data set does not have what the part says of it.
@@ -103,11 +97,7 @@ class DataSources:
         return source if whole else PromptPart(source, part.start, part.stop, part.share, part.ids, part.seed)
 
     def require(self, name: PartName, key: str) -> PromptSource:
-        """Opens a part that a command cannot do without.
-
-        Args:
-            name: Its name.
-            key: The option that names the sources.
+        """Opens a part that a command cannot do without; ``key`` is the option that names the sources.
 
         Raises:
             ConfigError: there is no such part.

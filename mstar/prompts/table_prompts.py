@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakValueDictionary
@@ -13,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from PIL import Image
 
 from mstar.errors import DataError, require_share
 from mstar.prompts.base import PromptSource
-from mstar.prompts.embedded_images import EmbeddedImage, read_picture
 from mstar.prompts.facts import ColumnChoice, SourceFacts, UnusableSourceError, explain_bad_row, first_of_each
 from mstar.prompts.image_check import ImageCheck, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
@@ -24,22 +25,16 @@ from mstar.prompts.prompt_table import PromptTable, hash_id
 from mstar.prompts.quarantine import BadRow, PutAside, Reason, RowError, write_quarantine
 from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance, Turn
 
-__all__ = ["CheckedTable", "TablePrompts", "TableSettings", "open_table"]
+__all__ = ["CheckedTable", "EmbeddedImage", "TablePrompts", "TableSettings", "open_table"]
 
 _CHUNK: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class TableSettings:
-    """How a table's prompts are checked and shown.
+    """How a table's prompts are checked and shown: the settings of ``RecordPrompts`` of these names.
 
     Attributes:
-        image_root: The folder of the picture files.
-        check_images: How picture files are checked, see ``check_files``.
-        max_bad_share: Largest share of bad rows; see ``PutAside.check``.
-        quarantine: The quarantine file; None puts it beside the table.
-        pixels: How many pixels pictures have.
-        instruction: A line that is added to every question.
         linked: Further folders that links in the image folder may lead into.
     """
 
@@ -87,13 +82,7 @@ def open_table(
 ) -> CheckedTable:
     """Opens a table and checks its pictures; bad rows are written to the quarantine file and counted.
 
-    Args:
-        folder: The table's folder.
-        name: What the data is called in messages.
-        settings: How it is checked, and its prompts are shown.
-        mention_repeats: Whether to say how many rows repeat another one.
-        choices: The columns that are read, where they were chosen.
-        unread: The other columns.
+    The chosen columns and the unread ones are told with the facts; ``name`` is what messages call the data.
 
     Raises:
         UnusableSourceError: too many rows are bad, or none is left.
@@ -194,12 +183,6 @@ class TablePrompts(PromptSource):
         types = table.column("answer_type").take(taken).to_pylist()
         return replace(self._checked.facts, answer_types=Counter(types), pictures=Counter(pictures))
 
-    def rationales(self) -> Iterator[str | None]:
-        """The rationale of every prompt; see the interface."""
-        column = self._checked.table.column("rationale")
-        for start in range(0, len(self._rows), _CHUNK):
-            yield from column.take(pa.array(self._rows[start : start + _CHUNK])).to_pylist()
-
     def index_of(self, prompt_id: str) -> int:
         """The index of the prompt with this id; see the interface."""
         key = np.uint64(hash_id(prompt_id))
@@ -239,3 +222,45 @@ class TablePrompts(PromptSource):
             category=row["category"],
             turns=tuple(Turn(**turn) for turn in row["turns"]),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedImage:
+    """A picture whose bytes are in a table.
+
+    Attributes:
+        uri: ``<prompt id>#<number of the picture>``.
+        table: The table's folder.
+        index: The prompt's row in the table.
+        place: The picture's number in the prompt.
+        limits: How many pixels the decoded picture has.
+    """
+
+    uri: str
+    table: Path
+    index: int
+    place: int
+    limits: PixelLimits
+
+    def load(self) -> Image.Image:
+        """Decodes the picture upright to RGB, transparent parts on white.
+
+        Raises:
+            DataError: it is no whole picture, or has too many pixels.
+        """
+        return decode_image(read_picture(self.table, self.index, self.place), self.uri, self.limits)
+
+
+def read_picture(table: Path, index: int, place: int) -> bytes:
+    """The bytes of a picture, by the table's folder, the prompt's row in it and the picture's number in the prompt."""
+    [row] = _open(table).fast_slice(index, 1).to_pylist()
+    picture: bytes = row["pictures"][place]
+    return picture
+
+
+@cache
+def _open(table: Path) -> Any:
+    """The column of the pictures, memory-mapped; opened once in every process."""
+    from datasets import Dataset
+
+    return Dataset.from_file(str(table / "prompts.arrow")).select_columns(["pictures"]).data

@@ -14,7 +14,6 @@ def test_the_sources_stand_one_after_another() -> None:
     expected = [*first, *second]
     assert [mixed[index] for index in range(5)] == list(mixed) == expected
     assert [mixed.index_of(prompt.id) for prompt in expected] == [0, 1, 2, 3, 4]
-    assert list(mixed.rationales()) == [*first.rationales(), *second.rationales()]
     assert mixed.members() == (first, second)
     with pytest.raises(IndexError):
         mixed[5]

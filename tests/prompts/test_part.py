@@ -74,11 +74,6 @@ def test_a_list_of_ids_keeps_the_order_of_the_data(records: Make, tmp_path: Path
         PromptPart(source, ids=str(listed))
 
 
-def test_rationales_are_those_of_the_part() -> None:
-    source = TinyDice("seed", 6)
-    assert list(PromptPart(source, start=4).rationales()) == list(source.rationales())[4:]
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -116,11 +111,6 @@ def test_prompts_are_built_when_they_are_asked_for() -> None:
     assert [prompt.id for prompt in subset[3:9]] == ["pool-0-21"]
     with pytest.raises(IndexError):
         subset[4]
-
-
-def test_all_prompts_of_a_source() -> None:
-    source = TinyDice("pool", 5)
-    assert list(PromptSubset(source)) == list(source)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,26 +11,11 @@ import pytest
 
 from mstar.errors import ConfigError, DataError
 from mstar.grading import AnswerGrader
-from mstar.prompts import FieldMap, PixelLimits, RecordPrompts
-from mstar.prompts.images import decode_image
-from mstar.prompts.table_prompts import TablePrompts
+from mstar.prompts import FieldMap, RecordPrompts
 from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
+from tests.prompts.record_files import quarantined, sizes, write_lines
 
 Picture = Callable[..., bytes]
-
-
-def write_lines(path: Path, rows: list[dict[str, Any]]) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return str(path)
-
-
-def quarantined(path: Path) -> list[tuple[int, str]]:
-    return [(row["row"], row["reason"]) for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())]
-
-
-def sizes(prompt: Prompt) -> list[tuple[int, int]]:
-    return [image.load().size for image in prompt.images]
 
 
 TEXT = FieldMap(question="question", answer="answer")
@@ -42,7 +25,7 @@ def test_every_field_of_a_prompt(tmp_path: Path, picture: Picture) -> None:
     (tmp_path / "img").mkdir()
     (tmp_path / "img" / "1.png").write_bytes(picture(1, "PNG", 8))
     (tmp_path / "img" / "2.jpg").write_bytes(picture(2, "JPEG", 12))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "nr": 7, "q": "<image><image>\nWhich is larger?", "pics": ["1.png", "./2.jpg"], "opts": ["left", "right"],
             "gold": "B", "kind": "text", "why": "Left is 8.\nRight is 12.\nAnswer: B", "topic": "size",
@@ -150,59 +133,12 @@ def test_columns_that_are_missing_are_an_error_that_lists_those_found(tmp_path: 
         FieldMap("question", "conversations")
 
 
-@pytest.mark.parametrize(
-    "form", ["base64", "data_uri", "parquet_bytes", "parquet_pil", "parquet_pil_list", "saved_pil", "saved_pil_list"]
-)
-def test_pictures_in_the_data_itself(tmp_path: Path, picture: Picture, form: str) -> None:
-    from datasets import Dataset, Features, List, Value
-    from datasets import Image as ImageFeature
-
-    contents = [picture(i, "PNG", 8 + i) for i in range(3)]
-    # The first row is bad, so that a row's number in the table is not the one in the data.
-    questions = ["", "one", "two"]
-    if form in ("base64", "data_uri"):
-        prefix = "data:image/png;base64," if form == "data_uri" else ""
-        texts = [prefix + base64.b64encode(content).decode() for content in contents]
-        rows = [{"question": q, "image": text} for q, text in zip(questions, texts, strict=True)]
-        path = write_lines(tmp_path / "data.jsonl", rows)
-    else:
-        path = str(tmp_path / "data.parquet")
-        images: list[Any] = list(contents)
-        kind: Any = Value("binary")
-        if "pil" in form:
-            images, kind = [{"bytes": content, "path": None} for content in contents], ImageFeature()
-        if form.endswith("list"):
-            images, kind = [[image] for image in images], List(ImageFeature())
-        features = Features({"question": Value("string"), "image": kind})
-        data = Dataset.from_dict({"question": questions, "image": images}, features=features)
-        if form.startswith("parquet"):
-            data.to_parquet(path)
-        else:
-            data.save_to_disk(path := str(tmp_path / "saved"))
-    source = RecordPrompts(path, check_images="decode", max_bad_share=0.5, image_root=str(tmp_path))
-    assert [prompt.question for prompt in source] == ["one", "two"]
-    assert [sizes(prompt) for prompt in source] == [[(9, 9)], [(10, 10)]]
-    [image] = source[1].images
-    assert image.uri == f"{source[1].id}#0"
-    again: Prompt = pickle.loads(pickle.dumps(source[1]))  # noqa: S301 - what a data loader does
-    assert again.images[0].load().tobytes() == decode_image(contents[2], "").tobytes()
-    assert len(pickle.dumps(source[1])) < 20_000
-
-
 def test_several_columns_of_pictures(tmp_path: Path, picture: Picture) -> None:
     for number in (1, 2):
         (tmp_path / f"{number}.png").write_bytes(picture(number, "PNG", 8 * number))
     rows = [{"question": "both", "a": "1.png", "b": "2.png"}, {"question": "one", "a": None, "b": "2.png"}]
     both, one = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), FieldMap(question="question", images=("a", "b")))
     assert (sizes(both), sizes(one)) == ([(8, 8), (16, 16)], [(16, 16)])
-
-
-def test_the_limits_hold_for_files_and_for_bytes(tmp_path: Path, picture: Picture) -> None:
-    (tmp_path / "a.png").write_bytes(picture(1, "PNG", 20))
-    text = base64.b64encode(picture(2, "PNG", 20)).decode()
-    rows = [{"question": "file", "image": "a.png"}, {"question": "bytes", "image": text}]
-    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), pixels=PixelLimits(maximum=100))
-    assert [sizes(prompt) for prompt in source] == [[(10, 10)], [(10, 10)]]
 
 
 def test_bad_rows_are_put_aside_with_the_reason(
@@ -266,69 +202,6 @@ def test_bad_rows_are_put_aside_with_the_reason(
         load(0.5)
 
 
-def test_a_mended_picture_is_used_without_reading_the_rows_again(tmp_path: Path, picture: Picture) -> None:
-    rows = [{"question": f"Q{i}", "image": f"{i}.png"} for i in range(2)]
-    (tmp_path / "0.png").write_bytes(picture())
-    path = write_lines(tmp_path / "data.jsonl", rows)
-    assert len(RecordPrompts(path, max_bad_share=0.5)) == 1
-    (tmp_path / "1.png").write_bytes(picture(1))
-    assert len(RecordPrompts(path, max_bad_share=0.5)) == 2
-
-
-def test_data_that_changes_is_read_again(tmp_path: Path) -> None:
-    path = tmp_path / "data.jsonl"
-    write_lines(path, [{"question": "old", "answer": "1"}])
-    assert [prompt.question for prompt in RecordPrompts(str(path), TEXT)] == ["old"]
-    write_lines(path, [{"question": "newer", "answer": "1"}])
-    assert [prompt.question for prompt in RecordPrompts(str(path), TEXT)] == ["newer"]
-
-
-def test_ids_follow_from_the_content_and_not_from_the_order(tmp_path: Path) -> None:
-    rows = [{"question": f"Q{i}", "answer": str(i)} for i in range(5)]
-    there = RecordPrompts(write_lines(tmp_path / "a.jsonl", rows))
-    back = RecordPrompts(write_lines(tmp_path / "b.jsonl", rows[::-1]))
-    assert {p.question: p.id for p in there} == {p.question: p.id for p in back}
-    assert len({p.id for p in there}) == 5
-
-
-def test_repetitions_count_once_and_contradictions_not_at_all(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    answers = [("a", "1"), ("a", "1"), ("b", "Yes"), ("b", "yes "), ("c", "1"), ("c", "1"), ("c", "2"), ("d", "4")]
-    rows = [{"question": question, "answer": answer} for question, answer in answers]
-    put_aside = tmp_path / "bad.jsonl"
-    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), max_bad_share=0.0, quarantine=str(put_aside))
-    assert [(p.question, p.answer) for p in source] == [("a", "1"), ("b", "Yes"), ("d", "4")]
-    [group] = map(json.loads, put_aside.read_text().splitlines())
-    assert (group["row"], group["reason"]) == (4, "conflicting_answers")
-    assert group["content"]["answers"] == {"1": 2, "2": 1}
-    said = capsys.readouterr().err
-    assert "1 questions with contradictory answers" in said
-    assert "2 of 8 rows repeat" in said
-
-
-def test_several_responses_to_one_question_are_several_prompts(tmp_path: Path) -> None:
-    rows = [{"question": "Q", "answer": "1", "response": text} for text in ("so 1", "thus 1", "so 1")]
-    assert [p.rationale for p in RecordPrompts(write_lines(tmp_path / "d.jsonl", rows))] == ["so 1", "thus 1"]
-
-
-def test_size_and_hidden_answers(tmp_path: Path) -> None:
-    rows = [{"question": f"Q{i}", "answer": str(i)} for i in range(5)]
-    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), size=2, hide_answers=True)
-    assert [(p.question, p.answer) for p in source] == [("Q0", None), ("Q1", None)]
-    with pytest.raises(DataError, match="no prompt has the id"):
-        source.index_of(RecordPrompts(str(tmp_path / "d.jsonl"))[3].id)
-
-
-def test_a_source_goes_to_another_process(tmp_path: Path) -> None:
-    rows = [{"question": f"Q{i}", "answer": str(i)} for i in range(3000)]
-    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows))
-    again: TablePrompts = pickle.loads(pickle.dumps(source))  # noqa: S301 - what a data loader does
-    assert list(again) == list(source)
-    assert [source[i] for i in (0, 1500, 2999)] == [list(source)[i] for i in (0, 1500, 2999)]
-    assert all(again.index_of(source[i].id) == i for i in range(0, 3000, 299))
-
-
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none of its 1 rows can be used"):
         RecordPrompts(write_lines(tmp_path / "d.jsonl", [{"question": "", "answer": "1"}]), max_bad_share=1.0)
@@ -336,20 +209,6 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
         RecordPrompts(str(tmp_path / "d.jsonl"), max_bad_share=2)
     with pytest.raises(ConfigError, match="size is 0"):
         RecordPrompts(str(tmp_path / "d.jsonl"), size=0)
-
-
-def test_half_a_surrogate_pair_is_put_aside(tmp_path: Path) -> None:
-    """Where the id is made of the text, it ended the reading."""
-    lines = [json.dumps({"question": f"What is {i}?", "answer": str(i)}) for i in range(10)]
-    lines[2] = '{"question": "\\ud83d What?", "answer": "2"}'
-    lines[4] = '{"question": "What?", "answer": "\\udc00"}'
-    (tmp_path / "data.jsonl").write_text("\n".join(lines))
-    source = RecordPrompts(
-        str(tmp_path / "data.jsonl"), cache_dir=str(tmp_path / "cache"), quarantine=str(tmp_path / "q")
-    )
-    assert [prompt.answer for prompt in source] == [str(i) for i in range(10) if i not in (2, 4)]
-    rows = [json.loads(line) for line in (tmp_path / "q").read_text().splitlines()]
-    assert [(row["row"], row["reason"]) for row in rows] == [(2, "bad_text"), (4, "bad_text")]
 
 
 def one(tmp_path: Path, row: dict[str, Any], fields: FieldMap | None = None, **settings: Any) -> Prompt:
@@ -492,15 +351,6 @@ def test_rows_with_and_without_pictures_mix_and_late_keys_count(tmp_path: Path, 
     source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows))
     assert source.facts().pictures == {0: 1501, 1: 1}
     assert source.facts().bad == {}
-
-
-def test_an_id_that_repeats_with_something_else_gets_one_of_its_own(tmp_path: Path) -> None:
-    rows = [{"id": "7", "question": question, "answer": "1"} for question in ("a", "b", "a")]
-    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows))
-    assert [(prompt.id.split("-")[0], prompt.question) for prompt in source] == [("7", "a"), ("7", "b")]
-    assert [source.index_of(prompt.id) for prompt in source] == [0, 1]
-    named = RecordPrompts(str(tmp_path / "d.jsonl"), FieldMap(question="question", id="id"), max_bad_share=1.0)
-    assert named.facts().bad == {"duplicate_id": 2}
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from mstar.errors import DataError
 from mstar.prompts.cells import read_images
-from mstar.prompts.embedded_images import EmbeddedImage
 from mstar.prompts.images import FileImage, PixelLimits
 from mstar.prompts.prompt_table import PromptRecord, PromptTable, build_table, cache_folder
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.row_files import find_files, folder_of, open_rows
+from mstar.prompts.table_prompts import EmbeddedImage
 from mstar.prompts.table_rows import Row
 from mstar.types import ImageReference, Prompt
 

@@ -1,0 +1,93 @@
+"""Rows of a table as prompts, with pictures that are files or stand in the table."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mstar.errors import DataError
+from mstar.prompts import PixelLimits, RecordPrompts
+from mstar.prompts.images import decode_image
+from mstar.prompts.table_prompts import TablePrompts
+from mstar.types import Prompt
+from tests.prompts.record_files import sizes, write_lines
+
+Picture = Callable[..., bytes]
+
+
+@pytest.mark.parametrize(
+    "form", ["base64", "data_uri", "parquet_bytes", "parquet_pil", "parquet_pil_list", "saved_pil", "saved_pil_list"]
+)
+def test_pictures_in_the_data_itself(tmp_path: Path, picture: Picture, form: str) -> None:
+    from datasets import Dataset, Features, List, Value
+    from datasets import Image as ImageFeature
+
+    contents = [picture(i, "PNG", 8 + i) for i in range(3)]
+    # The first row is bad, so that a row's number in the table is not the one in the data.
+    questions = ["", "one", "two"]
+    if form in ("base64", "data_uri"):
+        prefix = "data:image/png;base64," if form == "data_uri" else ""
+        texts = [prefix + base64.b64encode(content).decode() for content in contents]
+        rows = [{"question": q, "image": text} for q, text in zip(questions, texts, strict=True)]
+        path = write_lines(tmp_path / "data.jsonl", rows)
+    else:
+        path = str(tmp_path / "data.parquet")
+        images: list[Any] = list(contents)
+        kind: Any = Value("binary")
+        if "pil" in form:
+            images, kind = [{"bytes": content, "path": None} for content in contents], ImageFeature()
+        if form.endswith("list"):
+            images, kind = [[image] for image in images], List(ImageFeature())
+        features = Features({"question": Value("string"), "image": kind})
+        data = Dataset.from_dict({"question": questions, "image": images}, features=features)
+        if form.startswith("parquet"):
+            data.to_parquet(path)
+        else:
+            data.save_to_disk(path := str(tmp_path / "saved"))
+    source = RecordPrompts(path, check_images="decode", max_bad_share=0.5, image_root=str(tmp_path))
+    assert [prompt.question for prompt in source] == ["one", "two"]
+    assert [sizes(prompt) for prompt in source] == [[(9, 9)], [(10, 10)]]
+    [image] = source[1].images
+    assert image.uri == f"{source[1].id}#0"
+    again: Prompt = pickle.loads(pickle.dumps(source[1]))  # noqa: S301 - what a data loader does
+    assert again.images[0].load().tobytes() == decode_image(contents[2], "").tobytes()
+    assert len(pickle.dumps(source[1])) < 20_000
+
+
+def test_the_limits_hold_for_files_and_for_bytes(tmp_path: Path, picture: Picture) -> None:
+    (tmp_path / "a.png").write_bytes(picture(1, "PNG", 20))
+    text = base64.b64encode(picture(2, "PNG", 20)).decode()
+    rows = [{"question": "file", "image": "a.png"}, {"question": "bytes", "image": text}]
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), pixels=PixelLimits(maximum=100))
+    assert [sizes(prompt) for prompt in source] == [[(10, 10)], [(10, 10)]]
+
+
+def test_a_mended_picture_is_used_without_reading_the_rows_again(tmp_path: Path, picture: Picture) -> None:
+    rows = [{"question": f"Q{i}", "image": f"{i}.png"} for i in range(2)]
+    (tmp_path / "0.png").write_bytes(picture())
+    path = write_lines(tmp_path / "data.jsonl", rows)
+    assert len(RecordPrompts(path, max_bad_share=0.5)) == 1
+    (tmp_path / "1.png").write_bytes(picture(1))
+    assert len(RecordPrompts(path, max_bad_share=0.5)) == 2
+
+
+def test_size_and_hidden_answers(tmp_path: Path) -> None:
+    rows = [{"question": f"Q{i}", "answer": str(i)} for i in range(5)]
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), size=2, hide_answers=True)
+    assert [(p.question, p.answer) for p in source] == [("Q0", None), ("Q1", None)]
+    with pytest.raises(DataError, match="no prompt has the id"):
+        source.index_of(RecordPrompts(str(tmp_path / "d.jsonl"))[3].id)
+
+
+def test_a_source_goes_to_another_process(tmp_path: Path) -> None:
+    rows = [{"question": f"Q{i}", "answer": str(i)} for i in range(3000)]
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows))
+    again: TablePrompts = pickle.loads(pickle.dumps(source))  # noqa: S301 - what a data loader does
+    assert list(again) == list(source)
+    assert [source[i] for i in (0, 1500, 2999)] == [list(source)[i] for i in (0, 1500, 2999)]
+    assert all(again.index_of(source[i].id) == i for i in range(0, 3000, 299))
