@@ -18,12 +18,7 @@ Key = tuple[str, str]  # prompt id, step prefix
 
 @dataclass(slots=True)
 class Count:
-    """What became of the continuations of one prefix.
-
-    Attributes:
-        num_correct: Those that reached the gold answer.
-        num_total: All of them.
-    """
+    """How many continuations of one prefix there are, and how many of them reached the gold answer."""
 
     num_correct: int = 0
     num_total: int = 0

@@ -67,14 +67,7 @@ class ContrastSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A value that may be changed.
-
-    Attributes:
-        step: The number of its step.
-        before: What stands before it in the step.
-        value: The value.
-        after: What stands behind it in the step.
-    """
+    """A value that may be changed: the number of its step, and what stands before and behind it there."""
 
     step: int
     before: str

@@ -24,13 +24,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class SavedConfig:
-    """One ``config.yaml``.
-
-    Attributes:
-        path: Its path relative to the run's folder.
-        text: What stands in it.
-        folder: The folder that it is in.
-    """
+    """One ``config.yaml``: its path relative to the run's folder, what stands in it, and the folder that it is in."""
 
     path: str
     text: str

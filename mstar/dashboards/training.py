@@ -53,13 +53,7 @@ _POINTS: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """What is shown of a log folder.
-
-    Attributes:
-        path: The folder.
-        averaged: How many logged values a point is the mean of, at most.
-        charts: The charts.
-    """
+    """What is shown of a log folder: a point of its charts is the mean of ``averaged`` logged values, at most."""
 
     path: str
     averaged: int

@@ -64,27 +64,19 @@ def make_start(
     book = StageBook(output, seed)
     warmup, labels, mprm = (output / name for name in ("warmup", "annotate", "mprm"))
     policy = warmup / "policy"
-
-    def run_warmup() -> None:
-        command(
-            "fit", config("tiny/warmup.yaml"), f"--seed_everything={seed}", *_folder(warmup), *extra.get("warmup", ()),
-        )  # fmt: skip
-
-    def run_annotate() -> None:
-        command(
-            "annotate", config("tiny/annotate.yaml"), f"--policy={policy}", f"--output={labels}",
-            f"--settings.seed={seed}", *extra.get("annotate", ()),
-        )  # fmt: skip
-
-    def run_mprm() -> None:
-        command(
-            "fit", config("tiny/mprm.yaml"), f"--seed_everything={seed}", f"--model.model_name={policy}",
-            f"--model.seed={seed}", f"--data.labels={labels}", *_folder(mprm), *extra.get("mprm", ()),
-        )  # fmt: skip
-
-    book.run("warmup", run_warmup)
-    book.run("annotate", run_annotate)
-    book.run("mprm", run_mprm)
+    book.run("warmup", lambda: command(
+        "fit", config("tiny/warmup.yaml"), f"--seed_everything={seed}", f"--trainer.default_root_dir={warmup}",
+        *extra.get("warmup", ()),
+    ))  # fmt: skip
+    book.run("annotate", lambda: command(
+        "annotate", config("tiny/annotate.yaml"), f"--policy={policy}", f"--output={labels}",
+        f"--settings.seed={seed}", *extra.get("annotate", ()),
+    ))  # fmt: skip
+    book.run("mprm", lambda: command(
+        "fit", config("tiny/mprm.yaml"), f"--seed_everything={seed}", f"--model.model_name={policy}",
+        f"--model.seed={seed}", f"--data.labels={labels}", f"--trainer.default_root_dir={mprm}",
+        *extra.get("mprm", ()),
+    ))  # fmt: skip
     return book, policy, mprm / "mprm"
 
 
@@ -101,15 +93,10 @@ def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | N
     def run_evolve() -> dict[str, Any]:
         command(
             "fit", config("tiny/evolve.yaml"), *common, f"--model.model_name={policy}",
-            f"--rollout.reward_model={reward_model}", *_folder(evolve), *extra.get("evolve", ()),
+            f"--rollout.reward_model={reward_model}", f"--trainer.default_root_dir={evolve}",
+            *extra.get("evolve", ()),
         )  # fmt: skip
         return {"steps": count_steps(evolve)}
-
-    def run_seed_sft(steps: int) -> None:
-        command(
-            "fit", config("ablations/seed_sft.yaml"), *common, f"--model.model_name={policy}",
-            f"--trainer.max_steps={steps}", *_folder(seed_sft), *extra.get("seed_sft", ()),
-        )  # fmt: skip
 
     def run_test() -> dict[str, Any]:
         test = [
@@ -126,17 +113,16 @@ def run_demo(seed: int, output: Path, overrides: Mapping[str, Sequence[str]] | N
         }
 
     steps = book.run("evolve", run_evolve)["steps"]
-    book.run("seed_sft", lambda: run_seed_sft(steps))
+    book.run("seed_sft", lambda: command(
+        "fit", config("ablations/seed_sft.yaml"), *common, f"--model.model_name={policy}",
+        f"--trainer.max_steps={steps}", f"--trainer.default_root_dir={seed_sft}", *extra.get("seed_sft", ()),
+    ))  # fmt: skip
     tested = book.run("test", run_test)
     summary = _summarise(seed, output, tested, book)
     write_json(output / "summary.json", summary)
     book.run("report", lambda: {"page": str(write_report(output))})
     _print_table(summary, output)
     return summary
-
-
-def _folder(root: Path) -> list[str]:
-    return [f"--trainer.default_root_dir={root}"]
 
 
 def count_steps(root: Path) -> int:

@@ -47,13 +47,7 @@ class Traffic:
 
 
 class Pace:
-    """When the next request may begin; of all threads together.
-
-    Args:
-        per_minute: Requests in a minute at most; None is no limit.
-        wait: Waits so many seconds.
-        now: The present time, in seconds.
-    """
+    """When the next request may begin, of all threads together; without a limit at once."""
 
     def __init__(self, per_minute: float | None, wait: Callable[[float], object], now: Callable[[], float]) -> None:
         self._interval = 0.0 if per_minute is None else 60 / per_minute

@@ -29,12 +29,7 @@ _GROUP: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written.
-
-    Attributes:
-        files: The files with their numbers of rows.
-        left_out: Why rows were left out, each reason with the number of rows.
-    """
+    """The files that were written with their numbers of rows, and why other rows were left out, with theirs."""
 
     files: dict[str, int] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)

@@ -50,14 +50,7 @@ def aggregate(step_scores: Sequence[float], aggregation: Aggregation = "min") ->
 
 @dataclass(frozen=True, slots=True)
 class RewardHost:
-    """Where a reward works.
-
-    Attributes:
-        device: The device.
-        precision: What the policy beside it computes in.
-        attention: The policy's attention kernel.
-        trust_remote_code: Whether Python code that comes with a model may run.
-    """
+    """Where a reward works, and what the policy beside it computes in and with."""
 
     device: torch.device | str = "cpu"
     precision: Precision = field(default_factory=Precision)
@@ -65,11 +58,7 @@ class RewardHost:
     trust_remote_code: bool = False
 
     def precision_of(self, dtype: str) -> Precision:
-        """What a reward with weights of its own computes in.
-
-        Args:
-            dtype: Their type; ``auto`` has 16 bits on CUDA, else the type of the policy's.
-        """
+        """What a reward with weights of a type computes in; ``auto`` has 16 bits on CUDA, else the policy's type."""
         if dtype == "auto" and not str(self.device).startswith("cuda"):
             return self.precision
         return self.precision.over(DTYPES[resolve_dtype(dtype, self.device)])

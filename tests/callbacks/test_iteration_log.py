@@ -164,6 +164,6 @@ def test_a_fit_shows_what_its_judge_was_asked_and_how_it_agrees(
     assert total is not None
     assert int(total[1]) == len(stub.asked) > judged["requests"]
     assert float(total[2]) > judged["cost"]
-    page = write_report(root).read_text()
+    page = write_report(root).read_text().replace("\n", "")
     assert "<h3>The judge</h3>" in page
     assert re.search(rf"<h3>The judge</h3>.*<td[^>]*>{format_percent(judged['agreement'])}</td>", page)
