@@ -33,17 +33,7 @@ def render_prompt_page(
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A prompt as the page has it.
-
-    Attributes:
-        id: Its id.
-        kind: The type of its answer.
-        answer: Its gold answer.
-        pictures: Its pictures, as ``embed_picture`` has them, or why one cannot be shown.
-        parts: Its text, with whether the loss is over it.
-        measures: How long that is.
-        error: Why the model cannot see it.
-    """
+    """A prompt as the page has it: ``parts`` are its text, each with whether the loss is over it."""
 
     id: str
     kind: str

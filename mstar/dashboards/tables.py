@@ -28,14 +28,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a table.
-
-    Attributes:
-        name: Its first cell.
-        cells: The others.
-        tag: What stands beside its name.
-        remark: What stands in the place of all other cells.
-    """
+    """A row of a table: a name, which may have a tag beside it, and cells, or a remark in their place."""
 
     name: object
     cells: Sequence[Cell] = ()
