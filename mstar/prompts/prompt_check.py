@@ -95,8 +95,8 @@ class PromptCheck:
         # Pillow decodes without holding Python's lock; a chunk at a time, so that few pictures are in memory.
         with ThreadPoolExecutor(_THREADS) as pool:
             for start in range(0, len(numbered), _CHUNK):
-                chunk = [(*item, pool.submit(_load, item[0])) for item in numbered[start : start + _CHUNK]]
-                for prompt, row, loaded in chunk:
+                chunk = numbered[start : start + _CHUNK]
+                for prompt, row, loaded in [(*item, pool.submit(_load, item[0])) for item in chunk]:
                     try:
                         self._count(loaded.result())
                     except RowError as error:
