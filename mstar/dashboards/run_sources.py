@@ -79,6 +79,9 @@ def _placed(value: Any, places: list[Path]) -> Any:
     if not isinstance(value, dict):
         return value
     moved = {name: _UNUSED[name] if name in _UNUSED else _placed(item, places) for name, item in value.items()}
+    if "check_images" in moved and "size" in moved:
+        # Prompts whose pictures nobody looked for count, too, so that the first ones would be others than the run's.
+        moved["size"] = None
     for name in _PLACES:
         given = moved.get(name)
         if isinstance(given, str | list):
