@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -88,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given[0] == "configs":
             from mstar.shipped_configs import main as show_configs
 
+            if arguments is None and hasattr(signal, "SIGPIPE"):
+                # A reader that has seen enough, such as head, ends it as it ends other programs that list.
+                signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             return show_configs(given[1:])
         # The other commands have nothing to save: a signal ends them at once.
         with stopping_on_signals() if given[0] in _STOPPABLE else nullcontext():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,12 @@ def test_all_are_listed_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> N
     assert {f"{path.parent.name}/{path.name}" for path in SHIPPED.glob("*/*.*")} == set(shipped_names())
     assert all(len(summary.strip()) > 8 for summary in listed.values())
     assert any(summary.strip() == "Stage 4 of the demo: self-evolving training" for summary in listed.values())
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    listing = subprocess.Popen(
+        [sys.executable, "-m", "mstar", "configs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert listing.stdout is not None
+    listing.stdout.close()
+    assert "Traceback" not in listing.communicate()[1]

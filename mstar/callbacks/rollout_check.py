@@ -162,9 +162,12 @@ def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
 
     def check(index: int, prompt: Prompt) -> str:
         if prompt.answer is None:
+            otherwise = "move it to data.unlabelled"
+            if name == "data.unlabelled":
+                otherwise = "have the responses vote (rollout.unlabelled: voting); hide_answers hides all of a source"
             raise DataError(
                 f"{name}: prompt '{prompt.id}' (row {index}) has no answer, so its responses cannot be graded; give it "
-                "one, leave it out, or move it to data.unlabelled."
+                f"one, leave it out, or {otherwise}."
             )
         if not grader.is_gradeable(prompt):
             ungradeable[prompt.category or "all"] += 1

@@ -45,14 +45,6 @@ class BenchmarkDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.prompts = PromptSubset(test, np.arange(min(size or len(test), len(test))))
 
-    def train_dataloader(self) -> DataLoader[Prompt]:
-        """Refuses: a benchmark is no training data.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError("a benchmark is no training data: run 'python -m mstar test' with this configuration.")
-
     def test_dataloader(self) -> DataLoader[Prompt]:
         """The prompts, in order."""
         # By keyword: Lightning builds prediction and distributed loaders again from what it was told by name. No

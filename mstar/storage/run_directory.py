@@ -88,7 +88,9 @@ def suggest_export(folder: Path, name: str) -> str:
         folder: The folder that was given.
         name: What is meant: ``policy`` or ``mprm``.
     """
-    found = next((path for path in (folder / name, folder.parent / name) if (path / "config.json").is_file()), None)
+    # Its folder of checkpoints may have been given, too.
+    roots = [root for root in (folder, folder.parent) if (root / "config.yaml").is_file()]
+    found = next((root / name for root in roots if (root / name / "config.json").is_file()), None)
     return "" if found is None or found == folder else f" It is the folder of a run: did you mean '{found}'?"
 
 

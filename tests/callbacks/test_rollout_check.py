@@ -40,6 +40,12 @@ def test_others_are_refused(prompts: list[Prompt], complaint: str) -> None:
         check_prompts(Listed(prompts), "data.train", AnswerGrader())
 
 
+def test_hidden_answers_are_not_sent_to_where_they_are() -> None:
+    with pytest.raises(DataError, match=r"no answer.*rollout\.unlabelled: voting.*hide_answers") as error:
+        check_prompts(Listed([Prompt("b", "?")]), "data.unlabelled", AnswerGrader())
+    assert "move it to" not in str(error.value)
+
+
 def test_gold_answers_that_cannot_be_graded_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
     """By category, before anything is sampled; a source of which most cannot be is refused."""
     good = [Prompt(str(i), "?", answer="1", answer_type=AnswerType.INTEGER, category="count") for i in range(2)]

@@ -30,9 +30,11 @@ def test_the_model_in_a_run_is_offered(run: Path) -> None:
     for given in (run, run / "policy"):
         with pytest.raises(ConfigError, match=f"did you mean '{run}/mprm'"):
             check_step_scorer(given)
-    with pytest.raises(ConfigError) as error:
-        find_model_type(str(run.parent))
-    assert "did you mean" not in str(error.value)
+    (run / "config.yaml").unlink()  # then it is a folder like any other, with a model among what it has
+    for given in (run.parent, run / "checkpoints"):
+        with pytest.raises(ConfigError) as error:
+            find_model_type(str(given))
+        assert "did you mean" not in str(error.value)
 
 
 def test_the_run_of_a_model_is_offered(run: Path) -> None:

@@ -261,7 +261,7 @@ def test_a_benchmark_is_no_training_data(files: Any, tmp_path: Path, capsys: pyt
     config = str(CONFIGS / "ai2d.yaml")
     flags = ["--data.test.path", str(files.ai2d_parquet()), "--trainer.default_root_dir", str(tmp_path)]
     assert main(["fit", "--config", config, *flags, *SMALL, *POLICY]) == 1
-    assert "a benchmark is no training data" in capsys.readouterr().err
+    assert "BenchmarkDataModule does not have: choose test or predict or another" in capsys.readouterr().err
 
 
 def test_leakage_is_found_between_data_sets(files: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
