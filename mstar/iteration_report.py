@@ -159,7 +159,7 @@ class IterationReport:
             "prompts": self.prompts,
             "put_aside": self.put_aside,
             "reused": self.reused,
-            # Only where it is so: reports without it are as those of earlier versions.
+            # Only where it is so.
             **(
                 {"drawn_ahead": {"prompts": self.ahead, "weights_of_iteration": self.iteration - 1}}
                 if self.ahead

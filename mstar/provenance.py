@@ -164,9 +164,6 @@ def fingerprint_prompt(prompt: Prompt) -> str:
     No picture is decoded or read, because that takes too long for a whole data set.
     """
     fields = {field.name: getattr(prompt, field.name) for field in dataclasses.fields(prompt)}
-    if not prompt.turns:
-        # Prompts of earlier versions, which had none, keep their fingerprints.
-        del fields["turns"]
     pictures = [_describe_picture(image) for image in prompt.images]
     return _hash([_canonical(describe(fields | {"images": pictures}))])
 

@@ -52,10 +52,8 @@ class LabelTable(Sequence[StepLabels]):
         parts = [empty]
         for path in shards:
             with open_step_labels(path) as file:
-                there = [field for field in empty.schema if field.name in file.schema_arrow.names]
-                parts.append(file.read([field.name for field in there]).cast(pa.schema(there)))
-        # A column that a file of an earlier version lacks is null there.
-        return cls(InMemoryTable(pa.concat_tables(parts, promote_options="default")))
+                parts.append(file.read(empty.column_names).cast(empty.schema))
+        return cls(InMemoryTable(pa.concat_tables(parts)))
 
     @classmethod
     def held(cls, labels: Iterable[StepLabels]) -> LabelTable:

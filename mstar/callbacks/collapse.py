@@ -31,13 +31,13 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
     """
     found = []
     shares = [report["funnel"]["correct"] / max(report["funnel"]["generated"], 1) for report in (first, now)]
-    # Reports of earlier versions have neither entropy nor length.
-    before, after = first.get("entropy"), now.get("entropy")
+    # Not every engine gives log-probabilities.
+    before, after = first["entropy"], now["entropy"]
     comparable = first["temperature"] == now["temperature"] and shares[1] < _SOLVED
     if comparable and before is not None and after is not None and after < _ENTROPY * before:
         found.append(f"the entropy is {after:.3f} nats a token, and was {before:.3f}")
-    before, after = first.get("response_length"), now["response_length"]
-    if before is not None and not _LENGTH[0] * before <= after <= _LENGTH[1] * before:
+    before, after = first["response_length"], now["response_length"]
+    if not _LENGTH[0] * before <= after <= _LENGTH[1] * before:
         found.append(f"responses have {after:.0f} tokens, and had {before:.0f}")
     if shares[1] < _RIGHT * shares[0]:
         found.append(f"{shares[1]:.0%} of the responses are right, and {shares[0]:.0%} were")

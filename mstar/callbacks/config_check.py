@@ -20,20 +20,14 @@ _FIXED_OF_TRAINER: Final = re.compile(
     r"trainer\.(accumulate_grad_batches|gradient_clip_\w+|precision|limit_train_batches|overfit_batches|fast_dev_run|"
     r"use_distributed_sampler|reload_dataloaders_every_n_epochs)\b"
 )
-# What a key stands for that is not set, or that an earlier version did not have.
-_DEFAULTS: Final = {
-    "trainer.precision": "32-true",
-    "rollout.init_args.reward_dtype": "auto",
-    "rollout.init_args.aggregation": "min",
-    "rollout.init_args.overlap_shards": 0,
-}
-# What earlier versions had beside the engine, and what is short for a part of it.
-_GONE: Final = re.compile(r"model\.init_args\.(max_new_tokens|generation_batch_size)$|benchmark\b")
-# Of everything else, what changes neither the data nor the updates may change.
+# What a key stands for that is not set.
+_DEFAULTS: Final = {"trainer.precision": "32-true"}
+# Of everything else, what changes neither the data nor the updates may change; and what is short for a part of the
+# engine.
 _FREE: Final = re.compile(
     r"trainer\.|ckpt_path$|weights_only$|.*\.(num_workers|progress|gradient_checkpointing)$"
     r"|data\.init_args\.(eval_batch_size|test)\b"
-    r"|model\.init_args\.loss_kernel$"
+    r"|benchmark\b|model\.init_args\.(loss_kernel|max_new_tokens)$"
     r"|rollout\.init_args\.(dynamics|reward_batch_size|reward_offload|keep_iterations|reuse)$"
     rf"|(rollout|model)\.init_args\.(engine|reward|grader)\.init_args\.({'|'.join(sorted(INCIDENTAL))})(\.|$)"
 )
@@ -102,7 +96,7 @@ def _may_change(key: str, old: Mapping[str, Any]) -> bool:
     if key == "trainer.max_epochs":
         # The unlabelled prompts are mixed in after a fraction of them.
         return not old.get("rollout.init_args.unlabelled_start")
-    return _GONE.match(key) is not None or (not _FIXED_OF_TRAINER.match(key) and _FREE.match(key) is not None)
+    return not _FIXED_OF_TRAINER.match(key) and _FREE.match(key) is not None
 
 
 def _read(text: str) -> dict[str, Any]:

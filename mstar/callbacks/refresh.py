@@ -30,7 +30,7 @@ from mstar.prompts.prompt_check import PromptCheck
 from mstar.provenance import fingerprint, fingerprint_prompts
 from mstar.storage import RunDirectory
 
-__all__ = ["RewardModelRefresh", "find_refreshed"]
+__all__ = ["RewardModelRefresh"]
 
 
 class RewardModelRefresh:
@@ -115,11 +115,9 @@ class RewardModelRefresh:
         precision = policy.compute_precision
         training = (self.epochs, self.batch_size, self.lr, self.optimizer, self.lr_scheduler, self.pairwise_weight)
         facts = (
-            *(weights, str(precision), settings, fingerprint_prompts(self.prompts), training),
+            *(weights, str(precision), settings, fingerprint_prompts(self.prompts), training, self.contrast),
             *(self.step_logprob_features, check.max_prompt_tokens, check.max_example_tokens, seed),
             *(engine, engine.max_new_tokens, grader, policy.lora),
-            # MPRMs that were made before there were contrasts are found.
-            *(() if self.contrast is None else (self.contrast,)),
         )
         folder = run.reward_model(iteration, fingerprint(*facts))
         model = folder / "model"
@@ -183,15 +181,3 @@ class RewardModelRefresh:
         )
         trainer.fit(module, data)
         export_atomically(module, output)
-
-
-def find_refreshed(run: RunDirectory, stored: str) -> Path:
-    """Where the MPRM is that a checkpoint names.
-
-    Args:
-        run: The run directory.
-        stored: The MPRM's folder within the run directory. Older checkpoints hold it with a path from elsewhere, where
-            it is no more if the run was moved since.
-    """
-    path = run.root / stored
-    return path if path.exists() else run.root.joinpath(*Path(stored).parts[-3:])

@@ -308,7 +308,7 @@ class RolloutCallback(Callback):
                 f"rollout.seed is {self.settings.seed}, but the checkpoint was made with {state['seed']}: the run "
                 "would not go on as it began; set the seed back, or start a new run."
             )
-        if state.get("in_training"):
+        if state["in_training"]:
             run = RunDirectory(Path(trainer.default_root_dir))
             data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
             data.set_examples(ExampleFile(run.examples(state["iteration"])), self.settings.gradient.passes)

@@ -62,9 +62,8 @@ class RolloutProgress:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from what a checkpoint holds."""
         self.refreshed = state["refreshed_reward_model"]
-        self.iteration = state.get("iteration")
-        self.in_training = state.get("in_training", False)
-        self.trained_before = state.get("training_seconds", 0.0)
-        self.unwatched = state.get("unwatched")
-        ahead = state.get("ahead")
-        self.ahead = None if ahead is None else Ahead.from_state(ahead)
+        self.iteration = state["iteration"]
+        self.in_training = state["in_training"]
+        self.trained_before = state["training_seconds"]
+        self.unwatched = state["unwatched"]
+        self.ahead = None if state["ahead"] is None else Ahead.from_state(state["ahead"])

@@ -13,7 +13,6 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 
 from mstar.advantages import learns_from_all
-from mstar.callbacks.refresh import find_refreshed
 from mstar.callbacks.rollout_check import require_data, require_policy
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule
@@ -108,7 +107,7 @@ class RolloutStages:
         if reward is None:
             return
         if refreshed is not None:
-            reward.refresh(find_refreshed(self.run, refreshed))
+            reward.refresh(self.run.root / refreshed)
         reward.load(RewardHost(policy.device, policy.compute_precision, policy.attention, policy.trust_remote_code))
 
     def ready_reward(self, iteration: int, refreshed: str | None) -> str | None:

@@ -97,12 +97,12 @@ def find_finished(root: Path, trainer: Trainer) -> str | None:
     # Without epochs, Lightning chooses.
     epochs = done["max_epochs"] if trainer.max_epochs is None else trainer.max_epochs
     limits = {"max_steps": trainer.max_steps, "max_epochs": epochs, "max_time": None if used is None else used[1]}
-    reached = {"max_steps": done["steps"], "max_epochs": done["epochs"], "max_time": done.get("seconds")}
+    reached = {"max_steps": done["steps"], "max_epochs": done["epochs"], "max_time": done["seconds"]}
     for name, limit in limits.items():
         if limit is not None and reached[name] is not None and 0 <= limit <= reached[name]:
             return f"trainer.{name}"
-    ended_by: str = done.get("limit", "trainer.max_epochs")
+    ended_by: str = done["limit"]
     # A callback that is no longer there ends nothing.
     names = {type(callback).__name__ for callback in trainer.callbacks}  # type: ignore[attr-defined]
     again = ended_by.startswith("trainer.") or ended_by in names
-    return ended_by if again and all(limit == done.get(name) for name, limit in limits.items()) else None
+    return ended_by if again and all(limit == done[name] for name, limit in limits.items()) else None

@@ -32,10 +32,9 @@ class ImplicitRewardModule(PolicyModule):
     The logit of a response's being right is beta (log p(response) - log p_0(response)), where p_0 is the policy that it
     starts from; the loss is the cross-entropy of that logit. No step is labelled: of step labels, only the outcome and
     the log-probability under the policy that drew the response are read. So ``model_name`` must be that policy, which
-    is then not needed a second time in memory. Of a response that the length limit cut off no
-    end token was drawn, and none is counted (labels of earlier versions of mstar do not tell, and are read as if all
-    had ended). What it exports is an ordinary policy folder; ``mstar.rewards.Implicit`` scores with it and the folder
-    that it was trained from.
+    is then not needed a second time in memory. Of a response that the length limit cut off no end token was drawn, and
+    none is counted. What it exports is an ordinary policy folder; ``mstar.rewards.Implicit`` scores with it and the
+    folder that it was trained from.
 
     Args:
         model_name: The policy that drew the labelled responses: a Hugging Face folder.

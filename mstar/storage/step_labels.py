@@ -16,8 +16,6 @@ from mstar.types import Prompt, StepLabels
 
 __all__ = ["make_step_labels", "open_step_labels", "read_step_labels", "tabulate_step_labels", "write_step_labels"]
 
-# Files of earlier versions do not say it.
-_OPTIONAL: Final = pa.field("finished", pa.bool_())
 _STEP_LABELS: Final = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -30,6 +28,7 @@ _STEP_LABELS: Final = pa.schema(
         ("correct", pa.bool_()),
         ("logprob", pa.float64()),
         ("chain_correct", pa.bool_()),
+        ("finished", pa.bool_()),
     ]
 )
 
@@ -70,7 +69,7 @@ def tabulate_step_labels(labels: Sequence[StepLabels]) -> pa.Table:
         }
         for label in labels
     ]
-    return pa.Table.from_pylist(rows, schema=_STEP_LABELS.append(_OPTIONAL))
+    return pa.Table.from_pylist(rows, schema=_STEP_LABELS)
 
 
 def read_step_labels(path: Path) -> list[StepLabels]:
@@ -79,7 +78,7 @@ def read_step_labels(path: Path) -> list[StepLabels]:
     Raises:
         DataError: the file is missing, damaged, or lacks a column.
     """
-    return list(make_step_labels(read_table(path, _STEP_LABELS, [_OPTIONAL.name])))
+    return list(make_step_labels(read_table(path, _STEP_LABELS)))
 
 
 def open_step_labels(path: Path) -> AbstractContextManager[pq.ParquetFile]:
@@ -103,7 +102,7 @@ def make_step_labels(rows: Iterable[Mapping[str, Any]]) -> Iterator[StepLabels]:
             correct=row["correct"],
             logprob=row["logprob"],
             chain_correct=row["chain_correct"],
-            finished=row.get(_OPTIONAL.name) is not False,
+            finished=row["finished"],
         )
         for row in rows
     )

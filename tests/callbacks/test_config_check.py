@@ -11,7 +11,7 @@ from mstar.callbacks.config_check import find_changes
 BEFORE: dict[str, Any] = {
     "seed_everything": 0,
     "trainer": {"max_epochs": 5, "devices": 1, "accumulate_grad_batches": 2, "default_root_dir": "runs/a"},
-    "model": {"class_path": "P", "init_args": {"model_name": "m", "lr": 1e-6, "generation_batch_size": 64}},
+    "model": {"class_path": "P", "init_args": {"model_name": "m", "lr": 1e-6, "max_new_tokens": 99}},
     "data": {
         "class_path": "D",
         "init_args": {"train": {"class_path": "T", "init_args": {"size": 3}}, "num_workers": 0},
@@ -46,17 +46,15 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         ("trainer.callbacks", [{"class_path": "C"}]),
         ("data.init_args.num_workers", 4),
         ("data.init_args.test", {"class_path": "T"}),
-        ("model.init_args.generation_batch_size", None),
+        ("model.init_args.max_new_tokens", None),
         ("model.init_args.gradient_checkpointing", True),
         ("rollout.init_args.engine.init_args.batch_size", 8),
         ("rollout.init_args.dynamics", False),
         ("rollout.init_args.keep_iterations", 3),
         ("ckpt_path", "last"),
         ("data.init_args.a_new_option", None),
-        # What an earlier version did not have, and what was not set, by their defaults.
-        ("rollout.init_args.reward_dtype", "auto"),
-        ("rollout.init_args.aggregation", "min"),
         ("rollout.init_args.reuse", "runs"),
+        # What was not set, by its default.
         ("trainer.precision", "32-true"),
     ],
 )

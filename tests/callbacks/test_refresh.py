@@ -15,7 +15,6 @@ import mstar.callbacks.signals
 import mstar.datamodules.quarantined
 from mstar.annotation import AnnotationSettings, ContrastSettings
 from mstar.callbacks import RewardModelRefresh, RolloutCallback
-from mstar.callbacks.refresh import find_refreshed
 from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
@@ -92,19 +91,6 @@ def test_a_whole_model_is_found_again(tmp_path: Path, annotated: list[tuple[Path
     model.mkdir(parents=True)
     assert start(tmp_path) == model
     assert len(annotated) == 1
-
-
-@pytest.mark.parametrize("stored", ["mprm/0002-ab/model", "/gone/run/mprm/0002-ab/model", "runs/x/mprm/0002-ab/model"])
-def test_the_mprm_of_a_checkpoint_is_found_where_the_run_is_now(tmp_path: Path, stored: str) -> None:
-    made = tmp_path / "mprm/0002-ab/model"
-    made.mkdir(parents=True)
-    assert find_refreshed(RunDirectory(tmp_path), stored) == made
-
-
-def test_an_older_checkpoints_whole_path_holds_where_it_is(tmp_path: Path) -> None:
-    made = tmp_path / "elsewhere/mprm/0002-ab/model"
-    made.mkdir(parents=True)
-    assert find_refreshed(RunDirectory(tmp_path / "run"), str(made)) == made
 
 
 @pytest.fixture

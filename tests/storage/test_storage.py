@@ -101,14 +101,10 @@ def test_datasets_opens_every_file(tmp_path: Path) -> None:
     assert [row["hard_labels"] for row in labels] == [[True, False], [True]]
 
 
-def test_labels_of_an_earlier_version_are_read_as_if_all_responses_had_ended(tmp_path: Path) -> None:
+def test_labels_of_several_shards_are_read_as_one_table(tmp_path: Path) -> None:
     for number in range(2):
         storage.write_step_labels(tmp_path / f"labels-{number:05d}.parquet", LABELS)
-    old = tmp_path / "labels-00000.parquet"
-    pq.write_table(pq.read_table(old).drop_columns(["finished"]), old)
-    ended = [replace(label, finished=True) for label in LABELS]
-    assert storage.read_step_labels(old) == ended
-    assert list(LabelTable.read(sorted(tmp_path.glob("labels-*")))) == [*ended, *LABELS]
+    assert list(LabelTable.read(sorted(tmp_path.glob("labels-*")))) == [*LABELS, *LABELS]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
