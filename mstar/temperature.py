@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from mstar.errors import ConfigError
 
@@ -14,14 +14,15 @@ __all__ = ["AdaptiveTemperature", "Criterion", "FixedTemperature", "Pair", "Temp
 
 Criterion = Literal["reward_pass", "balance"]
 
-_NONE: Final[Mapping[float, float]] = MappingProxyType({})
 # A temperature, and how many responses are kept of a prompt.
 Pair = tuple[float, int]
-_NO_PAIRS: Final[Mapping[Pair, float]] = MappingProxyType({})
+_NONE: Final[Mapping[Pair, float]] = MappingProxyType({})
 
 
 class TemperatureController(ABC):
     """Says at which temperature the next iteration samples, and when other temperatures must be tried first.
+
+    By default none ever is, and the temperature stays.
 
     Attributes:
         k: How many responses with the highest reward a sweep's criterion looks at.
@@ -51,53 +52,38 @@ class TemperatureController(ABC):
         """The temperature of the next iteration."""
 
     @property
-    @abstractmethod
     def candidates(self) -> tuple[float, ...]:
         """The temperatures that a sweep tries, in ascending order."""
+        return (self.current,)
 
-    @abstractmethod
     def due(self, iteration: int) -> bool:
         """Whether a sweep must run before this iteration; iterations are counted from 1."""
+        return False
 
-    @abstractmethod
-    def update(self, scores: Mapping[float, float], errors: Mapping[float, float] = _NONE) -> float:
+    def update(self, scores: Mapping[Pair, float], current: Pair, errors: Mapping[Pair, float] = _NONE) -> Pair:
         """Takes in the scores of a sweep.
 
         Args:
-            scores: Each candidate's score, the higher the better.
-            errors: The standard error of each candidate's difference from the current temperature; empty where that is
-                not a candidate.
-
-        Returns:
-            The new current temperature.
-        """
-
-    def update_with_top_k(
-        self, scores: Mapping[Pair, float], current: Pair, errors: Mapping[Pair, float] = _NO_PAIRS
-    ) -> Pair:
-        """Takes in the scores of a sweep that chooses ``top_k`` too; a controller with candidates of it must have this.
-
-        Args:
-            scores: Each candidate's score, the higher the better.
+            scores: Each candidate's score, the higher the better; without ``top_k_candidates`` all have the same
+                ``top_k``.
             current: What held so far.
             errors: The standard error of each candidate's difference from the current one; empty where that is none.
 
         Returns:
             The new temperature and ``top_k``.
         """
-        raise NotImplementedError(f"{type(self).__name__} has top_k_candidates, but does not choose among them.")
+        return current
 
-    def state_dict(self) -> dict[str, float]:
-        """What a checkpoint must hold to go on from here; numbers only."""
-        return {"temperature": self.current} | ({} if self.top_k is None else {"top_k": self.top_k})
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold to go on from here; primitives only."""
+        return {"temperature": self.current, "top_k": self.top_k}
 
-    @abstractmethod
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Goes on from a checkpoint's state."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - what is configured may stay
+        """Goes on from a checkpoint's state; by default with what is configured."""
 
 
 class FixedTemperature(TemperatureController):
-    """One temperature throughout.
+    """One temperature throughout; a run can be resumed at another one.
 
     Args:
         value: The sampling temperature, above 0.
@@ -114,22 +100,6 @@ class FixedTemperature(TemperatureController):
     def current(self) -> float:
         """The temperature."""
         return self.value
-
-    @property
-    def candidates(self) -> tuple[float, ...]:
-        """The one temperature."""
-        return (self.value,)
-
-    def due(self, iteration: int) -> bool:
-        """Never."""
-        return False
-
-    def update(self, scores: Mapping[float, float], errors: Mapping[float, float] = _NONE) -> float:
-        """Keeps the temperature."""
-        return self.value
-
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Keeps the configured temperature, so that a run can be resumed at another one."""
 
 
 class AdaptiveTemperature(TemperatureController):
@@ -209,33 +179,20 @@ class AdaptiveTemperature(TemperatureController):
         """Whether ``every`` iterations have passed since the start or the last sweep."""
         return iteration > 1 and (iteration - 1) % self.every == 0
 
-    def update(self, scores: Mapping[float, float], errors: Mapping[float, float] = _NONE) -> float:
+    def update(self, scores: Mapping[Pair, float], current: Pair, errors: Mapping[Pair, float] = _NONE) -> Pair:
         """Moves to the best score; ties go to the temperature nearest to the current one, then to the lower.
+
+        Of temperatures equally near, it goes to the nearest and lower ``top_k``.
 
         Args:
             scores: Each candidate's score; one that is not a number never wins.
-            errors: The standard error of each candidate's difference from the current temperature. It stays where it is
-                unless the best leads by more than ``margin`` of them.
+            current: What held so far.
+            errors: The standard error of each candidate's difference from the current one. It stays where it is unless
+                the best leads by more than ``margin`` of them.
 
         Raises:
             ValueError: there is no score that is a number.
         """
-        pairs, wrong = ({(t, self.k): value for t, value in given.items()} for given in (scores, errors))
-        self._current, _ = self._choose(pairs, (self._current, self.k), wrong)
-        return self._current
-
-    def update_with_top_k(
-        self, scores: Mapping[Pair, float], current: Pair, errors: Mapping[Pair, float] = _NO_PAIRS
-    ) -> Pair:
-        """Moves to the best score by the same rule; of temperatures equally near, to the nearest and lower ``top_k``.
-
-        Raises:
-            ValueError: there is no score that is a number.
-        """
-        self._current, self.top_k = self._choose(scores, current, errors)
-        return self._current, self.top_k
-
-    def _choose(self, scores: Mapping[Pair, float], current: Pair, errors: Mapping[Pair, float]) -> Pair:
         known = {pair: score for pair, score in scores.items() if not math.isnan(score)}
         if not known:
             raise ValueError(f"AdaptiveTemperature: the sweep has no usable score: {dict(scores)}.")
@@ -247,12 +204,16 @@ class AdaptiveTemperature(TemperatureController):
 
         chosen = min((pair for pair, score in known.items() if score == best), key=order)
         lead = best - known.get(current, -math.inf)
-        return chosen if lead > self.margin * errors.get(chosen, 0.0) else current
+        if lead <= self.margin * errors.get(chosen, 0.0):
+            chosen = current
+        self._current = chosen[0]
+        if self.top_k_candidates:
+            self.top_k = chosen[1]
+        return chosen
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on at the checkpoint's temperature, and with what it kept of a prompt."""
-        self._current = float(state["temperature"])
-        self.top_k = int(state["top_k"]) if "top_k" in state else None
+        self._current, self.top_k = state["temperature"], state["top_k"]
 
 
 def _check_positive(owner: str, option: str, value: float) -> None:

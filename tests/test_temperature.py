@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
 from mstar.errors import ConfigError
-from mstar.temperature import AdaptiveTemperature, FixedTemperature, Pair
+from mstar.temperature import AdaptiveTemperature, FixedTemperature, Pair, TemperatureController
+
+
+def move(
+    controller: TemperatureController, scores: Mapping[float, float], errors: Mapping[float, float] | None = None
+) -> float:
+    """A sweep of temperatures alone, with 2 responses kept of a prompt; the new temperature."""
+    pairs, wrong = ({(t, 2): value for t, value in given.items()} for given in (scores, errors or {}))
+    temperature, top_k = controller.update(pairs, (controller.current, 2), wrong)
+    assert (top_k, controller.top_k) == (2, None)
+    return temperature
 
 
 def test_fixed_never_sweeps_and_never_moves() -> None:
     controller = FixedTemperature(0.7)
     assert not any(controller.due(iteration) for iteration in range(1, 10))
     assert controller.candidates == (0.7,)
-    assert controller.update({0.7: 0.1, 1.0: 0.9}) == 0.7
+    assert move(controller, {0.7: 0.1, 1.0: 0.9}) == 0.7
     assert controller.current == 0.7
 
 
@@ -53,16 +64,16 @@ def test_a_sweep_is_due_after_every_n_iterations(every: int, due: list[int]) -> 
 )
 def test_update_moves_to_the_best_score(scores: dict[float, float], chosen: float) -> None:
     controller = AdaptiveTemperature(initial=1.0)
-    assert controller.update(scores) == chosen
+    assert move(controller, scores) == chosen
     assert controller.current == chosen
 
 
 @pytest.mark.parametrize(("margin", "chosen"), [(0.0, 1.4), (1.0, 1.4), (2.0, 1.0)])
 def test_a_lead_within_its_error_moves_nothing(margin: float, chosen: float) -> None:
     controller = AdaptiveTemperature(initial=1.0, margin=margin)
-    assert controller.update({1.0: 0.5, 1.4: 0.53}, {1.0: 0.0, 1.4: 0.02}) == chosen
+    assert move(controller, {1.0: 0.5, 1.4: 0.53}, {1.0: 0.0, 1.4: 0.02}) == chosen
     # Where it is now is no candidate: nothing speaks for staying.
-    assert AdaptiveTemperature(initial=0.7, margin=margin).update({1.0: 0.5, 1.4: 0.53}) == 1.4
+    assert move(AdaptiveTemperature(initial=0.7, margin=margin), {1.0: 0.5, 1.4: 0.53}) == 1.4
 
 
 def test_the_criterion_names_the_metric() -> None:
@@ -89,14 +100,14 @@ def test_the_temperature_and_top_k_are_chosen_together(
     controller = AdaptiveTemperature(criterion="balance", top_k_candidates=[4, 1, 2])
     assert controller.top_k_candidates == (1, 2, 4)
     assert controller.top_k is None
-    assert controller.update_with_top_k(scores, (1.0, 2), errors) == chosen
+    assert controller.update(scores, (1.0, 2), errors) == chosen
     assert (controller.current, controller.top_k) == chosen
     state = json.loads(json.dumps(controller.state_dict()))
     resumed = AdaptiveTemperature(criterion="balance", top_k_candidates=[1, 2, 4])
     resumed.load_state_dict(state)
     assert (resumed.current, resumed.top_k) == chosen
-    # What was written before there were candidates.
-    resumed.load_state_dict({"temperature": 0.9})
+    # What was written before the first sweep.
+    resumed.load_state_dict({"temperature": 0.9, "top_k": None})
     assert (resumed.current, resumed.top_k) == (0.9, None)
 
 
@@ -109,25 +120,25 @@ def test_candidates_of_top_k_need_a_criterion_that_can_fall() -> None:
 
 def test_equally_near_is_not_decided_by_rounding() -> None:
     assert abs(0.9 - 0.8) < abs(0.7 - 0.8)
-    assert AdaptiveTemperature(initial=0.8).update({0.7: 1.0, 0.9: 1.0}) == 0.7
+    assert move(AdaptiveTemperature(initial=0.8), {0.7: 1.0, 0.9: 1.0}) == 0.7
 
 
 def test_ties_are_measured_from_where_the_last_sweep_ended() -> None:
     controller = AdaptiveTemperature(initial=1.0)
-    controller.update({0.4: 1.0, 1.6: 0.0})
-    assert controller.update({0.3: 0.5, 1.0: 0.5}) == 0.3
+    move(controller, {0.4: 1.0, 1.6: 0.0})
+    assert move(controller, {0.3: 0.5, 1.0: 0.5}) == 0.3
 
 
 def test_a_sweep_without_any_score_is_an_error_and_changes_nothing() -> None:
     controller = AdaptiveTemperature()
     with pytest.raises(ValueError, match="no usable score"):
-        controller.update({0.3: float("nan")})
+        move(controller, {0.3: float("nan")})
     assert controller.current == 1.0
 
 
 def test_state_survives_a_checkpoint() -> None:
     before = AdaptiveTemperature()
-    before.update({0.6: 1.0})
+    move(before, {0.6: 1.0})
     after = AdaptiveTemperature()
     after.load_state_dict(json.loads(json.dumps(before.state_dict())))
     assert after.current == 0.6

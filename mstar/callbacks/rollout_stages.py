@@ -280,16 +280,12 @@ class RolloutStages:
                 stage=f"sweep/{iteration}",
                 top_k=controller.top_k_candidates,
             )
-        if controller.top_k_candidates:
-            names = {number: controller.metric_of(number) for number in controller.top_k_candidates}
-            pairs = {(t, number): row[name] for t, row in found.scores.items() for number, name in names.items()}
-            current = (controller.current, settings.top_k)
-            chosen, top_k = controller.update_with_top_k(pairs, current, found.paired_errors(names, current))
-            return found, chosen, names.get(top_k, controller.metric)
-        metric = controller.metric
-        means = {temperature: score[metric] for temperature, score in found.scores.items()}
-        chosen = controller.update(means, found.errors(metric, controller.current))
-        return found, chosen, metric
+        names = {number: controller.metric_of(number) for number in controller.top_k_candidates}
+        names = names or {settings.top_k: controller.metric}
+        scores = {(t, number): row[name] for t, row in found.scores.items() for number, name in names.items()}
+        current = (controller.current, settings.top_k)
+        chosen, top_k = controller.update(scores, current, found.errors(names, current))
+        return found, chosen, names.get(top_k, controller.metric)
 
     def measure(self, iteration: int) -> Dynamics:
         """The dynamics of the policy that an iteration made; 0 stands for the one before the first."""

@@ -75,8 +75,13 @@ class Sweep:
         """The metrics' means."""
         return {t: {name: fmean(values) for name, values in row.items()} for t, row in self.values.items()}
 
-    def paired_errors(self, names: Mapping[int, str], current: Pair) -> dict[Pair, float]:
-        """The same as ``errors`` for pairs of a temperature and a number, by the name of each number's metric."""
+    def errors(self, names: Mapping[int, str], current: Pair) -> dict[Pair, float]:
+        """The standard error of every candidate's difference from the current one; empty if that is none.
+
+        Args:
+            names: The metric of every number of responses that may be kept.
+            current: The temperature that held so far, and the number.
+        """
         temperature, number = current
         if temperature not in self.values or number not in names:
             return {}
@@ -86,10 +91,6 @@ class Sweep:
             for t, row in self.values.items()
             for n, name in names.items()
         }
-
-    def errors(self, metric: str, current: float) -> dict[float, float]:
-        """The standard error of every candidate's difference from the current temperature; empty if that is none."""
-        return {t: error for (t, _), error in self.paired_errors({0: metric}, (current, 0)).items()}
 
     def spread(self, metric: str) -> tuple[float, float]:
         """How far the best candidate is from the worst, and the standard error of that difference."""

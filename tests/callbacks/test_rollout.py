@@ -39,7 +39,7 @@ def test_the_seed_is_the_runs_unless_it_is_given() -> None:
 
 def test_its_state_is_made_of_primitives_and_is_read_back(tmp_path: Path) -> None:
     callback = RolloutCallback(selection="random", temperature=AdaptiveTemperature(), seed=1)
-    callback.settings.controller.update({0.7: 1.0})
+    callback.settings.controller.update({(0.7, 2): 1.0}, (1.0, 2))
     torch.save(callback.state_dict(), tmp_path / "state.pt")
     other = RolloutCallback(selection="random", temperature=AdaptiveTemperature(), seed=1)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))

@@ -175,14 +175,14 @@ def test_every_top_k_is_measured_on_the_same_samples_against_one_number_aimed_at
     balances = [found.scores[1.0][f"balance@2_top_{number}"] for number in (1, 2, 3)]
     assert balances == pytest.approx([1 / 2 * 1, 1 / 2 * 1 / 2, 1 * 2 / 3])
     assert found.scores[1.0]["balance@2"] == balances[1]
-    assert found.paired_errors({1: "balance@2_top_1"}, (0.5, 1)) == {}
-    assert found.paired_errors({1: "balance@2_top_1"}, (1.0, 2)) == {}
+    assert found.errors({1: "balance@2_top_1"}, (0.5, 1)) == {}
+    assert found.errors({1: "balance@2_top_1"}, (1.0, 2)) == {}
 
 
 def test_errors_of_pairs_are_of_differences_from_the_current_one() -> None:
     low, high = (0.0, 1.0, 0.0, 1.0), (1.0, 1.0, 0.0, 1.0)
     found = Sweep({0.5: {"x": low, "y": low}, 1.0: {"x": high, "y": low}})
-    assert found.paired_errors({1: "x", 2: "y"}, (1.0, 1)) == {
+    assert found.errors({1: "x", 2: "y"}, (1.0, 1)) == {
         (0.5, 1): 0.25, (0.5, 2): 0.25, (1.0, 1): 0.0, (1.0, 2): 0.25
     }  # fmt: skip
 
@@ -190,8 +190,8 @@ def test_errors_of_pairs_are_of_differences_from_the_current_one() -> None:
 def test_a_sweep_says_how_sure_its_differences_are() -> None:
     found = Sweep({0.5: {"x": (0.0, 1.0, 0.0, 1.0)}, 1.0: {"x": (1.0, 1.0, 0.0, 1.0)}, 1.5: {"x": (0.0,) * 4}})
     # The differences from 1.0 are (-1, 0, 0, 0), none, and (-1, -1, 0, -1): standard deviations of 0.5.
-    assert found.errors("x", 1.0) == {0.5: 0.25, 1.0: 0.0, 1.5: 0.25}
-    assert found.errors("x", 0.7) == {}
+    assert found.errors({2: "x"}, (1.0, 2)) == {(0.5, 2): 0.25, (1.0, 2): 0.0, (1.5, 2): 0.25}
+    assert found.errors({2: "x"}, (0.7, 2)) == {}
     assert found.spread("x") == (0.75, 0.25)
 
 
