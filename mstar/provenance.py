@@ -214,7 +214,7 @@ def find_change(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None
     return ", ".join(shown) + more
 
 
-def claim(folder: Path, facts: Mapping[str, Any], *, what: str, pattern: str, name: str = "manifest.json") -> None:
+def claim(folder: Path, facts: Mapping[str, Any], *, what: str, pattern: str) -> None:
     """Writes a folder's facts, or makes sure that those that are there are the same.
 
     Args:
@@ -222,15 +222,14 @@ def claim(folder: Path, facts: Mapping[str, Any], *, what: str, pattern: str, na
         facts: All that its artefacts depend on, as JSON values.
         what: What the artefacts are called, e.g. "step labels".
         pattern: What their files are called, e.g. ``labels-*.parquet``.
-        name: The file of the facts.
 
     Raises:
         ConfigError: the artefacts that are there were made from something else, or it is not known from what.
     """
-    path = folder / name
+    path = folder / "manifest.json"
     if not path.exists():
         if any(folder.glob(pattern)):
-            raise ConfigError(f"'{folder}' holds {what} but no {name}: choose another output folder.")
+            raise ConfigError(f"'{folder}' holds {what} but no {path.name}: choose another output folder.")
         write_json(path, facts)
         return
     change = find_change(read_json(path), facts)

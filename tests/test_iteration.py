@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import weakref
 from collections.abc import Sequence
 from dataclasses import replace
@@ -71,6 +72,13 @@ def iterate(
     stages = Stages(engine, AnswerGrader(), None, selector)
     prompts = [prompt("a"), prompt("b"), prompt("c")]
     return run_iteration(IterationPrompts(prompts, unlabelled, plan), stages, RunDirectory(root)), engine
+
+
+def test_the_way_through_an_epochs_start_names_at_most_ten_files_that_are_there() -> None:
+    named = re.findall(r"^    ([\w/]+\.py) ", mstar.iteration.__doc__ or "", re.MULTILINE)
+    assert 0 < len(named) <= 10
+    package = Path(mstar.iteration.__file__).parent
+    assert [name for name in named if not (package / name).is_file()] == []
 
 
 def test_fates_files_and_report(tmp_path: Path) -> None:

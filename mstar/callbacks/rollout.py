@@ -1,4 +1,7 @@
-"""The rollout callback: every epoch it regenerates and reward-filters the policy's training data."""
+"""The rollout callback: every epoch it regenerates and reward-filters the policy's training data.
+
+The way through an epoch's start is in mstar/iteration.py.
+"""
 
 from __future__ import annotations
 

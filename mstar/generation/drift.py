@@ -28,12 +28,18 @@ from mstar.models.sharding import inside_forward
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Prompt
 
-__all__ = ["Drift", "DriftCheck", "measure_drift", "require_handed_over", "trainer_logprobs"]
+__all__ = ["Drift", "DriftCheck", "drift_bounds", "measure_drift", "require_handed_over", "trainer_logprobs"]
 
 # Prompts that are looked through for pictures.
 _SEARCHED: Final = 64
 # How many times the drift of the first hand-over later ones may reach: rounding grows as a policy gets surer.
 _GROWTH: Final = 3.0
+# Mean absolute differences of a token's log-probability by what is computed in: what the first hand-over may have, and
+# what later ones may have even if it had less. Rounding gives 1e-6 to 1e-5 in float32 and 1e-2 to 3e-2 in 16 bits; TF32
+# has three bits more than bfloat16, so an eighth of that is to be expected. Wrong pictures gave 0.5 and more.
+_EXACT: Final = (1e-3, None)
+_TF32: Final = (5e-2, 1e-2)
+_IN_16_BITS: Final = (2.5e-1, 5e-2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,20 @@ class Drift:
     worst: float
     num_tokens: int
     where: str = ""
+
+
+def drift_bounds(exact: bool, device: torch.device) -> tuple[float, float | None]:
+    """The largest drift of the first hand-over, and the floor of the bound that later ones get.
+
+    Args:
+        exact: Whether policy and engine both compute in float32.
+        device: Where they compute.
+    """
+    if not exact:
+        return _IN_16_BITS
+    # cuDNN's convolutions use it where nothing is set, and so the patches of pictures do.
+    tf32 = torch.backends.cudnn.allow_tf32 or torch.get_float32_matmul_precision() != "highest"
+    return _TF32 if device.type == "cuda" and tf32 else _EXACT
 
 
 def trainer_logprobs(

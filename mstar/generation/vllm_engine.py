@@ -13,7 +13,7 @@ from torch import nn
 
 from mstar.errors import ConfigError, MissingExtraError, require_least
 from mstar.generation.base import Engine, HandOver, Request, Sample
-from mstar.generation.drift_bounds import drift_bounds
+from mstar.generation.drift import drift_bounds
 from mstar.generation.vllm_families import require_proven
 from mstar.generation.vllm_options import AUTO_LENGTH, VllmOptions
 from mstar.generation.vllm_prompts import (

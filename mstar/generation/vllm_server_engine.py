@@ -11,7 +11,7 @@ from torch import nn
 
 from mstar.errors import ConfigError, require_least
 from mstar.generation.base import Engine, HandOver, Request, Sample
-from mstar.generation.drift_bounds import drift_bounds
+from mstar.generation.drift import drift_bounds
 from mstar.generation.server_drawing import draw
 from mstar.generation.server_pool import Job
 from mstar.generation.vllm_families import require_proven

@@ -52,18 +52,13 @@ class WeightExtension:
 
         Returns:
             ``fingerprint`` of what was read; ``compared``, how many tensors; ``different``, the names of those that are
-            not equal; ``pictures``, of how many the vision tower's features are kept.
+            not equal.
         """
         worker: Any = self
         held = HeldWeights(worker.model_runner.get_model(), worker.vllm_config.model_config.dtype)
         fingerprint = WeightsFingerprint()
         compared, different = compare_named(held, _read(folder, fingerprint))
-        return {
-            "fingerprint": str(fingerprint),
-            "compared": compared,
-            "different": different,
-            "pictures": len(worker.model_runner.encoder_cache or ()),
-        }
+        return {"fingerprint": str(fingerprint), "compared": compared, "different": different}
 
     def mstar_compare_sent(self, update_info: dict[str, Any]) -> dict[str, Any]:
         """Compares all weights that this worker computes with with those that are sent to it meanwhile, each exactly.
@@ -82,11 +77,7 @@ class WeightExtension:
             engine.receive_weights(engine.parse_update_info(update_info))
         finally:
             engine.model = model
-        return {
-            "compared": comparing.compared,
-            "different": comparing.different,
-            "pictures": len(worker.model_runner.encoder_cache or ()),
-        }
+        return {"compared": comparing.compared, "different": comparing.different}
 
 
 class _Comparing:

@@ -20,7 +20,6 @@ from mstar.storage import PromptResponses
 
 __all__ = ["log_numbers", "log_prompts", "log_settings", "log_sweep", "writer_of"]
 
-_PROMPTS: Final = 4
 # Beside the settings, TensorBoard's table of runs shows what they led to.
 _OUTCOMES: Final = ("dynamics/greedy_accuracy", "val/accuracy", "mprm/auc_within", "train/loss")
 
@@ -46,7 +45,7 @@ def log_numbers(logger: Logger, numbers: Mapping[str, float], step: int) -> None
 
 
 def log_prompts(logger: Logger, groups: Sequence[PromptResponses], step: int) -> None:
-    """Shows the first prompts with their responses: pictures ``samples/0`` and so on, and a table of the texts.
+    """Shows prompts with their responses: pictures ``samples/0`` and so on, and a table of the texts.
 
     Args:
         logger: Any logger; one that shows neither pictures nor tables gets nothing.
@@ -55,12 +54,12 @@ def log_prompts(logger: Logger, groups: Sequence[PromptResponses], step: int) ->
     """
     writer = writer_of(logger)
     if writer is not None:
-        log_samples(writer, groups, step, _PROMPTS)
+        log_samples(writer, groups, step)
     elif _shows_pictures(logger):
-        for number, group in enumerate(groups[:_PROMPTS]):
+        for number, group in enumerate(groups):
             _log_picture(logger, f"samples/{number}", asarray(draw_sample(group)), step)
     if writer is None:
-        _log_table(logger, "samples/table", groups[:_PROMPTS], step)
+        _log_table(logger, "samples/table", groups, step)
 
 
 def log_sweep(

@@ -125,7 +125,7 @@ class Stub:
         if method == "mstar_load_weights":
             self.loads += 1
             return 200, {"results": [{"fingerprint": fingerprint}]}
-        return 200, {"results": [{"fingerprint": fingerprint, "compared": len(weights), "pictures": 0} | self.alike]}
+        return 200, {"results": [{"fingerprint": fingerprint, "compared": len(weights)} | self.alike]}
 
     def draw(self, body: dict[str, Any]) -> dict[str, Any]:
         sampling, ids = body["sampling_params"], body["token_ids"]
