@@ -183,7 +183,7 @@ class Engine(ABC):
             One list a request, in the order of the requests; its responses are in the order of the samples.
         """
 
-    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[list[float]] | None:
+    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> dict[str, list[list[float]]]:
         """The log-probability at temperature 1 of each token of given responses, by the engine's own weights.
 
         Args:
@@ -191,24 +191,10 @@ class Engine(ABC):
             responses: The responses' texts; the end token is added.
 
         Returns:
-            None for an engine that computes with the policy itself.
+            One list a response, of each part that has weights of its own, by the part's name (one part alone needs
+            none); nothing for an engine that computes with the policy itself.
         """
-        return None
-
-    def each_response_logprobs(
-        self, prompts: Sequence[Prompt], responses: Sequence[str]
-    ) -> dict[str, list[list[float]]]:
-        """``response_logprobs`` of all parts with weights of their own, by their names; by default of one, unnamed.
-
-        Args:
-            prompts: As for ``response_logprobs``.
-            responses: As for ``response_logprobs``.
-
-        Returns:
-            Nothing for an engine that computes with the policy itself.
-        """
-        scored = self.response_logprobs(prompts, responses)
-        return {} if scored is None else {"": scored}
+        return {}
 
     def compare_weights(self, policy: nn.Module) -> HandOver | None:
         """Compares its weights with the policy's, exactly, after ``update_weights``. Collective for a sharded policy.

@@ -133,13 +133,12 @@ def measure_drift(
         responses: The responses' texts.
 
     Returns:
-        The drift, or None for an engine that computes with the policy itself; of several
-        parts, the largest.
+        The drift, of several parts the largest; None for an engine that computes with the policy itself.
 
     Raises:
         EngineDriftError: no token could be compared.
     """
-    each = engine.each_response_logprobs(prompts, responses)
+    each = engine.response_logprobs(prompts, responses)
     if not each:
         return None
     ours = trainer_logprobs(policy, renderer, prompts, responses, engine.dtype)

@@ -271,7 +271,7 @@ class VllmEngine(Engine):
                 )
         return written
 
-    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[list[float]]:
+    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> dict[str, list[list[float]]]:
         """The log-probability of each token of given responses, by vLLM's weights.
 
         Tokens beyond ``max_model_len`` are left out, and so are all of a prompt that vLLM cannot be given.
@@ -295,7 +295,7 @@ class VllmEngine(Engine):
         for (number, length), output in zip(jobs, outputs, strict=True):
             rows = zip(output.prompt_logprobs[-length:], output.prompt_token_ids[-length:], strict=True)
             scored[number] = [float(row[token].logprob) for row, token in rows]
-        return scored
+        return {"": scored}
 
     def _enqueue(self, prompt: Prompt, ids: list[int], accepted: list[str], **sampling: Any) -> bool:
         """Hands one prompt over, or says why it cannot be."""

@@ -220,14 +220,11 @@ class VllmServerEngine(Engine):
             session.pool.run(lambda client: draw(session.pool, client, given, done))
         return written
 
-    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[list[float]]:
-        """The log-probability of each token of given responses, by the weights of one of the servers."""
-        return next(iter(self.each_response_logprobs(prompts, responses).values()))
+    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> dict[str, list[list[float]]]:
+        """The log-probability of each token of given responses, by the weights of every server that can be used.
 
-    def each_response_logprobs(
-        self, prompts: Sequence[Prompt], responses: Sequence[str]
-    ) -> dict[str, list[list[float]]]:
-        """The same by every server that can be used; tokens beyond its ``--max-model-len`` are left out."""
+        Tokens beyond a server's ``--max-model-len`` are left out.
+        """
         session, renderer = self.session, self.session.renderer
         asked: list[tuple[int, Job, list[int]]] = []
         for number, (prompt, tail) in enumerate(zip(prompts, renderer.encode_responses(responses)[0], strict=True)):

@@ -40,12 +40,12 @@ class CopyingEngine(TransformersEngine):
         self.read += [request.prompt.id for request in requests]
         return super().generate(requests)
 
-    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[list[float]]:
+    def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> dict[str, list[list[float]]]:
         self.read += [prompt.id for prompt in prompts]
         assert self._policy is not None
         assert self._renderer is not None
         rows = trainer_logprobs(self._policy, self._renderer, prompts, responses)
-        return [[value + self.shift for value in row][: self.longest] for row in rows]
+        return {"": [[value + self.shift for value in row][: self.longest] for row in rows]}
 
 
 def test_logprobs_are_those_of_the_likelihood(trained: Policy) -> None:
@@ -84,11 +84,13 @@ def test_every_part_of_an_engine_is_asked_and_the_worst_is_named(
     engine = CopyingEngine()
     engine.start(trained.model, trained.renderer)
 
+    one = engine.response_logprobs
+
     def each(prompts: Sequence[Prompt], responses: Sequence[str]) -> dict[str, list[list[float]]]:
-        rows = engine.response_logprobs(prompts, responses)
+        rows = one(prompts, responses)[""]
         return {"http://a": rows, "http://b": [[value + 0.5 for value in row] for row in rows], "http://c": rows}
 
-    monkeypatch.setattr(engine, "each_response_logprobs", each)
+    monkeypatch.setattr(engine, "response_logprobs", each)
     check = DriftCheck(DICE)
     check.prepare(engine)
     engine.update_weights(trained.model)

@@ -258,7 +258,7 @@ def test_a_server_that_comes_back_must_compute_what_the_others_do(
     make: Callable[..., VllmServerEngine], stubs: list[Stub], caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = make(patience=0.3)
-    found = engine.each_response_logprobs(DICE[:2], ["one", "two"])
+    found = engine.response_logprobs(DICE[:2], ["one", "two"])
     assert list(found) == [stub.address for stub in stubs]
     assert all(set(row) == {-1.0} for rows in found.values() for row in rows)
     stubs[1].close()

@@ -130,7 +130,7 @@ def test_each_server_computes_what_the_trainer_does_before_and_after_new_weights
         drift = check.measure(engine, policy, renderer)
         assert drift is not None
         assert 0 < drift.mean <= drift.worst < 1e-4
-        assert len(engine.each_response_logprobs(DICE[:1], ["one"])) == 2
+        assert len(engine.response_logprobs(DICE[:1], ["one"])) == 2
         reference.start(policy, renderer)
         greedy = [Request(prompt, GREEDY, keep_tokens=True) for prompt in DICE]
         ours, theirs = engine.generate(greedy), reference.generate(greedy)
