@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mstar.callbacks.rollout_check import require_policy
 from mstar.datamodules.quarantined import PromptBatch
 from mstar.distributed import gather_lists, is_main
-from mstar.modules.policy import PolicyModule
 from mstar.storage import PromptResponses, write_responses
 from mstar.types import ScoredResponse
 
@@ -52,9 +52,8 @@ class PredictionsCallback(Callback):
         groups = {group.prompt.id: group for group in gather_lists(self._groups)}
         self._groups = []
         path = Path(trainer.default_root_dir) / "predictions.parquet"
-        made_by = {}
-        if isinstance(pl_module, PolicyModule):
-            made_by = pl_module.writer()
+        # By all processes: of a model that is split over them each has a part.
+        made_by = require_policy(pl_module, "predict needs").writer()
         if is_main():
             write_responses(path, list(groups.values()), made_by)
             sys.stdout.write(f"{path}\n")

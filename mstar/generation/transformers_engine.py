@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -33,17 +32,6 @@ __all__ = ["TransformersEngine"]
 
 # Rows at a time where the memory is not a card's.
 _ROWS: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """What was written in a row."""
-
-    row: Row
-    tokens: list[int]
-    logprobs: list[float]
-    logprob: float
-    finished: bool
 
 
 class TransformersEngine(Engine):
@@ -137,22 +125,9 @@ class TransformersEngine(Engine):
             with self.counting(total) as bar, torch.inference_mode(), decoding_weights(policy, self.adapters):
                 bar.look((), ())
                 for batch in self._batches(policy, requests):
-                    for text in self._write(policy, renderer, requests, batch, bar):
-                        request, sample = requests[text.row.request], text.row.sample
-                        shown = text.tokens[: len(text.tokens) - text.finished]
-                        written[text.row.request].append(
-                            Response(
-                                prompt_id=request.prompt.id,
-                                sample_index=sample.index,
-                                text=request.prefix + renderer.decode(shown),
-                                num_tokens=len(text.tokens),
-                                finished=text.finished,
-                                temperature=sample.temperature,
-                                logprob=text.logprob,
-                                tokens=tuple(text.tokens) if request.keep_tokens else (),
-                                logprobs=tuple(text.logprobs) if request.keep_tokens else (),
-                            )
-                        )
+                    responses = self._write(policy, renderer, requests, batch, bar)
+                    for row, response in zip(batch, responses, strict=True):
+                        written[row.request].append(response)
         finally:
             policy.train(was_training)
         return written
@@ -181,7 +156,7 @@ class TransformersEngine(Engine):
 
     def _write(
         self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar
-    ) -> list[_Text]:
+    ) -> list[Response]:
         """Writes a batch; one for which the memory is not enough is written in halves, and so are those after it."""
         done = bar.done
         written = within_memory(
@@ -194,11 +169,11 @@ class TransformersEngine(Engine):
         bar.take_back(done)
         self.batch_size = len(rows) // 2
         halves = rows[: self.batch_size], rows[self.batch_size :]
-        return [text for half in halves for text in self._write(policy, renderer, requests, half, bar)]
+        return [response for half in halves for response in self._write(policy, renderer, requests, half, bar)]
 
     def _generate_batch(
         self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar
-    ) -> list[_Text]:
+    ) -> list[Response]:
         device = next(policy.parameters()).device
         numbers = list(dict.fromkeys(row.request for row in rows))
         here = [requests[number] for number in numbers]
@@ -210,7 +185,7 @@ class TransformersEngine(Engine):
             policy, torch.tensor([place[row.request] for row in rows], device=device)
         )
         draws = Draws.of([row.sample for row in rows], self.max_new_tokens, device)
-        return _texts(rows, *_decode(policy, renderer, prefix, draws, bar), set(renderer.end_ids))
+        return _responses(requests, rows, *_decode(policy, renderer, prefix, draws, bar), renderer)
 
 
 def _decode(
@@ -275,9 +250,11 @@ def _look_interval(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 8
 
 
-def _texts(rows: Sequence[Row], token_TS: Tensor, logprob_TS: Tensor, ends: set[int]) -> list[_Text]:
+def _responses(
+    requests: Sequence[Request], rows: Sequence[Row], token_TS: Tensor, logprob_TS: Tensor, renderer: Renderer
+) -> list[Response]:
     """Each row up to its end token, that one included; its log-probability is summed in the order of the tokens."""
-    texts = []
+    responses, ends = [], set(renderer.end_ids)
     for row, tokens, logprobs in zip(rows, token_TS.T.tolist(), logprob_TS.T.tolist(), strict=True):
         length = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
         # Not sum(), whose rounding depends on the version of Python.
@@ -289,5 +266,18 @@ def _texts(rows: Sequence[Row], token_TS: Tensor, logprob_TS: Tensor, ends: set[
                 "the policy's logits are not finite numbers although its weights are: what it computes leaves the "
                 "range of its type; compute in bfloat16 or float32 (trainer.precision bf16-mixed or 32-true)."
             )
-        texts.append(_Text(row, tokens[:length], logprobs[:length], total, tokens[length - 1] in ends))
-    return texts
+        request, finished = requests[row.request], tokens[length - 1] in ends
+        responses.append(
+            Response(
+                prompt_id=request.prompt.id,
+                sample_index=row.sample.index,
+                text=request.prefix + renderer.decode(tokens[: length - finished]),
+                num_tokens=length,
+                finished=finished,
+                temperature=row.sample.temperature,
+                logprob=total,
+                tokens=tuple(tokens[:length]) if request.keep_tokens else (),
+                logprobs=tuple(logprobs[:length]) if request.keep_tokens else (),
+            )
+        )
+    return responses
