@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Final
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import StorageError
@@ -110,9 +109,10 @@ class WeightFolder:
     def compare(self, policy: nn.Module, dtype: torch.dtype) -> list[str]:
         """The names of the policy's weights that are not those that were written last; on the main process."""
         found = WeightsFingerprint()
-        for name, value in _named(policy):
-            if is_main():
-                found.add(name, stored(value, dtype))
+        with torch.no_grad():
+            for name, value in checkpoint_weights(policy):
+                if is_main():
+                    found.add(name, stored(value, dtype))
         return found.differing(self._written) if is_main() else []
 
     def delete_others(self) -> None:
@@ -126,8 +126,3 @@ class WeightFolder:
         """Deletes the folder."""
         if is_main():
             shutil.rmtree(self.root, ignore_errors=True)
-
-
-def _named(policy: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    with torch.no_grad():
-        yield from checkpoint_weights(policy)
