@@ -30,7 +30,7 @@ from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
 from mstar.modules.policy import PolicyModule
-from mstar.rewards import Aggregation, Reward
+from mstar.rewards import MPRM, Aggregation, Reward
 from mstar.selection import RuleName, SelectionRule, Selector
 from mstar.storage import ExampleFile, RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
@@ -137,10 +137,8 @@ class RolloutCallback(Callback):
         reuse: str | None = None,
     ) -> None:
         super().__init__()
-        reward = choose_reward(
-            reward, reward_model, reward_batch_size, reward_offload, reward_quantization or "none", reward_dtype,
-            aggregation=aggregation, waits=refresh_reward_model is not None,
-        )  # fmt: skip
+        short = MPRM(reward_model, reward_batch_size, reward_offload, reward_quantization or "none", reward_dtype)
+        reward = choose_reward(reward, short, aggregation, waits=refresh_reward_model is not None)
         seed = torch.initial_seed() % 2**31 if seed is None else seed
         self.settings = RolloutSettings(
             num_samples=num_samples,

@@ -178,35 +178,22 @@ def choose_rule(
     return None
 
 
-def choose_reward(
-    reward: Reward | None,
-    folder: str | None,
-    batch_size: int,
-    offload: bool | None,
-    quantization: Literal["none", "nf4"],
-    dtype: Literal["auto", "float32", "bfloat16", "float16"],
-    *,
-    aggregation: Aggregation,
-    waits: bool,
-) -> Reward | None:
-    """The reward of a run, given as such or as an MPRM's folder; None if there is none.
+def choose_reward(reward: Reward | None, short: MPRM, aggregation: Aggregation, *, waits: bool) -> Reward | None:
+    """The reward of a run, given as such or by ``rollout.reward_model``; None if there is none.
 
     Args:
         reward: The reward, if one was given.
-        folder: The MPRM's folder, if one was given in its place, and the MPRM's settings.
-        batch_size: See ``mstar.rewards.MPRM``.
-        offload: See ``mstar.rewards.MPRM``.
-        quantization: See ``mstar.rewards.MPRM``.
-        dtype: See ``mstar.rewards.MPRM``.
+        short: The MPRM that ``reward_model`` and the options beside it are short for; without a folder if that is not
+            set.
         aggregation: What makes one number of a response's scores.
         waits: Whether an MPRM is made within the run, so that it needs no folder.
 
     Raises:
         ConfigError: both were given.
     """
-    if reward is None and (folder is not None or waits):
-        reward = MPRM(folder, batch_size, offload, quantization, dtype)
-    elif folder is not None:
+    if reward is None and (short.folder is not None or waits):
+        reward = short
+    elif short.folder is not None:
         raise ConfigError("rollout.reward_model is short for an MPRM as rollout.reward: set one of the two.")
     if reward is not None:
         reward.aggregation = aggregation
