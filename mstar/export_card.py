@@ -132,23 +132,41 @@ def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, c
         configs=[{"config_name": Path(file).stem, "data_files": file} for file in files],
     )
     data: dict[str, Any] = {}
+    writers: list[str] = []
     for config in read_configs(run):
         # Rows come of rollouts and of annotations: of neither supervised stages, nor of what is only measured on.
-        roles = ("train", "unlabelled", "prompts") if config.values.get("rollout") else ("prompts",)
+        rollout = config.values.get("rollout")
+        roles = ("train", "unlabelled", "prompts") if rollout else ("prompts",)
         settings = {"prompts": config.values.get("prompts"), **settings_of(config.values.get("data"))}
         data |= {f"{role} ({config.path})": settings.get(role) for role in roles}
+        model = settings_of(config.values.get("model")).get("model_name") if rollout else config.values.get("policy")
+        if isinstance(model, str):
+            origins = ", which was trained from ".join(map(_name, _origins(model)))
+            trained = ", and what it became in each iteration" if rollout else ""
+            writers.append(f"- {config.path}: {origins}{trained}")
+        if weights := _weights(config.folder):
+            writers.append(f"- {config.path}: weights {weights}")
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
         f"# {name.rpartition('/')[2]}",
         f"Responses of a multimodal model in self-evolving training, in the form of {form}, written by mstar "
         f"{__version__} (M-STaR, [arXiv 2412.17451](https://arxiv.org/abs/2412.17451)).",
         "\n".join(f"- `{file}`: {count} rows" for file, count in files.items()),
+        *(["\n".join(["## Who wrote the responses\n", *writers])] if writers else []),
         *_data(data),
         f"## How it was written\n\n```bash\n{command}\n```",
         "## Licence\n\nNot stated: add `license` to the metadata above, with regard to those of the prompts, of their "
         "pictures, and of the model that wrote the responses.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _weights(folder: Path) -> str:
+    """What wrote an annotation's or each iteration's responses: hashes of weights, or the name of one by address."""
+    run = RunDirectory(folder)
+    plans = [folder / "manifest.json", *map(run.plan, run.iterations)]
+    found = [read_json(path).get("policy") for path in plans if path.exists()]
+    return ", ".join(f"`{weights}`" for weights in dict.fromkeys(found) if isinstance(weights, str))
 
 
 def place(value: str) -> str:

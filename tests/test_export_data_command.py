@@ -12,7 +12,7 @@ from mstar.__main__ import main
 from mstar.errors import ConfigError, DataError
 from mstar.export_data_command import export_data
 from mstar.prompts import TinyDice
-from mstar.storage import PromptResponses, RunDirectory, write_responses
+from mstar.storage import PromptResponses, RunDirectory, write_json, write_responses
 from mstar.types import Fate, Response, ScoredResponse, Verdict, VerdictStatus
 
 
@@ -27,7 +27,8 @@ def write_run(root: Path, prompts: int, fate: Fate = Fate.KEPT, shards: int = 1)
             groups.append(PromptResponses(prompt, (ScoredResponse(*row, fate=fate),)))
         write_responses(RunDirectory(root).responses(1, shard), groups)
     train = {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "pool", "size": prompts}}
-    config = {"rollout": {"num_samples": 1}, "data": {"init_args": {"train": train}}}
+    model = {"init_args": {"model_name": "HuggingFaceTB/SmolVLM-256M-Instruct"}}
+    config = {"rollout": {"num_samples": 1}, "model": model, "data": {"init_args": {"train": train}}}
     (root / "config.yaml").write_text(yaml.safe_dump(config))
     return root
 
@@ -55,6 +56,7 @@ def test_rows_with_their_pictures_go_to_the_hub_with_a_card(
     monkeypatch.setattr("mstar.export_data_command.upload", upload)
     monkeypatch.setattr("mstar.hub_upload.get_token", lambda: "a token")
     run, out = str(write_run(tmp_path / "run", 2)), tmp_path / "out"
+    write_json(RunDirectory(tmp_path / "run").plan(1), {"policy": "0123456789abcdef"})
     # No row comes of a supervised stage.
     (tmp_path / "run/seed_sft").mkdir()
     config = (tmp_path / "run/config.yaml").read_text()
@@ -70,6 +72,8 @@ def test_rows_with_their_pictures_go_to_the_hub_with_a_card(
     assert {"config_name": "sft", "data_files": "sft.parquet"} in metadata["configs"]
     assert "- `sft.parquet`: 2 rows" in card
     assert "- train (config.yaml): TinyDice, split `pool`, size `2`" in card
+    assert "- config.yaml: `HuggingFaceTB/SmolVLM-256M-Instruct`, and what it became in each iteration\n" in card
+    assert "- config.yaml: weights `0123456789abcdef`\n" in card
     assert "seed_sft" not in card
     assert "mstar export-data --run run --to verl --output out\n" in card
 
