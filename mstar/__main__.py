@@ -11,6 +11,7 @@ from typing import Final
 
 from mstar import __version__
 from mstar.logs import QUIET, start_logging, take_quiet
+from mstar.process_start import prepare_process
 
 __all__ = ["main"]
 
@@ -78,9 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from mstar.demo.__main__ import main as run_demo
 
         return run_demo([*given[1:], QUIET] if quiet else given[1:])
-    # OpenMP threads that wait for each other spin by default; on a shared machine, where one of them may not be
-    # running, that makes training up to 30 times slower. It must be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_process()
     start_logging(quiet=quiet)
     from mstar.errors import MstarError
     from mstar.interruption import Interrupted, stopping_on_signals

@@ -15,7 +15,18 @@ ROOT = Path(mstar.__file__).parent
 
 # From the bottom up: a component imports from its own layer and from those before it.
 LAYERS = (
-    {"types", "errors", "interruption", "atomic", "file_faults", "end_tokens", "logs", "cache", "packaged"},
+    {
+        "types",
+        "errors",
+        "interruption",
+        "atomic",
+        "file_faults",
+        "end_tokens",
+        "logs",
+        "cache",
+        "packaged",
+        "process_start",
+    },
     {"storage", "distributed", "locking", "provenance", "export_folder", "shipped_configs"},
     {"models", "endpoint", "rendering", "chat_template", "prompts", "grading", "steps", "metrics", "balance"},
     {"generation", "rewards", "selection", "advantages", "temperature", "voting"},

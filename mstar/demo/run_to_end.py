@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 
 from mstar.errors import MstarError
 from mstar.interruption import Interrupted, stopping_on_signals
+from mstar.process_start import prepare_process
 
 __all__ = ["run_to_end"]
 
@@ -22,8 +22,7 @@ def run_to_end(name: str, work: Callable[[], object]) -> int:
     Returns:
         The exit status: 0; 1 after an error that is the user's to mend; 128 and the signal's number if one stopped it.
     """
-    # As in mstar.__main__: it must be set before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_process()
     try:
         with stopping_on_signals():
             work()

@@ -11,10 +11,8 @@ from typing import Final
 
 from mstar.memory.account import Amount, Stage
 
-__all__ = ["LARGEST_BLOCK", "with_heap"]
+__all__ = ["with_heap"]
 
-# Larger blocks are mapped, and given back when they are freed (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
-LARGEST_BLOCK: Final = 2**25
 # Share of holes, measured on x86-64 with glibc 2.36; tests/memory/test_real_peaks.py holds it.
 _HOLES: Final = 0.08
 

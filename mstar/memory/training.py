@@ -8,11 +8,11 @@ from typing import Final
 
 from mstar.memory.account import Amount, Stage, stage
 from mstar.memory.activations import Types, kept_by_layer, kept_logits
-from mstar.memory.heap import LARGEST_BLOCK
 from mstar.memory.lengths import Lengths
 from mstar.memory.plan import BYTES, Plan
 from mstar.memory.shape import ModelShape
 from mstar.models.token_loss import MOST_LOGITS
+from mstar.process_start import LARGEST_BLOCK
 
 __all__ = ["NF4", "Parts", "held_weights", "model_types", "parts_of", "training_stages", "weight_bytes"]
 

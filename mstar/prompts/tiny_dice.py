@@ -10,6 +10,7 @@ gap between selection rules on this task is not a finding about real data.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Final, Literal, get_args
 
 import numpy as np
@@ -50,6 +51,9 @@ _DIE: Final = 15
 _STEP: Final = (_DIE - 1) // 3
 _OFFSET: Final = (_DIE - (2 * _STEP + 2)) // 2
 _STYLES: Final = (" = ", " is ")
+# Boards, and pictures of them, of about 4 KB each, that are not drawn again: each is asked for about five times an
+# iteration, to be looked at, shown, scored and trained on.
+_KEPT: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,17 @@ class TinyDiceImage(GeneratedImage):
 
     def load(self) -> Image.Image:
         """Draws the picture."""
-        return paint(draw_board(self.rng("board")), self.rng("picture"))
+        return _paint_once(self).copy()
+
+
+@lru_cache(_KEPT)
+def _draw_once(image: TinyDiceImage) -> Board:
+    return draw_board(image.rng("board"))
+
+
+@lru_cache(_KEPT)
+def _paint_once(image: TinyDiceImage) -> Image.Image:
+    return paint(_draw_once(image), image.rng("picture"))
 
 
 class TinyDice(GeneratedPrompts):
@@ -206,7 +220,7 @@ class TinyDice(GeneratedPrompts):
     def __getitem__(self, index: int) -> Prompt:
         prompt_id = self.id_of(index)
         image = TinyDiceImage(self.split, self.seed, index)
-        board = draw_board(image.rng("board"))
+        board = _draw_once(image)
         return Prompt(
             id=prompt_id,
             question=board.question,

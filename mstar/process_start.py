@@ -1,0 +1,36 @@
+"""What a process that computes sets for itself before torch is imported."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Final
+
+__all__ = ["LARGEST_BLOCK", "prepare_process"]
+
+# Larger blocks are mapped, and given back when they are freed (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
+LARGEST_BLOCK: Final = 2**25
+# How much free memory at its end the heap keeps.
+_KEPT: Final = 2**30
+# Names in glibc's malloc.h.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_SET_BY_USER: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def prepare_process() -> None:
+    """Has threads wait without spinning, and the heap keep what is freed; what the environment says goes before.
+
+    OpenMP threads that wait for each other spin by default; on a shared machine, where one of them may not be running,
+    that makes training up to 30 times slower.
+
+    A forward pass frees its activations, and the next one needs as much again. In between, glibc gives a part of it
+    back to the system, which then clears every page anew.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Only glibc has it.
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None and not any(name in os.environ for name in _SET_BY_USER):
+        set_option(_M_TRIM_THRESHOLD, _KEPT)
+        # To set the first ends glibc's own adjustment of the second.
+        set_option(_M_MMAP_THRESHOLD, LARGEST_BLOCK)
