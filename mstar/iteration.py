@@ -36,7 +36,7 @@ from mstar.advantages import Advantages
 from mstar.distributed import gather_lists, is_main, leads_group, require_shared, takes_part, wait_for_all
 from mstar.errors import DataError
 from mstar.generation import Engine, derive_seed, draw_responses
-from mstar.grading import Grader, grade_response
+from mstar.grading import Grader, grade_response, grade_responses
 from mstar.iteration_plan import IterationPlan, IterationPrompts
 from mstar.iteration_report import IterationReport
 from mstar.iteration_shards import Earlier, keep_judged, read_earlier, read_judged, read_shard, sift_shard
@@ -212,7 +212,7 @@ class _Shards:
         with self._timed("grade"):
             grader.prepare([(p, r.text) for p, group in zip(prompts, written, strict=True) for r in group])
             return [
-                PromptResponses(prompt, tuple(grade_response(prompt, r, grader) for r in responses))
+                PromptResponses(prompt, tuple(grade_responses(prompt, responses, grader)))
                 for prompt, responses in zip(prompts, written, strict=True)
             ]
 

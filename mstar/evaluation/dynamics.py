@@ -14,7 +14,7 @@ from mstar.distributed import by_shard
 from mstar.evaluation.greedy import GREEDY
 from mstar.evaluation.reward_quality import RewardQuality, reward_quality
 from mstar.generation import Engine, Request, draw_responses, plan_samples
-from mstar.grading import Grader, grade_response
+from mstar.grading import Grader, grade_responses
 from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses
 from mstar.temperature import Pair
@@ -132,7 +132,7 @@ def measure_dynamics(
             for p in part
         ]
         written = draw_responses(engine, requests)
-        graded = [[grade_response(p, r, grader) for r in row] for p, row in zip(part, written, strict=True)]
+        graded = [grade_responses(p, row, grader) for p, row in zip(part, written, strict=True)]
         if reward is None:
             return graded
         samples = [PromptResponses(p, tuple(row[1:])) for p, row in zip(part, graded, strict=True)]
@@ -195,10 +195,7 @@ def sweep(
         ]
         written = draw_responses(engine, requests)
         groups = add_process_rewards(
-            [
-                PromptResponses(p, tuple(grade_response(p, r, grader) for r in row))
-                for p, row in zip(part, written, strict=True)
-            ],
+            [PromptResponses(p, tuple(grade_responses(p, row, grader))) for p, row in zip(part, written, strict=True)],
             reward,
         )
         by_temperature = [[[g.responses[first : first + num_samples]] for first in starts] for g in groups]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mstar.endpoint import Judged
 from mstar.interruption import stop_if_asked
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["AnswerReader", "Grader", "grade_response"]
+__all__ = ["AnswerReader", "Grader", "grade_response", "grade_responses"]
 
 
 class Grader(ABC):
@@ -71,3 +72,12 @@ def grade_response(prompt: Prompt, response: Response, grader: Grader) -> Scored
     return ScoredResponse(
         response, grader.grade(prompt, response.text), chain_correct=prompt.chain_correct(response.text)
     )
+
+
+def grade_responses(prompt: Prompt, responses: Sequence[Response], grader: Grader) -> list[ScoredResponse]:
+    """The same for several responses to one prompt; those of equal text are graded once."""
+    first: dict[str, ScoredResponse] = {}
+    for response in responses:
+        if response.text not in first:
+            first[response.text] = grade_response(prompt, response, grader)
+    return [replace(first[response.text], response=response) for response in responses]

@@ -53,7 +53,7 @@ _OFFSET: Final = (_DIE - (2 * _STEP + 2)) // 2
 _STYLES: Final = (" = ", " is ")
 # Boards, and pictures of them, of about 4 KB each, that are not drawn again: each is asked for about five times an
 # iteration, to be looked at, shown, scored and trained on.
-_KEPT: Final = 4096
+_KEPT: Final = 8192
 
 
 @dataclass(frozen=True, slots=True)

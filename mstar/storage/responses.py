@@ -91,11 +91,10 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
         *credit,
         *((name, pa.string()) for name in made_by or ()),
     ]
+    prompts = [{"prompt_id": group.prompt.id} | asked(group.prompt) | _gold(group.prompt) for group in groups]
     rows = [
         {
-            "prompt_id": group.prompt.id,
-            **asked(group.prompt),
-            **_gold(group.prompt),
+            **prompt,
             "sample_index": scored.response.sample_index,
             "response": scored.response.text,
             "num_tokens": scored.response.num_tokens,
@@ -115,7 +114,7 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
             "advantage": scored.advantage,
         }
         | dict(made_by or {})
-        for group in groups
+        for prompt, group in zip(prompts, groups, strict=True)
         for scored in group.responses
     ]
     write_table(path, rows, pa.schema([*_RESPONSES, *_GOLD, *extra]))
