@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch  # noqa: F401 - its log keeps the stderr that there is at its import, which a test would close
 import pyarrow.parquet as pq
 import pytest
 import yaml
