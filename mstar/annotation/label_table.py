@@ -109,10 +109,12 @@ def load_step_labels(path: Path) -> LabelTable:
     Raises:
         DataError: there are none, or a row's steps are not the steps of its response.
     """
-    shards = sorted(path.glob("labels-*.parquet")) if path.is_dir() else [path]
+    shards = [path] if path.is_file() else sorted(path.glob("labels-*.parquet"))
     labels = LabelTable.read(shards)
     if not labels:
-        raise DataError(f"'{path}' holds no step labels (labels-*.parquet): run 'python -m mstar annotate' first.")
+        raise DataError(
+            f"'{path}' holds no step labels (labels-*.parquet): run 'python -m mstar annotate' first, or mend the path."
+        )
     for label in labels:
         if label.steps != split_steps(label.response) or not len(label.num_correct) == len(label.steps):
             raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
@@ -51,6 +52,8 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         check_trainable(policy, trainer, refresh.lr, refresh.optimizer, "rollout.refresh_reward_model.lr")
     if settings.reward is not None:
         settings.reward.check()
+    if settings.reuse is not None and not Path(settings.reuse).is_dir() and is_main():
+        _log.warning("rollout.reuse: there is no folder '%s', so that nothing is read from it", settings.reuse)
     if settings.unlabelled != "off" and data.unlabelled is None:
         raise ConfigError(f"rollout.unlabelled is '{settings.unlabelled}', but data.unlabelled is not set.")
     if settings.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):

@@ -71,6 +71,13 @@ class Nothing(PromptSource):
         raise DataError(prompt_id)
 
 
+def test_a_folder_to_read_from_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, told in ((tmp_path, False), (tmp_path / "no", True)):
+        callback = RolloutCallback(selection="random", reuse=str(folder))
+        callback.check(trainer(), PolicyModule("mstar/tiny-idefics3"), PolicyDataModule(TinyDice("pool", 4)))
+        assert (f"rollout.reuse: there is no folder '{folder}'" in capsys.readouterr().err) == told
+
+
 def test_a_vote_needs_prompts() -> None:
     empty = PolicyDataModule(TinyDice("pool", 4), unlabelled=Nothing())
     callback = RolloutCallback(selection="random", unlabelled="voting")

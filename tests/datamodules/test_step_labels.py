@@ -170,7 +170,7 @@ def test_labels_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     source = TinyDice("annotation", 2)
     with pytest.raises(DataError, match="holds no step labels"):
         StepLabelDataModule(str(tmp_path), source).setup("fit")
-    with pytest.raises(DataError, match=r"missing\.parquet does not exist"):
+    with pytest.raises(DataError, match=r"missing\.parquet' holds no step labels.*or mend the path"):
         StepLabelDataModule(str(tmp_path / "missing.parquet"), source).setup("fit")
     path = tmp_path / "labels-00000.parquet"
     write_step_labels(path, [label("annotation-0-7")])
