@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import mstar.rewards.published  # noqa: F401  # the parser takes the short names of the classes that are loaded
 from mstar.atomic import write_text
-from mstar.dashboards.run_config import image_roots, read_configs
-from mstar.dashboards.sample_browser import find_picture
+from mstar.dashboards.run_config import read_configs
+from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.score_page import render_score_page
-from mstar.dashboards.stored_pictures import StoredPictures
 from mstar.distributed import claim_together, find_device, is_main, joined_processes, wait_for_all
 from mstar.errors import ConfigError, require_least
 from mstar.evaluation.best_of_n import measure_best_of_n, render_best_of_n
@@ -123,8 +121,7 @@ def _opener(file: Path, image_root: str | None) -> OpenPicture:
     folder = file.resolve().parent
     root = folder.parent.parent if folder.parent.name == "iterations" else folder
     configs = tuple(read_configs(root)) if (root / "config.yaml").is_file() else ()
-    roots = image_roots(configs) if image_root is None else (image_root,)
-    return partial(find_picture, roots=roots, stored=StoredPictures(configs))
+    return RunPictures(configs, image_root).find
 
 
 def _report(folder: Path, shards: list[Path], title: str, html: str | None, seed: int) -> None:

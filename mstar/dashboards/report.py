@@ -9,10 +9,9 @@ from mstar.atomic import write_text
 from mstar.dashboards import sections
 from mstar.dashboards.overview import headline, test_accuracies
 from mstar.dashboards.page import render
-from mstar.dashboards.run_config import image_roots
 from mstar.dashboards.run_data import RunData, read_run
+from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.sample_browser import label_payload, sample_payload
-from mstar.dashboards.stored_pictures import StoredPictures
 from mstar.dashboards.training import label_chart, label_table, training
 from mstar.errors import ConfigError
 
@@ -49,11 +48,10 @@ def write_report(
 
 def _render(run: RunData, image_root: str | None) -> str:
     """The page; a section is there if its kind of run can have it."""
-    roots = image_roots(run.configs) if image_root is None else (image_root,)
-    stored = StoredPictures(run.configs)
-    samples = [("sample", sample_payload(run.sample.prompts, roots, stored))] if run.evolves else []
+    pictures = RunPictures(run.configs, image_root)
+    samples = [("sample", sample_payload(run.sample.prompts, pictures))] if run.evolves else []
     for number, labels in enumerate(run.labels):
-        samples.append((f"labels-{number}", label_payload(labels.prompts, roots, stored)))
+        samples.append((f"labels-{number}", label_payload(labels.prompts, pictures)))
     return render(
         "report.html",
         {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -12,46 +11,38 @@ from typing import Any, Final
 from PIL import Image
 
 from mstar.dashboards.prompt_sample import AskedPrompt, SampledPrompt
+from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.step_labels import LabelledPrompt
-from mstar.dashboards.stored_pictures import StoredPictures
 from mstar.dashboards.wording import describe_fate, describe_verdict, score_level, scored_steps, visible
 from mstar.errors import DataError
-from mstar.prompts.images import open_image
 from mstar.types import Fate, ScoredResponse, StepLabels
 
-__all__ = ["embed_image", "embed_picture", "find_picture", "label_payload", "sample_payload"]
+__all__ = ["embed_image", "embed_picture", "label_payload", "sample_payload"]
 
 _SMALL: Final = 256
 # A page or a plot of this many pixels can still be read.
 _LARGEST: Final = 1280
 
 
-def sample_payload(
-    prompts: Sequence[SampledPrompt], image_roots: Sequence[str], stored: StoredPictures
-) -> dict[str, Any]:
+def sample_payload(prompts: Sequence[SampledPrompt], pictures: RunPictures) -> dict[str, Any]:
     """The sample as JSON values, hidden characters written as codes."""
     rows = [(p, {"iteration": p.iteration, "responses": _responses(p.responses)}) for p in prompts]
-    return _payload("Step score", rows, image_roots, stored)
+    return _payload("Step score", rows, pictures)
 
 
-def label_payload(
-    prompts: Sequence[LabelledPrompt], image_roots: Sequence[str], stored: StoredPictures
-) -> dict[str, Any]:
+def label_payload(prompts: Sequence[LabelledPrompt], pictures: RunPictures) -> dict[str, Any]:
     """The same for responses with step labels."""
     rows = [(p, {"iteration": None, "responses": [_labelled(label) for label in p.responses]}) for p in prompts]
-    return _payload("Step label", rows, image_roots, stored)
+    return _payload("Step label", rows, pictures)
 
 
 def _payload(
-    legend: str,
-    rows: Sequence[tuple[SampledPrompt | LabelledPrompt, dict[str, Any]]],
-    roots: Sequence[str],
-    stored: StoredPictures,
+    legend: str, rows: Sequence[tuple[SampledPrompt | LabelledPrompt, dict[str, Any]]], pictures: RunPictures
 ) -> dict[str, Any]:
     uris = dict.fromkeys(uri for prompt, _ in rows for uri in prompt.image_uris)
     return {
         "legend": legend,
-        "images": {uri: embed_image(uri, roots, stored) for uri in uris},
+        "images": {uri: embed_image(uri, pictures) for uri in uris},
         "prompts": [_asked(prompt) | {"samples": len(prompt.responses)} | shown for prompt, shown in rows],
     }
 
@@ -66,24 +57,12 @@ def _asked(prompt: AskedPrompt) -> dict[str, Any]:
     }
 
 
-def embed_image(uri: str, roots: Sequence[str], stored: StoredPictures) -> dict[str, Any]:
+def embed_image(uri: str, pictures: RunPictures) -> dict[str, Any]:
     """A picture as a data URI, or the reason why it cannot be shown."""
     try:
-        image = find_picture(uri, roots, stored)
+        return embed_picture(pictures.find(uri), uri)
     except DataError as error:
         return {"error": visible(str(error))}
-    return embed_picture(image, uri)
-
-
-def find_picture(uri: str, roots: Sequence[str], stored: StoredPictures) -> Image.Image:
-    """A picture by its name in a run: in the first folder that has it, else in the run's data.
-
-    Raises:
-        DataError: it is not found, or cannot be decoded.
-    """
-    root = next((root for root in roots if os.path.lexists(os.path.join(root, uri))), None)
-    image = stored.find(uri) if root is None else None
-    return open_image(uri, root or roots[0]) if image is None else image
 
 
 def embed_picture(image: Image.Image, name: str) -> dict[str, Any]:

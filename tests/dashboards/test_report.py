@@ -14,8 +14,9 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from mstar.dashboards.report import write_report
+from mstar.dashboards.run_config import SavedConfig
+from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.sample_browser import embed_image
-from mstar.dashboards.stored_pictures import StoredPictures
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.images import FileImage
 from mstar.storage import RunDirectory, read_responses, write_json, write_responses, write_step_labels
@@ -266,13 +267,14 @@ def test_missing_parts_are_named(run: Path) -> None:
 
 def test_pictures_are_found_below_one_of_the_folders_or_replaced_by_the_reason(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 600), "red").save(tmp_path / "wide.png")
-    found = embed_image("wide.png", [str(tmp_path / "missing"), str(tmp_path)], StoredPictures())
+    sources = [{"image_root": str(tmp_path / "missing")}, {"image_root": str(tmp_path)}]
+    found = embed_image("wide.png", RunPictures((SavedConfig("config.yaml", json.dumps({"data": sources}), tmp_path),)))
     with Image.open(io.BytesIO(base64.b64decode(found["source"].split(",")[1]))) as picture:
         assert picture.size == (1280, 384)
     for name in ("gone\u202e.png", "../outside.png", "\0"):
-        reason = embed_image(name, [str(tmp_path)], StoredPictures())["error"]
+        reason = embed_image(name, RunPictures((), str(tmp_path)))["error"]
         assert not set(reason) & set("\u202e\0")
-    assert "does not exist" in embed_image("gone.png", [str(tmp_path)], StoredPictures())["error"]
+    assert "does not exist" in embed_image("gone.png", RunPictures((), str(tmp_path)))["error"]
 
 
 def test_json_in_a_script_survives_a_round_trip(tmp_path: Path) -> None:

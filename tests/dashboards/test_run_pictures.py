@@ -13,7 +13,8 @@ import yaml
 from PIL import Image
 
 from mstar.dashboards.run_config import SavedConfig
-from mstar.dashboards.stored_pictures import StoredPictures
+from mstar.dashboards.run_pictures import RunPictures
+from mstar.errors import DataError
 
 RECORDS = "mstar.prompts.RecordPrompts"
 
@@ -33,8 +34,8 @@ def data(tmp_path: Path) -> dict[str, Any]:
     return {"class_path": RECORDS, "init_args": own | {"cache_dir": str(tmp_path / "cache")}}
 
 
-def stored(root: Path, settings: dict[str, Any]) -> StoredPictures:
-    return StoredPictures((SavedConfig("config.yaml", yaml.safe_dump(settings), root),))
+def stored(root: Path, settings: dict[str, Any]) -> RunPictures:
+    return RunPictures((SavedConfig("config.yaml", yaml.safe_dump(settings), root),))
 
 
 @pytest.mark.parametrize("within", ["source", "part", "sources", "relative"])
@@ -51,10 +52,10 @@ def test_a_picture_is_found_by_its_prompt_and_number(tmp_path: Path, data: dict[
             settings["prompts"] = data
     pictures = stored(tmp_path / "runs" / "one", settings)
     for name, colour in (("a#0", (255, 0, 0)), ("b#1#0", (0, 128, 0)), ("b#1#1", (0, 0, 255))):
-        found = pictures.find(name)
-        assert found is not None
-        assert found.getpixel((0, 0)) == colour
-    assert pictures.find("a#1") is pictures.find("c#0") is pictures.find("a") is None
+        assert pictures.find(name).getpixel((0, 0)) == colour
+    for name in ("a#1", "c#0", "a"):
+        with pytest.raises(DataError, match=r"is not found|does not exist"):
+            pictures.find(name)
     assert not (tmp_path / "bad.jsonl").exists()
 
 
@@ -65,4 +66,5 @@ def test_nothing_else_is_run_and_data_that_is_gone_is_no_error(tmp_path: Path, d
     gone = {"class_path": RECORDS, "init_args": {"path": str(tmp_path / "gone.parquet")}}
     wrong = {"class_path": RECORDS, "init_args": {"path": 3}}
     for settings in (other, mixed, gone, wrong, {"class_path": "mstar.prompts.Nothing"}):
-        assert stored(tmp_path, {"prompts": settings}).find("a#0") is None
+        with pytest.raises(DataError, match=r"is not found|does not exist"):
+            stored(tmp_path, {"prompts": settings}).find("a#0")
