@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
 from mstar.demo.arm import DEMO, RESULT, SEED_SFT, START
+from mstar.demo.arm import main as start_arm
 from mstar.demo.verdicts import T, read_answers, verdict_table, verdicts
 from mstar.errors import ConfigError, MstarError
 from mstar.evaluation.markdown import markdown_table
@@ -114,43 +116,50 @@ def write_tables(root: Path, seeds: Sequence[int]) -> str:
 
 
 def _run_all(arms: Sequence[str], seeds: Sequence[int], root: Path, jobs: int) -> None:
-    """Runs every arm in a process of its own, on one thread, so many side by side.
+    """Runs every arm on one thread, so many side by side; a process takes one arm after the other.
 
     Raises:
         ConfigError: one of them failed.
     """
-    # What all others start from is there before them.
-    _run_side_by_side([(START, [seed]) for seed in seeds], root, seeds, jobs)
-    _run_side_by_side([(arm, list(seeds)) for arm in arms if arm != START], root, seeds, jobs)
+    # Last digits depend on the number of threads, and a comparison on this machine's number of cores must not. Each
+    # process reads it when it begins.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        # What all others start from is there before them.
+        _run_side_by_side(pool, jobs, [(START, [seed]) for seed in seeds], root, seeds)
+        _run_side_by_side(pool, jobs, [(arm, list(seeds)) for arm in arms if arm != START], root, seeds)
 
 
-def _run_side_by_side(work: Sequence[tuple[str, list[int]]], root: Path, seeds: Sequence[int], jobs: int) -> None:
-    logs = root / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+def _run_side_by_side(
+    pool: ProcessPoolExecutor, jobs: int, work: Sequence[tuple[str, list[int]]], root: Path, seeds: Sequence[int]
+) -> None:
+    waiting = iter(work)
+    running: dict[Future[tuple[int, Path]], str] = {}
+    # What runs ends by the same signal as this process, or to the end; what a pool holds beyond that would be begun.
+    while True:
+        for arm, own in islice(waiting, jobs - len(running)):
+            running[pool.submit(_run_logged, arm, own, root)] = arm
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            arm = running.pop(future)
+            status, log = future.result()
+            if status:
+                raise ConfigError(f"the arm {arm} ended with exit status {status}: see '{log}'.")
+            sys.stdout.write(f"{arm}: done\n")
+            sys.stdout.flush()
+            write_tables(root, seeds)
 
-    def run(arm: str, own: list[int]) -> tuple[str, Path, int]:
-        path = logs / f"{arm}-{'-'.join(map(str, own))}.txt"
-        command = [sys.executable, "-m", "mstar.demo.arm", arm, "--output", str(root), "--seeds", *map(str, own)]
-        # Last digits depend on the number of threads, and a comparison on this machine's number of cores must not.
-        with path.open("ab") as log:
-            done = subprocess.run(  # noqa: S603 - our own command
-                command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=log, check=False
-            )
-        return arm, path, done.returncode
 
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for future in as_completed([pool.submit(run, arm, own) for arm, own in work]):
-                arm, path, status = future.result()
-                if status:
-                    raise ConfigError(f"the arm {arm} ended with exit status {status}: see '{path}'.")
-                sys.stdout.write(f"{arm}: done\n")
-                sys.stdout.flush()
-                write_tables(root, seeds)
-        except BaseException:
-            # Those that run end by the same signal, or to the end; no other is begun.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _run_logged(arm: str, seeds: Sequence[int], root: Path) -> tuple[int, Path]:
+    """Runs an arm; whatever this process says of it goes to a file."""
+    path = root / "logs" / f"{arm}-{'-'.join(map(str, seeds))}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as log:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log.fileno(), stream.fileno())
+    return start_arm([arm, "--output", str(root), "--seeds", *map(str, seeds)]), path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

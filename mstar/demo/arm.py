@@ -1,4 +1,4 @@
-"""``python -m mstar.demo.arm``: one arm of the comparison on some seeds, in a process of its own."""
+"""``python -m mstar.demo.arm``: one arm of the comparison on some seeds."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_arm(arm: str, seed: int, root: Path) -> None:
     """Runs an arm on one seed, unless that is done, and writes its result and its answers to the test questions."""
-    from mstar.demo.run import make_start, run_demo
-    from mstar.storage import write_json
-
     folder = root / f"seed-{seed}" / arm
     if (folder / RESULT).exists():
         return
+    from mstar.demo.run import make_start, run_demo
+    from mstar.storage import write_json
+
     clock, cpu = time.perf_counter(), time.process_time()
     demo = folder.parent / DEMO
     if arm in (DEMO, SEED_SFT):

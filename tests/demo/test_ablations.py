@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mstar.demo.ablations import ARMS, interval, write_tables
+import pytest
+
+from mstar.demo.ablations import ARMS, interval, main, write_tables
 from mstar.demo.arm import DEMO, RESULT, SEED_SFT, START
 from mstar.demo.verdicts import CLAIMS
 from mstar.storage import PromptResponses, read_json, write_json, write_responses
@@ -46,6 +48,35 @@ def done(root: Path, arm: str, seed: int, *right: bool) -> None:
     ]
     write_responses(folder / "predictions.parquet", groups)
     write_json(folder / RESULT, {"accuracy": sum(right) / len(right), "chain_accuracy": 0.0, "cpu_seconds": 60.4})
+
+
+def test_arms_that_are_done_are_taken_as_they_are_and_what_a_process_says_goes_to_a_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # and put back afterwards
+    for arm in (START, "random_2", "rest_em"):
+        done(tmp_path, arm, 0, True, False)
+    options = ["--arms", "random_2", "rest_em", "--seeds", "0", "--jobs", "1", "--output", str(tmp_path)]
+    assert main(options) == 0
+    said = capfd.readouterr().out
+    assert said.startswith("warm-up: done\nrandom_2: done\nrest_em: done\n")
+    assert "| random_2 | 50.0 / 0.0 | 50.0 | 0.0 | 60 | 1 |" in said
+    logs = {"warm-up-0.txt", "random_2-0.txt", "rest_em-0.txt"}
+    assert {path.name for path in (tmp_path / "logs").iterdir()} == logs
+
+
+def test_an_arm_that_cannot_run_ends_the_comparison(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    done(tmp_path, START, 0, True)
+    write_json(tmp_path / "seed-0" / "demo" / "stages.json", {"seed": 1, "stages": {}})
+    options = ["--arms", "random_2", "--seeds", "0", "--jobs", "1", "--output", str(tmp_path)]
+    assert main(options) == 1
+    log = tmp_path / "logs" / "random_2-0.txt"
+    assert capfd.readouterr().err == f"ablations: error: the arm random_2 ended with exit status 1: see '{log}'.\n"
+    assert "random_2: error: " in log.read_text()
+    assert "holds a run with seed 1" in log.read_text()
 
 
 def test_the_tables_are_of_all_that_is_measured_and_leave_missing_seeds_empty(tmp_path: Path) -> None:
