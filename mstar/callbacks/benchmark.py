@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm import tqdm
 
 from mstar.callbacks.rollout_check import require_policy
 from mstar.datamodules.benchmark import find_benchmark
@@ -223,7 +223,7 @@ class BenchmarkCallback(Callback):
                 *benchmark_notes(source),
             ]
             path = write_scores(folder, stem, result, notes)
-            sys.stdout.write(f"{render_scores(result, notes)}\n{path}\n")
+            tqdm.write(f"{render_scores(result, notes)}\n{path}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Releases the MPRM."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from tqdm import tqdm
 
 from mstar.callbacks.rollout_check import require_policy
 from mstar.datamodules.quarantined import PromptBatch
@@ -56,4 +56,4 @@ class PredictionsCallback(Callback):
         made_by = require_policy(pl_module, "predict needs").writer()
         if is_main():
             write_responses(path, list(groups.values()), made_by)
-            sys.stdout.write(f"{path}\n")
+            tqdm.write(str(path))  # on a line of its own, though the bar is still there

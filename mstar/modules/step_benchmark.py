@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import LightningModule
+from tqdm import tqdm
 
 from mstar.datamodules.benchmark import find_benchmark
 from mstar.datamodules.quarantined import PromptBatch
@@ -138,7 +138,7 @@ class StepBenchmarkModule(LightningModule):
             notes = [f"{'MPRM' if self.reward_model else 'Reward'}: {name}.", *benchmark_notes(source)]
             folder = Path(self.trainer.default_root_dir)
             path = write_step_scores(folder, source.name, result, notes)
-            sys.stdout.write(f"{render_steps(result, notes, source.name)}\n{path}\n")
+            tqdm.write(f"{render_steps(result, notes, source.name)}\n{path}")
 
     def teardown(self, stage: str) -> None:
         """Releases the reward's memory."""
