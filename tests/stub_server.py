@@ -92,11 +92,16 @@ def _handler(stub: StubServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class _Server(ThreadingHTTPServer):
+    # On a busy machine more connections wait than the five that it lets, and the next one is reset.
+    request_queue_size = 128
+
+
 @contextmanager
 def serving() -> Iterator[StubServer]:
     """A server that runs within the block."""
     stub = StubServer()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub))
+    server = _Server(("127.0.0.1", 0), _handler(stub))
     server.daemon_threads = True
     stub.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
