@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch  # noqa: F401 - its log keeps the stderr that there is at its import, which a test would close
 import pytest
 
 from mstar.__main__ import main
