@@ -92,8 +92,9 @@ def _handler(stub: StubServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-class _Server(ThreadingHTTPServer):
-    # On a busy machine more connections wait than the five that it lets, and the next one is reset.
+class PatientServer(ThreadingHTTPServer):
+    """Lets more than five connections wait: on a busy machine the next one was reset."""
+
     request_queue_size = 128
 
 
@@ -101,8 +102,7 @@ class _Server(ThreadingHTTPServer):
 def serving() -> Iterator[StubServer]:
     """A server that runs within the block."""
     stub = StubServer()
-    server = _Server(("127.0.0.1", 0), _handler(stub))
-    server.daemon_threads = True
+    server = PatientServer(("127.0.0.1", 0), _handler(stub))
     stub.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from mstar.generation.weight_files import WeightsFingerprint, read_weights, writ
 from mstar.interruption import Interrupted
 from mstar.prompts import TinyDice
 from mstar.provenance import describe
+from tests.stub_server import PatientServer
 
 if TYPE_CHECKING:
     from tests.conftest import Policy
@@ -67,8 +68,7 @@ class Stub:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.server.daemon_threads = True
+        self.server = PatientServer(("127.0.0.1", port), Handler)
         # Clients that go away in the middle of an answer are what is tested.
         self.server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
         self.address = f"http://127.0.0.1:{self.server.server_port}"
