@@ -13,11 +13,12 @@ import torch
 from mstar.demo.run import command, config, count_steps
 from mstar.demo.stages import StageBook
 from mstar.errors import ConfigError
+from mstar.provenance import claim
 from mstar.small.align import AlignSettings, align
 from mstar.small.model import build_model, build_processor
 from mstar.small.tasks import TASKS, TaskName
 from mstar.small.weights import WEIGHTS, load_language_model
-from mstar.storage import read_json, write_json
+from mstar.storage import read_json
 
 __all__ = ["ARMS", "FURTHER", "SHARED", "WARMUP", "Numbers", "SmallRun", "run_small"]
 
@@ -130,15 +131,10 @@ def run_small(
 
 def _claim(settings: SmallRun) -> SmallRun:
     """Writes down what all stages of a folder share, or finds that it is the same."""
-    path = settings.folder / "settings.json"
-    given: dict[str, Any] = {"model": settings.model, "numbers": settings.numbers or _numbers()}
-    before = read_json(path) if path.exists() else given
-    settings = replace(settings, numbers=settings.numbers or before["numbers"])
-    facts = {"model": settings.model, "numbers": settings.numbers}
-    if before != facts:
-        raise ConfigError(f"'{settings.folder}' holds stages with {before}, not {facts}: choose another folder.")
-    write_json(path, facts)
-    return settings
+    manifest = settings.folder / "manifest.json"
+    numbers = settings.numbers or (read_json(manifest)["numbers"] if manifest.exists() else _numbers())
+    claim(settings.folder, {"model": settings.model, "numbers": numbers}, what="stages", pattern="stages.json")
+    return replace(settings, numbers=numbers)
 
 
 def _numbers() -> Numbers:

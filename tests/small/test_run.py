@@ -141,7 +141,7 @@ def test_another_model_in_16_bits_takes_the_same_stages(tmp_path: Path, monkeypa
         assert set(wanted) <= set(command)
     assert "--trainer.max_steps=26" in commands[-2]
     # Its stages are not gone on with by another model's.
-    with pytest.raises(ConfigError, match=r"holds stages with .*SmolVLM.*choose another folder"):
+    with pytest.raises(ConfigError, match=r"stages in .*SmolVLM.*\(now not set\).*choose another output folder"):
         run_small(toy(tmp_path))
 
 
@@ -156,7 +156,7 @@ def test_numbers_are_the_machines_and_then_the_folders(
     run_small(toy(tmp_path, numbers=None), [])
     monkeypatch.setattr("torch.cpu.get_capabilities", dict)
     run_small(toy(tmp_path, numbers=None), [])
-    assert json.loads((tmp_path / "seed-3/settings.json").read_text()) == {"model": None, "numbers": numbers}
+    assert json.loads((tmp_path / "seed-3/manifest.json").read_text()) == {"model": None, "numbers": numbers}
 
 
 def test_one_override_drives_another_model(capsys: pytest.CaptureFixture[str]) -> None:
