@@ -19,7 +19,7 @@ from mstar.errors import DataError
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import quarantine_shard
 from mstar.provenance import find_change
-from mstar.storage import PromptResponses, RunDirectory, read_json, read_responses, write_json
+from mstar.storage import PromptResponses, RunDirectory, find_in_runs, read_json, read_responses, write_json
 from mstar.types import Prompt, ScoredResponse
 
 __all__ = [
@@ -136,7 +136,7 @@ def _find_change(plan: Path, now: Mapping[str, Any]) -> str | None:
 
 
 def find_earlier(
-    run: RunDirectory, iteration: int, facts: IterationFacts, reuse: Path | None = None
+    run: RunDirectory, iteration: int, facts: IterationFacts, reuse: str | Path | None = None
 ) -> dict[int, Earlier]:
     """Shards with the responses that an iteration would draw, by the number of its own shard.
 
@@ -172,14 +172,12 @@ def find_earlier(
     return found
 
 
-def _plans(run: RunDirectory, iteration: int, reuse: Path | None) -> Iterator[Path]:
+def _plans(run: RunDirectory, iteration: int, reuse: str | Path | None) -> Iterator[Path]:
     own = run.iteration(iteration)
     yield from sorted(own.parent.glob(f"{own.name}.old-*/plan.json"))
-    if reuse is not None:
-        for parents in ("", "*/", "*/*/"):
-            for plan in sorted(reuse.glob(f"{parents}iterations/{own.name}*/plan.json")):
-                if plan.parent.resolve() != own.resolve():
-                    yield plan
+    for plan in find_in_runs(reuse, f"iterations/{own.name}*/plan.json"):
+        if plan.parent.resolve() != own.resolve():
+            yield plan
 
 
 def read_shard(shard: Sequence[Prompt], counts: range, path: Path) -> list[PromptResponses]:

@@ -103,6 +103,7 @@ class Renderer:
         media = {vocabulary[place] for place in self.placeholders if place in vocabulary}
         # A sampled image token would break the re-encoding of the response, so no special token but the end is drawn.
         self.banned_ids: tuple[int, ...] = tuple(sorted(((special - text_tokens) | media) - set(self.end_ids)))
+        self._picture_tokens: dict[tuple[tuple[int, int], ...], int] = {}  # by the pictures' heights and widths
         # Models may have more rows in their embedding than the tokenizer has tokens; those are no text either.
         self.vocabulary_size = len(self.tokenizer)
 
@@ -199,8 +200,11 @@ class Renderer:
         if count is None:
             # Processors that come as code with the weights.
             return None
-        sizes = [(picture.height, picture.width) for picture in (image.load() for image in prompt.images)]
-        return bound + int(sum(count(image_sizes=sizes)["num_image_tokens"]))
+        sizes = tuple((picture.height, picture.width) for picture in (image.load() for image in prompt.images))
+        if sizes not in self._picture_tokens:
+            # Some processors call their tokenizer for it.
+            self._picture_tokens[sizes] = int(sum(count(image_sizes=sizes)["num_image_tokens"]))
+        return bound + self._picture_tokens[sizes]
 
     def count_response_tokens(self, response: str) -> int:
         """Tokens of a response, its end token included."""

@@ -7,8 +7,9 @@ prefix is continued several times; a step's label is the share of the continuati
 from __future__ import annotations
 
 import math
+import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from mstar.annotation.annotation import Annotation, Tally, check_steps, explain_
 from mstar.annotation.continuations import Count, count_continuations, is_right
 from mstar.annotation.judge import StepJudge
 from mstar.annotation.settings import AnnotationSettings
+from mstar.atomic import atomic_path
 from mstar.distributed import claim_together, gather_lists, is_main, leads_group, takes_part, wait_for_all
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
@@ -27,9 +29,9 @@ from mstar.interruption import stop_if_asked
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import PutAside, count_reasons, quarantine_shard
-from mstar.provenance import describe, fingerprint_each, fingerprint_prompts
+from mstar.provenance import describe, find_change, fingerprint_each, fingerprint_prompts
 from mstar.steps import split_steps
-from mstar.storage import read_or_put_aside, read_step_labels, write_step_labels
+from mstar.storage import read_json, read_or_put_aside, read_step_labels, write_step_labels
 from mstar.types import Prompt, Response, StepLabels
 
 __all__ = ["annotate"]
@@ -52,6 +54,7 @@ def annotate(
     claimed: Callable[[], None] | None = None,
     responses: Sequence[StepLabels] | None = None,
     judge: StepJudge | None = None,
+    earlier: Iterable[Path] = (),
 ) -> Annotation:
     """Labels the steps of responses to some prompts, shard by shard; shards that exist are not made again.
 
@@ -74,6 +77,7 @@ def annotate(
         claimed: Called by the main process once ``output`` is known to be this annotation's, before anything is drawn.
         responses: Labelled responses whose steps are labelled again; None samples responses from the policy.
         judge: Judges the steps, too, or in the place of continuations; its agreement is in ``judge-*.json``.
+        earlier: Folders of other annotations; shards in them are taken, not made again, where they depend on the same.
 
     Returns:
         The files of all shards, with counts.
@@ -103,6 +107,9 @@ def annotate(
     if judge is not None:
         facts["judge"] = describe(judge)
     claim_together(output, facts, what="step labels", pattern="labels-*.parquet", claimed=claimed)
+    if is_main():
+        _take_over(output, facts, earlier)
+    wait_for_all()
     places: dict[str, list[int]] = defaultdict(list)
     for place, label in enumerate(responses or ()):
         places[label.prompt_id].append(place)
@@ -159,6 +166,21 @@ def annotate(
         explain_failure(prompts, whole.responses, grader, drawn, cut_off, engine.max_new_tokens)
     counted = (whole.responses, whole.right, whole.steps, whole.prefixes)
     return Annotation(tuple(paths), len(prompts), num_tokens, *counted)
+
+
+def _take_over(output: Path, facts: Mapping[str, Any], earlier: Iterable[Path]) -> None:
+    """Copies what is there of the shards of other annotations that depend on the same facts."""
+    for folder in earlier:
+        manifest = folder / "manifest.json"
+        if not manifest.exists() or find_change(read_json(manifest), facts) is not None:
+            continue
+        for shard in sorted(folder.glob("labels-*.parquet")):
+            number = shard.stem.removeprefix("labels-")
+            # The labels come last: by them a shard is known to be whole.
+            for name in (f"quarantine-{number}.jsonl", f"judge-{number}.json", shard.name):
+                if (folder / name).exists() and not (output / shard.name).exists():
+                    with atomic_path(output / name) as temporary:
+                        shutil.copyfile(folder / name, temporary)
 
 
 def _describe_settings(settings: AnnotationSettings) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.provenance import fingerprint, fingerprint_prompts
-from mstar.storage import RunDirectory
+from mstar.storage import RunDirectory, find_in_runs
 
 __all__ = ["RewardModelRefresh"]
 
@@ -95,6 +95,7 @@ class RewardModelRefresh:
         check: PromptCheck,
         run: RunDirectory,
         iteration: int,
+        reuse: str | Path | None = None,
     ) -> Path:
         """Makes the MPRM for an iteration, or finds the one that is there already.
 
@@ -106,6 +107,7 @@ class RewardModelRefresh:
             check: Decides which prompts and responses are too long or cannot be shown to the policy.
             run: The run directory.
             iteration: The iteration's number.
+            reuse: Folder of another run, or one of several, whose step labels are taken where they depend on the same.
 
         Returns:
             The MPRM's folder.
@@ -128,6 +130,7 @@ class RewardModelRefresh:
             annotate(
                 self.prompts, engine, grader, settings, folder / "labels",
                 policy=weights, computed_in=str(precision), check=check,
+                earlier=find_in_runs(reuse, "mprm/*/labels"),
             )  # fmt: skip
         start = folder / "policy"
         with writing(start):

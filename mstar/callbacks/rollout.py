@@ -93,9 +93,9 @@ class RolloutCallback(Callback):
         keep_iterations: Of how many iterations, the latest, all responses stay on disk; of earlier ones only the kept
             examples and the report do. None keeps all.
         seed: Seed of the sampling; by default the run's ``seed_everything``.
-        reuse: Folder of another run, or one of several: responses, verdicts and scores in it are read instead of made
-            again where they depend on the same, e.g. in the first iteration of a run that differs in its ``selection``
-            alone.
+        reuse: Folder of another run, or one of several: responses, verdicts and scores in it, and the step labels of
+            ``refresh_reward_model``, are read instead of made again where they depend on the same, e.g. in the first
+            iteration of a run that differs in its ``selection`` alone.
 
     Raises:
         ConfigError: a value cannot work, or two contradict each other.

@@ -125,7 +125,9 @@ class RolloutStages:
             # Its memory is the new one's.
             settings.reward.release()
             check = self.data.prompt_check()
-            made = refresh.run(settings.engine, settings.grader, settings.seed, self.policy, check, self.run, iteration)
+            made = refresh.run(
+                settings.engine, settings.grader, settings.seed, self.policy, check, self.run, iteration, settings.reuse
+            )
             # Not the whole path: the run may be moved.
             refreshed = made.relative_to(self.run.root).as_posix()
         self.load_reward(refreshed)
@@ -186,7 +188,7 @@ class RolloutStages:
                 prompts=tuple(prompts.fingerprint(number) for number in range(prompts.num_shards)),
             )
             claim_iteration(run, iteration, facts)
-            earlier = find_earlier(run, iteration, facts, None if settings.reuse is None else Path(settings.reuse))
+            earlier = find_earlier(run, iteration, facts, settings.reuse)
             if ahead is not None:
                 earlier = find_ahead(run, prompts, ahead) | earlier
         settings.engine.work_in(run.root)

@@ -8,6 +8,7 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import cache
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -63,6 +64,9 @@ ARMS: Final = (
     DEMO,
 )
 
+# The tables are written after every arm, and what an arm answered does not change.
+_read_once: Final = cache(read_answers)
+
 # By arm and seed.
 Results = Mapping[str, Mapping[int, Mapping[str, float]]]
 
@@ -107,7 +111,7 @@ def write_tables(root: Path, seeds: Sequence[int]) -> str:
         for arm in (*ARMS, SEED_SFT)
     }
     results = {arm: {seed: read_json(path / RESULT) for seed, path in row.items()} for arm, row in folders.items()}
-    answers = {arm: {seed: read_answers(path) for seed, path in row.items()} for arm, row in folders.items()}
+    answers = {arm: {seed: _read_once(path) for seed, path in row.items()} for arm, row in folders.items()}
     rows = verdicts(answers)
     text = f"{table({arm: row for arm, row in results.items() if row}, seeds)}\n## Verdicts\n\n{verdict_table(rows)}"
     write_json(root / "verdicts.json", {"seeds": list(seeds), "verdicts": rows})
@@ -116,7 +120,10 @@ def write_tables(root: Path, seeds: Sequence[int]) -> str:
 
 
 def _run_all(arms: Sequence[str], seeds: Sequence[int], root: Path, jobs: int) -> None:
-    """Runs every arm on one thread, so many side by side; a process takes one arm after the other.
+    """Runs every arm on one thread, so many side by side; a process takes one arm and seed after the other.
+
+    Next to each other are seeds, not arms: what arms of one seed have in common one of them makes and the others read,
+    which two that run at the same time could not.
 
     Raises:
         ConfigError: one of them failed.
@@ -126,40 +133,41 @@ def _run_all(arms: Sequence[str], seeds: Sequence[int], root: Path, jobs: int) -
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         # What all others start from is there before them.
-        _run_side_by_side(pool, jobs, [(START, [seed]) for seed in seeds], root, seeds)
-        _run_side_by_side(pool, jobs, [(arm, list(seeds)) for arm in arms if arm != START], root, seeds)
+        _run_side_by_side(pool, jobs, [(START, seed) for seed in seeds], root, seeds)
+        others = [(arm, seed) for arm in arms if arm != START for seed in seeds]
+        _run_side_by_side(pool, jobs, others, root, seeds)
 
 
 def _run_side_by_side(
-    pool: ProcessPoolExecutor, jobs: int, work: Sequence[tuple[str, list[int]]], root: Path, seeds: Sequence[int]
+    pool: ProcessPoolExecutor, jobs: int, work: Sequence[tuple[str, int]], root: Path, seeds: Sequence[int]
 ) -> None:
     waiting = iter(work)
-    running: dict[Future[tuple[int, Path]], str] = {}
+    running: dict[Future[tuple[int, Path]], tuple[str, int]] = {}
     # What runs ends by the same signal as this process, or to the end; what a pool holds beyond that would be begun.
     while True:
-        for arm, own in islice(waiting, jobs - len(running)):
-            running[pool.submit(_run_logged, arm, own, root)] = arm
+        for arm, seed in islice(waiting, jobs - len(running)):
+            running[pool.submit(_run_logged, arm, seed, root)] = arm, seed
         if not running:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            arm = running.pop(future)
+            arm, seed = running.pop(future)
             status, log = future.result()
             if status:
                 raise ConfigError(f"the arm {arm} ended with exit status {status}: see '{log}'.")
-            sys.stdout.write(f"{arm}: done\n")
+            sys.stdout.write(f"{arm}, seed {seed}: done\n")
             sys.stdout.flush()
             write_tables(root, seeds)
 
 
-def _run_logged(arm: str, seeds: Sequence[int], root: Path) -> tuple[int, Path]:
-    """Runs an arm; whatever this process says of it goes to a file."""
-    path = root / "logs" / f"{arm}-{'-'.join(map(str, seeds))}.txt"
+def _run_logged(arm: str, seed: int, root: Path) -> tuple[int, Path]:
+    """Runs an arm on a seed; whatever this process says of it goes to a file."""
+    path = root / "logs" / f"{arm}-{seed}.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
-    return start_arm([arm, "--output", str(root), "--seeds", *map(str, seeds)]), path
+    return start_arm([arm, "--output", str(root), "--seeds", str(seed)]), path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,12 @@ DEMO: Final = "demo"
 SEED_SFT: Final = "seed_sft"
 # What an arm reached, in its folder. It is written last: an arm without it goes on.
 RESULT: Final = "result.json"
+# Nobody watches the bars of runs side by side.
+_QUIET: Final = (
+    "--trainer.callbacks=null",
+    "--trainer.enable_progress_bar=false",
+    "--rollout.engine.init_args.progress=false",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,7 +78,7 @@ def _fit(arm: str, seed: int, folder: Path, policy: Path, mprm: Path) -> Path:
         f"--seed_everything={seed}", f"--model.model_name={policy}", "--rollout.dynamics=false",
         # All start from the same policy: what one of them has drawn in its first iteration the others read.
         f"--rollout.reuse={folder.parent}",
-        "--trainer.callbacks=null", "--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={folder}",
+        *_QUIET, f"--trainer.default_root_dir={folder}",
     )  # fmt: skip
     return folder / "policy"
 
@@ -83,7 +89,7 @@ def _measure(policy: Path, folder: Path) -> dict[str, Any]:
 
     command(
         "predict", config("tiny/evolve.yaml"), f"--model.model_name={policy}", "--trainer.logger=false",
-        "--trainer.callbacks=null", "--trainer.enable_progress_bar=false", f"--trainer.default_root_dir={folder}",
+        *_QUIET, f"--trainer.default_root_dir={folder}",
     )  # fmt: skip
     return {name: round(sum(right.values()) / len(right), 4) for name, right in read_answers(folder).items()}
 

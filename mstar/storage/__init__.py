@@ -5,7 +5,7 @@ All Parquet files open with ``datasets.load_dataset("parquet", data_files=...)``
 
 from mstar.storage.examples import ExampleFile, open_examples, order_examples, write_examples
 from mstar.storage.responses import PromptResponses, read_kept, read_responses, write_responses
-from mstar.storage.run_directory import RunDirectory, suggest_export, suggest_run
+from mstar.storage.run_directory import RunDirectory, find_in_runs, suggest_export, suggest_run
 from mstar.storage.step_labels import (
     make_step_labels,
     open_step_labels,
@@ -20,6 +20,7 @@ __all__ = [
     "ExampleFile",
     "PromptResponses",
     "RunDirectory",
+    "find_in_runs",
     "make_step_labels",
     "open_examples",
     "open_step_labels",

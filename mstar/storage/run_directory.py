@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["RunDirectory", "suggest_export", "suggest_run"]
+__all__ = ["RunDirectory", "find_in_runs", "suggest_export", "suggest_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,13 @@ class RunDirectory:
     def reward_model(self, index: int, fingerprint: str) -> Path:
         """The MPRM that was retrained before one iteration, on the policy with this fingerprint."""
         return self.root / "mprm" / f"{index:04d}-{fingerprint}"
+
+
+def find_in_runs(folder: str | Path | None, pattern: str) -> Iterator[Path]:
+    """What is in the folder of a run, or of several, up to two levels deep; nothing without a folder."""
+    if folder is not None:
+        for parents in ("", "*/", "*/*/"):
+            yield from sorted(Path(folder).glob(parents + pattern))
 
 
 def suggest_export(folder: Path, name: str) -> str:

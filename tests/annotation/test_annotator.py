@@ -182,6 +182,25 @@ def test_an_interrupted_annotation_goes_on_at_the_first_missing_shard(
     assert done.calls == []
 
 
+def test_shards_of_another_annotation_are_taken_where_they_depend_on_the_same(tmp_path: Path) -> None:
+    prompts = [prompt("p0"), prompt("p1"), prompt("p2")]
+    samples: dict[str, list[str | tuple[str, bool]]] = {p.id: [RIGHT, WRONG, LUCKY, WRONG] for p in prompts}
+    whole, again, other = (tmp_path / name for name in ("whole", "again", "other"))
+    expected = annotate(prompts, StubEngine(samples), AnswerGrader(), settings(), whole, policy="aaaa").labels
+    # Of one that was stopped, what is there is taken.
+    (whole / "labels-00001.parquet").unlink()
+    engine = StubEngine(samples)
+    earlier = [tmp_path / "nothing", whole]
+    taken = annotate(prompts, engine, AnswerGrader(), settings(), again, policy="aaaa", earlier=earlier)
+    assert {request.prompt.id for call in engine.calls for request in call} == {"p2"}
+    assert taken.labels == expected
+    for path in whole.iterdir():
+        assert (again / path.name).read_bytes() == path.read_bytes()
+    engine = StubEngine(samples)
+    annotate(prompts, engine, AnswerGrader(), settings(), other, policy="bbbb", earlier=earlier)
+    assert {request.prompt.id for call in engine.calls for request in call} == {"p0", "p1", "p2"}
+
+
 class Looking(StubEngine):
     """Counts the labels that are in the memory whenever it is asked."""
 

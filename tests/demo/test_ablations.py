@@ -59,7 +59,7 @@ def test_arms_that_are_done_are_taken_as_they_are_and_what_a_process_says_goes_t
     options = ["--arms", "random_2", "rest_em", "--seeds", "0", "--jobs", "1", "--output", str(tmp_path)]
     assert main(options) == 0
     said = capfd.readouterr().out
-    assert said.startswith("warm-up: done\nrandom_2: done\nrest_em: done\n")
+    assert said.startswith("warm-up, seed 0: done\nrandom_2, seed 0: done\nrest_em, seed 0: done\n")
     assert "| random_2 | 50.0 / 0.0 | 50.0 | 0.0 | 60 | 1 |" in said
     logs = {"warm-up-0.txt", "random_2-0.txt", "rest_em-0.txt"}
     assert {path.name for path in (tmp_path / "logs").iterdir()} == logs

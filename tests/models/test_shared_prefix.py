@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mstar.models.prefix import Prefix, encode_prefix, extend, fill_gaps, logits_of
-from mstar.models.shared_prefix import SharedPrefixLayer, can_share, decoding, reserved
+from mstar.models.shared_prefix import SharedPrefixLayer, can_share, decoding, reserved, weigh
 from mstar.prompts import TinyDice
 from mstar.types import Prompt
 
@@ -102,6 +102,15 @@ def test_logits_equal_plain_ones_while_rows_leave(policy: Any, monkeypatch: pyte
         ids_R1 = torch.tensor(tokens)[:, None]
         _, prefix = extend(policy.model, prefix, ids_R1, torch.ones_like(ids_R1))
     assert 1 <= len(running) < len(OWNERS)
+
+
+@pytest.mark.parametrize("num_tokens", [1, 2, 7, 12, 13, 40])
+@pytest.mark.parametrize("group", [1, 2])
+def test_values_are_weighed_as_by_a_product(num_tokens: int, group: int) -> None:
+    random = torch.Generator().manual_seed(num_tokens)
+    weights = torch.randn(64, 4, group, num_tokens, generator=random).softmax(-1)
+    values = torch.randn(64, 4, num_tokens, 32, generator=random)
+    torch.testing.assert_close(weigh(weights, values), weights @ values, rtol=0, atol=1e-6)
 
 
 def test_rows_that_stay_fill_the_first_places() -> None:
