@@ -104,9 +104,6 @@ def _save_settings(folder: Path, settings: str) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command.
 
-    Args:
-        arguments: The command and its options.
-
     Returns:
         The exit status.
     """

@@ -73,13 +73,7 @@ class Ahead:
 
 
 def claim_ahead(run: RunDirectory, ahead: Ahead, facts: Mapping[str, Any]) -> None:
-    """Makes sure that what is in the folder of an iteration's shards ahead belongs there; all else is moved aside.
-
-    Args:
-        run: The run directory.
-        ahead: What is about to be drawn.
-        facts: All that it depends on, as JSON values.
-    """
+    """Makes sure that what is in the folder of an iteration's shards ahead belongs there; all else is moved aside."""
     folder = run.ahead(ahead.iteration)
     path = folder / run.plan(ahead.iteration).name
     if folder.exists() and not (path.exists() and read_json(path) == facts):

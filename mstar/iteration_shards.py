@@ -104,11 +104,6 @@ def claim_iteration(run: RunDirectory, iteration: int, facts: IterationFacts) ->
 
     Shards that depend on the same facts are those of an interrupted run and are used again. Folders of later
     iterations belong to an earlier run.
-
-    Args:
-        run: The run directory.
-        iteration: The iteration that is about to run.
-        facts: All that its shards depend on.
     """
     now = facts.as_dict()
     for index in (index for index in run.iterations if index >= iteration):
@@ -183,11 +178,6 @@ def _plans(run: RunDirectory, iteration: int, reuse: str | Path | None) -> Itera
 def read_shard(shard: Sequence[Prompt], counts: range, path: Path) -> list[PromptResponses]:
     """Reads a shard's responses with what is known of them, in the order of its prompts.
 
-    Args:
-        shard: Its prompts.
-        counts: How many responses to each there may be.
-        path: The file.
-
     Raises:
         DataError: it is damaged, or does not hold these.
     """
@@ -204,12 +194,6 @@ def read_earlier(
     shard: Sequence[Prompt], counts: range, earlier: Earlier, put_aside: Path
 ) -> list[PromptResponses] | None:
     """Reads an earlier shard.
-
-    Args:
-        shard: The prompts of the shard here.
-        counts: How many responses to each there may be.
-        earlier: The earlier one.
-        put_aside: Where the prompts are named here that could not be shown to the policy.
 
     Returns:
         None if its file is damaged, or gone since it was found.
@@ -243,12 +227,6 @@ def sift_shard(shard: Sequence[Prompt], check: PromptCheck, put_aside: Path, tot
     """The prompts of a shard that can be shown to the policy; the others are written to a file.
 
     Here, and not when the data is loaded: it takes a look at every picture.
-
-    Args:
-        shard: The prompts of the shard.
-        check: Tells them apart.
-        put_aside: The file of the others.
-        total: How many prompts the iteration has.
 
     Raises:
         DataError: more of them than ``data.max_bad_share`` allows cannot be shown.

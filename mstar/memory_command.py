@@ -70,9 +70,6 @@ def _options() -> ArgumentParser:
 def show_memory(arguments: Sequence[str]) -> int:
     """Prints the account of a configuration.
 
-    Args:
-        arguments: Own options, and those of the command that the configuration is for.
-
     Returns:
         The exit status: 1 if the run certainly does not fit.
 

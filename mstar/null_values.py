@@ -15,9 +15,6 @@ __all__ = ["explain_null", "refuse_null"]
 def refuse_null(config: Any) -> None:
     """Makes sure that no setting of a class is None that cannot be.
 
-    Args:
-        config: What the parser made of a command line.
-
     Raises:
         ConfigError: there is one, such as ``pixels:`` with nothing below it.
     """

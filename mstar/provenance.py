@@ -75,9 +75,6 @@ def describe(value: object) -> Any:
     object keeps it: under the same name, with an underscore before it, or in a dataclass called ``options``. If it
     keeps an argument under none of them, all its attributes with plain values count. ``INCIDENTAL`` settings of such
     objects are left out.
-
-    Args:
-        value: The setting.
     """
     if type(value) in _PLAIN:
         return value

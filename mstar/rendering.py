@@ -151,12 +151,7 @@ class Renderer:
         return self._pad([a + b for a, b in zip(ids, tails, strict=True)], [len(t) for t in tails], extras, left=True)
 
     def text_inputs(self, texts: Sequence[str], prompts: Sequence[Prompt]) -> ModelInputs:
-        """Left-padded inputs of texts that do not come from the chat template.
-
-        Args:
-            texts: One a row, with the processor's placeholder for every picture.
-            prompts: For every row, the prompt that has its pictures.
-        """
+        """Left-padded inputs of texts that do not come from the chat template."""
         ids, extras = self._encode(list(texts), prompts)
         return self._pad(ids, [0] * len(ids), extras, left=True)
 

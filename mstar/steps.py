@@ -16,9 +16,6 @@ def split_steps(response: str) -> tuple[str, ...]:
     Joined without a separator the steps are the response again, so that every step boundary is also a prefix of the
     response that a policy can continue.
 
-    Args:
-        response: The response's text.
-
     Returns:
         The steps, each with its trailing line break; empty for a response without any visible character.
     """

@@ -22,10 +22,6 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
     tenths of the responses are right), the mean length below half or above twice, or the share of right answers below
     four fifths.
 
-    Args:
-        first: The report of the first iteration.
-        now: That of a later one.
-
     Returns:
         None if nothing has.
     """

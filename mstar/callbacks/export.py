@@ -188,13 +188,6 @@ def export_atomically(
 
     All processes call it where weights are sharded; the main one writes.
 
-    Args:
-        module: What is exported.
-        folder: The folder.
-        dtype: Type of its weights; None for that of the stored ones.
-        adapter: Whether it gets the adapters alone.
-        card: The text of its ``README.md``; None for none.
-
     Raises:
         ConfigError: the folder holds something that is not an export, or the weights are not finite numbers.
         StorageError: the disk is full, or the folder cannot be written.

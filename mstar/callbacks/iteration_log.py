@@ -37,11 +37,7 @@ def tell_of_judge(grader: Grader) -> None:
 
 
 def log_dashboard(trainer: Trainer) -> None:
-    """Writes the layout of TensorBoard's Custom Scalars tab.
-
-    Args:
-        trainer: Its loggers get it, those that are TensorBoard's.
-    """
+    """Writes the layout of TensorBoard's Custom Scalars tab."""
     for logger in trainer.loggers if is_main() else ():
         writer = writer_of(logger)
         if writer is not None:
@@ -123,14 +119,7 @@ class IterationLog:
             _log.warning("iteration %d: %s", self.iteration, peak.fallen)
 
     def swept(self, sweep: Sweep, chosen: float, metric: str, top_k: int | None = None) -> None:
-        """Takes in a temperature sweep.
-
-        Args:
-            sweep: What was measured.
-            chosen: The temperature that was chosen.
-            metric: What it was chosen by.
-            top_k: How many responses of a prompt are kept from here on; None if the sweep did not choose that.
-        """
+        """Takes in a temperature sweep."""
         scores, (spread, error) = sweep.scores, sweep.spread(metric)
         self.report["sweep"] = {
             "chosen": chosen,
@@ -152,12 +141,7 @@ class IterationLog:
         self._scalars("time", {"train": seconds})
 
     def dynamics(self, dynamics: Dynamics, temperature: float) -> None:
-        """Takes in the dynamics of the policy after the iteration.
-
-        Args:
-            dynamics: What was measured.
-            temperature: The temperature that it was measured at.
-        """
+        """Takes in the dynamics of the policy after the iteration."""
         values = dynamics.as_dict()
         quality = values.pop("reward")
         self.report |= {"dynamics": values, "mprm": quality}

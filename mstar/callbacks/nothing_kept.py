@@ -15,11 +15,6 @@ __all__ = ["check_something_kept", "find_cause"]
 def check_something_kept(run: RunDirectory, iterations: int, max_new_tokens: int) -> None:
     """Makes sure that a run had something to train on.
 
-    Args:
-        run: The run's folder.
-        iterations: How many iterations it has had.
-        max_new_tokens: Longest response of its engine, in tokens.
-
     Raises:
         DataError: no iteration kept a response.
     """
@@ -35,12 +30,7 @@ def check_something_kept(run: RunDirectory, iterations: int, max_new_tokens: int
 
 
 def find_cause(reports: Sequence[Mapping[str, Any]], max_new_tokens: int) -> str:
-    """Why nothing was kept, in words, with the option to change.
-
-    Args:
-        reports: The reports of the iterations.
-        max_new_tokens: Longest response of the engine, in tokens.
-    """
+    """Why nothing was kept, in words, with the option to change."""
     generated, parsed, correct = (
         sum(r["funnel"][name] for r in reports) for name in ("generated", "parsed", "correct")
     )

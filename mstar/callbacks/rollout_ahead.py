@@ -58,10 +58,6 @@ class Overlap:
         """Begins to draw for the next iteration; the engine has the weights that this one drew with. Collective.
 
         Nothing is drawn before the last iteration's training.
-
-        Args:
-            stages: The rollout's.
-            iteration: The iteration that is about to train.
         """
         self._progress.ahead = None
         settings, run = self._settings, stages.run

@@ -31,12 +31,6 @@ _log = logging.getLogger(__name__)
 def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule) -> None:
     """Checks that the pieces fit together.
 
-    Args:
-        settings: The rollout's settings.
-        trainer: The trainer of the run.
-        policy: What it trains.
-        data: Where its prompts come from.
-
     Raises:
         ConfigError: two settings contradict each other, the engine cannot run the model, or the reward lacks a part.
         DataError: a prompt has no answer, two have the same id, or there are none.
@@ -123,10 +117,6 @@ def _check_teacher(settings: RolloutSettings, policy: PolicyModule) -> None:
 def require_policy(module: LightningModule, use: str = "rollout trains") -> PolicyModule:
     """The module, if rollouts can train it, or a benchmark can score it.
 
-    Args:
-        module: The module.
-        use: What is done with it, for the error.
-
     Raises:
         ConfigError: it is not a PolicyModule.
     """
@@ -150,11 +140,6 @@ def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
     """Makes sure that every prompt of a source can be sampled and graded; no picture is loaded for it.
 
     Gold answers that cannot be graded are counted on the terminal, by category: no response to them is ever kept.
-
-    Args:
-        source: The prompts.
-        name: The source's key in the configuration.
-        grader: Decides whether an answer is right.
 
     Raises:
         DataError: there are none, one has no answer, two have the same id, or most gold answers cannot be graded.

@@ -116,12 +116,7 @@ class RolloutSettings:
         return self.controller.top_k or own
 
     def selector_at(self, iteration: int, last: int) -> Selector | Advantages:
-        """The selector of one iteration: its threshold moves, and a sweep may have chosen its ``top_k``.
-
-        Args:
-            iteration: The iteration's number, from 1.
-            last: That of the last one.
-        """
+        """The selector of one iteration: its threshold moves, and a sweep may have chosen its ``top_k``."""
         selector = self.selector.at(iteration, last)
         return replace(selector, top_k=self.top_k) if isinstance(selector, Selector) else selector
 
@@ -155,12 +150,6 @@ def choose_rule(
     method: Method, gradient: PolicyGradient | None, step_rewards: StepRewards, balance: Balance
 ) -> Advantages | None:
     """What gives the responses of a prompt their worth; None for a method that imitates what is selected.
-
-    Args:
-        method: The method.
-        gradient: Its settings, if any were given.
-        step_rewards: What the scores of steps do.
-        balance: Which prompts get further samples.
 
     Raises:
         ConfigError: the method has no use for a setting.

@@ -113,10 +113,6 @@ class RolloutStages:
     def ready_reward(self, iteration: int, refreshed: str | None) -> str | None:
         """Has the reward ready for an iteration: retrained from the present policy if that is due, and loaded.
 
-        Args:
-            iteration: The iteration.
-            refreshed: As for ``load_reward``.
-
         Returns:
             The one that is now.
         """
@@ -162,10 +158,6 @@ class RolloutStages:
         """Generates, grades, scores and selects one iteration's responses, or reads those that are there.
 
         The engine has the present weights, and the reward, if there is one, is loaded.
-
-        Args:
-            iteration: The iteration's number, from 1.
-            ahead: What of it was drawn while the iteration before trained; None if nothing was.
         """
         settings, run, policy = self.settings, self.run, self.policy
         prompts = self.find_prompts(iteration)
@@ -200,12 +192,7 @@ class RolloutStages:
             return run_iteration(prompts, stages, run, earlier, before=before)
 
     def generation_facts(self, plan: IterationPlan, weights: str) -> dict[str, Any]:
-        """What responses depend on beside their prompts, as JSON values.
-
-        Args:
-            plan: What the iteration does.
-            weights: The fingerprint of the weights that draw them.
-        """
+        """What responses depend on beside their prompts, as JSON values."""
         settings, policy = self.settings, self.policy
         facts = describe(plan) | {
             "engine": describe(settings.engine),
@@ -234,9 +221,6 @@ class RolloutStages:
         resumes, so generating inside ``train_dataloader`` would run for the wrong epoch. Rebuilding the loader from
         there is the way that works (lightning 2.6; ``_combined_loader`` is private, hence the upper bound on its
         version).
-
-        Args:
-            examples: The new training data, in training order.
         """
         self.data.set_examples(examples, self.settings.gradient.passes)
         loop = self.trainer.fit_loop

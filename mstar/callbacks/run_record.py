@@ -82,10 +82,6 @@ class RunRecord(SaveConfigCallback):
 def find_finished(root: Path, trainer: Trainer) -> str | None:
     """What a run that is done was ended by, if the limits of a trainer let it do no more.
 
-    Args:
-        root: The run's folder.
-        trainer: The trainer that would go on.
-
     Returns:
         The limit's name in the configuration, or that of the callback; None if the run is not done.
     """

@@ -16,9 +16,6 @@ __all__ = ["check_trainer", "require_training"]
 def require_training(settings: Mapping[str, Any]) -> None:
     """Refuses limits that end a fit before its first step: it would export what it began with, like a success.
 
-    Args:
-        settings: What the trainer is made from.
-
     Raises:
         ConfigError: a limit is 0, or the bound of the gradient is below 0, which would turn it round.
     """
@@ -35,10 +32,6 @@ def require_training(settings: Mapping[str, Any]) -> None:
 
 def check_trainer(trainer: Trainer, settings: Mapping[str, Any]) -> None:
     """Refuses what would look at the training data before the first iteration has made any.
-
-    Args:
-        trainer: The trainer of the run.
-        settings: What it was made from.
 
     Raises:
         ConfigError: a setting or a callback of the trainer cannot work with rollouts.

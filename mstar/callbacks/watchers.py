@@ -39,10 +39,6 @@ def call_watchers(trainer: Trainer, module: LightningModule, earlier: Mapping[st
 def check_watched(trainer: Trainer, *, dynamics: bool) -> None:
     """Refuses callbacks that watch what a run with rollouts never measures, which would end it after an iteration.
 
-    Args:
-        trainer: The trainer of the run.
-        dynamics: Whether the dynamics are measured.
-
     Raises:
         ConfigError: there is one.
     """

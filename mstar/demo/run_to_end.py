@@ -15,10 +15,6 @@ __all__ = ["run_to_end"]
 def run_to_end(name: str, work: Callable[[], object]) -> int:
     """Runs stages that a signal may stop, and that the same command goes on with.
 
-    Args:
-        name: What the command is called in messages.
-        work: Runs them; it imports torch, if need be.
-
     Returns:
         The exit status: 0; 1 after an error that is the user's to mend; 128 and the signal's number if one stopped it.
     """

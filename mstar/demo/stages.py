@@ -41,10 +41,6 @@ class StageBook:
     def run(self, name: str, stage: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
         """Runs a stage, unless it is written down as done.
 
-        Args:
-            name: Its name.
-            stage: The work; it may return results, as JSON values.
-
         Returns:
             Its results, now or as they were written down.
         """

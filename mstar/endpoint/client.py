@@ -132,11 +132,6 @@ class ChatClient:
     ) -> list[str | None]:
         """Asks for some judgements, without any randomness.
 
-        Args:
-            questions: The messages of each.
-            length: Longest answer, in tokens.
-            omit: Fields that are not sent.
-
         Returns:
             For every question the whole answer, without the thought before it; None if it was cut off, or the question
             is too long or filtered.

@@ -57,15 +57,7 @@ def write_items(
     facets: Mapping[str, Sequence[tuple[str, str]]],
     question_keys: Mapping[str, str],
 ) -> None:
-    """Writes every row with its responses and verdicts.
-
-    Args:
-        path: The Parquet file.
-        items: What the policy wrote.
-        prompts: The prompts by their ids.
-        facets: For every prompt id, its groups as (dimension, value).
-        question_keys: For every prompt id, the key of its question.
-    """
+    """Writes every row with its responses and verdicts."""
     rows = [
         _prompt_columns(prompts[item.prompt_id])
         | {
@@ -114,12 +106,6 @@ def _response_columns(item: ItemResult) -> dict[str, Any]:
 
 def write_scores(folder: Path, stem: str, result: BenchmarkResult, notes: Sequence[str]) -> Path:
     """Writes ``<stem>.md`` and ``<stem>.json``.
-
-    Args:
-        folder: The run's folder.
-        stem: The files' name.
-        result: The scores.
-        notes: What a reader of the scores must know, one sentence each.
 
     Returns:
         The path of the Markdown file.

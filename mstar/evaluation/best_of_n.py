@@ -84,11 +84,6 @@ def measure_best_of_n(shards: Sequence[Path], seed: int = 0, resamples: int = 10
 
     For every N that is a power of 2, a prompt's samples are taken N at a time, in order and without rest; what a rule
     reaches on them is averaged within the prompt first.
-
-    Args:
-        shards: The files.
-        seed: Seed of the bootstrap.
-        resamples: Resamples of the bootstrap.
     """
     responses = sum(pq.read_metadata(path).num_rows for path in shards)
     values: dict[int, dict[str, list[float]]] = {}

@@ -112,19 +112,7 @@ def measure_dynamics(
     stage: str,
     reward_k: int = 2,
 ) -> Dynamics:
-    """Samples on validation prompts and measures; several processes share the prompts out.
-
-    Args:
-        engine: Draws the responses.
-        prompts: Validation prompts.
-        grader: Decides whether an answer is right.
-        reward: The MPRM, if there is one.
-        num_samples: K of Pass@K.
-        temperature: Sampling temperature.
-        seed: Seed of the run.
-        stage: What the samples are for; part of their seeds.
-        reward_k: The k of Reward-Pass@k.
-    """
+    """Samples on validation prompts and measures; several processes share the prompts out."""
 
     def respond(part: Sequence[Prompt]) -> list[list[ScoredResponse]]:
         requests = [

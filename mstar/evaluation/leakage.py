@@ -144,12 +144,6 @@ def find_leaks(
 ) -> LeakageReport:
     """Compares a training set with benchmarks; every picture is decoded once.
 
-    Args:
-        train: The training prompts.
-        benchmarks: The benchmarks.
-        max_distance: Differing bits, of 256, up to which pictures count as similar.
-        num_threads: Threads that decode pictures.
-
     Raises:
         ConfigError: a number is out of its range, or there is no benchmark.
     """

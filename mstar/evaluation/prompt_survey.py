@@ -141,12 +141,7 @@ def describe_facts(facts: SourceFacts) -> Iterator[tuple[str, str]]:
 
 
 def describe_survey(survey: Survey, facts: SourceFacts | None) -> Iterator[tuple[str, str]]:
-    """What the prompts are, as names and texts.
-
-    Args:
-        survey: What was found.
-        facts: What is known of the source, if anything is.
-    """
+    """What the prompts are, as names and texts."""
     yield "prompts", f"{survey.prompts:,}" + (f", {survey.rationales:,} with a rationale" if survey.rationales else "")
     yield "answers", join_counts(survey.answer_types) if survey.answers else "none, or hidden"
     if survey.stated_answers:

@@ -67,13 +67,7 @@ class Memory:
 
     @classmethod
     def of(cls, policy: nn.Module, available: int, max_new_tokens: int) -> Memory:
-        """What a model takes, computing at this place (within autocast, or not).
-
-        Args:
-            policy: The model.
-            available: Bytes that generation may take.
-            max_new_tokens: Longest response, in tokens.
-        """
+        """What a model takes, computing at this place (within autocast, or not)."""
         from transformers import DynamicCache
 
         untyped: Any = policy
@@ -93,13 +87,7 @@ class Memory:
         )
 
     def needed(self, num_prompts: int, longest: int, num_rows: int) -> int:
-        """Bytes at the fullest moment.
-
-        Args:
-            num_prompts: Different prompts.
-            longest: Tokens of the longest; the others are padded to it.
-            num_rows: Responses.
-        """
+        """Bytes at the fullest moment."""
         prompts = num_prompts * self.cache.row(longest)
         reading = num_prompts * longest * self.encoding
         attended = longest + self.max_new_tokens

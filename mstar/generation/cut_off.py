@@ -6,14 +6,7 @@ __all__ = ["explain_cut_off"]
 
 
 def explain_cut_off(cut_off: int, drawn: int, max_new_tokens: int, option: str) -> str | None:
-    """What was the matter and what to change, if most responses were cut off; else None.
-
-    Args:
-        cut_off: Responses that were cut off.
-        drawn: All responses.
-        max_new_tokens: Longest response, in tokens.
-        option: The option that sets it.
-    """
+    """What was the matter and what to change, if most responses were cut off; else None."""
     if 2 * cut_off <= drawn:
         return None
     return f"{cut_off:,} of {drawn:,} responses were cut off at {max_new_tokens} tokens: raise {option}"

@@ -60,12 +60,7 @@ class Drift:
 
 
 def drift_bounds(exact: bool, device: torch.device) -> tuple[float, float | None]:
-    """The largest drift of the first hand-over, and the floor of the bound that later ones get.
-
-    Args:
-        exact: Whether policy and engine both compute in float32.
-        device: Where they compute.
-    """
+    """The largest drift of the first hand-over, and the floor of the bound that later ones get."""
     if not exact:
         return _IN_16_BITS
     # cuDNN's convolutions use it where nothing is set, and so the patches of pictures do.

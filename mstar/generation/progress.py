@@ -71,11 +71,7 @@ class ResponseBar:
             self._bar.began = time.perf_counter()
 
     def take_back(self, done: int) -> None:
-        """Forgets the last responses, which are written again.
-
-        Args:
-            done: How many were done before them.
-        """
+        """Forgets the last responses, which are written again."""
         if self._bar is not None and self.done > done:
             del self._ended[done - self.done :]
             self._bar.update(done - self.done)
@@ -144,11 +140,6 @@ def expected_lengths(
 
     Each is expected to become as long as those that ended later than it is now did on average. Where none did, as for
     all that began together, it is expected to go on for their mean length.
-
-    Args:
-        ended: Tokens of the responses that have ended.
-        running: Tokens so far of those that are being written.
-        max_new_tokens: Longest response, in tokens.
     """
     ended = np.sort(ended)
     sums = np.append(ended[::-1].cumsum()[::-1], 0.0)

@@ -39,13 +39,7 @@ class Draws:
 
     @classmethod
     def of(cls, samples: Sequence[Sample], num_tokens: int, device: torch.device) -> Draws:
-        """One stream of random numbers a row, drawn ahead: what a row draws depends on its own seed alone.
-
-        Args:
-            samples: One a row.
-            num_tokens: T.
-            device: Where the tokens are drawn.
-        """
+        """One stream of random numbers a row, drawn ahead: what a row draws depends on its own seed alone."""
         temperatures = tuple(sample.temperature for sample in samples)
         uniforms = np.stack(
             [np.random.Generator(np.random.Philox(sample.seed)).random(num_tokens) for sample in samples]

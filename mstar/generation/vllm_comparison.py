@@ -48,11 +48,7 @@ class HeldWeights:
         self._read: dict[tuple[int, str], set[int | None]] = {}
 
     def find(self, name: str) -> Iterator[tuple[Tensor, nn.Module]]:
-        """What vLLM holds of a weight, and the module that has it; twice where there is a packed copy too.
-
-        Args:
-            name: The weight's name in a checkpoint.
-        """
+        """What vLLM holds of a weight, and the module that has it; twice where there is a packed copy too."""
         place = self._place(name, self._modules)
         if place is None:
             return
@@ -125,11 +121,6 @@ class HeldWeights:
 def compare_weights(held: HeldWeights, policy: nn.Module, *, merge: bool) -> tuple[int, list[str]]:
     """Compares all weights that vLLM holds with the policy's, cast to vLLM's type. Collective for a sharded policy.
 
-    Args:
-        held: What vLLM holds.
-        policy: The policy.
-        merge: Whether its adapters are part of vLLM's weights.
-
     Returns:
         How many tensors were compared, and the names of those that are not the policy's.
     """
@@ -138,10 +129,6 @@ def compare_weights(held: HeldWeights, policy: nn.Module, *, merge: bool) -> tup
 
 def compare_named(held: HeldWeights, weights: Iterable[tuple[str, Tensor]]) -> tuple[int, list[str]]:
     """Compares all weights that vLLM holds with given ones, cast to vLLM's type.
-
-    Args:
-        held: What vLLM holds.
-        weights: Every weight with its name in a checkpoint.
 
     Returns:
         How many tensors were compared, and the names of those that are not equal.

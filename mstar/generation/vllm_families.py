@@ -37,10 +37,6 @@ _REFUSED: Final = {
 def require_proven(model_type: str, engine: str = "VllmEngine") -> None:
     """Refuses a family for which vLLM isn't proven to compute what the trainer computes.
 
-    Args:
-        model_type: The ``model_type`` of the model's configuration.
-        engine: The engine that is asked to run it.
-
     Raises:
         ConfigError: the family is not in the table.
     """

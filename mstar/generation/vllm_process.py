@@ -35,9 +35,6 @@ def require_same_device(device: torch.device) -> None:
 
     It takes the GPU of the process's number on its machine and makes it the current one, for the trainer too.
 
-    Args:
-        device: The policy's device.
-
     Raises:
         ConfigError: it would be another GPU.
     """
@@ -68,11 +65,7 @@ def keeping_process_state() -> Iterator[None]:
 
 @contextmanager
 def keeping_process_group(keep: bool) -> Iterator[None]:
-    """Around vLLM's end: it ends the process group, even where the trainer made it and still needs it.
-
-    Args:
-        keep: Whether the group is the trainer's.
-    """
+    """Around vLLM's end: it ends the process group, even where the trainer made it and still needs it."""
     destroy = dist.destroy_process_group
 
     def destroy_own(group: Any = None) -> None:

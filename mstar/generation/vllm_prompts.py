@@ -30,14 +30,7 @@ __all__ = [
 
 
 def prompt_tokens(renderer: Renderer, prompt: Prompt, prefix: str = "", *, show_answer: bool = False) -> list[int]:
-    """The tokens of a prompt with one placeholder a picture, which vLLM replaces by as many as the picture needs.
-
-    Args:
-        renderer: Renders the prompt.
-        prompt: The prompt.
-        prefix: The beginning of the response.
-        show_answer: Whether the gold answer is shown.
-    """
+    """The tokens of a prompt with one placeholder a picture, which vLLM replaces by as many as the picture needs."""
     text = renderer.render_prompt(prompt, show_answer=show_answer)
     ids = [int(i) for i in renderer.tokenizer(text, add_special_tokens=False)["input_ids"]]
     return ids + (renderer.encode_responses([prefix])[0][0][:-1] if prefix else [])
@@ -77,12 +70,7 @@ def find_fault(prompt: Prompt, ids: Sequence[int], *, max_images: int, max_len: 
 
 
 def never_drawn(policy: Any, renderer: Renderer) -> list[int]:
-    """The tokens that no response may have: special ones, and rows of the embeddings behind the vocabulary.
-
-    Args:
-        policy: The Hugging Face model.
-        renderer: Its renderer.
-    """
+    """The tokens that no response may have: special ones, and rows of the embeddings behind the vocabulary."""
     rows = policy.get_input_embeddings().num_embeddings
     # The rows behind the vocabulary come last: they are the least likely, should there be too many.
     return [*renderer.banned_ids, *range(renderer.vocabulary_size, rows)][:_MOST_BANNED]

@@ -48,12 +48,6 @@ def generate_bodies(
 ) -> list[dict[str, Any]]:
     """The bodies of a prompt's requests, with its pictures.
 
-    Args:
-        prompt: The prompt.
-        ids: Its tokens, with one placeholder a picture.
-        sampling: vLLM's sampling parameters, for each request.
-        banned: Tokens that are never drawn.
-
     Raises:
         DataError: a picture cannot be read.
     """
@@ -74,14 +68,7 @@ def _data_url(picture: Any) -> str:
 
 
 def read_response(answer: Mapping[str, Any], request: Request, sample: Sample, renderer: Renderer) -> Response:
-    """The response in an answer.
-
-    Args:
-        answer: The answer.
-        request: What it was drawn for.
-        sample: The sample that it is.
-        renderer: Decodes it.
-    """
+    """The response in an answer."""
     choice = answer["choices"][0]
     tokens, finished = choice["token_ids"], choice["finish_reason"] == "stop"
     logprobs = [float(step["logprob"]) for step in choice["logprobs"]["content"]]
@@ -97,11 +84,6 @@ def read_response(answer: Mapping[str, Any], request: Request, sample: Sample, r
 
 
 def read_logprobs(answer: Mapping[str, Any], tail: Sequence[int]) -> list[float]:
-    """The log-probabilities of the last tokens of a prompt.
-
-    Args:
-        answer: The answer to a request with ``prompt_logprobs``.
-        tail: These tokens.
-    """
+    """The log-probabilities of a prompt's last tokens, ``tail``, in an answer with ``prompt_logprobs``."""
     rows = answer["prompt_logprobs"][-len(tail) :]
     return [float(row[str(token)]["logprob"]) for row, token in zip(rows, tail, strict=True)]

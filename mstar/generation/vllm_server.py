@@ -210,10 +210,6 @@ class VllmServer:
 def read_answer(response: httpx2.Response, path: str) -> Any:
     """What a server answers, as JSON.
 
-    Args:
-        response: The answer.
-        path: What was asked.
-
     Raises:
         ServerLostError: it is no answer.
         WronglyStartedError: it wants a key, or lacks the route.

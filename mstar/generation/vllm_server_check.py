@@ -19,14 +19,6 @@ def require_alike(
 ) -> None:
     """Makes sure that a server computes what the trainer and the other servers compute.
 
-    Args:
-        facts: How the server was started.
-        other: How another one was; None if this is the first.
-        policy: The policy.
-        renderer: Makes its inputs.
-        dtype: What the servers must compute in.
-        transfer: How they get the weights.
-
     Raises:
         WronglyStartedError: it does not.
     """

@@ -47,9 +47,6 @@ class WeightExtension:
     def mstar_compare_weights(self, folder: str) -> dict[str, Any]:
         """Compares all weights that this worker computes with with those in a folder, each exactly.
 
-        Args:
-            folder: As for ``mstar_load_weights``.
-
         Returns:
             ``fingerprint`` of what was read; ``compared``, how many tensors; ``different``, the names of those that are
             not equal.
@@ -101,11 +98,7 @@ def _read(folder: str, fingerprint: WeightsFingerprint) -> Iterator[tuple[str, T
 
 
 def model_sizes(config: Any) -> dict[str, Any]:
-    """What any two descriptions of a model have in common: the family, and the sizes of its language model.
-
-    Args:
-        config: The configuration of Transformers, or vLLM's own of the same model.
-    """
+    """What any two descriptions of a model have in common: the family, and the sizes of its language model."""
     text = config.get_text_config()
     names = ("vocab_size", "hidden_size", "num_hidden_layers")
     return {"model_type": config.model_type} | {name: getattr(text, name, None) for name in names}

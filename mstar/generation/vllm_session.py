@@ -247,9 +247,6 @@ class VllmSession:
     def finish(self, bar: ResponseBar | None = None) -> list[RequestOutput]:
         """Runs what was handed over; results are in that order.
 
-        Args:
-            bar: Is told how far each response is.
-
         Raises:
             Interrupted: the process was asked to stop.
         """

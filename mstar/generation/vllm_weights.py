@@ -33,10 +33,6 @@ def checkpoint_weights(policy: nn.Module, *, merge: bool = True) -> Iterator[tup
 
     A language head that is tied to the input embeddings comes under its own name too: vLLM holds a head of its own, and
     would otherwise keep the old one without an error. Towers of CLIP and SigLIP have the names that vLLM 0.32 knows.
-
-    Args:
-        policy: The Hugging Face model, with or without adapters, in 4 bits or not.
-        merge: Whether adapters are added to the weights; otherwise they are left out.
     """
     tower: Any = getattr(getattr(policy, "config", None), "vision_config", None)
     wrapped = getattr(tower, "model_type", "") in _WRAPPED_TOWERS
@@ -63,11 +59,6 @@ def write_adapter(policy: nn.Module, folder: Path) -> None:
 
 def write_description(policy: Any, renderer: Renderer, folder: Path) -> str:
     """Writes all of a model but its weights.
-
-    Args:
-        policy: The Hugging Face model.
-        renderer: Its renderer.
-        folder: Where it is written.
 
     Returns:
         The folder.

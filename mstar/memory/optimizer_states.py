@@ -48,14 +48,7 @@ _COSTS: Final = {
 
 
 def cost_of(class_path: str, *, momentum: bool = False, amsgrad: bool = False, fused: bool = False) -> OptimizerCost:
-    """What an optimizer keeps.
-
-    Args:
-        class_path: Its class.
-        momentum: Whether SGD or RMSprop has momentum.
-        amsgrad: Whether an Adam keeps the largest second moment too.
-        fused: Whether its step is one kernel, which makes no copies.
-    """
+    """What an optimizer keeps."""
     found = _COSTS.get(class_path.rpartition(".")[2], OptimizerCost(2.0, copies=1.0, known=False))
     more = (1.0 if momentum else 0.0) + (1.0 if amsgrad else 0.0)
     return OptimizerCost(found.state + more, found.fixed, 0.0 if fused else found.copies, found.known)

@@ -75,15 +75,7 @@ class LoraSettings:
 def add_lora(
     model: PreTrainedModel, settings: LoraSettings, layers: list[str], seed: int, whole: Collection[str] = ()
 ) -> None:
-    """Adds adapters to a model, which compute nothing yet, and freezes all the rest.
-
-    Args:
-        model: The model; it is changed in place.
-        settings: Rank, scale and dropout.
-        layers: Full names of the linear layers that get adapters.
-        seed: Seed of the adapters' first weights; the global random state is left as it was.
-        whole: Full names of the weights that are trained beside them.
-    """
+    """Adds adapters to a model, which compute nothing yet, and freezes all the rest."""
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(

@@ -19,11 +19,6 @@ def within_memory(batch: Callable[[], T], size: int, setting: str) -> T | None:
 
     Whoever gets None goes on with halves, and with batches of that size from then on.
 
-    Args:
-        batch: Computes it.
-        size: How many responses it has.
-        setting: What bounds that number, for the warning.
-
     Raises:
         RuntimeError: the memory is not enough for one response, or something else went wrong.
     """

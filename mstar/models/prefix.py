@@ -54,9 +54,6 @@ class Prefix:
     def drop(self, gone: Sequence[bool]) -> tuple[Prefix, list[int]]:
         """Leaves some rows out, after ``spread``: the last rows take their places, so that little is copied.
 
-        Args:
-            gone: For every row, whether it is left out; not all are.
-
         Returns:
             The shorter prefix, and for each of its rows the row that it was.
         """
@@ -93,9 +90,6 @@ def is_recurrent(model: nn.Module) -> bool:
 
 def fill_gaps(gone: Sequence[bool]) -> tuple[list[int], list[int], list[int]]:
     """The order in which the rows that stay fill the first places: those behind the last place move into the gaps.
-
-    Args:
-        gone: For every row, whether it is left out.
 
     Returns:
         For every place the row that it holds, the places that were gaps, and the rows that move into them.

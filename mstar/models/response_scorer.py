@@ -46,14 +46,7 @@ class SharedInputs:
     def render(
         cls, renderer: Renderer, prompts: Sequence[Prompt], owners: Sequence[int], responses: Sequence[str]
     ) -> SharedInputs:
-        """Renders responses and their prompts.
-
-        Args:
-            renderer: The model's renderer.
-            prompts: The distinct prompts.
-            owners: For every response, the number of its prompt.
-            responses: The responses' texts, at least one.
-        """
+        """Renders responses and their prompts."""
         tokens, step_ends = renderer.encode_responses(responses)
         ids_RL = pad_sequence([torch.tensor(row) for row in tokens], batch_first=True)
         lengths_R = torch.tensor([len(row) for row in tokens])

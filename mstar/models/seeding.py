@@ -17,9 +17,6 @@ def seeded(seed: int) -> Iterator[None]:
 
     ``torch.manual_seed`` would seed every GPU too, now or when CUDA is first used, and ``fork_rng`` brings back only
     those states that it is told of.
-
-    Args:
-        seed: The seed, for the CPU and the present GPU.
     """
     cuda: Any = torch.cuda
     devices = [cuda.current_device()] if cuda.is_initialized() else []

@@ -211,9 +211,6 @@ def full_state(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
     Names are those of ``state_dict``, tied weights under each of their names. The tensors are on the model's device;
     those of a plain model are its own, not copies. Of a sharded model one is whole at a time.
-
-    Args:
-        model: A plain model, one wrapped for DDP, or a sharded one.
     """
     if isinstance(model, DistributedDataParallel):
         model = model.module

@@ -39,13 +39,6 @@ def prepare_training(
 ) -> None:
     """Chooses what of a model is trained.
 
-    Args:
-        model: The model; it is changed in place.
-        parts: Parts that are not trained.
-        lora: Adapters that are trained in place of the weights; None for the weights.
-        gradient_checkpointing: Whether activations are computed again in the backward pass.
-        seed: Seed of the adapters' first weights.
-
     Raises:
         ConfigError: a part is not there, is both frozen and trained, or nothing is left for the adapters.
     """

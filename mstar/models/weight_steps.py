@@ -43,10 +43,6 @@ def check_steps(optimizer: Optimizer, name: str = "model.lr") -> None:
     gradient, whose entries are small against 1: what is refused here cannot be moved by it either. Held against the
     full rate, before a schedule lowers it.
 
-    Args:
-        optimizer: The optimizer, with all of its weights whole.
-        name: What the learning rate is called in the configuration.
-
     Raises:
         ConfigError: a step would leave more than half of the 16-bit weights as they are, or divide by zero.
     """

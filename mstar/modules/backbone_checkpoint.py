@@ -52,14 +52,7 @@ def find_place(model_name: str) -> str:
 
 
 def write_provenance(folder: Path, kind: str, model_name: str, weights: str) -> None:
-    """Writes into an exported folder what the model in it came from.
-
-    Args:
-        folder: The folder.
-        kind: Of the module.
-        model_name: Where its training began.
-        weights: The hash of the weights where it ended (``fingerprint_model``), which plans of iterations have, too.
-    """
+    """Writes into an exported folder what the model in it came from."""
     facts = {"kind": kind, "trained_from": find_place(model_name), "weights": weights, "mstar": __version__}
     write_json(folder / "provenance.json", facts)
 

@@ -33,13 +33,6 @@ def check_trainable(
 
     Weights of 32 bits, and adapters, which have them, need no look; for those of 16 the model is loaded once more.
 
-    Args:
-        module: The module, not yet in training.
-        trainer: The trainer that it will be trained by.
-        lr: A learning rate; None for the module's.
-        optimizer: An optimizer; None for the module's.
-        name: What the learning rate is called in the configuration.
-
     Raises:
         ConfigError: the optimizer or the schedule refuses its settings, every part is frozen, the attention kernel
             cannot run, the learning rate cannot move the weights, or adapters or an MPRM's head would lose their 32

@@ -67,9 +67,6 @@ class RunFiles:
 
         What was kept twice, in one iteration or in two, is there once.
 
-        Args:
-            prompts: Where the prompts are; None is where the run's own configuration says.
-
         Raises:
             ConfigError: the run's configuration does not say, or cannot be followed.
             DataError: a file is damaged, or a prompt is not found.

@@ -61,9 +61,6 @@ def rollout_prompts(folder: Path) -> RunPrompts:
 
     Answers that the run does not look at (``rollout.unlabelled``) are left out.
 
-    Args:
-        folder: The folder with its ``iterations``.
-
     Raises:
         ConfigError: its configuration is not there, or names none that can be opened.
     """

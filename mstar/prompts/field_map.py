@@ -112,10 +112,6 @@ class FieldMap:
     def complete(self, columns: Sequence[str], where: str) -> tuple[FieldMap, frozenset[str]]:
         """The map with what is not named found by its usual name, and the roles that were found.
 
-        Args:
-            columns: The data's columns.
-            where: The data, for the message.
-
         Raises:
             DataError: no column has a usual name of a question, or one that is named does not exist.
         """

@@ -82,12 +82,7 @@ class PromptCheck:
         return loaded, [_compare(count, self.max_example_tokens, "prompt and response") for count in counts]
 
     def sift(self, prompts: Sequence[Prompt], rows: Sequence[int] = ()) -> tuple[list[Prompt], list[BadRow]]:
-        """The prompts that can be used, with their pictures not decoded, and what is wrong with the others.
-
-        Args:
-            prompts: Some prompts.
-            rows: Their numbers in their source, where they are known.
-        """
+        """The prompts that can be used, with their pictures not decoded, and what is wrong with the others."""
         good: list[Prompt] = []
         bad: list[BadRow] = []
         numbers: Sequence[int | None] = rows or [None] * len(prompts)

@@ -90,12 +90,7 @@ def find_in_runs(folder: str | Path | None, pattern: str) -> Iterator[Path]:
 
 
 def suggest_export(folder: Path, name: str) -> str:
-    """What to add to an error, if a run's folder was given where the model that it exported is meant; else nothing.
-
-    Args:
-        folder: The folder that was given.
-        name: What is meant: ``policy`` or ``mprm``.
-    """
+    """What to add to an error, if a run's folder was given where the model that it exported is meant; else nothing."""
     # Its folder of checkpoints may have been given, too.
     roots = [root for root in (folder, folder.parent) if (root / "config.yaml").is_file()]
     found = next((root / name for root in roots if (root / name / "config.json").is_file()), None)

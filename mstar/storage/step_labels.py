@@ -34,13 +34,7 @@ _STEP_LABELS: Final = pa.schema(
 
 
 def write_step_labels(path: Path, labels: Sequence[StepLabels], prompts: Sequence[Prompt] | None = None) -> None:
-    """Writes step labels, one row a response.
-
-    Args:
-        path: The file.
-        labels: The labels.
-        prompts: What was asked, for people who read the file: the prompts of all labels.
-    """
+    """Writes step labels, one row a response."""
     table = tabulate_step_labels(labels)
     if prompts is not None:
         known = {prompt.id: prompt for prompt in prompts}

@@ -63,11 +63,6 @@ def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> No
 def read_table(path: Path, schema: pa.Schema, optional: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Reads the rows of a Parquet file, in the columns of a schema.
 
-    Args:
-        path: The file.
-        schema: The columns that it must have.
-        optional: Further columns, which are read where they are there.
-
     Raises:
         DataError: the file is missing, damaged, or lacks a column.
     """
@@ -104,10 +99,6 @@ def open_table(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
 
 def read_or_put_aside(path: Path, read: Callable[[Path], T]) -> T | None:
     """Reads a shard that can be made again.
-
-    Args:
-        path: The shard.
-        read: Reads it.
 
     Returns:
         What was read; None if there is no such shard, or if it is damaged and was therefore put aside.

@@ -15,9 +15,6 @@ def count_by_epochs(trainer: Trainer) -> None:
 
     With ``max_steps`` it takes every checkpoint for one within an epoch, so that an epoch that was over is ended again
     without having begun (2.6).
-
-    Args:
-        trainer: The trainer, before a checkpoint is loaded.
     """
     trainer.fit_loop._iteration_based_training = _never  # type: ignore[method-assign]
 

@@ -33,11 +33,6 @@ def log_numbers(logger: Logger, numbers: Mapping[str, float], step: int) -> None
     """Logs numbers by their tags.
 
     MLflow takes neither ``@`` nor ``=`` in a name: ``dynamics/pass@16`` is ``dynamics/pass_at_16`` there.
-
-    Args:
-        logger: Any logger.
-        numbers: The numbers.
-        step: The iteration.
     """
     if isinstance(logger, MLFlowLogger):
         numbers = {re.sub("[^a-zA-Z0-9_/. -]", "_", tag.replace("@", "_at_")): n for tag, n in numbers.items()}
@@ -45,13 +40,7 @@ def log_numbers(logger: Logger, numbers: Mapping[str, float], step: int) -> None
 
 
 def log_prompts(logger: Logger, groups: Sequence[PromptResponses], step: int) -> None:
-    """Shows prompts with their responses: pictures ``samples/0`` and so on, and a table of the texts.
-
-    Args:
-        logger: Any logger; one that shows neither pictures nor tables gets nothing.
-        groups: Prompts with their scored responses.
-        step: The iteration.
-    """
+    """Shows prompts with their responses: pictures ``samples/0`` and so on, and a table of the texts."""
     writer = writer_of(logger)
     if writer is not None:
         log_samples(writer, groups, step)
@@ -65,15 +54,7 @@ def log_prompts(logger: Logger, groups: Sequence[PromptResponses], step: int) ->
 def log_sweep(
     logger: Logger, scores: Mapping[float, Mapping[str, float]], chosen: float, metric: str, step: int
 ) -> None:
-    """Shows a temperature sweep, as ``dynamics/sweep``.
-
-    Args:
-        logger: Any logger; one that shows no pictures gets nothing.
-        scores: See ``sweep_figure``, and so are the next two.
-        chosen: The temperature that was chosen.
-        metric: The metric that it was chosen by.
-        step: The iteration.
-    """
+    """Shows a temperature sweep, as ``dynamics/sweep``."""
     writer = writer_of(logger)
     if writer is not None:
         writer.add_figure("dynamics/sweep", sweep_figure(scores, chosen, metric), step)
@@ -82,12 +63,7 @@ def log_sweep(
 
 
 def log_settings(logger: Logger, settings: Mapping[str, object]) -> None:
-    """Logs the settings of a run as its hyperparameters.
-
-    Args:
-        logger: Any logger.
-        settings: Values by their dotted keys.
-    """
+    """Logs the settings of a run as its hyperparameters."""
     plain = {
         key.replace(".init_args", ""): value if isinstance(value, bool | int | float | str) else str(value)
         for key, value in settings.items()

@@ -182,12 +182,6 @@ def build_items(
 
     A benchmark is scored as a whole, so a row that cannot be read is an error and is not left out.
 
-    Args:
-        name: The benchmark's name, for messages.
-        rows: Its rows.
-        build: Makes an item of a row; None for a row that is not asked for.
-        instruction: A line that is added to every question; empty for none.
-
     Raises:
         DataError: a row cannot be read.
     """
@@ -213,17 +207,7 @@ def choice_prompt(
     category: str,
     official: str | None = None,
 ) -> Prompt:
-    """A multiple-choice prompt.
-
-    Args:
-        prompt_id: Its id.
-        question: The question without its choices.
-        images: Its pictures.
-        choices: The options' texts, in order.
-        letter: The letter of the right one.
-        category: Its group.
-        official: The text to ask instead; None renders the choices as the training data does.
-    """
+    """A multiple-choice prompt; ``official`` is asked in the place of the question with its options."""
     return Prompt(
         id=prompt_id,
         question=render_choices(question, choices) if official is None else official,
