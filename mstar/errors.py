@@ -50,13 +50,7 @@ class StorageError(MstarError):
 
 
 class MissingExtraError(MstarError):
-    """An optional package is needed for the chosen setting.
-
-    Args:
-        package: The package that could not be imported.
-        extra: The extra of mstar that installs it.
-        purpose: What it was needed for.
-    """
+    """An optional package is needed for the chosen setting."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package '{package}': install it with pip install 'mstar[{extra}]'.")

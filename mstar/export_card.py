@@ -67,11 +67,9 @@ class CardFacts:
 
     Attributes:
         name: What the model is called: that of the hub, or of its folder.
-        kind: What the folder holds.
         trained_from: Where its training began: a folder, or a name on the hub.
         run: The folder of its run; None if the checkpoint is not in one.
         iterations: Iterations that the checkpoint has done; None if that is not known.
-        within: Whether it was written within the next one.
         command: The command that wrote the folder; None if it is not known.
     """
 

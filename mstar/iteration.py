@@ -66,7 +66,6 @@ class Stages:
     """What an iteration is made of.
 
     Attributes:
-        engine: Draws the responses.
         grader: Decides whether a final answer is right.
         reward: Scores the right responses, loaded; None if there is none.
         selector: Decides which right responses are kept, or what every response is worth.

@@ -40,10 +40,7 @@ class Ahead:
     """What of an iteration is drawn while the one before it trains.
 
     Attributes:
-        iteration: The iteration that it is for.
-        shards: Their numbers.
         policy: The fingerprint of the weights that draw them.
-        temperature: The temperature that they are drawn at: that of the iteration before.
         weights: Where these weights are kept for whoever goes on after the end of the process.
     """
 
@@ -93,15 +90,7 @@ def find_ahead(run: RunDirectory, prompts: IterationPrompts, ahead: Ahead) -> di
 
 
 class DrawingAhead:
-    """A thread that draws shards. The engine and the renderer of ``check`` are its own until ``finish`` has returned.
-
-    Args:
-        prompts: Those of the iteration that they are for.
-        numbers: Which shards.
-        engine: Draws them, with the weights that it has.
-        check: Tells prompts that can be shown to the policy.
-        run: Where they are written.
-    """
+    """Draws shards in a thread; the engine and the renderer of ``check`` are its own until ``finish`` has returned."""
 
     def __init__(
         self, prompts: IterationPrompts, numbers: Sequence[int], engine: Engine, check: PromptCheck, run: RunDirectory

@@ -28,14 +28,11 @@ class IterationPlan:
 
     Attributes:
         iteration: Its number, from 1.
-        seed: The run's seed.
         num_samples: Responses drawn for a prompt (M-STaR: K).
-        temperature: Sampling temperature.
         answer_conditioned: Whether the policy is shown the gold answer while it samples (M-STaR: warm-up); prompts
             that are voted on have none to show.
         vote: Whether unlabelled prompts get the weighted vote as their answer; otherwise their own hidden one.
         voting: When the vote gives an answer.
-        shard_size: Prompts in a shard.
         balance: Which prompts get further samples.
         keep_tokens: Whether responses keep their tokens with the log-probabilities, for methods that need a ratio.
         ahead: The shards that were drawn while the iteration before trained.
@@ -89,10 +86,8 @@ class IterationPrompts:
     """The prompts of an iteration, cut into shards of a fixed size; they are asked for by number, a shard at a time.
 
     Attributes:
-        labelled: Labelled prompts.
         unlabelled: Prompts whose answers training must not see; with ``plan.vote`` they are removed at once, and the
             vote's answer takes their place.
-        plan: What the iteration does with them.
     """
 
     labelled: Sequence[Prompt]

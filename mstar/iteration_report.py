@@ -29,18 +29,12 @@ class IterationReport:
     """Counts and times of one iteration; they add up over shards and processes.
 
     Attributes:
-        iteration: Its number.
-        temperature: Sampling temperature.
-        prompts: Prompts sampled.
         put_aside: Prompts that could not be shown to the policy.
-        generated: Responses drawn.
         parsed: Responses in which an answer was found.
         timeouts: Responses whose formula ran out of computing time twice, so that they count as wrong.
         correct: Responses with the right answer.
         unique: Distinct right responses.
-        kept: Responses kept for training.
         kept_chains: Kept responses that are right throughout.
-        chains_known: Kept responses of which that is known.
         tokens: Tokens of the responses.
         new_tokens: Those of them that were generated now, not read from shards that were there.
         reused: Prompts whose responses were drawn for another choice, and read here.
@@ -53,11 +47,8 @@ class IterationReport:
         voted: Prompts whose answer was voted on.
         abstained: Those of them to which the votes gave none.
         votes_known: Those to which they gave one, and the hidden answer is known.
-        votes_right: Those of them to which they gave the right one.
         by_pass_rate: What came of prompts, by the share of right responses to them.
-        by_category: What came of prompts, by their category.
         right_chains: Responses with the right answer that are right throughout.
-        right_chains_known: Responses with the right answer of which that is known.
         no_gradient: Responses that a method that learns from all of them has nothing to learn from.
         logprob: Sum of the responses' log-probabilities, in millionths: a sum of integers depends on no order.
         logprob_tokens: Tokens of the responses of which it is known.

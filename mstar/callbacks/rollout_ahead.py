@@ -25,10 +25,6 @@ class Overlap:
 
     Each iteration's weights stay in the engine's folder until what they draw ahead is drawn. So a run that was killed,
     in its training or after it, has the rest drawn by the same weights, and ends as one that was left alone.
-
-    Args:
-        settings: The rollout's settings.
-        progress: Where the run is; its checkpoints hold what is drawn ahead.
     """
 
     def __init__(self, settings: RolloutSettings, progress: RolloutProgress) -> None:

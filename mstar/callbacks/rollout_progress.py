@@ -19,7 +19,6 @@ class RolloutProgress:
     Attributes:
         refreshed: The MPRM that was retrained last, within the run's folder; None before there is one.
         iteration: The iteration that was begun last, from 1; None before the first.
-        in_training: Whether its examples are being trained on.
         unwatched: What callbacks can watch of it beside its report, while they have not seen its end yet.
         trained_before: Seconds of training in it before the run was resumed.
         ahead: What is, or was, drawn ahead for the iteration after it; None if nothing is.

@@ -37,14 +37,7 @@ __all__ = ["RolloutStages"]
 
 @dataclass(frozen=True, slots=True)
 class RolloutStages:
-    """The settings at work.
-
-    Attributes:
-        settings: The rollout's settings.
-        trainer: The trainer of the run.
-        policy: What it trains.
-        data: Where its prompts come from.
-    """
+    """The settings at work."""
 
     settings: RolloutSettings
     trainer: Trainer

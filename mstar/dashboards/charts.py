@@ -19,7 +19,6 @@ class Series:
     """One line of a chart.
 
     Attributes:
-        label: Its name in the legend.
         points: (x, y) in order of x; a point whose y is None is left out.
     """
 
@@ -42,11 +41,9 @@ class Chart:
     """A chart with its title and legend.
 
     Attributes:
-        title: What is shown.
         series: The lines; at least one point of one of them must be known.
         x_label: What the horizontal axis counts.
         show: Writes a value of the vertical axis.
-        note: One sentence under the title.
         mark: A value of x that is marked with a vertical line, and whose values the legend gives instead of the last.
         whole_x: Whether x takes whole numbers only (iterations).
     """

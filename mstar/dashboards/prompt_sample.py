@@ -56,8 +56,6 @@ class PromptSample:
 
     Attributes:
         prompts: The chosen prompts, once for every iteration that they were sampled in, in the iterations' order.
-        num_prompts: How many prompts there are in all.
-        num_responses: How many responses there are in all.
     """
 
     prompts: tuple[SampledPrompt, ...] = ()

@@ -45,9 +45,7 @@ class IterationData:
         index: Its number, from 1.
         values: Every number of its report by its path, e.g. ``dynamics/greedy_accuracy`` or ``funnel/kept``; empty if
             the iteration was interrupted before it wrote its report.
-        sweep: The temperature sweep, if there was one.
         skipped: Whether nothing was kept, so that the policy was not trained.
-        complete: Whether the iteration wrote its report.
     """
 
     index: int
@@ -62,15 +60,10 @@ class RunData:
     """All that a report shows of one run.
 
     Attributes:
-        name: The folder's name.
         evolves: Whether it is a self-evolving run, or a staged one with such a part.
         iterations: Every iteration, in order; number 0 is what was measured before the first.
-        sample: An even sample of the prompts, with their responses.
-        logs: What was logged by step.
         labels: The step labels that were made.
         summary: The run's ``summary.json``, or an empty mapping.
-        finished: Its ``finished.json``, or an empty mapping.
-        configs: Every saved config.
         started: When the oldest file of the iterations was written, if there is one.
         ended: When the newest file of the iterations was written, if there is one.
     """

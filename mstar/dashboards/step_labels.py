@@ -42,15 +42,9 @@ class LabelSet:
 
     Attributes:
         path: The folder, relative to the run's.
-        num_prompts: Prompts with labelled responses.
-        num_responses: Labelled responses.
-        num_right: Those with the right answer.
-        num_steps: Labelled steps.
         levels: How many steps before the last have a label in each fifth of [0, 1].
         right: The mean label of the first, second, ... step of the responses with the right answer, as (number, mean).
-        wrong: The same of the other responses.
         judged: How the judge agrees with the labels; None without one.
-        prompts: An even sample of the prompts.
     """
 
     path: str

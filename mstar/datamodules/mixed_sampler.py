@@ -17,13 +17,6 @@ class MixedSampler(DistributedSampler[Any]):
     """Draws as many rows as there are, from each source by its weight; see ``MixedPrompts``.
 
     What an epoch draws follows from the seed and its number, so that a run can go on within it.
-
-    Args:
-        data: The rows.
-        mixing: Which source each row is from, and the weights.
-        num_replicas: Processes.
-        rank: This process.
-        seed: Seed of the order.
     """
 
     def __init__(self, data: Dataset[Any], mixing: Mixing, num_replicas: int, rank: int, seed: int) -> None:

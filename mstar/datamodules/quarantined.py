@@ -88,11 +88,6 @@ class UsablePairs(Dataset[Pair]):
     """Examples with their pictures decoded; the next usable one takes the place of one that cannot be used.
 
     So every process has as many batches, all of the same size, as if none were bad.
-
-    Args:
-        pairs: Prompts with their responses.
-        check: Tells those that can be used.
-        quarantine: Where the others are put.
     """
 
     def __init__(self, pairs: Rows[Pair], check: PromptCheck, quarantine: QuarantineFile) -> None:

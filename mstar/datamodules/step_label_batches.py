@@ -103,15 +103,7 @@ def collate_step_labels(
 
 @dataclass(frozen=True, slots=True)
 class UsableRows:
-    """Labels with their prompts, their pictures decoded; those that cannot be used are put aside.
-
-    Attributes:
-        labels: The labels.
-        prompt: Builds a prompt, by its number.
-        numbers: For every label the number of its prompt.
-        check: Tells those that can be used.
-        quarantine: Where the others are put.
-    """
+    """Labels with their prompts, their pictures decoded; those that cannot be used are put aside."""
 
     labels: LabelTable
     prompt: Callable[[int], Prompt]

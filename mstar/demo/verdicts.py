@@ -30,8 +30,6 @@ class Claim:
 
     Attributes:
         first: The arm that is said to be better, or as good.
-        second: The other.
-        paper: Where it is said.
         metric: What the verdict goes by: accuracy, or the share of whole chains right.
         within: None: the first is better. Else the two are equal, which here means within so much of each other.
     """
@@ -83,8 +81,6 @@ class Difference:
 
     Attributes:
         mean: Of the first's score less the second's, over seeds and questions.
-        half: Half of the interval's width.
-        by_seed: The mean difference of each seed.
     """
 
     mean: float

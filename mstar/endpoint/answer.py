@@ -25,7 +25,6 @@ class Answer:
     """One chat completion.
 
     Attributes:
-        text: What the model wrote.
         finished: False if the length limit cut it off.
         prompt_tokens: Tokens of the prompt; 0 if the server does not count them.
         num_tokens: Tokens of the answer; 0 if the server does not count them.
@@ -81,9 +80,7 @@ class Refusal:
     """A request that the server will not answer, however often it is asked.
 
     Attributes:
-        status: The status of HTTP.
         code: The server's name for the reason; empty if it has none.
-        message: The reason in its words.
     """
 
     status: int
@@ -117,8 +114,6 @@ class Usage:
     """What was asked and answered.
 
     Attributes:
-        requests: Answers that came from the server.
-        known: Answers that were known already.
         prompt_tokens: Tokens of the prompts that the server answered.
         num_tokens: Tokens of its answers.
     """

@@ -20,9 +20,6 @@ class Judged:
         asked: Responses whose verdict it was asked for.
         unreadable: Those of them for which its answer could not be read.
         both: Those that the rules decide, too.
-        equal: Those of both that it judges as the rules do.
-        judge_alone: Those of both that are right by the judge alone.
-        rules_alone: Those of both that are right by the rules alone.
         requests: Answers that came from the server.
         known: Answers that were known already.
         prompt_tokens: Tokens of the prompts that the server answered.

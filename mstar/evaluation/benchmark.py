@@ -34,8 +34,6 @@ class ItemResult:
     """What a policy wrote for one row of a benchmark.
 
     Attributes:
-        prompt_id: The prompt.
-        greedy: The greedy response.
         samples: Sampled responses; empty if none were drawn.
         others: For every further scoring mode, by its name, the verdicts on the greedy response and the samples.
     """
@@ -62,12 +60,9 @@ class GroupScore:
         scoring: The scoring mode: ``ours`` or the name of another grader.
         dimension: What the questions are grouped by; ``all`` for all of them, ``mean of <dimension>`` for the mean of
             a dimension's groups, or the name of a figure of the benchmark's own.
-        group: The group's name.
         metric: ``greedy``, ``sampled``, ``pass@K``, ``majority@K``, ``best_of_K`` or ``weighted_vote@K``.
-        questions: How many questions there are.
         score: The share of right ones, in [0, 1].
         low: Lower end of its 95 % bootstrap interval, over questions.
-        high: Upper end.
     """
 
     scoring: str
@@ -85,10 +80,6 @@ class BenchmarkResult:
     """All that a benchmark's tables say.
 
     Attributes:
-        name: The benchmark.
-        scores: The scores, those of all questions first.
-        rows: How many rows were answered.
-        questions: How many questions they are.
         statuses: For every scoring mode, the greedy responses by what came of their grading.
         truncated: Greedy responses that the length limit cut off.
     """

@@ -24,10 +24,6 @@ __all__ = ["ResponseShards"]
 class ResponseShards:
     """The responses that one policy wrote with one group of settings.
 
-    Args:
-        folder: The folder of the benchmark's responses.
-        facts: All that they depend on, as JSON values.
-
     Raises:
         DataError: a file of an earlier run is damaged.
     """

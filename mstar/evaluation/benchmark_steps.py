@@ -34,7 +34,6 @@ class StepResult:
     """One response with its labels and scores.
 
     Attributes:
-        prompt_id: The prompt of the response.
         labels: For every step 1 (right), -1 (wrong) or 0 (neutral, not judged).
         scores: For every step the MPRM's probability that it is right.
     """
@@ -50,14 +49,8 @@ class StepScore:
 
     Attributes:
         dimension: What the responses are grouped by; ``all`` for all of them.
-        group: The group's name.
-        responses: How many responses there are.
         steps: How many labelled steps they have, without the neutral ones.
-        f1_right: F1 of finding the right steps.
-        f1_wrong: F1 of finding the wrong steps.
-        macro_f1: The mean of the two.
         low: Lower end of the 95 % bootstrap interval of ``macro_f1``, over responses.
-        high: Upper end.
         first_wrong_accuracy: Of the responses with a wrong step, the share whose first one is the first that the MPRM
             calls wrong; None without any such response.
         all_right_accuracy: Of the responses without a wrong step, the share in which the MPRM finds none; None without
@@ -82,11 +75,9 @@ class StepScores:
     """The agreement of all groups.
 
     Attributes:
-        scores: Those of all responses first.
         thresholds: For every response in order, the threshold that it was judged with.
         chosen: Whether the thresholds were chosen on these labels' other parts.
         obstacle: Why they could not be chosen, though they should; then they are 0.5.
-        items: The responses.
         neutral: How many steps were left out as neutral.
     """
 

@@ -34,12 +34,9 @@ class RuleScore:
     """The accuracy of a rule.
 
     Attributes:
-        n: Responses to choose from.
         rule: The rule, one of ``RULES``.
-        prompts: Prompts with as many responses.
         accuracy: Share of right choices within a prompt, averaged over the prompts.
         low: Lower end of its 95 % bootstrap interval, over prompts.
-        high: Upper end.
     """
 
     n: int
@@ -58,8 +55,6 @@ class BestOfN:
         responses: Scored responses.
         graded: Those with a gold answer that can be graded; all else is about them.
         auc: AUC of the rewards over all of them; None where all or none are right.
-        auc_within: Mean of the AUCs within prompts.
-        scores: The rules' accuracies, by N.
     """
 
     responses: int

@@ -31,16 +31,12 @@ class Dynamics:
     """What the policy can do at one moment.
 
     Attributes:
-        greedy_accuracy: Accuracy of greedy decoding.
         greedy_chain_accuracy: Share of greedy responses that are right throughout; None where that is not known.
-        mean_accuracy: Accuracy of a single sample.
         pass_at_k: Share of the prompts with a right answer among ``k`` samples.
-        k: Samples of a prompt.
         pass_at_k_gap: ``pass_at_k`` - ``greedy_accuracy``: what is left to learn from.
         majority: Accuracy of the most frequent answer.
         reward_pass_at_k: Share of the prompts with a right answer among the ``reward_k`` distinct samples with the
             highest process reward; None without an MPRM.
-        reward_k: The k of ``reward_pass_at_k``.
         reward: Quality of the MPRM; None without one.
     """
 

@@ -51,12 +51,7 @@ class Leak:
     """One training prompt that meets one prompt of a benchmark.
 
     Attributes:
-        kind: What they have in common.
-        train_id: The training prompt.
-        benchmark: The benchmark's name.
-        benchmark_id: Its prompt.
         distance: Differing bits of 256 of the pictures' difference hashes; None where the pictures do not meet.
-        train_image: The training picture, where the pictures meet.
         benchmark_image: The benchmark's picture, likewise.
     """
 
@@ -75,8 +70,6 @@ class LeakageReport:
 
     Attributes:
         leaks: Every pair that has something in common.
-        train_prompts: Training prompts looked at.
-        benchmark_prompts: For every benchmark, its prompts.
         unreadable: Pictures that could not be decoded, and were not compared.
     """
 
@@ -179,11 +172,8 @@ class _Table:
     """A source's prompts by their pictures and questions.
 
     Attributes:
-        images: The distinct pictures' names.
         owners: For every picture, the ids of the prompts that show it.
-        hashes: The pictures' hashes.
         questions: For every normalised question, the ids of the prompts that ask it.
-        unreadable: Pictures that cannot be decoded.
     """
 
     images: list[str] = field(default_factory=list)

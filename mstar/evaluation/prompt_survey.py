@@ -34,7 +34,6 @@ class Lengths:
     Attributes:
         prompts: Tokens of each prompt, those of its pictures included.
         rationales: Tokens of each rationale, with its end token.
-        unusable: The prompts that cannot be shown to it.
     """
 
     prompts: tuple[int, ...]
@@ -47,16 +46,10 @@ class Survey:
     """What the prompts of a source are.
 
     Attributes:
-        prompts: How many there are.
-        answer_types: Prompts by the type of their answer.
-        pictures: Prompts by their number of pictures.
-        answers: Prompts with a gold answer.
-        rationales: Prompts with a rationale.
         ungradeable: Prompts whose gold answer cannot be graded.
         ungradeable_example: Id and gold answer of the first of them.
         without_options: Multiple-choice prompts whose options are not known.
         long_answers: Prompts whose gold answer is rather a text than an answer.
-        stated_answers: Prompts without an answer whose rationale states one.
         lengths: Tokens of some of the prompts, where a model was named.
     """
 

@@ -28,7 +28,6 @@ class RewardQuality:
         likelihood_lead: By how much the likelihood's AUC is higher within prompts, among right answers where chains are
             known; negative where the MPRM ranks better.
         likelihood_lead_error: Its standard error, over the prompts.
-        best_of_n: Accuracy of the response with the highest reward.
         majority: Accuracy of the most frequent answer; it uses no reward.
         weighted_vote: Accuracy of the answer with the largest sum of rewards.
     """

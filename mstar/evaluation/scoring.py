@@ -49,8 +49,6 @@ class StoredImage:
 
     Attributes:
         uri: A path, or the name of a picture in a data set, of a generated one, or of one in a row.
-        open_picture: Finds, or decodes, it by this name.
-        limits: How many pixels the decoded picture has.
     """
 
     uri: str

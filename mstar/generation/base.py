@@ -63,8 +63,6 @@ class HandOver:
     """What an engine holds after a hand-over, compared exactly with the trainer's weights in the engine's type.
 
     Attributes:
-        num_tensors: Tensors that were compared.
-        different: Names of those that are not the trainer's.
         stale: What the engine still keeps of what it made with earlier weights, in words.
     """
 

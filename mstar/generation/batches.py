@@ -32,12 +32,7 @@ _SCORE_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One response to write.
-
-    Attributes:
-        request: The number of its request.
-        sample: Which of the request's samples it is.
-    """
+    """One response to write."""
 
     request: int
     sample: Sample

@@ -26,11 +26,6 @@ class ResponseBar:
     """Counts the responses of an engine.
 
     Nothing is shown before the first one is begun, so what was there already counts from the start.
-
-    Args:
-        total: Responses in all, of one or more calls.
-        max_new_tokens: Longest response, in tokens.
-        show: Whether anything is shown.
     """
 
     def __init__(self, total: int, max_new_tokens: int, *, show: bool) -> None:
@@ -150,13 +145,7 @@ def expected_lengths(
 
 
 class _Tqdm(tqdm):  # type: ignore[misc]
-    """A bar that asks for its estimate when it is drawn.
-
-    Args:
-        estimate: Gets the seconds so far.
-        total: As for tqdm.
-        initial: As for tqdm.
-    """
+    """A bar that asks for its estimate when it is drawn."""
 
     def __init__(
         self, estimate: Callable[[float], tuple[float, float, float | None]], total: int, initial: int

@@ -34,10 +34,7 @@ class Job:
     """The requests for one prompt, which go to a server together, since it then reads the prompt once for them.
 
     Attributes:
-        name: The prompt's id.
         bodies: Makes the requests' bodies; called when there is room for them.
-        size: How many they are.
-        answers: The answers so far, by the requests' places.
         refused: Why vLLM does not take the prompt; None if it does.
         losses: Servers that were lost while they had it.
         began: When a server was last given it.

@@ -25,12 +25,7 @@ _FUSED: Final = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["g
 
 
 class HeldWeights:
-    """What a vLLM model holds, by the names of a checkpoint.
-
-    Args:
-        model: vLLM's model, on this process.
-        dtype: The type that it computes in.
-    """
+    """What a vLLM model holds, by the names of a checkpoint."""
 
     def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         untyped: Any = model

@@ -24,7 +24,6 @@ class Draw:
     """One request for one response.
 
     Attributes:
-        sample: The sample that it draws.
         places: Its place among the request's samples; several where greedy decoding is wanted several times.
     """
 

@@ -54,7 +54,6 @@ class ServerFacts:
         dtype: What it computes in, e.g. ``bfloat16``.
         longest: Most tokens of prompt and response.
         images: Most pictures in a prompt.
-        processor: What its processor of pictures is told.
         logprobs: Which log-probabilities it returns; ``raw_logprobs`` are those of the policy at temperature 1.
         normalizes: Whether it normalises pixels on the GPU, apart from the processor.
         transfer: By what it takes weights that are sent to it, e.g. ``nccl``; None if it takes none.

@@ -66,9 +66,7 @@ class Proof:
     """What a server that comes back must compute as the others do.
 
     Attributes:
-        job: Asks for it.
         tail: The tokens of a response.
-        logprobs: Their log-probabilities.
     """
 
     job: Job

@@ -48,11 +48,6 @@ _LORA_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 class VllmSession:
     """Starts vLLM with the policy's weights.
 
-    Args:
-        policy: The Hugging Face model.
-        renderer: Its renderer.
-        options: How vLLM is started.
-
     Raises:
         ConfigError: the processes cannot be grouped for ``tensor_parallel_size``, or a rank of adapters is too large.
     """

@@ -19,11 +19,7 @@ _FILE_SIZE: Final = 2 * 2**30
 
 
 class WeightsFingerprint:
-    """A hash of names, types, shapes and values of weights, whatever order they come in.
-
-    Attributes:
-        digests: The weights' own hashes, by their names.
-    """
+    """A hash of names, types, shapes and values of weights, whatever order they come in."""
 
     def __init__(self) -> None:
         self.digests: dict[str, str] = {}

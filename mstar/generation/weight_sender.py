@@ -32,12 +32,7 @@ _CONNECT: Final = 10.0
 
 
 class WeightSender:
-    """Sends weights to one server.
-
-    Args:
-        server: The server.
-        timeout: Seconds that a transfer may take.
-    """
+    """Sends weights to one server."""
 
     def __init__(self, server: VllmServer, timeout: float) -> None:
         self._server = server
@@ -132,8 +127,6 @@ class _Routes:
     """What vLLM's code asks of a server (its ``VLLMWeightSyncClient``), with the key that the server wants.
 
     Attributes:
-        http: Connects.
-        server: The server.
         aim: ``load``, or ``compare``: the same transfer, of which the workers take nothing.
         found: What the workers found when they compared.
     """

@@ -13,8 +13,6 @@ class Amount:
     """Something that takes memory.
 
     Attributes:
-        name: What it is.
-        num_bytes: How much it takes.
         certain: Whether it follows from numbers of weights alone; other amounts are estimates that depend on the data.
         heap: Whether it comes and goes in blocks that, on a CPU, the C library's heap keeps when they are freed.
     """
@@ -66,9 +64,7 @@ class Account:
         places: GPUs (or, on a CPU, processes) of the run, in words.
         stages: What is on one GPU, or in one process, in the order in which the stages come.
         host: What is in the memory of one machine beside its GPUs; empty on a CPU.
-        disk: What a run leaves on the disk.
         capacity: Bytes of one GPU, or of the machine for one process; None if that is not known.
-        assumptions: What was assumed, one sentence each.
     """
 
     model: str

@@ -21,7 +21,6 @@ class Types:
 
     Attributes:
         weights: Of a stored weight.
-        compute: Of what matrices are multiplied in.
         mixed: Whether autocast is on, which matters with 16-bit weights too: adapters have float32 ones.
     """
 

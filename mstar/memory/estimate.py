@@ -23,9 +23,7 @@ class Circumstances:
     """What an account is for, beside the configuration.
 
     Attributes:
-        on_gpu: Whether the run is on GPUs.
         capacity: Bytes of one GPU, or on a CPU of the machine for one process; None if not known.
-        local: Processes on a machine.
         base: On a CPU, what the process takes without a model.
         total: Rows of the training data, where that is known.
     """

@@ -20,7 +20,6 @@ class EnginePlan:
 
     Attributes:
         kind: transformers, vllm, or other (by address, which takes no memory here).
-        max_new_tokens: Longest response.
         rows: Most responses at the same time; None for as many as the memory holds.
         share: vLLM's share of the GPU.
         sleep_level: What vLLM frees while the policy trains.
@@ -53,10 +52,7 @@ class RewardPlan:
         dtype: Type of its weights; None for the default.
         offload: Whether it leaves the GPU while it is not used; None for the default.
         quantization: none or nf4; None for a reward that has no such option.
-        revision: Its commit.
         models: Models of this shape that it has: the implicit reward has two.
-        name: What it is called.
-        keys: What its keys in the configuration begin with.
     """
 
     model: str
@@ -75,11 +71,8 @@ class RolloutPlan:
     """Rollouts.
 
     Attributes:
-        engine: What draws the responses.
-        num_samples: Responses a prompt.
         reward: The MPRM, or another reward with a model; None without one.
         refresh_rows: Rows in a batch of the MPRM's retraining; None without it.
-        keep_iterations: Of how many iterations the responses stay.
         interval: Share of the prompts in an iteration.
         shard_size: Prompts whose responses are scored together.
         kept: Responses of a prompt that are trained on at most.
@@ -103,31 +96,17 @@ class Plan:
         kind: policy, mprm, annotate, or score (a reward on step labels).
         fits: Whether anything is trained.
         model_name: The model's folder or id.
-        trust_remote_code: Whether its own code may run.
-        revision: Its commit.
         dtype: Type of the stored weights; auto has 16 bits on a GPU, else float32.
-        precision: ``trainer.precision``.
-        training: What is trained.
         checkpointing: Whether activations are computed again.
-        rows: Rows of a batch.
-        optimizer: What the optimizer keeps.
-        optimizer_name: Its class.
-        loss: Kernel of the loss.
         share_prompts: Whether an MPRM encodes a prompt once for all its responses in a batch.
-        strategy: single, ddp or fsdp2.
         devices: GPUs (or processes) on a machine; None for all of them.
-        nodes: Machines.
         accelerator: cpu, gpu or auto.
         steps_kept: Checkpoints of iterations that are kept; None for all.
         every: Iterations between two checkpoints.
         within: Whether there are some within an iteration too.
-        checkpoints: Whether there are checkpoints.
-        epochs: Iterations, where they are known.
         export_dtype: Type of the exported weights; None for the stored type.
         single_file: Whether a sharded run writes its checkpoints as one file.
         max_pixels: Most pixels of a picture, where the data's settings bound them.
-        max_prompt_tokens: Longest prompt, where it is set.
-        max_example_tokens: Longest example, where it is set.
         evaluation: What validate, test and predict generate with.
         rollout: Rollouts; None without.
         reward: What scores steps where that is all (``score``); None elsewhere.

@@ -37,9 +37,6 @@ class Given:
     Attributes:
         shape: Folder or ``config.json`` of the policy's shape, where ``model_name`` is not there yet.
         reward_shape: The same of the MPRM's; by default the policy's.
-        gpu_bytes: Memory of a GPU.
-        prompt_tokens: Longest prompt.
-        response_tokens: Longest response that is trained on.
     """
 
     shape: str | None = None

@@ -29,8 +29,6 @@ class Tower:
     """A stack of like layers.
 
     Attributes:
-        layers: How many.
-        hidden: Width of the hidden states.
         queries: Width of all heads' queries together.
         keys: Width of all heads' keys together, as they are kept.
         inner: Width within the perceptron, of all the experts that a token goes through.
@@ -38,7 +36,6 @@ class Tower:
         head_norms: Whether queries and keys are normalised.
         extra: Further tensors of the hidden states' width that a layer keeps (layer scale).
         layer_norm: Whether it normalises by mean and variance (one tensor kept) and not by the root mean square (two).
-        heads: Number of heads.
     """
 
     layers: int
@@ -73,22 +70,17 @@ class ModelShape:
     Attributes:
         weights: Parameters, adapters left out.
         trained: Parameters that are trained, adapters included.
-        adapters: Parameters of the adapters.
         quantised: Weights that are held in 4 bits.
         layer_weights: Parameters of the largest decoder layer.
         root_weights: Parameters outside the decoder layers, which FSDP2 has whole while it computes.
-        root_trained: Those of them that are trained.
         largest: Entries of the largest trained weight.
         adapted: Inputs of the layers with adapters, in entries a token and layer.
-        vocabulary: Logits a token.
-        hidden: Width of the language model.
         text: The language model's layers.
         vision: The vision tower's; None without one.
         vision_trained: Whether a gradient flows into the vision tower.
         patch: Pixels of a patch's side.
         merge: Patches in a token of the language model.
         image_size: Pixels of a picture's side where the model has a fixed one.
-        config: What all of it follows from.
     """
 
     weights: int

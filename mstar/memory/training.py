@@ -26,9 +26,6 @@ class Parts:
     """One process's share of what stays from step to step, in bytes.
 
     Attributes:
-        weights: The weights.
-        gradients: Gradients of what is trained.
-        states: The optimizer's.
         buckets: DDP's second copy of the gradients.
         copies: What the optimizer makes for the length of a step.
     """

@@ -39,7 +39,6 @@ class AfterHead:
     """What a model does to the output of its language head before it is logits.
 
     Attributes:
-        scale: What it is multiplied by.
         cap: The bound that it is squeezed below, by tanh; None for none.
         size: How many of the head's rows count; None for all.
     """
@@ -74,8 +73,6 @@ class Family:
     """The families that transformers has natively; others override what they do differently.
 
     Attributes:
-        auto_class: Transformers' class that loads the model.
-        renderer: The renderer of the family's processor.
         pictures_in_body: Whether the body takes the pictures; else they are among the embeddings that it is given.
         vision: Names on the path of a parameter of the vision tower.
         projector: The same of what maps its features to the language model; it may lie within the tower.

@@ -29,7 +29,6 @@ class Precision:
 
     Attributes:
         weights: Type of the stored weights. Adapters and the head of an MPRM are float32 whatever it is.
-        compute: Type of the matrix products.
         mixed: Whether autocast is on even over weights of the type that it computes in: it keeps sums, norms and
             adapters in float32.
     """

@@ -81,10 +81,6 @@ class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
     To masks and positions it looks like an ordinary layer that holds everything. New tokens are written in place, so
     it cannot be used where gradients are computed.
-
-    Args:
-        layer: What the layer holds of the prompts.
-        places: The rows' places, shared by all layers.
     """
 
     def __init__(self, layer: Any, places: Places) -> None:

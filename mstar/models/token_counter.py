@@ -16,11 +16,7 @@ _GRAIN: Final = 32
 
 
 class TokenCounter:
-    """How many tokens a row has, counted without encoding its pictures where pictures of that size were seen before.
-
-    Args:
-        renderer: The model's renderer.
-    """
+    """How many tokens a row has, counted without encoding its pictures where pictures of that size were seen before."""
 
     def __init__(self, renderer: Renderer) -> None:
         self.renderer = renderer

@@ -44,7 +44,6 @@ class BackboneModule(LightningModule):
     The arguments are those of ``PolicyModule`` and ``MPRMModule``, which say what they mean.
 
     Attributes:
-        kind: What its checkpoints and exports are.
         exact: Beginnings of the names of weights that an export never rounds.
     """
 

@@ -40,13 +40,7 @@ _LABELS: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class RunFiles:
-    """The files of a run whose rows are exported.
-
-    Attributes:
-        run: The folder with the iterations.
-        shards: Its response shards, in order.
-        labels: Files of step labels, each with what finds its prompts.
-    """
+    """The files of a run whose rows are exported."""
 
     run: Path
     shards: tuple[Path, ...]

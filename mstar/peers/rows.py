@@ -32,7 +32,6 @@ class LabelledSteps:
     """A response with labelled steps.
 
     Attributes:
-        prompt: The prompt.
         steps: The steps without the line breaks that end them.
         labels: For every step, whether any continuation of it reached the gold answer.
     """

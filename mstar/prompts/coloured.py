@@ -52,10 +52,7 @@ class Words:
     """How a task speaks.
 
     Attributes:
-        thing: What has a colour and a number.
-        greater: Of two numbers, the greater.
         greatest: Of all, the greatest; also the name of the question for it.
-        least: Of all, the least.
         count: The name of the question of how many things are of a certain sort.
     """
 
@@ -76,11 +73,8 @@ class ColouredThings(ABC):
     """What is on one picture and what is asked about it.
 
     Attributes:
-        words: How the task speaks.
         things: Colour and number of every one, in reading order; all numbers differ.
-        kind: The kind of question, one of ``words.kinds``.
         first: Colour of the thing that a question of two names first.
-        second: Colour of the other.
         threshold: The N of a question that has one, else 0.
     """
 
@@ -209,11 +203,7 @@ class ColouredImage(GeneratedImage):
 
 
 class ColouredPrompts(GeneratedPrompts):
-    """Questions about pictures of coloured things. A chain is right if it is one of the right ones, word for word.
-
-    Attributes:
-        image: What refers to a picture of the task.
-    """
+    """Questions about pictures of coloured things. A chain is right if it is one of the right ones, word for word."""
 
     image: ClassVar[type[ColouredImage]]
 

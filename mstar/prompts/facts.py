@@ -50,15 +50,9 @@ class SourceFacts:
     """What is known of a source without a look at its prompts.
 
     Attributes:
-        rows: Rows of the data.
         repeated: Rows that say the same as an earlier one.
         columns: The columns that are read; empty where the format of the data fixes them.
-        unread: The other columns.
         bad: Rows that were put aside, by reason.
-        examples: The first row of each reason.
-        quarantine: The file that has them all.
-        answer_types: Prompts by the type of their answer.
-        pictures: Prompts by their number of pictures.
         ignored: By role, how many values were not read because they make no sense, the first of their rows, and what is
             wrong there.
     """

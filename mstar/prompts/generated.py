@@ -18,12 +18,7 @@ __all__ = ["GeneratedImage", "GeneratedPrompts"]
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImage(ABC):
-    """A reference to a picture that is drawn and not stored: (split, seed, index) say all.
-
-    Attributes:
-        task: What its URI begins with.
-        splits: The splits that there are.
-    """
+    """A reference to a picture that is drawn and not stored: (split, seed, index) say all."""
 
     task: ClassVar[str]
     splits: ClassVar[tuple[str, ...]]

@@ -95,8 +95,6 @@ class FileImage:
 
     Attributes:
         path: The file, relative to ``root``; it must not lead out of it, not by a symbolic link either.
-        root: The folder of the pictures.
-        limits: How many pixels the decoded picture has.
         linked: Further folders that links may lead into.
     """
 

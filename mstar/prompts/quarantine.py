@@ -84,8 +84,6 @@ class BadRow:
     Attributes:
         row: Its number in the file, from 0; of conflicting answers, the first of the rows. None where the prompt's id
             alone is known.
-        reason: The kind of fault.
-        detail: What exactly is wrong.
         content: The row as far as it could be read.
     """
 
@@ -128,11 +126,7 @@ class PutAside:
     """What was put aside of some data. Conflicting answers are no damage, and are told apart.
 
     Attributes:
-        name: What the data is called in messages.
-        counts: Bad rows by reason.
-        total: All rows of the data.
         path: The quarantine file, or the folder of several.
-        example: What is wrong with one of the rows.
     """
 
     name: str

@@ -26,8 +26,6 @@ class Part:
     """What one part of a data set is; where several ways to choose are given, what all of them choose.
 
     Attributes:
-        split: The data set's own split.
-        size: The data set's own ``size``.
         hide_answers: The data set's own ``hide_answers``, for unlabelled prompts.
         start: The number, from 0, of the first row. A range follows the order of the rows.
         stop: The number behind the last row; none is the end.

@@ -55,10 +55,7 @@ class CheckedTable:
     """A table, the rows of it whose pictures are usable, and how they are shown.
 
     Attributes:
-        table: The table.
-        usable: For every row, whether all its pictures are.
         facts: What is known of it, without the kinds of its prompts.
-        settings: How its prompts are shown.
     """
 
     table: PromptTable
@@ -230,10 +227,8 @@ class EmbeddedImage:
 
     Attributes:
         uri: ``<prompt id>#<number of the picture>``.
-        table: The table's folder.
         index: The prompt's row in the table.
         place: The picture's number in the prompt.
-        limits: How many pixels the decoded picture has.
     """
 
     uri: str

@@ -33,7 +33,6 @@ class Rows:
 
     Attributes:
         fingerprint: Changes when the data changes.
-        read: Goes through the rows.
         known: The columns, where the data lists them; None where every row names its own.
     """
 

@@ -34,7 +34,6 @@ class AlignSettings:
     """How long tower and connector learn.
 
     Attributes:
-        steps: Optimizer steps.
         batch_size: Pictures in a step; every step has new ones.
         lr: The highest learning rate, reached after a tenth of the steps; then it falls to 0.
         held_out: Pictures that are read in the end and were not learned from.

@@ -37,14 +37,10 @@ class Ranking:
     """How well responses with the right answer are ranked by the truth of their chains, within prompts.
 
     Attributes:
-        prompts: Prompts that were sampled.
-        right: Distinct responses with the right answer.
-        right_chains: Share of them whose whole chain is right.
         compared: Prompts with both right and wrong chains among them: the others tell nothing.
         mprm: AUC of the MPRM; None if it cannot be measured.
         likelihood: AUC of the policy's own log-probability.
         likelihood_lead: By how much the likelihood's AUC is higher, in the mean over the prompts that are compared.
-        likelihood_lead_error: The standard error of that.
     """
 
     prompts: int

@@ -52,8 +52,6 @@ class SmallRun:
     """One seed of the experiment.
 
     Attributes:
-        seed: Seed of weights and sampling.
-        output: Folder of the experiment.
         task: What is on the pictures. Charts are the experiment's own folder, another task has one in it.
         arms: Which arms are run after the shared stages, in the order of ``ARMS``.
         model: A vision-language model to take in place of the small one; None builds that one.

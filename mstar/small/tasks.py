@@ -21,7 +21,6 @@ class Task:
 
     Attributes:
         prompts: The class of its prompts, as a configuration names it.
-        image: What refers to one of its pictures.
         prepare: Brings what the pictures are made of, if that is not there yet.
     """
 

@@ -16,11 +16,7 @@ __all__ = ["RunDirectory", "find_in_runs", "suggest_export", "suggest_run"]
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """Where the files of one self-evolving run are.
-
-    Attributes:
-        root: The run's folder.
-    """
+    """Where the files of one self-evolving run are."""
 
     root: Path
 

@@ -26,7 +26,6 @@ class PeerTable:
     """One file of a form.
 
     Attributes:
-        file: Its name.
         to_row: Makes its row of one of the run's; raises DataError if the form has no place for it.
         schema: Of a Parquet file, whether or not there are pictures; None for JSON lines.
     """

@@ -116,8 +116,6 @@ class FileBenchmark(BenchmarkSource):
 
     Attributes:
         default_split: The split that is reported; empty if there is one.
-        image_columns: The columns that may hold the pictures.
-        needed: The columns that the file must have.
 
     Args:
         path: The folder or the file as it is published.

@@ -134,7 +134,6 @@ class _PictureReader:
     """Finds the pictures of a row: all that stand in it, else those that the first column with paths names.
 
     Attributes:
-        columns: The columns that may hold them.
         in_text: Whether they stand in text (base64); a short one is then no path, but the index of another row.
     """
 

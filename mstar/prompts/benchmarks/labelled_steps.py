@@ -14,7 +14,6 @@ class LabelledSteps:
     """A response with its human labels.
 
     Attributes:
-        steps: The steps, each of one line or several.
         labels: For every step 1 (right), -1 (wrong) or 0 (not judged).
     """
 

@@ -25,11 +25,7 @@ _log: Final = logging.getLogger(__name__)
 
 
 class MarkedText(PublishedReward):
-    """A model of text that answers at a mark behind every step. It does not see pictures, and says so once.
-
-    Attributes:
-        mark: The text of the mark; a token of its own.
-    """
+    """A model of text that answers at a mark behind every step. It does not see pictures, and says so once."""
 
     mark: ClassVar[str]
     _tokenizer: Any = None
