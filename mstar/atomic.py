@@ -107,7 +107,6 @@ def explain_write_error(error: OSError, path: Path) -> StorageError | None:
 
     Args:
         error: The error; one that names a place that has nothing to do with ``path`` is of another kind.
-        path: What was being written.
     """
     if error.errno not in (*_WRITING, *_ACCESS) or not (error.errno in _WRITING or _concerns(error, path)):
         return None

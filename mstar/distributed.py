@@ -155,9 +155,7 @@ def by_shard(rows: Sequence[S], size: int, work: Callable[[Sequence[S]], Sequenc
     """Does some work on rows shard by shard, each shard on one process, or one group of them.
 
     Args:
-        rows: The rows; the same on every process.
         size: Rows in a shard, whatever the number of processes: an engine's rounding depends on what it does together.
-        work: Makes a shard's results.
         group_size: Processes that work as one (``Engine.group_size``).
 
     Returns:

@@ -62,7 +62,6 @@ def require_least(where: str, least: int = 1, /, **values: float | None) -> None
     Args:
         where: What their names begin with in the message.
         least: The smallest number that works.
-        values: The settings by their names.
 
     Raises:
         ConfigError: one is smaller.

@@ -109,8 +109,6 @@ def run_iteration(
 
     Args:
         prompts: The iteration's prompts, and what to do with them.
-        stages: What to do it with.
-        run: Where shards and examples are written.
         earlier: Shards with the same responses that were made for another choice, by the number of the shard here; the
             same on every process.
         before: Examples of an earlier iteration that are trained on again, beside what is kept now.

@@ -64,7 +64,6 @@ class IterationPlan:
         """What an engine is asked for.
 
         Args:
-            prompts: The prompts.
             places: For each of them, the numbers of the samples.
             hidden: The ids of those whose answer is not shown.
         """
@@ -134,11 +133,8 @@ def iteration_indices(
     """Which prompts one iteration uses: the next ``interval`` of the shuffled prompts, reshuffled after every pass.
 
     Args:
-        num_prompts: Prompts in all.
         interval: Fraction of them in one iteration, in (0, 1]; at least one prompt is used.
         iteration: The iteration's number, from 1.
-        seed: The run's seed.
-        stage: What the prompts are for; each stage has its own order.
         mixing: The weights of several sources, each of which is then gone through for itself; None for one source.
     """
     count = max(1, round(num_prompts * interval))
@@ -155,11 +151,8 @@ def draw_mixed(mixing: Mixing, count: int, number: int, seed: int, stage: str) -
     """The next ``count`` draws from several sources by their weights, in a shuffled order.
 
     Args:
-        mixing: The sources and their weights.
         count: How many draws; a prompt may be drawn more than once.
         number: How often as many were drawn before.
-        seed: The run's seed.
-        stage: What the prompts are for.
     """
     parts = []
     for source, share in enumerate(mixing.counts(count)):

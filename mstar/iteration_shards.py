@@ -133,9 +133,7 @@ def find_earlier(
     They are looked for in the iteration's folders that were put aside, and in the runs of ``reuse``.
 
     Args:
-        run: The run directory.
         iteration: The iteration, whose folder is claimed.
-        facts: All that its shards depend on.
         reuse: The folder of another run, or one of several, up to two levels deep.
 
     Raises:

@@ -112,7 +112,6 @@ def expected_calibration_error(probabilities: npt.ArrayLike, soft_labels: npt.Ar
     """How far probabilities are from what happened: |mean probability - mean label| over equally wide bins.
 
     Args:
-        probabilities: One predicted probability an item.
         soft_labels: One label in [0, 1] an item.
         bins: Number of bins over [0, 1]; each weighs as many items as it holds.
 
@@ -173,7 +172,6 @@ def balance_at_k(groups: Groups, k: int, top_k: int | None = None) -> float:
     responses that differ, and few wrong ones among those that the reward would choose.
 
     Args:
-        groups: The responses.
         k: The number of right responses that is aimed at (the paper's n*).
         top_k: How many responses are chosen; None chooses as many as are aimed at.
 
@@ -239,7 +237,6 @@ def votes(scored: Sequence[ScoredResponse], *, weighted: bool) -> dict[str, floa
     """The votes for every answer of one prompt's responses, in the order of each answer's earliest sample.
 
     Args:
-        scored: The responses.
         weighted: Whether a response's vote counts its process reward; one that is not a number is no vote.
 
     Raises:

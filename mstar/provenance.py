@@ -215,7 +215,6 @@ def claim(folder: Path, facts: Mapping[str, Any], *, what: str, pattern: str) ->
     """Writes a folder's facts, or makes sure that those that are there are the same.
 
     Args:
-        folder: The folder.
         facts: All that its artefacts depend on, as JSON values.
         what: What the artefacts are called, e.g. "step labels".
         pattern: What their files are called, e.g. ``labels-*.parquet``.

@@ -134,7 +134,6 @@ class Renderer:
         """Left-padded inputs for generation.
 
         Args:
-            prompts: One a row.
             prefixes: For every row, the beginning of the response (it is encoded as a response is).
             show_answer: For every row, whether the gold answer is shown; empty means no row.
         """
@@ -161,7 +160,6 @@ class Renderer:
         """Right-padded prompt + response + end token, with labels on the response and the end token alone.
 
         Args:
-            prompts: One a row.
             responses: For every row, the response's text.
             tokens: For every row, the tokens that the response was sampled as, its end token included; where they are
                 empty, its text is encoded. Where they are not, its steps are not looked for.

@@ -65,15 +65,12 @@ def annotate(
 
     Args:
         prompts: The prompts; each must have a gold answer.
-        engine: A started engine.
         grader: Grades final answers. A response that was cut off is wrong whatever it says.
-        settings: How the labels are made.
         output: Folder of the shards (``labels-00000.parquet``, ...) and their ``manifest.json``.
         policy: What identifies the policy's weights (``fingerprint_model``).
         computed_in: What it computes in, in words (``Precision``).
         check: Tells prompts that can be shown to the policy from those that are put aside, in ``quarantine-*.jsonl``
             files beside the shards; None looks at their pictures alone.
-        progress: Whether to show a progress bar.
         claimed: Called by the main process once ``output`` is known to be this annotation's, before anything is drawn.
         responses: Labelled responses whose steps are labelled again; None samples responses from the policy.
         judge: Judges the steps, too, or in the place of continuations; its agreement is in ``judge-*.json``.

@@ -44,9 +44,7 @@ def count_continuations(
     """Continues the prefixes of some responses.
 
     Args:
-        prompts: The prompts.
         chains: For every response, its prompt's id and its prefixes, the shortest first.
-        engine: A started engine.
         grader: Grades final answers.
         settings: How many continuations there are, and when fewer do.
 

@@ -110,7 +110,6 @@ class Peak:
 
         Args:
             before: ``as_dict`` of the iteration before; None if there is none.
-            report: The report of this one.
         """
         block = Block.of(report)
         known = None if before is None else cls._from_dict(before)

@@ -101,12 +101,7 @@ class RewardModelRefresh:
 
         Args:
             engine: The rollout's engine, started, with the policy's weights.
-            grader: The rollout's grader.
-            seed: The rollout's seed.
-            policy: The present policy.
             check: Decides which prompts and responses are too long or cannot be shown to the policy.
-            run: The run directory.
-            iteration: The iteration's number.
             reuse: Folder of another run, or one of several, whose step labels are taken where they depend on the same.
 
         Returns:

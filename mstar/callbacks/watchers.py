@@ -20,8 +20,6 @@ def call_watchers(trainer: Trainer, module: LightningModule, earlier: Mapping[st
 
     Args:
         trainer: The trainer, inside ``on_train_start``; its ``callback_metrics`` have what was measured since.
-        module: What it trains.
-        earlier: What they had before.
     """
     metrics = trainer.callback_metrics
     metrics.update({name: torch.tensor(value) for name, value in earlier.items() if name not in metrics})

@@ -23,7 +23,6 @@ def sweep_figure(scores: Mapping[float, Mapping[str, float]], chosen: float, met
     Args:
         scores: For every candidate temperature, the value of every metric, e.g. ``reward_pass@2``, ``pass@16`` and
             ``accuracy``.
-        chosen: The temperature that the controller moved to.
         metric: The metric that decided; its line is drawn on top and thicker.
     """
     temperatures = sorted(scores)

@@ -40,7 +40,6 @@ def open_settings(settings: Mapping[str, Any], config: SavedConfig) -> PromptSou
     """Opens a prompt source, or a data set with parts.
 
     Args:
-        settings: Its settings.
         config: The configuration that they are from: a relative path is so to the working directory, or to the folder
             that the run was started in.
 

@@ -54,7 +54,6 @@ class Quarantine:
             root: The run's folder.
             name: The part, e.g. ``validation``.
             size: Its rows, which the processes share out.
-            processes: How many these are; by default all there are.
         """
         processes = world_size() if processes is None else processes
         share = math.ceil(size / processes)

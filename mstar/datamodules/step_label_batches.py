@@ -75,9 +75,7 @@ def collate_step_labels(
 
     Args:
         labels: One labelled response a row.
-        prompts: The distinct prompts by their numbers.
         groups: The number of each row's prompt.
-        renderer: The model's renderer.
         share_prompts: Whether each prompt is in the batch once, for all its responses.
     """
     texts = [label.response for label in labels]

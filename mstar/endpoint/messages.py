@@ -17,7 +17,6 @@ def chat_messages(prompt: Prompt, *, show_answer: bool = False) -> list[dict[str
     """The turns of a prompt and its question, with the pictures in them where they stand.
 
     Args:
-        prompt: The prompt.
         show_answer: Whether the gold answer is shown, as ``Renderer.render_prompt`` shows it.
 
     Raises:

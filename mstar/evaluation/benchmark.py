@@ -101,7 +101,6 @@ def grade_item(prompt: Prompt, responses: Sequence[Response], graders: Mapping[s
     """Grades the responses to one row.
 
     Args:
-        prompt: The row's prompt.
         responses: The greedy response, then the samples.
         graders: The grader of every scoring mode; the first one's verdicts become those of the responses.
     """
@@ -129,15 +128,11 @@ def score_benchmark(
     answer among its samples; for a single sample, if the samples with the same number are all right.
 
     Args:
-        name: Its name.
         items: What the policy wrote, one a row.
         facets: For every prompt id, its groups as (dimension, value).
         question_keys: For every prompt id, the key of its question.
-        scorings: The scoring modes to report.
         averaged: A dimension whose groups' mean is reported too; empty for none.
         figures: Makes the benchmark's own figures of what is right, by prompt id; see ``BenchmarkSource.figures``.
-        seed: Seed of the bootstrap.
-        resamples: Resamples of the bootstrap.
     """
     questions: dict[str, list[ItemResult]] = defaultdict(list)
     for item in items:

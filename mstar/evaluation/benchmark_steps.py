@@ -136,14 +136,9 @@ def score_steps(
     """Measures the agreement.
 
     Args:
-        results: The responses.
         facets: For every prompt id, its groups as (dimension, value).
         question_keys: For every prompt id, the key of its question; the labels are split by it.
         threshold: The threshold of all responses; None chooses each fold's on the other folds.
-        folds: Number of folds.
-        seed: Seed of the folds and of the bootstrap.
-        resamples: Resamples of the bootstrap.
-
     """
     obstacle = ""
     if threshold is None:

@@ -61,8 +61,6 @@ def meeting_pictures(some: PictureHashes, others: PictureHashes, max_distance: i
     """Numbers of the pictures that are the same or similar, with their distance; the same first for each of ``some``.
 
     Args:
-        some: Hashes of some pictures.
-        others: Those of the pictures to compare them with.
         max_distance: Differing bits, of 256, up to which pictures count as similar.
     """
     if not some.pixels or not others.pixels:

@@ -76,7 +76,6 @@ def survey_prompts(source: PromptSource, renderer: Renderer | None, num_counted:
     """Goes through a source once.
 
     Args:
-        source: The source.
         renderer: How the model reads prompts; None counts no tokens.
         num_counted: Prompts whose tokens are counted, evenly spread; their pictures are decoded.
     """

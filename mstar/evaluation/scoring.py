@@ -102,10 +102,7 @@ def make_groups(
     counted by their number.
 
     Args:
-        rows: The rows with their numbers.
         grader: Grades those with a gold answer and without a verdict.
-        open_picture: Finds a picture by its name.
-        limits: How many pixels the pictures have.
         look: Whether every picture is decoded once, so that the rows of those that cannot be are left out.
         lacks: What a response lacks, as for ``Reward.lacks``; its row is left out, too.
 
@@ -199,7 +196,6 @@ def score_shards(
         path: As for ``read_response_rows``.
         output: The folder of the shards (``scores-00000.parquet``, ..., in the form of a run's responses). Rows that
             were left out are beside them (``faults-00000.txt``).
-        reward: Scores them; loaded.
         grader: Grades those with a gold answer and without a verdict.
         size: As for ``read_shards``.
         open_picture: As for ``make_groups``.

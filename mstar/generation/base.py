@@ -83,12 +83,7 @@ def plan_samples(
     """The samples of one prompt: each is seeded by (seed, stage, prompt, sample index) and by nothing else.
 
     Args:
-        seed: The run's seed.
         stage: What the samples are for, e.g. ``"rollout/3"`` (iteration 3).
-        prompt_id: The prompt's id.
-        num_samples: How many to draw.
-        temperature: Sampling temperature of all of them.
-        first_index: Index of the first sample.
     """
     return tuple(
         Sample(index, temperature, derive_seed(seed, stage, prompt_id, index))

@@ -102,7 +102,6 @@ def fill_batches(
     """Fills batches with whole requests in order; a request with more samples than a batch holds is split.
 
     Args:
-        requests: The requests.
         lengths: The tokens of each one's prompt.
         fits: Whether so many prompts, the longest with so many tokens, with so many rows make a batch; asked again for
             every batch, so that what has been learnt meanwhile counts.

@@ -80,7 +80,6 @@ def trainer_logprobs(
     Args:
         policy: The model that is trained; its mode is as before afterwards. If it is sharded, all processes must call
             this together.
-        renderer: Makes its inputs.
         prompts: One a response, with their pictures.
         responses: The responses' texts; the end token is added.
         dtype: What is computed in; None leaves it to the surroundings.
@@ -121,11 +120,7 @@ def measure_drift(
     """Compares an engine with the policy on given responses.
 
     Args:
-        engine: A started engine.
-        policy: The model that is trained.
-        renderer: Makes its inputs.
         prompts: One a response. A stale picture is noticed only where the engine has seen it with the old weights.
-        responses: The responses' texts.
 
     Returns:
         The drift, of several parts the largest; None for an engine that computes with the policy itself.

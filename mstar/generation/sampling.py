@@ -68,8 +68,6 @@ def draw(
         temperature_R: The rows' temperatures.
         uniform_R: A random number in [0, 1) for every row, in float64.
         banned: Tokens that are never drawn.
-        hot: Whether a row has a temperature above 0.
-        greedy: Whether a row has the temperature 0.
     """
     allowed_RV = logits_RV.index_fill(1, banned, -torch.inf)
     if hot:

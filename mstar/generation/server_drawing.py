@@ -27,12 +27,6 @@ _MOST_LOSSES: Final = 5
 async def draw(pool: ServerPool, client: httpx2.AsyncClient, jobs: Iterable[Job], done: Callable[[Job], None]) -> None:
     """Has all jobs done.
 
-    Args:
-        pool: The servers.
-        client: Connects to them.
-        jobs: What is to be done; the answers are left in them.
-        done: Called for each of them.
-
     Raises:
         ServersLostError: no server is left, or one job was with too many that were lost.
         Interrupted: the process was asked to stop.

@@ -69,7 +69,6 @@ class HeldWeights:
 
         Args:
             name: Its name in the policy, e.g. ``....q_proj.lora_A.default.weight``.
-            rank: Its rank.
         """
         path, _, rest = name.partition(".lora_")
         place = self._place(f"{path}.weight", self._adapted)

@@ -57,7 +57,6 @@ def find_fault(prompt: Prompt, ids: Sequence[int], *, max_images: int, max_len: 
     Args:
         prompt: The prompt.
         ids: Its tokens with one placeholder a picture.
-        max_images: Most pictures in a prompt.
         max_len: Most tokens of prompt and response. vLLM itself counts the tokens of the pictures.
     """
     if not ids:

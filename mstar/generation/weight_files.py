@@ -51,9 +51,7 @@ def write_weights(
     """Writes weights, a file after another, so that they are never all in the main memory.
 
     Args:
-        weights: Every weight with its name.
         folder: A new folder, which is to be read by others.
-        dtype: What they are cast to.
         size: Bytes of a file, unless a single weight has more.
 
     Returns:

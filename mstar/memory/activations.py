@@ -40,8 +40,6 @@ def kept_by_layer(
     """Bytes that one layer keeps for the backward pass.
 
     Args:
-        tower: The layers' numbers.
-        types: Types of weights and products.
         tokens: Tokens that go through the layer, padding included.
         behind: Tokens of keys and values before them (a shared prompt), of all rows together.
         masked: Width of an attention mask with a value for every pair of tokens; 0 where the kernel needs none.
@@ -88,8 +86,6 @@ def kept_logits(shape: ModelShape, types: Types, tokens: int, *, budget: int | N
     """Bytes of the logits of a loss, at their peak: log-probabilities and two gradients.
 
     Args:
-        shape: The model.
-        types: Types of weights and products.
         tokens: Response tokens of the batch.
         budget: Most logits that exist at the same time; None for all.
         fused: A kernel that never makes them (Liger): a few rows at a time.

@@ -57,8 +57,6 @@ def account_of(
     """The account of a plan.
 
     Args:
-        plan: The plan.
-        given: What the user says.
         renderer: The model's, to count tokens with.
         rows: Some prompts, with a response where the data has one; without any, lengths are assumed.
         total: Rows of the training data, where that is known.

@@ -36,11 +36,7 @@ def save_model(
     Adapters are folded into the weights, and weights in 4 bits are unpacked; the model itself stays as it is.
 
     Args:
-        model: The model.
-        renderer: Its renderer.
-        folder: The folder.
         state: The model's state, if not that which it holds (whole tensors of a sharded model).
-        dtype: Type of the weights in the folder; by default the one that they have.
 
     Raises:
         ConfigError: a weight is beyond the range of the type.

@@ -114,7 +114,6 @@ class Family:
         """The last hidden states (B, T, H).
 
         Args:
-            model: The model.
             ids_BT: Token ids.
             mask_BT: 1 for real tokens; with a cache, those in it come first. None for packed rows.
             extras: What else the renderer made (``ModelInputs.extras``).

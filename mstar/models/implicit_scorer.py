@@ -24,7 +24,6 @@ def step_logprobs(
     """The log-probability of every step of every response; that of a last step has the end token's in it.
 
     Args:
-        model: The vision-language model.
         batch: The responses, each behind its own prompt or with each prompt once.
         finished: For every response, whether its end token was drawn and counts; None where all do.
     """

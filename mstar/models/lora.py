@@ -179,7 +179,6 @@ def save_adapter(
     """Writes the adapters alone, as a folder that peft and vLLM load beside the base model.
 
     Args:
-        model: A model with adapters.
         folder: The folder.
         state: Its state, if not that which it holds (whole tensors of a sharded model).
         base: Folder or id of the base model, which the folder then names.

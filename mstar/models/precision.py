@@ -43,7 +43,6 @@ class Precision:
 
         Args:
             trainer_precision: Lightning's name of it. With 32-true, weights compute in their own type.
-            weights: The type that the weights are loaded in.
 
         Raises:
             ConfigError: the precision is none that rollouts could share.

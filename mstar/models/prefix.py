@@ -130,7 +130,6 @@ def extend(model: nn.Module, prefix: Prefix, ids_RN: Tensor, mask_RN: Tensor) ->
     unequal length can be run only once.
 
     Args:
-        model: The vision-language model.
         prefix: What came before; its cache grows in place.
         ids_RN: The new tokens, right-padded.
         mask_RN: 1 for real new tokens.

@@ -246,7 +246,6 @@ def gather_state(model: nn.Module, dtype: torch.dtype | None = None, exact: Sequ
     """``full_state`` in the main process's memory, off the device; the other processes get nothing. Collective.
 
     Args:
-        model: The model.
         dtype: Type that the floating-point tensors get; None for their own.
         exact: Beginnings of the names of those that keep their own.
     """

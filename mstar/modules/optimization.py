@@ -74,7 +74,6 @@ def configure(
         parameters: The module's parameters; frozen ones are left out (an optimizer state that never fills breaks the
             resuming of sharded checkpoints).
         lr: Learning rate; it takes precedence over an ``lr`` among the optimizer's own arguments.
-        optimizer: Makes the optimizer from parameters.
         lr_scheduler: Makes the schedule from the optimizer, stepped once an optimizer step (one that looks at a
             metric, once an epoch); None for a constant rate.
         name: What ``lr`` is called in the configuration.

@@ -83,7 +83,6 @@ def find_run_files(root: Path, iteration: int | None = None) -> RunFiles:
     """The files of a self-evolving run, of an annotation, or of a staged run with both.
 
     Args:
-        root: Its folder.
         iteration: Only this iteration, and of the step labels those that were made in it; None for all.
 
     Raises:

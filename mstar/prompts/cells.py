@@ -140,7 +140,6 @@ def read_images(values: Mapping[str, Any], columns: Sequence[str]) -> list[str |
     """The pictures of a row in their order: a path, or the bytes of the file. Cells without one are passed over.
 
     Args:
-        values: The row.
         columns: The columns; one with braces is a path with the values of columns in it (``images/{id}.png``).
     """
     found: list[str | bytes] = []

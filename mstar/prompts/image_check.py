@@ -35,7 +35,6 @@ def check_files(
 
     Args:
         paths: Distinct paths relative to ``root``.
-        root: The folder of the pictures.
         check: ``none`` looks at nothing; ``exists`` makes sure that a file is there, below the folder, not empty, and
             has the end that a whole PNG, JPEG, GIF or WebP file has (one without is decoded to be sure); ``decode``
             decodes every picture, which takes about 10 ms each.

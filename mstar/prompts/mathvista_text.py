@@ -52,7 +52,6 @@ def parse_answer(text: str, choices: Sequence[str] = ()) -> str:
     """The gold answer of a response: what follows the last "The answer is" (or "Answer:"), else the whole text.
 
     Args:
-        text: The response.
         choices: The question's options; an answer that names one by its letter becomes that letter.
     """
     answer = text.strip()

@@ -67,8 +67,6 @@ def mark_pictures(texts: Sequence[str], count: int, first: int = 0) -> tuple[lis
 
     Args:
         texts: The turns of a chat, or a question alone.
-        count: How many pictures there are.
-        first: Which of the texts is the user's first.
 
     Returns:
         The texts, and the pictures in their order, from 0. A number in a placeholder is the picture's.

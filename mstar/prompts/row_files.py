@@ -59,7 +59,6 @@ def find_files(folder: Path, splits: Sequence[str], *, named: bool = False) -> l
     """The data files in a folder, of the first kind that it has.
 
     Args:
-        folder: The folder.
         splits: The names of the wanted split: files that are called by one of them count alone, if there are any.
         named: Whether a file that is called otherwise never counts.
     """

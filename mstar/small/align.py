@@ -64,9 +64,7 @@ def align(
 
     Args:
         model: The model; it is changed in place.
-        processor: Its processor.
         image: What refers to a picture of the task: its split ``align`` is learned from, and ``validation`` read.
-        settings: How long.
         seed: Which pictures come when.
 
     Returns:

@@ -99,7 +99,6 @@ def run_small(
     """Runs the stages that are not done yet.
 
     Args:
-        settings: What is run.
         stages: These stages alone, of ``SHARED`` and ``ARMS``, whose predecessors are done; None for all.
         tested: Called whenever an arm is done and tested.
 

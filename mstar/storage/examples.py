@@ -93,8 +93,6 @@ def write_examples(path: Path, examples: Iterable[Example], *, weighted: bool = 
     """Writes the training examples of one iteration, in training order; few of them are in memory at a time.
 
     Args:
-        path: The file.
-        examples: The examples.
         weighted: Whether one that is imitated has another weight than 1, which is not seen before it comes.
     """
     rest = iter(examples)
@@ -126,9 +124,6 @@ def order_examples(shards: Sequence[Path], path: Path, seed: int, before: Path |
     ids and some integers; the examples wait in a temporary file.
 
     Args:
-        shards: The responses shards.
-        path: The file to write.
-        seed: Seed of the shuffle.
         before: Examples of an earlier iteration that are trained on again; what is kept now and was then counts once.
 
     Raises:

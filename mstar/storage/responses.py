@@ -76,8 +76,6 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
     """Writes one responses shard, one row a response.
 
     Args:
-        path: The file.
-        groups: The responses.
         made_by: What every row says of where it comes from, by the name of the column; for files that stand alone.
     """
     scored_responses = [scored for group in groups for scored in group.responses]

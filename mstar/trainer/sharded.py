@@ -64,7 +64,6 @@ def load_whole_optimizer(optimizer: Optimizer, state: dict[str, Any]) -> None:
     """Loads a state with whole tensors into an optimizer of sharded weights.
 
     Args:
-        optimizer: The optimizer.
         state: The ``state_dict`` of an optimizer of the same groups of weights, which may have numbered them otherwise.
     """
     sharded = {}

@@ -55,7 +55,6 @@ def read_benchmark(
         image_columns: The columns that may hold the pictures; all that hold pictures, else the first with a path.
         splits: Names of the wanted split, for a folder: of its files those count that are called by one of them.
         image_root: The folder of picture files; None is the folder of the data.
-        limits: How many pixels the decoded pictures have.
 
     Raises:
         DataError: there is nothing there, or it cannot be read.

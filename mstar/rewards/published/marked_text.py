@@ -106,12 +106,7 @@ def find_marks(
     By where they stand in the text: a step may well hold the mark, too.
 
     Args:
-        reward: Whose text it is.
-        tokenizer: Its tokenizer.
-        mark_id: The mark's token.
         head: What stands before the steps.
-        steps: The steps; each ends with the mark.
-        tail: What stands behind them.
 
     Raises:
         ConfigError: a mark is no token of its own there.
