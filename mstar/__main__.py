@@ -13,8 +13,6 @@ from mstar import __version__
 from mstar.logs import QUIET, start_logging, take_quiet
 from mstar.process_start import prepare_process
 
-__all__ = ["main"]
-
 _STOPPABLE: Final = ("fit", "validate", "test", "predict", "annotate", "score", "export-data")
 # What has written something that it goes on from.
 _RESUMABLE: Final = ("fit", "annotate", "score")

@@ -16,8 +16,6 @@ from safetensors import SafetensorError
 
 from mstar.errors import StorageError
 
-__all__ = ["atomic_path", "explain_file_error", "explain_write_error", "sync_folder", "write_text", "writing"]
-
 # What comes of writing alone, and what comes of reading too.
 _WRITING: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _ACCESS: Final = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR, errno.EEXIST)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cache_root"]
-
 
 def cache_root(cache_dir: str | None = None) -> Path:
     """The folder of all caches.

@@ -11,14 +11,6 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from mstar.errors import ConfigError, DataError
 from mstar.types import PICTURE, Prompt, Turn
 
-__all__ = [
-    "check_template",
-    "find_answer_turn",
-    "place_pictures",
-    "prompt_messages",
-    "tokenizer_of",
-]
-
 # How a list of parts looks where a template writes it down as it is, in Python or as JSON.
 _PARTS: Final = re.compile(r"""["']type["']\s*:\s*["'](?:text|image)["']""")
 _MARK: Final = "\u241eresponse\u241e"

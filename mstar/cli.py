@@ -23,8 +23,6 @@ from mstar.errors import ConfigError
 from mstar.parsing import Parser, find_mistake
 from mstar.shipped_configs import locate_configs
 
-__all__ = ["run"]
-
 _LIGHTNING_CLI: Final = "mstar.lightning_cli:MstarCLI"
 _LIGHTNING: Final = ("fit", "validate", "test", "predict")
 # Plain typed functions, whose arguments and docstrings are the options' help.

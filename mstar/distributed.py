@@ -22,24 +22,6 @@ from mstar.errors import ConfigError, DataError, ProcessLostError
 from mstar.interruption import Interrupted, requested
 from mstar.provenance import claim
 
-__all__ = [
-    "announce_stop",
-    "by_shard",
-    "claim_together",
-    "find_device",
-    "find_lost_process",
-    "gather_lists",
-    "is_main",
-    "joined_processes",
-    "leads_group",
-    "own_device",
-    "rank",
-    "require_shared",
-    "takes_part",
-    "wait_for_all",
-    "world_size",
-]
-
 S = TypeVar("S")
 T = TypeVar("T")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["END_TOKENS", "without_end_tokens"]
-
 # Those of public model families; data that one model wrote is used to train another.
 END_TOKENS: Final = (
     "</s>",

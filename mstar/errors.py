@@ -2,20 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "ConfigError",
-    "DataError",
-    "EndpointError",
-    "EngineDriftError",
-    "MissingExtraError",
-    "MstarError",
-    "ProcessLostError",
-    "ServersLostError",
-    "StorageError",
-    "require_least",
-    "require_share",
-]
-
 
 class MstarError(Exception):
     """Base of every error that is the user's to mend; the command line prints it without a traceback."""

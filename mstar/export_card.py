@@ -20,8 +20,6 @@ from mstar.evaluation.markdown import markdown_table
 from mstar.models.backbone import EMBEDDED_MODEL
 from mstar.storage import RunDirectory, read_json
 
-__all__ = ["CARD", "CardFacts", "find_run", "write_card", "write_data_card"]
-
 CARD: Final = "README.md"
 Kind = Literal["policy", "adapter", "mprm"]
 _WHAT: Final = {

@@ -20,8 +20,6 @@ from mstar.models.sharding import load_distributed
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import module_settings
 
-__all__ = ["export_checkpoint"]
-
 
 def export_checkpoint(
     checkpoint: str,

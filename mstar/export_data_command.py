@@ -16,8 +16,6 @@ from mstar.hub_upload import check_upload, upload
 from mstar.peers import FORMS, PeerName, Pictures, RunPrompts, Written, find_run_files, write_rows
 from mstar.prompts import PromptSource
 
-__all__ = ["export_data"]
-
 _log: Final = logging.getLogger(__name__)
 # Reasons for which rows were left out that are told one by one.
 _TOLD: Final = 3

@@ -14,8 +14,6 @@ from mstar.atomic import writing
 from mstar.errors import ConfigError, DataError
 from mstar.storage import read_json, write_json
 
-__all__ = ["MANIFEST", "check_replaceable", "put_in_place", "unfinished_folder"]
-
 # Names what an export wrote: a model's folder alone does not say whose it is.
 MANIFEST: Final = "mstar_export.json"
 _UNFINISHED: Final = ".unfinished"

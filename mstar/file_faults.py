@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-__all__ = ["find_fault", "find_folder_fault"]
-
 _LOOKED_AT: Final = 1 << 16
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 _ANNEX: Final = b"/annex/objects/"

@@ -12,8 +12,6 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from mstar.errors import ConfigError, StorageError
 
-__all__ = ["check_upload", "upload"]
-
 
 def check_upload(name: str | None, private: bool) -> None:
     """Makes sure that there is a login and a name (``USER/NAME``; None for nowhere), before anything is done for it.

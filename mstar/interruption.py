@@ -13,17 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = [
-    "GivenUpError",
-    "Interrupted",
-    "hold_back",
-    "listen",
-    "requested",
-    "stop_if_asked",
-    "stopping_on_signals",
-    "stopping_when",
-]
-
 _received: signal.Signals | None = None
 _held_back = False
 _own = threading.local()

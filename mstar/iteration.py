@@ -55,8 +55,6 @@ from mstar.storage import (
 )
 from mstar.types import Example, Prompt, ScoredResponse
 
-__all__ = ["IterationReport", "IterationResult", "Stages", "run_iteration"]
-
 # Prompts that are kept in memory for the dashboards.
 _SHOWN: Final = 4
 

@@ -29,8 +29,6 @@ from mstar.storage import (
 )
 from mstar.types import Prompt, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["Ahead", "DrawingAhead", "claim_ahead", "find_ahead"]
-
 # Graded by the iteration that takes them in: a grader may belong to one thread.
 _UNGRADED: Final = Verdict(correct=False, predicted=None, status=VerdictStatus.NO_ANSWER)
 

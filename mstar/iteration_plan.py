@@ -19,8 +19,6 @@ from mstar.provenance import fingerprint_prompts
 from mstar.types import Prompt
 from mstar.voting import Voting
 
-__all__ = ["IterationPlan", "IterationPrompts", "draw_mixed", "iteration_indices"]
-
 
 @dataclass(frozen=True, slots=True)
 class IterationPlan:

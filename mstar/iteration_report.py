@@ -13,9 +13,6 @@ from mstar.endpoint import Judged
 from mstar.storage import PromptResponses
 from mstar.types import Fate, ScoredResponse, VerdictStatus
 
-__all__ = ["IterationReport"]
-
-
 _NONE: Final = "none right"
 _ALL: Final = "all right"
 # Groups of prompts by their pass rate: the name, and the largest rate in it; all others are right throughout.

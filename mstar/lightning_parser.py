@@ -14,8 +14,6 @@ from mstar.models.lora import LoraSettings
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.parsing import Parser
 
-__all__ = ["LightningParser"]
-
 _DOCUMENTED: Final = (
     RolloutCallback, PolicyModule, MPRMModule, LoraSettings, PolicyDataModule, StepLabelDataModule, BenchmarkCallback
 )  # fmt: skip

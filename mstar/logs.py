@@ -12,8 +12,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = ["QUIET", "start_logging", "take_quiet"]
-
 QUIET: Final = "--quiet"
 # What other packages say that does not apply: by their loggers, and as Python's warnings.
 _SILENCED: Final = (

@@ -26,8 +26,6 @@ from mstar.rendering import Renderer
 from mstar.storage import write_json
 from mstar.types import Prompt
 
-__all__ = ["show_memory"]
-
 _ROWS: Final = 32
 _DESCRIPTION: Final = """\
 What a run takes: weights, gradients, optimizer states, activations, the MPRM, the engine and its caches, by stage and

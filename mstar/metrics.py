@@ -17,28 +17,6 @@ import numpy.typing as npt
 from mstar.errors import ConfigError
 from mstar.types import ScoredResponse
 
-__all__ = [
-    "auc",
-    "balance_at_k",
-    "best_of_n",
-    "bootstrap_interval",
-    "chain_accuracy",
-    "expected_calibration_error",
-    "majority",
-    "majority_answer",
-    "mean_accuracy",
-    "pass_at_k",
-    "rank_by_process_reward",
-    "reward_pass_at_k",
-    "standard_error",
-    "votes",
-    "weighted_vote",
-    "weighted_vote_answer",
-    "winner",
-    "within_group_auc",
-    "within_group_lead",
-]
-
 Groups = Sequence[Sequence[ScoredResponse]]
 
 

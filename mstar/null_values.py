@@ -9,8 +9,6 @@ from typing import Any, get_args, get_type_hints
 
 from mstar.errors import ConfigError
 
-__all__ = ["explain_null", "refuse_null"]
-
 
 def refuse_null(config: Any) -> None:
     """Makes sure that no setting of a class is None that cannot be.

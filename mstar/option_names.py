@@ -88,7 +88,8 @@ def through_sources(given: Sequence[str]) -> list[str]:
 
 def _like_classes(module: str, name: str) -> str:
     """The rest of the sentence: what of a module that could be imported has nearly the name."""
-    public = getattr(sys.modules.get(module), "__all__", ())
+    found = vars(sys.modules.get(module, object))
+    public = found.get("__all__", [known for known in found if not known.startswith("_")])
     near = [f"{module}.{known}" for known in get_close_matches(name, public, 3)]
     return f"; did you mean {' or '.join(near)}?" if near else "."
 

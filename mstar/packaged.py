@@ -13,8 +13,6 @@ from pathlib import Path
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, DataError
 
-__all__ = ["PackagedFile"]
-
 
 @dataclass(frozen=True, slots=True)
 class PackagedFile:

@@ -6,8 +6,6 @@ import ctypes
 import os
 from typing import Final
 
-__all__ = ["LARGEST_BLOCK", "prepare_process"]
-
 # Larger blocks are mapped, and given back when they are freed (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
 LARGEST_BLOCK: Final = 2**25
 # How much free memory at its end the heap keeps.

@@ -17,8 +17,6 @@ from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.facts import UnusableSourceError
 from mstar.prompts.sources import PartName
 
-__all__ = ["name_source", "show_prompts"]
-
 _OWN_DATA: Final = "mstar.prompts.RecordPrompts"
 
 

@@ -21,19 +21,6 @@ from mstar.errors import ConfigError
 from mstar.storage import read_json, write_json
 from mstar.types import ImageReference, Prompt
 
-__all__ = [
-    "INCIDENTAL",
-    "claim",
-    "describe",
-    "find_change",
-    "fingerprint",
-    "fingerprint_each",
-    "fingerprint_prompt",
-    "fingerprint_prompts",
-    "flatten",
-    "identify_file",
-]
-
 # Settings of engines, graders and rewards that change how fast and in how much memory they work, not what they make
 # (beyond rounding).
 INCIDENTAL: Final = frozenset(

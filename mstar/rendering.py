@@ -21,8 +21,6 @@ from mstar.types import Prompt
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
-__all__ = ["IGNORE_INDEX", "ModelInputs", "Renderer", "ResponseInputs"]
-
 IGNORE_INDEX: Final = -100
 
 

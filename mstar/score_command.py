@@ -24,8 +24,6 @@ from mstar.provenance import describe, identify_file
 from mstar.rewards import MPRM, Aggregation, Reward, RewardHost
 from mstar.storage import write_json
 
-__all__ = ["score_responses"]
-
 _FORMAT: Final = 1
 
 

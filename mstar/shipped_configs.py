@@ -14,8 +14,6 @@ from typing import Final
 
 from mstar.errors import ConfigError
 
-__all__ = ["SHIPPED", "find_config", "locate_configs", "main", "shipped_names"]
-
 # Beside this file in an installed package, beside the package in a clone.
 SHIPPED: Final = next(
     folder for folder in (Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs") if folder.is_dir()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["split_steps"]
-
 _BOUNDARY: Final = re.compile(r"(?<=\S)[^\S\n]*\n(?:[^\S\n]*\n)*")
 
 

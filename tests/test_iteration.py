@@ -20,8 +20,9 @@ from mstar.balance import Balance
 from mstar.errors import ConfigError, DataError
 from mstar.generation import Engine, Request, derive_seed
 from mstar.grading import AnswerGrader
-from mstar.iteration import IterationReport, IterationResult, Stages, run_iteration
+from mstar.iteration import IterationResult, Stages, run_iteration
 from mstar.iteration_plan import IterationPlan, IterationPrompts
+from mstar.iteration_report import IterationReport
 from mstar.selection import Selector
 from mstar.storage import RunDirectory, read_responses
 from mstar.types import AnswerType, Example, Fate, Prompt, Response, VerdictStatus

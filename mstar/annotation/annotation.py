@@ -15,8 +15,6 @@ from mstar.prompts import PromptSource
 from mstar.storage import read_step_labels
 from mstar.types import Prompt, StepLabels
 
-__all__ = ["Annotation", "Tally", "check_steps", "explain_failure", "prefixes"]
-
 
 @dataclass(frozen=True, slots=True)
 class Annotation:

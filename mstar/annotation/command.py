@@ -27,8 +27,6 @@ from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.base import summarise
 from mstar.prompts.prompt_check import PromptCheck
 
-__all__ = ["annotate_policy"]
-
 _log = logging.getLogger(__name__)
 
 

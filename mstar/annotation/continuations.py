@@ -11,8 +11,6 @@ from mstar.grading import Grader
 from mstar.interruption import stop_if_asked
 from mstar.types import Prompt, Response
 
-__all__ = ["Count", "count_continuations", "is_right"]
-
 Key = tuple[str, str]  # prompt id, step prefix
 
 

@@ -18,8 +18,6 @@ from mstar.errors import ConfigError, require_least, require_share
 from mstar.generation import derive_seed
 from mstar.types import StepLabels
 
-__all__ = ["ContrastSettings", "make_contrasts"]
-
 _Frame = tuple[str, str]
 
 

@@ -15,8 +15,6 @@ from mstar.annotation.public_labels import PublicStepLabels
 from mstar.errors import ConfigError, DataError
 from mstar.types import StepLabels
 
-__all__ = ["LabelDiet", "apply_diet", "information"]
-
 
 @dataclass(frozen=True)
 class LabelDiet:

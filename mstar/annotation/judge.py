@@ -14,8 +14,6 @@ from mstar.endpoint.access import check_access
 from mstar.storage import read_json, write_json
 from mstar.types import Prompt, StepLabels
 
-__all__ = ["Agreement", "StepJudge"]
-
 _ASKED: Final = """
 
 That was the question, and its correct answer is {answer}. Here is a response to it, step by step:

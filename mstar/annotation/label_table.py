@@ -15,8 +15,6 @@ from mstar.steps import split_steps
 from mstar.storage import make_step_labels, open_step_labels, tabulate_step_labels
 from mstar.types import StepLabels
 
-__all__ = ["LabelTable", "load_step_labels", "write_label_table"]
-
 _CHUNK = 1024
 
 

@@ -27,8 +27,6 @@ from mstar.steps import split_steps
 from mstar.storage import tabulate_step_labels
 from mstar.types import Prompt, StepLabels
 
-__all__ = ["PublicStepLabels"]
-
 _SHARD: Final = 4096
 
 

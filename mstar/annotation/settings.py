@@ -7,8 +7,6 @@ from typing import Literal
 
 from mstar.errors import ConfigError, require_least, require_share
 
-__all__ = ["AnnotationSettings"]
-
 
 @dataclass(frozen=True)
 class AnnotationSettings:

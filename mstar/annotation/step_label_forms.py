@@ -13,8 +13,6 @@ from mstar.prompts.chats import read_turns
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import remove_placeholders
 
-__all__ = ["LabelledRow", "StepLabelForm", "find_form", "read_label", "read_labelled_row"]
-
 StepLabelForm = Literal[
     "auto", "math_shepherd", "mm_prm", "stepwise", "visualprm_raw", "visualprm", "steps"
 ]  # fmt: skip

@@ -7,8 +7,6 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-__all__ = ["find_values", "other_value"]
-
 # Digits with their thousands and decimals. Signs, per cent and units stand outside, so they stay as they are. What is
 # glued to a name (x1, H2O), an exponent, a denominator, an ordinal or "3D" is no value of its own, nor is an
 # endless run of digits.

@@ -30,8 +30,6 @@ from mstar.rewards import MPRM, RewardHost, add_process_rewards
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response
 
-__all__ = ["BenchmarkCallback"]
-
 _OFFICIAL: Final = "official"
 _LONGEST_STEM: Final = 120
 _log: Final = logging.getLogger(__name__)

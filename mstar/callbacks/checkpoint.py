@@ -22,14 +22,6 @@ from mstar.trainer.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
 from mstar.trainer.fit_end import count_by_epochs, ends_after_epoch, ends_now, is_cut_short
 from mstar.trainer.random_state import random_state, restore_random_state
 
-__all__ = [
-    "IterationCheckpoint",
-    "check_checkpoint_path",
-    "checkpoint_folder",
-    "find_checkpoint",
-    "write_iteration_checkpoint",
-]
-
 _log: Final = logging.getLogger(__name__)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["find_collapse"]
-
 # Shares of the first iteration's value that an iteration may fall to, and the multiple that a length may grow to.
 _ENTROPY: Final = 0.1
 _LENGTH: Final = (0.5, 2.0)

@@ -13,8 +13,6 @@ from mstar.callbacks.run_record import CONFIG
 from mstar.errors import ConfigError
 from mstar.provenance import INCIDENTAL, flatten
 
-__all__ = ["check_same_run", "find_changes"]
-
 # Of the trainer, only what changes the updates themselves must stay.
 _FIXED_OF_TRAINER: Final = re.compile(
     r"trainer\.(accumulate_grad_batches|gradient_clip_\w+|precision|limit_train_batches|overfit_batches|fast_dev_run|"

@@ -21,8 +21,6 @@ from mstar.models.precision import DTYPES
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import require_exportable
 
-__all__ = ["ExportCallback", "ExportType", "export_atomically"]
-
 _log = logging.getLogger(__name__)
 
 ExportType = Literal["float32", "bfloat16", "float16"]

@@ -17,8 +17,6 @@ from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, require_least
 from mstar.models.finite import find_nonfinite, nonfinite_error, require_finite
 
-__all__ = ["FiniteSteps"]
-
 _log = logging.getLogger(__name__)
 
 

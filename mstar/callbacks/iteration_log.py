@@ -24,8 +24,6 @@ from mstar.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
 from mstar.trainer.loggers import log_numbers, log_prompts, log_sweep, writer_of
 
-__all__ = ["IterationLog", "log_dashboard", "tell_of_judge"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -9,8 +9,6 @@ from mstar.errors import DataError
 from mstar.generation.cut_off import explain_cut_off
 from mstar.storage import RunDirectory, read_json
 
-__all__ = ["check_something_kept", "find_cause"]
-
 
 def check_something_kept(run: RunDirectory, iterations: int, max_new_tokens: int) -> None:
     """Makes sure that a run had something to train on.

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-__all__ = ["Block", "Peak"]
-
 # Prompts that are looked at together: a share of 90 % has a standard error of at most 1.3 points there.
 _PROMPTS: Final = 500
 # Standard errors, and the share itself, by which the best must be missed.

@@ -14,8 +14,6 @@ from mstar.distributed import gather_lists, is_main
 from mstar.storage import PromptResponses, write_responses
 from mstar.types import ScoredResponse
 
-__all__ = ["PredictionsCallback"]
-
 
 class PredictionsCallback(Callback):
     """Writes the greedy responses of ``predict`` to ``predictions.parquet`` in the run's folder, one row a prompt.

@@ -8,8 +8,6 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import convert_inf
 
-__all__ = ["TrainingBar"]
-
 
 class TrainingBar(TQDMProgressBar):
     """Lightning's bar, which knows its epoch and its total after a resume within an epoch too."""

@@ -36,8 +36,6 @@ from mstar.storage import ExampleFile, RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
 from mstar.voting import Voting
 
-__all__ = ["RolloutCallback"]
-
 
 class RolloutCallback(Callback):
     """Self-evolving training: an epoch is an iteration, a whole ``fit`` is a whole run.

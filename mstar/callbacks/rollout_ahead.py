@@ -15,8 +15,6 @@ from mstar.iteration_ahead import Ahead, DrawingAhead, claim_ahead, find_ahead
 from mstar.iteration_plan import IterationPrompts
 from mstar.storage import RunDirectory, read_json
 
-__all__ = ["Overlap"]
-
 _log = logging.getLogger(__name__)
 
 

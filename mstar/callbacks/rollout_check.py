@@ -23,8 +23,6 @@ from mstar.rewards import Likelihood
 from mstar.selection import Selector
 from mstar.types import Prompt
 
-__all__ = ["check_prompts", "check_rollout", "require_data", "require_policy"]
-
 _log = logging.getLogger(__name__)
 
 

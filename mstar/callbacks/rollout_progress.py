@@ -9,8 +9,6 @@ from typing import Any
 
 from mstar.iteration_ahead import Ahead
 
-__all__ = ["RolloutProgress"]
-
 
 @dataclass
 class RolloutProgress:

@@ -17,8 +17,6 @@ from mstar.selection import Selector
 from mstar.temperature import TemperatureController
 from mstar.voting import Voting
 
-__all__ = ["Method", "RolloutSettings", "Unlabelled", "choose_reward", "choose_rule"]
-
 Method = Literal["continuous", "iterative_rft", "rest_em", "rloop", "nft", "grpo", "reinforce_rej"]
 Unlabelled = Literal["off", "voting", "oracle"]
 

@@ -17,8 +17,6 @@ from mstar.storage import read_json, write_json
 from mstar.trainer.fit_end import find_limit, is_cut_short, time_used
 from mstar.trainer.loggers import log_settings
 
-__all__ = ["CONFIG", "RunRecord", "find_finished"]
-
 CONFIG: Final = "config.yaml"
 _FINISHED: Final = "finished.json"
 

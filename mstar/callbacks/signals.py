@@ -17,8 +17,6 @@ from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.distributed import announce_stop
 from mstar.interruption import Interrupted, listen, requested, stop_if_asked
 
-__all__ = ["StopOnSignal", "end_with_the_others"]
-
 _log = logging.getLogger(__name__)
 
 

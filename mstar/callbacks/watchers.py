@@ -12,8 +12,6 @@ from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.export import ExportCallback
 from mstar.errors import ConfigError
 
-__all__ = ["call_watchers", "check_watched"]
-
 
 def call_watchers(trainer: Trainer, module: LightningModule, earlier: Mapping[str, float]) -> None:
     """Calls the watchers as at the end of the epoch that a checkpoint was written in, which they have not seen yet.

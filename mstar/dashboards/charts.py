@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Final
 
-__all__ = ["Chart", "Series", "ticks"]
-
 # Of a line with more points, the points are not drawn one by one.
 _MOST_DOTS: Final = 40
 

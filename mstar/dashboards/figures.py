@@ -11,8 +11,6 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["pixels", "sweep_figure"]
-
 _INK: Final = "#1d2327"
 _LINES: Final = ("#0b7a75", "#d07a1f", "#3f6fb5", "#a8487a", "#6b7280")
 

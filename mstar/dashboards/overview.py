@@ -17,8 +17,6 @@ from mstar.dashboards.wording import (
     two_decimals,
 )
 
-__all__ = ["headline", "test_accuracies"]
-
 _LAST: Final[dict[str, tuple[str, Show]]] = {
     "train/loss": ("training loss, last", three_digits),
     "val/loss": ("validation loss, last", three_digits),

@@ -15,8 +15,6 @@ from markupsafe import Markup
 from mstar import __version__
 from mstar.dashboards.wording import format_count, format_percent, visible
 
-__all__ = ["render"]
-
 
 def render(template: str, values: Mapping[str, Any]) -> str:
     """The page that a template makes of some values."""

@@ -16,8 +16,6 @@ from mstar.types import Prompt
 if TYPE_CHECKING:
     from mstar.rendering import Renderer
 
-__all__ = ["render_prompt_page"]
-
 # The placeholder of a picture stands for each of its tokens; more than these are counted.
 _REPEATED: Final = 3
 

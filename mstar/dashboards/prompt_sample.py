@@ -14,8 +14,6 @@ from mstar.storage import ASKED, RunDirectory, read_responses
 from mstar.storage.tables import read_table
 from mstar.types import ScoredResponse
 
-__all__ = ["AskedPrompt", "PromptSample", "SampledPrompt", "asked", "sample_prompts", "spread"]
-
 _ASKED: Final = pa.schema([("prompt_id", pa.string()), *ASKED])
 _CATEGORY: Final = pa.schema([("prompt_id", pa.string()), ("category", pa.string())])
 

@@ -15,8 +15,6 @@ from mstar.dashboards.sample_browser import label_payload, sample_payload
 from mstar.dashboards.training import label_chart, label_table, training
 from mstar.errors import ConfigError
 
-__all__ = ["write_report"]
-
 
 def write_report(
     run: str | Path, output: str | Path | None = None, max_prompts: int = 40, image_root: str | None = None

@@ -11,16 +11,6 @@ import yaml
 
 from mstar.prompts.row_files import folder_of
 
-__all__ = [
-    "SavedConfig",
-    "groups_in",
-    "image_roots",
-    "read_configs",
-    "settings_of",
-    "started_in",
-    "temperature_setting",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class SavedConfig:

@@ -16,8 +16,6 @@ from mstar.dashboards.training_log import TrainingLog, read_training_logs
 from mstar.errors import DataError
 from mstar.storage import RunDirectory, read_json, suggest_run
 
-__all__ = ["IterationData", "RunData", "Sweep", "read_run"]
-
 
 @dataclass(frozen=True, slots=True)
 class Sweep:

@@ -13,8 +13,6 @@ from mstar.errors import DataError, MstarError
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.images import open_image
 
-__all__ = ["RunPictures"]
-
 
 class RunPictures:
     """The pictures of a run.

@@ -12,8 +12,6 @@ from mstar.dashboards.run_config import SavedConfig, groups_in, started_in
 from mstar.errors import ConfigError
 from mstar.prompts import DataSources, PromptSource
 
-__all__ = ["PARTS", "describe_sources", "is_source", "open_parts", "open_settings"]
-
 PARTS: Final = ("train", "warmup", "annotation", "validation", "test", "unlabelled")
 # What a source takes from a place, and what it writes or looks at that a reader has no use for.
 _PLACES: Final = ("path", "root", "image_root", "ids")

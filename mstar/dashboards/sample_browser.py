@@ -17,8 +17,6 @@ from mstar.dashboards.wording import describe_fate, describe_verdict, score_leve
 from mstar.errors import DataError
 from mstar.types import Fate, ScoredResponse, StepLabels
 
-__all__ = ["embed_image", "embed_picture", "label_payload", "sample_payload"]
-
 _SMALL: Final = 256
 # A page or a plot of this many pixels can still be read.
 _LARGEST: Final = 1280

@@ -19,8 +19,6 @@ from mstar.errors import DataError
 from mstar.storage import PromptResponses
 from mstar.types import Fate, ScoredResponse
 
-__all__ = ["draw_sample", "pick_responses", "sample_lines"]
-
 _INK: Final = "#1d2327"
 _MUTED: Final = "#6b7280"
 _RIGHT: Final = "#0b6e69"

@@ -9,8 +9,6 @@ from mstar.dashboards.page import render
 from mstar.dashboards.tables import Cell, Row, Table
 from mstar.evaluation.best_of_n import RULES, BestOfN
 
-__all__ = ["render_score_page"]
-
 
 def render_score_page(title: str, lines: Sequence[tuple[str, str]], result: BestOfN) -> str:
     """A page of what a reward reaches, under what is known of the responses."""

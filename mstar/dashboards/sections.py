@@ -22,19 +22,6 @@ from mstar.dashboards.wording import (
 from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.temperature import AdaptiveTemperature, FixedTemperature
 
-__all__ = [
-    "dynamics",
-    "funnel",
-    "groups",
-    "iteration_times",
-    "judge",
-    "likelihood_warning",
-    "mprm",
-    "stage_times",
-    "sweeps",
-    "why_no_sweep",
-]
-
 _FUNNEL: Final = ("generated", "parsed", "correct", "unique", "kept")
 # Of prompts with a right response, those with more than the rule keeps; responses that are worst at the answer.
 _CHOICE: Final = ("a choice for", "lowest score at the answer")

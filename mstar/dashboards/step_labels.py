@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mstar.annotation.judge import Agreement
     from mstar.annotation.label_table import LabelTable
 
-__all__ = ["LabelSet", "LabelledPrompt", "find_label_sets"]
-
 _ID: Final = pa.schema([("prompt_id", pa.string())])
 # Of either kind of responses, this share must be long enough for a position to be averaged over.
 _ENOUGH: Final = 0.05

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mstar.storage import PromptResponses
     from mstar.types import ScoredResponse
 
-__all__ = ["dashboard_charts", "log_layout", "log_samples"]
-
 
 def dashboard_charts() -> dict[str, dict[str, tuple[str, ...]]]:
     """The dashboard's charts: category -> chart title -> the scalar tags that are drawn in it.

@@ -20,8 +20,6 @@ from mstar.dashboards.wording import (
     two_decimals,
 )
 
-__all__ = ["AUC_LINES", "Logged", "label_chart", "label_table", "training"]
-
 AUC_LINES: Final = {
     "within prompts": "mprm/auc_within",
     "within prompts, right answers only": "mprm/auc_within_correct",

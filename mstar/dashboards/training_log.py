@@ -17,8 +17,6 @@ from tensorboard.backend.event_processing.event_accumulator import (
     EventAccumulator,
 )
 
-__all__ = ["TrainingLog", "read_training_logs"]
-
 # Pictures and texts are not looked at, and the smallest number that can be kept of them is 1; 0 keeps all.
 _KEPT: Final = {SCALARS: 0, IMAGES: 1, TENSORS: 1, HISTOGRAMS: 1, COMPRESSED_HISTOGRAMS: 1}
 

@@ -9,23 +9,6 @@ from typing import Final
 from mstar.steps import split_steps
 from mstar.types import Fate, ScoredResponse, VerdictStatus
 
-__all__ = [
-    "SCORE_LEVELS",
-    "describe_fate",
-    "describe_outcome",
-    "describe_verdict",
-    "format_count",
-    "format_duration",
-    "format_percent",
-    "plain",
-    "score_level",
-    "scored_steps",
-    "short_percent",
-    "three_digits",
-    "two_decimals",
-    "visible",
-]
-
 SCORE_LEVELS: Final = 5
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Line breaks and tabs are layout; the two joiners belong to the spelling of Persian, Hindi and emoji.

@@ -12,8 +12,6 @@ from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.part import PromptSubset
 from mstar.types import Prompt
 
-__all__ = ["BenchmarkDataModule", "find_benchmark"]
-
 
 class BenchmarkDataModule(LightningDataModule):
     """The prompts of a benchmark, for ``test`` and ``predict``.

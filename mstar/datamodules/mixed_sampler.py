@@ -10,8 +10,6 @@ from torch.utils.data import Dataset, DistributedSampler
 from mstar.iteration_plan import draw_mixed
 from mstar.prompts.base import Mixing
 
-__all__ = ["MixedSampler"]
-
 
 class MixedSampler(DistributedSampler[Any]):
     """Draws as many rows as there are, from each source by its weight; see ``MixedPrompts``.

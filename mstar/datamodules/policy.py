@@ -26,8 +26,6 @@ from mstar.rendering import Renderer
 from mstar.storage import ExampleFile
 from mstar.types import Example, Prompt
 
-__all__ = ["PolicyDataModule"]
-
 _log: Final = logging.getLogger(__name__)
 
 Pair = tuple[Prompt, Example]

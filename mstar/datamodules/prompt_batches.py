@@ -12,8 +12,6 @@ from torch.utils.data import Dataset, DistributedSampler
 
 from mstar.generation import derive_seed
 
-__all__ = ["PromptBatchSampler", "RowNumbers"]
-
 
 class RowNumbers(Dataset[list[int]]):
     """The identity: a batch is made from row numbers in the collate function."""

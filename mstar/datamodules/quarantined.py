@@ -17,8 +17,6 @@ from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import QuarantineFile, RowError
 from mstar.types import Example, Prompt
 
-__all__ = ["PromptBatch", "Quarantine", "UsablePairs", "require_limits", "usable_prompts"]
-
 Pair = tuple[Prompt, Example]
 
 

@@ -17,8 +17,6 @@ from mstar.prompts.prompt_check import describe
 from mstar.prompts.quarantine import QuarantineFile, Reason, RowError
 from mstar.types import Example, Prompt
 
-__all__ = ["Rationales"]
-
 # Rows between two looks at whether too many are bad.
 _CHUNK: Final = 4096
 

@@ -14,8 +14,6 @@ from torch.utils.data import DataLoader
 
 from mstar.errors import DataError
 
-__all__ = ["ResumableLoader"]
-
 T = TypeVar("T", covariant=True)
 
 

@@ -22,8 +22,6 @@ from mstar.models.token_counter import TokenCounter
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Example, Prompt
 
-__all__ = ["Credit", "StepBatch", "StepCollate", "StepLoader", "encode"]
-
 Pair = tuple[Prompt, Example]
 
 

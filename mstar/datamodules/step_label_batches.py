@@ -24,8 +24,6 @@ from mstar.prompts.quarantine import QuarantineFile, RowError
 from mstar.rendering import Renderer, ResponseInputs
 from mstar.types import Prompt, StepLabels
 
-__all__ = ["StepLabelBatch", "UsableRows", "collate_step_labels", "collate_usable"]
-
 
 @dataclass
 class StepLabelBatch:

@@ -27,8 +27,6 @@ from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.types import Prompt, StepLabels
 
-__all__ = ["StepLabelDataModule"]
-
 _log = logging.getLogger(__name__)
 
 

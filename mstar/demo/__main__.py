@@ -11,8 +11,6 @@ from typing import Final
 from mstar.demo.run_to_end import run_to_end
 from mstar.logs import start_logging, take_quiet
 
-__all__ = ["main"]
-
 _DESCRIPTION: Final = """\
 The whole method on an embedded model and data set: warm-up, step annotation, MPRM, self-evolving training, a baseline,
 a test on 1,000 held-out questions, and a report. Nothing is downloaded. A second call goes on where the first one

@@ -12,8 +12,6 @@ from typing import Any, Final
 from mstar.demo.run_to_end import run_to_end
 from mstar.logs import start_logging
 
-__all__ = ["DEMO", "RESULT", "SEED_SFT", "START", "main", "run_arm"]
-
 # Arms that are not on top of tiny/evolve.yaml: the warm-up policy, where all others start; the whole demo; and the
 # baseline in it.
 START: Final = "warm-up"

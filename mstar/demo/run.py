@@ -15,8 +15,6 @@ from mstar.lightning_cli import MstarCLI
 from mstar.shipped_configs import SHIPPED, find_config, locate_configs
 from mstar.storage import RunDirectory, read_json, write_json
 
-__all__ = ["NOTES", "command", "config", "count_steps", "make_start", "run_demo", "test_policy"]
-
 NOTES: Final = (
     "The gap between the selection rules is built into the data: most seed rationales of the coarse questions misread "
     "the dice yet end in the right answer. It stands for rationales kept because their answer was right, and is not a "

@@ -9,8 +9,6 @@ from mstar.errors import MstarError
 from mstar.interruption import Interrupted, stopping_on_signals
 from mstar.process_start import prepare_process
 
-__all__ = ["run_to_end"]
-
 
 def run_to_end(name: str, work: Callable[[], object]) -> int:
     """Runs stages that a signal may stop, and that the same command goes on with.

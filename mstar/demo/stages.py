@@ -11,8 +11,6 @@ from typing import Any
 from mstar.errors import ConfigError
 from mstar.storage import read_json, write_json
 
-__all__ = ["StageBook"]
-
 
 class StageBook:
     """The stages of one folder: their seconds, CPU-seconds and results.

@@ -13,8 +13,6 @@ import numpy as np
 from mstar.errors import DataError
 from mstar.evaluation.markdown import markdown_table
 
-__all__ = ["CLAIMS", "Claim", "Difference", "T", "compare", "judge", "read_answers", "verdict_table", "verdicts"]
-
 Metric = Literal["accuracy", "chain_accuracy"]
 # Of one arm: for every seed, whether each question was answered right; and the same by metric.
 Answers = Mapping[int, Mapping[str, bool]]

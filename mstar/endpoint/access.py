@@ -9,8 +9,6 @@ import httpx2
 
 from mstar.errors import ConfigError
 
-__all__ = ["chat_url", "check_access", "find_key", "find_url"]
-
 
 def check_access(address: str, key_variable: str | None) -> None:
     """Refuses what would end up in config.yaml and may be a key.

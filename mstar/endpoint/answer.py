@@ -10,8 +10,6 @@ from typing import Any, Final
 
 from mstar.endpoint.traffic import Traffic
 
-__all__ = ["Answer", "Refusal", "Usage"]
-
 _FILTERED: Final = "content_filter"
 # The second ones are Together's and Mistral's. Whatever else ended an answer, such as a server that was out of
 # resources, broke it off.

@@ -12,8 +12,6 @@ from typing import Final
 from mstar.atomic import writing
 from mstar.errors import StorageError
 
-__all__ = ["AnswerCache"]
-
 _NAME: Final = "answers.sqlite"
 # Seconds that another process may be writing.
 _PATIENCE: Final = 60

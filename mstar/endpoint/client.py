@@ -24,8 +24,6 @@ from mstar.endpoint.traffic import Pace, Traffic
 from mstar.errors import ConfigError, EndpointError
 from mstar.interruption import stop_if_asked
 
-__all__ = ["ChatClient"]
-
 _log: Final = logging.getLogger(__name__)
 
 _AGAIN: Final = (408, 409, 425, 429)

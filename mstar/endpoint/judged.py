@@ -8,8 +8,6 @@ from typing import Any
 
 from mstar.endpoint.answer import Usage
 
-__all__ = ["Judged"]
-
 
 @dataclass(frozen=True, slots=True)
 class Judged:

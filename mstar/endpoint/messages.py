@@ -10,8 +10,6 @@ from typing import Any
 from mstar.chat_template import prompt_messages
 from mstar.types import ImageReference, Prompt
 
-__all__ = ["chat_messages"]
-
 
 def chat_messages(prompt: Prompt, *, show_answer: bool = False) -> list[dict[str, Any]]:
     """The turns of a prompt and its question, with the pictures in them where they stand.

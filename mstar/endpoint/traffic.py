@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from mstar.errors import ConfigError, require_least
 
-__all__ = ["Pace", "Traffic"]
-
 
 @dataclass(frozen=True)
 class Traffic:

@@ -19,8 +19,6 @@ from mstar import metrics
 from mstar.grading import Grader, grade_responses
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["OURS", "BenchmarkResult", "GroupScore", "ItemResult", "count_statuses", "grade_item", "score_benchmark"]
-
 OURS: Final = "ours"
 _ALL: Final = ("all", "")
 _GREEDY: Final = "greedy"

@@ -19,8 +19,6 @@ from mstar.storage import write_json
 from mstar.storage.tables import write_table
 from mstar.types import Prompt
 
-__all__ = ["benchmark_notes", "render_scores", "write_items", "write_scores"]
-
 _ITEMS: Final = pa.schema(
     [
         ("prompt_id", pa.string()),

@@ -18,8 +18,6 @@ from mstar.provenance import fingerprint
 from mstar.storage import PromptResponses, read_responses, write_json, write_responses
 from mstar.types import Response
 
-__all__ = ["ResponseShards"]
-
 
 class ResponseShards:
     """The responses that one policy wrote with one group of settings.

@@ -16,8 +16,6 @@ from mstar.evaluation.markdown import markdown_table
 from mstar.storage import write_json
 from mstar.storage.tables import write_table
 
-__all__ = ["render_steps", "write_step_scores"]
-
 _ITEMS: Final = pa.schema(
     [
         ("prompt_id", pa.string()),

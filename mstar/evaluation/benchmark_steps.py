@@ -13,15 +13,6 @@ import numpy.typing as npt
 from mstar.errors import DataError
 from mstar.generation import derive_seed
 
-__all__ = [
-    "StepResult",
-    "StepScore",
-    "StepScores",
-    "best_threshold",
-    "macro_f1",
-    "score_steps",
-]
-
 _MIDDLE: Final = 0.5
 _RIGHT: Final = 1
 _WRONG: Final = -1

@@ -16,8 +16,6 @@ from mstar import metrics
 from mstar.evaluation.markdown import markdown_table
 from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["RULES", "BestOfN", "RuleScore", "measure_best_of_n", "render_best_of_n"]
-
 # How one of N responses is chosen; the last is the bound of what a choice could reach.
 RULES: Final[dict[str, Callable[[metrics.Groups], float]]] = {
     "random": metrics.mean_accuracy,

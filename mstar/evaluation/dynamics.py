@@ -20,8 +20,6 @@ from mstar.storage import PromptResponses
 from mstar.temperature import Pair
 from mstar.types import Prompt, ScoredResponse
 
-__all__ = ["Dynamics", "Sweep", "measure_dynamics", "sweep"]
-
 # Validation prompts that are sampled as one unit, by one process; each reads the results of all.
 _SHARD: Final = 64
 

@@ -10,8 +10,6 @@ from mstar.generation.cut_off import explain_cut_off
 from mstar.grading import Grader, grade_response
 from mstar.types import Prompt, ScoredResponse, VerdictStatus
 
-__all__ = ["GREEDY", "find_cut_off", "greedy_responses", "require_gradeable"]
-
 GREEDY = Sample(index=0, temperature=0.0, seed=0)
 
 

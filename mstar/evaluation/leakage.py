@@ -23,15 +23,6 @@ from mstar.prompts import PromptSource
 from mstar.prompts.mathvista_text import parse_question
 from mstar.types import ImageReference
 
-__all__ = [
-    "Leak",
-    "LeakKind",
-    "LeakageReport",
-    "check_leakage",
-    "find_leaks",
-    "normalise_question",
-]
-
 _SHOWN: Final = 5
 _PUNCTUATION: Final = re.compile(r"[^\w+\-*/=<>%^]+")
 

@@ -15,8 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["HashBits", "PictureHashes", "difference_hash", "meeting_pictures", "pixel_hash"]
-
 HashBits = npt.NDArray[np.uint64]
 
 _SIDE: Final = 16

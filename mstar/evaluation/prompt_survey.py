@@ -20,8 +20,6 @@ from mstar.types import AnswerType
 if TYPE_CHECKING:
     from mstar.rendering import Renderer
 
-__all__ = ["Lengths", "Survey", "describe_facts", "describe_survey", "spread", "survey_prompts"]
-
 _CHOSEN: Final = (AnswerType.MULTI_CHOICE, AnswerType.MULTI_SELECT)
 # Characters above which a gold answer is likely a solution or a description.
 _LONG: Final = 200

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from mstar import metrics
 from mstar.types import ScoredResponse
 
-__all__ = ["RewardQuality", "reward_quality", "warn_of_likelihood"]
-
 
 @dataclass(frozen=True, slots=True)
 class RewardQuality:

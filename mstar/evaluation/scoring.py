@@ -27,8 +27,6 @@ from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses, read_or_put_aside, read_responses, write_responses
 from mstar.types import ImageReference, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["SHARD", "OpenPicture", "StoredImage", "make_groups", "read_shards", "score_shards"]
-
 # Finds a picture by its name.
 OpenPicture: TypeAlias = Callable[[str], Image.Image]
 _log: Final = logging.getLogger(__name__)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from mstar.rendering import Renderer
 
-__all__ = ["Engine", "HandOver", "Request", "Sample", "derive_seed", "draw_responses", "plan_samples"]
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:

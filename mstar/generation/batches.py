@@ -21,8 +21,6 @@ from mstar.models.sizes import CacheSize, activation_bytes_per_token, cache_size
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-__all__ = ["Memory", "Row", "fill_batches"]
-
 # Bytes of one logit of a row that draws a token: as the head makes it, in float32, without what is banned, scaled, and
 # as a probability twice (padded to blocks).
 _LOGIT_BYTES: Final = 24

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["explain_cut_off"]
-
 
 def explain_cut_off(cut_off: int, drawn: int, max_new_tokens: int, option: str) -> str | None:
     """What was the matter and what to change, if most responses were cut off; else None."""

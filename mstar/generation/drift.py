@@ -28,8 +28,6 @@ from mstar.models.sharding import inside_forward
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Prompt
 
-__all__ = ["Drift", "DriftCheck", "drift_bounds", "measure_drift", "require_handed_over", "trainer_logprobs"]
-
 # Prompts that are looked through for pictures.
 _SEARCHED: Final = 64
 # How many times the drift of the first hand-over later ones may reach: rounding grows as a policy gets surer.

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from mstar.rendering import Renderer
 
-__all__ = ["OpenAIEngine"]
-
 _log: Final = logging.getLogger(__name__)
 _SEEDS: Final = 2**31
 

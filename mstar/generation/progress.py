@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-__all__ = ["RequestWatch", "ResponseBar", "expected_lengths"]
-
 # Seconds between two looks at requests; tqdm draws no more often either.
 _PAUSE: Final = 0.1
 _FORMAT: Final = "{desc}: {percentage:3.0f}%|{bar}| {done}/{total} [{elapsed}<{left}, {tokens} tokens/s]"

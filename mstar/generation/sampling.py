@@ -18,8 +18,6 @@ from torch.nn.functional import pad
 
 from mstar.generation.base import Sample
 
-__all__ = ["Draws", "draw"]
-
 _BLOCK: Final = 128
 
 

@@ -18,8 +18,6 @@ from mstar.generation.server_pool import RETRY, TICK, Job, ServerPool
 from mstar.generation.vllm_server import ServerLostError, VllmServer
 from mstar.interruption import stop_if_asked
 
-__all__ = ["draw"]
-
 # Servers that one prompt may lose: it may be what ends them.
 _MOST_LOSSES: Final = 5
 

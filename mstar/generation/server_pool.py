@@ -16,8 +16,6 @@ from mstar.errors import ConfigError, ServersLostError
 from mstar.generation.vllm_server import RefusedError, ServerLostError, VllmServer, WronglyStartedError
 from mstar.interruption import stop_if_asked
 
-__all__ = ["RETRY", "TICK", "Job", "ServerPool"]
-
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")

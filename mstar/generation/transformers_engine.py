@@ -28,8 +28,6 @@ from mstar.models.token_counter import TokenCounter
 from mstar.rendering import Renderer
 from mstar.types import Response
 
-__all__ = ["TransformersEngine"]
-
 # Rows at a time where the memory is not a card's.
 _ROWS: Final = 64
 

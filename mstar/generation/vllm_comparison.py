@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from mstar.generation.vllm_weights import checkpoint_weights
 from mstar.models.sharding import full_state
 
-__all__ = ["HeldWeights", "compare_adapters", "compare_named", "compare_weights"]
-
 # Elements that are cast and compared at a time: an embedding would need a copy of its own size.
 _CHUNK: Final = 2**24
 _UNIT_VECTORS: Final = 512

@@ -31,8 +31,6 @@ from mstar.models.finite import require_finite
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
 
-__all__ = ["VllmEngine"]
-
 _log = logging.getLogger(__name__)
 
 

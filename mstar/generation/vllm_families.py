@@ -11,8 +11,6 @@ from typing import Final
 
 from mstar.errors import ConfigError
 
-__all__ = ["PROVEN_FAMILIES", "require_proven"]
-
 # The model_type of the configuration, and what its users call it.
 PROVEN_FAMILIES: Final = {
     "idefics3": "Idefics3",

@@ -7,8 +7,6 @@ from typing import Final, Literal
 
 from mstar.errors import ConfigError, require_least
 
-__all__ = ["AUTO_LENGTH", "VllmOptions"]
-
 # As max_model_len: what the model allows, as far as the cache has room for one request.
 AUTO_LENGTH: Final = -1
 

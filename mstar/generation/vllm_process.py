@@ -15,8 +15,6 @@ import torch.distributed as dist
 from mstar.distributed import rank, world_size
 from mstar.errors import ConfigError
 
-__all__ = ["keeping_process_group", "keeping_process_state", "prepare_environment", "require_same_device"]
-
 
 def prepare_environment() -> None:
     """Sets what vLLM reads from the environment; to be called before it is imported."""

@@ -17,17 +17,6 @@ if TYPE_CHECKING:
 # What vLLM's sampler on the GPU takes at most.
 _MOST_BANNED: Final = 1024
 
-__all__ = [
-    "SampleSeeds",
-    "equal_temperatures",
-    "find_fault",
-    "never_drawn",
-    "processor_options",
-    "prompt_tokens",
-    "shows_images",
-    "unwritten",
-]
-
 
 def prompt_tokens(renderer: Renderer, prompt: Prompt, prefix: str = "", *, show_answer: bool = False) -> list[int]:
     """The tokens of a prompt with one placeholder a picture, which vLLM replaces by as many as the picture needs."""

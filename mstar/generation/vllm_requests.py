@@ -13,8 +13,6 @@ from mstar.generation.vllm_prompts import equal_temperatures, unwritten
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
 
-__all__ = ["Draw", "draws_of", "generate_bodies", "read_logprobs", "read_response"]
-
 # What is added to the logits of tokens that are never drawn: JSON has no infinity.
 _NEVER: Final = -1e30
 

@@ -15,16 +15,6 @@ import httpx2
 
 from mstar.endpoint.access import find_key
 
-__all__ = [
-    "RefusedError",
-    "ServerFacts",
-    "ServerLostError",
-    "VllmServer",
-    "WronglyStartedError",
-    "own_key",
-    "read_answer",
-]
-
 _EXTENSION: Final = "mstar.generation.vllm_server_worker.WeightExtension"
 # What vLLM allows where nothing is set.
 _MOST_IMAGES: Final = 999

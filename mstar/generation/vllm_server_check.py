@@ -11,8 +11,6 @@ from mstar.generation.vllm_server import ServerFacts, WronglyStartedError
 from mstar.generation.vllm_server_worker import model_sizes
 from mstar.rendering import Renderer
 
-__all__ = ["require_alike"]
-
 
 def require_alike(
     facts: ServerFacts, other: ServerFacts | None, policy: Any, renderer: Renderer, dtype: torch.dtype, transfer: str

@@ -22,8 +22,6 @@ from mstar.models.finite import require_finite
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
 
-__all__ = ["VllmServerEngine"]
-
 _log = logging.getLogger(__name__)
 
 

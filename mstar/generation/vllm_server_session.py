@@ -27,8 +27,6 @@ from mstar.generation.weight_sender import WeightSender, find_gpu, require_vllm
 from mstar.models.sharding import is_sharded
 from mstar.rendering import Renderer
 
-__all__ = ["Proof", "ServerOptions", "ServerSession", "Transfer"]
-
 Transfer = Literal["folder", "nccl"]
 
 _log = logging.getLogger(__name__)

@@ -17,8 +17,6 @@ from mstar.generation.weight_files import WeightsFingerprint, read_weights
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["WeightExtension", "model_sizes"]
-
 
 class WeightExtension:
     """Methods that ``VllmServerEngine`` calls; what they return is JSON."""

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from vllm import LLM, RequestOutput
     from vllm.lora.request import LoRARequest
 
-__all__ = ["VllmSession"]
-
 _log = logging.getLogger(__name__)
 
 # The ranks that vLLM's LoRA kernels have.

@@ -16,9 +16,6 @@ from mstar.models.lora import merged_state, save_adapter
 from mstar.models.sharding import full_state
 from mstar.rendering import Renderer
 
-__all__ = ["checkpoint_weights", "trains_base_weights", "write_adapter", "write_description"]
-
-
 # Transformers 5 has taken a level out of their names.
 _WRAPPED_TOWERS: Final = ("clip_vision_model", "siglip_vision_model")
 

@@ -12,8 +12,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["WeightsFingerprint", "read_weights", "stored", "write_weights"]
-
 # Bytes of a file, and so of what is in the main memory at a time.
 _FILE_SIZE: Final = 2 * 2**30
 

@@ -16,8 +16,6 @@ from mstar.errors import StorageError
 from mstar.generation.vllm_weights import checkpoint_weights
 from mstar.generation.weight_files import WeightsFingerprint, read_weights, stored, write_weights
 
-__all__ = ["WeightFolder"]
-
 _PREFIX: Final = "mstar-weights-"
 
 

@@ -24,8 +24,6 @@ from mstar.errors import ConfigError, MissingExtraError
 from mstar.generation.vllm_server import ServerLostError, VllmServer, read_answer
 from mstar.generation.weight_files import read_weights
 
-__all__ = ["WeightSender", "find_gpu", "require_vllm"]
-
 T = TypeVar("T")
 
 _CONNECT: Final = 10.0

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Account", "Amount", "Stage", "stage"]
-
 
 @dataclass(frozen=True)
 class Amount:

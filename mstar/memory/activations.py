@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from mstar.memory.shape import ModelShape, Tower
 
-__all__ = ["Types", "kept_by_layer", "kept_logits", "layer_peak", "logits_peak"]
-
 _FLOAT: int = 4
 
 

@@ -12,8 +12,6 @@ from mstar.memory.optimizer_states import cost_of
 from mstar.memory.plan import Plan, RewardPlan
 from mstar.models.lora import LoraSettings
 
-__all__ = ["find_remedies"]
-
 _LORA: Final = LoraSettings(rank=64, alpha=64)
 # Settings that are named at most, and how full a GPU may be by the estimate.
 _MOST: Final = 5

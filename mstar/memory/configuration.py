@@ -10,8 +10,6 @@ from mstar.memory.plan import EnginePlan, Plan, RewardPlan, RolloutPlan
 from mstar.memory.shape import Training
 from mstar.models.lora import LoraSettings
 
-__all__ = ["read_plan"]
-
 
 def _arguments(value: Any) -> Mapping[str, Any]:
     """The arguments of a class, or of a plain section."""

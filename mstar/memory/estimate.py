@@ -15,8 +15,6 @@ from mstar.memory.shape import ModelShape
 from mstar.memory.storage_account import disk_account, host_account
 from mstar.memory.training import parts_of, training_stages, weight_bytes
 
-__all__ = ["Circumstances", "estimate"]
-
 
 @dataclass(frozen=True)
 class Circumstances:

@@ -11,8 +11,6 @@ from typing import Final
 
 from mstar.memory.account import Amount, Stage
 
-__all__ = ["with_heap"]
-
 # Share of holes, measured on x86-64 with glibc 2.36; tests/memory/test_real_peaks.py holds it.
 _HOLES: Final = 0.08
 

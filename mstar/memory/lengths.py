@@ -12,8 +12,6 @@ from mstar.memory.shape import ModelShape
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
-__all__ = ["Lengths", "assume_lengths", "count_lengths"]
-
 # Of a question with its template and instruction; MathV360K's longest have about as many.
 _TEXT: Final = 200
 # Where neither the data nor the settings bound a picture: a photograph of 1 megapixel.

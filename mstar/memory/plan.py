@@ -8,8 +8,6 @@ from typing import Final, Literal
 from mstar.memory.optimizer_states import OptimizerCost
 from mstar.memory.shape import Training
 
-__all__ = ["BYTES", "EnginePlan", "Plan", "RewardPlan", "RolloutPlan"]
-
 BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 _16_BITS: Final = ("bf16", "16")
 

@@ -8,8 +8,6 @@ from typing import Final
 
 import torch
 
-__all__ = ["CPU_LIBRARIES", "CUDA_CONTEXT", "card_bytes", "machine_bytes", "resident_bytes"]
-
 # Code that PyTorch loads when it first computes, measured on x86-64 with torch 2.13.
 CPU_LIBRARIES: Final = 60 * 10**6
 # Context, cuBLAS's workspaces and loaded kernels; an estimate.

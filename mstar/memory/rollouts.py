@@ -14,8 +14,6 @@ from mstar.memory.shape import ModelShape
 from mstar.memory.training import NF4, model_types, parts_of
 from mstar.models.token_loss import MOST_LOGITS
 
-__all__ = ["Reward", "generation_stage", "reward_of", "scoring_stage"]
-
 _FLOAT: Final = 4
 # Room that the Transformers engine adds to its rows' keys and values at a time, in tokens.
 _ROOM: Final = 64

@@ -25,8 +25,6 @@ from mstar.memory.table import summary
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
-__all__ = ["Given", "account_of", "remedies_of", "warn_before_start"]
-
 _log = logging.getLogger(__name__)
 
 

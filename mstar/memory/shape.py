@@ -17,8 +17,6 @@ from mstar.models.sizes import CacheSize, cache_size, empty_model, patches_per_t
 from mstar.models.tiny import build_tiny_model, build_tiny_processor
 from mstar.models.trained_part import adapted_layers, freeze
 
-__all__ = ["ModelShape", "Tower", "Training", "read_config", "shape_of"]
-
 # What a model's configuration calls the width of its perceptron.
 _WIDTHS: Final = ("intermediate_size", "mlp_dim")
 _DEPTHS: Final = ("num_hidden_layers", "depth", "num_layers")

@@ -10,8 +10,6 @@ from mstar.memory.rollouts import Reward
 from mstar.memory.shape import ModelShape
 from mstar.memory.training import parts_of, weight_bytes
 
-__all__ = ["disk_account", "host_account"]
-
 _FLOAT: Final = 4
 # Interpreter, libraries and CUDA's part of a process in main memory.
 _PROCESS: Final = 3 * 10**9

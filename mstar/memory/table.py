@@ -6,8 +6,6 @@ from typing import Any
 
 from mstar.memory.account import Account, Amount, Stage
 
-__all__ = ["as_json", "render", "summary"]
-
 
 def _gb(num_bytes: int) -> str:
     return f"{num_bytes / 1e9:.2f}" if num_bytes < 10**10 else f"{num_bytes / 1e9:.1f}"

@@ -14,8 +14,6 @@ from mstar.memory.shape import ModelShape
 from mstar.models.token_loss import MOST_LOGITS
 from mstar.process_start import LARGEST_BLOCK
 
-__all__ = ["NF4", "Parts", "held_weights", "model_types", "parts_of", "training_stages", "weight_bytes"]
-
 _FLOAT: Final = 4
 # Bytes of a weight in 4 bits, with the scales of its blocks in 8 bits.
 NF4: Final = 0.516

@@ -14,8 +14,6 @@ from mstar.distributed import is_main
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.models.precision import Precision
 
-__all__ = ["announce", "choose_attention", "kernel_of"]
-
 _KINDS: Final = ("auto", "sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_4")
 _HALF: Final = (torch.bfloat16, torch.float16)
 _log = logging.getLogger(__name__)

@@ -29,18 +29,6 @@ from mstar.storage import read_json, suggest_export
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
-__all__ = [
-    "EMBEDDED_MODEL",
-    "UNUSABLE",
-    "check_trust",
-    "explain_unusable",
-    "find_model_type",
-    "load_model",
-    "load_renderer",
-    "load_stored",
-    "read_configuration",
-]
-
 EMBEDDED_MODEL: Final = "mstar/tiny-idefics3"
 
 # Their names in the files of safetensors.

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from mstar.errors import ConfigError
 from mstar.models.families import Family
 
-__all__ = ["check_configuration", "check_model"]
-
 # By model type: what keeps models of it from being trained and sampled here.
 _NOT_IN_BODY: Final = "puts its pictures in outside of the part that makes the hidden states"
 _CROSS: Final = "looks at its pictures by cross-attention, for which there is no shared prompt"

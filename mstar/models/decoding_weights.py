@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from mstar.models.families import family_of
 
-__all__ = ["AdapterUse", "decoding_bytes", "decoding_weights"]
-
 AdapterUse = Literal["merged", "apart"]
 _log = logging.getLogger(__name__)
 _told: set[str] = set()

@@ -17,8 +17,6 @@ from mstar.rendering import Renderer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
 
-__all__ = ["SAVED_BACKEND", "save_model"]
-
 # What an image processor's settings call the library that it computes with.
 SAVED_BACKEND: Final = "image_backend"
 

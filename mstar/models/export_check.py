@@ -11,8 +11,6 @@ from torch import nn
 from mstar.errors import ConfigError
 from mstar.rendering import Renderer
 
-__all__ = ["check_export", "mend_generation_config"]
-
 
 def mend_generation_config(model: nn.Module) -> None:
     """Makes the settings for sampling that come with a model ones that can be saved again.

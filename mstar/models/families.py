@@ -19,18 +19,6 @@ from mstar.rendering import Renderer
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-__all__ = [
-    "NATIVE",
-    "REMOTE",
-    "AfterHead",
-    "Family",
-    "FreezablePart",
-    "MiniCPMV",
-    "PhiVision",
-    "family_of",
-    "language_head",
-]
-
 FreezablePart = Literal["vision", "projector", "language"]
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from mstar.models.sharding import full_state
 
-__all__ = ["fingerprint_model", "fingerprint_state"]
-
 _ENTRIES: Final = 1024
 
 

@@ -11,8 +11,6 @@ from torch.nn.utils import get_total_norm
 
 from mstar.errors import ConfigError
 
-__all__ = ["find_nonfinite", "nonfinite_error", "require_finite"]
-
 
 def find_nonfinite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
     """The name of the first tensor with a NaN or an infinite number; of a sharded one, this process's part counts."""

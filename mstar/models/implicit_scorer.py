@@ -15,8 +15,6 @@ from mstar.models.step_head import StepLogits
 from mstar.models.token_loss import token_losses
 from mstar.rendering import ResponseInputs
 
-__all__ = ["ImplicitScorer", "step_logprobs"]
-
 
 def step_logprobs(
     model: nn.Module, batch: ResponseInputs | SharedInputs, finished: Sequence[bool] | None = None

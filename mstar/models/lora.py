@@ -21,17 +21,6 @@ from mstar.models.seeding import seeded
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = [
-    "LoraSettings",
-    "add_lora",
-    "cast_state",
-    "has_lora",
-    "merged_state",
-    "note_dtype",
-    "plain_shell",
-    "save_adapter",
-]
-
 _ADAPTER: Final = "default"
 _BASE: Final = ".base_layer"
 

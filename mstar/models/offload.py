@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["on_device"]
-
 
 @contextmanager
 def on_device(model: nn.Module, device: torch.device) -> Iterator[None]:

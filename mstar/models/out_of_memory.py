@@ -8,8 +8,6 @@ from typing import Final, TypeVar
 
 import torch
 
-__all__ = ["within_memory"]
-
 T = TypeVar("T")
 _log: Final = logging.getLogger(__name__)
 

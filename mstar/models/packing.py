@@ -20,8 +20,6 @@ from mstar.models.families import family_of
 from mstar.models.prefix import is_recurrent
 from mstar.rendering import ModelInputs
 
-__all__ = ["check_packing", "packed_hidden_states"]
-
 
 def check_packing(model: nn.Module) -> None:
     """Makes sure that a model keeps packed rows apart.

@@ -14,8 +14,6 @@ import torch
 
 from mstar.errors import ConfigError
 
-__all__ = ["DTYPES", "Precision", "allow_tensor_cores", "half_type", "name_of", "resolve_dtype"]
-
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # By what Lightning calls them: the type that the whole model is converted to, or that autocast computes in.

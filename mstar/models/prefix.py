@@ -19,8 +19,6 @@ from mstar.rendering import ModelInputs
 if TYPE_CHECKING:
     from transformers import DynamicCache
 
-__all__ = ["Prefix", "encode_prefix", "extend", "fill_gaps", "is_recurrent", "logits_of"]
-
 
 @dataclass
 class Prefix:

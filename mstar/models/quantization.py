@@ -11,8 +11,6 @@ import torch
 from mstar.errors import MissingExtraError
 from mstar.models.families import NATIVE, REMOTE
 
-__all__ = ["quantization_settings"]
-
 
 def quantization_settings(kind: Literal["none", "nf4"], dtype: torch.dtype) -> dict[str, Any]:
     """What Transformers is told so that it loads a language model's linear layers in 4 bits that compute in ``dtype``.

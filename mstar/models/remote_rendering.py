@@ -15,8 +15,6 @@ from torch.nn.utils.rnn import pad_sequence
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
-__all__ = ["MiniCPMVRenderer", "PhiVisionRenderer"]
-
 _SLICE: Final = "(<image>./</image>)"
 
 

@@ -19,8 +19,6 @@ from mstar.models.prefix import encode_prefix, extend
 from mstar.rendering import IGNORE_INDEX, ModelInputs, Renderer, ResponseInputs
 from mstar.types import Prompt
 
-__all__ = ["ResponseScorer", "ResponseStates", "SharedInputs", "StepPlaces", "response_states"]
-
 
 @dataclass
 class SharedInputs:

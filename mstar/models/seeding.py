@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["seeded"]
-
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:

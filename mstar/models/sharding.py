@@ -27,20 +27,6 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from mstar.distributed import is_main, world_size
 from mstar.errors import ConfigError
 
-__all__ = [
-    "complete_gradients",
-    "decoder_layers",
-    "empty_loss",
-    "full_state",
-    "gather_state",
-    "inside_forward",
-    "is_sharded",
-    "load_distributed",
-    "load_full_state",
-    "shard",
-    "whole_weights",
-]
-
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -13,15 +13,6 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = [
-    "CacheSize",
-    "activation_bytes_per_token",
-    "cache_size",
-    "empty_model",
-    "patches_per_token",
-    "vocabulary",
-]
-
 # Layers with a state of fixed size in place of keys and values keep it in float32, whatever the model computes in.
 _STATE_BYTES: Final = 4
 

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["StepHead", "StepLogits", "logprob_features"]
-
 _FEATURES: Final = 3
 # A token this unlikely is simply wrong; clamped, one of them cannot dominate the head.
 _LOWEST_LOGPROB: Final = -12.0

@@ -30,8 +30,6 @@ from mstar.storage import read_json, suggest_export, write_json
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["StepScorer", "check_step_scorer", "refuse_step_scorer"]
-
 _FORMAT: Final = 1
 _DESCRIPTION: Final = "mprm.json"
 _HEAD: Final = "step_head.safetensors"

@@ -15,8 +15,6 @@ from mstar.prompts.tiny_dice import tokenizer_texts
 if TYPE_CHECKING:
     from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
 
-__all__ = ["build_tiny_model", "build_tiny_processor"]
-
 _PAD: Final = "<pad>"
 _END: Final = "<end_of_utterance>"
 _SPECIAL: Final = (_PAD, _END, "<image>", "<fake_token_around_image>", "<global-img>")

@@ -9,8 +9,6 @@ from typing import Final
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
-__all__ = ["TokenCounter"]
-
 # Pictures whose sides round to the same multiple of this many pixels count as one size.
 _GRAIN: Final = 32
 

@@ -18,8 +18,6 @@ from mstar.errors import ConfigError, MissingExtraError
 from mstar.models.families import family_of, language_head
 from mstar.models.prefix import logits_of
 
-__all__ = ["MOST_LOGITS", "LossKernel", "check_loss_kernel", "mean_token_loss", "token_losses"]
-
 LossKernel = Literal["torch", "chunked", "liger"]
 
 # Logits that exist at the same time: 512 MiB in float32.

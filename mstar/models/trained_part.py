@@ -13,8 +13,6 @@ from mstar.models.lora import LoraSettings, add_lora
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["adapted_layers", "freeze", "prepare_training"]
-
 
 def freeze(model: nn.Module, parts: list[FreezablePart]) -> int:
     """Stops the training of some parts of a model, and counts the parameters that no longer get a gradient.

@@ -15,8 +15,6 @@ from torch.optim import Optimizer
 from mstar.errors import ConfigError
 from mstar.models.precision import name_of
 
-__all__ = ["check_steps", "share_that_moves"]
-
 _HALF: Final = (torch.bfloat16, torch.float16)
 # Of all weights together, about so many are looked at.
 _SAMPLED: Final = 2**20

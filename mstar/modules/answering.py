@@ -23,8 +23,6 @@ from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.backbone_module import BackboneModule
 from mstar.types import Prompt, ScoredResponse
 
-__all__ = ["AnsweringModule"]
-
 _log: Final = logging.getLogger(__name__)
 
 

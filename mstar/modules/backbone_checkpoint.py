@@ -22,18 +22,6 @@ from mstar.models.lora import LoraSettings
 from mstar.models.sharding import is_sharded
 from mstar.storage import write_json
 
-__all__ = [
-    "check_kind",
-    "check_trained",
-    "explain_other_weights",
-    "find_place",
-    "keep_trained",
-    "module_settings",
-    "require_exportable",
-    "require_savable",
-    "write_provenance",
-]
-
 # Facts that are no arguments of a module.
 _NOTES: Final = ("kind", "frozen_weights")
 

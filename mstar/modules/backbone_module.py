@@ -35,8 +35,6 @@ from mstar.modules.backbone_checkpoint import (
 from mstar.modules.run_precision import precision_of
 from mstar.rendering import Renderer
 
-__all__ = ["BackboneModule"]
-
 
 class BackboneModule(LightningModule):
     """A module whose model is, or contains, a vision-language model that Transformers loads.

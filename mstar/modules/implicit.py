@@ -23,8 +23,6 @@ from mstar.models.sharding import empty_loss, inside_forward, is_sharded
 from mstar.modules.mprm import find_truth, merge_validated
 from mstar.modules.policy import PolicyModule
 
-__all__ = ["ImplicitRewardModule"]
-
 
 class ImplicitRewardModule(PolicyModule):
     """A policy that becomes a process reward model by learning which responses are right (arXiv 2412.01981).

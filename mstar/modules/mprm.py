@@ -33,8 +33,6 @@ from mstar.modules.backbone_module import BackboneModule
 from mstar.modules.optimization import configure
 from mstar.modules.step_losses import pairwise_loss, step_loss
 
-__all__ = ["MPRMModule"]
-
 _UNKNOWN: Final = -1
 
 

@@ -15,8 +15,6 @@ from mstar.distributed import world_size
 from mstar.errors import ConfigError
 from mstar.models.weight_steps import check_steps
 
-__all__ = ["WarmupSchedule", "configure"]
-
 
 class WarmupSchedule(LambdaLR):
     """Linear warm-up, then constant, with an optional linear decay or one drop, all counted in optimizer steps.

@@ -31,8 +31,6 @@ from mstar.modules.optimization import configure
 from mstar.modules.policy_losses import Objective, sample_losses
 from mstar.rendering import IGNORE_INDEX, ResponseInputs
 
-__all__ = ["PolicyModule"]
-
 
 class PolicyModule(AnsweringModule):
     """A vision-language model that learns to write responses (image, prompt -> response).

@@ -7,8 +7,6 @@ from lightning.pytorch import Trainer
 
 from mstar.models.precision import DTYPES, Precision
 
-__all__ = ["precision_of"]
-
 
 def precision_of(trainer: Trainer | None, dtype: str) -> Precision:
     """The precision of a model that is loaded in ``dtype``, in a trainer's run or without one (an export).

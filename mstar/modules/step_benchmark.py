@@ -20,8 +20,6 @@ from mstar.modules.run_precision import precision_of
 from mstar.prompts.benchmarks import StepBenchmark
 from mstar.rewards import MPRM, Reward, RewardHost, require_finite_scores
 
-__all__ = ["StepBenchmarkModule"]
-
 
 class StepBenchmarkModule(LightningModule):
     """Scores a reward on VisualProcessBench or ProcessBench: F1 of right and of wrong steps, and the first wrong step.

@@ -11,8 +11,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from mstar.models.step_head import StepLogits
 
-__all__ = ["pairwise_loss", "step_loss"]
-
 
 def step_loss(logits_N: Tensor, labels_N: Tensor, class_balance: bool) -> Tensor:
     """Binary cross-entropy of the steps, with soft or hard labels.

@@ -19,8 +19,6 @@ from mstar.modules.optimization import configure
 from mstar.modules.policy import PolicyModule
 from mstar.modules.run_precision import precision_of
 
-__all__ = ["check_trainable"]
-
 
 def check_trainable(
     module: PolicyModule | MPRMModule,

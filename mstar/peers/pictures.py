@@ -12,8 +12,6 @@ from PIL import Image
 from mstar.prompts.images import FileImage
 from mstar.types import ImageReference
 
-__all__ = ["FOLDER", "Pictures"]
-
 # Of pictures that are no files of their own.
 FOLDER: Final = "images"
 _JPEG: Final = b"\xff\xd8\xff"

@@ -20,8 +20,6 @@ from mstar.storage import RunDirectory, make_step_labels, open_step_labels, sugg
 from mstar.storage.tables import ASKED, open_table
 from mstar.types import Fate, StepLabels, VerdictStatus
 
-__all__ = ["RunFiles", "find_run_files"]
-
 _ANSWERED: Final = pa.schema(
     [
         ("prompt_id", pa.string()),

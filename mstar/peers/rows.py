@@ -7,8 +7,6 @@ from typing import TypeAlias
 
 from mstar.types import Prompt
 
-__all__ = ["Kept", "LabelledSteps", "Pair", "PeerRow", "Sampled"]
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:

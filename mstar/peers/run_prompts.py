@@ -13,8 +13,6 @@ from mstar.errors import ConfigError, DataError, MstarError
 from mstar.prompts import DataSources, PromptSource
 from mstar.types import Prompt
 
-__all__ = ["RunPrompts", "label_prompts", "refresh_prompts", "rollout_prompts"]
-
 _GIVE: Final = "give the run's prompts with --prompts"
 
 

@@ -21,8 +21,6 @@ from mstar.peers.pictures import Pictures
 from mstar.peers.rows import PeerRow
 from mstar.storage import write_json
 
-__all__ = ["Written", "write_rows"]
-
 # Rows of a Parquet row group, which is what ``datasets`` reads at a time: few, because pictures are in them.
 _GROUP: Final = 64
 

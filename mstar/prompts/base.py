@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from mstar.prompts.facts import SourceFacts, join_counts
 from mstar.types import Prompt
 
-__all__ = ["Mixing", "PromptSource", "summarise"]
-
 
 @dataclass(frozen=True, slots=True)
 class Mixing:

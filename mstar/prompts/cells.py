@@ -19,23 +19,6 @@ from urllib.parse import unquote
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, AnswerIs, Tolerance
 
-__all__ = [
-    "TEXTS",
-    "clean_path",
-    "fields_of",
-    "look_up",
-    "parse",
-    "pick",
-    "read_answer_is",
-    "read_image",
-    "read_images",
-    "read_precision",
-    "read_text",
-    "read_texts",
-    "read_tolerance",
-    "take_tags",
-]
-
 # How the base64 text of PNG, JPEG, GIF, WebP and BMP files begins.
 _BASE64: Final = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk")
 TEXTS: Final = ("text", "value", "content", "option", "choice", "answer")

@@ -24,8 +24,6 @@ from mstar.prompts.coloured import (
     draw_question,
 )  # fmt: skip
 
-__all__ = ["KINDS", "Chart", "ChartImage", "Charts", "draw_chart", "paint"]
-
 _WORDS: Final = Words("bar", "taller", "tallest", "shortest", "count")
 KINDS: Final = _WORDS.kinds
 # Pixels: a bar's width and pitch, where bars stand, and a unit's height; grid lines every 5 units.

@@ -10,8 +10,6 @@ from mstar.prompts.cells import pick, read_image, take_tags
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, Turn
 
-__all__ = ["Chat", "is_chat", "read_chat", "read_turns"]
-
 _ROLES: Final[Mapping[str, Literal["system", "user", "assistant"]]] = {
     "system": "system",
     "developer": "system",

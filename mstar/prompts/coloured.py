@@ -18,19 +18,6 @@ import numpy as np
 from mstar.prompts.generated import GeneratedImage, GeneratedPrompts
 from mstar.types import AnswerType, Prompt
 
-__all__ = [
-    "COLOURS",
-    "SIZE",
-    "THINGS",
-    "ColouredImage",
-    "ColouredPrompts",
-    "ColouredThings",
-    "Split",
-    "Words",
-    "draw_colours",
-    "draw_question",
-]
-
 Split = Literal["align", "seed", "pool", "annotation", "validation", "test"]
 
 COLOURS: Final = {

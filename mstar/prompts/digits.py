@@ -38,11 +38,6 @@ from mstar.prompts.coloured import (
     draw_question,
 )  # fmt: skip
 
-__all__ = [
-    "DIGITS_FILE", "KINDS", "SCANS", "Digits", "DigitsImage", "Sheet", "digits_folder", "download_digits", "draw_sheet",
-    "paint", "read_scans",
-]  # fmt: skip
-
 DIGITS_FILE: Final = PackagedFile(
     "scikit-learn==1.7.2",
     "digits.csv.gz",

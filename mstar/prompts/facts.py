@@ -10,8 +10,6 @@ from typing import Final
 from mstar.errors import DataError
 from mstar.prompts.quarantine import BadRow, Reason
 
-__all__ = ["ColumnChoice", "SourceFacts", "UnusableSourceError", "explain_bad_row", "first_of_each", "join_counts"]
-
 # What to change, and the role of the column that a reason is about.
 _REMEDIES: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.MALFORMED: ("mend that line of the file", ""),

@@ -12,8 +12,6 @@ from mstar.prompts.cells import fields_of
 from mstar.prompts.facts import ColumnChoice
 from mstar.types import AnswerIs
 
-__all__ = ["FieldMap"]
-
 # The names under which public data sets have them, the usual one first; _fold is how they are compared.
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "question": ("question", "query", "problem", "prompt", "instruction", "question_text", "problem_text"),

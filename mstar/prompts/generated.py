@@ -13,8 +13,6 @@ from PIL import Image
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.base import PromptSource
 
-__all__ = ["GeneratedImage", "GeneratedPrompts"]
-
 
 @dataclass(frozen=True, slots=True)
 class GeneratedImage(ABC):

@@ -17,8 +17,6 @@ from mstar.errors import DataError
 from mstar.prompts.images import decode_image
 from mstar.prompts.quarantine import Reason, RowError
 
-__all__ = ["ImageCheck", "check_files"]
-
 ImageCheck = Literal["none", "exists", "decode"]
 
 _THREADS: Final = 8

@@ -21,8 +21,6 @@ from mstar.prompts.digits import DigitsImage
 from mstar.prompts.generated import GeneratedImage
 from mstar.prompts.tiny_dice import TinyDiceImage
 
-__all__ = ["FileImage", "LoadedImage", "PixelLimits", "decode_image", "open_image"]
-
 # Pictures that are drawn and not stored, by what their URI begins with.
 _GENERATED: Final[dict[str, type[GeneratedImage]]] = {
     kind.task: kind for kind in (TinyDiceImage, ChartImage, DigitsImage)

@@ -33,8 +33,6 @@ from mstar.prompts.row_files import json_rows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.types import Prompt
 
-__all__ = ["MathV360K", "Split"]
-
 Split = Literal["labelled", "unlabelled", "test", "validation", "all"]
 
 _FILE: Final = "train_samples_all_tuning.json"

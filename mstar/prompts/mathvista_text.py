@@ -9,8 +9,6 @@ from typing import Final
 
 from mstar.prompts.question_text import parse_choices, remove_placeholders, split_letter
 
-__all__ = ["QuestionText", "parse_answer", "parse_question"]
-
 _HINT: Final = re.compile(r"\s*Hint:[^\n]*(?:\n|\Z)", re.IGNORECASE)
 _QUESTION: Final = re.compile(r"\s*Question:[^\S\n]*", re.IGNORECASE)
 _CHOICES: Final = re.compile(r"(?:\A|\n)[^\S\n]*(?:Choices|Options):[^\S\n]*\n?", re.IGNORECASE)

@@ -12,8 +12,6 @@ from mstar.prompts.base import Mixing, PromptSource
 from mstar.prompts.part import find_repetition
 from mstar.types import Prompt
 
-__all__ = ["MixedPrompts"]
-
 
 class MixedPrompts(PromptSource):
     """Several sources as one, the prompts of the first one first; training draws from them by weight.

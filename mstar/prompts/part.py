@@ -17,8 +17,6 @@ from mstar.prompts.facts import SourceFacts
 from mstar.prompts.prompt_table import hash_id
 from mstar.types import Prompt
 
-__all__ = ["PromptPart", "PromptSubset", "find_repetition"]
-
 _SHOWN: Final = 3
 
 

@@ -19,8 +19,6 @@ from mstar.types import Prompt
 if TYPE_CHECKING:
     from mstar.rendering import Renderer
 
-__all__ = ["PromptCheck", "describe"]
-
 _THREADS: Final = 8
 _CHUNK: Final = 32
 # What Qwen2-VL's and its successors' processors refuse.

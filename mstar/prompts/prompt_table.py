@@ -30,8 +30,6 @@ from mstar.provenance import fingerprint
 from mstar.storage import read_json, write_json
 from mstar.types import Prompt
 
-__all__ = ["Convert", "PromptRecord", "PromptTable", "build_table", "cache_folder", "content_id", "hash_id"]
-
 _SCHEMA: Final = pa.schema(
     [
         ("id", pa.string()),

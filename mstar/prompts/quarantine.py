@@ -19,18 +19,6 @@ from typing import Any, Final
 from mstar.atomic import atomic_path
 from mstar.errors import DataError
 
-__all__ = [
-    "BadRow",
-    "PutAside",
-    "QuarantineFile",
-    "Reason",
-    "RowError",
-    "count_reasons",
-    "quarantine_shard",
-    "read_quarantine",
-    "write_quarantine",
-]
-
 _log: Final = logging.getLogger(__name__)
 
 _LONGEST: Final = 2000

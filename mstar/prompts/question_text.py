@@ -14,22 +14,6 @@ from mstar.prompts.cells import TEXTS, parse, pick, read_text, read_texts
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, AnswerType
 
-__all__ = [
-    "answer_type_of",
-    "find_choices",
-    "find_numbering",
-    "infer_answer_type",
-    "is_empty",
-    "mark_pictures",
-    "name_pictures",
-    "parse_choices",
-    "read_choices",
-    "read_gold",
-    "remove_placeholders",
-    "render_choices",
-    "split_letter",
-]
-
 # <image>, <IMAGE>, <image1>, <image 1>, <|image_1|>, <|image_pad|> (Qwen), <image_placeholder> and the like.
 _NAME: Final = r"image(?:[_ -]?pad|[_ -]?placeholder)?(?:[_ -]?(?P<number>[0-9]{1,2}))?"
 _PLACEHOLDER: Final = re.compile(

@@ -49,8 +49,6 @@ from mstar.prompts.table_rows import Row, Rows
 from mstar.storage import read_json, write_json
 from mstar.types import AnswerIs, Prompt, Turn
 
-__all__ = ["Placeholders", "RecordPrompts"]
-
 Placeholders = Literal["places", "words"]
 T = TypeVar("T")
 

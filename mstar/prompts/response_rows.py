@@ -15,8 +15,6 @@ from mstar.prompts.row_files import parse_json
 from mstar.prompts.table_rows import parquet_rows
 from mstar.types import AnswerType, ImageReference, Prompt
 
-__all__ = ["find_response_files", "read_response_rows", "to_prompt"]
-
 # What the fields are that may be missing, and what that is called.
 _FIELDS: Final = {"choices": list, "answers": list, "unit": str, "question": str}
 _CALLED: Final = {list: "a list", str: "a text"}

@@ -16,8 +16,6 @@ from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.table_rows import Row, Rows, csv_rows, load_table, parquet_rows
 from mstar.provenance import identify_file
 
-__all__ = ["find_files", "folder_of", "json_rows", "open_rows", "parse_json"]
-
 # In the order in which a folder is looked through.
 _SUFFIXES: Final = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 # Under which keys an object has its rows, beside the name of the split.

@@ -12,8 +12,6 @@ from mstar.errors import ConfigError
 from mstar.prompts.base import PromptSource
 from mstar.prompts.part import PromptPart
 
-__all__ = ["DataSources", "Part", "PartName"]
-
 PartName = Literal["warmup", "train", "validation", "test", "unlabelled", "annotation"]
 
 # Parts that are those of training where they are not named.

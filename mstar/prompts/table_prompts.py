@@ -25,8 +25,6 @@ from mstar.prompts.prompt_table import PromptTable, hash_id
 from mstar.prompts.quarantine import BadRow, PutAside, Reason, RowError, write_quarantine
 from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance, Turn
 
-__all__ = ["CheckedTable", "EmbeddedImage", "TablePrompts", "TableSettings", "open_table"]
-
 _CHUNK: Final = 1024
 
 

@@ -17,8 +17,6 @@ from mstar.file_faults import find_fault
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.provenance import identify_file
 
-__all__ = ["Row", "Rows", "csv_rows", "dataset_rows", "load_table", "parquet_rows"]
-
 # The values of a row by column, or why it cannot be read.
 Row: TypeAlias = Mapping[str, Any] | RowError
 

@@ -20,8 +20,6 @@ from mstar.errors import ConfigError
 from mstar.prompts.generated import GeneratedImage, GeneratedPrompts
 from mstar.types import AnswerType, Prompt
 
-__all__ = ["KINDS", "Board", "Split", "TinyDice", "TinyDiceImage", "draw_board", "paint", "tokenizer_texts"]
-
 Split = Literal["seed", "pool", "annotation", "refresh", "validation", "test", "tokenizer"]
 
 KINDS: Final = ("sum", "difference", "even", "more", "remainder")

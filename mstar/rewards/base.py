@@ -20,8 +20,6 @@ from mstar.steps import split_steps
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response, ScoredResponse
 
-__all__ = ["Aggregation", "Reward", "RewardHost", "add_process_rewards", "aggregate", "require_finite_scores"]
-
 Aggregation = Literal["min", "mean", "product", "last", "min_without_answer"]
 
 

@@ -16,8 +16,6 @@ from mstar.rendering import Renderer
 from mstar.rewards.base import RewardHost
 from mstar.rewards.mprm import MPRM
 
-__all__ = ["Implicit"]
-
 
 class Implicit(MPRM):
     """Scores every step by a policy that was trained on outcomes alone (arXiv 2412.01981), without step labels.

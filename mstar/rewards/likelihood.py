@@ -9,8 +9,6 @@ from mstar.errors import ConfigError
 from mstar.rewards.base import Reward
 from mstar.types import Prompt, Response
 
-__all__ = ["Likelihood"]
-
 
 class Likelihood(Reward):
     """Scores a response as a whole by how likely the policy found it: the geometric mean of its tokens' probabilities.

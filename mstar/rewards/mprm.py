@@ -20,8 +20,6 @@ from mstar.rewards.base import Reward, RewardHost
 from mstar.rewards.process import ProcessReward
 from mstar.types import Prompt, Response
 
-__all__ = ["MPRM"]
-
 # What a name on a hub looks like; a path in two parts does, too.
 _HUB_ID: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 

@@ -8,8 +8,6 @@ from mstar.errors import ConfigError
 from mstar.rewards.base import Reward
 from mstar.types import Prompt, Response
 
-__all__ = ["Oracle"]
-
 
 class Oracle(Reward):
     """Scores a response as a whole: 1 if its whole chain is right, else 0."""

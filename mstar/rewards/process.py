@@ -18,8 +18,6 @@ from mstar.models.response_scorer import ResponseScorer
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
-__all__ = ["ProcessReward"]
-
 # Some groups' numbers, each with responses.
 _Batch: TypeAlias = list[tuple[int, list[str]]]
 

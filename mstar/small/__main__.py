@@ -11,8 +11,6 @@ from typing import Final
 from mstar.demo.run_to_end import run_to_end
 from mstar.logs import start_logging, take_quiet
 
-__all__ = ["main"]
-
 _DESCRIPTION: Final = """\
 The whole method on a pretrained language model of 135 million parameters that is given eyes for bar charts, or for
 handwritten digits: alignment, warm-up, step annotation, MPRM, then one arm after another of self-evolving training,

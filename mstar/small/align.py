@@ -24,8 +24,6 @@ from mstar.small.model import IMAGE_TOKENS
 if TYPE_CHECKING:
     from transformers import Idefics3ForConditionalGeneration, Idefics3Processor
 
-__all__ = ["AlignSettings", "align", "read_share", "words_of"]
-
 _DIGITS: Final = tuple("0123456789")
 
 

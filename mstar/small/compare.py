@@ -20,8 +20,6 @@ from mstar.storage import RunDirectory, read_json, read_responses, write_json
 from mstar.storage.tables import read_table
 from mstar.types import ScoredResponse
 
-__all__ = ["Ranking", "measure_ranking", "write_comparison"]
-
 _KINDS: Final = pa.schema([("prompt_id", pa.string()), ("category", pa.string())])
 _ORDER: Final = (WARMUP, *ARMS)
 _FIRST: Final = "mprm_top_1"

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
         PreTrainedTokenizerBase,
     )
 
-__all__ = ["IMAGE_TOKENS", "build_model", "build_processor"]
-
 _PATCH: Final = 8
 _SHUFFLE: Final = 2
 IMAGE_TOKENS: Final = (SIZE // _PATCH // _SHUFFLE) ** 2

@@ -20,8 +20,6 @@ from mstar.small.tasks import TASKS, TaskName
 from mstar.small.weights import WEIGHTS, load_language_model
 from mstar.storage import read_json
 
-__all__ = ["ARMS", "FURTHER", "SHARED", "WARMUP", "Numbers", "SmallRun", "run_small"]
-
 Numbers = Literal["float32", "bfloat16"]
 
 # What every arm starts from.

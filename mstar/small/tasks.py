@@ -10,8 +10,6 @@ from mstar.prompts.charts import ChartImage
 from mstar.prompts.coloured import ColouredImage
 from mstar.prompts.digits import DigitsImage, download_digits
 
-__all__ = ["TASKS", "Task", "TaskName"]
-
 TaskName = Literal["charts", "digits"]
 
 

@@ -12,8 +12,6 @@ from mstar.packaged import PackagedFile
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-__all__ = ["WEIGHTS", "load_language_model"]
-
 # The package is nothing but the file and a plugin for another program, which its dependencies are for: they would build
 # a C++ library that nothing here uses.
 WEIGHTS: Final = PackagedFile(

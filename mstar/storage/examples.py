@@ -27,8 +27,6 @@ from mstar.storage.responses import CREDIT, TOKENS, WEIGHT, credit_columns, make
 from mstar.storage.tables import open_table
 from mstar.types import Example
 
-__all__ = ["ExampleFile", "open_examples", "order_examples", "write_examples"]
-
 _EXAMPLES: Final = pa.schema([("prompt_id", pa.string()), ("response", pa.string())])
 # Examples in a row group, the unit in which they are read again.
 _GROUP: Final = 1024

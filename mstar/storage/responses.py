@@ -14,18 +14,6 @@ import pyarrow.parquet as pq
 from mstar.storage.tables import ASKED, asked, open_table, read_table, write_table
 from mstar.types import Example, Fate, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = [
-    "CREDIT",
-    "TOKENS",
-    "WEIGHT",
-    "PromptResponses",
-    "credit_columns",
-    "make_example",
-    "read_kept",
-    "read_responses",
-    "write_responses",
-]
-
 _RESPONSES: Final = pa.schema(
     [
         ("prompt_id", pa.string()),

@@ -14,8 +14,6 @@ from mstar.atomic import atomic_path
 from mstar.storage.tables import ASKED, asked, open_table, read_table
 from mstar.types import Prompt, StepLabels
 
-__all__ = ["make_step_labels", "open_step_labels", "read_step_labels", "tabulate_step_labels", "write_step_labels"]
-
 _STEP_LABELS: Final = pa.schema(
     [
         ("prompt_id", pa.string()),

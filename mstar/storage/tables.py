@@ -16,8 +16,6 @@ from mstar.atomic import atomic_path, write_text
 from mstar.errors import DataError, StorageError
 from mstar.types import Prompt
 
-__all__ = ["ASKED", "asked", "open_table", "read_json", "read_or_put_aside", "read_table", "write_json", "write_table"]
-
 T = TypeVar("T")
 
 _log: Final = logging.getLogger(__name__)

@@ -6,8 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-__all__ = ["copy", "link", "remove", "replace"]
-
 
 def link(source: Path, target: Path) -> bool:
     """Gives a checkpoint a second name, for the same content; whether the file system can."""

@@ -17,8 +17,6 @@ from mstar.atomic import atomic_path
 from mstar.distributed import is_main
 from mstar.errors import DataError
 
-__all__ = ["LAST", "PREVIOUS", "AtomicCheckpointIO", "find_damage"]
-
 _log = logging.getLogger(__name__)
 
 LAST: Final = "last.ckpt"

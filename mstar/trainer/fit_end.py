@@ -7,8 +7,6 @@ import math
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
-__all__ = ["count_by_epochs", "ends_after_epoch", "ends_now", "find_limit", "is_cut_short", "time_used"]
-
 
 def count_by_epochs(trainer: Trainer) -> None:
     """Has Lightning go on from a checkpoint in the same way whether steps are limited or epochs are.

@@ -18,8 +18,6 @@ from mstar.dashboards.tensorboard import log_samples
 from mstar.dashboards.wording import describe_outcome, visible
 from mstar.storage import PromptResponses
 
-__all__ = ["log_numbers", "log_prompts", "log_settings", "log_sweep", "writer_of"]
-
 # Beside the settings, TensorBoard's table of runs shows what they led to.
 _OUTCOMES: Final = ("dynamics/greedy_accuracy", "val/accuracy", "mprm/auc_within", "train/loss")
 

@@ -15,8 +15,6 @@ from torch.optim import Optimizer
 from mstar.errors import ConfigError
 from mstar.models.sharding import load_full_state
 
-__all__ = ["ShardedStrategy", "load_whole_optimizer"]
-
 
 class ShardedStrategy(ModelParallelStrategy):
     """FSDP2 over all processes (``trainer.devices`` times ``trainer.num_nodes``); NCCL on GPUs, gloo on CPUs.

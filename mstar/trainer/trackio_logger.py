@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from mstar.errors import MissingExtraError
 
-__all__ = ["TrackioLogger"]
-
 
 class TrackioLogger(Logger):
     """Logs numbers, settings, pictures and tables to trackio (the extra ``trackio``).

@@ -16,8 +16,6 @@ from mstar.peers.rows import Kept, LabelledSteps, PeerRow
 from mstar.rewards.published.base import question_of
 from mstar.types import PICTURE, Prompt, Turn
 
-__all__ = ["PeerForm", "PeerTable", "Row", "answered", "judged_steps", "marked_turns", "paths", "require_text"]
-
 Row = dict[str, Any]
 
 

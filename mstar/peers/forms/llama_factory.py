@@ -11,8 +11,6 @@ from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_st
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
 
-__all__ = ["LLAMA_FACTORY"]
-
 _TAGS: Final = {
     "role_tag": "role",
     "content_tag": "content",

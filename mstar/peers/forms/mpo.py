@@ -12,8 +12,6 @@ from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
 from mstar.types import Prompt
 
-__all__ = ["MPO"]
-
 _SPEAKERS: Final = {"user": "human", "assistant": "gpt", "system": "system"}
 
 

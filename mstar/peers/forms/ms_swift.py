@@ -9,8 +9,6 @@ from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
 from mstar.types import Prompt
 
-__all__ = ["MS_SWIFT"]
-
 
 def _row(messages: list[dict[str, str]], prompt: Prompt, pictures: Pictures) -> Row:
     return {"messages": messages, "images": paths(prompt, pictures), "prompt_id": prompt.id}

@@ -13,8 +13,6 @@ from mstar.peers.rows import Kept, LabelledSteps, Pair
 from mstar.rewards.published.base import question_of
 from mstar.types import Prompt, Turn
 
-__all__ = ["TRL"]
-
 
 def _shown(prompt: Prompt, pictures: Pictures) -> Row:
     """The prompt's messages, in parts so that each picture keeps its place, and the pictures."""

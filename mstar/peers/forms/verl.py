@@ -12,8 +12,6 @@ from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, Sampled
 from mstar.types import Prompt
 
-__all__ = ["VERL"]
-
 # Which of verl's reward functions is meant follows from it; a custom_reward_function sees it too.
 _SOURCE: Final = "mstar"
 

@@ -8,8 +8,6 @@ from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, lettered_options
 from mstar.prompts.benchmarks.files import BenchmarkRow
 
-__all__ = ["AI2D"]
-
 
 class AI2D(FileBenchmark):
     """AI2D. Its cards state no licence. With and without the labels masked are two benchmarks; the file decides.

@@ -17,19 +17,6 @@ from mstar.prompts.images import FileImage, PixelLimits
 from mstar.prompts.question_text import render_choices
 from mstar.types import AnswerType, ImageReference, Prompt
 
-__all__ = [
-    "BenchmarkItem",
-    "BenchmarkSource",
-    "FileBenchmark",
-    "build_items",
-    "choice_prompt",
-    "clean",
-    "gold_choice",
-    "lettered_options",
-    "require",
-    "without_pictures",
-]
-
 _MISSING: Final = ("", "nan")
 _PICTURE: Final = re.compile(r"\s*<image ?\d*>")
 

@@ -11,8 +11,6 @@ from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.question_text import infer_answer_type
 from mstar.types import AnswerType, Prompt, Tolerance
 
-__all__ = ["ChartQA"]
-
 _RELAXED: Final = Tolerance(relative=0.05)
 _WRITERS: Final[Mapping[str, str]] = {"0": "human", "1": "augmented", "human_test": "human", "machine": "augmented"}
 

@@ -11,8 +11,6 @@ from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, clean, w
 from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
 
-__all__ = ["DynaMath"]
-
 _LETTERS: Final = tuple("ABCDEFGH")
 
 

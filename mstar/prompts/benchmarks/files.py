@@ -17,8 +17,6 @@ from mstar.prompts.table_prompts import EmbeddedImage
 from mstar.prompts.table_rows import Row
 from mstar.types import ImageReference, Prompt
 
-__all__ = ["BenchmarkRow", "read_benchmark"]
-
 # A shorter text in a TSV's image column is the index of the row whose picture it is (VLMEvalKit's rule).
 POINTER_LENGTH: Final = 64
 # The column with a row's number, beside those of the file.

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from mstar.prompts.benchmarks.base import BenchmarkSource
 
-__all__ = ["LabelledSteps", "StepBenchmark"]
-
 
 @dataclass(frozen=True, slots=True)
 class LabelledSteps:

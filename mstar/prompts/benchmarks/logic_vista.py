@@ -12,8 +12,6 @@ from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.images import FileImage
 from mstar.types import AnswerIs, AnswerType, Prompt
 
-__all__ = ["LogicVista"]
-
 _SEPARATOR: Final = re.compile(r"[,\s;]+")
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

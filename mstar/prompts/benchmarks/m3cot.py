@@ -10,8 +10,6 @@ from mstar.prompts.benchmarks.base import BenchmarkItem, BenchmarkSource, build_
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
 from mstar.prompts.images import PixelLimits
 
-__all__ = ["M3CoT"]
-
 # The authors' own copy calls "dev" what the hub's calls "validation".
 _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "train": ("train",),

@@ -11,8 +11,6 @@ from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.question_text import infer_answer_type
 from mstar.types import Prompt
 
-__all__ = ["MathVerse"]
-
 _CHOICES: Final = re.compile(r"\n\s*Choices:\s*\n")
 _CHOICE: Final = re.compile(r"^\s*([A-H])\s*[:.]\s*(.*?)\s*$", re.MULTILINE)
 _SHOWN: Final = "Answer the question that is written in the picture."

@@ -9,8 +9,6 @@ from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.question_text import infer_answer_type
 from mstar.types import Prompt
 
-__all__ = ["MathVision"]
-
 
 class MathVision(FileBenchmark):
     """MATH-Vision, by subject and level. Licence: MIT.

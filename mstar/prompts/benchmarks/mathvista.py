@@ -15,8 +15,6 @@ from mstar.prompts.mathvista_text import parse_question
 from mstar.prompts.question_text import render_choices
 from mstar.types import AnswerType, Prompt
 
-__all__ = ["MathVista"]
-
 _TASKS: Final = {
     "figure question answering": "FQA",
     "geometry problem solving": "GPS",

@@ -21,8 +21,6 @@ from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
 from mstar.prompts.images import PixelLimits
 from mstar.types import ImageReference
 
-__all__ = ["MMBench"]
-
 _REASONING: Final = ("attribute reasoning", "logical reasoning", "relation reasoning")
 _SHIFT: Final = 1_000_000
 _ASK: Final = "Please select the correct answer from the options above."

@@ -24,8 +24,6 @@ from mstar.prompts.images import PixelLimits
 from mstar.prompts.question_text import infer_answer_type
 from mstar.types import Prompt
 
-__all__ = ["MMMU", "MMMUPro"]
-
 _IMAGES: Final = tuple(f"image_{number}" for number in range(1, 8))
 _TAG: Final = re.compile(r"<image (\d)>")
 # The groups of the official score (eval/ of github.com/MMMU-Benchmark/MMMU).

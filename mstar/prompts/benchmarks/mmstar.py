@@ -22,8 +22,6 @@ from mstar.prompts.images import PixelLimits
 from mstar.prompts.mathvista_text import parse_question
 from mstar.prompts.question_text import parse_choices
 
-__all__ = ["MMStar", "split_question"]
-
 _REASONING: Final = ("instance reasoning", "logical reasoning", "math", "science & technology")
 _OPTIONS: Final = re.compile(r"\s*\bOptions:\s*(?=A: )")
 _FIRST: Final = re.compile(r"\(A\)")

@@ -10,8 +10,6 @@ from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
 from mstar.prompts.benchmarks.labelled_steps import LabelledSteps, StepBenchmark
 from mstar.types import Prompt
 
-__all__ = ["ProcessBench"]
-
 _RIGHT: Final = 1
 _WRONG: Final = -1
 _UNKNOWN: Final = 0

@@ -12,8 +12,6 @@ from mstar.prompts.images import PixelLimits
 from mstar.prompts.question_text import remove_placeholders
 from mstar.types import Prompt
 
-__all__ = ["VisualProcessBench"]
-
 _LABELS: Final = (-1, 0, 1)
 
 

@@ -10,8 +10,6 @@ from typing import ClassVar, Final
 from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, without_pictures
 from mstar.prompts.benchmarks.files import BenchmarkRow
 
-__all__ = ["WeMath"]
-
 _OPTION: Final = re.compile(r"(?:^|[;\uff1b])\s*([A-H])\s*[.\u3001\uff0e]\s*")
 
 

@@ -26,8 +26,6 @@ from mstar.rewards.base import Reward, RewardHost
 from mstar.steps import split_steps
 from mstar.types import Prompt, Response
 
-__all__ = ["Chain", "PublishedReward", "question_of"]
-
 # A prompt with the steps of a response to it, each with some visible text.
 Chain: TypeAlias = tuple[Prompt, tuple[str, ...]]
 

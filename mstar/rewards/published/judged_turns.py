@@ -19,8 +19,6 @@ from mstar.rewards.published.base import Chain, question_of
 from mstar.rewards.published.seeing import SeeingModel
 from mstar.types import Prompt, Turn
 
-__all__ = ["OPEN_TURN", "JudgedTurns", "last_turns"]
-
 # Where the answer is about to be written, in the chat templates of Qwen and InternVL.
 OPEN_TURN: Final = "<|im_start|>assistant\n"
 

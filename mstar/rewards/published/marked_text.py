@@ -19,8 +19,6 @@ from mstar.models.backbone import UNUSABLE, check_trust, explain_unusable
 from mstar.rewards.base import RewardHost
 from mstar.rewards.published.base import Chain, PublishedReward
 
-__all__ = ["MarkedText", "find_marks", "only_token"]
-
 _log: Final = logging.getLogger(__name__)
 
 

@@ -15,8 +15,6 @@ from mstar.rewards.base import RewardHost
 from mstar.rewards.published.base import Chain, question_of
 from mstar.rewards.published.marked_text import MarkedText
 
-__all__ = ["MathShepherd"]
-
 
 class MathShepherd(MarkedText):
     """Math-Shepherd's form: a causal language model of text, ``ки`` behind every step, ``+`` and ``-`` as answers.

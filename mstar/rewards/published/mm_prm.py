@@ -19,8 +19,6 @@ from mstar.rewards.published.base import Chain, question_of
 from mstar.rewards.published.seeing import INTERNVL_SYSTEM, SeeingModel
 from mstar.types import Turn
 
-__all__ = ["MMPRM"]
-
 _MARK = "<prm>"
 
 

@@ -16,8 +16,6 @@ from mstar.rewards.published.marked_text import MarkedText
 if TYPE_CHECKING:
     from transformers import Qwen2Config
 
-__all__ = ["QwenMathPRM", "process_reward_class"]
-
 _SYSTEM: Final = "Please reason step by step, and put your final answer within \\boxed{}."
 
 

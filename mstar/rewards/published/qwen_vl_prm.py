@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from mstar.rewards.published.judged_turns import JudgedTurns
 
-__all__ = ["QwenVLPRM"]
-
 
 class QwenVLPRM(JudgedTurns):
     """Qwen-VL-PRM: Qwen2.5-VL, one step a turn. The authors' pictures have 200,704 to 1,003,520 pixels."""

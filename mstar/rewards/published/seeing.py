@@ -21,8 +21,6 @@ from mstar.rewards.base import RewardHost
 from mstar.rewards.published.base import Chain, PublishedReward
 from mstar.types import PICTURE
 
-__all__ = ["INTERNVL_SYSTEM", "SeeingModel"]
-
 # The system turn of InternVL 2.5 (internvl/conversation.py).
 INTERNVL_SYSTEM: Final = (
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"  # noqa: RUF001 - its commas are part of it

@@ -27,8 +27,6 @@ from mstar.rewards.published.ursa_model import PictureSettings, UrsaScorer, make
 from mstar.storage import read_json
 from mstar.types import PICTURE, Prompt
 
-__all__ = ["URSA"]
-
 _INSTRUCTION: Final = (
     "You are given a problem and a step-by-step solution. You need to check the correctness of each step.\nQuestion:"
 )

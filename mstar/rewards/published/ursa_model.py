@@ -23,8 +23,6 @@ from mstar.errors import ConfigError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["TOWERS", "PictureSettings", "UrsaScorer", "make_ursa", "read_weights"]
-
 # What the names of vision towers stand for in the published code.
 TOWERS: Final[dict[str, dict[str, Any]]] = {
     "sam_b_downsample": {

@@ -14,8 +14,6 @@ from mstar.rewards.published.judged_turns import JudgedTurns
 from mstar.rewards.published.seeing import INTERNVL_SYSTEM
 from mstar.types import PICTURE, Prompt
 
-__all__ = ["VisualPRM"]
-
 _INSTRUCTION: Final = """\
 You are an advanced AI assistant, designed to serve as a process supervision model. In this task, I will provide a \
 problem statement followed by the first step of the solution process. For each subsequent turn, I will give you a new \
