@@ -10,24 +10,16 @@ from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 
 from mstar.errors import ConfigError
 
-__all__ = ["check_trainer", "require_training"]
-
 
 def require_training(settings: Mapping[str, Any]) -> None:
     """Refuses limits that end a fit before its first step: it would export what it began with, like a success.
 
     Raises:
-        ConfigError: a limit is 0, or the bound of the gradient is below 0, which would turn it round.
+        ConfigError: a limit is 0.
     """
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         if settings.get(name) == 0:
             raise ConfigError(f"trainer.{name} is 0, so nothing would be trained: raise it, or leave it out.")
-    bound = settings.get("gradient_clip_val")
-    if bound is not None and bound < 0:
-        raise ConfigError(
-            f"trainer.gradient_clip_val is {bound}, and gradients scaled to a length below 0 point the other way: "
-            "choose one above 0, or leave it out."
-        )
 
 
 def check_trainer(trainer: Trainer, settings: Mapping[str, Any]) -> None:

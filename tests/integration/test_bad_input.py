@@ -105,7 +105,6 @@ ADAPTIVE = "--rollout.temperature=mstar.temperature.AdaptiveTemperature"
         (["--rollout.unlabelled_start=0.5", "--trainer.max_epochs=-1"], "a fraction of trainer.max_epochs"),
         (["--data.train.size", "0"], "TinyDice: size is 0"),
         (["--trainer.limit_train_batches", "0"], "trainer.limit_train_batches is 0, so nothing would be trained"),
-        (["--trainer.gradient_clip_val", "-1"], "trainer.gradient_clip_val is -1"),
         (["--trainer.barebones", "true"], "trainer.barebones leaves out checkpoints"),
         (["--data.num_workers", "-1"], "data.num_workers is -1"),
         (["--model.lr", "-1"], "model.lr is -1.0"),
