@@ -21,9 +21,6 @@ def check_config_files(arguments: Sequence[str]) -> None:
     """Makes sure that all configurations that a command line names, sources among them, are reasonable YAML mappings.
 
     What their keys may be is the parser's to say.
-
-    Raises:
-        ConfigError: one is not UTF-8 text or no YAML, holds no mapping, or gives a key twice.
     """
     for option, value in given_values(arguments):
         if (option == "--config" or option.endswith("sources")) and Path(value).is_file():

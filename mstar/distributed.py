@@ -109,11 +109,7 @@ def claim_together(
 
 
 def gather_lists(items: Sequence[T]) -> list[T]:
-    """All processes' items, those of process 0 first; the same list on every process.
-
-    Raises:
-        ProcessLostError: another process has ended.
-    """
+    """All processes' items, those of process 0 first; the same list on every process."""
     if not _active():
         return list(items)
     wait_for_all()
@@ -142,9 +138,6 @@ def by_shard(rows: Sequence[S], size: int, work: Callable[[Sequence[S]], Sequenc
 
     Returns:
         The results of all shards, in the order of the rows; the same list on every process.
-
-    Raises:
-        ProcessLostError: another process has ended.
     """
     done: list[tuple[int, list[T]]] = []
     for number, start in enumerate(range(0, len(rows), size)):

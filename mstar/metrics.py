@@ -49,11 +49,7 @@ def auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | None:
 
 
 def within_group_auc(scores: Sequence[float], labels: Sequence[bool], groups: Sequence[Hashable]) -> float | None:
-    """Mean of the AUCs within groups, which a scorer that only knows how hard a prompt is cannot raise.
-
-    Raises:
-        ValueError: the three differ in number.
-    """
+    """Mean of the AUCs within groups, which a scorer that only knows how hard a prompt is cannot raise."""
     known = _group_aucs(scores, labels, groups)
     return sum(known) / len(known) if known else None
 
@@ -66,9 +62,6 @@ def within_group_lead(
     Returns:
         The mean over the groups of the rival's AUC minus the other, and its standard error; None if fewer than two
         groups have both classes.
-
-    Raises:
-        ValueError: the four differ in number.
     """
     own, other = _group_aucs(scores, labels, groups), _group_aucs(rival, labels, groups)
     if len(own) < 2:
@@ -108,11 +101,7 @@ def expected_calibration_error(probabilities: npt.ArrayLike, soft_labels: npt.Ar
 
 
 def rank_by_process_reward(scored: Iterable[ScoredResponse]) -> list[ScoredResponse]:
-    """The responses from the highest process reward to the lowest.
-
-    Raises:
-        ConfigError: a response has no process reward.
-    """
+    """The responses from the highest process reward to the lowest."""
     return sorted(scored, key=lambda s: (-_finite_or_last(_process_reward(s)), s.response.sample_index))
 
 
@@ -136,9 +125,6 @@ def reward_pass_at_k(groups: Groups, k: int) -> float:
     """Share of the prompts with a right answer among the k distinct responses with the highest process reward.
 
     M-STaR: Reward-Pass@K, exploitation. Copies of one text count once, so that k means k things to learn from.
-
-    Raises:
-        ConfigError: a response has no process reward.
     """
     return _mean(any(_best_distinct(group, k)) for group in groups)
 
@@ -152,9 +138,6 @@ def balance_at_k(groups: Groups, k: int, top_k: int | None = None) -> float:
     Args:
         k: The number of right responses that is aimed at (the paper's n*).
         top_k: How many responses are chosen; None chooses as many as are aimed at.
-
-    Raises:
-        ConfigError: a response has no process reward.
     """
 
     def balance(group: Sequence[ScoredResponse]) -> float:
@@ -173,11 +156,7 @@ def _best_distinct(group: Sequence[ScoredResponse], k: int) -> list[bool]:
 
 
 def best_of_n(groups: Groups) -> float:
-    """Share of the prompts whose response with the highest process reward is right: the reward model as verifier.
-
-    Raises:
-        ConfigError: a response has no process reward.
-    """
+    """Share of the prompts whose response with the highest process reward is right: the reward model as verifier."""
     return reward_pass_at_k(groups, 1)
 
 
@@ -187,11 +166,7 @@ def majority(groups: Groups) -> float:
 
 
 def weighted_vote(groups: Groups) -> float:
-    """Share of the prompts whose answer with the largest sum of process rewards is right.
-
-    Raises:
-        ConfigError: a response has no process reward.
-    """
+    """Share of the prompts whose answer with the largest sum of process rewards is right."""
     return _mean(_answers_right(group, weighted_vote_answer(group)) for group in groups)
 
 
@@ -204,9 +179,6 @@ def weighted_vote_answer(scored: Sequence[ScoredResponse]) -> str | None:
     """The answer with the largest sum of process rewards (M-STaR: the pseudo answer of an unlabelled prompt).
 
     Ties go to the earliest sample; a response whose reward is not a number has no vote; None without any vote.
-
-    Raises:
-        ConfigError: a response that has an answer has no process reward.
     """
     return winner(votes(scored, weighted=True))
 
@@ -216,9 +188,6 @@ def votes(scored: Sequence[ScoredResponse], *, weighted: bool) -> dict[str, floa
 
     Args:
         weighted: Whether a response's vote counts its process reward; one that is not a number is no vote.
-
-    Raises:
-        ConfigError: votes are weighted, and a response that has an answer has no process reward.
     """
     totals: dict[str, float] = {}
     for s in sorted(scored, key=lambda s: s.response.sample_index):

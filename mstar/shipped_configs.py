@@ -57,11 +57,7 @@ def find_config(name: str) -> Path:
 
 
 def locate_configs(arguments: Sequence[str]) -> list[str]:
-    """A command line whose ``--config`` and ``sources`` options name files: those of the package are paths in it.
-
-    Raises:
-        ConfigError: a file is named that is not there.
-    """
+    """A command line whose ``--config`` and ``sources`` options name files: those of the package are paths in it."""
     located: list[str] = []
     for argument in arguments:
         option, equals, value = argument.rpartition("=")
@@ -87,9 +83,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status.
-
-    Raises:
-        ConfigError: there is no configuration of the name that is to be shown.
     """
     parser = argparse.ArgumentParser(
         prog="mstar configs",

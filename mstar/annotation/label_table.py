@@ -39,11 +39,7 @@ class LabelTable(Sequence[StepLabels]):
 
     @classmethod
     def read(cls, shards: Sequence[Path]) -> LabelTable:
-        """The labels of the shards that ``annotate`` wrote; they are in memory, as Arrow has them.
-
-        Raises:
-            DataError: a file is missing, damaged, or lacks a column.
-        """
+        """The labels of the shards that ``annotate`` wrote; they are in memory, as Arrow has them."""
         from datasets.table import InMemoryTable
 
         empty = tabulate_step_labels([])

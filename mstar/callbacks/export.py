@@ -185,10 +185,6 @@ def export_atomically(
     """Exports beside ``folder`` and renames, so that a folder of that name is always a whole model.
 
     All processes call it where weights are sharded; the main one writes.
-
-    Raises:
-        ConfigError: the folder holds something that is not an export, or the weights are not finite numbers.
-        StorageError: the disk is full, or the folder cannot be written.
     """
     require_exportable(module, module.model if isinstance(module, PolicyModule) else module.scorer)
     unfinished = unfinished_folder(folder)

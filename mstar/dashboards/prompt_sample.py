@@ -75,11 +75,7 @@ class _Shard:
 
 
 def sample_prompts(run: RunDirectory, count: int) -> PromptSample:
-    """Chooses ``count`` prompts evenly over the iterations and their categories, or all where there are fewer.
-
-    Raises:
-        DataError: a shard of responses is damaged.
-    """
+    """Chooses ``count`` prompts evenly over the iterations and their categories, or all where there are fewer."""
     shards = [_index_shard(number, path) for number in run.iterations for path in run.response_shards(number)]
     # A prompt that is sampled in several iterations counts for the first, and is shown in all of them.
     by_iteration: dict[int, dict[str, str]] = {}

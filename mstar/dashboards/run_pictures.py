@@ -27,11 +27,7 @@ class RunPictures:
         self._roots = image_roots(configs) if image_root is None else (image_root,)
 
     def find(self, uri: str) -> Image.Image:
-        """The picture of a name: the file in the first folder that has it, else what the data has of that name.
-
-        Raises:
-            DataError: it is not found, or cannot be decoded.
-        """
+        """The picture of a name: the file in the first folder that has it, else what the data has of that name."""
         root = next((root for root in self._roots if os.path.lexists(os.path.join(root, uri))), None)
         image = self._find_stored(uri) if root is None else None
         return open_image(uri, root or self._roots[0]) if image is None else image

@@ -58,11 +58,7 @@ class LabelSet:
 
 
 def find_label_sets(root: Path, count: int) -> tuple[LabelSet, ...]:
-    """The step labels in a folder, or in those directly below it, with so many prompts of each as a sample.
-
-    Raises:
-        DataError: a file of labels is damaged.
-    """
+    """The step labels in a folder, or in those directly below it, with so many prompts of each as a sample."""
     folders = sorted({path.parent for depth in ("", "*/") for path in root.glob(f"{depth}labels-*.parquet")})
     found = [_read_labels(root, folder, count) for folder in folders]
     return tuple(labels for labels in found if labels.num_responses)

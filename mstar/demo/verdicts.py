@@ -145,11 +145,7 @@ def judge(claim: Claim, difference: Difference | None) -> str:
 
 
 def read_answers(folder: Path) -> dict[Metric, dict[str, bool]]:
-    """Which test questions an arm answered right, by its answer and by its whole chain.
-
-    Raises:
-        DataError: its predictions are missing or damaged.
-    """
+    """Which test questions an arm answered right, by its answer and by its whole chain."""
     from mstar.storage import read_responses
 
     rows = read_responses(folder / "predictions.parquet")

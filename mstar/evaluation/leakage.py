@@ -101,9 +101,6 @@ def check_leakage(
         output: The file of the pairs, one JSON object a line; ids of training prompts are in ``train_id``.
         max_distance: Differing bits, of 256, up to which pictures count as similar; 0 for equal hashes only.
         num_threads: Threads that decode pictures.
-
-    Raises:
-        ConfigError: a number is out of its range, or there is no benchmark.
     """
     report = find_leaks(train, benchmarks, max_distance=max_distance, num_threads=num_threads)
     with atomic_path(Path(output)) as temporary, temporary.open("w", encoding="utf-8") as file:

@@ -54,11 +54,7 @@ class StoredImage:
     limits: PixelLimits
 
     def load(self) -> Image.Image:
-        """The picture.
-
-        Raises:
-            DataError: it is missing, or cannot be decoded.
-        """
+        """The picture."""
         return self.limits.apply(self.open_picture(self.uri))
 
 

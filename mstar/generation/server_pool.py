@@ -86,12 +86,7 @@ class ServerPool:
         return asyncio.run(connected())
 
     async def prepare_all(self, client: httpx2.AsyncClient) -> None:
-        """Prepares every server, and goes on with those that answer.
-
-        Raises:
-            ConfigError: a server was not started as it must be.
-            ServersLostError: none answers.
-        """
+        """Prepares every server, and goes on with those that answer."""
         self.usable = []
         await asyncio.gather(*(self.restore(client, server, first=True) for server in self.servers))
         await self.regain(client)

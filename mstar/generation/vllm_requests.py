@@ -43,11 +43,7 @@ def draws_of(request: Request) -> list[Draw]:
 def generate_bodies(
     prompt: Prompt, ids: Sequence[int], sampling: Sequence[Mapping[str, Any]], banned: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """The bodies of a prompt's requests, with its pictures.
-
-    Raises:
-        DataError: a picture cannot be read.
-    """
+    """The bodies of a prompt's requests, with its pictures."""
     pictures = [{"type": "image_url", "url": _data_url(image.load())} for image in prompt.images]
     common = {"detokenize": False, "logit_bias": {str(token): _NEVER for token in banned}}
     return [

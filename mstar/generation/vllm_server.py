@@ -220,11 +220,7 @@ def read_answer(response: httpx2.Response, path: str) -> Any:
 
 
 def own_key() -> str | None:
-    """The key of the servers, from where vLLM has it too.
-
-    Raises:
-        ConfigError: it cannot be one.
-    """
+    """The key of the servers, from where vLLM has it too."""
     return find_key(_KEY) if os.environ.get(_KEY) else None
 
 

@@ -139,9 +139,6 @@ class VllmSession:
         """Gives vLLM the policy's present weights, and empties every cache of what the old ones made.
 
         Collective for a sharded policy.
-
-        Raises:
-            RuntimeError: vLLM did not empty a cache.
         """
         self.policy = policy
         # The cache comes back after the weights, so that it is not there beside two copies of them.
@@ -238,11 +235,7 @@ class VllmSession:
         return None
 
     def finish(self, bar: ResponseBar | None = None) -> list[RequestOutput]:
-        """Runs what was handed over; results are in that order.
-
-        Raises:
-            Interrupted: the process was asked to stop.
-        """
+        """Runs what was handed over; results are in that order."""
         engine: Any = self.llm.llm_engine
         outputs: list[RequestOutput] = []
         watch = RequestWatch(engine.engine_core.engine_core.scheduler.requests, bar) if bar else None

@@ -58,9 +58,6 @@ def account_of(
         renderer: The model's, to count tokens with.
         rows: Some prompts, with a response where the data has one; without any, lengths are assumed.
         total: Rows of the training data, where that is known.
-
-    Raises:
-        ConfigError: a model's configuration cannot be read.
     """
     shape = _shape(given.shape or plan.model_name, plan.trust_remote_code, plan.revision, plan.training)
     # What only scores has no policy beside it.

@@ -280,9 +280,6 @@ def load_distributed(model: nn.Module, folder: Path) -> None:
     Args:
         model: A plain model whose weights have the names of the checkpoint's ``state_dict``.
         folder: The checkpoint; its index is a pickle, so it must come from a trusted source.
-
-    Raises:
-        CheckpointException: a weight is not in it, or a part of it is missing or damaged.
     """
     state = {"state_dict": model.state_dict()}
     with warnings.catch_warnings():

@@ -43,9 +43,6 @@ def mean_token_loss(model: nn.Module, hidden_NH: Tensor, target_N: Tensor, kerne
         target_N: The tokens.
         kernel: torch holds all logits at once; chunked a bounded number, and computes them again in the backward pass;
             liger fuses head and loss in one kernel (CUDA only). Loss and gradients are the same up to rounding.
-
-    Raises:
-        ConfigError: liger was chosen on a device other than a GPU.
     """
     if kernel == "liger":
         return _liger_loss(model, hidden_NH, target_N)

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def freeze(model: nn.Module, parts: list[FreezablePart]) -> int:
-    """Stops the training of some parts of a model, and counts the parameters that no longer get a gradient.
-
-    Raises:
-        ConfigError: the model has no such part.
-    """
+    """Stops the training of some parts of a model, and counts the parameters that no longer get a gradient."""
     frozen = 0
     for part in parts:
         for parameter in family_of(model).parameters_of(model, part):

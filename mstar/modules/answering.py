@@ -30,11 +30,7 @@ class AnsweringModule(BackboneModule):
     """A backbone that answers prompts with an engine, and whose answers are graded."""
 
     def answer_with(self, engine: Engine | None, max_new_tokens: int | None, grader: Grader | None) -> None:
-        """Takes ``PolicyModule``'s settings of answering; the constructor of what inherits from this calls it.
-
-        Raises:
-            ConfigError: they contradict each other.
-        """
+        """Takes ``PolicyModule``'s settings of answering; the constructor of what inherits from this calls it."""
         self._max_new_tokens = max_new_tokens
         if engine is None and max_new_tokens is not None:
             self.engine: Engine = TransformersEngine(max_new_tokens, progress=False)

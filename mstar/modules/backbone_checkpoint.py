@@ -46,11 +46,7 @@ def write_provenance(folder: Path, kind: str, model_name: str, weights: str) -> 
 
 
 def require_savable(module: LightningModule) -> None:
-    """Makes sure that what a checkpoint is to hold can be gone on with; all processes call it at the same time.
-
-    Raises:
-        ConfigError: a weight or a moment of an optimizer is not a finite number.
-    """
+    """Makes sure that what a checkpoint is to hold can be gone on with; all processes call it at the same time."""
     moments = (
         (f"optimizer.{name}", value)
         for optimizer in (module.trainer.optimizers if module._trainer is not None else ())
@@ -62,11 +58,7 @@ def require_savable(module: LightningModule) -> None:
 
 
 def require_exportable(module: LightningModule, root: nn.Module) -> None:
-    """Makes sure that a model is worth to be exported; where it is sharded, all processes call it at the same time.
-
-    Raises:
-        ConfigError: a weight is not a finite number.
-    """
+    """Makes sure that a model is worth to be exported; where it is sharded, all processes call it at the same time."""
     if is_sharded(root):
         _require_all_finite(module.named_parameters(), "nothing is exported")
     else:

@@ -85,11 +85,7 @@ class StepBenchmarkModule(LightningModule):
         return precision_of(self._trainer, self.dtype_name)
 
     def on_test_start(self) -> None:
-        """Loads the reward.
-
-        Raises:
-            ConfigError: the data has no labelled steps, or the reward cannot be loaded.
-        """
+        """Loads the reward."""
         self._source()
         self._results = []
         self.dtype_name = resolve_dtype(self.dtype_name, self.device)

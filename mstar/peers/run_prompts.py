@@ -72,22 +72,14 @@ def rollout_prompts(folder: Path) -> RunPrompts:
 
 
 def refresh_prompts(folder: Path) -> RunPrompts:
-    """The prompts that a run labelled to train its MPRM again.
-
-    Raises:
-        ConfigError: as for ``rollout_prompts``.
-    """
+    """The prompts that a run labelled to train its MPRM again."""
     config = _find_config(folder, "rollout")
     refresh = settings_of(settings_of(config.values.get("rollout")).get("refresh_reward_model"))
     return RunPrompts(_require(_open(config, refresh.get("prompts")), config))
 
 
 def label_prompts(folder: Path) -> RunPrompts:
-    """The prompts that an annotation labelled.
-
-    Raises:
-        ConfigError: as for ``rollout_prompts``.
-    """
+    """The prompts that an annotation labelled."""
     config = _find_config(folder, "policy")
     found = _open(config, config.values.get("prompts"), config.values.get("sources"), "annotation")
     return RunPrompts(_require(found, config))

@@ -71,12 +71,7 @@ def digits_folder() -> Path:
 
 
 def download_digits() -> Path:
-    """Downloads the file of digits, unless it is there already.
-
-    Raises:
-        ConfigError: it cannot be downloaded.
-        DataError: what came is not the file that is pinned.
-    """
+    """Downloads the file of digits, unless it is there already."""
     return DIGITS_FILE.download(digits_folder())
 
 

@@ -138,11 +138,7 @@ class FileImage:
         return resolved
 
     def is_shown_as_stored(self) -> bool:
-        """Whether any reader of the file sees what ``load`` returns: upright as it is, within the limits, RGB or grey.
-
-        Raises:
-            DataError: as ``load``, but for a file that breaks off.
-        """
+        """Whether every reader sees what ``load`` returns: upright as it is, within the limits, RGB or grey."""
         location = self.locate()
         try:
             with Image.open(location) as image:
@@ -154,11 +150,7 @@ class FileImage:
             return False
 
     def load(self) -> Image.Image:
-        """Decodes the file upright to RGB, transparent parts on white.
-
-        Raises:
-            DataError: the file leads out of ``root``, is missing, is no whole picture, or has too many pixels.
-        """
+        """Decodes the file upright to RGB, transparent parts on white."""
         return decode_image(self.locate(), str(Path(self.root, self.path)), self.limits)
 
 

@@ -173,9 +173,6 @@ def quarantine_shard(
     """Writes the quarantine file of one shard, if there is anything to write.
 
     Those of all shards are in one folder, as ``quarantine-*.jsonl``, and are counted together; see ``PutAside``.
-
-    Raises:
-        DataError: too many rows of all shards are bad.
     """
     if not rows:
         path.unlink(missing_ok=True)
@@ -209,11 +206,7 @@ class QuarantineFile:
         self._offset, self._reasons = 0, {}
 
     def add(self, rows: Iterable[BadRow]) -> None:
-        """Adds the rows that are not in it.
-
-        Raises:
-            DataError: too many rows are bad.
-        """
+        """Adds the rows that are not in it."""
         self._read()
         new = [row for row in rows if row.row is not None and row.row not in self._reasons]
         if not new:

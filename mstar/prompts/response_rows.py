@@ -51,10 +51,6 @@ def read_response_rows(path: str, *, answered: bool) -> Iterator[tuple[int, dict
 
     Yields:
         For every row its number, from 1, and its values, or what is wrong with it. Blank lines count and are left out.
-
-    Raises:
-        ConfigError: there is nothing at ``path``.
-        DataError: a Parquet file is damaged.
     """
     files = find_response_files(path)
     if files[0].suffix == ".parquet":

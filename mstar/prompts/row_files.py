@@ -33,9 +33,6 @@ def open_rows(path: str | Sequence[str], split: str = "train") -> Rows:
             folder of such files, a folder that ``datasets`` saved, or the id of a Hugging Face data set.
         split: The split, of a saved folder with several, of a Hugging Face id, of a folder with files that are called
             by splits, or of a JSON object that has them.
-
-    Raises:
-        DataError: there is nothing there, or nothing that can be read.
     """
     if not isinstance(path, str):
         return _open_files([file for item in path for file in _expand(item, split) or [Path(item)]], split)

@@ -236,11 +236,7 @@ class EmbeddedImage:
     limits: PixelLimits
 
     def load(self) -> Image.Image:
-        """Decodes the picture upright to RGB, transparent parts on white.
-
-        Raises:
-            DataError: it is no whole picture, or has too many pixels.
-        """
+        """Decodes the picture upright to RGB, transparent parts on white."""
         return decode_image(read_picture(self.table, self.index, self.place), self.uri, self.limits)
 
 

@@ -79,11 +79,7 @@ def measure_ranking(run: Path) -> Ranking | None:
 
 
 def write_comparison(root: Path) -> str:
-    """Writes ``table.md`` and ``table.json`` of all that is measured in a folder; returns what ``table.md`` says.
-
-    Raises:
-        DataError: predictions are damaged, or two arms answered different questions.
-    """
+    """Writes ``table.md`` and ``table.json`` of all that is measured in a folder; returns what ``table.md`` says."""
     scores, kinds, cpu = _read(root)
     rankings = {
         seed: ranking

@@ -99,9 +99,6 @@ def run_small(
     Args:
         stages: These stages alone, of ``SHARED`` and ``ARMS``, whose predecessors are done; None for all.
         tested: Called whenever an arm is done and tested.
-
-    Raises:
-        ConfigError: a stage is asked for before the one that it needs, or the folder holds another model's stages.
     """
     settings.folder.mkdir(parents=True, exist_ok=True)
     settings = _claim(settings)
