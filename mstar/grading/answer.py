@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import lru_cache
 from typing import Final
@@ -20,6 +21,7 @@ from mstar.types import AnswerType, Prompt, Tolerance, Verdict, VerdictStatus
 __all__ = ["AnswerGrader"]
 
 _MAX_PREDICTED: Final = 500
+_LABEL: Final = re.compile(r"^A:\s*(?=[^\n]+\Z)", re.MULTILINE)
 
 
 class AnswerGrader(Grader):
@@ -61,6 +63,9 @@ class AnswerGrader(Grader):
         committed, answer = read_commitment(text, reader)
         if committed:
             return answer
+        # GSM8K's "A: 26"; where there are options, A is one of them.
+        if not prompt.choices and prompt.answer_type not in (AnswerType.MULTI_CHOICE, AnswerType.MULTI_SELECT):
+            text = _LABEL.sub("", text)
         answer = read_bare(text, reader)
         # A response of one line is its answer, also where it says it in a sentence.
         if answer is None and text and (self.sentences or is_plain_line(text, prompt.question)):

@@ -30,6 +30,8 @@ _DENIAL: Final = re.compile(
     r"|ruled|excluded|eliminated|maybe|possibly|could|might)\b|[=<>→⇒/]|或",
     re.IGNORECASE,
 )
+# 5:19 is compared as 5/19.
+_RATIO: Final = re.compile(r"(?<![\d:.])(\d+)\s*:\s*(\d+)(?![\d:.])")
 _EDGES: Final = " \t\n.:,;*\"'`$。、"
 _LETTERS: Final = re.compile(r"[A-Z]+")
 _LETTER_SEPARATOR: Final = re.compile(
@@ -42,13 +44,8 @@ _MAX_LENGTH: Final = 1200
 class _Options:
     """The options of one question; those with the same text are one, and the first of them stands for all.
 
-    Args:
-        choices: The options' texts, in order; without any, all letters are options.
-
-    Attributes:
-        exact: The texts.
-        count: How many letters are options.
-        are_shuffled_letters: Whether the texts are the options' letters in another order.
+    ``exact`` are their texts, ``count`` is how many letters are options, and ``are_shuffled_letters`` says whether the
+    texts are these letters in another order.
     """
 
     def __init__(self, choices: tuple[str, ...]) -> None:
@@ -58,7 +55,7 @@ class _Options:
         self.are_shuffled_letters = sorted(self.exact) == letters != self.exact
         self._folded = [_fold(choice) for choice in self.exact]
         self._spelled = [same_spelling(normalise(choice)) for choice in self.exact]
-        self._numbers = [NumberReader(choice, False, None, None) for choice in self.exact]
+        self._numbers = [NumberReader(_RATIO.sub(r"\1/\2", choice), False, None, None) for choice in self.exact]
         self._formulas = [normalise(choice) if is_formula(normalise(choice)) else None for choice in self.exact]
 
     def index(self, letter: str) -> int | None:
@@ -75,16 +72,13 @@ class _Options:
         return chr(ord("A") + self.first(index))
 
     def match(self, text: str, formulas: bool = True) -> int | None:
-        """The option that a text is: its words, its value or, spelt in any way, its formula; None for none or several.
-
-        Raises:
-            mstar.grading.formulas.GradingTimeoutError: formulas could not be compared.
-        """
+        """The option that a text is: its words, its value, or its formula in any spelling; None for none or several."""
         folded = _fold(text)
         for known, form in ((self.exact, text), (self._folded, folded), (self._spelled, same_spelling(text))):
             if folded and form in known:
                 return known.index(form)
-        matches = [i for i, own in enumerate(self._numbers) if own.gold is not None and own.read(text) == own.gold]
+        number = _RATIO.sub(r"\1/\2", text)
+        matches = [i for i, own in enumerate(self._numbers) if own.gold is not None and own.read(number) == own.gold]
         if formulas and not matches and is_formula(text):
             matches = [i for i, own in enumerate(self._formulas) if own is not None and are_equal(own, text)]
         return matches[0] if len({self._folded[i] for i in matches}) == 1 else None
@@ -99,7 +93,7 @@ class _Options:
 
 
 def _fold(text: str) -> str:
-    return fold(clean_latex(normalise(text)))
+    return fold(clean_latex(strip_markup(normalise(text))))
 
 
 class ChoiceReader(AnswerReader):
@@ -142,7 +136,9 @@ class ChoiceReader(AnswerReader):
             bare = f"({behind[2]}) {behind[1]}"
             label = _LABEL.match(bare)
         named = options.index(label[label.lastindex or 0]) if label is not None else None
-        if label is not None and label.end() == len(bare) and named is not None and not options.are_shuffled_letters:
+        whole = label is not None and label.end() == len(bare) and not options.are_shuffled_letters
+        # "Point C" is the option of that text, whichever letter it has.
+        if whole and named is not None and (len(bare) < 4 or options.match(bare, formulas=False) is None):
             return named
         if (index := self._match(text, bare, formulas=label is None)) is not None:
             return index

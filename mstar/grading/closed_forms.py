@@ -68,11 +68,7 @@ def evaluate(text: str) -> tuple[Fraction, bool] | None:
 
 
 def _value(node: ast.expr, irrational: bool) -> Fraction:
-    """The node's value; ``irrational``: calculations are no work left undone.
-
-    Raises:
-        ValueError: it is no number, or one too large to be an answer.
-    """
+    """The node's value (ValueError: none, or one too large); ``irrational``: calculations are no work left undone."""
     match node:
         case ast.Constant(value=int() | float()):
             value = Fraction(ast.unparse(node))

@@ -59,9 +59,9 @@ _CONFIRMED: Final = re.compile(
     r"\(?(?-i:[A-J])\)?)\s+is\s+(?:the\s+)?(?:correct|right|best)(?(kind)|\s+(?:answer|option|choice))(?=\W|$)",
     re.IGNORECASE,
 )
-# "None of the answers is correct", "my answer is based on", "how I got the answer:" before numbered steps.
+# "None of the answers is correct", "my answer is based on", "how I got the answer:" before steps; what breaks off.
 _NO_ANNOUNCEMENT: Final = re.compile(
-    r"\s*(?:(?:correct|incorrect|wrong|not (?:correct|in)|based|found)\b|\n\s{0,3}1[.)]\s+[a-z]{2,}\s[a-z])",
+    r"\s*(?:\Z|(?:correct|incorrect|wrong|not (?:correct|in)|based|found)\b|\n\s{0,3}1[.)]\s+[a-z]{2,}\s[a-z])",
     re.IGNORECASE,
 )
 _AFTER_MARKER: Final = re.compile(
@@ -79,7 +79,7 @@ _NOT_MINE: Final = re.compile(
 )
 # "I don't think the answer is", "whether the answer is", "cannot give an answer:"
 _DENIED: Final = re.compile(
-    r"(?:\b(?:not|if|whether|unless|suppose|assuming|false|cannot|can't|unable|wrong)|n't)(?:\s+[a-z]+){0,3}[\s\"'*]*$|[不非]$",
+    r"(?:\b(?:not|if|whether|unless|suppose|assuming|false|cannot|unable|wrong)|n't)(?: +[a-z]+){0,3}[ \"'*]*$|[不非]$",
     re.IGNORECASE,
 )
 # "If it were a right triangle, the answer would be 5."; "If so, the answer is A; if not, B."
@@ -135,6 +135,7 @@ _RULED_OUT: Final = re.compile(
     r"|than (?:in|for|that of)|even \w+er|hardly)\b|\d%? (?:more|less|fewer) than|排除|错误",
     re.IGNORECASE,
 )
+_OPTION: Final = re.compile(r"\(?[A-J][).:]\s")
 _MAX_BARE_WORDS: Final = 8
 
 
@@ -210,25 +211,25 @@ def is_plain_line(text: str, question: str) -> bool:
 
 def read_bare(text: str, reader: AnswerReader) -> str | None:
     """The answer of a text without a commitment that is nothing but an answer, or whose last line is."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.splitlines() if _WORD.search(line)] or [text]
     if len(text) <= _MAX_SPAN:
-        whole = _read_any([text] if len(lines) > 1 else _of_line(text, False), reader, bare=True)
+        whole = _read_any([text] if len(lines) > 1 else _of_line(lines[0], False), reader, bare=True)
         if whole is not None:
             return whole
     if len(lines) < 2:
         return None
     last, before = lines[-1].strip("#> "), lines[-2]
-    answer = reader.read(last) if _is_bare(last) else None
+    # "(C) The road is wet because it rained.": an option's text may be long, if no other one is on a line of its own.
+    alone = _OPTION.match(last) is not None and not any(map(_OPTION.match, lines[:-1]))
+    answer = reader.read(last) if _is_bare(last) or alone else None
     # The last of several options, one a line, is no choice.
     other = reader.read(before) if _is_bare(before) and "=" not in before else None
     return answer if other in (None, answer) else None
 
 
 def _read_any(readings: Iterable[str], reader: AnswerReader, bare: bool = False) -> str | None:
-    """What a place says, by the widest of its readings that is an answer; for a reader of any text, by the narrowest.
-
-    Which one it is must not depend on the gold answer: unlabelled prompts vote by the same answers.
-    """
+    """The widest of a place's readings that is an answer; for a reader of any text, the narrowest."""
+    # Which one it is must not depend on the gold answer: unlabelled prompts vote by the same answers.
     if reader.takes_any_text:
         readings = reversed([reading for reading in readings if not bare or _is_bare(reading)])
     return next((answer for reading in readings if (answer := reader.read(reading)) is not None), None)
@@ -286,12 +287,7 @@ def _of_box(span: str) -> str:
 
 
 def _of_line(span: str, marked: bool) -> Iterator[str]:
-    """What a line may be as an answer: all of it, its first sentence, and that without its lead-in and reasons.
-
-    Args:
-        span: What stands behind a marker, or a response of one line.
-        marked: Whether it stands behind a marker.
-    """
+    """What a line may be as an answer: all of it, its first sentence, and that without its lead-in and reasons."""
     lines = [line.strip() for line in _balance(span).strip(" \n|").splitlines() if line.strip()]
     if not lines:
         return

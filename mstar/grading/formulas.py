@@ -105,8 +105,7 @@ class _Worker:
     def ask(self, gold: str, answer: str) -> str:
         """What comes of two formulas: equal, different or stopped; may be called from any thread."""
         with self._lock:
-            # What ran out or was lost is tried once more, when nothing else of this process computes, with room for a
-            # bad moment.
+            # What ran out or was lost is tried once more, with room for a bad moment.
             for seconds in (WORKER_SECONDS, 2 * WORKER_SECONDS):
                 reply = self._exchange(json.dumps([gold, answer, seconds]))
                 if reply in ("equal", "different"):

@@ -119,7 +119,7 @@ def clean_latex(text: str) -> str:
     if "\\" in text or "{" in text:
         for _ in range(2):
             text = _STYLE.sub(r"\1", text)
-        text = _GROUPS.sub(",", text).replace("\\\\", " ")
+        text = _GROUPS.sub(",", text).replace("\\\\", " ").replace("~", " ")
         text = _COMMAND.sub(lambda command: _PLAIN.get(command[1], command[0]), text)
         text = _SHORT_FRACTION.sub(r" \1/\2", _DEGREE.sub("°", text))
         for _ in range(3):

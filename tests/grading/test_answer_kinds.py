@@ -66,6 +66,12 @@ def test_several_options_in_any_order(row: dict[str, Any], right: list[str], wro
             ["3/4", "0.75", r"\frac34"],
             ["2/3"],
         ),
+        # A ratio is a quotient, a tilde is LaTeX's blank, and a star is no emphasis where the options have some.
+        ({"answer": "B", "choices": ["2:3", "$4: 7$", "5:9"]}, ["4/7", "4:7", r"\frac{4}{7}", "8:14"], ["5/9", "7/4"]),
+        ({"answer": "B", "choices": [r"$8 \mathrm{~m}$", r"$9 \mathrm{~m}$"]}, ["9", "9 m", r"9 \mathrm{~m}"], ["8"]),
+        ({"answer": "A", "choices": ["*C(=O)NC(*)S", "S1[NH]OC1"]}, ["A: *C(=O)NC(*)S", "A"], ["B", "S1[NH]OC1"]),
+        # A name that ends in a letter is the option of that name.
+        ({"answer": "B", "choices": ["Point C", "Point A", "Point B"]}, ["Point A", "B", "option B"], ["Point B", "A"]),
         ({"answer": "C", "choices": []}, ["C", "(C)", "option C"], ["D", "(A)", "7"]),
     ],
 )

@@ -144,6 +144,59 @@ def test_a_question_of_its_own_ends_a_response_and_a_label_does_not(response: st
     assert choose(response) == letter
 
 
+SCENES = (
+    "The boats are tied up since a storm is near",
+    "The boats are out at sea and the harbour is empty",
+    "The boats are being painted by the people on the quay",
+)
+
+
+@pytest.mark.parametrize(
+    ("response", "letter"),
+    [
+        # What a line without a word behind an answer says is nothing.
+        ("C\n[", "C"),
+        ("(C) The boats are being painted by the people on the quay\n---", "C"),
+        # An option's line may be long, but no list of options is a choice.
+        ("From the ropes and brushes in the picture:\n(C) The boats are being painted by the people on the quay.", "C"),
+        ("What we can see:\n\nB. The boats are out at sea and the harbour is empty", "B"),
+        (
+            "(A) The boats are tied up since a storm is near\nPerhaps.\n"
+            "(C) The boats are being painted by the people on the quay.",
+            None,
+        ),
+        ("The quay is full.\n(C) is not right, because the boats are not painted by any of these people.", None),
+    ],
+)
+def test_lines_of_options(response: str, letter: str | None) -> None:
+    assert choose(response, choices=SCENES) == letter
+
+
+def test_what_is_cut_off_behind_an_answer_takes_nothing_back() -> None:
+    assert choose("The answer is C.\nThe answer is") == "C"
+    assert choose("The answer is C. Wait, that is wrong. The answer is") is None
+
+
+def test_a_denial_is_in_the_line_of_its_marker() -> None:
+    assert choose("Is it so?\n(A) True\n(B) False\n\nThe answer is:\n(A) True", choices=("True", "False")) == "A"
+    assert choose("It is false that the answer is A", choices=("True", "False")) is None
+
+
+@pytest.mark.parametrize(
+    ("response", "number"),
+    [
+        ("Six rows of seats are 6 * 7 = <<6*7=42>>42 seats.\nA: 42", "42"),
+        ("A: $42.", "42"),
+        ("A: 42 seats\nB: 17 seats", None),
+    ],
+)
+def test_the_label_of_one_letter_where_there_are_no_options(response: str, number: str | None) -> None:
+    assert count(response) == number
+    # Where there are options, it is one of them.
+    assert choose("The sum of both is 72.\nA: 72") is None
+    assert choose("The sum of both is 36.\nA: 36") == "A"
+
+
 def test_a_restated_question_is_no_new_one() -> None:
     question = "What is the size of the angle BOC?"
     assert choose(f"Let me think.\nQuestion: {question}\nAnswer: C", question) == "C"

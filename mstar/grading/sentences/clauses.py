@@ -55,13 +55,11 @@ _OPPOSITES: Final = tuple(
         "maximum highest largest greatest most smoothest even", "minimum lowest smallest least roughest odd",
     )
 )  # fmt: skip
-# fmt: off
 _EMPTY: Final = frozenset((
     "a", "an", "the", "there", "any", "it", "they", "this", "that", "these", "those", "of", "in", "than", "then",
     "also", "is", "are", "was", "were", "be", "been", "being", "do", "does", "did", "has", "have", "had", "can",
     "could", "will", "would", "likely", "how", "many", "what", "which", "question", "answer", "following", "image",
-))
-# fmt: on
+))  # fmt: skip
 
 
 def split_sentences(text: str) -> list[str]:

@@ -48,7 +48,7 @@ _BLANK: Final = re.compile(r"(?:\(_+\)|_{2,})\s+(\w+ [^.?!]{1,60}?)\s*(?:[.?!]|$
 # "Solution A has a higher concentration than solution B", where the higher one is asked for.
 _COMPARISON: Final = re.compile(r"\b(\w+er|more|less)\b.*?\bthan\b.*", re.IGNORECASE)
 # A question, and a sentence that breaks off.
-_UNFINISHED: Final = re.compile(r"(?:[?,:=+*/-]|\b(?:the|an?|of|is|are|to|and|or|by|which|from|with))[ *]*$")
+_BROKEN: Final = re.compile(r"(?:[?,:=+*/-]|\b(?:the|an?|of|is|are|to|and|or|by|which|from|with)|[{(\[][^})\]]*)[ *]*$")
 _CLOSED: Final = frozenset(("yes", "no", "true", "false"))
 _MAX_WORDS: Final = 8
 
@@ -81,7 +81,7 @@ class Named:
         """The answer that a sentence states; None if it states none, or several."""
         # A condition in other words: "If the algae die" of "Imagine that algae are prevented from growing".
         known = ["if"] if count_shared_words(sentence, self._question) > 1 else []
-        if _UNFINISHED.search(sentence) or self._adds(DOUBT, sentence, *known):
+        if _BROKEN.search(sentence) or self._adds(DOUBT, sentence, *known):
             return None
         label = _LABELLED.match(sentence) if self._choices else None
         if label is not None and self._read(label[1]) is not None:

@@ -58,6 +58,7 @@ NUMBERS = {
     "There are not 5 marbles in the jar.": None,
     "If the jar were full, there would have been 5 marbles.": None,
     "Is the number of marbles 5?": None,
+    r"The total is \frac{\sum_{i=5": None,
     # Refusals.
     "I cannot determine how many marbles the jar holds, but one side shows 5.": None,
     "I don't have enough information about the 5 marbles in the jar.": None,
