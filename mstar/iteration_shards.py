@@ -22,19 +22,6 @@ from mstar.provenance import find_change
 from mstar.storage import PromptResponses, RunDirectory, find_in_runs, read_json, read_responses, write_json
 from mstar.types import Prompt, ScoredResponse
 
-__all__ = [
-    "Earlier",
-    "IterationFacts",
-    "claim_iteration",
-    "find_earlier",
-    "keep_judged",
-    "move_aside",
-    "read_earlier",
-    "read_judged",
-    "read_shard",
-    "sift_shard",
-]
-
 _log = logging.getLogger(__name__)
 
 # Of plan.json. The first one did not keep apart what each stage depends on.
@@ -135,9 +122,6 @@ def find_earlier(
     Args:
         iteration: The iteration, whose folder is claimed.
         reuse: The folder of another run, or one of several, up to two levels deep.
-
-    Raises:
-        DataError: the plan of another iteration is damaged.
     """
     now, place = facts.as_dict(), {key: number for number, key in enumerate(facts.prompts)}
     found: dict[int, Earlier] = {}
@@ -220,9 +204,6 @@ def sift_shard(shard: Sequence[Prompt], check: PromptCheck, put_aside: Path, tot
     """The prompts of a shard that can be shown to the policy; the others are written to a file.
 
     Here, and not when the data is loaded: it takes a look at every picture.
-
-    Raises:
-        DataError: more of them than ``data.max_bad_share`` allows cannot be shown.
     """
     usable, bad = check.sift(shard)
     quarantine_shard(put_aside, bad, "prompts", total, check.max_bad_share, "data.max_bad_share")

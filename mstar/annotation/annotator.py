@@ -34,8 +34,6 @@ from mstar.steps import split_steps
 from mstar.storage import read_json, read_or_put_aside, read_step_labels, write_step_labels
 from mstar.types import Prompt, Response, StepLabels
 
-__all__ = ["annotate"]
-
 # Of the manifest; the first one did not say what graded and what wrote the responses.
 _FORMAT: Final = 2
 

@@ -30,8 +30,6 @@ from mstar.prompts.prompt_check import PromptCheck
 from mstar.provenance import fingerprint, fingerprint_prompts
 from mstar.storage import RunDirectory, find_in_runs
 
-__all__ = ["RewardModelRefresh"]
-
 
 class RewardModelRefresh:
     """Annotates new responses of the present policy and trains a new MPRM from it, before some iterations.

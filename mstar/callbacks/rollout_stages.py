@@ -32,8 +32,6 @@ from mstar.rewards import RewardHost
 from mstar.storage import RunDirectory
 from mstar.types import Example, Prompt
 
-__all__ = ["RolloutStages"]
-
 
 @dataclass(frozen=True, slots=True)
 class RolloutStages:
@@ -46,11 +44,7 @@ class RolloutStages:
 
     @classmethod
     def of(cls, settings: RolloutSettings, trainer: Trainer, module: LightningModule) -> RolloutStages:
-        """The settings at work in a fit.
-
-        Raises:
-            ConfigError: it trains something else than a policy, or on other data than prompts.
-        """
+        """The settings at work in a fit."""
         return cls(settings, trainer, require_policy(module), require_data(trainer.datamodule))  # type: ignore[attr-defined]
 
     @property

@@ -20,8 +20,6 @@ from mstar.demo.verdicts import T, read_answers, verdict_table, verdicts
 from mstar.errors import ConfigError, MstarError
 from mstar.evaluation.markdown import markdown_table
 
-__all__ = ["ARMS", "interval", "main", "table", "write_tables"]
-
 # In the order in which they are run: an interrupted comparison has what the verdicts need first.
 ARMS: Final = (
     START,
@@ -99,9 +97,6 @@ def write_tables(root: Path, seeds: Sequence[int]) -> str:
     """Writes ``table.md``, which it returns, and ``verdicts.json`` of all that is measured in a folder.
 
     Arms that were not asked for are in them, too.
-
-    Raises:
-        DataError: an arm's answers are missing or damaged, or two arms answered different questions.
     """
     from mstar.atomic import write_text
     from mstar.storage import read_json, write_json
@@ -124,9 +119,6 @@ def _run_all(arms: Sequence[str], seeds: Sequence[int], root: Path, jobs: int) -
 
     Next to each other are seeds, not arms: what arms of one seed have in common one of them makes and the others read,
     which two that run at the same time could not.
-
-    Raises:
-        ConfigError: one of them failed.
     """
     # Last digits depend on the number of threads, and a comparison on this machine's number of cores must not. Each
     # process reads it when it begins.

@@ -21,8 +21,6 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-__all__ = ["Places", "SharedPrefixLayer", "can_share", "decoding", "reserved", "share", "take_rows", "weigh"]
-
 _NAME: Final = "mstar_shared_prefix"
 _ROOM: Final = 128
 # Fewer multiplications than this for each matrix of a batch: at::native::bmm_out_or_baddbmm_.

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["RunDirectory", "find_in_runs", "suggest_export", "suggest_run"]
-
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
