@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from itertools import pairwise
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
@@ -14,7 +17,7 @@ from jsonargparse import ArgumentParser
 from mstar.config_files import config_files
 from mstar.errors import ConfigError
 
-__all__ = ["asked_option", "explain_option"]
+__all__ = ["asked_option", "explain_option", "loaded_classes", "named_classes", "parameters_of", "public_kinds"]
 
 _HELP: Final = ".help"
 # Steps of a path that stand in files and are left out in flags.
@@ -47,12 +50,12 @@ def explain_option(name: str, given: Sequence[str], hints: Mapping[str, Any]) ->
         raise ConfigError(f"there is no option '{name}' that takes a class; see --help.")
     found = _behind(hints[path], named.get(path))
     for part in parts[size:]:
-        owners = [cls for cls in found if part in _parameters(cls)]
+        owners = [cls for cls in found if part in parameters_of(cls)]
         if not owners:
             names = " or ".join(cls.__name__ for cls in found) or "a plain value"
             raise ConfigError(f"there is no option '{path}.{part}': '{path}' is {names}; name its class before.")
         path = f"{path}.{part}"
-        found = _behind(_parameters(owners[0])[part], named.get(path))
+        found = _behind(parameters_of(owners[0])[part], named.get(path))
     if not found:
         raise ConfigError(f"'{path}' is a plain value; '--{path.rpartition('.')[0]}.help' explains it.")
     return "\n".join(_render(cls, path) for cls in found)
@@ -62,8 +65,19 @@ def _render(cls: type, path: str) -> str:
     parser = ArgumentParser(prog=f"--{path} {cls.__module__}.{cls.__qualname__}", add_help=False, usage="%(prog)s")
     parser.add_class_arguments(cls, path, fail_untyped=False)
     text = str(parser.format_help())
-    kinds = sorted({f"{kind.__module__}.{kind.__qualname__}" for kind in _kinds(cls)})
+    kinds = public_kinds(cls)
     return text + "".join(f"  {line}\n" for line in (["one of these classes, or your own:", *kinds] if kinds else []))
+
+
+def public_kinds(cls: type) -> list[str]:
+    """The classes of a kind that mstar has and that are loaded, by the shortest name that they can be imported by."""
+
+    def name(kind: type) -> str:
+        package = kind.__module__.rpartition(".")[0]
+        public = getattr(sys.modules.get(package), kind.__name__, None) is kind
+        return f"{package if public else kind.__module__}.{kind.__name__}"
+
+    return sorted({name(kind) for kind in _kinds(cls)})
 
 
 def _kinds(cls: type) -> Iterator[type]:
@@ -78,18 +92,40 @@ def _kinds(cls: type) -> Iterator[type]:
 def _behind(hint: Any, named: str | None) -> list[type]:
     """The classes whose options an option has: the one that is named, else those of its type."""
     if named is not None:
-        module, _, name = named.rpartition(".")
-        try:
-            return [getattr(__import__(module, fromlist=[name]), name)]
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(f"there is no class '{named}': {error}.") from error
+        return [_import_class(named)]
     if get_origin(hint) in (Union, types.UnionType, list, dict):
         return [cls for part in get_args(hint) for cls in _behind(part, None)]
     own = inspect.isclass(hint) and hint.__module__.partition(".")[0] not in ("builtins", "typing", "enum")
     return [hint] if own else []
 
 
-def _parameters(cls: type) -> dict[str, Any]:
+def loaded_classes() -> dict[str, str]:
+    """The public classes of mstar that are loaded, by name, each with the package that it is imported from."""
+    loaded = [(name, module) for name, module in sorted(sys.modules.items(), reverse=True) if name.startswith("mstar.")]
+    return {name: home for home, module in loaded for name in getattr(module, "__all__", ()) if name[:1].isupper()}
+
+
+def _import_class(named: str) -> type:
+    module, _, name = named.rpartition(".")
+    module = module or loaded_classes().get(name, "")
+    try:
+        found: type = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"there is no class '{named}': {error}.") from error
+    return found
+
+
+def named_classes(given: Sequence[str]) -> Iterator[tuple[str, type]]:
+    """The classes that a command line and its files name, by the options that take them, as far as they are there."""
+    for path, named in _classes(given):
+        with suppress(ConfigError):
+            found = _import_class(named)
+            if inspect.isclass(found):
+                yield path, found
+
+
+def parameters_of(cls: type) -> dict[str, Any]:
+    """The arguments of a class, with their types."""
     hints = get_type_hints(cls.__init__)  # type: ignore[misc]
     return {name: hint for name, hint in hints.items() if name != "return"}
 
@@ -98,10 +134,11 @@ def _classes(given: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The classes that files, then flags, name, by the options that take them."""
     for path in config_files(given):
         yield from _classes_of(yaml.safe_load(path.read_text("utf-8")), "")
+    short = loaded_classes()
     for argument, following in pairwise([*given, ""]):
         name, equals, value = argument.partition("=")
         value = value if equals else following
-        if name.startswith("--") and "." in value and not value.startswith("--"):
+        if name.startswith("--") and ("." in value or value in short) and not value.startswith("--"):
             yield ".".join(part for part in name[2:].split(".") if part not in _SILENT), value
 
 

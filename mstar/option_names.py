@@ -14,7 +14,7 @@ import yaml
 from mstar.config_files import config_files, given_values
 from mstar.null_values import explain_null
 
-__all__ = ["explain_unknown", "name_whole", "through_sources"]
+__all__ = ["KEY", "explain_unknown", "given_options", "locate", "name_whole", "through_sources"]
 
 # How jsonargparse says that it does not know an option.
 _UNKNOWN: Final = (
@@ -22,7 +22,8 @@ _UNKNOWN: Final = (
     re.compile(r"(?:Group|Subcommand) '(?P<group>[^']+)' does not accept option '(?P<name>[^']+)'"),
     re.compile(r"[Uu]nrecognized arguments: --(?P<name>[^\s=]+)"),
 )
-_KEY: Final = re.compile(r'Parser key "([^"]+)"')
+# How it names the option that a message is about.
+KEY: Final = re.compile(r'Parser key "([^"]+)"')
 _NULL: Final = re.compile(r"Unable to load config ['\"]null['\"]")
 _NO_CLASS: Final = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 # A flag of a part's own data.
@@ -38,25 +39,25 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
 
     None if the message of jsonargparse is about something else.
     """
-    key = _KEY.search(message)
+    key = KEY.search(message)
     if key is not None and _NULL.search(message):
-        return explain_null(_locate(key[1], given))
+        return explain_null(locate(key[1], given))
     if key is not None and (missing := _NO_CLASS.search(message)):
-        return f"{_locate(key[1], given)}: there is no '{missing[1]}.{missing[2]}'" + _like_classes(*missing.groups())
+        return f"{locate(key[1], given)}: there is no '{missing[1]}.{missing[2]}'" + _like_classes(*missing.groups())
     found = next((match for pattern in _UNKNOWN if (match := pattern.search(message))), None)
     if found is None:
         return None
     group = found.groupdict().get("group")
     # A command is no part of an option's name.
-    name = found["name"] if group is None or group in given[:1] else f"{group}.{found['name']}"
-    whole = _locate(name, given)
+    name = _said(found["name"] if group is None or group in given[:1] else f"{group}.{found['name']}")
+    whole = locate(name, given)
     near = [whole.removesuffix(name) + option for option in _nearest(name, known)]
     return f"there is no option '{whole}'" + (f"; did you mean {' or '.join(near)}?" if near else "; see --help.")
 
 
 def name_whole(message: str, given: Sequence[str]) -> str:
     """The message with the whole name of the option that it is about."""
-    return _KEY.sub(lambda match: f'Parser key "{_locate(match[1], given)}"', message)
+    return KEY.sub(lambda match: f'Parser key "{locate(match[1], given)}"', message)
 
 
 def through_sources(given: Sequence[str]) -> list[str]:
@@ -67,7 +68,7 @@ def through_sources(given: Sequence[str]) -> list[str]:
     if not any(map(_PART.fullmatch, given)):
         return list(given)  # without reading any file
     try:
-        known = {".".join(path) for path in _given_paths(given)}
+        known = {name for name, _ in given_options(given)}
     except yaml.YAMLError:
         # The parser names the line.
         return list(given)
@@ -104,7 +105,7 @@ def _nearest(name: str, known: Iterable[str]) -> list[str]:
     """Options like an unknown one: spelt nearly so, or the short or long form of it (lr, seed_everything)."""
     options = {option for option in known if option not in ("help", "config") and not option.endswith(".help")}
     head, dot, rest = name.partition(".")
-    heads = {option.partition(".")[0] for option in options}
+    heads = {"init_args", *(option.partition(".")[0] for option in options)}
     if dot and head not in heads:
         # The options behind a part that takes any class are not listed: its name alone can be wrong.
         return [f"{near}.{rest}" for near in get_close_matches(head, heads, 1)]
@@ -113,30 +114,47 @@ def _nearest(name: str, known: Iterable[str]) -> list[str]:
     return list(dict.fromkeys([*short, *get_close_matches(name, options, 3)]))[:3]
 
 
-def _locate(name: str, given: Sequence[str]) -> str:
-    """The one whole name that ends so, among the flags and in the files; the name itself if there are several."""
-    last = name.split(".")
-    found = {".".join(path) for path in _given_paths(given) if path[-len(last) :] == last}
-    return found.pop() if len(found) == 1 else name
+def locate(name: str, given: Sequence[str], value: str | None = None) -> str:
+    """The one whole name that ends so, among the flags and in the files; the name itself if there are several.
+
+    Args:
+        name: The end of the name.
+        given: The command line.
+        value: The option's value, which tells it from others whose names end so.
+    """
+    # What a flag has before a dot is an option, too.
+    split = [(f".{path}.".partition(f".{name}."), said) for path, said in given_options(given)]
+    found = [(before, said) for (before, within, _), said in split if within]
+    if len({before for before, _ in found}) > 1:
+        found = [(before, said) for before, said in found if str(said) == value]
+    heads = {before for before, _ in found}
+    return f"{heads.pop()}.{name}".lstrip(".") if len(heads) == 1 else name
 
 
-def _given_paths(given: Sequence[str]) -> Iterator[list[str]]:
-    for argument in given:
-        if argument.startswith("--"):
-            yield [part for part in argument[2:].partition("=")[0].split(".") if part not in _SILENT]
+def _said(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _SILENT)
+
+
+def given_options(given: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """The whole names of all options that flags and files give, with their values."""
     for option, value in given_values(given):
+        if option.startswith("--"):
+            yield _said(option[2:]), value
         if option.endswith("sources"):
-            yield from _paths(value, option.removeprefix("--").split("."), Path())
+            yield from _options(value, option.removeprefix("--").split("."), Path())
     for path in config_files(given):
-        yield from _paths(yaml.safe_load(path.read_text("utf-8")), [], path.parent)
+        yield from _options(yaml.safe_load(path.read_text("utf-8")), [], path.parent)
 
 
-def _paths(value: Any, above: list[str], folder: Path) -> Iterator[list[str]]:
+def _options(value: Any, above: list[str], folder: Path) -> Iterator[tuple[str, Any]]:
     if above[-1:] == ["sources"] and isinstance(value, str) and (file := folder / value).is_file():
         # The sources have a file of their own.
         value, folder = yaml.safe_load(file.read_text("utf-8")), file.parent
+    if isinstance(value, list):
+        for item in value:
+            yield from _options(item, above, folder)
     if isinstance(value, Mapping):
         for key, part in value.items():
             path = above if key in _SILENT else [*above, str(key)]
-            yield path
-            yield from _paths(part, path, folder)
+            yield ".".join(path), part
+            yield from _options(part, path, folder)

@@ -14,6 +14,7 @@ from mstar.errors import ConfigError, MstarError
 from mstar.null_values import refuse_null
 from mstar.option_help import asked_option, explain_option
 from mstar.option_names import explain_unknown, name_whole, through_sources
+from mstar.option_values import explain_missing, explain_value
 
 __all__ = ["Parser", "condense", "find_mistake"]
 
@@ -72,7 +73,12 @@ class Parser(ArgumentParser):
         # The parser of a command's options refuses what a file has, and the one around it says so.
         parser = getattr(ex, "subcommand_parser", self)
         given, known = _given.get(), [action.dest for action in parser._actions]
-        said = explain_unknown(condense(message), given, known) or name_whole(condense(message), given)
+        said = (
+            explain_unknown(condense(message), given, known)
+            or explain_value(message, given)
+            or explain_missing(message, given)
+            or name_whole(condense(message), given)
+        )
         # A value that does not fit is repeated, and may be a whole file of data.
         said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}... ({len(said):,} characters)"
         sys.stderr.write(f"mstar: error: {said}\n")

@@ -58,6 +58,7 @@ LAYERS = (
         "score_command",
         "option_help",
         "option_names",
+        "option_values",
         "parsing",
     },
     {"__main__", "demo"},

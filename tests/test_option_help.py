@@ -25,7 +25,7 @@ TINY = str(Path(__file__).parents[1] / "configs/tiny/evolve.yaml")
         ),
         # Which classes they are stands in the file.
         (["fit", "--config", TINY, "--data.train.help"], ["mstar.prompts.tiny_dice.TinyDice", "--data.train.split {"]),
-        (["fit", "--rollout.engine.help"], ["mstar.generation.transformers_engine.TransformersEngine"]),
+        (["fit", "--rollout.engine.help"], ["mstar.generation.TransformersEngine"]),
         (["annotate", "--settings.help"], ["--settings.num_continuations NUM_CONTINUATIONS"]),
     ],
 )  # fmt: skip
