@@ -240,7 +240,9 @@ class MstarCLI(LightningCLI):
         """Says what the prompts are, in at most a line a source."""
         if not self.trainer.is_global_zero:
             return
-        used = {"fit": ("train", "unlabelled", "validation"), "validate": ("validation",)}
+        rollout = self._get(self.config_init, "rollout", default=None)
+        votes = ("unlabelled",) if rollout is not None and rollout.settings.unlabelled != "off" else ()
+        used = {"fit": ("train", *votes, "validation"), "validate": ("validation",)}
         data = self.datamodule
         found = [(name, getattr(data, name, None)) for name in used.get(self.subcommand or "", ("test",))]
         if isinstance(data, StepLabelDataModule):

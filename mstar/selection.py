@@ -45,10 +45,12 @@ class SelectionRule(ABC):
     Attributes:
         needs_reward: Whether it reads ``process_reward``, so that ``rollout`` must have a reward.
         needs_likelihood: Whether it reads ``response.logprob``, so that the engine must give log-probabilities.
+        needs_chains: Whether it reads ``chain_correct``, so that the data must know the right chains.
     """
 
     needs_reward: ClassVar[bool] = False
     needs_likelihood: ClassVar[bool] = False
+    needs_chains: ClassVar[bool] = False
 
     @abstractmethod
     def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
@@ -167,15 +169,10 @@ class Oracle(SelectionRule):
     """Keeps ``top_k``, those with whole chains right first (generated data only)."""
 
     top_k: int = 2
+    needs_chains: ClassVar[bool] = True
 
     def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
-        """Those to keep.
-
-        Raises:
-            ConfigError: it is not known which chains are right.
-        """
-        if any(s.chain_correct is None for s in eligible):
-            raise ConfigError("selection 'oracle' needs data with known right chains; choose another rule.")
+        """Those to keep."""
         return sorted(shuffled(), key=lambda s: not s.chain_correct)[: self.top_k]
 
 
@@ -271,6 +268,16 @@ class Selector:
         """Whether the rule reads process rewards."""
         return self._rule.needs_reward
 
+    @property
+    def needs_likelihood(self) -> bool:
+        """Whether the rule reads log-probabilities."""
+        return self._rule.needs_likelihood
+
+    @property
+    def needs_chains(self) -> bool:
+        """Whether the rule reads which chains are right."""
+        return self._rule.needs_chains
+
     def select(self, scored: Sequence[ScoredResponse], *, stage: str) -> tuple[ScoredResponse, ...]:
         """Decides the fate of every response of one prompt.
 
@@ -324,6 +331,9 @@ class Selector:
                 f"'{eligible[0].response.prompt_id}' have no log-probabilities: choose another selection, or an engine "
                 "that gives them."
             )
+
+        if rule.needs_chains and any(s.chain_correct is None for s in eligible):
+            raise ConfigError(f"selection '{self.name}' needs data with known right chains; choose another rule.")
 
         def order(s: ScoredResponse) -> bytes:
             parts = (self.seed, stage, s.response.prompt_id, s.response.sample_index)

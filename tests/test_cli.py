@@ -101,6 +101,19 @@ def test_the_saved_config_reruns_the_run(run: Path) -> None:
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+def test_only_prompts_that_are_used_are_announced(
+    evolve: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mstar.lightning_cli.MstarCLI, "fit", lambda *_, **__: None)
+    config = str(evolve.write(evolve.settings()))
+    votes = ["--data.unlabelled", "mstar.prompts.TinyDice", "--data.unlabelled.split", "annotation"]
+    for use in ("off", "voting"):
+        assert main(["fit", "--config", config, *votes, "--data.unlabelled.size=8", "--rollout.unlabelled", use]) == 0
+        said = capsys.readouterr().err
+        assert "data.train: " in said
+        assert ("data.unlabelled: 8 prompts" in said) == (use == "voting")
+
+
 def test_configs_are_merged_in_order(evolve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text("rollout: {top_k: 3, selection: all}\ntrainer: {max_epochs: 9}\n")

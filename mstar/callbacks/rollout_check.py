@@ -19,7 +19,7 @@ from mstar.modules.policy import PolicyModule
 from mstar.modules.trainable import check_trainable
 from mstar.prompts import PromptSource
 from mstar.prompts.part import find_repetition
-from mstar.rewards import Likelihood
+from mstar.rewards import Likelihood, Oracle
 from mstar.selection import Selector
 from mstar.types import Prompt
 
@@ -34,6 +34,7 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         DataError: a prompt has no answer, two have the same id, or there are none.
     """
     _prepare_engine(settings, policy, data)
+    _check_likelihoods(settings)
     if (settings.objective is not None or settings.weighs) and policy.loss_kernel == "liger":
         what = "weights need" if settings.weighs else f"rollout.method '{settings.method}' needs"
         raise ConfigError(f"model.loss_kernel 'liger' gives no loss by token, which {what}: choose chunked.")
@@ -60,6 +61,7 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         if settings.reward is None:
             raise ConfigError("an adaptive rollout.temperature needs rollout.reward_model for its Reward-Pass@k.")
     check_prompts(data.train, "data.train", settings.grader)
+    _check_chains(settings, data)
     if data.validation is not None and (settings.dynamics or adaptive):
         check_prompts(data.validation, "data.validation", settings.grader)
     if settings.unlabelled == "oracle" and data.unlabelled is not None:
@@ -86,7 +88,7 @@ def _check_teacher(settings: RolloutSettings, policy: PolicyModule) -> None:
             f"model.engine is '{policy.engine.own_model}' by its address, so that the dynamics would be "
             "its own and not those of the policy that is trained: leave model.engine out of a fit."
         )
-    teacher, rule = settings.engine.own_model, settings.selector
+    teacher = settings.engine.own_model
     if teacher is None:
         return
     needs = [
@@ -100,16 +102,48 @@ def _check_teacher(settings: RolloutSettings, policy: PolicyModule) -> None:
                 "TransformersEngine or VllmEngine, or take it as the teacher of a warm-up alone "
                 "(rollout.answer_conditioned, with rollout.selection random)."
             )
+
+
+def _check_likelihoods(settings: RolloutSettings) -> None:
+    """Refuses what reads log-probabilities where the engine gives none."""
+    rule, teacher = settings.selector, settings.engine.own_model
     reads = [
-        (isinstance(rule, Selector) and rule.name in ("likelihood", "mixed"), "rollout.selection"),
-        (isinstance(settings.reward, Likelihood), "rollout.reward"),
+        (isinstance(rule, Selector) and rule.needs_likelihood, "rollout.selection"),
+        (settings.objective is not None, f"rollout.method '{settings.method}'"),
+        (isinstance(settings.reward, Likelihood), "rollout.reward Likelihood"),
     ]
     for is_so, name in reads:
-        if is_so and not settings.engine.logprobs:
+        if not is_so or settings.engine.logprobs:
+            continue
+        if teacher is None:
             raise ConfigError(
-                f"{name} reads likelihoods, which '{teacher}' is not asked for at its address: set "
-                "rollout.engine.logprobs to true if its server gives log-probabilities (vLLM does), or choose another."
+                f"{name} reads log-probabilities, which {type(settings.engine).__name__} does not give: choose another "
+                "engine, or what reads none."
             )
+        raise ConfigError(
+            f"{name} reads log-probabilities, which '{teacher}' is not asked for at its address: set "
+            "rollout.engine.logprobs to true if its server gives any (vLLM does), or choose what reads none."
+        )
+
+
+def _check_chains(settings: RolloutSettings, data: PolicyDataModule) -> None:
+    """Refuses what reads which chains are right where the data does not know it."""
+    rule = settings.selector
+    reads = [
+        (isinstance(rule, Selector) and rule.needs_chains, "rollout.selection"),
+        (isinstance(settings.reward, Oracle), "rollout.reward Oracle"),
+    ]
+    used = [("data.train", data.train)]
+    if settings.unlabelled != "off" and data.unlabelled is not None:
+        used.append(("data.unlabelled", data.unlabelled))
+    for is_so, name in reads:
+        for key, source in used if is_so else ():
+            lacking = next((prompt.id for prompt in source if prompt.chain_correct("") is None), None)
+            if lacking is not None:
+                raise ConfigError(
+                    f"{name} needs data with known right chains, which prompt '{lacking}' of {key} lacks (generated "
+                    "data alone has them): choose another."
+                )
 
 
 def require_policy(module: LightningModule, use: str = "rollout trains") -> PolicyModule:

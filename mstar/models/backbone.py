@@ -8,7 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import httpx2
 import torch
+from huggingface_hub import file_exists, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -89,8 +92,27 @@ def read_configuration(name: str, trust_remote_code: bool, revision: str | None)
 def _read_once(name: str, trust_remote_code: bool, revision: str | None, written: int | None) -> PreTrainedConfig:
     from transformers import AutoConfig
 
+    _require_reachable(name, revision)
     config: PreTrainedConfig = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
     return config
+
+
+def _require_reachable(name: str, revision: str | None) -> None:
+    """Asks the hub once for a model that is neither a folder nor in the cache.
+
+    Transformers would ask for one file after another, each for half a minute, where there is no network.
+
+    Raises:
+        OSError: there is none, or the hub is not to be asked.
+    """
+    if Path(name).is_dir() or isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+        return
+    try:
+        file_exists(name, "config.json", revision=revision)
+    except (httpx2.ConnectError, OfflineModeIsEnabled) as error:
+        raise FileNotFoundError("the hub cannot be reached, and its cache does not have it") from error
+    except (httpx2.HTTPError, HfHubHTTPError):
+        return  # it may pass; if not, Transformers says what it is
 
 
 def _family_by(name: str, config: PreTrainedConfig) -> Family:
@@ -269,9 +291,9 @@ def load_renderer(
         auto: Any = AutoProcessor
         origin = _origin(trust_remote_code, revision)
         try:
+            family = _family_by(name, read_configuration(name, trust_remote_code, revision))
             processor = auto.from_pretrained(name, **origin)
             _restore_backend(processor, name, origin)
-            family = _family_by(name, read_configuration(name, trust_remote_code, revision))
         except UNUSABLE as error:
             raise explain_unusable(name, error) from error
     generation: Any = getattr(model, "generation_config", None)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 
 import pytest
+from lightning.pytorch import Trainer
 
+from mstar.callbacks import RolloutCallback
 from mstar.callbacks.rollout_check import check_prompts
-from mstar.errors import DataError
+from mstar.datamodules import PolicyDataModule
+from mstar.errors import ConfigError, DataError
+from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
+from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
+from mstar.rewards import Likelihood, Oracle
 from mstar.types import AnswerType, Prompt
 
 
@@ -54,3 +60,45 @@ def test_gold_answers_that_cannot_be_graded_are_announced(capsys: pytest.Capture
     assert "data.train: 2 of 4 gold answers cannot be graded (read 2)" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"data.train: 3 of 5 gold answers cannot be graded \(read 3\)"):
         check_prompts(Listed(good + bad), "data.train", AnswerGrader())
+
+
+class Silent(TransformersEngine):
+    logprobs = False
+
+
+def check(callback: RolloutCallback, data: PolicyDataModule) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
+    callback.check(trainer, PolicyModule("mstar/tiny-idefics3"), data)
+
+
+@pytest.mark.parametrize(
+    ("callback", "named"),
+    [
+        (RolloutCallback(selection="likelihood", engine=Silent()), "rollout.selection"),
+        (RolloutCallback(selection="mixed", reward=Oracle(), engine=Silent()), "rollout.selection"),
+        (RolloutCallback(reward=Likelihood(), engine=Silent()), "rollout.reward Likelihood"),
+        (RolloutCallback(method="grpo", engine=Silent()), "rollout.method 'grpo'"),
+    ],
+)
+def test_what_reads_log_probabilities_needs_an_engine_that_gives_them(callback: RolloutCallback, named: str) -> None:
+    with pytest.raises(ConfigError, match=f"{named} reads log-probabilities, which Silent does not give"):
+        check(callback, PolicyDataModule(TinyDice("pool", 4)))
+    check(RolloutCallback(selection="random", engine=Silent()), PolicyDataModule(TinyDice("pool", 4)))
+
+
+@pytest.mark.parametrize(
+    ("callback", "named"),
+    [
+        (RolloutCallback(selection="oracle"), "rollout.selection"),
+        (RolloutCallback(selection="oracle", unlabelled="oracle"), "rollout.selection"),
+        (RolloutCallback(reward=Oracle()), "rollout.reward Oracle"),
+    ],
+)
+def test_the_oracle_needs_data_that_knows_the_right_chains(callback: RolloutCallback, named: str) -> None:
+    known, unknown = TinyDice("pool", 4), Listed([Prompt("x", "?", answer="1")])
+    voted = callback.settings.unlabelled != "off"
+    data = PolicyDataModule(known, unlabelled=unknown) if voted else PolicyDataModule(unknown)
+    with pytest.raises(ConfigError, match=f"{named} needs data with known right chains, which prompt 'x' of data"):
+        check(callback, data)
+    again = RolloutCallback(selection="oracle")
+    check(again, PolicyDataModule(known, unlabelled=unknown))

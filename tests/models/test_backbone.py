@@ -8,8 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import torch
+from huggingface_hub.errors import OfflineModeIsEnabled
+from transformers import PreTrainedConfig
 
 from mstar.errors import ConfigError
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
@@ -32,6 +35,25 @@ def test_a_missing_model(load: Any, tmp_path: Path) -> None:
     text = one_sentence(error)
     assert text.startswith(f"model_name '{tmp_path / 'nowhere'}' is neither a folder nor a reachable model (")
     assert text.endswith("): give a Hugging Face folder or id.")
+
+
+@pytest.mark.parametrize("load", [load_model, load_renderer])
+@pytest.mark.parametrize("reason", [httpx2.ConnectError("no name"), OfflineModeIsEnabled("HF_HUB_OFFLINE")])
+def test_the_hub_is_asked_once_where_it_cannot_be_reached(
+    load: Any, reason: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ask(name: str, file: str, **_: Any) -> bool:
+        asked.append((name, file))
+        raise reason
+
+    monkeypatch.setattr("mstar.models.backbone.file_exists", ask)
+    monkeypatch.setattr(PreTrainedConfig, "get_config_dict", lambda *_, **__: pytest.fail("Transformers asks, too"))
+    with pytest.raises(ConfigError) as error:
+        load("nobody/nothing")
+    assert "(the hub cannot be reached, and its cache does not have it)" in one_sentence(error)
+    assert asked == [("nobody/nothing", "config.json")]
 
 
 @pytest.mark.parametrize("load", [load_model, load_renderer])
