@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -45,6 +41,7 @@ from mstar.prompts import PromptSource
 from mstar.prompts.base import summarise
 from mstar.rendering import Renderer
 from mstar.trainer.fit_end import count_by_epochs
+from mstar.trainer.scratch import make_scratch_folder
 
 __all__ = ["MstarCLI", "runs_on_cuda"]
 
@@ -61,7 +58,6 @@ _STEPS: Final = (
     ("test", "test_step", "test_dataloader"),
     ("predict", "predict_step", "predict_dataloader"),
 )
-_SCRATCH: Final = "MSTAR_SCRATCH_FOLDER"
 
 
 class MstarCLI(LightningCLI):
@@ -125,7 +121,7 @@ class MstarCLI(LightningCLI):
                 "trainer.barebones leaves out checkpoints, callbacks and logs, which are the run: drop it."
             )
         if configured.get("fast_dev_run"):
-            configured["default_root_dir"] = _scratch_folder()
+            configured["default_root_dir"] = make_scratch_folder(Path(configured.get("default_root_dir") or "."))
         given = configured.get("callbacks") or []
         extra: list[Callback] = []
         rollout = self._get(self.config_init, "rollout", default=None)
@@ -280,7 +276,9 @@ class MstarCLI(LightningCLI):
             rows, total = self.datamodule.sample(_SAMPLED)
         except (MstarError, OSError, AttributeError):
             rows, total = [], None  # the fit itself will say what is wrong with its data
-        warn_before_start(self.config["fit"].as_dict(), renderer, rows, total)
+        # Lightning knows SLURM's processes, too.
+        tells = self.trainer.is_global_zero
+        warn_before_start(self.config["fit"].as_dict(), renderer, rows, total, tells=tells)
 
     def fit(self, **arguments: Any) -> None:
         """Runs the fit; one that was begun in the same folder goes on from its last checkpoint.
@@ -316,18 +314,6 @@ class MstarCLI(LightningCLI):
 
     def _check_same_run(self, root: Path) -> None:
         check_same_run(root, self._parser("fit").dump(self.config["fit"], skip_unset=False))
-
-
-def _scratch_folder() -> str:
-    """Where a ``fast_dev_run`` writes, whose purpose is to try everything and to leave nothing; gone at the end."""
-    # The processes that a strategy starts write where the first one does.
-    started = os.environ.get(_SCRATCH) if "LOCAL_RANK" in os.environ else None
-    if started is not None:
-        return started
-    folder = tempfile.mkdtemp(prefix="mstar-fast-dev-run-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ[_SCRATCH] = folder
-    return folder
 
 
 def runs_on_cuda(accelerator: object) -> bool:

@@ -4,8 +4,7 @@
 #     --config configs/evolve/qwen2_5_vl_7b.yaml --config configs/overlays/fsdp2.yaml
 # Submit it with the environment active that mstar is installed in: sbatch hands it on.
 # Lightning reads SLURM's variables: one task a GPU. When SLURM announces the time limit, mstar saves, puts the job in the
-# queue again, and goes on from the last checkpoint. SLURM 22.05 starts its 16 tasks (without GPUs and with a stand-in for
-# python); no training was run by it.
+# queue again, and goes on from the last checkpoint. On CPUs (SLURM 22.05, two nodes of one task) all of that was run.
 #SBATCH --job-name=mstar
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from mstar.distributed import is_main
 from mstar.errors import ConfigError, MstarError
 from mstar.memory.account import Account
 from mstar.memory.advice import find_remedies
@@ -112,8 +111,12 @@ def warn_before_start(
     renderer: Renderer | None,
     rows: Sequence[tuple[Prompt, str | None]],
     total: int | None,
+    *,
+    tells: bool = True,
 ) -> None:
-    """Says at the beginning of a fit with this parsed configuration what it takes; the rest is as for ``account_of``.
+    """Says at the beginning of a fit with this parsed configuration what it takes, on one process, which ``tells``.
+
+    The rest is as for ``account_of``.
 
     Raises:
         ConfigError: weights, gradients and states alone take more than there is.
@@ -125,7 +128,7 @@ def warn_before_start(
         # An estimate is no reason for a run not to begin: a model may have a configuration that is read here wrongly.
         _log.debug("no account of memory: %s", error)
         return
-    if is_main():
+    if tells:
         _log.info(summary(account))
     if account.capacity is None or account.peak.total <= 0.9 * account.capacity:
         return
@@ -138,7 +141,7 @@ def warn_before_start(
             f"{account.surest.certain / 1e9:.1f} GB ({account.surest.name}), and {what} memory is "
             f"{account.capacity / 1e9:.1f} GB.{advice}"
         )
-    if is_main():
+    if tells:
         _log.warning(
             "memory may be short: %.1f of %.1f GB by this estimate (%s).%s",
             account.peak.total / 1e9, account.capacity / 1e9, account.peak.name, advice,
