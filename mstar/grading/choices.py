@@ -22,12 +22,12 @@ _LABEL: Final = re.compile(
     re.IGNORECASE,
 )
 # "145° (C)", "72 degrees (option B)", "145°, option C"
-_BEHIND: Final = re.compile(rf"(.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*{_NAME}\s+)([A-Z])[)\]]?", re.IGNORECASE)
+_BEHIND: Final = re.compile(rf"(.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*{_NAME}\s+)((?-i:[A-Z]))[)\]]?", re.IGNORECASE)
 _LONE_LETTER: Final = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
 # What takes an option back, or names another beside it.
 _DENIAL: Final = re.compile(
     r"\b(?:not|n't|never|wrong|incorrect|false|except|but|or|nor|either|neither|both|too|cannot|unlike|if|fails?|instead"
-    r"|ruled|excluded|eliminated|maybe|possibly|could|might)\b|[=<>→⇒/]|或",
+    r"|ruled|excluded|eliminated|maybe|possibly|could|might)\b|^[=<>→⇒/]|或",
     re.IGNORECASE,
 )
 # 5:19 is compared as 5/19.

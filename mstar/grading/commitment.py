@@ -65,8 +65,8 @@ _NO_ANNOUNCEMENT: Final = re.compile(
     re.IGNORECASE,
 )
 _AFTER_MARKER: Final = re.compile(
-    r"[\s:>*_#=}]*(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|indeed|therefore|thus|"
-    r"option letter|given by|approximately)\b:?\s*)?",
+    r"[\s:>*_#=}]*(?:(?:\\\[|\$\$(?=\n))\s*)?(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|"
+    r"indeed|therefore|thus|option letter|given by|approximately)\b:?\s*)?",
     re.IGNORECASE,
 )
 # A member of a JSON object: {"answer": "B", "confidence": 0.9}
@@ -152,7 +152,7 @@ def relevant_part(response: str, question: str) -> str:
     text = next((part for part in _TEXT_END.split(text) if part.strip()), "")
     text = _BLANKS.sub(lambda run: "\n\n" if "\n" in run[0] else " ", _without_thoughts(text))
     for match in _FOLLOW_ON.finditer(text):
-        asked = set(_WORD.findall(text[match.end() :].partition("\n")[0].casefold()))
+        asked = set(_WORD.findall(text[match.end() :].lstrip("* \n").partition("\n")[0].casefold()))
         repeated = bool(asked) and asked <= set(_WORD.findall(question.casefold()))
         if text[: match.start()].strip() and not repeated:
             text = text[: match.start()]

@@ -72,7 +72,17 @@ def test_several_options_in_any_order(row: dict[str, Any], right: list[str], wro
         ({"answer": "A", "choices": ["*C(=O)NC(*)S", "S1[NH]OC1"]}, ["A: *C(=O)NC(*)S", "A"], ["B", "S1[NH]OC1"]),
         # A name that ends in a letter is the option of that name.
         ({"answer": "B", "choices": ["Point C", "Point A", "Point B"]}, ["Point A", "B", "option B"], ["Point B", "A"]),
-        ({"answer": "C", "choices": []}, ["C", "(C)", "option C"], ["D", "(A)", "7"]),
+        (
+            {"answer": "C", "choices": []},
+            ["C", "(C)", "option C", "(C) y = 3x", "C. 3/4"],
+            ["D", "(A)", "7", "C = 5", "C -> B"],
+        ),
+        # A formula behind a letter may be spelt in a way that nothing can read.
+        (
+            {"answer": "B", "choices": ["$v_a=0.2\\frac{m}{s}(up)$", "$v_a=0.3\\frac{m}{s}(up)$"]},
+            ["(B) v_a = 0.3 m/s (up)"],
+            ["A"],
+        ),
     ],
 )
 def test_one_option_however_the_gold_names_it(row: dict[str, Any], right: list[str], wrong: list[str]) -> None:

@@ -38,6 +38,7 @@ def count(response: str, question: str = "") -> str | None:
         "We get 72. #### C", "#### C", "【答案】C", "【解析】所以选项D不对。【答案】：C",
         "故选：C。", "因此，正确答案是C。",
         r"\[ \text{Answer: C} \]", r"\[ \text{Answer: } C \]",
+        "The answer is:\n\n\\[\n\\text{C}\n\\]", "So the answer is\n$$\nC\n$$", "The answer is: \\[ (C) \\]",
         "The answer is A.\n\nThe answer is C.", "First I thought of B.\n\n72°", "It is 36 + 36.\n**72°**",
     ],
 )  # fmt: skip
@@ -91,6 +92,7 @@ def test_of_a_thought_without_an_end_only_an_answer_tag_counts(response: str, le
         "The answer is C: 54°.",
         "(B) 72°",
         "It is 72°.\nThe answer is",
+        "Put in the sum of both:\n\\frac{a}{b}=\\sqrt{(c",
         "(A) 36°\n(B) 54°\n(C) 72°\n(D) 108°",
         "The answer is C. However, it could also be D.",
         "The answer is C, but I am not sure.",
@@ -200,6 +202,7 @@ def test_the_label_of_one_letter_where_there_are_no_options(response: str, numbe
 def test_a_restated_question_is_no_new_one() -> None:
     question = "What is the size of the angle BOC?"
     assert choose(f"Let me think.\nQuestion: {question}\nAnswer: C", question) == "C"
+    assert choose(f"This is what is asked:\n\n**Question:**\n{question}\n\nAnswer: C", question) == "C"
     assert choose("Let me think.\nQuestion: How many wheels has a car?\nAnswer: C", question) is None
 
 
