@@ -1,13 +1,22 @@
-"""Configuration files are looked at before anything is made of them: of a key given twice only the last would count."""
+"""Configuration files are looked at before anything is made of them: one that cannot be meant is refused at once.
+
+YAML lets a file of a few lines stand for more values than any memory holds (anchors within anchors), nest without
+end, and repeat a key, of which only the last one would count.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import yaml
 
 from mstar.errors import ConfigError
+
+# The largest configuration of the project has some hundred values.
+MAX_BYTES: Final = 2**20
+MAX_VALUES: Final = 100_000
 
 
 def config_files(arguments: Sequence[str]) -> Iterator[Path]:
@@ -21,6 +30,10 @@ def check_config_files(arguments: Sequence[str]) -> None:
     """Makes sure that all configurations that a command line names, sources among them, are reasonable YAML mappings.
 
     What their keys may be is the parser's to say.
+
+    Raises:
+        ConfigError: one is not UTF-8 text or no YAML, holds no mapping, is too large, nests too deeply, refers to
+            itself, stands for too many values, or gives a key twice.
     """
     for option, value in given_values(arguments):
         if (option == "--config" or option.endswith("sources")) and Path(value).is_file():
@@ -36,10 +49,14 @@ def given_values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _read(path: Path) -> yaml.MappingNode:
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path} is too large for a configuration (over {MAX_BYTES:,} bytes); is it the right file?")
     try:
         node = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} nests too deeply to be a configuration; is it the right file?") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark is not None else ""
@@ -48,7 +65,8 @@ def _read(path: Path) -> yaml.MappingNode:
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"{path} holds no settings: a configuration is 'key: value' lines, such as 'model: ...'.")
-    _refuse_repeated(node, path)
+    if _count_values(node, path, {}) > MAX_VALUES:
+        raise ConfigError(f"{path} stands for over {MAX_VALUES:,} values by its anchors (& and *); write it out.")
     return node
 
 
@@ -61,7 +79,15 @@ def _sources(node: yaml.Node, folder: Path) -> Iterator[Path]:
             yield from _sources(value, folder)
 
 
-def _refuse_repeated(node: yaml.Node, path: Path) -> None:
+def _count_values(node: yaml.Node, path: Path, known: dict[int, int | None]) -> int:
+    """The number of values that a node stands for, anchors followed; ``known`` holds None for those being counted."""
+    if id(node) in known:
+        count = known[id(node)]
+        if count is None:
+            raise ConfigError(f"{path}, line {node.start_mark.line + 1}: an anchor holds itself; write the value out.")
+        return count
+    known[id(node)] = None
+    total = 1
     if isinstance(node, yaml.MappingNode):
         lines: dict[str, int] = {}
         for key, value in node.value:
@@ -71,7 +97,8 @@ def _refuse_repeated(node: yaml.Node, path: Path) -> None:
                     f"{path}, line {line}: the key '{name}' already stands in line {lines[name]}; remove one of them."
                 )
             lines[name] = line
-            _refuse_repeated(value, path)
+            total += _count_values(value, path, known)
     elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_repeated(item, path)
+        total += sum(_count_values(item, path, known) for item in node.value)
+    known[id(node)] = total
+    return total

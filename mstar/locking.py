@@ -25,7 +25,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
     means nothing. It is not handed on to child processes.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds it, or a link in it leads out of it.
         StorageError: it cannot be made or written.
     """
     try:
@@ -36,6 +36,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
         if explained is None:
             raise
         raise explained from error
+    _refuse_links_out(folder)
     with opened as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,3 +54,14 @@ def hold_folder(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def _refuse_links_out(folder: Path) -> None:
+    """A run writes and deletes by name in its folder, so a link in there could lead it to anybody's files."""
+    root = folder.resolve()
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise ConfigError(
+                f"'{path}' is a link that leads out of the run's folder '{folder}': remove it (the folder itself may "
+                "be a link, what is in it may not)."
+            )

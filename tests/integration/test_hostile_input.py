@@ -53,9 +53,20 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return lines[-1]
 
 
+def bomb(levels: int) -> str:
+    lines = ["_0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"_{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels)]
+    return "\n".join(lines)
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
+        pytest.param(bomb(9), "stands for over 100,000 values", id="yaml bomb"),
+        pytest.param("model: &a [*a]", "line 1: an anchor holds itself", id="endless anchor"),
+        pytest.param("model: &a {x: &b {y: *a}}", "an anchor holds itself", id="endless anchor in keys"),
+        pytest.param("model: " + "[" * 9000 + "]" * 9000, "nests too deeply", id="deep nesting"),
+        pytest.param("model: {" + "a: 1, " * 400_000 + "}", "too large for a configuration", id="large file"),
         pytest.param("model: a\nmodel: b\n", "line 2: the key 'model' already stands in line 1", id="key twice"),
         pytest.param("model:\n  lr: 1\n  lr: 2\n", "line 3: the key 'lr' already stands in line 2", id="nested twice"),
         pytest.param(
@@ -283,3 +294,14 @@ def test_responses_that_mean_harm_are_graded_row_by_row(tmp_path: Path) -> None:
 def test_every_kind_counts() -> None:
     """The project promises at least forty kinds; with the honest mistakes there are over a hundred."""
     assert len(ROWS) + len(RESPONSES) >= 40
+
+
+def test_a_run_directory_that_leads_elsewhere(evolve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run = evolve.folder / "run"
+    run.mkdir()
+    (run / "iterations").symlink_to(elsewhere)
+    line = refused(["fit", "--config", str(evolve.write(evolve.settings()))], capsys)
+    assert f"'{run / 'iterations'}' is a link that leads out of the run's folder" in line
+    assert not list(elsewhere.iterdir())
