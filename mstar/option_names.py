@@ -13,6 +13,7 @@ import yaml
 
 from mstar.config_files import config_files, given_values
 from mstar.null_values import explain_null
+from mstar.option_help import named_classes, parameters_of
 
 __all__ = ["KEY", "explain_unknown", "given_options", "locate", "name_whole", "through_sources"]
 
@@ -51,7 +52,8 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
     # A command is no part of an option's name.
     name = _said(found["name"] if group is None or group in given[:1] else f"{group}.{found['name']}")
     whole = locate(name, given)
-    near = [whole.removesuffix(name) + option for option in _nearest(name, known)]
+    within = [f"{path}.{name}" for path, cls in named_classes(given) if name.partition(".")[0] in parameters_of(cls)]
+    near = within or [whole.removesuffix(name) + option for option in _nearest(name, known)]
     return f"there is no option '{whole}'" + (f"; did you mean {' or '.join(near)}?" if near else "; see --help.")
 
 
