@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import httpx2
 import torch
 from huggingface_hub import file_exists, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -105,10 +105,13 @@ def _require_reachable(name: str, revision: str | None) -> None:
     Raises:
         OSError: there is none, or the hub is not to be asked.
     """
-    if Path(name).is_dir() or isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+    if Path(name).is_dir():
         return
     try:
-        file_exists(name, "config.json", revision=revision)
+        if not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+            file_exists(name, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise FileNotFoundError("there is no such folder, and a hub has no such names") from error
     except (httpx2.ConnectError, OfflineModeIsEnabled) as error:
         raise FileNotFoundError("the hub cannot be reached, and its cache does not have it") from error
     except (httpx2.HTTPError, HfHubHTTPError):

@@ -33,8 +33,10 @@ def test_a_missing_model(load: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load(str(tmp_path / "nowhere"))
     text = one_sentence(error)
-    assert text.startswith(f"model_name '{tmp_path / 'nowhere'}' is neither a folder nor a reachable model (")
-    assert text.endswith("): give a Hugging Face folder or id.")
+    assert text == (
+        f"model_name '{tmp_path / 'nowhere'}' is neither a folder nor a reachable model (there is no such folder, and "
+        "a hub has no such names): give a Hugging Face folder or id."
+    )
 
 
 @pytest.mark.parametrize("load", [load_model, load_renderer])
