@@ -71,10 +71,11 @@ _AFTER_MARKER: Final = re.compile(
 )
 # A member of a JSON object: {"answer": "B", "confidence": 0.9}
 _JSON_VALUE: Final = re.compile(r"\s?(?:\"([^\"\n]{0,500})\"|([-\d.]{1,40})(?=\s?[,}]))")
-# Another one's answer, or one of before.
+# Another one's answer, or one of before; what an option says: "(B) the answer is option C in the picture".
 _NOT_MINE: Final = re.compile(
     r"\b(?:initial|first|original|previous|earlier|common|tempting|typical|popular|frequent|naive|wrong|incorrect"
-    r"|another|possible|alternative|intermediate|your|their|his|her)\s+(?:answer|option|choice|guess|result)",
+    r"|another|possible|alternative|intermediate|your|their|his|her)\s+(?:answer|option|choice|guess|result)"
+    r"|\([A-J]\) (?:the )?(?:correct )?(?:answer|choice)",
     re.IGNORECASE,
 )
 # "I don't think the answer is", "whether the answer is", "cannot give an answer:"
@@ -91,8 +92,8 @@ _TAKEN_BACK: Final = re.compile(
     r"\b(?:that|this|which|it|my answer)(?:'s| is| was)\s+(?:wrong|incorrect|not right|not correct|a mistake)\b"
     r"|\bscratch that\b|\bI (?:made|have made) (?:a mistake|an error)\b"
     r"|\b(?:ignore|disregard) (?:that|this answer|my)\b"
-    r"|\b(?:could|might|may|can) (?:also|instead|equally) be\b|\balternatively\b|\bor (?:maybe|perhaps|possibly)\b"
-    r"|\bnot (?:entirely |completely )?(?:sure|certain|confident)\b"
+    r"|\b(?:could|might|may|can) (?:also|instead|equally) be\b|\bor (?:maybe|perhaps|possibly)\b"
+    r"|\balternatively\b(?!, (?:we|you|one) can)|\bnot (?:entirely |completely )?(?:sure|certain|confident)\b"
     r"|\b(?:let me re-?count|it should be|re-?examin\w+|looking again|however)\b"
     r"|(?:^|[.!?\n]\s*|,\s+)(?:wait|actually|on second thought|sorry|correction|hold on|hmm|no(?=,)|verification)\b",
     re.IGNORECASE,

@@ -28,8 +28,7 @@ _FILLER: Final = frozenset(
 _WORD: Final = re.compile(r"[^\W_]+(?:[.'/:-][^\W_]+)*")
 # "Area = x(x+3)"
 _NAME: Final = re.compile(r"^[A-Za-z ]{1,20}=(?=[^=]+$)")
-# "H_2O" is H2O.
-_SUBSCRIPT: Final = re.compile(r"(?<=[A-Za-z])_\{?(\d+)\}?")
+_SUBSCRIPT: Final = re.compile(r"(?<=[A-Za-z])_\{?(\d+)\}?")  # "H_2O" is H2O
 _RATIO: Final = re.compile(r"(\d{1,9})\s*(?::|to)\s*(\d{1,9})")
 # What dateutil is asked about: a month's name with a number, three numbers, a time of day.
 _MOMENT: Final = re.compile(

@@ -122,11 +122,13 @@ def test_what_cannot_be_read_is_denied_or_holds_under_a_condition_is_no_answer(r
         ("The answer is (C). (A) has a wrong sign and (B) has none.", "C"),
         ("Answer: C\n\nThe answer is correct because the sum is 180°.", "C"),
         ("Answer: C. The answer is based on the figure.", "C"),
+        ("So it is \\boxed{C}.\n\nAlternatively, we can add the angles on the other side.", "C"),
+        ("So it is \\boxed{C}.\n\nAlternatively, D.", None),
         ("So it is C, that is, 72°.\n\nAnswer: 72°, with the sum in mind", "C"),
         ("#### Step 1: add the angles\n108 - 36 = 72\n\nAnswer: C\n#### Why the others fail: they are no sums", "C"),
     ],
 )
-def test_what_a_response_settles_on(response: str, letter: str) -> None:
+def test_what_a_response_settles_on(response: str, letter: str | None) -> None:
     assert choose(response) == letter
 
 
@@ -172,6 +174,16 @@ SCENES = (
 )
 def test_lines_of_options(response: str, letter: str | None) -> None:
     assert choose(response, choices=SCENES) == letter
+
+
+@pytest.mark.parametrize("response", ["(B) {}.", "(b) {}", "The correct answer is (B) {}.", "So it is:\n(B) {}."])
+def test_what_an_option_says_is_no_answer(response: str) -> None:
+    choices = (
+        "the answer is option B in the sketch",
+        "the answer is option C in the sketch",
+        "option A in the sketch is right",
+    )
+    assert choose(response.format(choices[1]), choices=choices) == "B"
 
 
 def test_what_is_cut_off_behind_an_answer_takes_nothing_back() -> None:
