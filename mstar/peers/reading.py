@@ -85,8 +85,10 @@ def find_run_files(root: Path, iteration: int | None = None) -> RunFiles:
 
     Raises:
         ConfigError: there is no such iteration.
-        DataError: the folder has neither responses nor step labels.
+        DataError: there is no such folder, or it has neither responses nor step labels.
     """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; give the folder that a run or an annotation wrote.")
     run = RunDirectory(next((f for f in (root, root / "evolve") if (f / "iterations").is_dir()), root))
     numbers = [number for number in run.iterations if number > 0]
     if iteration is not None and iteration not in numbers:

@@ -112,3 +112,5 @@ def test_a_prompt_that_changed_is_told(run: Path, prompts: RecordPrompts) -> Non
 def test_a_folder_without_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no responses and no step labels"):
         find_run_files(tmp_path)
+    with pytest.raises(DataError, match="nowhere is not a folder; give the folder that a run or an annotation wrote"):
+        find_run_files(tmp_path / "nowhere", 3)
