@@ -159,7 +159,7 @@ def test_a_setting_that_cannot_work(
         (["--data.train.sise", "3"], ["data.train.sise", "did you mean data.train.size?"]),
         (["--trainer.max_epoch", "3"], ["trainer.max_epoch", "did you mean trainer.max_epochs"]),
         (["--roll_out.num_samples", "3"], ["roll_out.num_samples", "did you mean rollout.num_samples?"]),
-        (["--model.lr", "fast"], ['"model.lr"', "fast"]),
+        (["--model.lr", "fast"], ["model.lr is 'fast', but it takes a number."]),
         (["--model", "mstar.modules.PolicyModul"], ["PolicyModul"]),
         (["--rollout.engine", "mstar.generation.NoEngine"], ["engine", "NoEngine"]),
     ],
