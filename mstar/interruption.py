@@ -100,5 +100,5 @@ def _note(number: int, frame: FrameType | None) -> None:
         return
     _received = signal.Signals(number)
     # Not sys.stderr: the process may be in the middle of writing to it.
-    again = "; Ctrl-C again ends at once, without a checkpoint" if number == signal.SIGINT else ""
+    again = "; Ctrl-C again ends at once, and saves nothing more" if number == signal.SIGINT else ""
     os.write(2, f"\nmstar: {_received.name}: stopping after this batch{again}\n".encode())
