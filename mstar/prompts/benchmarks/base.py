@@ -139,8 +139,8 @@ class FileBenchmark(BenchmarkSource):
         return (split,)
 
     @abstractmethod
-    def _item(self, row: BenchmarkRow) -> BenchmarkItem:
-        """Makes the item of a row."""
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem | None:
+        """Makes the item of a row; None if there is no question in it."""
 
 
 def _check_pictures(name: str, items: Sequence[BenchmarkItem]) -> None:

@@ -1,4 +1,4 @@
-"""LogicVista: 448 questions of visual logic (Xiao et al. 2024, arXiv 2407.04973)."""
+"""LogicVista: 447 questions of visual logic (Xiao et al. 2024, arXiv 2407.04973)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from mstar.prompts.images import FileImage
 from mstar.types import AnswerIs, AnswerType, Prompt
 
 _SEPARATOR: Final = re.compile(r"[,\s;]+")
+# The repository's description names capability, and its file has a broad and a specific one.
+_FACETS: Final = ("skill", "capability", "broad_capability", "specific_capability")
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -21,16 +23,19 @@ class LogicVista(FileBenchmark):
 
     ``path`` is data/dataset.json of github.com/Yijia-Xiao/LogicVista, an object of objects; the pictures are in images
     beside it. Its choices stand in the picture, and some questions have several right letters, all of which must be
-    named; a few are answered with a number. The official extraction asks a language model, so only our own rules can be
-    applied. The repository states no licence for the data, whose sources are tests of others.
+    named; one is answered with a number. Of its 448 rows, one (v1_382) has neither question nor answer and is left
+    out. The official extraction asks a language model, so only our own rules can be applied. The repository states no
+    licence for the data, whose sources are tests of others.
     """
 
     licence: ClassVar[str] = "not stated for the data"
     image_columns: ClassVar[tuple[str, ...]] = ("imagename",)
     needed: ClassVar[tuple[str, ...]] = ("pid", "imagename", "question", "answer", "skill")
 
-    def _item(self, row: BenchmarkRow) -> BenchmarkItem:
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem | None:
         values = row.values
+        if not clean(values["question"]) and not clean(values["answer"]):
+            return None
         golds = [part.strip("().") for part in _SEPARATOR.split(clean(values["answer"])) if part.strip("().")]
         if not golds:
             raise DataError(f"'{values['pid']}' has no answer")
@@ -50,7 +55,7 @@ class LogicVista(FileBenchmark):
             kind = AnswerType.MULTI_SELECT if len(golds) > 1 else AnswerType.MULTI_CHOICE
             choices = tuple(_LETTERS[: max(last + 1, 5)])
             prompt = replace(prompt, answer_type=kind, answer_is=AnswerIs.LETTER, choices=choices)
-        facets = [(name, str(item)) for name in ("skill", "capability") for item in values.get(name) or ()]
+        facets = [(name, str(item)) for name in _FACETS for item in values.get(name) or ()]
         return BenchmarkItem(prompt, tuple(facets), prompt.id)
 
 

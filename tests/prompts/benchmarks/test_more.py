@@ -111,10 +111,12 @@ def test_math_verse(parquet: Write) -> None:
 def test_logic_vista(tmp_path: Path) -> None:
     def row(name: str, answer: str, skill: str) -> dict[str, Any]:
         return {"imagename": f"{name}.png", "question": f"{name}?", "answer": answer, "reasoning": "r",
-                "skill": [skill], "capability": ["diagram", "ocr"], "imagesource": "x", "sourcelink": "x"}  # fmt: skip
+                "skill": [skill], "broad_capability": ["diagram"], "specific_capability": ["chart"],
+                "imagesource": "x", "sourcelink": "x", "liscenced": "true"}  # fmt: skip
 
     content = {"v1_0": row("v1_0", "C", "inductive"), "v1_1": row("v1_1", "A, C", "inductive"),
-               "v1_20": row("v1_20", "3", "deductive")}  # fmt: skip
+               "v1_20": row("v1_20", "3", "deductive"),
+               "v1_382": row("v1_382", "", "spatial") | {"question": ""}}  # fmt: skip
     (tmp_path / "images").mkdir()
     for name in content:
         (tmp_path / f"images/{name}.png").write_bytes(png(1))
@@ -124,7 +126,9 @@ def test_logic_vista(tmp_path: Path) -> None:
     assert [prompt.answer_type for prompt in source] == [
         AnswerType.MULTI_CHOICE, AnswerType.MULTI_SELECT, AnswerType.TEXT,
     ]  # fmt: skip
-    assert source.items[0].facets == (("skill", "inductive"), ("capability", "diagram"), ("capability", "ocr"))
+    assert source.items[0].facets == (
+        ("skill", "inductive"), ("broad_capability", "diagram"), ("specific_capability", "chart"),
+    )  # fmt: skip
     verdicts = [(0, "Answer: C", True), (0, "Answer: A", False), (1, "Answer: A, C", True), (1, "Answer: A", False),
                 (2, "Answer: 3", True)]  # fmt: skip
     assert [right(source, index, text) for index, text, _ in verdicts] == [expected for *_, expected in verdicts]
