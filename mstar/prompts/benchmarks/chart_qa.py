@@ -12,29 +12,34 @@ from mstar.prompts.question_text import infer_answer_type
 from mstar.types import AnswerType, Prompt, Tolerance
 
 _RELAXED: Final = Tolerance(relative=0.05)
-_WRITERS: Final[Mapping[str, str]] = {"0": "human", "1": "augmented", "human_test": "human", "machine": "augmented"}
+_WRITERS: Final[Mapping[str, str]] = {"0": "human", "1": "augmented", "machine": "augmented"}
 
 
 class ChartQA(FileBenchmark):
     """ChartQA by who wrote the questions (human, augmented); its score is the mean of the two.
 
     ``path`` is the folder or file of HuggingFaceM4/ChartQA (query, label, human_or_machine) or lmms-lab/ChartQA
-    (question, answer, type). The official relaxed accuracy allows a number to be 5 % off, and asks for any other answer
-    as it is, up to case; a year is a number there, too. Licence: GPL-3.0.
+    (question, answer, type), or the folder ``ChartQA Dataset/test`` of github.com/vis-nlp/ChartQA (imgname, query,
+    label; who wrote them is in the file's name, and the pictures are in png beside it). The official relaxed accuracy
+    allows a number to be 5 % off, and asks for any other answer as it is, up to case; a year is a number there, too.
+    Licence: GPL-3.0.
     """
 
     licence: ClassVar[str] = "GPL-3.0"
     averaged: str = "written by"
     default_split: ClassVar[str] = "test"
+    image_columns: ClassVar[tuple[str, ...]] = ("image", "imgname")
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
         values = row.values
         golds = _texts(values.get("label", values.get("answer")))
-        prompt = Prompt(f"chartqa-{row.number}", clean(values.get("query") or values["question"]), row.images)
+        images = row.images_in("png") if "imgname" in values else row.images
+        prompt = Prompt(f"chartqa-{row.number}", clean(values.get("query") or values["question"]), images)
         kind = infer_answer_type(golds[0].rstrip("%"), ())
         number = kind in (AnswerType.INTEGER, AnswerType.FLOAT)
-        given = values.get("human_or_machine", values.get("type"))
-        writer = _WRITERS.get(clean(given), "augmented" if "augmented" in clean(given) else clean(given))
+        given = clean(values.get("human_or_machine", values.get("type", row.file)))
+        named = (writer for writer in ("human", "augmented") if writer in given)
+        writer = _WRITERS.get(given) or next(named, given)
         prompt = replace(
             prompt,
             answer=golds[0],

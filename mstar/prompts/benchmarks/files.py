@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,11 +31,22 @@ class BenchmarkRow:
         number: Its number in its split, from 0.
         values: Its values by column, the pictures left out.
         images: Its pictures; empty if its cell names another row's.
+        file: The name of its file, without the suffix.
     """
 
     number: int
     values: Mapping[str, Any]
     images: tuple[ImageReference, ...] = ()
+    file: str = ""
+
+    def images_in(self, folder: str) -> tuple[ImageReference, ...]:
+        """Its pictures, those of which the cell names no folder in this one."""
+        return tuple(
+            replace(image, path=f"{folder}/{image.path}")
+            if isinstance(image, FileImage) and "/" not in image.path
+            else image
+            for image in self.images
+        )
 
 
 def read_benchmark(
@@ -61,7 +72,7 @@ def read_benchmark(
     rows: list[BenchmarkRow] = []
     for file in _files(Path(path), splits):
         for values, images in _read(file, tuple(image_columns), root, limits):
-            rows.append(BenchmarkRow(len(rows), values, images))
+            rows.append(BenchmarkRow(len(rows), values, images, file.stem))
     if not rows:
         raise DataError(f"'{path}' has no rows; get the file again.")
     return tuple(rows)

@@ -9,7 +9,6 @@ from typing import ClassVar, Final
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, clean
 from mstar.prompts.benchmarks.files import BenchmarkRow
-from mstar.prompts.images import FileImage
 from mstar.types import AnswerIs, AnswerType, Prompt
 
 _SEPARATOR: Final = re.compile(r"[,\s;]+")
@@ -42,11 +41,10 @@ class LogicVista(FileBenchmark):
         letters = all(len(gold) == 1 and gold.upper() in _LETTERS for gold in golds)
         # How many choices the picture has is not said: as many as there are letters up to the last one that is named.
         last = max((_LETTERS.index(gold.upper()) for gold in golds), default=0) if letters else 0
-        images = tuple(_beside(image) if isinstance(image, FileImage) else image for image in row.images)
         prompt = Prompt(
             id=f"logicvista-{values['pid']}",
             question=clean(values["question"]),
-            images=images,
+            images=row.images_in("images"),
             answer=", ".join(golds) if letters else clean(values["answer"]),
             answer_type=AnswerType.TEXT,
             category=", ".join(values["skill"]),
@@ -57,8 +55,3 @@ class LogicVista(FileBenchmark):
             prompt = replace(prompt, answer_type=kind, answer_is=AnswerIs.LETTER, choices=choices)
         facets = [(name, str(item)) for name in _FACETS for item in values.get(name) or ()]
         return BenchmarkItem(prompt, tuple(facets), prompt.id)
-
-
-def _beside(image: FileImage) -> FileImage:
-    """The picture in the folder ``images``, which the file does not name."""
-    return image if "/" in image.path else replace(image, path=f"images/{image.path}")

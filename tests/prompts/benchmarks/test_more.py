@@ -266,3 +266,17 @@ def test_chart_qa(parquet: Write, form: str) -> None:
     assert right(source, 1, "Answer: yes")
     assert not right(source, 1, "Answer: no")
     assert right(source, 2, "Answer: 14")
+
+
+def test_chart_qa_as_its_authors_publish_it(tmp_path: Path) -> None:
+    folder = tmp_path / "ChartQA Dataset/test"
+    (folder / "png").mkdir(parents=True)
+    (folder / "png/166.png").write_bytes(png(1))
+    for writer, golds in (("human", ["62", "Yes"]), ("augmented", ["0.57"])):
+        rows = [{"imgname": "166.png", "query": "How much?", "label": gold} for gold in golds]
+        (folder / f"test_{writer}.json").write_text(json.dumps(rows))
+    source = ChartQA(str(folder))
+    assert [(prompt.answer, prompt.category) for prompt in source] == [
+        ("0.57", "augmented"), ("62", "human"), ("Yes", "human"),
+    ]  # fmt: skip
+    assert source[0].images[0].load().width > 0
