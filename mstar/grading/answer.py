@@ -18,8 +18,6 @@ from mstar.grading.sentences import find_stated_answer
 from mstar.grading.texts import SimilarTextReader, TextReader, read_literal
 from mstar.types import AnswerType, Prompt, Tolerance, Verdict, VerdictStatus
 
-__all__ = ["AnswerGrader"]
-
 _MAX_PREDICTED: Final = 500
 _LABEL: Final = re.compile(r"^A:\s*(?=[^\n]+\Z)", re.MULTILINE)
 

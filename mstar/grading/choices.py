@@ -12,8 +12,6 @@ from mstar.grading.numbers import NumberReader
 from mstar.grading.plain_text import YES_OR_NO, clean_latex, fold, normalise, strip_markup
 from mstar.types import AnswerIs
 
-__all__ = ["ChoiceReader", "MultiSelectReader"]
-
 _NAME: Final = r"(?:(?:the\s+)?(?:options?|choices?|answer|letter|point|label)|选项?)"
 # "(C)", "C.", "option C:", "C" before a text.
 _LABEL: Final = re.compile(
@@ -45,14 +43,15 @@ class _Options:
     """The options of one question; those with the same text are one, and the first of them stands for all.
 
     ``exact`` are their texts, ``count`` is how many letters are options, and ``are_shuffled_letters`` says whether the
-    texts are these letters in another order.
+    texts are these letters in another order, as capitals, or small and maybe in brackets.
     """
 
     def __init__(self, choices: tuple[str, ...]) -> None:
         self.exact = [" ".join(choice.split()) for choice in choices]
         self.count = len(choices) or _LETTERS_WITHOUT_TEXTS
         letters = [chr(ord("A") + index) for index in range(len(choices))]
-        self.are_shuffled_letters = sorted(self.exact) == letters != self.exact
+        labels = [choice.strip("()").upper() if choice.islower() else choice for choice in self.exact]
+        self.are_shuffled_letters = sorted(labels) == letters != labels
         self._folded = [_fold(choice) for choice in self.exact]
         self._spelled = [same_spelling(normalise(choice)) for choice in self.exact]
         self._numbers = [NumberReader(_RATIO.sub(r"\1/\2", choice), False, None, None) for choice in self.exact]
@@ -99,8 +98,8 @@ def _fold(text: str) -> str:
 class ChoiceReader(AnswerReader):
     """Reads answers that are one of several options; two options with one text are one answer.
 
-    A single capital letter is an option's letter, unless the options are those very letters in another order: then it
-    is an option's text. What is read is the option's letter, of two options with one text the first one's.
+    A single letter is an option's letter, unless the options are those very letters in another order: then it is an
+    option's text. What is read is the option's letter, of two options with one text the first one's.
 
     Args:
         answer: The gold answer, an option's letter, text or index, or None.
@@ -136,7 +135,10 @@ class ChoiceReader(AnswerReader):
             bare = f"({behind[2]}) {behind[1]}"
             label = _LABEL.match(bare)
         named = options.index(label[label.lastindex or 0]) if label is not None else None
-        whole = label is not None and label.end() == len(bare) and not options.are_shuffled_letters
+        # Of (c), (a), (b) "(b)" is the option of that text, and "B" the one of that letter; of C, A, B "B" is the text.
+        if options.are_shuffled_letters and (said := bare if bare in options.exact else bare.upper()) in options.exact:
+            return options.exact.index(said)
+        whole = label is not None and label.end() == len(bare)
         # "Point C" is the option of that text, whichever letter it has.
         if whole and named is not None and (len(bare) < 4 or options.match(bare, formulas=False) is None):
             return named

@@ -14,8 +14,6 @@ from fractions import Fraction
 from itertools import takewhile
 from typing import Final
 
-__all__ = ["SCALES", "evaluate", "to_figures"]
-
 _ALLOWED: Final = re.compile(r"(?:[-\d.+*/^()√π× ]|sqrt|\bpi\b)+")
 _ROOT: Final = re.compile(r"(?:√|sqrt)\s*(\d+|π|(?=\())")
 # A product without a sign: 2√3, 36π, 2(3 + √5).

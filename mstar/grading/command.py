@@ -18,8 +18,6 @@ from mstar.grading.base import Grader
 from mstar.prompts.response_rows import find_response_files, read_response_rows, to_prompt
 from mstar.types import Prompt
 
-__all__ = ["grade_file"]
-
 _log = logging.getLogger(__name__)
 
 # Rows that a grader sees together.

@@ -10,8 +10,6 @@ from typing import Final
 from mstar.grading.base import AnswerReader
 from mstar.grading.plain_text import find_boxed, normalise, strip_markup
 
-__all__ = ["SENTENCE_END", "is_plain_line", "read_bare", "read_commitment", "relevant_part"]
-
 # More is never needed to state an answer; it bounds the work on texts of any size.
 _MAX_RESPONSE: Final = 24_000
 _MAX_SPAN: Final = 600

@@ -19,8 +19,6 @@ from typing import Final
 
 from mstar.grading.plain_text import clean_latex
 
-__all__ = ["WORKER_SECONDS", "GradingTimeoutError", "are_equal", "is_formula", "same_spelling"]
-
 # Most computing time of a comparison. Real ones take milliseconds, so between them and the limit there is room for what
 # a full cache or a shared core costs.
 WORKER_SECONDS: Final = 1.0

@@ -19,8 +19,6 @@ from mstar.grading.plain_text import normalise
 from mstar.grading.texts import TextReader
 from mstar.types import Prompt, Verdict, VerdictStatus
 
-__all__ = ["JudgeGrader"]
-
 _ASKED: Final = """\
 Below are a question, its reference answer, and a response. Decide whether the final answer that the response commits \
 to means the same as the reference answer. Judge the final answer alone, not the way to it; do not solve the question \

@@ -12,8 +12,6 @@ from mstar.grading.numbers import read_quantity
 from mstar.grading.plain_text import clean_latex, fold, normalise
 from mstar.grading.quantities import format_number
 
-__all__ = ["BoxReader", "ListReader", "split_items"]
-
 _SEPARATOR: Final = re.compile(r"[\[({\])}]|\s*(?:[,;&、]\s*(?:and\b)?|\band\b|\\cup|和|与|\n\s*(?:[-*•]\s+)?)\s*")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WIDE_SEPARATOR: Final = re.compile(r",\s|;|\band\b")

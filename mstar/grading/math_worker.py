@@ -15,8 +15,6 @@ import resource
 import signal
 import sys
 
-__all__ = ["main"]
-
 _MEMORY_BYTES = 1 << 30
 _EQUAL, _DIFFERENT = 10, 11
 _WARM_UP = (

@@ -13,8 +13,6 @@ from mstar.grading.quantities import Quantity, format_number, parse_quantity
 from mstar.grading.units import canonical_unit, conversion_factor
 from mstar.types import Tolerance
 
-__all__ = ["NumberReader", "read_quantity"]
-
 # "(Unit: $)", "How many hours", "in square metres?"
 _UNIT_ASKED: Final = re.compile(
     r"\(\s*units?\s*:\s*([^()]{1,20})\)|\bhow many (\w+)|\bin ((?:square |cubic )?[\w/²³^]{1,12})(?=\s*(?:[?.,)]|$))",

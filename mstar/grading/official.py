@@ -17,8 +17,6 @@ from mstar.grading.base import Grader
 from mstar.grading.texts import distance
 from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
 
-__all__ = ["MathVistaGrader"]
-
 _LETTER: Final = re.compile(r"\(([a-zA-Z])\)")
 _QUICK: Final = re.compile(r'The answer is "(.*)"\.')
 _MAX_LENGTH: Final = 400

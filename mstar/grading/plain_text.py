@@ -6,8 +6,6 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["YES_OR_NO", "clean_latex", "find_boxed", "fold", "normalise", "strip_markup"]
-
 # What a text begins with: "Yes, they do", but not "Yes. Wait, no."
 YES_OR_NO: Final = re.compile(
     r"(?!(?=.*\b(?:yes|true)\b).*\b(?:no|false)\b)"

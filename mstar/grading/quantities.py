@@ -10,8 +10,6 @@ from typing import Final
 from mstar.grading.closed_forms import SCALES, evaluate, to_figures
 from mstar.grading.units import CURRENCY, canonical_unit
 
-__all__ = ["Quantity", "format_number", "parse_quantity"]
-
 # A space inside a thousand separator is one only before 000: "1, 000" is a thousand, "100, 200" two numbers.
 _DIGITS: Final = (
     r"(?:\d{1,3}(?:[,']\d{3})+(?!\d)|\d{1,2}(?:,\d\d)+,\d{3}(?!\d)"

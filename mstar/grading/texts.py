@@ -13,8 +13,6 @@ from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula
 from mstar.grading.plain_text import YES_OR_NO, clean_latex, fold, normalise
 
-__all__ = ["SimilarTextReader", "TextReader", "distance", "read_literal"]
-
 _YES_NO: Final = {
     **dict.fromkeys(("yes", "true", "是", "是的", "对"), "yes"),
     **dict.fromkeys(("no", "false", "否", "不是", "错"), "no"),

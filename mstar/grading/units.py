@@ -6,8 +6,6 @@ import re
 from fractions import Fraction
 from typing import Final
 
-__all__ = ["CURRENCY", "canonical_unit", "conversion_factor"]
-
 CURRENCY: Final = r"(?:US\$|(?<![A-Za-z])(?:USD|EUR|GBP|Rs\.?)|[$€£¥₹¢])"
 
 # unit -> spellings; a plural "s" is understood, a "_" is a blank

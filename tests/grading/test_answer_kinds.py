@@ -58,6 +58,13 @@ def test_several_options_in_any_order(row: dict[str, Any], right: list[str], wro
         # The options are letters in another order.
         ({"answer": "B", "choices": ["C", "A", "B"]}, ["B"], ["C", "A"]),
         ({"answer": "B", "choices": ["C", "A", "B"], "answer_is": "letter"}, ["A"], ["B", "C"]),
+        (
+            {"answer": "(b)", "choices": ["(c)", "(a)", "(b)"]},
+            ["(b)", "C", "(C)", "(C) (b)"],
+            ["B", "(B)", "(c)", "(a)"],
+        ),
+        ({"answer": "b", "choices": ["c", "a", "b"]}, ["b", "C"], ["B", "c", "a"]),
+        ({"answer": "C", "choices": ["(B)", "(A)", "(C)"], "answer_is": "letter"}, ["(C)"], ["(A)", "(B)"]),
         # The options are numbers, one of which is another one's index.
         ({"answer": "2", "choices": ["1", "2", "3"]}, ["2", "B", "two"], ["A", "1", "C"]),
         ({"answer": "2", "choices": ["1", "2", "3"], "answer_is": "index0"}, ["3", "C"], ["2", "B"]),

@@ -9,8 +9,6 @@ from mstar.grading.base import AnswerReader
 from mstar.grading.sentences.clauses import DOUBT, NEGATION, content_words, count_shared_words, restate, without_reason
 from mstar.types import AnswerType, Prompt
 
-__all__ = ["Named"]
-
 _VERB: Final = re.compile(
     r"(?:[=≈]|:(?=\s)|\b(?:is|are|was|were|be|equals|totals|becomes|measures|gives?|get|yields?|says|reads)\b|是|为|等于)\s*"
     r"(?:(?:about|approximately|around|roughly|exactly|only|equal to|therefore|a total of|located|in|at|on|the)\s+)*",
