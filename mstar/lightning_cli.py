@@ -43,8 +43,6 @@ from mstar.rendering import Renderer
 from mstar.trainer.fit_end import count_by_epochs
 from mstar.trainer.scratch import make_scratch_folder
 
-__all__ = ["MstarCLI", "runs_on_cuda"]
-
 _log = logging.getLogger(__name__)
 
 # Rows of the data that tokens are counted on at the beginning of a fit.

@@ -17,8 +17,6 @@ from jsonargparse import ArgumentParser
 from mstar.config_files import config_files
 from mstar.errors import ConfigError
 
-__all__ = ["asked_option", "explain_option", "loaded_classes", "named_classes", "parameters_of", "public_kinds"]
-
 _HELP: Final = ".help"
 # Steps of a path that stand in files and are left out in flags.
 _SILENT: Final = frozenset({"class_path", "init_args"})

@@ -15,8 +15,6 @@ from mstar.config_files import config_files, given_values
 from mstar.null_values import explain_null
 from mstar.option_help import named_classes, parameters_of
 
-__all__ = ["KEY", "explain_unknown", "given_options", "locate", "name_whole", "through_sources"]
-
 # How jsonargparse says that it does not know an option.
 _UNKNOWN: Final = (
     re.compile(r"(?:Option|Key) '(?P<name>[^']+)' is not accepted"),

@@ -13,8 +13,6 @@ from typing import Final
 from mstar.option_help import loaded_classes, named_classes, parameters_of, public_kinds
 from mstar.option_names import KEY, given_options, locate
 
-__all__ = ["explain_missing", "explain_value"]
-
 _EXPECTED: Final = re.compile(r"Expected an? (?P<type>.+?)(?:\. Got value: (?P<value>.*))?$")
 _GIVEN: Final = re.compile(r"Given value: (?P<value>.*)$")
 _SETTINGS: Final = re.compile(

@@ -16,8 +16,6 @@ from mstar.option_help import asked_option, explain_option
 from mstar.option_names import explain_unknown, name_whole, through_sources
 from mstar.option_values import explain_missing, explain_value
 
-__all__ = ["Parser", "condense", "find_mistake"]
-
 # As LightningCLI has it: a configuration may lie wherever fsspec reads (s3://bucket/run.yaml).
 set_parsing_settings(config_read_mode_fsspec_enabled=True)
 

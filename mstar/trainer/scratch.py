@@ -10,12 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-__all__ = ["make_scratch_folder"]
+from mstar.distributed import is_main
 
 _SCRATCH: Final = "MSTAR_SCRATCH_FOLDER"
-# What launchers other than Lightning's tell the processes that they start: how many there are, and which one this is.
+# What launchers other than Lightning's tell the processes that they start: how many there are.
 _NUMBERS: Final = ("WORLD_SIZE", "SLURM_NTASKS")
-_PLACES: Final = ("RANK", "NODE_RANK", "SLURM_PROCID")
 
 
 def make_scratch_folder(root: Path) -> str:
@@ -35,7 +34,7 @@ def make_scratch_folder(root: Path) -> str:
         folder = Path(tempfile.mkdtemp(prefix="mstar-fast-dev-run-"))
     else:
         folder = root.absolute() / "fast-dev-run"
-        if any(os.environ.get(name, "0") != "0" for name in _PLACES):
+        if not is_main() or os.environ.get("SLURM_PROCID", "0") != "0":
             return str(folder)
         # Of one that was killed; the others write nothing before this process has joined them.
         shutil.rmtree(folder, ignore_errors=True)

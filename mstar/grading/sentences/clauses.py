@@ -7,11 +7,6 @@ from typing import Final
 
 from mstar.grading.commitment import SENTENCE_END
 
-__all__ = [
-    "DOUBT", "NEGATION", "REFUSAL", "content_words", "count_shared_words", "restate", "split_sentences",
-    "without_reason",
-]  # fmt: skip
-
 REFUSAL: Final = re.compile(
     r"\b(?:cannot|can't|could not|couldn't|unable to|impossible to|not possible to|difficult to|hard to) (?:\w+ ){0,3}?"
     r"(?:determine|tell|answer|say|provide|give|find|calculate|compute|solve|identify|select|choose|process|see|view|read|help)d?\b"
