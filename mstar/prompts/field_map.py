@@ -15,10 +15,10 @@ from mstar.types import AnswerIs
 # The names under which public data sets have them, the usual one first; _fold is how they are compared.
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "question": ("question", "query", "problem", "prompt", "instruction", "question_text", "problem_text"),
-    "conversations": ("conversations", "messages"),
+    "conversations": ("conversations", "messages", "message"),
     "images": (
         "decoded_image", "image", "images", "image_path", "image_paths", "img", "img_path", "image_file", "image_name",
-        "picture", "pictures",
+        "picture", "pictures", "image_filename",
     ),
     "answer": (
         "answer", "gold", "ground_truth", "final_answer", "reference_answer", "gt_answer", "correct_answer",
@@ -38,6 +38,8 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "context": ("context", "passage", "hint", "body"),
 }  # fmt: skip
 _LETTERS: Final = tuple("ABCDEFGHIJ")
+# MMMU, EMMA and OlympiadBench have a column for each picture of a question.
+_NUMBERED: Final = re.compile(r"image_[1-9]")
 # Columns that a message lists.
 _SHOWN: Final = 40
 
@@ -47,7 +49,8 @@ class FieldMap:
     """Which column holds what. What is not named is found by its usual name, unless the question's column is named.
 
     A name may lead into a column: ``meta.answer``, ``conversations.1.value``. Of rows that are the values of one JSON
-    object, ``_key`` is the key; of rows from several files, ``_file`` is the file's name. An empty name reads nothing.
+    object, ``_key`` is the key; of rows from several files, ``_file`` is the file's name, and ``_folder`` its folder,
+    relative to that of the data. An empty name reads nothing.
 
     Args:
         question: The question's text, or a list of turns.
@@ -131,6 +134,9 @@ class FieldMap:
             found["context"] = "input"
         if self.choices is None and "choices" not in found and {"A", "B"} <= {*columns}:
             found["choices"] = tuple(letter for letter in _LETTERS if letter in columns)
+        numbered = sorted(filter(_NUMBERED.fullmatch, columns))
+        if self.images == () and "images" not in found and numbered:
+            found["images"] = tuple(numbered)
         return replace(self, **found)._resolved(columns, where), frozenset(found)  # type: ignore[arg-type]
 
     def _resolved(self, columns: Sequence[str], where: str) -> FieldMap:

@@ -58,7 +58,7 @@ _SAME: Final = (
     "question", "answer", "answer_type", "answers", "answer_is", "precision", "unit", "choices", "rationale",
     "category",
 )  # fmt: skip
-_FORMAT: Final = 6
+_FORMAT: Final = 7
 _BATCH: Final = 2048
 
 

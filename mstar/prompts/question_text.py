@@ -147,6 +147,9 @@ def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, .
         value = find_choices(value, None) or [line for line in value.splitlines() if line.strip()]
         if len(value) == 1:
             raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds '{value[0][:80]}', which is no list")
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        # A row of MMMU-Pro (validation_Accounting_29).
+        value = value[0]
     if isinstance(value, Mapping) and isinstance(value.get("text"), list):
         value = dict(zip(value.get("label") or range(len(value["text"])), value["text"], strict=False))
     if isinstance(value, Mapping):

@@ -45,7 +45,7 @@ from mstar.prompts.question_text import (
 )
 from mstar.prompts.row_files import folder_of, open_rows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
-from mstar.prompts.table_rows import Row, Rows
+from mstar.prompts.table_rows import Rows
 from mstar.storage import read_json, write_json
 from mstar.types import AnswerIs, Prompt, Turn
 
@@ -57,6 +57,8 @@ _MEDIUM: Final = re.compile(r"<(video|audio)>")
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 # Rows that are looked at to find out what an answer is.
 _LOOKED_AT: Final = 1000
+# Rows that are looked at for columns that name pictures; HallusionBench's first ones have none.
+_FEW: Final = 100
 
 
 class RecordPrompts(TablePrompts):
@@ -126,8 +128,8 @@ class RecordPrompts(TablePrompts):
         read = {name.partition(".")[0] for name in chosen.columns}
         unread = tuple(column for column in columns if column not in read)
         if not chosen.images:
-            first = next(iter(rows), None)
-            unread = tuple(f"{name}{_seems_pictures(first, name)}" for name in unread)
+            some = [row for row in islice(rows, _FEW) if not isinstance(row, RowError)]
+            unread = tuple(f"{name}{_seems_pictures(some, name)}" for name in unread)
         converter = _Converter(chosen, guessed, os.path.abspath(root), placeholders)
         folder = cache_folder(cache_dir, "records", rows.fingerprint, chosen, guessed, converter.root, placeholders)
         build_table(folder, rows, converter)
@@ -156,10 +158,9 @@ def _without_columns(rows: Rows) -> str:
     return f"no row that can be read; row 0: {why}. Mend the file, or get it again."
 
 
-def _seems_pictures(row: Row | None, column: str) -> str:
+def _seems_pictures(rows: Sequence[Mapping[str, Any]], column: str) -> str:
     """What is said of a column that is not read where it seems to name pictures."""
-    value = row.get(column) if isinstance(row, Mapping) else None
-    return " (names of pictures?)" if isinstance(value, str) and value.lower().endswith(_PICTURES) else ""
+    return " (names of pictures?)" if any(str(row.get(column)).lower().endswith(_PICTURES) for row in rows) else ""
 
 
 def _answers_and_options(rows: Rows, fields: FieldMap) -> Iterator[tuple[tuple[str, ...], int, bool]]:

@@ -34,10 +34,11 @@ def open_rows(path: str | Sequence[str], split: str = "train") -> Rows:
         split: The split, of a saved folder with several, of a Hugging Face id, of a folder with files that are called
             by splits, or of a JSON object that has them.
     """
+    root = folder_of(path)
     if not isinstance(path, str):
-        return _open_files([file for item in path for file in _expand(item, split) or [Path(item)]], split)
+        return _open_files([file for item in path for file in _expand(item, split) or [Path(item)]], split, root)
     files = _expand(path, split)
-    return load_table(path, split) if files is None else _open_files(files, split)
+    return load_table(path, split) if files is None else _open_files(files, split, root)
 
 
 def folder_of(path: str | Sequence[str]) -> str:
@@ -87,7 +88,7 @@ def _expand(path: str, split: str) -> list[Path] | None:
     return None if is_id else [location]
 
 
-def _open_files(files: Sequence[Path], split: str) -> Rows:
+def _open_files(files: Sequence[Path], split: str, root: str) -> Rows:
     for file in files:
         if not file.is_file() or file.suffix.lower() not in _SUFFIXES:
             reason = f"is none of {', '.join(_SUFFIXES)}" if file.exists() else "does not exist"
@@ -100,7 +101,7 @@ def _open_files(files: Sequence[Path], split: str) -> Rows:
     parts = [_open_file(file, split) for file in files]
     if len(parts) == 1:
         return parts[0]
-    return Rows("|".join(part.fingerprint for part in parts), partial(_read_all, files, parts))
+    return Rows("|".join(part.fingerprint for part in parts), partial(_read_all, files, parts, root))
 
 
 def _open_file(file: Path, split: str) -> Rows:
@@ -110,11 +111,12 @@ def _open_file(file: Path, split: str) -> Rows:
     return csv_rows(file) if suffix in (".csv", ".tsv") else json_rows(file, split)
 
 
-def _read_all(files: Sequence[Path], parts: Sequence[Rows]) -> Iterator[Row]:
-    """The rows of several files, one file after the other; ``_file`` is the name of a row's file."""
+def _read_all(files: Sequence[Path], parts: Sequence[Rows], root: str) -> Iterator[Row]:
+    """The rows of several files, one file after the other; ``_file`` and ``_folder`` say which a row is from."""
     for file, part in zip(files, parts, strict=True):
+        place = {"_file": file.stem, "_folder": os.path.relpath(file.parent, root)}
         for row in part:
-            yield row if isinstance(row, RowError) or not row else {**row, "_file": file.stem}
+            yield row if isinstance(row, RowError) or not row else {**row, **place}
 
 
 def json_rows(path: Path, split: str = "train") -> Rows:

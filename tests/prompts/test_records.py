@@ -323,8 +323,41 @@ def test_what_a_question_is_about_stands_before_it(tmp_path: Path, row: dict[str
 
 def test_a_column_that_seems_to_name_pictures_is_pointed_out(tmp_path: Path) -> None:
     row = {"question": "How many?", "answer": "1", "figure": "a.PNG", "note": "b"}
-    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", [row]))
+    # HallusionBench's first rows have no picture.
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", [row | {"question": "1 + 0?", "figure": None}, row]))
     assert source.facts().unread == ("figure (names of pictures?)", "note")
+
+
+def test_a_column_for_each_picture(tmp_path: Path, picture: Picture) -> None:
+    """MMMU, EMMA and OlympiadBench have image_1, image_2 and on, and name them in the text."""
+    for number in (1, 2):
+        (tmp_path / f"{number}.png").write_bytes(picture(number, "PNG", 8 * number))
+    rows = [
+        {"question": "Is <image_2> like it?\n<image_1>", "image_2": "2.png", "image_1": "1.png", "image_3": None},
+        {"question": "Is it large?\n<image_1>", "image_1": "1.png", "image_2": None, "image_3": None},
+    ]
+    source = RecordPrompts(write_lines(tmp_path / "data.jsonl", rows))
+    assert [sizes(prompt) for prompt in source] == [[(16, 16), (8, 8)], [(8, 8)]]
+
+
+def test_a_folder_for_each_problem(tmp_path: Path, picture: Picture) -> None:
+    """Geometry3K and IconQA have data.json and its picture in a folder that is called by the problem's number."""
+    for number in (7, 8):
+        (tmp_path / f"train/{number}").mkdir(parents=True)
+        (tmp_path / f"train/{number}/img.png").write_bytes(picture(number, "PNG", number))
+        row = {"problem_text": "Find x.", "choices": ["12", "13"], "answer": "B", "id": number}
+        (tmp_path / f"train/{number}/data.json").write_text(json.dumps(row, indent=1))
+    source = RecordPrompts(str(tmp_path / "train/*/data.json"), FieldMap(images="{_folder}/img.png"))
+    assert [(prompt.id, sizes(prompt)) for prompt in source] == [("7", [(7, 7)]), ("8", [(8, 8)])]
+
+
+def test_a_chat_written_as_text(tmp_path: Path, picture: Picture) -> None:
+    """MM-Eureka's rows have it under message."""
+    (tmp_path / "1.png").write_bytes(picture(1, "PNG", 8))
+    parts = [{"type": "image", "image": f"file://{tmp_path}/1.png"}, {"type": "text", "text": "How many?"}]
+    row = {"id": "0", "message": json.dumps([{"role": "user", "content": parts}]), "answer": "3"}
+    [prompt] = RecordPrompts(write_lines(tmp_path / "data.jsonl", [row]))
+    assert (prompt.question, prompt.answer, sizes(prompt)) == ("How many?", "3", [(8, 8)])
 
 
 def test_objects_by_key_with_a_path_template_and_a_context(tmp_path: Path, picture: Picture) -> None:

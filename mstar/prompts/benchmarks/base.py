@@ -14,6 +14,7 @@ from mstar.errors import DataError
 from mstar.prompts.base import PromptSource
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
 from mstar.prompts.images import FileImage, PixelLimits
+from mstar.prompts.quarantine import RowError
 from mstar.prompts.question_text import render_choices
 from mstar.types import AnswerType, ImageReference, Prompt
 
@@ -174,7 +175,7 @@ def build_items(
     for row in rows:
         try:
             item = build(row)
-        except (KeyError, TypeError, ValueError, DataError) as error:
+        except (KeyError, TypeError, ValueError, DataError, RowError) as error:
             raise DataError(f"{name}: row {row.number} cannot be read: {error}; get the file again.") from error
         if item is not None and instruction:
             item = replace(item, prompt=replace(item.prompt, question=f"{item.prompt.question}\n{instruction}"))

@@ -18,19 +18,21 @@ class DynaMath(FileBenchmark):
     """DynaMath, by subject and level: average and worst-case accuracy.
 
     ``path`` is the folder of DynaMath/DynaMath_Sample, whose ten files (data/sample_variant1-*.parquet and on) are the
-    variants, or one of the files. The worst case counts a question as right if all its variants are. As the official
-    rule says (evaluation/ of github.com/DynaMath/DynaMath), a number is right within 0.001 of the gold answer; its
+    variants, or one of the files; or the folder of what github.com/DynaMath/DynaMath has and generates
+    (trial1/dataset.json and on, each beside its pictures). The worst case counts a question as right if all its
+    variants are. As the official rule says (evaluation/ there), a number is right within 0.001 of the gold answer; its
     other answers are texts that hold the gold one, where ours are read and compared whole. Licence: Apache-2.0.
     """
 
     licence: ClassVar[str] = "Apache-2.0"
     default_split: ClassVar[str] = ""
     image_columns: ClassVar[tuple[str, ...]] = ("decoded_image", "image")
-    needed: ClassVar[tuple[str, ...]] = ("id", "question", "ground_truth", "answer_type", "subject")
+    needed: ClassVar[tuple[str, ...]] = ("question", "answer_type", "subject")
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
         values = row.values
-        seed, subject, gold = clean(values["id"]), clean(values["subject"]), clean(values["ground_truth"])
+        seed, gold = clean(values.get("id", values.get("pid"))), clean(values.get("ground_truth", values.get("answer")))
+        subject = clean(values["subject"])
         # The number tells the variants apart: each of the files has the same ids.
         prompt = Prompt(f"dynamath-{seed}-{row.number}", without_pictures(str(values["question"])), row.images, gold)
         if values["answer_type"] == "float":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def read_benchmark(
             ``datasets`` saved (``save_to_disk``).
         image_columns: The columns that may hold the pictures; all that hold pictures, else the first with a path.
         splits: Names of the wanted split, for a folder: of its files those count that are called by one of them.
-        image_root: The folder of picture files; None is the folder of the data.
+        image_root: The folder of picture files; None is that of each data file.
 
     Raises:
         DataError: there is nothing there, or it cannot be read.
@@ -71,7 +72,8 @@ def read_benchmark(
     root = folder_of(path) if image_root is None else image_root
     rows: list[BenchmarkRow] = []
     for file in _files(Path(path), splits):
-        for values, images in _read(file, tuple(image_columns), root, limits):
+        beside = "" if image_root else os.path.relpath(file.parent, root).removeprefix(".")
+        for values, images in _read(file, tuple(image_columns), root, beside, limits):
             rows.append(BenchmarkRow(len(rows), values, images, file.stem))
     if not rows:
         raise DataError(f"'{path}' has no rows; get the file again.")
@@ -101,7 +103,7 @@ def _files(path: Path, splits: Sequence[str]) -> list[Path]:
 
 
 def _read(
-    file: Path, image_columns: tuple[str, ...], root: str, limits: PixelLimits
+    file: Path, image_columns: tuple[str, ...], root: str, beside: str, limits: PixelLimits
 ) -> Iterator[tuple[dict[str, Any], tuple[ImageReference, ...]]]:
     rows, reader = open_rows(str(file)), _PictureReader(image_columns, file.suffix.lower() == ".tsv")
     folder = cache_folder(None, "benchmark", rows.fingerprint, image_columns)
@@ -123,7 +125,7 @@ def _read(
             tuple(
                 EmbeddedImage(_uri(file, number, place, len(paths)), folder, number, place, limits)
                 if path is None
-                else FileImage(path, root, limits)
+                else FileImage(os.path.join(beside, path), root, limits)
                 for place, path in enumerate(paths)
             ),
         )

@@ -21,10 +21,12 @@ from mstar.prompts.benchmarks.base import (
 )
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
 from mstar.prompts.images import PixelLimits
-from mstar.prompts.question_text import infer_answer_type
-from mstar.types import Prompt
+from mstar.prompts.question_text import infer_answer_type, read_choices
+from mstar.types import AnswerType, Prompt
 
 _IMAGES: Final = tuple(f"image_{number}" for number in range(1, 8))
+# At which the official rule compares numbers.
+_DECIMALS: Final = 2
 _TAG: Final = re.compile(r"<image (\d)>")
 # The groups of the official score (eval/ of github.com/MMMU-Benchmark/MMMU).
 _DISCIPLINES: Final[Mapping[str, str]] = {
@@ -50,7 +52,8 @@ class MMMU(FileBenchmark):
 
     ``path`` is the folder of MMMU/MMMU (a folder a subject) or of a subject, or of lmms-lab/MMMU; the answers of test
     are not public. Where the official rule (github.com/MMMU-Benchmark/MMMU) finds no answer, it draws an option; here
-    the response is wrong. An open question has a gold answer or a list of them. ``<image 2>`` is asked as (image 2).
+    the response is wrong. An open question has a gold answer or a list of them, and of numbers two decimals count, as
+    that rule has it. ``<image 2>`` is asked as (image 2).
     """
 
     licence: ClassVar[str] = "Apache-2.0"
@@ -65,9 +68,11 @@ class MMMU(FileBenchmark):
         golds = tuple(map(str, found)) if isinstance(found := _literal(values["answer"]), list) else (str(found),)
         if golds[0] in ("", "?"):
             raise DataError("it has no answer; the answers of test are not public, use validation")
+        _require_pictures(row, str(values["question"]))
+        number = any(infer_answer_type(gold, ()) is not AnswerType.TEXT for gold in golds)
         prompt = Prompt(f"mmmu-{values['id']}", _name_images(str(values["question"])), row.images, golds[0])
-        prompt = replace(prompt, answers=golds[1:], answer_type=infer_answer_type(golds[0], ()))
-        return _grouped(prompt, clean(values["id"]), ())
+        prompt = replace(prompt, answers=golds[1:], answer_type=AnswerType.FLOAT if number else AnswerType.TEXT)
+        return _grouped(replace(prompt, precision=_DECIMALS if number else None), clean(values["id"]), ())
 
 
 class MMMUPro(BenchmarkSource):
@@ -112,7 +117,10 @@ class MMMUPro(BenchmarkSource):
 
 def _choice_item(row: BenchmarkRow, prefix: str, question: str | None, setting: str = "") -> BenchmarkItem:
     values = row.values
-    choices = [_name_images(str(option)) for option in _literal(values["options"])]
+    options, _ = read_choices(values["options"], "options")
+    if question is not None:
+        _require_pictures(row, " ".join([question, *options]))
+    choices = [_name_images(option) for option in options]
     prompt = choice_prompt(
         prompt_id=f"{prefix}-{values['id']}",
         question=_name_images(question or ""),
@@ -133,6 +141,13 @@ def _grouped(prompt: Prompt, name: str, facets: tuple[tuple[str, str], ...], sub
     discipline = _DISCIPLINES.get(subject, "")
     groups = (*facets, *((("discipline", discipline),) if discipline else ()), ("subject", subject))
     return BenchmarkItem(replace(prompt, category=subject), groups, prompt.id)
+
+
+def _require_pictures(row: BenchmarkRow, text: str) -> None:
+    """Fails where a text names a picture that the row lacks: no published row does, and official runs stop there."""
+    missing = [tag[0] for tag in _TAG.finditer(text) if int(tag[1]) > len(row.images)]
+    if missing:
+        raise DataError(f"the text names {missing[0]}, and the row has {len(row.images)} pictures")
 
 
 def _name_images(text: str) -> str:

@@ -27,7 +27,7 @@ from mstar.prompts.benchmarks import (
     WeMath,
 )
 from mstar.types import AnswerType, Response, ScoredResponse, Verdict, VerdictStatus
-from tests.prompts.benchmarks.conftest import IMAGE, cell, png
+from tests.prompts.benchmarks.conftest import IMAGE, cell, png, shows
 
 Write = Callable[..., Path]
 
@@ -156,6 +156,21 @@ def test_dyna_math_counts_the_worst_variant(parquet: Write, tmp_path: Path) -> N
     assert source.figures(correct) == {"worst case over variants": [0.0, 1.0, 1.0]}
 
 
+def test_dyna_math_as_its_authors_generate_it(tmp_path: Path) -> None:
+    for trial in (1, 2):
+        (tmp_path / f"trial{trial}/image").mkdir(parents=True)
+        (tmp_path / f"trial{trial}/image/image1.png").write_bytes(png(trial))
+        row = {"question": "What is the period?", "answer": f"{trial}.5", "image": "image/image1.png",
+               "answer_type": "float", "subject": "analytic geometry", "level": "high school"}  # fmt: skip
+        (tmp_path / f"trial{trial}/dataset.json").write_text(json.dumps({"1": row}))
+    source = DynaMath(str(tmp_path))
+    assert [(prompt.id, prompt.answer) for prompt in source] == [("dynamath-1-0", "1.5"), ("dynamath-1-1", "2.5")]
+    assert shows(source[1].images[0], 2)
+    assert facets(source, 0) == {"subject": "analytic geometry", "level": "high school"}
+    correct = {"dynamath-1-0": True, "dynamath-1-1": False}
+    assert source.figures(correct) == {"worst case over variants": [0.0]}
+
+
 def wemath(parquet: Write) -> WeMath:
     steps = {"2steps": ("1", "2", "multi"), "3steps": ("1", "2", "3", "multi")}
     rows = [
@@ -229,22 +244,33 @@ def test_mmmu(parquet: Write, tmp_path: Path, shown: Any) -> None:
     assert facets(source, 0) == {"discipline": "Art and Design", "subject": "Art_Theory"}
     assert right(source, 0, "Answer: B")
     assert right(source, 1, "Answer: 24/7")
-    assert right(source, 1, "Answer: 3.429")
+    # By the official rule two decimals count.
+    assert right(source, 1, "Answer: 3.43")
+    assert not right(source, 1, "Answer: 3.4")
     with pytest.raises(DataError, match="the answers of test are not public"):
         MMMU(str(tmp_path / "mmmu"), split="test")
+
+
+def test_mmmu_without_a_picture_that_is_named_is_refused(parquet: Write) -> None:
+    row = mmmu_row("validation_Art_Theory_1", "multiple-choice", "['<image 3>', 'no']", "B")
+    with pytest.raises(DataError, match=r"row 0 .*names <image 3>, and the row has 2 pictures"):
+        MMMU(str(parquet("validation-0.parquet", [row], PICTURES)))
 
 
 def test_mmmu_pro_has_two_settings_and_their_mean(parquet: Write, tmp_path: Path) -> None:
     options = repr([f"option {number}" for number in range(10)])
     standard = mmmu_row("test_History_1", "multiple-choice", options, "J", subject="History")
-    parquet("pro/standard (10 options)/test-00000-of-00002.parquet", [standard], PICTURES)
+    # As validation_Accounting_29 is published.
+    nested = mmmu_row("validation_Accounting_29", "multiple-choice", "[['A', 'B', 'Not enough information']]", "B")
+    parquet("pro/standard (10 options)/test-00000-of-00002.parquet", [standard, nested | {"subject": "a"}], PICTURES)
     vision = {"id": "test_History_1", "image": cell(3), "options": options, "answer": "J", "subject": "History"}
     parquet("pro/vision/test-00000-of-00004.parquet", [vision], ("image",))
     source = MMMUPro(str(tmp_path / "pro"))
-    assert [facets(source, index)["setting"] for index in (0, 1)] == ["standard", "vision"]
+    assert [facets(source, index)["setting"] for index in (0, 2)] == ["standard", "vision"]
     assert source.averaged == "setting"
-    assert source[1].question == "Answer the question that is written in the picture."
-    assert right(source, 1, "Answer: J")
+    assert source[1].choices == ("A", "B", "Not enough information")
+    assert source[2].question == "Answer the question that is written in the picture."
+    assert right(source, 2, "Answer: J")
     assert MMMUPro(str(tmp_path / "pro"), setting="vision").averaged == ""
     with pytest.raises(DataError, match="does not exist"):
         MMMUPro(str(tmp_path / "pro"), setting="standard_4")
