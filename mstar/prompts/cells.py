@@ -26,7 +26,8 @@ TEXTS: Final = ("text", "value", "content", "option", "choice", "answer")
 _WRAPPERS: Final = ("bytes", "path", "image", "image_url", "url", "base64")
 # Qwen-VL's first form: Picture 1: <img>a.png</img>
 _TAG: Final = re.compile(r"<img>(.*?)</img>")
-_FIELD: Final = re.compile(r"\{([^{}]+)\}")
+# {id}, or {image_id:012}, filled with zeros to 12 digits as the names of COCO's pictures are.
+_FIELD: Final = re.compile(r"\{([^{}]+?)(?::0([0-9]+))?\}")
 
 
 def look_up(values: Any, name: str) -> Any:
@@ -134,13 +135,15 @@ def read_images(values: Mapping[str, Any], columns: Sequence[str]) -> list[str |
 
 def fields_of(name: str) -> list[str]:
     """The columns that a name reads: itself, or those in the braces of a template."""
-    return _FIELD.findall(name) if "{" in name else [name]
+    return [field[1] for field in _FIELD.finditer(name)] if "{" in name else [name]
 
 
 def _fill(template: str, values: Mapping[str, Any]) -> str | None:
     """The path that a template makes of a row; None if one of its columns is empty."""
-    parts = {name: read_text(look_up(values, name), name) for name in _FIELD.findall(template)}
-    return _FIELD.sub(lambda match: parts[match[1]], template) if all(parts.values()) else None
+    parts = {name: read_text(look_up(values, name), name) for name in fields_of(template)}
+    return (
+        _FIELD.sub(lambda field: parts[field[1]].zfill(int(field[2] or 0)), template) if all(parts.values()) else None
+    )
 
 
 def _items(value: Any) -> Iterator[Any]:

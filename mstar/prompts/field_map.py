@@ -10,11 +10,13 @@ from typing import Final
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.cells import fields_of
 from mstar.prompts.facts import ColumnChoice
-from mstar.types import AnswerIs
+from mstar.types import AnswerIs, AnswerType
 
 # The names under which public data sets have them, the usual one first; _fold is how they are compared.
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
-    "question": ("question", "query", "problem", "prompt", "instruction", "question_text", "problem_text"),
+    "question": (
+        "question", "query", "problem", "prompt", "instruction", "question_text", "problem_text", "question_string",
+    ),
     "conversations": ("conversations", "messages", "message"),
     "images": (
         "decoded_image", "image", "images", "image_path", "image_paths", "img", "img_path", "image_file", "image_name",
@@ -37,6 +39,8 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     # ScienceQA's and MMBench's hints are what the question is about.
     "context": ("context", "passage", "hint", "body"),
 }  # fmt: skip
+# What stands for all rows in the place of a column.
+_WORDS: Final = {"answer_is": frozenset(AnswerIs), "answer_type": frozenset(AnswerType)}
 _LETTERS: Final = tuple("ABCDEFGHIJ")
 # MMMU, EMMA and OlympiadBench have a column for each picture of a question.
 _NUMBERED: Final = re.compile(r"image_[1-9]")
@@ -58,13 +62,15 @@ class FieldMap:
             the model says then is the rationale, and the turns before it are shown before the question.
         images: One column of pictures or several; each holds one picture or a list of them, as a path below
             ``image_root``, as bytes, as base64 text, or as what ``datasets`` makes of a PIL picture; or a path with
-            columns in it, such as ``images/{id}.png``. A row without one is a question without pictures.
+            columns in it, such as ``images/{id}.png`` or ``{image_id:012}.jpg`` (12 digits, as in COCO). A row without
+            one is a question without pictures.
         answer: The gold answer, or a list of all that are right; none for data without answers.
         id: A unique id; none derives one from the question and its pictures.
         choices: The options of multiple-choice questions: a list of texts, an object by letter, a list of
             ``{label, text}``, or text that is one of these; or several columns, each with one option. Options in the
             question's own text are found there.
-        answer_type: One of ``mstar.types.AnswerType``; none, or another value, infers it from the answer.
+        answer_type: One of ``mstar.types.AnswerType``; a column, or one of these for all. None, or another value in the
+            column, infers it from the answer.
         answers: A list of answers that are right, too; without ``answer`` the first of them is the gold answer.
         answer_is: How ``answer`` names its option: text, letter, index0 or index1; a column, or one of these for all.
         tolerance: How far a number may be off: an object with ``relative`` or ``absolute``.
@@ -107,8 +113,7 @@ class FieldMap:
     def columns(self) -> tuple[str, ...]:
         """The columns that it reads."""
         named = ((item.name, name) for item in fields(self) for name in self.names(item.name))
-        return tuple(name for role, whole in named if role != "answer_is" or whole not in set(AnswerIs)
-                     for name in fields_of(whole))  # fmt: skip
+        return tuple(name for role, whole in named if whole not in _WORDS.get(role, ()) for name in fields_of(whole))
 
     def complete(self, columns: Sequence[str], where: str) -> tuple[FieldMap, frozenset[str]]:
         """The map with what is not named found by its usual name, and the roles that were found.
@@ -146,9 +151,9 @@ class FieldMap:
             role = match[1]
             known = role in columns or role not in _USUAL
             column = role if known else next(iter(self.names(role)), "_key" if role == "id" else role)
-            return f"{{{column}}}"
+            return f"{{{column}"
 
-        images = tuple(re.sub(r"\{([^{}]+)\}", name, image) for image in self.names("images"))
+        images = tuple(re.sub(r"\{([^{}:]+)", name, image) for image in self.names("images"))
         resolved = replace(self, images=images)
         # Of a name that leads into a column, that one must.
         missing = [name for name in resolved.columns if not {name, name.partition(".")[0]} & {*columns}]

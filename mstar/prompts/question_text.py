@@ -30,10 +30,10 @@ _LETTERED: Final = re.compile(r"\(?([A-J])[).:、\uff0e\uff1a]\s*(.+)", re.DOTAL
 _LABELS: Final = ("label", "key", "letter", "option", "id")
 _ALPHABET: Final = "ABCDEFGHIJ"
 # How options are marked in a question, at the beginning of a line or behind other text, and how many make a list. A
-# mark without a blank after it (MathVerse's A:40°, A.-2 in Chinese questions) may stand in a formula: it takes three.
+# mark inside a line and without a blank after it (A.-2 in Chinese questions) may stand in a formula: it takes three.
 _OPTION_FORMS: Final = (
     (r"(?:\A|[\s:])\({letter}\)[^\S\n]*", 2),
-    (r"(?:\A|\n)[^\S\n]*{letter}[.):][^\S\n]+", 2),
+    (r"(?:\A|\n)[^\S\n]*{letter}[.):][^\S\n]*", 2),
     (r"(?:\A|[\s;]){letter}[.):]\s+", 2),
     (r"(?:\A|[\s;]){letter}[.):、\uff0e\uff1a]\s*", 3),
 )
@@ -227,7 +227,7 @@ def read_gold(value: Any, column: str, kind: Any, choices: tuple[str, ...]) -> t
         choices: The question's options.
     """
     gold = read_texts(value, column)
-    if isinstance(value, list) and gold and kind in (AnswerType.LIST, AnswerType.SET):
+    if isinstance(value, list) and gold and kind in (AnswerType.LIST, AnswerType.SET, AnswerType.BOX):
         return (f"[{', '.join(gold)}]",), None
     if choices and len(gold) > 1:
         # Several options, and not one in several spellings.

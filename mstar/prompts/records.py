@@ -47,7 +47,7 @@ from mstar.prompts.row_files import folder_of, open_rows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.prompts.table_rows import Rows
 from mstar.storage import read_json, write_json
-from mstar.types import AnswerIs, Prompt, Turn
+from mstar.types import AnswerIs, AnswerType, Prompt, Turn
 
 Placeholders = Literal["places", "words"]
 T = TypeVar("T")
@@ -202,7 +202,10 @@ class _Converter:
                 return nothing
 
         turns, said, images = self._chat(values)
-        kind = read("answer_type", lambda value, _: value, None)
+        kind, answer_is = self.fields.answer_type, self.fields.answer_is
+        # Each is a column, or says it of all rows.
+        kind = kind if kind in set(AnswerType) else read("answer_type", lambda value, _: value, None)
+        answer_is = AnswerIs(answer_is) if answer_is in set(AnswerIs) else read("answer_is", read_answer_is, None)
         none: tuple[str, ...] = ()
         choices, labels = read("choices", lambda *_: _choices(values, self.fields), (none, none))
         column = self.fields.answer or ""
@@ -211,9 +214,6 @@ class _Converter:
         answer = next(iter(answers), None)
         if answer is None and (name := self.fields.answer or self.fields.answers):
             raise RowError(Reason.NO_ANSWER, f"the column '{name}' is empty")
-        # It is a column, or says it of all rows.
-        constant = next((item for item in AnswerIs if item == self.fields.answer_is), None)
-        answer_is = constant or read("answer_is", read_answer_is, None)
         if answer in labels and answer not in choices:
             answer, answer_is = chr(ord("A") + labels.index(answer)), AnswerIs.LETTER
         context = read("context", lambda *_: _texts(values, self.fields.names("context")), none)
@@ -303,7 +303,9 @@ def _texts(values: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read_response(value: Any, name: str) -> str | None:
-    """A response, or the last turn of a chat; of several solutions (OlympiadBench) the first."""
+    """A response, or the last turn of a chat; of several solutions (OlympiadBench) the first. Numbers are a box."""
     if is_chat(value):
         return read_turns(value)[-1][1] or None
-    return next(iter(read_texts(value, name)), None) if isinstance(value, list) else read_text(value, name) or None
+    if isinstance(value, list):
+        return next(iter(read_texts([item for item in value if not isinstance(item, int | float)], name)), None)
+    return read_text(value, name) or None

@@ -255,6 +255,7 @@ def test_forms_of_choices_and_answers(
         ("Which? Select from A and B. (A) True (B)False", "A", ("True", "False")),
         ("How many? \n A) 10 B) 12 C) 14", "C", ("10", "12", "14")),
         ("How wide?\nChoices:\nA:40°\nB:60°\nC:120°", "C", ("40°", "60°", "120°")),
+        ("Is it one?\nChoices:\nA:Yes\nB:No", "B", ("Yes", "No")),
         ("Which one?\nA.-2  B.0  C. 3", "-2", ("-2", "0", "3")),
         ("Which? choice:(A) red (B) blue", "B", ("red", "blue")),
         ("Which?\nA. red\nB. as in (A) and (B)\nAnswer with the letter.", "A", ("red", "as in (A) and (B)")),
@@ -349,6 +350,26 @@ def test_a_folder_for_each_problem(tmp_path: Path, picture: Picture) -> None:
         (tmp_path / f"train/{number}/data.json").write_text(json.dumps(row, indent=1))
     source = RecordPrompts(str(tmp_path / "train/*/data.json"), FieldMap(images="{_folder}/img.png"))
     assert [(prompt.id, sizes(prompt)) for prompt in source] == [("7", [(7, 7)]), ("8", [(8, 8)])]
+
+
+def test_what_kind_all_answers_are_is_said_once(tmp_path: Path) -> None:
+    """DocVQA's rows do not say that they are compared by ANLS, nor RefCOCO's that they are boxes."""
+    row = {"question": "Who?", "answers": ["Ann Lee", "A. Lee"]}
+    [prompt] = RecordPrompts(write_lines(tmp_path / "a.jsonl", [row]), FieldMap(answer_type="anls"))
+    assert (prompt.answer_type, prompt.answer, prompt.answers) == (AnswerType.ANLS, "Ann Lee", ("A. Lee",))
+    box = {"problem": "The man in red", "solution": [10.5, 20, 100, 200]}
+    fields = FieldMap(answer="solution", answer_type="box")
+    [prompt] = RecordPrompts(write_lines(tmp_path / "b.jsonl", [box]), fields)
+    assert (prompt.answer, prompt.answers, prompt.rationale) == ("[10.5, 20, 100, 200]", (), None)
+    assert AnswerGrader().grade(prompt, "Answer: [10, 20, 100, 201]").correct
+
+
+def test_numbers_of_pictures_are_filled_with_zeros(tmp_path: Path, picture: Picture) -> None:
+    """The pictures of COCO, which VQA sets name by image_id alone."""
+    (tmp_path / "000000000042.jpg").write_bytes(picture(1, "JPEG", 8))
+    row = {"question_string": "What is it?", "image_id": 42, "answer": "a cat"}
+    [prompt] = RecordPrompts(write_lines(tmp_path / "a.jsonl", [row]), FieldMap(images="{image_id:012}.jpg"))
+    assert sizes(prompt) == [(8, 8)]
 
 
 def test_a_chat_written_as_text(tmp_path: Path, picture: Picture) -> None:

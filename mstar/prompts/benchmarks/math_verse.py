@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import ClassVar, Final
 
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean
 from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.question_text import infer_answer_type
-from mstar.types import Prompt
+from mstar.types import AnswerIs, AnswerType, Prompt
 
-_CHOICES: Final = re.compile(r"\n\s*Choices:\s*\n")
-_CHOICE: Final = re.compile(r"^\s*([A-H])\s*[:.]\s*(.*?)\s*$", re.MULTILINE)
+_CHOICES: Final = re.compile(r"\n\s*Choices?:\s*\n")
+_CHOICE: Final = re.compile(r"^[^\S\n]*([A-H])[^\S\n]*[:.][^\S\n]*(.*?)[^\S\n]*$", re.MULTILINE)
 _SHOWN: Final = "Answer the question that is written in the picture."
 
 
@@ -23,7 +24,8 @@ class MathVerse(FileBenchmark):
     file testmini_text_only has no pictures, and cannot be read. Licence: MIT. Every version is a question of its own,
     as in the official score (evaluation/score_answer_s2.py of github.com/ZrrSkywalker/MathVerse), which asks a language
     model; so only our own rules can be applied. Of ``Vision Only``, whose question stands in the picture alone, the
-    choices are known from ``question_for_eval`` and used for grading.
+    choices are known from ``question_for_eval`` and used for grading. Some golds are an option's text, or two letters,
+    both of which must be named; subfields are those of a subject.
     """
 
     licence: ClassVar[str] = "MIT"
@@ -42,10 +44,19 @@ class MathVerse(FileBenchmark):
             choices = [text for _, text in _CHOICE.findall("".join(listed))]
             if not choices:
                 raise DataError(f"the choices of '{name}' cannot be found; get the file with question_for_eval")
+            golds = [_letter(gold, choices) for gold in answer.splitlines()]
             official = None if asked else _SHOWN
-            prompt = choice_prompt(name, question.strip(), row.images, choices, answer, version, official)
+            prompt = choice_prompt(name, question.strip(), row.images, choices, golds[0], version, official)
+            if len(golds) > 1:
+                kind = AnswerType.MULTI_SELECT
+                prompt = replace(prompt, answer=", ".join(golds), answer_type=kind, answer_is=AnswerIs.LETTER)
         else:
             kind = infer_answer_type(answer, ())
             prompt = Prompt(name, asked or _SHOWN, row.images, answer, kind, category=version)
-        facets = (("version", version), ("subject", subject), ("subfield", clean(facts["subfield"])))
+        facets = (("version", version), ("subject", subject), ("subfield", f"{subject}: {clean(facts['subfield'])}"))
         return BenchmarkItem(prompt, facets, prompt.id)
+
+
+def _letter(gold: str, choices: list[str]) -> str:
+    """The letter of a gold answer that is one, with or without brackets, or the text of an option."""
+    return chr(ord("A") + choices.index(gold)) if gold in choices else gold.strip("()")

@@ -102,10 +102,33 @@ def test_math_verse(parquet: Write) -> None:
     assert source[0].question.endswith("(C) 120°\n(D) 140°")
     assert source[1].question == "Answer the question that is written in the picture."
     assert source[0].choices == source[1].choices == ("40°", "60°", "120°", "140°")
-    assert facets(source, 1) == {"version": "Vision Only", "subject": "Plane Geometry", "subfield": "Angle"}
+    assert facets(source, 1) == {
+        "version": "Vision Only",
+        "subject": "Plane Geometry",
+        "subfield": "Plane Geometry: Angle",
+    }
     assert right(source, 1, "Answer: D")
     assert not right(source, 1, "Answer: C")
     assert right(source, 2, "Answer: 7.5")
+
+
+@pytest.mark.parametrize(
+    ("asked", "gold", "response", "wrong"),
+    [
+        ("\nChoice:\nA. True\nB. False", "False", "B", "A"),
+        ("\nChoices:\nA.rises\nB.falls\nC.neither", "(C)", "C", "A"),
+        ("\nChoose 2 answers:\nChoices:\nA:x\nB:y\nC:z", "A\nC", "A, C", "A"),
+        ("\nChoices:\nA:x\nB:y\nC:z\nE:\nF:u", "C", "C", "B"),
+    ],
+)
+def test_odd_choices_of_math_verse(parquet: Write, asked: str, gold: str, response: str, wrong: str) -> None:
+    """Each of these forms is in testmini, where golds are texts, have brackets or are two letters."""
+    row = {"sample_index": "1", "problem_version": "Text Dominant", "question": f"Which?{asked}", "image": cell(1),
+           "answer": gold, "question_type": "multi-choice",
+           "metadata": {"subject": "Functions", "subfield": "Property"}}  # fmt: skip
+    source = MathVerse(str(parquet("testmini.parquet", [row], ("image",))))
+    assert right(source, 0, f"Answer: {response}")
+    assert not right(source, 0, f"Answer: {wrong}")
 
 
 def test_logic_vista(tmp_path: Path) -> None:
