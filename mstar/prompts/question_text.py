@@ -14,10 +14,13 @@ from mstar.prompts.cells import TEXTS, parse, pick, read_text, read_texts
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, AnswerType
 
-# <image>, <IMAGE>, <image1>, <image 1>, <|image_1|>, <|image_pad|> (Qwen), <image_placeholder> and the like.
+# <image>, <IMAGE>, <image1>, <image 1>, <|image_1|>, <|image_pad|> (Qwen), <image_placeholder> and the like; and
+# OlympiadBench's <img_3362>, which names a file.
 _NAME: Final = r"image(?:[_ -]?pad|[_ -]?placeholder)?(?:[_ -]?(?P<number>[0-9]{1,2}))?"
 _PLACEHOLDER: Final = re.compile(
-    rf"(?:<\|vision_start\|>)?(?:<\|(?:{_NAME})\|>|<(?:{_NAME.replace('number', 'n')})>)(?:<\|vision_end\|>)?",
+    r"(?:<\|vision_start\|>)?"
+    rf"(?:<\|(?:{_NAME})\|>|<(?:{_NAME.replace('number', 'n')}|img_[0-9]+)>)"
+    r"(?:<\|vision_end\|>)?",
     re.IGNORECASE,
 )
 _LEADING: Final = re.compile(rf"(?:\s*{PICTURE})+\s*")

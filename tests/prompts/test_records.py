@@ -329,6 +329,14 @@ def test_a_column_that_seems_to_name_pictures_is_pointed_out(tmp_path: Path) -> 
     assert source.facts().unread == ("figure (names of pictures?)", "note")
 
 
+def test_a_picture_that_only_the_text_names_makes_a_bad_row(tmp_path: Path) -> None:
+    """OlympiadBench's own files name pictures in the text alone, as <img_3362>."""
+    rows = [{"question": "As follows:\n<img_3362>\nFind x.", "answer": "1"}, {"question": "2 - 1?", "answer": "1"}]
+    path = str(tmp_path / "bad.jsonl")
+    RecordPrompts(write_lines(tmp_path / "a.jsonl", rows), max_bad_share=0.5, quarantine=path)
+    assert quarantined(Path(path)) == [(0, "picture_count")]
+
+
 def test_a_column_for_each_picture(tmp_path: Path, picture: Picture) -> None:
     """MMMU, EMMA and OlympiadBench have image_1, image_2 and on, and name them in the text."""
     for number in (1, 2):

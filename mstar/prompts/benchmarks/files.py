@@ -72,7 +72,7 @@ def read_benchmark(
     root = folder_of(path) if image_root is None else image_root
     rows: list[BenchmarkRow] = []
     for file in _files(Path(path), splits):
-        beside = "" if image_root else os.path.relpath(file.parent, root).removeprefix(".")
+        beside = "" if image_root is not None else os.path.relpath(file.parent, root).removeprefix(".")
         for values, images in _read(file, tuple(image_columns), root, beside, limits):
             rows.append(BenchmarkRow(len(rows), values, images, file.stem))
     if not rows:
@@ -136,7 +136,8 @@ def _numbered(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _uri(path: Path, number: int, place: int, count: int) -> str:
-    return f"{path.name}#{number}" + (f".{place}" if count > 1 else "")
+    # With its folder: those of MMMU's 30 subjects have files of the same name.
+    return "/".join(path.parts[-2:]) + f"#{number}" + (f".{place}" if count > 1 else "")
 
 
 @dataclass(frozen=True, slots=True)
