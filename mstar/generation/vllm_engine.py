@@ -17,6 +17,7 @@ from mstar.generation.drift import drift_bounds
 from mstar.generation.vllm_families import require_proven
 from mstar.generation.vllm_options import AUTO_LENGTH, VllmOptions
 from mstar.generation.vllm_prompts import (
+    MOST_IMAGES,
     SampleSeeds,
     equal_temperatures,
     find_fault,
@@ -59,7 +60,6 @@ class VllmEngine(Engine):
             ``max_new_tokens`` together where the data has that limit, else (and with -1) what the model allows, as far
             as the cache has room. A prompt without room for a response gets empty ones.
         max_num_seqs: Most responses that are written at the same time.
-        images_per_prompt: Most pictures in a prompt; a prompt with more gets empty responses.
         sleep_level: What is freed on the GPU while the policy trains: 0 nothing, 1 the cache (the weights wait in the
             main memory), 2 the weights too, which come from the policy again. By default 2, and 1 for adapters that are
             sent apart. Without effect on a CPU.
@@ -88,7 +88,6 @@ class VllmEngine(Engine):
         enforce_eager: bool = False,
         max_model_len: int | None = None,
         max_num_seqs: int = 256,
-        images_per_prompt: int = 1,
         sleep_level: Literal[0, 1, 2] | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         kv_cache_gb: float | None = None,
@@ -107,7 +106,6 @@ class VllmEngine(Engine):
             enforce_eager=enforce_eager,
             max_model_len=max_model_len,
             max_num_seqs=max_num_seqs,
-            images_per_prompt=images_per_prompt,
             sleep_level=sleep_level,
             dtype=dtype,
             kv_cache_gb=kv_cache_gb,
@@ -169,7 +167,7 @@ class VllmEngine(Engine):
         untyped: Any = policy
         self._require_proven(untyped.config.model_type)
         self._banned = dict.fromkeys(never_drawn(policy, renderer), -float("inf"))
-        self._max_images = self.options.images_per_prompt if shows_images(renderer) else 0
+        self._max_images = MOST_IMAGES if shows_images(renderer) else 0
         options = replace(self.options, max_model_len=self._model_len(untyped.config.get_text_config()))
         self._session = VllmSession(policy, renderer, options)
         self.dtype = getattr(torch, self._session.dtype)
@@ -216,8 +214,9 @@ class VllmEngine(Engine):
     def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
         """Draws every sample of every request.
 
-        A prompt that vLLM cannot be given (too long, too many pictures) gets empty, unfinished responses, and a warning
-        says so. With ``tensor_parallel_size`` all processes of a group must be given the same requests.
+        A prompt that vLLM cannot be given (too long, a chat template without a place for its pictures) gets empty,
+        unfinished responses, and a warning says so. With ``tensor_parallel_size`` all processes of a group must be
+        given the same requests.
 
         Raises:
             RuntimeError: ``start`` was not called.

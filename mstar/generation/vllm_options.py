@@ -20,7 +20,6 @@ class VllmOptions:
     enforce_eager: bool
     max_model_len: int | None
     max_num_seqs: int
-    images_per_prompt: int
     sleep_level: Literal[0, 1, 2] | None
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     kv_cache_gb: float | None
@@ -34,7 +33,6 @@ class VllmOptions:
             tensor_parallel_size=self.tensor_parallel_size,
             max_model_len=None if self.max_model_len == AUTO_LENGTH else self.max_model_len,
             max_num_seqs=self.max_num_seqs,
-            images_per_prompt=self.images_per_prompt,
         )
         if not 0 < self.gpu_memory_utilization <= 1:
             raise ConfigError(

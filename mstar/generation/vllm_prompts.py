@@ -14,6 +14,8 @@ from mstar.types import Prompt, Response
 if TYPE_CHECKING:
     from PIL import Image
 
+# vLLM's own limit of pictures in a prompt, where it is started without one.
+MOST_IMAGES: Final = 999
 # What vLLM's sampler on the GPU takes at most.
 _MOST_BANNED: Final = 1024
 
@@ -53,7 +55,8 @@ def find_fault(prompt: Prompt, ids: Sequence[int], *, max_images: int, max_len: 
     if len(ids) >= max_len:
         return f"its text alone has {len(ids)} tokens, and max_model_len is {max_len}"
     if len(prompt.images) > max_images:
-        return f"it has {len(prompt.images)} pictures, and {max_images} are allowed (images_per_prompt, chat template)"
+        least = f"--limit-mm-per-prompt is {max_images}" if max_images else "the chat template has no place for any"
+        return f"it has {len(prompt.images)} pictures, and {least}"
     return None
 
 

@@ -14,10 +14,9 @@ from typing import Any, Final
 import httpx2
 
 from mstar.endpoint.access import find_key
+from mstar.generation.vllm_prompts import MOST_IMAGES
 
 _EXTENSION: Final = "mstar.generation.vllm_server_worker.WeightExtension"
-# What vLLM allows where nothing is set.
-_MOST_IMAGES: Final = 999
 _TRIES: Final = 10
 _HALF_WAY: Final = "half-way"
 _KEY: Final = "VLLM_API_KEY"
@@ -96,7 +95,7 @@ class VllmServer:
             model=(await self._call(client, "mstar_describe"))[0],
             dtype=str(config["dtype"]).removeprefix("torch."),
             longest=int(config["max_model_len"]),
-            images=int((pictures.get("limit_per_prompt") or {}).get("image", {}).get("count", _MOST_IMAGES)),
+            images=int((pictures.get("limit_per_prompt") or {}).get("image", {}).get("count", MOST_IMAGES)),
             processor=pictures.get("mm_processor_kwargs") or {},
             logprobs=str(config["logprobs_mode"]),
             normalizes=pictures.get("mm_device_do_normalize") is not False,

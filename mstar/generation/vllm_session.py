@@ -119,7 +119,7 @@ class VllmSession:
             max_model_len=options.max_model_len,
             max_num_seqs=options.max_num_seqs,
             # What a prompt never has would else be profiled too, and take memory.
-            limit_mm_per_prompt={"image": options.images_per_prompt, "video": 0, "audio": 0},
+            limit_mm_per_prompt={"video": 0, "audio": 0},
             # Pixels are normalised by the processor: vLLM would do it with buffers that no checkpoint has, which
             # load_format dummy fills with noise.
             mm_device_do_normalize=False,

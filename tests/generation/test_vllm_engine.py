@@ -61,7 +61,6 @@ def test_without_vllm_the_extra_is_named(evolve: Evolve, capsys: pytest.CaptureF
         ({"max_model_len": 0}, "max_model_len is 0"),
         ({"max_model_len": -2}, "max_model_len is -2"),
         ({"max_num_seqs": -1}, "max_num_seqs is -1"),
-        ({"images_per_prompt": 0}, "images_per_prompt is 0"),
         ({"gpu_memory_utilization": 1.5}, r"gpu_memory_utilization is 1\.5, but it is a share in \(0, 1\]"),
         ({"kv_cache_gb": 0.0}, r"kv_cache_gb is 0\.0, but it must be above 0"),
         ({"drift_bound": 0.0}, r"drift_bound is 0\.0, but it must be above 0"),
@@ -164,7 +163,8 @@ def test_faults_of_prompts(tiny: Policy) -> None:
     assert find_fault(prompt, [], max_images=1, max_len=10) == "it is empty"
     assert "10 tokens, and max_model_len is 10" in str(find_fault(prompt, [5] * 10, max_images=1, max_len=10))
     two = replace(prompt, images=prompt.images * 2)
-    assert "2 pictures, and 1 are allowed" in str(find_fault(two, [5], max_images=1, max_len=10))
+    assert "2 pictures, and --limit-mm-per-prompt is 1" in str(find_fault(two, [5], max_images=1, max_len=10))
+    assert "2 pictures, and the chat template has no place" in str(find_fault(two, [5], max_images=0, max_len=10))
     assert shows_images(tiny.renderer)
     blind = copy.copy(tiny.renderer)
     blind.processor = SimpleNamespace(apply_chat_template=lambda messages, **_: messages[0]["content"][-1]["text"])

@@ -145,7 +145,8 @@ def test_bad_prompts_are_left_out_alone(engine: VllmEngine, caplog: pytest.LogCa
     engine.session.reset_caches()  # so that the pictures of the refused prompts are new to vLLM
     rows = engine.generate([Request(prompt, (*GREEDY, Sample(1, 1.0, 5))) for prompt in prompts])
     assert [rows[i][0].text for i in (0, 2, 4, 6)] == expected
-    for number, prompt in ((1, long_text), (3, long_picture), (5, many)):
+    assert rows[5][0].num_tokens > 0  # two pictures are no fault
+    for number, prompt in ((1, long_text), (3, long_picture)):
         assert rows[number] == [
             Response(prompt.id, 0, "", 0, False, 0.0, 0.0),
             Response(prompt.id, 1, "", 0, False, 1.0, 0.0),

@@ -122,7 +122,7 @@ def load(tiny_families: Any, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 
 def start(make_engine: MakeEngine, loaded: Loaded, model: Any, **arguments: Any) -> VllmEngine:
-    engine = make_engine(max_new_tokens=16, images_per_prompt=2, **arguments)
+    engine = make_engine(max_new_tokens=16, **arguments)
     engine.start(model, loaded.renderer)
     return engine
 

@@ -64,7 +64,7 @@ class Server:
         command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", "float32", "--enforce-eager"]
         command += ["--enable-scale-out", "--no-mm-device-do-normalize", "--mm-processor-kwargs", '{"backend": "pil"}']
         command += ["--worker-extension-cls", "mstar.generation.vllm_server_worker.WeightExtension"]
-        command += ["--limit-mm-per-prompt", '{"image": 1}', "--kv-cache-memory-bytes", str(2**28)]
+        command += ["--limit-mm-per-prompt", '{"video": 0}', "--kv-cache-memory-bytes", str(2**28)]
         command += ["--no-enable-chunked-prefill", *options]
         environment = {
             "VLLM_SERVER_DEV_MODE": "1",
