@@ -29,6 +29,7 @@ def export_checkpoint(
     adapter: bool = False,
     push: str | None = None,
     private: bool = False,
+    model_name: str | None = None,
 ) -> None:
     """Writes a Lightning checkpoint as a folder: a policy for Transformers and vLLM, an MPRM for mstar.
 
@@ -46,6 +47,8 @@ def export_checkpoint(
         push: Where the folder is uploaded to on the Hugging Face hub, as ``USER/NAME``, with the login that
             ``hf auth login`` or ``HF_TOKEN`` gives.
         private: Make a new one on the hub private.
+        model_name: Where the model that was trained is by now (a folder or an id), if it is not where the run found it.
+            With adapters its weights must still be the same.
 
     Raises:
         ConfigError: the checkpoint is missing, is damaged, is not one of mstar, or is asked for adapters that it lacks;
@@ -73,6 +76,7 @@ def export_checkpoint(
     if not isinstance(facts, dict):
         raise ConfigError(f"checkpoint '{checkpoint}' was not written by mstar, so its model is not known.")
     settings = module_settings(facts) | {"trust_remote_code": trust_remote_code}
+    settings["model_name"] = model_name or settings["model_name"]
     module = MPRMModule(**settings) if facts["kind"] == "mprm" else PolicyModule(**settings)
     if adapter:
         if dtype is not None:

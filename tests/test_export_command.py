@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 import torch
 
 from mstar.__main__ import main
-from mstar.models.backbone import load_model, load_renderer
+from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
+from mstar.models.lora import LoraSettings
 from mstar.models.step_scorer import StepScorer
-from mstar.modules import MPRMModule
+from mstar.modules import MPRMModule, PolicyModule
 from mstar.prompts import TinyDice
 
 
@@ -89,6 +91,28 @@ def test_an_export_takes_the_place_of_nothing_else(
         # Seen from where the command was given: the folder is the same one.
         assert {"model.safetensors", "config.json"} <= {path.name for path in Path().iterdir()}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "models"]
+
+
+def test_adapters_whose_base_has_moved(warm_policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = shutil.copytree(warm_policy, tmp_path / "base")
+    module = PolicyModule(str(base), lora=LoraSettings(rank=2))
+    module.configure_model()
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    moved = base.rename(tmp_path / "moved")
+    command = ["export", "--checkpoint", str(tmp_path / "last.ckpt"), "--output", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert f"model_name '{base}' is neither a folder nor" in capsys.readouterr().err
+    assert main([*command, "--model_name", str(moved)]) == 0
+    assert main([*command[:-1], str(tmp_path / "adapter"), "--model_name", str(moved), "--adapter", "true"]) == 0
+    described = json.loads((tmp_path / "adapter/adapter_config.json").read_text())
+    assert described["base_model_name_or_path"] == str(moved)
+    capsys.readouterr()
+    assert main([*command, "--model_name", EMBEDDED_MODEL]) == 1
+    assert "holds adapters for other weights" in capsys.readouterr().err
+    assert main([*command, "--model_name", str(tmp_path / "adapter")]) == 1
+    assert "is a folder of adapters alone" in capsys.readouterr().err
 
 
 def test_an_mprms_checkpoint_becomes_an_mprm_folder(warm_policy: Path, tmp_path: Path) -> None:

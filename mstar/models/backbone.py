@@ -55,6 +55,11 @@ def explain_unusable(name: str, error: Exception) -> ConfigError:
     if isinstance(error, ImportError):
         wanted = " (pip install 'mstar[processors]')" if re.search("torchvision|num2words", str(error), re.I) else ""
         return ConfigError(f"model_name '{name}' needs a package that is not installed{wanted}: {reason}.")
+    if Path(name, "adapter_config.json").is_file():
+        return ConfigError(
+            f"model_name '{name}' is a folder of adapters alone: merge them into their base model (with mstar export "
+            "without --adapter, or with peft), and give the merged folder."
+        )
     where = "is a folder without a usable model" if Path(name).exists() else "is neither a folder nor a reachable model"
     meant = suggest_export(Path(name), "policy")
     return ConfigError(f"model_name '{name}' {where} ({reason}): give a Hugging Face folder or id.{meant}")
