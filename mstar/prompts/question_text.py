@@ -26,6 +26,8 @@ _PLACEHOLDER: Final = re.compile(
 _LEADING: Final = re.compile(rf"(?:\s*{PICTURE})+\s*")
 _LETTER: Final = re.compile(r"\(?([A-Za-z])(?:\)|[.:](?=\s|\Z)|(?=\Z))\s*(.*)", re.DOTALL)
 _LETTERS: Final = re.compile(r"\(?[A-J]\)?(?:(?:\s*[,;&]\s*|\s+(?:and|AND)\s+|\s+)\(?[A-J]\)?)*")
+# Several letters, as in Chinese examinations: BD.
+_RUN: Final = re.compile(r"[A-J]{2,}")
 _INTEGER: Final = re.compile(r"[+\-\u2212]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})")
 _FLOAT: Final = re.compile(r"[+\-\u2212]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})?\.[0-9]{1,18}")
 # A letter that an option begins with.
@@ -189,6 +191,8 @@ def _without_letters(options: Sequence[str]) -> tuple[str, ...]:
 def _named_letters(answer: str) -> set[str]:
     if _LETTERS.fullmatch(answer.upper()):
         return set(re.findall(r"\b[A-J]\b", answer.upper()))
+    if _RUN.fullmatch(answer) and [*answer] == sorted({*answer}):
+        return {*answer}
     named = split_letter(answer)
     return {named[0]} if named else set()
 

@@ -159,8 +159,9 @@ def _without_columns(rows: Rows) -> str:
 
 
 def _seems_pictures(rows: Sequence[Mapping[str, Any]], column: str) -> str:
-    """What is said of a column that is not read where it seems to name pictures."""
-    return " (names of pictures?)" if any(str(row.get(column)).lower().endswith(_PICTURES) for row in rows) else ""
+    """What is said of a column that is not read where it seems to name pictures, or lists of them."""
+    ends = (str(row.get(column)).lower().rstrip("'\"]") for row in rows)
+    return " (names of pictures?)" if any(end.endswith(_PICTURES) for end in ends) else ""
 
 
 def _answers_and_options(rows: Rows, fields: FieldMap) -> Iterator[tuple[tuple[str, ...], int, bool]]:
@@ -255,7 +256,7 @@ class _Converter:
             chat = Chat((Turn("user", text),), None, tuple(image for image in tagged if image is not None))
         medium = next((medium for turn in chat.turns if (medium := _MEDIUM.search(turn.text))), None)
         if medium is not None and any(values.get(name) for name in (medium[1], f"{medium[1]}s")):
-            raise RowError(Reason.WRONG_TYPE, f"the row shows a {medium[1]}, and prompts have pictures alone")
+            raise RowError(Reason.WRONG_TYPE, f"the row shows {medium[0]}, and prompts have pictures alone")
         if chat.images and images and list(chat.images) != images:
             detail = f"pictures stand in the turns and in the column '{self.fields.names('images')[0]}', and differ"
             raise RowError(Reason.PICTURE_COUNT, detail)

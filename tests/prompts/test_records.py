@@ -256,6 +256,7 @@ def test_forms_of_choices_and_answers(
         ("How many? \n A) 10 B) 12 C) 14", "C", ("10", "12", "14")),
         ("How wide?\nChoices:\nA:40°\nB:60°\nC:120°", "C", ("40°", "60°", "120°")),
         ("Is it one?\nChoices:\nA:Yes\nB:No", "B", ("Yes", "No")),
+        ("Which are?\nA. x\nB. y\nC. z", "BC", ("x", "y", "z")),
         ("Which one?\nA.-2  B.0  C. 3", "-2", ("-2", "0", "3")),
         ("Which? choice:(A) red (B) blue", "B", ("red", "blue")),
         ("Which?\nA. red\nB. as in (A) and (B)\nAnswer with the letter.", "A", ("red", "as in (A) and (B)")),
@@ -327,6 +328,8 @@ def test_a_column_that_seems_to_name_pictures_is_pointed_out(tmp_path: Path) -> 
     # HallusionBench's first rows have no picture.
     source = RecordPrompts(write_lines(tmp_path / "d.jsonl", [row | {"question": "1 + 0?", "figure": None}, row]))
     assert source.facts().unread == ("figure (names of pictures?)", "note")
+    listed = RecordPrompts(write_lines(tmp_path / "e.jsonl", [row | {"figure": ["a.jpg", "b.jpg"]}]))
+    assert listed.facts().unread == ("figure (names of pictures?)", "note")
 
 
 def test_a_picture_that_only_the_text_names_makes_a_bad_row(tmp_path: Path) -> None:
