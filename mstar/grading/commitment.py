@@ -27,8 +27,9 @@ _THOUGHT: Final = re.compile(r"<(?:think|thinking|thought)>|◁think▷", re.IGN
 _TAG: Final = re.compile(r"<(?:answer|conclusion)>", re.IGNORECASE)
 # A question that a model asks itself behind its answer: a label at the start of a line, "Q:" only with a question mark.
 _FOLLOW_ON: Final = re.compile(
-    r"(?:^|\n|(?<=[.!?。)}$])\s)[^\w\n]{0,6}(?:(?:next|new|another|follow-?up)\s+)?"
-    r"(?:(?:question|problem|exercise|human|user|instruction|题目|问题)\s*\d{0,3}[^\w\n]{0,4}?[:.](?!\d)"
+    r"(?:^|\n|(?<=[.!?。)}$])\s|\s(?=问题))[^\w\n]{0,6}(?:(?:next|new|another|follow-?up)\s+)?"
+    r"(?:(?:question|problem|exercise|human(?!: \d)|user|instruction|题目|问题|请你回答)\s*\d{0,3}"
+    r"[^\w\n]{0,4}?[:.](?!\d)"
     r"|q\s?\d{0,3}[:.](?=[^\n]*\?))|\n\#{1,6}\s*(?:question|problem)\b",
     re.IGNORECASE,
 )
@@ -43,11 +44,11 @@ _MARKER: Final = re.compile(
     rf"|\b(?:correct|right|best|final|appropriate|my)\s+(?:option|choice|letter|response|result|selection){_OF}{_IS}:?"
     rf"|\boption\s+letter{_IS}:?|\bans\.?\s*[:=]"
     # A heading with the answer below it; and "Answer B" alone on a line.
-    r"|(?:^|\n)\W{0,8}(?:final\s+|correct\s+|short\s+)?answer\W{0,8}(?=\n)"
+    r"|(?:^|\n)[^\w<]{0,8}(?:final\s+|correct\s+|short\s+)?answer\W{0,8}(?=\n)"
     r"|(?:^|\n)\W{0,8}(?:final |correct )?answer\s*(?:-\s+|(?=\(?[A-Z]\)?\W{0,8}(?:$|\n)))"
     # GSM8K's mark, wherever it stands, but not a heading of the fourth level.
     r"|(?<=\S)[ \t]+\#{4}(?=\s)|\#{4}\s*(?=[-+$(]{0,3}\.?\d|[^\n]{1,25}$)"
-    r"|【(?:答案|正确答案)】|(?:正确)?(?:答案|选项)\s*(?:应该是|应为|应选|就是|是|为|选|:)\s*:?"
+    r"|[【\[](?:正确)?答案[】\]]|(?:正确)?(?:答案|选项)\s*(?:应该是|应为|应选|就是|是|为|选|:)\s*:?"
     r"|(?:故|应|所以|因此|可)选(?!项)择?\s*:?|对应选项(?=\s?\(?[A-Z])|(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",
     re.IGNORECASE,
 )
@@ -62,13 +63,16 @@ _NO_ANNOUNCEMENT: Final = re.compile(
     r"\s*(?:\Z|(?:correct|incorrect|wrong|not (?:correct|in)|based|found)\b|\n\s{0,3}1[.)]\s+[a-z]{2,}\s[a-z])",
     re.IGNORECASE,
 )
+_CHAIN: Final = re.compile(
+    r"(?:[^\n\w]+\w+){9}[^\n]*\n(?:.*\n)?\W*(?:therefore|thus|so|hence)\b", re.IGNORECASE | re.DOTALL
+)
 _AFTER_MARKER: Final = re.compile(
     r"[\s:>*_#=}]*(?:(?:\\\[|\$\$(?=\n))\s*)?(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|"
     r"indeed|therefore|thus|option letter|given by|approximately)\b:?\s*)?",
     re.IGNORECASE,
 )
 # A member of a JSON object: {"answer": "B", "confidence": 0.9}
-_JSON_VALUE: Final = re.compile(r"\s?(?:\"([^\"\n]{0,500})\"|([-\d.]{1,40})(?=\s?[,}]))")
+_JSON_VALUE: Final = re.compile(r"\s?(?:\"([^\"\n]{0,500})\"|([-\d.]{1,40}|\[[^\]\n]{1,200}\])(?=\s?[,}]))")
 # Another one's answer, or one of before; what an option says: "(B) the answer is option C in the picture".
 _NOT_MINE: Final = re.compile(
     r"\b(?:initial|first|original|previous|earlier|common|tempting|typical|popular|frequent|naive|wrong|incorrect"
@@ -116,7 +120,14 @@ _EXPLANATION: Final = re.compile(
 )
 # "B, not D", "Friday, with 40 cakes"
 _ASIDE: Final = re.compile(r",\s+(?:I\b|(?!or\b|nor\b|and\b)(?=[a-z]{3,}\s))")
-_COPULA: Final = re.compile(r".{2,}\b(?:is|are|was|were|be|equals?)\s+(?P<stated>.+)", re.IGNORECASE | re.DOTALL)
+_COUNTED: Final = re.compile(
+    r"(-?\$?\d[\d,]*(?:\.\d+)?%?) (?:(?P<to>(?:to|by|per|more)(?= [a-z])|(?<=% )of)|[a-z]+)\b", re.IGNORECASE
+)
+# Two statements, as "Ann is a knight, and Ben is a knave", state no single one.
+_COPULA: Final = re.compile(
+    r"(?!.*\b(?:is|are)\b.*(?:\band|;)\s+\S+\s+(?:is|are)\b).{2,}\b(?:is|are|was|were|be|equals?)\s+(?P<stated>.+)",
+    re.IGNORECASE | re.DOTALL,
+)
 # Two boxes side by side are one answer with two parts, or a hedge.
 _BETWEEN_BOXES: Final = re.compile(r"[\s,;$]*(?:\\text\s*\{)?\s*(?:and|or|和|或)?\s*\}?[\s$]*")
 # "I think it's C", "Thus C."
@@ -131,10 +142,11 @@ _RULED_OUT: Final = re.compile(
     r"\b(?:rul\w+ out|eliminat\w+|exclud\w+|reject\w*|wrong|incorrect|impossible|fails?|invalid|too \w+|still|without"
     r"|tempting|many \w+ pick|might think|short of|would have|would require|second (?:\w+est|most|place)|comes second"
     r"|hidden"
-    r"|than (?:in|for|that of)|even \w+er|hardly)\b|\d%? (?:more|less|fewer) than|排除|错误",
+    r"|1\. \(?[A-J]\b.*\b2\.|than (?:in|for|that of)|even \w+er|hardly)\b|\d%? (?:more|less|fewer) than|排除|错误",
     re.IGNORECASE,
 )
 _OPTION: Final = re.compile(r"\(?[A-J][).:]\s")
+_EXPLAINED: Final = re.compile(r"\n\W{0,4}(?:explanation|解析|解释)\W{0,4}:", re.IGNORECASE)
 _MAX_BARE_WORDS: Final = 8
 
 
@@ -147,8 +159,8 @@ def relevant_part(response: str, question: str) -> str:
     """
     text = normalise(response[-_MAX_RESPONSE:])
     text = _BOX_TOKENS.sub(r"\\boxed{\1}", text)
-    # What a model writes behind the end of its text is no part of it.
-    text = next((part for part in _TEXT_END.split(text) if part.strip()), "")
+    # What a model writes behind the end of its text is no part of it, nor is the header that it may begin with.
+    text = next((part for part in _TEXT_END.split(text) if part.strip() not in ("", "assistant")), "")
     text = _BLANKS.sub(lambda run: "\n\n" if "\n" in run[0] else " ", _without_thoughts(text))
     for match in _FOLLOW_ON.finditer(text):
         asked = set(_WORD.findall(text[match.end() :].lstrip("* \n").partition("\n")[0].casefold()))
@@ -197,6 +209,9 @@ def read_commitment(text: str, reader: AnswerReader) -> tuple[bool, str | None]:
     if kind == "denied" or not span.strip():
         return True, None
     answer = _read_any([_of_box(span)] if kind == "box" else _of_line(span, True), reader)
+    # GSM8K's mark within a sentence: "#### 95 minutes to finish".
+    if answer is None and text[:start].endswith("#### ") and (counted := _COUNTED.match(span)) is not None:
+        answer = reader.read(counted[0] if counted["to"] is None else counted[1])
     # An option may speak of doubt itself.
     said = "" if kind == "box" or reader.read(span.strip()) is not None else span
     return True, None if _TAKEN_BACK.search(f"{said}\n{text[end : end + 300]}") else answer
@@ -210,6 +225,7 @@ def is_plain_line(text: str, question: str) -> bool:
 
 def read_bare(text: str, reader: AnswerReader) -> str | None:
     """The answer of a text without a commitment that is nothing but an answer, or whose last line is."""
+    text = _EXPLAINED.split(text, maxsplit=1)[0]
     lines = [line.strip() for line in text.splitlines() if _WORD.search(line)] or [text]
     if len(text) <= _MAX_SPAN:
         whole = _read_any([text] if len(lines) > 1 else _of_line(lines[0], False), reader, bare=True)
@@ -261,12 +277,20 @@ def _find_tags(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _find_markers(text: str) -> Iterator[tuple[int, int, str]]:
+    member_end = 0
     for marker in _MARKER.finditer(text):
+        if marker.start() < member_end and '"' not in marker[0]:
+            continue
         before = text[max(0, marker.start() - 220) : marker.start()]
         another = _NOT_MINE.search(text, max(0, marker.start() - 14), marker.end())
         if another or _NO_ANNOUNCEMENT.match(text, marker.end()):
             continue
+        # "Answer: John has ... Therefore, ..." is a heading of all that follows.
+        if not text[: marker.start()].strip() and _CHAIN.match(text, marker.end()):
+            continue
         if (value := _JSON_VALUE.match(text, marker.end())) is not None and '"' in marker[0]:
+            # Of {"answer": 4, "reasoning": "... The final result is ..."} the answer is the member of that name.
+            member_end = text.rfind("}")
             yield *value.span(1 if value[1] is not None else 2), "marker"
             continue
         start = _AFTER_MARKER.match(text, marker.end()).end()  # type: ignore[union-attr]  # it matches the empty text

@@ -33,7 +33,7 @@ _BEFORE: Final = str.maketrans(
 )
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]+")
 _EMPHASIS: Final = re.compile(
-    r"(?<![0-9a-z)}])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*]|\.\d)|[`]+|(?<!\w)__?(?=\S)|(?<=\S)__?(?!\w)"
+    r"(?<![0-9a-z)}*])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*]|\.\d)|[`]+|(?<!\w)__?(?=\S)|(?<=\S)__?(?!\w)"
 )
 _ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+(?=\S)")
 _AMERICAN: Final = {"grey": "gray", "colour": "color", "centre": "center", "metre": "meter", "litre": "liter"}

@@ -51,6 +51,8 @@ _SHARE: Final = re.compile(r"^(\d{1,9}) out of (\d{1,9})$|^1 in (\d{1,9})$", re.
 _PI: Final = re.compile(r"(?<![a-z])pi\b", re.IGNORECASE)
 # A decimal comma, where it can be nothing else.
 _COMMA: Final = re.compile(r"^(-?(?:\d+(?=,\d{1,2}(?!\d))|0)),(\d+)(?=\s|$|%)")
+# "6 kg/year", "-7 minutes per month", where a rate of change is asked for.
+_RATE: Final = re.compile(r"(?:\s*/\s*|\s*\bper\s+)(?:second|minute|hour|day|week|month|year)$", re.IGNORECASE)
 _SCALES: Final = SCALES | {"k": 1000, "m": 10**6, "b": 10**9}
 _MAX_DIGITS: Final = 1000
 _MAX_LENGTH: Final = 200
@@ -116,6 +118,7 @@ def _read_words(text: str) -> str | None:
     unit = canonical_unit(text)
     if unit or not text:
         return unit
+    text = _RATE.sub("", text)
     if len(text) >= 60 or not _WORDS.fullmatch(text) or _JOINING.search(text):
         return None
     first = text.split()[0]

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Final
 
-CURRENCY: Final = r"(?:US\$|(?<![A-Za-z])(?:USD|EUR|GBP|Rs\.?)|[$€£¥₹¢])"
+CURRENCY: Final = r"(?:US\$|(?<![A-Za-z])(?:USD|EUR|GBP|CHF|Rs\.?)|[$€£₤¥₹¢])"
 
 # unit -> spellings; a plural "s" is understood, a "_" is a blank
 _SPELLINGS: Final = {

@@ -124,6 +124,12 @@ def test_one_option_however_the_gold_names_it(row: dict[str, Any], right: list[s
         ),
         ({"answer": "1/3^40"}, ["1/3^40", r"\frac{1}{3^{40}}"], ["1/3^41", "0"]),
         ({"answer": "5!", "question": "In how many ways?"}, ["5!", "120"], ["5", "24"]),
+        (
+            {"answer": "-6", "question": "What is the rate of change?"},
+            ["-6 kg/year", "-6 kg per year"],
+            ["6 kg/year", "-6/x"],
+        ),
+        ({"answer": "1200", "answer_type": "float"}, ["CHF 1,200", "₤1,200"], ["CHF 1,100"]),
         ({"answer": "40%"}, ["40%", "40 percent", "40 %"], ["4%", "60%"]),
     ],
 )
@@ -138,6 +144,11 @@ def test_numbers(row: dict[str, Any], right: list[str], wrong: list[str]) -> Non
             {"answer": "[2, 5, 9]", "answer_type": "list"},
             ["2, 5, 9", "[2,5,9]", "2, 5 and 9"],
             ["9, 5, 2", "2, 5", "2, 5, 9, 9"],
+        ),
+        (
+            {"answer": "[2, 5]"},
+            ['{"answer": [2, 5], "reasoning": "The final result is a list."}'],
+            ['{"answer": [5, 2]}'],
         ),
         ({"answer": "{2, 5, 9}", "answer_type": "set"}, ["9, 2, 5", "{5, 9, 2}", "2, 5 and 9"], ["2, 5", "2, 5, 8"]),
         ({"answer": "red; green", "answer_type": "set"}, ["green and red", "red, green"], ["red", "red, blue"]),
@@ -173,6 +184,11 @@ def test_several_values(row: dict[str, Any], right: list[str], wrong: list[str])
         ({"answer": "4:30"}, ["4:30", "04:30"], ["16:31", "5:30"]),
         ({"answer": "4:30 pm"}, ["16:30", "4:30 PM"], ["4:30 am"]),
         ({"answer": "x^2 - 1"}, ["(x-1)(x+1)", "x^2-1"], ["x^2 + 1", "(x-1)^2"]),
+        (
+            {"answer": "12*y**3 - 4*y**2"},
+            ["12*y**3 - 4*y**2", "4*y**2*(3*y - 1)", "12y^3-4y^2"],
+            ["12*y**2 - 4*y**3", "12*y*3 - 4*y*2"],
+        ),
         ({"answer": "grey"}, ["gray", "Grey"], ["green"]),
     ],
 )

@@ -36,7 +36,10 @@ def count(response: str, question: str = "") -> str | None:
         "The answer is C", "So the correct option is (C), since the angles add up.", "My choice: C",
         '{"answer": "C", "confidence": 0.9}', "The answer to the question is most likely C.",
         "We get 72. #### C", "#### C", "【答案】C", "【解析】所以选项D不对。【答案】：C",
-        "故选：C。", "因此，正确答案是C。",
+        "故选：C。", "因此，正确答案是C。", "[正确答案]C<eoa>", "[答案]：C",
+        "C\n\nExplanation: B is half of it.", "C\n解析：\nA：太小。",
+        "<|start_header_id|>assistant<|end_header_id|>\n\nThe answer is C.", "<answer>\nC\n</answer>\nThat is\nall.",
+        '{\n"answer": "C",\n"reasoning": "The final result is the sum of both."\n}',
         r"\[ \text{Answer: C} \]", r"\[ \text{Answer: } C \]",
         "The answer is:\n\n\\[\n\\text{C}\n\\]", "So the answer is\n$$\nC\n$$", "The answer is: \\[ (C) \\]",
         "The answer is A.\n\nThe answer is C.", "First I thought of B.\n\n72°", "It is 36 + 36.\n**72°**",
@@ -142,6 +145,9 @@ def test_what_a_response_settles_on(response: str, letter: str | None) -> None:
         ("Q: 50 mC is the charge.\nSo the answer is C.", "C"),
         ("Q: -3 nC\nR: 2 cm\n\n\\boxed{C}", "C"),
         ("Question: What is the angle?\nAnswer: C", "C"),
+        ("C\n\n请你回答:\n问题: 2 + 2 = ?\nA", "C"),
+        ("答案: C 问题: 以下哪项最小?", "C"),
+        ("Legs of each:\n- Human: 2\n- Dog: 4\nSo the answer is C.", "C"),
     ],
 )
 def test_a_question_of_its_own_ends_a_response_and_a_label_does_not(response: str, letter: str) -> None:
@@ -233,8 +239,29 @@ def test_a_restated_question_is_no_new_one() -> None:
         ("The answer is 158 + LK", None),
         ("I do not have enough information about the two people.", None),
         ("The answer is 7 or 8", None),
+        # GSM8K's mark within a sentence.
+        ("Therefore, Ann needs #### 95 minutes to peel all of them.", "95"),
+        ("It will cost #### $120 to paint the room.", "120"),
+        ("She sits for #### 40% of the time that she has left.", "40"),
+        ("So she pays #### 1,800 per year for her driving.", "1800"),
+        ("She needs #### 5 or 6 bags of it to fill the box.", None),
+        ("She needs #### 158 + LK bags of it in all of the days.", None),
+        # A heading of the whole solution.
+        ("Answer: The two phones cost 2 * $57 = $114 in that shop.\nTherefore, the seller gives $441 back.", None),
+        ("Answer: 5 apples.\nTherefore, there are five of them.", "5"),
+        # Two statements.
+        ("The answer is: x is 3 and y is 5", None),
         ("\\boxed{7}, \\boxed{8}", None),
     ],
 )
 def test_numbers_in_forms(response: str, number: str | None) -> None:
     assert count(response) == number
+
+
+def test_a_statement_of_two_is_no_answer_and_both_may_be() -> None:
+    prompt = Prompt("p", "Who is a hero, and who is an owl?", answer="Ann is a hero, and Ben is an owl.")
+    assert GRADER.grade(prompt, "<answer>Ann is a hero, and Ben is a owl</answer>").correct
+    assert not GRADER.grade(prompt, "<answer>Ann is an owl, and Ben is a hero</answer>").correct
+    owl = Prompt("p", "Who is Ben?", answer="owl")
+    assert GRADER.grade(owl, "The answer is: Ann is a hero, and Ben is an owl.").predicted is None
+    assert GRADER.grade(owl, "The answer is: Ben is an owl.").correct

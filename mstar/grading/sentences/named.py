@@ -10,7 +10,7 @@ from mstar.grading.sentences.clauses import DOUBT, NEGATION, content_words, coun
 from mstar.types import AnswerType, Prompt
 
 _VERB: Final = re.compile(
-    r"(?:[=≈]|:(?=\s)|\b(?:is|are|was|were|be|equals|totals|becomes|measures|gives?|get|yields?|says|reads)\b|是|为|等于)\s*"
+    r"(?:[=≈]|:(?=\s)|\b(?:is|are|was|were|be|equals|totals|becomes|measures|gives?|get|yields?|says|reads)\b|是|(?<!行)为|等于)\s*"
     r"(?:(?:about|approximately|around|roughly|exactly|only|equal to|therefore|a total of|located|in|at|on|the)\s+)*",
     re.IGNORECASE,
 )
@@ -31,7 +31,7 @@ _NUMBER: Final = re.compile(
 )
 # What joins a number to another one, so that neither is the answer.
 _JOINED: Final = re.compile(
-    r"\s*(?:(?:or|and|to|plus|minus|times|out of|divided|multiplied)\b|[-+*/×÷^=<>±–~:])", re.IGNORECASE
+    r"\s*(?:(?:or|and|to(?! [a-z])|plus|minus|times|out of|divided|multiplied)\b|[-+*/×÷^=<>±–~:])", re.IGNORECASE
 )
 _BOUND: Final = re.compile(
     r"(?:\b(?:than|least|most|to|over|under|above|below|between|from|by|until|step|figure|line|option|part|twice|half"
