@@ -121,7 +121,7 @@ _EXPLANATION: Final = re.compile(
 # "B, not D", "Friday, with 40 cakes"
 _ASIDE: Final = re.compile(r",\s+(?:I\b|(?!or\b|nor\b|and\b)(?=[a-z]{3,}\s))")
 _COUNTED: Final = re.compile(
-    r"(-?\$?\d[\d,]*(?:\.\d+)?%?) (?:(?P<to>(?:to|by|per|more)(?= [a-z])|(?<=% )of)|[a-z]+)\b", re.IGNORECASE
+    r"(-?\$?\d[\d,]*(?:\.\d+)?%?) (?:(?P<to>(?:to|by|in|per|more)(?= [a-z])|(?<=% )of)|[a-z]{2,})\b", re.IGNORECASE
 )
 # Two statements, as "Ann is a knight, and Ben is a knave", state no single one.
 _COPULA: Final = re.compile(
@@ -141,11 +141,12 @@ _SO: Final = re.compile(r".*[,.;:]\s+(?:so|thus|hence|therefore),?\s+(?P<stated>
 _RULED_OUT: Final = re.compile(
     r"\b(?:rul\w+ out|eliminat\w+|exclud\w+|reject\w*|wrong|incorrect|impossible|fails?|invalid|too \w+|still|without"
     r"|tempting|many \w+ pick|might think|short of|would have|would require|second (?:\w+est|most|place)|comes second"
-    r"|hidden"
-    r"|1\. \(?[A-J]\b.*\b2\.|than (?:in|for|that of)|even \w+er|hardly)\b|\d%? (?:more|less|fewer) than|排除|错误",
+    r"|hidden|1\. \(?[A-J]\b.* 2\. \(?[A-J]"
+    r"|than (?:in|for|that of)|even \w+er|hardly)\b|\d%? (?:more|less|fewer) than|排除|错误",
     re.IGNORECASE,
 )
 _OPTION: Final = re.compile(r"\(?[A-J][).:]\s")
+_LISTED: Final = re.compile(r"(?:^|[\s;,:])\(?([A-J])[).:]")
 _EXPLAINED: Final = re.compile(r"\n\W{0,4}(?:explanation|解析|解释)\W{0,4}:", re.IGNORECASE)
 _MAX_BARE_WORDS: Final = 8
 
@@ -238,6 +239,8 @@ def read_bare(text: str, reader: AnswerReader) -> str | None:
     alone = _OPTION.match(last) is not None and not any(map(_OPTION.match, lines[:-1]))
     answer = reader.read(last) if _is_bare(last) or alone else None
     # The last of several options, one a line, is no choice.
+    if _OPTION.match(last) and (above := _OPTION.match(before)) is not None and not last.startswith(above[0]):
+        return None
     other = reader.read(before) if _is_bare(before) and "=" not in before else None
     return answer if other in (None, answer) else None
 
@@ -279,14 +282,12 @@ def _find_tags(text: str) -> Iterator[tuple[int, int, str]]:
 def _find_markers(text: str) -> Iterator[tuple[int, int, str]]:
     member_end = 0
     for marker in _MARKER.finditer(text):
-        if marker.start() < member_end and '"' not in marker[0]:
-            continue
         before = text[max(0, marker.start() - 220) : marker.start()]
-        another = _NOT_MINE.search(text, max(0, marker.start() - 14), marker.end())
-        if another or _NO_ANNOUNCEMENT.match(text, marker.end()):
-            continue
+        inner = marker.start() < member_end and '"' not in marker[0]
+        another = inner or _NOT_MINE.search(text, max(0, marker.start() - 14), marker.end())
         # "Answer: John has ... Therefore, ..." is a heading of all that follows.
-        if not text[: marker.start()].strip() and _CHAIN.match(text, marker.end()):
+        heading = marker.start() < 5 and _CHAIN.match(text, marker.end())
+        if another or heading or _NO_ANNOUNCEMENT.match(text, marker.end()):
             continue
         if (value := _JSON_VALUE.match(text, marker.end())) is not None and '"' in marker[0]:
             # Of {"answer": 4, "reasoning": "... The final result is ..."} the answer is the member of that name.
@@ -331,7 +332,9 @@ def _of_line(span: str, marked: bool) -> Iterator[str]:
     for part in parts:
         sentence = SENTENCE_END.split(part, maxsplit=1)[0].strip()
         yield sentence
-        stated = _EXPLANATION.split(sentence, maxsplit=1)[0].strip()
+        # "A: iron; B: zinc; C: gold" are the options, and no reason why it is A.
+        listed = len(set(_LISTED.findall(sentence))) > 2
+        stated = sentence if listed else _EXPLANATION.split(sentence, maxsplit=1)[0].strip()
         yield stated
         yield _ASIDE.split(stated, maxsplit=1)[0]
     if marked and (copula := _COPULA.fullmatch(stated)) is not None:

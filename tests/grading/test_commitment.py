@@ -175,6 +175,10 @@ SCENES = (
             "(C) The boats are being painted by the people on the quay.",
             None,
         ),
+        ("1. B 2. C 3. A", None),
+        ("A: They are tied up; B: they are out at sea; C: they are being painted", None),
+        ("The correct option is: A: tied up; B: out at sea; C: painted", None),
+        ("Select one.\nA. They are tied up\nB. It is false that they are\nC. They are being painted", None),
         ("The quay is full.\n(C) is not right, because the boats are not painted by any of these people.", None),
     ],
 )
@@ -190,6 +194,10 @@ def test_what_an_option_says_is_no_answer(response: str) -> None:
         "option A in the sketch is right",
     )
     assert choose(response.format(choices[1]), choices=choices) == "B"
+
+
+def test_a_verb_within_a_chinese_word_states_nothing() -> None:
+    assert choose("乙无权撤销甲的行为，丙有权撤销。", choices=("丙有权撤销", "乙无权撤销甲的行为")) is None
 
 
 def test_what_is_cut_off_behind_an_answer_takes_nothing_back() -> None:
@@ -244,6 +252,8 @@ def test_a_restated_question_is_no_new_one() -> None:
         ("It will cost #### $120 to paint the room.", "120"),
         ("She sits for #### 40% of the time that she has left.", "40"),
         ("So she pays #### 1,800 per year for her driving.", "1800"),
+        ("Now Ann has #### 45 in her piggy bank in dollars.", "45"),
+        ("Now Ann has #### 762 M&Ms in all of her bags.", None),
         ("She needs #### 5 or 6 bags of it to fill the box.", None),
         ("She needs #### 158 + LK bags of it in all of the days.", None),
         # A heading of the whole solution.

@@ -41,7 +41,7 @@ NUMBERS = {
     "Ann can see 5 marbles.": "5",
     "Five marbles lie in the jar.": "5",
     "Because there were 12 and 7 are gone, the jar holds a total of 5 marbles.": "5",
-    "Ann needs 5 marbles to fill the jar.": "5",
+    "Ann needs 5 to fill the jar.": "5",
     "Answer: Ann owns 9 marbles of which she lends 4 to Ben.\nTherefore, the jar of Ann holds 5 marbles.": "5",
     # Numbers that are not the answer.
     "The jar holds 5 to 7 marbles.": None,
