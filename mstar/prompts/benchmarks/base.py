@@ -171,16 +171,21 @@ def build_items(
     Raises:
         DataError: a row cannot be read.
     """
-    items = []
+    items: list[BenchmarkItem] = []
+    faults: list[str] = []
     for row in rows:
         try:
             item = build(row)
         except (KeyError, TypeError, ValueError, DataError, RowError) as error:
-            raise DataError(f"{name}: row {row.number} cannot be read: {error}; get the file again.") from error
+            faults.append(f"row {row.number} cannot be read: {error}")
+            continue
         if item is not None and instruction:
             item = replace(item, prompt=replace(item.prompt, question=f"{item.prompt.question}\n{instruction}"))
         if item is not None:
             items.append(item)
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise DataError(f"{name}: {faults[0]}{more}; get the file again, or mend it.")
     return items
 
 
