@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import (
@@ -20,6 +19,7 @@ from mstar.prompts.benchmarks.base import (
     require,
 )
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.cells import parse
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.question_text import infer_answer_type, read_choices
 from mstar.types import AnswerType, Prompt
@@ -66,7 +66,7 @@ class MMMU(FileBenchmark):
         values = row.values
         if values["question_type"] == "multiple-choice":
             return _choice_item(row, "mmmu", str(values["question"]))
-        golds = tuple(map(str, found)) if isinstance(found := _literal(values["answer"]), list) else (str(found),)
+        golds = tuple(map(str, found)) if isinstance(found := parse(values["answer"]), list) else (str(found),)
         if golds[0] in ("", "?"):
             raise DataError("it has no answer; the answers of test are not public, use validation")
         number = any(infer_answer_type(gold, ()) is not AnswerType.TEXT for gold in golds)
@@ -143,13 +143,3 @@ def _grouped(prompt: Prompt, name: str, facets: tuple[tuple[str, str], ...], sub
 
 def _name_images(text: str) -> str:
     return _TAG.sub(r"(image \1)", text).strip()
-
-
-def _literal(value: Any) -> Any:
-    """A list, or the list that a text spells in Python; any other text is itself."""
-    if isinstance(value, str) and value.startswith("["):
-        try:
-            return ast.literal_eval(value)
-        except (SyntaxError, ValueError) as error:
-            raise DataError(f"{value!r} is no list") from error
-    return value
