@@ -44,7 +44,7 @@ _MARKER: Final = re.compile(
     rf"|\b(?:correct|right|best|final|appropriate|my)\s+(?:option|choice|letter|response|result|selection){_OF}{_IS}:?"
     rf"|\boption\s+letter{_IS}:?|\bans\.?\s*[:=]"
     # A heading with the answer below it; and "Answer B" alone on a line.
-    r"|(?:^|\n)[^\w<]{0,8}(?:final\s+|correct\s+|short\s+)?answer\W{0,8}(?=\n)"
+    r"|(?:^|\n)[^\w<]{0,8}(?:final\s+|correct\s+|short\s+)?(?:answer|答案)\W{0,8}(?=\n)"
     r"|(?:^|\n)\W{0,8}(?:final |correct )?answer\s*(?:-\s+|(?=\(?[A-Z]\)?\W{0,8}(?:$|\n)))"
     # GSM8K's mark, wherever it stands, but not a heading of the fourth level.
     r"|(?<=\S)[ \t]+\#{4}(?=\s)|\#{4}\s*(?=[-+$(]{0,3}\.?\d|[^\n]{1,25}$)"
@@ -146,7 +146,7 @@ _RULED_OUT: Final = re.compile(
     re.IGNORECASE,
 )
 _OPTION: Final = re.compile(r"\(?[A-J][).:]\s")
-_LISTED: Final = re.compile(r"(?:^|[\s;,:])\(?([A-J])[).:]")
+LISTED: Final = re.compile(r"(?:^|[\s;,:])\(?([A-J])[).:]")
 _EXPLAINED: Final = re.compile(r"\n\W{0,4}(?:explanation|解析|解释)\W{0,4}:", re.IGNORECASE)
 _MAX_BARE_WORDS: Final = 8
 
@@ -333,7 +333,7 @@ def _of_line(span: str, marked: bool) -> Iterator[str]:
         sentence = SENTENCE_END.split(part, maxsplit=1)[0].strip()
         yield sentence
         # "A: iron; B: zinc; C: gold" are the options, and no reason why it is A.
-        listed = len(set(_LISTED.findall(sentence))) > 2
+        listed = len(set(LISTED.findall(sentence))) > 2
         stated = sentence if listed else _EXPLANATION.split(sentence, maxsplit=1)[0].strip()
         yield stated
         yield _ASIDE.split(stated, maxsplit=1)[0]

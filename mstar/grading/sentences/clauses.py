@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mstar.grading.commitment import SENTENCE_END
+from mstar.grading.commitment import LISTED, SENTENCE_END
 
 REFUSAL: Final = re.compile(
     r"\b(?:cannot|can't|could not|couldn't|unable to|impossible to|not possible to|difficult to|hard to) (?:\w+ ){0,3}?"
@@ -58,9 +58,9 @@ _EMPTY: Final = frozenset((
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences and lines of a text, without the courtesies and questions at its end."""
+    """The sentences and lines of a text, without lists of options, and courtesies and questions at its end."""
     parts = [part.strip() for line in text.splitlines() for part in SENTENCE_END.split(line)]
-    sentences = [part for part in parts if part.strip(" *#\t")]
+    sentences = [part for part in parts if part.strip(" *#\t") and len({*LISTED.findall(part)}) < 3]
     while len(sentences) > 1 and _COURTESY.match(sentences[-1]):
         sentences.pop()
     return sentences

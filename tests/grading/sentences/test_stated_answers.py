@@ -144,6 +144,13 @@ def test_an_option_is_named_by_its_letter_or_its_words(
     assert GRADER.grade(choose(question, choices), response).predicted == predicted
 
 
+def test_a_list_of_options_states_none() -> None:
+    prompt = choose("Which metal rusts?", ("iron ore", "raw zinc", "pure gold", "cold lead"))
+    assert GRADER.grade(prompt, "The question is: A: iron ore; B: zinc; C: gold; D: lead").predicted is None
+    assert GRADER.grade(prompt, "Among A: iron ore; B: zinc; C: gold, it is iron ore.").predicted is None
+    assert GRADER.grade(prompt, "It would be the iron ore.").predicted == "A"
+
+
 def test_a_refusal_may_be_an_option() -> None:
     prompt = choose("Who is taller?", ("Ann", "Bob", "cannot be determined"), answer="C")
     assert GRADER.grade(prompt, "Who of them is taller cannot be determined.").correct
