@@ -45,6 +45,7 @@ _MARKER: Final = re.compile(
     rf"|\boption\s+letter{_IS}:?|\bans\.?\s*[:=]"
     # A heading with the answer below it; and "Answer B" alone on a line.
     r"|(?:^|\n)[^\w<]{0,8}(?:final\s+|correct\s+|short\s+)?(?:answer|答案)\W{0,8}(?=\n)"
+    r"|final answer\?(?=\n[-$]{0,2}\d.*\Z)"
     r"|(?:^|\n)\W{0,8}(?:final |correct )?answer\s*(?:-\s+|(?=\(?[A-Z]\)?\W{0,8}(?:$|\n)))"
     # GSM8K's mark, wherever it stands, but not a heading of the fourth level.
     r"|(?<=\S)[ \t]+\#{4}(?=\s)|\#{4}\s*(?=[-+$(]{0,3}\.?\d|[^\n]{1,25}$)"

@@ -259,6 +259,8 @@ def test_a_restated_question_is_no_new_one() -> None:
         ("She needs #### 158 + LK bags of it in all of the days.", None),
         # A heading of the whole solution.
         ("Answer: The two phones cost 2 * $57 = $114 in that shop.\nTherefore, the seller gives $441 back.", None),
+        ("Answer: Let us see.\n1. How many are red?\nTwo are.\n2. What is the final answer?\n764 apples.", "764"),
+        ("Answer: Let us see.\n1. What is the final answer?\nTwo of us and 5 more.", None),
         ("Answer: 5 apples.\nTherefore, there are five of them.", "5"),
         # Two statements.
         ("The answer is: x is 3 and y is 5", None),
