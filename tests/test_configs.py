@@ -109,11 +109,12 @@ def test_a_config_is_accepted_and_its_values_arrive(name: str, parse: Parse) -> 
 
 
 @pytest.mark.parametrize("name", [name for name in PARSED if layers_of(name) != [name]])
-def test_what_is_laid_on_another_file_changes_no_lists(name: str) -> None:
-    # Lists are merged by position, so that what they change depends on what is there.
+def test_what_is_laid_on_another_file_merges_no_lists(name: str) -> None:
+    # Lists are merged by position, so that what they change depends on what is there; one of its length is replaced.
     below, given = (yaml.safe_load((CONFIGS / layer).read_text()) for layer in layers_of(name))
-    there = {path for path, _ in leaves(below)}
-    assert not [path for path, value in leaves(given) if isinstance(value, list) and path in there]
+    there = dict(leaves(below))
+    lists = {path: value for path, value in leaves(given) if isinstance(value, list) and path in there}
+    assert not [path for path, value in lists.items() if len(value) != len(there[path])]
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -55,6 +55,7 @@ ARMS: Final = (
     "grpo_drop",
     "grpo_decoupled",
     "grpo_consistency",
+    "contrast_consistency",
     "unlabelled_voting",
     "unlabelled_abstaining",
     "unlabelled_soft",

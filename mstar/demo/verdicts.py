@@ -70,6 +70,7 @@ CLAIMS: Final = (
     Claim("contrast_mprm", "oracle_top_2", "contrast labels", "chain_accuracy", _CLOSE),
     Claim("contrast_mixed", "refreshed_mixed", "contrast labels", "chain_accuracy"),
     Claim("contrast_mixed", "oracle_top_2", "contrast labels", "chain_accuracy", _CLOSE),
+    Claim("contrast_consistency", "oracle_top_2", "contrast labels", "chain_accuracy", _CLOSE),
 )
 
 
