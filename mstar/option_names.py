@@ -29,6 +29,8 @@ _NO_CLASS: Final = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _PART: Final = re.compile(r"--(?P<data>data\.|)(?P<part>train|validation|test|unlabelled|prompts)\.(?P<rest>.+)")
 # What a part of the sources says for itself; the rest is said of the whole data set.
 _OF_PART: Final = frozenset({"split", "size", "hide_answers"})
+# Where a file of sources is given.
+_SOURCES: Final = frozenset({"sources", "data.sources"})
 # Steps of a path that stand in files and are left out in flags.
 _SILENT: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
 
@@ -85,6 +87,24 @@ def through_sources(given: Sequence[str]) -> list[str]:
         return f"--{match['data']}sources.{holder}.{match['rest']}"
 
     return [changed(argument) for argument in given]
+
+
+def replace_sources(given: Sequence[str]) -> list[str]:
+    """A command line in which a file of sources takes the place of an earlier one, which it would be merged into.
+
+    Parts, sizes, instructions and pixels of the data that a shipped file names would else be those of other data, too.
+    """
+    changed: list[str] = []
+    had: set[str] = set()
+    for argument, (option, value) in zip(given, given_values(given), strict=True):
+        named: Iterable[tuple[str, Any]] = [(option.removeprefix("--"), value)]
+        if option == "--config" and Path(value).is_file():
+            named = _options(yaml.safe_load(Path(value).read_text("utf-8")), [], Path(value).parent)
+        files = {name for name, said in named if name in _SOURCES and isinstance(said, str)}
+        changed += [f"--{name}=null" for name in sorted(files & had)]
+        changed.append(argument)
+        had |= files
+    return changed
 
 
 def _like_classes(module: str, name: str) -> str:

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 from mstar.errors import ConfigError, MstarError
 from mstar.null_values import refuse_null
 from mstar.option_help import asked_option, explain_option
-from mstar.option_names import explain_unknown, name_whole, through_sources
+from mstar.option_names import explain_unknown, name_whole, replace_sources, through_sources
 from mstar.option_values import explain_missing, explain_value
 
 # As LightningCLI has it: a configuration may lie wherever fsspec reads (s3://bucket/run.yaml).
@@ -47,7 +47,7 @@ class Parser(ArgumentParser):
         # jsonargparse reads a file that another one names from within that one's folder.
         token = _given.set(tuple(map(_from_anywhere, given)))
         try:
-            config = super().parse_args(given, *more, **options)
+            config = super().parse_args(replace_sources(given), *more, **options)
         finally:
             _given.reset(token)
         refuse_null(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch  # noqa: F401 - its optimizers are looked up among what is imported, as in a command
 
-from mstar.option_names import explain_unknown, name_whole, through_sources
+from mstar.option_names import explain_unknown, name_whole, replace_sources, through_sources
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,17 @@ def test_flags_of_a_part_reach_it_through_the_sources(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert through_sources(["--prompts.root=x", "--data.train.root=x"]) == ["--prompts.root=x", "--data.train.root=x"]
     assert through_sources(["--sources=d.yaml", "--prompts.size=3"])[1] == "--sources.annotation.size=3"
+
+
+def test_a_file_of_sources_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+    """They were merged: sizes and parts of the data that a shipped file names held for one's own data, too."""
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text("data: {init_args: {sources: data.yaml}}\n")
+    second.write_text("data: {init_args: {sources: {train: {size: 3}}}}\n")
+    begin = ["fit", "--config", str(first)]
+    assert replace_sources([*begin, "--data.sources", "x.yaml"]) == [
+        *begin, "--data.sources=null", "--data.sources", "x.yaml",
+    ]  # fmt: skip
+    assert replace_sources([*begin, f"--config={first}"]) == [*begin, "--data.sources=null", f"--config={first}"]
+    for unchanged in ([*begin, f"--config={second}", "--data.sources.train.size=4"], ["prompts", "--sources=x.yaml"]):
+        assert replace_sources(unchanged) == unchanged

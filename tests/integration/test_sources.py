@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from mstar.__main__ import main
@@ -66,3 +67,16 @@ def test_every_stage_takes_its_part_of_one_file(tmp_path: Path, warm_policy: Pat
     saved = yaml.safe_load((tmp_path / "evolve/config.yaml").read_text())["data"]["init_args"]["sources"]
     assert saved["dataset"]["init_args"]["size"] == 8
     assert saved["train"]["start"] == 2
+
+
+def test_other_sources_keep_nothing_of_those_of_the_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = SOURCES["dataset"]
+    (tmp_path / "theirs.yaml").write_text(yaml.safe_dump({"dataset": dataset, "train": {"size": 3}}))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"dataset": dataset, "train": {"start": 1}}))
+    (tmp_path / "config.yaml").write_text("sources: theirs.yaml\npart: train\n")
+    command = ["prompts", f"--config={tmp_path / 'config.yaml'}"]
+    for more, number in ([], 3), ([f"--sources={tmp_path / 'mine.yaml'}"], 7):
+        assert main([*command, *more]) == 0
+        assert f"prompts    {number}\n" in capsys.readouterr().out
