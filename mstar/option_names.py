@@ -99,7 +99,11 @@ def replace_sources(given: Sequence[str]) -> list[str]:
     for argument, (option, value) in zip(given, given_values(given), strict=True):
         named: Iterable[tuple[str, Any]] = [(option.removeprefix("--"), value)]
         if option == "--config" and Path(value).is_file():
-            named = _options(yaml.safe_load(Path(value).read_text("utf-8")), [], Path(value).parent)
+            try:
+                named = [*_options(yaml.safe_load(Path(value).read_text("utf-8")), [], Path(value).parent)]
+            except yaml.YAMLError:
+                # The parser names the line.
+                return list(given)
         files = {name for name, said in named if name in _SOURCES and isinstance(said, str)}
         changed += [f"--{name}=null" for name in sorted(files & had)]
         changed.append(argument)
