@@ -55,8 +55,8 @@ def find_fault(prompt: Prompt, ids: Sequence[int], *, max_images: int, max_len: 
     if len(ids) >= max_len:
         return f"its text alone has {len(ids)} tokens, and max_model_len is {max_len}"
     if len(prompt.images) > max_images:
-        least = f"--limit-mm-per-prompt is {max_images}" if max_images else "the chat template has no place for any"
-        return f"it has {len(prompt.images)} pictures, and {least}"
+        why = f"--limit-mm-per-prompt is {max_images}" if max_images else "the chat template has no place for any"
+        return f"it has {len(prompt.images)} pictures, and {why}"
     return None
 
 

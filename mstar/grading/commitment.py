@@ -212,7 +212,7 @@ def read_commitment(text: str, reader: AnswerReader) -> tuple[bool, str | None]:
         return True, None
     answer = _read_any([_of_box(span)] if kind == "box" else _of_line(span, True), reader)
     # GSM8K's mark within a sentence: "#### 95 minutes to finish".
-    if answer is None and text[:start].endswith("#### ") and (counted := _COUNTED.match(span)) is not None:
+    if answer is None and text.endswith("#### ", 0, start) and (counted := _COUNTED.match(span)) is not None:
         answer = reader.read(counted[0] if counted["to"] is None else counted[1])
     # An option may speak of doubt itself.
     said = "" if kind == "box" or reader.read(span.strip()) is not None else span

@@ -113,7 +113,11 @@ class FieldMap:
     def columns(self) -> tuple[str, ...]:
         """The columns that it reads."""
         named = ((item.name, name) for item in fields(self) for name in self.names(item.name))
-        return tuple(name for role, whole in named if whole not in _WORDS.get(role, ()) for name in fields_of(whole))
+        return tuple(name for role, whole in named if not self.said_of_all(role) for name in fields_of(whole))
+
+    def said_of_all(self, role: str) -> str | None:
+        """The word that stands for all rows in the place of a column; None if the role has a column, or nothing."""
+        return word if (word := getattr(self, role)) in _WORDS.get(role, ()) else None
 
     def complete(self, columns: Sequence[str], where: str) -> tuple[FieldMap, frozenset[str]]:
         """The map with what is not named found by its usual name, and the roles that were found.

@@ -47,7 +47,7 @@ from mstar.prompts.row_files import folder_of, open_rows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
 from mstar.prompts.table_rows import Rows
 from mstar.storage import read_json, write_json
-from mstar.types import AnswerIs, AnswerType, Prompt, Turn
+from mstar.types import AnswerIs, Prompt, Turn
 
 Placeholders = Literal["places", "words"]
 T = TypeVar("T")
@@ -160,8 +160,14 @@ def _without_columns(rows: Rows) -> str:
 
 def _seems_pictures(rows: Sequence[Mapping[str, Any]], column: str) -> str:
     """What is said of a column that is not read where it seems to name pictures, or lists of them."""
-    ends = (str(row.get(column)).lower().rstrip("'\"]") for row in rows)
-    return " (names of pictures?)" if any(end.endswith(_PICTURES) for end in ends) else ""
+    for row in rows:
+        value = row.get(column)
+        # Of a list, and of the text of one, the last name counts. Pictures themselves are not made a text of.
+        while isinstance(value, list) and value:
+            value = value[-1]
+        if isinstance(value, str) and value.lower().rstrip("'\"]").endswith(_PICTURES):
+            return " (names of pictures?)"
+    return ""
 
 
 def _answers_and_options(rows: Rows, fields: FieldMap) -> Iterator[tuple[tuple[str, ...], int, bool]]:
@@ -203,10 +209,9 @@ class _Converter:
                 return nothing
 
         turns, said, images = self._chat(values)
-        kind, answer_is = self.fields.answer_type, self.fields.answer_is
-        # Each is a column, or says it of all rows.
-        kind = kind if kind in set(AnswerType) else read("answer_type", lambda value, _: value, None)
-        answer_is = AnswerIs(answer_is) if answer_is in set(AnswerIs) else read("answer_is", read_answer_is, None)
+        kind = self.fields.said_of_all("answer_type") or read("answer_type", lambda value, _: value, None)
+        said_is = self.fields.said_of_all("answer_is")
+        answer_is = AnswerIs(said_is) if said_is else read("answer_is", read_answer_is, None)
         none: tuple[str, ...] = ()
         choices, labels = read("choices", lambda *_: _choices(values, self.fields), (none, none))
         column = self.fields.answer or ""

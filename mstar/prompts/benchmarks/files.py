@@ -72,7 +72,7 @@ def read_benchmark(
     root = folder_of(path) if image_root is None else image_root
     rows: list[BenchmarkRow] = []
     for file in _files(Path(path), splits):
-        beside = "" if image_root is not None else os.path.relpath(file.parent, root).removeprefix(".")
+        beside = "." if image_root is not None else os.path.relpath(file.parent, root)
         for values, images in _read(file, tuple(image_columns), root, beside, limits):
             rows.append(BenchmarkRow(len(rows), values, images, file.stem))
     if not rows:
@@ -125,7 +125,7 @@ def _read(
             tuple(
                 EmbeddedImage(_uri(file, number, place, len(paths)), folder, number, place, limits)
                 if path is None
-                else FileImage(os.path.join(beside, path), root, limits)
+                else FileImage(path if beside == "." else os.path.join(beside, path), root, limits)
                 for place, path in enumerate(paths)
             ),
         )

@@ -194,6 +194,14 @@ def test_dyna_math_as_its_authors_generate_it(tmp_path: Path) -> None:
     assert source.figures(correct) == {"worst case over variants": [0.0]}
 
 
+def test_pictures_beside_a_file_in_a_hidden_folder(tmp_path: Path) -> None:
+    (tmp_path / ".copy").mkdir()
+    (tmp_path / ".copy/a.png").write_bytes(png(3))
+    row = {"question": "?", "answer": "1.5", "image": "a.png", "answer_type": "float", "subject": "a", "level": "b"}
+    (tmp_path / ".copy/dataset.json").write_text(json.dumps({"1": row}))
+    assert shows(DynaMath(str(tmp_path))[0].images[0], 3)
+
+
 def wemath(parquet: Write) -> WeMath:
     steps = {"2steps": ("1", "2", "multi"), "3steps": ("1", "2", "3", "multi")}
     rows = [
