@@ -104,6 +104,7 @@ class FileBenchmark(BenchmarkSource):
 
     Attributes:
         default_split: The split that is reported; empty if there is one.
+        image_folder: Where picture files are beside a data file, if no ``image_root`` is given; empty is beside it.
 
     Args:
         path: The folder or the file as it is published.
@@ -118,6 +119,7 @@ class FileBenchmark(BenchmarkSource):
 
     default_split: ClassVar[str] = ""
     image_columns: ClassVar[tuple[str, ...]] = ("image",)
+    image_folder: ClassVar[str] = ""
     needed: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
@@ -131,7 +133,7 @@ class FileBenchmark(BenchmarkSource):
         self.origin = path
         name, chosen = type(self).__name__, self.default_split if split is None else split
         splits = self._names(chosen) if chosen else ()
-        rows = read_benchmark(path, self.image_columns, splits, image_root, pixels)
+        rows = read_benchmark(path, self.image_columns, splits, image_root, pixels, self.image_folder)
         require(name, path, rows, self.needed)
         super().__init__(name, build_items(name, rows, self._item, instruction))
 

@@ -19,8 +19,8 @@ class ChartQA(FileBenchmark):
     """ChartQA by who wrote the questions (human, augmented); its score is the mean of the two.
 
     ``path`` is the folder or file of HuggingFaceM4/ChartQA (query, label, human_or_machine) or lmms-lab/ChartQA
-    (question, answer, type), or the folder ``ChartQA Dataset/test`` of github.com/vis-nlp/ChartQA (imgname, query,
-    label; who wrote them is in the file's name, and the pictures are in png beside it). The official relaxed accuracy
+    (question, answer, type), or the folder ``ChartQA Dataset`` of github.com/vis-nlp/ChartQA, or its split's (imgname,
+    query, label; who wrote them is in the file's name, and the pictures are in png beside it). The official relaxed accuracy
     allows a number to be 5 % off, and asks for any other answer as it is, up to case; a year is a number there, too.
     Licence: GPL-3.0.
     """
@@ -29,12 +29,12 @@ class ChartQA(FileBenchmark):
     averaged: str = "written by"
     default_split: ClassVar[str] = "test"
     image_columns: ClassVar[tuple[str, ...]] = ("image", "imgname")
+    image_folder: ClassVar[str] = "png"
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
         values = row.values
         golds = _texts(values.get("label", values.get("answer")))
-        images = row.images_in("png") if "imgname" in values else row.images
-        prompt = Prompt(f"chartqa-{row.number}", clean(values.get("query") or values["question"]), images)
+        prompt = Prompt(f"chartqa-{row.number}", clean(values.get("query") or values["question"]), row.images)
         kind = infer_answer_type(golds[0].rstrip("%"), ())
         number = kind in (AnswerType.INTEGER, AnswerType.FLOAT)
         given = clean(values.get("human_or_machine", values.get("type", row.file)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,15 +40,6 @@ class BenchmarkRow:
     images: tuple[ImageReference, ...] = ()
     file: str = ""
 
-    def images_in(self, folder: str) -> tuple[ImageReference, ...]:
-        """Its pictures, those of which the cell names no folder in this one."""
-        return tuple(
-            replace(image, path=f"{folder}/{image.path}")
-            if isinstance(image, FileImage) and "/" not in image.path
-            else image
-            for image in self.images
-        )
-
 
 def read_benchmark(
     path: str,
@@ -56,6 +47,7 @@ def read_benchmark(
     splits: Sequence[str] = (),
     image_root: str | None = None,
     limits: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
+    image_folder: str = "",
 ) -> tuple[BenchmarkRow, ...]:
     """Reads a benchmark's rows.
 
@@ -64,7 +56,7 @@ def read_benchmark(
             ``datasets`` saved (``save_to_disk``).
         image_columns: The columns that may hold the pictures; all that hold pictures, else the first with a path.
         splits: Names of the wanted split, for a folder: of its files those count that are called by one of them.
-        image_root: The folder of picture files; None is that of each data file.
+        image_root: The folder of picture files; None is that of each data file, or ``image_folder`` in it.
 
     Raises:
         DataError: there is nothing there, or it cannot be read.
@@ -72,7 +64,7 @@ def read_benchmark(
     root = folder_of(path) if image_root is None else image_root
     rows: list[BenchmarkRow] = []
     for file in _files(Path(path), splits):
-        beside = "." if image_root is not None else os.path.relpath(file.parent, root)
+        beside = "." if image_root is not None else os.path.relpath(file.parent / image_folder, root)
         for values, images in _read(file, tuple(image_columns), root, beside, limits):
             rows.append(BenchmarkRow(len(rows), values, images, file.stem))
     if not rows:

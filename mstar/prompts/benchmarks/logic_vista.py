@@ -29,6 +29,7 @@ class LogicVista(FileBenchmark):
 
     licence: ClassVar[str] = "not stated for the data"
     image_columns: ClassVar[tuple[str, ...]] = ("imagename",)
+    image_folder: ClassVar[str] = "images"
     needed: ClassVar[tuple[str, ...]] = ("pid", "imagename", "question", "answer", "skill")
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem | None:
@@ -44,7 +45,7 @@ class LogicVista(FileBenchmark):
         prompt = Prompt(
             id=f"logicvista-{values['pid']}",
             question=clean(values["question"]),
-            images=row.images_in("images"),
+            images=row.images,
             answer=", ".join(golds) if letters else clean(values["answer"]),
             answer_type=AnswerType.TEXT,
             category=", ".join(values["skill"]),

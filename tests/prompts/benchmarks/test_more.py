@@ -146,6 +146,7 @@ def test_logic_vista(tmp_path: Path) -> None:
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps(content))
     source = LogicVista(str(path))
+    assert len(LogicVista(str(path), image_root=str(tmp_path / "images"))) == len(source)
     assert [prompt.answer_type for prompt in source] == [
         AnswerType.MULTI_CHOICE, AnswerType.MULTI_SELECT, AnswerType.TEXT,
     ]  # fmt: skip
@@ -330,14 +331,15 @@ def test_chart_qa(parquet: Write, form: str) -> None:
     assert right(source, 2, "Answer: 14")
 
 
-def test_chart_qa_as_its_authors_publish_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["ChartQA Dataset", "ChartQA Dataset/test"])
+def test_chart_qa_as_its_authors_publish_it(tmp_path: Path, given: str) -> None:
     folder = tmp_path / "ChartQA Dataset/test"
     (folder / "png").mkdir(parents=True)
     (folder / "png/166.png").write_bytes(png(1))
     for writer, golds in (("human", ["62", "Yes"]), ("augmented", ["0.57"])):
         rows = [{"imgname": "166.png", "query": "How much?", "label": gold} for gold in golds]
         (folder / f"test_{writer}.json").write_text(json.dumps(rows))
-    source = ChartQA(str(folder))
+    source = ChartQA(str(tmp_path / given))
     assert [(prompt.answer, prompt.category) for prompt in source] == [
         ("0.57", "augmented"), ("62", "human"), ("Yes", "human"),
     ]  # fmt: skip
