@@ -17,6 +17,8 @@ from mstar.errors import ConfigError
 # The largest configuration of the project has some hundred values.
 MAX_BYTES: Final = 2**20
 MAX_VALUES: Final = 100_000
+# Steps of an option's path that stand in files and are left out in flags.
+SILENT: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
 
 
 def config_files(arguments: Sequence[str]) -> Iterator[Path]:
@@ -24,6 +26,11 @@ def config_files(arguments: Sequence[str]) -> Iterator[Path]:
     for option, value in given_values(arguments):
         if option == "--config" and Path(value).is_file():
             yield Path(value)
+
+
+def flag_name(path: str) -> str:
+    """An option's path in a file as a flag has it."""
+    return ".".join(step for step in path.split(".") if step not in SILENT)
 
 
 def check_config_files(arguments: Sequence[str]) -> None:
@@ -52,7 +59,13 @@ def _read(path: Path) -> yaml.MappingNode:
     if path.stat().st_size > MAX_BYTES:
         raise ConfigError(f"{path} is too large for a configuration (over {MAX_BYTES:,} bytes); is it the right file?")
     try:
-        node = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        loader = yaml.SafeLoader(path.read_text("utf-8"))
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{path} holds no settings: a configuration is 'key: value' lines, such as 'model: ...'.")
+        if _count_values(node, path, {}) > MAX_VALUES:
+            raise ConfigError(f"{path} stands for over {MAX_VALUES:,} values by its anchors (& and *); write it out.")
+        loader.construct_document(node)  # tags that stand for Python's objects are refused
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
     except RecursionError as error:
@@ -61,12 +74,8 @@ def _read(path: Path) -> yaml.MappingNode:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark is not None else ""
         raise ConfigError(f"{path}{line}, is no YAML: {error.problem or error.context}.") from error
-    except yaml.YAMLError as error:  # a character that YAML does not take
+    except (yaml.YAMLError, ValueError) as error:  # a character that YAML does not take, a day that no month has
         raise ConfigError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{path} holds no settings: a configuration is 'key: value' lines, such as 'model: ...'.")
-    if _count_values(node, path, {}) > MAX_VALUES:
-        raise ConfigError(f"{path} stands for over {MAX_VALUES:,} values by its anchors (& and *); write it out.")
     return node
 
 

@@ -14,12 +14,10 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser
 
-from mstar.config_files import config_files
+from mstar.config_files import SILENT, config_files, flag_name
 from mstar.errors import ConfigError
 
 _HELP: Final = ".help"
-# Steps of a path that stand in files and are left out in flags.
-_SILENT: Final = frozenset({"class_path", "init_args"})
 
 
 def asked_option(given: Sequence[str], known: Sequence[str]) -> str | None:
@@ -41,7 +39,7 @@ def explain_option(name: str, given: Sequence[str], hints: Mapping[str, Any]) ->
         ConfigError: there is no such option.
     """
     named = dict(_classes(given))
-    parts = [part for part in name.split(".") if part not in _SILENT]
+    parts = flag_name(name).split(".")
     size = next((size for size in range(len(parts), 0, -1) if ".".join(parts[:size]) in hints), 0)
     path = ".".join(parts[:size])
     if not size:
@@ -137,7 +135,7 @@ def _classes(given: Sequence[str]) -> Iterator[tuple[str, str]]:
         name, equals, value = argument.partition("=")
         value = value if equals else following
         if name.startswith("--") and ("." in value or value in short) and not value.startswith("--"):
-            yield ".".join(part for part in name[2:].split(".") if part not in _SILENT), value
+            yield flag_name(name[2:]), value
 
 
 def _classes_of(value: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -147,4 +145,4 @@ def _classes_of(value: Any, path: str) -> Iterator[tuple[str, str]]:
         if key == "class_path" and isinstance(part, str):
             yield path, part
         else:
-            yield from _classes_of(part, path if key in _SILENT else f"{path}.{key}".lstrip("."))
+            yield from _classes_of(part, path if key in SILENT else f"{path}.{key}".lstrip("."))

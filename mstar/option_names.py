@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from mstar.config_files import config_files, given_values
+from mstar.config_files import SILENT, config_files, flag_name, given_values
 from mstar.null_values import explain_null
 from mstar.option_help import named_classes, parameters_of
 
@@ -31,8 +31,6 @@ _PART: Final = re.compile(r"--(?P<data>data\.|)(?P<part>train|validation|test|un
 _OF_PART: Final = frozenset({"split", "size", "hide_answers"})
 # Where a file of sources is given.
 _SOURCES: Final = frozenset({"sources", "data.sources"})
-# Steps of a path that stand in files and are left out in flags.
-_SILENT: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
 
 
 def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) -> str | None:
@@ -50,7 +48,7 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
         return None
     group = found.groupdict().get("group")
     # A command is no part of an option's name.
-    name = _said(found["name"] if group is None or group in given[:1] else f"{group}.{found['name']}")
+    name = flag_name(found["name"] if group is None or group in given[:1] else f"{group}.{found['name']}")
     whole = locate(name, given)
     within = [f"{path}.{name}" for path, cls in named_classes(given) if name.partition(".")[0] in parameters_of(cls)]
     near = within or [whole.removesuffix(name) + option for option in _nearest(name, known)]
@@ -69,11 +67,7 @@ def through_sources(given: Sequence[str]) -> list[str]:
     """
     if not any(map(_PART.fullmatch, given)):
         return list(given)  # without reading any file
-    try:
-        known = {name for name, _ in given_options(given)}
-    except yaml.YAMLError:
-        # The parser names the line.
-        return list(given)
+    known = {name for name, _ in given_options(given)}
     if not any(name.endswith("sources") for name in known):
         return list(given)
     warmup = any(_stage(yaml.safe_load(path.read_text("utf-8"))) == "warmup" for path in config_files(given))
@@ -99,11 +93,7 @@ def replace_sources(given: Sequence[str]) -> list[str]:
     for argument, (option, value) in zip(given, given_values(given), strict=True):
         named: Iterable[tuple[str, Any]] = [(option.removeprefix("--"), value)]
         if option == "--config" and Path(value).is_file():
-            try:
-                named = [*_options(yaml.safe_load(Path(value).read_text("utf-8")), [], Path(value).parent)]
-            except yaml.YAMLError:
-                # The parser names the line.
-                return list(given)
+            named = _options(yaml.safe_load(Path(value).read_text("utf-8")), [], Path(value).parent)
         files = {name for name, said in named if name in _SOURCES and isinstance(said, str)}
         changed += [f"--{name}=null" for name in sorted(files & had)]
         changed.append(argument)
@@ -155,15 +145,11 @@ def locate(name: str, given: Sequence[str], value: str | None = None) -> str:
     return f"{heads.pop()}.{name}".lstrip(".") if len(heads) == 1 else name
 
 
-def _said(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _SILENT)
-
-
 def given_options(given: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """The whole names of all options that flags and files give, with their values."""
     for option, value in given_values(given):
         if option.startswith("--"):
-            yield _said(option[2:]), value
+            yield flag_name(option[2:]), value
         if option.endswith("sources"):
             yield from _options(value, option.removeprefix("--").split("."), Path())
     for path in config_files(given):
@@ -179,6 +165,6 @@ def _options(value: Any, above: list[str], folder: Path) -> Iterator[tuple[str, 
             yield from _options(item, above, folder)
     if isinstance(value, Mapping):
         for key, part in value.items():
-            path = above if key in _SILENT else [*above, str(key)]
+            path = above if key in SILENT else [*above, str(key)]
             yield ".".join(path), part
             yield from _options(part, path, folder)
