@@ -19,9 +19,10 @@ class ChartQA(FileBenchmark):
     """ChartQA by who wrote the questions (human, augmented); its score is the mean of the two.
 
     ``path`` is the folder or file of HuggingFaceM4/ChartQA (query, label, human_or_machine) or lmms-lab/ChartQA
-    (question, answer, type), or the folder ``ChartQA Dataset`` of github.com/vis-nlp/ChartQA, or its split's (imgname,
-    query, label; who wrote them is in the file's name, and the pictures are in png beside it). The official relaxed accuracy
-    allows a number to be 5 % off, and asks for any other answer as it is, up to case; a year is a number there, too.
+    (question, answer, type), or the folder ``ChartQA Dataset`` of github.com/vis-nlp/ChartQA, or its split's
+    (imgname, query, label; who wrote them is in the file's name, and the pictures are in png beside it). The official
+    relaxed accuracy allows a number to be 5 % off, and asks for any other answer as it is, up to case; a year is a
+    number there, too.
     Licence: GPL-3.0.
     """
 
