@@ -59,6 +59,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def require_writable(folder: Path) -> None:
+    """Makes sure that a folder can be written, or made, before anything is computed for it; makes nothing.
+
+    Raises:
+        StorageError: it cannot be, or it is a file.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise _unwritable(OSError(errno.ENOTDIR, ""), folder)
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        raise _unwritable(OSError(errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES, ""), folder)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a text file, which is whole or not there; raises as ``atomic_path``."""
     with atomic_path(path) as temporary:
@@ -128,7 +141,9 @@ def explain_file_error(error: OSError) -> StorageError | None:
 
 def _unwritable(error: OSError, where: object) -> StorageError:
     reason = os.strerror(error.errno or 0)
-    return StorageError(f"{where} cannot be written ({reason}): make room or mend the permissions, {_AGAIN}")
+    return StorageError(
+        f"{where} cannot be written ({reason}): make room, or mend the path or its permissions, {_AGAIN}"
+    )
 
 
 def _concerns(error: OSError, path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError, DataError, counted
 from mstar.types import PICTURE, Prompt, Turn
 
 # How a list of parts looks where a template writes it down as it is, in Python or as JSON.
@@ -119,8 +119,8 @@ def place_pictures(turns: Sequence[Turn], prompt: Prompt) -> list[dict[str, Any]
     count, marks = len(prompt.images), sum(turn.text.count(PICTURE) for turn in turns)
     if count and marks not in (0, count):
         raise DataError(
-            f"the text of prompt '{prompt.id}' has '{PICTURE}' {marks} times, and it has {count} pictures: write it "
-            "once for each, or not at all."
+            f"the text of prompt '{prompt.id}' has '{PICTURE}' {marks} times, and it has {counted(count, 'picture')}: "
+            "write it once for each, or not at all."
         )
     image = {"type": "image"}
     first = next(place for place, turn in enumerate(turns) if turn.role == "user")

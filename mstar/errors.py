@@ -42,6 +42,11 @@ class MissingExtraError(MstarError):
         super().__init__(f"{purpose} needs the package '{package}': install it with pip install 'mstar[{extra}]'.")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with what it counts, as a sentence has it: ``1 row``, ``1,200 rows``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def require_least(where: str, least: int = 1, /, **values: float | None) -> None:
     """Makes sure that settings are not too small; None passes.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from mstar.atomic import writing
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError, DataError, counted
 from mstar.export_card import CARD, write_data_card
 from mstar.export_folder import put_in_place, unfinished_folder
 from mstar.hub_upload import check_upload, upload
@@ -87,7 +87,7 @@ def export_data(
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     for name, count in written.files.items():
-        sys.stdout.write(f"{folder / name}: {count} rows\n")
+        sys.stdout.write(f"{folder / name}: {counted(count, 'row')}\n")
     if push is not None:
         sys.stdout.write(f"{upload(folder, push, private=private, repo_type='dataset')}\n")
 

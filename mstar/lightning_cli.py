@@ -155,7 +155,7 @@ class MstarCLI(LightningCLI):
             )
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, TypeError, ValueError) as error:
+        except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
             raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
         if isinstance(trainer.strategy, FSDPStrategy):
             raise ConfigError(

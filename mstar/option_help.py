@@ -87,10 +87,13 @@ def _kinds(cls: type) -> Iterator[type]:
 
 def _behind(hint: Any, named: str | None) -> list[type]:
     """The classes whose options an option has: the one that is named, else those of its type."""
-    if named is not None:
-        return [_import_class(named)]
+    return classes_of(hint) if named is None else [_import_class(named)]
+
+
+def classes_of(hint: Any) -> list[type]:
+    """The classes in the type of an option."""
     if get_origin(hint) in (Union, types.UnionType, list, dict):
-        return [cls for part in get_args(hint) for cls in _behind(part, None)]
+        return [cls for part in get_args(hint) for cls in classes_of(part)]
     own = inspect.isclass(hint) and hint.__module__.partition(".")[0] not in ("builtins", "typing", "enum")
     return [hint] if own else []
 

@@ -25,6 +25,10 @@ _UNKNOWN: Final = (
 KEY: Final = re.compile(r'Parser key "([^"]+)"')
 _NULL: Final = re.compile(r"Unable to load config ['\"]null['\"]")
 _NO_CLASS: Final = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
+_NO_MODULE: Final = re.compile(r"given class_path '(?P<class>[\w.]+)': (?P<why>No module named '[\w.]+')$")
+_STRAY: Final = re.compile(r"[Uu]nrecognized arguments: (?P<word>[^-\s]\S*)")
+# What takes a class that a configuration names.
+_OF_CLASSES: Final = ("model", "data")
 # A flag of a part's own data.
 _PART: Final = re.compile(r"--(?P<data>data\.|)(?P<part>train|validation|test|unlabelled|prompts)\.(?P<rest>.+)")
 # What a part of the sources says for itself; the rest is said of the whole data set.
@@ -43,6 +47,11 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
         return explain_null(locate(key[1], given))
     if key is not None and (missing := _NO_CLASS.search(message)):
         return f"{locate(key[1], given)}: there is no '{missing[1]}.{missing[2]}'" + _like_classes(*missing.groups())
+    if key is not None and (missing := _NO_MODULE.search(message)):
+        where = "a class of your own lies in the working directory or in an installed package"
+        return f"{locate(key[1], given)} is '{missing['class']}', which cannot be imported ({missing['why']}): {where}."
+    if stray := _STRAY.search(message):
+        return f"'{stray['word']}' belongs to no option: put a value with spaces in quotes, and --config before a file."
     found = next((match for pattern in _UNKNOWN if (match := pattern.search(message))), None)
     if found is None:
         return None
@@ -52,6 +61,9 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
     whole = locate(name, given)
     within = [f"{path}.{name}" for path, cls in named_classes(given) if name.partition(".")[0] in parameters_of(cls)]
     near = within or [whole.removesuffix(name) + option for option in _nearest(name, known)]
+    head = whole.partition(".")[0]
+    if not near and head in _OF_CLASSES and head != whole and head not in dict(named_classes(given)):
+        return f"there is no option '{whole}' yet: name a configuration by --config, or the class of {head} before it."
     return f"there is no option '{whole}'" + (f"; did you mean {' or '.join(near)}?" if near else "; see --help.")
 
 

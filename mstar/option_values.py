@@ -8,12 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
-from mstar.option_help import loaded_classes, named_classes, parameters_of, public_kinds
+from mstar.config_files import config_files
+from mstar.option_help import classes_of, loaded_classes, named_classes, parameters_of, public_kinds
 from mstar.option_names import KEY, given_options, locate
 
 _EXPECTED: Final = re.compile(r"Expected an? (?P<type>.+?)(?:\. Got value: (?P<value>.*))?$")
+# A setting below an option that has none.
+_NESTED: Final = re.compile(r"NestedArg\(key='(?P<key>[^']+)'")
 _GIVEN: Final = re.compile(r"Given value: (?P<value>.*)$")
 _SETTINGS: Final = re.compile(
     r"Expected an instantiatable class, but (?P<base>[\w.]+) is abstract|Not a valid subclass of"
@@ -32,6 +36,7 @@ _WORDS: Final = {
     "<class 'str'>": "a text",
     "<class 'tuple'>": "a list",
     "<class 'list'>": "a list",
+    "<class 'collections.abc.Iterable'>": "a list",
     "<class 'dict'>": "a mapping",
     "<class 'NoneType'>": "null",
 }
@@ -65,22 +70,26 @@ def explain_value(message: str, given: Sequence[str]) -> str | None:
             types.extend(words)
             value = value or expected["value"]
         elif repeated is not None:
-            value = value or repeated["value"]
+            value = repeated["value"] if _NESTED.match(repeated["value"]) else value or repeated["value"]
         else:
             return None
     if value is None or not types:
         return None
+    if nested := _NESTED.match(value):
+        option = locate(named[1], given)
+        return f"there is no option '{option}.{nested['key']}': {option} takes {_either(list(dict.fromkeys(types)))}."
     said = f"{locate(named[1], given, value)} is '{value}', but it takes {_either(list(dict.fromkeys(types)))}"
     near = list(_like(value)) if any("class" in kind for kind in types) else []
     return f"{said}; did you mean {_either(near)}?" if near else f"{said}."
 
 
-def explain_missing(message: str, given: Sequence[str]) -> str | None:
+def explain_missing(message: str, given: Sequence[str], hints: Mapping[str, Any] = MappingProxyType({})) -> str | None:
     """Says which options are missing, with the path of the class that needs them.
 
     Args:
         message: What jsonargparse says.
         given: The command line.
+        hints: The types of the parser's options: some take one class alone, which need not be named.
 
     Returns:
         The sentence; None if the message is about something else.
@@ -90,11 +99,17 @@ def explain_missing(message: str, given: Sequence[str]) -> str | None:
         return None
     names = [name.strip().removeprefix(f"{''.join(given[:1])}.") for name in required["names"].split(",")]
     known = {path for path, value in given_options(given) if value is not None}
-    for path, cls in named_classes(given):
+    declared = [(path, cls) for path, hint in hints.items() for cls in classes_of(hint)]
+    started = [(path, cls) for path, cls in declared if any(option.startswith(f"{path}.") for option in known)]
+    for path, cls in [*named_classes(given), *started]:
         within = [f"{path}.{name}" for name in names]
         if all(name in parameters_of(cls) for name in names) and not known.intersection(within):
             return f"{_both(within)} missing, which {cls.__name__} needs."
-    return f"{_both([f'--{name}' for name in names])} missing; see --help."
+    bare = not any(config_files(given)) and {"model", "data"} <= set(names)
+    way = (
+        "name a configuration by --config ('mstar configs' lists those that come with mstar)" if bare else "see --help"
+    )
+    return f"{_both([f'--{name}' for name in names])} missing; {way}."
 
 
 def _explain_settings(lines: Sequence[str]) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -22,6 +23,8 @@ set_parsing_settings(config_read_mode_fsspec_enabled=True)
 _LONGEST: Final = 3000
 # The command line that is being parsed.
 _given: Final[ContextVar[tuple[str, ...]]] = ContextVar("given", default=())
+# The types of the options of its command, which the parsers of classes within it do not know.
+_hints: Final[ContextVar[Mapping[str, Any]]] = ContextVar("hints", default=MappingProxyType({}))
 # Packages that only a class_path names, and what installs them.
 _EXTRAS: Final = {"bitsandbytes": "qlora"}
 
@@ -45,26 +48,31 @@ class Parser(ArgumentParser):
         given = through_sources(given)
         self._explain(given)
         # jsonargparse reads a file that another one names from within that one's folder.
-        token = _given.set(tuple(map(_from_anywhere, given)))
+        token, types = _given.set(tuple(map(_from_anywhere, given))), _hints.set(self._hints_of(given))
         try:
             config = super().parse_args(replace_sources(given), *more, **options)
         finally:
             _given.reset(token)
+            _hints.reset(types)
         refuse_null(config)
         return config
 
     def _explain(self, given: Sequence[str]) -> None:
         """Answers --data.train.fields.help and its like, and ends."""
-        commands = self._subcommands_action
-        parser = self if commands is None or not given else commands.choices.get(given[0], self)
-        name = asked_option(given, [action.dest for action in parser._actions])
+        hints = self._hints_of(given)
+        name = asked_option(given, list(hints))
         if name is not None:
-            hints = {
-                action.dest: getattr(action, "_typehint", None) or getattr(action, "basetype", None)
-                for action in parser._actions
-            }
             sys.stdout.write(explain_option(name, given, hints))
             raise SystemExit(0)
+
+    def _hints_of(self, given: Sequence[str]) -> dict[str, Any]:
+        """The types of the options of the command that is given."""
+        commands = self._subcommands_action
+        parser = self if commands is None or not given else commands.choices.get(given[0], self)
+        return {
+            action.dest: getattr(action, "_typehint", None) or getattr(action, "basetype", None)
+            for action in parser._actions
+        }
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Prints what is wrong, without the usage of some hundred options, and exits with status 2."""
@@ -74,7 +82,7 @@ class Parser(ArgumentParser):
         said = (
             explain_unknown(condense(message), given, known)
             or explain_value(message, given)
-            or explain_missing(message, given)
+            or explain_missing(message, given, _hints.get())
             or name_whole(condense(message), given)
         )
         # A value that does not fit is repeated, and may be a whole file of data.
@@ -98,7 +106,10 @@ def condense(message: str) -> str:
 
 
 def _complaints(message: str) -> list[str]:
-    noise = ("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>", "tip:")
+    noise = (
+        *("Does not validate", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>", "tip:"),
+        "Expected a path but",
+    )
     lines = [line.strip().removeprefix("- ") for line in message.splitlines()]
     return [line for line in lines if line and not line.startswith(noise)]
 

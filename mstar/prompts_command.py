@@ -11,7 +11,7 @@ from typing import Final
 
 from mstar.atomic import write_text
 from mstar.dashboards.prompt_page import render_prompt_page
-from mstar.errors import ConfigError, require_least
+from mstar.errors import ConfigError, counted, require_least
 from mstar.evaluation.prompt_survey import describe_facts, describe_survey, spread, survey_prompts
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.facts import UnusableSourceError
@@ -89,7 +89,7 @@ def show_prompts(
     for member in source.members() if facts is None else ():
         # Of a mixture, each of its sources.
         if member is not source and (known := member.facts()) is not None:
-            lines += [("source", f"{len(member):,} prompts of {member.title}"), *describe_facts(known)]
+            lines += [("source", f"{counted(len(member), 'prompt')} of {member.title}"), *describe_facts(known)]
     _write(lines)
     if html is not None:
         chosen = [source[index] for index in spread(len(source), rows)]

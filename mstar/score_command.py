@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import mstar.rewards.published  # noqa: F401  # the parser takes the short names of the classes that are loaded
-from mstar.atomic import write_text
+from mstar.atomic import require_writable, write_text
 from mstar.dashboards.run_config import read_configs
 from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.score_page import render_score_page
@@ -80,6 +80,12 @@ def score_responses(
     require_least("", shard_size=shard_size)
     files = find_response_files(input)
     folder = Path(output)
+    require_writable(folder)
+    if isinstance(reward, str) and "/" not in reward and not Path(reward).exists():
+        raise ConfigError(
+            f"reward '{reward}' is neither the folder of an exported MPRM nor a class that can be imported: mend the "
+            "path, or the class's name."
+        )
     chosen = MPRM(reward) if isinstance(reward, str) else reward
     chosen.aggregation = aggregation
     chosen.check()

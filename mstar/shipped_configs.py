@@ -57,9 +57,10 @@ def find_config(name: str) -> Path:
 
 
 def locate_configs(arguments: Sequence[str]) -> list[str]:
-    """A command line whose ``--config`` and ``sources`` options name files: those of the package are paths in it."""
+    """A command line whose ``--config`` (``-c``) and ``sources`` options name files: the package's are paths in it."""
     located: list[str] = []
     for argument in arguments:
+        argument = "--config" if argument == "-c" else argument
         option, equals, value = argument.rpartition("=")
         if value.endswith(_KINDS) and (option if equals else "".join(located[-1:])) in _OPTIONS:
             argument = f"{option}{equals}{find_config(value)}"

@@ -12,7 +12,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from mstar.atomic import atomic_path, writing
+from mstar.atomic import atomic_path, require_writable, writing
 from mstar.errors import StorageError
 from mstar.locking import hold_folder
 
@@ -110,3 +110,18 @@ def test_devices_stay_and_folders_are_named(tmp_path: Path) -> None:
             assert temporary == path
     with pytest.raises(StorageError, match="folder is a folder, and a file"), atomic_path(tmp_path / "folder"):
         pytest.fail("a folder was taken for a file")
+
+
+def test_a_folder_that_can_be_made_is_not_made_and_one_that_cannot_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_writable(tmp_path / "deep" / "run")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(StorageError, match=r"cannot be written \(Not a directory\): make room, or mend the path"):
+            require_writable(path)
+    # Of root, whom permissions do not stop.
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    with pytest.raises(StorageError, match=r"cannot be written \(Permission denied\)"):
+        require_writable(tmp_path / "run")

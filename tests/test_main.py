@@ -93,13 +93,13 @@ def test_only_what_is_resumed_is_said_to_go_on(
         ),
         (
             OSError(errno.ENOSPC, "full", "rows.jsonl"),
-            "rows.jsonl cannot be written (No space left on device): make room or mend the permissions, then run the "
-            "same command again; it goes on from what is there.",
+            "rows.jsonl cannot be written (No space left on device): make room, or mend the path or its "
+            "permissions, then run the same command again; it goes on from what is there.",
         ),
         (
             OSError(errno.EDQUOT, "full"),
-            "a file cannot be written (Disk quota exceeded): make room or mend the permissions, then run the same "
-            "command again; it goes on from what is there.",
+            "a file cannot be written (Disk quota exceeded): make room, or mend the path or its permissions, "
+            "then run the same command again; it goes on from what is there.",
         ),
         (PermissionError(errno.EACCES, "of no file"), None),
         (ConnectionRefusedError(errno.ECONNREFUSED, "no server"), None),

@@ -35,8 +35,16 @@ from mstar.option_names import explain_unknown, name_whole, replace_sources, thr
         ("unrecognized arguments: --max_bad_share 1",
          ["--prompts", "mstar.prompts.RecordPrompts", "--max_bad_share", "1"],
          ["prompts", "output"], "there is no option 'max_bad_share'; did you mean prompts.max_bad_share?"),
-        ("Option 'zebra' is not accepted", ["fit", "--model.zebra", "1"], ["lr"],
+        ("Option 'zebra' is not accepted", ["fit", "--model", "torch.nn.Linear", "--model.zebra", "1"], ["lr"],
          "there is no option 'model.zebra'; see --help."),
+        ("Option 'zebra' is not accepted", ["fit", "--model.zebra", "1"], ["lr"],
+         "there is no option 'model.zebra' yet: name a configuration by --config, or the class of model before it."),
+        ("unrecognized arguments: run.yaml --foo", ["fit", "run.yaml", "--foo"], ["model"],
+         "'run.yaml' belongs to no option: put a value with spaces in quotes, and --config before a file."),
+        ("Parser key \"grader\": Problem with given class_path 'Foo.Bar': No module named 'Foo'",
+         ["fit", "--rollout.grader", "Foo.Bar"], [],
+         "rollout.grader is 'Foo.Bar', which cannot be imported (No module named 'Foo'): a class of your own lies in "
+         "the working directory or in an installed package."),
     ],
 )  # fmt: skip
 def test_an_unknown_option(message: str, given: list[str], known: list[str], sentence: str) -> None:

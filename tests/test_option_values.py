@@ -9,6 +9,7 @@ import pytest
 import mstar.generation  # its classes are looked up among what is imported, as in a command
 import mstar.grading
 import mstar.prompts
+from mstar.annotation import StepJudge
 from mstar.option_values import explain_missing, explain_value
 from mstar.parsing import Parser
 
@@ -46,6 +47,14 @@ SUBCLASS = "Not a valid subclass of PromptSource\n      Subclass types expect on
         (union("train", ["Expected an instantiatable class, but mstar.prompts.PromptSource is abstract"],
                "{'class_path': 'mstar.prompts.TinyDice', 'init_arg': {'size': 3}}"), ["fit", "--data.train"],
          "data.train has 'init_arg' beside class_path: the settings of a class stand below init_args."),
+        ("Parser key \"rewards\":\n  Expected a typing.Literal['outcome', 'drop']. Got value: "
+         "NestedArg(key='x', val='3')",
+         ["fit", "--rollout.rewards.x", "3"],
+         "there is no option 'rollout.rewards.x': rollout.rewards takes outcome or drop."),
+        (union("selection", ["Expected a typing.Literal['top_k', 'all']", "Expected a dot import path string: top_k"],
+               "NestedArg(key='x', val='3')"), ["fit", "--rollout.selection.x", "3"],
+         "there is no option 'rollout.selection.x': rollout.selection takes top_k, all or a class by its module and "
+         "name."),
     ],
 )  # fmt: skip
 def test_what_an_option_takes(message: str, given: list[str], sentence: str) -> None:
@@ -76,6 +85,14 @@ def test_a_missing_option_is_named_with_its_path(tmp_path: Path) -> None:
     sentence = "data.train.path is missing, which RecordPrompts needs."
     assert explain_missing(message, ["fit", "--config", str(config)]) == sentence
     assert explain_missing(message, ["--train", "RecordPrompts"]) == "train.path is missing, which RecordPrompts needs."
+    hints = {"judge": StepJudge | None}
+    sentence = "judge.model is missing, which StepJudge needs."
+    assert explain_missing("the following arguments are required: model", ["--judge.address", "x"], hints) == sentence
+    message = "the following arguments are required: fit.data, fit.model"
+    assert explain_missing(message, ["fit"]) == (
+        "--data and --model are missing; name a configuration by --config ('mstar configs' lists those that come with "
+        "mstar)."
+    )
     message = "the following arguments are required: input, output"
     assert explain_missing(message, []) == "--input and --output are missing; see --help."
     assert (

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from mstar.__main__ import main
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, StorageError
 from mstar.evaluation.best_of_n import measure_best_of_n
 from mstar.evaluation.scoring import StoredImage, read_shards, score_shards
 from mstar.grading import AnswerGrader
@@ -236,3 +236,11 @@ def test_several_processes_share_the_shards(tmp_path: Path, monkeypatch: pytest.
             open_picture=lambda uri: open_image(uri, str(tmp_path)),
         )
         assert [path.exists() for path in paths] == [[True, False, True], [True, True, True]][process]
+
+
+def test_a_class_that_is_not_there_and_a_folder_that_cannot_be_made_are_told_first(tmp_path: Path) -> None:
+    source = write(tmp_path, [{"response": "3"}])
+    with pytest.raises(ConfigError, match=r"Likelihod' is neither the folder of an exported MPRM nor a class"):
+        score(tmp_path, source, "mstar.rewards.Likelihod")
+    with pytest.raises(StorageError, match="Not a directory"):
+        score_responses("no such", str(source), str(source))

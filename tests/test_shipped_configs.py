@@ -20,6 +20,7 @@ def test_a_name_is_found_from_any_folder(name: str, tmp_path: Path, monkeypatch:
     assert locate_configs(["fit", "--config", name, f"--config={name}", "--model.lr", "1", "--data.sources", name]) == [
         "fit", "--config", path, f"--config={path}", "--model.lr", "1", "--data.sources", path
     ]  # fmt: skip
+    assert locate_configs(["fit", "-c", name]) == ["fit", "--config", path]
 
 
 def test_a_file_of_the_users_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ from mstar.annotation.annotator import annotate
 from mstar.annotation.judge import Agreement, StepJudge
 from mstar.annotation.label_table import load_step_labels
 from mstar.annotation.settings import AnnotationSettings
+from mstar.atomic import require_writable
 from mstar.distributed import find_device, is_main, joined_processes
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, counted
 from mstar.generation import Engine, TransformersEngine
 from mstar.grading import AnswerGrader, Grader
 from mstar.models.attention import announce, kernel_of
@@ -83,6 +84,7 @@ def annotate_policy(
             another annotation.
         DataError: a prompt cannot be used, or no response has more than one step.
     """
+    require_writable(Path(output))
     engine = engine if engine is not None else TransformersEngine()
     grader = grader if grader is not None else AnswerGrader()
     if (policy is None) != (engine.own_model is not None):
@@ -143,8 +145,9 @@ def annotate_policy(
         alone = judge is not None and judge.use == "alone"
         continued = "" if alone else f"{made.num_prefixes} prefixes continued {settings.num_continuations} times, "
         sys.stdout.write(
-            f"{output}: {made.num_responses} responses to {made.num_prompts} prompts ({made.share_correct:.1%} right), "
-            f"{continued}{made.num_steps} step labels; "
+            f"{output}: {counted(made.num_responses, 'response')} to {counted(made.num_prompts, 'prompt')} "
+            f"({made.share_correct:.1%} right), "
+            f"{continued}{counted(made.num_steps, 'step label')}; "
             f"{made.num_tokens} tokens in {time.perf_counter() - began:.0f} s\n"
         )
         agreement = Agreement.read(Path(output))

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mstar import metrics
+from mstar.errors import counted
 from mstar.evaluation.markdown import markdown_table
 from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
 
@@ -134,7 +135,8 @@ def render_best_of_n(result: BestOfN, title: str) -> str:
     ]
     shown = [f"- {name}: {'-' if value is None else f'{value:.3f}'}." for name, value in result.aucs.items()]
     notes = [
-        f"- {result.responses} responses were scored; {result.graded} of them have a gold answer that can be graded.",
+        f"- {counted(result.responses, 'response')} scored, of which {result.graded:,} with a gold answer that can be "
+        "graded.",
         *(shown if rows else ()),
         *(["- Percentages, with a 95 % bootstrap interval over prompts."] if rows else ()),
     ]

@@ -17,7 +17,7 @@ from typing import Final
 from tqdm.auto import tqdm
 
 from mstar.atomic import atomic_path
-from mstar.errors import ConfigError, DataError, require_least
+from mstar.errors import ConfigError, DataError, counted, require_least
 from mstar.evaluation.picture_hashes import HashBits, PictureHashes, difference_hash, meeting_pictures, pixel_hash
 from mstar.prompts import PromptSource
 from mstar.prompts.mathvista_text import parse_question
@@ -109,7 +109,7 @@ def check_leakage(
 
 
 def _summarise(report: LeakageReport) -> str:
-    lines = [f"{report.train_prompts} training prompts."]
+    lines = [f"{counted(report.train_prompts, 'training prompt')}."]
     for name, counts in report.counts().items():
         total = report.benchmark_prompts[name]
         lines.append(f"{name}: {counts.total()} of {total} prompts met ({100 * counts.total() / max(total, 1):.1f} %)")

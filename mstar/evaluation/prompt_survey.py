@@ -9,6 +9,7 @@ from statistics import median_high
 from typing import TYPE_CHECKING, Final
 
 from mstar.end_tokens import without_end_tokens
+from mstar.errors import counted
 from mstar.grading import AnswerGrader
 from mstar.grading.commitment import find_committed
 from mstar.prompts.base import PromptSource
@@ -122,10 +123,13 @@ def describe_facts(facts: SourceFacts) -> Iterator[tuple[str, str]]:
     if facts.unread:
         yield "not read", ", ".join(facts.unread)
     for role, (number, first, detail) in facts.ignored.items():
-        yield "", f"{role}: {number:,} values are not read, the first in row {first}: {detail}"
+        yield "", f"{role}: {counted(number, 'value')} not read, the first in row {first}: {detail}"
     yield "rows", f"{facts.rows:,}" + (f", of which {facts.repeated:,} repeat another one" if facts.repeated else "")
     bad = sum(facts.bad.values())
-    yield "put aside", f"{bad:,} of {facts.rows:,} rows (counted from 0); see {facts.quarantine}" if bad else "no row"
+    yield (
+        "put aside",
+        f"{bad:,} of {counted(facts.rows, 'row')} (counted from 0); see {facts.quarantine}" if bad else "no row",
+    )
     for row in facts.examples:
         yield "", f"{facts.bad[row.reason]:,} {row.reason.value}, first {explain_bad_row(row, facts.columns)}"
 
@@ -138,7 +142,7 @@ def describe_survey(survey: Survey, facts: SourceFacts | None) -> Iterator[tuple
         where = "name their column in fields.answer, too (of chats, conversations.1.value or the like)"
         yield "", f"{survey.stated_answers:,} rationales state one: {where}"
     if survey.answers:
-        yield "gradeable", f"{survey.answers - survey.ungradeable:,} of {survey.answers:,} gold answers"
+        yield "gradeable", f"{survey.answers - survey.ungradeable:,} of {counted(survey.answers, 'gold answer')}"
     if survey.ungradeable_example is not None:
         prompt_id, answer = survey.ungradeable_example
         yield "", f"not: {answer[:200]!r} of prompt '{prompt_id}', to which no response is ever right"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.atomic import atomic_path
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, counted
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
 from mstar.prompts.response_rows import find_response_files, read_response_rows, to_prompt
@@ -63,15 +63,19 @@ def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
     details = ", ".join(
         f"{counts[key]} {key.replace('_', ' ')}" for key in ("graded", "no_answer", "ungradeable_gold", "timeout")
     )
-    sys.stdout.write(f"{output}: {counts['rows']} rows, {counts['correct']} right ({details})\n")
+    sys.stdout.write(f"{output}: {counted(counts['rows'], 'row')}, {counts['correct']} right ({details})\n")
     for note in grader.judged().notes():
         sys.stdout.write(f"{note}\n")
     if counts["timeout"]:
         _log.warning(
-            "%s: %d comparisons ran out of computing time twice; they count as wrong.", output, counts["timeout"]
+            "%s: %s ran out of computing time twice, and count as wrong.",
+            output,
+            counted(counts["timeout"], "comparison"),
         )
     if counts["malformed"]:
-        _log.warning("%s: %d malformed lines were left out; mend them and grade again.", input, counts["malformed"])
+        _log.warning(
+            "%s: %s left out; mend the file and grade again.", input, counted(counts["malformed"], "malformed line")
+        )
     return 1 if counts["malformed"] else 0
 
 

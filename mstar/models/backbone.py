@@ -97,12 +97,12 @@ def read_configuration(name: str, trust_remote_code: bool, revision: str | None)
 def _read_once(name: str, trust_remote_code: bool, revision: str | None, written: int | None) -> PreTrainedConfig:
     from transformers import AutoConfig
 
-    _require_reachable(name, revision)
+    require_reachable(name, revision)
     config: PreTrainedConfig = AutoConfig.from_pretrained(name, **_origin(trust_remote_code, revision))
     return config
 
 
-def _require_reachable(name: str, revision: str | None) -> None:
+def require_reachable(name: str, revision: str | None) -> None:
     """Asks the hub once for a model that is neither a folder nor in the cache.
 
     Transformers would ask for one file after another, each for half a minute, where there is no network.

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from mstar.errors import counted
 from mstar.prompts.cells import pick, read_image, take_tags
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, Turn
@@ -68,7 +69,9 @@ def read_chat(value: Any) -> Chat:
         raise RowError(Reason.EMPTY_QUESTION, "the conversation has no turn of the user before the model's last")
     given = tuple(image for image in images if image is not None)
     if given and len(given) != len(images):
-        raise RowError(Reason.PICTURE_COUNT, f"{len(images)} pictures stand in the turns, and {len(given)} are there")
+        raise RowError(
+            Reason.PICTURE_COUNT, f"the turns place {counted(len(images), 'picture')}, and the row has {len(given):,}"
+        )
     return Chat(tuple(turns), response, given)
 
 

@@ -90,8 +90,10 @@ def _find_fault(path: str, folders: Sequence[str], real: Callable[[str], str], d
             file.seek(max(0, size - 64))
             tail = file.read()
     except PermissionError as error:
-        return RowError(Reason.UNREADABLE_IMAGE, f"'{path}': {error}")
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        return RowError(Reason.UNREADABLE_IMAGE, f"'{path}' cannot be read ({error.strerror})")
+    except OSError as error:
+        return RowError(Reason.MISSING_IMAGE, f"'{path}' is not at '{error.filename}' ({error.strerror})")
+    except ValueError as error:  # ValueError: a zero byte in the path
         return RowError(Reason.MISSING_IMAGE, f"'{path}': {error}")
     if not head:
         return RowError(Reason.EMPTY_IMAGE, f"'{path}' is an empty file")

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from mstar.errors import counted
 from mstar.grading.commitment import find_committed
 from mstar.prompts.cells import TEXTS, parse, pick, read_text, read_texts
 from mstar.prompts.quarantine import Reason, RowError
@@ -75,7 +76,8 @@ def mark_pictures(texts: Sequence[str], count: int, first: int = 0) -> tuple[lis
         names = ", ".join(dict.fromkeys(match[0] for match in found[:5]))
         raise RowError(
             Reason.PICTURE_COUNT,
-            f"the text has {len(found)} placeholders of pictures ({names}), and the row has {count or 'no'} pictures",
+            f"the text has {counted(len(found), 'placeholder')} of pictures ({names}), and the row has "
+            + (counted(count, "picture") if count else "no picture"),
         )
     marked = [_PLACEHOLDER.sub(PICTURE, text).strip() for text in texts]
     leading = _LEADING.match(marked[first])

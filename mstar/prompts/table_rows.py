@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mstar.errors import DataError
+from mstar.errors import DataError, counted
 from mstar.file_faults import find_fault
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.provenance import identify_file
@@ -60,7 +60,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
         if len(row) == len(names):
             yield dict(zip(names, row, strict=True))
         else:
-            detail = f"the row has {len(row)} cells, and there are {len(names)} columns"
+            detail = f"the row has {counted(len(row), 'cell')}, and the file {counted(len(names), 'column')}"
             yield RowError(Reason.MALFORMED, detail, str(row)[:200])
 
 

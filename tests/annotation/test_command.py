@@ -10,7 +10,7 @@ import torch
 
 from mstar.__main__ import main
 from mstar.annotation import AnnotationSettings, annotate_policy
-from mstar.errors import DataError
+from mstar.errors import DataError, StorageError
 from mstar.generation import OpenAIEngine, TransformersEngine
 from mstar.grading import JudgeGrader
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
@@ -98,3 +98,9 @@ def test_what_a_judge_of_answers_was_asked_and_how_it_agrees_is_said(
     engine = OpenAIEngine(stub.address, "teacher", progress=False)
     annotate_policy(None, TinyDice("annotation", 2), str(tmp_path / "labels"), engine, grader, settings)
     assert "judge judge (" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_policy_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="Not a directory"):
+        annotate_policy(str(tmp_path / "no policy"), TinyDice("pool", 4), str(tmp_path / "file" / "labels"))

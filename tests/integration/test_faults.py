@@ -110,8 +110,8 @@ def test_a_full_disk(
     message = last_line(capsys)
     assert message.startswith(f"mstar fit: error: {root / folder}")
     assert message.endswith(
-        "cannot be written (No space left on device): make room or mend the permissions, then run the same command "
-        "again; it goes on from what is there."
+        "cannot be written (No space left on device): make room, or mend the path or its permissions, then run the "
+        "same command again; it goes on from what is there."
     )
     assert [path for path in root.rglob(".*") if path.is_file()] == []
     shards = RunDirectory(root).response_shards(1)

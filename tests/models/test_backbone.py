@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from mstar.models.export import save_model
 from mstar.models.families import language_head
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.trained_part import freeze
+from mstar.rewards import RewardHost
+from mstar.rewards.published import URSA, QwenMathPRM, QwenVLPRM
 
 
 def one_sentence(error: pytest.ExceptionInfo[ConfigError]) -> str:
@@ -39,7 +42,13 @@ def test_a_missing_model(load: Any, tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("load", [load_model, load_renderer])
+def load_reward(kind: type[QwenMathPRM | QwenVLPRM | URSA], name: str) -> None:
+    kind(name).load(RewardHost())
+
+
+@pytest.mark.parametrize(
+    "load", [load_model, load_renderer, *(partial(load_reward, kind) for kind in (QwenMathPRM, QwenVLPRM, URSA))]
+)
 @pytest.mark.parametrize("reason", [httpx2.ConnectError("no name"), OfflineModeIsEnabled("HF_HUB_OFFLINE")])
 def test_the_hub_is_asked_once_where_it_cannot_be_reached(
     load: Any, reason: Exception, monkeypatch: pytest.MonkeyPatch

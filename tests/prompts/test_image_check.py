@@ -57,6 +57,8 @@ def test_what_is_missing_empty_or_no_picture(root: Path) -> None:
     (root / "loop.png").symlink_to(root / "loop.png")
     paths = ["a/empty.png", "a/page.png", "a/gone.png", "b/gone.png", "a", "loop.png", "a\0b.png"]
     assert reasons(root, *paths) == [Reason.EMPTY_IMAGE, Reason.BROKEN_IMAGE, *[Reason.MISSING_IMAGE] * 5]
+    detail = check_files(["a/gone.png"], str(root), "exists")["a/gone.png"].detail
+    assert detail == f"'a/gone.png' is not at '{root / 'a' / 'gone.png'}' (No such file or directory)"
 
 
 def test_paths_that_leave_the_folder(root: Path, picture: Picture) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import UNUSABLE, check_trust, explain_unusable
+from mstar.models.backbone import UNUSABLE, check_trust, explain_unusable, require_reachable
 from mstar.rewards.base import RewardHost
 from mstar.rewards.published.base import Chain, PublishedReward
 
@@ -48,6 +48,7 @@ class MarkedText(PublishedReward):
         origin: dict[str, Any] = {} if self.revision is None else {"revision": self.revision}
         untyped: Any = AutoTokenizer
         try:
+            require_reachable(self.model, self.revision)
             self._tokenizer = untyped.from_pretrained(self.model, **origin)
             # Own code is not needed: these are models that Transformers has, or a head on one of them.
             model, info = self._model_class().from_pretrained(

@@ -13,7 +13,14 @@ from typing import Any, ClassVar, Final
 from torch import Tensor, nn
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import UNUSABLE, check_trust, explain_unusable, load_model, load_renderer
+from mstar.models.backbone import (
+    UNUSABLE,
+    check_trust,
+    explain_unusable,
+    load_model,
+    load_renderer,
+    require_reachable,
+)
 from mstar.models.families import family_of
 from mstar.models.prefix import logits_of
 from mstar.rendering import Renderer
@@ -72,6 +79,7 @@ class SeeingModel(PublishedReward):
 
         check_trust(self.model, origin["trust_remote_code"], self.revision)
         try:
+            require_reachable(self.model, self.revision)
             config, _ = PreTrainedConfig.get_config_dict(self.model, revision=self.revision)
         except UNUSABLE as error:
             raise explain_unusable(self.model, error) from error

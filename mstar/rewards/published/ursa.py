@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mstar.errors import ConfigError
-from mstar.models.backbone import UNUSABLE, explain_unusable
+from mstar.models.backbone import UNUSABLE, explain_unusable, require_reachable
 from mstar.rewards.base import RewardHost
 from mstar.rewards.published.base import Chain, PublishedReward, question_of
 from mstar.rewards.published.marked_text import find_marks, only_token
@@ -48,6 +48,7 @@ class URSA(PublishedReward):
 
         untyped: Any = AutoTokenizer
         try:
+            require_reachable(self.model, self.revision)
             config = self._read("config.json")
             if config.get("model_type") != "ursa":
                 raise ConfigError(f"its config.json says '{config.get('model_type')}', and not 'ursa'")
