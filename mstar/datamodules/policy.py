@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from mstar.datamodules.mixed_sampler import MixedSampler
 from mstar.datamodules.quarantined import Quarantine, UsablePairs, require_limits, usable_prompts
 from mstar.datamodules.rationales import Rationales
-from mstar.datamodules.resumable import ResumableLoader
+from mstar.datamodules.resumable import ResumableLoader, worker_start
 from mstar.datamodules.step_batches import StepLoader, encode
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError
@@ -298,6 +298,7 @@ class PolicyDataModule(LightningDataModule):
             _Prompts(source),
             batch_size=self.eval_batch_size,
             num_workers=self.num_workers,
+            multiprocessing_context=worker_start(self.num_workers),
             collate_fn=partial(usable_prompts, self.prompt_check(), self._quarantine(name, len(source))),
         )
 

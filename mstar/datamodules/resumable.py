@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -33,6 +34,7 @@ class ResumableLoader(DataLoader[T]):
         # With a generator of its own, a loader does not draw from the global one, whose numbers are dropout's.
         options.setdefault("generator", torch.Generator().manual_seed(0))
         options.setdefault("worker_init_fn", _outlive_stop)
+        options.setdefault("multiprocessing_context", worker_start(options.get("num_workers", 0)))
         super().__init__(*arguments, **options)
         self._begin = 0
         self._handed_out = 0
@@ -83,6 +85,15 @@ class ResumableLoader(DataLoader[T]):
     def _index_sampler(self) -> Any:
         # The one place where DataLoader asks for what comes next, with and without worker processes.
         return _Rest(super()._index_sampler, self)
+
+
+def worker_start(num_workers: int) -> str | None:
+    """How a loader's processes are started; None is Python's choice.
+
+    On Linux that is a fork server from Python 3.14 on: its processes import torch and Transformers anew in every epoch,
+    and are no children of the one that ends them.
+    """
+    return "fork" if num_workers and sys.platform == "linux" else None
 
 
 def _outlive_stop(worker: int) -> None:
