@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Final, Literal, TypeGuard, get_args
 
 from mstar.balance import Balance
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.types import Fate, ScoredResponse, VerdictStatus
 
 __all__ = ["Advantages", "PolicyGradient", "SampleMethod", "StepRewards", "learns_from_all"]
@@ -83,8 +83,7 @@ class PolicyGradient:
                 f"{name} clips at {self.clip_low} below and {self.clip_high} above 1, but both must be above 0, and "
                 "clip_low at most 1."
             )
-        if self.passes < 1:
-            raise ConfigError(f"{name}.passes is {self.passes}, but samples are gone through at least once.")
+        require_least(f"{name}.", passes=self.passes)
         if self.kl_weight < 0 or not 0 < self.negative_floor <= 1:
             raise ConfigError(f"{name}: kl_weight must be at least 0, and negative_floor in (0, 1].")
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least, require_share
 from mstar.types import ScoredResponse
 
 __all__ = ["Balance", "pass_rate"]
@@ -58,12 +58,8 @@ class Balance:
                 f"rollout.balance.keep_easy is {self.keep_easy}, but must be at least 1; to leave out prompts "
                 "that are all right, set drop to all_right."
             )
-        if not 0 <= self.extra_samples <= 1:
-            raise ConfigError(
-                f"rollout.balance.extra_samples is {self.extra_samples}, but it is a share of the samples in [0, 1]."
-            )
-        if self.repeat_hard is not None and self.repeat_hard < 1:
-            raise ConfigError(f"rollout.balance.repeat_hard is {self.repeat_hard}, but rows count at least once.")
+        require_share("rollout.balance.extra_samples", self.extra_samples)
+        require_least("rollout.balance.", repeat_hard=self.repeat_hard)
 
     def limit(self, scored: Sequence[ScoredResponse]) -> int:
         """How many of a prompt's responses may be kept at most."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class MstarError(Exception):
     """Base of every error that is the user's to mend; the command line prints it without a traceback."""
@@ -62,11 +64,23 @@ def require_least(where: str, least: int = 1, /, **values: float | None) -> None
             raise ConfigError(f"{where}{name} is {value}, but it must be at least {least}.")
 
 
-def require_share(key: str, share: float | None) -> None:
+def require_positive(where: str, /, **values: float | None) -> None:
+    """Makes sure that settings are above 0; the arguments are those of ``require_least``.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ConfigError(f"{where}{name} is {value}, but it must be above 0.")
+
+
+def require_share(key: str, share: float | None, interval: Literal["[0, 1]", "(0, 1]", "[0, 1)"] = "[0, 1]") -> None:
     """Makes sure that a setting is a share, if it is set.
 
     Raises:
-        ConfigError: it is not in [0, 1].
+        ConfigError: it is not in the interval.
     """
-    if share is not None and not 0 <= share <= 1:
-        raise ConfigError(f"{key} is {share}, but it is a share; choose from [0, 1].")
+    excluded = {0.0: interval[0] == "(", 1.0: interval[-1] == ")"}
+    if share is not None and (not 0 <= share <= 1 or excluded.get(share)):
+        raise ConfigError(f"{key} is {share}, but it is a share; choose from {interval}.")

@@ -14,7 +14,7 @@ from statistics import fmean, pstdev
 from typing import ClassVar, Final, Literal
 
 from mstar.balance import Balance
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least, require_share
 from mstar.metrics import rank_by_process_reward
 from mstar.types import Fate, ScoredResponse
 
@@ -149,8 +149,7 @@ class Mixed(SelectionRule):
     needs_likelihood: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight <= 1:
-            raise ConfigError(f"selection Mixed: weight is {self.weight}, but the reward's share is in [0, 1].")
+        require_share("selection Mixed: weight", self.weight)
 
     def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
         """Those to keep."""
@@ -222,11 +221,9 @@ class Selector:
     def __post_init__(self) -> None:
         if isinstance(self.rule, str) and self.rule not in RULES:
             raise ConfigError(f"selection is '{self.rule}', but must be one of {', '.join(RULES)}, or a class path.")
-        if self.top_k < 1:
-            raise ConfigError(f"top_k is {self.top_k}, but at least 1 response a prompt must be kept; raise top_k.")
-        for name, value in (("threshold", self.threshold), ("final_threshold", self.final_threshold)):
-            if value is not None and not 0 <= value < 1:
-                raise ConfigError(f"{name} is {value}, but process rewards are probabilities; choose one in [0, 1).")
+        require_least("rollout.", top_k=self.top_k)
+        require_share("rollout.threshold", self.threshold, "[0, 1)")
+        require_share("rollout.final_threshold", self.final_threshold, "[0, 1)")
         if self.final_threshold is not None and self.rule != "threshold":
             raise ConfigError(
                 f"final_threshold is set, but selection '{self.name}' has no threshold that could move to it; choose "

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 
 __all__ = ["AdaptiveTemperature", "Criterion", "FixedTemperature", "Pair", "TemperatureController"]
 
@@ -143,9 +143,8 @@ class AdaptiveTemperature(TemperatureController):
         if maximum < minimum:
             raise ConfigError(f"AdaptiveTemperature: maximum {maximum} is below minimum {minimum}; raise maximum.")
         candidates = tuple(sorted(set(top_k_candidates or ())))
-        for option, count in (("every", every), ("k", k), *(("a candidate of top_k", n) for n in candidates)):
-            if count < 1:
-                raise ConfigError(f"AdaptiveTemperature: {option} is {count}, but must be at least 1; raise it.")
+        require_least("AdaptiveTemperature: ", every=every, k=k)
+        require_least("AdaptiveTemperature: the least of ", top_k_candidates=min(candidates, default=None))
         if not (math.isfinite(margin) and margin >= 0):
             raise ConfigError(f"AdaptiveTemperature: margin is {margin}, but it is a number of standard errors from 0.")
         if candidates and criterion != "balance":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mstar.errors import ConfigError
+from mstar.errors import require_share
 from mstar.metrics import votes, winner
 from mstar.storage import PromptResponses
 from mstar.types import ScoredResponse, Verdict, VerdictStatus
@@ -36,8 +36,7 @@ class Voting:
     weight: Literal["share"] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_share <= 1:
-            raise ConfigError(f"rollout.voting.min_share is {self.min_share}, but it is a share in [0, 1].")
+        require_share("rollout.voting.min_share", self.min_share)
 
     def answer(self, scored: Sequence[ScoredResponse]) -> str | None:
         """The pseudo answer of a prompt; None if the votes give it none."""

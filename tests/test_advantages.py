@@ -121,7 +121,7 @@ def test_consistency_keeps_the_better_half_of_the_right_and_the_worse_half_of_th
         (lambda: Advantages("reinforce_rej", step_rewards="decoupled"), "choose grpo, or outcome or consistency"),
         (lambda: Advantages("grpo", balance=Balance(keep_easy=1)), "keep_easy and repeat_hard are for methods"),
         (lambda: PolicyGradient(clip_low=0), "clips at 0 below"),
-        (lambda: PolicyGradient(passes=0), r"passes is 0, but samples are gone through at least once"),
+        (lambda: PolicyGradient(passes=0), r"passes is 0, but it must be at least 1"),
         (lambda: PolicyGradient(negative_floor=2), r"negative_floor in \(0, 1\]"),
         (lambda: PolicyGradient(clip_high=0.3).check_used("nft"), "clip_high has no effect with rollout.method 'nft'"),
         (lambda: PolicyGradient(normalise=False).check_used("reinforce_rej"), "normalise has no effect"),

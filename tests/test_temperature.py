@@ -114,7 +114,7 @@ def test_the_temperature_and_top_k_are_chosen_together(
 def test_candidates_of_top_k_need_a_criterion_that_can_fall() -> None:
     with pytest.raises(ConfigError, match="criterion is reward_pass"):
         AdaptiveTemperature(top_k_candidates=[1, 2])
-    with pytest.raises(ConfigError, match="a candidate of top_k is 0"):
+    with pytest.raises(ConfigError, match="the least of top_k_candidates is 0"):
         AdaptiveTemperature(criterion="balance", top_k_candidates=[0, 2])
 
 

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Literal
 
 from mstar.annotation.values import find_values, other_value
-from mstar.errors import ConfigError, require_least, require_share
+from mstar.errors import require_least, require_share
 from mstar.generation import derive_seed
 from mstar.types import StepLabels
 
@@ -55,12 +55,10 @@ class ContrastSettings:
     support: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"contrast.share is {self.share}, but it is a share of the right chains in (0, 1].")
+        require_share("contrast.share", self.share, "(0, 1]")
         require_least("contrast.", each=self.each)
         require_share("contrast.min_label", self.min_label)
-        if self.support < 0:
-            raise ConfigError(f"contrast.support is {self.support}, but it must not be negative.")
+        require_least("contrast.", 0, support=self.support)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mstar.annotation.label_table import LabelTable
 from mstar.annotation.public_labels import PublicStepLabels
-from mstar.errors import ConfigError, DataError
+from mstar.errors import DataError, require_least, require_share
 from mstar.types import StepLabels
 
 
@@ -46,14 +46,9 @@ class LabelDiet:
     soften: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.confidence < 1:
-            raise ConfigError(f"diet.confidence is {self.confidence}, but it is a share; choose from [0, 1).")
-        if not 0 < self.keep <= 1:
-            raise ConfigError(f"diet.keep is {self.keep}, but it is a share; choose from (0, 1].")
-        if self.smoothing < 0:
-            raise ConfigError(f"diet.smoothing is {self.smoothing}, but it must not be negative.")
-        if self.soften is not None and self.soften < 0:
-            raise ConfigError(f"diet.soften is {self.soften}, but it is a number of steps; choose 0 or more.")
+        require_share("diet.confidence", self.confidence, "[0, 1)")
+        require_share("diet.keep", self.keep, "(0, 1]")
+        require_least("diet.", 0, smoothing=self.smoothing, soften=self.soften)
 
 
 def apply_diet(labels: LabelTable, diet: LabelDiet, others: LabelTable | None = None) -> LabelTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mstar.errors import ConfigError, require_least, require_share
+from mstar.errors import require_least, require_positive, require_share
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,5 @@ class AnnotationSettings:
     def __post_init__(self) -> None:
         counts = ("num_samples", "num_continuations", "lead", "max_per_side", "shard_size")
         require_least("annotation: ", **{name: getattr(self, name) for name in counts})
-        if self.temperature <= 0:
-            raise ConfigError(
-                f"annotation: temperature is {self.temperature}, but equal samples estimate nothing; raise it."
-            )
+        require_positive("annotation: ", temperature=self.temperature)
         require_share("annotation: unmixed_share", self.unmixed_share)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mstar.callbacks.rollout_check import require_policy
 from mstar.datamodules.benchmark import find_benchmark
 from mstar.distributed import gather_lists, is_main
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least, require_positive
 from mstar.evaluation.benchmark import OURS, ItemResult, grade_item, score_benchmark
 from mstar.evaluation.benchmark_files import benchmark_notes, render_scores, write_items, write_scores
 from mstar.evaluation.benchmark_shards import ResponseShards
@@ -73,14 +73,12 @@ class BenchmarkCallback(Callback):
         resamples: int = 1000,
     ) -> None:
         super().__init__()
-        if num_samples < 0:
-            raise ConfigError(f"benchmark.num_samples is {num_samples}, but it must not be negative.")
-        if num_samples and temperature <= 0:
-            raise ConfigError(f"benchmark.temperature is {temperature}, but samples need one above 0.")
+        require_least("benchmark.", 0, num_samples=num_samples)
+        require_least("benchmark.", resamples=resamples)
+        if num_samples:
+            require_positive("benchmark.", temperature=temperature)
         if reward_model is not None and not num_samples:
             raise ConfigError("benchmark.reward_model ranks samples, but benchmark.num_samples is 0; set it to 16.")
-        if resamples < 1:
-            raise ConfigError(f"benchmark.resamples is {resamples}, but an interval needs at least 1.")
         self.num_samples = num_samples
         self.temperature = temperature
         self.reward_model = reward_model

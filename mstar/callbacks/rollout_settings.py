@@ -8,7 +8,7 @@ from typing import Literal
 from mstar.advantages import Advantages, PolicyGradient, StepRewards, learns_from_all
 from mstar.balance import Balance
 from mstar.callbacks.refresh import RewardModelRefresh
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least, require_share
 from mstar.generation import Engine
 from mstar.grading import Grader
 from mstar.modules.policy_losses import Objective
@@ -51,16 +51,11 @@ class RolloutSettings:
     reuse: str | None
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ConfigError(f"rollout.num_samples is {self.num_samples}, but K must be at least 1; raise it.")
-        if not 0 < self.interval <= 1:
-            raise ConfigError(f"rollout.interval is {self.interval}, but it is a fraction of the prompts in (0, 1].")
-        if not 0 <= self.unlabelled_start <= 1:
-            raise ConfigError(f"rollout.unlabelled_start is {self.unlabelled_start}, but it is a fraction in [0, 1].")
-        if self.shard_size < 1:
-            raise ConfigError(f"rollout.shard_size is {self.shard_size}, but a shard needs at least 1 prompt.")
-        if self.overlap_shards < 0:
-            raise ConfigError(f"rollout.overlap_shards is {self.overlap_shards}, but it is a number of shards, from 0.")
+        counts = ("num_samples", "shard_size", "keep_iterations")
+        require_least("rollout.", **{name: getattr(self, name) for name in counts})
+        require_least("rollout.", 0, overlap_shards=self.overlap_shards)
+        require_share("rollout.interval", self.interval, "(0, 1]")
+        require_share("rollout.unlabelled_start", self.unlabelled_start)
         if self.overlap_shards and not self.engine.elsewhere:
             raise ConfigError(
                 f"rollout.overlap_shards draws while the policy trains, but {type(self.engine).__name__} does not draw "
@@ -70,10 +65,6 @@ class RolloutSettings:
             raise ConfigError(
                 "rollout.balance.extra_samples follow from the verdicts on the first samples, which those of "
                 "rollout.overlap_shards do not have in time: leave one of them out."
-            )
-        if self.keep_iterations is not None and self.keep_iterations < 1:
-            raise ConfigError(
-                f"rollout.keep_iterations is {self.keep_iterations}, but the present iteration must stay."
             )
         if self.selector.needs_reward and not self._rewards_all:
             what, others = (

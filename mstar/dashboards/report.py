@@ -13,7 +13,7 @@ from mstar.dashboards.run_data import RunData, read_run
 from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.sample_browser import label_payload, sample_payload
 from mstar.dashboards.training import label_chart, label_table, training
-from mstar.errors import ConfigError
+from mstar.errors import require_least
 
 
 def write_report(
@@ -37,8 +37,7 @@ def write_report(
         ConfigError: ``max_prompts`` is negative.
         DataError: the folder is not a run, or one of its files is damaged.
     """
-    if max_prompts < 0:
-        raise ConfigError(f"max_prompts is {max_prompts}, but it is a number of prompts; choose 0 or more.")
+    require_least("", 0, max_prompts=max_prompts)
     path = Path(run, "report.html") if output is None else Path(output)
     write_text(path, _render(read_run(Path(run), max_prompts), image_root))
     return path

@@ -16,7 +16,7 @@ from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader, worker_start
 from mstar.datamodules.step_batches import StepLoader, encode
 from mstar.distributed import gather_lists, rank, world_size
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError, DataError, require_least
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.prompts.prompt_check import PromptCheck
@@ -131,9 +131,7 @@ class PolicyDataModule(LightningDataModule):
         stage: Literal["warmup", "evolve"] = "evolve",
     ) -> None:
         super().__init__()
-        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value < 1:
-                raise ConfigError(f"data.{name} is {value}, but a batch needs at least 1 row.")
+        require_least("data.", batch_size=batch_size, eval_batch_size=eval_batch_size)
         require_limits(max_prompt_tokens, max_example_tokens, max_bad_share, num_workers)
         if sources is not None:
             evolves = stage == "evolve"

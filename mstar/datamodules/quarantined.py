@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from mstar.datamodules.rationales import Rationales
 from mstar.distributed import rank, world_size
-from mstar.errors import ConfigError, DataError, require_least, require_share
+from mstar.errors import DataError, require_least, require_share
 from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import QuarantineFile, RowError
 from mstar.types import Example, Prompt
@@ -30,8 +30,7 @@ def require_limits(
     """
     require_least("data.", max_prompt_tokens=max_prompt_tokens, max_example_tokens=max_example_tokens)
     require_share("data.max_bad_share", max_bad_share)
-    if num_workers < 0:
-        raise ConfigError(f"data.num_workers is {num_workers}, but it must not be negative; 0 needs no other process.")
+    require_least("data.", 0, num_workers=num_workers)
 
 
 class Quarantine:

@@ -21,7 +21,7 @@ from mstar.datamodules.prompt_batches import PromptBatchSampler, RowNumbers
 from mstar.datamodules.quarantined import Quarantine, require_limits
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.datamodules.step_label_batches import UsableRows, collate_usable
-from mstar.errors import ConfigError, DataError, require_least
+from mstar.errors import ConfigError, DataError, require_least, require_share
 from mstar.generation import derive_seed
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck
@@ -75,8 +75,7 @@ class StepLabelDataModule(LightningDataModule):
         super().__init__()
         require_limits(None, max_example_tokens, max_bad_share, num_workers)
         require_least("data.", batch_size=batch_size)
-        if not 0 <= validation_share < 1:
-            raise ConfigError(f"data.validation_share is {validation_share}, but it is a share; choose from [0, 1).")
+        require_share("data.validation_share", validation_share, "[0, 1)")
         if prompts is None and sources is not None:
             prompts = sources.require("annotation", "data.sources")
         self.labels = labels

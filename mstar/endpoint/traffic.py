@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mstar.errors import ConfigError, require_least
+from mstar.errors import require_least, require_positive
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,8 @@ class Traffic:
 
     def __post_init__(self) -> None:
         require_least("traffic.", concurrency=self.concurrency)
-        for name in ("timeout", "requests_per_minute"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"traffic.{name} is {value}, but it must be above 0.")
-        for name in ("retries", "input_price", "output_price"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"traffic.{name} is {getattr(self, name)}, but it must not be negative.")
+        require_positive("traffic.", timeout=self.timeout, requests_per_minute=self.requests_per_minute)
+        require_least("traffic.", 0, retries=self.retries, input_price=self.input_price, output_price=self.output_price)
 
 
 class Pace:

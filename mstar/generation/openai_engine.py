@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mstar.endpoint import Answer, ChatClient, Refusal, Traffic, chat_messages
 from mstar.endpoint.access import check_access
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError, DataError, require_least
 from mstar.generation.base import Engine, Request, Sample
 from mstar.types import Prompt, Response
 
@@ -67,8 +67,7 @@ class OpenAIEngine(Engine):
         traffic: Traffic = Traffic(),  # noqa: B008 - frozen, so sharing it is safe
         progress: bool = True,
     ) -> None:
-        if max_new_tokens < 1:
-            raise ConfigError(f"engine.max_new_tokens is {max_new_tokens}, but a response needs at least 1.")
+        require_least("engine.", max_new_tokens=max_new_tokens)
         if not model:
             raise ConfigError("engine.model is empty: give the name that the server has for its model.")
         check_access(address, key_variable)

@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from mstar.errors import ConfigError, require_least
+from mstar.errors import ConfigError, require_least, require_share
 from mstar.generation.base import Engine, Request
 from mstar.generation.batches import Memory, Row, fill_batches
 from mstar.generation.progress import ResponseBar
@@ -64,10 +64,7 @@ class TransformersEngine(Engine):
         adapters: AdapterUse = "merged",
     ) -> None:
         require_least("TransformersEngine: ", max_new_tokens=max_new_tokens, batch_size=batch_size)
-        if not 0 < memory_utilization <= 1:
-            raise ConfigError(
-                f"TransformersEngine: memory_utilization is {memory_utilization}, but it is a share in (0, 1]."
-            )
+        require_share("TransformersEngine: memory_utilization", memory_utilization, "(0, 1]")
         if adapters not in ("merged", "apart"):
             raise ConfigError(f"TransformersEngine: adapters is '{adapters}', but it must be merged or apart.")
         self.max_new_tokens = max_new_tokens

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mstar.errors import ConfigError, MissingExtraError, require_least
+from mstar.errors import MissingExtraError, require_least, require_positive
 from mstar.generation.base import Engine, HandOver, Request, Sample
 from mstar.generation.drift import drift_bounds
 from mstar.generation.vllm_families import require_proven
@@ -98,8 +98,7 @@ class VllmEngine(Engine):
         progress: bool = True,
     ) -> None:
         require_least("VllmEngine: ", max_new_tokens=max_new_tokens)
-        if drift_bound is not None and drift_bound <= 0:
-            raise ConfigError(f"VllmEngine: drift_bound is {drift_bound}, but it must be above 0.")
+        require_positive("VllmEngine: ", drift_bound=drift_bound)
         self.options = VllmOptions(
             gpu_memory_utilization=gpu_memory_utilization,
             tensor_parallel_size=tensor_parallel_size,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mstar.errors import ConfigError, require_least
+from mstar.errors import require_least, require_positive, require_share
 
 # As max_model_len: what the model allows, as far as the cache has room for one request.
 AUTO_LENGTH: Final = -1
@@ -34,9 +34,5 @@ class VllmOptions:
             max_model_len=None if self.max_model_len == AUTO_LENGTH else self.max_model_len,
             max_num_seqs=self.max_num_seqs,
         )
-        if not 0 < self.gpu_memory_utilization <= 1:
-            raise ConfigError(
-                f"VllmEngine: gpu_memory_utilization is {self.gpu_memory_utilization}, but it is a share in (0, 1]."
-            )
-        if self.kv_cache_gb is not None and self.kv_cache_gb <= 0:
-            raise ConfigError(f"VllmEngine: kv_cache_gb is {self.kv_cache_gb}, but it must be above 0.")
+        require_share("VllmEngine: gpu_memory_utilization", self.gpu_memory_utilization, "(0, 1]")
+        require_positive("VllmEngine: ", kv_cache_gb=self.kv_cache_gb)

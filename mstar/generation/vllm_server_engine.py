@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from mstar.errors import ConfigError, require_least
+from mstar.errors import require_least, require_positive
 from mstar.generation.base import Engine, HandOver, Request, Sample
 from mstar.generation.drift import drift_bounds
 from mstar.generation.server_drawing import draw
@@ -80,8 +80,7 @@ class VllmServerEngine(Engine):
         progress: bool = True,
     ) -> None:
         require_least("VllmServerEngine: ", max_new_tokens=max_new_tokens)
-        if drift_bound is not None and drift_bound <= 0:
-            raise ConfigError(f"VllmServerEngine: drift_bound is {drift_bound}, but it must be above 0.")
+        require_positive("VllmServerEngine: ", drift_bound=drift_bound)
         named = addresses.split(",") if isinstance(addresses, str) else addresses
         self.options = ServerOptions(
             tuple(address.strip().rstrip("/").removesuffix("/v1") for address in named),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
-from mstar.errors import ConfigError, require_least
+from mstar.errors import require_least, require_share
 from mstar.models.seeding import seeded
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ class LoraSettings:
 
     def __post_init__(self) -> None:
         require_least("model.lora.", rank=self.rank, alpha=self.alpha)
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"model.lora.dropout is {self.dropout}, but it is a share; choose from [0, 1).")
+        require_share("model.lora.dropout", self.dropout, "[0, 1)")
         # From a configuration it comes as a list, and from a checkpoint it must be equal.
         object.__setattr__(self, "modules_to_save", tuple(sorted(set(self.modules_to_save))))
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mstar.atomic import atomic_path
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.file_faults import find_fault
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.export import save_model
@@ -56,8 +56,7 @@ class StepScorer(ResponseScorer):
         self, backbone: PreTrainedModel, *, step_logprob_features: bool = True, head_size: int = 64, seed: int = 0
     ) -> None:
         super().__init__()
-        if head_size < 1:
-            raise ConfigError(f"head_size is {head_size}, but the step head needs at least 1 unit.")
+        require_least("", head_size=head_size)
         self.backbone = backbone
         self.step_logprob_features = step_logprob_features
         self.head_size = head_size

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mstar.datamodules.step_label_batches import StepLabelBatch
-from mstar.errors import ConfigError, DataError
+from mstar.errors import DataError, require_positive
 from mstar.metrics import auc, within_group_auc
 from mstar.models.families import FreezablePart
 from mstar.models.implicit_scorer import step_logprobs
@@ -80,8 +80,7 @@ class ImplicitRewardModule(PolicyModule):
             lora=lora,
             trust_remote_code=trust_remote_code,
         )
-        if beta <= 0:
-            raise ConfigError(f"model.beta is {beta}, but the factor of the log-ratio must be above 0.")
+        require_positive("model.", beta=beta)
         self.beta = beta
         self.share_prompts = share_prompts and not gradient_checkpointing
         self._validated: list[dict[str, list[float]]] = []

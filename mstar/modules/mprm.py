@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from mstar.datamodules.step_label_batches import StepLabelBatch
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import gather_lists
-from mstar.errors import ConfigError
+from mstar.errors import require_least, require_positive
 from mstar.metrics import auc, expected_calibration_error, within_group_auc
 from mstar.models.attention import announce, kernel_of
 from mstar.models.families import FreezablePart
@@ -112,11 +112,8 @@ class MPRMModule(BackboneModule):
             trust_remote_code=trust_remote_code,
             revision=revision,
         )
-        for name, value in (("pairwise_weight", pairwise_weight), ("pairwise_margin", pairwise_margin)):
-            if value < 0:
-                raise ConfigError(f"model.{name} is {value}, but it must not be negative.")
-        if head_lr is not None and head_lr <= 0:
-            raise ConfigError(f"model.head_lr is {head_lr}, but a learning rate must be positive.")
+        require_least("model.", 0, pairwise_weight=pairwise_weight, pairwise_margin=pairwise_margin)
+        require_positive("model.", head_lr=head_lr)
         self.head_lr = head_lr
         self.label_kind = labels
         self.pairwise_weight = pairwise_weight

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.lr_scheduler import ReduceLROnPlateau as TorchReduceLROnPlateau
 
 from mstar.distributed import world_size
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least
 from mstar.models.weight_steps import check_steps
 
 
@@ -40,8 +40,7 @@ class WarmupSchedule(LambdaLR):
         drop_factor: float = 0.5,
         decay_until: int | None = None,
     ) -> None:
-        if warmup_steps < 0:
-            raise ConfigError(f"WarmupSchedule: warmup_steps is {warmup_steps}, but it must not be negative.")
+        require_least("WarmupSchedule: ", 0, warmup_steps=warmup_steps)
         if decay_until is not None and decay_until <= warmup_steps:
             raise ConfigError(
                 f"WarmupSchedule: decay_until is {decay_until}, but the warm-up alone takes {warmup_steps} steps; "

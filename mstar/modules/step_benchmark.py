@@ -11,7 +11,7 @@ from tqdm import tqdm
 from mstar.datamodules.benchmark import find_benchmark
 from mstar.datamodules.quarantined import PromptBatch
 from mstar.distributed import gather_lists, is_main
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least, require_share
 from mstar.evaluation.benchmark_files import benchmark_notes
 from mstar.evaluation.benchmark_step_files import render_steps, write_step_scores
 from mstar.evaluation.benchmark_steps import StepResult, score_steps
@@ -61,12 +61,9 @@ class StepBenchmarkModule(LightningModule):
         super().__init__()
         if (reward_model is None) == (reward is None):
             raise ConfigError("model needs either reward_model, the folder of an MPRM, or reward, another reward.")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ConfigError(f"model.threshold is {threshold}, but scores are probabilities; choose from [0, 1].")
-        if folds < 2:
-            raise ConfigError(f"model.folds is {folds}, but a threshold needs labels held out: at least 2.")
-        if resamples < 1:
-            raise ConfigError(f"model.resamples is {resamples}, but an interval needs at least 1.")
+        require_share("model.threshold", threshold)
+        require_least("model.", 2, folds=folds)
+        require_least("model.", resamples=resamples)
         self.reward_model = reward_model
         self.threshold = threshold
         self.folds = folds

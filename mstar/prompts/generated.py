@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from mstar.errors import ConfigError, DataError
+from mstar.errors import DataError, require_least
 from mstar.prompts.base import PromptSource
 
 
@@ -53,10 +53,7 @@ class GeneratedPrompts(PromptSource):
     """
 
     def __init__(self, split: str, size: int, seed: int) -> None:
-        if size < 1:
-            raise ConfigError(
-                f"{type(self).__name__}: size is {size}, but a data set needs at least 1 prompt; raise size."
-            )
+        require_least(f"{type(self).__name__}: ", size=size)
         self.split = split
         self.size = size
         self.seed = seed

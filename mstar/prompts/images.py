@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError, DataError, require_least
 from mstar.file_faults import find_fault
 from mstar.prompts.charts import ChartImage
 from mstar.prompts.digits import DigitsImage
@@ -61,10 +61,7 @@ class PixelLimits:
     maximum: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("minimum", "maximum"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"pixels.{name} is {value}, but a picture has at least 1 pixel.")
+        require_least("pixels.", minimum=self.minimum, maximum=self.maximum)
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ConfigError(f"pixels.minimum {self.minimum} is above pixels.maximum {self.maximum}; swap them.")
 

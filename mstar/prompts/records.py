@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 
-from mstar.errors import ConfigError, DataError
+from mstar.errors import DataError, require_least
 from mstar.prompts.cells import (
     clean_path,
     look_up,
@@ -107,8 +107,7 @@ class RecordPrompts(TablePrompts):
         cache_dir: str | None = None,
         placeholders: Placeholders = "places",
     ) -> None:
-        if size is not None and size < 1:
-            raise ConfigError(f"RecordPrompts: size is {size}, but a data set needs at least 1 prompt; raise size.")
+        require_least("RecordPrompts: ", size=size)
         root, *linked = ([image_root] if isinstance(image_root, str) else image_root) or [folder_of(path)]
         settings = TableSettings(
             root, check_images, max_bad_share, quarantine, pixels, instruction, tuple(map(os.path.abspath, linked))

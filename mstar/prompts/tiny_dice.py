@@ -16,7 +16,7 @@ from typing import ClassVar, Final, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from mstar.errors import ConfigError
+from mstar.errors import require_share
 from mstar.prompts.generated import GeneratedImage, GeneratedPrompts
 from mstar.types import AnswerType, Prompt
 
@@ -211,8 +211,7 @@ class TinyDice(GeneratedPrompts):
 
     def __init__(self, split: Split, size: int, seed: int = 0, seed_noise: float = 0.8) -> None:
         super().__init__(split, size, seed)
-        if not 0 <= seed_noise <= 1:
-            raise ConfigError(f"TinyDice: seed_noise is {seed_noise}, but it is a share; choose one in [0, 1].")
+        require_share("TinyDice: seed_noise", seed_noise)
         self.seed_noise = seed_noise
 
     def __getitem__(self, index: int) -> Prompt:

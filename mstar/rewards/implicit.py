@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_positive
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.implicit_scorer import ImplicitScorer
 from mstar.models.precision import Precision, name_of
@@ -48,8 +48,7 @@ class Implicit(MPRM):
         progress: bool = True,
     ) -> None:
         super().__init__(folder, batch_size, offload, "none", dtype, progress)
-        if beta <= 0:
-            raise ConfigError(f"Implicit: beta is {beta}, but the factor of the log-ratio must be above 0.")
+        require_positive("Implicit: ", beta=beta)
         self.reference = reference
         self.beta = beta
 

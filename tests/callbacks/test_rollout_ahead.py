@@ -205,7 +205,7 @@ def test_it_is_off_by_default_and_refused_where_it_cannot_be() -> None:
     assert RolloutCallback(selection="random", engine=engine, overlap_shards=1).settings.overlap_shards == 1
     with pytest.raises(ConfigError, match=r"TransformersEngine does not draw by servers .* choose VllmServerEngine"):
         RolloutCallback(selection="random", overlap_shards=1)
-    with pytest.raises(ConfigError, match="it is a number of shards, from 0"):
+    with pytest.raises(ConfigError, match="overlap_shards is -1, but it must be at least 0"):
         RolloutCallback(selection="random", engine=engine, overlap_shards=-1)
     with pytest.raises(ConfigError, match=r"rollout\.balance\.extra_samples follow from the verdicts"):
         RolloutCallback(

@@ -139,7 +139,7 @@ def test_splits_that_are_not_set(make: Any) -> None:
 
 @pytest.mark.parametrize("setting", ["batch_size", "eval_batch_size"])
 def test_batch_sizes_below_one(setting: str) -> None:
-    with pytest.raises(ConfigError, match=rf"data\.{setting} is 0, but a batch needs at least 1 row"):
+    with pytest.raises(ConfigError, match=rf"data\.{setting} is 0, but it must be at least 1"):
         PolicyDataModule(SEED, **{setting: 0})
 
 

@@ -61,7 +61,7 @@ def test_without_vllm_the_extra_is_named(evolve: Evolve, capsys: pytest.CaptureF
         ({"max_model_len": 0}, "max_model_len is 0"),
         ({"max_model_len": -2}, "max_model_len is -2"),
         ({"max_num_seqs": -1}, "max_num_seqs is -1"),
-        ({"gpu_memory_utilization": 1.5}, r"gpu_memory_utilization is 1\.5, but it is a share in \(0, 1\]"),
+        ({"gpu_memory_utilization": 1.5}, r"gpu_memory_utilization is 1\.5, but it is a share; choose from \(0, 1\]"),
         ({"kv_cache_gb": 0.0}, r"kv_cache_gb is 0\.0, but it must be above 0"),
         ({"drift_bound": 0.0}, r"drift_bound is 0\.0, but it must be above 0"),
     ],

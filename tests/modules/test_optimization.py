@@ -63,7 +63,7 @@ def test_a_schedule_goes_on_from_its_state() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"warmup_steps": -1}, "warmup_steps is -1, but it must not be negative"),
+        ({"warmup_steps": -1}, "warmup_steps is -1, but it must be at least 0"),
         ({"warmup_steps": 5, "decay_until": 5}, "decay_until is 5, but the warm-up alone takes 5 steps; raise"),
     ],
 )

@@ -241,7 +241,7 @@ def test_process_bench_is_judged_by_the_first_wrong_step(
     [
         ("ai2d", "ai2d_parquet", ["--benchmark.scoring", "official"], "AI2D has no published rules"),
         ("ai2d", "ai2d_parquet", ["--benchmark.reward_model", "x"], "benchmark.num_samples is 0"),
-        ("ai2d", "mmbench_tsv", ["--benchmark.num_samples", "-1"], "must not be negative"),
+        ("ai2d", "mmbench_tsv", ["--benchmark.num_samples", "-1"], "num_samples is -1, but it must be at least 0"),
         ("mathvista", "ai2d_tsv", [], "MathVista: "),
     ],
 )
