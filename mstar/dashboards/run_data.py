@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any
 from mstar.dashboards.prompt_sample import PromptSample, sample_prompts
 from mstar.dashboards.run_config import SavedConfig, read_configs
 from mstar.dashboards.step_labels import LabelSet, find_label_sets
+from mstar.dashboards.tables import is_number
 from mstar.dashboards.training_log import TrainingLog, read_training_logs
 from mstar.errors import DataError
 from mstar.storage import RunDirectory, read_json, suggest_run
@@ -22,14 +22,14 @@ class Sweep:
     """The scores of one temperature sweep.
 
     Attributes:
-        chosen: The temperature that was chosen, or None if the report does not say.
+        chosen: The temperature that was chosen.
         scores: For every candidate temperature, in order, the value of every metric.
         spread: How far the best candidate is from the worst by what it was chosen by, and the standard error of that
-            difference; None if the report does not say.
+            difference; None where that is not known (of one prompt).
         top_k: How many responses of a prompt were kept from there on; None if it did not choose that.
     """
 
-    chosen: float | None
+    chosen: float
     scores: tuple[tuple[float, Mapping[str, float]], ...]
     spread: tuple[float, float] | None = None
     top_k: int | None = None
@@ -129,38 +129,21 @@ def _read_iteration(run: RunDirectory, index: int) -> IterationData:
     if not path.exists():
         return IterationData(index, {}, complete=False)
     report = read_json(path)
-    sweep = report.pop("sweep", None)
-    skipped = report.pop("skipped", False) is True
-    return IterationData(index, dict(_numbers(report)), _read_sweep(sweep), skipped)
+    sweep, skipped = report.pop("sweep", None), report.pop("skipped", False)
+    return IterationData(index, dict(_numbers(report)), None if sweep is None else _read_sweep(sweep), skipped)
 
 
-def _read_sweep(value: Any) -> Sweep | None:
-    if not isinstance(value, dict) or not isinstance(value.get("scores"), dict):
-        return None
-    scores = ((_number(key), dict(_numbers(metrics))) for key, metrics in value["scores"].items())
-    known = sorted(((t, metrics) for t, metrics in scores if t is not None and metrics), key=lambda pair: pair[0])
-    spread, error = _number(value.get("spread")), _number(value.get("standard_error"))
-    told = None if spread is None or error is None else (spread, error)
-    kept = _number(value.get("top_k"))
-    return (
-        Sweep(_number(value.get("chosen")), tuple(known), told, None if kept is None else int(kept)) if known else None
-    )
+def _read_sweep(found: Mapping[str, Any]) -> Sweep:
+    scores = sorted((float(temperature), metrics) for temperature, metrics in found["scores"].items())
+    error = found["standard_error"]
+    spread = None if error is None else (found["spread"], error)
+    return Sweep(found["chosen"], tuple(scores), spread, found.get("top_k"))
 
 
 def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    """Every finite number of a JSON value with its path; anything else is left out."""
+    """Every number of a JSON value with its path; anything else is left out."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _numbers(item, f"{path}/{key}" if path else str(key))
-    elif not isinstance(value, str) and (number := _number(value)) is not None:
-        yield path, number
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    elif is_number(value):
+        yield path, float(value)

@@ -146,7 +146,7 @@ def sweeps(run: RunData) -> list[Chart]:
             for name in names
         ]
         kept = "" if sweep.top_k is None else f", and keeps {sweep.top_k} of a prompt at most"
-        note = "" if sweep.chosen is None else f"It goes on at {sweep.chosen:g}{kept}."
+        note = f"It goes on at {sweep.chosen:g}{kept}."
         if sweep.spread is not None:
             spread, error = sweep.spread
             note += f" The best is {spread:.1%} above the worst (standard error {error:.1%})."

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
@@ -108,19 +108,12 @@ def _by_position(labels: Sequence[tuple[float, ...]]) -> Iterator[tuple[float, f
 def _sample(
     shards: Sequence[Path], table: LabelTable, ids: Sequence[str], rows: NDArray[np.int64], count: int
 ) -> Iterator[LabelledPrompt]:
-    found = _read_asked(shards)
-    chosen = spread({prompt_id: found.get(prompt_id, {}).get("category") or "" for prompt_id in ids}, count)
+    # Of labels that were written without their prompts the ids alone are known.
+    found = {row["prompt_id"]: row for path in shards for row in read_table(path, _ID, ASKED.names)}
+    chosen = spread({prompt_id: found[prompt_id].get("category") or "" for prompt_id in ids}, count)
     for number, prompt_id in enumerate(ids):
         if prompt_id in chosen:
             yield LabelledPrompt(
-                **asked(prompt_id, found.get(prompt_id, {})),
+                **asked(prompt_id, found[prompt_id]),
                 responses=tuple(table.select(np.flatnonzero(rows == number))),
             )
-
-
-def _read_asked(shards: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """What was asked, by the prompts' ids; nothing for labels of a version that did not write it down."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in shards:
-        found |= {row["prompt_id"]: row for row in read_table(path, _ID, ASKED.names)}
-    return found

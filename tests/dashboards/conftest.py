@@ -82,7 +82,12 @@ def run(tmp_path: Path, make_group: MakeGroup) -> Path:
                 else {"auc": 0.8, "auc_within": 0.71, "likelihood_lead": 0.03, "likelihood_lead_error": 0.01},
                 "sweep": None
                 if iteration == 1
-                else {"chosen": 0.7, "scores": {"0.7": {"reward_pass@2": 0.6}, "0.3": {"reward_pass@2": 0.4}}},
+                else {
+                    "chosen": 0.7,
+                    "spread": 0.2,
+                    "standard_error": 0.05,
+                    "scores": {"0.7": {"reward_pass@2": 0.6}, "0.3": {"reward_pass@2": 0.4}},
+                },
                 "skipped": False,
             },
         )
