@@ -169,6 +169,13 @@ class BackboneModule(LightningModule):
         if isinstance(self.trainer.strategy, DDPStrategy):
             self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
+    def log_training(self, loss: torch.Tensor, rows: int, **more: torch.Tensor) -> None:
+        """Logs ``train/loss``, other numbers of a batch of so many rows, and the learning rate."""
+        self.log("train/loss", loss, batch_size=rows, prog_bar=True)
+        numbers: dict[str, Any] = {**more, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        for name, value in numbers.items():
+            self.log(f"train/{name}", value, batch_size=rows)
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Keeps the optimizer's state complete where weights are sharded."""
         complete_gradients(self.root)

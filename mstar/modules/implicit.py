@@ -111,9 +111,7 @@ class ImplicitRewardModule(PolicyModule):
         loss = binary_cross_entropy_with_logits(reward_B, batch.correct_B.float())
         if not batch.has_pictures and is_sharded(self.model):
             loss = loss + empty_loss(self.model)
-        rows = len(reward_B)
-        self.log("train/loss", loss, batch_size=rows, prog_bar=True)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
+        self.log_training(loss, len(reward_B))
         return loss
 
     def on_validation_epoch_start(self) -> None:

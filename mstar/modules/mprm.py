@@ -195,11 +195,7 @@ class MPRMModule(BackboneModule):
         loss = cross_entropy + self.pairwise_weight * pairwise
         if not batch.has_pictures and is_sharded(self.scorer):
             loss = loss + empty_loss(self.scorer)
-        rows = len(batch.group_B)
-        self.log("train/loss", loss, batch_size=rows, prog_bar=True)
-        self.log("train/step_loss", cross_entropy, batch_size=rows)
-        self.log("train/pairwise_loss", pairwise, batch_size=rows)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
+        self.log_training(loss, len(batch.group_B), step_loss=cross_entropy, pairwise_loss=pairwise)
         return loss
 
     def validation_step(self, batch: StepLabelBatch, batch_idx: int) -> None:

@@ -213,11 +213,7 @@ class PolicyModule(AnsweringModule):
         loss = inside_forward(self.model, self.loss, batch)
         if not batch.inputs.extras and is_sharded(self.model):
             loss = loss + empty_loss(self.model)
-        rows = batch.labels_BT.shape[0]
-        self.log("train/loss", loss, batch_size=rows, prog_bar=True)
-        for name, value in self._watched.items():
-            self.log(f"train/{name}", value, batch_size=rows)
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
+        self.log_training(loss, batch.labels_BT.shape[0], **self._watched)
         return loss
 
     def on_fit_start(self) -> None:
