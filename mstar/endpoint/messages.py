@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mstar.chat_template import prompt_messages
 from mstar.types import ImageReference, Prompt
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def chat_messages(prompt: Prompt, *, show_answer: bool = False) -> list[dict[str, Any]]:
@@ -31,13 +34,13 @@ def _content(parts: list[dict[str, Any]], pictures: Iterator[ImageReference]) ->
         # Many servers take a system turn as a text alone.
         return "".join(part["text"] for part in parts)
     return [
-        part if part["type"] == "text" else {"type": "image_url", "image_url": {"url": _data_url(next(pictures))}}
+        part if part["type"] == "text" else {"type": "image_url", "image_url": {"url": data_url(next(pictures).load())}}
         for part in parts
     ]
 
 
-def _data_url(picture: ImageReference) -> str:
-    # PNG loses nothing.
+def data_url(picture: Image.Image, **options: int) -> str:
+    """A picture as a URL, in PNG, which loses nothing; the options are those that Pillow writes it with."""
     buffer = io.BytesIO()
-    picture.load().save(buffer, "PNG")
+    picture.save(buffer, "PNG", **options)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

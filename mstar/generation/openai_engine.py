@@ -201,14 +201,11 @@ class OpenAIEngine(Engine):
                 f"the server of '{self.model}' gives no log-probabilities (the first response without any is to "
                 f"'{request.prompt.id}'): leave out engine.logprobs, and what reads likelihoods."
             )
-        rest = answer.text
-        if request.prefix and rest.startswith(request.prefix):
-            # Some servers give the whole turn back.
-            rest = rest.removeprefix(request.prefix)
         return Response(
             prompt_id=request.prompt.id,
             sample_index=sample.index,
-            text=request.prefix + rest,
+            # Some servers give the whole turn back.
+            text=request.prefix + answer.text.removeprefix(request.prefix),
             num_tokens=answer.num_tokens,
             finished=answer.finished,
             temperature=sample.temperature,

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mstar.generation.base import Request, Sample
+from mstar.prompts.images import FileImage
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 # vLLM's own limit of pictures in a prompt, where it is started without one.
 MOST_IMAGES: Final = 999
@@ -29,17 +27,8 @@ def prompt_tokens(renderer: Renderer, prompt: Prompt, prefix: str = "", *, show_
 
 def shows_images(renderer: Renderer) -> bool:
     """Whether the chat template has a place for pictures; vLLM fails on a picture without one."""
-    plain = Prompt("", "")
-    return renderer.render_prompt(replace(plain, images=(_Nowhere(),))) != renderer.render_prompt(plain)
-
-
-class _Nowhere:
-    """A picture that is never looked at."""
-
-    uri = ""
-
-    def load(self) -> Image.Image:
-        raise AssertionError("a template was asked for, not a picture")
+    plain, never_opened = Prompt("", ""), FileImage("", "")
+    return renderer.render_prompt(replace(plain, images=(never_opened,))) != renderer.render_prompt(plain)
 
 
 def find_fault(prompt: Prompt, ids: Sequence[int], *, max_images: int, max_len: int) -> str | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from mstar.endpoint.messages import data_url
 from mstar.generation.base import Request, Sample
 from mstar.generation.vllm_prompts import equal_temperatures, unwritten
 from mstar.rendering import Renderer
@@ -44,20 +43,14 @@ def generate_bodies(
     prompt: Prompt, ids: Sequence[int], sampling: Sequence[Mapping[str, Any]], banned: Sequence[int]
 ) -> list[dict[str, Any]]:
     """The bodies of a prompt's requests, with its pictures."""
-    pictures = [{"type": "image_url", "url": _data_url(image.load())} for image in prompt.images]
+    # Compressed quickly, since they go over a fast network once.
+    pictures = [{"type": "image_url", "url": data_url(image.load(), compress_level=1)} for image in prompt.images]
     common = {"detokenize": False, "logit_bias": {str(token): _NEVER for token in banned}}
     return [
         {"token_ids": list(ids), "sampling_params": {**common, **parameters}}
         | ({"content_parts": pictures} if pictures else {})
         for parameters in sampling
     ]
-
-
-def _data_url(picture: Any) -> str:
-    written = io.BytesIO()
-    # Without loss; and quickly, since it goes over a fast network once.
-    picture.save(written, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(written.getvalue()).decode()
 
 
 def read_response(answer: Mapping[str, Any], request: Request, sample: Sample, renderer: Renderer) -> Response:
