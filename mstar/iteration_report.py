@@ -11,7 +11,7 @@ from typing import Any, Final
 from mstar.balance import pass_rate
 from mstar.endpoint import Judged
 from mstar.storage import PromptResponses
-from mstar.types import Fate, ScoredResponse, VerdictStatus
+from mstar.types import Fate, VerdictStatus
 
 _NONE: Final = "none right"
 _ALL: Final = "all right"
@@ -118,11 +118,7 @@ class IterationReport:
         self.no_gradient += fates[Fate.NO_GRADIENT]
         stepwise = [s.step_scores for s in responses if len(s.step_scores) > 1]
         self.scored += len(stepwise)
-        self._look(responses)
         self.worst_answers += sum(scores[-1] < min(scores[:-1]) for scores in stepwise)
-
-    def _look(self, responses: Sequence[ScoredResponse]) -> None:
-        """Counts what shows a policy that has stopped exploring."""
         known = [s.chain_correct for s in responses if s.verdict.correct and s.chain_correct is not None]
         self.right_chains += sum(known)
         self.right_chains_known += len(known)

@@ -144,7 +144,7 @@ def score_benchmark(
     values_QM = np.array([[measure(rows) for rows in views[scoring]] for scoring, _, measure in measures]).T
     groups: list[tuple[str, str, int, _Interval]] = []
     parts: list[_Values] = []
-    for (dimension, group), numbers in _in_order(members):
+    for (dimension, group), numbers in in_order(members):
         groups.append((dimension, group, len(numbers), _interval([values_QM[numbers]], seed, resamples)))
         if averaged and dimension == averaged:
             parts.append(values_QM[numbers])
@@ -205,8 +205,8 @@ def _single_sample(rows: Sequence[ItemResult]) -> float:
     return float(correct.all(axis=0).mean())
 
 
-def _in_order(members: Mapping[tuple[str, str], list[int]]) -> list[tuple[tuple[str, str], list[int]]]:
-    """The groups by dimension, in the order in which the dimensions occur, and within one by name."""
+def in_order(members: Mapping[tuple[str, str], list[int]]) -> list[tuple[tuple[str, str], list[int]]]:
+    """Groups of questions by dimension, in the order in which the dimensions occur, and within one by name."""
     place = {dimension: number for number, dimension in enumerate(dict.fromkeys(name for name, _ in members))}
     return sorted(members.items(), key=lambda item: (place[item[0][0]], item[0][1]))
 

@@ -12,11 +12,11 @@ import pyarrow as pa
 from mstar import metrics
 from mstar.atomic import write_text
 from mstar.evaluation.benchmark import OURS, BenchmarkResult, GroupScore, ItemResult
-from mstar.evaluation.markdown import markdown_table
+from mstar.evaluation.markdown import markdown_table, percent_between
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.storage import write_json
-from mstar.storage.tables import write_table
+from mstar.storage.tables import asked, write_table
 from mstar.types import Prompt
 
 _ITEMS: Final = pa.schema(
@@ -57,8 +57,10 @@ def write_items(
 ) -> None:
     """Writes every row with its responses and verdicts."""
     rows = [
-        _prompt_columns(prompts[item.prompt_id])
+        asked(prompts[item.prompt_id])
         | {
+            "prompt_id": item.prompt_id,
+            "choices": list(prompts[item.prompt_id].choices),
             "question_key": question_keys[item.prompt_id],
             "facets": [{"dimension": d, "value": v} for d, v in facets.get(item.prompt_id, ())],
         }
@@ -66,16 +68,6 @@ def write_items(
         for item in items
     ]
     write_table(path, rows, _ITEMS)
-
-
-def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
-    return {
-        "prompt_id": prompt.id,
-        "question": prompt.question,
-        "images": [image.uri for image in prompt.images],
-        "choices": list(prompt.choices),
-        "answer": prompt.answer,
-    }
 
 
 def _response_columns(item: ItemResult) -> dict[str, Any]:
@@ -148,16 +140,12 @@ def _score_table(scores: Sequence[GroupScore]) -> list[str]:
         [
             dimension if not group else f"{dimension}: {group}",
             str(next(iter(found.values())).questions),
-            *(_cell(found.get(metric)) for metric in columns),
+            # A figure of the benchmark's own is not known of every metric.
+            *(percent_between(s.score, s.low, s.high) if (s := found.get(metric)) else "" for metric in columns),
         ]
         for (dimension, group), found in cells.items()
     ]
     return markdown_table(["group", "questions", *columns], rows)
-
-
-def _cell(score: GroupScore | None) -> str:
-    """A score with its interval; nothing where a figure is not known of a metric."""
-    return "" if score is None else f"{100 * score.score:.1f} ({100 * score.low:.1f}-{100 * score.high:.1f})"
 
 
 def _differences(result: BenchmarkResult, scorings: Sequence[str]) -> list[str]:

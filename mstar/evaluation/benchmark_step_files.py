@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mstar.atomic import write_text
 from mstar.evaluation.benchmark_steps import StepScores
-from mstar.evaluation.markdown import markdown_table
+from mstar.evaluation.markdown import markdown_table, percent_between
 from mstar.storage import write_json
 from mstar.storage.tables import write_table
 
@@ -33,7 +33,7 @@ def render_steps(result: StepScores, notes: Sequence[str] = (), title: str = "Vi
             score.dimension if not score.group else f"{score.dimension}: {score.group}",
             str(score.responses),
             str(score.steps),
-            f"{100 * score.macro_f1:.1f} ({100 * score.low:.1f}-{100 * score.high:.1f})",
+            percent_between(score.macro_f1, score.low, score.high),
             f"{100 * score.f1_right:.1f}",
             f"{100 * score.f1_wrong:.1f}",
             *(

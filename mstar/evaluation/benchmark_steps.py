@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mstar.errors import DataError
+from mstar.evaluation.benchmark import in_order
 from mstar.generation import derive_seed
 
 _MIDDLE: Final = 0.5
@@ -146,10 +147,8 @@ def score_steps(
     for number, result in enumerate(results):
         for facet in (("all", ""), *facets.get(result.prompt_id, ())):
             members[facet].append(number)
-    order = {dimension: place for place, dimension in enumerate(dict.fromkeys(name for name, _ in members))}
     scores = []
-    for dimension, group in sorted(members, key=lambda facet: (order[facet[0]], facet[1])):
-        numbers = members[dimension, group]
+    for (dimension, group), numbers in in_order(members):
         f1_right, f1_wrong, macro = macro_f1(counts_RC[numbers].sum(axis=0))
         low, high = _interval(counts_RC[numbers], seed, resamples)
         having = [first[n] for n in numbers if _WRONG in results[n].labels]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from mstar import metrics
 from mstar.errors import counted
-from mstar.evaluation.markdown import markdown_table
+from mstar.evaluation.markdown import markdown_table, percent_between
 from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
 
 # How one of N responses is chosen; the last is the bound of what a choice could reach.
@@ -126,11 +126,7 @@ def _scored(row: dict[str, Any]) -> ScoredResponse:
 def render_best_of_n(result: BestOfN, title: str) -> str:
     """The table as a Markdown page."""
     rows = [
-        [
-            str(n),
-            str(scores[0].prompts),
-            *(f"{100 * s.accuracy:.1f} ({100 * s.low:.1f}-{100 * s.high:.1f})" for s in scores),
-        ]
+        [str(n), str(scores[0].prompts), *(percent_between(s.accuracy, s.low, s.high) for s in scores)]
         for n, scores in result.by_n.items()
     ]
     shown = [f"- {name}: {'-' if value is None else f'{value:.3f}'}." for name, value in result.aucs.items()]

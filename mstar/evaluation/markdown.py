@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def percent_between(value: float, low: float, high: float) -> str:
+    """A share with its interval, in per cent."""
+    return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+
+
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a table: the first column left, the others right."""
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]

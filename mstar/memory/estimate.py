@@ -156,12 +156,7 @@ def _writing_stages(
     plan: Plan, shape: ModelShape, processes: int, on_gpu: bool, beside: tuple[Amount, ...]
 ) -> list[Stage]:
     """Checkpoints are written from where the tensors are; what an export makes of them depends on the weights."""
-    parts = parts_of(plan, shape, on_gpu, processes)
-    there = (
-        Amount("weights", parts.weights, certain=True),
-        Amount("gradients", parts.gradients, certain=True),
-        Amount("optimizer states", parts.states, certain="Paged" not in plan.optimizer_name),
-    )
+    there = parts_of(plan, shape, on_gpu, processes).held(plan)
     stages = [stage("checkpoint", beside, there)] if plan.checkpoints else []
     merged = 0
     if not on_gpu and (shape.adapters or shape.quantised):

@@ -29,7 +29,6 @@ class Reward:
         name: What it is called.
         shape: Its numbers.
         num_bytes: Its weights.
-        dtype: Their type.
         types: Types of weights and products.
         offload: Whether it is off the GPU while it does not score.
     """
@@ -37,7 +36,6 @@ class Reward:
     name: str
     shape: ModelShape
     num_bytes: int
-    dtype: str
     types: Types
     offload: bool
 
@@ -52,7 +50,7 @@ def reward_of(plan: Plan, reward: RewardPlan, shape: ModelShape, on_gpu: bool) -
         weights = int((shape.weights - text) * BYTES[dtype] + text * NF4)
     compute = min(BYTES[plan.compute_dtype(on_gpu)], BYTES[dtype])
     offload = reward.offload is not False and reward.quantization != "nf4"
-    return Reward(reward.name, shape, weights * reward.models, dtype, Types(BYTES[dtype], compute), offload and on_gpu)
+    return Reward(reward.name, shape, weights * reward.models, Types(BYTES[dtype], compute), offload and on_gpu)
 
 
 def generation_stage(

@@ -34,6 +34,16 @@ class Parts:
     buckets: int
     copies: int
 
+    def held(self, plan: Plan) -> tuple[Amount, ...]:
+        """What there is from step to step whatever is done."""
+        # bitsandbytes' paged states go to the main memory where the GPU's is full.
+        paged = "Paged" in plan.optimizer_name
+        return (
+            Amount("weights", self.weights, certain=True),
+            Amount("gradients", self.gradients, certain=True),
+            Amount("optimizer states", self.states, certain=not paged),
+        )
+
 
 def weight_bytes(shape: ModelShape, dtype: str) -> int:
     """Bytes of a model's weights, adapters included."""
@@ -124,13 +134,7 @@ def training_stages(
     """The forward and backward pass, and the optimizer's step, with ``beside`` there meanwhile."""
     types = model_types(plan, on_gpu)
     parts = parts_of(plan, shape, on_gpu, processes)
-    stays = (
-        Amount("weights", parts.weights, certain=True),
-        Amount("gradients", parts.gradients, certain=True),
-        # bitsandbytes' paged states go to the main memory where the GPU's is full.
-        Amount("optimizer states", parts.states, certain="Paged" not in plan.optimizer_name),
-        Amount("gradient buckets", parts.buckets),
-    )
+    stays = (*parts.held(plan), Amount("gradient buckets", parts.buckets))
     cast = 0
     if types.autocast and not plan.strategy.startswith("fsdp"):
         cast = (shape.trained - shape.adapters) * types.compute if plan.training.lora is None else shape.layer_weights

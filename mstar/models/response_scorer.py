@@ -20,6 +20,13 @@ from mstar.rendering import IGNORE_INDEX, ModelInputs, Renderer, ResponseInputs
 from mstar.types import Prompt
 
 
+def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Token ids (R, L), right-padded with 0, and a mask that is 1 for those of the rows."""
+    ids_RL = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    lengths_R = torch.tensor([len(row) for row in rows])
+    return ids_RL, (torch.arange(ids_RL.shape[1]) < lengths_R[:, None]).long()
+
+
 @dataclass
 class SharedInputs:
     """Responses with their prompts, each prompt (and its images) once for all the responses to it.
@@ -46,10 +53,7 @@ class SharedInputs:
     ) -> SharedInputs:
         """Renders responses and their prompts."""
         tokens, step_ends = renderer.encode_responses(responses)
-        ids_RL = pad_sequence([torch.tensor(row) for row in tokens], batch_first=True)
-        lengths_R = torch.tensor([len(row) for row in tokens])
-        mask_RL = (torch.arange(ids_RL.shape[1])[None] < lengths_R[:, None]).long()
-        return cls(renderer.prompt_inputs(prompts), torch.tensor(owners), ids_RL, mask_RL, step_ends)
+        return cls(renderer.prompt_inputs(prompts), torch.tensor(owners), *pad_rows(tokens), step_ends)
 
     def to(self, device: torch.device | str) -> SharedInputs:
         """The same inputs on another device."""

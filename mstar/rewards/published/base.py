@@ -35,6 +35,12 @@ def question_of(prompt: Prompt) -> str:
     return "\n".join([*(turn.text for turn in prompt.turns), prompt.question])
 
 
+def at_places(states: Tensor, places: Sequence[Sequence[int]]) -> Tensor:
+    """The states (N, H) at some places of every row, row by row."""
+    row_N = [row for row, found in enumerate(places) for _ in found]
+    return states[row_N, [place for found in places for place in found]]
+
+
 class PublishedReward(Reward):
     """A process reward model that others published; the adapters say how it is asked and where it answers.
 

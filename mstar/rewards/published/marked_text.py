@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from mstar.errors import ConfigError
 from mstar.models.backbone import UNUSABLE, check_trust, explain_unusable, require_reachable
+from mstar.models.response_scorer import pad_rows
 from mstar.rewards.base import RewardHost
-from mstar.rewards.published.base import Chain, PublishedReward
+from mstar.rewards.published.base import Chain, PublishedReward, at_places
 
 _log: Final = logging.getLogger(__name__)
 
@@ -70,18 +71,12 @@ class MarkedText(PublishedReward):
             _log.warning("%s reads text alone: what it scores, it scores without the pictures", type(self).__name__)
             self._warned = True
         rows = [find_marks(self, self._tokenizer, self._mark_id, *self._render(chain)) for chain in chains]
-        ids_BT = torch.zeros(len(rows), max(len(ids) for ids, _ in rows), dtype=torch.long)
-        mask_BT = torch.zeros_like(ids_BT)
-        for row, (ids, _) in enumerate(rows):
-            ids_BT[row, : len(ids)] = torch.tensor(ids)
-            mask_BT[row, : len(ids)] = 1
-        row_N = [row for row, (_, places) in enumerate(rows) for _ in places]
-        place_N = [place for _, places in rows for place in places]
+        ids_BT, mask_BT = pad_rows([ids for ids, _ in rows])
         untyped: Any = model
         hidden_BTH = untyped.model(
             input_ids=ids_BT.to(self._device), attention_mask=mask_BT.to(self._device), use_cache=False
         ).last_hidden_state
-        return self._head(model, hidden_BTH[row_N, place_N])
+        return self._head(model, at_places(hidden_BTH, [places for _, places in rows]))
 
 
 def only_token(reward: PublishedReward, tokenizer: Any, text: str) -> int:

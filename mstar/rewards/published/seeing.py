@@ -25,7 +25,7 @@ from mstar.models.families import family_of
 from mstar.models.prefix import logits_of
 from mstar.rendering import Renderer
 from mstar.rewards.base import RewardHost
-from mstar.rewards.published.base import Chain, PublishedReward
+from mstar.rewards.published.base import Chain, PublishedReward, at_places
 from mstar.types import PICTURE
 
 # The system turn of InternVL 2.5 (internvl/conversation.py).
@@ -109,7 +109,5 @@ class SeeingModel(PublishedReward):
         texts = [self._beginning + self._text(chain).removeprefix(self._beginning) for chain in chains]
         inputs = self._renderer.text_inputs(texts, [prompt for prompt, _ in chains]).to(self._device)
         places = [self._places(row, len(steps)) for row, (_, steps) in zip(inputs.ids_BT.tolist(), chains, strict=True)]
-        row_N = [row for row, found in enumerate(places) for _ in found]
-        place_N = [place for found in places for place in found]
         hidden_BTH = family_of(model).hidden_states(model, inputs.ids_BT, inputs.mask_BT, inputs.extras)
-        return logits_of(model, hidden_BTH[row_N, place_N])[:, self._answer_ids]
+        return logits_of(model, at_places(hidden_BTH, places))[:, self._answer_ids]

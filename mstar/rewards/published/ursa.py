@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from mstar.errors import ConfigError
 from mstar.models.backbone import UNUSABLE, explain_unusable, require_reachable
+from mstar.models.response_scorer import pad_rows
 from mstar.rewards.base import RewardHost
-from mstar.rewards.published.base import Chain, PublishedReward, question_of
+from mstar.rewards.published.base import Chain, PublishedReward, at_places, question_of
 from mstar.rewards.published.marked_text import find_marks, only_token
 from mstar.rewards.published.ursa_model import PictureSettings, UrsaScorer, make_ursa, read_weights
 from mstar.storage import read_json
@@ -133,22 +133,19 @@ class URSA(PublishedReward):
             times_T = torch.ones_like(ids_T)
             if prompt.images:
                 times_T[ids_T == self._image_id] = features[prompt.id].shape[1]
-            rows.append(ids_T.repeat_interleave(times_T))
+            rows.append(ids_T.repeat_interleave(times_T).tolist())
             judged = (times_T.cumsum(0) - 1)[marks].tolist()
             places.append(judged + judged[-1:] * (len(steps) - len(judged)))
-        lengths_B = torch.tensor([len(row) for row in rows])
-        ids_BL = pad_sequence(rows, batch_first=True).to(self._device)
-        mask_BL = (torch.arange(ids_BL.shape[1]) < lengths_B[:, None]).to(self._device)
+        ids_BL, mask_BL = (value.to(self._device) for value in pad_rows(rows))
         backbone: Any = model.backbone
         embedded_BLH = backbone.get_input_embeddings()(ids_BL)
         shown = [features[prompt.id].flatten(0, 1) for prompt, _ in chains if prompt.images]
         if shown:
-            embedded_BLH[(ids_BL == self._image_id) & mask_BL] = torch.cat(shown)
+            embedded_BLH[(ids_BL == self._image_id) & mask_BL.bool()] = torch.cat(shown)
         hidden_BLH = backbone.language_model(
-            inputs_embeds=embedded_BLH, attention_mask=mask_BL.long(), use_cache=False
+            inputs_embeds=embedded_BLH, attention_mask=mask_BL, use_cache=False
         ).last_hidden_state
-        row_N = [row for row, found in enumerate(places) for _ in found]
-        right_N1 = model.score(hidden_BLH[row_N, [place for found in places for place in found]])
+        right_N1 = model.score(at_places(hidden_BLH, places))
         # One logit is the sigmoid's, which is the softmax's with nothing against it.
         return torch.cat([right_N1, torch.zeros_like(right_N1)], dim=1)
 
