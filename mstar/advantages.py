@@ -112,7 +112,6 @@ class Advantages:
     A response whose advantage is 0 has no gradient and is no example: all of a group with equal rewards.
 
     Args:
-        method: The method.
         normalise: See ``PolicyGradient``.
         step_rewards: What the reward's scores of steps do. outcome: nothing. drop (PS-GRPO, arXiv 2501.04686): r is 0.5
             for a right response one of whose steps scores over 30 % less than the one before. decoupled (PAPO, arXiv
@@ -149,12 +148,7 @@ class Advantages:
             )
 
     def at(self, iteration: int, last: int) -> Advantages:
-        """The same in every iteration, which a ``Selector`` is not.
-
-        Args:
-            iteration: Its number, from 1.
-            last: That of the last one.
-        """
+        """The same in every iteration, which a ``Selector`` is not."""
         return self
 
     @property
@@ -171,7 +165,6 @@ class Advantages:
         """Gives the responses of one prompt their advantages and fates.
 
         Args:
-            scored: All the responses of one prompt.
             stage: What it is for; nothing here is random.
 
         Returns:
@@ -210,7 +203,6 @@ class Advantages:
         """The values less their mean, by their standard deviation (of the group itself, not estimated from it).
 
         Args:
-            values: The values.
             least: A deviation that means nothing; what is above is larger by it.
         """
         # Asked first, because rounding may leave a little of a mean of equal numbers.

@@ -79,7 +79,6 @@ class Balance:
 
         Args:
             groups: The responses to each prompt, ``num_samples`` of them.
-            num_samples: Samples that each prompt has had.
 
         Returns:
             A number for every prompt. It depends on the shard's responses alone.

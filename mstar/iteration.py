@@ -64,7 +64,6 @@ class Stages:
     """What an iteration is made of.
 
     Attributes:
-        grader: Decides whether a final answer is right.
         reward: Scores the right responses, loaded; None if there is none.
         selector: Decides which right responses are kept, or what every response is worth.
         check: Tells prompts that can be shown to the policy from those that are put aside.
@@ -106,7 +105,6 @@ def run_iteration(
     not depend on how many prompts it has. Several processes must share the file system that the run is on.
 
     Args:
-        prompts: The iteration's prompts, and what to do with them.
         earlier: Shards with the same responses that were made for another choice, by the number of the shard here; the
             same on every process.
         before: Examples of an earlier iteration that are trained on again, beside what is kept now.

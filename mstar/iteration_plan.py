@@ -30,8 +30,6 @@ class IterationPlan:
         answer_conditioned: Whether the policy is shown the gold answer while it samples (M-STaR: warm-up); prompts
             that are voted on have none to show.
         vote: Whether unlabelled prompts get the weighted vote as their answer; otherwise their own hidden one.
-        voting: When the vote gives an answer.
-        balance: Which prompts get further samples.
         keep_tokens: Whether responses keep their tokens with the log-probabilities, for methods that need a ratio.
         ahead: The shards that were drawn while the iteration before trained.
     """

@@ -29,14 +29,11 @@ class IterationReport:
         put_aside: Prompts that could not be shown to the policy.
         parsed: Responses in which an answer was found.
         timeouts: Responses whose formula ran out of computing time twice, so that they count as wrong.
-        correct: Responses with the right answer.
         unique: Distinct right responses.
         kept_chains: Kept responses that are right throughout.
-        tokens: Tokens of the responses.
-        new_tokens: Those of them that were generated now, not read from shards that were there.
+        new_tokens: Those of ``tokens`` that were generated now, not read from shards that were there.
         reused: Prompts whose responses were drawn for another choice, and read here.
         ahead: Prompts whose responses were drawn ahead, by the weights that the iteration before drew with.
-        truncated: Responses cut off by the length limit.
         answered: Prompts with a right response that could be kept.
         chosen: Those of them of which the rule left some such response out.
         scored: Responses with the scores of at least two steps.

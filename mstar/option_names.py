@@ -145,7 +145,6 @@ def locate(name: str, given: Sequence[str], value: str | None = None) -> str:
 
     Args:
         name: The end of the name.
-        given: The command line.
         value: The option's value, which tells it from others whose names end so.
     """
     # What a flag has before a dot is an option, too.

@@ -45,10 +45,6 @@ _WORDS: Final = {
 def explain_value(message: str, given: Sequence[str]) -> str | None:
     """Says what an option takes, where a value or a class is refused.
 
-    Args:
-        message: What jsonargparse says.
-        given: The command line.
-
     Returns:
         The sentence, with the option's whole name; None if the message is about something else.
     """
@@ -87,8 +83,6 @@ def explain_missing(message: str, given: Sequence[str], hints: Mapping[str, Any]
     """Says which options are missing, with the path of the class that needs them.
 
     Args:
-        message: What jsonargparse says.
-        given: The command line.
         hints: The types of the parser's options: some take one class alone, which need not be named.
 
     Returns:

@@ -235,10 +235,6 @@ class Selector:
 
         Loose early and strict late: flawed right responses are what a weak policy has to learn from, and are worth
         sorting out once good ones abound (FAPO, arXiv 2510.22543).
-
-        Args:
-            iteration: The iteration's number, from 1.
-            last: That of the last one.
         """
         if self.final_threshold is None:
             return self
@@ -279,7 +275,6 @@ class Selector:
         """Decides the fate of every response of one prompt.
 
         Args:
-            scored: All the responses of one prompt.
             stage: What the choice is for, e.g. ``"rollout/3"``; a random choice depends on (seed, stage, prompt id,
                 sample index) and on nothing else.
 

@@ -66,7 +66,6 @@ class TemperatureController(ABC):
         Args:
             scores: Each candidate's score, the higher the better; without ``top_k_candidates`` all have the same
                 ``top_k``.
-            current: What held so far.
             errors: The standard error of each candidate's difference from the current one; empty where that is none.
 
         Returns:
@@ -185,7 +184,6 @@ class AdaptiveTemperature(TemperatureController):
 
         Args:
             scores: Each candidate's score; one that is not a number never wins.
-            current: What held so far.
             errors: The standard error of each candidate's difference from the current one. It stays where it is unless
                 the best leads by more than ``margin`` of them.
 

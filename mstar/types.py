@@ -97,7 +97,6 @@ class Turn:
     """What was said in a chat before the question.
 
     Attributes:
-        role: Who said it.
         text: The text, with ``<image>`` where a picture stands.
     """
 
@@ -155,7 +154,6 @@ class Response:
     """One text that the policy wrote.
 
     Attributes:
-        prompt_id: The prompt that it answers.
         sample_index: Which of the prompt's samples this is, from 0.
         text: The response without the end-of-turn token. It includes the given prefix where one was continued.
         num_tokens: Generated tokens, the end-of-turn token included; a given prefix is not counted.
@@ -219,7 +217,6 @@ class ScoredResponse:
     """A response with all that is known of its quality.
 
     Attributes:
-        response: The response.
         verdict: Whether its final answer is right.
         step_scores: The reward's score of each step (an MPRM's probability, in [0, 1], that it can still lead to the
             right answer), or one of the whole; empty where nothing is scored.
@@ -247,7 +244,6 @@ class Example:
     """One training pair: what the policy learns of ``response`` when shown the prompt ``prompt_id``.
 
     Attributes:
-        prompt_id: The prompt.
         response: The response's text.
         weight: Factor of its loss.
         advantage: None where the response is imitated; else how much likelier (or, below 0, less likely) it should get.
@@ -268,7 +264,6 @@ class StepLabels:
     """Monte-Carlo labels of one response's steps: what an MPRM learns from (Math-Shepherd's estimation).
 
     Attributes:
-        prompt_id: The prompt that the response answers.
         response: The whole response.
         steps: Its steps; joined without a separator they are the response again.
         num_correct: For every step, how many continuations of the prefix that ends with it reached the gold answer.

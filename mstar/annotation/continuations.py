@@ -43,8 +43,6 @@ def count_continuations(
 
     Args:
         chains: For every response, its prompt's id and its prefixes, the shortest first.
-        grader: Grades final answers.
-        settings: How many continuations there are, and when fewer do.
 
     Returns:
         For every distinct (prompt id, prefix) its count, and the tokens that were generated.

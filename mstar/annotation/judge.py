@@ -129,7 +129,6 @@ class StepJudge:
 
         Args:
             labels: The responses with their Monte-Carlo labels; with ``alone`` without any but the last step's.
-            prompts: Their prompts, by id.
             folder: Where the judge's answers are kept, unless ``cache`` names another.
 
         Raises:

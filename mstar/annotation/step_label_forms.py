@@ -39,7 +39,6 @@ class LabelledRow:
 
     Attributes:
         question: The question, without image placeholders.
-        images: Its pictures: paths, or bytes.
         labels: For every step, how many continuations were right, and how many there were; (0 or 1, 1) for a verdict.
     """
 

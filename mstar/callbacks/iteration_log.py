@@ -48,7 +48,6 @@ class IterationLog:
     Callbacks find the same numbers in ``trainer.callback_metrics``, under the same tags.
 
     Args:
-        run: The run directory.
         trainer: Its loggers get the numbers.
         iteration: The iteration's number, from 1; 0 stands for the policy before the first.
     """

@@ -21,7 +21,6 @@ class Block:
     Attributes:
         answered: Prompts with a right answer among them.
         chains: Responses that are right throughout.
-        chains_known: Whether that is known.
     """
 
     first: int

@@ -160,10 +160,8 @@ def choose_reward(reward: Reward | None, short: MPRM, aggregation: Aggregation, 
     """The reward of a run, given as such or by ``rollout.reward_model``; None if there is none.
 
     Args:
-        reward: The reward, if one was given.
         short: The MPRM that ``reward_model`` and the options beside it are short for; without a folder if that is not
             set.
-        aggregation: What makes one number of a response's scores.
         waits: Whether an MPRM is made within the run, so that it needs no folder.
 
     Raises:

@@ -40,7 +40,6 @@ class Chart:
 
     Attributes:
         series: The lines; at least one point of one of them must be known.
-        x_label: What the horizontal axis counts.
         show: Writes a value of the vertical axis.
         mark: A value of x that is marked with a vertical line, and whose values the legend gives instead of the last.
         whole_x: Whether x takes whole numbers only (iterations).

@@ -22,7 +22,6 @@ class Sweep:
     """The scores of one temperature sweep.
 
     Attributes:
-        chosen: The temperature that was chosen.
         scores: For every candidate temperature, in order, the value of every metric.
         spread: How far the best candidate is from the worst by what it was chosen by, and the standard error of that
             difference; None where that is not known (of one prompt).
@@ -60,7 +59,6 @@ class RunData:
     Attributes:
         evolves: Whether it is a self-evolving run, or a staged one with such a part.
         iterations: Every iteration, in order; number 0 is what was measured before the first.
-        labels: The step labels that were made.
         summary: The run's ``summary.json``, or an empty mapping.
         started: When the oldest file of the iterations was written, if there is one.
         ended: When the newest file of the iterations was written, if there is one.

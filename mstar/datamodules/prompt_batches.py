@@ -35,10 +35,7 @@ class PromptBatchSampler(DistributedSampler[list[int]]):
     Args:
         groups: For every prompt, the numbers of its rows.
         batch_size: Rows in a batch; the last batch may be smaller.
-        seed: Seed of the order.
         shuffle: Whether prompts and the rows within a prompt are shuffled.
-        num_replicas: Processes that share the data.
-        rank: Number of this process.
     """
 
     def __init__(

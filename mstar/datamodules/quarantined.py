@@ -34,11 +34,7 @@ def require_limits(
 
 
 class Quarantine:
-    """The files of what this process puts aside: ``<run>/quarantine/<part of the data>.jsonl``.
-
-    Args:
-        max_bad_share: Largest share of a part that is accepted.
-    """
+    """The files of what this process puts aside: ``<run>/quarantine/<part of the data>.jsonl``."""
 
     def __init__(self, max_bad_share: float | None) -> None:
         self.max_bad_share = max_bad_share
@@ -48,7 +44,6 @@ class Quarantine:
         """The file of one part of the data; empty when it is first asked for.
 
         Args:
-            root: The run's folder.
             name: The part, e.g. ``validation``.
             size: Its rows, which the processes share out.
         """

@@ -27,7 +27,6 @@ class Rationales(Dataset[tuple[Prompt, Example]]):
     The text of an end token at a rationale's end is cut: it would be learned as text, beside the end token itself.
 
     Args:
-        source: The prompts.
         end_tokens: Texts of the model's own end tokens.
         quarantine: Where the rows are put that have no rationale, or an end token in the middle of it.
 

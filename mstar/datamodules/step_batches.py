@@ -86,8 +86,6 @@ class StepCollate:
     """The rows of one step -> its batches; a class, so that worker processes can be handed it.
 
     Args:
-        renderer: The model's renderer.
-        batch_size: Rows in a batch.
         batches_per_step: Batches in a full step.
         sort: Whether rows of like length go together, the longest first: if memory does not suffice, it shows at once.
         credited: Whether rows have advantages, or weights other than 1.

@@ -19,7 +19,6 @@ class StageBook:
 
     Args:
         folder: Where ``stages.json`` is kept.
-        seed: The seed of all stages.
 
     Raises:
         ConfigError: the folder holds stages of another seed.

@@ -44,9 +44,7 @@ class ChatClient:
 
     Args:
         address: The server's, e.g. ``http://localhost:8000`` or ``https://api.openai.com/v1``.
-        model: The model's name there.
         key_variable: The environment variable with the key; None for a server that asks for none.
-        traffic: How fast it is asked.
         cache: The folder of the answers that are kept; None keeps none.
         pause: Waits so many seconds; None really waits.
 

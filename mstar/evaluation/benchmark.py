@@ -126,7 +126,6 @@ def score_benchmark(
     answer among its samples; for a single sample, if the samples with the same number are all right.
 
     Args:
-        items: What the policy wrote, one a row.
         facets: For every prompt id, its groups as (dimension, value).
         question_keys: For every prompt id, the key of its question.
         averaged: A dimension whose groups' mean is reported too; empty for none.

@@ -43,7 +43,6 @@ class Leak:
 
     Attributes:
         distance: Differing bits of 256 of the pictures' difference hashes; None where the pictures do not meet.
-        benchmark_image: The benchmark's picture, likewise.
     """
 
     kind: LeakKind
@@ -60,7 +59,6 @@ class LeakageReport:
     """What was found.
 
     Attributes:
-        leaks: Every pair that has something in common.
         unreadable: Pictures that could not be decoded, and were not compared.
     """
 

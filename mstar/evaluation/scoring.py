@@ -186,14 +186,11 @@ def score_shards(
 ) -> list[Path]:
     """Scores responses; shards that exist are not made again. Several processes share the shards out.
 
+    What is not said here is as for ``read_shards`` and ``make_groups``.
+
     Args:
-        path: As for ``read_response_rows``.
         output: The folder of the shards (``scores-00000.parquet``, ..., in the form of a run's responses). Rows that
             were left out are beside them (``faults-00000.txt``).
-        grader: Grades those with a gold answer and without a verdict.
-        size: As for ``read_shards``.
-        open_picture: As for ``make_groups``.
-        limits: As for ``make_groups``.
 
     Returns:
         The shards' files, in order.

@@ -42,7 +42,6 @@ class Request:
     """All the responses to draw for one prompt; the engine encodes prompt and images once for them.
 
     Attributes:
-        prompt: The prompt.
         samples: The responses to draw, each with its own temperature and seed.
         prefix: The beginning of the response, to be continued; the responses include it.
         show_answer: Whether the gold answer is shown to the model (answer-conditioned warm-up sampling).
@@ -106,7 +105,6 @@ class Engine(ABC):
         group_size: Processes that generate together, and so must be given the same requests at the same time.
         elsewhere: Whether it computes with weights of its own outside this process, so that it can draw while the
             policy is trained here.
-        progress: Whether to show a progress bar.
     """
 
     max_new_tokens: int
@@ -210,8 +208,6 @@ class Engine(ABC):
         """Starts with weights that an earlier process kept, in place of the policy's. Collective.
 
         Args:
-            policy: As for ``start``.
-            renderer: As for ``start``.
             weights: What ``keep_weights`` returned.
 
         Returns:

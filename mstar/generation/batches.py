@@ -42,8 +42,6 @@ class Memory:
 
     Attributes:
         available: Bytes that it may take.
-        cache: What decoding keeps of tokens.
-        max_new_tokens: Longest response, in tokens.
         shared: Whether all responses to a prompt use one copy of it.
         row: Bytes a running row beside the cache: logits.
         score: Bytes a token that a row attends to.

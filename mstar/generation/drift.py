@@ -47,7 +47,6 @@ class Drift:
     Attributes:
         mean: Mean absolute difference of a token, in nats: what is logged and held against the engine's bound.
         worst: Largest absolute difference of a token.
-        num_tokens: Tokens compared.
         where: What of the engine it is of, if that has several parts with weights of their own: the worst of them.
     """
 
@@ -161,7 +160,6 @@ class DriftCheck:
 
     Args:
         prompts: Where the prompts come from; the first few with pictures are used, or without if none has any.
-        num_responses: Responses that are compared.
     """
 
     def __init__(self, prompts: Iterable[Prompt], num_responses: int = 4) -> None:

@@ -102,7 +102,6 @@ class RequestWatch:
 
     Args:
         requests: The unfinished ones by their ids; they leave it when they end.
-        bar: The bar.
     """
 
     def __init__(self, requests: Mapping[str, Growing], bar: ResponseBar) -> None:

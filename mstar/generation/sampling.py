@@ -63,9 +63,7 @@ def draw(
 
     Args:
         logits_RV: The logits, in float32.
-        temperature_R: The rows' temperatures.
         uniform_R: A random number in [0, 1) for every row, in float64.
-        banned: Tokens that are never drawn.
     """
     allowed_RV = logits_RV.index_fill(1, banned, -torch.inf)
     if hot:

@@ -35,7 +35,6 @@ def find_fault(prompt: Prompt, ids: Sequence[int], *, max_images: int, max_len: 
     """Why vLLM would refuse a prompt; None if it can be given to it.
 
     Args:
-        prompt: The prompt.
         ids: Its tokens with one placeholder a picture.
         max_len: Most tokens of prompt and response. vLLM itself counts the tokens of the pictures.
     """

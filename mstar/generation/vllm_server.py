@@ -110,7 +110,6 @@ class VllmServer:
         """Has it take other weights, and empty every cache of what the earlier ones made.
 
         Args:
-            give: Has it take them.
             version: Their fingerprint: what they are called from now on, in each of its answers too.
 
         Raises:

@@ -76,9 +76,6 @@ class ServerSession:
     """Servers that draw from a policy.
 
     Args:
-        policy: The Hugging Face model.
-        renderer: Its renderer.
-        options: The engine's.
         kept: Weights that are handed over first, in place of the policy's; None for the policy's.
 
     Attributes:

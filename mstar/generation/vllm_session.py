@@ -217,7 +217,6 @@ class VllmSession:
         Args:
             inputs: The prompt, as vLLM takes it.
             accepted: Gets the request's number.
-            sampling: vLLM's sampling parameters.
 
         Returns:
             Why vLLM refuses the prompt; None if it does not.

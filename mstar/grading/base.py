@@ -23,7 +23,6 @@ class Grader(ABC):
         Args:
             prompt: The question with its gold answer. Without one the status is ``ungradeable_gold``, and ``predicted``
                 is still filled in, so that unlabelled prompts can be voted on.
-            response: The response's text.
 
         Returns:
             The verdict. Its ``predicted`` is normalised: two responses to one prompt that commit to the same answer

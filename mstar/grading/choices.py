@@ -172,7 +172,6 @@ class MultiSelectReader(AnswerReader):
 
     Args:
         answer: The gold answer, such as ``A,C``, ``AC`` or a JSON list, or None.
-        choices: The options' texts.
         answer_is: What each part of the gold answer is.
     """
 

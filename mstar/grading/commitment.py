@@ -197,7 +197,6 @@ def read_commitment(text: str, reader: AnswerReader) -> tuple[bool, str | None]:
 
     Args:
         text: What ``relevant_part`` gave.
-        reader: Reads the prompt's type of answer.
 
     Returns:
         Whether there is such a place, and the answer of the last one: None if it cannot be read, is denied, or holds

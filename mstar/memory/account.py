@@ -57,7 +57,6 @@ class Account:
     """The memory of a run.
 
     Attributes:
-        model: The model, in words.
         device: cuda or cpu. On a CPU the stages are those of a process, whose memory is the machine's.
         places: GPUs (or, on a CPU, processes) of the run, in words.
         stages: What is on one GPU, or in one process, in the order in which the stages come.

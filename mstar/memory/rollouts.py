@@ -26,10 +26,7 @@ class Reward:
     """A reward with a model of its own, as it is loaded.
 
     Attributes:
-        name: What it is called.
-        shape: Its numbers.
         num_bytes: Its weights.
-        types: Types of weights and products.
         offload: Whether it is off the GPU while it does not score.
     """
 

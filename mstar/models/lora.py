@@ -167,7 +167,6 @@ def save_adapter(
     """Writes the adapters alone, as a folder that peft and vLLM load beside the base model.
 
     Args:
-        folder: The folder.
         state: Its state, if not that which it holds (whole tensors of a sharded model).
         base: Folder or id of the base model, which the folder then names.
     """

@@ -42,7 +42,6 @@ class CacheSize:
         Only layers that attend to everything share the prompt; the others hold each row's own copy.
 
         Args:
-            num_tokens: New tokens.
             behind: Tokens of the prompt; None where they are not known, and windows are taken to be full.
         """
         kept = sum(

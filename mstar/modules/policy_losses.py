@@ -22,12 +22,7 @@ _LARGEST: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What the policy learns from samples by.
-
-    Attributes:
-        method: The method.
-        settings: Its settings.
-    """
+    """What the policy learns from samples by."""
 
     method: SampleMethod
     settings: PolicyGradient

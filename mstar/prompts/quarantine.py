@@ -53,8 +53,6 @@ class RowError(Exception):
     """What a reader raises for a row that it cannot use; it never reaches the user as an error.
 
     Args:
-        reason: The kind of fault.
-        detail: What exactly is wrong.
         content: What stands there, where it has no columns.
     """
 

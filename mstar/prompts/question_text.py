@@ -147,7 +147,6 @@ def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, .
     Args:
         value: A list of texts; an object of them by label; a list of ``{label, text}``; lists of both; or text that is
             any of these, or ``(A) x (B) y``, or one a line.
-        column: The column, for the message.
     """
     value = parse(value)
     if isinstance(value, str):
@@ -231,9 +230,6 @@ def read_gold(value: Any, column: str, kind: Any, choices: tuple[str, ...]) -> t
     Args:
         value: The answer or a list of all that are right; or a solution with the answer in a box or behind a marker
             (GSM8K: ``#### 72``, MATH: a box).
-        column: The column, for the message.
-        kind: The type of answer that the row names.
-        choices: The question's options.
     """
     gold = read_texts(value, column)
     if isinstance(value, list) and gold and kind in (AnswerType.LIST, AnswerType.SET, AnswerType.BOX):

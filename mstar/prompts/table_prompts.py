@@ -138,7 +138,6 @@ class TablePrompts(PromptSource):
     """Some rows of a table as prompts.
 
     Args:
-        checked: The table.
         rows: The numbers of the rows, in the order of the prompts.
         hide_answers: Whether the prompts come without their answers.
     """

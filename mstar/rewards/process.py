@@ -27,7 +27,6 @@ class ProcessReward:
 
     Args:
         scorer: The MPRM, of either kind.
-        renderer: Its renderer.
         batch_size: Most responses in one forward pass. Memory grows with it; scores do not depend on it beyond
             rounding. Where the memory is not enough, it is halved, for all that follows too.
         progress: Whether to show a progress bar.

@@ -38,9 +38,6 @@ _HELD: Final = 8
 class ExampleFile(Sequence[Example]):
     """The examples of a Parquet file, read group by group when they are asked for.
 
-    Args:
-        path: The file.
-
     Raises:
         DataError: the file is missing, damaged, or lacks a column.
     """

@@ -22,9 +22,6 @@ def make_scratch_folder(root: Path) -> str:
 
     Processes that torchrun or SLURM started, maybe on several machines, find each other's files in one within the
     run's, which all of them see; elsewhere it is a temporary one.
-
-    Args:
-        root: The run's folder.
     """
     # The processes that a strategy starts write where the first one does.
     started = os.environ.get(_SCRATCH) if "LOCAL_RANK" in os.environ else None

@@ -16,7 +16,6 @@ def find_stated_answer(response: str, prompt: Prompt, reader: AnswerReader) -> s
     Args:
         response: What ``relevant_part`` gave, without a commitment.
         prompt: The question, its options and the type of its answer.
-        reader: Reads the prompt's type of answer.
 
     Returns:
         What the reader read, or None if the response states no answer, or several.

@@ -27,7 +27,6 @@ class BenchmarkItem:
     """One row of a benchmark.
 
     Attributes:
-        prompt: The prompt.
         facets: The groups that it is reported in, as (dimension, value); a dimension may occur more than once.
         question_key: Rows with the same key are one question, which counts as right only if all of them are.
     """
