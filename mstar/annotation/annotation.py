@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mstar.errors import DataError
-from mstar.generation.cut_off import explain_cut_off
+from mstar.generation.base import explain_cut_off
 from mstar.grading import Grader
 from mstar.prompts import PromptSource
 from mstar.storage import read_step_labels

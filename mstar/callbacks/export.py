@@ -16,7 +16,7 @@ from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError, MstarError
 from mstar.export_card import CardFacts, write_card
 from mstar.export_folder import check_replaceable, put_in_place, unfinished_folder
-from mstar.models.export_check import check_export
+from mstar.models.export import check_export
 from mstar.models.precision import DTYPES
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import require_exportable

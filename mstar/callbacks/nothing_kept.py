@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mstar.errors import DataError
-from mstar.generation.cut_off import explain_cut_off
+from mstar.generation.base import explain_cut_off
 from mstar.storage import RunDirectory, read_json
 
 

@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from mstar.datamodules.mixed_sampler import MixedSampler
 from mstar.datamodules.quarantined import Quarantine, UsablePairs, require_limits, usable_prompts
 from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader, worker_start
+from mstar.datamodules.samplers import MixedSampler
 from mstar.datamodules.step_batches import StepLoader, encode
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError, require_least

@@ -17,9 +17,9 @@ from mstar.annotation import ContrastSettings, LabelDiet, PublicStepLabels
 from mstar.annotation.contrast import make_contrasts
 from mstar.annotation.diet import apply_diet
 from mstar.annotation.label_table import LabelTable, load_step_labels
-from mstar.datamodules.prompt_batches import PromptBatchSampler, RowNumbers
 from mstar.datamodules.quarantined import Quarantine, require_limits
 from mstar.datamodules.resumable import ResumableLoader
+from mstar.datamodules.samplers import PromptBatchSampler, RowNumbers
 from mstar.datamodules.step_label_batches import UsableRows, collate_usable
 from mstar.errors import ConfigError, DataError, require_least, require_share
 from mstar.generation import derive_seed

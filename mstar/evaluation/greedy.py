@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, Sample, draw_responses
-from mstar.generation.cut_off import explain_cut_off
+from mstar.generation.base import explain_cut_off
 from mstar.grading import Grader, grade_response
 from mstar.types import Prompt, ScoredResponse, VerdictStatus
 

@@ -246,3 +246,10 @@ def draw_responses(engine: Engine, requests: Sequence[Request]) -> list[list[Res
                 "rollout.method needs: choose another engine, or a method that imitates (continuous, rloop)."
             )
     return written
+
+
+def explain_cut_off(cut_off: int, drawn: int, max_new_tokens: int, option: str) -> str | None:
+    """What was the matter and what to change, if most responses were cut off; else None."""
+    if 2 * cut_off <= drawn:
+        return None
+    return f"{cut_off:,} of {drawn:,} responses were cut off at {max_new_tokens} tokens: raise {option}"

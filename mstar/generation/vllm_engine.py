@@ -15,7 +15,6 @@ from mstar.errors import MissingExtraError, require_least, require_positive
 from mstar.generation.base import Engine, HandOver, Request, Sample
 from mstar.generation.drift import drift_bounds
 from mstar.generation.vllm_families import require_proven
-from mstar.generation.vllm_options import AUTO_LENGTH, VllmOptions
 from mstar.generation.vllm_prompts import (
     MOST_IMAGES,
     SampleSeeds,
@@ -26,7 +25,7 @@ from mstar.generation.vllm_prompts import (
     shows_images,
     unwritten,
 )
-from mstar.generation.vllm_session import VllmSession
+from mstar.generation.vllm_session import AUTO_LENGTH, VllmOptions, VllmSession
 from mstar.models.backbone import find_model_type
 from mstar.models.finite import require_finite
 from mstar.rendering import Renderer

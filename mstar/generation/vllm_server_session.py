@@ -19,9 +19,17 @@ from mstar.endpoint.access import find_url
 from mstar.errors import ConfigError, EngineDriftError, require_least
 from mstar.generation.base import HandOver
 from mstar.generation.server_pool import Job, ServerPool
+from mstar.generation.vllm_prompts import processor_options
 from mstar.generation.vllm_requests import read_logprobs
-from mstar.generation.vllm_server import RefusedError, ServerFacts, ServerLostError, VllmServer, own_key
-from mstar.generation.vllm_server_check import require_alike
+from mstar.generation.vllm_server import (
+    RefusedError,
+    ServerFacts,
+    ServerLostError,
+    VllmServer,
+    WronglyStartedError,
+    own_key,
+)
+from mstar.generation.vllm_server_worker import model_sizes
 from mstar.generation.weight_folder import WeightFolder
 from mstar.generation.weight_sender import WeightSender, find_gpu, require_vllm
 from mstar.models.sharding import is_sharded
@@ -188,7 +196,7 @@ class ServerSession:
             ServerLostError: it does not answer, or cannot be used.
         """
         folder, facts = self._folder, await server.read_facts(client)
-        require_alike(facts, self._facts, self.policy, self.renderer, self.dtype, self.options.transfer)
+        _require_alike(facts, self._facts, self.policy, self.renderer, self.dtype, self.options.transfer)
         self._facts = facts
         has_them = await server.read_version(client) == folder.version
         if not has_them and not is_main():
@@ -256,3 +264,37 @@ class ServerSession:
         """Lets go of the servers."""
         for sender in self._senders.values():
             sender.close()
+
+
+def _require_alike(
+    facts: ServerFacts, other: ServerFacts | None, policy: Any, renderer: Renderer, dtype: torch.dtype, transfer: str
+) -> None:
+    """Makes sure that a server computes what the trainer and the other servers compute.
+
+    Raises:
+        WronglyStartedError: it does not.
+    """
+    own, options = model_sizes(policy.config), processor_options(renderer.processor)
+    if facts.model != own:
+        raise WronglyStartedError(f"it serves another model ({dict(facts.model)}) than the policy ({own})")
+    if getattr(torch, facts.dtype, None) != dtype:
+        name = str(dtype).removeprefix("torch.")
+        raise WronglyStartedError(f"it computes in {facts.dtype}, but dtype is {name}: start it with --dtype {name}")
+    if dict(facts.processor) != options:
+        wanted = "without it" if not options else f"""with '{{"backend": "{options["backend"]}"}}'"""
+        raise WronglyStartedError(
+            f"its --mm-processor-kwargs are {dict(facts.processor)}, which make other pixels than the trainer has: "
+            f"start it {wanted}"
+        )
+    if facts.normalizes or facts.logprobs != "raw_logprobs":
+        raise WronglyStartedError("start it with --no-mm-device-do-normalize and --logprobs-mode raw_logprobs")
+    if transfer != "folder" and facts.transfer != transfer:
+        raise WronglyStartedError(
+            f"it takes no weights by {transfer}: start it with --weight-transfer-config "
+            f"""'{{"backend": "{transfer}"}}', or set transfer to folder"""
+        )
+    if other is not None and (facts.longest, facts.images) != (other.longest, other.images):
+        raise WronglyStartedError(
+            f"its --max-model-len and --limit-mm-per-prompt are {facts.longest} and {facts.images}, but those of "
+            f"another server are {other.longest} and {other.images}: start them alike"
+        )

@@ -6,20 +6,20 @@ import gc
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from mstar.distributed import world_size
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, require_least, require_positive, require_share
 from mstar.generation.base import HandOver
 from mstar.generation.progress import RequestWatch, ResponseBar
 from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_weights
-from mstar.generation.vllm_options import VllmOptions
 from mstar.generation.vllm_process import (
     keeping_process_group,
     keeping_process_state,
@@ -39,8 +39,38 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# As max_model_len: what the model allows, as far as the cache has room for one request.
+AUTO_LENGTH: Final = -1
+
 # The ranks that vLLM's LoRA kernels have.
 _LORA_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+@dataclass(frozen=True)
+class VllmOptions:
+    """How vLLM is started; the arguments of ``VllmEngine``, which describes them."""
+
+    gpu_memory_utilization: float
+    tensor_parallel_size: int
+    enforce_eager: bool
+    max_model_len: int | None
+    max_num_seqs: int
+    sleep_level: Literal[0, 1, 2] | None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    kv_cache_gb: float | None
+    adapters: Literal["merged", "apart"]
+    model_folder: str | None
+    trust_remote_code: bool
+
+    def __post_init__(self) -> None:
+        require_least(
+            "VllmEngine: ",
+            tensor_parallel_size=self.tensor_parallel_size,
+            max_model_len=None if self.max_model_len == AUTO_LENGTH else self.max_model_len,
+            max_num_seqs=self.max_num_seqs,
+        )
+        require_share("VllmEngine: gpu_memory_utilization", self.gpu_memory_utilization, "(0, 1]")
+        require_positive("VllmEngine: ", kv_cache_gb=self.kv_cache_gb)
 
 
 class VllmSession:

@@ -19,8 +19,7 @@ from mstar.errors import ConfigError
 from mstar.file_faults import find_folder_fault
 from mstar.models.attention import choose_attention
 from mstar.models.compatibility import check_configuration, check_model
-from mstar.models.export import SAVED_BACKEND
-from mstar.models.export_check import mend_generation_config
+from mstar.models.export import SAVED_BACKEND, mend_generation_config
 from mstar.models.families import NATIVE, REMOTE, Family, family_of
 from mstar.models.lora import note_dtype
 from mstar.models.precision import DTYPES

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.plugins import HalfPrecision
 
 from mstar.annotation import ContrastSettings, LabelDiet
-from mstar.datamodules.prompt_batches import PromptBatchSampler
+from mstar.datamodules.samplers import PromptBatchSampler
 from mstar.datamodules.step_label_batches import StepLabelBatch
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.errors import ConfigError, DataError

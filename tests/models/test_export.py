@@ -14,8 +14,7 @@ from mstar.callbacks import ExportCallback
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError
 from mstar.models.backbone import load_model, load_renderer
-from mstar.models.export import save_model
-from mstar.models.export_check import check_export
+from mstar.models.export import check_export, save_model
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 
