@@ -12,11 +12,10 @@ from mstar.memory.lengths import Lengths
 from mstar.memory.plan import BYTES, EnginePlan, Plan, RewardPlan
 from mstar.memory.shape import ModelShape
 from mstar.memory.training import NF4, model_types, parts_of
+from mstar.models.shared_prefix import reserved
 from mstar.models.token_loss import MOST_LOGITS
 
 _FLOAT: Final = 4
-# Room that the Transformers engine adds to its rows' keys and values at a time, in tokens.
-_ROOM: Final = 64
 # Rows that it writes at the same time on a CPU, where no memory is measured.
 _CPU_ROWS: Final = 64
 
@@ -112,7 +111,7 @@ def _row_bytes(shape: ModelShape, types: Types, engine: EnginePlan, lengths: Len
     # Log-probabilities, what is allowed, what is divided by the temperature and its softmax are there together.
     logits = shape.vocabulary * (5 * _FLOAT + types.compute)
     scores = (lengths.prompt + engine.max_new_tokens) * shape.text.heads * (2 * _FLOAT + types.compute)
-    return cache.new_tokens(engine.max_new_tokens + _ROOM, lengths.prompt) + logits + scores
+    return cache.new_tokens(reserved(engine.max_new_tokens), lengths.prompt) + logits + scores
 
 
 def encoding(shape: ModelShape, types: Types, lengths: Lengths, prompts: int) -> Iterator[Amount]:
