@@ -119,6 +119,11 @@ def gather_lists(items: Sequence[T]) -> list[T]:
     return [item for part in parts if part is not None for item in part]
 
 
+def from_main(value: T) -> T:
+    """The main process's value, on every process."""
+    return gather_lists([value])[0]
+
+
 def takes_part(number: int, group_size: int = 1) -> bool:
     """Whether this process does a piece of work, numbered from 0: each is done by one group (``Engine.group_size``)."""
     return number % (world_size() // group_size) == rank() // group_size

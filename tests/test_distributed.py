@@ -12,6 +12,7 @@ import mstar.distributed
 from mstar.distributed import (
     by_shard,
     find_lost_process,
+    from_main,
     gather_lists,
     is_main,
     leads_group,
@@ -25,7 +26,8 @@ from mstar.distributed import (
 GATHER = """
 import json, sys, time
 from pathlib import Path
-from mstar.distributed import by_shard, gather_lists, is_main, joined_processes, rank, wait_for_all, world_size
+from mstar.distributed import by_shard, from_main, gather_lists, is_main, joined_processes, rank
+from mstar.distributed import wait_for_all, world_size
 from mstar.types import Response
 
 folder = Path(sys.argv[1])
@@ -41,6 +43,7 @@ out = {
     "numbers": gather_lists([number * 10, number * 10 + 1]),
     "uneven": [(r.prompt_id, r.sample_index) for r in gather_lists(responses)],
     "nothing": gather_lists([]),
+    "of_main": from_main(number + 7),
     "shards": by_shard("abcdefg", 2, lambda part: [f"{number}{letter}" for letter in part]),
     "one shard": by_shard("ab", 2, lambda part: [f"{number}{letter}" for letter in part]),
 }
@@ -95,6 +98,7 @@ def test_one_process_is_the_main_one_and_keeps_its_items() -> None:
     items = (3, 1, 2)
     gathered = gather_lists(items)
     assert gathered == [3, 1, 2]
+    assert from_main(3) == 3
     assert by_shard("abcde", 2, lambda part: part.upper()) == list("ABCDE")
     wait_for_all()
 
@@ -145,6 +149,7 @@ def test_two_processes(forker: Any, tmp_path: Path) -> None:
             "numbers": [0, 1, 10, 11],
             "uneven": [["p1", 0], ["p1", 1], ["p1", 2]],
             "nothing": [],
+            "of_main": 7,
             "shards": ["0a", "0b", "1c", "1d", "0e", "0f", "1g"],
             "one shard": ["0a", "0b"],
             "waited": True,

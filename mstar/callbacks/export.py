@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 
 from mstar.atomic import writing
 from mstar.datamodules.policy import PolicyDataModule
-from mstar.distributed import gather_lists, is_main
+from mstar.distributed import from_main, is_main
 from mstar.errors import ConfigError, MstarError
 from mstar.export_card import CardFacts, write_card
 from mstar.export_folder import check_replaceable, put_in_place, unfinished_folder
@@ -130,7 +130,7 @@ class ExportCallback(Callback):
         value = float(trainer.callback_metrics[watched])
         best = self._best.get("value", -math.inf if self.mode == "max" else math.inf)
         # What is not a number is never better. One process decides, because all export together.
-        if gather_lists([value > best if self.mode == "max" else value < best])[0]:
+        if from_main(value > best if self.mode == "max" else value < best):
             self._export(trainer, pl_module, self._best_target(trainer, pl_module))
             progress: Any = trainer.fit_loop.epoch_progress.current
             self._best = {"epoch": progress.processed, "value": value}

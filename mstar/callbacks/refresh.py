@@ -17,7 +17,7 @@ from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.progress_bar import TrainingBar
 from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.step_labels import StepLabelDataModule
-from mstar.distributed import gather_lists, is_main, wait_for_all
+from mstar.distributed import from_main, is_main, wait_for_all
 from mstar.errors import ConfigError, require_least
 from mstar.generation import Engine, derive_seed
 from mstar.grading import Grader
@@ -117,7 +117,7 @@ class RewardModelRefresh:
         folder = run.reward_model(iteration, fingerprint(*facts))
         model = folder / "model"
         # Process 0 looks for all, so that they go the same way.
-        if gather_lists([model.is_dir()])[0]:
+        if from_main(model.is_dir()):
             return model
         with precision.context(policy.device):
             annotate(

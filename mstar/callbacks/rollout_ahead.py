@@ -10,7 +10,7 @@ from pathlib import Path
 from mstar.callbacks.rollout_progress import RolloutProgress
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.callbacks.rollout_stages import RolloutStages
-from mstar.distributed import gather_lists, is_main, takes_part
+from mstar.distributed import gather_lists, is_main, takes_part, wait_for_all
 from mstar.iteration_ahead import Ahead, DrawingAhead, claim_ahead, find_ahead
 from mstar.iteration_plan import IterationPrompts
 from mstar.storage import RunDirectory, read_json
@@ -104,11 +104,11 @@ class Overlap:
     def _missing(self, ahead: Ahead, prompts: IterationPrompts, run: RunDirectory) -> list[int]:
         """The shards that are neither drawn nor taken in by their iteration; all processes find the same."""
         if not is_main():
-            return list(gather_lists([]))
+            return gather_lists([])
         there, plan = set(find_ahead(run, prompts, ahead)), run.plan(ahead.iteration)
         if plan.exists() and read_json(plan).get("ahead") == ahead.facts():
             there |= {number for number in ahead.shards if run.responses(ahead.iteration, number).exists()}
-        return list(gather_lists([number for number in ahead.shards if number not in there]))
+        return gather_lists([number for number in ahead.shards if number not in there])
 
     def finish(self, stages: RolloutStages, iteration: int) -> Ahead | None:
         """Waits until all is drawn; from then on the engine is free to get other weights. Collective.
@@ -131,7 +131,7 @@ class Overlap:
                 self._taken_up = None
                 raise
         if not self._waited_for:
-            gather_lists([])
+            wait_for_all()
             self._waited_for = True
             self._settings.engine.keep_weights(False)
         ahead = self._progress.ahead

@@ -16,7 +16,7 @@ from mstar.advantages import learns_from_all
 from mstar.callbacks.rollout_check import require_data, require_policy
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule
-from mstar.distributed import gather_lists, is_main
+from mstar.distributed import from_main, is_main
 from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, sweep
 from mstar.generation.drift import Drift, DriftCheck
 from mstar.iteration import IterationResult, Stages, run_iteration
@@ -172,7 +172,7 @@ class RolloutStages:
                 earlier = find_ahead(run, prompts, ahead) | earlier
         settings.engine.work_in(run.root)
         # Process 0 looks for all, so that they go the same way.
-        [earlier] = gather_lists([earlier] if is_main() else [])
+        earlier = from_main(earlier)
         stages = Stages(settings.engine, settings.grader, reward, selector, self.data.prompt_check())
         before = run.examples(iteration - 1) if settings.method == "rloop" and iteration > 1 else None
         with policy.compute_precision.context(policy.device):

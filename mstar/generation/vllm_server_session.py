@@ -14,7 +14,7 @@ import httpx2
 import torch
 from torch import nn
 
-from mstar.distributed import gather_lists, is_main
+from mstar.distributed import is_main, wait_for_all
 from mstar.endpoint.access import find_url
 from mstar.errors import ConfigError, EngineDriftError, require_least
 from mstar.generation.base import HandOver
@@ -166,7 +166,7 @@ class ServerSession:
         # One process hands them over, and the others then find them there.
         if is_main():
             self.pool.run(self.pool.prepare_all)
-        gather_lists([])
+        wait_for_all()
         if not is_main():
             self.pool.run(self.pool.prepare_all)
         self._folder.delete_others()

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from mstar.distributed import gather_lists, is_main
+from mstar.distributed import from_main, is_main
 from mstar.errors import StorageError
 from mstar.generation.vllm_weights import checkpoint_weights
 from mstar.generation.weight_files import WeightsFingerprint, read_weights, stored, write_weights
@@ -31,7 +31,7 @@ class WeightFolder:
     """
 
     def __init__(self, shared: Path, kept: Path | None = None) -> None:
-        made: list[str] = []
+        made = ""
         self._written = WeightsFingerprint()
         self.version = "" if kept is None else kept.name
         if kept is not None:
@@ -40,15 +40,15 @@ class WeightFolder:
         if is_main():
             try:
                 shared.mkdir(parents=True, exist_ok=True)
-                made = [mkdtemp(prefix=_PREFIX, dir=shared.resolve())]
+                made = mkdtemp(prefix=_PREFIX, dir=shared.resolve())
                 # The servers may be another user's.
-                Path(made[0]).chmod(0o755)
+                Path(made).chmod(0o755)
             except OSError as error:
                 raise StorageError(
                     f"VllmServerEngine: the shared_folder '{shared}' cannot be written ({error.strerror}): name a "
                     "folder that this machine can write and the servers can read."
                 ) from error
-        self.root = Path(gather_lists(made)[0])
+        self.root = Path(from_main(made))
 
     @property
     def current(self) -> Path:
@@ -89,20 +89,20 @@ class WeightFolder:
         else:
             for _ in weights:
                 pass
-        self.version = gather_lists([self.version] if is_main() else [])[0]
+        self.version = from_main(self.version)
 
     def read_again(self) -> bool:
         """Whether what is there is whole: the weights that its name says."""
-        found = [False]
+        whole = False
         # A folder of another name is nobody's to delete.
         if is_main() and self.root.name.startswith(_PREFIX):
             try:
                 for name, value in read_weights(self.current):
                     self._written.add(name, value)
-                found = [str(self._written) == self.version]
+                whole = str(self._written) == self.version
             except (OSError, SafetensorError):
                 pass
-        return gather_lists(found if is_main() else [])[0]
+        return from_main(whole)
 
     def compare(self, policy: nn.Module, dtype: torch.dtype) -> list[str]:
         """The names of the policy's weights that are not those that were written last; on the main process."""
