@@ -187,13 +187,10 @@ class BenchmarkCallback(Callback):
         self._items = []
         rows = {item.prompt.id: item for item in _rows(source) if item.prompt.id in found}
         items = [found[prompt_id] for prompt_id in rows]
-        facets = {prompt_id: row.facets for prompt_id, row in rows.items()}
-        keys = {prompt_id: row.question_key for prompt_id, row in rows.items()}
         result = score_benchmark(
             source.title,
             items,
-            facets,
-            keys,
+            rows,
             scorings=tuple(self.graders),
             averaged=source.averaged if isinstance(source, BenchmarkSource) else "",
             figures=source.figures if isinstance(source, BenchmarkSource) else lambda correct: {},
@@ -208,8 +205,7 @@ class BenchmarkCallback(Callback):
         if is_main():
             folder = Path(trainer.default_root_dir)
             stem = _stem(source)
-            prompts = {prompt_id: row.prompt for prompt_id, row in rows.items()}
-            write_items(folder / f"{stem}.parquet", items, prompts, facets, keys)
+            write_items(folder / f"{stem}.parquet", items, rows)
             checkpoint = f", checkpoint {trainer.ckpt_path}" if trainer.ckpt_path else ""
             name = made_by["model"] if policy.by_address else f"{policy.model_name}{checkpoint}"
             notes = [

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from mstar import metrics
 from mstar.grading import Grader, grade_responses
+from mstar.prompts.benchmarks import BenchmarkItem
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 OURS: Final = "ours"
@@ -111,8 +112,7 @@ def grade_item(prompt: Prompt, responses: Sequence[Response], graders: Mapping[s
 def score_benchmark(
     name: str,
     items: Sequence[ItemResult],
-    facets: Mapping[str, Sequence[tuple[str, str]]],
-    question_keys: Mapping[str, str],
+    rows: Mapping[str, BenchmarkItem],
     *,
     scorings: Sequence[str] = (OURS,),
     averaged: str = "",
@@ -126,21 +126,20 @@ def score_benchmark(
     answer among its samples; for a single sample, if the samples with the same number are all right.
 
     Args:
-        facets: For every prompt id, its groups as (dimension, value).
-        question_keys: For every prompt id, the key of its question.
+        rows: The benchmark's rows, by their prompts' ids.
         averaged: A dimension whose groups' mean is reported too; empty for none.
         figures: Makes the benchmark's own figures of what is right, by prompt id; see ``BenchmarkSource.figures``.
     """
     questions: dict[str, list[ItemResult]] = defaultdict(list)
     for item in items:
-        questions[question_keys[item.prompt_id]].append(item)
+        questions[rows[item.prompt_id].question_key].append(item)
     members: dict[tuple[str, str], list[int]] = {_ALL: list(range(len(questions)))}
-    for number, rows in enumerate(questions.values()):
-        for facet in dict.fromkeys(facets.get(rows[0].prompt_id, ())):
+    for number, (first, *_) in enumerate(questions.values()):
+        for facet in dict.fromkeys(rows[first.prompt_id].facets):
             members.setdefault(facet, []).append(number)
     measures = [(scoring, metric, measure) for scoring in scorings for metric, measure in _metrics(items).items()]
-    views = {scoring: [[row.under(scoring) for row in rows] for rows in questions.values()] for scoring in scorings}
-    values_QM = np.array([[measure(rows) for rows in views[scoring]] for scoring, _, measure in measures]).T
+    views = {scoring: [[item.under(scoring) for item in same] for same in questions.values()] for scoring in scorings}
+    values_QM = np.array([[measure(same) for same in views[scoring]] for scoring, _, measure in measures]).T
     groups: list[tuple[str, str, int, _Interval]] = []
     parts: list[_Values] = []
     for (dimension, group), numbers in in_order(members):

@@ -14,10 +14,9 @@ from mstar.atomic import write_text
 from mstar.evaluation.benchmark import OURS, BenchmarkResult, GroupScore, ItemResult
 from mstar.evaluation.markdown import markdown_table, percent_between
 from mstar.prompts import PromptSource
-from mstar.prompts.benchmarks import BenchmarkSource
+from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource
 from mstar.storage import write_json
 from mstar.storage.tables import asked, write_table
-from mstar.types import Prompt
 
 _ITEMS: Final = pa.schema(
     [
@@ -48,33 +47,20 @@ _ITEMS: Final = pa.schema(
 )
 
 
-def write_items(
-    path: Path,
-    items: Sequence[ItemResult],
-    prompts: Mapping[str, Prompt],
-    facets: Mapping[str, Sequence[tuple[str, str]]],
-    question_keys: Mapping[str, str],
-) -> None:
+def write_items(path: Path, items: Sequence[ItemResult], rows: Mapping[str, BenchmarkItem]) -> None:
     """Writes every row with its responses and verdicts."""
-    rows = [
-        asked(prompts[item.prompt_id])
-        | {
-            "prompt_id": item.prompt_id,
-            "choices": list(prompts[item.prompt_id].choices),
-            "question_key": question_keys[item.prompt_id],
-            "facets": [{"dimension": d, "value": v} for d, v in facets.get(item.prompt_id, ())],
-        }
-        | _response_columns(item)
-        for item in items
-    ]
-    write_table(path, rows, _ITEMS)
+    write_table(path, [_columns(item, rows[item.prompt_id]) for item in items], _ITEMS)
 
 
-def _response_columns(item: ItemResult) -> dict[str, Any]:
+def _columns(item: ItemResult, row: BenchmarkItem) -> dict[str, Any]:
     greedy, samples = item.greedy, item.samples
     official = item.others.get("official", ())
     rated = bool(samples) and all(s.process_reward is not None for s in samples)
-    return {
+    return asked(row.prompt) | {
+        "prompt_id": item.prompt_id,
+        "choices": list(row.prompt.choices),
+        "question_key": row.question_key,
+        "facets": [{"dimension": dimension, "value": value} for dimension, value in row.facets],
         "response": greedy.response.text,
         "finished": greedy.response.finished,
         "predicted": greedy.verdict.predicted,

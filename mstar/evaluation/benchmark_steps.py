@@ -13,6 +13,7 @@ import numpy.typing as npt
 from mstar.errors import DataError
 from mstar.evaluation.benchmark import in_order
 from mstar.generation import derive_seed
+from mstar.prompts.benchmarks import BenchmarkItem
 
 _MIDDLE: Final = 0.5
 _RIGHT: Final = 1
@@ -117,8 +118,7 @@ def best_threshold(results: Sequence[StepResult]) -> float:
 
 def score_steps(
     results: Sequence[StepResult],
-    facets: Mapping[str, Sequence[tuple[str, str]]],
-    question_keys: Mapping[str, str],
+    rows: Mapping[str, BenchmarkItem],
     *,
     threshold: float | None = None,
     folds: int = 2,
@@ -128,14 +128,13 @@ def score_steps(
     """Measures the agreement.
 
     Args:
-        facets: For every prompt id, its groups as (dimension, value).
-        question_keys: For every prompt id, the key of its question; the labels are split by it.
+        rows: The benchmark's rows, by their prompts' ids; the labels are split by their questions' keys.
         threshold: The threshold of all responses; None chooses each fold's on the other folds.
     """
     obstacle = ""
     if threshold is None:
         try:
-            thresholds = _choose(results, question_keys, folds, seed)
+            thresholds = _choose(results, [rows[r.prompt_id].question_key for r in results], folds, seed)
         except DataError as error:
             # Too few labels: what has been scored is not thrown away for it, but the table says so.
             thresholds, obstacle = (_MIDDLE,) * len(results), str(error)
@@ -145,7 +144,7 @@ def score_steps(
     first = [_find_first(r, t) for r, t in zip(results, thresholds, strict=True)]
     members: dict[tuple[str, str], list[int]] = defaultdict(list)
     for number, result in enumerate(results):
-        for facet in (("all", ""), *facets.get(result.prompt_id, ())):
+        for facet in (("all", ""), *rows[result.prompt_id].facets):
             members[facet].append(number)
     scores = []
     for (dimension, group), numbers in in_order(members):
@@ -164,11 +163,9 @@ def score_steps(
     return StepScores(tuple(scores), thresholds, chosen, tuple(results), neutral, obstacle)
 
 
-def _choose(
-    results: Sequence[StepResult], question_keys: Mapping[str, str], folds: int, seed: int
-) -> tuple[float, ...]:
+def _choose(results: Sequence[StepResult], keys: Sequence[str], folds: int, seed: int) -> tuple[float, ...]:
     """For every response the threshold that is best on the other folds."""
-    part = _split([question_keys[r.prompt_id] for r in results], folds, seed)
+    part = _split(keys, folds, seed)
     found = {
         fold: best_threshold([r for r, other in zip(results, part, strict=True) if other != fold])
         for fold in sorted(set(part))

@@ -113,8 +113,7 @@ class StepBenchmarkModule(LightningModule):
         rows = {item.prompt.id: item for item in source.items if item.prompt.id in found}
         result = score_steps(
             [found[prompt_id] for prompt_id in rows],
-            {prompt_id: item.facets for prompt_id, item in rows.items()},
-            {prompt_id: item.question_key for prompt_id, item in rows.items()},
+            rows,
             threshold=self.threshold,
             folds=self.folds,
             seed=self.seed,

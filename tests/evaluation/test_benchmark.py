@@ -11,6 +11,7 @@ import pytest
 from mstar.evaluation.benchmark import ItemResult, grade_item, score_benchmark
 from mstar.evaluation.benchmark_files import render_scores, write_items
 from mstar.grading import AnswerGrader, MathVistaGrader
+from mstar.prompts.benchmarks import BenchmarkItem
 from mstar.types import AnswerType, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 
@@ -26,8 +27,11 @@ def item(prompt_id: str, greedy: bool, samples: Sequence[tuple[bool, str, float]
 
 
 def score(items: Sequence[ItemResult], facets: dict[str, list[tuple[str, str]]] | None = None, **options: object):  # type: ignore[no-untyped-def]
-    keys = {one.prompt_id: one.prompt_id.partition("/")[0] for one in items}
-    return score_benchmark("X", items, facets or {}, keys, **options)  # type: ignore[arg-type]
+    rows = {
+        name: BenchmarkItem(Prompt(name, "?"), tuple((facets or {}).get(name, ())), name.partition("/")[0])
+        for name in (one.prompt_id for one in items)
+    }
+    return score_benchmark("X", items, rows, **options)  # type: ignore[arg-type]
 
 
 def test_a_question_counts_only_if_every_rotation_is_right() -> None:
@@ -128,7 +132,7 @@ def test_every_response_is_written(tmp_path: Path) -> None:
     prompt = Prompt("a", "Which?", answer="y", choices=("x", "y"))
     one = item("a", False, [(False, "x", 0.2), (True, "y", 0.9)])
     path = tmp_path / "items.parquet"
-    write_items(path, [one], {"a": prompt}, {"a": [("category", "c")]}, {"a": "a"})
+    write_items(path, [one], {"a": BenchmarkItem(prompt, (("category", "c"),), "a")})
     [row] = pq.read_table(path).to_pylist()
     assert row["samples"] == ["x", "y"]
     assert row["sample_correct"] == [False, True]

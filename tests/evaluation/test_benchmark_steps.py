@@ -7,6 +7,15 @@ import pytest
 from mstar.errors import DataError
 from mstar.evaluation.benchmark_step_files import render_steps
 from mstar.evaluation.benchmark_steps import StepResult, best_threshold, macro_f1, score_steps
+from mstar.prompts.benchmarks import BenchmarkItem
+from mstar.types import Prompt
+
+
+def rows(keys: dict[str, str], **facets: tuple[str, str]) -> dict[str, BenchmarkItem]:
+    return {
+        name: BenchmarkItem(Prompt(name, "?"), (facets[name],) if name in facets else (), key)
+        for name, key in keys.items()
+    }
 
 
 def test_macro_f1_of_a_hand_made_confusion_matrix() -> None:
@@ -40,9 +49,8 @@ def test_first_wrong_step_and_neutral_steps() -> None:
         StepResult("whole", (1, 1), (0.9, 0.5)),
         StepResult("alarm", (1, 1), (0.9, 0.4)),
     ]
-    keys = {r.prompt_id: r.prompt_id for r in results}
-    facets = {"hit": [("data_source", "s")], "whole": [("data_source", "s")]}
-    found = score_steps(results, facets, keys, threshold=0.5)
+    shown = rows({r.prompt_id: r.prompt_id for r in results}, hit=("data_source", "s"), whole=("data_source", "s"))
+    found = score_steps(results, shown, threshold=0.5)
     overall, source = found.scores
     assert (overall.responses, overall.steps, found.neutral) == (5, 11, 1)
     assert overall.first_wrong_accuracy == pytest.approx(1 / 3)
@@ -63,7 +71,7 @@ def test_no_label_is_used_for_its_own_threshold() -> None:
         scores = (0.4, 0.2) if low else (0.8, 0.6)
         results.append(StepResult(str(number), (1, -1), scores))
         keys[str(number)] = "low" if low else "high"
-    found = score_steps(results, {}, keys, resamples=1)
+    found = score_steps(results, rows(keys), resamples=1)
     assert found.chosen
     by_kind = {keys[r.prompt_id]: t for r, t in zip(found.items, found.thresholds, strict=True)}
     # Each kind is judged with the other kind's threshold, and responses to one question with the same.
@@ -73,8 +81,9 @@ def test_no_label_is_used_for_its_own_threshold() -> None:
 
 def test_too_few_labels_are_judged_at_the_middle_and_the_table_says_so() -> None:
     results = [StepResult("a", (1, -1), (0.9, 0.1)), StepResult("b", (1, -1), (0.9, 0.6))]
-    one_question = score_steps(results, {}, {"a": "same", "b": "same"})
-    one_kind = score_steps([StepResult("a", (1,), (0.9,)), StepResult("b", (1,), (0.4,))], {}, {"a": "a", "b": "b"})
+    one_question = score_steps(results, rows({"a": "same", "b": "same"}))
+    right = [StepResult("a", (1,), (0.9,)), StepResult("b", (1,), (0.4,))]
+    one_kind = score_steps(right, rows({"a": "a", "b": "b"}))
     assert one_question.thresholds == one_kind.thresholds == (0.5, 0.5)
     assert not one_question.chosen
     assert one_question.scores[0].f1_wrong == pytest.approx(2 / 3)
