@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it exports lazily
 
 from mstar.annotation import annotate_policy
-from mstar.config_files import config_files
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
 from mstar.lightning_cli import MstarCLI
@@ -21,6 +19,7 @@ from mstar.memory.plan import Plan
 from mstar.memory.run_account import Given, account_of, remedies_of
 from mstar.memory.table import as_json, render
 from mstar.models.backbone import load_renderer
+from mstar.option_names import given_options
 from mstar.parsing import Parser
 from mstar.rendering import Renderer
 from mstar.storage import write_json
@@ -104,10 +103,7 @@ def show_memory(arguments: Sequence[str]) -> int:
 
 
 def _is_annotation(arguments: Sequence[str]) -> bool:
-    keys: set[str] = {argument.removeprefix("--").partition("=")[0] for argument in arguments}
-    for path in config_files(arguments):
-        given = yaml.safe_load(path.read_text("utf-8"))
-        keys |= set(given) if isinstance(given, dict) else set()
+    keys = {name for name, _ in given_options(arguments)}
     return "policy" in keys and "model" not in keys
 
 

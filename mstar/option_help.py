@@ -14,7 +14,7 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser
 
-from mstar.config_files import SILENT, config_files, flag_name
+from mstar.config_files import SILENT, config_files, flag_name, given_values
 from mstar.errors import ConfigError
 
 _HELP: Final = ".help"
@@ -134,11 +134,9 @@ def _classes(given: Sequence[str]) -> Iterator[tuple[str, str]]:
     for path in config_files(given):
         yield from _classes_of(yaml.safe_load(path.read_text("utf-8")), "")
     short = loaded_classes()
-    for argument, following in pairwise([*given, ""]):
-        name, equals, value = argument.partition("=")
-        value = value if equals else following
-        if name.startswith("--") and ("." in value or value in short) and not value.startswith("--"):
-            yield flag_name(name[2:]), value
+    for option, value in given_values(given):
+        if option.startswith("--") and ("." in value or value in short) and not value.startswith("--"):
+            yield flag_name(option[2:]), value
 
 
 def _classes_of(value: Any, path: str) -> Iterator[tuple[str, str]]:

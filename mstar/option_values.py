@@ -11,7 +11,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Final
 
-from mstar.config_files import config_files
+from mstar.config_files import SILENT, config_files
 from mstar.option_help import classes_of, loaded_classes, named_classes, parameters_of, public_kinds
 from mstar.option_names import KEY, given_options, locate
 
@@ -23,7 +23,6 @@ _SETTINGS: Final = re.compile(
     r"Expected an instantiatable class, but (?P<base>[\w.]+) is abstract|Not a valid subclass of"
 )
 _REQUIRED: Final = re.compile(r"the following arguments are required: (?P<names>.+)")
-_CLASS_KEYS: Final = frozenset({"class_path", "init_args", "dict_kwargs"})
 # Of more classes than that, none is named.
 _MOST_CLASSES: Final = 6
 _NO_CLASS: Final = "dot import path string"
@@ -112,7 +111,7 @@ def _explain_settings(lines: Sequence[str]) -> str:
     with suppress(ValueError, SyntaxError):
         value = ast.literal_eval("".join(match["value"] for match in map(_GIVEN.match, lines) if match))
     if isinstance(value, Mapping) and "class_path" in value:
-        strange = ", ".join(f"'{key}'" for key in value if key not in _CLASS_KEYS)
+        strange = ", ".join(f"'{key}'" for key in value if key not in SILENT)
         return f"has {strange} beside class_path: the settings of a class stand below init_args."
     base = next(match["base"] for match in map(_SETTINGS.match, lines) if match)
     module, _, name = (base or "").rpartition(".")
