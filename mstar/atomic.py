@@ -90,15 +90,8 @@ def writing(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        explained = explain_write_error(error, path)
-        if explained is None:
-            raise
-        raise explained from error
-    except SafetensorError as error:
-        # Safetensors has the file's error in its text alone.
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        explained = explain_write_error(OSError(int(number[1]), str(error)), path) if number else None
+    except (OSError, SafetensorError) as error:
+        explained = _explain_write_error(error, path)
         if explained is None:
             raise
         raise explained from error
@@ -113,12 +106,12 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def explain_write_error(error: OSError, path: Path) -> StorageError | None:
-    """What a user is told if a file or folder cannot be written; None if the error is of another kind.
-
-    Args:
-        error: The error; one that names a place that has nothing to do with ``path`` is of another kind.
-    """
+def _explain_write_error(error: OSError | SafetensorError, path: Path) -> StorageError | None:
+    """What a user is told if a file or folder cannot be written; None if the error is of another kind."""
+    if isinstance(error, SafetensorError):
+        # It has the file's error in its text alone.
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        error = OSError(int(number[1]) if number else 0, str(error))
     if error.errno not in (*_WRITING, *_ACCESS) or not (error.errno in _WRITING or _concerns(error, path)):
         return None
     return _unwritable(error, path)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from mstar.atomic import explain_write_error
+from mstar.atomic import writing
 from mstar.errors import ConfigError
 
 _NAME: Final = "run.lock"
@@ -28,14 +28,9 @@ def hold_folder(folder: Path) -> Iterator[None]:
         ConfigError: another process holds it, or a link in it leads out of it.
         StorageError: it cannot be made or written.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         opened = (folder / _NAME).open("a+", encoding="utf-8")
-    except OSError as error:
-        explained = explain_write_error(error, folder)
-        if explained is None:
-            raise
-        raise explained from error
     _refuse_links_out(folder)
     with opened as file:
         try:
