@@ -36,7 +36,7 @@ from mstar.advantages import Advantages
 from mstar.distributed import gather_lists, is_main, leads_group, require_shared, takes_part, wait_for_all
 from mstar.errors import DataError
 from mstar.generation import Engine, derive_seed, draw_responses
-from mstar.grading import Grader, grade_response, grade_responses
+from mstar.grading import Grader, grade_all, grade_response
 from mstar.iteration_plan import IterationPlan, IterationPrompts
 from mstar.iteration_report import IterationReport
 from mstar.iteration_shards import Earlier, keep_judged, read_earlier, read_judged, read_shard, sift_shard
@@ -198,16 +198,12 @@ class _Shards:
         self, prompts: Sequence[Prompt], places: Sequence[range], hidden: Collection[str]
     ) -> list[PromptResponses]:
         """Draws and grades the samples with these numbers of each prompt."""
-        grader = self.stages.grader
         with self._timed("generate"):
             written = draw_responses(self.stages.engine, self.plan.requests(prompts, places, hidden))
         self.report.new_tokens += sum(response.num_tokens for responses in written for response in responses)
         with self._timed("grade"):
-            grader.prepare([(p, r.text) for p, group in zip(prompts, written, strict=True) for r in group])
-            return [
-                PromptResponses(prompt, tuple(grade_responses(prompt, responses, grader)))
-                for prompt, responses in zip(prompts, written, strict=True)
-            ]
+            graded = grade_all(prompts, written, self.stages.grader)
+        return [PromptResponses(p, tuple(responses)) for p, responses in zip(prompts, graded, strict=True)]
 
     def take_over(
         self, groups: Sequence[PromptResponses], hidden: Collection[str], earlier: Earlier

@@ -17,7 +17,7 @@ from typing import Any, Final
 from tqdm.auto import tqdm
 
 from mstar.annotation.annotation import Annotation, Tally, check_steps, explain_failure, prefixes
-from mstar.annotation.continuations import Count, count_continuations, is_right
+from mstar.annotation.continuations import Count, count_continuations, is_right, prepare_whole
 from mstar.annotation.judge import StepJudge
 from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import atomic_path
@@ -213,12 +213,7 @@ def _annotate_shard(
                 for prompt in prompts
             ],
         )
-        grader.prepare([
-            (prompt, response.text)
-            for prompt, responses in zip(prompts, sampled, strict=True)
-            for response in responses
-            if response.finished
-        ])  # fmt: skip
+        prepare_whole(grader, prompts, sampled)
         labels = [
             label
             for prompt, responses in zip(prompts, sampled, strict=True)

@@ -32,6 +32,12 @@ def is_right(prompt: Prompt, response: Response, grader: Grader) -> bool:
     return response.finished and grader.grade(prompt, response.text).correct
 
 
+def prepare_whole(grader: Grader, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Response]]) -> None:
+    """Tells the grader of the responses that ``is_right`` will be asked about."""
+    pairs = zip(prompts, drawn, strict=True)
+    grader.prepare([(prompt, r.text) for prompt, responses in pairs for r in responses if r.finished])
+
+
 def count_continuations(
     prompts: Iterable[Prompt],
     chains: Sequence[tuple[str, Sequence[str]]],
@@ -93,12 +99,7 @@ class _Draws:
         if not requests:
             return
         drawn = self.engine.generate(requests)
-        self.grader.prepare([
-            (request.prompt, response.text)
-            for request, responses in zip(requests, drawn, strict=True)
-            for response in responses
-            if response.finished
-        ])  # fmt: skip
+        prepare_whole(self.grader, [request.prompt for request in requests], drawn)
         for request, responses in zip(requests, drawn, strict=True):
             count = self.count((request.prompt.id, request.prefix))
             count.num_total += len(responses)

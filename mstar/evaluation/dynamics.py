@@ -14,7 +14,7 @@ from mstar.distributed import by_shard
 from mstar.evaluation.greedy import GREEDY
 from mstar.evaluation.reward_quality import RewardQuality, reward_quality
 from mstar.generation import Engine, Request, draw_responses, plan_samples
-from mstar.grading import Grader, grade_responses
+from mstar.grading import Grader, grade_all
 from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses
 from mstar.temperature import Pair
@@ -113,8 +113,7 @@ def measure_dynamics(
             Request(p, (GREEDY, *plan_samples(seed, stage, p.id, num_samples, temperature, first_index=1)))
             for p in part
         ]
-        written = draw_responses(engine, requests)
-        graded = [grade_responses(p, row, grader) for p, row in zip(part, written, strict=True)]
+        graded = grade_all(part, draw_responses(engine, requests), grader)
         if reward is None:
             return graded
         samples = [PromptResponses(p, tuple(row[1:])) for p, row in zip(part, graded, strict=True)]
@@ -175,10 +174,9 @@ def sweep(
             )
             for p in part
         ]
-        written = draw_responses(engine, requests)
+        graded = grade_all(part, draw_responses(engine, requests), grader)
         groups = add_process_rewards(
-            [PromptResponses(p, tuple(grade_responses(p, row, grader))) for p, row in zip(part, written, strict=True)],
-            reward,
+            [PromptResponses(p, tuple(row)) for p, row in zip(part, graded, strict=True)], reward
         )
         by_temperature = [[[g.responses[first : first + num_samples]] for first in starts] for g in groups]
         return [

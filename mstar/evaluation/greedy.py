@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, Sample, draw_responses
 from mstar.generation.base import explain_cut_off
-from mstar.grading import Grader, grade_response
+from mstar.grading import Grader, grade_all
 from mstar.types import Prompt, ScoredResponse, VerdictStatus
 
 GREEDY = Sample(index=0, temperature=0.0, seed=0)
@@ -16,8 +16,7 @@ GREEDY = Sample(index=0, temperature=0.0, seed=0)
 def greedy_responses(engine: Engine, prompts: Sequence[Prompt], grader: Grader) -> list[ScoredResponse]:
     """The graded greedy response of every prompt."""
     responses = draw_responses(engine, [Request(prompt, (GREEDY,)) for prompt in prompts])
-    grader.prepare([(prompt, written[0].text) for prompt, written in zip(prompts, responses, strict=True)])
-    return [grade_response(prompt, written[0], grader) for prompt, written in zip(prompts, responses, strict=True)]
+    return [scored for [scored] in grade_all(prompts, responses, grader)]
 
 
 def require_gradeable(scored: Sequence[ScoredResponse]) -> None:

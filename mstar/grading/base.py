@@ -10,7 +10,7 @@ from mstar.endpoint import Judged
 from mstar.interruption import stop_if_asked
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["AnswerReader", "Grader", "grade_response", "grade_responses"]
+__all__ = ["AnswerReader", "Grader", "grade_all", "grade_response", "grade_responses"]
 
 
 class Grader(ABC):
@@ -80,3 +80,12 @@ def grade_responses(prompt: Prompt, responses: Sequence[Response], grader: Grade
         if response.text not in first:
             first[response.text] = grade_response(prompt, response, grader)
     return [replace(first[response.text], response=response) for response in responses]
+
+
+def grade_all(
+    prompts: Sequence[Prompt], drawn: Sequence[Sequence[Response]], grader: Grader
+) -> list[list[ScoredResponse]]:
+    """The same for the responses to several prompts, of which the grader is told before."""
+    pairs = list(zip(prompts, drawn, strict=True))
+    grader.prepare([(prompt, response.text) for prompt, responses in pairs for response in responses])
+    return [grade_responses(prompt, responses, grader) for prompt, responses in pairs]

@@ -64,6 +64,17 @@ class ScriptedReward(Reward):
         return [[STEPS[r.text] for r in responses] for _, responses in groups]
 
 
+class Told(AnswerGrader):
+    """Records how many responses it was told of at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[int] = []
+
+    def prepare(self, responses: Sequence[tuple[Prompt, str]]) -> None:
+        self.told.append(len(responses))
+
+
 def measure(reward: Any) -> tuple[Dynamics, Scripted]:
     engine = Scripted(TEXTS)
     dynamics = measure_dynamics(
@@ -193,6 +204,15 @@ def test_a_sweep_says_how_sure_its_differences_are() -> None:
     assert found.errors({2: "x"}, (1.0, 2)) == {(0.5, 2): 0.25, (1.0, 2): 0.0, (1.5, 2): 0.25}
     assert found.errors({2: "x"}, (0.7, 2)) == {}
     assert found.spread("x") == (0.75, 0.25)
+
+
+def test_a_grader_that_asks_a_model_asks_about_all_responses_together() -> None:
+    grader = Told()
+    measure_dynamics(Scripted(TEXTS), [A, B], grader, None, num_samples=4, temperature=0.9, seed=5, stage="val/2")
+    sweep(
+        Scripted(TEXTS), [A, B], grader, ScriptedReward(), candidates=[0.5, 1.3], num_samples=2, k=1, seed=5, stage="s"
+    )
+    assert grader.told == [10, 8]
 
 
 def test_nothing_to_measure() -> None:

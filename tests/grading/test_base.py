@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mstar.grading import Grader, grade_responses
+from collections.abc import Sequence
+
+from mstar.grading import Grader, grade_all, grade_responses
 from mstar.types import Prompt, Response, Verdict, VerdictStatus
 
 
@@ -11,6 +13,11 @@ class Counting(Grader):
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.told: list[tuple[str, str]] = []
+
+    def prepare(self, responses: Sequence[tuple[Prompt, str]]) -> None:
+        assert not self.asked
+        self.told += [(prompt.id, text) for prompt, text in responses]
 
     def grade(self, prompt: Prompt, response: str) -> Verdict:
         self.asked.append(response)
@@ -27,3 +34,13 @@ def test_equal_responses_are_graded_once_and_each_keeps_what_else_it_is() -> Non
     assert [s.response for s in scored] == responses
     assert [(s.verdict.correct, s.verdict.predicted) for s in scored] == [("7" in text, text) for text in texts]
     assert [s.chain_correct for s in scored] == [True, False, True, False]
+
+
+def test_a_grader_is_told_of_all_responses_before_it_grades_one() -> None:
+    prompts = [Prompt(id=name, question="What is it?", answer="7") for name in ("a", "b")]
+    drawn = [[Response(name, i, text, i, True, 1.0, 0.0) for i, text in enumerate("78")] for name in ("a", "b")]
+    grader = Counting()
+    scored = grade_all(prompts, drawn, grader)
+    assert grader.told == [("a", "7"), ("a", "8"), ("b", "7"), ("b", "8")]
+    assert [[s.verdict.correct for s in row] for row in scored] == [[True, False]] * 2
+    assert [[s.response for s in row] for row in scored] == drawn
