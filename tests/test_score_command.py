@@ -190,6 +190,24 @@ def test_parquet_with_pictures_and_its_own_verdicts(tmp_path: Path) -> None:
     assert [json.loads(line)["correct"] for line in output.read_text().splitlines()] == [True, True]
 
 
+class Told(AnswerGrader):
+    """Records how many responses it was told of at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[int] = []
+
+    def prepare(self, responses: Sequence[tuple[Prompt, str]]) -> None:
+        self.told.append(len(responses))
+
+
+def test_a_grader_that_asks_a_model_asks_about_all_rows_without_a_verdict_together(tmp_path: Path) -> None:
+    judged = {"correct": True, "predicted": "5", "status": "graded"}
+    grader = Told()
+    assert score(tmp_path, write(tmp_path, [ROWS[0] | judged, *ROWS[1:]]), grader=grader) == 0
+    assert grader.told == [len(ROWS) - 1]
+
+
 def test_a_reward_is_chosen_by_class_or_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path, [row | {"logprob": -1.0, "num_tokens": 2} for row in ROWS[2:]])
     arguments = ["score", "--input", str(source), "--device", "cpu"]

@@ -104,7 +104,7 @@ def make_groups(
         The groups, and what is wrong with the rows that were left out, one sentence each.
     """
     prompts: dict[object, Prompt] = {}
-    found: dict[object, list[ScoredResponse]] = {}
+    found: dict[object, list[tuple[Response, ScoredResponse | None]]] = {}
     faults: list[str] = []
     for number, row in rows:
         fault = row if isinstance(row, str) else _find_fault(row)
@@ -128,8 +128,13 @@ def make_groups(
         if (missing := lacks(response)) is not None:
             faults.append(f"row {number}: {missing}")
             continue
-        found.setdefault(key, []).append(_graded(prompts[key], response, row, grader))
-    return [PromptResponses(prompts[key], tuple(responses)) for key, responses in found.items()], faults
+        found.setdefault(key, []).append((response, _known(response, row)))
+    grader.prepare([(prompts[key], r.text) for key, drawn in found.items() for r, known in drawn if known is None])
+    groups = [
+        PromptResponses(prompts[key], tuple(known or grade_response(prompts[key], r, grader) for r, known in drawn))
+        for key, drawn in found.items()
+    ]
+    return groups, faults
 
 
 def _find_fault(row: Mapping[str, Any]) -> str | None:
@@ -166,12 +171,13 @@ def _response(prompt: Prompt, row: Mapping[str, Any], number: int) -> Response:
     )  # fmt: skip
 
 
-def _graded(prompt: Prompt, response: Response, row: Mapping[str, Any], grader: Grader) -> ScoredResponse:
+def _known(response: Response, row: Mapping[str, Any]) -> ScoredResponse | None:
+    """The response with its row's own verdict, if it has one."""
     status = row.get("status")
-    if isinstance(row.get("correct"), bool) and status in list(VerdictStatus):
-        verdict = Verdict(row["correct"], row.get("predicted"), VerdictStatus(status))
-        return ScoredResponse(response, verdict, chain_correct=row.get("chain_correct"))
-    return grade_response(prompt, response, grader)
+    if not isinstance(row.get("correct"), bool) or status not in list(VerdictStatus):
+        return None
+    verdict = Verdict(row["correct"], row.get("predicted"), VerdictStatus(status))
+    return ScoredResponse(response, verdict, chain_correct=row.get("chain_correct"))
 
 
 def score_shards(
