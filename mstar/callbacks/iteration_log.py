@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ class IterationLog:
         path = self.run.report(self.iteration - 1)
         before = read_json(path).get("peak") if path.exists() else None
         peak = Peak.follow(before, self.report)
-        self.report["peak"] = peak.as_dict()
+        self.report["peak"] = asdict(peak)
         if is_main() and peak.fallen is not None and not (before and before["fallen"]):
             _log.warning("iteration %d: %s", self.iteration, peak.fallen)
 
@@ -139,7 +140,7 @@ class IterationLog:
 
     def dynamics(self, dynamics: Dynamics, temperature: float) -> None:
         """Takes in the dynamics of the policy after the iteration."""
-        values = dynamics.as_dict()
+        values = asdict(dynamics)
         quality = values.pop("reward")
         self.report |= {"dynamics": values, "mprm": quality}
         for group, tagged in self._dynamics(temperature):

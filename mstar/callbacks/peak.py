@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 # Prompts that are looked at together: a share of 90 % has a standard error of at most 1.3 points there.
@@ -134,10 +134,6 @@ class Peak:
                 "lower model.lr, or hold the policy (rollout.policy_gradient.kl_weight)"
             )
         return cls(block, max(best, block, key=lambda b: b.accuracy()[0]), chains, fallen)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, for a report."""
-        return asdict(self)
 
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any]) -> Peak:

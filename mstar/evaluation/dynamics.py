@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -48,10 +48,6 @@ class Dynamics:
     reward_pass_at_k: float | None
     reward_k: int
     reward: RewardQuality | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, for a report."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

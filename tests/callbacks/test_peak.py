@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def follow(reports: Iterable[dict[str, Any]]) -> Iterator[str | None]:
     known = None
     for one in reports:
         # As it is read from the iteration's file.
-        known = json.loads(json.dumps(Peak.follow(known, one).as_dict()))
+        known = json.loads(json.dumps(asdict(Peak.follow(known, one))))
         yield known["fallen"]
 
 

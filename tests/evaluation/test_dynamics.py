@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -123,7 +124,7 @@ def test_with_a_reward_model() -> None:
     # The likelihood puts LUCKY above RIGHT: half of the pairs of prompt a, and none of those with the right answer.
     assert quality.likelihood_auc_within == 0.5
     assert quality.likelihood_auc_within_correct == 0.0
-    assert dynamics.as_dict()["reward"]["best_of_n"] == 0.5
+    assert asdict(dynamics)["reward"]["best_of_n"] == 0.5
     # One prompt says nothing of how sure a difference is.
     assert quality.likelihood_lead is quality.likelihood_lead_error is None
 
