@@ -240,7 +240,11 @@ class Renderer:
 
     def _apply_template(self, messages: list[dict[str, Any]], *, open_turn: bool) -> str:
         """The text of a chat, with the beginning of the answer's turn if it is to be written next."""
-        return str(self.processor.apply_chat_template(messages, add_generation_prompt=open_turn, tokenize=False))
+        arguments: dict[str, Any] = {"add_generation_prompt": open_turn, "tokenize": False}
+        if self.processor is not self.tokenizer:
+            # Nothing is tokenized; without any, SmolVLM's adds some of its own, and warns of them at every prompt.
+            arguments["processor_kwargs"] = {"add_special_tokens": False}
+        return str(self.processor.apply_chat_template(messages, **arguments))
 
     def _encode(self, texts: list[str], prompts: Sequence[Prompt]) -> tuple[list[list[int]], dict[str, Tensor]]:
         """Token ids of rendered prompts, and the model's other arguments; those by token are left-padded."""

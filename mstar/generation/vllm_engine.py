@@ -11,22 +11,24 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mstar.errors import MissingExtraError, require_least, require_positive
+from mstar.errors import ConfigError, MissingExtraError, require_least, require_positive
 from mstar.generation.base import Engine, HandOver, Request, Sample
 from mstar.generation.drift import drift_bounds
-from mstar.generation.vllm_families import require_proven
+from mstar.generation.vllm_families import require_proven, require_proven_language
 from mstar.generation.vllm_prompts import (
     MOST_IMAGES,
     SampleSeeds,
     equal_temperatures,
     find_fault,
+    find_other_setting,
     never_drawn,
+    picture_settings,
     prompt_tokens,
     shows_images,
     unwritten,
 )
 from mstar.generation.vllm_session import AUTO_LENGTH, VllmOptions, VllmSession
-from mstar.models.backbone import find_model_type
+from mstar.models.backbone import find_model_type, load_renderer
 from mstar.models.finite import require_finite
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
@@ -149,13 +151,26 @@ class VllmEngine(Engine):
         if folder is not None:
             require_proven(find_model_type(folder, trust_remote_code=self.options.trust_remote_code))
 
+    def _require_same_pictures(self, renderer: Renderer) -> None:
+        folder = self.options.model_folder
+        if folder is None:
+            return
+        theirs = load_renderer(folder, trust_remote_code=self.options.trust_remote_code).processor
+        other = find_other_setting(picture_settings(renderer.processor), picture_settings(theirs))
+        if other is not None:
+            raise ConfigError(
+                f"VllmEngine: the processor of model_folder '{folder}' prepares pictures otherwise than the policy's "
+                f"({other}): leave model_folder out, or give that folder the policy's preprocessor_config.json and "
+                "processor_config.json."
+            )
+
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         """Starts vLLM with the policy's weights; once for a policy.
 
         Raises:
-            ConfigError: the family is not one for which vLLM is proven right, the weights are not finite numbers, the
-                policy is on a GPU that vLLM would not use, or the processes cannot be grouped for
-                ``tensor_parallel_size``.
+            ConfigError: the family is not one for which vLLM is proven right, the weights are not finite numbers,
+                ``model_folder`` has another processor, the policy is on a GPU that vLLM would not use, or the processes
+                cannot be grouped for ``tensor_parallel_size``.
         """
         running = self._session
         if running is not None and running.policy is policy and running.renderer is renderer:
@@ -164,6 +179,8 @@ class VllmEngine(Engine):
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         untyped: Any = policy
         self._require_proven(untyped.config.model_type)
+        require_proven_language(untyped.config, "VllmEngine")
+        self._require_same_pictures(renderer)
         self._banned = dict.fromkeys(never_drawn(policy, renderer), -float("inf"))
         self._max_images = MOST_IMAGES if shows_images(renderer) else 0
         options = replace(self.options, max_model_len=self._model_len(untyped.config.get_text_config()))

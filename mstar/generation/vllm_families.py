@@ -7,7 +7,7 @@ the trainer's. A family comes into the table with its proof; what is known of ot
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from mstar.errors import ConfigError
 
@@ -31,6 +31,13 @@ _REFUSED: Final = {
     "qwen3_vl_moe": "vLLM takes its experts' weights in another form",
 }
 
+# Language models within a family for which vLLM is proven right, by the model_type of their own configuration.
+_REFUSED_LANGUAGE: Final = {
+    "granite": "vLLM divides its logits by logits_scaling, and Transformers does not",
+}
+# How the configurations of language models with experts call their number.
+_EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts")
+
 
 def require_proven(model_type: str, engine: str = "VllmEngine") -> None:
     """Refuses a family for which vLLM isn't proven to compute what the trainer computes.
@@ -43,4 +50,25 @@ def require_proven(model_type: str, engine: str = "VllmEngine") -> None:
         raise ConfigError(
             f"{engine} does not run models of the family '{model_type}' ({reason}): use the TransformersEngine, or "
             f"a model of {', '.join(PROVEN_FAMILIES.values())}."
+        )
+
+
+def require_proven_language(config: Any, engine: str) -> None:
+    """Refuses a model of a proven family with a language model that vLLM is known not to compute as the trainer does.
+
+    Args:
+        config: The model's configuration.
+        engine: The name of the engine.
+
+    Raises:
+        ConfigError: the language model is one of those.
+    """
+    text = config.get_text_config()
+    reason = _REFUSED_LANGUAGE.get(text.model_type)
+    if any(getattr(text, name, None) for name in _EXPERTS):
+        reason = "vLLM takes its experts' weights in another form"
+    if reason is not None:
+        raise ConfigError(
+            f"{engine} does not run models of the family '{config.model_type}' whose language model is a "
+            f"'{text.model_type}' ({reason}): use the TransformersEngine."
         )

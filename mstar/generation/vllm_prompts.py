@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final
 
 from mstar.generation.base import Request, Sample
+from mstar.models.export import SAVED_BACKEND
 from mstar.prompts.images import FileImage
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
@@ -16,6 +18,9 @@ from mstar.types import Prompt, Response
 MOST_IMAGES: Final = 999
 # What vLLM's sampler on the GPU takes at most.
 _MOST_BANNED: Final = 1024
+
+# Of an image processor's values, those that say nothing about what it makes of a picture.
+_NO_SETTINGS: Final = ("image_processor_type", "processor_class", SAVED_BACKEND)
 
 
 def prompt_tokens(renderer: Renderer, prompt: Prompt, prefix: str = "", *, show_answer: bool = False) -> list[int]:
@@ -97,3 +102,19 @@ def processor_options(processor: Any) -> dict[str, str]:
     backend = getattr(getattr(processor, "image_processor", None), "backend", None)
     # One for videos exists for torchvision only, and a family that has it has the other for torchvision, too.
     return {} if backend is None or hasattr(processor, "video_processor") else {"backend": backend}
+
+
+def picture_settings(processor: Any) -> dict[str, Any]:
+    """What a processor makes of a picture (sizes, limits, parts, means), as it is in JSON."""
+    images = getattr(processor, "image_processor", None)
+    settings = {} if images is None else json.loads(json.dumps(images.to_dict(), default=str))
+    return {name: value for name, value in settings.items() if name not in _NO_SETTINGS}
+
+
+def find_other_setting(own: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """The setting by which pictures are prepared otherwise; None if both prepare them alike.
+
+    What one of them does not have at all is of another version of transformers.
+    """
+    different = (name for name in own if name in other and own[name] != other[name])
+    return next((f"{name} is {other[name]} in place of {own[name]}" for name in different), None)

@@ -43,6 +43,8 @@ class ServerFacts:
         dtype: What it computes in, e.g. ``bfloat16``.
         longest: Most tokens of prompt and response.
         images: Most pictures in a prompt.
+        processor: The arguments that its processor is made with.
+        pictures: How that prepares pictures (``picture_settings``).
         logprobs: Which log-probabilities it returns; ``raw_logprobs`` are those of the policy at temperature 1.
         normalizes: Whether it normalises pixels on the GPU, apart from the processor.
         transfer: By what it takes weights that are sent to it, e.g. ``nccl``; None if it takes none.
@@ -53,6 +55,7 @@ class ServerFacts:
     longest: int
     images: int
     processor: Mapping[str, Any]
+    pictures: Mapping[str, Any]
     logprobs: str
     normalizes: bool
     transfer: str | None
@@ -89,10 +92,12 @@ class VllmServer:
         # Without a prompt it is refused, but by whom tells whether it could have been drawn.
         with suppress(RefusedError):
             await self._ask(client, "POST", "/inference/v1/generate", {})
+        described = dict((await self._call(client, "mstar_describe"))[0])
         config = info["model_config"]
         pictures = config.get("multimodal_config") or {}
         return ServerFacts(
-            model=(await self._call(client, "mstar_describe"))[0],
+            pictures=described.pop("pictures", {}),
+            model=described,
             dtype=str(config["dtype"]).removeprefix("torch."),
             longest=int(config["max_model_len"]),
             images=int((pictures.get("limit_per_prompt") or {}).get("image", {}).get("count", MOST_IMAGES)),

@@ -14,7 +14,7 @@ from mstar.generation.base import Engine, HandOver, Request, Sample
 from mstar.generation.drift import drift_bounds
 from mstar.generation.server_drawing import draw
 from mstar.generation.server_pool import Job
-from mstar.generation.vllm_families import require_proven
+from mstar.generation.vllm_families import require_proven, require_proven_language
 from mstar.generation.vllm_prompts import find_fault, never_drawn, prompt_tokens, shows_images, unwritten
 from mstar.generation.vllm_requests import Draw, draws_of, generate_bodies, read_logprobs, read_response
 from mstar.generation.vllm_server_session import Proof, ServerOptions, ServerSession, Transfer
@@ -145,6 +145,7 @@ class VllmServerEngine(Engine):
         self.close()
         untyped: Any = policy
         require_proven(untyped.config.model_type, "VllmServerEngine")
+        require_proven_language(untyped.config, "VllmServerEngine")
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         self._banned, self._pictures = never_drawn(policy, renderer), shows_images(renderer)
         session = self._session = ServerSession(policy, renderer, self.options, kept)

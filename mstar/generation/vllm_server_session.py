@@ -19,7 +19,7 @@ from mstar.endpoint.access import find_url
 from mstar.errors import ConfigError, EngineDriftError, require_least
 from mstar.generation.base import HandOver
 from mstar.generation.server_pool import Job, ServerPool
-from mstar.generation.vllm_prompts import processor_options
+from mstar.generation.vllm_prompts import find_other_setting, picture_settings, processor_options
 from mstar.generation.vllm_requests import read_logprobs
 from mstar.generation.vllm_server import (
     RefusedError,
@@ -285,6 +285,11 @@ def _require_alike(
         raise WronglyStartedError(
             f"its --mm-processor-kwargs are {dict(facts.processor)}, which make other pixels than the trainer has: "
             f"start it {wanted}"
+        )
+    if other_setting := find_other_setting(picture_settings(renderer.processor), facts.pictures):
+        raise WronglyStartedError(
+            f"its processor prepares pictures otherwise than the policy's ({other_setting}): have it serve a folder "
+            "with the policy's preprocessor_config.json and processor_config.json"
         )
     if facts.normalizes or facts.logprobs != "raw_logprobs":
         raise WronglyStartedError("start it with --no-mm-device-do-normalize and --logprobs-mode raw_logprobs")

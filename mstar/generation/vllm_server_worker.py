@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mstar.generation.vllm_comparison import HeldWeights, compare_named
+from mstar.generation.vllm_prompts import picture_settings
 from mstar.generation.weight_files import WeightsFingerprint, read_weights
 
 if TYPE_CHECKING:
@@ -22,9 +23,12 @@ class WeightExtension:
     """Methods that ``VllmServerEngine`` calls; what they return is JSON."""
 
     def mstar_describe(self) -> dict[str, Any]:
-        """The family and the sizes of the model that this worker runs."""
+        """The family and the sizes of the model that this worker runs, and how its processor prepares pictures."""
+        from vllm.transformers_utils.processor import cached_processor_from_config
+
         worker: Any = self
-        return model_sizes(worker.vllm_config.model_config.hf_config)
+        config = worker.vllm_config.model_config
+        return model_sizes(config.hf_config) | {"pictures": picture_settings(cached_processor_from_config(config))}
 
     def mstar_load_weights(self, folder: str) -> dict[str, Any]:
         """Takes the weights in a folder.

@@ -29,6 +29,7 @@ from mstar.generation.vllm_process import (
 from mstar.generation.vllm_prompts import processor_options
 from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_adapter, write_description
 from mstar.interruption import stop_if_asked
+from mstar.models.families import family_of
 from mstar.models.lora import has_lora
 from mstar.models.sharding import is_sharded
 from mstar.rendering import Renderer
@@ -77,7 +78,8 @@ class VllmSession:
     """Starts vLLM with the policy's weights.
 
     Raises:
-        ConfigError: the processes cannot be grouped for ``tensor_parallel_size``, or a rank of adapters is too large.
+        ConfigError: the processes cannot be grouped for ``tensor_parallel_size``, or adapters cannot be sent apart:
+            their rank is too large, or they are not in the language model.
     """
 
     def __init__(self, policy: nn.Module, renderer: Renderer, options: VllmOptions) -> None:
@@ -122,19 +124,7 @@ class VllmSession:
             # vLLM 0.32 fails on a CPU when a sample with a seed begins in two parts ("does not use offset").
             special["enable_chunked_prefill"] = False
         if self._apart:
-            adapted: dict[str, Any] = {
-                n: module for n, module in self.policy.named_modules() if hasattr(module, "lora_A")
-            }
-            largest = max(r for module in adapted.values() for r in module.r.values())
-            if largest > _LORA_RANKS[-1]:
-                raise ConfigError(f"VllmEngine: adapters of rank {largest} cannot be sent apart: set adapters: merged.")
-            special |= {
-                "enable_lora": True,
-                "max_loras": 1,
-                "max_lora_rank": min(r for r in _LORA_RANKS if r >= largest),
-                # Else it gives the head adapters too, and then fails on the log-probabilities of a prompt (0.32, CPU).
-                "lora_target_modules": sorted({path.rpartition(".")[2] for path in adapted}),
-            }
+            special |= _adapter_options(self.policy)
         if world_size() > 1:
             # The processes are there already; vLLM makes its groups of them.
             special["distributed_executor_backend"] = "external_launcher"
@@ -325,3 +315,30 @@ class VllmSession:
         del self.llm
         self._folder.cleanup()
         gc.collect()
+
+
+def _adapter_options(policy: nn.Module) -> dict[str, Any]:
+    """How vLLM is started for adapters beside its weights.
+
+    Raises:
+        ConfigError: they are not in the language model, or their rank is too large.
+    """
+    adapted: dict[str, Any] = {name: module for name, module in policy.named_modules() if hasattr(module, "lora_A")}
+    family = family_of(policy)
+    outside = next((name for name in adapted if family.part_of(f"{name}.weight") != "language"), None)
+    if outside is not None:
+        # vLLM would end over names that it doesn't know, or leave them out.
+        raise ConfigError(
+            f"VllmEngine: adapters that are not in the language model ('{outside}') cannot be sent apart: set "
+            "adapters: merged, or model.lora.target to language or attention."
+        )
+    largest = max(r for module in adapted.values() for r in module.r.values())
+    if largest > _LORA_RANKS[-1]:
+        raise ConfigError(f"VllmEngine: adapters of rank {largest} cannot be sent apart: set adapters: merged.")
+    return {
+        "enable_lora": True,
+        "max_loras": 1,
+        "max_lora_rank": min(r for r in _LORA_RANKS if r >= largest),
+        # Else it gives the head adapters too, and then fails on the log-probabilities of a prompt (0.32, CPU).
+        "lora_target_modules": sorted({path.rpartition(".")[2] for path in adapted}),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,8 +18,9 @@ from mstar.errors import ConfigError, MissingExtraError
 from mstar.generation import Request, Sample, VllmEngine, plan_samples, vllm_engine
 from mstar.generation.vllm_process import require_same_device
 from mstar.generation.vllm_prompts import SampleSeeds, equal_temperatures, find_fault, prompt_tokens, shows_images
-from mstar.generation.vllm_session import VllmSession
+from mstar.generation.vllm_session import VllmSession, _adapter_options
 from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights
+from mstar.models.backbone import load_renderer
 from mstar.models.lora import LoraSettings
 from mstar.models.trained_part import prepare_training
 from mstar.prompts import TinyDice
@@ -116,6 +118,33 @@ def test_the_longest_sequence_follows_from_the_data(tiny: Policy) -> None:
     engine.expect("idefics3", 200)  # more than the model has positions
     assert engine._model_len(config) == -1
     assert VllmEngine(100, max_model_len=-1).options.max_model_len == -1
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_folder_whose_processor_prepares_pictures_otherwise_is_refused(
+    split: Policy, split_folder: Path, tmp_path: Path
+) -> None:
+    own = shutil.copytree(split_folder, tmp_path / "own")
+    engine = VllmEngine(model_folder=str(own))
+    engine._require_same_pictures(load_renderer(str(split_folder)))
+    [path] = [path for path in own.glob("*processor_config.json") if '"longest_edge"' in path.read_text()]
+    path.write_text(re.sub(r'("longest_edge": )\d+', r"\g<1>48", path.read_text()))
+    with pytest.raises(
+        ConfigError, match=r"model_folder '.*own' prepares .* \((max_image_)?size is {'longest_edge': 48}"
+    ):
+        engine.start(split.model, load_renderer(str(split_folder)))
+
+
+def test_adapters_outside_of_the_language_model_are_not_sent_apart(tiny: Policy) -> None:
+    model: Any = copy.deepcopy(tiny.model)
+    prepare_training(model, [], lora=LoraSettings(rank=4, target="all"))
+    with pytest.raises(ConfigError, match=r"not in the language model \('model\.vision_model\..* set adapters: merged"):
+        _adapter_options(model)
+    attention: Any = copy.deepcopy(tiny.model)
+    prepare_training(attention, [], lora=LoraSettings(rank=9, target="attention"))
+    options = _adapter_options(attention)
+    assert options["max_lora_rank"] == 16
+    assert options["lora_target_modules"] == ["k_proj", "o_proj", "q_proj", "v_proj"]
 
 
 def test_vllm_computes_on_the_policys_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

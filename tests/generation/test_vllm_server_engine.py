@@ -19,6 +19,7 @@ import torch
 import mstar.interruption as interruption
 from mstar.errors import ConfigError, EngineDriftError, ServersLostError, StorageError
 from mstar.generation import Request, VllmServerEngine, plan_samples, server_drawing, server_pool
+from mstar.generation.vllm_prompts import picture_settings
 from mstar.generation.vllm_server_worker import model_sizes
 from mstar.generation.weight_files import WeightsFingerprint, read_weights, write_weights
 from mstar.interruption import Interrupted
@@ -151,7 +152,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stubs(tiny: Policy) -> Iterator[list[Stub]]:
-    made = [Stub(model_sizes(tiny.model.config)) for _ in range(2)]
+    pictures = picture_settings(tiny.renderer.processor)
+    made = [Stub(model_sizes(tiny.model.config) | {"pictures": pictures}) for _ in range(2)]
     yield made
     for stub in made:
         stub.close()
@@ -435,6 +437,15 @@ def test_a_server_that_was_started_wrongly_is_refused(
 ) -> None:
     setattr(stubs[0], attribute, value)
     with pytest.raises(ConfigError, match=rf"the server {stubs[0].address} cannot be used: it .*{sentence}|{sentence}"):
+        make()
+
+
+def test_a_server_whose_processor_prepares_pictures_otherwise_is_refused(
+    make: Callable[..., VllmServerEngine], stubs: list[Stub]
+) -> None:
+    pictures = stubs[0].sizes["pictures"]
+    stubs[0].sizes["pictures"] = pictures | {"size": {"longest_edge": 7}, "unknown_to_the_policy": 1}
+    with pytest.raises(ConfigError, match=r"otherwise .*\(size is {'longest_edge': 7} in place of .*processor_config"):
         make()
 
 

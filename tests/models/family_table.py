@@ -187,7 +187,7 @@ has the reason where a whole family is refused, or is not tested.
 - rollouts: logits behind shared prompts, while rows are lengthened and dropped, are those of plain forward passes \
 (within 2e-4).
 - vLLM: log-probabilities, text, new weights and adapters are right on real vLLM, with pictures too \
-(`tests/vllm/test_engine_families.py`).
+(`tests/vllm/test_engine_families.py`). Within these families, language models with experts and Granite are refused.
 - MPRM: steps behind shared prompts get the scores that they get behind prompts of their own.
 - LoRA: a step of adapters lowers the loss and leaves the weights alone.
 - packing: rows laid end to end have the hidden states that they have alone.

@@ -43,7 +43,26 @@ SHAPES = {
 }
 # What nothing is computed with: these read the tower before its last layer.
 UNUSED = {"llava": "encoder.layers.1.|post_layernorm", "llava_next": "encoder.layers.2.|post_layernorm"}
+# Ministral 3, whose positions are stretched.
+MINISTRAL = {
+    "model_type": "ministral3",
+    "max_position_embeddings": 2048,
+    "rope_parameters": {
+        "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0,
+        "mscale_all_dim": 1.0, "original_max_position_embeddings": 128, "llama_4_scaling_beta": 0.1,
+    },
+}  # fmt: skip
 GREEDY = (Sample(index=0, temperature=0.0, seed=0),)
+
+# Parts that some released models of a family have in the place of the usual ones.
+OTHER_PARTS = {
+    # The language model of InternVL3.5, and the tower of InternVL3-38B and larger ones.
+    "internvl": (
+        {"model_type": "qwen3", "head_dim": 32},
+        {"norm_type": "rms_norm", "use_qk_norm": True, "attention_bias": False},
+    ),
+    "mistral3": (MINISTRAL, {}),
+}
 
 
 @dataclass(frozen=True)
@@ -111,14 +130,16 @@ def load(tiny_families: Any, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def find(name: str) -> Loaded:
         if name not in made:
             size = tiny_families.Size(hidden=128, intermediate=192, **SHAPES.get(name, {}))
-            model, processor = tiny_families.build(name, size)
-            folder: Path = tmp_path_factory.mktemp(name)
-            save_model(model, Renderer(processor), folder)
-            model = load_model(str(folder)).eval()
-            made[name] = Loaded(model, load_renderer(str(folder), model))
+            made[name] = save_and_load(*tiny_families.build(name, size), tmp_path_factory.mktemp(name))
         return made[name]
 
     return find
+
+
+def save_and_load(model: Any, processor: Any, folder: Path) -> Loaded:
+    save_model(model, Renderer(processor), folder)
+    model = load_model(str(folder)).eval()
+    return Loaded(model, load_renderer(str(folder), model))
 
 
 def start(make_engine: MakeEngine, loaded: Loaded, model: Any, **arguments: Any) -> VllmEngine:
@@ -152,6 +173,28 @@ def adapted(model: Any, target: str) -> Any:
             if ".lora_B." in name:
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     return other.eval()
+
+
+@pytest.mark.parametrize("name", OTHER_PARTS)
+def test_other_parts_within_a_family(name: str, tiny_families: Any, make_engine: MakeEngine, tmp_path: Path) -> None:
+    usual, processor = tiny_families.build(name, tiny_families.Size(hidden=128, intermediate=192))
+    described = usual.config.to_dict()
+    text, vision = OTHER_PARTS[name]
+    described["text_config"] |= text
+    described["vision_config"] |= vision
+    torch.manual_seed(9)
+    model = type(usual)(type(usual.config).from_dict(described))
+    model.generation_config = usual.generation_config
+    loaded = save_and_load(model, processor, tmp_path)
+    engine = start(make_engine, loaded, loaded.model)
+    try:
+        written = loaded.check(engine, loaded.model)
+        other = adapted(changed(loaded.model, "vision", 0), "all")
+        engine.update_weights(other)
+        assert loaded.check(engine, other) != written
+        assert engine.compare_weights(other).num_tensors == len(loaded.model.state_dict())
+    finally:
+        engine.close()
 
 
 @pytest.mark.parametrize("name", ["idefics3", "llava"])

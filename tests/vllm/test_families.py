@@ -12,6 +12,7 @@ import pytest
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.export import save_model
 from mstar.rendering import Renderer
+from mstar.types import Prompt
 
 pytestmark = pytest.mark.vllm
 
@@ -42,6 +43,16 @@ def loaded(name: str, folder_of: Callable[[str], Path]) -> tuple[Any, Renderer]:
     return model, load_renderer(folder, model)
 
 
+@pytest.fixture
+def warned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What Transformers' processors warn of."""
+    from transformers import processing_utils
+
+    said: list[str] = []
+    monkeypatch.setattr(processing_utils.logger, "warning", lambda message, *_: said.append(str(message)))
+    return said
+
+
 @FAMILIES
 def test_generation_and_scoring(name: str, loaded: tuple[Any, Renderer], checks: Any) -> None:
     model, renderer = loaded
@@ -49,6 +60,13 @@ def test_generation_and_scoring(name: str, loaded: tuple[Any, Renderer], checks:
     checks.check_generation(model, renderer)
     checks.check_scoring(copy.deepcopy(model), renderer)
     checks.check_parts(model)
+
+
+@FAMILIES
+def test_rendering_warns_of_nothing(loaded: tuple[Any, Renderer], warned: list[str]) -> None:
+    # SmolVLM's processor did at every prompt, of arguments that it had added itself.
+    loaded[1].render_prompt(Prompt("one", "Even?"))
+    assert warned == []
 
 
 @FAMILIES
