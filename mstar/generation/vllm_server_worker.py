@@ -24,11 +24,15 @@ class WeightExtension:
 
     def mstar_describe(self) -> dict[str, Any]:
         """The family and the sizes of the model that this worker runs, and how its processor prepares pictures."""
-        from vllm.transformers_utils.processor import cached_processor_from_config
+        from transformers import AutoProcessor
 
         worker: Any = self
         config = worker.vllm_config.model_config
-        return model_sizes(config.hf_config) | {"pictures": picture_settings(cached_processor_from_config(config))}
+        auto: Any = AutoProcessor
+        # As vLLM loads it; another model than the policy's may have none.
+        origin = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+        processor = auto.from_pretrained(config.model, **origin) if config.is_multimodal_model else None
+        return model_sizes(config.hf_config) | {"pictures": picture_settings(processor)}
 
     def mstar_load_weights(self, folder: str) -> dict[str, Any]:
         """Takes the weights in a folder.
