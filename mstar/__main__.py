@@ -99,6 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         then = "; the same command goes on" if given[0] in _RESUMABLE else ""
         sys.stderr.write(f"mstar {given[0]}: stopped by {interrupted.received.name}{then}.\n")
         return 128 + interrupted.received
+    except KeyboardInterrupt:
+        sys.stderr.write(f"mstar {given[0]}: stopped by SIGINT.\n")
+        return 128 + signal.SIGINT
     except MstarError as error:
         # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
         sys.stderr.write(f"mstar {given[0]}: error: {error}\n")

@@ -78,6 +78,16 @@ def test_only_what_is_resumed_is_said_to_go_on(
     assert capsys.readouterr().err.splitlines()[-1] == f"mstar {command}: stopped by SIGTERM{then}."
 
 
+def test_ctrl_c_ends_what_has_nothing_to_save_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mstar import cli
+
+    monkeypatch.setattr(cli, "run", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    assert main(["grade"]) == 130
+    assert capsys.readouterr().err == "mstar grade: stopped by SIGINT.\n"
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [

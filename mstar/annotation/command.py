@@ -143,12 +143,12 @@ def annotate_policy(
         engine.close()
     if is_main():
         alone = judge is not None and judge.use == "alone"
-        continued = "" if alone else f"{made.num_prefixes} prefixes continued {settings.num_continuations} times, "
+        continued = "" if alone else f"{made.num_prefixes:,} prefixes continued {settings.num_continuations} times, "
         sys.stdout.write(
             f"{output}: {counted(made.num_responses, 'response')} to {counted(made.num_prompts, 'prompt')} "
             f"({made.share_correct:.1%} right), "
             f"{continued}{counted(made.num_steps, 'step label')}; "
-            f"{made.num_tokens} tokens in {time.perf_counter() - began:.0f} s\n"
+            f"{made.num_tokens:,} tokens in {time.perf_counter() - began:.0f} s\n"
         )
         agreement = Agreement.read(Path(output))
         if agreement is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mstar.errors import DataError
+from mstar.errors import DataError, counted
 from mstar.generation.base import explain_cut_off
 from mstar.storage import RunDirectory, read_json
 
@@ -18,12 +18,12 @@ def check_something_kept(run: RunDirectory, iterations: int, max_new_tokens: int
     """
     reports = [read_json(run.report(number)) for number in range(1, iterations + 1) if run.report(number).exists()]
     # The report of an iteration that was interrupted has no counts yet.
-    counted = [report for report in reports if "funnel" in report]
-    if not counted or any(report["funnel"]["kept"] for report in counted):
+    reported = [report for report in reports if "funnel" in report]
+    if not reported or any(report["funnel"]["kept"] for report in reported):
         return
     raise DataError(
-        f"nothing was kept in the whole run ({len(counted)} iterations), so that the policy is as it was and is not "
-        f"exported: {find_cause(counted, max_new_tokens)}."
+        f"nothing was kept in the whole run ({counted(len(reported), 'iteration')}), so that the policy is as it "
+        f"was and is not exported: {find_cause(reported, max_new_tokens)}."
     )
 
 

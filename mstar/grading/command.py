@@ -61,9 +61,9 @@ def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
             row |= {"predicted": verdict.predicted, "correct": verdict.correct, "status": verdict.status.value}
             out.write(json.dumps(row, ensure_ascii=False, default=_plain).encode("utf-8", "replace").decode() + "\n")
     details = ", ".join(
-        f"{counts[key]} {key.replace('_', ' ')}" for key in ("graded", "no_answer", "ungradeable_gold", "timeout")
+        f"{counts[key]:,} {key.replace('_', ' ')}" for key in ("graded", "no_answer", "ungradeable_gold", "timeout")
     )
-    sys.stdout.write(f"{output}: {counted(counts['rows'], 'row')}, {counts['correct']} right ({details})\n")
+    sys.stdout.write(f"{output}: {counted(counts['rows'], 'row')}, {counts['correct']:,} right ({details})\n")
     for note in grader.judged().notes():
         sys.stdout.write(f"{note}\n")
     if counts["timeout"]:

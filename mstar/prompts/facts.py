@@ -23,7 +23,7 @@ _REMEDIES: Final[Mapping[Reason, tuple[str, str]]] = {
     Reason.MISSING_IMAGE: ("get the pictures, and set image_root to the folder that the paths start from", "images"),
     Reason.UNREADABLE_IMAGE: ("change the file's permissions", "images"),
     Reason.EMPTY_IMAGE: ("get the picture again", "images"),
-    Reason.BROKEN_IMAGE: ("get the picture again", "images"),
+    Reason.BROKEN_IMAGE: ("get the picture again, or replace it", "images"),
     Reason.IMAGE_OUTSIDE_ROOT: (
         "set image_root to a folder that holds all pictures, or to a list: that folder, and those that links in it "
         "lead into",

@@ -171,6 +171,11 @@ def decode_image(source: Path | bytes, name: str, limits: PixelLimits = NO_LIMIT
     """
     try:
         return limits.apply(_decode(source if isinstance(source, Path) else io.BytesIO(source)))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        most = f"{Image.MAX_IMAGE_PIXELS:,}"
+        raise DataError(
+            f"The image '{name}' has more than {most} pixels and is not decoded; make it smaller."
+        ) from error
     except _DAMAGE as error:
         if isinstance(source, Path) and (fault := find_fault(source)) is not None:
             raise DataError(f"The image '{name}' cannot be decoded: it {fault}.") from error
@@ -207,7 +212,7 @@ def _decode(source: Path | io.BytesIO) -> Image.Image:
     with Image.open(source) as image:
         # Pillow itself only warns up to twice this size.
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels are over the limit of {Image.MAX_IMAGE_PIXELS}")
+            raise Image.DecompressionBombError
         upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
         # Conversion to 8 bits would clip at 255 instead of scaling.
