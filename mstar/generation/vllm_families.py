@@ -72,3 +72,14 @@ def require_proven_language(config: Any, engine: str) -> None:
             f"{engine} does not run models of the family '{config.model_type}' whose language model is a "
             f"'{text.model_type}' ({reason}): use the TransformersEngine."
         )
+
+
+def find_query_scaling(config: Any) -> tuple[int, float] | None:
+    """From which position on a language model scales its queries, and how much; None if it does not (most).
+
+    Ministral 3 does, as Llama 4: by 1 + much * log(1 + position // from). vLLM 0.32 looks for it under a name that the
+    configurations of Transformers do not have, and would leave it out without a word.
+    """
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    beta = rope.get("llama_4_scaling_beta")
+    return (int(rope["original_max_position_embeddings"]), float(beta)) if beta else None

@@ -19,6 +19,7 @@ from mstar.endpoint.access import find_url
 from mstar.errors import ConfigError, EngineDriftError, require_least
 from mstar.generation.base import HandOver
 from mstar.generation.server_pool import Job, ServerPool
+from mstar.generation.vllm_families import find_query_scaling
 from mstar.generation.vllm_prompts import find_other_setting, picture_settings, processor_options
 from mstar.generation.vllm_requests import read_logprobs
 from mstar.generation.vllm_server import (
@@ -293,6 +294,12 @@ def _require_alike(
         )
     if facts.normalizes or facts.logprobs != "raw_logprobs":
         raise WronglyStartedError("start it with --no-mm-device-do-normalize and --logprobs-mode raw_logprobs")
+    scaling = find_query_scaling(policy.config)
+    if scaling is not None and facts.longest > scaling[0]:
+        raise WronglyStartedError(
+            f"it would leave out how the policy scales queries from position {scaling[0]} on: start it with "
+            f"--max-model-len {scaling[0]}"
+        )
     if transfer != "folder" and facts.transfer != transfer:
         raise WronglyStartedError(
             f"it takes no weights by {transfer}: start it with --weight-transfer-config "

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from mstar.generation.vllm_families import find_query_scaling
 from mstar.models.lora import merged_state, save_adapter
 from mstar.models.sharding import full_state
 from mstar.rendering import Renderer
@@ -63,6 +64,9 @@ def write_description(policy: Any, renderer: Renderer, folder: Path) -> str:
     config = deepcopy(policy.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # vLLM gets the weights unpacked
+    if (scaling := find_query_scaling(config)) is not None:
+        scaled = {"original_max_position_embeddings": scaling[0], "beta": scaling[1]}
+        config.get_text_config().llama_4_scaling = scaled
     # FSDP2 puts the model's own class behind one of its own.
     own_class = type(policy).__bases__[-1] if isinstance(policy, FSDPModule) else type(policy)
     config.architectures = config.architectures or [own_class.__name__]

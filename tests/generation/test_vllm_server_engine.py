@@ -18,7 +18,7 @@ import torch
 
 import mstar.interruption as interruption
 from mstar.errors import ConfigError, EngineDriftError, ServersLostError, StorageError
-from mstar.generation import Request, VllmServerEngine, plan_samples, server_drawing, server_pool
+from mstar.generation import Request, VllmServerEngine, plan_samples, server_drawing, server_pool, vllm_server_session
 from mstar.generation.vllm_prompts import picture_settings
 from mstar.generation.vllm_server_worker import model_sizes
 from mstar.generation.weight_files import WeightsFingerprint, read_weights, write_weights
@@ -446,6 +446,14 @@ def test_a_server_whose_processor_prepares_pictures_otherwise_is_refused(
     pictures = stubs[0].sizes["pictures"]
     stubs[0].sizes["pictures"] = pictures | {"size": {"longest_edge": 7}, "unknown_to_the_policy": 1}
     with pytest.raises(ConfigError, match=r"otherwise .*\(size is {'longest_edge': 7} in place of .*processor_config"):
+        make()
+
+
+def test_a_server_that_would_leave_out_a_scaling_is_refused(
+    make: Callable[..., VllmServerEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm_server_session, "find_query_scaling", lambda config: (255, 0.1))
+    with pytest.raises(ConfigError, match="scales queries from position 255 on: start it with --max-model-len 255"):
         make()
 
 

@@ -43,13 +43,13 @@ SHAPES = {
 }
 # What nothing is computed with: these read the tower before its last layer.
 UNUSED = {"llava": "encoder.layers.1.|post_layernorm", "llava_next": "encoder.layers.2.|post_layernorm"}
-# Ministral 3, whose positions are stretched.
+# Ministral 3, whose positions are stretched, and whose queries are scaled from a position on that prompts reach here.
 MINISTRAL = {
     "model_type": "ministral3",
-    "max_position_embeddings": 2048,
+    "max_position_embeddings": 512,
     "rope_parameters": {
         "rope_type": "yarn", "rope_theta": 1e6, "factor": 16.0, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0,
-        "mscale_all_dim": 1.0, "original_max_position_embeddings": 128, "llama_4_scaling_beta": 0.1,
+        "mscale_all_dim": 1.0, "original_max_position_embeddings": 32, "llama_4_scaling_beta": 0.1,
     },
 }  # fmt: skip
 GREEDY = (Sample(index=0, temperature=0.0, seed=0),)
