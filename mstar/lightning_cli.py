@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+from argparse import HelpFormatter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -29,14 +31,15 @@ from mstar.callbacks.trainer_check import check_trainer, require_training
 from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
 from mstar.interruption import stop_if_asked
-from mstar.lightning_parser import LightningParser
 from mstar.locking import hold_folder
 from mstar.memory.run_account import warn_before_start
 from mstar.models.backbone import load_renderer
+from mstar.models.lora import LoraSettings
 from mstar.models.precision import allow_tensor_cores, half_type
 from mstar.models.step_scorer import refuse_step_scorer
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.trainable import check_trainable
+from mstar.parsing import Parser
 from mstar.prompts import PromptSource
 from mstar.prompts.base import summarise
 from mstar.rendering import Renderer
@@ -49,6 +52,10 @@ _log = logging.getLogger(__name__)
 _SAMPLED: Final = 8
 # Lines that a command says of its prompts.
 _MOST_SOURCES: Final = 5
+# Classes whose arguments the help shows.
+_DOCUMENTED: Final = (
+    RolloutCallback, PolicyModule, MPRMModule, LoraSettings, PolicyDataModule, StepLabelDataModule, BenchmarkCallback
+)  # fmt: skip
 # What a command calls of the model and of the data.
 _STEPS: Final = (
     ("fit", "training_step", "train_dataloader"),
@@ -56,6 +63,18 @@ _STEPS: Final = (
     ("test", "test_step", "test_dataloader"),
     ("predict", "predict_step", "predict_dataloader"),
 )
+
+
+class _FitParser(Parser, LightningArgumentParser):
+    """The parser of ``fit`` and its like."""
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """The options, then the arguments of the classes that ``rollout``, ``model`` and ``data`` take."""
+        text = str(super().format_help(formatter))
+        if "--rollout" not in text:
+            return text
+        sections = [f"{cls.__module__}.{cls.__name__}:\n{inspect.getdoc(cls)}" for cls in _DOCUMENTED]
+        return "\n\n".join([text.rstrip(), *sections]) + "\n"
 
 
 class MstarCLI(LightningCLI):
@@ -74,7 +93,7 @@ class MstarCLI(LightningCLI):
             subclass_mode_data=True,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_class=LightningParser,
+            parser_class=_FitParser,
             load_from_checkpoint_support=False,
             save_config_callback=RunRecord,
             save_config_kwargs={"save_to_log_dir": False},

@@ -47,7 +47,6 @@ LAYERS = (
     {
         "cli",
         "lightning_cli",
-        "lightning_parser",
         "config_files",
         "memory_command",
         "null_values",
@@ -67,7 +66,7 @@ LAYERS = (
 LAYER = {component: layer for layer, components in enumerate(LAYERS) for component in components}
 
 LIGHTNING = {"lightning", "lightning_fabric", "pytorch_lightning"}
-LIGHTNING_ALLOWED = {"datamodules", "modules", "trainer", "callbacks", "lightning_cli", "lightning_parser"}
+LIGHTNING_ALLOWED = {"datamodules", "modules", "trainer", "callbacks", "lightning_cli"}
 
 HEAVY = {"torch", "transformers"} | LIGHTNING
 PURE = {
