@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -116,8 +115,7 @@ class PublishedReward(Reward):
         order = sorted(distinct, key=lambda key: sum(map(len, key[1])))
         bar = tqdm(total=len(order), desc="score", unit="response", disable=not self.progress, leave=False)
         found: dict[tuple[int, tuple[str, ...]], tuple[float, ...]] = {}
-        away = on_device(self._loaded, self._device) if self._device.type != "cpu" else nullcontext()
-        with bar, away:
+        with bar, on_device(self._loaded, self._device):
             chains = [(groups[number][0], chain) for number, chain in order]
             for key, scores in zip(order, self._score_chains(self._loaded, chains), strict=True):
                 found[key] = scores
