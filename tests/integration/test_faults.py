@@ -134,7 +134,7 @@ def test_a_full_disk_at_the_export_loses_no_training(
     assert "Traceback" not in said
     assert said.strip().splitlines()[-1] == (
         f"mstar fit: error: {exported.parent}/.policy.unfinished cannot be written (No space left on device): make "
-        "room or mend the permissions, then run the same command again; it goes on from what is there."
+        "room, or mend the path or its permissions, then run the same command again; it goes on from what is there."
     )
     assert not exported.exists()
     assert not (root / "finished.json").exists()
