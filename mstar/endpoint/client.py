@@ -25,6 +25,8 @@ from mstar.errors import ConfigError, EndpointError
 from mstar.interruption import stop_if_asked
 
 _log: Final = logging.getLogger(__name__)
+# What an error of the operating system begins with.
+_NUMBER: Final = re.compile(r"\[Errno -?\d+\] ")
 
 _AGAIN: Final = (408, 409, 425, 429)
 _UNPAID: Final = 402
@@ -82,6 +84,7 @@ class ChatClient:
         self._pause = pause or self._stopped.wait
         self._pace = Pace(traffic.requests_per_minute, self._pause, time.monotonic)
         self._lock = threading.Lock()
+        self._told = False
 
     def ask_all(
         self,
@@ -182,6 +185,8 @@ class ChatClient:
         sent = json.dumps(content, ensure_ascii=False).encode(errors="replace")
         fault = ""
         for attempt in range(self.traffic.retries + 1):
+            if attempt == 2:
+                self._tell(fault)
             if attempt:
                 self._pause(min(2.0 ** (attempt - 1), _LONGEST_WAIT) * random.uniform(1, 1.25))
             self._pace.enter()
@@ -190,16 +195,27 @@ class ChatClient:
             try:
                 response = self._http.post(self.url, content=sent)
             except httpx2.RequestError as error:
-                fault = f"{type(error).__name__}: {error}".rstrip(": ")
+                fault = f"{type(error).__name__}: {_NUMBER.sub('', str(error))}".rstrip(": ")
                 continue
             found = self._read(response)
             if not isinstance(found, str):
                 return found
             fault = found
+        tries = "1 try" if self.traffic.retries == 0 else f"{self.traffic.retries + 1} tries"
         raise EndpointError(
-            f"{self._where} did not answer in {self.traffic.retries + 1} tries ({self._hide(fault)}), so the run "
+            f"{self._where} did not answer in {tries} ({self._hide(fault)}), so the run "
             "stops; what was answered is kept, and the same command goes on from there once the server answers."
         )
+
+    def _tell(self, fault: str) -> None:
+        """Says once that the server is waited for: the waits between the tries add up to minutes."""
+        with self._lock:
+            told, self._told = self._told, True
+        if not told:
+            _log.warning(
+                "%s does not answer (%s); it is asked again, up to %d times.",
+                self._where, self._hide(fault), self.traffic.retries,
+            )  # fmt: skip
 
     def _read(self, response: httpx2.Response) -> Answer | Refusal | str:
         """The answer or refusal in a response, or what is wrong with it if another try may help."""

@@ -57,6 +57,16 @@ def test_answers_come_in_order_and_are_counted(stub: StubServer, connect: Connec
     assert client.usage.describe(Traffic(input_price=2000.0, output_price=10000.0)).endswith("which cost 0.48")
 
 
+def test_a_server_that_is_waited_for_is_named_once(waits: list[float], caplog: pytest.LogCaptureFixture) -> None:
+    client = ChatClient("http://127.0.0.1:9", "teacher", traffic=Traffic(retries=3, concurrency=2), pause=waits.append)
+    with pytest.raises(EndpointError, match=r"did not answer in 4 tries \(ConnectError: Connection refused\)"):
+        client.ask_all(body(str(number)) for number in range(2))
+    client.close()
+    assert caplog.messages == [
+        "teacher at 127.0.0.1:9 does not answer (ConnectError: Connection refused); it is asked again, up to 3 times."
+    ]
+
+
 @pytest.mark.parametrize("fault", [500, 502, 429, 408, "cut", "html", "wrong"])
 def test_what_may_pass_is_tried_again_with_growing_waits(
     fault: Any, stub: StubServer, connect: Connect, waits: list[float]
