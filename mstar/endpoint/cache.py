@@ -31,7 +31,7 @@ class AnswerCache:
             folder.mkdir(parents=True, exist_ok=True)
         with self._explained():
             # Every statement is a transaction.
-            self._file = sqlite3.connect(self.path, _PATIENCE, isolation_level=None, check_same_thread=False)
+            self._file = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
             self._file.execute("CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL)")
 
     def find(self, key: str) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mstar import metrics
-from mstar.grading import Grader, grade_responses
+from mstar.grading import Grader, grade_response
 from mstar.prompts.benchmarks import BenchmarkItem
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
@@ -104,7 +104,7 @@ def grade_item(prompt: Prompt, responses: Sequence[Response], graders: Mapping[s
         graders: The grader of every scoring mode; the first one's verdicts become those of the responses.
     """
     (_, first), *further = graders.items()
-    scored = grade_responses(prompt, responses, first)
+    scored = [grade_response(prompt, response, first) for response in responses]
     others = {name: tuple(grader.grade(prompt, r.text) for r in responses) for name, grader in further}
     return ItemResult(prompt.id, scored[0], tuple(scored[1:]), others)
 

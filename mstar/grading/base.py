@@ -10,8 +10,6 @@ from mstar.endpoint import Judged
 from mstar.interruption import stop_if_asked
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-__all__ = ["AnswerReader", "Grader", "grade_all", "grade_response", "grade_responses"]
-
 
 class Grader(ABC):
     """Decides whether a response's final answer is right (M-STaR: the outcome reward, 1[answer(y) = a*])."""
@@ -73,19 +71,17 @@ def grade_response(prompt: Prompt, response: Response, grader: Grader) -> Scored
     )
 
 
-def grade_responses(prompt: Prompt, responses: Sequence[Response], grader: Grader) -> list[ScoredResponse]:
-    """The same for several responses to one prompt; those of equal text are graded once."""
-    first: dict[str, ScoredResponse] = {}
-    for response in responses:
-        if response.text not in first:
-            first[response.text] = grade_response(prompt, response, grader)
-    return [replace(first[response.text], response=response) for response in responses]
-
-
 def grade_all(
     prompts: Sequence[Prompt], drawn: Sequence[Sequence[Response]], grader: Grader
 ) -> list[list[ScoredResponse]]:
-    """The same for the responses to several prompts, of which the grader is told before."""
+    """The same for the responses to several prompts, of which the grader is told before; equal ones are graded once."""
     pairs = list(zip(prompts, drawn, strict=True))
     grader.prepare([(prompt, response.text) for prompt, responses in pairs for response in responses])
-    return [grade_responses(prompt, responses, grader) for prompt, responses in pairs]
+    graded: list[list[ScoredResponse]] = []
+    for prompt, responses in pairs:
+        first: dict[str, ScoredResponse] = {}
+        for response in responses:
+            if response.text not in first:
+                first[response.text] = grade_response(prompt, response, grader)
+        graded.append([replace(first[response.text], response=response) for response in responses])
+    return graded

@@ -60,22 +60,17 @@ def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
             counts[verdict.status.value] += 1
             row |= {"predicted": verdict.predicted, "correct": verdict.correct, "status": verdict.status.value}
             out.write(json.dumps(row, ensure_ascii=False, default=_plain).encode("utf-8", "replace").decode() + "\n")
-    details = ", ".join(
-        f"{counts[key]:,} {key.replace('_', ' ')}" for key in ("graded", "no_answer", "ungradeable_gold", "timeout")
-    )
+    statuses = ("graded", "no_answer", "ungradeable_gold", "timeout")
+    details = ", ".join(f"{counts[status]:,} {status.replace('_', ' ')}" for status in statuses)
     sys.stdout.write(f"{output}: {counted(counts['rows'], 'row')}, {counts['correct']:,} right ({details})\n")
     for note in grader.judged().notes():
         sys.stdout.write(f"{note}\n")
     if counts["timeout"]:
-        _log.warning(
-            "%s: %s ran out of computing time twice, and count as wrong.",
-            output,
-            counted(counts["timeout"], "comparison"),
-        )
+        late = counted(counts["timeout"], "comparison")
+        _log.warning("%s: %s ran out of computing time twice, and count as wrong.", output, late)
     if counts["malformed"]:
-        _log.warning(
-            "%s: %s left out; mend the file and grade again.", input, counted(counts["malformed"], "malformed line")
-        )
+        malformed = counted(counts["malformed"], "malformed line")
+        _log.warning("%s: %s left out; mend the file and grade again.", input, malformed)
     return 1 if counts["malformed"] else 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mstar.grading import Grader, grade_all, grade_responses
+from mstar.grading import Grader, grade_all
 from mstar.types import Prompt, Response, Verdict, VerdictStatus
 
 
@@ -29,7 +29,7 @@ def test_equal_responses_are_graded_once_and_each_keeps_what_else_it_is() -> Non
     texts = ["7", "8", "7", "it is 7"]
     responses = [Response("a", i, text, i, True, 1.0, -float(i)) for i, text in enumerate(texts)]
     grader = Counting()
-    scored = grade_responses(prompt, responses, grader)
+    [scored] = grade_all([prompt], [responses], grader)
     assert grader.asked == ["7", "8", "it is 7"]
     assert [s.response for s in scored] == responses
     assert [(s.verdict.correct, s.verdict.predicted) for s in scored] == [("7" in text, text) for text in texts]
