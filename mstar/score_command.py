@@ -24,7 +24,7 @@ from mstar.provenance import describe, identify_file
 from mstar.rewards import MPRM, Aggregation, Reward, RewardHost
 from mstar.storage import write_json
 
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
 def score_responses(

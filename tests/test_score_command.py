@@ -262,3 +262,25 @@ def test_a_class_that_is_not_there_and_a_folder_that_cannot_be_made_are_told_fir
         score(tmp_path, source, "mstar.rewards.Likelihod")
     with pytest.raises(StorageError, match="Not a directory"):
         score_responses("no such", str(source), str(source))
+
+
+def test_rows_without_an_id_are_of_one_prompt_only_with_one_picture_and_one_answer(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), "blue").save(tmp_path / "blue.png")
+    asked = {"question": "What colour?", "response": "1\nAnswer: blue"}
+    source = write(
+        tmp_path,
+        [
+            asked | {"image": "red.png", "answer": "red"},
+            asked | {"image": "blue.png", "answer": "blue"},
+            asked | {"answer": "blue"},
+            {"response": "Answer: 5", "answer": "4"},
+            {"response": "Answer: 5", "answer": "5"},
+            {"response": "Answer: 5", "answers": ["4", "5"]},
+            {"response": "Answer: 6", "answer": "5"},
+        ],
+    )
+    assert score(tmp_path, source) == 0
+    found = [s for path in sorted((tmp_path / "out").glob("scores-*.parquet")) for s in read_responses(path)]
+    assert len({s.response.prompt_id for s in found}) == 6
+    assert sum(s.verdict.correct for s in found) == 4  # all but the first, the fourth and the last
+    assert sum(s.verdict.status == "graded" for s in found) == 7

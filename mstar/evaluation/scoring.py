@@ -77,7 +77,14 @@ def read_shards(path: str, size: int = SHARD) -> Iterator[list[tuple[int, dict[s
 
 def _key(row: Mapping[str, Any] | str) -> object:
     """What tells whose response a row is."""
-    return row if isinstance(row, str) else row.get("prompt_id") or (row.get("question"), str(row.get("images")))
+    if isinstance(row, str) or row.get("prompt_id") is not None:
+        return row if isinstance(row, str) else row["prompt_id"]
+    return (row.get("question"), str(row.get("images") or row.get("image")), str(_golds(row)))
+
+
+def _golds(row: Mapping[str, Any]) -> list[object]:
+    """What is right: questions are often the same words about other pictures, which a row need not name."""
+    return [row.get("answer"), row.get("answers") or None]
 
 
 def make_groups(
@@ -92,8 +99,8 @@ def make_groups(
     """The prompts of a shard's rows with their responses, graded.
 
     A row's own verdict is taken, if it has one: it may be another grader's. Rows without a
-    ``prompt_id`` are of one prompt where question and pictures are the same, and those without a ``sample_index`` are
-    counted by their number.
+    ``prompt_id`` are of one prompt where question, pictures and answer are the same, and those without a
+    ``sample_index`` are counted by their number.
 
     Args:
         grader: Grades those with a gold answer and without a verdict.
@@ -122,7 +129,7 @@ def make_groups(
                 continue
             known = row.get("prompt_id")
             names = tuple(image.uri for image in images)
-            prompt_id = fingerprint(row.get("question") or "", names) if known is None else str(known)
+            prompt_id = fingerprint(row.get("question") or "", names, *_golds(row)) if known is None else str(known)
             prompts[key] = to_prompt(row, prompt_id, images)
         response = _response(prompts[key], row, number)
         if (missing := lacks(response)) is not None:
