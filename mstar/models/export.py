@@ -41,6 +41,11 @@ def save_model(
         ConfigError: a weight is beyond the range of the type.
     """
     untyped: Any = model
+    text, tied = untyped.config.get_text_config(), getattr(untyped.config, "tie_word_embeddings", None)
+    if tied is not None and getattr(text, "tie_word_embeddings", tied) != tied:
+        # Transformers goes by the whole model's, and leaves a tied head out of the files; vLLM goes by the language
+        # model's, and would compute with a head that it never read.
+        text.tie_word_embeddings = tied
     changed = has_lora(model) or getattr(untyped, "is_quantized", False) or dtype not in (None, untyped.dtype)
     if state is None and not changed:
         untyped.save_pretrained(folder)

@@ -37,6 +37,16 @@ def test_sampling_settings_of_hub_models_are_saved_again(split_folder: Path, tmp
     assert {name: saved[name] for name in settings if name != "do_sample"}.items() <= settings.items()
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_language_model_says_whether_its_head_is_tied(tied: bool, split_folder: Path, tmp_path: Path) -> None:
+    model: Any = load_model(str(split_folder))
+    renderer = load_renderer(str(split_folder), model)
+    model.config.tie_word_embeddings, model.config.text_config.tie_word_embeddings = tied, not tied
+    save_model(model, renderer, tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["tie_word_embeddings"] is saved["text_config"]["tie_word_embeddings"] is tied
+
+
 def test_settings_that_can_be_saved_stay_as_they_are(split_folder: Path) -> None:
     assert load_model(str(split_folder)).generation_config.do_sample is not True
 
