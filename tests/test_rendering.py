@@ -240,7 +240,7 @@ def test_prompts_that_cannot_be_rendered(tiny: Any) -> None:
         tiny.renderer.render_prompt(replace(PROMPT, answer=None), show_answer=True)
     with pytest.raises(DataError, match=r"prompt 'p' contains '<image>', which stands for a picture: remove it"):
         tiny.renderer.prompt_inputs([replace(PROMPT, images=(), question="<image>\nIs it even?")])
-    with pytest.raises(DataError, match=r"prompt 'p' has '<image>' 2 times, and it has 1 pictures"):
+    with pytest.raises(DataError, match=r"prompt 'p' has '<image>' 2 times, and it has 1 picture: write it"):
         tiny.renderer.prompt_inputs([replace(PROMPT, question="<image>\nIs <image> even?")])
 
 
