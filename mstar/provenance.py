@@ -82,14 +82,15 @@ def describe(value: object) -> Any:
         return value
     if isinstance(value, Sequence):
         return [describe(item) for item in value]
+    if isinstance(value, partial):
+        # What the command line makes of an optimizer that is still to be given its weights. From Python 3.14 on it passes
+        # for a routine, too.
+        return {"call": describe([value.func, *value.args]), **{key: describe(v) for key, v in value.keywords.items()}}
     if isinstance(value, type) or inspect.isroutine(value):
         return _name(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"class": _name(type(value)), **fields}
-    if isinstance(value, partial):
-        # What the command line makes of an optimizer that is still to be given its weights.
-        return {"call": describe([value.func, *value.args]), **{key: describe(v) for key, v in value.keywords.items()}}
     if type(value).__module__.partition(".")[0] == "torch":
         # Types and devices; nothing else of torch is a setting.
         return str(value)

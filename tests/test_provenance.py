@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
@@ -53,6 +55,11 @@ def test_a_component_is_described_by_what_its_work_depends_on() -> None:
     assert describe(Marked()) == describe(Marked())
     distinct = [Marked(), Marked("Result"), Marked(words=("so",)), Marked(other=AnswerGrader()), Renamed(1), Renamed(2)]
     assert len({fingerprint(grader) for grader in (*distinct, AnswerGrader(), MathVistaGrader())}) == len(distinct) + 2
+
+
+def test_an_optimizer_without_weights_is_described_by_its_settings() -> None:
+    # Such a partial passes for a routine from Python 3.14 on, and has no name as those have.
+    assert describe(partial(torch.optim.SGD, lr=0.5)) == {"call": ["torch.optim.sgd.SGD"], "lr": 0.5}
 
 
 def test_descriptions_are_plain_json() -> None:
