@@ -83,8 +83,8 @@ def describe(value: object) -> Any:
     if isinstance(value, Sequence):
         return [describe(item) for item in value]
     if isinstance(value, partial):
-        # What the command line makes of an optimizer that is still to be given its weights. From Python 3.14 on it passes
-        # for a routine, too.
+        # What the command line makes of an optimizer that is still to be given its weights. From Python 3.14 on it
+        # passes for a routine, too.
         return {"call": describe([value.func, *value.args]), **{key: describe(v) for key, v in value.keywords.items()}}
     if isinstance(value, type) or inspect.isroutine(value):
         return _name(value)
