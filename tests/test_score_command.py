@@ -270,8 +270,8 @@ def test_rows_without_an_id_are_of_one_prompt_only_with_one_picture_and_one_answ
     source = write(
         tmp_path,
         [
-            asked | {"image": "red.png", "answer": "red"},
-            asked | {"image": "blue.png", "answer": "blue"},
+            asked | {"image": "red.png", "answer": "red", "prompt_id": ""},
+            asked | {"image": "blue.png", "answer": "blue", "prompt_id": ""},
             asked | {"answer": "blue"},
             {"response": "Answer: 5", "answer": "4"},
             {"response": "Answer: 5", "answer": "5"},

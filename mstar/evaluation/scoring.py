@@ -32,6 +32,8 @@ OpenPicture: TypeAlias = Callable[[str], Image.Image]
 _log: Final = logging.getLogger(__name__)
 # Rows that are read, scored and written as one; a prompt's responses stay together unless they are more than as many.
 SHARD: Final = 512
+# What stands for the id of a prompt that has none.
+_NO_ID: Final = (None, "")
 # What they may be, beside None, and what that is called.
 _FIELDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     **dict.fromkeys(("sample_index", "num_tokens", "temperature", "logprob"), ((int, float), "a number")),
@@ -77,8 +79,10 @@ def read_shards(path: str, size: int = SHARD) -> Iterator[list[tuple[int, dict[s
 
 def _key(row: Mapping[str, Any] | str) -> object:
     """What tells whose response a row is."""
-    if isinstance(row, str) or row.get("prompt_id") is not None:
-        return row if isinstance(row, str) else row["prompt_id"]
+    if isinstance(row, str):
+        return row
+    if row.get("prompt_id") not in _NO_ID:
+        return row["prompt_id"]
     return (row.get("question"), str(row.get("images") or row.get("image")), str(_golds(row)))
 
 
@@ -129,7 +133,7 @@ def make_groups(
                 continue
             known = row.get("prompt_id")
             names = tuple(image.uri for image in images)
-            prompt_id = fingerprint(row.get("question") or "", names, *_golds(row)) if known is None else str(known)
+            prompt_id = fingerprint(row.get("question") or "", names, *_golds(row)) if known in _NO_ID else str(known)
             prompts[key] = to_prompt(row, prompt_id, images)
         response = _response(prompts[key], row, number)
         if (missing := lacks(response)) is not None:
