@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -321,8 +322,13 @@ def test_when_a_process_is_killed_the_others_end_and_say_so(evolve: Any, start: 
 
 
 def children(process: int) -> list[int]:
-    """The processes that a process has started."""
-    return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    """The processes that a process has started, but for the tracker that Python 3.14 starts for tqdm's lock."""
+    found: list[int] = []
+    for number in Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            if b"resource_tracker" not in Path(f"/proc/{number}/cmdline").read_bytes():
+                found.append(int(number))
+    return found
 
 
 def wait_until(condition: Callable[[], Any], process: Any, log: Path, seconds: float = 240) -> None:
