@@ -25,6 +25,7 @@ from mstar.rewards import Likelihood, Reward
 from mstar.score_command import score_responses
 from mstar.storage import read_responses
 from mstar.types import Prompt, Response
+from tests.grading.told import Told
 
 
 class Digits(Reward):
@@ -188,17 +189,6 @@ def test_parquet_with_pictures_and_its_own_verdicts(tmp_path: Path) -> None:
     output = tmp_path / "graded.jsonl"
     assert main(["grade", "--input", str(tmp_path / "out"), "--output", str(output)]) == 0
     assert [json.loads(line)["correct"] for line in output.read_text().splitlines()] == [True, True]
-
-
-class Told(AnswerGrader):
-    """Records how many responses it was told of at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[int] = []
-
-    def prepare(self, responses: Sequence[tuple[Prompt, str]]) -> None:
-        self.told.append(len(responses))
 
 
 def test_a_grader_that_asks_a_model_asks_about_all_rows_without_a_verdict_together(tmp_path: Path) -> None:

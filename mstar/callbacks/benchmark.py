@@ -14,7 +14,7 @@ from mstar.callbacks.rollout_check import require_policy
 from mstar.datamodules.benchmark import find_benchmark
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError, require_least, require_positive
-from mstar.evaluation.benchmark import OURS, ItemResult, grade_item, score_benchmark
+from mstar.evaluation.benchmark import OURS, ItemResult, grade_items, score_benchmark
 from mstar.evaluation.benchmark_files import benchmark_notes, render_scores, write_items, write_scores
 from mstar.evaluation.benchmark_shards import ResponseShards
 from mstar.evaluation.greedy import GREEDY
@@ -144,9 +144,7 @@ class BenchmarkCallback(Callback):
         missing = [prompt for prompt in prompts if prompt.id not in answered]
         with policy.compute_precision.context(policy.device):
             answered |= {p.id: row for p, row in zip(missing, self._answer(policy, missing, stage), strict=True)}
-        for grader in self.graders.values():
-            grader.prepare([(prompt, response.text) for prompt in prompts for response in answered[prompt.id]])
-        items = [grade_item(prompt, answered[prompt.id], self.graders) for prompt in prompts]
+        items = grade_items(prompts, [answered[prompt.id] for prompt in prompts], self.graders)
         graded = {item.prompt_id: (item.greedy, *item.samples) for item in items}
         shards.add([PromptResponses(prompt, graded[prompt.id]) for prompt in missing])
         if self.reward_model is not None:

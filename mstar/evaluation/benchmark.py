@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mstar import metrics
-from mstar.grading import Grader, grade_response
+from mstar.grading import Grader, grade_all
 from mstar.prompts.benchmarks import BenchmarkItem
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
@@ -96,17 +96,21 @@ class BenchmarkResult:
         return next(found)
 
 
-def grade_item(prompt: Prompt, responses: Sequence[Response], graders: Mapping[str, Grader]) -> ItemResult:
-    """Grades the responses to one row.
+def grade_items(
+    prompts: Sequence[Prompt], drawn: Sequence[Sequence[Response]], graders: Mapping[str, Grader]
+) -> list[ItemResult]:
+    """Grades the responses to some rows.
 
     Args:
-        responses: The greedy response, then the samples.
+        drawn: For every row the greedy response, then the samples.
         graders: The grader of every scoring mode; the first one's verdicts become those of the responses.
     """
-    (_, first), *further = graders.items()
-    scored = [grade_response(prompt, response, first) for response in responses]
-    others = {name: tuple(grader.grade(prompt, r.text) for r in responses) for name, grader in further}
-    return ItemResult(prompt.id, scored[0], tuple(scored[1:]), others)
+    (_, ours), *further = ((name, grade_all(prompts, drawn, grader)) for name, grader in graders.items())
+    items = []
+    for number, (prompt, (greedy, *samples)) in enumerate(zip(prompts, ours, strict=True)):
+        others = {name: tuple(scored.verdict for scored in graded[number]) for name, graded in further}
+        items.append(ItemResult(prompt.id, greedy, tuple(samples), others))
+    return items
 
 
 def score_benchmark(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from mstar.evaluation.benchmark import ItemResult, grade_item, score_benchmark
+from mstar.evaluation.benchmark import ItemResult, grade_items, score_benchmark
 from mstar.evaluation.benchmark_files import render_scores, write_items
 from mstar.grading import AnswerGrader, MathVistaGrader
 from mstar.prompts.benchmarks import BenchmarkItem
@@ -105,7 +105,7 @@ def test_the_mean_of_groups_is_resampled_within_each() -> None:
 def test_two_scoring_modes_differ_where_the_published_rules_guess() -> None:
     prompt = Prompt("a", "Which?", answer="red", answer_type=AnswerType.MULTI_CHOICE, choices=("red", "blue"))
     response = Response("a", 0, "It cannot be determined.", 5, True, 0.0, -1.0)
-    graded = grade_item(prompt, [response], {"ours": AnswerGrader(), "official": MathVistaGrader()})
+    [graded] = grade_items([prompt], [[response]], {"ours": AnswerGrader(), "official": MathVistaGrader()})
     result = score([graded], scorings=("ours", "official"))
     assert result.value("greedy") == 0.0
     assert result.statuses["ours"]["no_answer"] == 1

@@ -17,6 +17,7 @@ from mstar.rendering import Renderer
 from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response
+from tests.grading.told import Told
 
 RIGHT, LUCKY, WRONG = "1 + 2 = 3\nAnswer: 3", "1 + 2 = 5\nAnswer: 3", "1 + 2 = 4\nAnswer: 4"
 A = Prompt("a", "1 + 2?", answer="3", reference_responses=(RIGHT,))
@@ -63,17 +64,6 @@ class ScriptedReward(Reward):
     def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
         self.asked += [(prompt.id, [r.text for r in responses]) for prompt, responses in groups]
         return [[STEPS[r.text] for r in responses] for _, responses in groups]
-
-
-class Told(AnswerGrader):
-    """Records how many responses it was told of at a time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[int] = []
-
-    def prepare(self, responses: Sequence[tuple[Prompt, str]]) -> None:
-        self.told.append(len(responses))
 
 
 def measure(reward: Any) -> tuple[Dynamics, Scripted]:
