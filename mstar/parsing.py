@@ -46,9 +46,10 @@ class Parser(ArgumentParser):
             given = [f"{argument[:-4]}null" if argument.endswith("=None") else argument for argument in given]
             return super().parse_args(given, *more, **options)
         given = through_sources(given)
-        self._explain(given)
+        hints = self._hints_of(given)
+        _explain(given, hints)
         # jsonargparse reads a file that another one names from within that one's folder.
-        token, types = _given.set(tuple(map(_from_anywhere, given))), _hints.set(self._hints_of(given))
+        token, types = _given.set(tuple(map(_from_anywhere, given))), _hints.set(hints)
         try:
             config = super().parse_args(replace_sources(given), *more, **options)
         finally:
@@ -56,14 +57,6 @@ class Parser(ArgumentParser):
             _hints.reset(types)
         refuse_null(config)
         return config
-
-    def _explain(self, given: Sequence[str]) -> None:
-        """Answers --data.train.fields.help and its like, and ends."""
-        hints = self._hints_of(given)
-        name = asked_option(given, list(hints))
-        if name is not None:
-            sys.stdout.write(explain_option(name, given, hints))
-            raise SystemExit(0)
 
     def _hints_of(self, given: Sequence[str]) -> dict[str, Any]:
         """The types of the options of the command that is given."""
@@ -89,6 +82,14 @@ class Parser(ArgumentParser):
         said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}... ({len(said):,} characters)"
         sys.stderr.write(f"mstar: error: {said}\n")
         raise SystemExit(2)
+
+
+def _explain(given: Sequence[str], hints: Mapping[str, Any]) -> None:
+    """Answers --data.train.fields.help and its like, and ends."""
+    name = asked_option(given, list(hints))
+    if name is not None:
+        sys.stdout.write(explain_option(name, given, hints))
+        raise SystemExit(0)
 
 
 def _from_anywhere(argument: str) -> str:
