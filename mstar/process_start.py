@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from typing import Final
 
 # Larger blocks are mapped, and given back when they are freed (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
@@ -13,19 +14,28 @@ _KEPT: Final = 2**30
 # Names in glibc's malloc.h.
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
+# Seconds between two drawings of a progress bar in a file.
+_BAR_PAUSE: Final = "30"
 _SET_BY_USER: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def prepare_process() -> None:
-    """Has threads wait without spinning, and the heap keep what is freed; what the environment says goes before.
+    """Has threads wait without spinning, the heap keep what is freed, and bars in a file draw seldom.
+
+    What the environment says goes before.
 
     OpenMP threads that wait for each other spin by default; on a shared machine, where one of them may not be running,
     that makes training up to 30 times slower.
 
     A forward pass frees its activations, and the next one needs as much again. In between, glibc gives a part of it
     back to the system, which then clears every page anew.
+
+    A bar redraws itself ten times a second: of a rollout of hours, the log of a batch job had nothing but bars.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not sys.stderr.isatty():
+        # tqdm looks when it is imported.
+        os.environ.setdefault("TQDM_MININTERVAL", _BAR_PAUSE)
     # Only glibc has it.
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None and not any(name in os.environ for name in _SET_BY_USER):

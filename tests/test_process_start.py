@@ -1,4 +1,4 @@
-"""What a process sets for itself: freed memory is used again without a call to the system."""
+"""What a process sets for itself: freed memory is used again without a call to the system, bars in files are short."""
 
 from __future__ import annotations
 
@@ -39,3 +39,26 @@ def test_freed_memory_is_used_again_unless_the_environment_says_otherwise() -> N
     assert first > PAGES / 2
     assert second < PAGES / 20
     assert count_pages({"MALLOC_TRIM_THRESHOLD_": str(2**17)})[1] > PAGES / 2
+
+
+# A bar that is moved for half a second.
+BAR = """
+import time
+from mstar.process_start import prepare_process
+
+prepare_process()
+from tqdm.auto import tqdm
+
+for _ in tqdm(range(50)):
+    time.sleep(0.01)
+"""
+
+
+def test_a_bar_in_a_file_is_drawn_seldom_unless_the_environment_says_otherwise() -> None:
+    def count(environment: dict[str, str]) -> int:
+        done = subprocess.run([sys.executable, "-c", BAR], env=os.environ | environment, capture_output=True, text=True)
+        return done.stderr.count("%|")
+
+    # At the beginning and at the end, and a newer tqdm may do so once more.
+    assert count({}) <= 3
+    assert count({"TQDM_MININTERVAL": "0.01"}) > 10
