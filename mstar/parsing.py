@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from mstar.errors import ConfigError, MstarError
 from mstar.null_values import refuse_null
@@ -58,6 +58,18 @@ class Parser(ArgumentParser):
         refuse_null(config)
         return config
 
+    def get_defaults(self, *args: Any, **options: Any) -> Namespace:
+        """The defaults, without the arguments of a class that is one; they are filled in once it is still chosen.
+
+        Another class would take over those whose names it knows: of AdamW's, which nobody wrote down, the weight decay.
+        """
+        defaults = super().get_defaults(*args, **options)
+        for action in self._actions:
+            chosen = defaults.get(action.dest) if _is_bare_class(action.default) else None
+            if isinstance(chosen, Namespace):
+                chosen.pop("init_args", None)
+        return defaults
+
     def _hints_of(self, given: Sequence[str]) -> dict[str, Any]:
         """The types of the options of the command that is given."""
         commands = self._subcommands_action
@@ -82,6 +94,10 @@ class Parser(ArgumentParser):
         said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}... ({len(said):,} characters)"
         sys.stderr.write(f"mstar: error: {said}\n")
         raise SystemExit(2)
+
+
+def _is_bare_class(default: Any) -> bool:
+    return isinstance(default, Mapping) and set(default) == {"class_path"}
 
 
 def _explain(given: Sequence[str], hints: Mapping[str, Any]) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError
+from mstar.modules import PolicyModule
 from mstar.parsing import Parser, condense, find_mistake
 
 
@@ -36,3 +39,30 @@ def test_null_as_a_flag_reaches_the_classes_within_classes() -> None:
     )  # fmt: skip
     settings = config.data.init_args.train.init_args
     assert (settings.path, settings.size, settings.image_root) == ("rows.jsonl", None, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "weight_decay"),
+    [
+        ([], 0.01),
+        (["torch.optim.SGD"], 0.0),
+        (["torch.optim.Adam"], 0.0),
+        (["torch.optim.Adam", "--model.optimizer.weight_decay", "0.1"], 0.1),
+    ],
+)
+def test_another_optimizer_takes_over_nothing_of_the_default_one(options: list[str], weight_decay: float) -> None:
+    parser = Parser()
+    parser.add_subclass_arguments(PolicyModule, "model")
+    chosen = ["--model.optimizer", *options] if options else []
+    config = parser.parse_args(["--model", "mstar.modules.PolicyModule", "--model.model_name", "a", *chosen])
+    assert config.model.init_args.optimizer.init_args.weight_decay == weight_decay
+
+
+def test_the_default_optimizers_arguments_need_no_class() -> None:
+    parser = Parser()
+    parser.add_subclass_arguments(PolicyModule, "model")
+    config = parser.parse_args(
+        ["--model", "mstar.modules.PolicyModule", "--model.model_name", "a", "--model.optimizer.weight_decay", "0.1"]
+    )
+    optimizer = config.model.init_args.optimizer
+    assert (optimizer.class_path, optimizer.init_args.weight_decay) == ("torch.optim.AdamW", 0.1)
