@@ -16,7 +16,7 @@ from mstar.grading.numbers import NumberReader, read_quantity
 from mstar.grading.plain_text import clean_latex, normalise
 from mstar.grading.sentences import find_stated_answer
 from mstar.grading.texts import SimilarTextReader, TextReader, read_literal
-from mstar.types import AnswerType, Prompt, Tolerance, Verdict, VerdictStatus
+from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
 
 _MAX_PREDICTED: Final = 500
 _LABEL: Final = re.compile(r"^A:\s*(?=[^\n]+\Z)", re.MULTILINE)
@@ -123,13 +123,12 @@ def _read_gold(gold: str | None, prompt: Prompt) -> AnswerReader:
         case AnswerType.ANLS:
             return SimilarTextReader(answer)
         case AnswerType.TEXT:
-            return _text_reader(answer, choices, unit, question, tolerance)
+            return _text_reader(answer, prompt)
 
 
-def _text_reader(
-    answer: str | None, choices: tuple[str, ...], unit: str | None, question: str, tolerance: Tolerance | None
-) -> AnswerReader:
+def _text_reader(answer: str | None, prompt: Prompt) -> AnswerReader:
     """Text is what data sets call any answer, so that its own form decides."""
+    choices, question = prompt.choices, prompt.question
     if answer is None:
         return TextReader(None, question)
     if choices and (reader := ChoiceReader(answer, choices)).gold is not None:
@@ -139,7 +138,7 @@ def _text_reader(
         return listed
     number = len(text) <= 40 and text.casefold() != "none" and read_literal(text) is None and "!" not in text
     if number and read_quantity(answer) is not None and "=" not in text:
-        return NumberReader(answer, False, None, unit, question, tolerance)
+        return NumberReader(answer, False, prompt.precision, prompt.unit, question, prompt.tolerance)
     return TextReader(answer, question)
 
 

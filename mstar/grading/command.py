@@ -29,10 +29,10 @@ def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
 
     Args:
         input: JSON lines, a Parquet file (such as ``predict`` writes), or the folder of one iteration of a run. Rows
-            with ``response`` and ``answer``, and where known ``answer_type`` (multi_choice, multi_select, integer,
-            float, list, set, text, anls, box), ``choices``, ``answer_is`` (text, letter, index0, index1), ``answers``
-            (further right ones), ``tolerance`` (``{"relative": 0.05}`` or ``{"absolute": 0.001}``), ``precision``,
-            ``unit`` and ``question``.
+            with ``response`` and ``answer`` (or a list of all that are right), and where known ``answer_type``
+            (multi_choice, multi_select, integer, float, list, set, text, anls, box), ``choices``, ``answer_is`` (text,
+            letter, index0, index1), ``answers`` (further right ones), ``tolerance`` (``{"relative": 0.05}`` or
+            ``{"absolute": 0.001}``), ``precision``, ``unit`` and ``question``.
         output: The rows again, as JSON lines, with ``predicted``, ``correct`` and ``status``; one that exists is
             replaced. For a multiple-choice question ``predicted`` is the option's letter.
         grader: Another grader, such as MathVista's published rules (``MathVistaGrader``, whose ``predicted`` is an

@@ -18,6 +18,8 @@ from mstar.types import AnswerType, ImageReference, Prompt
 # What the fields are that may be missing, and what that is called.
 _FIELDS: Final = {"choices": list, "answers": list, "unit": str, "question": str}
 _CALLED: Final = {list: "a list", str: "a text"}
+# The types of which a JSON list is one answer.
+_LISTS: Final = (AnswerType.LIST, AnswerType.SET, AnswerType.BOX, AnswerType.MULTI_CHOICE, AnswerType.MULTI_SELECT)
 # What a folder's files with responses are called: a run's, and those of ``score``.
 _PATTERNS: Final = ("responses-*.parquet", "scores-*.parquet")
 
@@ -90,14 +92,18 @@ def to_prompt(row: Mapping[str, Any], prompt_id: str, images: tuple[ImageReferen
         if not isinstance(row.get(name), cls | None):
             raise RowError(Reason.WRONG_TYPE, f"'{name}' is {row[name]!r}, but it is {_CALLED[cls]}")
     choices, kind = tuple(str(choice) for choice in row.get("choices") or ()), row.get("answer_type")
+    answer, *others = _read_golds(row.get("answer"), kind, choices)
+    others += map(_as_text, row.get("answers") or ())
     if kind is not None and kind not in list(AnswerType):
         raise RowError(Reason.WRONG_TYPE, f"'answer_type' is {kind!r}, but it is one of {', '.join(AnswerType)}")
     return Prompt(
         id=prompt_id,
         question=row.get("question") or "",
         images=images,
-        answer=_as_text(row.get("answer")),
-        answers=tuple(text for answer in row.get("answers") or () if (text := _as_text(answer)) is not None),
+        answer=answer,
+        answers=tuple(
+            text for other in (*others, *(row.get("answers") or ())) if (text := _as_text(other)) is not None
+        ),
         answer_is=read_answer_is(row.get("answer_is"), "answer_is"),
         tolerance=read_tolerance(row.get("tolerance"), "tolerance"),
         # Choices without a type are the options of a question.
@@ -107,6 +113,18 @@ def to_prompt(row: Mapping[str, Any], prompt_id: str, images: tuple[ImageReferen
         precision=read_precision(row.get("precision"), "precision"),
         unit=row.get("unit"),
     )
+
+
+def _read_golds(answer: object, kind: str | None, choices: tuple[str, ...]) -> list[str | None]:
+    """The gold answers of a cell: of a list each is right, as in a source of prompts, unless the answer is a list.
+
+    Where no type says so it may be one, and the whole list is right, too.
+    """
+    if not isinstance(answer, list) or not answer or choices or kind in _LISTS:
+        return [_as_text(answer)]
+    if any(isinstance(item, list | dict | None) for item in answer):
+        return [_as_text(answer)]
+    return [*map(_as_text, answer), *([_as_text(answer)] if kind is None else [])]
 
 
 def _as_text(answer: object) -> str | None:

@@ -112,3 +112,25 @@ def test_mistakes_of_the_caller_are_told(tmp_path: Path) -> None:
     source.write_text("{}")
     with pytest.raises(ConfigError, match="is the input"):
         grade_file(str(source), str(source))
+
+
+@pytest.mark.parametrize(
+    ("row", "response", "correct"),
+    [
+        ({"answer": ["7", "seven"]}, "Answer: seven", True),
+        ({"answer": ["7", "seven"]}, "Answer: 8", False),
+        ({"answer": [7, 8], "answer_type": "integer"}, "Answer: 8", True),
+        ({"answer": [7, 8]}, "Answer: [7, 8]", True),
+        ({"answer": [7, 8], "answer_type": "list"}, "Answer: 8", False),
+        ({"answer": ["A", "C"], "choices": ["x", "y", "z"]}, "Answer: C", False),
+        ({"answer": ["A", "C"], "choices": ["x", "y", "z"]}, "Answer: A, C", True),
+    ],
+)  # fmt: skip
+def test_of_a_list_of_golds_each_is_right(tmp_path: Path, row: dict[str, Any], response: str, correct: bool) -> None:
+    assert run(tmp_path, [json.dumps({**row, "response": response})])[1][0]["correct"] is correct
+
+
+@pytest.mark.parametrize(("answer", "correct"), [("Answer: 1.24", True), ("Answer: 1.26", False)])
+def test_decimals_that_count_need_no_type(tmp_path: Path, answer: str, correct: bool) -> None:
+    row = json.dumps({"response": answer, "answer": "1.2", "precision": 1})
+    assert run(tmp_path, [row])[1][0]["correct"] is correct
