@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -18,8 +19,8 @@ from mstar.models.response_scorer import ResponseScorer
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
-# Some groups' numbers, each with responses.
-_Batch: TypeAlias = list[tuple[int, list[str]]]
+# The number of a group, and a response of it.
+_Asked: TypeAlias = tuple[int, str]
 
 
 class ProcessReward:
@@ -59,53 +60,43 @@ class ProcessReward:
             For every group and response, the probability of each step to be right; ``()`` for a response without
             steps.
         """
-        distinct = [list(dict.fromkeys(text for text in texts if text.strip())) for _, texts in groups]
-        found: list[dict[str, tuple[float, ...]]] = [{} for _ in groups]
         prompts = [prompt for prompt, _ in groups]
+        texts = [(number, text) for number, (_, row) in enumerate(groups) for text in row if text.strip()]
+        distinct = list(dict.fromkeys(texts))
+        found: dict[_Asked, tuple[float, ...]] = {}
         was_training = self.scorer.training
         self.scorer.eval()
-        bar = tqdm(total=sum(map(len, distinct)), desc="score", unit="response", disable=not self.progress, leave=False)
+        bar = tqdm(total=len(distinct), desc="score", unit="response", disable=not self.progress, leave=False)
         try:
-            with nullcontext() if self.device is None else on_device(self.scorer, self.device):
-                for batch in self._batches(enumerate(distinct)):
-                    for number, text, logits in self._score_batch(prompts, batch):
-                        found[number][text] = tuple(map(_sigmoid, logits))
-                        bar.update()
+            with bar, nullcontext() if self.device is None else on_device(self.scorer, self.device):
+                while len(found) < len(distinct):
+                    stop_if_asked()
+                    batch = self._next_batch(distinct, len(found))
+                    score = partial(self._score_batch, prompts, batch)
+                    scored = within_memory(score, len(batch), "MPRM: batch_size")
+                    if scored is None:
+                        self.batch_size = len(batch) // 2
+                        continue
+                    found.update(zip(batch, scored, strict=True))
+                    bar.update(len(batch))
         finally:
-            bar.close()
             self.scorer.train(was_training)
-        return [[by_text.get(text, ()) for text in texts] for by_text, (_, texts) in zip(found, groups, strict=True)]
+        return [[found.get((number, text), ()) for text in row] for number, (_, row) in enumerate(groups)]
 
-    def _score_batch(self, prompts: Sequence[Prompt], batch: _Batch) -> Iterator[tuple[int, str, tuple[float, ...]]]:
-        """Scores a batch; one for which the memory is not enough is scored in halves, and so are those after it."""
-        stop_if_asked()
-        size = sum(len(texts) for _, texts in batch)
-        if size <= self.batch_size:
-            here, texts = [prompts[number] for number, _ in batch], [texts for _, texts in batch]
-            scored = within_memory(lambda: self.scorer.score(self.renderer, here, texts), size, "MPRM: batch_size")
-            if scored is not None:
-                for (number, answers), rows in zip(batch, scored, strict=True):
-                    for text, logits in zip(answers, rows, strict=True):
-                        yield number, text, logits
-                return
-            self.batch_size = size // 2
-        for part in self._batches(batch):
-            yield from self._score_batch(prompts, part)
+    def _next_batch(self, distinct: Sequence[_Asked], begin: int) -> Sequence[_Asked]:
+        """Whole groups in order, for each of which the prompt is read once; one that no batch holds is split."""
+        end = begin + self.batch_size
+        if end < len(distinct):
+            first = next(place for place in range(begin, end + 1) if distinct[place][0] == distinct[end][0])
+            end = first if first > begin else end
+        return distinct[begin:end]
 
-    def _batches(self, distinct: Iterable[tuple[int, list[str]]]) -> Iterator[_Batch]:
-        """Fills batches with whole groups in order; a group with more responses than a batch holds is split."""
-        batch: _Batch = []
-        size = 0
-        for number, texts in distinct:
-            for start in range(0, len(texts), self.batch_size):
-                part = texts[start : start + self.batch_size]
-                if size + len(part) > self.batch_size:
-                    yield batch
-                    batch, size = [], 0
-                batch.append((number, part))
-                size += len(part)
-        if batch:
-            yield batch
+    def _score_batch(self, prompts: Sequence[Prompt], batch: Sequence[_Asked]) -> list[tuple[float, ...]]:
+        texts: dict[int, list[str]] = {}
+        for number, text in batch:
+            texts.setdefault(number, []).append(text)
+        scored = self.scorer.score(self.renderer, [prompts[number] for number in texts], list(texts.values()))
+        return [tuple(map(_sigmoid, logits)) for rows in scored for logits in rows]
 
 
 def _sigmoid(logit: float) -> float:

@@ -162,6 +162,16 @@ def test_a_batch_is_halved_where_the_memory_is_short(
     assert max(tried) == 2
 
 
+def test_all_of_a_prompt_with_several_batches_of_responses_are_scored_where_the_memory_is_short(
+    scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"red = {number}\nAnswer: {number}" for number in range(15)]
+    tried = short_of_memory(scorer, 2, monkeypatch)
+    [rows] = ProcessReward(scorer, renderer, 4, progress=False).score([(prompts[0], texts)])
+    assert [len(row) for row in rows] == [2] * 15
+    assert tried == [4, *[2] * 7, 1]
+
+
 def test_memory_that_is_too_short_for_one_response_is_an_error(
     scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
