@@ -14,7 +14,7 @@ from mstar.datamodules.quarantined import Quarantine, UsablePairs, require_limit
 from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader, worker_start
 from mstar.datamodules.samplers import MixedSampler
-from mstar.datamodules.step_batches import StepLoader, encode
+from mstar.datamodules.step_batches import StepLoader, encode, step_batches
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError, require_least
 from mstar.prompts import DataSources, PromptSource
@@ -239,7 +239,7 @@ class PolicyDataModule(LightningDataModule):
         mixing = pairs.mixing() if isinstance(pairs, Rationales) else None
         if mixing is not None:
             sampler = MixedSampler(data, mixing, world_size(), rank(), self.seed)
-        batches_per_step = self.trainer.accumulate_grad_batches if self.trainer is not None else 1
+        batches_per_step = step_batches(self.trainer) if self.trainer is not None else 1
         # Then every token of a step counts by its worth over all processes, too.
         credited = _are_credited(self._examples)
         if batches_per_step > 1 or credited:

@@ -15,6 +15,8 @@ from itertools import islice
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 
 from mstar.datamodules.resumable import ResumableLoader
@@ -134,6 +136,17 @@ def encode(renderer: Renderer, pairs: Sequence[Pair]) -> ResponseInputs:
     prompts, examples = [prompt for prompt, _ in pairs], [example for _, example in pairs]
     responses, tokens = [example.response for example in examples], [example.tokens for example in examples]
     return renderer.response_inputs(prompts, responses, tokens)
+
+
+def step_batches(trainer: Trainer) -> int:
+    """How many batches make an optimizer step in the present epoch.
+
+    Lightning's schedule of that sets the trainer's own number when the epoch begins, after its batches were made.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it so that mypy does not see it
+        if isinstance(callback, GradientAccumulationScheduler):
+            return callback.get_accumulate_grad_batches(trainer.current_epoch)
+    return trainer.accumulate_grad_batches
 
 
 class StepLoader(ResumableLoader[StepBatch]):

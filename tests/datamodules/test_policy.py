@@ -29,7 +29,7 @@ def make(tiny: Any, tmp_path: Path) -> Any:
         data = PolicyDataModule(train, **settings)
         module = SimpleNamespace(renderer=tiny.renderer)
         data.trainer = SimpleNamespace(  # type: ignore[assignment]
-            lightning_module=module, default_root_dir=tmp_path, current_epoch=0, accumulate_grad_batches=1
+            lightning_module=module, default_root_dir=tmp_path, current_epoch=0, accumulate_grad_batches=1, callbacks=[]
         )
         return data
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.plugins import HalfPrecision
 from torch.utils.data import DistributedSampler
 
@@ -37,7 +38,7 @@ def make(tiny: Any, tmp_path: Any) -> Any:
         data = PolicyDataModule(train, batch_size=2, **settings)
         data.trainer = SimpleNamespace(  # type: ignore[assignment]
             lightning_module=SimpleNamespace(renderer=tiny.renderer), accumulate_grad_batches=accumulate,
-            default_root_dir=str(tmp_path), current_epoch=0,
+            default_root_dir=str(tmp_path), current_epoch=0, callbacks=[],
         )  # fmt: skip
         if examples is not None:
             data.set_examples(examples)
@@ -114,6 +115,16 @@ def test_a_step_changes_the_weights_in_the_same_way_sorted_or_not(tiny: Any, tmp
     assert (whole - before).abs().max() > 1e-3
     for sort in (True, False):
         torch.testing.assert_close(train(sort, batch_size=2, accumulate=4), whole, rtol=0, atol=2e-6)
+
+
+def test_a_schedule_of_accumulation_holds_for_the_epoch_that_the_batches_are_for(make: Any) -> None:
+    data = make(accumulate=1)
+    data.trainer.callbacks = [GradientAccumulationScheduler({1: 2, 2: 4})]
+    found = []
+    for data.trainer.current_epoch in range(3):
+        loader = data.train_dataloader()
+        found.append(loader.batches_per_step if isinstance(loader, StepLoader) else 1)
+    assert found == [1, 2, 4]
 
 
 def test_without_accumulation_batches_are_as_they_come(make: Any) -> None:

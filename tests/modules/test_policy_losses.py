@@ -293,7 +293,7 @@ def test_without_other_weights_batches_are_those_of_before(folder: str) -> None:
     module = policy(folder)
     data = PolicyDataModule(POOL, batch_size=4)
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        lightning_module=module, accumulate_grad_batches=1, default_root_dir="", current_epoch=0
+        lightning_module=module, accumulate_grad_batches=1, default_root_dir="", current_epoch=0, callbacks=[]
     )
     found = {}
     for name, rows in (("one", ROWS), ("other", WEIGHTED)):
