@@ -213,7 +213,8 @@ def _text_tower(text: Any) -> Tower:
 
 def _vision_tower(vision: Any) -> Tower | None:
     names = [next((n for n in group if getattr(vision, n, None)), None) for group in (_DEPTHS, _WIDTHS)]
-    hidden = getattr(vision, "hidden_size", None) or getattr(vision, "embed_dim", None)
+    # Qwen2-VL's embed_dim is the width of its tower, and its hidden_size that of the text, as which it comes out.
+    hidden = getattr(vision, "embed_dim", None) or getattr(vision, "hidden_size", None)
     depth, width = names
     if depth is None or not isinstance(hidden, int):
         return None
