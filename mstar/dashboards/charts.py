@@ -83,7 +83,12 @@ class Chart:
     def y_ticks(self) -> list[float]:
         """The values that the vertical axis has."""
         known = [y for line in self.series for _, y in line.known]
-        return ticks(min(known), max(known))
+        found = ticks(min(known), max(known))
+        # Of values that are that near to each other, a wider axis says so.
+        while len({self.show(value) for value in found}) < len(found):
+            margin = found[-1] - found[0]
+            found = ticks(found[0] - margin, found[-1] + margin)
+        return found
 
     def told(self, line: Series) -> str:
         """What the legend says of a line: its value at the marked x, or the last one; nothing without any."""
@@ -104,7 +109,7 @@ class Chart:
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers, about ``count`` of them, that span [low, high]."""
     if high <= low:
-        low, high = low - (abs(low) / 10 or 0.5), high + (abs(high) / 10 or 0.5)
+        low, high = (low - abs(low) / 10, high + abs(high) / 10) if low else (0.0, 1.0)
     raw = (high - low) / (count - 1)
     unit = 10.0 ** math.floor(math.log10(raw))
     step = unit * next(factor for factor in (1, 2, 2.5, 5, 10) if raw <= factor * unit * (1 + 1e-9))

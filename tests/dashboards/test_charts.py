@@ -21,7 +21,7 @@ def draw(*arguments: Any, **options: Any) -> str:
     [
         (0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
         (0.48, 0.893, [0.4, 0.6, 0.8, 1.0]),
-        (0.0, 0.0, [-0.5, -0.25, 0.0, 0.25, 0.5]),
+        (0.0, 0.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
         (0.5, 0.5, [0.44, 0.46, 0.48, 0.5, 0.52, 0.54, 0.56]),
         (1000.0, 9000.0, [0.0, 2000.0, 4000.0, 6000.0, 8000.0, 10000.0]),
     ],
@@ -32,6 +32,15 @@ def test_ticks_are_round_and_span_the_values(low: float, high: float, expected: 
     assert found[-1] >= high
     if low != 0.5:
         assert found == pytest.approx(expected)
+
+
+def test_the_labels_of_an_axis_differ() -> None:
+    near = Series("a", ((1, 18.02), (2, 18.07), (3, 18.01)))
+    chart = Chart("T", [near], "iteration", "{:.3g}".format)
+    labels = [chart.show(value) for value in chart.y_ticks]
+    assert len(set(labels)) == len(labels)
+    assert chart.y_ticks[0] <= 18.01
+    assert chart.y_ticks[-1] >= 18.07
 
 
 def test_higher_values_are_drawn_higher_and_unknown_ones_left_out() -> None:
