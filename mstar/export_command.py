@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
+from mstar.callbacks.checkpoint import find_checkpoint
 from mstar.callbacks.export import ExportType, export_atomically
 from mstar.errors import ConfigError
 from mstar.export_card import CardFacts, find_run, write_card
@@ -61,7 +62,11 @@ def export_checkpoint(
     # Lightning puts all but the weights of a distributed checkpoint into this file.
     main = path / "meta.pt" if path.is_dir() else path
     if not main.is_file():
-        raise ConfigError(f"checkpoint '{checkpoint}' is neither a file nor the folder of a distributed checkpoint.")
+        found = find_checkpoint(path) or find_checkpoint(path.parent)
+        meant = f" Did you mean '{found}'?" if found else ""
+        raise ConfigError(
+            f"checkpoint '{checkpoint}' is neither a file nor the folder of a distributed checkpoint.{meant}"
+        )
     try:
         content: Any = torch.load(main, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:

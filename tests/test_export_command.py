@@ -142,6 +142,15 @@ def test_a_foreign_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureF
     assert not (tmp_path / "out").exists()
 
 
+def test_the_folder_of_a_run_is_not_its_checkpoint(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in (run, run / "policy"):
+        assert export(folder, tmp_path / "out") == 1
+        assert f"Did you mean '{run / 'checkpoints/last.ckpt'}'?" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_run_becomes_a_page(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--run", str(run)]) == 0
     assert capsys.readouterr().out.strip().endswith(str(run / "report.html"))
