@@ -297,6 +297,9 @@ def test_lists_of_golds_and_of_categories(tmp_path: Path) -> None:
     assert (prompt.answer, prompt.answers, prompt.category) == ("USA", ("America", "US"), "a, b")
     several = one(tmp_path, {"question": "Which?", "choices": ["x", "y", "z"], "answer": ["A", "C"]})
     assert AnswerGrader().grade(several, "Answer: A, C").correct
+    written = one(tmp_path, {"question": "How many?", "answer": "['5', 'five']"})
+    assert (written.answer, written.answers, written.answer_type) == ("5", ("five",), AnswerType.INTEGER)
+    assert one(tmp_path, {"question": "Which years?", "answer": "[2014, 2016]"}).answer == "[2014, 2016]"
     listed = one(tmp_path, {"question": "Which?", "answer": [3, 4], "answer_type": "list"})
     assert (listed.answer, listed.answer_type) == ("[3, 4]", AnswerType.LIST)
 
