@@ -60,6 +60,7 @@ def test_a_transfer_that_hangs_costs_the_server_and_not_the_run(folder: Path) ->
     assert hanging.left.is_set()
     # The next time it is joined anew; so it is after an error.
     assert sender._engine is None
+    sender = WeightSender(VllmServer("http://127.0.0.1:1"), 60)
     failing = sender._engine = Sending(lambda engine: (_ for _ in ()).throw(RuntimeError("NCCL error: remote process")))
     with pytest.raises(ServerLostError, match=r"the weights could not be sent: NCCL error: remote process"):
         asyncio.run(sender.send(folder))
