@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, Literal
@@ -240,12 +241,17 @@ class PolicyDataModule(LightningDataModule):
         if mixing is not None:
             sampler = MixedSampler(data, mixing, world_size(), rank(), self.seed)
         batches_per_step = step_batches(self.trainer) if self.trainer is not None else 1
+        batch_size = self.batch_size
+        if self._examples is not None and self._passes > 1:
+            # A step that held several passes would be one pass: the policy has not moved between them.
+            rows = math.ceil(len(self._examples) / (batches_per_step * world_size()))
+            batch_size = max(1, min(batch_size, rows))
         # Then every token of a step counts by its worth over all processes, too.
         credited = _are_credited(self._examples)
         if batches_per_step > 1 or credited:
             return StepLoader(
                 data,
-                self.batch_size,
+                batch_size,
                 batches_per_step,
                 sort=self.sort_by_length,
                 renderer=self._renderer(),
@@ -255,7 +261,7 @@ class PolicyDataModule(LightningDataModule):
             )
         return ResumableLoader(
             data,
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=partial(encode, self._renderer()),

@@ -100,6 +100,19 @@ def test_examples_are_taken_in_their_order(make: Any, tiny: Any) -> None:
     assert responses(data.train_dataloader(), tiny) == ["red = 1"]
 
 
+@pytest.mark.parametrize(("batches_per_step", "sizes"), [(1, [3, 3]), (2, [2, 2, 2])])
+def test_a_step_holds_one_pass_at_most(make: Any, batches_per_step: int, sizes: list[int]) -> None:
+    """Over two passes in one step the policy would not move, and no ratio would leave 1."""
+    data = make(TinyDice("pool", 10), batch_size=8)
+    data.trainer.accumulate_grad_batches = batches_per_step
+    data.set_examples(
+        [Example(f"pool-0-{i}", "red = 1", advantage=1.0, tokens=(5,), logprobs=(-1.0,)) for i in range(3)], 2
+    )
+    assert [len(batch.step_ends) for batch in data.train_dataloader()] == sizes
+    data.set_examples([Example("pool-0-0", "red = 1")] * 3)
+    assert [len(batch.step_ends) for batch in data.train_dataloader()] == [3]
+
+
 def test_an_example_of_an_unknown_prompt(make: Any) -> None:
     data = make(TinyDice("pool", 10))
     data.set_examples([Example("pool-0-99", "red = 1")])
