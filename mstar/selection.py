@@ -76,14 +76,15 @@ class TopK(SelectionRule):
 
 @dataclass(frozen=True)
 class Threshold(SelectionRule):
-    """Keeps those with a reward above ``threshold``, a probability in [0, 1)."""
+    """Keeps those with a reward above ``threshold``, a probability in [0, 1); the highest first."""
 
     threshold: float = 0.5
     needs_reward: ClassVar[bool] = True
 
     def keep(self, eligible: Sequence[ScoredResponse], shuffled: Shuffled) -> Sequence[ScoredResponse]:
         """Those to keep."""
-        return [s for s in eligible if s.process_reward is not None and s.process_reward > self.threshold]
+        ranked = rank_by_process_reward(eligible)
+        return [s for s in ranked if s.process_reward is not None and s.process_reward > self.threshold]
 
 
 @dataclass(frozen=True)

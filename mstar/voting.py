@@ -53,7 +53,8 @@ class Voting:
             return None, 0.0
         # Where every vote counts nothing, all are equal.
         share = most / cast if cast else 1 / len(totals)
-        return (answer if most >= self.min_share * cast else None), share
+        # Compared as shares, because 0.28 * 25 is above 7.
+        return (answer if share >= self.min_share else None), share
 
     def label(self, group: PromptResponses) -> PromptResponses:
         """The prompt with its pseudo answer, and the responses with the verdicts and weights that this gives them."""

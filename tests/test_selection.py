@@ -231,4 +231,5 @@ def test_of_easy_prompts_the_best_are_kept() -> None:
     selector = Selector(balance=Balance(keep_easy=1))
     assert kept(selector, easy) == [1]
     assert kept(selector, [*easy, wrong(4, 0.9)]) == [1, 2]
+    assert kept(Selector("threshold", threshold=0.05, balance=Balance(keep_easy=1)), easy) == [1]
     assert kept(Selector(balance=Balance(drop="all_right")), easy[:3]) == []

@@ -31,9 +31,24 @@ def responses(*answers: str | None, rewards: tuple[float, ...] = ()) -> list[Sco
         (Voting(ties=False), ("8", "7", "7"), (), "7"),
         (Voting(min_share=0.6), ("7", "7", "8", None), (), "7"),
         (Voting(min_share=0.7), ("7", "7", "8", None), (), None),
+        (Voting(min_share=0.28), ("7",) * 7 + tuple("abcdef" * 3), (), "7"),
+        (Voting(min_share=0.5), ("7", "8"), (0.0, 0.0), "7"),
+        (Voting(min_share=0.5), ("7", "8", "9"), (0.0, 0.0, 0.0), None),
         (Voting(), (None, None), (), None),
     ],
-    ids=["most", "by reward", "tie: the earliest", "tie: none", "no tie", "share", "below the share", "no answer"],
+    ids=[
+        "most",
+        "by reward",
+        "tie: the earliest",
+        "tie: none",
+        "no tie",
+        "share",
+        "below the share",
+        "just the share",
+        "no reward",
+        "no reward, below",
+        "no answer",
+    ],
 )
 def test_the_answer(
     voting: Voting, answers: tuple[str | None, ...], rewards: tuple[float, ...], answer: str | None
