@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+import inspect
+import logging
+from functools import partial
+from typing import Any, Final, get_args
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import OptimizerCallable
 from torch.nn import Parameter
 
+from mstar.distributed import rank
 from mstar.errors import ConfigError
 from mstar.models.attention import choose_attention
 from mstar.models.backbone import load_model
@@ -18,6 +22,8 @@ from mstar.modules.mprm import MPRMModule
 from mstar.modules.optimization import configure
 from mstar.modules.policy import PolicyModule
 from mstar.modules.run_precision import precision_of
+
+_log: Final = logging.getLogger(__name__)
 
 
 def check_trainable(
@@ -37,6 +43,7 @@ def check_trainable(
             bits.
     """
     lr, optimizer = lr or module.lr, optimizer or module.optimizer_factory
+    _tell_unread_rate(optimizer, lr, name)
     # A matrix, because some optimizers (Muon) take nothing else.
     configure([Parameter(torch.zeros(1, 1))], lr, optimizer, module.lr_scheduler_factory, name)
     if set(module.freeze_parts) == set(get_args(FreezablePart)):
@@ -76,3 +83,13 @@ def check_trainable(
         if converted:
             parameter.data = parameter.data.to(precision.weights)
     configure(model.parameters(), lr, optimizer, None, name)
+
+
+def _tell_unread_rate(optimizer: OptimizerCallable, lr: float, name: str) -> None:
+    """Says that a rate among the optimizer's own arguments is not the one that is trained with."""
+    # What the command line makes of a class and its arguments; the class comes last.
+    if not isinstance(optimizer, partial) or not optimizer.args or not isinstance(optimizer.args[-1], type):
+        return
+    given, known = optimizer.keywords.get("lr"), inspect.signature(optimizer.args[-1]).parameters.get("lr")
+    if known is not None and given not in (None, lr, known.default) and rank() == 0:
+        _log.warning("the optimizer's own lr, %s, is not read: the rate is %s, %s", given, name, lr)

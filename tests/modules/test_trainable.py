@@ -15,6 +15,7 @@ from mstar.errors import ConfigError
 from mstar.models.lora import LoraSettings
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.trainable import check_trainable
+from mstar.parsing import Parser
 
 
 def trainer(precision: Any) -> Trainer:
@@ -85,3 +86,22 @@ def test_the_rate_of_an_mprm_that_is_retrained_in_the_run_counts_too(
     config = evolve.write(evolve.settings(refresh_reward_model=refresh))
     assert main(["fit", "--config", str(config), "--model.dtype", "bfloat16", "--model.lr", "1e-2"]) == 1
     assert "rollout.refresh_reward_model.lr is 1e-06" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--model.optimizer.lr", "0.3"], ["the optimizer's own lr, 0.3, is not read: the rate is model.lr, 0.01"]),
+        (["--model.optimizer.lr", "0.01"], []),
+        ([], []),
+    ],
+)
+def test_a_rate_of_the_optimizers_own_is_told(
+    warm_policy: Path, caplog: pytest.LogCaptureFixture, options: list[str], told: list[str]
+) -> None:
+    parser = Parser()
+    parser.add_subclass_arguments(PolicyModule, "model")
+    given = ["--model", "mstar.modules.PolicyModule", "--model.model_name", str(warm_policy), "--model.lr", "0.01"]
+    module = parser.instantiate(parser.parse_args([*given, "--model.optimizer", "torch.optim.SGD", *options])).model
+    check_trainable(module, trainer("32-true"))
+    assert [record.getMessage() for record in caplog.records if record.name == "mstar.modules.trainable"] == told
