@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import ConfigError
-from mstar.prompts.cells import read_answer_is, read_precision, read_tolerance
+from mstar.prompts.cells import parse, read_answer_is, read_precision, read_tolerance
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.row_files import parse_json
 from mstar.prompts.table_rows import parquet_rows
@@ -120,11 +120,15 @@ def _read_golds(answer: object, kind: str | None, choices: tuple[str, ...]) -> l
 
     Where no type says so it may be one, and the whole list is right, too.
     """
+    whole = _as_text(answer)
+    if kind is None and isinstance(texts := parse(answer), list) and all(isinstance(text, str) for text in texts):
+        # As text, a list of texts is one of golds, too.
+        answer = texts
     if not isinstance(answer, list) or not answer or choices or kind in _LISTS:
-        return [_as_text(answer)]
+        return [whole]
     if any(isinstance(item, list | dict | None) for item in answer):
-        return [_as_text(answer)]
-    return [*map(_as_text, answer), *([_as_text(answer)] if kind is None else [])]
+        return [whole]
+    return [*map(_as_text, answer), *([whole] if kind is None else [])]
 
 
 def _as_text(answer: object) -> str | None:

@@ -121,6 +121,8 @@ def test_mistakes_of_the_caller_are_told(tmp_path: Path) -> None:
         ({"answer": ["7", "seven"]}, "Answer: 8", False),
         ({"answer": [7, 8], "answer_type": "integer"}, "Answer: 8", True),
         ({"answer": [7, 8]}, "Answer: [7, 8]", True),
+        ({"answer": "['7', 'seven']"}, "Answer: seven", True),
+        ({"answer": "[7, 8]"}, "Answer: 8", False),
         ({"answer": [7, 8], "answer_type": "list"}, "Answer: 8", False),
         ({"answer": ["A", "C"], "choices": ["x", "y", "z"]}, "Answer: C", False),
         ({"answer": ["A", "C"], "choices": ["x", "y", "z"]}, "Answer: A, C", True),
