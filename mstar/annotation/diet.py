@@ -22,8 +22,9 @@ class LabelDiet:
 
     Args:
         agree: Labels of the same responses by another policy (``annotate --policy OTHER --responses LABELS``). A step
-            on which the two differ, whether any continuation is right, is not labelled; a response that only one has
-            is left out (Athena-PRM, arXiv 2506.09532: a weak and a strong completer).
+            on which the two differ, whether any continuation is right, or that one of them does not label, is not
+            labelled; a response that only one has is left out (Athena-PRM, arXiv 2506.09532: a weak and a strong
+            completer).
         confidence: Prompts of which a smaller share of the continuations from the first steps of their responses is
             right are skipped: the policy is unsure of them, and their wrong steps are often right ones that it cannot
             finish (SCAN, arXiv 2509.16548: self-confidence).
@@ -88,11 +89,13 @@ def _agreeing(labels: Iterable[StepLabels], others: Iterable[StepLabels]) -> Ite
     second = {(other.prompt_id, other.response): other for other in others}
     for label in labels:
         if (other := second.get((label.prompt_id, label.response))) is not None:
-            agree = [a == b for a, b in zip(label.hard_labels, other.hard_labels, strict=True)]
-            if any(agree):
-                kept = (total * same for total, same in zip(label.num_total, agree, strict=True))
+            right = zip(label.hard_labels, other.hard_labels, strict=True)
+            # A step that the other has no label for has no right continuation there either, which is no agreement.
+            agree = [a == b and total > 0 for (a, b), total in zip(right, other.num_total, strict=True)]
+            kept = tuple(total * same for total, same in zip(label.num_total, agree, strict=True))
+            if any(kept):
                 counts = (count * same for count, same in zip(label.num_correct, agree, strict=True))
-                yield replace(label, num_correct=tuple(counts), num_total=tuple(kept))
+                yield replace(label, num_correct=tuple(counts), num_total=kept)
 
 
 def _by_confidence(labels: LabelTable) -> Iterator[tuple[float, list[int]]]:

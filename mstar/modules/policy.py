@@ -112,6 +112,7 @@ class PolicyModule(AnsweringModule):
         # How samples with advantages are learned from; a rollout whose method does so sets it.
         self.objective: Objective | None = None
         self._watched: dict[str, Tensor] = {}
+        self._step_loss: Tensor | float = 0.0
 
     @property
     def root(self) -> Any:
@@ -213,8 +214,18 @@ class PolicyModule(AnsweringModule):
         loss = inside_forward(self.model, self.loss, batch)
         if not batch.inputs.extras and is_sharded(self.model):
             loss = loss + empty_loss(self.model)
-        self.log_training(loss, batch.labels_BT.shape[0], **self._watched)
+        self.log_training(self._loss_so_far(loss, batch_idx), batch.labels_BT.shape[0], **self._watched)
         return loss
+
+    def _loss_so_far(self, loss: Tensor, batch_idx: int) -> Tensor:
+        """The loss of an optimizer step up to this batch; loggers get that of its last one, which has all.
+
+        The last batch's own would be that of the step's shortest rows, by their share of its tokens.
+        """
+        batches = self.trainer.accumulate_grad_batches
+        before = self._step_loss if batch_idx % batches else 0.0
+        self._step_loss = before + loss.detach() / batches
+        return self._step_loss
 
     def on_fit_start(self) -> None:
         """Says what the fit computes in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import Any, Final
@@ -64,6 +65,13 @@ def test_only_labels_on_which_two_policies_agree_are_kept() -> None:
     assert kept.response == labels[0].response
     assert (kept.soft_labels[0], kept.soft_labels[2]) == (0.5, 0.0)
     assert isnan(kept.soft_labels[1])
+
+
+def test_a_step_that_the_other_policy_does_not_label_is_no_agreement() -> None:
+    labels = [label("a", 2, 0, 0), label("b", 0, 0)]
+    others = [replace(label("a", 1, 0, 0), num_total=(4, 0, 4)), label("b", 0, 0, total=0)]
+    [kept] = left(*labels, others=others)
+    assert (kept.num_correct, kept.num_total) == ((2, 0, 0), (4, 0, 4))
 
 
 # A question, its steps, and whether each is right: a row in each published form.

@@ -167,6 +167,18 @@ def test_a_fit_lowers_the_loss_and_logs(tiny_folder: str, tmp_path: Path) -> Non
     assert fit.logged_metrics["train/loss"].item() < before
 
 
+def test_the_logged_loss_is_that_of_the_whole_step(tiny_folder: str, tmp_path: Path) -> None:
+    """The batches of a step are sorted by length: the last one's own loss would be that of the shortest rows."""
+
+    def logged(batch_size: int, batches: int) -> float:
+        module = PolicyModule(tiny_folder, lr=1e-30, engine=short_engine())
+        fit = trainer(tmp_path, max_steps=2, log_every_n_steps=1, accumulate_grad_batches=batches)
+        fit.fit(module, datamodule=PolicyDataModule(SEED, batch_size=batch_size))
+        return fit.logged_metrics["train/loss"].item()
+
+    assert logged(2, 4) == pytest.approx(logged(8, 1), rel=1e-5)
+
+
 @pytest.mark.parametrize(("dtype", "precision"), [("bfloat16", "bf16-true"), ("float32", "bf16-mixed")])
 def test_a_fit_in_bfloat16(tiny_folder: str, tmp_path: Path, dtype: str, precision: str) -> None:
     module = PolicyModule(tiny_folder, lr=2e-3, dtype=dtype, engine=short_engine())
