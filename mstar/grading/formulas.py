@@ -114,10 +114,10 @@ class _Worker:
 
     def stop(self) -> None:
         """Ends the worker."""
-        if self._process is not None:
-            with self._process:  # closes the pipes and waits
-                self._process.kill()
-        self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            with process:  # closes the pipes and waits
+                process.kill()
 
     def _exchange(self, question: str) -> str:
         """The worker's line, empty if it is gone."""
@@ -134,6 +134,10 @@ class _Worker:
             reply = process.stdout.readline().decode().strip()
         except BrokenPipeError:
             reply = ""
+        except BaseException:
+            # Ctrl-C in a notebook: an answer that nobody waits for any more would be taken for the next one's.
+            self.stop()
+            raise
         if not reply:
             self.stop()
         return reply

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -70,6 +71,27 @@ def test_threads_share_the_worker() -> None:
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(pool.map(lambda pair: ask(*pair), pairs))
     assert outcomes == ["equal"] * 8 + ["different"] * 8
+
+
+def test_an_answer_that_an_interruption_left_unread_is_not_taken_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask("x", "x")
+    worker = formulas._WORKER._process
+    assert worker is not None
+    interrupted, stdout, pressed = MagicMock(wraps=worker, stdin=worker.stdin), worker.stdout, [KeyboardInterrupt]
+    assert stdout is not None
+
+    def readline() -> bytes:
+        if pressed:
+            raise pressed.pop()
+        return stdout.readline()
+
+    interrupted.stdout.readline = readline
+    monkeypatch.setattr(formulas._WORKER, "_process", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ask("x+1", "1+x")
+    assert ask("x+1", "x+2") == "different"
 
 
 def test_a_stopped_comparison_is_told_apart_from_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
