@@ -121,6 +121,17 @@ def test_what_cannot_be_scored_is_told_and_the_rest_scored(tmp_path: Path, capsy
     assert "3 rows of this shard are left out" in capsys.readouterr().err
 
 
+def test_rows_are_not_told_as_left_out_that_a_later_call_scores(tmp_path: Path) -> None:
+    source = write(tmp_path, ROWS[:2])
+    out = tmp_path / "out"
+    out.mkdir()
+    # Of a call that was killed before its shard was written; the picture is there again.
+    (out / "faults-00000.txt").write_text("row 1: the picture cannot be read\n")
+    assert score(tmp_path, source) == 0
+    assert len(read_responses(out / "scores-00000.parquet")) == 2
+    assert not (out / "faults-00000.txt").exists()
+
+
 def test_a_row_that_does_not_say_what_the_reward_reads_is_left_out_by_its_number(tmp_path: Path) -> None:
     known = {"logprob": -2.0, "num_tokens": 4}
     rows = [ROWS[0] | known, ROWS[1], ROWS[4] | {"logprob": -2.0}, ROWS[5] | {"num_tokens": 4}]

@@ -225,8 +225,11 @@ def score_shards(
             # Pictures are looked at before they are scored only where one cannot be read: then its rows are left out.
             groups, faults = make_groups(rows, grader, open_picture, limits, lacks=reward.lacks)
             scored = add_process_rewards(groups, reward)
+        left_out = output / f"faults-{shard:05d}.txt"
+        # Those of a call that ended before the shard was written: its pictures may be readable by now.
+        left_out.unlink(missing_ok=True)
         if faults:
-            write_text(output / f"faults-{shard:05d}.txt", "\n".join(faults) + "\n")
+            write_text(left_out, "\n".join(faults) + "\n")
             _log.warning("%s, %s (%d rows of this shard are left out)", path, faults[0], len(faults))
         write_responses(paths[-1], scored)
     return paths
