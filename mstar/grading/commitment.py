@@ -108,7 +108,7 @@ _INSTEAD: Final = re.compile(
 )
 SENTENCE_END: Final = re.compile(
     r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St)\.)(?<!\b(?:i\.e|e\.g)\.)(?<!\bapprox\.)[\"')]?\s+"
-    r"(?!(?<=\bNo\. )\d|[=<>+*/×≈\\])|(?<=[。!])|(?<=\)\.)\s"
+    r"(?!(?<=\bNo\. )\d|[=<>+*/×≈\\])|(?<=[。!])|(?<=.)(?=【)|(?<=\)\.)\s"
     r"|(?<=[A-Z]\.)\s+(?=(?:The|A|My|This|It|If|In|As|Given|Since|Because|However|Actually)\s[a-z])"
 )
 # Where a sentence stops to state its answer and begins to say why.

@@ -39,6 +39,7 @@ def count(response: str, question: str = "") -> str | None:
         "故选：C。", "因此，正确答案是C。", "[正确答案]C<eoa>", "##答案\n\nC\n##解析\n\n本题考查角。",
         "[答案]：C",
         "C\n\nExplanation: B is half of it.", "C\n解析：\nA：太小。",
+        "【答案】C【解析】A太小。", "【答案】：C 【分析】B不对",
         "<|start_header_id|>assistant<|end_header_id|>\n\nThe answer is C.", "<answer>\nC\n</answer>\nThat is\nall.",
         '{\n"answer": "C",\n"reasoning": "The final result is the sum of both."\n}',
         r"\[ \text{Answer: C} \]", r"\[ \text{Answer: } C \]",
