@@ -10,6 +10,7 @@ The key depends on the data, and on how it is read, so that several sources (spl
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
 from collections import Counter
@@ -254,6 +255,10 @@ def _write_batches(path: Path, batches: Iterable[Any]) -> None:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
         for batch in batches:
             writer.write_batch(batch)
+    # The folder gets its name next. If the machine crashed then, the end of the file could be zeros, which for Arrow
+    # are the end of the table: it would have fewer prompts, without an error.
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 class PromptTable:

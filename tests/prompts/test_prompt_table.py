@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,24 @@ def test_data_that_changes_is_read_again(tmp_path: Path) -> None:
     assert [prompt.question for prompt in RecordPrompts(str(path), TEXT)] == ["old"]
     write_lines(path, [{"question": "newer", "answer": "1"}])
     assert [prompt.question for prompt in RecordPrompts(str(path), TEXT)] == ["newer"]
+
+
+def test_the_table_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(os.readlink(f"/proc/self/fd/{number}"))))
+    named: list[list[str]] = []
+    rename = Path.rename
+
+    def note(path: Path, target: Path) -> Path:
+        if path.is_dir():
+            named.append([file.name for file in synced if file.parent == path])
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", note)
+    rows = [{"question": "a", "answer": answer} for answer in ("1", "2")] + [{"question": "b", "answer": "1"}]
+    assert len(RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), TEXT, max_bad_share=1.0)) == 1
+    [files] = named
+    assert "prompts.arrow" in files
 
 
 def test_ids_follow_from_the_content_and_not_from_the_order(tmp_path: Path) -> None:
