@@ -246,9 +246,9 @@ class PolicyDataModule(LightningDataModule):
             # A step that held several passes would be one pass: the policy has not moved between them.
             rows = math.ceil(len(self._examples) / (batches_per_step * world_size()))
             batch_size = max(1, min(batch_size, rows))
-        # Then every token of a step counts by its worth over all processes, too.
         credited = _are_credited(self._examples)
-        if batches_per_step > 1 or credited:
+        # Then every token of a step counts by its worth, in whatever batch of whatever process it is.
+        if batches_per_step > 1 or credited or world_size() > 1:
             return StepLoader(
                 data,
                 batch_size,

@@ -171,7 +171,8 @@ class BackboneModule(LightningModule):
 
     def log_training(self, loss: torch.Tensor, rows: int, **more: torch.Tensor) -> None:
         """Logs ``train/loss``, other numbers of a batch of so many rows, and the learning rate."""
-        self.log("train/loss", loss, batch_size=rows, prog_bar=True)
+        # Of several processes, one has its own share of a step alone.
+        self.log("train/loss", loss, batch_size=rows, prog_bar=True, sync_dist=True)
         numbers: dict[str, Any] = {**more, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
         for name, value in numbers.items():
             self.log(f"train/{name}", value, batch_size=rows)

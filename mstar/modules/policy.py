@@ -203,10 +203,9 @@ class PolicyModule(AnsweringModule):
         """Has every token of a step count by its worth over all processes, which may have more or fewer of them."""
         if world_size() == 1 or not isinstance(batch, StepBatch):
             return
-        if batch.credit is not None or batch.weight_B is not None:
-            # With trainer.precision bf16-true the default type would round them.
-            means = torch.tensor([batch.mean_tokens, batch.mean_rows], device=self.device, dtype=torch.float32)
-            batch.mean_tokens, batch.mean_rows = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
+        # With trainer.precision bf16-true the default type would round them.
+        means = torch.tensor([batch.mean_tokens, batch.mean_rows], device=self.device, dtype=torch.float32)
+        batch.mean_tokens, batch.mean_rows = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
 
     def training_step(self, batch: ResponseInputs, batch_idx: int) -> Tensor:
         """One step of training."""

@@ -274,10 +274,14 @@ def test_adapters_learn_by_weights_and_advantages_too(folder: str, examples: lis
     assert_equal(whole, learn(folder, examples, "nft", batch_size=4, lora=lora)[0])
 
 
-def test_weights_count_over_processes_too(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rows", [ROWS, WEIGHTED], ids=["plain", "weighted"])
+def test_tokens_and_weights_count_over_processes_too(
+    folder: str, rows: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = policy(folder)
-    pairs = [(POOL[POOL.index_of(e.prompt_id)], e) for e in WEIGHTED]
-    [one], [other] = (StepCollate(module.renderer, 2, 1, sort=True)(part) for part in (pairs[:2], pairs[2:]))
+    pairs = [(POOL[POOL.index_of(e.prompt_id)], e) for e in rows]
+    collate = StepCollate(module.renderer, 2, 1, sort=True, credited=rows is WEIGHTED)
+    [one], [other] = (collate(part) for part in (pairs[:2], pairs[2:]))
     mean = torch.tensor([one.mean_tokens + other.mean_tokens, 2 * one.mean_rows]) / 2
     monkeypatch.setattr("mstar.modules.policy.world_size", lambda: 2)
     strategy = SimpleNamespace(reduce=lambda means, reduce_op: mean)
@@ -285,10 +289,10 @@ def test_weights_count_over_processes_too(folder: str, monkeypatch: pytest.Monke
     for batch in (one, other):
         module._share_means(batch)
         (module.loss(batch) / 2).backward()
-    assert_equal(imitate(folder, WEIGHTED), [p.grad for p in module.parameters() if p.grad is not None])
+    assert_equal(imitate(folder, rows), [p.grad for p in module.parameters() if p.grad is not None])
 
 
-def test_without_other_weights_batches_are_those_of_before(folder: str) -> None:
+def test_without_other_weights_batches_are_those_of_before(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bit by bit: a file in which all rows weigh 1 has no weights, and its batches have none."""
     module = policy(folder)
     data = PolicyDataModule(POOL, batch_size=4)
@@ -304,3 +308,9 @@ def test_without_other_weights_batches_are_those_of_before(folder: str) -> None:
     assert found["one"] == (ResponseInputs, module.loss(plain).item())
     assert found["other"][0] is StepBatch
     assert found["other"][1] != found["one"][1]
+    # Of two processes, each must know how many tokens the other has.
+    monkeypatch.setattr("mstar.datamodules.policy.world_size", lambda: 2)
+    data.set_examples(ROWS)
+    [batch] = data.train_dataloader()
+    assert isinstance(batch, StepBatch)
+    assert batch.weight_B is None
