@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import groupby
 from statistics import fmean
 
 import numpy as np
@@ -61,12 +61,9 @@ def apply_diet(labels: LabelTable, diet: LabelDiet, others: LabelTable | None = 
     if others is not None:
         labels = LabelTable.held(_agreeing(labels, others))
     labels = labels.by_prompt()
-    sure = [
-        row
-        for confidence, rows in _by_confidence(labels)
-        if confidence >= diet.confidence
-        for row in rows
-    ]  # fmt: skip
+    # Of all responses to a prompt: those that are kept of them are no fair sample.
+    confidences = _confidences(labels)
+    sure = [row for row, label in enumerate(labels) if confidences[label.prompt_id] >= diet.confidence]
     labels = labels.select(np.array(sure, dtype=np.int64))
     if diet.keep < 1 and labels:
         scores = np.array([information(label, diet.smoothing) for label in labels])
@@ -74,7 +71,9 @@ def apply_diet(labels: LabelTable, diet: LabelDiet, others: LabelTable | None = 
         labels = labels.select(np.sort(ranked))
     if not labels:
         raise DataError("data.diet leaves no step labels: lower confidence, or give other labels for agree.")
-    return labels if diet.soften is None else LabelTable.held(_softened(labels, diet.soften))
+    if diet.soften is None:
+        return labels
+    return LabelTable.held(_soften(label, confidences[label.prompt_id], diet.soften) for label in labels)
 
 
 def information(label: StepLabels, smoothing: float) -> float:
@@ -98,24 +97,12 @@ def _agreeing(labels: Iterable[StepLabels], others: Iterable[StepLabels]) -> Ite
                 yield replace(label, num_correct=tuple(counts), num_total=kept)
 
 
-def _by_confidence(labels: LabelTable) -> Iterator[tuple[float, list[int]]]:
-    """For every prompt how sure the policy is of it, and the rows of its responses."""
-    for _, group in groupby(enumerate(labels), key=lambda item: item[1].prompt_id):
-        rows = list(group)
-        yield _confidence([label for _, label in rows]), [row for row, _ in rows]
-
-
-def _confidence(labels: Sequence[StepLabels]) -> float:
-    first = [label.soft_labels[0] for label in labels if label.num_total[0]]
-    return fmean(first) if first else 0.0
-
-
-def _softened(labels: Iterable[StepLabels], tolerance: int) -> Iterator[StepLabels]:
-    for _, group in groupby(labels, key=lambda label: label.prompt_id):
-        rows = list(group)
-        confidence = _confidence(rows)
-        for label in rows:
-            yield _soften(label, confidence, tolerance)
+def _confidences(labels: Iterable[StepLabels]) -> dict[str, float]:
+    """How sure the policy is of every prompt, by its id."""
+    first: dict[str, list[float]] = defaultdict(list)
+    for label in labels:
+        first[label.prompt_id] += label.soft_labels[:1] if label.num_total[0] else ()
+    return {prompt_id: fmean(shares) if shares else 0.0 for prompt_id, shares in first.items()}
 
 
 def _soften(label: StepLabels, confidence: float, tolerance: int) -> StepLabels:

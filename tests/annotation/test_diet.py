@@ -56,6 +56,8 @@ def test_labels_are_softened_before_the_first_error_alone() -> None:
     # The prompt's confidence is (2 + 4) / 8.
     assert left(right, wrong, soften=2)[1].soft_labels == pytest.approx((1, 0.5 / 0.75, 1, 0, 0), abs=1e-3)
     assert left(right, wrong, soften=0)[1].soft_labels == (1, 1, 1, 0, 0)
+    # It is the same where the first response is not kept.
+    assert left(right, wrong, soften=2, keep=0.5) == left(right, wrong, soften=2)[1:]
 
 
 def test_only_labels_on_which_two_policies_agree_are_kept() -> None:
