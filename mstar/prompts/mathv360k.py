@@ -101,7 +101,7 @@ class MathV360K(TablePrompts):
         build_table(folder, rows, convert_row)
         checked = open_table(folder, "MathV360K", settings)
         lists = Path(splits) if splits is not None else folder / f"splits-{seed}-{num_test}-{num_validation}"
-        members = read_splits(lists, checked.table) or write_splits(
+        members = read_splits(lists, checked.table, own=splits is None) or write_splits(
             lists, checked.table, seed, num_test, num_validation
         )
         chosen = np.concatenate([members[name] for name in _SPLITS]) if split == "all" else members[split]
@@ -168,15 +168,19 @@ def write_splits(
     return members
 
 
-def read_splits(folder: Path, table: PromptTable) -> Mapping[str, NDArray[np.int64]] | None:
+def read_splits(folder: Path, table: PromptTable, *, own: bool = False) -> Mapping[str, NDArray[np.int64]] | None:
     """The rows of the splits by their lists of ids, or None if there are no lists.
+
+    Args:
+        own: Whether the folder is the cache's. There a list that is missing is not written yet, by a process that was
+            killed or is about to, and every process deals out the same.
 
     Raises:
         DataError: a list is missing beside others, or names a prompt that the table does not have.
     """
     paths = {name: folder / f"{name}.txt" for name in _SPLITS}
     missing = [str(path) for path in paths.values() if not path.is_file()]
-    if len(missing) == len(paths):
+    if len(missing) == len(paths) or (own and missing):
         return None
     if missing:
         raise DataError(f"the list of ids {missing[0]} is missing; put it back, or delete '{folder}' to split anew.")

@@ -120,6 +120,19 @@ def test_the_lists_of_ids_are_written_and_then_obeyed(tmp_path: Path, picture: P
         MathV360K(root, "test", splits=str(lists))
 
 
+def test_lists_in_the_cache_that_a_killed_process_left_half_written_are_written_again(
+    tmp_path: Path, picture: Picture
+) -> None:
+    root, cache = write(tmp_path / "data", many(40), picture), str(tmp_path / "cache")
+    before = [prompt.id for prompt in MathV360K(root, "test", cache_dir=cache)]
+    [written] = Path(cache).glob("prompts/*/splits-*")
+    lists = {path.name: path.read_text() for path in written.iterdir()}
+    for name in ("unlabelled.txt", "validation.txt"):
+        (written / name).unlink()
+    assert [prompt.id for prompt in MathV360K(root, "test", cache_dir=cache)] == before
+    assert {path.name: path.read_text() for path in written.iterdir()} == lists
+
+
 def test_sources_are_whole_folder_names(tmp_path: Path, picture: Picture) -> None:
     rows = [row(i, f"{name}/images/{i}.png", f"Q{i}?", "The answer is 1") for i, name in enumerate(("VQA", *SOURCES))]
     root = write(tmp_path, rows, picture)
