@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mstar.annotation.settings import AnnotationSettings
-from mstar.generation import Engine, Request, plan_samples
+from mstar.generation import Engine, Request, draw_responses, plan_samples
 from mstar.grading import Grader
 from mstar.interruption import stop_if_asked
 from mstar.types import Prompt, Response
@@ -98,7 +98,7 @@ class _Draws:
                 requests.append(Request(self.prompts[prompt_id], samples, prefix=prefix))
         if not requests:
             return
-        drawn = self.engine.generate(requests)
+        drawn = draw_responses(self.engine, requests)
         prepare_whole(self.grader, [request.prompt for request in requests], drawn)
         for request, responses in zip(requests, drawn, strict=True):
             count = self.count((request.prompt.id, request.prefix))

@@ -9,6 +9,7 @@ import pytest
 
 from mstar.annotation import AnnotationSettings
 from mstar.annotation.continuations import Count, count_continuations
+from mstar.errors import DataError
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
 from mstar.types import Prompt, Response
@@ -53,6 +54,15 @@ def count(
         [PROMPT], [("p", chain) for chain in chains or [list(scripts)]], engine, AnswerGrader(), given
     )
     return {prefix: (c.num_correct, c.num_total) for (_, prefix), c in found.items()}, engine, tokens
+
+
+def test_continuations_that_are_not_those_that_were_asked_for_label_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generate = ScriptedEngine.generate
+    monkeypatch.setattr(
+        ScriptedEngine, "generate", lambda self, requests: [row[1:] for row in generate(self, requests)]
+    )
+    with pytest.raises(DataError, match="7 responses to the prompt 'p' that are not the 8 samples"):
+        count({"a": "11110000"}, "all")
 
 
 def test_all_draws_every_continuation_of_every_distinct_prefix_once() -> None:
