@@ -78,11 +78,9 @@ def _prepared(input: str, grader: Grader) -> Iterator[tuple[int, dict[str, Any] 
     """The rows with their prompts; the grader has seen some of them before they come."""
     rows = read_response_rows(input, answered=True)
     while chunk := list(islice(rows, _CHUNK)):
-        asked = [to_prompt({} if isinstance(row, str) else row, str(number)) for number, row in chunk]
-        grader.prepare([
-            (prompt, row["response"]) for prompt, (_, row) in zip(asked, chunk, strict=True) if not isinstance(row, str)
-        ])  # fmt: skip
-        yield from ((number, row, prompt) for (number, row), prompt in zip(chunk, asked, strict=True))
+        asked = [(number, row, to_prompt({} if isinstance(row, str) else row, str(number))) for number, row in chunk]
+        grader.prepare([(prompt, row["response"]) for _, row, prompt in asked if not isinstance(row, str)])
+        yield from asked
 
 
 def _plain(value: object) -> str | None:

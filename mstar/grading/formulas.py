@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import lru_cache
 from itertools import accumulate
 from typing import Final
@@ -129,17 +130,15 @@ class _Worker:
             stderr=subprocess.DEVNULL,
         )
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - they were asked for
+        reply = ""
         try:
-            process.stdin.write(question.encode() + b"\n")
-            reply = process.stdout.readline().decode().strip()
-        except BrokenPipeError:
-            reply = ""
-        except BaseException:
-            # Ctrl-C in a notebook: an answer that nobody waits for any more would be taken for the next one's.
-            self.stop()
-            raise
-        if not reply:
-            self.stop()
+            with suppress(BrokenPipeError):
+                process.stdin.write(question.encode() + b"\n")
+                reply = process.stdout.readline().decode().strip()
+        finally:
+            # Gone, or left alone by Ctrl-C in a notebook: its answer would be taken for the next one's.
+            if not reply:
+                self.stop()
         return reply
 
 
