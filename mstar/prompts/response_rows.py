@@ -93,7 +93,6 @@ def to_prompt(row: Mapping[str, Any], prompt_id: str, images: tuple[ImageReferen
             raise RowError(Reason.WRONG_TYPE, f"'{name}' is {row[name]!r}, but it is {_CALLED[cls]}")
     choices, kind = tuple(str(choice) for choice in row.get("choices") or ()), row.get("answer_type")
     answer, *others = _read_golds(row.get("answer"), kind, choices)
-    others += map(_as_text, row.get("answers") or ())
     if kind is not None and kind not in list(AnswerType):
         raise RowError(Reason.WRONG_TYPE, f"'answer_type' is {kind!r}, but it is one of {', '.join(AnswerType)}")
     return Prompt(
