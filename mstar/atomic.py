@@ -48,12 +48,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary = name
             mode = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(temporary)
             # Whoever wrote it may have put another file in its place (safetensors does).
             os.chmod(temporary, mode)
             os.replace(temporary, path)
-            sync_folder(path.parent)
+            sync(path.parent)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -97,9 +96,12 @@ def writing(path: Path) -> Iterator[None]:
         raise explained from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Has the names in a folder reach the disk; until then, a crash of the machine may undo a renaming."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Has a file reach the disk, or of a folder the names in it.
+
+    Until then a crash of the machine may leave a file with another end, and undo a renaming.
+    """
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mstar.atomic import sync_folder
+from mstar.atomic import sync
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, require_least
@@ -212,7 +212,7 @@ class IterationCheckpoint(Checkpoint):
             if (folder / LAST).exists():
                 replace(folder / LAST, folder / PREVIOUS)
             replace(unfinished, folder / LAST)
-            sync_folder(folder)
+            sync(folder)
         trainer.strategy.barrier("checkpoint is whole")
         self._saved_at = trainer.global_step
 

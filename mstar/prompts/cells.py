@@ -57,6 +57,15 @@ def parse(value: Any) -> Any:
     return value
 
 
+def parse_texts(value: Any) -> Any:
+    """A list of texts that is written as text (MMMU: ``['5', 'five']``); anything else as it is.
+
+    One of numbers is an answer that is a list (MathVista: ``[2014, 2016]``).
+    """
+    texts = parse(value)
+    return texts if isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts) else value
+
+
 def read_text(value: Any, column: str | None) -> str:
     """A cell as text: of text itself, of a number, and of nothing ""."""
     match value:

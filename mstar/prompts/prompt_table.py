@@ -10,7 +10,6 @@ The key depends on the data, and on how it is read, so that several sources (spl
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import shutil
 from collections import Counter
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mstar.atomic import sync
 from mstar.cache import cache_root
 from mstar.prompts.quarantine import BadRow, Reason, RowError, read_quarantine, write_quarantine
 from mstar.prompts.table_rows import Row
@@ -257,8 +257,7 @@ def _write_batches(path: Path, batches: Iterable[Any]) -> None:
             writer.write_batch(batch)
     # The folder gets its name next. If the machine crashed then, the end of the file could be zeros, which for Arrow
     # are the end of the table: it would have fewer prompts, without an error.
-    with path.open("rb") as written:
-        os.fsync(written.fileno())
+    sync(path)
 
 
 class PromptTable:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from mstar.errors import counted
 from mstar.grading.commitment import find_committed
-from mstar.prompts.cells import TEXTS, parse, pick, read_text, read_texts
+from mstar.prompts.cells import TEXTS, parse, parse_texts, pick, read_text, read_texts
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, AnswerType
 
@@ -228,15 +228,12 @@ def read_gold(value: Any, column: str, kind: Any, choices: tuple[str, ...]) -> t
     """The gold answers of a cell, and the solution where the cell holds one that ends with the answer.
 
     Args:
-        value: The answer or a list of all that are right, which may be written as text (MMMU: ``['5', 'five']``); or a
-            solution with the answer in a box or behind a marker (GSM8K: ``#### 72``, MATH: a box).
+        value: The answer or a list of all that are right, which may be written as text; or a solution with the answer
+            in a box or behind a marker (GSM8K: ``#### 72``, MATH: a box).
     """
     listed = kind in (AnswerType.LIST, AnswerType.SET, AnswerType.BOX)
-    if isinstance(value, str) and not choices and not listed:
-        texts = parse(value)
-        # Of numbers it is an answer that is a list (MathVista: [2014, 2016]).
-        if isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts):
-            value = texts
+    if not choices and not listed:
+        value = parse_texts(value)
     gold = read_texts(value, column)
     if isinstance(value, list) and gold and listed:
         return (f"[{', '.join(gold)}]",), None

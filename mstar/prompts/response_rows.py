@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import ConfigError
-from mstar.prompts.cells import parse, read_answer_is, read_precision, read_tolerance
+from mstar.prompts.cells import parse_texts, read_answer_is, read_precision, read_tolerance
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.row_files import parse_json
 from mstar.prompts.table_rows import parquet_rows
@@ -92,7 +92,7 @@ def to_prompt(row: Mapping[str, Any], prompt_id: str, images: tuple[ImageReferen
         if not isinstance(row.get(name), cls | None):
             raise RowError(Reason.WRONG_TYPE, f"'{name}' is {row[name]!r}, but it is {_CALLED[cls]}")
     choices, kind = tuple(str(choice) for choice in row.get("choices") or ()), row.get("answer_type")
-    answer, *others = _read_golds(row.get("answer"), kind, choices)
+    answer, *others = map(_as_text, [*_read_golds(row.get("answer"), kind, choices), *(row.get("answers") or ())])
     if kind is not None and kind not in list(AnswerType):
         raise RowError(Reason.WRONG_TYPE, f"'answer_type' is {kind!r}, but it is one of {', '.join(AnswerType)}")
     return Prompt(
@@ -100,9 +100,7 @@ def to_prompt(row: Mapping[str, Any], prompt_id: str, images: tuple[ImageReferen
         question=row.get("question") or "",
         images=images,
         answer=answer,
-        answers=tuple(
-            text for other in (*others, *(row.get("answers") or ())) if (text := _as_text(other)) is not None
-        ),
+        answers=tuple(other for other in others if other is not None),
         answer_is=read_answer_is(row.get("answer_is"), "answer_is"),
         tolerance=read_tolerance(row.get("tolerance"), "tolerance"),
         # Choices without a type are the options of a question.
@@ -114,20 +112,17 @@ def to_prompt(row: Mapping[str, Any], prompt_id: str, images: tuple[ImageReferen
     )
 
 
-def _read_golds(answer: object, kind: str | None, choices: tuple[str, ...]) -> list[str | None]:
+def _read_golds(answer: object, kind: str | None, choices: tuple[str, ...]) -> list[object]:
     """The gold answers of a cell: of a list each is right, as in a source of prompts, unless the answer is a list.
 
     Where no type says so it may be one, and the whole list is right, too.
     """
-    whole = _as_text(answer)
-    if kind is None and isinstance(texts := parse(answer), list) and all(isinstance(text, str) for text in texts):
-        # As text, a list of texts is one of golds, too.
-        answer = texts
-    if not isinstance(answer, list) or not answer or choices or kind in _LISTS:
-        return [whole]
-    if any(isinstance(item, list | dict | None) for item in answer):
-        return [whole]
-    return [*map(_as_text, answer), *([whole] if kind is None else [])]
+    golds = parse_texts(answer) if kind is None else answer
+    if not isinstance(golds, list) or not golds or choices or kind in _LISTS:
+        return [answer]
+    if any(isinstance(gold, list | dict | None) for gold in golds):
+        return [answer]
+    return golds if kind is not None else [*golds, answer]
 
 
 def _as_text(answer: object) -> str | None:
