@@ -264,14 +264,14 @@ def scoring_error(model: Any, renderer: Any) -> float:
 
 @torch.inference_mode()
 def decoding_error(model: Any, renderer: Any, steps: int = 9) -> float:
-    """The same of tokens that are written one by one, while rows leave the batch."""
+    """The same of tokens that are written one by one, while rows leave the batch or become two."""
     prefix = encode_prefix(model, renderer.prompt_inputs(PROMPTS)).spread(model, torch.tensor(OWNERS))
     written: list[list[int]] = [[] for _ in OWNERS]
     owners, generator, errors = list(OWNERS), torch.Generator().manual_seed(1), []
     for step in range(steps):
         if step in (3, 6):
-            prefix, order = prefix.drop(torch.tensor([row == 1 for row in range(len(owners))]))
-            written, owners = [written[row] for row in order], [owners[row] for row in order]
+            prefix, order = prefix.branch([(1, 0, 2)[row % 3] for row in range(len(owners))])
+            written, owners = [list(written[row]) for row in order], [owners[row] for row in order]
         tokens = torch.randint(5, 500, (len(owners), 1), generator=generator)
         for row, token in zip(written, tokens.tolist(), strict=True):
             row += token

@@ -1,6 +1,7 @@
 """The Transformers engine: batched sampling in the training process, with one prefill a prompt.
 
-Shapes: B prompts, R running rows (one a sample), S samples of the batch, T new tokens, V vocabulary.
+Shapes: B prompts, R rows that the model computes, S samples that are written (one a row, or some of one row while they
+are equal), A all samples of the batch, T new tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 from typing import Final
 
 import torch
@@ -35,7 +37,8 @@ _ROWS: Final = 64
 class TransformersEngine(Engine):
     """Samples with the policy's own Transformers model.
 
-    Image and prompt are encoded once for all the samples of a prompt; rows that have ended leave the batch.
+    Image and prompt are encoded once for all the samples of a prompt; rows that have ended leave the batch. On a CPU,
+    samples of a prompt are one row until they differ.
 
     Args:
         max_new_tokens: Longest response, in tokens.
@@ -176,30 +179,36 @@ class TransformersEngine(Engine):
             [r.prompt for r in here], prefixes=[r.prefix for r in here], show_answer=[r.show_answer for r in here]
         ).to(device)
         place = {number: position for position, number in enumerate(numbers)}
-        prefix = encode_prefix(policy, inputs).spread(
-            policy, torch.tensor([place[row.request] for row in rows], device=device)
-        )
+        owner_S = torch.tensor([place[row.request] for row in rows], device=device)
         draws = Draws.of([row.sample for row in rows], self.max_new_tokens, device)
-        return _responses(requests, rows, *_decode(policy, renderer, prefix, draws, bar), renderer)
+        prefix = encode_prefix(policy, inputs)
+        if _look_interval(device) == 1:  # the host sees after every token which samples differ
+            start, row_S = prefix.spread(policy, torch.arange(len(here))), owner_S
+        else:
+            start, row_S = prefix.spread(policy, owner_S), None
+        return _responses(requests, rows, *_decode(policy, renderer, start, row_S, draws, bar), renderer)
 
 
 def _decode(
-    policy: nn.Module, renderer: Renderer, prefix: Prefix, draws: Draws, bar: ResponseBar
+    policy: nn.Module, renderer: Renderer, prefix: Prefix, row_S: Tensor | None, draws: Draws, bar: ResponseBar
 ) -> tuple[Tensor, Tensor]:
-    """Writes all rows to their ends.
+    """Writes all samples to their ends.
 
-    The host waits for the device only where it looks which rows have ended. Until then these go on, for nothing.
+    The host waits for the device only where it looks which have ended. Until then these go on, for nothing.
+
+    Args:
+        row_S: The prefix's row of every sample, where equal samples are one; None where each has its own.
 
     Returns:
-        The tokens of every row (T, S), and their log-probabilities; what follows a row's end token means nothing.
+        The tokens of every sample (T, A), and their log-probabilities; what follows an end token means nothing.
     """
-    num_rows, num_tokens = draws.uniform_RT.shape
+    num_samples, num_tokens = draws.uniform_RT.shape
     device = draws.uniform_RT.device
-    token_TS = torch.zeros(num_tokens, num_rows, dtype=torch.long, device=device)
+    token_TA = torch.zeros(num_tokens, num_samples, dtype=torch.long, device=device)
     # With trainer.precision bf16-true the default type is not float32.
-    logprob_TS = torch.zeros(num_tokens, num_rows, dtype=torch.float32, device=device)
-    row_R = torch.arange(num_rows, device=device)
-    ended_R = torch.zeros(num_rows, dtype=torch.bool, device=device)
+    logprob_TA = torch.zeros(num_tokens, num_samples, dtype=torch.float32, device=device)
+    sample_S = torch.arange(num_samples, device=device)
+    ended_S = torch.zeros(num_samples, dtype=torch.bool, device=device)
     ends = torch.tensor(renderer.end_ids, device=device)
     banned: Tensor | None = None
     interval = _look_interval(device)
@@ -209,26 +218,48 @@ def _decode(
         if banned is None:
             never = [*renderer.banned_ids, *range(renderer.vocabulary_size, logits_RV.shape[1])]
             banned = torch.tensor(never, device=device, dtype=torch.long)
-        token_R, logprob_R = draws.tokens(logits_RV, step, banned)
-        token_TS[step].index_copy_(0, row_R, token_R)
-        logprob_TS[step].index_copy_(0, row_R, logprob_R)
+        token_S, logprob_S = draws.tokens(logits_RV if row_S is None else logits_RV[row_S], step, banned)
+        token_TA[step].index_copy_(0, sample_S, token_S)
+        logprob_TA[step].index_copy_(0, sample_S, logprob_S)
         if step + 1 == num_tokens:
             break
-        ended_R |= torch.isin(token_R, ends)
+        ended_S |= torch.isin(token_S, ends)
         if (step + 1) % interval == 0:
-            ended = ended_R.tolist()
+            ended = ended_S.tolist()
             num_ended = sum(ended)
             bar.look([step + 1] * num_ended, [step + 1] * (len(ended) - num_ended))
             if num_ended == len(ended):
-                return token_TS, logprob_TS
+                return token_TA, logprob_TA
             if num_ended:
-                prefix, order = prefix.drop(ended)
-                order_R = torch.tensor(order, device=device)
-                draws = draws.keep(order, order_R)
-                row_R, ended_R, token_R = row_R[order_R], ended_R[order_R], token_R[order_R]
+                if row_S is None:
+                    prefix, order = prefix.branch([int(not gone) for gone in ended])
+                else:
+                    order = [place for place, gone in enumerate(ended) if not gone]
+                order_S = torch.tensor(order, device=device)
+                draws = draws.keep(order, order_S)
+                sample_S, ended_S, token_S = sample_S[order_S], ended_S[order_S], token_S[order_S]
+                row_S = None if row_S is None else row_S[order_S]
+        token_R = token_S
+        if row_S is not None:
+            prefix, row_S, token_R = _branch(prefix, row_S, token_S)
         _, prefix = extend(policy, prefix, token_R[:, None], torch.ones_like(token_R[:, None]))
-    bar.look([num_tokens] * len(row_R), ())
-    return token_TS, logprob_TS
+    bar.look([num_tokens] * len(sample_S), ())
+    return token_TA, logprob_TA
+
+
+def _branch(prefix: Prefix, row_S: Tensor, token_S: Tensor) -> tuple[Prefix, Tensor, Tensor]:
+    """Gives samples of one row that have drawn different tokens rows of their own; rows without samples go.
+
+    Returns:
+        The prefix, the row of every sample, and the token of every row.
+    """
+    # Sorted by row, then by token.
+    bound = int(token_S.max()) + 1
+    branch_R, branch_S = torch.unique(row_S * bound + token_S, return_inverse=True)
+    counts = (branch_R // bound).bincount(minlength=len(prefix.mask_BT))
+    prefix, order = prefix.branch(counts.tolist())
+    place_R = torch.tensor(order).argsort(stable=True)
+    return prefix, place_R[branch_S], torch.empty_like(branch_R).index_copy(0, place_R, branch_R % bound)
 
 
 def _card_bytes(device: torch.device) -> int | None:
@@ -250,6 +281,7 @@ def _responses(
 ) -> list[Response]:
     """Each row up to its end token, that one included; its log-probability is summed in the order of the tokens."""
     responses, ends = [], set(renderer.end_ids)
+    decode = cache(renderer.decode)  # many samples are equal
     for row, tokens, logprobs in zip(rows, token_TS.T.tolist(), logprob_TS.T.tolist(), strict=True):
         length = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
         # Not sum(), whose rounding depends on the version of Python.
@@ -266,7 +298,7 @@ def _responses(
             Response(
                 prompt_id=request.prompt.id,
                 sample_index=row.sample.index,
-                text=request.prefix + renderer.decode(tokens[: length - finished]),
+                text=request.prefix + decode(tuple(tokens[: length - finished])),
                 num_tokens=length,
                 finished=finished,
                 temperature=row.sample.temperature,

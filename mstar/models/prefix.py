@@ -49,21 +49,25 @@ class Prefix:
         share(self.cache, rows_R)
         return self._with_rows(rows_R)
 
-    def drop(self, gone: Sequence[bool]) -> tuple[Prefix, list[int]]:
-        """Leaves some rows out, after ``spread``: the last rows take their places, so that little is copied.
+    def branch(self, counts: Sequence[int]) -> tuple[Prefix, list[int]]:
+        """Repeats each row as often as is said, or leaves it out, after ``spread``; little is copied.
 
         Returns:
-            The shorter prefix, and for each of its rows the row that it was.
+            The new prefix, and for each of its rows the row that it was.
         """
-        order, holes, movers = fill_gaps(gone)
-        order_R = torch.tensor(order, device=self.mask_BT.device)
+        if all(count == 1 for count in counts):
+            return self, list(range(len(counts)))
+        order, targets, sources = place_rows(counts)
+        order_R, targets_N, sources_N = (
+            torch.tensor(places, dtype=torch.long, device=self.mask_BT.device) for places in (order, targets, sources)
+        )
         layers: list[Any] = list(self.cache.layers)
         shared = [layer for layer in layers if isinstance(layer, SharedPrefixLayer)]
         if shared:
             shared[0].places.keep(order)  # all layers have the same
         for layer in layers:
             if layer in shared:
-                layer.replace_rows(holes, movers, len(order))
+                layer.replace_rows(targets_N, sources_N, len(order))
             else:
                 take_rows(layer, order_R)
         return self._with_rows(order_R), order
@@ -86,19 +90,20 @@ def is_recurrent(model: nn.Module) -> bool:
     )
 
 
-def fill_gaps(gone: Sequence[bool]) -> tuple[list[int], list[int], list[int]]:
-    """The order in which the rows that stay fill the first places: those behind the last place move into the gaps.
+def place_rows(counts: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
+    """The order in which rows, each so many times, fill the first places: one that can stays where it is.
 
     Returns:
-        For every place the row that it holds, the places that were gaps, and the rows that move into them.
+        For every place the row that it holds, the places that others fill, and the rows that these are.
     """
-    num_rows = len(gone) - sum(gone)
-    holes = [row for row in range(num_rows) if gone[row]]
-    movers = [row for row in range(num_rows, len(gone)) if not gone[row]]
+    num_rows = sum(counts)
+    stays = [place < len(counts) and counts[place] > 0 for place in range(num_rows)]
+    targets = [place for place, stay in enumerate(stays) if not stay]
+    sources = [row for row, count in enumerate(counts) for _ in range(count - (1 if row < num_rows and count else 0))]
     order = list(range(num_rows))
-    for hole, mover in zip(holes, movers, strict=True):
-        order[hole] = mover
-    return order, holes, movers
+    for target, source in zip(targets, sources, strict=True):
+        order[target] = source
+    return order, targets, sources
 
 
 def encode_prefix(model: nn.Module, inputs: ModelInputs) -> Prefix:

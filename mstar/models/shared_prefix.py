@@ -88,16 +88,16 @@ class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self.prompt_keys = _as_multiplied(layer.keys)
         self.prompt_values = _as_multiplied(layer.values)
         self.places = places
-        rows = len(places.place_R)
+        self._num_rows = len(places.place_R)
         self._buffers = [
-            states.new_empty(rows, states.shape[1], _ROOM, states.shape[3])
+            states.new_empty(self._num_rows, states.shape[1], _ROOM, states.shape[3])
             for states in (self.prompt_keys, self.prompt_values)
         ]
         self.waiting = False
         self._show(0)
 
     def _show(self, num_tokens: int) -> None:
-        self.keys, self.values = (buffer[:, :, :num_tokens] for buffer in self._buffers)
+        self.keys, self.values = (buffer[: self._num_rows, :, :num_tokens] for buffer in self._buffers)
 
     def get_seq_length(self) -> int:
         """Prompt tokens and new tokens."""
@@ -107,28 +107,35 @@ class SharedPrefixLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Appends the keys and values of new tokens, and returns those of all new tokens alone."""
         keys: Any = self.keys
-        values: Any = self.values
         start = keys.shape[-2]
         end = start + key_states.shape[-2]
-        for number, (old, new) in enumerate(((keys, key_states), (values, value_states))):
-            if end > self._buffers[number].shape[-2]:
-                self._buffers[number] = old.new_empty(*old.shape[:2], end + _ROOM, old.shape[3])
-                self._buffers[number][:, :, :start] = old
-            self._buffers[number][:, :, start:end] = new
+        if end > self._buffers[0].shape[-2]:
+            self._make_room(self._num_rows, end + _ROOM)
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[: self._num_rows, :, start:end] = new
         self._show(end)
         self.waiting = True
         grown: Any = (self.keys, self.values)
         return grown  # type: ignore[no-any-return]
 
-    def replace_rows(self, targets: Sequence[int], sources: Sequence[int], num_rows: int) -> None:
+    def replace_rows(self, targets_N: Tensor, sources_N: Tensor, num_rows: int) -> None:
         """Copies rows over others, then keeps the first ``num_rows``."""
         keys: Any = self.keys
         length = keys.shape[-2]
-        for number, buffer in enumerate(self._buffers):
-            for target, source in zip(targets, sources, strict=True):
-                buffer[target, :, :length] = buffer[source, :, :length]
-            self._buffers[number] = buffer[:num_rows]
+        if num_rows > len(self._buffers[0]):
+            self._make_room(2 * num_rows, self._buffers[0].shape[-2])
+        for buffer in self._buffers:
+            written = buffer[:, :, :length]
+            written[targets_N] = written[sources_N]
+        self._num_rows = num_rows
         self._show(length)
+
+    def _make_room(self, num_rows: int, num_tokens: int) -> None:
+        shown: Any = (self.keys, self.values)
+        for number, old in enumerate(shown):
+            buffer = old.new_empty(num_rows, old.shape[1], num_tokens, old.shape[3])
+            buffer[: old.shape[0], :, : old.shape[2]] = old
+            self._buffers[number] = buffer
 
     def attend(self, query: Tensor, bias: Tensor, scaling: float) -> Tensor:
         """The attention of one new token a row (R, H, 1, D), with a bias (R, 1, 1, T + S) that masks; (R, 1, H, D)."""

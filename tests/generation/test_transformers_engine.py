@@ -21,6 +21,7 @@ from mstar.interruption import Interrupted
 from mstar.models.backbone import load_model
 from mstar.models.export import save_model
 from mstar.models.lora import LoraSettings, has_lora
+from mstar.models.prefix import extend
 from mstar.models.trained_part import prepare_training
 from mstar.prompts import TinyDice
 from mstar.steps import split_steps
@@ -402,6 +403,29 @@ def test_the_host_waits_once_in_eight_tokens(run: Run, monkeypatch: pytest.Monke
 
     once = waits(2)
     assert waits(66) == once + 8
+
+
+@POLICIES
+def test_samples_are_one_row_until_they_differ(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def count(policy: Any, prefix: Any, ids_RN: Tensor, mask_RN: Tensor) -> Any:
+        rows.append(len(ids_RN))
+        return extend(policy, prefix, ids_RN, mask_RN)
+
+    monkeypatch.setattr(transformers_engine, "extend", count)
+    requests = [replace(Request(prompt, mixed(prompt)), keep_tokens=True) for prompt in PROMPTS[-6:]]
+    beginnings = {
+        (response.prompt_id, response.tokens[: place + 1])
+        for row in run(requests)
+        for response in row
+        for place in range(min(len(response.tokens), 24) - 1)
+    }
+    assert sum(rows) == len(beginnings)
+    rows.clear()
+    monkeypatch.setattr(transformers_engine, "_look_interval", lambda device: 8)
+    run(requests)
+    assert sum(rows) > len(beginnings)
 
 
 @POLICIES

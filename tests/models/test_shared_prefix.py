@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mstar.models.prefix import Prefix, encode_prefix, extend, fill_gaps, logits_of
+from mstar.models.prefix import Prefix, encode_prefix, extend, logits_of, place_rows
 from mstar.models.shared_prefix import SharedPrefixLayer, can_share, decoding, reserved, weigh
 from mstar.prompts import TinyDice
 from mstar.types import Prompt
@@ -79,29 +79,29 @@ def plain_logits(policy: Any, prompt: Prompt, ids: list[int]) -> Tensor:
 
 
 @torch.inference_mode()
-def test_logits_equal_plain_ones_while_rows_leave(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_equal_plain_ones_while_rows_leave_and_become_more(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mstar.models.shared_prefix._ROOM", 2)  # the buffers grow, too
     prompts = prompts_of(policy)
     prefix = encode_prefix(policy.model, policy.renderer.prompt_inputs(prompts))
     assert can_share(policy.model, prefix.cache)
     prefix = prefix.spread(policy.model, torch.tensor(OWNERS))
     assert any(isinstance(layer, SharedPrefixLayer) for layer in prefix.cache.layers)
-    running = list(range(len(OWNERS)))
-    written: list[list[int]] = [[] for _ in OWNERS]
+    # What each row has written, behind the number of its prompt.
+    running = [[owner] for owner in OWNERS]
+    sizes = []
     for step in range(6):
-        for row, logits in zip(running, logits_of(policy.model, prefix.hidden_BH), strict=True):
-            expected = plain_logits(policy, prompts[OWNERS[row]], written[row])
+        for (owner, *ids), logits in zip(running, logits_of(policy.model, prefix.hidden_BH), strict=True):
+            expected = plain_logits(policy, prompts[owner], ids)
             torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
-        gone = [(row + step) % 4 == 3 for row in running]
-        if any(gone) and not all(gone):
-            prefix, order = prefix.drop(gone)
-            running = [running[place] for place in order]
-        tokens = [20 + 7 * row + 3 * step for row in running]
-        for row, token in zip(running, tokens, strict=True):
-            written[row].append(token)
+        counts = [(2, 0, 1, 2, 0)[(place + step) % 5] for place in range(len(running))]
+        prefix, order = prefix.branch(counts)
+        assert sorted(order) == [row for row, count in enumerate(counts) for _ in range(count)]
+        tokens = [20 + 7 * place + 3 * step for place in range(len(order))]
+        running = [[*running[row], token] for row, token in zip(order, tokens, strict=True)]
+        sizes.append(len(running))
         ids_R1 = torch.tensor(tokens)[:, None]
         _, prefix = extend(policy.model, prefix, ids_R1, torch.ones_like(ids_R1))
-    assert 1 <= len(running) < len(OWNERS)
+    assert sizes == [7, 6, 6, 7, 7, 7]
 
 
 @pytest.mark.parametrize("num_tokens", [1, 2, 7, 12, 13, 40])
@@ -114,9 +114,11 @@ def test_values_are_weighed_as_by_a_product(num_tokens: int, group: int) -> None
 
 
 def test_rows_that_stay_fill_the_first_places() -> None:
-    assert fill_gaps([True, False, False, True, False, False]) == ([4, 1, 2, 5], [0, 3], [4, 5])
-    assert fill_gaps([False, True, True]) == ([0], [], [])
-    assert fill_gaps([True, False, False]) == ([2, 1], [0], [2])
+    assert place_rows([0, 1, 1, 0, 1, 1]) == ([4, 1, 2, 5], [0, 3], [4, 5])
+    assert place_rows([1, 0, 0]) == ([0], [], [])
+    assert place_rows([0, 1, 1]) == ([2, 1], [0], [2])
+    assert place_rows([0, 3, 1]) == ([1, 1, 2, 1], [0, 3], [1, 1])
+    assert place_rows([0, 0, 2]) == ([2, 2], [0, 1], [2, 2])
 
 
 def spread(policy: Any) -> Prefix:
@@ -157,7 +159,7 @@ def test_models_that_cannot_share_hold_copies(tiny: Any) -> None:
     assert not can_share(model, prefix.cache)
     copies = prefix.spread(model, torch.tensor(OWNERS))
     assert [layer.keys.shape[0] for layer in copies.cache.layers] == [6, 6, 6]
-    shorter, order = copies.drop([True, False, False, False, False, True])
+    shorter, order = copies.branch([0, 1, 1, 1, 1, 0])
     assert order == [4, 1, 2, 3]
     assert [layer.keys.shape[0] for layer in shorter.cache.layers] == [4, 4, 4]
 
