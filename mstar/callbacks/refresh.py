@@ -98,7 +98,7 @@ class RewardModelRefresh:
         """Makes the MPRM for an iteration, or finds the one that is there already.
 
         Args:
-            engine: The rollout's engine, started, with the policy's weights.
+            engine: The rollout's engine, started, with the policy's weights. Where it shows no progress, nothing does.
             check: Decides which prompts and responses are too long or cannot be shown to the policy.
             reuse: Folder of another run, or one of several, whose step labels are taken where they depend on the same.
 
@@ -123,7 +123,7 @@ class RewardModelRefresh:
             annotate(
                 self.prompts, engine, grader, settings, folder / "labels",
                 policy=weights, computed_in=str(precision), check=check,
-                earlier=find_in_runs(reuse, "mprm/*/labels"),
+                earlier=find_in_runs(reuse, "mprm/*/labels"), progress=engine.progress,
             )  # fmt: skip
         start = folder / "policy"
         with writing(start):
@@ -131,13 +131,20 @@ class RewardModelRefresh:
         torch.manual_seed(derive_seed(seed, "refresh/train", iteration))
         # One process trains, whatever their number, so that the MPRM does not depend on it; the others wait.
         if is_main():
-            self._train(policy, start, folder / "labels", check, seed, model)
+            self._train(policy, start, folder / "labels", check, seed, model, engine.progress)
             shutil.rmtree(start)
         wait_for_all()
         return model
 
     def _train(
-        self, policy: PolicyModule, start: Path, labels: Path, check: PromptCheck, seed: int, output: Path
+        self,
+        policy: PolicyModule,
+        start: Path,
+        labels: Path,
+        check: PromptCheck,
+        seed: int,
+        output: Path,
+        progress: bool,
     ) -> None:
         module = MPRMModule(
             str(start),
@@ -170,7 +177,8 @@ class RewardModelRefresh:
             precision=policy.trainer.precision if policy.compute_precision.mixed else "32-true",
             gradient_clip_val=1.0,
             logger=False,
-            callbacks=[TrainingBar(), StopOnSignal(requeues=False), FiniteSteps()],
+            enable_progress_bar=progress,
+            callbacks=[*([TrainingBar()] if progress else ()), StopOnSignal(requeues=False), FiniteSteps()],
             default_root_dir=output.parent,
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -185,7 +185,11 @@ class RolloutCallback(Callback):
     # Lightning's hooks, in the order in which they run.
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Has validate, test and predict draw with the engine of the rollouts."""
+        """Has validate, test and predict draw with the engine of the rollouts, with bars where the trainer has one."""
+        if trainer.progress_bar_callback is None:
+            self.settings.engine.progress = False
+            if self.settings.reward is not None:
+                self.settings.reward.progress = False
         policy = require_policy(pl_module)
         policy.objective = self.settings.objective
         self._lend_engine(policy)

@@ -23,7 +23,6 @@ RESULT: Final = "result.json"
 _QUIET: Final = (
     "--trainer.callbacks=null",
     "--trainer.enable_progress_bar=false",
-    "--rollout.engine.init_args.progress=false",
 )
 
 

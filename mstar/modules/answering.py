@@ -86,6 +86,8 @@ class AnsweringModule(BackboneModule):
     def setup(self, stage: str) -> None:
         """Has DDP expect weights that a batch does not use, and tells the engine what it will be used for."""
         super().setup(stage)
+        if self.trainer.progress_bar_callback is None:
+            self.engine.progress = False
         if stage == "fit" and self.engine.own_model is not None:
             raise ConfigError(
                 f"model.engine is '{self.engine.own_model}' by its address, so that validate would measure it, not "

@@ -70,10 +70,12 @@ class Reward(ABC):
 
     Attributes:
         aggregation: What makes one number of a response's scores (``rollout.aggregation``).
+        progress: Whether to show a progress bar.
         refreshable: Whether it can go on with a model that was retrained within the run.
     """
 
     aggregation: Aggregation = "min"
+    progress: bool = False
     refreshable: ClassVar[bool] = False
 
     def check(self) -> None:  # noqa: B027 - most have nothing that may be missing

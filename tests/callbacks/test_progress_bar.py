@@ -11,10 +11,13 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from mstar.__main__ import main
 from mstar.callbacks import IterationCheckpoint
 from mstar.callbacks.checkpoint import find_checkpoint
 from mstar.callbacks.progress_bar import TrainingBar
 from mstar.datamodules.resumable import ResumableLoader
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 class Line(LightningModule):
@@ -51,3 +54,22 @@ def test_after_a_resume_within_an_epoch_the_bar_knows_epoch_and_total(
     assert "4/7" in bars[1]
     assert "4/?" not in bars[1]
     assert "Epoch 1: 100%" in bars[1]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_without_a_training_bar_generation_scoring_and_the_retraining_have_none_either(
+    shown: bool, warm_policy: Path, warm_mprm: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    main([
+        "fit", f"--config={CONFIGS / 'tiny' / 'evolve.yaml'}", f"--model.model_name={warm_policy}",
+        f"--rollout.reward_model={warm_mprm}", "--rollout.temperature=1", "--rollout.dynamics=false",
+        "--rollout.num_samples=2", "--rollout.refresh_reward_model.iterations=[2]",
+        "--rollout.refresh_reward_model.prompts.size=16", "--rollout.refresh_reward_model.epochs=1",
+        "--rollout.refresh_reward_model.annotation.unmixed_share=1", "--data.train.size=32", "--data.validation.size=4",
+        "--trainer.max_epochs=2", f"--trainer.default_root_dir={tmp_path}",
+        f"--trainer.enable_progress_bar={str(shown).lower()}",
+    ])  # fmt: skip
+    told = "".join(capfd.readouterr())
+    assert (tmp_path / "policy").is_dir()
+    bars = ("generate: ", "annotate: ", "score: ", "Epoch 0: ")
+    assert [bar in told for bar in bars] == [shown] * 4, told

@@ -113,7 +113,7 @@ def train(tmp_path: Path) -> Any:
         labels = [longer, *rows[1:]] if long_response else rows
         write_step_labels(tmp_path / "labels/labels-00000.parquet", labels)
         check = PromptCheck(policy.renderer, max_example_tokens=500, max_bad_share=0.25)
-        refresh._train(policy, tmp_path / "policy", tmp_path / "labels", check, 0, tmp_path / "model")
+        refresh._train(policy, tmp_path / "policy", tmp_path / "labels", check, 0, tmp_path / "model", progress=False)
         return tmp_path / "model"
 
     return train
