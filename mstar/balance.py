@@ -25,6 +25,9 @@ def pass_rate(scored: Sequence[ScoredResponse]) -> float:
 class Balance:
     """Learns less from easy prompts and more from hard ones. By default it changes nothing.
 
+    Where an answer is voted on, ``drop`` and ``keep_easy`` take the vote's share for the pass rate; further samples and
+    repetition are for prompts with an answer alone, because a vote does not say how hard a prompt is.
+
     Args:
         drop: all_right keeps nothing of a prompt whose responses are all right: it has nothing to teach (Reinforce-Rej,
             arXiv 2504.11343, drops it and those with none right).
