@@ -229,7 +229,6 @@ class RolloutCallback(Callback):
         stages = RolloutStages.of(settings, trainer, pl_module)
         ahead = self._overlap.finish(stages, iteration)
         log = self._log = IterationLog(stages.run, trainer, iteration)
-        stages.prepare_method(iteration)
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(settings.seed, "generate", iteration))
         self._sync(stages, log)
@@ -243,6 +242,8 @@ class RolloutCallback(Callback):
         result = stages.run_iteration(iteration, ahead)
         self._overlap.clear(stages.run, iteration)
         stages.policy.engine.rest()
+        # Not before: what it goes back to trains, but the responses are those of the policy that came of it last.
+        stages.prepare_method(iteration)
         log.iteration_done(result)
         stages.train_on(result.examples)
         torch.manual_seed(derive_seed(settings.seed, "train", iteration))

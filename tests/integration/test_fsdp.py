@@ -204,7 +204,7 @@ def test_rest_em_goes_back_and_one_file_is_loaded_without_sharding(run: Any, set
     config = settings("rest_em", method="rest_em", refresh_reward_model=refresh)
     root = config.with_suffix("")
     run("fit", "--config", config, *SHARDED, *ONE_FILE)
-    assert plan(root, 2)["policy"] == plan(root, 1)["policy"]
+    assert plan(root, 2)["policy"] != plan(root, 1)["policy"]
     assert plan(root, 2)["scores"]["weights"] != plan(root, 1)["scores"]["weights"]
     last = root / "checkpoints/last.ckpt"
     assert last.is_file()

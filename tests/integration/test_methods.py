@@ -97,6 +97,9 @@ def test_what_a_method_inherits(evolve: Any, method: str) -> None:
     # RLoop trains on all successes so far; the others on those of the iteration.
     assert (first <= second) == (method == "rloop")
     assert report(root, 2)["examples"] == len(second)
+    # Whatever an iteration's training starts from, the policy that the last one made has drawn its responses.
+    plans = [json.loads(RunDirectory(root).plan(i).read_text()) for i in (1, 2)]
+    assert plans[0]["policy"] != plans[1]["policy"]
 
 
 def test_grpo_learns_from_all_samples_and_goes_on_within_a_pass_as_if_never_stopped(evolve: Any) -> None:
