@@ -58,7 +58,7 @@ class RolloutStages:
         return self.settings.dynamics and self.data.validation is not None
 
     def prepare_method(self, iteration: int) -> None:
-        """Resets what an iteration's training does not inherit: the optimizer, and with ReST-EM and RLoop the weights too."""
+        """Resets what training does not inherit: the optimizer, and with ReST-EM and RLoop the weights too."""
         method = self.settings.method
         if iteration == 1 or method not in ("iterative_rft", "rest_em", "rloop"):
             return
