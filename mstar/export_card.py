@@ -132,9 +132,15 @@ def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, c
     for config in read_configs(run):
         # Rows come of rollouts and of annotations: of neither supervised stages, nor of what is only measured on.
         rollout = config.values.get("rollout")
-        roles = ("train", "unlabelled", "prompts") if rollout else ("prompts",)
-        settings = {"prompts": config.values.get("prompts"), **settings_of(config.values.get("data"))}
-        data |= {f"{role} ({config.path})": settings.get(role) for role in roles}
+        given = settings_of(config.values.get("data"))
+        if rollout:
+            found = {role: given.get(role) for role in ("train", "unlabelled", "sources")}
+            refresh = settings_of(settings_of(rollout).get("refresh_reward_model"))
+            found["refresh_reward_model.prompts"] = refresh.get("prompts")
+        else:
+            found = {"prompts": config.values.get("prompts") or given.get("prompts")}
+            found["sources"] = config.values.get("sources")
+        data |= {f"{role} ({config.path})": value for role, value in found.items()}
         model = settings_of(config.values.get("model")).get("model_name") if rollout else config.values.get("policy")
         if isinstance(model, str):
             origins = ", which was trained from ".join(map(_name, _origins(model)))

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from mstar.export_card import CardFacts, find_run, place, write_card
+from mstar.export_card import CardFacts, find_run, place, write_card, write_data_card
 from mstar.modules.backbone_checkpoint import write_provenance
 
 CONFIG = """
@@ -146,3 +146,25 @@ def test_a_relative_path_is_no_name_on_the_hub(tmp_path: Path, monkeypatch: pyte
 
 def test_a_place_tells_no_more_than_others_may_know() -> None:
     assert [place(value) for value in ("/a/b/c", "~/x", "data/x", "org/name")] == ["c", "x", "data/x", "org/name"]
+
+
+def test_a_data_card_names_the_data_set_behind_the_parts(tmp_path: Path) -> None:
+    sources = {
+        "dataset": {"class_path": "mstar.prompts.MathV360K", "init_args": {"root": "/home/me/MathV360K"}},
+        "train": {"split": "labelled"},
+    }
+    other = {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"path": "more.parquet"}}
+    rollout = {"num_samples": 1, "refresh_reward_model": {"iterations": [2], "prompts": other}}
+    configs = {
+        "config.yaml": {"rollout": rollout, "data": {"init_args": {"train": None, "sources": sources}}},
+        "annotate/config.yaml": {"policy": "org/base", "prompts": None, "sources": sources},
+    }
+    for name, config in configs.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(yaml.safe_dump(config))
+    lines = write_data_card("me/dice", "trl", {"sft.parquet": 2}, tmp_path, "mstar export-data").splitlines()
+    assert [line for line in lines if ".yaml): " in line] == [
+        "- sources (annotate/config.yaml): MathV360K, root `MathV360K`",
+        "- sources (config.yaml): MathV360K, root `MathV360K`",
+        "- refresh_reward_model.prompts (config.yaml): RecordPrompts, path `more.parquet`",
+    ]
