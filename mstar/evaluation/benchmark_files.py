@@ -109,7 +109,7 @@ def render_scores(result: BenchmarkResult, notes: Sequence[str] = ()) -> str:
         f"{result.questions} questions in {result.rows} rows; a question counts only if all its rows are right"
     )  # fmt: skip
     facts = [
-        f"{rows[0].upper()}{rows[1:]}." if rows[0].isalpha() else f"{rows}.",
+        f"{rows}.",
         "Scores are percentages with 95 % bootstrap intervals over questions.",
         f"{result.truncated} greedy responses were cut off by the length limit.",
         *notes,
