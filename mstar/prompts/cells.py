@@ -209,4 +209,9 @@ def _from_base64(text: str) -> bytes | None:
 
 def clean_path(path: str, root: str) -> str:
     """A path relative to the image folder; an absolute one is made so, and a leading ``./`` is dropped."""
-    return os.path.relpath(path, root) if os.path.isabs(path) else path.removeprefix("./")
+    if not os.path.isabs(path):
+        return path.removeprefix("./")
+    # Where the image folder is a link, or in one, the path may name the place that it leads to.
+    real = os.path.realpath(root)
+    inside = path.startswith(f"{real}{os.sep}") and not path.startswith(f"{root}{os.sep}")
+    return os.path.relpath(path, real if inside else root)

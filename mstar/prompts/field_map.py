@@ -180,7 +180,8 @@ class FieldMap:
 def _find_usual(usual: Sequence[str], columns: Sequence[str]) -> list[str]:
     """The columns that have a usual name, in the order of those; a field within a column keeps the usual name."""
     found = {_fold(column): column for column in reversed(columns)} | {column: column for column in columns}
-    wholes = [name.partition(".") for name in usual]
+    # A column may itself be called so, as pandas flattens objects.
+    wholes = [(name, "", "") if name in found else name.partition(".") for name in usual]
     names = [(found.get(name, found.get(_fold(name))), f"{dot}{rest}") for name, dot, rest in wholes]
     return [f"{name}{rest}" for name, rest in names if name is not None]
 

@@ -81,6 +81,7 @@ class RecordPrompts(TablePrompts):
         max_bad_share: If more than this share of the rows cannot be used, it is an error; none allows 5 %, and of a
             small data set up to 10 rows, but not more than a quarter.
         quarantine: The file that rows which cannot be used are written to, with the reason; none puts it in the cache.
+            Of a split other than ``train`` its name ends with that (``bad-test.jsonl``).
         cache_dir: Folder of the cache; none is ``$MSTAR_CACHE``, else ``~/.cache/mstar``.
         placeholders: places shows the pictures where the text has ``<image>``, ``<image1>`` or the like, which must be
             as many as the pictures; words shows them before the question, and of ``<image1>`` in it the words
@@ -108,6 +109,9 @@ class RecordPrompts(TablePrompts):
         placeholders: Placeholders = "places",
     ) -> None:
         require_least("RecordPrompts: ", size=size)
+        if quarantine is not None and split != "train":
+            # The parts of one data set have one setting, and each writes a whole file.
+            quarantine = str(Path(quarantine).with_stem(f"{Path(quarantine).stem}-{split}"))
         root, *linked = ([image_root] if isinstance(image_root, str) else image_root) or [folder_of(path)]
         settings = TableSettings(
             root, check_images, max_bad_share, quarantine, pixels, instruction, tuple(map(os.path.abspath, linked))
@@ -119,12 +123,12 @@ class RecordPrompts(TablePrompts):
             raise DataError(f"'{where}' has {_without_columns(rows)}")
         chosen, guessed = (fields or FieldMap()).complete(columns, f"'{where}'")
         choices = chosen.explain(columns, guessed)
-        unsaid = guessed and chosen.answer and chosen.choices and chosen.answer_is is None
+        unsaid = chosen.answer and chosen.choices and chosen.answer_is is None
         if unsaid and (answer_is := find_numbering(_answers_and_options(rows, chosen))):
             chosen = replace(chosen, answer_is=answer_is)
             why = f"the answers number the options, from {answer_is[-1]}"
             choices = (*choices, ColumnChoice("answer_is", answer_is, why))
-        read = {name.partition(".")[0] for name in chosen.columns}
+        read = {name if name in columns else name.partition(".")[0] for name in chosen.columns}
         unread = tuple(column for column in columns if column not in read)
         if not chosen.images:
             some = [row for row in islice(rows, _FEW) if not isinstance(row, RowError)]

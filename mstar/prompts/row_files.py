@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,10 @@ def open_rows(path: str | Sequence[str], split: str = "train") -> Rows:
         path: A ``.jsonl``, ``.json``, ``.parquet``, ``.csv`` or ``.tsv`` file, several, a pattern (``data/*.json``), a
             folder of such files, a folder that ``datasets`` saved, or the id of a Hugging Face data set.
         split: The split, of a saved folder with several, of a Hugging Face id, of a folder with files that are called
-            by splits, or of a JSON object that has them.
+            by splits or lie in folders that are, or of a JSON object that has them.
+
+    Raises:
+        DataError: there is no such data, or nothing of the split. Of data without splits ``train`` is all.
     """
     root = folder_of(path)
     if not isinstance(path, str):
@@ -60,10 +64,13 @@ def find_files(folder: Path, splits: Sequence[str], *, named: bool = False) -> l
     """
     # "test" must not find "testmini-00000-of-00001.parquet".
     starts = tuple(f"{name}{end}" for name in splits for end in "-._")
+    names = set(splits)
     for suffix in _SUFFIXES:
         files = sorted(folder.glob(f"*{suffix}")) if suffix != ".parquet" else []
         files = [file for file in files or sorted(folder.rglob(f"*{suffix}")) if not file.name.startswith(".")]
-        called = [file for file in files if file.name.startswith(starts)]
+        called = [
+            file for file in files if file.name.startswith(starts) or names & {*file.relative_to(folder).parts[:-1]}
+        ]
         if found := called or ([] if named else files):
             return found
     return []
@@ -96,12 +103,30 @@ def _open_files(files: Sequence[Path], split: str, root: str) -> Rows:
         # One of many shards may be empty.
         if (len(files) == 1 or file.stat().st_size) and (fault := find_fault(file)):
             raise DataError(f"'{file}' {fault}.")
+        # An object has lists of its own for the splits.
+        if file.suffix.lower() != ".json":
+            _require_split(file, split)
     if all(file.suffix.lower() == ".parquet" for file in files):
         return parquet_rows(files)
     parts = [_open_file(file, split) for file in files]
     if len(parts) == 1:
         return parts[0]
     return Rows("|".join(part.fingerprint for part in parts), partial(_read_all, files, parts, root))
+
+
+def _require_split(file: Path, split: str) -> None:
+    """What is not called by the split must not be taken for it: it is the training data, too, or that of another.
+
+    Raises:
+        DataError: the file does not have the split in its name, and its folder is not called so.
+    """
+    word = rf"(?<![^\W_]){re.escape(split)}(?![^\W_])"
+    said = file.parent.name.casefold() == split.casefold() or re.search(word, file.name, re.IGNORECASE)
+    if split != "train" and not said:
+        raise DataError(
+            f"'{file}' has no rows of the split '{split}': neither its name nor its folder's says so. Name the file of "
+            "that split, or leave out 'split' (parts of one file are cut by 'share', or by 'start' and 'stop')."
+        )
 
 
 def _open_file(file: Path, split: str) -> Rows:
@@ -123,7 +148,8 @@ def json_rows(path: Path, split: str = "train") -> Rows:
     """The rows of a file of JSON lines, of a JSON list, or of one JSON object; the first two are read piece by piece.
 
     An object has its rows under the name of the split, under ``data`` or the like, or as its values; a row that is a
-    value has its key as ``_key``.
+    value has its key as ``_key``. Rows that are not under the name of the split are those of ``train``, or of the split
+    that the file is called by.
     """
     name = identify_file(path)
     return Rows(name if split == "train" else f"{name}:{split}", partial(_read_json, path, split))
@@ -134,6 +160,7 @@ def _read_json(path: Path, split: str) -> Iterator[Row]:
         start = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
     values = _read_object(path, split) if start.startswith(b"{") and path.suffix.lower() == ".json" else None
     if values is None:
+        _require_split(path, split)
         values = _read_list(path) if start.startswith(b"[") else _read_lines(path)
     for value in values:
         if isinstance(value, dict | RowError):
@@ -166,12 +193,15 @@ def _read_object(path: Path, split: str) -> Iterable[Any] | None:
     value = parse_json(path.read_bytes())
     if isinstance(value, RowError):
         return None
-    rows = _find_rows(value, split)
+    if (rows := _as_rows(value.get(split))) is not None:
+        return rows
+    _require_split(path, split)
+    rows = _find_rows(value)
     return [value] if rows is None else rows
 
 
-def _find_rows(value: Mapping[str, Any], split: str) -> list[Any] | None:
-    for name in (split, *_CONTAINERS):
+def _find_rows(value: Mapping[str, Any]) -> list[Any] | None:
+    for name in _CONTAINERS:
         if (rows := _as_rows(value.get(name))) is not None:
             return rows
     if (rows := _as_rows(value)) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,45 @@ def test_answers_that_number_the_options(tmp_path: Path, answers: tuple[Any, ...
     if found:
         assert source.facts().columns[-1].why == f"the answers number the options, from {found[-1]}"
         assert AnswerGrader().grade(source[1], "Answer: blue").correct
+
+
+def test_answers_that_number_the_options_of_named_columns(tmp_path: Path) -> None:
+    rows = [{"q": f"Q{i}", "o": ["red", "blue", "green"], "a": i} for i in range(3)]
+    path, fields = write_lines(tmp_path / "d.jsonl", rows), FieldMap(question="q", choices="o", answer="a")
+    assert [prompt.answer_is for prompt in RecordPrompts(path, fields)] == ["index0"] * 3
+    assert [prompt.answer_is for prompt in RecordPrompts(path, replace(fields, answer_is=""))] == [None] * 3
+
+
+def test_columns_of_flattened_objects(tmp_path: Path) -> None:
+    rows = [{"problem": "1 + 1?", "reward_model.ground_truth": "2", "reward_model.style": "rule"}]
+    source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows))
+    assert (source[0].answer, source.facts().unread) == ("2", ("reward_model.style",))
+
+
+def test_each_split_has_a_quarantine_file_of_its_own(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        write_lines(tmp_path / f"{name}.jsonl", [{"question": f"{name}?", "answer": "1"}, {"question": name}])
+    for split in ("train", "test"):
+        RecordPrompts(str(tmp_path), split=split, quarantine=str(tmp_path / "bad" / "q.jsonl"), max_bad_share=1.0)
+    rows = {path.name: json.loads(path.read_text())["content"] for path in (tmp_path / "bad").iterdir()}
+    assert {name: row["question"] for name, row in rows.items()} == {"q.jsonl": "train", "q-test.jsonl": "test"}
+
+
+def test_absolute_paths_below_an_image_folder_that_is_a_link(tmp_path: Path, picture: Picture) -> None:
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "disk" / "deep" / "a.png").write_bytes(picture(1, "PNG", 8))
+    (tmp_path / "data").symlink_to(tmp_path / "disk" / "deep")
+    rows = [
+        {"question": f"{folder}?", "answer": "1", "image": str(tmp_path / folder / "a.png")}
+        for folder in ("disk/deep", "data", "elsewhere")
+    ]
+    source = RecordPrompts(
+        write_lines(tmp_path / "d.jsonl", rows), image_root=str(tmp_path / "data"), max_bad_share=1.0
+    )
+    assert [(prompt.question, prompt.images[0].uri) for prompt in source] == [
+        ("disk/deep?", "a.png"),
+        ("data?", "a.png"),
+    ]
 
 
 def test_lists_of_golds_and_of_categories(tmp_path: Path) -> None:
