@@ -253,7 +253,7 @@ class _Shards:
                 group = plan.voting.label(group) if voted else group
                 selected = selector.select(group.responses, stage=plan.stage)
                 # How hard a prompt is, a vote on it does not say.
-                chosen.append(PromptResponses(group.prompt, selected if voted else plan.balance.repeat(selected)))
+                chosen.append(replace(group, responses=selected if voted else plan.balance.repeat(selected)))
             return chosen
 
     def count_vote(self, truth: Prompt, group: PromptResponses) -> None:

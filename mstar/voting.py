@@ -66,4 +66,5 @@ class Voting:
             return Verdict(predicted is not None and predicted == answer, predicted, status)
 
         judged = tuple(replace(s, verdict=verdict(s.verdict.predicted), weight=weight) for s in group.responses)
-        return PromptResponses(replace(group.prompt, answer=answer), judged)
+        # What the hidden answer is, an option's number say, the voted one need not be.
+        return PromptResponses(replace(group.prompt, answer=answer, answer_is=None), judged, voted=True)

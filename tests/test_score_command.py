@@ -18,13 +18,15 @@ from mstar.__main__ import main
 from mstar.errors import ConfigError, StorageError
 from mstar.evaluation.best_of_n import measure_best_of_n
 from mstar.evaluation.scoring import StoredImage, read_shards, score_shards
-from mstar.grading import AnswerGrader
+from mstar.grading import AnswerGrader, grade_response
+from mstar.grading.command import grade_file
 from mstar.prompts.images import open_image
 from mstar.prompts.response_rows import find_response_files, read_response_rows
 from mstar.rewards import Likelihood, Reward
 from mstar.score_command import score_responses
-from mstar.storage import read_responses
+from mstar.storage import PromptResponses, read_responses, write_responses
 from mstar.types import Prompt, Response
+from mstar.voting import Voting
 from tests.grading.told import Told
 
 
@@ -285,3 +287,24 @@ def test_rows_without_an_id_are_of_one_prompt_only_with_one_picture_and_one_answ
     assert len({s.response.prompt_id for s in found}) == 6
     assert sum(s.verdict.correct for s in found) == 4  # all but the first, the fourth and the last
     assert sum(s.verdict.status == "graded" for s in found) == 7
+
+
+def test_what_a_run_voted_for_is_no_gold_answer(tmp_path: Path) -> None:
+    """Judged by what the responses agree on, the majority would always be right."""
+    grader, folder = AnswerGrader(), tmp_path / "iteration"
+    hidden, known = Prompt("u", "How many?"), Prompt("k", "How many?", answer="5")
+    groups = [
+        PromptResponses(asked, tuple(
+            grade_response(asked, Response(asked.id, place, f"Answer: {said}", 3, True, 1.0, -1.0), grader)
+            for place, said in enumerate("4454")
+        ))
+        for asked in (hidden, known)
+    ]  # fmt: skip
+    write_responses(folder / "responses-00000.parquet", [Voting().label(groups[0]), groups[1]])
+    assert grade_file(str(folder), str(tmp_path / "graded.jsonl")) == 0
+    for name, source in (("run", folder), ("graded", tmp_path / "graded.jsonl")):
+        result = measure_best_of_n(score_shards(str(source), tmp_path / name, Likelihood(), grader))
+        assert (result.responses, result.graded) == (8, 4)
+        assert {s.rule: s.accuracy for s in result.by_n[4]}["majority"] == 0.0
+    statuses = [json.loads(line)["status"] for line in (tmp_path / "graded.jsonl").read_text("utf-8").splitlines()]
+    assert statuses == ["ungradeable_gold"] * 4 + ["graded"] * 4

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mstar.errors import ConfigError
+from mstar.grading import AnswerGrader
 from mstar.storage import PromptResponses
-from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
+from mstar.types import AnswerIs, AnswerType, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 from mstar.voting import Voting
 
 
@@ -72,3 +73,12 @@ def test_soft_votes_weigh_by_the_share_of_the_answer(rewards: tuple[float, ...],
     group = PromptResponses(Prompt("p", "?"), tuple(responses("7", "7", "8", "7", rewards=rewards)))
     assert [s.weight for s in Voting().label(group).responses] == [1.0] * 4
     assert [s.weight for s in Voting(weight="share").label(group).responses] == pytest.approx([weight] * 4)
+
+
+def test_the_voted_answer_is_a_letter_whatever_the_hidden_one_is() -> None:
+    asked = Prompt(
+        "p", "Which?", choices=("red", "blue"), answer_is=AnswerIs.INDEX0, answer_type=AnswerType.MULTI_CHOICE
+    )
+    voted = Voting().label(PromptResponses(asked, tuple(responses("B", "B", "A"))))
+    assert voted.voted
+    assert AnswerGrader().grade(voted.prompt, "Answer: (B)").correct

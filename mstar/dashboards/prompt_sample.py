@@ -11,6 +11,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from mstar.storage import ASKED, RunDirectory, read_responses
+from mstar.storage.responses import VOTED
 from mstar.storage.tables import read_table
 from mstar.types import ScoredResponse
 
@@ -20,12 +21,17 @@ _CATEGORY: Final = pa.schema([("prompt_id", pa.string()), ("category", pa.string
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedPrompt:
-    """What was asked, as the files of a run say it; of a prompt that they say nothing of, the id alone is known."""
+    """What was asked, as the files of a run say it; of a prompt that they say nothing of, the id alone is known.
+
+    Attributes:
+        voted: Whether the answer is what the prompt's responses agreed on, and no gold answer.
+    """
 
     id: str
     question: str
     image_uris: tuple[str, ...]
     answer: str | None
+    voted: bool
     category: str
 
 
@@ -36,6 +42,7 @@ def asked(prompt_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
         "question": row.get("question") or "",
         "image_uris": tuple(row.get("images") or ()),
         "answer": row.get("answer"),
+        "voted": bool(row.get("voted")),
         "category": row.get("category") or "",
     }
 
@@ -124,7 +131,7 @@ def _read_prompts(shard: _Shard, chosen: set[str]) -> Iterator[SampledPrompt]:
     ids = [prompt_id for prompt_id in shard.categories if prompt_id in chosen]
     if not ids:
         return
-    prompts = {row["prompt_id"]: row for row in read_table(shard.path, _ASKED)}
+    prompts = {row["prompt_id"]: row for row in read_table(shard.path, _ASKED, VOTED.names)}
     responses: dict[str, list[ScoredResponse]] = {prompt_id: [] for prompt_id in ids}
     for scored in read_responses(shard.path):
         if scored.response.prompt_id in responses:

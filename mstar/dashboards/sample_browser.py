@@ -50,6 +50,7 @@ def _asked(prompt: AskedPrompt) -> dict[str, Any]:
         "id": visible(prompt.id),
         "question": visible(prompt.question),
         "answer": None if prompt.answer is None else visible(prompt.answer),
+        "voted": prompt.voted,
         "category": visible(prompt.category),
         "images": list(prompt.image_uris),
     }

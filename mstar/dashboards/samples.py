@@ -103,7 +103,8 @@ def sample_lines(group: PromptResponses, max_responses: int = 4) -> Iterator[tup
     prompt = group.prompt
     for text in _wrap(prompt.question):
         yield text, _INK, "bold"
-    yield f"gold answer: {_one_line(prompt.answer) if prompt.answer is not None else 'hidden'}", _MUTED, "normal"
+    answer = _one_line(prompt.answer) if prompt.answer is not None else "hidden"
+    yield f"{'voted' if group.voted else 'gold'} answer: {answer}", _MUTED, "normal"
     picked = pick_responses(group, max_responses)
     for scored in picked:
         yield "", _INK, "normal"

@@ -102,9 +102,9 @@ def make_groups(
 ) -> tuple[list[PromptResponses], list[str]]:
     """The prompts of a shard's rows with their responses, graded.
 
-    A row's own verdict is taken, if it has one: it may be another grader's. Rows without a
-    ``prompt_id`` are of one prompt where question, pictures and answer are the same, and those without a
-    ``sample_index`` are counted by their number.
+    A row's own verdict is taken, if it has one: it may be another grader's. What was voted on (``voted``) has neither
+    verdict nor gold answer. Rows without a ``prompt_id`` are of one prompt where question, pictures and answer are the
+    same, and those without a ``sample_index`` are counted by their number.
 
     Args:
         grader: Grades those with a gold answer and without a verdict.
@@ -183,9 +183,9 @@ def _response(prompt: Prompt, row: Mapping[str, Any], number: int) -> Response:
 
 
 def _known(response: Response, row: Mapping[str, Any]) -> ScoredResponse | None:
-    """The response with its row's own verdict, if it has one."""
+    """The response with its row's own verdict, if it has one; a vote's says nothing of what is right."""
     status = row.get("status")
-    if not isinstance(row.get("correct"), bool) or status not in list(VerdictStatus):
+    if not isinstance(row.get("correct"), bool) or status not in list(VerdictStatus) or row.get("voted") is True:
         return None
     verdict = Verdict(row["correct"], row.get("predicted"), VerdictStatus(status))
     return ScoredResponse(response, verdict, chain_correct=row.get("chain_correct"))

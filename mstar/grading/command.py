@@ -34,7 +34,7 @@ def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
             letter, index0, index1), ``answers`` (further right ones), ``tolerance`` (``{"relative": 0.05}`` or
             ``{"absolute": 0.001}``), ``precision``, ``unit`` and ``question``.
         output: The rows again, as JSON lines, with ``predicted``, ``correct`` and ``status``; one that exists is
-            replaced. For a multiple-choice question ``predicted`` is the option's letter.
+            replaced. For multiple choice ``predicted`` is the option's letter. What a run voted for is no gold answer.
         grader: Another grader, such as MathVista's published rules (``MathVistaGrader``, whose ``predicted`` is an
             option's text) or a judge by address (``JudgeGrader``).
 

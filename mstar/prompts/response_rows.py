@@ -92,7 +92,9 @@ def to_prompt(row: Mapping[str, Any], prompt_id: str, images: tuple[ImageReferen
         if not isinstance(row.get(name), cls | None):
             raise RowError(Reason.WRONG_TYPE, f"'{name}' is {row[name]!r}, but it is {_CALLED[cls]}")
     choices, kind = tuple(str(choice) for choice in row.get("choices") or ()), row.get("answer_type")
-    answer, *others = map(_as_text, [*_read_golds(row.get("answer"), kind, choices), *(row.get("answers") or ())])
+    golds = [*_read_golds(row.get("answer"), kind, choices), *(row.get("answers") or ())]
+    # What a run's responses agreed on is no gold answer.
+    answer, *others = map(_as_text, [None] if row.get("voted") is True else golds)
     if kind is not None and kind not in list(AnswerType):
         raise RowError(Reason.WRONG_TYPE, f"'answer_type' is {kind!r}, but it is one of {', '.join(AnswerType)}")
     return Prompt(

@@ -50,14 +50,21 @@ _KEPT: Final = pa.schema([("prompt_id", pa.string()), ("response", pa.string()),
 TOKENS: Final = pa.schema([("tokens", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32()))])
 WEIGHT: Final = pa.schema([("weight", pa.float64())])
 CREDIT: Final = pa.schema([*WEIGHT, ("advantage", pa.float64())])
+# Only in files with such prompts.
+VOTED: Final = pa.schema([("voted", pa.bool_())])
 
 
 @dataclass(frozen=True, slots=True)
 class PromptResponses:
-    """A prompt with its scored responses: the unit of a responses shard."""
+    """A prompt with its scored responses: the unit of a responses shard.
+
+    Attributes:
+        voted: Whether the prompt's answer is what its responses agreed on, and no gold answer.
+    """
 
     prompt: Prompt
     responses: tuple[ScoredResponse, ...]
+    voted: bool = False
 
 
 def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapping[str, str] | None = None) -> None:
@@ -75,9 +82,13 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
     extra = [
         *(TOKENS if any(s.response.tokens for s in scored_responses) else ()),
         *credit,
+        *(VOTED if any(group.voted for group in groups) else ()),
         *((name, pa.string()) for name in made_by or ()),
     ]
-    prompts = [{"prompt_id": group.prompt.id} | asked(group.prompt) | _gold(group.prompt) for group in groups]
+    prompts = [
+        {"prompt_id": group.prompt.id, "voted": group.voted} | asked(group.prompt) | _gold(group.prompt)
+        for group in groups
+    ]
     rows = [
         {
             **prompt,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,9 @@ def test_a_prompt_is_shown_in_every_iteration_that_it_was_sampled_in(run: Path, 
     # Those of the first iteration came back in the third and fourth.
     assert rows == {1: 3, 2: 3, 3: 3, 4: 3}
     assert {p.id for p in sample.prompts if p.iteration == 4} == {p.id for p in sample.prompts if p.iteration == 1}
+
+
+def test_an_answer_that_was_voted_for_is_told_from_a_gold_one(tmp_path: Path, make_group: Any) -> None:
+    groups = [replace(make_group(0), voted=True), make_group(1)]
+    write_responses(RunDirectory(tmp_path).responses(1, 0), groups)
+    assert [prompt.voted for prompt in sample_prompts(RunDirectory(tmp_path), 2).prompts] == [True, False]

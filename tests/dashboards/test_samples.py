@@ -37,6 +37,8 @@ def test_a_sample_shows_question_verdicts_scores_and_fate(make_group: Any) -> No
     lines = list(sample_lines(group))
     assert lines[0][::2] == (group.prompt.question, "bold")
     assert lines[1][0] == f"gold answer: {group.prompt.answer}"
+    voted = list(sample_lines(dataclasses.replace(group, voted=True)))
+    assert voted[1][0] == f"voted answer: {group.prompt.answer}"
     right = next(line for line in lines if line[0] == "✓ right · kept · process reward 0.10")
     wrong = next(line for line in lines if line[0] == "\N{MULTIPLICATION X} wrong · process reward 0.10")
     assert right[1] != wrong[1]

@@ -186,7 +186,8 @@
     // What is said of a prompt in one iteration, and its responses there.
     const inIteration = (p) => {
       const facts = make("p", "facts");
-      if (p.question) facts.append(p.answer === null ? "gold answer hidden" : "gold answer ");
+      const kind = p.voted ? "voted answer " : "gold answer ";
+      if (p.question) facts.append(p.answer === null ? "gold answer hidden" : kind);
       if (p.answer !== null) facts.append(marked("b", "", p.answer));
       const iteration = p.iteration === null ? "" : "iteration " + p.iteration;
       const about = [iteration, p.category, p.id, p.samples + (p.iteration === null ? " responses" : " samples")];
