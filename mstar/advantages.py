@@ -56,8 +56,8 @@ class PolicyGradient:
         level: What has a ratio: each token, or the response as a whole (sequence: GSPO, arXiv 2507.18071, the geometric
             mean of its tokens' ratios; its authors clip at 3e-4 and 4e-4). With sequence every response counts the
             same in the loss, with token every token does.
-        passes: How often an iteration's samples are gone through, in the same order. Where a step has room for more
-            rows than there are, it takes one pass.
+        passes: How often an iteration's samples are gone through, in the same order. A step holds one pass at
+            most, unless there are fewer samples than batches in it (accumulated ones, of all processes).
         normalise: Whether advantages are divided by the standard deviation of their group (grpo, nft); without, it is
             Dr. GRPO's advantage (arXiv 2503.20783).
         kl_weight: Weight of the divergence from the policy that drew the samples, whose log-probabilities are there. It

@@ -106,7 +106,7 @@ def prompt_messages(prompt: Prompt, *, show_answer: bool = False) -> list[dict[s
                 f"prompt '{prompt.id}' has no answer, which answer-conditioned sampling shows to the model: "
                 "give it one, or leave it out."
             )
-        question += _ANSWER_HINT.format(answer=prompt.answer)
+        question += _ANSWER_HINT.format(answer=prompt.shown_answers[0])
     return place_pictures([*prompt.turns, Turn("user", question)], prompt)
 
 

@@ -82,7 +82,7 @@ class TemperatureController(ABC):
 
 
 class FixedTemperature(TemperatureController):
-    """One temperature throughout; a run can be resumed at another one.
+    """One temperature throughout.
 
     Args:
         value: The sampling temperature, above 0.

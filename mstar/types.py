@@ -8,6 +8,7 @@ Nothing here imports torch or transformers, so every stage (and every test) can 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -143,6 +144,20 @@ class Prompt:
     answer_is: AnswerIs | None = None
     tolerance: Tolerance | None = None
     turns: tuple[Turn, ...] = ()
+
+    @property
+    def shown_answers(self) -> tuple[str, ...]:
+        """The right answers as a reader of the question knows them: an option by its letter, not by its number."""
+        golds = tuple(dict.fromkeys(gold for gold in (self.answer, *self.answers) if gold is not None))
+        if self.answer_is not in (AnswerIs.INDEX0, AnswerIs.INDEX1):
+            return golds
+        first = int(self.answer_is is AnswerIs.INDEX1)
+
+        def letter(number: re.Match[str]) -> str:
+            place = int(number[0]) - first
+            return chr(ord("A") + place) if 0 <= place < (len(self.choices) or 26) else number[0]
+
+        return tuple(re.sub(r"\d+", letter, gold) for gold in golds)
 
     def chain_correct(self, response: str) -> bool | None:
         """Whether a response is right throughout; None where the data does not know it."""

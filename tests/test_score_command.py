@@ -7,7 +7,7 @@ import json
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ from mstar.__main__ import main
 from mstar.errors import ConfigError, StorageError
 from mstar.evaluation.best_of_n import measure_best_of_n
 from mstar.evaluation.scoring import StoredImage, read_shards, score_shards
-from mstar.grading import AnswerGrader, grade_response
+from mstar.grading import AnswerGrader, JudgeGrader, grade_response
 from mstar.grading.command import grade_file
 from mstar.prompts.images import open_image
 from mstar.prompts.response_rows import find_response_files, read_response_rows
@@ -28,6 +28,9 @@ from mstar.storage import PromptResponses, read_responses, write_responses
 from mstar.types import Prompt, Response
 from mstar.voting import Voting
 from tests.grading.told import Told
+
+if TYPE_CHECKING:
+    from tests.stub_server import StubServer
 
 
 class Digits(Reward):
@@ -308,3 +311,18 @@ def test_what_a_run_voted_for_is_no_gold_answer(tmp_path: Path) -> None:
         assert {s.rule: s.accuracy for s in result.by_n[4]}["majority"] == 0.0
     statuses = [json.loads(line)["status"] for line in (tmp_path / "graded.jsonl").read_text("utf-8").splitlines()]
     assert statuses == ["ungradeable_gold"] * 4 + ["graded"] * 4
+
+
+def test_an_id_of_two_prompts_is_told(tmp_path: Path) -> None:
+    """Predictions of two benchmarks in one file: one's responses would be scored with the other's question."""
+    rows = [ROWS[4], ROWS[0] | {"prompt_id": "four"}, ROWS[5]]
+    assert score(tmp_path, write(tmp_path, rows), shard_size=1) == 1
+    [fault] = [line for path in (tmp_path / "out").glob("faults-*.txt") for line in path.read_text().splitlines()]
+    assert fault.startswith("row 2: 'prompt_id' is 'four', as of an earlier row")
+
+
+def test_what_a_judge_was_asked_is_said(stub: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stub.write = lambda body: "ANSWER: 5\nVERDICT: CORRECT"
+    grader = JudgeGrader(stub.address, "judge", cache=str(tmp_path / "answers"), use="always")
+    assert score(tmp_path, write(tmp_path, ROWS[:1]), grader=grader) == 0
+    assert "judge judge (" in capsys.readouterr().out

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mstar.types import StepLabels
+from mstar.chat_template import prompt_messages
+from mstar.types import AnswerIs, Prompt, StepLabels
 
 
 def labels(num_correct: tuple[int, ...], num_total: tuple[int, ...]) -> StepLabels:
@@ -20,3 +21,21 @@ def test_soft_and_hard_labels_follow_from_the_counts() -> None:
 def test_soft_labels_need_as_many_totals_as_counts() -> None:
     with pytest.raises(ValueError, match="zip"):
         _ = labels((0, 1, 1), (4, 4)).soft_labels
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "shown"),
+    [
+        ("index0", "1", "B"),
+        ("index1", "2", "B"),
+        ("index0", "[0, 1]", "[A, B]"),
+        ("index0", "9", "9"),
+        (None, "1", "1"),
+    ],
+)
+def test_an_option_is_shown_by_its_letter(kind: str | None, gold: str, shown: str) -> None:
+    answer_is = AnswerIs(kind) if kind else None
+    prompt = Prompt("p", "?", answer=gold, choices=("red", "blue"), answer_is=answer_is)
+    assert prompt.shown_answers == (shown,)
+    [message] = prompt_messages(prompt, show_answer=True)
+    assert f"The correct answer is {shown}." in str(message["content"])

@@ -15,7 +15,8 @@ from mstar.annotation.judge import Agreement, StepJudge
 from mstar.annotation.label_table import load_step_labels
 from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import require_writable
-from mstar.distributed import find_device, is_main, joined_processes
+from mstar.distributed import find_device, gather_lists, is_main, joined_processes
+from mstar.endpoint import Judged
 from mstar.errors import ConfigError, counted
 from mstar.generation import Engine, TransformersEngine
 from mstar.grading import AnswerGrader, Grader
@@ -139,6 +140,7 @@ def annotate_policy(
                 claimed=claimed,
                 judge=judge,
             )
+            judged = sum(gather_lists([grader.judged()]), Judged())
     finally:
         engine.close()
     if is_main():
@@ -153,6 +155,6 @@ def annotate_policy(
         agreement = Agreement.read(Path(output))
         if agreement is not None:
             sys.stdout.write(f"{agreement.describe()}\n")
-        for note in grader.judged().notes():
+        for note in judged.notes():
             sys.stdout.write(f"{note}\n")
     return made

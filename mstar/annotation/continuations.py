@@ -125,8 +125,10 @@ def _search(chains: Sequence[tuple[str, Sequence[str]]], draws: _Draws, num_cont
         for number in open_:
             alive = draws.count(keys[number]).num_correct > 0
             bounds[number][0 if alive else 1] = middle[number] + 1 if alive else middle[number]
-    return {
-        (prompt_id, prefix): Count(int(place < low), 1)
-        for (prompt_id, prefixes), (low, _) in zip(chains, bounds, strict=True)
-        for place, prefix in enumerate(prefixes)
-    }
+    found: dict[Key, Count] = {}
+    for (prompt_id, prefixes), (low, _) in zip(chains, bounds, strict=True):
+        for place, prefix in enumerate(prefixes):
+            # Of the responses that begin with it, one may have shown that it can be saved.
+            count = found.setdefault((prompt_id, prefix), Count(0, 1))
+            count.num_correct = max(count.num_correct, int(place < low))
+    return found

@@ -76,7 +76,8 @@ class Agreement:
 class StepJudge:
     """Asks a model by address for the first wrong step of a response; it sees the pictures and the gold answer.
 
-    Steps before that one are right, and from it on wrong. The label of the last step stays whether the answer is right.
+    Steps before that one are right, and from it on wrong. With ``alone`` the last step keeps the label that the answer
+    gave it; with ``consensus`` it has none where the judge says otherwise, like every step.
     An answer that cannot be read labels nothing; one that does not come stops the annotation.
 
     Args:
@@ -178,7 +179,7 @@ def _questions(labels: Sequence[StepLabels], prompts: Mapping[str, Prompt]) -> I
         prompt = prompts[label.prompt_id]
         steps = "\n".join(f"Step {number}: {step.strip()}" for number, step in enumerate(label.steps, start=1))
         messages = chat_messages(prompt)
-        asked = {"type": "text", "text": _ASKED.format(answer=prompt.answer, steps=steps)}
+        asked = {"type": "text", "text": _ASKED.format(answer=" or ".join(prompt.shown_answers), steps=steps)}
         question = messages[-1]["content"]
         parts = [{"type": "text", "text": question}] if isinstance(question, str) else question
         messages[-1] = {"role": "user", "content": [*parts, asked]}

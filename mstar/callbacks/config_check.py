@@ -92,8 +92,9 @@ def _spell_out_part(dataset: Mapping[str, Any], part: Mapping[str, Any]) -> Mapp
 
 def _may_change(key: str, old: Mapping[str, Any]) -> bool:
     if key == "trainer.max_epochs":
-        # The unlabelled prompts are mixed in after a fraction of them.
-        return not old.get("rollout.init_args.unlabelled_start")
+        # The unlabelled prompts are mixed in after a fraction of them, and a threshold moves over all of them.
+        final = old.get("rollout.init_args.final_threshold")
+        return not old.get("rollout.init_args.unlabelled_start") and final is None
     return not _FIXED_OF_TRAINER.match(key) and _FREE.match(key) is not None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -68,6 +69,14 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         check_prompts(data.unlabelled, "data.unlabelled", settings.grader)
     if settings.unlabelled == "voting" and data.unlabelled is not None and len(data.unlabelled) == 0:
         raise DataError("data.unlabelled has no prompts, so there is nothing to vote on; mend its settings.")
+    if settings.unlabelled != "off" and data.unlabelled is not None:
+        place = find_repetition(prompt.id for prompt in chain(data.train, data.unlabelled))
+        if place is not None:
+            row = place - len(data.train)
+            raise DataError(
+                f"data.unlabelled: row {row} has the prompt id '{data.unlabelled[row].id}', which another prompt of "
+                "data.train or data.unlabelled has, too: within both together every prompt needs an id of its own."
+            )
 
 
 def _prepare_engine(settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, Literal
@@ -244,7 +243,7 @@ class PolicyDataModule(LightningDataModule):
         batch_size = self.batch_size
         if self._examples is not None and self._passes > 1:
             # A step that held several passes would be one pass: the policy has not moved between them.
-            rows = math.ceil(len(self._examples) / (batches_per_step * world_size()))
+            rows = len(self._examples) // (batches_per_step * world_size())
             batch_size = max(1, min(batch_size, rows))
         credited = _are_credited(self._examples)
         # Then every token of a step counts by its worth, in whatever batch of whatever process it is.

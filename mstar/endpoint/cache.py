@@ -40,10 +40,12 @@ class AnswerCache:
             row = self._file.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
-    def keep(self, key: str, answer: str) -> None:
-        """Keeps an answer; of two under one key the first stays."""
+    def keep(self, key: str, answer: str) -> str:
+        """Keeps an answer, and returns what is kept: of two under one key the first stays."""
         with self._lock, self._explained():
             self._file.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, answer))
+            row = self._file.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
+        return str(row[0])
 
     def close(self) -> None:
         """Closes the file."""

@@ -177,7 +177,8 @@ class ChatClient:
             with self._lock:
                 self.usage.add(answer)
             if self._cache is not None:
-                self._cache.keep(key, answer.dump())
+                # Another process may have asked the same meanwhile, and been told otherwise.
+                answer = Answer.load(self._cache.keep(key, answer.dump()))
         return answer
 
     def _request(self, content: Mapping[str, Any]) -> Answer | Refusal:

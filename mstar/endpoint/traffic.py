@@ -14,8 +14,8 @@ class Traffic:
     """How fast a server is asked, how long it is waited for, and what it charges.
 
     Args:
-        concurrency: Requests that are under way at the same time.
-        requests_per_minute: Requests that are begun in a minute at most; none is no limit.
+        concurrency: Requests that are under way at the same time, of each process.
+        requests_per_minute: Requests that each process begins in a minute at most; none is no limit.
         timeout: Seconds without a byte of an answer after which a request has failed.
         retries: How often a request that failed is tried again, after 1, 2, 4, ... up to 60 seconds, or what the server
             asks for (Retry-After). Then the run stops.

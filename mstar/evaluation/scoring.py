@@ -68,7 +68,12 @@ def read_shards(path: str, size: int = SHARD) -> Iterator[list[tuple[int, dict[s
         size: Rows in a shard, at least; at most twice as many.
     """
     shard: list[tuple[int, dict[str, Any] | str]] = []
+    asked: dict[str, int] = {}
     for number, row in read_response_rows(path, answered=False):
+        if not isinstance(row, str) and (known := row.get("prompt_id")) not in _NO_ID:
+            own = hash((row.get("question"), str(_golds(row))))
+            if asked.setdefault(str(known), own) != own:
+                row = f"'prompt_id' is {known!r}, as of an earlier row with another question or answer."
         if len(shard) >= size and (len(shard) == 2 * size or _key(row) != _key(shard[-1][1])):
             yield shard
             shard = []

@@ -163,7 +163,8 @@ class JudgeGrader(Grader):
         """Whether the rules leave the answer to a judge."""
         if ruled.status is not VerdictStatus.GRADED:
             return True
-        return not ruled.correct and isinstance(make_reader(prompt), TextReader)
+        golds = (replace(prompt, answer=gold, answers=()) for gold in (prompt.answer, *prompt.answers))
+        return not ruled.correct and any(isinstance(make_reader(gold), TextReader) for gold in golds)
 
     def _connect(self) -> ChatClient:
         if self._client is None:
@@ -179,9 +180,9 @@ class JudgeGrader(Grader):
 
 def _ask(prompt: Prompt, response: str) -> str:
     """What the judge is told."""
-    golds = dict.fromkeys(gold for gold in (prompt.answer, *prompt.answers) if gold is not None)
     options = "".join(f"\n({chr(65 + place)}) {choice}" for place, choice in enumerate(prompt.choices))
-    return _ASKED.format(question=prompt.question + options, answer="\nor: ".join(golds), response=response.strip())
+    golds = "\nor: ".join(prompt.shown_answers)
+    return _ASKED.format(question=prompt.question + options, answer=golds, response=response.strip())
 
 
 def _compare(ruled: Verdict, judged: Verdict | None) -> Judged:

@@ -128,7 +128,7 @@ class FileImage:
         if not inside:
             raise DataError(
                 f"The image '{self.path}' leads out of the image folder '{self.root}', to '{resolved}': move it there, "
-                "or set image_root to a list of both folders."
+                "or name its folder as image_root (a source of prompts takes a list of both)."
             )
         if not found:
             raise DataError(f"The image '{location}' does not exist, or is not a file; check the image folder.")

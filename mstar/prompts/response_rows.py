@@ -71,15 +71,19 @@ def _check_row(row: Any, answered: bool) -> dict[str, Any] | str:
         return f"{row}."
     if not isinstance(row, dict):
         return f"a JSON {type(row).__name__}, but an object is expected."
-    if not isinstance(row.get("response"), str):
+    # In Parquet it stands for a number that is not known; JSON has no form for it.
+    known: dict[str, Any] = {
+        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
+    }
+    if not isinstance(known.get("response"), str):
         return "'response' is missing, or is not a text."
-    if answered and "answer" not in row and not row.get("answers"):
+    if answered and "answer" not in known and not known.get("answers"):
         return "'answer' is missing."
     try:
-        to_prompt(row, "")
+        to_prompt(known, "")
     except RowError as error:
         return f"{error}."
-    return row
+    return known
 
 
 def to_prompt(row: Mapping[str, Any], prompt_id: str, images: tuple[ImageReference, ...] = ()) -> Prompt:

@@ -90,14 +90,15 @@ def test_a_device_that_is_not_there_is_one_sentence(
 
 
 def test_what_a_judge_of_answers_was_asked_and_how_it_agrees_is_said(
-    stub: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stub: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("mstar.annotation.command.gather_lists", lambda items: [*items, *items])  # two processes
     stub.write = lambda body: "ANSWER: 1\nVERDICT: CORRECT" if body["model"] == "judge" else "a\nb\nAnswer: 1"
     grader = JudgeGrader(stub.address, "judge", cache=str(tmp_path), use="always")
     settings = AnnotationSettings(num_samples=1, num_continuations=1, unmixed_share=1.0)
     engine = OpenAIEngine(stub.address, "teacher", progress=False)
     annotate_policy(None, TinyDice("annotation", 2), str(tmp_path / "labels"), engine, grader, settings)
-    assert "judge judge (" in capsys.readouterr().out
+    assert f": asked {2 * grader.judged().asked:,} times" in capsys.readouterr().out
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_policy_is_loaded(tmp_path: Path) -> None:

@@ -116,3 +116,11 @@ def test_a_response_of_one_step_has_no_prefixes() -> None:
 
 def test_what_is_settled() -> None:
     assert [Count(c, 5).is_settled(3) for c in range(6)] == [True, True, False, False, True, True]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_search_of_responses_that_share_a_prefix_believes_the_one_that_saw_it_saved(order: int) -> None:
+    scripts = {"a": "11111111", "ab": "00000000", "abc": "10000000", "abcd": "00000000", "abx": "00000000"}
+    chains = [["a", "ab", "abc", "abcd"], ["a", "ab", "abx"]][::order]
+    counts, _, _ = count(scripts, "search", chains)
+    assert counts == {"a": (1, 1), "ab": (1, 1), "abc": (1, 1), "abcd": (0, 1), "abx": (0, 1)}

@@ -132,3 +132,8 @@ def test_a_judge_that_does_not_answer_labels_nothing(stub: StubServer, tmp_path:
     stub.down = True
     with pytest.raises(EndpointError):
         judge(stub).apply([RESPONSE], {"p": PROMPT}, tmp_path)
+
+
+def test_the_judge_knows_every_right_answer(stub: StubServer, tmp_path: Path) -> None:
+    judge(stub).apply([RESPONSE], {"p": replace(PROMPT, answers=("three",))}, tmp_path)
+    assert "its correct answer is 3 or three." in stub.asked[0]["messages"][-1]["content"][-1]["text"]

@@ -88,8 +88,9 @@ def test_what_may_not_change(key: str, value: Any, sentence: str) -> None:
     assert find_changes(BEFORE, changed(key, value)) == [sentence]
 
 
-def test_a_limit_that_the_mixing_in_depends_on_stays() -> None:
-    before = changed("rollout.init_args.unlabelled_start", 0.5)
+@pytest.mark.parametrize(("option", "value"), [("unlabelled_start", 0.5), ("final_threshold", 0.0)])
+def test_a_limit_that_something_depends_on_stays(option: str, value: float) -> None:
+    before = changed(f"rollout.init_args.{option}", value)
     after = before | {"trainer": before["trainer"] | {"max_epochs": 8}}
     assert find_changes(before, after) == ["trainer.max_epochs was 5 and is now 8."]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer
@@ -102,3 +103,11 @@ def test_the_oracle_needs_data_that_knows_the_right_chains(callback: RolloutCall
         check(callback, data)
     again = RolloutCallback(selection="oracle")
     check(again, PolicyDataModule(known, unlabelled=unknown))
+
+
+@pytest.mark.parametrize("unlabelled", ["voting", "oracle"])
+def test_no_prompt_is_labelled_and_unlabelled(unlabelled: Any) -> None:
+    labelled, others = ([Prompt(name, "?", answer="1") for name in names] for names in ("ab", "cb"))
+    callback = RolloutCallback(selection="random", unlabelled=unlabelled)
+    with pytest.raises(DataError, match=r"data\.unlabelled: row 1 has the prompt id 'b'"):
+        check(callback, PolicyDataModule(Listed(labelled), unlabelled=Listed(others)))

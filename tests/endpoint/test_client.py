@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -291,3 +292,18 @@ def test_a_file_that_holds_no_answers_is_one_sentence(tmp_path: Path) -> None:
     tmp_path.joinpath("answers.sqlite").write_text(json.dumps({"not": "SQLite"}) * 100)
     with pytest.raises(StorageError, match=r"answers.sqlite' cannot be read or written .*choose another folder"):
         AnswerCache(tmp_path).find("a")
+
+
+def test_two_that_ask_the_same_at_once_go_on_with_one_answer(
+    stub: StubServer, connect: Connect, tmp_path: Path
+) -> None:
+    both, texts = threading.Barrier(2, timeout=10), iter("ab")
+
+    def write(asked: dict[str, Any]) -> str:
+        both.wait()
+        return next(texts)
+
+    stub.write = write
+    client = connect(traffic=Traffic(concurrency=2), cache=tmp_path)
+    first, second = client.ask_all([body("x"), body("x")])
+    assert first == second == client.ask_all([body("x")])[0]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mstar.errors import ConfigError
@@ -136,3 +139,10 @@ def test_of_a_list_of_golds_each_is_right(tmp_path: Path, row: dict[str, Any], r
 def test_decimals_that_count_need_no_type(tmp_path: Path, answer: str, correct: bool) -> None:
     row = json.dumps({"response": answer, "answer": "1.2", "precision": 1})
     assert run(tmp_path, [row])[1][0]["correct"] is correct
+
+
+def test_an_unknown_number_is_null(tmp_path: Path) -> None:
+    table = pa.table({"response": ["4"], "answer": ["4"], "logprob": [math.nan]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert grade_file(str(tmp_path / "in.parquet"), str(tmp_path / "out.jsonl")) == 0
+    assert '"logprob": null' in (tmp_path / "out.jsonl").read_text()

@@ -173,3 +173,10 @@ def test_grade_shows_how_judge_and_rules_agree(
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["correct"] for row in written] == [True, False, False, True, False]
     assert len(stub.asked) == 5
+
+
+def test_words_of_several_right_answers_are_judged_too(stub: StubServer, grader: JudgeGrader) -> None:
+    says(stub, "ANSWER: a tumbler with water\nVERDICT: CORRECT")
+    prompt = replace(WORDS, answers=("a cup of water",))
+    assert grader.grade(prompt, "Answer: a tumbler with water").correct
+    assert "a glass of water\nor: a cup of water" in str(stub.asked[0]["messages"][0]["content"])
