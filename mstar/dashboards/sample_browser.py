@@ -37,29 +37,33 @@ def label_payload(prompts: Sequence[LabelledPrompt], pictures: RunPictures) -> d
 def _payload(
     legend: str, rows: Sequence[tuple[SampledPrompt | LabelledPrompt, dict[str, Any]]], pictures: RunPictures
 ) -> dict[str, Any]:
-    uris = dict.fromkeys(uri for prompt, _ in rows for uri in prompt.image_uris)
-    return {
-        "legend": legend,
-        "images": {uri: embed_image(uri, pictures) for uri in uris},
-        "prompts": [_asked(prompt) | {"samples": len(prompt.responses)} | shown for prompt, shown in rows],
-    }
+    images: dict[str, dict[str, Any]] = {}
+    prompts = []
+    for prompt, shown in rows:
+        keys = []
+        for uri in prompt.image_uris:
+            keys.append(f"{prompt.id}\n{uri}" if pictures.depends_on_prompt(uri) else uri)
+            if keys[-1] not in images:
+                images[keys[-1]] = embed_image(uri, pictures, prompt.id)
+        prompts.append(_asked(prompt, keys) | {"samples": len(prompt.responses)} | shown)
+    return {"legend": legend, "images": images, "prompts": prompts}
 
 
-def _asked(prompt: AskedPrompt) -> dict[str, Any]:
+def _asked(prompt: AskedPrompt, images: list[str]) -> dict[str, Any]:
     return {
         "id": visible(prompt.id),
         "question": visible(prompt.question),
         "answer": None if prompt.answer is None else visible(prompt.answer),
         "voted": prompt.voted,
         "category": visible(prompt.category),
-        "images": list(prompt.image_uris),
+        "images": images,
     }
 
 
-def embed_image(uri: str, pictures: RunPictures) -> dict[str, Any]:
-    """A picture as a data URI, or the reason why it cannot be shown."""
+def embed_image(uri: str, pictures: RunPictures, prompt_id: str | None = None) -> dict[str, Any]:
+    """A prompt's picture as a data URI, or the reason why it cannot be shown."""
     try:
-        return embed_picture(pictures.find(uri), uri)
+        return embed_picture(pictures.find(uri, prompt_id), uri)
     except DataError as error:
         return {"error": visible(str(error))}
 

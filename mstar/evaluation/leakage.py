@@ -20,6 +20,7 @@ from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, DataError, counted, require_least
 from mstar.evaluation.picture_hashes import HashBits, PictureHashes, difference_hash, meeting_pictures, pixel_hash
 from mstar.prompts import PromptSource
+from mstar.prompts.images import FileImage
 from mstar.prompts.mathvista_text import parse_question
 from mstar.types import ImageReference
 
@@ -171,25 +172,27 @@ class _Table:
     @classmethod
     def of(cls, source: PromptSource, num_threads: int, name: str) -> _Table:
         table = cls()
-        references: dict[str, ImageReference] = {}
-        owners: dict[str, list[str]] = defaultdict(list)
+        # Sources that are mixed may have files of the same name in folders of their own.
+        references: dict[FileImage | str, ImageReference] = {}
+        owners: dict[FileImage | str, list[str]] = defaultdict(list)
         for prompt in source:
             table.questions[normalise_question(prompt.question)].append(prompt.id)
             for image in prompt.images:
-                references.setdefault(image.uri, image)
-                owners[image.uri].append(prompt.id)
+                key = image if isinstance(image, FileImage) else image.uri
+                references.setdefault(key, image)
+                owners[key].append(prompt.id)
         hashes: list[tuple[str, HashBits]] = []
         # Pillow decodes without holding Python's lock.
         with ThreadPoolExecutor(num_threads) as pool:
             bar = tqdm(
                 pool.map(_hash, references.values()), total=len(references), desc=name, unit="picture", leave=False
             )
-            for uri, found in zip(references, bar, strict=True):
+            for (key, image), found in zip(references.items(), bar, strict=True):
                 if found is None:
-                    table.unreadable.append(uri)
+                    table.unreadable.append(image.uri)
                     continue
-                table.images.append(uri)
-                table.owners.append(owners[uri])
+                table.images.append(image.uri)
+                table.owners.append(owners[key])
                 hashes.append(found)
         table.hashes = PictureHashes.of(hashes)
         return table

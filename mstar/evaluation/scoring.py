@@ -27,8 +27,8 @@ from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses, read_or_put_aside, read_responses, write_responses
 from mstar.types import ImageReference, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-# Finds a picture by its name.
-OpenPicture: TypeAlias = Callable[[str], Image.Image]
+# Finds a picture by its name and, where it is known, the id of the prompt that shows it.
+OpenPicture: TypeAlias = Callable[[str, str | None], Image.Image]
 _log: Final = logging.getLogger(__name__)
 # Rows that are read, scored and written as one; a prompt's responses stay together unless they are more than as many.
 SHARD: Final = 512
@@ -52,7 +52,7 @@ class StoredImage:
     """
 
     uri: str
-    open_picture: OpenPicture
+    open_picture: Callable[[str], Image.Image]
     limits: PixelLimits
 
     def load(self) -> Image.Image:
@@ -96,10 +96,14 @@ def _golds(row: Mapping[str, Any]) -> list[object]:
     return [row.get("answer"), row.get("answers") or None]
 
 
+def _open_file(uri: str, _: str | None) -> Image.Image:
+    return open_image(uri)
+
+
 def make_groups(
     rows: Sequence[tuple[int, dict[str, Any] | str]],
     grader: Grader,
-    open_picture: OpenPicture = open_image,
+    open_picture: OpenPicture = _open_file,
     limits: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     *,
     look: bool = True,
@@ -167,13 +171,18 @@ def _find_fault(row: Mapping[str, Any]) -> str | None:
 
 def _images(row: Mapping[str, Any], open_picture: OpenPicture, limits: PixelLimits) -> tuple[ImageReference, ...]:
     pictures: list[ImageReference] = []
+    known = row.get("prompt_id")
+
+    def find(uri: str) -> Image.Image:
+        return open_picture(uri, None if known in _NO_ID else str(known))
+
     for place, value in enumerate(read_images(row, ("images",) if row.get("images") else ("image",))):
         if isinstance(value, bytes):
             # By its content: another row with it, in whatever shard, is of the same prompt.
             name = hashlib.blake2b(value, digest_size=12).hexdigest()
             pictures.append(StoredImage(f"{name}#{place}", partial(decode_image, value), limits))
         else:
-            pictures.append(StoredImage(value, open_picture, limits))
+            pictures.append(StoredImage(value, find, limits))
     return tuple(pictures)
 
 
@@ -203,7 +212,7 @@ def score_shards(
     grader: Grader,
     *,
     size: int = SHARD,
-    open_picture: OpenPicture = open_image,
+    open_picture: OpenPicture = _open_file,
     limits: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
 ) -> list[Path]:
     """Scores responses; shards that exist are not made again. Several processes share the shards out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from mstar.dashboards.prompt_sample import SampledPrompt
 from mstar.dashboards.run_config import SavedConfig
 from mstar.dashboards.run_pictures import RunPictures
+from mstar.dashboards.sample_browser import sample_payload
 from mstar.errors import DataError
 
 RECORDS = "mstar.prompts.RecordPrompts"
@@ -57,6 +60,34 @@ def test_a_picture_is_found_by_its_prompt_and_number(tmp_path: Path, data: dict[
         with pytest.raises(DataError, match=r"is not found|does not exist"):
             pictures.find(name)
     assert not (tmp_path / "bad.jsonl").exists()
+
+
+def test_sources_may_have_files_of_one_name(tmp_path: Path) -> None:
+    sources = []
+    for name, colour in (("one", "red"), ("two", "blue")):
+        (tmp_path / name).mkdir()
+        for file, shown in (("1.png", colour), ("same.png", "green")):
+            Image.new("RGB", (8, 8), shown).save(tmp_path / name / file)
+        row = {"id": name, "question": f"{name}?", "answer": "1", "image": ["1.png", "same.png"]}
+        (tmp_path / name / "d.jsonl").write_text(json.dumps(row) + "\n")
+        own = {"path": str(tmp_path / name / "d.jsonl"), "cache_dir": str(tmp_path / "cache")}
+        sources.append({"class_path": RECORDS, "init_args": own})
+    mixed = {"class_path": "mstar.prompts.MixedPrompts", "init_args": {"sources": sources}}
+    pictures = stored(tmp_path, {"data": {"init_args": {"train": mixed}}})
+    assert [pictures.depends_on_prompt(name) for name in ("1.png", "same.png", "gone.png")] == [True, False, False]
+    assert pictures.find("1.png", "one").getpixel((0, 0)) == (255, 0, 0)
+    assert pictures.find("1.png", "two").getpixel((0, 0)) == (0, 0, 255)
+    assert pictures.find("same.png").getpixel((0, 0)) == (0, 128, 0)
+    for prompt in (None, "gone"):
+        with pytest.raises(DataError, match=r"different pictures called '1\.png', in .*one and .*two.* --image_root"):
+            pictures.find("1.png", prompt)
+    asked = [
+        SampledPrompt(id=name, question="", image_uris=("1.png",), answer=None, category="", iteration=1, responses=())
+        for name in ("one", "two")
+    ]
+    page = sample_payload(asked, pictures)
+    first, second = (page["images"][key]["source"] for prompt in page["prompts"] for key in prompt["images"])
+    assert first != second
 
 
 def test_nothing_else_is_run_and_data_that_is_gone_is_no_error(tmp_path: Path, data: dict[str, Any]) -> None:

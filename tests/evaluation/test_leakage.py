@@ -14,7 +14,7 @@ from PIL import Image
 
 from mstar.errors import ConfigError, DataError
 from mstar.evaluation.leakage import LeakKind, check_leakage, find_leaks, normalise_question
-from mstar.prompts import PromptSource, RecordPrompts
+from mstar.prompts import MixedPrompts, PromptSource, RecordPrompts
 from mstar.types import Prompt
 
 
@@ -53,6 +53,19 @@ def compressed(image: Image.Image) -> Image.Image:
     buffer = io.BytesIO()
     image.resize((97, 73)).save(buffer, "JPEG", quality=60)
     return Image.open(buffer)
+
+
+def test_mixed_sources_may_have_files_of_one_name(tmp_path: Path) -> None:
+    sources = []
+    for name, seed in (("one", 1), ("two", 2), ("bench", 2)):
+        (tmp_path / name).mkdir()
+        picture(seed).save(tmp_path / name / "1.png")
+        row = {"id": name, "question": f"{name}?", "answer": "1", "image": "1.png"}
+        (tmp_path / name / "d.jsonl").write_text(json.dumps(row) + "\n")
+        sources.append(RecordPrompts(str(tmp_path / name / "d.jsonl"), cache_dir=str(tmp_path / "cache")))
+    one, two, bench = sources
+    for order in ([one, two], [two, one]):
+        assert [leak.train_id for leak in find_leaks(MixedPrompts(order), [bench]).leaks] == ["two"]
 
 
 def test_every_kind_is_found() -> None:
