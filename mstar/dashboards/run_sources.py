@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mstar.dashboards.run_config import SavedConfig, groups_in, started_in
+from mstar.dashboards.run_config import SavedConfig, groups_in, settings_of, started_in
 from mstar.errors import ConfigError
 from mstar.prompts import DataSources, PromptSource
 
@@ -76,9 +76,12 @@ def _placed(value: Any, places: list[Path]) -> Any:
     if not isinstance(value, dict):
         return value
     moved = {name: _UNUSED[name] if name in _UNUSED else _placed(item, places) for name, item in value.items()}
+    # Prompts whose pictures nobody looked for count, too, so that the first ones would be others than the run's.
     if "check_images" in moved and "size" in moved:
-        # Prompts whose pictures nobody looked for count, too, so that the first ones would be others than the run's.
         moved["size"] = None
+    if "check_images" in settings_of(moved.get("dataset")):
+        parts = {name: part | {"size": None} for name in PARTS if isinstance(part := moved.get(name), dict)}
+        moved |= parts
     for name in _PLACES:
         given = moved.get(name)
         if isinstance(given, str | list):

@@ -68,7 +68,8 @@ def rollout_prompts(folder: Path) -> RunPrompts:
         _open(config, data.get(name), data.get("sources"), name) for name in ("train", "unlabelled")
     )
     hidden = () if settings_of(config.values["rollout"]).get("unlabelled") == "oracle" else unlabelled
-    return RunPrompts(_require([*labelled, *unlabelled], config), hidden)
+    # Sources are opened without their size: what is hidden must not be found among the labelled prompts.
+    return RunPrompts(_require([*unlabelled, *labelled], config), hidden)
 
 
 def refresh_prompts(folder: Path) -> RunPrompts:

@@ -10,6 +10,7 @@ import yaml
 
 from mstar.errors import ConfigError, DataError
 from mstar.peers import Kept, LabelledSteps, Pair, RunPrompts, Sampled, find_run_files
+from mstar.peers.run_prompts import rollout_prompts
 from mstar.prompts import RecordPrompts
 from mstar.storage import RunDirectory, write_responses
 from mstar.types import Fate
@@ -96,6 +97,22 @@ def test_answers_that_the_run_did_not_look_at_are_not_told(run: Path, use: str, 
     path.write_text(yaml.safe_dump({"rollout": {"unlabelled": use}, "data": {"init_args": {"unlabelled": source}}}))
     rows = find_run_files(run).rows()
     assert [row.prompt.answer for row in rows if isinstance(row, Sampled)] == answers
+
+
+def test_hidden_answers_stay_hidden_beside_a_cut_source(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text("".join(f'{{"id": "{i}", "question": "{i}?", "answer": "1"}}\n' for i in range(6)))
+
+    def source(**more: Any) -> dict[str, Any]:
+        own = {"path": str(path), "size": None, "check_images": "exists", "cache_dir": str(tmp_path / "cache")}
+        return {"class_path": "mstar.prompts.RecordPrompts", "init_args": own | more}
+
+    rest = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": source(hide_answers=True), "start": 3}}
+    data = {"train": source(size=3), "unlabelled": rest}
+    config = {"rollout": {"unlabelled": "voting"}, "data": {"init_args": data}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    found = rollout_prompts(tmp_path)
+    assert [found.find({"prompt_id": name}).answer for name in ("1", "4")] == ["1", None]
 
 
 def test_a_prompt_that_changed_is_told(run: Path, prompts: RecordPrompts) -> None:
