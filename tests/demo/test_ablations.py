@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +101,20 @@ def test_the_tables_are_of_all_that_is_measured_and_leave_missing_seeds_empty(tm
     assert row["accuracy"]["by_seed"] == {"0": 0.5, "1": 0.5}
     assert {row["verdict"] for row in rows if row["accuracy"] is None} == {"not measured"}
     assert "| mprm_top_2_fixed better than mprm_top_1 | M-STaR, 2412.17451 | " in text
+
+
+def test_a_worker_ends_with_the_comparison_that_was_killed(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(
+        "import os, signal\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from multiprocessing import get_context\n"
+        "from mstar.demo.ablations import end_with_parent\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, get_context('spawn'), end_with_parent)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    # The worker has this end of the pipe, too: it closes when the last of both has ended.
+    found = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, timeout=90, check=False)
+    assert (found.returncode, found.stdout.strip().isdigit()) == (-signal.SIGKILL, True)
