@@ -50,8 +50,6 @@ class MathVistaGrader(Grader):
                 return str(float(response))
         if match := _QUICK.search(response[-20_000:]):
             return match[1]
-        if prompt.choices and len(set(_LETTER.findall(response[:_MAX_LENGTH]))) == 1:
-            return response
         # The answer type without the gold answer, which a language model that extracts does not see either.
         read = self._ours.grade(replace(prompt, answer=None, answers=(), unit=None), response).predicted
         return response if read is None else read
