@@ -42,14 +42,15 @@ _MAX_LENGTH: Final = 1200
 class _Options:
     """The options of one question; those with the same text are one, and the first of them stands for all.
 
-    ``exact`` are their texts, ``count`` is how many letters are options, and ``are_shuffled_letters`` says whether the
-    texts are these letters in another order, as capitals, or small and maybe in brackets.
+    ``exact`` are their texts, ``count`` is how many letters are options, and ``are_letters`` says whether the texts are
+    just these letters, ``are_shuffled_letters`` whether in another order, as capitals, or small and maybe in brackets.
     """
 
     def __init__(self, choices: tuple[str, ...]) -> None:
         self.exact = [" ".join(choice.split()) for choice in choices]
         self.count = len(choices) or _LETTERS_WITHOUT_TEXTS
         letters = [chr(ord("A") + index) for index in range(len(choices))]
+        self.are_letters = self.exact == letters
         labels = [choice.strip("()").upper() if choice.islower() else choice for choice in self.exact]
         self.are_shuffled_letters = sorted(labels) == letters != labels
         self._folded = [_fold(choice) for choice in self.exact]
@@ -88,7 +89,8 @@ class _Options:
         if self.exact and self._numbers[index].gold is not None and any(char.isdigit() for char in folded):
             return False
         others = [own for own in self._folded if own and own not in self._folded[index]]
-        return not any(f" {own} " in folded or f" {own}," in folded for own in others)
+        forms = (" {},", " and {} ", " and ({})") if self.are_letters else (" {} ", " {},")  # "(A) a > b"
+        return not any(form.format(own) in folded for own in others for form in forms)
 
 
 def _fold(text: str) -> str:

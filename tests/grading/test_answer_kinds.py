@@ -84,6 +84,13 @@ def test_several_options_in_any_order(row: dict[str, Any], right: list[str], wro
             ["C", "(C)", "option C", "(C) y = 3x", "C. 3/4"],
             ["D", "(A)", "7", "C = 5", "C -> B"],
         ),
+        # The options stand in the picture, and are letters alone: a variable behind one is no other option.
+        (
+            {"answer": "A", "choices": list("ABCDEFGH"), "answer_is": "letter"},
+            ["(A) a > b", "Answer: A) a > b", "The answer is (A) f is even", "(A)", "a"],
+            ["(a) and (d)", "(a), (b)", "(a), c", "(b)"],
+        ),
+        ({"answer": "C", "choices": list("ABCDEFGH"), "answer_is": "letter"}, ["(C) The graph of g is steeper"], ["A"]),
         # A formula behind a letter may be spelt in a way that nothing can read.
         (
             {"answer": "B", "choices": ["$v_a=0.2\\frac{m}{s}(up)$", "$v_a=0.3\\frac{m}{s}(up)$"]},
