@@ -53,8 +53,10 @@ def headline(run: RunData) -> list[tuple[str, str]]:
             f"{complete}" if complete == len(trained) else f"{complete} + {len(trained) - complete} unfinished",
         )
     )
-    if run.sample.num_responses:
-        cards.append(("responses sampled", format_count(run.sample.num_responses)))
+    # Of early iterations the files may be gone (rollout.keep_iterations), of the last one the report may be missing.
+    sampled = max(run.sample.num_responses, sum(i.values.get("funnel/generated", 0) for i in run.iterations))
+    if sampled:
+        cards.append(("responses sampled", format_count(sampled)))
     kept = sum(iteration.values.get("funnel/kept", 0) for iteration in run.iterations)
     if kept:
         cards.append(("responses kept", format_count(kept)))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from mstar.errors import ConfigError
 from mstar.memory.optimizer_states import OptimizerCost, cost_of
 from mstar.memory.plan import EnginePlan, Plan, RewardPlan, RolloutPlan
 from mstar.memory.shape import Training
@@ -26,7 +27,11 @@ def _class(value: Any) -> str:
 
 
 def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
-    """The plan of a parsed configuration of fit or annotate, or with ``evaluate`` of validate, test or predict."""
+    """The plan of a parsed configuration of fit or annotate, or with ``evaluate`` of validate, test or predict.
+
+    Raises:
+        ConfigError: an annotation has no policy here.
+    """
     if "policy" in config and "model" not in config:
         return _annotation(config)
     model, data, trainer = _arguments(config.get("model")), _arguments(config.get("data")), config.get("trainer") or {}
@@ -81,6 +86,8 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
 
 
 def _annotation(config: Mapping[str, Any]) -> Plan:
+    if config["policy"] is None:
+        raise ConfigError("the policy is null: what draws by address has its model elsewhere and takes no memory here.")
     settings = _arguments(config.get("settings"))
     engine = _engine(config.get("engine"))
     on_gpu = str(config.get("device") or "cpu").startswith("cuda")
@@ -217,6 +224,12 @@ def _engine(value: Any) -> EnginePlan:
 
 
 def _max_pixels(data: Mapping[str, Any]) -> int | None:
-    """The loosest limit of the sources of prompts."""
-    limits = [_arguments(_arguments(source).get("pixels")).get("maximum") for source in data.values()]
-    return max(filter(None, limits), default=None)
+    """The loosest limit of the sources of prompts; those in a part, in a mixture and in sources among them."""
+    return max(filter(None, _limits(data)), default=None)
+
+
+def _limits(value: Any) -> Iterator[int | None]:
+    if isinstance(value, Mapping):
+        yield _arguments(value.get("pixels")).get("maximum")
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _limits(item)

@@ -110,7 +110,7 @@ def run_small(
         "annotate": partial(_annotate, settings),
         "mprm": partial(_mprm, settings),
     }
-    work |= {arm: partial(_arm, settings, arm, book) for arm in ARMS if arm in settings.arms}
+    work |= {arm: partial(_arm, settings, arm, book) for arm in ARMS if arm in (*settings.arms, *(stages or ()))}
     if settings.model is not None:
         del work["start"]
     for name, stage in work.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mstar.errors import ConfigError
 from mstar.memory.configuration import read_plan
 from mstar.memory.plan import RewardPlan, RolloutPlan
 
@@ -39,3 +40,17 @@ def test_an_mprm_is_found_under_either_key(given: dict[str, Any], keys: str) -> 
 
 def test_another_reward_takes_no_memory_of_its_own() -> None:
     assert rollout(reward={"class_path": "mstar.rewards.Likelihood", "init_args": {}}).reward is None
+
+
+def test_limits_of_pixels_are_found_wherever_a_source_stands() -> None:
+    source = {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"pixels": {"maximum": 200704}}}
+    part = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": source}}
+    mixed = {"class_path": "mstar.prompts.MixedPrompts", "init_args": {"sources": [part]}}
+    for data in ({"sources": {"dataset": source, "train": {"size": 3}}}, {"train": part}, {"train": mixed}):
+        config = {"model": {"init_args": {"model_name": "m"}}, "data": {"init_args": data}, "trainer": {}}
+        assert read_plan(config).max_pixels == 200704
+
+
+def test_an_annotation_by_address_has_no_account() -> None:
+    with pytest.raises(ConfigError, match="the policy is null: what draws by address"):
+        read_plan({"policy": None, "engine": {"class_path": "mstar.generation.OpenAIEngine"}})

@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText
 from mstar.__main__ import main
 from mstar.errors import ConfigError
 from mstar.shipped_configs import find_config
+from mstar.small import run
 from mstar.small.align import AlignSettings
 from mstar.small.compare import write_comparison
 from mstar.small.run import FURTHER, SmallRun, run_small
@@ -47,6 +48,14 @@ def toy(folder: Path, **changes: object) -> SmallRun:
         "overrides": TOY,
     }
     return SmallRun(**settings | changes)  # type: ignore[arg-type]
+
+
+def test_a_further_arm_is_run_where_it_is_asked_for_as_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(run, "_arm", lambda _, arm, __: done.append(arm))
+    monkeypatch.setattr(run, "_test", lambda _, arm: done.append(f"test {arm}"))
+    run_small(SmallRun(output=tmp_path, numbers="float32"), ["mixed"])
+    assert done == ["mixed", "test mixed"]
 
 
 @pytest.mark.timeout(900)
