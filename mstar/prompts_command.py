@@ -45,7 +45,7 @@ def show_prompts(
     trust_remote_code: bool = False,
     revision: str | None = None,
     sources: DataSources | None = None,
-    part: PartName = "train",
+    part: PartName | None = None,
 ) -> None:
     """Shows what a file (``mstar prompts data.jsonl``) or another source holds, before anything is trained on it.
 
@@ -64,22 +64,27 @@ def show_prompts(
         revision: Commit, tag or branch of a model id; with trust_remote_code it must be a commit.
         sources: In place of ``prompts``, a data set and its parts, most often a file
             (``--sources configs/data/mathv360k.yaml``).
-        part: Which part of ``sources``.
+        part: Which part of ``sources``; none is ``train``.
 
     Raises:
-        ConfigError: there are no prompts, a number is below 1, or the model's processor cannot be loaded.
+        ConfigError: there are no prompts, or two kinds of them; a part is named without ``sources``; a number is below
+            1; or the model's processor cannot be loaded.
         DataError: the data cannot be read, or too many of its rows cannot be used; what is known is shown first.
     """
     require_least("", rows=rows, num_counted=num_counted)
     if prompts is None and sources is None:
         raise ConfigError("there are no prompts to show: name a file of questions, or set prompts or sources.")
+    if prompts is not None and sources is not None:
+        raise ConfigError("prompts (or files) and sources are both given: leave out one, or set it to null.")
+    if part is not None and sources is None:
+        raise ConfigError(f"part is '{part}', but only sources have parts: give the file of them as --sources.")
     renderer = None
     if model_name is not None:
         from mstar.models.backbone import load_renderer  # with torch, which takes seconds
 
         renderer = load_renderer(model_name, trust_remote_code=trust_remote_code, revision=revision)
     try:
-        source = prompts() if prompts is not None else sources.require(part, "sources")  # type: ignore[union-attr]
+        source = prompts() if prompts is not None else sources.require(part or "train", "sources")  # type: ignore[union-attr]
     except UnusableSourceError as error:
         _write(describe_facts(error.facts))
         raise

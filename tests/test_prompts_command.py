@@ -122,3 +122,15 @@ def test_fit_and_test_begin_with_a_line_a_source(evolve: Any, capsys: pytest.Cap
     said = capsys.readouterr().err
     assert "data.test: 8 prompts of TinyDice\n" in said
     assert "data.train" not in said
+
+
+def test_options_that_would_not_be_read_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, sources = tmp_path / "data.jsonl", tmp_path / "sources.yaml"
+    data.write_text('{"question": "1?", "answer": "1"}\n')
+    sources.write_text(f"dataset: {{class_path: RecordPrompts, init_args: {{path: {data}}}}}\ntrain: {{}}\n")
+    for more, complaint in (
+        (["--part", "validation"], "part is 'validation', but only sources have parts"),
+        (["--sources", str(sources)], "prompts (or files) and sources are both given"),
+    ):
+        assert main(["prompts", str(data), *more]) == 1
+        assert complaint in capsys.readouterr().err

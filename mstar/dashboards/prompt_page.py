@@ -11,6 +11,8 @@ from mstar.dashboards.page import render
 from mstar.dashboards.sample_browser import embed_picture
 from mstar.end_tokens import without_end_tokens
 from mstar.errors import DataError
+from mstar.prompts.prompt_check import PromptCheck
+from mstar.prompts.quarantine import RowError
 from mstar.types import Prompt
 
 if TYPE_CHECKING:
@@ -53,8 +55,9 @@ def _show(prompt: Prompt, renderer: Renderer | None) -> _Shown:
 
     response = without_end_tokens(prompt.rationale or prompt.answer or "", renderer.end_texts)
     try:
-        made = renderer.response_inputs([prompt], [response])
-    except DataError as error:
+        # A processor may refuse a strip of a picture with an error of its own.
+        made = renderer.response_inputs([PromptCheck().open(prompt)], [response])
+    except (DataError, RowError) as error:
         return replace(shown, error=str(error))
     ids, labels = made.inputs.ids_BT[0].tolist(), made.labels_BT[0].tolist()
     runs = groupby(zip(ids, labels, strict=True), key=lambda pair: pair[1] != IGNORE_INDEX)

@@ -7,8 +7,11 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from PIL import Image
+
 from mstar.dashboards.prompt_page import render_prompt_page
 from mstar.prompts import TinyDice
+from mstar.prompts.images import LoadedImage
 from mstar.types import Prompt
 
 
@@ -45,3 +48,5 @@ def test_no_text_becomes_markup_and_nothing_is_loaded() -> None:
 def test_a_prompt_that_cannot_be_shown_says_why(tiny: Any) -> None:
     prompt = Prompt("a", "What is <image>?", answer="1")
     assert "stands for a picture" in render_prompt_page("Dice", [], [prompt], tiny.renderer)
+    strip = replace(prompt, question="Q", images=(LoadedImage("strip.png", Image.new("RGB", (402, 2))),))
+    assert "is a strip of 402x2 pixels" in render_prompt_page("Dice", [], [strip], tiny.renderer)
