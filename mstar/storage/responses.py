@@ -34,7 +34,7 @@ _RESPONSES: Final = pa.schema(
     ]
 )
 # What a grader reads of the prompt beside its question and answer, as ``grade`` and ``score`` take it.
-_GOLD: Final = pa.schema(
+GOLD: Final = pa.schema(
     [
         ("answer_type", pa.string()),
         ("answers", pa.list_(pa.string())),
@@ -86,7 +86,7 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
         *((name, pa.string()) for name in made_by or ()),
     ]
     prompts = [
-        {"prompt_id": group.prompt.id, "voted": group.voted} | asked(group.prompt) | _gold(group.prompt)
+        {"prompt_id": group.prompt.id, "voted": group.voted} | asked(group.prompt) | gold(group.prompt)
         for group in groups
     ]
     rows = [
@@ -114,11 +114,11 @@ def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapp
         for prompt, group in zip(prompts, groups, strict=True)
         for scored in group.responses
     ]
-    write_table(path, rows, pa.schema([*_RESPONSES, *_GOLD, *extra]))
+    write_table(path, rows, pa.schema([*_RESPONSES, *GOLD, *extra]))
 
 
-def _gold(prompt: Prompt) -> dict[str, Any]:
-    """A prompt's row of the columns ``_GOLD``."""
+def gold(prompt: Prompt) -> dict[str, Any]:
+    """A prompt's row of the columns ``GOLD``."""
     return {
         "answer_type": prompt.answer_type.value,
         "answers": list(prompt.answers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -10,7 +11,8 @@ from mstar.errors import DataError
 from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, marked_turns
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, Sampled
-from mstar.types import Prompt
+from mstar.storage.responses import GOLD, gold
+from mstar.types import AnswerIs, Prompt
 
 # Which of verl's reward functions is meant follows from it; a custom_reward_function sees it too.
 _SOURCE: Final = "mstar"
@@ -24,10 +26,19 @@ def _kept(row: Kept, pictures: Pictures) -> Row:
     return {"messages": answered(row), "images": _images(row.prompt, pictures), "prompt_id": row.prompt.id}
 
 
+def _lettered(prompt: Prompt) -> Prompt:
+    """The prompt with the letters of right options in place of their numbers, which no response says."""
+    if prompt.answer_is not in (AnswerIs.INDEX0, AnswerIs.INDEX1):
+        return prompt
+    answer, *others = prompt.shown_answers
+    return replace(prompt, answer=answer, answers=tuple(others), answer_is=AnswerIs.LETTER)
+
+
 def _sampled(row: Sampled, pictures: Pictures) -> Row:
     prompt = row.prompt
     if prompt.answer is None:
         raise DataError("the prompt has no gold answer, which a reward by rule compares with")
+    prompt = _lettered(prompt)
     return {
         "data_source": _SOURCE,
         "prompt": marked_turns(prompt),
@@ -39,8 +50,7 @@ def _sampled(row: Sampled, pictures: Pictures) -> Row:
             "prompt_id": prompt.id,
             "question": prompt.question,
             "answer": prompt.answer,
-            "answer_type": prompt.answer_type.value,
-            "choices": list(prompt.choices),
+            **gold(prompt),
         },
     }
 
@@ -56,7 +66,7 @@ def _rl_schema(with_pictures: bool) -> pa.Schema:
     from datasets import Features, Image, Value
 
     text = Value("string")
-    names = ("split", "prompt_id", "question", "answer", "answer_type")
+    names = ("split", "prompt_id", "question", "answer")
     return Features(
         {
             "data_source": text,
@@ -64,7 +74,7 @@ def _rl_schema(with_pictures: bool) -> pa.Schema:
             **({"images": [Image()]} if with_pictures else {}),
             "ability": text,
             "reward_model": {"style": text, "ground_truth": text},
-            "extra_info": {**dict.fromkeys(names, text), "choices": [text]},
+            "extra_info": {**dict.fromkeys(names, text), **Features.from_arrow_schema(GOLD)},
         }
     ).arrow_schema
 
