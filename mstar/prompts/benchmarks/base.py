@@ -135,6 +135,11 @@ class FileBenchmark(BenchmarkSource):
         rows = read_benchmark(path, self.image_columns, splits, image_root, pixels, self.image_folder)
         require(name, path, rows, self.needed)
         super().__init__(name, build_items(name, rows, self._item, instruction))
+        self.notes = self._find_notes()
+
+    def _find_notes(self) -> tuple[str, ...]:
+        """What a reader of the scores must know of this copy."""
+        return ()
 
     def _names(self, split: str) -> tuple[str, ...]:
         """What files of a split may be called."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
@@ -12,6 +12,7 @@ from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
 
 _LETTERS: Final = tuple("ABCDEFGH")
+_VARIANTS: Final = 10
 
 
 class DynaMath(FileBenchmark):
@@ -47,5 +48,20 @@ class DynaMath(FileBenchmark):
         """Worst-case accuracy: for every question, whether all its variants are right."""
         variants: dict[str, list[bool]] = defaultdict(list)
         for prompt_id, right in correct.items():
-            variants[prompt_id.rpartition("-")[0]].append(right)
+            variants[_question(prompt_id)].append(right)
         return {"worst case over variants": [float(all(rights)) for rights in variants.values()]}
+
+    def _find_notes(self) -> tuple[str, ...]:
+        """A note, if variants are missing: the worst of fewer is better."""
+        variants = Counter(_question(item.prompt.id) for item in self.items)
+        short = sum(count < _VARIANTS for count in variants.values())
+        if not short:
+            return ()
+        return (
+            f"{short} of {len(variants)} questions have fewer than {_VARIANTS} variants: their worst case is of those.",
+        )
+
+
+def _question(prompt_id: str) -> str:
+    """What the variants of a question have in common: all but the number of the row."""
+    return prompt_id.rpartition("-")[0]

@@ -181,6 +181,10 @@ def test_dyna_math_counts_the_worst_variant(parquet: Write, tmp_path: Path) -> N
     assert right(source, 2, "Answer: even")
     correct = {prompt.id: index != 3 for index, prompt in enumerate(source)}
     assert source.figures(correct) == {"worst case over variants": [0.0, 1.0, 1.0]}
+    assert source.notes == ("3 of 3 questions have fewer than 10 variants: their worst case is of those.",)
+    for variant in range(3, 11):
+        parquet(f"dm/data/sample{variant}-00000-of-00001.parquet", rows(variant), ("decoded_image",))
+    assert DynaMath(str(tmp_path / "dm")).notes == ()
 
 
 def test_dyna_math_as_its_authors_generate_it(tmp_path: Path) -> None:
