@@ -31,7 +31,7 @@ class AskedPrompt:
     question: str
     image_uris: tuple[str, ...]
     answer: str | None
-    voted: bool
+    voted: bool = False
     category: str
 
 
