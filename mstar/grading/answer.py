@@ -114,7 +114,9 @@ def _read_gold(gold: str | None, prompt: Prompt) -> AnswerReader:
         case AnswerType.INTEGER:
             return NumberReader(answer, True, None, unit, question, tolerance)
         case AnswerType.FLOAT:
-            decimals = prompt.precision if prompt.precision is not None else _decimals(answer or "")
+            # A decimal number is meant with as many decimals as it shows, a whole number exactly.
+            shown = normalise(answer or "").strip().strip("$% ").partition(".")[2]
+            decimals = len(shown) if prompt.precision is None and shown.isdecimal() else prompt.precision
             return NumberReader(answer, False, decimals, unit, question, tolerance)
         case AnswerType.LIST | AnswerType.SET as kind:
             return ListReader(answer, kind is AnswerType.LIST)
@@ -140,9 +142,3 @@ def _text_reader(answer: str | None, prompt: Prompt) -> AnswerReader:
     if number and read_quantity(answer) is not None and "=" not in text:
         return NumberReader(answer, False, prompt.precision, prompt.unit, question, prompt.tolerance)
     return TextReader(answer, question)
-
-
-def _decimals(answer: str) -> int | None:
-    """How many decimals the gold answer shows, where it is a decimal number; a whole number is meant exactly."""
-    decimals = normalise(answer).strip().strip("$% ").partition(".")[2]
-    return len(decimals) if decimals.isdecimal() else None

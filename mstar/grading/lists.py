@@ -124,11 +124,12 @@ def _is_bracketed(text: str) -> bool:
 
 
 def _join(items: list[str], ordered: bool, depth: int = 0) -> str:
-    forms = [_form(item, depth) for item in items]
+    forms = [own_form(item, depth) for item in items]
     return f"[{', '.join(forms if ordered else sorted(forms))}]"
 
 
-def _form(item: str, depth: int) -> str:
+def own_form(item: str, depth: int = 0) -> str:
+    """A list, a number or words in one form, whatever they are spelt like."""
     if depth < _MAX_DEPTH and _is_bracketed(item) and "," in item:
         return _join(split_items(item), True, depth + 1)
     number = read_quantity(item)

@@ -11,6 +11,7 @@ from dateutil import parser as dates
 
 from mstar.grading.base import AnswerReader
 from mstar.grading.formulas import are_equal, is_formula
+from mstar.grading.lists import own_form
 from mstar.grading.plain_text import YES_OR_NO, clean_latex, fold, normalise
 
 _YES_NO: Final = {
@@ -79,8 +80,10 @@ class TextReader(AnswerReader):
             return self._read_verdict(cleaned)
         if self.gold is not None and self._is_gold(source, cleaned, folded):
             return self.gold
-        short = len(cleaned.split()) <= _MAX_WORDS and "\n" not in cleaned
-        return folded if short and not _STATES.search(cleaned) else None
+        if len(cleaned.split()) > _MAX_WORDS or "\n" in cleaned or _STATES.search(cleaned):
+            return None
+        # Where nothing is known of the answer, equal ones have one form, by which they are voted for.
+        return folded if self.gold is not None else own_form(source)
 
     def _read_verdict(self, text: str) -> str | None:
         match = YES_OR_NO.match(text.lstrip(" *\"'("))

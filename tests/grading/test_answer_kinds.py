@@ -263,3 +263,15 @@ def test_what_is_read_does_not_depend_on_the_gold_answer() -> None:
             grade(response, answer=gold, answer_type="integer").predicted for gold in ("7", "4", "12", "5", "36", None)
         }
         assert len(read) == 1, (response, read)
+
+
+def test_answers_of_which_nothing_is_known_are_voted_for_by_what_they_say() -> None:
+    """Data without answers has no type either, and spellings are no candidates of a vote."""
+
+    def said(*texts: str) -> set[str | None]:
+        return {grade(f"x = y\nAnswer: {text}", answer=None, answer_type="text").predicted for text in texts}
+
+    assert len(said("0.5", ".5", "0.50", "1/2", r"\frac{1}{2}")) == 1
+    assert len(said("12", "12.0", "twelve")) == len(said("1,200", "1200")) == len(said("[1, 2]", "(1,2)")) == 1
+    assert len(said(".5", "5", "-5", "50")) == 4
+    assert said("Red", "red.") == {"red"}
