@@ -118,9 +118,11 @@ class Advantages:
             for a right response one of whose steps scores over 30 % less than the one before. decoupled (PAPO, arXiv
             2603.26535): to A is added the process reward of right responses, normalised over these; nothing where it
             is the same up to rounding, so that rounding is not learned from (their code: a deviation of 1e-6 at most,
-            which is added to every other one). consistency (PROF,
-            arXiv 2509.03403): the half of the right responses with the higher process reward, and of the wrong ones
-            that with the lower, are the group (rounded up); PROF takes the mean as ``rollout.aggregation``.
+            which is added to every other one). consistency (after
+            PROF, arXiv 2509.03403): the half of the right responses with the higher process reward, and of the wrong
+            ones that with the lower, are the group (rounded up). PROF removes half of the group so that right and wrong
+            are as even as can be, first those of one step or of over 30; here each side is halved, and a group keeps
+            its balance. PROF takes the mean as ``rollout.aggregation``.
         balance: Which prompts get further samples; nothing else of it is for these methods.
 
     Raises:

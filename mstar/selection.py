@@ -91,7 +91,8 @@ class Threshold(SelectionRule):
 class Consistency(SelectionRule):
     """Keeps the half with the higher reward (rounded up): where the process agrees with the outcome.
 
-    PROF (arXiv 2509.03403) filters right and wrong responses so; it takes the mean as ``rollout.aggregation``.
+    After PROF (arXiv 2509.03403), which filters right and wrong responses so; it takes the mean as
+    ``rollout.aggregation``.
     """
 
     needs_reward: ClassVar[bool] = True

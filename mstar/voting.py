@@ -19,7 +19,8 @@ class Voting:
     """When the votes on an unlabelled prompt give it an answer. By default they always do (M-STaR).
 
     The votes are weighted by the reward, if there is one. Hard majorities that are always believed can feed a policy
-    its own mistakes until it collapses; abstention helps (LLM-Self-Judge, arXiv 2603.21289).
+    its own mistakes until it collapses. (LLM-Self-Judge, arXiv 2603.21289, rewards every response by the share of its
+    own answer, and learns from all; here those with the winner's alone are kept.)
 
     Args:
         min_share: Least share of the votes that the answer needs; below it, nothing of the prompt is kept.

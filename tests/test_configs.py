@@ -144,7 +144,11 @@ def test_the_papers_settings(model: str, parse: Parse) -> None:
         1.6,
         0.1,
     )
+    assert temperature["margin"] == 0.0
     assert evolve["trainer"]["max_steps"] == 10000
+    # They can be reached if half of the labelled questions are solved.
+    most = evolve["trainer"]["max_epochs"] * rollout["interval"] * 180_000 * rollout["top_k"] / 128
+    assert most >= 2 * evolve["trainer"]["max_steps"]
     assert warmup["rollout"]["init_args"]["answer_conditioned"] is True
     # Every stage begins where another ends.
     assert warmup["trainer"]["default_root_dir"] == f"{runs}/warmup"
@@ -222,3 +226,10 @@ def test_the_image_is_made_of_the_lock_and_of_files_that_are_there() -> None:
     assert all(f"\n{extra} = [" in (root / "pyproject.toml").read_text() for extra in extras[1].split(","))
     container = json.loads((root / ".devcontainer/devcontainer.json").read_text())
     assert container["postCreateCommand"] == "make install"
+
+
+@pytest.mark.parametrize("name", ["mathvista", "m3cot", "mmstar", "mmstar_r", "mmbench", "mmbench_r", "ai2d"])
+def test_a_benchmark_of_the_paper_asks_as_the_policy_was_trained(name: str) -> None:
+    trained = yaml.safe_load((CONFIGS / "data/mathv360k.yaml").read_text())["dataset"]["init_args"]
+    test = yaml.safe_load((CONFIGS / f"benchmarks/{name}.yaml").read_text())["data"]["init_args"]["test"]["init_args"]
+    assert (test["instruction"], test["pixels"]) == (trained["instruction"], trained["pixels"])

@@ -30,11 +30,13 @@ class LabelDiet:
             finish (SCAN, arXiv 2509.16548: self-confidence).
         keep: Share of the responses that is kept, those with the highest balanced-information score (BIS,
             arXiv 2602.04145): (p (1 - p) + ``smoothing``) R, with p the share of right steps and R the mean share of
-            right continuations of these; 1 without any.
+            right continuations of these; 1 without any. BIS takes the share of each source: several at once are ranked
+            together here.
         smoothing: See ``keep``; what it leaves for responses whose steps are all right or all wrong.
-        soften: In a response with a wrong step, so many steps before the first one get soft labels, the share of right
+        soften: In a wrong response, so many steps before the first wrong one get soft labels, the share of right
             continuations divided by the prompt's confidence, at most 1; those before them are right, and those from it
-            on wrong (SCAN: errors are found too late rather than too early). None leaves the labels as they are.
+            on wrong (SCAN: errors are found too late rather than too early; it leaves out what follows one). Every
+            labelled step of a right response is right, as SCAN has it. None leaves the labels as they are.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -106,6 +108,10 @@ def _confidences(labels: Iterable[StepLabels]) -> dict[str, float]:
 
 
 def _soften(label: StepLabels, confidence: float, tolerance: int) -> StepLabels:
+    if label.correct:
+        # A step of a right response from which no continuation is right shows what the policy cannot, not an error.
+        known = tuple(int(total > 0) for total in label.num_total)
+        return replace(label, num_correct=known, num_total=known)
     places = zip(label.num_correct, label.num_total, strict=True)
     error = next((place for place, (right, total) in enumerate(places) if total and not right), None)
     if error is None:

@@ -18,7 +18,7 @@ from mstar.callbacks.progress_bar import TrainingBar
 from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import from_main, is_main, wait_for_all
-from mstar.errors import ConfigError, require_least
+from mstar.errors import ConfigError, require_least, require_positive
 from mstar.generation import Engine, derive_seed
 from mstar.grading import Grader
 from mstar.models.fingerprint import fingerprint_model
@@ -45,6 +45,7 @@ class RewardModelRefresh:
         epochs: Passes over the step labels.
         batch_size: Responses in a training batch.
         lr: Learning rate of the MPRM.
+        head_lr: Learning rate of its head, which starts from random weights; none for ``lr``.
         optimizer: Its optimizer.
         lr_scheduler: Its schedule.
         pairwise_weight: Weight of the pairwise loss term.
@@ -63,6 +64,7 @@ class RewardModelRefresh:
         epochs: int = 1,
         batch_size: int = 64,
         lr: float = 1e-6,
+        head_lr: float | None = 1e-4,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
         pairwise_weight: float = 0.5,
@@ -72,12 +74,14 @@ class RewardModelRefresh:
         if any(iteration < 1 for iteration in iterations):
             raise ConfigError(f"refresh_reward_model.iterations is {iterations}, but iterations count from 1.")
         require_least("refresh_reward_model.", epochs=epochs)
+        require_positive("refresh_reward_model.", head_lr=head_lr)
         self.iterations = frozenset(iterations)
         self.prompts = prompts
         self.annotation = annotation
         self.epochs = epochs
         self.batch_size = batch_size
         self.lr = lr
+        self.head_lr = head_lr
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.pairwise_weight = pairwise_weight
@@ -108,7 +112,15 @@ class RewardModelRefresh:
         weights = fingerprint_model(policy.policy)
         settings = replace(self.annotation, seed=derive_seed(seed, "refresh", iteration))
         precision = policy.compute_precision
-        training = (self.epochs, self.batch_size, self.lr, self.optimizer, self.lr_scheduler, self.pairwise_weight)
+        training = (
+            self.epochs,
+            self.batch_size,
+            self.lr,
+            self.head_lr,
+            self.optimizer,
+            self.lr_scheduler,
+            self.pairwise_weight,
+        )
         facts = (
             *(weights, str(precision), settings, fingerprint_prompts(self.prompts), training, self.contrast),
             *(self.step_logprob_features, check.max_prompt_tokens, check.max_example_tokens, seed),
@@ -149,6 +161,7 @@ class RewardModelRefresh:
         module = MPRMModule(
             str(start),
             lr=self.lr,
+            head_lr=self.head_lr,
             optimizer=self.optimizer,
             lr_scheduler=self.lr_scheduler,
             pairwise_weight=self.pairwise_weight,

@@ -48,6 +48,12 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         settings.reward.check()
     if settings.reuse is not None and not Path(settings.reuse).is_dir() and is_main():
         _log.warning("rollout.reuse: there is no folder '%s', so that nothing is read from it", settings.reuse)
+    if settings.method == "rest_em" and settings.interval < 1 and is_main():
+        _log.warning(
+            "rollout.method rest_em trains the first weights anew in every iteration, with rollout.interval %g on that "
+            "share of the prompts alone: ReST-EM takes all of them in each (rollout.interval: 1.0).",
+            settings.interval,
+        )
     if settings.unlabelled != "off" and data.unlabelled is None:
         raise ConfigError(f"rollout.unlabelled is '{settings.unlabelled}', but data.unlabelled is not set.")
     if settings.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):

@@ -54,7 +54,7 @@ class PromptBatchSampler(DistributedSampler[list[int]]):
     Args:
         groups: For every prompt, the numbers of its rows.
         batch_size: Rows in a batch; the last batch may be smaller.
-        shuffle: Whether prompts and the rows within a prompt are shuffled.
+        shuffle: Whether the prompts are shuffled.
     """
 
     def __init__(

@@ -50,14 +50,16 @@ def test_prompts_of_which_the_policy_is_unsure_are_skipped() -> None:
         left(b, confidence=0.5)
 
 
-def test_labels_are_softened_before_the_first_error_alone() -> None:
-    right, wrong = label("a", 2, 1, 1, 4), label("a", 4, 2, 3, 0, 1, text="x")
-    assert left(right, wrong, soften=2)[0] == right
+def test_labels_are_softened_before_the_first_error_of_wrong_responses_alone() -> None:
+    right, wrong = label("a", 2, 0, 1, 4), label("a", 4, 2, 3, 0, 0, text="x")
+    assert left(right, wrong, soften=2)[0].soft_labels == (1, 1, 1, 1)
     # The prompt's confidence is (2 + 4) / 8.
     assert left(right, wrong, soften=2)[1].soft_labels == pytest.approx((1, 0.5 / 0.75, 1, 0, 0), abs=1e-3)
     assert left(right, wrong, soften=0)[1].soft_labels == (1, 1, 1, 0, 0)
     # It is the same where the first response is not kept.
     assert left(right, wrong, soften=2, keep=0.5) == left(right, wrong, soften=2)[1:]
+    unlabelled = replace(right, num_total=(4, 0, 4, 4))
+    assert left(unlabelled, soften=2)[0].num_total == (1, 0, 1, 1)
 
 
 def test_only_labels_on_which_two_policies_agree_are_kept() -> None:

@@ -19,7 +19,7 @@ from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
 from mstar.interruption import Interrupted, stopping_on_signals
-from mstar.modules import PolicyModule
+from mstar.modules import MPRMModule, PolicyModule
 from mstar.prompts import TinyDice
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.storage import RunDirectory, write_step_labels
@@ -71,17 +71,25 @@ def test_settings_that_cannot_work(arguments: dict[str, Any], complaint: str) ->
 def test_each_setting_and_iteration_has_a_folder_of_its_own(
     tmp_path: Path, annotated: list[tuple[Path, AnnotationSettings]]
 ) -> None:
-    variants: list[dict[str, Any]] = [{}, {}, {"lr": 1e-3}, {"epochs": 2}, {"iteration": 3}, {"seed": 1}]
+    variants: list[dict[str, Any]] = [
+        {},
+        {},
+        {"lr": 1e-3},
+        {"head_lr": 1e-3},
+        {"epochs": 2},
+        {"iteration": 3},
+        {"seed": 1},
+    ]
     variants.append({"contrast": ContrastSettings()})
     for settings in variants:
         with pytest.raises(Stopped):
             start(tmp_path, **settings)
     folders = [output.parent.name for output, _ in annotated]
     assert folders[0] == folders[1]
-    assert len(set(folders)) == 6
+    assert len(set(folders)) == 7
     assert folders[0].startswith("0002-")
     assert annotated[0][0].parent.parent == tmp_path / "mprm"
-    assert annotated[0][1].seed != annotated[4][1].seed
+    assert annotated[0][1].seed != annotated[5][1].seed
 
 
 def test_a_whole_model_is_found_again(tmp_path: Path, annotated: list[tuple[Path, AnnotationSettings]]) -> None:
@@ -142,3 +150,17 @@ def test_the_retraining_has_all_labels_whatever_the_number_of_processes(
     assert (model / "mprm.json").is_file()
     [line] = (model.parent / "quarantine/labels.jsonl").read_text().splitlines()
     assert "too_long" in line
+
+
+def test_the_head_which_starts_from_random_weights_has_a_rate_of_its_own(
+    train: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def make(*args: Any, **settings: Any) -> MPRMModule:
+        seen.update(settings)
+        return MPRMModule(*args, **settings)
+
+    monkeypatch.setattr(mstar.callbacks.refresh, "MPRMModule", make)
+    train()
+    assert (seen["lr"], seen["head_lr"]) == (1e-6, 1e-4)

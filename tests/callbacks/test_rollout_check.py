@@ -111,3 +111,12 @@ def test_no_prompt_is_labelled_and_unlabelled(unlabelled: Any) -> None:
     callback = RolloutCallback(selection="random", unlabelled=unlabelled)
     with pytest.raises(DataError, match=r"data\.unlabelled: row 1 has the prompt id 'b'"):
         check(callback, PolicyDataModule(Listed(labelled), unlabelled=Listed(others)))
+
+
+@pytest.mark.parametrize(("interval", "warned"), [(0.5, True), (1.0, False)])
+def test_rest_em_on_a_part_of_the_prompts_is_none(
+    interval: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = RolloutCallback(selection="random", method="rest_em", interval=interval)
+    check(callback, PolicyDataModule(TinyDice("pool", 4)))
+    assert ("takes all of them in each" in caplog.text) is warned
