@@ -118,11 +118,10 @@ class Advantages:
             for a right response one of whose steps scores over 30 % less than the one before. decoupled (PAPO, arXiv
             2603.26535): to A is added the process reward of right responses, normalised over these; nothing where it
             is the same up to rounding, so that rounding is not learned from (their code: a deviation of 1e-6 at most,
-            which is added to every other one). consistency (after
-            PROF, arXiv 2509.03403): the half of the right responses with the higher process reward, and of the wrong
-            ones that with the lower, are the group (rounded up). PROF removes half of the group so that right and wrong
-            are as even as can be, first those of one step or of over 30; here each side is halved, and a group keeps
-            its balance. PROF takes the mean as ``rollout.aggregation``.
+            which is added to every other one). consistency (PROF,
+            arXiv 2509.03403): half of the group stays (rounded up), right and wrong responses as even in number as can
+            be, of the right ones those with the higher process reward, of the wrong ones those with the lower. (PROF's
+            own code leaves those of one step or of over 30 out first.) PROF takes the mean as ``rollout.aggregation``.
         balance: Which prompts get further samples; nothing else of it is for these methods.
 
     Raises:
@@ -230,10 +229,10 @@ def _drops(scores: Sequence[float]) -> bool:
 
 
 def _consistent(group: Sequence[ScoredResponse]) -> list[ScoredResponse]:
-    """The responses whose process reward agrees best with their outcome, half of the right and half of the wrong."""
-    kept: set[int] = set()
-    for right in (True, False):
-        side = [s for s in group if s.verdict.correct is right]
-        side.sort(key=lambda s: s.process_reward or 0.0, reverse=right)
-        kept |= {id(s) for s in side[: (len(side) + 1) // 2]}
+    """Half of the responses: right and wrong as even as can be, of each those whose process reward agrees best."""
+    right = sorted((s for s in group if s.verdict.correct), key=lambda s: s.process_reward or 0.0, reverse=True)
+    wrong = sorted((s for s in group if not s.verdict.correct), key=lambda s: s.process_reward or 0.0)
+    size = (len(group) + 1) // 2
+    number = min(len(right), max(size // 2, size - len(wrong)))
+    kept = {id(s) for s in (*right[:number], *wrong[: size - number])}
     return [s for s in group if id(s) in kept]

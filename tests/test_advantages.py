@@ -102,16 +102,25 @@ def test_decoupled_adds_the_process_advantage_of_right_answers_alone() -> None:
         assert values(decoupled.select(alike, stage="")) == (expected if None in expected else pytest.approx(expected))
 
 
-def test_consistency_keeps_the_better_half_of_the_right_and_the_worse_half_of_the_wrong() -> None:
+def test_consistency_keeps_half_as_even_as_can_be_of_those_that_agree_best() -> None:
     right = [sample(i, True, (score,)) for i, score in enumerate((0.2, 0.9, 0.5))]
     wrong = [sample(3 + i, False, (score,)) for i, score in enumerate((0.7, 0.1))]
     rule = Advantages("grpo", normalise=False, step_rewards="consistency")
     found = rule.select([*right, *wrong], stage="")
-    assert [s.fate is Fate.KEPT for s in found] == [False, True, True, False, True]
+    assert [s.fate is Fate.KEPT for s in found] == [False, True, False, True, True]
     assert [s.fate for s in found if s.advantage is None] == [Fate.NOT_SELECTED] * 2
-    assert [v for v in values(found) if v is not None] == pytest.approx([1 / 3, 1 / 3, -2 / 3])
+    assert [v for v in values(found) if v is not None] == pytest.approx([2 / 3, -1 / 3, -1 / 3])
     assert rule.scores_wrong
     assert not Advantages("grpo", step_rewards="drop").scores_wrong
+
+
+# PROF-GRPO's filter_trajectories removes round((right - wrong + 4) / 2) right ones of 8, and 4 in all.
+@pytest.mark.parametrize(("right", "kept"), [(1, 1), (2, 2), (3, 2), (4, 2), (5, 2), (6, 2), (7, 3), (8, 4)])
+def test_consistency_keeps_as_many_right_ones_as_prof(right: int, kept: int) -> None:
+    group = [sample(place, place < right, (place / 8,)) for place in range(8)]
+    found = Advantages("reinforce_rej", step_rewards="consistency").select(group, stage="")
+    chosen = [s for s in found if s.fate is not Fate.NOT_SELECTED]
+    assert (len(chosen), sum(s.verdict.correct for s in chosen)) == (4, kept)
 
 
 @pytest.mark.parametrize(
