@@ -59,7 +59,7 @@ class StepLabelBatch:
     def has_pictures(self) -> bool:
         """Whether any prompt has a picture, so that every weight is used."""
         responses = self.responses
-        return bool((responses.prompts if isinstance(responses, SharedInputs) else responses.inputs).extras)
+        return (responses.prompts if isinstance(responses, SharedInputs) else responses.inputs).has_pictures
 
 
 def collate_step_labels(

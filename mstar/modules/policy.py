@@ -211,7 +211,7 @@ class PolicyModule(AnsweringModule):
         """One step of training."""
         self._share_means(batch)
         loss = inside_forward(self.model, self.loss, batch)
-        if not batch.inputs.extras and is_sharded(self.model):
+        if not batch.inputs.has_pictures and is_sharded(self.model):
             loss = loss + empty_loss(self.model)
         self.log_training(self._loss_so_far(loss, batch_idx), batch.labels_BT.shape[0], **self._watched)
         return loss

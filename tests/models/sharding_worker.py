@@ -71,7 +71,7 @@ def batch(module: PolicyModule, process: int, pictures: bool = True) -> Response
 
 def loss(module: PolicyModule, inputs: ResponseInputs) -> Tensor:
     value = inside_forward(module.model, module.loss, inputs)
-    return value if inputs.inputs.extras else value + empty_loss(module.model)
+    return value if inputs.inputs.has_pictures else value + empty_loss(module.model)
 
 
 def worst_difference(plain: nn.Module, sharded: nn.Module) -> float:
