@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
+from lightning.pytorch.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator
 from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -184,12 +184,7 @@ class MstarCLI(LightningCLI):
         count_by_epochs(trainer)
         end_with_the_others()
         allow_tensor_cores(trainer.strategy.root_device)
-        if configured.get("deterministic") is None and isinstance(trainer.accelerator, CPUAccelerator):
-            # The gradient of an indexed tensor is added up by several threads in whatever order they come to it, unless
-            # PyTorch is told otherwise: a run that was killed would not end as one that was not.
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            # That also fills all new memory with NaN, a tenth of a rollout's time; none is read before it is written.
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        fix_order(configured.get("deterministic"), trainer.accelerator)
         return trainer
 
     def after_instantiate_classes(self) -> None:
@@ -337,3 +332,17 @@ def runs_on_cuda(accelerator: object) -> bool:
     """Whether a trainer with this accelerator, as the configuration has it, runs on CUDA."""
     named = accelerator in ("auto", "gpu", "cuda") or str(accelerator).endswith("CUDAAccelerator")
     return named and CUDAAccelerator.is_available()
+
+
+def fix_order(deterministic: bool | str | None, accelerator: Accelerator) -> None:
+    """Has sums added up in a fixed order on a CPU, and where ``trainer.deterministic`` asks for it."""
+    on_cpu = isinstance(accelerator, CPUAccelerator)
+    if deterministic is None and on_cpu:
+        # The gradient of an indexed tensor is added up by several threads in whatever order they come to it, unless
+        # PyTorch is told otherwise: a run that was killed would not end as one that was not.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        # That also fills all new memory with NaN, a tenth of a rollout's time; none is read before it is written.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    elif deterministic is True and not on_cpu:
+        # PyTorch refuses the running sums on GPUs by which tokens are drawn (2.13): it is to say so, and to go on.
+        torch.use_deterministic_algorithms(True, warn_only=True)

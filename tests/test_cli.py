@@ -17,7 +17,7 @@ import mstar.cli
 import mstar.lightning_cli
 from mstar.__main__ import main
 from mstar.interruption import Interrupted
-from mstar.lightning_cli import runs_on_cuda
+from mstar.lightning_cli import fix_order, runs_on_cuda
 
 
 def saved(root: Path) -> dict[str, Any]:
@@ -192,6 +192,17 @@ def test_a_checkpoint_named_by_its_whole_path_is_held_to_the_configuration_too(
     flags = ["--ckpt_path", str(root / "checkpoints/last.ckpt"), "--rollout.num_samples", "5"]
     assert main(["fit", "--config", config, *flags]) == 1
     assert "rollout.num_samples was 4 and is now 5" in capsys.readouterr().err
+
+
+def test_on_a_gpu_running_sums_do_not_end_a_run_that_is_to_be_deterministic() -> None:
+    """Tokens are drawn by them, and PyTorch has no other way there."""
+    before = torch.are_deterministic_algorithms_enabled()
+    try:
+        torch.use_deterministic_algorithms(True)
+        fix_order(True, CUDAAccelerator())
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 @pytest.mark.parametrize(("flags", "on"), [([], True), (["--trainer.deterministic", "false"], False)])

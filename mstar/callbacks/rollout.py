@@ -255,6 +255,9 @@ class RolloutCallback(Callback):
 
         They take a while, in which nothing that was trained may be lost, so its checkpoint is written before them.
         """
+        for optimizer in trainer.optimizers:
+            # Lightning would keep the last step's gradients, as large as the weights, through the next rollouts.
+            optimizer.zero_grad()
         assert self._log is not None  # noqa: S101 - it is made when the epoch starts
         self._log.trained(self._progress.training_seconds)
         self._log.write()

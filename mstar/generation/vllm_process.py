@@ -46,9 +46,10 @@ def require_same_device(device: torch.device) -> None:
 
 @contextmanager
 def keeping_process_state() -> Iterator[None]:
-    """Around vLLM's start: it seeds the random generators and, on a CPU, forbids changing the number of threads."""
+    """Around vLLM's start: it seeds the random generators and forbids TF32 or, on a CPU, another number of threads."""
     set_num_threads, num_threads = torch.set_num_threads, torch.get_num_threads()
     python, numbers = random.getstate(), np.random.get_state()
+    products = torch.get_float32_matmul_precision()
     # The seeds of the present device alone: vLLM has no other.
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
@@ -59,6 +60,7 @@ def keeping_process_state() -> Iterator[None]:
             np.random.set_state(numbers)
             torch.set_num_threads = set_num_threads
             torch.set_num_threads(num_threads)
+            torch.set_float32_matmul_precision(products)
 
 
 @contextmanager

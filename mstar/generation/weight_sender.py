@@ -35,6 +35,8 @@ class WeightSender:
     def __init__(self, server: VllmServer, timeout: float) -> None:
         self._server = server
         self._timeout = timeout
+        # Each thread has a present GPU of its own, at first the machine's first one.
+        self._device = find_gpu()
         self._engine: Any = None
 
     async def send(self, folder: Path) -> None:
@@ -60,11 +62,9 @@ class WeightSender:
             engine.model_update_group.destroy()
 
     def _transfer(self, folder: Path, aim: str) -> list[dict[str, Any]]:
-        device = find_gpu()
-        if device.type == "cuda":
-            # Each thread has a present GPU of its own.
-            torch.cuda.set_device(device)
-        source = _Source(folder, device)
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
+        source = _Source(folder, self._device)
         with httpx2.Client(timeout=httpx2.Timeout(self._timeout, connect=_CONNECT)) as http:
             routes = _Routes(http, self._server, aim)
             try:

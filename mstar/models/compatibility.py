@@ -75,7 +75,8 @@ def check_model(name: str, model: nn.Module, family: Family) -> None:
     weight: Any = family.language_head(model).weight
     if weight.is_meta:
         return
-    hidden_1TH = torch.randn(1, 2, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    # As its generator, on the CPU: Lightning loads a model with its GPU as the place of new tensors.
+    hidden_1TH = torch.randn(1, 2, weight.shape[1], generator=torch.Generator().manual_seed(0), device="cpu")
     hidden_1TH = hidden_1TH.to(weight.device, weight.dtype)
     # So large that the bound of a model that caps its logits is reached.
     largest = family.language_head(model)(hidden_1TH).abs().max().clamp(min=1e-6)

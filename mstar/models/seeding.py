@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
@@ -13,13 +12,9 @@ import torch
 def seeded(seed: int) -> Iterator[None]:
     """What is drawn within follows from the seed; afterwards the random states are what they were.
 
-    ``torch.manual_seed`` would seed every GPU too, now or when CUDA is first used, and ``fork_rng`` brings back only
-    those states that it is told of.
+    It is drawn on the CPU, so that one seed gives the same weights on every device: Lightning loads a model with its
+    GPU as the place of new tensors. ``torch.manual_seed`` would seed every GPU too, now or when CUDA is first used.
     """
-    cuda: Any = torch.cuda
-    devices = [cuda.current_device()] if cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        for device in devices:
-            torch.cuda.default_generators[device].manual_seed(seed)
         yield

@@ -16,7 +16,7 @@ import torch
 
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.generation import Request, Sample, VllmEngine, plan_samples, vllm_engine
-from mstar.generation.vllm_process import require_same_device
+from mstar.generation.vllm_process import keeping_process_state, require_same_device
 from mstar.generation.vllm_prompts import SampleSeeds, equal_temperatures, find_fault, prompt_tokens, shows_images
 from mstar.generation.vllm_session import VllmSession, _adapter_options
 from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights
@@ -283,3 +283,14 @@ def test_memory_comes_back_weights_first(level: Literal[1, 2], tiny: Policy) -> 
     session.wake()
     # The second level has let go of the weights: they come from the policy again.
     assert llm.calls == [f"sleep {level}", *(sync if level == 2 else ["wake weights kv_cache"])]
+
+
+def test_products_have_the_trainers_precision_after_vllm_has_started() -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("high")
+        with keeping_process_state():
+            torch.set_float32_matmul_precision("highest")  # as vLLM's GPU worker does
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -128,6 +128,21 @@ def test_grpo_learns_from_all_samples_and_goes_on_within_a_pass_as_if_never_stop
     assert "tokens" not in pyarrow.parquet.read_schema(RunDirectory(imitating).responses(1, 0)).names
 
 
+def test_no_gradients_are_kept_through_the_next_rollouts(evolve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are as large as the weights."""
+    kept: list[bool] = []
+    generate = TransformersEngine.generate
+
+    def look(engine: TransformersEngine, requests: Any) -> Any:
+        kept.append(any(weight.grad is not None for weight in engine._policy.parameters()))  # type: ignore[union-attr]
+        return generate(engine, requests)
+
+    monkeypatch.setattr(TransformersEngine, "generate", look)
+    evolve("--trainer.max_epochs", "2")
+    assert len(kept) > 3
+    assert not any(kept)
+
+
 @pytest.mark.parametrize("method", ["continuous", "iterative_rft", "rest_em"])
 def test_an_iteration_that_keeps_nothing_changes_nothing_and_the_run_goes_on(
     evolve: Any, warm_policy: Path, method: str

@@ -141,3 +141,9 @@ def test_an_mprm_of_a_hybrid_model_does_not_share_prompts(architectures: Any, tm
     assert not module.share_prompts
     inputs = renderer.response_inputs(architectures.PROMPTS, architectures.TEXTS[:3])
     module.scorer(inputs).logits_N.sum().backward()
+
+
+def test_a_model_is_checked_wherever_new_tensors_go(tiny: Any) -> None:
+    """Lightning loads models with a GPU as that place; this one every machine has."""
+    with torch.device("meta"):
+        check_model("tiny", tiny.model, family_of(tiny.model))

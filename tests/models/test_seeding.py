@@ -21,3 +21,11 @@ def test_what_is_drawn_follows_from_the_seed_and_leaves_no_trace(monkeypatch: py
         assert torch.equal(torch.randn(5), wanted)
     assert torch.equal(torch.rand(3), expected)
     assert not lazily
+
+
+def test_one_seed_gives_the_same_weights_wherever_new_tensors_go() -> None:
+    """Lightning loads models with a GPU as that place; this one every machine has."""
+    with torch.device("meta"), seeded(3):
+        drawn = torch.rand(2)
+    with seeded(3):
+        assert torch.equal(drawn, torch.rand(2))
