@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -35,6 +36,13 @@ class ShardedStrategy(ModelParallelStrategy):
         """Starts the process group; all processes are one data-parallel group."""
         self._data_parallel_size = self.num_nodes * self.num_processes
         super().setup_environment()
+
+    def setup(self, trainer: Trainer) -> None:
+        """Prepares the model; nothing is evaluated in inference mode, in which FSDP2 on one process cannot work."""
+        for loop in (trainer.validate_loop, trainer.test_loop):
+            loop.inference_mode = False
+        trainer.predict_loop.inference_mode = False
+        super().setup(trainer)
 
     def load_checkpoint(self, checkpoint_path: str | PathLike[str], weights_only: bool | None = None) -> dict[str, Any]:
         """Loads either kind of checkpoint, whatever strategy and number of processes wrote it.
