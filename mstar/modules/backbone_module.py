@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from lightning.pytorch import LightningModule
@@ -168,6 +168,23 @@ class BackboneModule(LightningModule):
         """
         if isinstance(self.trainer.strategy, DDPStrategy):
             self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Moves or converts the module, but for the type of rotary frequencies, which Transformers keeps in float32.
+
+        With trainer.precision bf16-true Lightning converts all of it, and tokens far into a text would lose their
+        angles.
+        """
+        kept = [
+            (module, name, value)
+            for module in self.modules()
+            for name, value in module.named_buffers(recurse=False)
+            if "freq" in name
+        ]
+        super().to(*args, **kwargs)
+        for module, name, value in kept:
+            setattr(module, name, value.to(getattr(module, name).device))
+        return self
 
     def log_training(self, loss: torch.Tensor, rows: int, **more: torch.Tensor) -> None:
         """Logs ``train/loss``, other numbers of a batch of so many rows, and the learning rate."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.plugins import HalfPrecision
 
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
@@ -177,6 +178,17 @@ def test_the_logged_loss_is_that_of_the_whole_step(tiny_folder: str, tmp_path: P
         return fit.logged_metrics["train/loss"].item()
 
     assert logged(2, 4) == pytest.approx(logged(8, 1), rel=1e-5)
+
+
+def test_a_converted_policy_keeps_its_rotary_frequencies() -> None:
+    """As a model that Transformers loads in bfloat16 has them."""
+    module = make(EMBEDDED_MODEL)
+    before = {name: value.clone() for name, value in module.named_buffers() if name.endswith("inv_freq")}
+    assert before
+    HalfPrecision("bf16-true").convert_module(module)
+    after = dict(module.named_buffers())
+    assert next(module.parameters()).dtype == torch.bfloat16
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [("bfloat16", "bf16-true"), ("float32", "bf16-mixed")])
