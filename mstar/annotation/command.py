@@ -109,24 +109,25 @@ def annotate_policy(
     if is_main():
         _log.info("%s", summarise("prompts", prompts).rstrip())
     reader, made_by, computed_in = None, f"by address: {engine.own_model}", ""
-    if policy is not None:
-        allow_tensor_cores(place)
-        dtype = resolve_dtype(dtype, place)
-        model = load_model(
-            policy, dtype=dtype, attention=attention, trust_remote_code=trust_remote_code, revision=revision
-        ).to(place)  # type: ignore[arg-type]
-        precision = Precision.of("32-true", model.dtype)
-        announce("policy", precision, kernel_of(model))
-        reader = load_renderer(policy, model, trust_remote_code=trust_remote_code, revision=revision)
-        longest = None if max_prompt_tokens is None else max_prompt_tokens + engine.max_new_tokens
-        untyped: Any = model
-        engine.expect(untyped.config.model_type, longest)
-        engine.start(model, reader)
-        made_by, computed_in = fingerprint_model(model), str(precision)
-    engine.work_in(Path(output))
-    began = time.perf_counter()
-    try:
-        with joined_processes():
+    # An engine asks at its start which processes there are.
+    with joined_processes():
+        try:
+            if policy is not None:
+                allow_tensor_cores(place)
+                dtype = resolve_dtype(dtype, place)
+                model = load_model(
+                    policy, dtype=dtype, attention=attention, trust_remote_code=trust_remote_code, revision=revision
+                ).to(place)  # type: ignore[arg-type]
+                precision = Precision.of("32-true", model.dtype)
+                announce("policy", precision, kernel_of(model))
+                reader = load_renderer(policy, model, trust_remote_code=trust_remote_code, revision=revision)
+                longest = None if max_prompt_tokens is None else max_prompt_tokens + engine.max_new_tokens
+                untyped: Any = model
+                engine.expect(untyped.config.model_type, longest)
+                engine.start(model, reader)
+                made_by, computed_in = fingerprint_model(model), str(precision)
+            engine.work_in(Path(output))
+            began = time.perf_counter()
             made = annotate(
                 prompts,
                 engine,
@@ -141,8 +142,8 @@ def annotate_policy(
                 judge=judge,
             )
             judged = sum(gather_lists([grader.judged()]), Judged())
-    finally:
-        engine.close()
+        finally:
+            engine.close()
     if is_main():
         alone = judge is not None and judge.use == "alone"
         continued = "" if alone else f"{made.num_prefixes:,} prefixes continued {settings.num_continuations} times, "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from torch import nn
 
 from mstar.__main__ import main
 from mstar.annotation import AnnotationSettings, annotate_policy
@@ -16,6 +19,7 @@ from mstar.grading import JudgeGrader
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.models.export import save_model
 from mstar.prompts import TinyDice
+from mstar.rendering import Renderer
 from mstar.storage import read_step_labels
 
 if TYPE_CHECKING:
@@ -61,6 +65,34 @@ def test_two_runs_and_a_resumed_one_write_the_same_labels(
     annotate_policy(str(policy), prompts, str(tmp_path / "b"), engine, settings=settings)
     for shard in ("labels-00000.parquet", "labels-00001.parquet"):
         assert read_step_labels(tmp_path / "b" / shard) == read_step_labels(tmp_path / "a" / shard)
+
+
+def test_an_engine_starts_and_ends_among_the_joined_processes(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before they are joined, vLLM would take itself for the only one."""
+    order: list[str] = []
+
+    @contextmanager
+    def joined() -> Iterator[None]:
+        order.append("joined")
+        yield
+        order.append("parted")
+
+    class Engine(TransformersEngine):
+        def start(self, policy: nn.Module, renderer: Renderer) -> None:
+            order.append("started")
+            super().start(policy, renderer)
+
+        def close(self) -> None:
+            order.append("closed")
+            super().close()
+
+    monkeypatch.setattr("mstar.annotation.command.joined_processes", joined)
+    settings = AnnotationSettings(num_samples=4, num_continuations=1, unmixed_share=1.0)
+    engine = Engine(max_new_tokens=16, progress=False)
+    annotate_policy(str(policy), TinyDice("annotation", 2), str(tmp_path / "labels"), engine, settings=settings)
+    assert order == ["joined", "started", "closed", "parted"]
 
 
 def test_a_policy_that_writes_no_lines_fails_loudly(tmp_path: Path) -> None:
