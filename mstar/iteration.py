@@ -53,6 +53,7 @@ from mstar.storage import (
     read_or_put_aside,
     write_responses,
 )
+from mstar.storage.responses import CREDIT, TOKENS, VOTED, WEIGHT
 from mstar.types import Example, Prompt, ScoredResponse
 
 # Prompts that are kept in memory for the dashboards.
@@ -141,7 +142,7 @@ def run_iteration(
                 if leader:
                     judged = stages.grader.judged() - before_it
                     keep_judged(judged, run.judged(plan.iteration, number), there if drawn is not None else None)
-                    write_responses(paths[number], groups)
+                    write_responses(paths[number], groups, always=work.columns(prompts))
             if usable is None:
                 bar.skip(len(shard) * plan.num_samples)
             report.ahead += len(groups) * (number in plan.ahead)
@@ -175,6 +176,15 @@ class _Shards:
     plan: IterationPlan
     stages: Stages
     report: IterationReport
+
+    def columns(self, prompts: IterationPrompts) -> list[str]:
+        """What every shard has a column of because one of them may need it."""
+        plan = self.plan
+        weighs = plan.voting.weight is not None or plan.balance.repeat_hard is not None
+        credit = CREDIT if isinstance(self.stages.selector, Advantages) else WEIGHT if weighs else None
+        voted = VOTED if plan.vote and len(prompts.unlabelled) > 0 else None
+        parts = (TOKENS if plan.keep_tokens else None, credit, voted)
+        return [name for part in parts if part is not None for name in part.names]
 
     def draw(self, shard: Sequence[Prompt], hidden: Collection[str]) -> list[PromptResponses]:
         """Draws and grades responses to every prompt, and then further ones to hard prompts."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
+from mstar.distributed import is_main
 from mstar.errors import DataError
 from mstar.generation.base import explain_cut_off
 from mstar.grading import Grader
 from mstar.prompts import PromptSource
 from mstar.storage import read_step_labels
 from mstar.types import Prompt, StepLabels
+
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +76,36 @@ def prefixes(steps: Sequence[str]) -> list[str]:
     return list(accumulate(steps[:-1]))
 
 
-def explain_failure(
-    prompts: PromptSource | Sequence[Prompt],
-    labelled: int,
-    grader: Grader,
-    drawn: int,
-    cut_off: int,
-    max_new_tokens: int,
-) -> NoReturn:
+def check_golds(prompts: PromptSource | Sequence[Prompt], grader: Grader) -> None:
+    """Makes sure that most gold answers can be graded, before anything is drawn; the others are counted.
+
+    Raises:
+        DataError: a prompt has no answer, or most gold answers cannot be graded.
+    """
+    bad = 0
+    for prompt in prompts:
+        if prompt.answer is None:
+            raise DataError(f"prompt '{prompt.id}' has no answer, so its steps cannot be labelled: leave it out.")
+        bad += not grader.is_gradeable(prompt)
+    if 2 * bad > len(prompts):
+        raise DataError(
+            f"{bad:,} of {len(prompts):,} gold answers cannot be graded, so that hardly anything could be labelled: "
+            "mend the columns of the answer, its type and the choices."
+        )
+    if bad and is_main():
+        _log.warning("%d of %d gold answers cannot be graded; their prompts get no labels.", bad, len(prompts))
+
+
+def explain_failure(prompts: int, labelled: int, drawn: int, cut_off: int, max_new_tokens: int) -> NoReturn:
     """Says why nothing that was labelled is right; an MPRM learns nothing from that."""
-    ungradeable = sum(not grader.is_gradeable(prompt) for prompt in prompts)
-    if 2 * ungradeable > len(prompts):
-        cause = f"{ungradeable:,} of {len(prompts):,} gold answers cannot be graded: mend their columns"
-    elif (explained := explain_cut_off(cut_off, drawn, max_new_tokens, "max_new_tokens")) is not None:
+    if (explained := explain_cut_off(cut_off, drawn, max_new_tokens, "max_new_tokens")) is not None:
         cause = explained
     elif labelled:
         cause = "no response and no continuation has the right answer: warm the policy up, or annotate other prompts"
     else:
         cause = "none has both right and wrong responses; raise num_samples or unmixed_share, or annotate more prompts"
     what = f"of the {labelled} labelled responses is right" if labelled else (
-        f"of the {len(prompts)} prompts gave a response to label"
+        f"of the {prompts} prompts gave a response to label"
     )  # fmt: skip
     raise DataError(f"none {what}: {cause}.")
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tqdm.auto import tqdm
 
-from mstar.annotation.annotation import Annotation, Tally, check_steps, explain_failure, prefixes
+from mstar.annotation.annotation import Annotation, Tally, check_golds, check_steps, explain_failure, prefixes
 from mstar.annotation.continuations import Count, count_continuations, is_right, prepare_whole
 from mstar.annotation.judge import StepJudge
 from mstar.annotation.settings import AnnotationSettings
@@ -85,6 +85,7 @@ def annotate(
     check = check or PromptCheck()
     if len(prompts) == 0:
         raise DataError("there are no prompts to annotate: the prompt source is empty.")
+    check_golds(prompts, grader)
     facts = {
         "format": _FORMAT,
         "settings": _describe_settings(settings),
@@ -128,6 +129,8 @@ def annotate(
                 seen.add(there)
             elif shard in own:
                 usable, bad = check.sift([prompts[i] for i in range(start, stop)], range(start, stop))
+                # To the others no response is ever right: all of their steps would be labelled wrong.
+                usable = [prompt for prompt in usable if grader.is_gradeable(prompt)]
                 put_aside = output / f"quarantine-{shard:05d}.jsonl"
                 quarantine_shard(put_aside, bad, "prompts", len(prompts), check.max_bad_share)
                 alone = judge is not None and judge.use == "alone"
@@ -158,7 +161,7 @@ def annotate(
         counts = count_reasons(output.glob("quarantine-*.jsonl"))
         PutAside("prompts", counts, len(prompts), output).announce()
     if not whole.any_right:
-        explain_failure(prompts, whole.responses, grader, drawn, cut_off, engine.max_new_tokens)
+        explain_failure(len(prompts), whole.responses, drawn, cut_off, engine.max_new_tokens)
     counted = (whole.responses, whole.right, whole.steps, whole.prefixes)
     return Annotation(tuple(paths), len(prompts), num_tokens, *counted)
 
@@ -196,9 +199,6 @@ def _annotate_shard(
     continued: bool,
 ) -> tuple[list[StepLabels], int, list[bool]]:
     """The step labels of some prompts, how many tokens were generated, and which responses were not cut off."""
-    for prompt in prompts:
-        if prompt.answer is None:
-            raise DataError(f"prompt '{prompt.id}' has no answer, so its steps cannot be labelled: leave it out.")
     spent, ended = 0, list[bool]()
     if again is None:
         sampled = draw_responses(

@@ -36,7 +36,8 @@ class LabelDiet:
         soften: In a wrong response, so many steps before the first wrong one get soft labels, the share of right
             continuations divided by the prompt's confidence, at most 1; those before them are right, and those from it
             on wrong (SCAN: errors are found too late rather than too early; it leaves out what follows one). Every
-            labelled step of a right response is right, as SCAN has it. None leaves the labels as they are.
+            labelled step of a right response is right, as SCAN has it, where labels are shares of continuations and the
+            last one is the answer's. None leaves the labels as they are.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -108,7 +109,8 @@ def _confidences(labels: Iterable[StepLabels]) -> dict[str, float]:
 
 
 def _soften(label: StepLabels, confidence: float, tolerance: int) -> StepLabels:
-    if label.correct:
+    # Verdicts, one a step, are no continuations; and a last step that is not the answer says nothing of it.
+    if label.correct and max(label.num_total) > 1 and 0 < label.num_correct[-1] == label.num_total[-1]:
         # A step of a right response from which no continuation is right shows what the policy cannot, not an error.
         known = tuple(int(total > 0) for total in label.num_total)
         return replace(label, num_correct=known, num_total=known)

@@ -52,7 +52,7 @@ class RolloutCallback(Callback):
             oracle (generated data only), or the class path of a rule of one's own.
         top_k: Responses kept of a prompt at most (M-STaR: 2).
         threshold: Process reward above which ``threshold`` keeps a response.
-        final_threshold: The threshold of the last iteration, to which it moves evenly; none keeps it.
+        final_threshold: The threshold of iteration ``trainer.max_epochs``, to which it moves evenly; none keeps it.
         balance: Learns less from easy prompts and more from hard ones.
         deduplicate: Whether copies of a response of one prompt count once.
         method: continuous inherits everything; iterative_rft resets the optimizer and schedule at every iteration;
@@ -81,7 +81,7 @@ class RolloutCallback(Callback):
         refresh_reward_model: Retrain the MPRM on the present policy before some iterations; none keeps it fixed.
         answer_conditioned: Show the policy the gold answer while it samples, not in training (M-STaR: warm-up).
         unlabelled: Use of the unlabelled prompts: off, voting (pseudo answer by weighted vote) or oracle (their own).
-        unlabelled_start: Fraction of the training after which they are mixed in (M-STaR: T_mixin).
+        unlabelled_start: Fraction of ``trainer.max_epochs`` after which they are mixed in (M-STaR: T_mixin).
         voting: When the vote on an unlabelled prompt gives it an answer.
         dynamics: Whether the dynamics are measured on the validation prompts after every iteration.
         shard_size: Prompts that are generated and written as one unit.

@@ -44,6 +44,7 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
     if refresh is not None:
         # Its MPRM starts from the policy, with weights of the same type.
         check_trainable(policy, trainer, refresh.lr, refresh.optimizer, "rollout.refresh_reward_model.lr")
+        check_prompts(refresh.prompts, "rollout.refresh_reward_model.prompts", settings.grader)
     if settings.reward is not None:
         settings.reward.check()
     if settings.reuse is not None and not Path(settings.reuse).is_dir() and is_main():
@@ -61,6 +62,12 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
     moves = isinstance(settings.selector, Selector) and settings.selector.final_threshold is not None
     if moves and (trainer.max_epochs is None or trainer.max_epochs < 0):
         raise ConfigError("rollout.final_threshold is that of iteration trainer.max_epochs, which is not set.")
+    if (moves or settings.unlabelled_start > 0) and trainer.max_steps > 0 and is_main():
+        _log.warning(
+            "rollout.%s counts in trainer.max_epochs (%s), but trainer.max_steps (%d) may end the training before: "
+            "set max_epochs to the iterations that there will be.",
+            *("final_threshold" if moves else "unlabelled_start", trainer.max_epochs, trainer.max_steps),
+        )
     adaptive = settings.controller.candidates != (settings.controller.current,)
     if adaptive:
         if data.validation is None:
@@ -197,7 +204,7 @@ def check_prompts(source: PromptSource, name: str, grader: Grader) -> None:
 
     def check(index: int, prompt: Prompt) -> str:
         if prompt.answer is None:
-            otherwise = "move it to data.unlabelled"
+            otherwise = "move it to data.unlabelled" if name.startswith("data.") else "choose other prompts"
             if name == "data.unlabelled":
                 otherwise = "have the responses vote (rollout.unlabelled: voting); hide_answers hides all of a source"
             raise DataError(

@@ -118,10 +118,11 @@ def _require_split(file: Path, split: str) -> None:
     """What is not called by the split must not be taken for it: it is the training data, too, or that of another.
 
     Raises:
-        DataError: the file does not have the split in its name, and its folder is not called so.
+        DataError: the file does not have the split in its name, and no folder of it is called so.
     """
     word = rf"(?<![^\W_]){re.escape(split)}(?![^\W_])"
-    said = file.parent.name.casefold() == split.casefold() or re.search(word, file.name, re.IGNORECASE)
+    folders = {part.casefold() for part in file.parts[:-1]}
+    said = split.casefold() in folders or re.search(word, file.name, re.IGNORECASE)
     if split != "train" and not said:
         raise DataError(
             f"'{file}' has no rows of the split '{split}': neither its name nor its folder's says so. Name the file of "

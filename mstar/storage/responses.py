@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -67,22 +67,31 @@ class PromptResponses:
     voted: bool = False
 
 
-def write_responses(path: Path, groups: Sequence[PromptResponses], made_by: Mapping[str, str] | None = None) -> None:
+def write_responses(
+    path: Path,
+    groups: Sequence[PromptResponses],
+    made_by: Mapping[str, str] | None = None,
+    always: Collection[str] = (),
+) -> None:
     """Writes one responses shard, one row a response.
 
     Args:
         made_by: What every row says of where it comes from, by the name of the column; for files that stand alone.
+        always: Columns of ``TOKENS``, ``CREDIT`` and ``VOTED`` that stand there even where this shard needs none: a
+            data set of shards has the same columns in each.
     """
     scored_responses = [scored for group in groups for scored in group.responses]
-    credit: Iterable[pa.Field] = ()
+    needed = set(always)
+    if any(s.response.tokens for s in scored_responses):
+        needed |= {*TOKENS.names}
     if any(s.advantage is not None for s in scored_responses):
-        credit = CREDIT
+        needed |= {*CREDIT.names}
     elif any(s.weight != 1 for s in scored_responses):
-        credit = WEIGHT
+        needed |= {*WEIGHT.names}
+    if any(group.voted for group in groups):
+        needed |= {*VOTED.names}
     extra = [
-        *(TOKENS if any(s.response.tokens for s in scored_responses) else ()),
-        *credit,
-        *(VOTED if any(group.voted for group in groups) else ()),
+        *(field for field in (*TOKENS, *CREDIT, *VOTED) if field.name in needed),
         *((name, pa.string()) for name in made_by or ()),
     ]
     prompts = [

@@ -87,7 +87,9 @@ def suggest_export(folder: Path, name: str) -> str:
     """What to add to an error, if a run's folder was given where the model that it exported is meant; else nothing."""
     # Its folder of checkpoints may have been given, too.
     roots = [root for root in (folder, folder.parent) if (root / "config.yaml").is_file()]
-    found = next((root / name for root in roots if (root / name / "config.json").is_file()), None)
+    # An MPRM that was retrained within the run lies deeper; the latest is meant.
+    places = [place for root in roots for place in (root / name, *sorted(root.glob(f"{name}/*/model"), reverse=True))]
+    found = next((place for place in places if (place / "config.json").is_file()), None)
     return "" if found is None or found == folder else f" It is the folder of a run: did you mean '{found}'?"
 
 

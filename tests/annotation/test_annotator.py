@@ -272,7 +272,6 @@ def test_nothing_to_label_fails_loudly(tmp_path: Path) -> None:
             "3 of 4 responses were cut off at 40",
         ),
         ("3", [WRONG] * 4, "no response and no continuation has the right answer"),
-        ("", [RIGHT] * 4, "1 of 1 gold answers cannot be graded"),
     ],
 )
 def test_labels_of_which_none_is_right_are_an_error_with_its_cause(
@@ -323,3 +322,12 @@ def test_the_responses_of_other_labels_are_labelled_again(tmp_path: Path) -> Non
     assert [label.logprob for label in again.labels] == [None, None]
     with pytest.raises(ConfigError, match="responses"):
         annotate(prompts, engine, AnswerGrader(), settings(), tmp_path / "again", responses=first.labels[:1])
+
+
+def test_nothing_is_labelled_where_no_answer_can_be_right(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = StubEngine({"p": [RIGHT, WRONG, RIGHT, WRONG], "bad": [RIGHT] * 4})
+    made = annotate([prompt("p"), prompt("bad", "")], engine, AnswerGrader(), settings(unmixed_share=1.0), tmp_path)
+    assert {label.prompt_id for label in made.labels} == {"p"}
+    assert "1 of 2 gold answers cannot be graded" in caplog.text
+    with pytest.raises(DataError, match="2 of 3 gold answers cannot be graded"):
+        annotate([prompt("p"), prompt("b", ""), prompt("c", "")], engine, AnswerGrader(), settings(), tmp_path / "o")

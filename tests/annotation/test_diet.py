@@ -62,6 +62,13 @@ def test_labels_are_softened_before_the_first_error_of_wrong_responses_alone() -
     assert left(unlabelled, soften=2)[0].num_total == (1, 0, 1, 1)
 
 
+def test_verdicts_are_not_softened_away() -> None:
+    judged = label("a", 1, 0, 0, 1, text="x", total=1)  # a judge's alone; the last step has the answer's
+    cut = label("a", 12, 0, 3, text="y", total=16)  # VisualPRM400K without its last step
+    assert left(judged, soften=0)[0].soft_labels == (1, 0, 0, 0)
+    assert left(cut, soften=0)[0].soft_labels == (1, 0, 0)
+
+
 def test_only_labels_on_which_two_policies_agree_are_kept() -> None:
     labels = [label("a", 2, 1, 0), label("a", 4, 4, text="only one has it"), label("b", 0, 0)]
     others = [label("a", 1, 0, 0, total=8), label("b", 3, 1)]

@@ -146,3 +146,14 @@ def test_an_unknown_number_is_null(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "in.parquet")
     assert grade_file(str(tmp_path / "in.parquet"), str(tmp_path / "out.jsonl")) == 0
     assert '"logprob": null' in (tmp_path / "out.jsonl").read_text()
+
+
+def test_shards_of_which_one_alone_was_voted_on_are_graded(tmp_path: Path) -> None:
+    for number, voted in enumerate((False, True)):
+        prompt = Prompt(f"p{number}", "?", answer="1")
+        response = Response(prompt.id, 0, "Answer: 1", 3, True, 1.0, -1.0)
+        scored = ScoredResponse(response, AnswerGrader().grade(prompt, response.text))
+        write_responses(tmp_path / f"responses-{number:05d}.parquet", [PromptResponses(prompt, (scored,), voted=voted)])
+    assert grade_file(str(tmp_path), str(tmp_path / "out.jsonl")) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == ["graded", "ungradeable_gold"]

@@ -82,14 +82,16 @@ def test_one_file_several_a_pattern_and_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_split_that_data_lacks_is_not_all_of_it(tmp_path: Path) -> None:
-    for name in ("train.jsonl", "val.jsonl", "parts/train/0.jsonl", "parts/test/0.jsonl", "mine_test.csv"):
+    files = ("train.jsonl", "val.jsonl", "parts/train/0.jsonl", "parts/test/0.jsonl", "mine_test.csv")
+    for name in (*files, "deep/train/1/rows.jsonl", "deep/test/2/rows.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("q\n1\n" if name.endswith("csv") else '{"q": 1}\n')
     (tmp_path / "rows.json").write_text('{"train": [{"q": 2}], "test": [{"q": 1}]}')
     (tmp_path / "list.json").write_text('[{"q": 1}]')
     found = (
         ("", "train"), ("", "val"), ("parts", "train"), ("parts", "test"), ("parts/test", "test"),
-        ("val.jsonl", "train"), ("mine_test.csv", "test"), ("rows.json", "test"), ("list.json", "train"),
+        ("deep", "train"), ("deep", "test"), ("val.jsonl", "train"), ("mine_test.csv", "test"), ("rows.json", "test"),
+        ("list.json", "train"),
     )  # fmt: skip
     for name, split in found:
         assert len(list(open_rows(str(tmp_path / name), split))) == 1, name

@@ -30,6 +30,13 @@ def test_the_model_in_a_run_is_offered(run: Path) -> None:
     for given in (run, run / "policy"):
         with pytest.raises(ConfigError, match=f"did you mean '{run}/mprm'"):
             check_step_scorer(given)
+    # One that was retrained within the run lies deeper.
+    (run / "mprm/config.json").unlink()
+    for name in ("0003-x", "0005-y"):
+        (run / "mprm" / name / "model").mkdir(parents=True)
+        (run / "mprm" / name / "model/config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=f"did you mean '{run}/mprm/0005-y/model'"):
+        check_step_scorer(run / "mprm")
     (run / "config.yaml").unlink()  # then it is a folder like any other, with a model among what it has
     for given in (run.parent, run / "checkpoints"):
         with pytest.raises(ConfigError) as error:
