@@ -21,7 +21,7 @@ from mstar.generation.batches import Memory, Row, fill_batches
 from mstar.generation.progress import ResponseBar
 from mstar.generation.sampling import Draws
 from mstar.interruption import stop_if_asked
-from mstar.models.decoding_weights import AdapterUse, decoding_bytes, decoding_weights
+from mstar.models.decoding_weights import AdapterUse, decoding_weights
 from mstar.models.finite import require_finite
 from mstar.models.out_of_memory import within_memory
 from mstar.models.prefix import Prefix, encode_prefix, extend, logits_of
@@ -45,9 +45,10 @@ class TransformersEngine(Engine):
         batch_size: Most samples that are written at the same time. By default as many as ``memory_utilization`` allows
             on a GPU, and 64 on a CPU. The responses do not depend on it beyond rounding. A prompt with more samples
             than this is encoded once for each batch of them.
-        memory_utilization: Share of the GPU's whole memory for what generation needs beside the weights, optimizer
-            states and MPRM that are there anyway: keys and values, logits, states while prompts are read, and copies
-            of weights. Only used where ``batch_size`` is not given. If it was too much, batches are halved.
+        memory_utilization: Share of the GPU's whole memory for keys and values, logits, and states while prompts are
+            read. Weights, the copies of them that are decoded with (see ``adapters``; with bf16-mixed, 16-bit ones of
+            float32 weights), optimizer states and MPRM lie beside it. Only used where ``batch_size`` is not given. If
+            it was too much, batches are halved.
         adapters: How generation uses LoRA: merged adds it to copies of the weights meanwhile, so that a token costs
             what it costs without, and what is drawn from is what an export holds: in 16-bit weights, changes of less
             than half a step of their type are rounded away. apart computes them beside the weights, as training does,
@@ -149,8 +150,7 @@ class TransformersEngine(Engine):
         total = _card_bytes(next(policy.parameters()).device)
         if self.batch_size is not None or total is None:
             return None
-        available = int(self.memory_utilization * total) - decoding_bytes(policy, self.adapters)
-        return Memory.of(policy, available, self.max_new_tokens)
+        return Memory.of(policy, int(self.memory_utilization * total), self.max_new_tokens)
 
     def _write(
         self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar

@@ -83,12 +83,12 @@ def generation_stage(
     if plan.strategy.startswith("fsdp") and processes > 1:
         size = types.compute if plan.precision == "bf16-mixed" else BYTES[plan.dtype]
         fixed.append(Amount("weights whole", shape.weights * size, certain=True))
+    fixed.append(Amount("copies of weights to decode with", _decoding_bytes(plan, engine, shape, types)))
     if engine.rows is None and on_gpu:
         if capacity is not None:
             fixed.append(Amount("the engine's share of the GPU", int(engine.utilization * capacity)))
         return stage(name, fixed)
     rows = engine.rows or _CPU_ROWS
-    fixed.append(Amount("copies of weights to decode with", _decoding_bytes(plan, engine, shape, types)))
     amounts = list(encoding(shape, types, lengths, max(1, -(-rows // num_samples))))
     written = rows * _row_bytes(shape, types, engine, lengths)
     return stage(name, fixed, Amount(f"keys and values, logits of {rows} rows", written, heap=True), amounts)

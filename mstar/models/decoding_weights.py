@@ -58,18 +58,6 @@ def decoding_weights(model: nn.Module, adapters: AdapterUse) -> Iterator[None]:
             restore()
 
 
-def decoding_bytes(model: nn.Module, adapters: AdapterUse) -> int:
-    """Bytes of the copies that ``decoding_weights`` makes at this place (within autocast, or not)."""
-    layers = [layer for _, _, layer in _adapted(model)] if adapters == "merged" else []
-    gone = {id(part) for layer in layers for side in (layer.lora_A, layer.lora_B) for part in side.values()}
-    copied = [layer.base_layer.weight for layer in layers]
-    for linear in _converted(model):
-        if id(linear) not in gone:
-            copied += [p for p in linear._parameters.values() if p is not None and _decoding_type(p) != p.dtype]
-    sizes = {id(p): p.numel() * _decoding_type(p).itemsize for p in copied if p.is_floating_point()}
-    return sum(sizes.values())
-
-
 def _decoding_type(weight: Tensor) -> torch.dtype:
     """The type in which a linear layer's weight is used: its own, or that of autocast."""
     device = weight.device.type

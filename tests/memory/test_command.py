@@ -65,6 +65,16 @@ def test_a_run_that_cannot_fit_is_told_what_would_make_it(capsys: pytest.Capture
     assert "fsdp2.yaml on 2 GPUs" not in said.replace("with configs/overlays/fsdp2.yaml on 2 GPUs with", "")
 
 
+def test_copies_to_decode_with_lie_beside_the_share_of_the_engine(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = [*real("evolve", "internvl2_2b", "overlays/lora.yaml"), "--shape", str(SHAPES / "internvl3_2b")]
+    generate = account(capsys, tmp_path, *arguments, "--gpu_memory_gb", "80")["stages"]["generate"]
+    assert generate["the engine's share of the GPU"] == int(0.3 * 80 * 2**30)
+    # The linear layers of the language model, 1.31 B weights, with the adapters folded in.
+    assert generate["copies of weights to decode with"] == pytest.approx(1.31e9 * 2, rel=0.01)
+
+
 def test_annotation_is_known_by_its_keys(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     arguments = [*real("annotate", "internvl2_2b"), "--shape", str(SHAPES / "internvl3_2b")]
     found = account(capsys, tmp_path, *arguments, "--gpu_memory_gb", "80")
