@@ -187,9 +187,7 @@ class RolloutCallback(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Has validate, test and predict draw with the engine of the rollouts, with bars where the trainer has one."""
         if trainer.progress_bar_callback is None:
-            self.settings.engine.progress = False
-            if self.settings.reward is not None:
-                self.settings.reward.progress = False
+            self.settings.hide_progress()
         policy = require_policy(pl_module)
         policy.objective = self.settings.objective
         self._lend_engine(policy)
@@ -255,9 +253,8 @@ class RolloutCallback(Callback):
 
         They take a while, in which nothing that was trained may be lost, so its checkpoint is written before them.
         """
-        for optimizer in trainer.optimizers:
-            # Lightning would keep the last step's gradients, as large as the weights, through the next rollouts.
-            optimizer.zero_grad()
+        # Lightning would keep the last step's gradients, as large as the weights, through the next rollouts.
+        pl_module.zero_grad()
         assert self._log is not None  # noqa: S101 - it is made when the epoch starts
         self._log.trained(self._progress.training_seconds)
         self._log.write()

@@ -98,6 +98,12 @@ class RolloutSettings:
                 "which has no model to be retrained: drop one of them."
             )
 
+    def hide_progress(self) -> None:
+        """Shows no bars of generation and scoring."""
+        self.engine.progress = False
+        if self.reward is not None:
+            self.reward.progress = False
+
     @property
     def top_k(self) -> int:
         """How many responses of a prompt are kept at present, by rules that count them."""
