@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import reduce
+from operator import add
 from pathlib import Path
 from signal import Signals
 from typing import Any, Final, TypeVar
@@ -117,6 +119,12 @@ def gather_lists(items: Sequence[T]) -> list[T]:
     with _noticing_loss():
         dist.all_gather_object(parts, list(items), group=_waiting_group())
     return [item for part in parts if part is not None for item in part]
+
+
+def sum_all(own: T) -> T:
+    """The sum of what the processes have, of anything that adds up; all must call it."""
+    total: T = reduce(add, gather_lists([own]))
+    return total
 
 
 def from_main(value: T) -> T:

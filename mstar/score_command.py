@@ -12,8 +12,7 @@ from mstar.atomic import require_writable, write_text
 from mstar.dashboards.run_config import read_configs
 from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.score_page import render_score_page
-from mstar.distributed import claim_together, find_device, gather_lists, is_main, joined_processes, wait_for_all
-from mstar.endpoint import Judged
+from mstar.distributed import claim_together, find_device, is_main, joined_processes, sum_all, wait_for_all
 from mstar.errors import ConfigError, require_least
 from mstar.evaluation.best_of_n import measure_best_of_n, render_best_of_n
 from mstar.evaluation.scoring import SHARD, OpenPicture, score_shards
@@ -113,7 +112,7 @@ def score_responses(
             input, folder, chosen, judge, size=shard_size, open_picture=_opener(files[0], image_root), limits=pixels
         )
         chosen.release()
-        judged = sum(gather_lists([judge.judged()]), Judged())
+        judged = sum_all(judge.judged())
         wait_for_all()
     faults = sum(len(path.read_text("utf-8").splitlines()) for path in folder.glob("faults-*.txt"))
     if is_main():

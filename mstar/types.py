@@ -146,18 +146,22 @@ class Prompt:
     turns: tuple[Turn, ...] = ()
 
     @property
+    def golds(self) -> tuple[str, ...]:
+        """All right answers, each once; the first one is ``answer``, if there is one."""
+        return tuple(dict.fromkeys(gold for gold in (self.answer, *self.answers) if gold is not None))
+
+    @property
     def shown_answers(self) -> tuple[str, ...]:
         """The right answers as a reader of the question knows them: an option by its letter, not by its number."""
-        golds = tuple(dict.fromkeys(gold for gold in (self.answer, *self.answers) if gold is not None))
         if self.answer_is not in (AnswerIs.INDEX0, AnswerIs.INDEX1):
-            return golds
+            return self.golds
         first = int(self.answer_is is AnswerIs.INDEX1)
 
         def letter(number: re.Match[str]) -> str:
             place = int(number[0]) - first
             return chr(ord("A") + place) if 0 <= place < (len(self.choices) or 26) else number[0]
 
-        return tuple(re.sub(r"\d+", letter, gold) for gold in golds)
+        return tuple(re.sub(r"\d+", letter, gold) for gold in self.golds)
 
     def chain_correct(self, response: str) -> bool | None:
         """Whether a response is right throughout; None where the data does not know it."""

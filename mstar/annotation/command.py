@@ -15,8 +15,7 @@ from mstar.annotation.judge import Agreement, StepJudge
 from mstar.annotation.label_table import load_step_labels
 from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import require_writable
-from mstar.distributed import find_device, gather_lists, is_main, joined_processes
-from mstar.endpoint import Judged
+from mstar.distributed import find_device, is_main, joined_processes, sum_all
 from mstar.errors import ConfigError, counted
 from mstar.generation import Engine, TransformersEngine
 from mstar.grading import AnswerGrader, Grader
@@ -141,7 +140,7 @@ def annotate_policy(
                 claimed=claimed,
                 judge=judge,
             )
-            judged = sum(gather_lists([grader.judged()]), Judged())
+            judged = sum_all(grader.judged())
         finally:
             engine.close()
     if is_main():

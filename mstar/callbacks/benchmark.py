@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from mstar.callbacks.rollout_check import require_policy
 from mstar.datamodules.benchmark import find_benchmark
-from mstar.distributed import gather_lists, is_main
-from mstar.endpoint import Judged
+from mstar.distributed import gather_lists, is_main, sum_all
 from mstar.errors import ConfigError, require_least, require_positive
 from mstar.evaluation.benchmark import OURS, ItemResult, grade_items, score_benchmark
 from mstar.evaluation.benchmark_files import benchmark_notes, render_scores, write_items, write_scores
@@ -201,7 +200,7 @@ class BenchmarkCallback(Callback):
                 suffix = "" if score.scoring == OURS else f"_{score.scoring}"
                 pl_module.log(f"test/{score.metric}{suffix}", score.score, sync_dist=True)
         made_by = policy.writer()
-        judged = [sum(gather_lists([grader.judged()]), Judged()) for grader in self.graders.values()]
+        judged = [sum_all(grader.judged()) for grader in self.graders.values()]
         if is_main():
             folder = Path(trainer.default_root_dir)
             stem = _stem(source)

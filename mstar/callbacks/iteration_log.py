@@ -15,8 +15,7 @@ from lightning.pytorch.loggers import Logger
 from mstar.callbacks.collapse import find_collapse
 from mstar.callbacks.peak import Peak
 from mstar.dashboards.tensorboard import log_layout
-from mstar.distributed import gather_lists, is_main
-from mstar.endpoint import Judged
+from mstar.distributed import is_main, sum_all
 from mstar.evaluation.dynamics import Dynamics, Sweep
 from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.generation.drift import Drift
@@ -30,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 def tell_of_judge(grader: Grader) -> None:
     """Says what a judge was asked since this start, validation prompts included, and what that cost. Collective."""
-    judged = sum(gather_lists([grader.judged()]), Judged())
+    judged = sum_all(grader.judged())
     if judged.asked and is_main():
         _log.info("since this start: %s", judged.describe())
 

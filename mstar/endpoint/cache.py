@@ -44,8 +44,7 @@ class AnswerCache:
         """Keeps an answer, and returns what is kept: of two under one key the first stays."""
         with self._lock, self._explained():
             self._file.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (key, answer))
-            row = self._file.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-        return str(row[0])
+        return self.find(key) or answer
 
     def close(self) -> None:
         """Closes the file."""

@@ -32,7 +32,7 @@ from mstar.generation.vllm_server import (
 )
 from mstar.generation.vllm_server_worker import model_sizes
 from mstar.generation.weight_folder import WeightFolder
-from mstar.generation.weight_sender import WeightSender, find_gpu, require_vllm
+from mstar.generation.weight_sender import WeightSender, require_vllm
 from mstar.models.sharding import is_sharded
 from mstar.rendering import Renderer
 
@@ -115,7 +115,6 @@ class ServerSession:
         self._senders: dict[str, WeightSender] = {}
         if options.transfer == "nccl":
             require_vllm()
-            find_gpu()
             self._senders = {s.address: WeightSender(s, options.answer_timeout) for s in self.pool.servers}
         self._facts: ServerFacts | None = None
         self._compared: dict[str, int] = {}

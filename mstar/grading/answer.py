@@ -97,8 +97,7 @@ def make_reader(prompt: Prompt) -> AnswerReader:
 
 @lru_cache(maxsize=1024)
 def _make_reader(prompt: Prompt) -> AnswerReader:
-    golds = dict.fromkeys((prompt.answer, *prompt.answers))
-    readers = [_read_gold(gold, prompt) for gold in golds if gold is not None] or [_read_gold(None, prompt)]
+    readers = [_read_gold(gold, prompt) for gold in prompt.golds] or [_read_gold(None, prompt)]
     return readers[0] if len(readers) == 1 else _AnyReader(readers)
 
 

@@ -163,8 +163,8 @@ class JudgeGrader(Grader):
         """Whether the rules leave the answer to a judge."""
         if ruled.status is not VerdictStatus.GRADED:
             return True
-        golds = (replace(prompt, answer=gold, answers=()) for gold in (prompt.answer, *prompt.answers))
-        return not ruled.correct and any(isinstance(make_reader(gold), TextReader) for gold in golds)
+        alone = (replace(prompt, answer=gold, answers=()) for gold in prompt.golds)
+        return not ruled.correct and any(isinstance(make_reader(one), TextReader) for one in alone)
 
     def _connect(self) -> ChatClient:
         if self._client is None:

@@ -231,5 +231,7 @@ def _max_pixels(data: Mapping[str, Any]) -> int | None:
 def _limits(value: Any) -> Iterator[int | None]:
     if isinstance(value, Mapping):
         yield _arguments(value.get("pixels")).get("maximum")
-    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
-        yield from _limits(item)
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _limits(item)

@@ -124,7 +124,7 @@ def test_a_device_that_is_not_there_is_one_sentence(
 def test_what_a_judge_of_answers_was_asked_and_how_it_agrees_is_said(
     stub: StubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mstar.annotation.command.gather_lists", lambda items: [*items, *items])  # two processes
+    monkeypatch.setattr("mstar.annotation.command.sum_all", lambda own: own + own)  # two processes
     stub.write = lambda body: "ANSWER: 1\nVERDICT: CORRECT" if body["model"] == "judge" else "a\nb\nAnswer: 1"
     grader = JudgeGrader(stub.address, "judge", cache=str(tmp_path), use="always")
     settings = AnnotationSettings(num_samples=1, num_continuations=1, unmixed_share=1.0)

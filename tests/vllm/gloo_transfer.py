@@ -71,7 +71,6 @@ def by_gloo() -> Iterator[None]:
         patch(f"{vllms}.packed_nccl_broadcast_consumer", receive_all),
         patch("torch.accelerator.synchronize", lambda: None),
         patch("mstar.generation.weight_sender.find_gpu", lambda: torch.device("cpu")),
-        patch("mstar.generation.vllm_server_session.find_gpu", lambda: torch.device("cpu")),
     ):
         yield
 
