@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from huggingface_hub import DatasetCardData, ModelCardData
+from huggingface_hub import DatasetCardData, ModelCardData, metadata_load, try_to_load_from_cache
 
 from mstar import __version__
 from mstar.dashboards.run_config import SavedConfig, groups_in, read_configs, settings_of
@@ -208,19 +208,21 @@ def _name(origin: str) -> str:
     return f"the folder `{Path(origin).absolute().name}`, which is not on the hub"
 
 
-def _licence(origin: str) -> str | None:
-    """The licence that a model's own card names."""
+def _licence(origin: str, kind: Literal["model", "dataset"] = "model") -> str | None:
+    """The licence that the own card of a model or data set names: in its folder, or as the hub's cache has it.
+
+    Data may be a file, whose card is beside it.
+    """
+    folders = (Path(origin), *([Path(origin).parent] if kind == "dataset" else []))
+    cards = [card for folder in folders if (card := folder / CARD).is_file()]
+    if not cards and _is_on_hub(origin):
+        stored = try_to_load_from_cache(origin, CARD, repo_type=kind)
+        cards = [Path(stored)] if isinstance(stored, str) else []
     try:
-        text = Path(origin, CARD).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        licence = (metadata_load(cards[0]) or {}).get("license") if cards else None
+    except (OSError, ValueError, yaml.YAMLError):  # it is somebody's text, and no card that says a licence
         return None
-    front = text.split("---\n")[1] if text.startswith("---\n") else ""
-    try:
-        metadata = yaml.safe_load(front)
-    except yaml.YAMLError:
-        return None
-    licence = metadata.get("license") if isinstance(metadata, dict) else None
-    return licence if isinstance(licence, str) else None
+    return ", ".join(name for name in _listed(licence) if isinstance(name, str)) or None
 
 
 def _facts(facts: CardFacts, origins: list[str]) -> Iterator[str]:
@@ -273,11 +275,18 @@ def _sources(value: Any) -> Iterator[str]:
         if isinstance(group.get("class_path"), str):
             settings = settings_of(group)
             shown = (f", {name} {_place_all(settings[name])}" for name in _SOURCE if settings.get(name) is not None)
-            yield group["class_path"].rpartition(".")[2] + "".join(shown)
+            places = (item for name in ("path", "root") for item in _listed(settings.get(name)) if isinstance(item, str))
+            licences = dict.fromkeys(filter(None, (_licence(item, "dataset") for item in places)))
+            stated = "".join(f", licence `{licence}` by its own card" for licence in licences)
+            yield group["class_path"].rpartition(".")[2] + "".join(shown) + stated
 
 
 def _place_all(value: Any) -> str:
-    return ", ".join(f"`{place(str(item))}`" for item in (value if isinstance(value, list) else [value]))
+    return ", ".join(f"`{place(str(item))}`" for item in _listed(value))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _is_told(value: Any) -> bool:

@@ -126,6 +126,33 @@ def test_the_base_model_and_its_licence_are_found_through_the_models_between(tmp
     assert metadata(write_card(facts(trained_from=str(warm))))["base_model"] == "org/base"
 
 
+def test_the_licence_of_data_is_told_where_its_own_card_names_one(tmp_path: Path) -> None:
+    data, run = tmp_path / "charts", make_run(tmp_path)
+    (data / "pictures").mkdir(parents=True)
+    (data / "README.md").write_bytes(b"---\r\nlicense:\r\n- cc-by-4.0\r\n- mit\r\n---\r\n# Charts\r\n")
+    source = {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"path": f"{data}/train.jsonl"}}
+    for value in (source, source | {"init_args": {"path": [str(data)]}}):
+        (run / "config.yaml").write_text(json.dumps({"data": {"train": value}}))
+        assert ", licence `cc-by-4.0, mit` by its own card" in write_card(facts(run=run))
+    for text in ("# Charts\n", "---\nlicense: [\n---\n", "---\n- a list\n---\n", "---\npretty_name: Charts\n---\n"):
+        (data / "README.md").write_text(text)
+        assert "licence `" not in write_card(facts(run=run))
+
+
+def test_the_licence_of_data_from_the_hub_is_that_of_the_card_in_its_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    stored, run = tmp_path / "hub/datasets--org--charts", make_run(tmp_path)
+    (stored / "refs").mkdir(parents=True)
+    (stored / "refs/main").write_text("abc")
+    (stored / "snapshots/abc").mkdir(parents=True)
+    (stored / "snapshots/abc/README.md").write_text("---\nlicense: cc-by-4.0\n---\n")
+    source = {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"path": "org/charts"}}
+    (run / "config.yaml").write_text(json.dumps({"data": {"train": source}}))
+    assert "path `org/charts`, licence `cc-by-4.0` by its own card" in write_card(facts(run=run))
+
+
 def test_a_relative_path_is_no_name_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not where it was trained, and not where another model is trained on it."""
     base, elsewhere = tmp_path / "models/base", tmp_path / "elsewhere"
