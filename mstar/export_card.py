@@ -18,6 +18,7 @@ from mstar.dashboards.tables import is_number
 from mstar.errors import DataError
 from mstar.evaluation.markdown import markdown_table
 from mstar.models.backbone import EMBEDDED_MODEL
+from mstar.models.families import Family
 from mstar.storage import RunDirectory, read_json
 
 CARD: Final = "README.md"
@@ -32,9 +33,9 @@ _WHAT: Final = {
 }
 # How it is loaded, by kind.
 _USE: Final = {
-    "policy": "from transformers import AutoModelForImageTextToText, AutoProcessor\n\n"
-    'model = AutoModelForImageTextToText.from_pretrained("{name}")\n'
-    'processor = AutoProcessor.from_pretrained("{name}")',
+    "policy": "from transformers import {auto_class}, AutoProcessor\n\n"
+    'model = {auto_class}.from_pretrained("{name}"{code})\n'
+    'processor = AutoProcessor.from_pretrained("{name}"{code})',
     "adapter": "from peft import PeftModel\n\n"
     'model = PeftModel.from_pretrained(base, "{name}")  # base: the loaded base model',
     "mprm": "from mstar.models.step_scorer import StepScorer\n\n"
@@ -69,6 +70,8 @@ class CardFacts:
         run: The folder of its run; None if the checkpoint is not in one.
         iterations: Iterations that the checkpoint has done; None if that is not known.
         command: The command that wrote the folder; None if it is not known.
+        auto_class: The class of Transformers that loads such a model; the general one of causal language models stands
+            for one with Python code of its own.
     """
 
     name: str
@@ -78,6 +81,7 @@ class CardFacts:
     iterations: int | None
     within: bool
     command: str | None
+    auto_class: str = Family.auto_class
 
 
 def find_run(checkpoint: Path) -> Path | None:
@@ -101,6 +105,8 @@ def write_card(facts: CardFacts) -> str:
         pipeline_tag=None if rewards else "image-text-to-text",
         tags=["mstar", "self-evolving-training", *(["process-reward-model"] if rewards else [])],
     )
+    code = "" if facts.auto_class == Family.auto_class else ", trust_remote_code=True"
+    use = _USE[kind].format(name=facts.name, beta=beta, auto_class=facts.auto_class, code=code)
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
         f"# {facts.name.rpartition('/')[2]}",
@@ -109,7 +115,7 @@ def write_card(facts: CardFacts) -> str:
         "\n".join(_facts(facts, [_name(origin) for origin in origins])),
         *_settings(facts.run),
         *(() if rewards else _measured(facts)),
-        f"## How it is loaded\n\n```python\n{_USE[kind].format(name=facts.name, beta=beta)}\n```",
+        f"## How it is loaded\n\n```python\n{use}\n```",
     ]
     if facts.command is not None:
         parts.append(f"## How it was written\n\n```bash\n{facts.command}\n```")
@@ -275,8 +281,9 @@ def _sources(value: Any) -> Iterator[str]:
         if isinstance(group.get("class_path"), str):
             settings = settings_of(group)
             shown = (f", {name} {_place_all(settings[name])}" for name in _SOURCE if settings.get(name) is not None)
-            places = (item for name in ("path", "root") for item in _listed(settings.get(name)) if isinstance(item, str))
-            licences = dict.fromkeys(filter(None, (_licence(item, "dataset") for item in places)))
+            places = [item for name in ("path", "root") for item in _listed(settings.get(name))]
+            found = (_licence(item, "dataset") for item in places if isinstance(item, str))
+            licences = dict.fromkeys(filter(None, found))
             stated = "".join(f", licence `{licence}` by its own card" for licence in licences)
             yield group["class_path"].rpartition(".")[2] + "".join(shown) + stated
 

@@ -17,6 +17,7 @@ from mstar.errors import ConfigError
 from mstar.export_card import CardFacts, find_run, write_card
 from mstar.export_folder import check_replaceable
 from mstar.hub_upload import check_upload, upload
+from mstar.models.families import family_of
 from mstar.models.sharding import load_distributed
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import module_settings
@@ -113,6 +114,7 @@ def export_checkpoint(
                     *options,
                 ]
             ),
+            auto_class=family_of(module.backbone).auto_class,
         )
     )
     export_atomically(module, Path(output), dtype, adapter, card)

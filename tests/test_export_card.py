@@ -100,6 +100,13 @@ def test_an_implicit_reward_model_is_no_policy_that_reasons(tmp_path: Path) -> N
     assert not [word for word in ("trained to reason", "greedy accuracy") if word in text]
 
 
+def test_a_model_with_code_of_its_own_is_loaded_with_it() -> None:
+    text = write_card(facts(auto_class="AutoModelForCausalLM"))
+    assert "import AutoModelForCausalLM, AutoProcessor" in text
+    assert 'AutoModelForCausalLM.from_pretrained("me/dice", trust_remote_code=True)' in text
+    assert "ImageTextToText" not in text
+
+
 def test_what_is_not_known_is_left_out() -> None:
     text = write_card(facts(kind="mprm"))
     assert "pipeline_tag" not in metadata(text)

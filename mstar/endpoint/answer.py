@@ -16,6 +16,19 @@ _FILTERED: Final = "content_filter"
 _WHOLE: Final = ("stop", "eos")
 _CUT_OFF: Final = ("length", "model_length")
 _NO_ANSWER: Final = "an answer that is no chat completion"
+# What providers call a filter's refusal, and what those say of it whose code says nothing: DashScope, DeepSeek,
+# Moonshot, OpenAI's models that reason, and OpenRouter.
+_FILTERS: Final = (_FILTERED, "content_policy_violation", "ResponsibleAIPolicyViolation", "data_inspection_failed")
+_FILTER_SAYS: Final = (
+    "inappropriate content", "content exists risk", "considered high risk", "violating our usage policy",
+    "requires moderation",
+)  # fmt: skip
+_TOO_LONG: Final = ("context_length_exceeded", "exceed_context_size_error")
+# The last four are those of llama.cpp, Gemini, DashScope and Anthropic.
+_TOO_LONG_SAYS: Final = (
+    "context length", "context window", "max_model_len", "maximum model length", "context size", "input token count",
+    "range of input length", "prompt is too long",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +55,8 @@ class Answer:
             [choice] = body["choices"]
             text, reason, usage = choice["message"]["content"], choice["finish_reason"], body.get("usage") or {}
             read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+            if isinstance(text, list):  # parts, as Mistral's models that reason answer; their thoughts are no answer
+                text = "".join(part["text"] for part in text if part["type"] == "text")
         except (AttributeError, KeyError, TypeError, ValueError):
             return _NO_ANSWER
         if not isinstance(text, str | None) or not isinstance(reason, str):
@@ -88,23 +103,24 @@ class Refusal:
     @classmethod
     def read(cls, status: int, body: Any, text: str) -> Refusal:
         """What a server says of a request that it refuses, as text and, if it is that, as JSON."""
+        if isinstance(body, list) and len(body) == 1:  # as Gemini's server answers
+            [body] = body
         error = body.get("error", body) if isinstance(body, Mapping) else {}
         said = error if isinstance(error, Mapping) else {"message": error}
         message = str(said.get("message") or said.get("detail") or text)
-        return cls(status, str(said.get("code") or ""), " ".join(message.split())[:300])
+        # Some repeat the status as the code, and say as the type what it is.
+        codes = (value for value in (said.get("code"), said.get("type")) if value and isinstance(value, str))
+        return cls(status, next(codes, ""), " ".join(message.split())[:300])
 
     @property
     def is_too_long(self) -> bool:
         """Whether the prompt leaves no room for an answer in the model's context."""
-        words = self.message.lower()
-        return self.code == "context_length_exceeded" or any(
-            said in words for said in ("context length", "context window", "max_model_len", "maximum model length")
-        )
+        return self.code in _TOO_LONG or any(said in self.message.lower() for said in _TOO_LONG_SAYS)
 
     @property
     def is_filtered(self) -> bool:
         """Whether the provider's filter refuses what is asked."""
-        return self.code in (_FILTERED, "content_policy_violation", "ResponsibleAIPolicyViolation")
+        return self.code in _FILTERS or any(said in self.message.lower() for said in _FILTER_SAYS)
 
 
 @dataclass(slots=True)

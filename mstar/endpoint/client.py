@@ -229,6 +229,8 @@ class ChatClient:
             return Answer.read(body)
         refusal = Refusal.read(status, body, response.text)
         said = f"HTTP {status}: {self._hide(refusal.message)}".rstrip(": ")
+        if status == 403 and refusal.is_filtered:  # OpenRouter's
+            return refusal
         if status in (401, 403):
             given = f"the key in {self._key_variable}" if self._key_variable else "a request without a key"
             raise ConfigError(f"{self._where} refuses {given} ({said}): set key_variable to the variable that has it.")

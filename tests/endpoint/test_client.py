@@ -151,6 +151,42 @@ def test_a_refused_request_is_told_from_an_answer_and_not_kept(
     assert isinstance(client.ask_all([body("long")])[0], Answer)
 
 
+@pytest.mark.parametrize(("status", "error"), [
+    (400, {"code": "data_inspection_failed", "message": "Input data may contain inappropriate content."}),
+    (400, {"code": "invalid_request_error", "message": "Content Exists Risk"}),
+    (400, {"code": 400, "type": "content_filter", "message": "The request was rejected"}),
+    (400, {"code": "invalid_prompt", "message": "your prompt was flagged as potentially violating our usage policy."}),
+    (403, {"code": 403, "message": "Your chosen model requires moderation and your input was flagged"}),
+])  # fmt: skip
+def test_a_filter_is_known_by_what_its_provider_says(
+    status: int, error: Any, stub: StubServer, connect: Connect
+) -> None:
+    stub.faults = [(status, {}, error)]
+    [found] = connect().ask_all([body("x")])
+    assert isinstance(found, Refusal)
+    assert found.is_filtered
+    assert not found.is_too_long
+
+
+@pytest.mark.parametrize("error", [
+    {"code": 400, "type": "exceed_context_size_error", "message": "request (9 tokens) exceeds the available size"},
+    {"code": 400, "message": "The input token count (9) exceeds the maximum number of tokens allowed (8)."},
+    {"code": "invalid_parameter_error", "message": "Range of input length should be [1, 8]"},
+])  # fmt: skip
+def test_a_prompt_that_is_too_long_is_known_in_other_words(error: Any, stub: StubServer, connect: Connect) -> None:
+    stub.faults = [(400, {}, error)]
+    [found] = connect().ask_all([body("x")])
+    assert isinstance(found, Refusal)
+    assert found.is_too_long
+    assert not found.is_filtered
+
+
+def test_thoughts_in_parts_are_no_answer(stub: StubServer, connect: Connect) -> None:
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "3"}]
+    stub.write = lambda asked: {"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}
+    assert connect().ask_all([body("x")]) == [Answer("3", True, 0, 0)]
+
+
 def test_filtered_aborted_and_empty_answers_are_not_mistaken(stub: StubServer, connect: Connect) -> None:
     written = iter([("half of", "content_filter"), ("broken", "abort"), (None, "length")])
 

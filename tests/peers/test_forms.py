@@ -15,6 +15,7 @@ from mstar.grading import AnswerGrader
 from mstar.peers import FORMS, Pictures, write_rows
 from mstar.peers.rows import Sampled
 from mstar.prompts.response_rows import to_prompt
+from mstar.rewards.published.base import INSTRUCTION
 from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
 
 from .conftest import WRONG, encode, turns  # type: ignore[import-not-found]
@@ -79,8 +80,11 @@ def test_ms_swift(run: Path) -> None:
     assert Path(blue).parent == folder / "images"
     assert text["images"] == []
     assert lines(folder / "preference.jsonl")[0] == {**file, "rejected_response": WRONG[0]}
-    assert [said["content"] for said in lines(folder / "steps.jsonl")[0]["messages"]] == [
-        "<image>### Question:\nWhich colour?\n\n### Solution Process:\nIt is", "+", "Answer: red", "+",
+    said = lines(folder / "steps.jsonl")[0]["messages"]
+    # As VisualPRM's data are, and as mstar.rewards.published.VisualPRM asks what is trained on them.
+    assert said[0] == {"role": "system", "content": INSTRUCTION}
+    assert [turn["content"] for turn in said[1:]] == [
+        "### Question:\n<image>Which colour?\n\n### Solution Process:\nIt is", "+", "Answer: red", "+",
     ]  # fmt: skip
 
 
@@ -96,7 +100,7 @@ def test_llama_factory(run: Path) -> None:
         assert about.get("ranking", False) is (name == "mstar_preference")
     pair = lines(folder / "preference.jsonl")[1]
     assert pair["messages"] == ASKED
-    assert pair["chosen"], pair["rejected"] == ("a 3", WRONG[0])
+    assert (pair["chosen"]["content"], pair["rejected"]["content"]) == ("a 3", WRONG[0])
 
 
 def test_verl(run: Path) -> None:
@@ -133,7 +137,7 @@ def test_mpo(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = export(run, "mpo")
     file, text = lines(folder / "preference.jsonl")
     assert file == {
-        "image": str(run.parent / "data/red.jpg"), "question": "<image>Which colour?",
+        "image": str(run.parent / "data/red.jpg"), "question": "<image>\nWhich colour?",
         "chosen": "It is\nAnswer: red", "rejected": WRONG[0], "id": "file",
     }  # fmt: skip
     assert "image" not in text
@@ -141,6 +145,12 @@ def test_mpo(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [about] = json.loads((folder / "meta_preference.json").read_text()).values()
     assert about["annotation"] == str(folder / "preference.jsonl")
     assert about["length"] == 2
+    own, chat, *_ = lines(folder / "sft.jsonl")
+    assert own["conversations"][0]["value"] == "<image>\nWhich colour?"
+    # InternVL's loader of a single path would write a mark into the system's turn.
+    assert isinstance(own["image"], str)
+    assert (chat["conversations"][0]["from"], len(chat["image"])) == ("system", 1)
+    assert isinstance(chat["image"], list)
     # As mstar itself reads VisualPRM400K.
     read = read_labelled_row(lines(folder / "steps.jsonl")[1], "auto")
     assert (read.steps, read.labels) == (("two",), ((0, 1),))

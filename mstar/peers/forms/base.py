@@ -13,7 +13,7 @@ from mstar.chat_template import place_pictures
 from mstar.errors import DataError
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, PeerRow
-from mstar.rewards.published.base import question_of
+from mstar.rewards.published.base import INSTRUCTION, placed_question
 from mstar.types import PICTURE, Prompt, Turn
 
 Row = dict[str, Any]
@@ -81,14 +81,14 @@ def require_text(response: str) -> str:
 
 
 def judged_steps(row: LabelledSteps) -> list[dict[str, str]]:
-    """Labelled steps as a chat in the words of VisualPRM: one step a turn, answered with ``+`` or ``-``."""
+    """Labelled steps as a chat in the words of VisualPRM's data: one step a turn, answered with ``+`` or ``-``."""
     first, *others = map(require_text, row.steps)
-    asked = [f"### Question:\n{question_of(row.prompt)}\n\n### Solution Process:\n{first}", *others]
+    asked = [f"### Question:\n{placed_question(row.prompt)}\n\n### Solution Process:\n{first}", *others]
     marks = ["+" if good else "-" for good in row.labels]
     turns = [
         turn for text, mark in zip(asked, marks, strict=True) for turn in (Turn("user", text), Turn("assistant", mark))
     ]
-    return marked_turns(row.prompt, turns)
+    return marked_turns(row.prompt, [Turn("system", INSTRUCTION), *turns])
 
 
 def paths(prompt: Prompt, pictures: Pictures) -> list[str]:

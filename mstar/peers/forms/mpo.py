@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,9 +11,16 @@ from mstar.errors import DataError
 from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, marked_turns, paths, require_text
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
-from mstar.types import Prompt
+from mstar.types import PICTURE, Prompt
 
 _SPEAKERS: Final = {"user": "human", "assistant": "gpt", "system": "system"}
+# InternVL is asked with a line break behind every picture. Its loaders write one behind a mark that they add
+# themselves, and none behind a mark that is there.
+_BARE: Final = re.compile(rf"{PICTURE}(?!\n)")
+
+
+def _lined(text: str) -> str:
+    return _BARE.sub(f"{PICTURE}\n", text)
 
 
 def _image(prompt: Prompt, pictures: Pictures) -> Row:
@@ -27,7 +35,7 @@ def _pair(row: Pair, pictures: Pictures) -> Row:
     [asked] = marked_turns(row.prompt)
     return {
         **_image(row.prompt, pictures),
-        "question": asked["content"],
+        "question": _lined(asked["content"]),
         "chosen": require_text(row.chosen),
         "rejected": require_text(row.rejected),
         "id": row.prompt.id,
@@ -35,8 +43,12 @@ def _pair(row: Pair, pictures: Pictures) -> Row:
 
 
 def _chat(messages: list[dict[str, str]], prompt: Prompt, pictures: Pictures) -> Row:
-    conversations = [{"from": _SPEAKERS[said["role"]], "value": said["content"]} for said in messages]
-    return {**_image(prompt, pictures), "conversations": conversations, "id": prompt.id}
+    conversations = [{"from": _SPEAKERS[said["role"]], "value": _lined(said["content"])} for said in messages]
+    image = _image(prompt, pictures)
+    if conversations[0]["from"] == "system" and isinstance(image.get("image"), str):
+        # InternVL's loader of a single picture puts a mark into the first turn, even the system's; that of a list not.
+        image = {"image": [image["image"]]}
+    return {**image, "conversations": conversations, "id": prompt.id}
 
 
 def _kept(row: Kept, pictures: Pictures) -> Row:

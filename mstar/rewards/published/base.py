@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,27 @@ from mstar.models.out_of_memory import within_memory
 from mstar.models.precision import name_of
 from mstar.rewards.base import Reward, RewardHost
 from mstar.steps import split_steps
-from mstar.types import Prompt, Response
+from mstar.types import PICTURE, Prompt, Response
+
+# That of VisualPRM's training data, which are not its reader's alone: labelled steps are exported with it
+# (github.com/OpenGVLab/InternVL: internvl_chat/tools/reasoning_data_pipeline/utils/constants.py).
+INSTRUCTION: Final = """\
+You are an advanced AI assistant, designed to serve as a process supervision model. In this task, I will provide a \
+problem statement followed by the first step of the solution process. For each subsequent turn, I will give you a new \
+step in the solution. Your role is to assess whether the solution process is correct up to the current step.
+
+- In the **first round**, I will input the problem and the first step of the solution process.
+- In **each subsequent round**, I will provide the next step in the solution.
+
+For each step, you should:
+
+- Respond with **"+"** if you believe the solution process is correct up to this step.
+- Respond with **"-"** if you detect any issues or errors in the process up to this step.
+
+Please note:
+- Only respond with **"+"** or **"-"**. Do not provide any additional explanations, comments, or justifications.
+
+Your task is to verify the accuracy and correctness of each step in the given solution process."""
 
 # A prompt with the steps of a response to it, each with some visible text.
 Chain: TypeAlias = tuple[Prompt, tuple[str, ...]]
@@ -32,6 +52,12 @@ Chain: TypeAlias = tuple[Prompt, tuple[str, ...]]
 def question_of(prompt: Prompt) -> str:
     """What a reward model without turns of its own for it reads as the question: earlier turns come first."""
     return "\n".join([*(turn.text for turn in prompt.turns), prompt.question])
+
+
+def placed_question(prompt: Prompt) -> str:
+    """The same, with the pictures right before it where its own text does not place them."""
+    question = question_of(prompt)
+    return question if PICTURE in question else PICTURE * len(prompt.images) + question
 
 
 def at_places(states: Tensor, places: Sequence[Sequence[int]]) -> Tensor:

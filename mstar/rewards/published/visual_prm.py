@@ -1,37 +1,19 @@
 """VisualPRM-8B and VisualPRM-8B-v1.1 (Wang et al. 2025, arXiv 2503.10291).
 
 Read as the code that is published with the weights does (``modeling_internvl_chat.py``: ``InternVLRewardModel``,
-``generate_steps_with_soft_score``), with the instruction of their training data
-(github.com/OpenGVLab/InternVL: ``internvl_chat/tools/reasoning_data_pipeline/utils/constants.py``).
+``generate_steps_with_soft_score``), with the instruction of their training data.
 """
 
 from __future__ import annotations
 
 from typing import Final, Literal
 
-from mstar.rewards.published.base import question_of
+from mstar.rewards.published.base import INSTRUCTION, placed_question
 from mstar.rewards.published.judged_turns import JudgedTurns
 from mstar.rewards.published.seeing import INTERNVL_SYSTEM
-from mstar.types import PICTURE, Prompt
+from mstar.types import Prompt
 
-_INSTRUCTION: Final = """\
-You are an advanced AI assistant, designed to serve as a process supervision model. In this task, I will provide a \
-problem statement followed by the first step of the solution process. For each subsequent turn, I will give you a new \
-step in the solution. Your role is to assess whether the solution process is correct up to the current step.
-
-- In the **first round**, I will input the problem and the first step of the solution process.
-- In **each subsequent round**, I will provide the next step in the solution.
-
-For each step, you should:
-
-- Respond with **"+"** if you believe the solution process is correct up to this step.
-- Respond with **"-"** if you detect any issues or errors in the process up to this step.
-
-Please note:
-- Only respond with **"+"** or **"-"**. Do not provide any additional explanations, comments, or justifications.
-
-Your task is to verify the accuracy and correctness of each step in the given solution process."""
-_SYSTEMS: Final = {"instruction": _INSTRUCTION, "internvl": INTERNVL_SYSTEM}
+_SYSTEMS: Final = {"instruction": INSTRUCTION, "internvl": INTERNVL_SYSTEM}
 
 
 class VisualPRM(JudgedTurns):
@@ -73,5 +55,4 @@ class VisualPRM(JudgedTurns):
 
     def question(self, prompt: Prompt) -> str:
         """The question, with the pictures right before it, where its own text does not place them."""
-        question = question_of(prompt)
-        return question if PICTURE in question else PICTURE * len(prompt.images) + question
+        return placed_question(prompt)
