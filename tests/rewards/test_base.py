@@ -26,6 +26,11 @@ def test_an_aggregation_by_hand(aggregation: Aggregation, expected: float) -> No
     assert aggregate((), aggregation) == 0.0
 
 
+def test_the_lowest_step_need_not_be_the_last() -> None:
+    assert aggregate((0.5, 0.25, 0.8), "min") == 0.25
+    assert aggregate((0.5, 0.25, 0.8), "last") == 0.8
+
+
 def response(text: str, logprob: float = -2.0, num_tokens: int = 4) -> Response:
     return Response("p", 0, text, num_tokens, True, 1.0, logprob)
 
@@ -37,6 +42,17 @@ def test_the_likelihood_is_that_of_a_token() -> None:
     for unknown, name in ((response("a", math.nan), "logprob"), (response("a", -2.0, 0), "num_tokens")):
         with pytest.raises(ConfigError, match=f"sample 0 of the prompt 'p' cannot be scored: '{name}' is missing"):
             Likelihood().score([(prompt, [*rows, unknown])])
+
+
+def test_a_response_that_was_not_written_has_no_likelihood_and_the_reward_0() -> None:
+    """Its prompt was too long for the engine, which says so; the run goes on."""
+    unwritten = Response("p", 0, "", 0, False, 1.0, 0.0)
+    assert Likelihood().lacks(unwritten) is None
+    group = PromptResponses(
+        Prompt("p", "?"), (ScoredResponse(unwritten, Verdict(False, None, VerdictStatus.NO_ANSWER)),)
+    )
+    [scored] = add_process_rewards([group], Likelihood())[0].responses
+    assert (scored.step_scores, scored.process_reward) == ((), 0.0)
 
 
 def test_the_oracle_knows_what_the_data_knows() -> None:
