@@ -39,10 +39,6 @@ class Voting:
     def __post_init__(self) -> None:
         require_share("rollout.voting.min_share", self.min_share)
 
-    def answer(self, scored: Sequence[ScoredResponse]) -> str | None:
-        """The pseudo answer of a prompt; None if the votes give it none."""
-        return self._answer(scored)[0]
-
     def _answer(self, scored: Sequence[ScoredResponse]) -> tuple[str | None, float]:
         """The pseudo answer, and its share of the votes."""
         totals = votes(scored, weighted=all(s.process_reward is not None for s in scored))
