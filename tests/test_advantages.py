@@ -43,9 +43,13 @@ def test_grpo_is_the_standard_score_of_the_group_and_dr_grpo_the_difference_alon
     assert {s.fate for s in plain} == {Fate.KEPT}
 
 
-@pytest.mark.parametrize(("normalise", "weight"), [(True, 3**0.5), (False, 0.75)])
-def test_nft_has_the_advantages_of_grpo_and_the_prompt_weight_of_its_paper(normalise: bool, weight: float) -> None:
-    scored = group(True, False, False, False)
+@pytest.mark.parametrize(
+    ("right", "normalise", "weight"), [(1, True, 3**0.5), (1, False, 0.75), (3, True, 3**-0.5), (3, False, 0.25)]
+)
+def test_nft_has_the_advantages_of_grpo_and_the_prompt_weight_of_its_paper(
+    right: int, normalise: bool, weight: float
+) -> None:
+    scored = group(*(index < right for index in range(4)))
     found = Advantages("nft", normalise).select(scored, stage="")
     assert values(found) == values(Advantages("grpo", normalise).select(scored, stage=""))
     assert [s.weight for s in found] == pytest.approx([weight] * 4)

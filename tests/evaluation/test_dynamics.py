@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -47,7 +47,7 @@ class Scripted(Engine):
         self.requests += requests
         return [
             [
-                Response(r.prompt.id, s.index, text, 9, True, s.temperature, LOGPROBS[text])
+                Response(r.prompt.id, s.index, text, 9, True, s.temperature, LOGPROBS.get(text, -1.0))
                 for s in r.samples
                 for text in [self.texts[r.prompt.id][s.index]]
             ]
@@ -58,18 +58,21 @@ class Scripted(Engine):
 class ScriptedReward(Reward):
     """Scores from a table; records what it was asked to score."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: Mapping[str, tuple[float, ...]] = STEPS) -> None:
+        self.steps = steps
         self.asked: list[tuple[str, list[str]]] = []
 
     def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
         self.asked += [(prompt.id, [r.text for r in responses]) for prompt, responses in groups]
-        return [[STEPS[r.text] for r in responses] for _, responses in groups]
+        return [[self.steps[r.text] for r in responses] for _, responses in groups]
 
 
-def measure(reward: Any) -> tuple[Dynamics, Scripted]:
-    engine = Scripted(TEXTS)
+def measure(
+    reward: Any, texts: dict[str, list[str]] = TEXTS, prompts: Sequence[Prompt] = (A, B), **settings: int
+) -> tuple[Dynamics, Scripted]:
+    engine = Scripted(texts)
     dynamics = measure_dynamics(
-        engine, [A, B], AnswerGrader(), reward, num_samples=4, temperature=0.9, seed=5, stage="val/2"
+        engine, prompts, AnswerGrader(), reward, num_samples=4, temperature=0.9, seed=5, stage="val/2", **settings
     )
     return dynamics, engine
 
@@ -117,6 +120,15 @@ def test_with_a_reward_model() -> None:
     assert asdict(dynamics)["reward"]["best_of_n"] == 0.5
     # One prompt says nothing of how sure a difference is.
     assert quality.likelihood_lead is quality.likelihood_lead_error is None
+
+
+def test_the_reward_s_choice_is_as_large_as_asked() -> None:
+    # Ranked by the lowest step: 4 (0.7), 5 (0.6), 3 (0.5).
+    said = [f"1 + 2 = {number}\nAnswer: {number}" for number in (3, 3, 4, 5, 5)]
+    reward: Any = ScriptedReward(dict(zip(said, [(0.5,), (0.5,), (0.7,), (0.6,), (0.6,)], strict=True)))
+    found = [measure(reward, {"a": said}, [A], reward_k=k)[0] for k in (1, 2, 3)]
+    assert [dynamics.reward_k for dynamics in found] == [1, 2, 3]
+    assert [dynamics.reward_pass_at_k for dynamics in found] == [0.0, 0.0, 1.0]
 
 
 def scored(prompt: Prompt, *texts: str, finished: bool = True) -> PromptResponses:

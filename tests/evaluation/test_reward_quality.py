@@ -45,6 +45,13 @@ def test_of_likelihoods_that_are_not_known_nothing_is_said() -> None:
     assert found == (None, None, None)
 
 
+def test_the_lead_of_the_likelihood_is_below_0_where_the_reward_ranks_better() -> None:
+    # The reward has RIGHT (0.8) above LUCKY (0.3), the likelihood LUCKY (-1) above RIGHT (-2).
+    prompts = [Prompt(name, "1 + 2?", answer="3", reference_responses=(RIGHT,)) for name in "ab"]
+    quality = reward_quality([rated(prompt, RIGHT, LUCKY) for prompt in prompts])
+    assert (quality.likelihood_lead, quality.likelihood_lead_error) == (-1.0, 0.0)
+
+
 @pytest.mark.parametrize(
     ("lead", "error", "warned"),
     [(0.05, 0.02, True), (0.05, 0.06, False), (-0.05, 0.02, False), (0.02, 0.0, True), (None, None, False)],

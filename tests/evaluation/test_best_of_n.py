@@ -1,0 +1,31 @@
+"""What a reward is good for, by hand; from rows to pages it is in tests/test_score_command.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mstar.evaluation.best_of_n import measure_best_of_n
+from mstar.storage import PromptResponses, write_responses
+from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
+
+# The rewards of each prompt's responses, which answer x, x, y and z; y is right.
+REWARDS = {"a": (0.2, 0.2, 0.9, 0.1), "b": (0.5, 0.5, 0.9, 0.1), "c": (0.95, 0.5, 0.9, 0.1)}
+
+
+def test_each_rule_chooses_in_its_own_way(tmp_path: Path) -> None:
+    groups = [
+        PromptResponses(Prompt(name, "?", answer="y"), tuple(
+            ScoredResponse(Response(name, place, said, 1, True, 1.0, -1.0),
+                           Verdict(said == "y", said, VerdictStatus.GRADED), (reward,), reward)
+            for place, (said, reward) in enumerate(zip("xxyz", rewards, strict=True))
+        ))
+        for name, rewards in REWARDS.items()
+    ]  # fmt: skip
+    write_responses(tmp_path / "scores-00000.parquet", groups)
+    found = measure_best_of_n([tmp_path / "scores-00000.parquet"], resamples=10)
+    accuracies = {score.rule: score.accuracy for score in found.by_n[4]}
+    # x has the most votes; with rewards y has more in prompt a; x has the highest reward in prompt c.
+    expected = {"random": 1 / 4, "majority": 0.0, "weighted vote": 1 / 3, "best of N": 2 / 3, "oracle": 1.0}
+    assert accuracies == pytest.approx(expected)
