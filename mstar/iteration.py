@@ -147,7 +147,7 @@ def run_iteration(
                 bar.skip(len(shard) * plan.num_samples)
             report.ahead += len(groups) * (number in plan.ahead)
             for group in groups:
-                report.count(group)
+                report.count(group, voted=group.prompt.id in hidden)
                 if group.prompt.id in hidden:
                     work.count_vote(hidden[group.prompt.id], group)
             shown += groups[: _SHOWN - len(shown)]

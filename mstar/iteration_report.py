@@ -46,6 +46,8 @@ class IterationReport:
         no_gradient: Responses that a method that learns from all of them has nothing to learn from.
         logprob: Sum of the responses' log-probabilities, in millionths: a sum of integers depends on no order.
         logprob_tokens: Tokens of the responses of which it is known.
+        labelled: Of the prompts that were not voted on: those, those with a right answer (``answered``), and their
+            responses. A vote's verdicts say how far a policy agrees with itself, not how often it is right.
         judged: What a judge was asked when the verdicts were made, and how it agrees with the rules; known of the whole
             iteration alone, on the main process.
         examples: What the policy is trained on; of ``rloop`` what earlier iterations kept, too.
@@ -84,12 +86,17 @@ class IterationReport:
     no_gradient: int = 0
     logprob: int = 0
     logprob_tokens: int = 0
+    labelled: Counter[str] = field(default_factory=Counter)
     judged: Judged = Judged()  # noqa: RUF009 - frozen, so sharing it is safe
     examples: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "grade": 0.0, "score": 0.0})
 
-    def count(self, group: PromptResponses) -> None:
-        """Adds one prompt's responses."""
+    def count(self, group: PromptResponses, *, voted: bool = False) -> None:
+        """Adds one prompt's responses.
+
+        Args:
+            voted: Whether the prompt's answer is what they agreed on; a group that was read from a shard forgets it.
+        """
         responses = group.responses
         fates = Counter(s.fate for s in responses)
         correct = sum(s.verdict.correct for s in responses)
@@ -110,8 +117,10 @@ class IterationReport:
         self.chains_known += len(known)
         self.tokens += sum(s.response.num_tokens for s in responses)
         self.truncated += sum(not s.response.finished for s in responses)
-        self.answered += fates[Fate.KEPT] + fates[Fate.NOT_SELECTED] > 0
-        self.chosen += fates[Fate.NOT_SELECTED] > 0
+        # Methods that learn from every sample keep wrong ones, too.
+        right = Counter(s.fate for s in responses if s.verdict.correct)
+        self.answered += right[Fate.KEPT] + right[Fate.NOT_SELECTED] > 0
+        self.chosen += right[Fate.NOT_SELECTED] > 0
         self.no_gradient += fates[Fate.NO_GRADIENT]
         stepwise = [s.step_scores for s in responses if len(s.step_scores) > 1]
         self.scored += len(stepwise)
@@ -119,6 +128,11 @@ class IterationReport:
         known = [s.chain_correct for s in responses if s.verdict.correct and s.chain_correct is not None]
         self.right_chains += sum(known)
         self.right_chains_known += len(known)
+        if not voted:
+            self.labelled.update(
+                prompts=1, answered=correct > 0, generated=len(responses), correct=correct,
+                right_chains=sum(known), right_chains_known=len(known),
+            )  # fmt: skip
         known_logprobs = [s.response for s in responses if math.isfinite(s.response.logprob)]
         self.logprob += sum(round(1e6 * response.logprob) for response in known_logprobs)
         self.logprob_tokens += sum(response.num_tokens for response in known_logprobs)
@@ -127,6 +141,7 @@ class IterationReport:
         """Adds another process's counts; times are the longest of any process."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.labelled.update(other.labelled)
         for own, others in ((self.by_pass_rate, other.by_pass_rate), (self.by_category, other.by_category)):
             for name, tally in others.items():
                 own[name].update(tally)
@@ -158,6 +173,7 @@ class IterationReport:
             "min_on_answer_step": self.worst_answers / self.scored if self.scored else None,
             "pseudo_labels": self._votes(),
             # Only where there is one.
+            **({"labelled": self._labelled()} if self.voted else {}),
             **({"judge": self.judged.as_dict()} if self.judged.asked else {}),
             "by_pass_rate": _shares(self.by_pass_rate, [*(name for name, _ in _RATES), _ALL]),
             "by_category": _shares(self.by_category, self._categories()),
@@ -176,6 +192,17 @@ class IterationReport:
             return None
         accuracy = self.votes_right / self.votes_known if self.votes_known else None
         return {"voted": self.voted, "abstained": self.abstained, "known": self.votes_known, "accuracy": accuracy}
+
+    def _labelled(self) -> dict[str, Any]:
+        """What the report has of all prompts, by the same names, of those that were not voted on."""
+        found = self.labelled
+        known = found["right_chains_known"]
+        return {
+            "prompts": found["prompts"],
+            "funnel": {name: found[name] for name in ("generated", "correct")},
+            "right_chain_accuracy": found["right_chains"] / known if known else None,
+            "all_wrong_fraction": 1 - found["answered"] / max(found["prompts"], 1),
+        }
 
     def _categories(self) -> list[str]:
         """The categories with the most prompts; none where there is one only."""

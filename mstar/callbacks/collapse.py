@@ -18,13 +18,14 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
 
     The entropy is below a tenth of the first iteration's (compared at equal temperatures, and where less than nine
     tenths of the responses are right), the mean length below half or above twice, or the share of right answers below
-    four fifths.
+    four fifths. Which are right counts of prompts that were not voted on alone.
 
     Returns:
         None if nothing has.
     """
     found = []
-    shares = [report["funnel"]["correct"] / max(report["funnel"]["generated"], 1) for report in (first, now)]
+    funnels = [report.get("labelled", report)["funnel"] for report in (first, now)]
+    shares = [funnel["correct"] / max(funnel["generated"], 1) for funnel in funnels]
     # Not every engine gives log-probabilities.
     before, after = first["entropy"], now["entropy"]
     comparable = first["temperature"] == now["temperature"] and shares[1] < _SOLVED

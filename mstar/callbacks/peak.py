@@ -35,15 +35,16 @@ class Block:
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> Block:
-        """One iteration, from its report."""
-        share, correct = report["right_chain_accuracy"], report["funnel"]["correct"]
+        """One iteration, from its report: of prompts that were voted on it is not known which responses are right."""
+        known = report.get("labelled", report)
+        share, correct = known["right_chain_accuracy"], known["funnel"]["correct"]
         return cls(
             first=report["iteration"],
             last=report["iteration"],
             temperature=report["temperature"],
-            prompts=report["prompts"],
-            answered=report["prompts"] * (1 - report["all_wrong_fraction"]),
-            generated=report["funnel"]["generated"],
+            prompts=known["prompts"],
+            answered=known["prompts"] * (1 - known["all_wrong_fraction"]),
+            generated=known["funnel"]["generated"],
             correct=correct,
             chains=(share or 0.0) * correct,
             chains_known=share is not None or not correct,
