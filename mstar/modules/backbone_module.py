@@ -189,10 +189,9 @@ class BackboneModule(LightningModule):
     def log_training(self, loss: torch.Tensor, rows: int, **more: torch.Tensor) -> None:
         """Logs ``train/loss``, other numbers of a batch of so many rows, and the learning rate."""
         # Of several processes, one has its own share of a step alone.
-        self.log("train/loss", loss, batch_size=rows, prog_bar=True, sync_dist=True)
-        numbers: dict[str, Any] = {**more, "lr": self.trainer.optimizers[0].param_groups[0]["lr"]}
-        for name, value in numbers.items():
-            self.log(f"train/{name}", value, batch_size=rows)
+        for name, value in {"loss": loss, **more}.items():
+            self.log(f"train/{name}", value, batch_size=rows, prog_bar=name == "loss", sync_dist=True)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Keeps the optimizer's state complete where weights are sharded."""

@@ -112,7 +112,7 @@ class PolicyModule(AnsweringModule):
         # How samples with advantages are learned from; a rollout whose method does so sets it.
         self.objective: Objective | None = None
         self._watched: dict[str, Tensor] = {}
-        self._step_loss: Tensor | float = 0.0
+        self._step_numbers: dict[str, Tensor] = {}
 
     @property
     def root(self) -> Any:
@@ -191,11 +191,8 @@ class PolicyModule(AnsweringModule):
         if self.objective is None:
             raise RuntimeError("samples with advantages are trained on, but the policy was given no objective.")
         losses = sample_losses(-token_losses(self.model, hidden_NH, target_N), credit, self.objective)
-        self._watched = {
-            "clipped_fraction": losses.clipped_N.float().mean(),
-            "ratio": losses.ratio_N.mean(),
-            "kl": losses.kl_N.mean(),
-        }
+        watched = {"clipped_fraction": losses.clipped_N, "ratio": losses.ratio_N, "kl": losses.kl_N}
+        self._watched = {name: value_N.sum() / batch.mean_tokens for name, value_N in watched.items()}
         by_row = self.objective.settings.level == "sequence"
         return losses.loss_N.sum() / (batch.mean_rows if by_row else batch.mean_tokens)
 
@@ -213,18 +210,18 @@ class PolicyModule(AnsweringModule):
         loss = inside_forward(self.model, self.loss, batch)
         if not batch.inputs.has_pictures and is_sharded(self.model):
             loss = loss + empty_loss(self.model)
-        self.log_training(self._loss_so_far(loss, batch_idx), batch.labels_BT.shape[0], **self._watched)
+        self._add_up({"loss": loss, **self._watched}, batch_idx)
+        self.log_training(rows=batch.labels_BT.shape[0], **self._step_numbers)
         return loss
 
-    def _loss_so_far(self, loss: Tensor, batch_idx: int) -> Tensor:
-        """The loss of an optimizer step up to this batch; loggers get that of its last one, which has all.
+    def _add_up(self, numbers: dict[str, Tensor], batch_idx: int) -> None:
+        """Adds a batch's shares to the numbers of its optimizer step; loggers get what its last one has made of them.
 
-        The last batch's own would be that of the step's shortest rows, by their share of its tokens.
+        The last batch's own would be those of the step's shortest rows, by their share of its tokens.
         """
         batches = self.trainer.accumulate_grad_batches
-        before = self._step_loss if batch_idx % batches else 0.0
-        self._step_loss = before + loss.detach() / batches
-        return self._step_loss
+        before = self._step_numbers if batch_idx % batches else {}
+        self._step_numbers = {name: before.get(name, 0.0) + value.detach() / batches for name, value in numbers.items()}
 
     def on_fit_start(self) -> None:
         """Says what the fit computes in."""

@@ -235,6 +235,29 @@ def test_two_processes_take_the_step_of_one(
     assert_equal(whole, [p.grad for p in module.parameters() if p.grad is not None])
 
 
+def test_what_is_logged_of_an_optimizer_step_is_that_of_all_its_tokens(
+    folder: str, examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever batches they are, of which the last one has the shortest rows."""
+    # The longer a response, the further has the policy come from it.
+    off_policy = [dataclasses.replace(e, logprobs=tuple(v - len(e.tokens) / 40 for v in e.logprobs)) for e in examples]
+    logged = []
+    for batches in (1, 4):
+        module = policy(folder)
+        module.objective = Objective("grpo", PolicyGradient())
+        monkeypatch.setattr(PolicyModule, "trainer", SimpleNamespace(accumulate_grad_batches=batches))
+        monkeypatch.setattr(module, "log_training", lambda **numbers: logged.append(numbers))
+        collate = StepCollate(module.renderer, 16 // batches, batches, sort=True)
+        step = collate([(POOL[POOL.index_of(e.prompt_id)], e) for e in off_policy])
+        # A step's numbers begin anew.
+        for number, batch in enumerate([*step, *step]):
+            module.training_step(batch, number)
+    whole, parts = logged[1], logged[-1]
+    assert 0 < whole["clipped_fraction"] < 1
+    for name in ("loss", "clipped_fraction", "ratio", "kl"):
+        assert parts[name].item() == pytest.approx(whole[name].item(), rel=1e-4, abs=1e-6), name
+
+
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_packed_and_accumulated_equal_padded(folder: str, examples: list[Example], level: Any) -> None:
     off_policy = [dataclasses.replace(e, logprobs=tuple(v - 0.1 for v in e.logprobs)) for e in examples]
