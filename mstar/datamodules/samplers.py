@@ -81,3 +81,7 @@ class PromptBatchSampler(DistributedSampler[list[int]]):
         while len(batches) < self.total_size:
             batches += batches[: self.total_size - len(batches)]
         yield from batches[self.rank :: self.num_replicas]
+
+    def repeats(self, number: int) -> bool:
+        """Whether this process's batch of this number, from 0, was used already."""
+        return number * self.num_replicas + self.rank >= self.num_batches

@@ -20,7 +20,7 @@ from mstar.models.implicit_scorer import step_logprobs
 from mstar.models.lora import LoraSettings
 from mstar.models.prefix import is_recurrent
 from mstar.models.sharding import empty_loss, inside_forward, is_sharded
-from mstar.modules.mprm import find_truth, merge_validated
+from mstar.modules.mprm import find_truth, merge_validated, repeats
 from mstar.modules.policy import PolicyModule
 
 
@@ -122,6 +122,8 @@ class ImplicitRewardModule(PolicyModule):
         reward_B, _ = inside_forward(self.model, self.rewards, batch)
         loss = binary_cross_entropy_with_logits(reward_B, batch.correct_B.float())
         self.log("val/loss", loss, batch_size=len(reward_B), prog_bar=True, sync_dist=True)
+        if repeats(self.trainer, batch_idx):
+            return
         rows = {"reward": reward_B, "correct": batch.correct_B, "chain": batch.chain_B, "group": batch.group_B}
         self._validated.append({name: value.tolist() for name, value in rows.items()})
 

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from mstar.datamodules.samplers import PromptBatchSampler
 from mstar.datamodules.step_label_batches import StepLabelBatch
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import gather_lists
@@ -205,6 +207,8 @@ class MPRMModule(BackboneModule):
         rows = len(batch.group_B)
         loss = cross_entropy + self.pairwise_weight * pairwise
         self.log("val/loss", loss, batch_size=rows, prog_bar=True, sync_dist=True)
+        if repeats(self.trainer, batch_idx):
+            return
         self._validated.append(
             {
                 "probability": steps.logits_N.sigmoid().tolist(),
@@ -233,6 +237,12 @@ class MPRMModule(BackboneModule):
         self.scorer.save(folder, self.renderer, state=state, dtype=dtype)
 
 
+def repeats(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether a batch of step labels is one that makes up the number alone: all processes must have equally many."""
+    sampler = cast(PromptBatchSampler, trainer.val_dataloaders.sampler)  # type: ignore[union-attr]
+    return sampler.repeats(batch_idx)
+
+
 def merge_validated(batches: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
     """What the batches of all processes have, by name; empty if there are none."""
     parts = gather_lists(batches)
@@ -253,15 +263,14 @@ def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:
     The same two with the policy's own log-probability in place of the MPRM show what the MPRM adds.
 
     Args:
-        validated: Lists by name: ``probability`` and ``soft`` a step; ``score``, ``group``, ``correct``, ``chain`` and
-            ``logprob`` a response.
+        validated: Lists by name: ``probability`` and ``soft`` (NaN of a step that is not labelled) a step; ``score``,
+            ``group``, ``correct``, ``chain`` and ``logprob`` a response.
     """
-    probability, soft = validated["probability"], validated["soft"]
-    agree = sum((p > 0.5) == (y > 0.5) for p, y in zip(probability, soft, strict=True))
-    metrics: dict[str, float | None] = {
-        "mprm/step_accuracy": agree / len(soft),
-        "mprm/ece": expected_calibration_error(probability, soft),
-    }
+    metrics: dict[str, float | None] = {}
+    labelled = [(p, y) for p, y in zip(validated["probability"], validated["soft"], strict=True) if not math.isnan(y)]
+    if labelled:
+        metrics["mprm/step_accuracy"] = sum((p > 0.5) == (y > 0.5) for p, y in labelled) / len(labelled)
+        metrics["mprm/ece"] = expected_calibration_error([p for p, _ in labelled], [y for _, y in labelled])
     chains, correct, groups = validated["chain"], validated["correct"], validated["group"]
     truth = find_truth(chains, correct)
     metrics["mprm/auc"] = auc(validated["score"], truth)

@@ -111,6 +111,10 @@ def test_validation_metrics_by_hand() -> None:
     assert metrics["mprm/likelihood_auc_within_correct"] == 1.0
     # Pooled, right 0.0 and 2.0 against wrong 1.0, -1.0, 3.0: 1 + 2 of 6 pairs.
     assert metrics["mprm/auc"] == pytest.approx(3 / 6)
+    # A step that is not labelled is neither right nor wrong.
+    steps = {"probability": [*measured["probability"], 0.9], "soft": [*measured["soft"], math.nan]}
+    assert validation_metrics(measured | steps) == metrics
+    assert not {"mprm/step_accuracy", "mprm/ece"} & {*validation_metrics(measured | {"soft": [math.nan] * 4})}
     # Of likelihoods that are not known nothing is said.
     unknown = validation_metrics(measured | {"logprob": [-1.0, math.nan, -3.0, -5.0, -6.0]})
     assert unknown == {name: value for name, value in metrics.items() if "likelihood" not in name}
@@ -161,6 +165,28 @@ def test_a_fit_learns_to_tell_the_misread_step(labels: str) -> None:
     assert {"train/loss", "train/lr", "val/loss", "mprm/auc", "mprm/ece"} <= set(logged)
     # Only one response to a prompt is right, so there is nothing to rank among the right ones.
     assert "mprm/auc_within_correct" not in logged
+
+
+def test_a_batch_that_only_makes_up_the_number_is_not_measured(labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 3 batches, two processes get 2 each; here one process goes through both shares, one after the other."""
+    measured = []
+    monkeypatch.setattr(
+        "mstar.modules.mprm.validation_metrics", lambda found: measured.append(len(found["score"])) or {}
+    )
+    data = StepLabelDataModule(labels, TinyDice("annotation", 12), batch_size=8, validation_labels=labels)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+    make = data.val_dataloader
+    for rank in (0, 1):
+
+        def share(rank: int = rank) -> Any:
+            loader: Any = make()
+            loader.sampler.num_replicas, loader.sampler.rank, loader.sampler.total_size = 2, rank, 4
+            loader.sampler.num_samples = 2
+            return loader
+
+        monkeypatch.setattr(data, "val_dataloader", share)
+        trainer.validate(MPRMModule(EMBEDDED_MODEL), data, verbose=False)
+    assert measured == [16, 8]
 
 
 def test_two_fits_give_the_same_weights_and_an_export_scores_the_same(labels: str, tmp_path: Path) -> None:
