@@ -88,6 +88,10 @@ class Renderer:
                 f"{type(processor).__name__} has no chat template, so prompts cannot be rendered: use an "
                 "instruction-tuned model, or add a chat_template to its folder."
             )
+        # As Transformers' processors; a tokenizer alone leaves its first token to the template.
+        self._begins = processor is not self.tokenizer and self.tokenizer("")["input_ids"] == [
+            self.tokenizer.bos_token_id
+        ]
         check_template(processor, self._apply_template)
         self.end_id, self.gap = find_answer_turn(processor, self._apply_template)
         if self.tokenizer.pad_token_id is None:
@@ -130,6 +134,10 @@ class Renderer:
         except TemplateError as error:
             # Many templates refuse a system turn, or two turns of one speaker.
             raise DataError(f"the chat template refuses the turns of prompt '{prompt.id}': {error}") from error
+
+    def adds_beginning(self, text: str) -> bool:
+        """Whether the tokenizer puts its first token (BOS) before a prompt's text; not where the template wrote it."""
+        return self._begins and not text.startswith(self.tokenizer.bos_token)
 
     def prompt_inputs(
         self, prompts: Sequence[Prompt], *, prefixes: Sequence[str] | None = None, show_answer: Sequence[bool] = ()
@@ -188,8 +196,9 @@ class Renderer:
 
     def bound_tokens(self, prompt: Prompt) -> int | None:
         """At least as many tokens as a prompt has, without preparing its pictures; None where that cannot be known."""
+        text = self.render_prompt(prompt)
         # A token of text stands for a byte or more.
-        bound = len(self.render_prompt(prompt).encode())
+        bound = len(text.encode()) + self.adds_beginning(text)
         if not prompt.images:
             return bound
         count = getattr(self.processor, "_get_num_multimodal_tokens", None)
@@ -257,7 +266,8 @@ class Renderer:
         arguments: dict[str, Any] = {"text": texts, "padding": True, "padding_side": "left", "return_tensors": "pt"}
         if any(images):
             arguments["images"] = images
-        batch = dict(self.processor(**arguments, add_special_tokens=False))
+        # The texts of a call come from one template.
+        batch = dict(self.processor(**arguments, add_special_tokens=self.adds_beginning(texts[0])))
         ids_BT, mask_BT = batch.pop("input_ids"), batch.pop("attention_mask")
         ids = [row[mask.bool()].tolist() for row, mask in zip(ids_BT, mask_BT, strict=True)]
         return ids, batch

@@ -26,7 +26,7 @@ _NO_SETTINGS: Final = ("image_processor_type", "processor_class", SAVED_BACKEND)
 def prompt_tokens(renderer: Renderer, prompt: Prompt, prefix: str = "", *, show_answer: bool = False) -> list[int]:
     """The tokens of a prompt with one placeholder a picture, which vLLM replaces by as many as the picture needs."""
     text = renderer.render_prompt(prompt, show_answer=show_answer)
-    ids = [int(i) for i in renderer.tokenizer(text, add_special_tokens=False)["input_ids"]]
+    ids = [int(i) for i in renderer.tokenizer(text, add_special_tokens=renderer.adds_beginning(text))["input_ids"]]
     return ids + (renderer.encode_responses([prefix])[0][0][:-1] if prefix else [])
 
 

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from mstar.generation.vllm_prompts import prompt_tokens
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.export import save_model
+from mstar.prompts.tiny_dice import TinyDiceImage
 from mstar.rendering import Renderer
+from mstar.types import Prompt
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message['role'] }}\n"
@@ -99,3 +102,51 @@ def test_scoring_and_parts(name: str, loaded: dict[str, tuple[Any, Renderer]], c
 @FAMILIES
 def test_training_and_export(name: str, folders: dict[str, Path], checks: Any, tmp_path: Path) -> None:
     checks.check_training(folders[name], tmp_path)
+
+
+# What llava-hf/llava-1.5-7b-hf has.
+LLAVA_1_5 = (
+    "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' '}}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", [LLAVA_1_5, "{{ bos_token }}" + LLAVA_1_5])
+def test_the_first_token_is_there_once(template: str, llava: Any) -> None:
+    """LLaVA's tokenizer puts it before a text, and a blank before the first word, which ``<s>`` as text takes away."""
+    from transformers import LlamaTokenizer, LlavaProcessor
+
+    tokens = ["<unk>", "<s>", "</s>", *"\u2581\nabcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ:?", "\u2581U"]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = LlamaTokenizer(vocabulary, [("\u2581", "U")], add_bos_token=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"], "pad_token": "<unk>"})
+    images: Any = llava.renderer.processor.image_processor
+    processor: Any = LlavaProcessor(
+        images, tokenizer, 16, "default", chat_template=template, num_additional_image_tokens=1
+    )
+    picture = TinyDiceImage("test", 0, 0)
+    content = [{"type": "image", "image": picture.load()}, {"type": "text", "text": "Even?"}]
+    [expected] = processor.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=True, return_dict=True, add_generation_prompt=True
+    )["input_ids"]
+    assert expected.count(tokenizer.bos_token_id) == 1
+
+    renderer, prompt = Renderer(processor), Prompt("p", "Even?", (picture,))
+    assert renderer.prompt_inputs([prompt]).ids_BT.tolist() == [expected]
+    assert renderer.response_inputs([prompt], ["no"]).inputs.ids_BT[0, : len(expected)].tolist() == expected
+    first = expected.index(processor.image_token_id)
+    assert prompt_tokens(renderer, prompt) == expected[: first + 1] + expected[first + 4 :]
+    short = Prompt("p", "Even?")
+    assert (renderer.bound_tokens(short) or 0) >= renderer.count_tokens(short)
+    # A model of text leaves it to its template.
+    [alone] = Renderer(tokenizer_alone(tokenizer, template)).prompt_inputs([short]).ids_BT.tolist()  # type: ignore[arg-type]
+    assert alone.count(tokenizer.bos_token_id) == template.count("bos_token")
+
+
+def tokenizer_alone(tokenizer: Any, template: str) -> Any:
+    """The tokenizer of a model of text."""
+    alone = copy.deepcopy(tokenizer)
+    alone.chat_template = template
+    return alone

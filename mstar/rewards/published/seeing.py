@@ -62,13 +62,9 @@ class SeeingModel(PublishedReward):
         self._check_form(origin)
         model = load_model(self.model, dtype=dtype, attention=host.attention, **origin)
         self._renderer = load_renderer(self.model, model, **origin)
-        tokenizer = self._renderer.tokenizer
         images: Any = getattr(self._renderer.processor, "image_processor", None)
         if self.most_parts is not None and hasattr(images, "max_patches"):
             images.max_patches = min(images.max_patches, self.most_parts)
-        # Tokenizers that begin every text with a token do so here too; a chat template may have done it.
-        begins = tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id]
-        self._beginning: str = tokenizer.bos_token if begins else ""
         self._unwanted = re.compile("|".join(map(re.escape, (*self.marks, *self._renderer.placeholders, PICTURE))))
         self._answer_ids = [self._token(text) for text in self.answers]
         return model
@@ -106,7 +102,7 @@ class SeeingModel(PublishedReward):
         return text
 
     def _logits(self, model: nn.Module, chains: Sequence[Chain]) -> Tensor:
-        texts = [self._beginning + self._text(chain).removeprefix(self._beginning) for chain in chains]
+        texts = [self._text(chain) for chain in chains]
         inputs = self._renderer.text_inputs(texts, [prompt for prompt, _ in chains]).to(self._device)
         places = [self._places(row, len(steps)) for row, (_, steps) in zip(inputs.ids_BT.tolist(), chains, strict=True)]
         hidden_BTH = family_of(model).hidden_states(model, inputs.ids_BT, inputs.mask_BT, inputs.extras)

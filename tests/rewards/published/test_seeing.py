@@ -197,7 +197,7 @@ def test_a_tokenizer_that_begins_every_text_with_a_token_does_so_here(
     twin.processor.save_pretrained(tmp_path)
     reward = MMPRM(twin.folder, progress=False)
     reward.load(RewardHost())
-    text = reward._beginning + reward._text((dice(), ("a", "b")))
+    text = "<s>" + reward._text((dice(), ("a", "b")))
     assert text.startswith("<s><|im_start|>system\n")
     [[found]] = reward.score_steps([(dice(), [["a", "b"]])])
     ids, logits_TV = twin.logits(text, dice().images[0].load())
