@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator
-from lightning.pytorch.callbacks import Callback, Checkpoint, ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import FSDPStrategy
@@ -158,7 +158,8 @@ class MstarCLI(LightningCLI):
             (default, default) for default in (ExportCallback, PredictionsCallback, StopOnSignal, FiniteSteps)
         ]
         if configured.get("enable_checkpointing") is not False:
-            defaults.append((Checkpoint, IterationCheckpoint))
+            # A ModelCheckpoint for the best does not take its place: a run goes on from this one's.
+            defaults.append((IterationCheckpoint, IterationCheckpoint))
         if configured.get("enable_progress_bar") is not False:
             # The bars of generation and scoring are tqdm's too, and so is that of an MPRM that is retrained within the
             # run; Lightning's other bar cannot be nested.

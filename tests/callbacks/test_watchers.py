@@ -21,7 +21,6 @@ def callbacks(**stopping: Any) -> list[dict[str, Any]]:
     return [
         {"class_path": f"{LIGHTNING}.EarlyStopping", "init_args": watch | stopping},
         {"class_path": f"{LIGHTNING}.ModelCheckpoint", "init_args": watch | every},
-        {"class_path": "mstar.callbacks.IterationCheckpoint"},
         {"class_path": "mstar.callbacks.ExportCallback", "init_args": {"export_best": True}},
     ]
 
@@ -47,7 +46,10 @@ def accuracies(root: Path, count: int) -> list[float]:
 def test_those_who_watch_see_every_iteration_once_however_often_a_run_is_resumed(
     evolve: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The checkpoint of an iteration is written before its dynamics are measured, and so before they are seen."""
+    """The checkpoint of an iteration is written before its dynamics are measured, and so before they are seen.
+
+    It is written beside those of a ModelCheckpoint without being asked for.
+    """
     whole = fit(evolve, "whole", patience=5)
     found = accuracies(whole, 3)
     best = max(found)
