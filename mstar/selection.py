@@ -19,6 +19,7 @@ from mstar.metrics import rank_by_process_reward
 from mstar.types import Fate, ScoredResponse
 
 __all__ = [
+    "COUNTING",
     "RULES",
     "All",
     "Consistency",
@@ -190,6 +191,10 @@ RULES: Final[dict[str, Callable[[int, float], SelectionRule]]] = {
 }
 
 
+# Those of which ``top_k`` says how many responses of a prompt are kept at most.
+COUNTING: Final = ("top_k", "random", "likelihood", "mixed", "oracle")
+
+
 @dataclass(frozen=True)
 class Selector:
     """Keeps some of the right responses of a prompt, and records why each of the others was not kept.
@@ -256,7 +261,7 @@ class Selector:
     @property
     def counts(self) -> bool:
         """Whether ``top_k`` says how many are kept."""
-        return self.rule in ("top_k", "random", "likelihood", "mixed", "oracle")
+        return self.rule in COUNTING
 
     @property
     def needs_reward(self) -> bool:

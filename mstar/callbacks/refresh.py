@@ -36,7 +36,7 @@ class RewardModelRefresh:
 
     The paper keeps its MPRM fixed; this is an extension. Labels and MPRM are kept in the run directory, so that an
     interrupted refresh goes on where it stopped. Several processes share the annotation; one of them trains the MPRM,
-    on its device alone and in the run's precision, and the others wait.
+    on its device alone, in the run's precision and with the policy's gradient checkpointing, and the others wait.
 
     Args:
         iterations: The iterations, counted from 1, before which the MPRM is retrained.
@@ -103,6 +103,7 @@ class RewardModelRefresh:
 
         Args:
             engine: The rollout's engine, started, with the policy's weights. Where it shows no progress, nothing does.
+                It rests once the labels are there, and wants the weights again before it draws.
             check: Decides which prompts and responses are too long or cannot be shown to the policy.
             reuse: Folder of another run, or one of several, whose step labels are taken where they depend on the same.
 
@@ -137,6 +138,8 @@ class RewardModelRefresh:
                 policy=weights, computed_in=str(precision), check=check,
                 earlier=find_in_runs(reuse, "mprm/*/labels"), progress=engine.progress,
             )  # fmt: skip
+        # Its memory is for the MPRM's training.
+        engine.rest()
         start = folder / "policy"
         with writing(start):
             policy.export(start)
@@ -168,6 +171,7 @@ class RewardModelRefresh:
             step_logprob_features=self.step_logprob_features,
             dtype=name_of(policy.compute_precision.weights),
             attention=policy.attention,
+            gradient_checkpointing=policy.gradient_checkpointing,
             seed=seed,
             lora=policy.lora,
             trust_remote_code=policy.trust_remote_code,

@@ -1,7 +1,4 @@
-"""The rollout callback: every epoch it regenerates and reward-filters the policy's training data.
-
-The way through an epoch's start is in mstar/iteration.py.
-"""
+"""The rollout callback: every epoch it makes the policy's training data anew, by way of mstar/iteration.py."""
 
 from __future__ import annotations
 
@@ -230,7 +227,9 @@ class RolloutCallback(Callback):
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(settings.seed, "generate", iteration))
         self._sync(stages, log)
-        progress.refreshed = stages.ready_reward(iteration, progress.refreshed)
+        earlier, progress.refreshed = progress.refreshed, stages.ready_reward(iteration, progress.refreshed)
+        if progress.refreshed != earlier:
+            self._sync(stages, log)  # it rested while the MPRM was trained
         if iteration == 1 and stages.measures_dynamics:
             before = IterationLog(stages.run, trainer, 0)
             before.dynamics(stages.measure(iteration=0), settings.controller.current)

@@ -16,6 +16,8 @@ _LORA: Final = LoraSettings(rank=64, alpha=64)
 # Settings that are named at most, and how full a GPU may be by the estimate.
 _MOST: Final = 5
 _FULL: Final = 0.95
+# Fewer rows in an MPRM's batch hold hardly two responses to one prompt, which it learns to compare.
+_FEWEST: Final = 4
 
 
 def find_remedies(plan: Plan, account_of: Callable[[Plan], Account]) -> tuple[str, ...]:
@@ -55,14 +57,18 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
             )
     if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.share > 0.3:
         yield "--rollout.engine.init_args.gpu_memory_utilization 0.3", lambda p: _engine_share(p, 0.3)
+    if rollout is not None and rollout.refresh_rows is not None and rollout.refresh_rows > _FEWEST:
+        smaller = replace(rollout, refresh_rows=_FEWEST)
+        yield f"--rollout.refresh_reward_model.batch_size {_FEWEST}", lambda p: replace(p, rollout=smaller)
     if not plan.fits:
         return
     if not plan.checkpointing:
         yield "--model.gradient_checkpointing true", lambda p: replace(p, checkpointing=True)
-    if plan.rows > 1:
+    fewest = _FEWEST if plan.kind == "mprm" else 1
+    if plan.rows > fewest:
         yield (
-            "--data.batch_size 1 (and trainer.accumulate_grad_batches raised as much)",
-            lambda p: replace(p, rows=1),
+            f"--data.batch_size {fewest} (and trainer.accumulate_grad_batches raised as much)",
+            lambda p: replace(p, rows=fewest),
         )
     if plan.training.lora is None:
         if not plan.strategy.startswith("fsdp") and "8bit" not in plan.optimizer_name:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from mstar.advantages import learns_from_all
 from mstar.errors import ConfigError
 from mstar.memory.optimizer_states import OptimizerCost, cost_of
 from mstar.memory.plan import EnginePlan, Plan, RewardPlan, RolloutPlan
 from mstar.memory.shape import Training
 from mstar.models.lora import LoraSettings
+from mstar.selection import COUNTING
 
 
 def _arguments(value: Any) -> Mapping[str, Any]:
@@ -90,7 +92,7 @@ def _annotation(config: Mapping[str, Any]) -> Plan:
         raise ConfigError("the policy is null: what draws by address has its model elsewhere and takes no memory here.")
     settings = _arguments(config.get("settings"))
     engine = _engine(config.get("engine"))
-    on_gpu = str(config.get("device") or "cpu").startswith("cuda")
+    device = str(config.get("device") or "auto")
     rollout = RolloutPlan(engine, int(settings.get("num_samples") or 16), None, None, None)
     return Plan(
         kind="annotate",
@@ -99,10 +101,10 @@ def _annotation(config: Mapping[str, Any]) -> Plan:
         trust_remote_code=bool(config.get("trust_remote_code")),
         revision=config.get("revision"),
         dtype=str(config.get("dtype") or "auto"),
-        precision=config.get("precision"),
+        precision="32-true",  # there is no autocast
         training=Training(),
         optimizer=OptimizerCost(0.0),
-        accelerator="gpu" if on_gpu else "cpu",
+        accelerator="gpu" if device.startswith("cuda") else device,
         max_pixels=_max_pixels(config),
         max_prompt_tokens=config.get("max_prompt_tokens"),
         rollout=rollout,
@@ -155,6 +157,7 @@ def _callback(callbacks: Any, name: str) -> Mapping[str, Any]:
 def _rollout(value: Any) -> RolloutPlan:
     settings = _arguments(value)
     refresh = settings.get("refresh_reward_model")
+    counted = settings.get("selection", "top_k") in COUNTING and not learns_from_all(settings.get("method") or "")
     if (given := settings.get("reward")) is not None:
         reward = _reward(given, "rollout.reward.init_args.")
     else:
@@ -169,9 +172,7 @@ def _rollout(value: Any) -> RolloutPlan:
         keep_iterations=settings.get("keep_iterations"),
         interval=float(settings.get("interval") or 0.25),
         shard_size=int(settings.get("shard_size") or 256),
-        kept=int(settings.get("num_samples") or 16)
-        if settings.get("selection") == "all"
-        else int(settings.get("top_k") or 2),
+        kept=int(settings.get("top_k") or 2) if counted else int(settings.get("num_samples") or 16),
     )
 
 

@@ -8,7 +8,7 @@ from math import ceil
 from mstar.memory.account import Account, Amount, Stage, stage
 from mstar.memory.heap import with_heap
 from mstar.memory.lengths import Lengths
-from mstar.memory.plan import Plan
+from mstar.memory.plan import Plan, RolloutPlan
 from mstar.memory.process import CPU_LIBRARIES, CUDA_CONTEXT
 from mstar.memory.rollouts import Reward, generation_stage, reward_of, scoring_stage
 from mstar.memory.shape import ModelShape
@@ -67,12 +67,9 @@ def estimate(
     if mprm is not None and plan.reward is not None:
         stages.append(scoring_stage(plan.rows, mprm, lengths, 1, always))
     if plan.fits:
-        asleep = waiting
-        if rollout is not None and rollout.engine.kind == "vllm":
-            # Its own context, graphs and what never sleeps; an estimate.
-            asleep = (*waiting, Amount("vLLM asleep", 2_200 * 10**6))
-        stages += training_stages(plan, shape, lengths, where.on_gpu, processes, (*always, *asleep))
-        stages += _writing_stages(plan, shape, processes, where.on_gpu, (*always, *asleep))
+        beside = (*always, *waiting, *_asleep(rollout))
+        stages += training_stages(plan, shape, lengths, where.on_gpu, processes, beside)
+        stages += _writing_stages(plan, shape, processes, where.on_gpu, beside)
     if not where.on_gpu:
         stages = with_heap(stages, always[0].name)
     host = host_account(plan, shape, mprm, where.local) if where.on_gpu else ()
@@ -141,15 +138,20 @@ def _rollout_stages(
         stages.append(scoring_stage(rollout.reward.rows, mprm, lengths, rollout.num_samples, held))
     if rollout.refresh_rows is not None:
         again = replace(
-            plan, kind="mprm", rows=rollout.refresh_rows, strategy="single", nodes=1, share_prompts=True,
-            checkpointing=False, rollout=None, precision="32-true",
+            plan, kind="mprm", rows=rollout.refresh_rows, strategy="single", nodes=1, share_prompts=True, rollout=None
         )  # fmt: skip
         parts = parts_of(plan, shape, where.on_gpu, processes)
-        beside = (*always, *waiting, Amount("policy", parts.weights, certain=True),
+        # The MPRM before it is let go.
+        beside = (*always, *_asleep(rollout), Amount("policy", parts.weights, certain=True),
                   Amount("policy's optimizer states", parts.states))  # fmt: skip
         refresh, _ = training_stages(again, shape, lengths, where.on_gpu, 1, beside)
         stages.append(Stage("refresh", refresh.amounts))
     return stages
+
+
+def _asleep(rollout: RolloutPlan | None) -> tuple[Amount, ...]:
+    """What vLLM keeps while something is trained: its own context, graphs and what never sleeps; an estimate."""
+    return () if rollout is None or rollout.engine.kind != "vllm" else (Amount("vLLM asleep", 2_200 * 10**6),)
 
 
 def _writing_stages(

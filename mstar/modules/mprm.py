@@ -5,6 +5,7 @@ Shapes: B rows (responses), N the steps of all rows in order.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ from mstar.models.step_scorer import StepScorer
 from mstar.modules.backbone_module import BackboneModule
 from mstar.modules.optimization import configure
 from mstar.modules.step_losses import pairwise_loss, step_loss
+
+_log = logging.getLogger(__name__)
 
 _UNKNOWN: Final = -1
 
@@ -168,7 +171,7 @@ class MPRMModule(BackboneModule):
         return self.optimizer_factory(groups, lr=lr)  # type: ignore[call-arg]
 
     def on_fit_start(self) -> None:
-        """Makes sure that there is something to learn, and says what the fit computes in.
+        """Makes sure that there is something to learn, and says what the fit computes in and what it cannot learn.
 
         Raises:
             DataError: all step labels are of one value.
@@ -176,6 +179,13 @@ class MPRMModule(BackboneModule):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, StepLabelDataModule):
             data.require_two_kinds()
+            if data.batch_size == 1 and self.pairwise_weight > 0 and self.trainer.is_global_zero:
+                _log.warning(
+                    "pairwise_weight is %g, but batches of one response hold no two to compare, so that the pairwise "
+                    "term is 0: raise batch_size (and lower trainer.accumulate_grad_batches as much), or set "
+                    "pairwise_weight to 0.",
+                    self.pairwise_weight,
+                )
         announce("MPRM", self.compute_precision, kernel_of(self.scorer.backbone))
 
     def forward(self, batch: StepLabelBatch) -> StepLogits:

@@ -7,6 +7,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,6 +16,7 @@ import mstar.callbacks.signals
 import mstar.datamodules.quarantined
 from mstar.annotation import AnnotationSettings, ContrastSettings
 from mstar.callbacks import RewardModelRefresh, RolloutCallback
+from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
@@ -115,7 +117,8 @@ def train(tmp_path: Path) -> Any:
         for number in range(2)
     ]
 
-    def train(long_response: bool = False) -> Path:
+    def train(long_response: bool = False, gradient_checkpointing: bool = False) -> Path:
+        policy.gradient_checkpointing = gradient_checkpointing
         first = "one " * 400 + "\n"
         longer = replace(rows[0], response=f"{first}{steps[1]}", steps=(first, steps[1]))
         labels = [longer, *rows[1:]] if long_response else rows
@@ -164,3 +167,44 @@ def test_the_head_which_starts_from_random_weights_has_a_rate_of_its_own(
     monkeypatch.setattr(mstar.callbacks.refresh, "MPRMModule", make)
     train()
     assert (seen["lr"], seen["head_lr"]) == (1e-6, 1e-4)
+    assert not seen["gradient_checkpointing"]
+    train(gradient_checkpointing=True)
+    assert seen["gradient_checkpointing"]
+
+
+def test_the_engine_rests_while_the_mprm_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's share of the GPU would lie beside a second model with its optimizer's states."""
+    done: list[str] = []
+    monkeypatch.setattr(mstar.callbacks.refresh, "annotate", lambda *_, **__: done.append("annotate"))
+    monkeypatch.setattr(TransformersEngine, "rest", lambda _: done.append("rest"))
+    monkeypatch.setattr(RewardModelRefresh, "_train", lambda *_: done.append("train"))
+    start(tmp_path)
+    assert done == ["annotate", "rest", "train"]
+
+
+def test_after_a_refresh_the_engine_is_given_the_weights_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Stages:
+        run, measures_dynamics, refreshed = RunDirectory(tmp_path), False, "mprm/0002/model"
+
+        def make_drift_check(self) -> None:
+            return None
+
+        def hand_over(self, check: None) -> None:
+            done.append("weights")
+
+        def ready_reward(self, iteration: int, refreshed: str | None) -> str:
+            done.append("reward")
+            return self.refreshed
+
+        def sweep_is_due(self, iteration: int) -> bool:
+            raise Stopped
+
+    monkeypatch.setattr(RolloutStages, "of", lambda *_: Stages())
+    callback = RolloutCallback(selection="random")
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            callback.on_train_epoch_start(Mock(current_epoch=1), Mock())
+    # The second time it is the same MPRM, for which nothing was trained.
+    assert done == ["weights", "reward", "weights", "weights", "reward"]

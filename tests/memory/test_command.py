@@ -65,6 +65,14 @@ def test_a_run_that_cannot_fit_is_told_what_would_make_it(capsys: pytest.Capture
     assert "fsdp2.yaml on 2 GPUs" not in said.replace("with configs/overlays/fsdp2.yaml on 2 GPUs with", "")
 
 
+def test_an_mprm_is_left_responses_to_compare(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*real("mprm", "internvl2_2b"), "--shape", str(SHAPES / "internvl3_2b"), "--rows", "0"]
+    main(["memory", *arguments, "--gpu_memory_gb", "60"])
+    said = capsys.readouterr().out
+    assert "--data.batch_size 4 (and trainer.accumulate_grad_batches raised as much)" in said
+    assert "--data.batch_size 1" not in said
+
+
 def test_copies_to_decode_with_lie_beside_the_share_of_the_engine(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -80,6 +88,26 @@ def test_annotation_is_known_by_its_keys(capsys: pytest.CaptureFixture[str], tmp
     found = account(capsys, tmp_path, *arguments, "--gpu_memory_gb", "80")
     assert list(found["stages"]) == ["start", "generate"]
     assert found["stages"]["generate"]["weights"] == 2_088_957_440 * 2
+    assert (found["device"], found["capacity_bytes"]) == ("cuda", 80 * 2**30)
+
+
+REFRESH = "--rollout.refresh_reward_model"
+
+
+def test_a_refresh_trains_as_the_policy_does_and_its_batch_can_be_made_smaller(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    prompts = [f"{REFRESH}.prompts", "mstar.prompts.TinyDice", f"{REFRESH}.prompts.split=refresh"]
+    prompts.append(f"{REFRESH}.prompts.size=8")
+    refresh = [REFRESH, "mstar.callbacks.RewardModelRefresh", f"{REFRESH}.iterations", "[3]", *prompts]
+    settings = real("evolve", "internvl2_2b", "cards/80gb.yaml", "overlays/vllm.yaml")
+    arguments = [*settings, *refresh, "--shape", str(SHAPES / "internvl3_2b"), "--gpu_memory_gb", "80", "--rows", "0"]
+    main(["memory", *arguments, f"{REFRESH}.batch_size", "128"])
+    assert f"- it would fit with {REFRESH}.batch_size 4\n" in capsys.readouterr().out
+    stages = account(capsys, tmp_path, *arguments, f"{REFRESH}.batch_size", "4")["stages"]
+    # A batch of 4 rows, as the policy's, in the same types and with activations computed again; vLLM is asleep.
+    shared = ("activations", "one layer's gradients", "vLLM asleep")
+    assert [stages["refresh"][name] for name in shared] == [stages["train"][name] for name in shared]
 
 
 def test_tokens_are_counted_where_the_data_is_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -42,6 +42,20 @@ def test_another_reward_takes_no_memory_of_its_own() -> None:
     assert rollout(reward={"class_path": "mstar.rewards.Likelihood", "init_args": {}}).reward is None
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({}, 2),
+        ({"selection": "mixed", "top_k": 3}, 3),
+        ({"selection": "threshold"}, 16),
+        ({"selection": {"class_path": "my.Rule"}}, 16),
+        ({"method": "grpo", "num_samples": 8}, 8),
+    ],
+)
+def test_an_iteration_has_as_many_rows_as_are_kept_at_most(given: dict[str, Any], kept: int) -> None:
+    assert rollout(**given).kept == kept
+
+
 def test_limits_of_pixels_are_found_wherever_a_source_stands() -> None:
     source = {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"pixels": {"maximum": 200704}}}
     part = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": source}}

@@ -276,6 +276,16 @@ def test_the_head_has_its_own_learning_rate(labels: str) -> None:
     assert {id(p) for p in body["params"]} == {id(p) for p in module.scorer.backbone.parameters()}
 
 
+@pytest.mark.parametrize(("batch_size", "weight", "warns"), [(1, 0.5, True), (1, 0.0, False), (2, 0.5, False)])
+def test_batches_of_one_row_have_no_pairs_which_is_said(
+    labels: str, caplog: pytest.LogCaptureFixture, batch_size: int, weight: float, warns: bool
+) -> None:
+    data = StepLabelDataModule(labels, TinyDice("annotation", 12), batch_size=batch_size, validation_labels=labels)
+    module = MPRMModule(EMBEDDED_MODEL, pairwise_weight=weight)
+    Trainer(accelerator="cpu", fast_dev_run=True, enable_progress_bar=False).fit(module, data)
+    assert ("so that the pairwise term is 0: raise batch_size" in caplog.text) == warns
+
+
 @pytest.mark.parametrize("name", ["pairwise_weight", "pairwise_margin", "head_lr"])
 def test_settings_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
