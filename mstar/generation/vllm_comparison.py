@@ -170,6 +170,12 @@ def _own_part(whole: Tensor, held: Tensor, module: nn.Module) -> Tensor | None:
         whole = whole[rows.org_vocab_start_index : rows.org_vocab_end_index]
         # Behind them are rows that only fill up.
         return whole if whole.shape[1:] == held.shape[1:] and len(whole) <= len(held) else None
+    size, sizes = getattr(module, "tp_size", 1), list(getattr(module, "output_sizes", ()))
+    if size > 1 and len(sizes) > 1 and len(whole) == sum(sizes) == size * len(held):
+        # Fused in the checkpoint, too (the vision towers of Qwen2.5-VL and Qwen3-VL): each part is split by itself.
+        parts = zip(torch.split(whole, sizes), torch.split(held, [n // size for n in sizes]), strict=True)
+        own = [part for ours, theirs in parts if (part := _narrow(ours, theirs, module)) is not None]
+        return torch.cat(own) if len(own) == len(sizes) else None
     return _narrow(whole, held, module)
 
 

@@ -48,6 +48,7 @@ class ServerFacts:
         logprobs: Which log-probabilities it returns; ``raw_logprobs`` are those of the policy at temperature 1.
         normalizes: Whether it normalises pixels on the GPU, apart from the processor.
         transfer: By what it takes weights that are sent to it, e.g. ``nccl``; None if it takes none.
+        engines: Engines with weights of their own behind the one address (``--data-parallel-size``).
     """
 
     model: Mapping[str, Any]
@@ -59,6 +60,7 @@ class ServerFacts:
     logprobs: str
     normalizes: bool
     transfer: str | None
+    engines: int
 
 
 class VllmServer:
@@ -105,6 +107,7 @@ class VllmServer:
             logprobs=str(config["logprobs_mode"]),
             normalizes=pictures.get("mm_device_do_normalize") is not False,
             transfer=(info.get("weight_transfer_config") or {}).get("backend"),
+            engines=int(info["parallel_config"].get("data_parallel_size") or 1),
         )
 
     async def read_version(self, client: httpx2.AsyncClient) -> str:
@@ -159,6 +162,22 @@ class VllmServer:
     async def compare_weights(self, client: httpx2.AsyncClient, folder: str) -> list[dict[str, Any]]:
         """Has each of its workers compare what it holds with a folder, exactly; returns as ``WeightExtension`` does."""
         return list(await self._call(client, "mstar_compare_weights", folder=folder))
+
+    async def require_equal_engines(self, client: httpx2.AsyncClient) -> None:
+        """Makes sure that all of its engines hold what the first does, whose answers alone come back.
+
+        Raises:
+            ServerLostError: it does not answer.
+            WronglyStartedError: one holds something else.
+        """
+        sums = (await self._ask(client, "POST", "/weight_checker", {"action": "checksum"}))["checksums"]
+        first: dict[str, str] = {}
+        for key, value in sums.items():  # a key is "dp0:pp0:pcp0:tp0:" and a weight's name
+            if first.setdefault(key.partition(":")[2], value) != value:
+                raise WronglyStartedError(
+                    f"its engines hold different weights ('{key}'): have the machines of all of them see the shared "
+                    "folder at the same path, or start a server for each engine, without --data-parallel-size"
+                )
 
     async def generate(self, client: httpx2.AsyncClient, body: Mapping[str, Any]) -> dict[str, Any]:
         """Draws one response, or reads one.

@@ -198,7 +198,8 @@ class ServerSession:
         folder, facts = self._folder, await server.read_facts(client)
         _require_alike(facts, self._facts, self.policy, self.renderer, self.dtype, self.options.transfer)
         self._facts = facts
-        has_them = await server.read_version(client) == folder.version
+        held = await server.read_version(client)
+        has_them = held == folder.version
         if not has_them and not is_main():
             raise ServerLostError("it waits for the main process to give it the present weights")
         path = folder.as_seen_from(self.options.shared_folder_on_servers)
@@ -208,12 +209,17 @@ class ServerSession:
             await server.forget_pictures(client)
         else:
             sender = self._senders.get(server.address)
+            if sender is not None and held != server.version:
+                # It was started anew, or another run has given it weights: it does not know the group that there was.
+                sender.close()
             give = partial(server.read_weights, client, path, folder.version)
             await server.load_weights(
                 client, give if sender is None else partial(sender.send, folder.current), folder.version
             )
         if is_main():
             self._require_held(server, await self._compare(client, server, path))
+            if facts.engines > 1:
+                await server.require_equal_engines(client)
         await self._prove_again(client, server)
 
     async def _compare(self, client: httpx2.AsyncClient, server: VllmServer, path: str) -> list[dict[str, Any]]:

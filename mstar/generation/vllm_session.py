@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -213,9 +214,13 @@ class VllmSession:
 
         folder = Path(self._folder.name) / f"adapter-{self._pushes}"
         write_adapter(self.policy, folder)
+        earlier = self.lora
         # A new number each time: vLLM keeps what it has loaded under a number, and what it has cached for it.
         self.lora = LoRARequest(folder.name, self._pushes + 1, str(folder))
         self.llm.llm_engine.add_lora(self.lora)
+        if earlier is not None:
+            # vLLM has read the new one, and holds one at a time; a file may have hundreds of megabytes.
+            shutil.rmtree(earlier.lora_path, ignore_errors=True)
 
     def reset_caches(self) -> None:
         """Empties the caches: keys and values of prompts, processed pictures, and the vision tower's features.

@@ -93,6 +93,12 @@ class AnsweringModule(BackboneModule):
                 f"model.engine is '{self.engine.own_model}' by its address, so that validate would measure it, not "
                 "the policy that is trained: leave model.engine out of a fit."
             )
+        if self.engine.group_size > 1 and (stage != "fit" or self._engine_is_named):
+            raise ConfigError(
+                f"{self.engine_key}.tensor_parallel_size is {self.engine.group_size}, but validate, test and predict "
+                "give each process prompts of its own, which the processes of one engine cannot answer together: set "
+                "it to 1, or choose VllmServerEngine with a vllm serve --tensor-parallel-size."
+            )
         if self.by_address:
             self.engine.expect(self.engine.own_model or "")
         elif stage != "fit" or self._engine_is_named:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_weights
+from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_named, compare_weights
 from mstar.models.lora import LoraSettings
 from mstar.models.trained_part import prepare_training
 
@@ -159,3 +159,25 @@ def test_adapters_are_compared_with_their_scale(tiny: Policy) -> None:
             parameter[1, 1] += 0.5
             assert compare_adapters(held, model)[1] == [name]
             parameter.copy_(before)
+
+
+@pytest.mark.parametrize(("number", "size"), [(0, 1), (0, 2), (1, 2)])
+def test_what_is_fused_in_the_checkpoint_too_is_split_by_its_parts(number: int, size: int) -> None:
+    """As ``attn.qkv`` in the vision towers of Qwen2.5-VL and Qwen3-VL, by vLLM's ``QKVParallelLinear``."""
+    whole = {"attn.qkv.weight": torch.randn(12, 5), "attn.qkv.bias": torch.randn(12)}
+    engine: Any = nn.Module()
+    engine.attn = nn.Module()
+    engine.attn.qkv = nn.Module()
+    layer: Any = engine.attn.qkv
+    layer.tp_size, layer.tp_rank, layer.output_sizes = size, number, [4, 4, 4]
+    for name, value in whole.items():
+        held = torch.cat([part.chunk(size)[number] for part in value.chunk(3)])
+        layer.register_parameter(name.rpartition(".")[2], nn.Parameter(held, requires_grad=False))
+    held_weights = HeldWeights(engine, torch.float32)
+    assert compare_named(held_weights, whole.items()) == (2, [])
+    assert held_weights.unread() == []
+    for name, value in whole.items():
+        before = value.clone()
+        value[[2 * number, 4 + 2 * number]] += 1.0  # in this process's part
+        assert compare_named(held_weights, whole.items())[1] == [name]
+        value.copy_(before)

@@ -559,3 +559,65 @@ def test_it_says_that_servers_are_short(
     engine.start(tiny.model, tiny.renderer)
     assert "the servers were started for 256 tokens, but a prompt with its response may have 300" in caplog.text
     engine.close()
+
+
+def test_a_server_that_was_started_anew_is_joined_anew(
+    make: Callable[..., VllmServerEngine], stubs: list[Stub], tiny: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its earlier process is gone from the group that it was in, of which NCCL does not tell."""
+    steps: list[str] = []
+
+    class Sender:
+        def __init__(self, server: Any, timeout: float) -> None:
+            pass
+
+        async def send(self, folder: Path) -> None:
+            steps.append("send")
+
+        async def compare(self, folder: Path) -> list[dict[str, Any]]:
+            return [{"compared": 1, "different": []}]
+
+        def close(self) -> None:
+            steps.append("close")
+
+    monkeypatch.setattr(vllm_server_session, "require_vllm", lambda: None)
+    monkeypatch.setattr(vllm_server_session, "WeightSender", Sender)
+    plain = stubs[0].get
+
+    def get(path: str) -> tuple[int, Any]:
+        status, found = plain(path)
+        if "vllm_config" in found:
+            found["vllm_config"]["weight_transfer_config"] = {"backend": "nccl"}
+        return status, found
+
+    stubs[0].get = get  # type: ignore[method-assign]
+    engine = make(stubs[0], transfer="nccl")
+    steps.clear()
+    engine.update_weights(changed(tiny.model))
+    assert steps == ["send"]
+    stubs[0].version = "default"
+    engine.update_weights(tiny.model)
+    assert steps == ["send", "close", "send"]
+
+
+def test_every_engine_behind_an_address_must_have_the_weights(
+    make: Callable[..., VllmServerEngine], stubs: list[Stub]
+) -> None:
+    """With --data-parallel-size, vLLM hands on what the first engine answers, and no other."""
+    plain_get, plain_post = stubs[0].get, stubs[0].post
+    sums = {"dp0:pp0:pcp0:tp0:a": "1", "dp1:pp0:pcp0:tp0:a": "1"}
+
+    def get(path: str) -> tuple[int, Any]:
+        status, found = plain_get(path)
+        if "vllm_config" in found:
+            found["vllm_config"]["parallel_config"]["data_parallel_size"] = 2
+        return status, found
+
+    def post(path: str, body: dict[str, Any]) -> tuple[int, Any] | None:
+        return (200, {"checksums": sums}) if path == "/weight_checker" else plain_post(path, body)
+
+    stubs[0].get, stubs[0].post = get, post  # type: ignore[method-assign]
+    make(stubs[0])
+    sums["dp1:pp0:pcp0:tp0:a"] = "2"
+    with pytest.raises(ConfigError, match=r"its engines hold different weights \('dp1:pp0:pcp0:tp0:a'\)"):
+        make(stubs[0])

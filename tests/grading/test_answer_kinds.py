@@ -275,3 +275,9 @@ def test_answers_of_which_nothing_is_known_are_voted_for_by_what_they_say() -> N
     assert len(said("12", "12.0", "twelve")) == len(said("1,200", "1200")) == len(said("[1, 2]", "(1,2)")) == 1
     assert len(said(".5", "5", "-5", "50")) == 4
     assert said("Red", "red.") == {"red"}
+
+
+def test_a_gold_answer_keeps_its_own_unit() -> None:
+    """Its number is in that, whatever unit the question mentions."""
+    asked = {"answer": "0.25 m", "answer_type": "float", "question": "What is the length of AB in cm?"}
+    assert [grade(f"Answer: {text}", **asked).correct for text in ("0.25 m", "25 cm", "0.25 cm")] == [True, True, False]

@@ -380,3 +380,15 @@ def test_the_longest_response_stands_once(tiny_folder: str) -> None:
         short.use_engine(TransformersEngine(9), "rollout.engine")
     with pytest.raises(ConfigError, match=r"but model.engine.max_new_tokens is 8: leave the first out"):
         PolicyModule(tiny_folder, engine=TransformersEngine(8), max_new_tokens=7)
+
+
+@pytest.mark.parametrize("use", ["validate", "test", "predict"])
+def test_an_engine_of_several_processes_does_not_answer_each_ones_own_prompts(
+    use: str, tiny_folder: str, tmp_path: Path
+) -> None:
+    engine = short_engine()
+    engine.group_size = 2
+    module = PolicyModule(tiny_folder, engine=engine)
+    data = PolicyDataModule(SEED, TinyDice("test", 3), test=TinyDice("test", 3), batch_size=4)
+    with pytest.raises(ConfigError, match=r"model.engine.tensor_parallel_size is 2, but validate, test and predict"):
+        getattr(trainer(tmp_path), use)(module, datamodule=data)

@@ -91,6 +91,9 @@ def test_adapters_reach_the_engine(adapters: str, trained: Policy, make_engine: 
             assert drift is not None
             assert drift.mean < 1e-4
             assert greedy(engine, PROMPTS) == expected(model, trained) != plain
+        assert engine.session is not None
+        # Of those that were handed over only the last ones are kept.
+        assert len(list(Path(engine.session._folder.name).glob("adapter-*"))) == (adapters == "apart")
         assert all(torch.equal(value, before[n]) for n, value in model.state_dict().items() if "lora_" not in n)
     finally:
         engine.close()

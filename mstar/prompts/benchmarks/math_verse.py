@@ -14,6 +14,9 @@ from mstar.types import AnswerIs, AnswerType, Prompt
 
 _CHOICES: Final = re.compile(r"\n\s*Choices?:\s*\n")
 _CHOICE: Final = re.compile(r"^[^\S\n]*([A-H])[^\S\n]*[:.][^\S\n]*(.*?)[^\S\n]*$", re.MULTILINE)
+# "Surface Area $=603.186$ units $^{2}$" is 603.186: what it is the value of is no part of an answer. "y=-2 x+5" is one.
+_NAMED: Final = re.compile(r"(?:[A-Za-z][A-Za-z.]+(?: [A-Za-z.]+)*|\$\\mathrm\{SA\})? ?\$?=(?=[-\d(\\])")
+_UNITS: Final = re.compile(r" ?(?:(?:square|cubic) )?(?:\\text ?\{ ?units ?\}|units)(?: ?\$?\^\{?[23]\}?\$?)?$")
 _SHOWN: Final = "Answer the question that is written in the picture."
 
 
@@ -51,10 +54,18 @@ class MathVerse(FileBenchmark):
                 kind = AnswerType.MULTI_SELECT
                 prompt = replace(prompt, answer=", ".join(golds), answer_type=kind, answer_is=AnswerIs.LETTER)
         else:
-            kind = infer_answer_type(answer, ())
-            prompt = Prompt(name, asked or _SHOWN, row.images, answer, kind, category=version)
+            value = _value(answer)
+            others = (answer,) if value != answer else ()
+            kind = infer_answer_type(value, ())
+            prompt = Prompt(name, asked or _SHOWN, row.images, value, kind, answers=others, category=version)
         facets = (("version", version), ("subject", subject), ("subfield", f"{subject}: {clean(facts['subfield'])}"))
         return BenchmarkItem(prompt, facets, prompt.id)
+
+
+def _value(gold: str) -> str:
+    """A gold answer without what it is the value of, and without units that are none."""
+    named = _NAMED.match(gold)
+    return _UNITS.sub("", gold if named is None else gold[named.end() :].replace("$", "")).strip()
 
 
 def _letter(gold: str, choices: list[str]) -> str:

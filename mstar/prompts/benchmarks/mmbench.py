@@ -21,7 +21,8 @@ from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
 from mstar.prompts.images import PixelLimits
 from mstar.types import ImageReference
 
-_REASONING: Final = ("attribute reasoning", "logical reasoning", "relation reasoning")
+# What MMBench-R leaves out; left are attribute_reasoning, logic_reasoning and relation_reasoning, as the files say.
+_PERCEPTION: Final = "perception"
 _SHIFT: Final = 1_000_000
 _ASK: Final = "Please select the correct answer from the options above."
 
@@ -67,7 +68,7 @@ class MMBench(BenchmarkSource):
         official = question_format == "official"
 
         def build(row: BenchmarkRow) -> BenchmarkItem | None:
-            wanted = subset == "all" or clean(row.values["l2-category"]).lower().replace("_", " ") in _REASONING
+            wanted = subset == "all" or _PERCEPTION not in clean(row.values["l2-category"]).lower()
             return _item(row, _images(row, pictures), official, circular) if wanted else None
 
         super().__init__(name, build_items(name, rows, build, instruction))

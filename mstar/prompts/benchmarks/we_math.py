@@ -10,7 +10,10 @@ from typing import ClassVar, Final
 from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, without_pictures
 from mstar.prompts.benchmarks.files import BenchmarkRow
 
-_OPTION: Final = re.compile(r"(?:^|[;\uff1b])\s*([A-H])\s*[.\u3001\uff0e]\s*")
+# A letter with a text behind it; ";C.;" is the name of a point, at the end of an option.
+_OPTION: Final = re.compile(r"(?:^|[;\uff1b])\s*([A-H])\s*[.\u3001\uff0e]\s*(?![\s;\uff1b]|$)")
+# The same behind a blank: "A. 4 B. 3 C. 2 ;D. 1".
+_BLANK_OPTION: Final = re.compile(r"(?:^|[;\uff1b\s])\s*([A-H])\s*[.\u3001\uff0e]\s*(?![\s;\uff1b]|$)")
 
 
 class WeMath(FileBenchmark):
@@ -33,6 +36,8 @@ class WeMath(FileBenchmark):
         values = row.values
         concept, key = clean(values.get("knowledge concept")), clean(values["key"])
         parts = _OPTION.split(clean(values["option"]))
+        if "".join(parts[1::2]) not in "ABCDEFGH":
+            parts = _BLANK_OPTION.split(clean(values["option"]))
         choices = [text.strip().rstrip(";\uff1b").strip() for text in parts[2::2]]
         prompt = choice_prompt(
             prompt_id=f"wemath-{clean(values['ID'])}-{key.rpartition('_')[2]}",

@@ -114,6 +114,7 @@ def test_mmbench_rotations_are_one_question_and_share_its_picture(files: Any, sh
 def test_mmbench_r_is_three_categories(files: Any) -> None:
     source = MMBench(str(files.mmbench_tsv()), subset="reasoning")
     assert (source.name, len(source)) == ("MMBench-R", 5)
+    assert {prompt.category for prompt in source} == {"attribute reasoning", "logic_reasoning"}
     assert MMBench(str(files.mmbench_tsv()), circular=False).items[1].question_key == "mmbench-1000241"
 
 

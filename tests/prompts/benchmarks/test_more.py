@@ -134,6 +134,26 @@ def test_odd_choices_of_math_verse(parquet: Write, asked: str, gold: str, respon
     assert not right(source, 0, f"Answer: {wrong}")
 
 
+@pytest.mark.parametrize(
+    ("gold", "answers"),
+    [
+        (r"Area $=113.1 \mathrm{~cm}^{2}$", ["113.1", "113.1 cm²", r"$113.1 \mathrm{~cm}^{2}$"]),
+        (r"$\mathrm{SA}=3298.67 \mathrm{~cm}^{2}$", ["3298.67"]),
+        (r"Surface Area $=603.186$ units $^{2}$", ["603.186"]),
+        (r"Slope $=\frac{1}{5}$", ["1/5", r"$\frac{1}{5}$"]),
+        ("y=-3", ["y=-3"]),
+    ],
+)
+def test_golds_of_math_verse_that_say_what_they_are(parquet: Write, gold: str, answers: list[str]) -> None:
+    row = {
+        "sample_index": "1", "problem_version": "Text Lite", "question": "Find it.", "image": cell(1), "answer": gold,
+        "question_type": "free-form", "metadata": {"subject": "Plane Geometry", "subfield": "Area"},
+    }  # fmt: skip
+    source = MathVerse(str(parquet("testmini.parquet", [row], ("image",))))
+    assert [answer for answer in answers if not right(source, 0, f"Answer: {answer}")] == []
+    assert not right(source, 0, "Answer: 7")
+
+
 def test_logic_vista(tmp_path: Path) -> None:
     def row(name: str, answer: str, skill: str) -> dict[str, Any]:
         return {"imagename": f"{name}.png", "question": f"{name}?", "answer": answer, "reasoning": "r",
@@ -226,6 +246,27 @@ def wemath(parquet: Write) -> WeMath:
 RIGHT = {
     "2steps_1": "1 2 multi", "2steps_2": "1 2", "2steps_3": "multi", "3steps_1": "1 3 multi", "3steps_2": "1",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("option", "answer", "expected"),
+    [
+        ("A. right to get Shape ;C.; B. down to get Shape ;C.; C. up to get Shape ;C.; D. No correct answer", "C",
+         ("right to get Shape ;C.", "down to get Shape ;C.", "up to get Shape ;C.", "No correct answer")),
+        ("A. an angle AB;E.; B. an angle AB;C.; C. none.; D. No correct answer", "B",
+         ("an angle AB;E.", "an angle AB;C.", "none.", "No correct answer")),
+        ("A. 4 B. 3 C. 2 ;D. 1; E. No correct answer", "A", ("4", "3", "2", "1", "No correct answer")),
+    ],
+)  # fmt: skip
+def test_odd_options_of_we_math(parquet: Write, option: str, answer: str, expected: tuple[str, ...]) -> None:
+    row = {
+        "ID": "2steps_102", "knowledge concept": "x", "question": "?", "option": option, "answer": answer,
+        "image_path": cell(1), "key": "2steps_1",
+    }  # fmt: skip
+    source = WeMath(str(parquet("testmini-0.parquet", [row], ("image_path",))))
+    assert source[0].choices == expected
+    assert source[0].answer == expected[ord(answer) - ord("A")]
+    assert right(source, 0, f"Answer: {answer}")
 
 
 def test_we_math_has_the_official_figures(parquet: Write) -> None:
