@@ -29,7 +29,8 @@ def test_fixed_never_sweeps_and_never_moves() -> None:
     assert controller.current == 0.7
 
 
-def test_the_default_grid_is_the_papers() -> None:
+def test_the_defaults_are_the_papers() -> None:
+    assert AdaptiveTemperature().every == 2
     assert AdaptiveTemperature().candidates == (
         0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6,
     )  # fmt: skip
@@ -90,9 +91,17 @@ def test_the_criterion_names_the_metric() -> None:
         ({(1.0, 2): 0.5, (1.0, 4): 0.6, (0.7, 1): 0.7}, {}, (0.7, 1)),
         ({(1.0, 2): 0.5, (1.0, 4): 0.6}, {(1.0, 4): 0.2}, (1.0, 2)),
         ({(1.3, 2): 0.5, (0.7, 4): 0.5, (1.0, 8): 0.5, (1.0, 1): 0.5, (1.0, 4): 0.5}, {}, (1.0, 1)),
+        ({(0.7, 1): 0.5, (0.7, 2): 0.5}, {}, (0.7, 2)),
         ({(0.4, 1): float("nan"), (1.3, 4): 0.1}, {}, (1.3, 4)),
     ],
-    ids=["top_k alone", "both", "within its error", "tie: nearest temperature, then nearest top_k", "nan never wins"],
+    ids=[
+        "top_k alone",
+        "both",
+        "within its error",
+        "tie: nearest temperature, then lower top_k",
+        "tie: nearest top_k",
+        "nan never wins",
+    ],
 )
 def test_the_temperature_and_top_k_are_chosen_together(
     scores: dict[Pair, float], errors: dict[Pair, float], chosen: Pair

@@ -86,7 +86,7 @@ def test_labels_of_a_mixed_prompt_by_hand(tmp_path: Path) -> None:
         {"p": [RIGHT, WRONG, RIGHT, LUCKY]},
         {"red = 1\n": 3, "red = 1\nblue = 2\n": 4, "red = 1\nblue = 9\n": 1, "red = 0\n": 2, "red = 0\nblue = 3\n": 0},
     )
-    made = annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path, progress=False)
+    made = annotate([prompt("p")], engine, AnswerGrader(), settings(temperature=0.7), tmp_path, progress=False)
 
     right, lucky, wrong = made.labels
     assert [right.response, lucky.response, wrong.response] == [RIGHT, LUCKY, WRONG]
@@ -106,8 +106,9 @@ def test_labels_of_a_mixed_prompt_by_hand(tmp_path: Path) -> None:
     assert [request.prefix for request in continued] == [
         "red = 1\n", "red = 1\nblue = 2\n", "red = 0\n", "red = 0\nblue = 3\n", "red = 1\nblue = 9\n",
     ]  # fmt: skip
-    seeds = [sample.seed for request in (*sampled, *continued) for sample in request.samples]
-    assert len(set(seeds)) == 4 + 5 * 4
+    samples = [sample for request in (*sampled, *continued) for sample in request.samples]
+    assert len({sample.seed for sample in samples}) == len(samples) == 4 + 5 * 4
+    assert {sample.temperature for sample in samples} == {0.7}
     assert (made.num_prefixes, made.num_steps, made.num_tokens) == (5, 9, 240)
     assert made.share_correct == pytest.approx(2 / 3)
     assert read_step_labels(tmp_path / "labels-00000.parquet") == list(made.labels)
