@@ -15,7 +15,7 @@ from mstar.datamodules import PolicyDataModule
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
 from mstar.modules import PolicyModule
-from mstar.prompts import TinyDice
+from mstar.prompts import MixedPrompts, TinyDice
 from mstar.storage import RunDirectory
 
 
@@ -62,3 +62,14 @@ def test_shards_of_other_settings_are_not_gone_on_with(
         RolloutStages(rollout.settings, trainer, policy, data).run_iteration(1)
     assert (tmp_path / "iterations/0001.old-1").exists() != kept
     assert RunDirectory(tmp_path).plan(1).is_file()
+
+
+def test_an_iteration_takes_prompts_from_their_sources_by_weight() -> None:
+    sources = [TinyDice("pool", 6), TinyDice("pool", 6, seed=1)]
+    rollout = RolloutCallback(selection="random", interval=1 / 3, seed=0)
+    fit: Any = SimpleNamespace(max_epochs=1)
+    data = PolicyDataModule(MixedPrompts(sources, [1, 3]))
+    stages = RolloutStages(rollout.settings, fit, PolicyModule("mstar/tiny-idefics3"), data)
+    for iteration in (1, 2):
+        chosen = {prompt.id for prompt in stages.find_prompts(iteration).labelled}
+        assert [len(chosen & {prompt.id for prompt in source}) for source in sources] == [1, 3]

@@ -13,8 +13,9 @@ from torch.utils.data import DistributedSampler
 
 from mstar.__main__ import main
 from mstar.datamodules.policy import PolicyDataModule
+from mstar.datamodules.samplers import MixedSampler
 from mstar.errors import ConfigError, DataError
-from mstar.prompts import DataSources, Part, TinyDice
+from mstar.prompts import DataSources, MixedPrompts, Part, PromptSource, TinyDice
 from mstar.rendering import ResponseInputs
 from mstar.types import Example
 
@@ -25,7 +26,7 @@ SEED = TinyDice("seed", 10)
 def make(tiny: Any, tmp_path: Path) -> Any:
     """Makes a data module that is attached to a trainer of a policy with the embedded model's renderer."""
 
-    def made(train: TinyDice = SEED, **settings: Any) -> PolicyDataModule:
+    def made(train: PromptSource = SEED, **settings: Any) -> PolicyDataModule:
         data = PolicyDataModule(train, **settings)
         module = SimpleNamespace(renderer=tiny.renderer)
         data.trainer = SimpleNamespace(  # type: ignore[assignment]
@@ -63,6 +64,23 @@ def test_rationales_are_shuffled_anew_every_epoch(make: Any, tiny: Any) -> None:
     assert first != rationales
     assert epoch(make(batch_size=4), 0, tiny) == first
     assert epoch(make(batch_size=4, seed=1), 0, tiny) != first
+
+
+def test_an_epoch_draws_rationales_from_their_sources_by_weight(make: Any) -> None:
+    """Of two sources of six rows each, with weights of 1 and 3, an epoch of twelve has three and nine."""
+    mixed = MixedPrompts([TinyDice("seed", 6), TinyDice("seed", 6, seed=1)], [1, 3])
+    sampler: Any = make(mixed).train_dataloader().sampler
+    epochs = []
+    for number in range(2):
+        sampler.set_epoch(number)
+        epochs.append(list(sampler))
+    assert [sum(row < 6 for row in rows) for rows in epochs] == [3, 3]
+    # Each is gone through to its end before it begins anew.
+    assert {row for rows in epochs for row in rows if row < 6} == set(range(6))
+    assert epochs[0] != sorted(epochs[0])
+    # Two processes share an epoch.
+    parts = [MixedSampler(mixed, sampler.mixing, 2, rank, seed=0) for rank in range(2)]
+    assert sorted(row for part in parts for row in part) == sorted(epochs[0])
 
 
 def test_batches_pair_each_prompt_with_its_rationale(make: Any, tiny: Any) -> None:
