@@ -91,6 +91,38 @@ def test_the_losses_leave_out_steps_without_a_label(kind: Any) -> None:
     assert module.losses(steps, part) == expected  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "margin", "compared"),
+    [("soft", 0.6, True), ("soft", 0.7, False), ("hard", 0.7, True), ("hard", 1.0, False)],
+)
+def test_the_settings_decide_what_is_learned(
+    kind: Any, margin: float, compared: bool, balanced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = MPRMModule("unused", labels=kind, class_balance=balanced, pairwise_margin=margin, pairwise_weight=2.0)
+    logits = [2.0, -1.0, 0.5]
+    steps = StepLogits(torch.tensor(logits), torch.tensor([0, 0, 1]))
+    # The mean labels of the two responses differ by 0.625 (soft) and by 1 (hard); the lowest logits are -1 and 0.5.
+    labels = {"soft": [1.0, 0.75, 0.25], "hard": [1.0, 1.0, 0.0]}
+    batch: Any = SimpleNamespace(
+        soft_N=torch.tensor(labels["soft"]),
+        hard_N=torch.tensor(labels["hard"]),
+        group_B=torch.tensor([7, 7]),
+        labelled_N=None,
+        has_pictures=True,
+    )
+    right = [y * softplus(-x) for x, y in zip(logits, labels[kind], strict=True)]
+    wrong = [(1 - y) * softplus(x) for x, y in zip(logits, labels[kind], strict=True)]
+    share = sum(labels[kind])
+    cross_entropy = (sum(right) / share + sum(wrong) / (3 - share)) / 2 if balanced else sum(right + wrong) / 3
+    pairwise = softplus(0.5 - -1.0) if compared else 0.0
+    assert [float(loss) for loss in module.losses(steps, batch)] == pytest.approx([cross_entropy, pairwise])
+
+    monkeypatch.setattr(module, "forward", lambda _: steps)
+    monkeypatch.setattr(module, "log_training", lambda *_, **__: None)
+    assert float(module.training_step(batch, 0)) == pytest.approx(cross_entropy + 2.0 * pairwise)
+
+
 def test_validation_metrics_by_hand() -> None:
     # Two prompts. Prompt 0: a right chain, a lucky one and a wrong one; prompt 1: answers only, chains unknown.
     measured: dict[str, list[Any]] = {
