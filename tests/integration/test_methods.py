@@ -15,6 +15,8 @@ from mstar.generation import Request
 from mstar.generation.transformers_engine import TransformersEngine
 from mstar.grading import AnswerGrader
 from mstar.iteration_plan import iteration_indices
+from mstar.models.fingerprint import fingerprint_model
+from mstar.modules import PolicyModule
 from mstar.prompts import PromptSource, TinyDice
 from mstar.rendering import Renderer
 from mstar.storage import ExampleFile, RunDirectory, read_responses
@@ -85,7 +87,15 @@ KEEP_ALL = ["--trainer.callbacks+", "mstar.callbacks.IterationCheckpoint", "--tr
 
 
 @pytest.mark.parametrize("method", ["continuous", "iterative_rft", "rest_em", "rloop"])
-def test_what_a_method_inherits(evolve: Any, method: str) -> None:
+def test_what_a_method_inherits(evolve: Any, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: dict[int, str] = {}
+    step = PolicyModule.training_step
+
+    def training_step(module: PolicyModule, *arguments: Any) -> Any:
+        begun.setdefault(module.trainer.current_epoch + 1, fingerprint_model(module.policy))
+        return step(module, *arguments)
+
+    monkeypatch.setattr(PolicyModule, "training_step", training_step)
     root = evolve(*KEEP_ALL, method=method, dynamics=False)
     expected = steps(root, 2) + (steps(root, 1) if method == "continuous" else 0)
     state = checkpoint(root, 2)
@@ -100,6 +110,9 @@ def test_what_a_method_inherits(evolve: Any, method: str) -> None:
     # Whatever an iteration's training starts from, the policy that the last one made has drawn its responses.
     plans = [json.loads(RunDirectory(root).plan(i).read_text()) for i in (1, 2)]
     assert plans[0]["policy"] != plans[1]["policy"]
+    # ReST-EM and RLoop go back to the first weights, the others on with the last ones.
+    back = method in ("rest_em", "rloop")
+    assert begun == {1: plans[0]["policy"], 2: plans[0 if back else 1]["policy"]}
 
 
 def test_grpo_learns_from_all_samples_and_goes_on_within_a_pass_as_if_never_stopped(evolve: Any) -> None:
