@@ -19,27 +19,29 @@ _HALF: Final = (torch.bfloat16, torch.float16)
 _log = logging.getLogger(__name__)
 
 
-def choose_attention(requested: str | None, compute: torch.dtype) -> str | None:
+def choose_attention(requested: str | None, compute: torch.dtype, config: Any = None) -> str | None:
     """Transformers' ``attn_implementation`` for a request.
 
     Args:
-        requested: ``auto`` (or None) takes flash-attention 4, else 2, where the package, the GPU and the type of the
-            computation allow it, else the model's default (sdpa where it has it). Anything else is taken as it is.
+        requested: ``auto`` (or None) takes flash-attention 4, else 2, where the package, the GPU, the type of the
+            computation and the model allow it, else the model's default (sdpa where it has it). Anything else is taken
+            as it is.
         compute: Type that the model computes in; flash-attention needs 16 bits. The weights may have more: under
             autocast, Transformers hands queries, keys and values over in its type.
+        config: The model's configuration; None where it is not known yet.
 
     Returns:
         The implementation; None for the model's default.
 
     Raises:
-        ConfigError: ``requested`` is unknown, or cannot run.
+        ConfigError: ``requested`` is unknown, or cannot run, or computes something else for the model.
         MissingExtraError: its package is not installed.
     """
     kind = requested or "auto"
     if kind not in _KINDS:
         raise ConfigError(f"attention '{kind}' is unknown: choose one of {', '.join(_KINDS)}.")
     if kind == "auto":
-        if compute not in _HALF or not torch.cuda.is_available():
+        if compute not in _HALF or not torch.cuda.is_available() or _sees_both_ways(config):
             return None
         return next((name for name in ("flash_attention_4", "flash_attention_2") if _runs(name)), None)
     if kind.startswith("flash"):
@@ -55,7 +57,22 @@ def choose_attention(requested: str | None, compute: torch.dtype) -> str | None:
                 f"attention '{kind}' cannot run here (it needs its package, flash-attn or flash-attn-4, and a GPU that "
                 "it supports): set attention to auto."
             )
+        if _sees_both_ways(config):
+            raise ConfigError(
+                f"attention '{kind}' computes something else for a '{config.model_type}', whose tokens of a picture "
+                "see those behind them, too: set attention to auto."
+            )
     return kind
+
+
+def _sees_both_ways(config: Any) -> bool:
+    """Whether the tokens of a picture attend to each other both ways, which flash-attention has no mask for."""
+    if config is None:
+        return False
+    text = config.get_text_config()
+    # Gemma 4's configuration says which models do; in Gemma 3's the setting is about text.
+    both = getattr(text, "use_bidirectional_attention", None) == "vision"
+    return both or config.model_type in ("gemma3", "shieldgemma2")
 
 
 @cache

@@ -180,7 +180,7 @@ def load_model(
         raise ConfigError(f"dtype '{dtype}' is unknown: choose one of {', '.join(DTYPES)}.")
     weights = DTYPES[dtype]
     check_trust(name, trust_remote_code, revision)
-    kernel = choose_attention(attention, compute or weights)
+    choose_attention(attention, compute or weights)
     if name == EMBEDDED_MODEL:
         if quantization != "none":
             raise ConfigError(f"'{EMBEDDED_MODEL}' cannot be quantised: set model.lora.quantization to none.")
@@ -198,6 +198,7 @@ def load_model(
         try:
             settings["config"] = config = read_configuration(name, trust_remote_code, revision)
             auto = getattr(transformers, _family_by(name, config).auto_class)
+            kernel = choose_attention(attention, compute or weights, config)
             try:
                 model = auto.from_pretrained(name, attn_implementation=kernel, **settings)
             except (ValueError, ImportError) as error:

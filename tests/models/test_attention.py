@@ -71,6 +71,31 @@ def test_a_kernel_that_is_named_must_run(gpu: Any) -> None:
         choose_attention("flash", torch.bfloat16)
 
 
+def test_pictures_that_are_read_both_ways_are_not_given_to_flash_attention(
+    gpu: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its masks have no place for that in Transformers: they would be read from left to right, without a word."""
+    from transformers import AutoModelForImageTextToText, Gemma3Config, Gemma4Config, LlavaConfig
+
+    asked = []
+
+    def load(*_: object, **settings: object) -> None:
+        asked.append(settings["attn_implementation"])
+        raise OSError("there are no weights")
+
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", load)
+    gpu(9, 2, 4)
+    small, large = Gemma4Config(), Gemma4Config(text_config={"use_bidirectional_attention": "vision"})
+    for number, config in enumerate((LlavaConfig(), Gemma3Config(), small, large)):
+        folder = str(tmp_path / str(number))
+        config.save_pretrained(folder)
+        for kind in ("auto", "sdpa", "flash_attention_2"):
+            with pytest.raises(ConfigError, match=r"there are no weights|'gemma[34]', whose tokens of a picture see"):
+                load_model(folder, dtype="bfloat16", attention=kind)
+    flash, sdpa = ["flash_attention_4", "sdpa", "flash_attention_2"], [None, "sdpa"]
+    assert asked == [*flash, *sdpa, *flash, *sdpa]
+
+
 def test_the_choice_is_logged_once(split_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     announce.cache_clear()
     with caplog.at_level(logging.INFO, logger="mstar"):
@@ -97,14 +122,14 @@ def test_the_kernel_follows_from_what_is_computed(
     load_model(str(split_folder), compute=torch.bfloat16)
     load_model(str(split_folder))
     load_model(str(split_folder), dtype="bfloat16")
-    assert asked == ["flash_attention_2", None, "flash_attention_2"]
+    assert asked[1::2] == ["flash_attention_2", None, "flash_attention_2"]
 
 
 def test_a_model_without_flash_attention_falls_back(split_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mstar.models import backbone
 
     # Transformers refuses it here for want of the package, as it does for a model that does not know it.
-    monkeypatch.setattr(backbone, "choose_attention", lambda requested, compute: "flash_attention_2")
+    monkeypatch.setattr(backbone, "choose_attention", lambda *_: "flash_attention_2")
     model = load_model(str(split_folder), dtype="bfloat16")
     assert model.config.get_text_config()._attn_implementation == "sdpa"
     with pytest.raises(ConfigError, match="needs a package that is not installed"):
