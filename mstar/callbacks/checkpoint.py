@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from signal import Signals
 from typing import Any, Final
 
+import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -19,7 +21,7 @@ from mstar.errors import ConfigError, require_least
 from mstar.interruption import Interrupted, hold_back, requested
 from mstar.trainer.checkpoint_files import copy, link, remove, replace
 from mstar.trainer.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
-from mstar.trainer.fit_end import count_by_epochs, ends_after_epoch, ends_now, is_cut_short
+from mstar.trainer.fit_end import at_epoch_end, count_by_epochs, ends_after_epoch, ends_now, is_cut_short
 from mstar.trainer.random_state import random_state, restore_random_state
 
 _log: Final = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class IterationCheckpoint(Checkpoint):
         self._ended = -1
         self._whole = True
         self._loaded: list[dict[str, Any]] = []
+        self._plateaus: dict[str, float | None] = {}
         self._trained: dict[str, Any] | None = None
         self._stop: Signals | None = None
         self._unflushed = False
@@ -73,6 +76,8 @@ class IterationCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restores the random numbers, this late because Lightning itself draws some before the first batch.
+
+        At the end of an epoch, schedulers that look at a metric (ReduceLROnPlateau) do now what they were to do next.
 
         Raises:
             ConfigError: the checkpoint was written within an epoch by another number of processes.
@@ -89,6 +94,7 @@ class IterationCheckpoint(Checkpoint):
             restore_random_state(own)
             # The validation is to be done again, and may be stopped again.
             self._trained = own if not self._whole and trainer.is_last_batch else None
+        _step_plateaus(trainer, self._plateaus)
         self._saved_at = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -169,6 +175,8 @@ class IterationCheckpoint(Checkpoint):
         Once: rollouts ask for it before they measure what was trained.
         """
         self._trained = None
+        # Else a scheduler would not look at its metric at the end of an epoch that was gone on with (2.6).
+        trainer.fit_loop._restarting = False
         stop = _agree_to_stop(trainer)
         due = (trainer.current_epoch + 1) % self.every == 0 or ends_after_epoch(trainer) or stop
         if due and self._ended != trainer.current_epoch and not is_cut_short(trainer):
@@ -187,6 +195,18 @@ class IterationCheckpoint(Checkpoint):
         """Goes on from a checkpoint."""
         self._loaded = state_dict["random"]
         self._whole = state_dict["whole"]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the metrics that schedulers look at, if they are still to do so: at the end of an epoch (2.6)."""
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        if progress.completed < progress.processed and trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+            metrics = trainer.callback_metrics
+            names = [str(config.monitor) for config in trainer.lr_scheduler_configs if config.reduce_on_plateau]
+            checkpoint["plateaus"] = {name: float(metrics[name]) if name in metrics else None for name in names}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Takes these metrics back."""
+        self._plateaus = checkpoint.get("plateaus", {})
 
     def _is_within_step(self, trainer: Trainer) -> bool:
         """Whether gradients are being added up, which no checkpoint holds; then a fit that is to stop goes on a bit."""
@@ -286,6 +306,16 @@ def _agree_to_stop(trainer: Trainer) -> Signals | None:
         return None
     found = [signal for signal in gather_lists([requested()]) if signal is not None]
     return found[0]
+
+
+def _step_plateaus(trainer: Trainer, watched: Mapping[str, float | None]) -> None:
+    """Has schedulers look at their metrics as Lightning does at the end of an epoch, after its checkpoint (2.6)."""
+    metrics = trainer.callback_metrics
+    # Those that are there were measured after the checkpoint.
+    metrics.update({n: torch.tensor(value) for n, value in watched.items() if value is not None and n not in metrics})
+    if watched and watched.keys() <= metrics.keys():
+        with at_epoch_end(trainer):
+            trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
 
 
 def _flush(trainer: Trainer) -> None:

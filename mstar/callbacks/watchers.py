@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.export import ExportCallback
 from mstar.errors import ConfigError
+from mstar.trainer.fit_end import at_epoch_end
 
 
 def call_watchers(trainer: Trainer, module: LightningModule, earlier: Mapping[str, float]) -> None:
@@ -21,15 +22,11 @@ def call_watchers(trainer: Trainer, module: LightningModule, earlier: Mapping[st
     """
     metrics = trainer.callback_metrics
     metrics.update({name: torch.tensor(value) for name, value in earlier.items() if name not in metrics})
-    # The epoch is over, and they put its number into names.
-    progress = trainer.fit_loop.epoch_progress
-    for count in (progress.current, progress.total):
-        count.completed -= 1
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it so that mypy does not see it
-        if isinstance(callback, EarlyStopping | Checkpoint) and not isinstance(callback, IterationCheckpoint):
-            callback.on_train_epoch_end(trainer, module)
-    for count in (progress.current, progress.total):
-        count.completed += 1
+    # They put the epoch's number into names.
+    with at_epoch_end(trainer):
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it so that mypy does not see it
+            if isinstance(callback, EarlyStopping | Checkpoint) and not isinstance(callback, IterationCheckpoint):
+                callback.on_train_epoch_end(trainer, module)
 
 
 def check_watched(trainer: Trainer, *, dynamics: bool) -> None:

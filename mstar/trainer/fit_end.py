@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
@@ -35,6 +38,18 @@ def is_cut_short(trainer: Trainer) -> bool:
     # One without batches, of whose length Lightning knows nothing, is over when it begins.
     empty = loop.batch_progress.current.ready == 0 and math.isinf(trainer.num_training_batches)
     return not empty and not loop._num_ready_batches_reached()
+
+
+@contextmanager
+def at_epoch_end(trainer: Trainer) -> Iterator[None]:
+    """Within it, a fit that goes on from the end of an epoch is there again: the epoch is not completed yet."""
+    progress: Any = trainer.fit_loop.epoch_progress
+    counts = (progress.current, progress.total)
+    for count in counts:
+        count.completed = count.processed - 1
+    yield
+    for count in counts:
+        count.completed = count.processed
 
 
 def find_limit(trainer: Trainer) -> str:

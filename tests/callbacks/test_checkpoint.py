@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,23 @@ class Validated(Noisy):
 
     def val_dataloader(self) -> ResumableLoader[Any]:
         return ResumableLoader(TensorDataset(torch.zeros(3)), batch_size=1)
+
+
+class Plateaued(Noisy):
+    """The same, with a rate that is halved at the end of every second epoch, but the first."""
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.log("train/loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+        # Nothing is ever better by so much.
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, factor=0.5, patience=0, threshold=1e9, threshold_mode="abs"
+        )
+        return [optimizer], [{"scheduler": scheduler, "monitor": "train/loss", "frequency": 2}]
 
 
 def fit(
@@ -287,6 +305,20 @@ def test_a_checkpoint_within_an_epoch_or_at_its_last_step_is_gone_on_from(
     rest = fit(tmp_path, IterationCheckpoint(), Noisy(workers))
     assert len(rest.seen) == 21 - {2: 12, 7: 7, 9: 9}[steps]
     assert_same(whole, tmp_path)
+
+
+@pytest.mark.parametrize("stops", [{1: None, 2: None, 3: None}, {6: 10}])
+def test_a_rate_that_follows_a_metric_is_lowered_however_often_a_fit_is_resumed(
+    tmp_path: Path, stops: dict[int, int | None]
+) -> None:
+    """After epochs, or by a signal within the second one."""
+    fit(tmp_path / "whole", IterationCheckpoint(), Plateaued(), max_epochs=6)
+    assert load(tmp_path / "whole")["optimizer_states"][0]["param_groups"][0]["lr"] == 0.1 / 2
+    for epochs, stop_at in stops.items():
+        with stopping_on_signals(), suppress(Interrupted):
+            fit(tmp_path / "stopped", IterationCheckpoint(), Plateaued(stop_at=stop_at), max_epochs=epochs)
+    fit(tmp_path / "stopped", IterationCheckpoint(), Plateaued(), max_epochs=6)
+    assert_same(tmp_path / "whole", tmp_path / "stopped")
 
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3, 4, 9])
