@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from mstar.callbacks.collapse import find_collapse
 from mstar.callbacks.peak import Peak
 from mstar.dashboards.tensorboard import log_layout
-from mstar.distributed import is_main, sum_all
+from mstar.distributed import from_main, is_main, sum_all
 from mstar.evaluation.dynamics import Dynamics, Sweep
 from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.generation.drift import Drift
@@ -84,8 +84,9 @@ class IterationLog:
         self.report["engine_drift"] = max(drift.mean, self.report.get("engine_drift", 0.0))
 
     def iteration_done(self, result: IterationResult) -> None:
-        """Takes in what the iteration's stages did."""
+        """Takes in what the iteration's stages did, in a run that was interrupted later on, too."""
         self.report |= result.report.as_dict()
+        self._add_earlier()
         self._look_for_collapse()
         self._follow_peak()
         for group, values in self._stages():
@@ -93,6 +94,18 @@ class IterationLog:
         for logger in self._shown_in():
             log_prompts(logger, result.shown, self.iteration)
         self.write()
+
+    def _add_earlier(self) -> None:
+        """Adds the times of the stages from an earlier report: shards that are there now were made in them."""
+        path = self.run.report(self.iteration)
+        # The main process's, which it will write over.
+        earlier = from_main(read_json(path) if path.exists() else None)
+        if earlier is None:
+            return
+        for stage in self.report["seconds"]:
+            self.report["seconds"][stage] += earlier["seconds"][stage]
+        if self.report["tokens_per_second"] is None:
+            self.report["tokens_per_second"] = earlier["tokens_per_second"]
 
     def _look_for_collapse(self) -> None:
         """Says when the policy's responses have become unlike those of the first iteration; once while it lasts."""

@@ -133,6 +133,29 @@ def test_callbacks_see_the_numbers_of_an_iteration_and_none_of_the_policy_before
     assert dict(trainer.callback_metrics) == seen
 
 
+@pytest.mark.parametrize(
+    ("drawn", "generate", "rate"),
+    [(0, 0.0, 8.0), (8, 2.0, 4.0)],  # all shards are read; one that is damaged is drawn again
+)
+def test_an_iteration_that_is_read_again_keeps_the_times_in_which_it_was_made(
+    tmp_path: Path, drawn: int, generate: float, rate: float
+) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_checkpointing=False)
+    made = {"generate": 10.0, "grade": 1.0, "score": 5.0}
+    first = IterationLog(RunDirectory(tmp_path), trainer, 1)
+    first.iteration_done(IterationResult((), IterationReport(1, 0.9, tokens=80, new_tokens=80, seconds=made), ()))
+    first.trained(30.0)
+    first.write()
+    again = IterationReport(
+        1, 0.9, tokens=80, new_tokens=drawn, seconds={"generate": generate, "grade": 0.5, "score": 0.0}
+    )
+    IterationLog(RunDirectory(tmp_path), trainer, 1).iteration_done(IterationResult((), again, ()))
+    report = json.loads(RunDirectory(tmp_path).report(1).read_text())
+    # It is trained again.
+    assert report["seconds"] == {"generate": 10 + generate, "grade": 1.5, "score": 5}
+    assert report["tokens_per_second"] == rate
+
+
 def test_a_fit_shows_what_its_judge_was_asked_and_how_it_agrees(
     evolve: Evolve, stub: StubServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
