@@ -43,6 +43,12 @@ class Stage:
         """What of it is certain, in bytes."""
         return sum(amount.num_bytes for amount in self.amounts if amount.certain)
 
+    @property
+    def certain_names(self) -> str:
+        """What of it is certain, in words."""
+        names = [amount.name for amount in self.amounts if amount.certain]
+        return " and ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
 
 def stage(name: str, *amounts: Amount | Iterable[Amount]) -> Stage:
     """A stage without amounts that are nothing."""

@@ -206,10 +206,10 @@ def _engine(value: Any) -> EnginePlan:
     name, arguments = _class(value), _arguments(value)
     tokens = int(arguments.get("max_new_tokens") or 1024)
     if name.endswith("VllmEngine"):
-        cache = arguments.get("kv_cache_gb")
+        cache, level = arguments.get("kv_cache_gb"), arguments.get("sleep_level")
         return EnginePlan(
             "vllm", tokens, None, float(arguments.get("gpu_memory_utilization") or 0.4),
-            int(arguments.get("sleep_level") or 2),
+            int(level) if level is not None else 1 if arguments.get("adapters") == "apart" else 2,
             str(arguments.get("dtype") or "auto"), None if cache is None else int(float(cache) * 2**30),
             int(arguments.get("tensor_parallel_size") or 1),
         )  # fmt: skip

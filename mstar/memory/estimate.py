@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -67,7 +68,7 @@ def estimate(
     if mprm is not None and plan.reward is not None:
         stages.append(scoring_stage(plan.rows, mprm, lengths, 1, always))
     if plan.fits:
-        beside = (*always, *waiting, *_asleep(rollout))
+        beside = (*always, *waiting, *_asleep(rollout, stages))
         stages += training_stages(plan, shape, lengths, where.on_gpu, processes, beside)
         stages += _writing_stages(plan, shape, processes, where.on_gpu, beside)
     if not where.on_gpu:
@@ -142,16 +143,24 @@ def _rollout_stages(
         )  # fmt: skip
         parts = parts_of(plan, shape, where.on_gpu, processes)
         # The MPRM before it is let go.
-        beside = (*always, *_asleep(rollout), Amount("policy", parts.weights, certain=True),
+        beside = (*always, *_asleep(rollout, stages), Amount("policy", parts.weights, certain=True),
                   Amount("policy's optimizer states", parts.states))  # fmt: skip
         refresh, _ = training_stages(again, shape, lengths, where.on_gpu, 1, beside)
         stages.append(Stage("refresh", refresh.amounts))
     return stages
 
 
-def _asleep(rollout: RolloutPlan | None) -> tuple[Amount, ...]:
-    """What vLLM keeps while something is trained: its own context, graphs and what never sleeps; an estimate."""
-    return () if rollout is None or rollout.engine.kind != "vllm" else (Amount("vLLM asleep", 2_200 * 10**6),)
+def _asleep(rollout: RolloutPlan | None, stages: Iterable[Stage]) -> Iterator[Amount]:
+    """What vLLM keeps while something is trained: what it has in ``stages``, where it does not sleep."""
+    if rollout is None or rollout.engine.kind != "vllm":
+        return
+    if rollout.engine.sleep_level == 0:
+        yield from (
+            amount for one in stages if one.name == "generate" for amount in one.amounts if amount.name == "vLLM"
+        )
+    else:
+        # Its own context, graphs and what never sleeps; an estimate.
+        yield Amount("vLLM asleep", 2_200 * 10**6)
 
 
 def _writing_stages(

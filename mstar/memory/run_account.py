@@ -137,7 +137,7 @@ def warn_before_start(
     what = "the GPU's" if account.device == "cuda" else "the machine's"
     if account.surest.certain > account.capacity:
         raise ConfigError(
-            f"this run cannot fit: its weights, gradients and optimizer states alone take "
+            f"this run cannot fit: its {account.surest.certain_names} alone take "
             f"{account.surest.certain / 1e9:.1f} GB ({account.surest.name}), and {what} memory is "
             f"{account.capacity / 1e9:.1f} GB.{advice}"
         )

@@ -47,7 +47,8 @@ def verdict(account: Account) -> str:
         return f"{said}; the memory of {what} is not known."
     has = f"{what} has {_gb(account.capacity)} GB"
     if account.surest.certain > account.capacity:
-        return f"{said}: {has}, and weights, gradients and states alone take {_gb(account.surest.certain)} GB."
+        sure = account.surest
+        return f"{said}: {has}, and {sure.certain_names} alone take {_gb(sure.certain)} GB."
     if peak.total > account.capacity:
         return f"{said}: {has}; by this estimate it does not fit."
     if peak.total > 0.9 * account.capacity:

@@ -137,7 +137,9 @@ def training_stages(
     stays = (*parts.held(plan), Amount("gradient buckets", parts.buckets))
     cast = 0
     if types.autocast and not plan.strategy.startswith("fsdp"):
-        cast = (shape.trained - shape.adapters) * types.compute if plan.training.lora is None else shape.layer_weights
+        # Those of trained weights are kept until the next step, those of frozen ones for the backward pass.
+        frozen = shape.layer_weights * (1 if plan.checkpointing else shape.text.layers)
+        cast = (shape.trained if plan.training.lora is None else frozen) * types.compute
     passes = stage(
         "train",
         beside,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def test_a_run_that_cannot_fit_is_told_what_would_make_it(capsys: pytest.Capture
     arguments = [*real("warmup", "qwen2_5_vl_7b"), "--shape", str(SHAPES / "qwen2_5_vl_7b")]
     assert main(["memory", *arguments, "--trainer.devices", "1", "--gpu_memory_gb", "80"]) == 1
     said = capsys.readouterr().out
-    assert "weights, gradients and states alone take" in said
+    assert "weights, gradients and optimizer states alone take" in said
     assert "- it would fit with configs/overlays/lora.yaml" in said
     assert "fsdp2.yaml on 8 GPUs" in said
     assert "fsdp2.yaml on 2 GPUs" not in said.replace("with configs/overlays/fsdp2.yaml on 2 GPUs with", "")
@@ -81,6 +82,36 @@ def test_copies_to_decode_with_lie_beside_the_share_of_the_engine(
     assert generate["the engine's share of the GPU"] == int(0.3 * 80 * 2**30)
     # The linear layers of the language model, 1.31 B weights, with the adapters folded in.
     assert generate["copies of weights to decode with"] == pytest.approx(1.31e9 * 2, rel=0.01)
+
+
+def test_of_frozen_weights_in_float32_the_backward_pass_keeps_copies_in_16_bits(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shape = ["--shape", str(SHAPES / "internvl3_2b"), "--gpu_memory_gb", "80", "--rows", "0"]
+    arguments = [*real("warmup", "internvl2_2b"), *shape, "--model.lora.rank", "8", "--model.gradient_checkpointing"]
+    copies = [
+        account(capsys, tmp_path, *arguments, given)["stages"]["train"]["16-bit weights of autocast"]
+        for given in ("false", "true")
+    ]
+    # The linear layers of the language model, 1.31 B weights in 28 layers, of which one at a time is computed again.
+    assert copies == pytest.approx([1.31e9 * 2, 1.31e9 * 2 / 28], rel=0.01)
+
+
+def test_vllms_share_is_named_where_it_is_what_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*real("evolve", "internvl2_2b", "overlays/vllm.yaml"), "--shape", str(SHAPES / "internvl3_2b")]
+    share = ["--rollout.engine.init_args.gpu_memory_utilization", "0.9", "--gpu_memory_gb", "24", "--rows", "0"]
+    assert main(["memory", *arguments, *share]) == 1
+    assert re.search(r"and weights, optimizer states, vLLM and MPRM alone take [\d.]+ GB", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("level", "held"), [("0", int(0.4 * 80 * 2**30)), ("2", 2_200_000_000)])
+def test_vllm_that_does_not_sleep_keeps_its_share_while_the_policy_trains(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, level: str, held: int
+) -> None:
+    engine = ["--rollout.engine", "mstar.generation.VllmEngine", "--rollout.engine.sleep_level", level]
+    arguments = [*real("evolve", "internvl2_2b"), "--shape", str(SHAPES / "internvl3_2b"), *engine]
+    train = account(capsys, tmp_path, *arguments, "--gpu_memory_gb", "80", "--rows", "0")["stages"]["train"]
+    assert [size for name, size in train.items() if name.startswith("vLLM")] == [held]
 
 
 def test_annotation_is_known_by_its_keys(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ def test_an_mprm_is_found_under_either_key(given: dict[str, Any], keys: str) -> 
     assert rollout(**given).reward == RewardPlan("m", 5, None, False, "none", keys=keys)
 
 
+@pytest.mark.parametrize(
+    ("given", "level"), [({}, 2), ({"sleep_level": 0}, 0), ({"sleep_level": 1}, 1), ({"adapters": "apart"}, 1)]
+)
+def test_vllm_sleeps_as_it_is_told(given: dict[str, Any], level: int) -> None:
+    engine = {"class_path": "mstar.generation.VllmEngine", "init_args": given}
+    assert rollout(engine=engine).engine.sleep_level == level
+
+
 def test_another_reward_takes_no_memory_of_its_own() -> None:
     assert rollout(reward={"class_path": "mstar.rewards.Likelihood", "init_args": {}}).reward is None
 

@@ -45,7 +45,8 @@ def test_a_fit_that_fits_says_what_it_takes(said: pytest.LogCaptureFixture, monk
 
 def test_a_fit_whose_weights_and_states_are_too_large_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_account, "machine_bytes", lambda: 24 * 10**9)
-    with pytest.raises(ConfigError, match=r"alone take 33\.4 GB .* is 24\.0 GB\. It would fit with .*lora\.yaml"):
+    said = r"its weights, gradients and optimizer states alone take 33\.4 GB .* is 24\.0 GB\. It would fit with .*lora"
+    with pytest.raises(ConfigError, match=said):
         warn_before_start(config(), None, [], None)
 
 
