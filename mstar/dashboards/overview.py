@@ -42,10 +42,10 @@ def headline(run: RunData) -> list[tuple[str, str]]:
         cards.append(("first MPRM, AUC within prompts", f"{summary['mprm_within_prompt_auc']:.3f}"))
     if not run.evolves:
         return [*cards, *_trained(run), *_labelled(run)]
-    known = [i.values["dynamics/greedy_accuracy"] for i in run.iterations if "dynamics/greedy_accuracy" in i.values]
+    trained = run.trained_iterations
+    known = [i.values["dynamics/greedy_accuracy"] for i in trained if "dynamics/greedy_accuracy" in i.values]
     if known and not is_number(summary.get("final_accuracy")):
         cards.append(("validation accuracy, last iteration", format_percent(known[-1])))
-    trained = run.trained_iterations
     complete = sum(iteration.complete for iteration in trained)
     cards.append(
         (

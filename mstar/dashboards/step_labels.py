@@ -40,6 +40,7 @@ class LabelSet:
 
     Attributes:
         path: The folder, relative to the run's.
+        num_steps: Steps with a label.
         levels: How many steps before the last have a label in each fifth of [0, 1].
         right: The mean label of the first, second, ... step of the responses with the right answer, as (number, mean).
         judged: How the judge agrees with the labels; None without one.
@@ -77,7 +78,7 @@ def _read_labels(root: Path, folder: Path, count: int) -> LabelSet:
     for label in table:
         # The last step's label is whether the response itself is right.
         before_last = label.soft_labels[:-1]
-        num_steps += len(label.steps)
+        num_steps += sum(total > 0 for total in label.num_total)
         by_answer[label.correct].append(before_last)
         for value in before_last:
             if not math.isnan(value):

@@ -98,11 +98,13 @@ def table(results: Results, seeds: Sequence[int]) -> str:
 def write_tables(root: Path, seeds: Sequence[int]) -> str:
     """Writes ``table.md``, which it returns, and ``verdicts.json`` of all that is measured in a folder.
 
-    Arms that were not asked for are in them, too.
+    Arms and seeds that were not asked for are in them, too.
     """
     from mstar.atomic import write_text
     from mstar.storage import read_json, write_json
 
+    measured = {int(path.parents[1].name.removeprefix("seed-")) for path in root.glob(f"seed-*/*/{RESULT}")}
+    seeds = sorted(measured | set(seeds))
     folders = {
         arm: {seed: path for seed in seeds if ((path := root / f"seed-{seed}" / arm) / RESULT).exists()}
         for arm in (*ARMS, SEED_SFT)
@@ -111,7 +113,7 @@ def write_tables(root: Path, seeds: Sequence[int]) -> str:
     answers = {arm: {seed: _read_once(path) for seed, path in row.items()} for arm, row in folders.items()}
     rows = verdicts(answers)
     text = f"{table({arm: row for arm, row in results.items() if row}, seeds)}\n## Verdicts\n\n{verdict_table(rows)}"
-    write_json(root / "verdicts.json", {"seeds": list(seeds), "verdicts": rows})
+    write_json(root / "verdicts.json", {"seeds": seeds, "verdicts": rows})
     write_text(root / "table.md", text)
     return text
 

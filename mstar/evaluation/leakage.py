@@ -219,7 +219,10 @@ def _compare(train: _Table, other: _Table, name: str, max_distance: int) -> Iter
             for prompt_id in ids:
                 asked[prompt_id] = set(train.questions.get(question, ()))
     met: set[tuple[str, str]] = set()
-    for i, j, distance in meeting_pictures(train.hashes, other.hashes, max_distance):
+    pictures = list(meeting_pictures(train.hashes, other.hashes, max_distance))
+    # Two prompts with several pictures meet by the first pair: the same ones come before similar ones.
+    pictures.sort(key=lambda pair: train.hashes.pixels[pair[0]] != other.hashes.pixels[pair[1]])
+    for i, j, distance in pictures:
         same = train.hashes.pixels[i] == other.hashes.pixels[j]
         for train_id in train.owners[i]:
             for benchmark_id in other.owners[j]:

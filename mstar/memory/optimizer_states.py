@@ -47,6 +47,10 @@ _COSTS: Final = {
 
 def cost_of(class_path: str, *, momentum: bool = False, amsgrad: bool = False, fused: bool = False) -> OptimizerCost:
     """What an optimizer keeps."""
-    found = _COSTS.get(class_path.rpartition(".")[2], OptimizerCost(2.0, copies=1.0, known=False))
-    more = (1.0 if momentum else 0.0) + (1.0 if amsgrad else 0.0)
-    return OptimizerCost(found.state + more, found.fixed, 0.0 if fused else found.copies, found.known)
+    package, _, name = class_path.rpartition(".")
+    found = _COSTS.get(name, OptimizerCost(2.0, copies=1.0, known=False))
+    state = found.state + (1.0 if momentum else 0.0) + (1.0 if amsgrad else 0.0)
+    if package.startswith("bitsandbytes") and not found.fixed:
+        # Its kernels keep states in float32 whatever the weight's type, and take one weight at a time.
+        return OptimizerCost(0.0, fixed=4.0 * state, known=found.known)
+    return OptimizerCost(state, found.fixed, 0.0 if fused else found.copies, found.known)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mstar.annotation.annotation import Tally
 from mstar.dashboards.step_labels import find_label_sets
 from mstar.errors import DataError
 from mstar.storage import write_step_labels
@@ -15,6 +17,16 @@ def label(prompt_id: str, *counts: int, right: bool) -> StepLabels:
     steps = tuple(f"{number}\n" for number in range(len(counts)))
     totals = (*[4] * (len(counts) - 1), 1)
     return StepLabels(prompt_id, "".join(steps), steps, counts, totals, right)
+
+
+def test_a_step_that_a_judge_left_without_a_label_is_not_counted(tmp_path: Path) -> None:
+    labels = replace(label("p", 4, 0, 1, right=True), num_total=(4, 0, 1))
+    write_step_labels(tmp_path / "labels-00000.parquet", [labels])
+    (found,) = find_label_sets(tmp_path, 1)
+    assert (found.num_steps, found.levels) == (2, (0, 0, 0, 0, 1))
+    tally = Tally()
+    tally.add([labels])
+    assert tally.steps == 2
 
 
 def test_labels_are_counted_over_all_shards(tmp_path: Path, make_group: Any) -> None:

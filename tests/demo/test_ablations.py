@@ -89,6 +89,9 @@ def test_the_tables_are_of_all_that_is_measured_and_leave_missing_seeds_empty(tm
     done(tmp_path, "mprm_top_1", 1, False, True, True, False)
     done(tmp_path, "rest_em", 1, True, False, False, False)
     text = write_tables(tmp_path, [0, 1])
+    # Further seeds are beside those that are there, not in their place.
+    assert write_tables(tmp_path, [1]) == text
+    assert read_json(tmp_path / "verdicts.json")["seeds"] == [0, 1]
     assert (tmp_path / "table.md").read_text() == text
     lines = text.splitlines()
     assert lines[0] == "| arm | seed 0 | seed 1 | accuracy | whole chain | CPU-s | n |"

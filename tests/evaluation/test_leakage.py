@@ -107,6 +107,13 @@ def test_every_kind_is_found() -> None:
     assert counts == dict.fromkeys(LeakKind, 1)
 
 
+def test_of_several_pictures_the_same_one_counts_before_a_similar_one() -> None:
+    train = Prompts([])
+    train.rows = [Prompt("t", "a?", (Shown("1.png", compressed(picture(1))), Shown("2.png", picture(1))))]
+    report = find_leaks(train, [Prompts([("b", "b?", picture(1))])])
+    assert [leak.kind for leak in report.leaks] == [LeakKind.SAME_IMAGE]
+
+
 def test_flat_pictures_are_not_similar_to_each_other() -> None:
     white = Image.new("RGB", (80, 80), "white")
     dotted = white.copy()
