@@ -17,6 +17,7 @@ from mstar.callbacks.rollout_check import require_data, require_policy
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import from_main, is_main
+from mstar.errors import ConfigError
 from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, sweep
 from mstar.generation.drift import Drift, DriftCheck
 from mstar.iteration import IterationResult, Stages, run_iteration
@@ -29,7 +30,7 @@ from mstar.prompts import PromptSource
 from mstar.prompts.part import PromptSubset
 from mstar.provenance import describe
 from mstar.rewards import RewardHost
-from mstar.storage import RunDirectory
+from mstar.storage import RunDirectory, read_json
 from mstar.types import Example, Prompt
 
 
@@ -58,13 +59,28 @@ class RolloutStages:
         return self.settings.dynamics and self.data.validation is not None
 
     def prepare_method(self, iteration: int) -> None:
-        """Resets what training does not inherit: the optimizer, and with ReST-EM and RLoop the weights too."""
+        """Resets what training does not inherit: the optimizer, and with ReST-EM and RLoop the weights too.
+
+        Raises:
+            ConfigError: the first weights are no longer those that the run began with.
+        """
         method = self.settings.method
         if iteration == 1 or method not in ("iterative_rft", "rest_em", "rloop"):
             return
         if method != "iterative_rft":
             self.policy.restore_initial_weights()
+            self._check_first_weights()
         self.trainer.strategy.setup_optimizers(self.trainer)
+
+    def _check_first_weights(self) -> None:
+        # The folder may have been trained into again since.
+        now, plan = fingerprint_model(self.policy.policy), self.run.plan(1)
+        # A run that goes on from a checkpoint of another one has no first iteration.
+        if from_main(plan.exists() and read_json(plan)["policy"] != now):
+            raise ConfigError(
+                f"'{self.policy.model_name}' (model.model_name) has other weights than when the run began, and "
+                f"rollout.method {self.settings.method} trains the first ones anew: put those back, or start a new run."
+            )
 
     def make_drift_check(self) -> DriftCheck:
         """Prompts that every hand-over is proved with."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
+from mstar.__main__ import main
 from mstar.generation import Request
 from mstar.generation.transformers_engine import TransformersEngine
 from mstar.grading import AnswerGrader
@@ -113,6 +115,25 @@ def test_what_a_method_inherits(evolve: Any, method: str, monkeypatch: pytest.Mo
     # ReST-EM and RLoop go back to the first weights, the others on with the last ones.
     back = method in ("rest_em", "rloop")
     assert begun == {1: plans[0]["policy"], 2: plans[0 if back else 1]["policy"]}
+
+
+@pytest.mark.parametrize("method", ["rest_em", "rloop"])
+def test_first_weights_that_are_no_longer_the_same_are_not_trained_anew(
+    evolve: Any, warm_policy: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    model = evolve.folder / "model"
+    shutil.copytree(warm_policy, model)
+    settings = evolve.settings(method=method, dynamics=False)
+    settings["model"]["init_args"]["model_name"] = str(model)
+    command = ["fit", "--config", str(evolve.write(settings)), "--trainer.max_epochs"]
+    assert main([*command, "1"]) == 0
+    # As a warm-up that is run again leaves them.
+    weights = load_file(model / "model.safetensors")
+    save_file({name: value * 1.5 for name, value in weights.items()}, model / "model.safetensors", {"format": "pt"})
+    assert main([*command, "2"]) == 1
+    assert "(model.model_name) has other weights than when the run began" in capsys.readouterr().err
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    assert main([*command, "2"]) == 0
 
 
 def test_grpo_learns_from_all_samples_and_goes_on_within_a_pass_as_if_never_stopped(evolve: Any) -> None:
