@@ -121,13 +121,15 @@ def annotate(
         total=sum(sizes[shard] for shard in own), initial=sum(sizes[shard] for shard in before), desc="annotate",
         unit="prompt", smoothing=0, disable=not (progress and is_main()),
     ) as bar:  # fmt: skip
-        for shard, (start, path) in enumerate(zip(starts, paths, strict=True)):
+        # Not those of others: NFS would go on for a minute to say that they are not there.
+        for shard in sorted(own):
             stop_if_asked()
+            start, path = starts[shard], paths[shard]
             stop = start + sizes[shard]
             there = read_or_put_aside(path, read_step_labels)
             if there is not None:
                 seen.add(there)
-            elif shard in own:
+            else:
                 usable, bad = check.sift([prompts[i] for i in range(start, stop)], range(start, stop))
                 # To the others no response is ever right: all of their steps would be labelled wrong.
                 usable = [prompt for prompt in usable if grader.is_gradeable(prompt)]
@@ -149,7 +151,7 @@ def annotate(
                         agreement.write(output / f"judge-{shard:05d}.json")
                     write_step_labels(path, made, usable)
                 del made  # one shard is in the memory at a time
-            if shard in own - before:
+            if shard not in before:
                 bar.update(sizes[shard])
     wait_for_all()
     whole = Tally()

@@ -129,8 +129,8 @@ class RewardModelRefresh:
         )
         folder = run.reward_model(iteration, fingerprint(*facts))
         model = folder / "model"
-        # Process 0 looks for all, so that they go the same way.
-        if from_main(model.is_dir()):
+        # Process 0 looks for all, so that they go the same way; on NFS, others would go on not to see it for a minute.
+        if from_main(is_main() and model.is_dir()):
             return model
         with precision.context(policy.device):
             annotate(

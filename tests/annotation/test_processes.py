@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mstar.annotation import Annotation, AnnotationSettings, annotate
+import pytest
+
+from mstar.annotation import Annotation, AnnotationSettings, annotate, annotator
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
 from mstar.types import Prompt, Response
@@ -57,3 +61,29 @@ def test_two_processes_write_the_labels_of_one(tmp_path: Path, forker: Any) -> N
         assert summary == f"{len(expected.labels)} {expected.num_tokens}"
     for path in (tmp_path / "one").iterdir():
         assert (output / path.name).read_bytes() == path.read_bytes()
+
+
+def test_shards_of_others_are_not_looked_for_before_they_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client of NFS that has not found a file does not find it for a minute, even if it is there by then."""
+    expected = make(tmp_path / "one")
+    output, looked = tmp_path / "two", set[str]()
+    exists = Path.exists
+
+    def look(path: Path) -> bool:
+        looked.add(path.name)
+        return exists(path)
+
+    def wait() -> None:
+        # Of four shards, the other process has made two by the time that this one has its own.
+        if os.path.exists(output / "labels-00002.parquet"):
+            assert not looked & {"labels-00001.parquet", "labels-00003.parquet"}
+            for shard in (1, 3):
+                shutil.copy(tmp_path / f"one/labels-{shard:05d}.parquet", output)
+
+    monkeypatch.setattr(annotator, "takes_part", lambda shard, size: shard % 2 == 0)
+    monkeypatch.setattr(annotator, "wait_for_all", wait)
+    monkeypatch.setattr(Path, "exists", look)
+    assert make(output).labels == expected.labels
+    assert "labels-00000.parquet" in looked
