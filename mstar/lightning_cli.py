@@ -26,7 +26,7 @@ from mstar.callbacks.config_check import check_same_run
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.progress_bar import TrainingBar
 from mstar.callbacks.run_record import RunRecord, find_finished
-from mstar.callbacks.signals import StopOnSignal, end_with_the_others
+from mstar.callbacks.signals import StopOnSignal, end_with_the_first, end_with_the_others
 from mstar.callbacks.trainer_check import check_trainer, require_training
 from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
@@ -184,6 +184,7 @@ class MstarCLI(LightningCLI):
             )
         count_by_epochs(trainer)
         end_with_the_others()
+        end_with_the_first()
         allow_tensor_cores(trainer.strategy.root_device)
         fix_order(configured.get("deterministic"), trainer.accelerator)
         return trainer

@@ -1,10 +1,12 @@
-"""What a process that computes sets for itself before torch is imported."""
+"""What a process that computes sets for itself before torch is imported, and how long one of several stays."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+import time
+from threading import Thread
 from typing import Final
 
 # Larger blocks are mapped, and given back when they are freed (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
@@ -42,3 +44,18 @@ def prepare_process() -> None:
         set_option(_M_TRIM_THRESHOLD, _KEPT)
         # To set the first ends glibc's own adjustment of the second.
         set_option(_M_MMAP_THRESHOLD, LARGEST_BLOCK)
+
+
+def end_with_parent(parent: int) -> None:
+    """Has this process end with the one that started it, which may be killed: else it goes on, or waits, for hours.
+
+    Args:
+        parent: The number of that one.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -16,8 +16,12 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.distributed import announce_stop
 from mstar.interruption import Interrupted, listen, requested, stop_if_asked
+from mstar.process_start import end_with_parent
 
 _log = logging.getLogger(__name__)
+
+# In the environment: the process that starts others.
+_STARTED_BY: Final = "MSTAR_STARTED_BY"
 
 
 class StopOnSignal(Callback):
@@ -73,6 +77,17 @@ def end_with_the_others() -> None:
     Lightning's observer kills it otherwise, so that a job that was asked to stop seems to have failed.
     """
     _ChildProcessObserver._terminate_all = _end  # type: ignore[assignment, method-assign]
+
+
+def end_with_the_first() -> None:
+    """Has a process that Lightning started end with the one that it was started by, which may be killed.
+
+    Else it draws until it waits for that one, maybe for hours, and writes into a run that has been started again.
+    """
+    first = os.environ.get(_STARTED_BY, "")
+    if os.environ.get("LOCAL_RANK", "0") != "0" and first == str(os.getppid()):
+        end_with_parent(int(first))
+    os.environ[_STARTED_BY] = str(os.getpid())
 
 
 def _end(observer: _ChildProcessObserver) -> None:

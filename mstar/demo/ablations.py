@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import cache
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 from typing import Final
 
 from mstar.demo.arm import DEMO, RESULT, SEED_SFT, START
@@ -20,6 +19,7 @@ from mstar.demo.arm import main as start_arm
 from mstar.demo.verdicts import T, read_answers, verdict_table, verdicts
 from mstar.errors import ConfigError, MstarError
 from mstar.evaluation.markdown import markdown_table
+from mstar.process_start import end_with_parent
 
 # In the order in which they are run: an interrupted comparison has what the verdicts need first.
 ARMS: Final = (
@@ -127,26 +127,12 @@ def _run_all(arms: Sequence[str], seeds: Sequence[int], root: Path, jobs: int) -
     # Last digits depend on the number of threads, and a comparison on this machine's number of cores must not. Each
     # process reads it when it begins.
     os.environ["OMP_NUM_THREADS"] = "1"
-    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent) as pool:
+    # An arm whose process ends with this one goes on where its last iteration ended.
+    with ProcessPoolExecutor(jobs, get_context("spawn"), end_with_parent, (os.getpid(),)) as pool:
         # What all others start from is there before them.
         _run_side_by_side(pool, jobs, [(START, seed) for seed in seeds], root, seeds)
         others = [(arm, seed) for arm in arms if arm != START for seed in seeds]
         _run_side_by_side(pool, jobs, others, root, seeds)
-
-
-def end_with_parent() -> None:
-    """Has this process, a pool's, end with the one that made it, which may be killed: else it waits for work for ever.
-
-    An arm that it is at then goes on where its last iteration ended.
-    """
-    parent = parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 def _run_side_by_side(

@@ -373,6 +373,23 @@ def test_one_process_that_is_asked_to_stop_ends_the_others_as_if_they_had_been(
     assert "mstar fit: error" not in said
 
 
+def test_a_process_ends_with_the_first_one_that_was_killed(evolve: Any, start: Any) -> None:
+    """While it draws, and does not wait for the first one."""
+    pauses, log = evolve.folder / "pauses", evolve.folder / "one.log"
+    process = start(pausing(evolve, "one", pauses), "one")
+    try:
+        wait_until((pauses / "at-sampling").exists, process, log)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        deadline = time.monotonic() + 20
+        while alive(process.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        if alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.timeout(400)
 def test_two_processes_that_are_asked_to_stop_end_at_once_and_lose_nothing(
     evolve: Any, start: Any, together: Any
