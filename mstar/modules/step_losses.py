@@ -13,13 +13,16 @@ from mstar.models.step_head import StepLogits
 
 
 def step_loss(logits_N: Tensor, labels_N: Tensor, class_balance: bool) -> Tensor:
-    """Binary cross-entropy of the steps, with soft or hard labels.
+    """Binary cross-entropy of the steps, with soft or hard labels; 0 without any step.
 
     Args:
         logits_N: One logit a step.
         labels_N: The share, in [0, 1], of right continuations.
         class_balance: Whether the right and the wrong share of the batch weigh the same, however many steps are right.
     """
+    if not len(labels_N):
+        # A judge may leave a small batch without any label, whose mean would be no number.
+        return logits_N.sum()
     if not class_balance:
         return binary_cross_entropy_with_logits(logits_N, labels_N)
     right_N, wrong_N = labels_N * softplus(-logits_N), (1 - labels_N) * softplus(logits_N)

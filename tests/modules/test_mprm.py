@@ -123,6 +123,19 @@ def test_the_settings_decide_what_is_learned(
     assert float(module.training_step(batch, 0)) == pytest.approx(cross_entropy + 2.0 * pairwise)
 
 
+@pytest.mark.parametrize("class_balance", [False, True])
+def test_a_batch_without_any_label_has_nothing_to_learn_from(class_balance: bool) -> None:
+    module = MPRMModule("unused", class_balance=class_balance)
+    logits = torch.tensor([2.0, -1.0], requires_grad=True)
+    nothing = torch.tensor([math.nan, math.nan])
+    batch = SimpleNamespace(soft_N=nothing, group_B=torch.tensor([0, 0]), labelled_N=torch.tensor([False, False]))
+    cross_entropy, pairwise = module.losses(StepLogits(logits, torch.tensor([0, 1])), batch)  # type: ignore[arg-type]
+    (cross_entropy + pairwise).backward()
+    assert (cross_entropy.item(), pairwise.item()) == (0, 0)
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [0, 0]
+
+
 def test_validation_metrics_by_hand() -> None:
     # Two prompts. Prompt 0: a right chain, a lucky one and a wrong one; prompt 1: answers only, chains unknown.
     measured: dict[str, list[Any]] = {
