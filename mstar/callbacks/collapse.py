@@ -39,6 +39,7 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
     if not found:
         return None
     return (
-        f"since the first iteration the policy has collapsed: {'; '.join(found)}. Lower model.lr, go through the "
-        "samples fewer times, hold the policy (rollout.policy_gradient.kl_weight), or go on from an earlier checkpoint"
+        f"since the first iteration the policy has collapsed: {'; '.join(found)}. Start a new run, from an earlier "
+        "checkpoint (mstar export) if there is one, with a lower model.lr, fewer passes through the samples, or a "
+        "policy that is held (rollout.policy_gradient.kl_weight)"
     )

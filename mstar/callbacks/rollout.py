@@ -17,12 +17,11 @@ from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.callbacks.rollout_ahead import Overlap
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
-from mstar.callbacks.rollout_progress import RolloutProgress
+from mstar.callbacks.rollout_progress import RolloutProgress, check_resumable
 from mstar.callbacks.rollout_settings import Method, RolloutSettings, Unlabelled, choose_reward, choose_rule
 from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.callbacks.watchers import call_watchers
 from mstar.distributed import world_size
-from mstar.errors import ConfigError
 from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
@@ -31,6 +30,7 @@ from mstar.rewards import MPRM, Aggregation, Reward
 from mstar.selection import RuleName, SelectionRule, Selector
 from mstar.storage import ExampleFile, RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
+from mstar.trainer.fit_end import is_over
 from mstar.voting import Voting
 
 
@@ -163,6 +163,7 @@ class RolloutCallback(Callback):
         self._log: IterationLog | None = None
         self._drift: DriftCheck | None = None
         self._checked = False
+        self._resumed_at = 0
 
     def check(self, trainer: Trainer, module: LightningModule, data: LightningDataModule | None) -> None:
         """Checks that the pieces fit together; the command line does so before anything is written.
@@ -197,6 +198,7 @@ class RolloutCallback(Callback):
         if not self._progress.in_training:
             # Lightning builds a first loader before the first iteration has made any data.
             data.set_examples(data.placeholder())
+        if not self._progress.in_training or is_over(trainer, self._resumed_at):
             # The run may have been killed while they were measured; after the last iteration, no later hook is called.
             self._end_iteration(trainer, pl_module)
 
@@ -213,10 +215,8 @@ class RolloutCallback(Callback):
             self._log.recall()
             self._progress.go_on_training()
             self._overlap.take_up(stages)
-        elif self._progress.unwatched is not None and self._log is not None:
-            self._log.recall()
-            earlier, self._progress.unwatched = self._progress.unwatched, None
-            call_watchers(trainer, pl_module, earlier)
+        else:
+            call_watchers(trainer, pl_module, self._progress, self._log)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs the iteration's stages and swaps the training data."""
@@ -269,9 +269,12 @@ class RolloutCallback(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Has a run that had nothing to train on end with an error, before anything is exported.
 
+        A run that was killed in the dynamics of its last iteration has come here without training.
+
         Raises:
             DataError: no iteration kept a response.
         """
+        call_watchers(trainer, pl_module, self._progress, self._log)
         tell_of_judge(self.settings.grader)
         run = RunDirectory(Path(trainer.default_root_dir))
         check_something_kept(run, self._progress.iteration or 0, self.settings.engine.max_new_tokens)
@@ -301,18 +304,15 @@ class RolloutCallback(Callback):
         """Puts back the data of the iteration that the checkpoint was written in; the weights are back already.
 
         Raises:
-            ConfigError: the checkpoint was made with another seed.
+            ConfigError: the checkpoint was made with another seed, or is another run's.
         """
         state = checkpoint["callbacks"].get(self.state_key)
         if trainer.state.fn != TrainerFn.FITTING or state is None:
             return
-        if state["seed"] != self.settings.seed:
-            raise ConfigError(
-                f"rollout.seed is {self.settings.seed}, but the checkpoint was made with {state['seed']}: the run "
-                "would not go on as it began; set the seed back, or start a new run."
-            )
+        run = RunDirectory(Path(trainer.default_root_dir))
+        check_resumable(state, self.settings.seed, run)
+        self._resumed_at = checkpoint["global_step"]
         if state["in_training"]:
-            run = RunDirectory(Path(trainer.default_root_dir))
             data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
             data.set_examples(ExampleFile(run.examples(state["iteration"])), self.settings.gradient.passes)
         elif trainer.strategy.restore_checkpoint_after_setup:

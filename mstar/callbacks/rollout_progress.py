@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mstar.errors import ConfigError
 from mstar.iteration_ahead import Ahead
+from mstar.storage import RunDirectory
 
 
 @dataclass
@@ -64,3 +66,23 @@ class RolloutProgress:
         self.trained_before = state["training_seconds"]
         self.unwatched = state["unwatched"]
         self.ahead = None if state["ahead"] is None else Ahead.from_state(state["ahead"])
+
+
+def check_resumable(state: Mapping[str, Any], seed: int, run: RunDirectory) -> None:
+    """Makes sure that a run can go on from what a checkpoint holds.
+
+    Raises:
+        ConfigError: it was made with another seed, or is another run's.
+    """
+    if state["seed"] != seed:
+        raise ConfigError(
+            f"rollout.seed is {seed}, but the checkpoint was made with {state['seed']}: the run would not go on as it "
+            "began; set the seed back, or start a new run."
+        )
+    number = state["iteration"]
+    if number is not None and not run.report(number).exists():
+        raise ConfigError(
+            f"the run in '{run.root}' has no iteration {number}, which the checkpoint was written in: go on in the "
+            "folder of the checkpoint's own run (trainer.default_root_dir), or export it (mstar export) and start a "
+            "new run from that (model.model_name)."
+        )

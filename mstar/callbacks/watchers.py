@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 
 from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.export import ExportCallback
+from mstar.callbacks.iteration_log import IterationLog
+from mstar.callbacks.rollout_progress import RolloutProgress
 from mstar.errors import ConfigError
 from mstar.trainer.fit_end import at_epoch_end
 
 
-def call_watchers(trainer: Trainer, module: LightningModule, earlier: Mapping[str, float]) -> None:
-    """Calls the watchers as at the end of the epoch that a checkpoint was written in, which they have not seen yet.
+def call_watchers(
+    trainer: Trainer, module: LightningModule, progress: RolloutProgress, log: IterationLog | None
+) -> None:
+    """Calls the watchers as at the end of the epoch that a checkpoint was written in, if they have not seen it yet.
 
     Args:
-        trainer: The trainer, inside ``on_train_start``; its ``callback_metrics`` have what was measured since.
+        trainer: The trainer, before anything is trained, or at the end of a fit that has nothing left to train.
+        log: What was measured in that epoch.
     """
+    if progress.unwatched is None or log is None:
+        return
+    log.recall()
     metrics = trainer.callback_metrics
-    metrics.update({name: torch.tensor(value) for name, value in earlier.items() if name not in metrics})
+    metrics.update({name: torch.tensor(value) for name, value in progress.unwatched.items() if name not in metrics})
+    progress.unwatched = None
     # They put the epoch's number into names.
     with at_epoch_end(trainer):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it so that mypy does not see it

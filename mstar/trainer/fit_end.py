@@ -32,6 +32,11 @@ def ends_after_epoch(trainer: Trainer) -> bool:
     return ends_now(trainer) or _has_reached(trainer.current_epoch + 1, trainer.max_epochs)
 
 
+def is_over(trainer: Trainer, steps: int) -> bool:
+    """Whether a fit that goes on within an epoch, after so many steps, has no steps or no time left."""
+    return _has_reached(steps, trainer.max_steps) or _has_used_its_time(trainer)
+
+
 def is_cut_short(trainer: Trainer) -> bool:
     """Whether the epoch that has just ended did so before its last batch."""
     loop = trainer.fit_loop.epoch_loop
@@ -58,8 +63,7 @@ def find_limit(trainer: Trainer) -> str:
         return "trainer.max_steps"
     if _has_reached(trainer.current_epoch, trainer.max_epochs):
         return "trainer.max_epochs"
-    used = time_used(trainer)
-    if used is not None and used[0] >= used[1]:
+    if _has_used_its_time(trainer):
         return "trainer.max_time"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it so that mypy does not see it
         if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
@@ -73,6 +77,11 @@ def time_used(trainer: Trainer) -> tuple[float, float] | None:
         if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None:
             return callback.time_elapsed(), callback.time_elapsed() + left
     return None
+
+
+def _has_used_its_time(trainer: Trainer) -> bool:
+    used = time_used(trainer)
+    return used is not None and used[0] >= used[1]
 
 
 def _never() -> bool:

@@ -18,6 +18,7 @@ from mstar.errors import ConfigError, DataError
 from mstar.modules import PolicyModule
 from mstar.prompts import PromptSource, TinyDice
 from mstar.rewards import MPRM, Likelihood
+from mstar.storage import RunDirectory, write_json
 from mstar.temperature import AdaptiveTemperature
 from mstar.types import Prompt
 
@@ -56,6 +57,21 @@ def test_a_fit_does_not_go_on_from_a_state_of_another_seed() -> None:
     fitting.state.fn = TrainerFn.FITTING
     with pytest.raises(ConfigError, match=r"rollout\.seed is 2, but the checkpoint was made with 1"):
         callback.on_load_checkpoint(fitting, policy, checkpoint)
+
+
+def test_a_run_does_not_go_on_from_a_checkpoint_of_another_one(tmp_path: Path) -> None:
+    callback = RolloutCallback(selection="random", seed=1)
+    state = callback.state_dict() | {"iteration": 1}
+    fitting = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_model_summary=False)
+    fitting.state.fn = TrainerFn.FITTING
+    checkpoint = {"callbacks": {callback.state_key: state}, "global_step": 3}
+    policy = PolicyModule("mstar/tiny-idefics3")
+    with pytest.raises(
+        ConfigError, match=r"has no iteration 1, which .* or export it \(mstar export\) and start a new"
+    ):
+        callback.on_load_checkpoint(fitting, policy, checkpoint)
+    write_json(RunDirectory(tmp_path).report(1), {})
+    callback.on_load_checkpoint(fitting, policy, checkpoint)
 
 
 class Nothing(PromptSource):

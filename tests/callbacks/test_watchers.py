@@ -60,6 +60,14 @@ def test_those_who_watch_see_every_iteration_once_however_often_a_run_is_resumed
     )
     for epochs in ("1", "2", "3"):
         again = fit(evolve, "again", "--trainer.max_epochs", epochs, patience=5)
+    # As after a kill in the last dynamics.
+    report = RunDirectory(again).report(3)
+    measured = json.loads(report.read_text())
+    report.write_text(json.dumps({key: measured[key] for key in measured.keys() - {"dynamics", "mprm"}}))
+    (again / "finished.json").unlink()
+    next(again.rglob("epoch=2.ckpt")).unlink()
+    fit(evolve, "again", patience=5)
+    assert (again / "finished.json").read_text() == (whole / "finished.json").read_text()
     one, other = states(whole), states(again)
     for name in ("EarlyStopping", "ExportCallback"):
         assert one[name] == other[name]

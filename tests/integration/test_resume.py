@@ -194,6 +194,20 @@ def test_the_last_dynamics_are_measured_however_late_the_checkpoint_is_restored(
         assert RunDirectory(root).iterations == [0, 1, 2]
 
 
+def test_the_dynamics_of_an_iteration_that_a_limit_ended_are_measured_after_a_kill(evolve: Any) -> None:
+    limit = ("--trainer.max_steps", "1")
+    root = evolve(*limit)
+    report = RunDirectory(root).report(1)
+    expected = json.loads(report.read_text())
+    report.write_text(json.dumps({key: expected[key] for key in expected.keys() - {"dynamics", "mprm"}}))
+    (root / "finished.json").unlink()
+    evolve(*limit)
+    assert json.loads(report.read_text()) == expected
+    # Some of it is left to train.
+    evolve("--trainer.max_epochs", "1")
+    assert checkpoint(root)["global_step"] > 1
+
+
 def test_a_run_started_over_does_not_retrain_the_mprm(whole: Path, evolve_once: Any, settings: dict[str, Any]) -> None:
     copy = whole.parent / "again"
     shutil.copytree(whole, copy)
