@@ -22,7 +22,8 @@ def hold_folder(folder: Path) -> Iterator[None]:
     """Keeps every other process out of a folder, which is made if need be, within the block.
 
     The lock is the operating system's: it ends with the process, however that ends, so a file that was left behind
-    means nothing. It is not handed on to child processes.
+    means nothing. It is not handed on to child processes. Of a machine that crashed, a server of NFS 3 never hears that
+    it is gone: its lock stays until the file is deleted.
 
     Raises:
         ConfigError: another process holds it, or a link in it leads out of it.
@@ -38,8 +39,8 @@ def hold_folder(folder: Path) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:
             file.seek(0)
             raise ConfigError(
-                f"'{folder}' is in use by {file.read().strip() or 'another process'}: wait for it or end it, or choose "
-                "another folder (trainer.default_root_dir)."
+                f"'{folder}' is in use by {file.read().strip() or 'another process'}: wait for it or end it (if its "
+                f"machine is gone, delete '{folder / _NAME}'), or choose another folder (trainer.default_root_dir)."
             ) from error
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):

@@ -12,7 +12,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from mstar.atomic import atomic_path, require_writable, writing
+from mstar.atomic import atomic_path, require_writable, write_text, writing
 from mstar.errors import StorageError
 from mstar.locking import hold_folder
 
@@ -98,6 +98,18 @@ def test_a_full_disk_is_one_whoever_says_it(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
     with pytest.raises(SafetensorError, match="header"), writing(model):
         raise SafetensorError("Error while deserializing header: header too large")
+
+
+def test_a_folder_that_cannot_be_synced_keeps_no_file_from_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
 
 
 def test_devices_stay_and_folders_are_named(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ class RewardModelRefresh:
         # One process trains, whatever their number, so that the MPRM does not depend on it; the others wait.
         if is_main():
             self._train(policy, start, folder / "labels", check, seed, model, engine.progress)
-            shutil.rmtree(start)
+            # NFS keeps a file that is still open somewhere, under another name.
+            shutil.rmtree(start, ignore_errors=True)
         wait_for_all()
         return model
 
