@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +12,20 @@ from typing import Any, Final
 import yaml
 
 from mstar.callbacks.run_record import CONFIG
+from mstar.distributed import is_main
 from mstar.errors import ConfigError
+from mstar.memory.configuration import count_devices
 from mstar.provenance import INCIDENTAL, flatten
+
+_log = logging.getLogger(__name__)
 
 # Of the trainer, only what changes the updates themselves must stay.
 _FIXED_OF_TRAINER: Final = re.compile(
     r"trainer\.(accumulate_grad_batches|gradient_clip_\w+|precision|limit_train_batches|overfit_batches|fast_dev_run|"
     r"use_distributed_sampler|reload_dataloaders_every_n_epochs)\b"
 )
+# Rows of an optimizer step, by which processes share them: with another number of these, they may change.
+_BATCH: Final = ("data.init_args.batch_size", "trainer.accumulate_grad_batches")
 # What a key stands for that is not set.
 _DEFAULTS: Final = {"trainer.precision": "32-true"}
 # Of everything else, what changes neither the data nor the updates may change; and what is short for a part of the
@@ -53,13 +61,36 @@ def check_same_run(root: Path, config: str) -> None:
 
 
 def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One sentence for every key that must be the same and is not."""
+    """One sentence for every key that must be the same and is not, and for another number of rows a step."""
     old, new = dict(flatten(_spell_out(before))), dict(flatten(_spell_out(now)))
-    return [
+    moved, rows, rows_now = _processes(old) != _processes(new), _step_rows(old), _step_rows(new)
+    free = _BATCH if moved and rows == rows_now is not None else ()
+    changes = [
         f"{key.replace('.init_args', '')} was {_show(old, key)} and is now {_show(new, key)}."
         for key in sorted(old.keys() | new.keys())
-        if old.get(key, _DEFAULTS.get(key)) != new.get(key, _DEFAULTS.get(key)) and not _may_change(key, old)
+        if old.get(key, _DEFAULTS.get(key)) != new.get(key, _DEFAULTS.get(key))
+        and not _may_change(key, old)
+        and key not in free
     ]
+    if moved and rows and rows_now and rows != rows_now:
+        said = f"an optimizer step had {rows} rows, and on {_processes(new)} devices it has {rows_now}"
+        kept, rest = divmod(rows * new.get(_BATCH[1], 1), rows_now)
+        if rest == 0:
+            changes.append(f"{said}: trainer.accumulate_grad_batches {kept} keeps it.")
+        elif is_main():
+            _log.warning("%s; no trainer.accumulate_grad_batches keeps it.", said)
+    return changes
+
+
+def _processes(values: Mapping[str, Any]) -> int | None:
+    devices = count_devices(values.get("trainer.devices", "auto"))
+    return None if devices is None else devices * int(values.get("trainer.num_nodes", 1))
+
+
+def _step_rows(values: Mapping[str, Any]) -> int | None:
+    """Rows of an optimizer step, where the configuration says how many."""
+    parts = (_processes(values), values.get(_BATCH[0]), values.get(_BATCH[1], 1))
+    return None if None in parts else math.prod(parts)
 
 
 def _spell_out(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -62,7 +62,7 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
         loss=str(model.get("loss_kernel") or "chunked"),
         share_prompts=bool(model.get("share_prompts", True)),
         strategy=_strategy(trainer),
-        devices=_devices(trainer.get("devices", "auto")),
+        devices=count_devices(trainer.get("devices", "auto")),
         nodes=int(trainer.get("num_nodes") or 1),
         accelerator=str(trainer.get("accelerator") or "auto"),
         steps_kept=None if checkpoint.get("keep_all") else int(checkpoint.get("keep_last") or 1),
@@ -131,11 +131,12 @@ def _strategy(trainer: Mapping[str, Any]) -> Literal["single", "ddp", "fsdp2"]:
     name = _class(trainer.get("strategy")).lower()
     if "sharded" in name or "modelparallel" in name:
         return "fsdp2"
-    many = (_devices(trainer.get("devices", "auto")) or 1) * int(trainer.get("num_nodes") or 1) > 1
+    many = (count_devices(trainer.get("devices", "auto")) or 1) * int(trainer.get("num_nodes") or 1) > 1
     return "ddp" if "ddp" in name or many else "single"
 
 
-def _devices(value: Any) -> int | None:
+def count_devices(value: Any) -> int | None:
+    """How many ``trainer.devices`` are, on a machine; None for as many as it has."""
     if isinstance(value, (list, tuple)):
         return len(value)
     text = str(value)

@@ -88,6 +88,38 @@ def test_what_may_not_change(key: str, value: Any, sentence: str) -> None:
     assert find_changes(BEFORE, changed(key, value)) == [sentence]
 
 
+def on(devices: Any, batch_size: int, accumulated: int, **trainer: Any) -> dict[str, Any]:
+    given = {"devices": devices, "accumulate_grad_batches": accumulated, **trainer}
+    return changed("data.init_args.batch_size", batch_size) | {"trainer": BEFORE["trainer"] | given}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "sentences"),
+    [
+        (on(8, 2, 8), on(4, 2, 16), []),
+        (on(8, 2, 8), on("4", 4, 8), []),
+        (on(8, 2, 8), on(8, 2, 4, num_nodes=2), []),
+        (on("auto", 2, 8), on(4, 2, 8), []),
+        (
+            on(8, 2, 8), on(4, 2, 8),
+            ["an optimizer step had 128 rows, and on 4 devices it has 64: trainer.accumulate_grad_batches 16 "
+             "keeps it."],
+        ),
+        (on(8, 2, 8), on(8, 1, 16), ["data.batch_size was 2 and is now 1.",
+                                     "trainer.accumulate_grad_batches was 8 and is now 16."]),
+    ],
+)  # fmt: skip
+def test_a_step_has_as_many_rows_on_another_number_of_devices(
+    before: dict[str, Any], now: dict[str, Any], sentences: list[str]
+) -> None:
+    assert find_changes(before, now) == sentences
+
+
+def test_a_step_that_cannot_have_as_many_rows_has_others_which_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    assert find_changes(on(8, 2, 8), on(3, 2, 8)) == []
+    assert "an optimizer step had 128 rows, and on 3 devices it has 48; no trainer" in caplog.text
+
+
 @pytest.mark.parametrize(("option", "value"), [("unlabelled_start", 0.5), ("final_threshold", 0.0)])
 def test_a_limit_that_something_depends_on_stays(option: str, value: float) -> None:
     before = changed(f"rollout.init_args.{option}", value)

@@ -160,7 +160,8 @@ def test_a_resumed_run_ends_like_one_never_stopped(run: Any, sharded: Path, sett
 def test_one_process_goes_on_from_two(run: Any, sharded: Path, settings: Any) -> None:
     root = begun(sharded, "alone")
     start = root / "checkpoints/iteration-0001.ckpt"
-    run("fit", "--config", settings("alone"), *SHARDED, "--ckpt_path", start, number=1)
+    as_many_rows = ("--trainer.accumulate_grad_batches", "2")
+    run("fit", "--config", settings("alone"), *SHARDED, *as_many_rows, "--ckpt_path", start, number=1)
     assert plan(root, 2)["policy"] == plan(sharded, 2)["policy"]
     assert responses(root, 2) == responses(sharded, 2)
     assert (root / "policy/model.safetensors").is_file()
