@@ -40,11 +40,11 @@ def check_config_files(arguments: Sequence[str]) -> None:
 
     Raises:
         ConfigError: one is not UTF-8 text or no YAML, holds no mapping, is too large, nests too deeply, refers to
-            itself, stands for too many values, or gives a key twice.
+            itself, stands for too many values, gives a key twice, or names sources that are not there.
     """
     for option, value in given_values(arguments):
         if (option == "--config" or option.endswith("sources")) and Path(value).is_file():
-            for named in _sources(_read(Path(value)), Path(value).parent):
+            for named in _sources(_read(Path(value)), Path(value)):
                 _read(named)
 
 
@@ -79,13 +79,20 @@ def _read(path: Path) -> yaml.MappingNode:
     return node
 
 
-def _sources(node: yaml.Node, folder: Path) -> Iterator[Path]:
-    """The files that keys ``sources`` name, as far as they are there."""
+def _sources(node: yaml.Node, path: Path) -> Iterator[Path]:
+    """The files that keys ``sources`` of a file name."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            if key.value == "sources" and isinstance(value, yaml.ScalarNode) and (folder / value.value).is_file():
-                yield folder / value.value
-            yield from _sources(value, folder)
+            if key.value == "sources" and isinstance(value, yaml.ScalarNode):
+                named = path.parent / value.value
+                if named.is_file():
+                    yield named
+                elif value.value.endswith((".yaml", ".yml")) and "://" not in value.value:
+                    raise ConfigError(
+                        f"{path}, line {key.start_mark.line + 1}: there is no file '{value.value}' for sources: give "
+                        f"its whole path, or its path from the folder '{path.parent}'."
+                    )
+            yield from _sources(value, path)
 
 
 def _count_values(node: yaml.Node, path: Path, known: dict[int, int | None]) -> int:

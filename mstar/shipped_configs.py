@@ -62,7 +62,8 @@ def locate_configs(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         argument = "--config" if argument == "-c" else argument
         option, equals, value = argument.rpartition("=")
-        if value.endswith(_KINDS) and (option if equals else "".join(located[-1:])) in _OPTIONS:
+        local = value.endswith(_KINDS) and "://" not in value
+        if local and (option if equals else "".join(located[-1:])) in _OPTIONS:
             argument = f"{option}{equals}{find_config(value)}"
         located.append(argument)
     return located
@@ -74,6 +75,12 @@ def _summary(path: Path) -> str:
     comment = itertools.takewhile(lambda line: line.startswith("# ") and not line.startswith("#  "), lines)
     text = " ".join(line.removeprefix("# ") for line in comment)
     return re.split(r"(?<=\.) ", text, maxsplit=1)[0].rstrip(".:")
+
+
+def _shown(path: Path) -> str:
+    """What a file says; the data set's file that it names by its own folder is named so that a copy finds it, too."""
+    text = path.read_text(encoding="utf-8")
+    return re.sub(r"(?m)^( *sources: )(\.\./\S+)$", lambda line: f"{line[1]}{(path.parent / line[2]).resolve()}", text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown.add_argument("name", help="its name, e.g. tiny/evolve.yaml")
     given = parser.parse_args(arguments)
     if given.command == "show":
-        sys.stdout.write(find_config(given.name).read_text(encoding="utf-8"))
+        sys.stdout.write(_shown(find_config(given.name)))
         return 0
     names = shipped_names()
     width = max(map(len, names))
