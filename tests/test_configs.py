@@ -203,6 +203,8 @@ def test_the_cloud_recipes_name_files_that_are_there() -> None:
     assert not [path for path, value in leaves(sky) if isinstance(value, list)]
     for script in (sky["setup"], sky["run"], (CONFIGS / "cloud/slurm.sh").read_text()):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)  # noqa: S607
+    # What stands later wins, so that no file may stand behind the user's flags.
+    assert '"$@" --config' not in (CONFIGS / "cloud/slurm.sh").read_text()
     # What the script refers to is declared, or set by SkyPilot.
     used = set(re.findall(r"\$([A-Z][A-Z_]+)", sky["run"] + sky["setup"]))
     assert {name for name in used if not name.startswith("SKYPILOT_")} <= set(sky["envs"])

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Two machines of 8 GPUs with SLURM; give the configurations as arguments:
 #   sbatch configs/cloud/slurm.sh --config configs/evolve/mathv360k_continuous.yaml \
-#     --config configs/evolve/qwen2_5_vl_7b.yaml --config configs/overlays/fsdp2.yaml
+#     --config configs/evolve/qwen2_5_vl_7b.yaml --config configs/overlays/fsdp2.yaml --config configs/overlays/multi_node.yaml
+# What stands later wins: settings of your own (--trainer.num_nodes 4, with sbatch --nodes 4) come last.
 # Submit it with the environment active that mstar is installed in: sbatch hands it on.
 # Lightning reads SLURM's variables: one task a GPU. When SLURM announces the time limit, mstar saves, puts the job in the
 # queue again, and goes on from the last checkpoint. On CPUs (SLURM 22.05, two nodes of one task) all of that was run.
@@ -17,4 +18,4 @@
 set -euo pipefail
 export OMP_NUM_THREADS=8
 # Since SLURM 22.05 srun does not take this number over, and where tasks are bound to cores each would have one.
-srun --cpus-per-task="$SLURM_CPUS_PER_TASK" python -m mstar fit "$@" --config configs/overlays/multi_node.yaml --ckpt_path last
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" python -m mstar fit "$@" --ckpt_path last
