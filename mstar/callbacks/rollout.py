@@ -77,7 +77,8 @@ class RolloutCallback(Callback):
             else the type of the policy's).
         refresh_reward_model: Retrain the MPRM on the present policy before some iterations; none keeps it fixed.
         answer_conditioned: Show the policy the gold answer while it samples, not in training (M-STaR: warm-up).
-        unlabelled: Use of the unlabelled prompts: off, voting (pseudo answer by weighted vote) or oracle (their own).
+        unlabelled: Use of the unlabelled prompts: off (in YAML "off", quoted), voting (pseudo answer by weighted vote)
+            or oracle (their own).
         unlabelled_start: Fraction of ``trainer.max_epochs`` after which they are mixed in (M-STaR: T_mixin).
         voting: When the vote on an unlabelled prompt gives it an answer.
         dynamics: Whether the dynamics are measured on the validation prompts after every iteration.

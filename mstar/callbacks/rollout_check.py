@@ -55,6 +55,15 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
             "share of the prompts alone: ReST-EM takes all of them in each (rollout.interval: 1.0).",
             settings.interval,
         )
+    selector = settings.selector
+    if isinstance(selector, Selector) and selector.top_k != Selector.top_k and is_main():
+        own = getattr(selector.rule, "top_k", selector.top_k)
+        if own != selector.top_k:
+            _log.warning(
+                "rollout.top_k is %d, but a rule that is given by its class path has its own: set "
+                "rollout.selection.init_args.top_k (%d).",
+                *(selector.top_k, own),
+            )
     if settings.unlabelled != "off" and data.unlabelled is None:
         raise ConfigError(f"rollout.unlabelled is '{settings.unlabelled}', but data.unlabelled is not set.")
     if settings.unlabelled_start > 0 and (trainer.max_epochs is None or trainer.max_epochs < 0):

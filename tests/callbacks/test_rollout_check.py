@@ -17,6 +17,7 @@ from mstar.grading import AnswerGrader
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.rewards import Likelihood, Oracle
+from mstar.selection import All, Mixed, SelectionRule
 from mstar.types import AnswerType, Prompt
 
 
@@ -111,6 +112,17 @@ def test_no_prompt_is_labelled_and_unlabelled(unlabelled: Any) -> None:
     callback = RolloutCallback(selection="random", unlabelled=unlabelled)
     with pytest.raises(DataError, match=r"data\.unlabelled: row 1 has the prompt id 'b'"):
         check(callback, PolicyDataModule(Listed(labelled), unlabelled=Listed(others)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "top_k", "warned"), [(Mixed(), 4, True), (Mixed(4), 4, False), (Mixed(4), 2, False), (All(), 4, False)]
+)
+def test_a_rule_by_its_class_path_does_not_read_top_k_which_is_said(
+    rule: SelectionRule, top_k: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = RolloutCallback(selection=rule, top_k=top_k, reward=Oracle())
+    check(callback, PolicyDataModule(TinyDice("pool", 4)))
+    assert ("rollout.top_k is 4, but a rule that is given by its class path has its own" in caplog.text) is warned
 
 
 @pytest.mark.parametrize(("interval", "warned"), [(0.5, True), (1.0, False)])
