@@ -17,6 +17,7 @@ import mstar.datamodules.quarantined
 from mstar.annotation import AnnotationSettings, ContrastSettings
 from mstar.callbacks import RewardModelRefresh, RolloutCallback
 from mstar.callbacks.rollout_stages import RolloutStages
+from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
@@ -106,24 +107,25 @@ def test_a_whole_model_is_found_again(tmp_path: Path, annotated: list[tuple[Path
 @pytest.fixture
 def train(tmp_path: Path) -> Any:
     """Trains an MPRM on six responses to three prompts, as within a run."""
-    refresh = RewardModelRefresh([2], TinyDice("refresh", 3), batch_size=2)
+    prompts = TinyDice("refresh", 3)
     policy = PolicyModule("mstar/tiny-idefics3")
     policy.configure_model()
     policy.export(tmp_path / "policy")
     steps = ("one\n", "Answer: 1")
     rows = [
         StepLabels(prompt.id, f"{number}{''.join(steps)}", (f"{number}{steps[0]}", steps[1]), (1, 0), (2, 1), False)
-        for prompt in refresh.prompts
+        for prompt in prompts
         for number in range(2)
     ]
 
-    def train(long_response: bool = False, gradient_checkpointing: bool = False) -> Path:
+    def train(long_response: bool = False, gradient_checkpointing: bool = False, **settings: Any) -> Path:
         policy.gradient_checkpointing = gradient_checkpointing
         first = "one " * 400 + "\n"
         longer = replace(rows[0], response=f"{first}{steps[1]}", steps=(first, steps[1]))
         labels = [longer, *rows[1:]] if long_response else rows
         write_step_labels(tmp_path / "labels/labels-00000.parquet", labels)
         check = PromptCheck(policy.renderer, max_example_tokens=500, max_bad_share=0.25)
+        refresh = RewardModelRefresh([2], prompts, batch_size=2, **settings)
         refresh._train(policy, tmp_path / "policy", tmp_path / "labels", check, 0, tmp_path / "model", progress=False)
         return tmp_path / "model"
 
@@ -155,21 +157,31 @@ def test_the_retraining_has_all_labels_whatever_the_number_of_processes(
     assert "too_long" in line
 
 
-def test_the_head_which_starts_from_random_weights_has_a_rate_of_its_own(
-    train: Any, monkeypatch: pytest.MonkeyPatch
+def test_the_retraining_has_the_settings_of_the_refresh_and_starts_from_the_policy(
+    train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def make(*args: Any, **settings: Any) -> MPRMModule:
-        seen.update(settings)
-        return MPRMModule(*args, **settings)
+    def make(model_name: str, **settings: Any) -> MPRMModule:
+        seen.update(settings, start=model_name)
+        return MPRMModule(model_name, **settings)
+
+    def load(*args: Any, **settings: Any) -> StepLabelDataModule:
+        seen.update(contrast=settings["contrast"])
+        return StepLabelDataModule(*args, **settings)
 
     monkeypatch.setattr(mstar.callbacks.refresh, "MPRMModule", make)
+    monkeypatch.setattr(mstar.callbacks.refresh, "StepLabelDataModule", load)
     train()
-    assert (seen["lr"], seen["head_lr"]) == (1e-6, 1e-4)
-    assert not seen["gradient_checkpointing"]
-    train(gradient_checkpointing=True)
-    assert seen["gradient_checkpointing"]
+    # The head starts from random weights, and so has a rate of its own.
+    expected = {
+        "start": str(tmp_path / "policy"), "lr": 1e-6, "head_lr": 1e-4, "pairwise_weight": 0.5,
+        "step_logprob_features": True, "gradient_checkpointing": False, "contrast": None,
+    }  # fmt: skip
+    assert seen.items() >= expected.items()
+    settings = {"pairwise_weight": 0.25, "step_logprob_features": False, "contrast": ContrastSettings(each=2)}
+    train(gradient_checkpointing=True, **settings)
+    assert seen.items() >= {**settings, "gradient_checkpointing": True}.items()
 
 
 def test_the_engine_rests_while_the_mprm_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
