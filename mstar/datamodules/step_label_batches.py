@@ -35,7 +35,7 @@ class StepLabelBatch:
         responses: The inputs, each prompt once or once a row; ``step_ends`` says where the steps are.
         soft_N: Share of the continuations that reached the gold answer, for the steps of all rows in order; NaN for
             those that are not labelled.
-        hard_N: 1 where any continuation did, else 0.
+        hard_N: 1 where any continuation did, else 0; NaN likewise.
         group_B: A number for every row's prompt, equal for rows of one prompt.
         correct_B: Whether the response's final answer is right.
         chain_B: 1 if the whole chain is right, 0 if not, -1 if unknown.
@@ -84,10 +84,11 @@ def collate_step_labels(
         responses: ResponseInputs | SharedInputs = SharedInputs.render(renderer, [*prompts.values()], owners, texts)
     else:
         responses = renderer.response_inputs([prompts[number] for number in groups], texts)
+    soft_N = torch.tensor([value for label in labels for value in label.soft_labels], dtype=torch.float32)
     return StepLabelBatch(
         responses=responses,
-        soft_N=torch.tensor([value for label in labels for value in label.soft_labels], dtype=torch.float32),
-        hard_N=torch.tensor([value for label in labels for value in label.hard_labels], dtype=torch.float32),
+        soft_N=soft_N,
+        hard_N=soft_N.ceil(),
         group_B=torch.tensor(groups),
         correct_B=torch.tensor([label.correct for label in labels]),
         chain_B=torch.tensor([-1 if label.chain_correct is None else int(label.chain_correct) for label in labels]),

@@ -195,11 +195,14 @@ class MPRMModule(BackboneModule):
 
     def losses(self, steps: StepLogits, batch: StepLabelBatch) -> tuple[Tensor, Tensor]:
         """The cross-entropy of the steps and the (unweighted) pairwise term."""
-        labels_N = batch.soft_N if self.label_kind == "soft" else batch.hard_N
+        labels_N = self._labels(batch)
         if (labelled_N := batch.labelled_N) is not None:
             steps, labels_N = StepLogits(steps.logits_N[labelled_N], steps.row_N[labelled_N]), labels_N[labelled_N]
         cross_entropy = step_loss(steps.logits_N, labels_N, self.class_balance)
         return cross_entropy, pairwise_loss(steps, labels_N, batch.group_B, self.pairwise_margin)
+
+    def _labels(self, batch: StepLabelBatch) -> Tensor:
+        return batch.soft_N if self.label_kind == "soft" else batch.hard_N
 
     def training_step(self, batch: StepLabelBatch, batch_idx: int) -> Tensor:
         """One step of training."""
@@ -222,7 +225,7 @@ class MPRMModule(BackboneModule):
         self._validated.append(
             {
                 "probability": steps.logits_N.sigmoid().tolist(),
-                "soft": batch.soft_N.tolist(),
+                "label": self._labels(batch).tolist(),
                 "score": steps.minimum(rows).tolist(),
                 "group": batch.group_B.tolist(),
                 "correct": batch.correct_B.tolist(),
@@ -273,11 +276,11 @@ def validation_metrics(validated: dict[str, list[float]]) -> dict[str, float]:
     The same two with the policy's own log-probability in place of the MPRM show what the MPRM adds.
 
     Args:
-        validated: Lists by name: ``probability`` and ``soft`` (NaN of a step that is not labelled) a step; ``score``,
-            ``group``, ``correct``, ``chain`` and ``logprob`` a response.
+        validated: Lists by name: ``probability`` and ``label`` (NaN of a step that is not labelled) a step;
+            ``score``, ``group``, ``correct``, ``chain`` and ``logprob`` a response.
     """
     metrics: dict[str, float | None] = {}
-    labelled = [(p, y) for p, y in zip(validated["probability"], validated["soft"], strict=True) if not math.isnan(y)]
+    labelled = [(p, y) for p, y in zip(validated["probability"], validated["label"], strict=True) if not math.isnan(y)]
     if labelled:
         metrics["mprm/step_accuracy"] = sum((p > 0.5) == (y > 0.5) for p, y in labelled) / len(labelled)
         metrics["mprm/ece"] = expected_calibration_error([p for p, _ in labelled], [y for _, y in labelled])

@@ -220,6 +220,8 @@ def test_contrasts_join_the_labels_that_are_trained_on(renderer: Renderer, tmp_p
     assert made.steps[0] != chain.steps[0]
     # Its later step is not labelled, and rows of one prompt are one group.
     assert after.labelled_N.sum() == 5
+    assert torch.equal(after.soft_N.isnan(), ~after.labelled_N)
+    assert torch.equal(after.hard_N.isnan(), ~after.labelled_N)
     assert sorted(Counter(after.group_B.tolist()).values()) == [1, 2]
 
 

@@ -136,11 +136,38 @@ def test_a_batch_without_any_label_has_nothing_to_learn_from(class_balance: bool
     assert logits.grad.tolist() == [0, 0]
 
 
+@pytest.mark.parametrize(("kind", "accuracy", "error"), [("soft", 0.5, 0.275), ("hard", 1.0, 0.1)])
+def test_steps_are_measured_by_the_labels_that_are_learned(
+    kind: Any, accuracy: float, error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = MPRMModule("unused", labels=kind)
+    # A quarter of the second step's continuations are right; the third has none.
+    batch: Any = SimpleNamespace(
+        soft_N=torch.tensor([1.0, 0.25, math.nan]),
+        hard_N=torch.tensor([1.0, 1.0, math.nan]),
+        labelled_N=torch.tensor([True, True, False]),
+        group_B=torch.tensor([7, 7]),
+        correct_B=torch.tensor([True, False]),
+        chain_B=torch.tensor([-1, -1]),
+        logprobs=[-1.0, -1.0],
+    )
+    probabilities = torch.tensor([0.9, 0.9, 0.1])
+    logged: dict[str, float] = {}
+    monkeypatch.setattr(module, "forward", lambda _: StepLogits(probabilities.logit(), torch.tensor([0, 1, 1])))
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
+    monkeypatch.setattr("mstar.modules.mprm.repeats", lambda *_: False)
+    monkeypatch.setattr(MPRMModule, "trainer", None)
+    module.validation_step(batch, 0)
+    module.on_validation_epoch_end()
+    assert logged["mprm/step_accuracy"] == accuracy
+    assert logged["mprm/ece"] == pytest.approx(error)
+
+
 def test_validation_metrics_by_hand() -> None:
     # Two prompts. Prompt 0: a right chain, a lucky one and a wrong one; prompt 1: answers only, chains unknown.
     measured: dict[str, list[Any]] = {
         "probability": [0.9, 0.4, 0.6, 0.2],
-        "soft": [1.0, 0.0, 0.25, 0.75],
+        "label": [1.0, 0.0, 0.25, 0.75],
         "score": [0.0, 1.0, -1.0, 2.0, 3.0],
         "group": [0, 0, 0, 1, 1],
         "correct": [True, True, False, True, False],
@@ -157,9 +184,9 @@ def test_validation_metrics_by_hand() -> None:
     # Pooled, right 0.0 and 2.0 against wrong 1.0, -1.0, 3.0: 1 + 2 of 6 pairs.
     assert metrics["mprm/auc"] == pytest.approx(3 / 6)
     # A step that is not labelled is neither right nor wrong.
-    steps = {"probability": [*measured["probability"], 0.9], "soft": [*measured["soft"], math.nan]}
+    steps = {"probability": [*measured["probability"], 0.9], "label": [*measured["label"], math.nan]}
     assert validation_metrics(measured | steps) == metrics
-    assert not {"mprm/step_accuracy", "mprm/ece"} & {*validation_metrics(measured | {"soft": [math.nan] * 4})}
+    assert not {"mprm/step_accuracy", "mprm/ece"} & {*validation_metrics(measured | {"label": [math.nan] * 4})}
     # Of likelihoods that are not known nothing is said.
     unknown = validation_metrics(measured | {"logprob": [-1.0, math.nan, -3.0, -5.0, -6.0]})
     assert unknown == {name: value for name, value in metrics.items() if "likelihood" not in name}
@@ -167,7 +194,7 @@ def test_validation_metrics_by_hand() -> None:
 
 def test_metrics_without_both_classes_are_left_out() -> None:
     one = {"score": [1.0], "group": [0], "correct": [True], "chain": [-1], "logprob": [-1.0]}
-    assert set(validation_metrics({"probability": [0.5], "soft": [1.0], **one})) == {"mprm/step_accuracy", "mprm/ece"}
+    assert set(validation_metrics({"probability": [0.5], "label": [1.0], **one})) == {"mprm/step_accuracy", "mprm/ece"}
 
 
 @pytest.fixture
