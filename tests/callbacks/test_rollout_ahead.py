@@ -64,9 +64,10 @@ class Answering:
         }
         return answer
 
-    def weights_of(self, iteration: int, ids: set[str]) -> set[str]:
+    def weights_of(self, iteration: int, ids: set[str], stage: str = "rollout", first: int = 0) -> set[str]:
         """The versions of the weights that drew an iteration's samples of some prompts."""
-        seeds = {derive_seed(5, f"rollout/{iteration}", prompt, index) for prompt in ids for index in range(4)}
+        numbers = range(first, first + 4)
+        seeds = {derive_seed(5, f"{stage}/{iteration}", prompt, index) for prompt in ids for index in numbers}
         return {version for seed in seeds for version in self.drawn[seed]}
 
 
@@ -142,6 +143,19 @@ def test_the_first_shards_are_drawn_by_the_weights_of_the_iteration_before(
     # Nothing of it is left, in the run's folder or in that of the weights.
     assert not list((whole.root / "ahead").iterdir())
     assert not list((evolve_once.folder / "shared").iterdir())
+
+
+def test_the_dynamics_of_an_iteration_are_those_of_the_weights_that_it_made(
+    evolve_once: Evolve, server: Answering
+) -> None:
+    server.drawn.clear()
+    run = fit(evolve_once, server, "measured", dynamics=True, overlap_shards=0)
+    ids = {prompt.id for prompt in TinyDice("validation", 8)}
+    [first], [second], [third] = (set.union(*drawn_by(run, server, iteration)) for iteration in (1, 2, 3))
+    assert len({first, second, third}) == 3
+    # Sample 0 of a prompt is the greedy one.
+    measured = [server.weights_of(iteration, ids, "dynamics", first=1) for iteration in (0, 1, 2)]
+    assert measured == [{first}, {second}, {third}]
 
 
 def test_a_run_that_is_killed_while_slow_servers_draw_ends_like_one_left_alone(
