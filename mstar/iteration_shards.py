@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from mstar.atomic import atomic_path
 from mstar.endpoint import Judged
 from mstar.errors import DataError
 from mstar.prompts.prompt_check import PromptCheck
@@ -182,7 +183,8 @@ def read_earlier(
         _log.warning("%s Its responses are drawn again.", error)
         return None
     if earlier.quarantine.exists():
-        shutil.copyfile(earlier.quarantine, put_aside)
+        with atomic_path(put_aside) as temporary:
+            shutil.copyfile(earlier.quarantine, temporary)
     return groups
 
 
@@ -191,7 +193,8 @@ def keep_judged(judged: Judged, path: Path, earlier: Earlier | None) -> None:
     if judged.asked:
         write_json(path, judged.as_dict())
     elif earlier is not None and earlier.verdicts and earlier.judged.exists():
-        shutil.copyfile(earlier.judged, path)
+        with atomic_path(path) as temporary:
+            shutil.copyfile(earlier.judged, temporary)
 
 
 def read_judged(run: RunDirectory, iteration: int, shards: int) -> Judged:

@@ -55,7 +55,7 @@ def hold_folder(folder: Path) -> Iterator[None]:
 def _refuse_links_out(folder: Path) -> None:
     """A run writes and deletes by name in its folder, so a link in there could lead it to anybody's files."""
     root = folder.resolve()
-    for path in (*folder.glob("*"), *folder.glob("*/*")):
+    for path in (*folder.glob("*"), *folder.glob("*/*"), *folder.glob("*/*/*")):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise ConfigError(
                 f"'{path}' is a link that leads out of the run's folder '{folder}': remove it (the folder itself may "

@@ -5,10 +5,11 @@ from __future__ import annotations
 import glob
 from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
-from mstar.dashboards.run_config import SavedConfig, groups_in, settings_of, started_in
+from mstar.dashboards.run_config import SavedConfig, settings_of, started_in
 from mstar.errors import ConfigError
 from mstar.prompts import DataSources, PromptSource
 
@@ -48,13 +49,13 @@ def open_settings(settings: Mapping[str, Any], config: SavedConfig) -> PromptSou
     """
     from jsonargparse import ArgumentParser
 
-    classes = (str(group["class_path"]) for group in groups_in(settings) if "class_path" in group)
-    strange = next((name for name in classes if not name.startswith("mstar.prompts.")), None)
+    kind = DataSources if "dataset" in settings else PromptSource
+    strange = next(_strange_names(settings, kind), None)
     if strange is not None:
         raise ConfigError(f"the prompts of {config.path} are of the class {strange}, which is not one of mstar's own")
     places = [Path(), *started_in(config.folder, config.values)]
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--source", type=DataSources if "dataset" in settings else PromptSource)
+    parser.add_argument("--source", type=kind)
     try:
         made: PromptSource | DataSources = parser.instantiate(
             parser.parse_object({"source": _placed(settings, places)})
@@ -62,6 +63,47 @@ def open_settings(settings: Mapping[str, Any], config: SavedConfig) -> PromptSou
     except ArgumentError as error:
         raise ConfigError(f"the prompts of {config.path} cannot be opened ({error})") from error
     return made
+
+
+def _strange_names(value: Any, kind: Any) -> Iterator[str]:
+    """What jsonargparse would import or call in some settings, and is no class that ``mstar.prompts`` defines.
+
+    Args:
+        kind: The type that is wanted of them. Where it is a class, a text is the name of one, too.
+    """
+    wanted = list(_classes_in(kind))
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if not wanted or not isinstance(item, str | dict):
+            continue
+        named = item if isinstance(item, str) else item.get("class_path")
+        made = wanted[0] if named is None else _own_class(str(named))
+        if made is None or isinstance(item, str):
+            yield str(named)
+            continue
+        kinds = get_type_hints(made.__init__)
+        for name, given in settings_of(item).items():
+            yield from _strange_names(given, kinds.get(name))
+
+
+def _classes_in(kind: Any) -> Iterator[type[Any]]:
+    """The classes in a type that are made of settings: all but those of plain values."""
+    inner = get_args(kind)
+    for part in inner:
+        yield from () if get_origin(kind) is Literal else _classes_in(part)
+    if not inner and isinstance(kind, type) and kind not in (str, int, float, bool, type(None)):
+        yield kind
+
+
+def _own_class(name: str) -> type[Any] | None:
+    """The class of a name; None if it is none that a module of ``mstar.prompts`` defines, and not only imports."""
+    module, _, own = name.rpartition(".")
+    if not f"{module}.".startswith("mstar.prompts."):
+        return None
+    try:
+        found = getattr(import_module(module), own, None)
+    except ImportError:
+        return None
+    return found if isinstance(found, type) and found.__module__.startswith("mstar.prompts.") else None
 
 
 def open_parts(sources: DataSources, names: Sequence[str] = PARTS) -> list[PromptSource]:

@@ -47,12 +47,9 @@ _KNOWN: Final = {"and", *_NUMBERS, *SCALES, *_PARTS}
 
 
 def evaluate(text: str) -> tuple[Fraction, bool] | None:
-    """The value of a closed-form number, and whether it is exact.
+    """The value of a closed-form number of at most 80 characters, and whether it is exact.
 
     Sums and products of plain numbers are refused: they are work left undone, and 2019-20 is no subtraction.
-
-    Args:
-        text: At most 80 characters; longer text is refused.
     """
     if len(text) > _MAX_LENGTH or not _ALLOWED.fullmatch(text):
         return None

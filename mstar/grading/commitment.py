@@ -65,7 +65,7 @@ _NO_ANNOUNCEMENT: Final = re.compile(
     re.IGNORECASE,
 )
 _CHAIN: Final = re.compile(
-    r"(?:[^\n\w]+\w+){9}[^\n]*\n(?:.*\n)?\W*(?:therefore|thus|so|hence)\b", re.IGNORECASE | re.DOTALL
+    r"(?:[^\n\w]+\w+){9}[^\n]*\n(?:.*\n)?[^\w\n]*(?:therefore|thus|so|hence)\b", re.IGNORECASE | re.DOTALL
 )
 _AFTER_MARKER: Final = re.compile(
     r"[\s:>*_#=}]*(?:(?:\\\[|\$\$(?=\n))\s*)?(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|"
@@ -193,10 +193,7 @@ def find_committed(gold: str) -> str:
 
 
 def read_commitment(text: str, reader: AnswerReader) -> tuple[bool, str | None]:
-    """Whether a text commits to an answer by a box, a tag or a marker, and to which.
-
-    Args:
-        text: What ``relevant_part`` gave.
+    """Whether what ``relevant_part`` gave commits to an answer by a box, a tag or a marker, and to which.
 
     Returns:
         Whether there is such a place, and the answer of the last one: None if it cannot be read, is denied, or holds

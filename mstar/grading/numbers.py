@@ -54,8 +54,7 @@ class NumberReader(AnswerReader):
         self._gold = None if gold is not None and whole and gold.value.denominator != 1 else gold
         self._precision = precision if tolerance is None else None
         self._tolerance = tolerance
-        # A gold answer's own unit comes first: its number is not converted.
-        self._unit = (gold.unit if gold is not None else "") or asked
+        self._unit = (gold.unit if gold is not None else "") or asked  # a gold number is not converted
         question = question.casefold()
         self._is_percentage = self._unit == "%" or "percent" in question
         self._is_count = not self._is_percentage and "how many" in question

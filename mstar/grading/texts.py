@@ -35,8 +35,20 @@ _MOMENT: Final = re.compile(
     r"|\d{1,2}:\d{2}(?::\d{2})?\s*(?:[ap]\.?\s?m\.?)?|\d{1,2}\s*[ap]\.?\s?m\.?)",
     re.IGNORECASE,
 )
+_DAYS: Final = (datetime(2000, 1, 1), datetime(2001, 2, 2, 1, 1, 1))
 _MAX_LENGTH: Final = 1000
 _MAX_WORDS: Final = 12
+
+
+class _Years(dates.parserinfo):  # type: ignore[misc]  # it has no types
+    """Two digits of a year as spreadsheets take them, 30 is 1930 and 29 is 2029; dateutil would go by today's year."""
+
+    def convertyear(self, year: int, century_specified: bool = False) -> int:
+        """The whole year."""
+        return year if year >= 100 or century_specified else year + (1900 if year >= 30 else 2000)
+
+
+_DATES: Final = dates.parser(_Years())
 
 
 class TextReader(AnswerReader):
@@ -100,12 +112,10 @@ class TextReader(AnswerReader):
             return self._literal == read_literal(cleaned)
         if self._is_formula:
             return are_equal(self._source, source if "=" in self._source else _NAME.sub("", source))
-        said = [word for word in _WORD.findall(cleaned.casefold()) if word in self._words or not self._is_known(word)]
+        # Known words say nothing, or only repeat the question.
+        words = _WORD.findall(cleaned.casefold())
+        said = [w for w in words if w in self._words or self._known.isdisjoint((w, w.removesuffix("s")))]
         return bool(self._words) and said == self._words
-
-    def _is_known(self, word: str) -> bool:
-        """Whether a word says nothing, or only repeats the question."""
-        return word in self._known or word.removesuffix("s") in self._known
 
 
 class SimilarTextReader(AnswerReader):
@@ -113,9 +123,6 @@ class SimilarTextReader(AnswerReader):
 
     Source: Biten et al. 2019, "Scene Text Visual Question Answering": a distance of half the longer text, or more, is
     none of similarity.
-
-    Args:
-        answer: The gold answer, or None.
     """
 
     takes_any_text = True
@@ -152,11 +159,9 @@ def read_literal(text: str) -> tuple[object, ...] | None:
 
 
 def _read_moment(text: str) -> tuple[int | None, ...] | None:
-    """Year, month, day, hour, minute and second, None for those that are not said."""
+    """Year, month, day, hour, minute and second, None for those not said: two days, unlike in all, stand in."""
     try:
-        first, second = (
-            dates.parse(text, default=default) for default in (datetime(2000, 1, 1), datetime(2001, 2, 2, 1, 1, 1))
-        )
+        first, second = (_DATES.parse(text, default=day) for day in _DAYS)
     except (ValueError, OverflowError, TypeError):
         return None
     fields = zip(first.timetuple()[:6], second.timetuple()[:6], strict=True)

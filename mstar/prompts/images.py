@@ -140,7 +140,7 @@ class FileImage:
         try:
             with Image.open(location) as image:
                 turn = image.getexif().get(ExifTags.Base.Orientation, 1)
-                plain = image.mode in ("RGB", "L") and not image.has_transparency_data
+                plain = image.mode in ("RGB", "L") and image.format != "EPS" and not image.has_transparency_data
                 return turn == 1 and plain and self.limits.apply(image) is image
         except _DAMAGE:
             self.load()
@@ -210,6 +210,8 @@ def open_image(uri: str, root: str | None = None) -> Image.Image:
 
 def _decode(source: Path | io.BytesIO) -> Image.Image:
     with Image.open(source) as image:
+        if image.format == "EPS":
+            raise ValueError("it is PostScript, a program that Pillow would have Ghostscript run")
         # Pillow itself only warns up to twice this size.
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError

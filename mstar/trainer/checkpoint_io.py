@@ -56,6 +56,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             DataError: it is damaged, and so is what could take its place; or it is a distributed checkpoint, or none.
         """
+        safe = weights_only is not False  # which Lightning would make of None for an address
         given = Path(path)
         if given.is_dir():
             raise DataError(
@@ -63,7 +64,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 "also runs one process (--trainer.devices 1)."
             )
         if "://" in str(path):
-            return super().load_checkpoint(path, map_location, weights_only)
+            return super().load_checkpoint(path, map_location, safe)
         candidates = [given]
         if given.name == LAST:
             candidates += [
@@ -77,7 +78,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if damage is None:
                 if damages:
                     _put_aside(damages, candidate)
-                content = super().load_checkpoint(candidate, map_location, weights_only)
+                content = super().load_checkpoint(candidate, map_location, safe)
                 if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
                     raise DataError(f"'{candidate}' is no checkpoint of a run: give one that a fit wrote.")
                 return content

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
 from mstar.dashboards.run_config import SavedConfig
 from mstar.dashboards.run_sources import open_parts, open_settings
+from mstar.errors import ConfigError
 from mstar.prompts import DataSources, PromptSource, RecordPrompts
 
 
@@ -57,3 +59,44 @@ def test_the_size_of_a_part_of_generated_prompts_counts(tmp_path: Path) -> None:
     sources = open_settings({"dataset": dice, "train": {"size": 5}}, SavedConfig("config.yaml", "", tmp_path))
     assert isinstance(sources, DataSources)
     assert [len(part) for part in open_parts(sources, ("train",))] == [5]
+
+
+@pytest.mark.parametrize("form", ["function", "imported", "text", "json", "pixels", "whole", "part"])
+def test_a_configuration_from_elsewhere_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Neither a class or function of others, nor one that a module of ours has imported, nor a module by its name."""
+    (tmp_path / "evil_prompts.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'ran')!r}).touch()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mixed, folder = "mstar.prompts.MixedPrompts", {"name": str(tmp_path / "ran")}
+    settings: dict[str, Any] = {
+        "function": {"dataset": {"class_path": "mstar.prompts.cells.os.makedirs", "init_args": folder}, "train": {}},
+        "imported": {"dataset": {"class_path": "mstar.prompts.images.find_fault", "init_args": {}}, "train": {}},
+        "text": {"class_path": mixed, "init_args": {"sources": ["evil_prompts.Evil"]}},
+        "json": {"class_path": mixed, "init_args": {"sources": '[{"class_path": "evil_prompts.Evil"}]'}},
+        "pixels": {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"path": "a", "pixels": "evil_prompts.E"}},
+        "whole": {"dataset": "evil_prompts.Evil", "train": {}},
+        "part": {"dataset": {"class_path": "mstar.prompts.TinyDice"}, "train": "evil_prompts.Evil"},
+    }[form]
+    with pytest.raises(ConfigError, match="not one of mstar's own"):
+        open_settings(settings, SavedConfig("config.yaml", "", tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_names_in_a_source_s_own_settings_are_no_classes(tmp_path: Path) -> None:
+    folder = tmp_path / "charts"
+    folder.mkdir()
+    (folder / "rows.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}\n')
+    rows = {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"path": [str(folder / "rows.jsonl")]}}
+    mixed = {"class_path": "mstar.prompts.MixedPrompts", "init_args": {"sources": [rows, rows], "weights": [1, 1]}}
+    part = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": rows, "share": [0.0, 1.0]}}
+    for settings in (rows, part):
+        opened = open_settings(settings, SavedConfig("config.yaml", "", tmp_path))
+        assert isinstance(opened, PromptSource)
+        assert len(opened) == 1
+    # Nothing is strange in them: what is wrong is that both have the same prompts, or that there is no such folder.
+    named = {"class_path": "mstar.prompts.MathV360K", "init_args": {"root": str(folder), "sources": ["GEOS", "a.b"]}}
+    for settings in (mixed, named):
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever else is wrong with them
+            open_settings(settings, SavedConfig("config.yaml", "", tmp_path))
+        assert "not one of mstar's own" not in str(caught.value)

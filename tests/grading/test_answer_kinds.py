@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -281,3 +282,23 @@ def test_a_gold_answer_keeps_its_own_unit() -> None:
     """Its number is in that, whatever unit the question mentions."""
     asked = {"answer": "0.25 m", "answer_type": "float", "question": "What is the length of AB in cm?"}
     assert [grade(f"Answer: {text}", **asked).correct for text in ("0.25 m", "25 cm", "0.25 cm")] == [True, True, False]
+
+
+@pytest.mark.parametrize("today", [2026, 2027, 2060])
+def test_a_year_of_two_digits_does_not_depend_on_today_s(today: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dateutil.parser import _parser
+
+    monkeypatch.setattr(_parser.DEFAULTPARSER.info, "_year", today)
+    for gold, right, wrong in (
+        ("March 4, 1976", "3/4/76", "3/4/77"), ("1/9/55", "January 9, 1955", "January 9, 2055"),
+        ("June 5, 2026", "6/5/26", "6/5/27"),
+    ):  # fmt: skip
+        row = {"answer": gold, "answer_type": "text"}
+        assert grade(f"Answer: {right}", **row).correct
+        assert not grade(f"Answer: {wrong}", **row).correct
+
+
+def test_a_loop_of_signs_behind_a_heading_costs_no_time() -> None:
+    start = time.process_time()
+    grade("Answer: a b c d e f g h i j k\n" + "-\n" * 11_000 + "x", answer="5", answer_type="integer")
+    assert time.process_time() - start < 2

@@ -303,6 +303,11 @@ def test_a_run_directory_that_leads_elsewhere(evolve: Any, tmp_path: Path, capsy
     run = evolve.folder / "run"
     run.mkdir()
     (run / "iterations").symlink_to(elsewhere)
-    line = refused(["fit", "--config", str(evolve.write(evolve.settings()))], capsys)
-    assert f"'{run / 'iterations'}' is a link that leads out of the run's folder" in line
+    config = ["fit", "--config", str(evolve.write(evolve.settings()))]
+    assert f"'{run / 'iterations'}' is a link that leads out of the run's folder" in refused(config, capsys)
+    (run / "iterations").unlink()
+    put_aside = run / "iterations/0001/quarantine-00000.jsonl"
+    put_aside.parent.mkdir(parents=True)
+    put_aside.symlink_to(elsewhere / "mine")
+    assert f"'{put_aside}' is a link that leads out of the run's folder" in refused(config, capsys)
     assert not list(elsewhere.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -229,3 +230,15 @@ def test_a_pointer_in_the_place_of_a_picture_is_said(root: Path) -> None:
     (root / "a.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12\n")
     with pytest.raises(DataError, match=r"a\.png' cannot be decoded: it is a Git LFS pointer"):
         FileImage("a.png", str(root)).load()
+
+
+def test_postscript_is_not_run(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, called = tmp_path / "gs", tmp_path / "called"
+    program.write_text(f"#!/bin/sh\necho >> '{called}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    (root / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n")
+    assert "PostScript" in load_error(root, "a.png")
+    assert not FileImage("a.png", str(root)).is_shown_as_stored()
+    assert not called.exists()

@@ -50,7 +50,7 @@ class MarkedText(PublishedReward):
         untyped: Any = AutoTokenizer
         try:
             require_reachable(self.model, self.revision)
-            self._tokenizer = untyped.from_pretrained(self.model, **origin)
+            self._tokenizer = untyped.from_pretrained(self.model, trust_remote_code=False, **origin)
             # Own code is not needed: these are models that Transformers has, or a head on one of them.
             model, info = self._model_class().from_pretrained(
                 self.model, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **origin

@@ -56,7 +56,9 @@ class URSA(PublishedReward):
             model = make_ursa(config, dtype)
             self._pictures = PictureSettings(config, self._read("preprocessor_config.json"))
             # Transformers has no configuration of this name, and the tokenizer needs none.
-            self._tokenizer = untyped.from_pretrained(self.model, revision=self.revision, config=PreTrainedConfig())
+            self._tokenizer = untyped.from_pretrained(
+                self.model, revision=self.revision, config=PreTrainedConfig(), trust_remote_code=False
+            )
             read_weights(model, self._weight_files())
         except UNUSABLE as error:
             raise explain_unusable(self.model, error) from error

@@ -126,6 +126,22 @@ def test_what_is_no_such_model_is_refused(qwen_math: Path, tmp_path: Path) -> No
         QwenMathPRM("someone/prm", revision="main").load(RewardHost(trust_remote_code=True))
 
 
+def test_own_code_of_a_tokenizer_is_never_left_open(qwen_math: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transformers would ask at the terminal whether to run it."""
+    from transformers import AutoTokenizer
+
+    given: list[Any] = []
+
+    def from_pretrained(name: str, **settings: Any) -> Any:
+        given.append(settings.get("trust_remote_code"))
+        raise OSError("seen")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", from_pretrained)
+    with pytest.raises(ConfigError):
+        answers(QwenMathPRM(str(qwen_math), progress=False), Prompt("p", QUESTION))
+    assert given == [False]
+
+
 def test_paragraphs_and_blank_responses(qwen_math: Path) -> None:
     reward = QwenMathPRM(str(qwen_math), separator="paragraph", progress=False)
     assert list(map(len, answers(reward, Prompt("p", "?"), [["a", "b", "", "c"], ["", " "]]))) == [2, 0]
