@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _CHOSEN: Final = (AnswerType.MULTI_CHOICE, AnswerType.MULTI_SELECT)
 # Characters above which a gold answer is likely a solution or a description.
 _LONG: Final = 200
+# How a rationale begins that is an answer alone, as in R1-V's data, and how much longer than the answer it is at most.
+_OPENED: Final = ("<answer>", r"\boxed{")
+_WRAPPED: Final = len("<answer>  </answer>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Survey:
         ungradeable_example: Id and gold answer of the first of them.
         without_options: Multiple-choice prompts whose options are not known.
         long_answers: Prompts whose gold answer is rather a text than an answer.
+        stated_answers: Prompts without a gold answer whose rationale states one.
+        bare_rationales: Prompts whose rationale is an answer in its tag or box, and nothing else.
         lengths: Tokens of some of the prompts, where a model was named.
     """
 
@@ -62,6 +67,7 @@ class Survey:
     without_options: int
     long_answers: int
     stated_answers: int
+    bare_rationales: int
     lengths: Lengths | None
 
 
@@ -81,14 +87,17 @@ def survey_prompts(source: PromptSource, renderer: Renderer | None, num_counted:
     grader = AnswerGrader()
     types: Counter[str] = Counter()
     pictures: Counter[int] = Counter()
-    answers = rationales = ungradeable = without_options = long_answers = stated = 0
+    answers = rationales = ungradeable = without_options = long_answers = stated = bare = 0
     example = None
     for prompt in source:
         types[prompt.answer_type.value] += 1
         pictures[len(prompt.images)] += 1
-        rationales += bool(prompt.rationale)
+        said = prompt.rationale or ""
+        rationales += bool(said)
+        committed = find_committed(said)
+        bare += said.startswith(_OPENED) and len(said) - len(committed) <= _WRAPPED
         if prompt.answer is None:
-            stated += prompt.rationale is not None and find_committed(prompt.rationale) != prompt.rationale
+            stated += committed != said
             continue
         answers += 1
         without_options += prompt.answer_type in _CHOSEN and not prompt.choices
@@ -97,7 +106,7 @@ def survey_prompts(source: PromptSource, renderer: Renderer | None, num_counted:
             ungradeable += 1
             example = example or (prompt.id, prompt.answer)
     lengths = None if renderer is None else _count_lengths(source, renderer, num_counted)
-    found = (answers, rationales, ungradeable, example, without_options, long_answers, stated)
+    found = (answers, rationales, ungradeable, example, without_options, long_answers, stated, bare)
     return Survey(len(source), types, pictures, *found, lengths)
 
 
@@ -141,6 +150,9 @@ def describe_survey(survey: Survey, facts: SourceFacts | None) -> Iterator[tuple
     if survey.stated_answers:
         where = "name their column in fields.answer, too (of chats, conversations.1.value or the like)"
         yield "", f"{survey.stated_answers:,} rationales state one: {where}"
+    if survey.bare_rationales:
+        where = "for a warm-up, name another column in fields.rationale"
+        yield "", f"{survey.bare_rationales:,} rationales are an answer and nothing else: {where}"
     if survey.answers:
         yield "gradeable", f"{survey.answers - survey.ungradeable:,} of {counted(survey.answers, 'gold answer')}"
     if survey.ungradeable_example is not None:

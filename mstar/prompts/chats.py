@@ -20,6 +20,7 @@ _ROLES: Final[Mapping[str, Literal["system", "user", "assistant"]]] = {
     "assistant": "assistant",
     "model": "assistant",
 }
+_SPOKEN: Final = ("from", "role", "assistant")
 _TEXT: Final = ("text", "input_text", "output_text")
 # Where a part has its text and its picture; LLaMA-Factory's newer rows have both under "value".
 _SAID: Final = ("text", "value")
@@ -46,7 +47,7 @@ class Chat:
 def is_chat(value: Any) -> bool:
     """Whether a cell holds turns."""
     turns = value if isinstance(value, list) else []
-    return bool(turns) and all(isinstance(turn, Mapping) and ("from" in turn or "role" in turn) for turn in turns)
+    return bool(turns) and all(isinstance(turn, Mapping) and any(name in turn for name in _SPOKEN) for turn in turns)
 
 
 def read_chat(value: Any) -> Chat:
@@ -85,6 +86,10 @@ def _split(value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
         raise RowError(Reason.WRONG_TYPE, "the conversation is no list of turns")
     for turn in value:
+        if "user" in turn and "assistant" in turn:
+            # The Cauldron and FineVision have a question and its answer in one.
+            yield from ((speaker, turn[speaker] or "") for speaker in ("user", "assistant"))
+            continue
         speaker = turn.get("from") if turn.get("from") is not None else turn.get("role")
         content = turn.get("value") if turn.get("value") is not None else turn.get("content")
         if not isinstance(speaker, str) or not isinstance(content, str | list | None):

@@ -17,7 +17,7 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
     "question": (
         "question", "query", "problem", "prompt", "instruction", "question_text", "problem_text", "question_string",
     ),
-    "conversations": ("conversations", "messages", "message"),
+    "conversations": ("conversations", "messages", "message", "texts"),
     "images": (
         "decoded_image", "image", "images", "image_path", "image_paths", "img", "img_path", "image_file", "image_name",
         "picture", "pictures", "image_filename",

@@ -59,7 +59,7 @@ _SAME: Final = (
     "question", "answer", "answer_type", "answers", "answer_is", "precision", "unit", "choices", "rationale",
     "category",
 )  # fmt: skip
-_FORMAT: Final = 8
+_FORMAT: Final = 9
 _BATCH: Final = 2048
 
 

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from mstar.errors import counted
+from mstar.grading.choices import ChoiceReader
 from mstar.grading.commitment import find_committed
+from mstar.grading.formulas import GradingTimeoutError
 from mstar.prompts.cells import TEXTS, parse, parse_texts, pick, read_text, read_texts
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, AnswerType
@@ -33,6 +35,11 @@ _INTEGER: Final = re.compile(r"[+\-\u2212]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}
 _FLOAT: Final = re.compile(r"[+\-\u2212]?(?:[0-9]{1,18}|[0-9]{1,3}(?:,[0-9]{3}){1,5})?\.[0-9]{1,18}")
 # A letter that an option begins with.
 _LETTERED: Final = re.compile(r"\(?([A-J])[).:、\uff0e\uff1a]\s*(.+)", re.DOTALL)
+# "Is Blue the minimum?", "According to the map, are there ...?"
+_ASKS_WHETHER: Final = re.compile(
+    r"(?:\A|[.,:>?]\s*)(?:is|are|was|were|do|does|did|has|have|can|could|will|would)\b", re.IGNORECASE
+)
+VERDICTS: Final = {"0": "no", "1": "yes"}
 _LABELS: Final = ("label", "key", "letter", "option", "id")
 _ALPHABET: Final = "ABCDEFGHIJ"
 # How options are marked in a question, at the beginning of a line or behind other text, and how many make a list. A
@@ -137,8 +144,16 @@ def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
     options = tuple(text.rstrip(" ,;") for text in found)
     letters = [chr(ord("A") + number) for number in range(len(options))]
     named = _named_letters(answer or "")
-    fits = not answer or answer in options or (named and named <= {*letters})
+    fits = not answer or answer in options or (named and named <= {*letters}) or _is_option(answer, options)
     return options if any(options) and fits else ()
+
+
+def _is_option(answer: str, options: tuple[str, ...]) -> bool:
+    r"""Whether an answer is an option in another spelling, as ``$20^\circ$`` is 20°, and ``\text{A}`` the first."""
+    try:
+        return len(options) > 1 and ChoiceReader(answer, options).gold is not None
+    except GradingTimeoutError:
+        return False
 
 
 def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -262,6 +277,20 @@ def find_numbering(rows: Iterable[tuple[tuple[str, ...], int, bool]]) -> str | N
     first, last = min(number for number, _ in numbers), max(number - size for number, size in numbers)
     # One of the two ends must be seen to tell them apart.
     return {(True, True): "index0", (False, False): "index1"}.get((first == 0, last < 0)) if last <= 0 else None
+
+
+def are_verdicts(rows: Iterable[tuple[str, str]]) -> bool:
+    """Whether 1 and 0 are yes and no, as in FigureQA and HallusionBench.
+
+    All answers are one of the two, both are there, and most questions ask for yes or no. A row is question and answer.
+    """
+    asked, golds = [], set()
+    for question, gold in rows:
+        if gold not in VERDICTS:
+            return False
+        golds.add(gold)
+        asked.append(_ASKS_WHETHER.search(question) is not None)
+    return len(golds) == len(VERDICTS) and 2 * sum(asked) > len(asked)
 
 
 def answer_type_of(value: Any, answer: str | None, choices: tuple[str, ...]) -> AnswerType:

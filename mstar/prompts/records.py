@@ -33,7 +33,9 @@ from mstar.prompts.images import PixelLimits
 from mstar.prompts.prompt_table import PromptRecord, build_table, cache_folder, content_id
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import (
+    VERDICTS,
     answer_type_of,
+    are_verdicts,
     find_choices,
     find_numbering,
     is_empty,
@@ -128,13 +130,19 @@ class RecordPrompts(TablePrompts):
             chosen = replace(chosen, answer_is=answer_is)
             why = f"the answers number the options, from {answer_is[-1]}"
             choices = (*choices, ColumnChoice("answer_is", answer_is, why))
+        open_ended = bool(chosen.answer) and chosen.answer_type is None and not chosen.choices
+        verdicts = open_ended and are_verdicts(_questions_and_answers(rows, chosen))
+        if verdicts:
+            why = "all answers are 1 or 0, and most questions ask for yes or no"
+            choices = (*choices, ColumnChoice("answers", "yes or no", why))
         read = {name if name in columns else name.partition(".")[0] for name in chosen.columns}
         unread = tuple(column for column in columns if column not in read)
         if not chosen.images:
             some = [row for row in islice(rows, _FEW) if not isinstance(row, RowError)]
             unread = tuple(f"{name}{_seems_pictures(some, name)}" for name in unread)
-        converter = _Converter(chosen, guessed, os.path.abspath(root), placeholders)
-        folder = cache_folder(cache_dir, "records", rows.fingerprint, chosen, guessed, converter.root, placeholders)
+        converter = _Converter(chosen, guessed, os.path.abspath(root), placeholders, verdicts)
+        facts = (rows.fingerprint, chosen, guessed, converter.root, placeholders, verdicts)
+        folder = cache_folder(cache_dir, "records", *facts)
         build_table(folder, rows, converter)
         checked = open_table(folder, where, settings, choices=choices, unread=unread)
         self.name = where if split == "train" else f"{where} ({split})"
@@ -185,6 +193,16 @@ def _answers_and_options(rows: Rows, fields: FieldMap) -> Iterator[tuple[tuple[s
             yield answers, len(texts), answers[0] in (*texts, *labels)
 
 
+def _questions_and_answers(rows: Rows, fields: FieldMap) -> Iterator[tuple[str, str]]:
+    """Some questions with their gold answers."""
+    for row in islice((row for row in rows if not isinstance(row, RowError)), _LOOKED_AT):
+        try:
+            question = read_text(look_up(row, fields.question or ""), "question")
+            yield question, read_text(look_up(row, fields.answer or ""), "answer")
+        except RowError:
+            continue
+
+
 @dataclass(frozen=True)
 class _Converter:
     """Makes a prompt of a row."""
@@ -194,6 +212,8 @@ class _Converter:
     guessed: frozenset[str]
     root: str
     placeholders: Placeholders
+    # Whether 1 and 0 are yes and no.
+    verdicts: bool = False
 
     def __call__(self, values: Mapping[str, Any]) -> PromptRecord:
         ignored: list[tuple[str, str]] = []
@@ -218,8 +238,13 @@ class _Converter:
         none: tuple[str, ...] = ()
         choices, labels = read("choices", lambda *_: _choices(values, self.fields), (none, none))
         column = self.fields.answer or ""
-        gold, solution = read_gold(look_up(values, column), column, kind, choices) if column else (none, None)
+        # Of a chat it is what the model says to the question, the user's last turn, whichever turn is named.
+        chat = self.fields.conversations or self.fields.question or ""
+        value = said if column.startswith(f"{chat}.") else look_up(values, column)
+        gold, solution = read_gold(value, column, kind, choices) if column else (none, None)
         answers = (*gold, *read("answers", lambda value, name: read_texts(parse(value), name), none))
+        if self.verdicts:
+            answers = tuple(form for gold in answers for form in (VERDICTS.get(gold, gold), gold))
         answer = next(iter(answers), None)
         if answer is None and (name := self.fields.answer or self.fields.answers):
             raise RowError(Reason.NO_ANSWER, f"the column '{name}' is empty")

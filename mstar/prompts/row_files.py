@@ -90,8 +90,8 @@ def _expand(path: str, split: str) -> list[Path] | None:
         if not files:
             raise DataError(f"no file fits '{path}'; check the pattern.")
         return files
-    # What looks like owner/name is the id of a data set.
-    is_id = not location.exists() and not location.suffix and path.count("/") == 1
+    # What looks like owner/name is the id of a data set; so is owner/name-v1.2, whose end is no file's.
+    is_id = not location.exists() and not location.suffix[1:2].isalpha() and path.count("/") == 1
     return None if is_id else [location]
 
 

@@ -23,6 +23,7 @@ Row: TypeAlias = Mapping[str, Any] | RowError
 _BUFFER: Final = 1 << 20
 _BATCH: Final = 256
 _LONGEST_CELL: Final = 1 << 30
+_LONGEST_REASON: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,16 @@ def load_table(path: str, split: str) -> Rows:
 
     try:
         if not Path(path).is_dir():
-            return dataset_rows(datasets.load_dataset(path, split=split))
+            name, _, config = path.partition(":")
+            return dataset_rows(datasets.load_dataset(name, config or None, split=split))
         found = datasets.load_from_disk(path)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise DataError(f"the data set '{path}' cannot be loaded ({reason}); check the path and the split.") from error
+        # Of a data set with several configurations, the second line lists them.
+        reason = " ".join(str(error).strip().splitlines()[:2])[:_LONGEST_REASON]
+        raise DataError(
+            f"the data set '{path}' cannot be loaded ({reason}); check the path (a configuration is named behind it: "
+            "owner/name:config) and the split."
+        ) from error
     if not isinstance(found, datasets.DatasetDict):
         return dataset_rows(found)
     if split not in found:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from mstar.errors import DataError
 from mstar.evaluation.prompt_survey import describe_survey, spread, survey_prompts
-from mstar.prompts import PromptSource, TinyDice
+from mstar.prompts import PromptSource, RecordPrompts, TinyDice
 from mstar.prompts.quarantine import Reason
 from mstar.types import AnswerType, Prompt
+from tests.prompts.record_files import write_lines
 
 
 class Broken:
@@ -68,3 +70,12 @@ def test_every_prompt_counts(tiny: Any) -> None:
 
 def test_without_a_model_nothing_is_decoded() -> None:
     assert survey_prompts(Few(), None, 100).lengths is None
+
+
+def test_rationales_that_are_an_answer_alone_are_said(tmp_path: Path) -> None:
+    """R1-V's data sets."""
+    said = "<answer> 145° </answer>", "1 + 1 = 2\n#### 2"
+    rows = [{"problem": f"{number}?", "solution": text} for number, text in enumerate(said)]
+    found = survey_prompts(RecordPrompts(write_lines(tmp_path / "data.jsonl", rows)), None, 0)
+    assert found.bare_rationales == 1
+    assert "1 rationales are an answer and nothing else" in "\n".join(text for _, text in describe_survey(found, None))

@@ -12,6 +12,7 @@ import pytest
 
 from mstar.prompts import RecordPrompts
 from mstar.types import Turn
+from tests.prompts.record_files import write_lines
 
 
 def read(tmp_path: Path, picture: Callable[..., bytes], *rows: dict[str, Any]) -> RecordPrompts:
@@ -127,3 +128,11 @@ def test_the_model_sees_what_the_row_said(tmp_path: Path, picture: Callable[...,
     assert text.index("Be brief.") < text.index("Left ") < text.index(mark) < text.index(" right ") < text.rindex(mark)
     assert mark * 2 + "Left or right?" in renderer.render_prompt(before)
     assert (placed.question.count("<image>"), before.question.count("<image>")) == (2, 0)
+
+
+def test_turns_in_pairs(tmp_path: Path) -> None:
+    """The Cauldron and FineVision."""
+    row = {"images": [], "texts": [{"user": "One?", "assistant": "Yes."}, {"user": "Two?", "assistant": "No."}]}
+    [prompt] = RecordPrompts(write_lines(tmp_path / "data.jsonl", [row]))
+    assert prompt.turns == (Turn("user", "One?"), Turn("assistant", "Yes."))
+    assert (prompt.question, prompt.rationale) == ("Two?", "No.")

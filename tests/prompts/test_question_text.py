@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from mstar.grading import AnswerGrader
+from mstar.prompts import RecordPrompts
 from mstar.prompts.question_text import find_numbering, infer_answer_type, read_gold, remove_placeholders
 from mstar.types import AnswerType
+from tests.prompts.record_files import write_lines
 
 
 def test_placeholders_inside_a_question_go_too() -> None:
@@ -61,3 +66,13 @@ def test_an_option_that_reads_like_an_announcement_stays_whole() -> None:
     assert read_gold("the answer is 4", "answer", None, choices) == (("the answer is 4",), None)
     assert read_gold("The answer is B", "answer", None, choices) == (("B",), None)
     assert read_gold(None, "answer", None, ()) == ((), None)
+
+
+@pytest.mark.parametrize("gold", [r"\boxed{\text{A}}", "$A$", r"$20^\circ$", "20", "Option A", "A 20°", "A:20°"])
+def test_options_stay_options_however_the_answer_is_spelt(tmp_path: Path, gold: str) -> None:
+    rows = [{"question": "x?\nChoices:\n(A) 20°\n(B) 40°\n(C) 50°", "answer": gold}]
+    [prompt] = RecordPrompts(write_lines(tmp_path / "data.jsonl", rows))
+    assert prompt.choices == ("20°", "40°", "50°")
+    grade = AnswerGrader().grade
+    assert all(grade(prompt, text).correct for text in ("Answer: A", r"\boxed{A. 20°}", "Answer: 20°"))
+    assert not grade(prompt, "Answer: B").correct

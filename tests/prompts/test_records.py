@@ -506,3 +506,27 @@ def test_a_linked_folder_is_allowed_by_image_root(tmp_path: Path, picture: Pictu
         RecordPrompts(path)
     source = RecordPrompts(path, image_root=[str(tmp_path / "data"), str(tmp_path / "far")])
     assert [sizes(prompt) for prompt in source] == [[(8, 8)]] * 2
+
+
+def test_the_answer_of_a_chat_is_to_its_last_question(tmp_path: Path) -> None:
+    first = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "Answer: 3"}]
+    rows = [
+        {"messages": [*first, {"role": "user", "content": "Which?"}, {"role": "assistant", "content": "Answer: red"}]},
+        {"messages": [{"role": "system", "content": "Be brief."}, *first]},
+    ]
+    path = write_lines(tmp_path / "chats.jsonl", rows)
+    asked = [(prompt.question, prompt.answer) for prompt in RecordPrompts(path, FieldMap(answer="messages.1.content"))]
+    assert asked == [("Which?", "red"), ("How many?", "3")]
+
+
+def test_one_and_nought_may_be_yes_and_no(tmp_path: Path) -> None:
+    """FigureQA, HallusionBench."""
+    rows = [{"question": "Is Blue the minimum?", "answer": 1}, {"question": "Is Red the minimum?", "answer": 0}]
+    yes, no = RecordPrompts(write_lines(tmp_path / "data.jsonl", rows))
+    assert (yes.answer, yes.answers, yes.answer_type) == ("yes", ("1",), AnswerType.TEXT)
+    grade = AnswerGrader().grade
+    said = ("Answer: Yes, it is.", "Answer: 1", "Answer: no", "Answer: 0")
+    assert [grade(yes, text).correct for text in said] == [True, True, False, False]
+    assert [grade(no, text).correct for text in said] == [False, False, True, True]
+    counts = [{"question": "How many?", "answer": 1}, {"question": "How many dice?", "answer": 0}]
+    assert [prompt.answer for prompt in RecordPrompts(write_lines(tmp_path / "counts.jsonl", counts))] == ["1", "0"]

@@ -183,3 +183,19 @@ def test_lines_in_a_file_called_json(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
     path.write_text('{"a": {"x": 1}}\n\n{"a": {"x": 2}}\n')
     assert values(path) == [{"a": {"x": 1}}, {"a": {"x": 2}}]
+
+
+@pytest.mark.parametrize("path", ["We-Math/We-Math2.0-Pro", "OpenGVLab/MMPR-v1.2", "owner/name:part"])
+def test_an_id_with_a_version_or_a_configuration(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    asked: list[Any] = []
+
+    def load(name: str, config: str | None, split: str) -> None:
+        asked.append((name, config))
+        raise ValueError("Config name is missing.\nPlease pick one among the available configs: ['ai2d', 'tqa']")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(DataError, match=r"among the available configs: \['ai2d', 'tqa'\].*owner/name:config"):
+        open_rows(path)
+    assert asked == [(path.partition(":")[0], "part" if ":" in path else None)]
