@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from mstar.prompts.row_files import folder_of
+
+# Keys and passwords that a logger's settings may have: a report is handed around.
+_SECRET: Final = re.compile(
+    r"(?m)^([^\n:]*(?:api_?key|secret|password|(?<![a-z])token)[\"']?: *)(?!null\b)\S.*$|(?<=://)[^/\s@]+(?=@)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +26,11 @@ class SavedConfig:
     path: str
     text: str
     folder: Path
+
+    @property
+    def shown(self) -> str:
+        """Its text without keys and passwords."""
+        return _SECRET.sub(r"\1***", self.text)
 
     @property
     def values(self) -> Mapping[str, Any]:

@@ -57,3 +57,19 @@ def test_the_temperature_is_that_of_the_rollouts(tmp_path: Path, settings: dict[
     save(tmp_path / "annotate", {"settings": {"temperature": 1.0}})
     save(tmp_path / "evolve", {"rollout": settings})
     assert temperature_setting(tuple(read_configs(tmp_path))) == 0.7
+
+
+def test_keys_and_passwords_are_not_shown(tmp_path: Path) -> None:
+    logger = {"api_key": "KEY", "token": "KEY", "password": None, "tracking_uri": "https://me:KEY@host/mlflow"}
+    save(tmp_path, {"trainer": {"logger": [{"init_args": logger}]}, "max_prompt_tokens": 512, "key_variable": "MY_KEY"})
+    [config] = read_configs(tmp_path)
+    assert "KEY\n" in config.text
+    assert config.shown.replace("MY_KEY", "").count("KEY") == 0
+    for line in (
+        "api_key: ***",
+        "password: null",
+        "https://***@host",
+        "max_prompt_tokens: 512",
+        "key_variable: MY_KEY",
+    ):
+        assert line in config.shown
