@@ -18,7 +18,7 @@ from torch import nn
 from mstar.errors import ConfigError
 from mstar.file_faults import find_folder_fault
 from mstar.models.attention import choose_attention
-from mstar.models.compatibility import check_configuration, check_model
+from mstar.models.compatibility import check_configuration, check_model, check_weights
 from mstar.models.export import SAVED_BACKEND, mend_generation_config
 from mstar.models.families import NATIVE, REMOTE, Family, family_of
 from mstar.models.lora import note_dtype
@@ -171,7 +171,8 @@ def load_model(
             written to.
 
     Raises:
-        ConfigError: nothing usable is at ``name``, a setting is unknown, or code would run that is not pinned.
+        ConfigError: nothing usable is at ``name``, its files lack weights, a setting is unknown, or code would run
+            that is not pinned.
         MissingExtraError: a setting needs a package that is not installed.
     """
     import transformers
@@ -190,6 +191,8 @@ def load_model(
         settings: dict[str, Any] = {
             "dtype": weights,
             "use_safetensors": True,  # other weight files are pickles
+            "output_loading_info": True,
+            "ignore_mismatched_sizes": True,  # they are refused by name
             **_origin(trust_remote_code, revision),
             **quantization_settings(quantization, weights),
         }
@@ -200,14 +203,15 @@ def load_model(
             auto = getattr(transformers, _family_by(name, config).auto_class)
             kernel = choose_attention(attention, compute or weights, config)
             try:
-                model = auto.from_pretrained(name, attn_implementation=kernel, **settings)
+                model, info = auto.from_pretrained(name, attn_implementation=kernel, **settings)
             except (ValueError, ImportError) as error:
                 # A model that knows no flash-attention; nothing has been loaded yet.
                 if attention not in (None, "auto") or kernel is None or "lash" not in str(error):
                     raise
-                model = auto.from_pretrained(name, **settings)
+                model, info = auto.from_pretrained(name, **settings)
         except UNUSABLE as error:
             raise explain_unusable(name, error) from error
+        check_weights(name, model, info)
     check_model(name, model, family_of(model))
     mend_generation_config(model)
     return model

@@ -8,12 +8,13 @@ Shapes: T tokens, H hidden, V vocabulary.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, counted
 from mstar.models.families import Family
 
 # By model type: what keeps models of it from being trained and sampled here.
@@ -48,6 +49,33 @@ def check_configuration(name: str, config: Any) -> None:
         raise ConfigError(
             f"model_name '{name}' is a '{kind}', which mstar cannot use: it {reason}. docs/families.md lists the "
             "families that work."
+        )
+
+
+def check_weights(name: str, model: nn.Module, info: Mapping[str, Any]) -> None:
+    """Refuses files that lack weights of the model: Transformers begins these at random, with no more than a warning.
+
+    Args:
+        name: The model's name or folder.
+        info: What Transformers says about the loading (``output_loading_info``).
+
+    Raises:
+        ConfigError: weights are missing, or have other sizes than the configuration says.
+    """
+    kind = type(model).__name__
+    if info["mismatched_keys"]:
+        key, stored, wanted = min(info["mismatched_keys"])
+        raise ConfigError(
+            f"model_name '{name}' cannot be loaded: '{key}' has the shape {tuple(stored)} in its files, and its "
+            f"configuration makes it {tuple(wanted)}: mend config.json, or save the model again."
+        )
+    # What is computed rather than learned need not be in the files.
+    missing = sorted(info["missing_keys"] & {key for key, _ in model.named_parameters()})
+    if missing:
+        others = f", while they have '{min(info['unexpected_keys'])}'" if info["unexpected_keys"] else ""
+        raise ConfigError(
+            f"model_name '{name}' cannot be loaded: its files lack {counted(len(missing), 'weight')} of {kind} "
+            f"('{missing[0]}' is the first{others}): save the whole model, under its own names."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import httpx2
 import pytest
 import torch
 from huggingface_hub.errors import OfflineModeIsEnabled
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedConfig
 
 from mstar.errors import ConfigError
@@ -89,6 +91,29 @@ def test_weights_that_are_cut_off(split_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a folder without a usable model") as error:
         load_model(str(folder))
     one_sentence(error)
+
+
+def test_weights_that_are_missing_or_have_other_names_or_sizes(split_folder: Path, tmp_path: Path) -> None:
+    """Transformers warns, and begins them at random."""
+    folder = tmp_path / "model"
+    shutil.copytree(split_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    parts = ("vision_model", "connector")
+    language = {name: value for name, value in weights.items() if not any(part in name for part in parts)}
+    wrapped = {f"base_model.model.{name}": value for name, value in weights.items()}
+    embedding = "model.text_model.embed_tokens.weight"
+    rows, width = weights[embedding].shape
+    longer = weights | {embedding: torch.zeros(rows + 8, width)}
+    for changed, said in (
+        (language, rf"its files lack {len(weights) - len(language)} weights of Idefics3ForConditionalGeneration "
+                   r"\('model\.connector\.modality_projection\.proj\.weight' is the first\): save the whole model"),
+        (wrapped, rf"its files lack {len(weights)} weights .*, while they have 'base_model\.model\."),
+        (longer, rf"'{re.escape(embedding)}' has the shape \({rows + 8}, {width}\) in its files, and .* it \({rows}, "),
+    ):  # fmt: skip
+        save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(ConfigError, match=said) as error:
+            load_model(str(folder))
+        one_sentence(error)
 
 
 def test_a_processor_that_needs_a_package(split_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
