@@ -12,6 +12,7 @@ from torch import Tensor
 from mstar.models.sizes import (
     cache_size,
     empty_model,
+    patches_per_token,
     vocabulary,
 )
 
@@ -103,3 +104,13 @@ def test_an_empty_model_has_the_weights_of_a_whole_one(split: Any, tiny: Any) ->
         assert {n: p.shape for n, p in empty.named_parameters()} == {
             n: p.shape for n, p in policy.model.named_parameters()
         }
+
+
+def test_the_patches_that_make_a_token() -> None:
+    """Gemma 3 makes 256 tokens of 64 x 64 patches; the others merge squares of them."""
+    families = {"Gemma3": 16, "Gemma4": 9, "Mistral3": 4, "AyaVision": 4, "Qwen2_5_VL": 4, "Idefics3": 4, "InternVL": 4,
+                "Llava": 1}  # fmt: skip
+    untyped: Any = transformers
+    size = {"Gemma3": {"vision_config": {"image_size": 896, "patch_size": 14}}, "Gemma4": {"vision_config": {}}}
+    made = {name: patches_per_token(getattr(untyped, f"{name}Config")(**size.get(name, {}))) for name in families}
+    assert made == families
