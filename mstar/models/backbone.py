@@ -19,7 +19,7 @@ from mstar.errors import ConfigError
 from mstar.file_faults import find_folder_fault
 from mstar.models.attention import choose_attention
 from mstar.models.compatibility import check_configuration, check_model, check_weights
-from mstar.models.export import SAVED_BACKEND, mend_generation_config
+from mstar.models.export import SAVED_BACKEND, mend_generation_config, mend_tied_names
 from mstar.models.families import NATIVE, REMOTE, Family, family_of
 from mstar.models.lora import note_dtype
 from mstar.models.precision import DTYPES
@@ -214,6 +214,7 @@ def load_model(
         check_weights(name, model, info)
     check_model(name, model, family_of(model))
     mend_generation_config(model)
+    mend_tied_names(model)
     return model
 
 

@@ -88,6 +88,19 @@ def mend_generation_config(model: nn.Module) -> None:
         settings.do_sample = True
 
 
+def mend_tied_names(model: nn.Module) -> None:
+    """Says which weights of a model have two names, where code for Transformers 4 has a list of names for it.
+
+    Transformers 5 wants each with the name that is saved, and ends with an error at a list, after the training.
+    """
+    untyped: Any = type(model)
+    if not isinstance(getattr(untyped, "_tied_weights_keys", None), list):
+        return
+    saved: dict[nn.Parameter, str] = {}
+    names = {name: saved.setdefault(value, name) for name, value in model.named_parameters(remove_duplicate=False)}
+    untyped._tied_weights_keys = {name: first for name, first in names.items() if name != first}
+
+
 def check_export(model: nn.Module, renderer: Renderer) -> None:
     """Writes all of an export but the weights, to a folder that is deleted.
 

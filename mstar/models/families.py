@@ -180,6 +180,23 @@ class PhiVision(Family):
     vision = frozenset({"img_processor"})
     projector = frozenset({"img_projection", "glb_GN", "sub_GN"})
 
+    def hidden_states(
+        self,
+        model: nn.Module,
+        ids_BT: Tensor,
+        mask_BT: Tensor | None,
+        extras: Mapping[str, Tensor],
+        positions: Tensor | None = None,
+        cache: DynamicCache | None = None,
+    ) -> Tensor:
+        """As of every family."""
+        if cache is not None and not hasattr(cache, "get_usable_length"):
+            # Its code asks for how many tokens a cache holds as in Transformers 4. Of the class: in the cache itself,
+            # it would be a cycle, and keep the memory.
+            kind: Any = type(cache)
+            kind.get_usable_length = lambda cache, new, layer=0: cache.get_seq_length(layer)
+        return super().hidden_states(model, ids_BT, mask_BT, extras, positions, cache)
+
     def _embeddable(self, model: nn.Module, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # The model overwrites the ids, which are negative where a picture stands.
         return super()._embeddable(model, ids_BT.clone(), extras)

@@ -101,8 +101,9 @@ def write(name: str, folder: Path) -> None:
         for parameter in model.parameters():
             if parameter.abs().sum() == 0:
                 parameter.normal_(std=0.3)
-    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors",
-              metadata={"format": "pt"})  # fmt: skip
+    # Phi's embedding has a second name, which is not in the files.
+    state = {key: value.contiguous() for key, value in model.state_dict().items() if ".wte." not in key}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.fixture(scope="session")

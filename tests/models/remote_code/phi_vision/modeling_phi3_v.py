@@ -9,18 +9,19 @@ from .configuration_phi3_v import Phi3VConfig
 
 
 class Phi3ImageEmbedding(nn.Module):
-    def __init__(self, config):
+    def __init__(self, config, wte):
         super().__init__()
+        self.wte = wte
         self.img_processor = nn.Linear(3 * 8 * 8, 24)
         self.img_projection = nn.Linear(24, config.hidden_size)
         self.sub_GN = nn.Parameter(torch.zeros(1, 1, 24))
         self.vocab_size = config.vocab_size
 
-    def forward(self, input_ids, pixel_values, image_sizes, wte):
+    def forward(self, input_ids, pixel_values, image_sizes):
         places = (input_ids < 0).nonzero(as_tuple=True)
         # As the original does: the caller's ids are overwritten.
         input_ids.clamp_min_(0).clamp_max_(self.vocab_size)
-        hidden = wte(input_ids)
+        hidden = self.wte(input_ids)
         features = []
         for crops, size in zip(pixel_values, image_sizes, strict=True):
             count = int(size.prod()) // 64
@@ -34,15 +35,19 @@ class Phi3VModel(LlamaModel):
 
     def __init__(self, config):
         super().__init__(config)
-        self.vision_embed_tokens = Phi3ImageEmbedding(config)
+        self.vision_embed_tokens = Phi3ImageEmbedding(config, wte=self.embed_tokens)
         self.post_init()
 
     def forward(
         self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, inputs_embeds=None,
         pixel_values=None, image_sizes=None, use_cache=None, **kwargs,
     ):  # fmt: skip
+        if use_cache:
+            # As the original does, which is written for Transformers 4.
+            held = past_key_values.get_usable_length((input_ids if inputs_embeds is None else inputs_embeds).shape[1])
+            assert held == past_key_values.get_seq_length()
         if inputs_embeds is None and pixel_values is not None and image_sizes is not None:
-            inputs_embeds = self.vision_embed_tokens(input_ids, pixel_values, image_sizes, self.embed_tokens)
+            inputs_embeds = self.vision_embed_tokens(input_ids, pixel_values, image_sizes)
             input_ids = None
         return super().forward(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids,
@@ -55,6 +60,7 @@ class Phi3VForCausalLM(PreTrainedModel, GenerationMixin):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    _tied_weights_keys = ["lm_head.weight"]  # noqa: RUF012
 
     def __init__(self, config):
         super().__init__(config)
