@@ -132,9 +132,9 @@ def _layer_bytes(hidden: int, inner: float, dtype: torch.dtype) -> float:
 
 def patches_per_token(config: Any) -> int:
     """Patches of a picture that make one token, by any family's name for it; 1 where the configuration has none."""
-    vision = getattr(config, "vision_config", None)
+    vision: Any = getattr(config, "vision_config", None)
     if tokens := getattr(config, "mm_tokens_per_image", None):  # Gemma 3
-        return int(vision.image_size // vision.patch_size) ** 2 // tokens
+        return int((vision.image_size // vision.patch_size) ** 2 // tokens)
     # Qwen-VL and Mistral 3; Idefics3 and SmolVLM; Aya Vision and LFM2-VL; Gemma 4.
     names = ("spatial_merge_size", "scale_factor", "downsample_factor", "pooling_kernel_size")
     side = next((side for part in (vision, config) for name in names if (side := getattr(part, name, None))), 1)
