@@ -39,21 +39,25 @@ def differences(one: Path, other: Path) -> list[str]:
     runs = [RunDirectory(root) for root in (one, other)]
     if runs[0].iterations != runs[1].iterations:
         found.append(f"iterations: {runs[0].iterations} and {runs[1].iterations}")
-    for iteration in runs[0].iterations:
-        for file in sorted(runs[0].iteration(iteration).iterdir()):
-            twin = runs[1].iteration(iteration) / file.name
-            if not twin.exists():
-                found.append(f"{file} has no counterpart")
-            elif file.suffix == ".json":
-                reports = [_without_paths_and_times(json.loads(path.read_text())) for path in (file, twin)]
-                if reports[0] != reports[1]:
-                    found.append(str(file))
-            elif file.read_bytes() != twin.read_bytes():
-                found.append(str(file))
-    for file in sorted(path for path in (one / "policy").rglob("*") if path.is_file()):
-        if file.read_bytes() != (other / file.relative_to(one)).read_bytes():
-            found.append(str(file))
+    folders = [tuple(run.iteration(iteration) for run in runs) for iteration in runs[0].iterations]
+    for first, second in (*folders, (one / "policy", other / "policy")):
+        files, twins = _files(first), _files(second)
+        found += [f"{(first if name in files else second) / name} has no counterpart" for name in sorted(files ^ twins)]
+        found += [str(first / name) for name in sorted(files & twins) if not _same_file(first / name, second / name)]
     return found
+
+
+def _files(folder: Path) -> set[Path]:
+    """The names of its files, but for what a killed process was just writing."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {path.relative_to(folder) for path in paths}
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    if one.suffix != ".json":
+        return one.read_bytes() == other.read_bytes()
+    reports = [_without_paths_and_times(json.loads(path.read_text())) for path in (one, other)]
+    return bool(reports[0] == reports[1])
 
 
 def _without_paths_and_times(value: Any) -> Any:

@@ -113,6 +113,10 @@ def test_a_run_that_is_killed_again_and_again_ends_like_one_left_alone(
     # What was trained on counted by its weight, before the kills and after them.
     for iteration in (1, 2):
         assert {e.weight for e in ExampleFile(RunDirectory(root).examples(iteration))} == {1.0, 3.0}
+    # What the killed run has too much would be told, too.
+    extra = RunDirectory(root).iteration(2) / "extra"
+    extra.touch()
+    assert differences(whole, root) == [f"{extra} has no counterpart"]
     assert not list((root / "iterations").glob("*.old-*"))
     assert not list(root.rglob(".*"))
     # TensorBoard shows the same: what was logged again is equal. A kill may lose what was logged last.
