@@ -18,6 +18,8 @@ _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 # Seconds between two drawings of a progress bar in a file.
 _BAR_PAUSE: Final = "30"
+# Seconds for which a process that has lost the one that started it may end by itself.
+_ORDERLY_END: Final = 10
 _SET_BY_USER: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -56,6 +58,9 @@ def end_with_parent(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
+        # One that waits for the other notices by itself, and ends in order.
+        time.sleep(_ORDERLY_END)
+        os.write(2, b"mstar: the process that had started this one has ended, and so does this one\n")
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()

@@ -381,10 +381,11 @@ def test_a_process_ends_with_the_first_one_that_was_killed(evolve: Any, start: A
         wait_until((pauses / "at-sampling").exists, process, log)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while alive(process.pid):
             assert time.monotonic() < deadline
             time.sleep(0.1)
+        assert "the process that had started this one has ended" in log.read_text()
     finally:
         if alive(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
