@@ -17,6 +17,9 @@ from tqdm.auto import tqdm
 
 # Seconds between two looks at requests; tqdm draws no more often either.
 _PAUSE: Final = 0.1
+# Of how many of the last responses the lengths say how long the others will be: the thread that looks hands the GPU its
+# work, too, so that a look must not take longer and longer.
+_SAMPLE: Final = 8192
 _FORMAT: Final = "{desc}: {percentage:3.0f}%|{bar}| {done}/{total} [{elapsed}<{left}, {tokens} tokens/s]"
 
 
@@ -32,6 +35,7 @@ class ResponseBar:
         self._max_new_tokens = max_new_tokens
         self._show = show
         self._ended: list[int] = []
+        self._tokens = 0
         self._running: Sequence[int] = ()
         self._bar: _Tqdm | None = None
 
@@ -54,6 +58,7 @@ class ResponseBar:
         if self._bar is None:
             self._bar = _Tqdm(self._estimate, total=self.total, initial=self.done)
         self._ended += ended
+        self._tokens += sum(ended)
         self._running = running
         self.done += len(ended)
         self._bar.update(len(ended))
@@ -66,6 +71,7 @@ class ResponseBar:
     def take_back(self, done: int) -> None:
         """Forgets the last responses, which are written again."""
         if self._bar is not None and self.done > done:
+            self._tokens -= sum(self._ended[done - self.done :])
             del self._ended[done - self.done :]
             self._bar.update(done - self.done)
             self.done = done
@@ -78,10 +84,10 @@ class ResponseBar:
 
     def _estimate(self, elapsed: float) -> tuple[float, float, float | None]:
         """Responses so far, those that are being written in part; tokens so far; and the seconds that are left."""
-        ended, running = np.array(self._ended, dtype=float), np.array(self._running, dtype=float)
-        tokens = float(ended.sum() + running.sum())
+        ended, running = np.array(self._ended[-_SAMPLE:], dtype=float), np.array(self._running, dtype=float)
+        tokens = float(self._tokens + running.sum())
         # While most of the first ones are still being written, nobody knows how long they are.
-        if not len(ended) or len(ended) < len(running):
+        if not len(ended) or len(self._ended) < len(running):
             return self.done + float(running.sum()) / self._max_new_tokens, tokens, None
         whole = expected_lengths(ended, running, self._max_new_tokens)
         waiting = self.total - self.done - len(running)

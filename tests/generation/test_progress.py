@@ -77,6 +77,29 @@ def test_what_is_there_counts_from_the_start(capsys: pytest.CaptureFixture[str])
     bar.close()
 
 
+def test_a_look_takes_no_longer_after_many_responses(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def expect(ended: Any, running: Any, longest: int) -> Any:
+        sizes.append(len(ended))
+        return expected_lengths(ended, running, longest)
+
+    monkeypatch.setattr(progress, "expected_lengths", expect)
+    bar = ResponseBar(720_000, 1024, show=True)
+    bar.look([100] * 490_000, ())
+    bar.look([300] * 10_000, [50] * 4)
+    sizes.clear()
+    begun, tokens, left = bar._estimate(1000.0)
+    assert sizes == [8192]
+    assert tokens == 49_000_000 + 3_000_000 + 200
+    # All that are to come are expected to be as long as the last ones.
+    assert begun == pytest.approx(500_000 + 4 * 50 / 300)
+    assert left == pytest.approx((4 * 250 + 219_996 * 300) * 1000 / tokens)
+    bar.take_back(495_000)
+    assert bar._estimate(1000.0)[:2] == (pytest.approx(495_000 + 4 * 50 / 300), 49_000_000 + 1_500_000 + 200)
+    bar.close()
+
+
 def test_requests_of_another_program_are_watched(clock: Clock) -> None:
     requests: dict[str, Any] = {str(number): SimpleNamespace(num_output_tokens=0) for number in range(3)}
     bar = ResponseBar(3, 8, show=True)
