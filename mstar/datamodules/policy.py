@@ -93,8 +93,8 @@ class PolicyDataModule(LightningDataModule):
         batch_size: Training examples in a batch, in each process.
         eval_batch_size: Prompts in a batch of validate, test and predict.
         max_prompt_tokens: Longest prompt, the tokens of its pictures included; longer ones are put aside, in
-            generation, training and evaluation alike. Counting costs one more run of the processor for every prompt.
-            None for no limit.
+            generation, training and evaluation alike. Counting costs one more run of the processor, for prompts that
+            may be longer by their text's bytes and the sizes of their pictures. None for no limit.
         max_example_tokens: Longest training example, prompt and response together; longer ones are put aside, and not
             cut. None for no limit.
         max_bad_share: If more than this share of what is used turns out to be unusable (its picture cannot be decoded,

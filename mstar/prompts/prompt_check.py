@@ -33,8 +33,8 @@ class PromptCheck:
 
     Attributes:
         reader: How the model reads them; None looks at the pictures alone.
-        max_prompt_tokens: Longest prompt, the tokens of its pictures included; None for no limit. With a limit every
-            prompt is encoded once more than it would be.
+        max_prompt_tokens: Longest prompt, the tokens of its pictures included; None for no limit. A prompt that may be
+            longer, by its text's bytes and the sizes of its pictures, is encoded once more to count it.
         max_example_tokens: Longest prompt and response together; None for no limit.
         max_bad_share: How many may be put aside; see ``PutAside.check``.
 
@@ -73,11 +73,12 @@ class PromptCheck:
             RowError: the prompt cannot be used.
         """
         loaded = _load(prompt)
-        count = self._count(loaded)
         if self.reader is None or self.max_example_tokens is None:
+            self._count(loaded)
             return loaded, [None] * len(responses)
-        counts = [count + self.reader.count_response_tokens(response) for response in responses]
-        return loaded, [_compare(count, self.max_example_tokens, "prompt and response") for count in counts]
+        lengths = [self.reader.count_response_tokens(response) for response in responses]
+        count = self._count(loaded, self.max_example_tokens - max(lengths, default=0))
+        return loaded, [_compare(count + length, self.max_example_tokens, "prompt and response") for length in lengths]
 
     def sift(self, prompts: Sequence[Prompt], rows: Sequence[int] = ()) -> tuple[list[Prompt], list[BadRow]]:
         """The prompts that can be used, with their pictures not decoded, and what is wrong with the others."""
@@ -98,16 +99,24 @@ class PromptCheck:
                         good.append(prompt)
         return good, bad
 
-    def _count(self, prompt: Prompt) -> int:
-        """The tokens of a prompt; 0 if no limit needs them."""
+    def _count(self, prompt: Prompt, beside_responses: int | None = None) -> int:
+        """The tokens of a prompt; where it surely fits, as many as it may have at most.
+
+        Args:
+            beside_responses: The tokens that all its responses leave to it; None for no limit.
+
+        Raises:
+            RowError: it cannot be used.
+        """
         if self.reader is None:
             return 0
         positions = self.reader.positions
+        limits = (self.max_prompt_tokens, beside_responses, None if positions is None else positions - 1)
+        limit = min((limit for limit in limits if limit is not None), default=None)
         try:
-            if self.max_prompt_tokens is None and self.max_example_tokens is None:
-                bound = self.reader.bound_tokens(prompt)
-                if positions is None or (bound is not None and bound < positions):
-                    return 0  # It surely fits, and counting it takes as long as preparing it does.
+            bound = self.reader.bound_tokens(prompt)
+            if limit is None or (bound is not None and bound <= limit):
+                return bound or 0  # Counting it takes as long as preparing it does.
             count = self.reader.count_tokens(prompt)
         except DataError as error:
             raise RowError(Reason.BAD_TEXT, str(error)) from error

@@ -78,6 +78,22 @@ def test_an_example_is_counted_with_its_response(tiny: Any) -> None:
     assert PromptCheck(tiny.renderer, max_example_tokens=1).sift([prompt])[1] == []
 
 
+def test_only_what_may_be_too_long_is_counted(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt, reader = TinyDice("seed", 1)[0], tiny.renderer
+    bound, response = reader.bound_tokens(prompt), reader.count_response_tokens("a = 1")
+    count, counted = reader.count_tokens, []
+    monkeypatch.setattr(reader, "count_tokens", lambda asked: counted.append(asked) or count(asked))
+    near = PromptCheck(reader, bound), PromptCheck(reader, max_example_tokens=bound + response)
+    for check in near:
+        assert check.sift([prompt]) == ([prompt], [])
+        assert check.open_all(prompt, ["1", "a = 1"])[1] == [None, None]
+    assert not counted
+    beyond = PromptCheck(reader, bound - 1), PromptCheck(reader, max_example_tokens=bound + response - 1)
+    for check in beyond:
+        assert check.open_all(prompt, ["1", "a = 1"])[1] == [None, None]
+    assert len(counted) == 2
+
+
 def test_a_prompt_with_the_model_s_own_placeholder_cannot_be_shown(tiny: Any) -> None:
     prompt = Prompt("a", f"What is {tiny.renderer.placeholders[0]}?")
     [row] = PromptCheck(tiny.renderer).sift([prompt])[1]
