@@ -98,6 +98,7 @@ class RewardModelRefresh:
         run: RunDirectory,
         iteration: int,
         reuse: str | Path | None = None,
+        num_workers: int = 0,
     ) -> Path:
         """Makes the MPRM for an iteration, or finds the one that is there already.
 
@@ -106,6 +107,7 @@ class RewardModelRefresh:
                 It rests once the labels are there, and wants the weights again before it draws.
             check: Decides which prompts and responses are too long or cannot be shown to the policy.
             reuse: Folder of another run, or one of several, whose step labels are taken where they depend on the same.
+            num_workers: Processes that make the MPRM's batches; 0 for none.
 
         Returns:
             The MPRM's folder.
@@ -146,7 +148,7 @@ class RewardModelRefresh:
         torch.manual_seed(derive_seed(seed, "refresh/train", iteration))
         # One process trains, whatever their number, so that the MPRM does not depend on it; the others wait.
         if is_main():
-            self._train(policy, start, folder / "labels", check, seed, model, engine.progress)
+            self._train(policy, start, folder / "labels", check, seed, model, engine.progress, num_workers)
             # NFS keeps a file that is still open somewhere, under another name.
             shutil.rmtree(start, ignore_errors=True)
         wait_for_all()
@@ -161,6 +163,7 @@ class RewardModelRefresh:
         seed: int,
         output: Path,
         progress: bool,
+        num_workers: int = 0,
     ) -> None:
         module = MPRMModule(
             str(start),
@@ -185,6 +188,7 @@ class RewardModelRefresh:
             max_example_tokens=check.max_example_tokens,
             max_bad_share=check.max_bad_share,
             seed=seed,
+            num_workers=num_workers,
             contrast=self.contrast,
         )
         trainer = Trainer(

@@ -125,8 +125,9 @@ class RolloutStages:
             settings.reward.release()
             check = self.data.prompt_check()
             made = refresh.run(
-                settings.engine, settings.grader, settings.seed, self.policy, check, self.run, iteration, settings.reuse
-            )
+                settings.engine, settings.grader, settings.seed, self.policy, check, self.run, iteration,
+                settings.reuse, self.data.num_workers,
+            )  # fmt: skip
             # Not the whole path: the run may be moved.
             refreshed = made.relative_to(self.run.root).as_posix()
         self.load_reward(refreshed)

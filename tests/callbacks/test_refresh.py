@@ -118,7 +118,9 @@ def train(tmp_path: Path) -> Any:
         for number in range(2)
     ]
 
-    def train(long_response: bool = False, gradient_checkpointing: bool = False, **settings: Any) -> Path:
+    def train(
+        long_response: bool = False, gradient_checkpointing: bool = False, workers: int = 0, **settings: Any
+    ) -> Path:
         policy.gradient_checkpointing = gradient_checkpointing
         first = "one " * 400 + "\n"
         longer = replace(rows[0], response=f"{first}{steps[1]}", steps=(first, steps[1]))
@@ -126,7 +128,8 @@ def train(tmp_path: Path) -> Any:
         write_step_labels(tmp_path / "labels/labels-00000.parquet", labels)
         check = PromptCheck(policy.renderer, max_example_tokens=500, max_bad_share=0.25)
         refresh = RewardModelRefresh([2], prompts, batch_size=2, **settings)
-        refresh._train(policy, tmp_path / "policy", tmp_path / "labels", check, 0, tmp_path / "model", progress=False)
+        arguments = policy, tmp_path / "policy", tmp_path / "labels", check, 0, tmp_path / "model"
+        refresh._train(*arguments, progress=False, num_workers=workers)
         return tmp_path / "model"
 
     return train
@@ -167,7 +170,7 @@ def test_the_retraining_has_the_settings_of_the_refresh_and_starts_from_the_poli
         return MPRMModule(model_name, **settings)
 
     def load(*args: Any, **settings: Any) -> StepLabelDataModule:
-        seen.update(contrast=settings["contrast"])
+        seen.update(contrast=settings["contrast"], num_workers=settings["num_workers"])
         return StepLabelDataModule(*args, **settings)
 
     monkeypatch.setattr(mstar.callbacks.refresh, "MPRMModule", make)
@@ -176,12 +179,28 @@ def test_the_retraining_has_the_settings_of_the_refresh_and_starts_from_the_poli
     # The head starts from random weights, and so has a rate of its own.
     expected = {
         "start": str(tmp_path / "policy"), "lr": 1e-6, "head_lr": 1e-4, "pairwise_weight": 0.5,
-        "step_logprob_features": True, "gradient_checkpointing": False, "contrast": None,
+        "step_logprob_features": True, "gradient_checkpointing": False, "contrast": None, "num_workers": 0,
     }  # fmt: skip
     assert seen.items() >= expected.items()
     settings = {"pairwise_weight": 0.25, "step_logprob_features": False, "contrast": ContrastSettings(each=2)}
-    train(gradient_checkpointing=True, **settings)
-    assert seen.items() >= {**settings, "gradient_checkpointing": True}.items()
+    train(gradient_checkpointing=True, workers=1, **settings)
+    assert seen.items() >= {**settings, "gradient_checkpointing": True, "num_workers": 1}.items()
+
+
+def test_the_retraining_makes_its_batches_in_as_many_processes_as_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = Mock(data=Mock(num_workers=3), run=RunDirectory(tmp_path))
+    stages.settings.refresh = RewardModelRefresh([2], TinyDice("refresh", 4))
+    passed: list[Any] = []
+
+    def run(*arguments: Any) -> Path:
+        passed.extend(arguments)
+        return tmp_path / "mprm/0002/model"
+
+    monkeypatch.setattr(stages.settings.refresh, "run", run)
+    assert RolloutStages.ready_reward(stages, 2, None) == "mprm/0002/model"
+    assert passed[-1] == 3
 
 
 def test_the_engine_rests_while_the_mprm_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
