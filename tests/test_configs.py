@@ -162,6 +162,11 @@ def test_the_papers_settings(model: str, parse: Parse) -> None:
     for config in (warmup, mprm, evolve):
         assert config["data"]["init_args"]["sources"] == annotate["sources"]
     assert annotate["sources"]["warmup"]["size"] == 100000
+    # An engine is given more than one GPU writes at the same time.
+    settings = annotate["settings"]
+    assert settings["shard_size"] * settings["num_samples"] >= 1024
+    for config in (warmup, evolve):
+        assert config["data"]["init_args"]["eval_batch_size"] == 256
 
 
 @pytest.mark.parametrize("stage", ["warmup", "mprm", "evolve"])

@@ -18,7 +18,7 @@ class BenchmarkDataModule(LightningDataModule):
 
     Args:
         test: The benchmark.
-        eval_batch_size: Prompts that are answered together.
+        eval_batch_size: Prompts that an engine is given at a time; it writes as many together as its memory allows.
         size: Use only this many rows, the first ones, to try a configuration out; none uses all.
         sources: In place of ``test``, a data set whose part ``test`` is asked.
 
@@ -29,7 +29,7 @@ class BenchmarkDataModule(LightningDataModule):
     def __init__(
         self,
         test: PromptSource | None = None,
-        eval_batch_size: int = 64,
+        eval_batch_size: int = 256,
         size: int | None = None,
         sources: DataSources | None = None,
     ) -> None:

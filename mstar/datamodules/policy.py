@@ -91,7 +91,8 @@ class PolicyDataModule(LightningDataModule):
         test: Held-out prompts for ``test`` and ``predict``.
         unlabelled: Prompts whose answers are hidden from training, for ``rollout.unlabelled``.
         batch_size: Training examples in a batch, in each process.
-        eval_batch_size: Prompts in a batch of validate, test and predict.
+        eval_batch_size: Prompts that validate, test and predict give an engine at a time; it writes as many together
+            as its memory allows.
         max_prompt_tokens: Longest prompt, the tokens of its pictures included; longer ones are put aside, in
             generation, training and evaluation alike. Counting costs one more run of the processor, for prompts that
             may be longer by their text's bytes and the sizes of their pictures. None for no limit.
@@ -120,7 +121,7 @@ class PolicyDataModule(LightningDataModule):
         test: PromptSource | None = None,
         unlabelled: PromptSource | None = None,
         batch_size: int = 8,
-        eval_batch_size: int = 64,
+        eval_batch_size: int = 256,
         num_workers: int = 0,
         seed: int = 0,
         max_prompt_tokens: int | None = None,

@@ -89,7 +89,7 @@ class _Drawing:
             self._give(*late)
 
     def _roomiest(self) -> VllmServer | None:
-        """The server with the fewest requests, if it may have more."""
+        """The server with the fewest responses to write, if it may have more."""
         server = min(self._pool.usable, key=lambda server: server.load, default=None)
         return server if server is not None and server.load < self._pool.concurrency else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +26,8 @@ TICK: Final = 0.5
 RETRY: Final = 5.0
 # A machine that is there takes a connection sooner.
 _CONNECT: Final = 10.0
+# Files that a process has open beside its connections, generously.
+_OTHER_FILES: Final = 512
 
 
 @dataclass(eq=False)
@@ -53,7 +56,7 @@ class ServerPool:
     Args:
         servers: All servers. None of them is used before ``prepare`` has returned for it.
         prepare: Gives a server the present weights and proves that it has them.
-        concurrency: Requests that a server is given at the same time.
+        concurrency: Responses that a server is given to write at the same time.
         timeout: Seconds that an answer may take.
         patience: Seconds to wait for a server while there is none.
     """
@@ -71,6 +74,7 @@ class ServerPool:
         self._prepare = prepare
         self.concurrency, self._timeout, self._patience = concurrency, timeout, patience
         self._reasons: dict[str, str] = {}
+        _allow_files(_OTHER_FILES + 2 * concurrency * len(self.servers))
         self._certificates = ssl.create_default_context()
 
     def run(self, work: Callable[[httpx2.AsyncClient], Awaitable[T]]) -> T:
@@ -195,3 +199,14 @@ class ServerPool:
                 "the others" if self.usable else "whichever comes back first",
             )
         self._reasons[server.address] = str(error)
+
+
+def _allow_files(number: int) -> None:
+    """Lets this process have so many files open, as far as it may: each response that is waited for is a connection.
+
+    The usual limit, 1,024, is too few for four servers.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft not in (resource.RLIM_INFINITY, hard) and soft < number:
+        most = number if hard == resource.RLIM_INFINITY else min(number, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

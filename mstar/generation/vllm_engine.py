@@ -60,7 +60,8 @@ class VllmEngine(Engine):
         max_model_len: Longest prompt with response, in tokens. By default ``data.max_prompt_tokens`` and
             ``max_new_tokens`` together where the data has that limit, else (and with -1) what the model allows, as far
             as the cache has room. A prompt without room for a response gets empty ones.
-        max_num_seqs: Most responses that are written at the same time.
+        max_num_seqs: Most responses that are written at the same time, as far as the cache has room. vLLM's own default
+            is 1,024 on cards of 70 GB and more (but for the A100) and 256 on others.
         sleep_level: What is freed on the GPU while the policy trains: 0 nothing, 1 the cache (the weights wait in the
             main memory), 2 the weights too, which come from the policy again. By default 2, and 1 for adapters that are
             sent apart. Without effect on a CPU.

@@ -50,7 +50,8 @@ class VllmServerEngine(Engine):
         max_new_tokens: Longest response, in tokens.
         shared_folder_on_servers: Where the servers see ``shared_folder``, if that is not the same path.
         dtype: Type of the servers' weights; auto takes the policy's. It must be the servers' own ``--dtype``.
-        concurrency: Requests that a server is given at the same time.
+        concurrency: Responses that each process gives a server to write at the same time. Fewer in all than the server
+            can write (its ``--max-num-seqs``) leave its GPU idle.
         answer_timeout: Seconds that a server may take for one answer or one hand-over; then it counts as lost.
         patience: Seconds to wait for a server while none answers.
         transfer: How the servers get the weights: folder, or nccl: from the main process's GPU to theirs, by vLLM's own
@@ -72,7 +73,7 @@ class VllmServerEngine(Engine):
         max_new_tokens: int = 1024,
         shared_folder_on_servers: str | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        concurrency: int = 64,
+        concurrency: int = 256,
         answer_timeout: float = 600.0,
         patience: float = 300.0,
         transfer: Transfer = "folder",

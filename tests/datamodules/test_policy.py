@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DistributedSampler
 
 from mstar.__main__ import main
+from mstar.datamodules.benchmark import BenchmarkDataModule
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.datamodules.samplers import MixedSampler
 from mstar.errors import ConfigError, DataError
@@ -156,6 +157,12 @@ def test_prompts_for_evaluation_come_whole_and_in_order(make: Any) -> None:
     assert batches == [["validation-0-0", "validation-0-1"], ["validation-0-2", "validation-0-3"], ["validation-0-4"]]
     for loader in (data.test_dataloader(), data.predict_dataloader()):
         assert [prompt for batch in loader for prompt in batch.prompts] == list(TinyDice("test", 3))
+
+
+def test_an_engine_is_given_as_many_prompts_as_a_gpu_answers_together(make: Any) -> None:
+    source = TinyDice("test", 300)
+    loaders = make(test=source).test_dataloader(), BenchmarkDataModule(source).test_dataloader()
+    assert [loader.batch_size for loader in loaders] == [256, 256]
 
 
 def test_splits_that_are_not_set(make: Any) -> None:

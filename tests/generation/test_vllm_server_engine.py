@@ -490,6 +490,22 @@ def test_settings_that_cannot_work(settings: dict[str, Any]) -> None:
         VllmServerEngine(**(arguments | settings))
 
 
+def test_a_process_may_have_a_connection_for_every_response_that_it_waits_for(
+    make: Callable[..., VllmServerEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, int]] = []
+    monkeypatch.setattr(server_pool.resource, "getrlimit", lambda _: (1024, 4096))
+    monkeypatch.setattr(server_pool.resource, "setrlimit", lambda _, limits: made.append(limits))
+    assert make(concurrency=64).session.pool.concurrency == 64
+    assert not made
+    # By default a server has enough to keep a GPU busy.
+    defaults = VllmServerEngine([f"http://gpu-{number}:8000" for number in range(4)], "shared").options
+    assert defaults.concurrency == 256
+    for concurrency, limit in ((256, 1536), (4000, 4096)):
+        make(concurrency=concurrency)
+        assert made.pop() == (limit, 4096)
+
+
 def test_what_cannot_be_a_key_is_not_shown(
     make: Callable[..., VllmServerEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
