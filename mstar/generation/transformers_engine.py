@@ -6,10 +6,11 @@ are equal), A all samples of the batch, T new tokens, V vocabulary.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 import torch
@@ -21,13 +22,14 @@ from mstar.generation.batches import Memory, Row, fill_batches
 from mstar.generation.progress import ResponseBar
 from mstar.generation.sampling import Draws
 from mstar.interruption import stop_if_asked
+from mstar.models.ahead import Ahead
 from mstar.models.decoding_weights import AdapterUse, decoding_weights
 from mstar.models.finite import require_finite
 from mstar.models.out_of_memory import within_memory
 from mstar.models.prefix import Prefix, encode_prefix, extend, logits_of
 from mstar.models.sharding import whole_weights
 from mstar.models.token_counter import TokenCounter
-from mstar.rendering import Renderer
+from mstar.rendering import ModelInputs, Renderer
 from mstar.types import Response
 
 # Rows at a time where the memory is not a card's.
@@ -79,13 +81,14 @@ class TransformersEngine(Engine):
         self._policy: nn.Module | None = None
         self._renderer: Renderer | None = None
         self._counter: TokenCounter | None = None
+        self._reader: Renderer | None = None
         self._whole = ExitStack()
         self._checked = False
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         """Takes the policy itself, not a copy: its weights are always the present ones."""
         if renderer is not self._renderer:
-            self._counter = TokenCounter(renderer)
+            self._counter, self._reader = TokenCounter(renderer), None
         self._policy, self._renderer, self._checked = policy, renderer, False
 
     def update_weights(self, policy: nn.Module) -> None:
@@ -101,7 +104,7 @@ class TransformersEngine(Engine):
     def close(self) -> None:
         """Lets go of the policy."""
         self.rest()
-        self._policy = self._renderer = self._counter = None
+        self._policy = self._renderer = self._counter = self._reader = None
 
     def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
         """Draws every sample of every request; the policy's weights and training mode are as before afterwards.
@@ -121,15 +124,33 @@ class TransformersEngine(Engine):
         policy.eval()
         total = sum(len(request.samples) for request in requests)
         try:
-            with self.counting(total) as bar, torch.inference_mode(), decoding_weights(policy, self.adapters):
+            with (
+                self.counting(total) as bar,
+                torch.inference_mode(),
+                decoding_weights(policy, self.adapters),
+                self._ahead(policy, renderer, requests) as ahead,
+            ):
                 bar.look((), ())
-                for batch in self._batches(policy, requests):
-                    responses = self._write(policy, renderer, requests, batch, bar)
+                batches = self._batches(policy, requests)
+                later = next(batches, None)
+                while (batch := later) is not None:
+                    later = next(batches, None)
+                    inputs = ahead.take(batch, later)
+                    responses = self._write(policy, renderer, requests, batch, bar, inputs)
                     for row, response in zip(batch, responses, strict=True):
                         written[row.request].append(response)
         finally:
             policy.train(was_training)
         return written
+
+    def _ahead(
+        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request]
+    ) -> Ahead[list[Row], ModelInputs]:
+        threaded = _look_interval(next(policy.parameters()).device) > 1
+        if threaded and self._reader is None:
+            # Of a fast tokenizer, two threads cannot have one.
+            self._reader = copy.deepcopy(renderer)
+        return Ahead(partial(_encode, self._reader or renderer, requests), threaded=threaded)
 
     def _batches(self, policy: nn.Module, requests: Sequence[Request]) -> Iterator[list[Row]]:
         memory = self._memory(policy)
@@ -153,40 +174,58 @@ class TransformersEngine(Engine):
         return Memory.of(policy, int(self.memory_utilization * total), self.max_new_tokens)
 
     def _write(
-        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar
-    ) -> list[Response]:
+        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar,
+        inputs: ModelInputs,
+    ) -> list[Response]:  # fmt: skip
         """Writes a batch; one for which the memory is not enough is written in halves, and so are those after it."""
         done = bar.done
-        written = within_memory(
-            lambda: self._generate_batch(policy, renderer, requests, rows, bar),
-            len(rows),
-            "TransformersEngine: batch_size",
-        )
-        if written is not None:
-            return written
-        bar.take_back(done)
-        self.batch_size = len(rows) // 2
-        halves = rows[: self.batch_size], rows[self.batch_size :]
-        return [response for half in halves for response in self._write(policy, renderer, requests, half, bar)]
+        if self.batch_size is None or len(rows) <= self.batch_size:
+            written = within_memory(
+                lambda: self._generate_batch(policy, renderer, requests, rows, bar, inputs),
+                len(rows),
+                "TransformersEngine: batch_size",
+            )
+            if written is not None:
+                return written
+            bar.take_back(done)
+            self.batch_size = len(rows) // 2
+        size = self.batch_size
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        return [
+            response
+            for part in parts
+            for response in self._write(policy, renderer, requests, part, bar, _encode(renderer, requests, part))
+        ]
 
     def _generate_batch(
-        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar
-    ) -> list[Response]:
+        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar,
+        inputs: ModelInputs,
+    ) -> list[Response]:  # fmt: skip
         device = next(policy.parameters()).device
-        numbers = list(dict.fromkeys(row.request for row in rows))
-        here = [requests[number] for number in numbers]
-        inputs = renderer.prompt_inputs(
-            [r.prompt for r in here], prefixes=[r.prefix for r in here], show_answer=[r.show_answer for r in here]
-        ).to(device)
+        inputs = inputs.to(device)
+        numbers = _numbers(rows)
         place = {number: position for position, number in enumerate(numbers)}
         owner_S = torch.tensor([place[row.request] for row in rows], device=device)
         draws = Draws.of([row.sample for row in rows], self.max_new_tokens, device)
         prefix = encode_prefix(policy, inputs)
         if _look_interval(device) == 1:  # the host sees after every token which samples differ
-            start, row_S = prefix.spread(policy, torch.arange(len(here))), owner_S
+            start, row_S = prefix.spread(policy, torch.arange(len(numbers))), owner_S
         else:
             start, row_S = prefix.spread(policy, owner_S), None
         return _responses(requests, rows, *_decode(policy, renderer, start, row_S, draws, bar), renderer)
+
+
+def _numbers(rows: Sequence[Row]) -> list[int]:
+    """The requests of some rows, each once."""
+    return list(dict.fromkeys(row.request for row in rows))
+
+
+def _encode(renderer: Renderer, requests: Sequence[Request], rows: Sequence[Row]) -> ModelInputs:
+    """The prompts of some rows, each once, with what is given of the responses."""
+    here = [requests[number] for number in _numbers(rows)]
+    return renderer.prompt_inputs(
+        [r.prompt for r in here], prefixes=[r.prefix for r in here], show_answer=[r.show_answer for r in here]
+    )
 
 
 def _decode(

@@ -13,9 +13,10 @@ from tqdm.auto import tqdm
 
 from mstar.errors import require_least
 from mstar.interruption import stop_if_asked
+from mstar.models.ahead import Ahead
 from mstar.models.offload import on_device
 from mstar.models.out_of_memory import within_memory
-from mstar.models.response_scorer import ResponseScorer
+from mstar.models.response_scorer import ResponseScorer, SharedInputs
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
@@ -67,17 +68,20 @@ class ProcessReward:
         was_training = self.scorer.training
         self.scorer.eval()
         bar = tqdm(total=len(distinct), desc="score", unit="response", disable=not self.progress, leave=False)
+        device = self.device or next(self.scorer.parameters()).device
+        preparing = Ahead(partial(self._render, prompts), threaded=_computes_apart(device))
         try:
-            with bar, nullcontext() if self.device is None else on_device(self.scorer, self.device):
+            with bar, nullcontext() if self.device is None else on_device(self.scorer, self.device), preparing as ahead:
                 while len(found) < len(distinct):
                     stop_if_asked()
                     batch = self._next_batch(distinct, len(found))
-                    score = partial(self._score_batch, prompts, batch)
+                    later = self._next_batch(distinct, len(found) + len(batch))
+                    score = partial(self.scorer.score_inputs, ahead.take(batch, later or None))
                     scored = within_memory(score, len(batch), "MPRM: batch_size")
                     if scored is None:
                         self.batch_size = len(batch) // 2
                         continue
-                    found.update(zip(batch, scored, strict=True))
+                    found.update(zip(batch, (tuple(map(_sigmoid, row)) for row in scored), strict=True))
                     bar.update(len(batch))
         finally:
             self.scorer.train(was_training)
@@ -91,12 +95,16 @@ class ProcessReward:
             end = first if first > begin else end
         return distinct[begin:end]
 
-    def _score_batch(self, prompts: Sequence[Prompt], batch: Sequence[_Asked]) -> list[tuple[float, ...]]:
+    def _render(self, prompts: Sequence[Prompt], batch: Sequence[_Asked]) -> SharedInputs:
         texts: dict[int, list[str]] = {}
         for number, text in batch:
             texts.setdefault(number, []).append(text)
-        scored = self.scorer.score(self.renderer, [prompts[number] for number in texts], list(texts.values()))
-        return [tuple(map(_sigmoid, logits)) for rows in scored for logits in rows]
+        return self.scorer.render(self.renderer, [prompts[number] for number in texts], list(texts.values()))
+
+
+def _computes_apart(device: torch.device) -> bool:
+    """Whether a device computes while the processor does something else."""
+    return device.type != "cpu"
 
 
 def _sigmoid(logit: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mstar.errors import ConfigError
+from mstar import interruption
+from mstar.errors import ConfigError, DataError
 from mstar.generation import Request, Sample, TransformersEngine, plan_samples, transformers_engine
 from mstar.interruption import Interrupted
 from mstar.models.backbone import load_model
@@ -450,9 +452,9 @@ def test_a_gpu_gets_as_many_rows_as_its_memory_holds(trained: Any, monkeypatch: 
         seen = []
         write = TransformersEngine._write
 
-        def remember(self: Any, policy: Any, renderer: Any, given: Any, rows: Any, bar: Any) -> Any:
+        def remember(self: Any, policy: Any, renderer: Any, given: Any, rows: Any, *rest: Any) -> Any:
             seen.append(len(rows))
-            return write(self, policy, renderer, given, rows, bar)
+            return write(self, policy, renderer, given, rows, *rest)
 
         with monkeypatch.context() as patched:
             patched.setattr(transformers_engine, "_card_bytes", lambda device: card)
@@ -484,18 +486,75 @@ def test_when_memory_is_short_after_all_batches_are_halved(
     seen = []
     write = TransformersEngine._generate_batch
 
-    def short(self: Any, policy: Any, renderer: Any, given: Any, rows: Any, bar: Any) -> Any:
+    def short(self: Any, policy: Any, renderer: Any, given: Any, rows: Any, *rest: Any) -> Any:
         seen.append(len(rows))
         if len(rows) > 40:
             raise torch.OutOfMemoryError
-        return write(self, policy, renderer, given, rows, bar)
+        return write(self, policy, renderer, given, rows, *rest)
 
     monkeypatch.setattr(transformers_engine, "_card_bytes", lambda device: 10**9)
     monkeypatch.setattr(TransformersEngine, "_generate_batch", short)
     assert [content(row) for row in engine.generate(requests)] == expected
-    assert seen == [128, 64, 32, 32, 64, 32, 32]
+    assert seen == [128, 64, 32, 32, 32, 32]
     assert "going on with 32" in caplog.text
     assert engine.batch_size == 32
+
+
+def encoders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[threading.Thread, int]]:
+    """Fakes a GPU; remembers the threads that prepare batches, and the rows of these."""
+    seen: list[tuple[threading.Thread, int]] = []
+    encode = transformers_engine._encode
+
+    def remember(renderer: Any, requests: Any, rows: Any) -> Any:
+        seen.append((threading.current_thread(), len(rows)))
+        return encode(renderer, requests, rows)
+
+    monkeypatch.setattr(transformers_engine, "_encode", remember)
+    monkeypatch.setattr(transformers_engine, "_look_interval", lambda device: 8)
+    return seen
+
+
+def test_on_a_gpu_a_thread_prepares_the_next_batch(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request(prompt, plan_samples(0, "x", prompt.id, 2, 1.0), "a = ") for prompt in DICE[:3]]
+    engine = TransformersEngine(12, 2, progress=False)
+    engine.start(trained.model, trained.renderer)
+    expected = [content(row) for row in engine.generate(requests)]
+    seen = encoders(monkeypatch)
+    assert [content(row) for row in engine.generate(requests)] == expected
+    [thread] = {thread for thread, _ in seen}
+    assert thread is not threading.main_thread()
+    assert not thread.is_alive()
+    # A batch that was prepared before the memory was found to be short is divided, too.
+    seen.clear()
+    write, tried = TransformersEngine._generate_batch, []
+
+    def short(self: Any, policy: Any, renderer: Any, given: Any, rows: Any, *rest: Any) -> Any:
+        tried.append(len(rows))
+        if len(rows) > 1:
+            raise torch.OutOfMemoryError
+        return write(self, policy, renderer, given, rows, *rest)
+
+    monkeypatch.setattr(TransformersEngine, "_generate_batch", short)
+    assert [content(row) for row in engine.generate(requests)] == expected
+    assert tried == [2, *[1] * 6]
+
+
+def test_what_goes_wrong_in_the_thread_ends_the_generation(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request(prompt, (GREEDY,)) for prompt in DICE[:4]]
+    engine = TransformersEngine(4, 1, progress=False)
+    engine.start(trained.model, trained.renderer)
+    seen = encoders(monkeypatch)
+    # Of the prompts one has the model's own placeholder, which the renderer refuses.
+    bad = Request(Prompt("bad", trained.renderer.placeholders[0]), (GREEDY,))
+    with pytest.raises(DataError, match="the text of prompt 'bad'") as raised:
+        engine.generate([*requests[:2], bad, *requests[2:]])
+    assert "render_prompt" in [entry.name for entry in raised.traceback]
+    monkeypatch.setattr(interruption, "_received", signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        engine.generate(requests)
+    assert not any(thread.is_alive() for thread, _ in seen)
+    # The last of them was not begun any more.
+    assert len(seen) < 4 + 4
 
 
 def adapt(own: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 
 from mstar.errors import ConfigError
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
+from mstar.models.response_scorer import SharedInputs
 from mstar.models.step_scorer import StepScorer
 from mstar.prompts import TinyDice
 from mstar.rendering import Renderer
@@ -34,11 +36,9 @@ class Visit:
 class CountingScorer(StepScorer):
     """Remembers what it was asked to score."""
 
-    def score(
-        self, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
-    ) -> list[list[tuple[float, ...]]]:
+    def render(self, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> SharedInputs:
         self.calls.append([list(texts) for texts in responses])
-        return super().score(renderer, prompts, responses)
+        return super().render(renderer, prompts, responses)
 
 
 def load_mprm(folder: Path | str, host: RewardHost = RewardHost(), **settings: Any) -> ProcessReward:  # noqa: B008
@@ -74,6 +74,40 @@ def test_scores_are_the_probabilities_of_the_logits(
     steps = scorer.eval()(renderer.response_inputs(prompts[:1], TEXTS[:1]))
     assert scores == pytest.approx(steps.logits_N.sigmoid().tolist(), abs=1e-5)
     assert aggregate(scores) == min(scores)
+
+
+@pytest.mark.parametrize("enough", [64, 2])
+def test_on_a_gpu_the_next_batch_is_prepared_while_one_is_scored(
+    scorer: CountingScorer,
+    renderer: Renderer,
+    prompts: list[Prompt],
+    monkeypatch: pytest.MonkeyPatch,
+    enough: int,
+) -> None:
+    groups = [(prompt, TEXTS) for prompt in prompts]
+    expected = ProcessReward(scorer, renderer, 4 if enough > 4 else 2, progress=False).score(groups)
+    scorer.calls.clear()
+    tried = short_of_memory(scorer, enough, monkeypatch)
+    render, score, begun = CountingScorer.render, CountingScorer.score_inputs, threading.Semaphore(0)
+
+    def begin(*arguments: Any) -> SharedInputs:
+        assert threading.current_thread() is not threading.main_thread()
+        begun.release()
+        return render(*arguments)
+
+    def wait(self: CountingScorer, batch: SharedInputs) -> Any:
+        # Another one than this was begun, unless this is the last one.
+        assert begun.acquire(timeout=60)
+        assert sum(tried) >= 8 or begun.acquire(timeout=60)
+        begun.release()
+        return score(self, batch)
+
+    monkeypatch.setattr(CountingScorer, "render", begin)
+    if enough == 64:
+        monkeypatch.setattr(CountingScorer, "score_inputs", wait)
+    monkeypatch.setattr("mstar.rewards.process._computes_apart", lambda device: True)
+    assert ProcessReward(scorer, renderer, 4, progress=False).score(groups) == expected
+    assert tried == ([4, 4, 4] if enough == 64 else [4, *[2] * 6])
 
 
 @pytest.mark.parametrize("bias", [float("nan"), float("inf"), -float("inf")])
@@ -132,15 +166,15 @@ def test_a_batch_of_nothing_is_refused(scorer: CountingScorer, renderer: Rendere
 def short_of_memory(scorer: CountingScorer, enough: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Has the memory be enough for so many responses at a time; returns how many were tried."""
     tried: list[int] = []
-    score = StepScorer.score
+    score = StepScorer.score_inputs
 
-    def limited(self: StepScorer, renderer: Renderer, prompts: Sequence[Prompt], texts: Sequence[Sequence[str]]) -> Any:
-        tried.append(sum(map(len, texts)))
+    def limited(self: StepScorer, batch: SharedInputs) -> Any:
+        tried.append(len(batch.step_ends))
         if tried[-1] > enough:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return score(self, renderer, prompts, texts)
+        return score(self, batch)
 
-    monkeypatch.setattr(CountingScorer, "score", limited)
+    monkeypatch.setattr(CountingScorer, "score_inputs", limited)
     return tried
 
 
@@ -195,13 +229,13 @@ def test_weights_are_on_the_device_only_while_it_scores(
         visit.now = False
 
     monkeypatch.setattr("mstar.rewards.process.on_device", on_device)
-    score = StepScorer.score
+    score = StepScorer.score_inputs
 
     def within(self: StepScorer, *arguments: Any) -> Any:
         assert visit.now
         return score(self, *arguments)
 
-    monkeypatch.setattr(CountingScorer, "score", within)
+    monkeypatch.setattr(CountingScorer, "score_inputs", within)
     reward = ProcessReward(scorer, renderer, 2, progress=False, device=torch.device("cpu"))
     reward.score([(prompt, TEXTS) for prompt in prompts])
     assert visit == Visit(begun=1, now=False)
