@@ -221,14 +221,17 @@ def _licence(origin: str, kind: Literal["model", "dataset"] = "model") -> str | 
     """
     folders = (Path(origin), *([Path(origin).parent] if kind == "dataset" else []))
     cards = [card for folder in folders if (card := folder / CARD).is_file()]
-    if not cards and _is_on_hub(origin):
-        stored = try_to_load_from_cache(origin, CARD, repo_type=kind)
-        cards = [Path(stored)] if isinstance(stored, str) else []
     try:
+        # What looks like an id and is none is a ValueError.
+        if not cards and _is_on_hub(origin):
+            stored = try_to_load_from_cache(origin, CARD, repo_type=kind)
+            cards = [Path(stored)] if isinstance(stored, str) else []
         licence = (metadata_load(cards[0]) or {}).get("license") if cards else None
     except (OSError, ValueError, yaml.YAMLError):  # it is somebody's text, and no card that says a licence
         return None
-    return ", ".join(name for name in _listed(licence) if isinstance(name, str)) or None
+    # Of a model it is metadata, in which the hub takes one identifier.
+    names = _listed(licence) if kind == "dataset" else [licence]
+    return ", ".join(name for name in names if isinstance(name, str)) or None
 
 
 def _facts(facts: CardFacts, origins: list[str]) -> Iterator[str]:

@@ -144,6 +144,9 @@ def test_the_licence_of_data_is_told_where_its_own_card_names_one(tmp_path: Path
     for text in ("# Charts\n", "---\nlicense: [\n---\n", "---\n- a list\n---\n", "---\npretty_name: Charts\n---\n"):
         (data / "README.md").write_text(text)
         assert "licence `" not in write_card(facts(run=run))
+    source["init_args"]["path"] = "gone--data/train.jsonl"  # which looks like an id of the hub and is none
+    (run / "config.yaml").write_text(json.dumps({"data": {"train": source}}))
+    assert "licence `" not in write_card(facts(run=run))
 
 
 def test_the_licence_of_data_from_the_hub_is_that_of_the_card_in_its_cache(

@@ -94,7 +94,8 @@ class IterationCheckpoint(Checkpoint):
             restore_random_state(own)
             # The validation is to be done again, and may be stopped again.
             self._trained = own if not self._whole and trainer.is_last_batch else None
-        _step_plateaus(trainer, self._plateaus)
+        watched, self._plateaus = self._plateaus, {}
+        _step_plateaus(trainer, watched)
         self._saved_at = trainer.global_step
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:

@@ -17,8 +17,8 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
     """What of an iteration's responses has become unlike the first iteration's, in a sentence, and what to do.
 
     The entropy is below a tenth of the first iteration's (compared at equal temperatures, and where less than nine
-    tenths of the responses are right), the mean length below half or above twice, or the share of right answers below
-    four fifths. Which are right counts of prompts that were not voted on alone.
+    tenths of the responses are right), the mean length below half or above twice, or, where no
+    prompts are voted on, the share of right answers below four fifths.
 
     Returns:
         None if nothing has.
@@ -34,7 +34,8 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
     before, after = first["response_length"], now["response_length"]
     if not _LENGTH[0] * before <= after <= _LENGTH[1] * before:
         found.append(f"responses have {after:.0f} tokens, and had {before:.0f}")
-    if shares[1] < _RIGHT * shares[0]:
+    # Those that were not voted on may be few; Peak follows their share, and knows how sure it is.
+    if "labelled" not in now and shares[1] < _RIGHT * shares[0]:
         found.append(f"{shares[1]:.0%} of the responses are right, and {shares[0]:.0%} were")
     if not found:
         return None

@@ -64,7 +64,7 @@ def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     """One sentence for every key that must be the same and is not, and for another number of rows a step."""
     old, new = dict(flatten(_spell_out(before))), dict(flatten(_spell_out(now)))
     moved, rows, rows_now = _processes(old) != _processes(new), _step_rows(old), _step_rows(new)
-    free = _BATCH if moved and rows == rows_now is not None else ()
+    free = _BATCH if moved and rows and rows_now else ()  # the rows that they make are looked at below
     changes = [
         f"{key.replace('.init_args', '')} was {_show(old, key)} and is now {_show(new, key)}."
         for key in sorted(old.keys() | new.keys())

@@ -131,8 +131,8 @@ class Peak:
         fallen = None
         if found:
             fallen = (
-                f"the policy is past its best: {'; '.join(found)}. Export a checkpoint of that time (mstar export), or "
-                "start a new run from it, with a lower model.lr or a policy that is held "
+                f"the policy is past its best: {'; '.join(found)}. Export a checkpoint of that time, if there is one "
+                "(mstar export), or start a new run from it, with a lower model.lr or a policy that is held "
                 "(rollout.policy_gradient.kl_weight)"
             )
         return cls(block, max(best, block, key=lambda b: b.accuracy()[0]), chains, fallen)

@@ -58,8 +58,7 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
     if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.share > 0.3:
         yield "--rollout.engine.init_args.gpu_memory_utilization 0.3", lambda p: _engine_share(p, 0.3)
     if rollout is not None and rollout.refresh_rows is not None and rollout.refresh_rows > _FEWEST:
-        smaller = replace(rollout, refresh_rows=_FEWEST)
-        yield f"--rollout.refresh_reward_model.batch_size {_FEWEST}", lambda p: replace(p, rollout=smaller)
+        yield f"--rollout.refresh_reward_model.batch_size {_FEWEST}", _smaller_refresh
     if not plan.fits:
         return
     if not plan.checkpointing:
@@ -94,6 +93,10 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
 def _reward(plan: Plan, reward: RewardPlan) -> Plan:
     assert plan.rollout is not None  # noqa: S101 - only asked for where there is one
     return replace(plan, rollout=replace(plan.rollout, reward=reward))
+
+
+def _smaller_refresh(plan: Plan) -> Plan:
+    return plan if plan.rollout is None else replace(plan, rollout=replace(plan.rollout, refresh_rows=_FEWEST))
 
 
 def _engine_share(plan: Plan, share: float) -> Plan:

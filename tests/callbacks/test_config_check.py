@@ -118,6 +118,11 @@ def test_a_step_has_as_many_rows_on_another_number_of_devices(
 def test_a_step_that_cannot_have_as_many_rows_has_others_which_is_said(caplog: pytest.LogCaptureFixture) -> None:
     assert find_changes(on(8, 2, 8), on(3, 2, 8)) == []
     assert "an optimizer step had 128 rows, and on 3 devices it has 48; no trainer" in caplog.text
+    assert find_changes(on(8, 2, 8), on(3, 2, 21)) == []
+    assert "on 3 devices it has 126" in caplog.text
+    [sentence] = find_changes(on(8, 2, 8), on(4, 2, 4))
+    assert sentence.startswith("an optimizer step had 128 rows")
+    assert sentence.endswith("trainer.accumulate_grad_batches 16 keeps it.")
 
 
 @pytest.mark.parametrize(("option", "value"), [("unlabelled_start", 0.5), ("final_threshold", 0.0)])
