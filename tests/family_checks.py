@@ -137,8 +137,16 @@ def check_shared_prefill(model: Any, renderer: Any, forward: Forward = plain_for
 def check_generation(model: Any, renderer: Any, generate: Generate = plain_generate, count: int = 8) -> None:
     """The engine's greedy responses, all in one batch, are those of the model's own ``generate``.
 
-    And no prompt has more tokens than it is said to have at most before its pictures are prepared.
+    And no prompt has more tokens than it is said to have at most before its pictures are prepared, which a copy of the
+    renderer does as it does itself: on a GPU a thread has one.
     """
+    own, copied = (made.prompt_inputs(PROMPTS) for made in (renderer, copy.deepcopy(renderer)))
+    assert own.extras.keys() == copied.extras.keys()
+    for given, other in (
+        (own.ids_BT, copied.ids_BT),
+        *((own.extras[name], copied.extras[name]) for name in own.extras),
+    ):
+        torch.testing.assert_close(other, given, atol=0, rtol=0)
     for prompt in PROMPTS:
         bound = renderer.bound_tokens(prompt)
         assert bound is None or renderer.count_tokens(prompt) <= bound < 2000
