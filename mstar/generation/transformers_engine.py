@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
 from typing import Final
@@ -135,7 +135,7 @@ class TransformersEngine(Engine):
                 later = next(batches, None)
                 while (batch := later) is not None:
                     later = next(batches, None)
-                    inputs = ahead.take(batch, later)
+                    inputs = partial(ahead.take, batch, later)
                     responses = self._write(policy, renderer, requests, batch, bar, inputs)
                     for row, response in zip(batch, responses, strict=True):
                         written[row.request].append(response)
@@ -175,7 +175,7 @@ class TransformersEngine(Engine):
 
     def _write(
         self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar,
-        inputs: ModelInputs,
+        inputs: Callable[[], ModelInputs],
     ) -> list[Response]:  # fmt: skip
         """Writes a batch; one for which the memory is not enough is written in halves, and so are those after it."""
         done = bar.done
@@ -194,20 +194,21 @@ class TransformersEngine(Engine):
         return [
             response
             for part in parts
-            for response in self._write(policy, renderer, requests, part, bar, _encode(renderer, requests, part))
+            for response in self._write(
+                policy, renderer, requests, part, bar, partial(_encode, renderer, requests, part)
+            )
         ]
 
     def _generate_batch(
         self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar,
-        inputs: ModelInputs,
+        inputs: Callable[[], ModelInputs],
     ) -> list[Response]:  # fmt: skip
         device = next(policy.parameters()).device
-        inputs = inputs.to(device)
         numbers = _numbers(rows)
         place = {number: position for position, number in enumerate(numbers)}
         owner_S = torch.tensor([place[row.request] for row in rows], device=device)
         draws = Draws.of([row.sample for row in rows], self.max_new_tokens, device)
-        prefix = encode_prefix(policy, inputs)
+        prefix = encode_prefix(policy, inputs().to(device))
         if _look_interval(device) == 1:  # the host sees after every token which samples differ
             start, row_S = prefix.spread(policy, torch.arange(len(numbers))), owner_S
         else:
