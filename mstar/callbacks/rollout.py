@@ -316,9 +316,8 @@ class RolloutCallback(Callback):
         if state["in_training"]:
             data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
             data.set_examples(ExampleFile(run.examples(state["iteration"])), self.settings.gradient.passes)
-        late = trainer.strategy.restore_checkpoint_after_setup
+        late = trainer.strategy.restore_checkpoint_after_setup  # so that on_fit_start had no iteration to end yet
         if late and (not state["in_training"] or is_over(trainer, self._resumed_at)):
-            # on_fit_start is over, where there was no iteration to end yet.
             self.load_state_dict(state)
             self._end_iteration(trainer, pl_module)
 
