@@ -2,7 +2,8 @@
 # Two machines of 8 GPUs with SLURM; give the configurations as arguments:
 #   sbatch configs/cloud/slurm.sh --config configs/evolve/mathv360k_continuous.yaml \
 #     --config configs/evolve/qwen2_5_vl_7b.yaml --config configs/overlays/fsdp2.yaml --config configs/overlays/multi_node.yaml
-# What stands later wins: settings of your own (--trainer.num_nodes 4, with sbatch --nodes 4) come last.
+# What stands later wins: settings of your own (--trainer.num_nodes 4 --trainer.accumulate_grad_batches 2, with
+# sbatch --nodes 4) come last.
 # Submit it with the environment active that mstar is installed in: sbatch hands it on.
 # Lightning reads SLURM's variables: one task a GPU. When SLURM announces the time limit, mstar saves, puts the job in the
 # queue again, and goes on from the last checkpoint. On CPUs (SLURM 22.05, two nodes of one task) all of that was run.

@@ -22,7 +22,7 @@ class AnnotationSettings:
             steps before and after are taken to be right and wrong.
         lead: See ``continuing``.
         max_per_side: Of a prompt with right and wrong responses, at most this many distinct ones of either kind are
-            annotated, which evens the two out (a prompt with three and one gives two and one for 2).
+            annotated, which evens the two out (with 2, three right and a wrong one give two and one).
         unmixed_share: Share of the prompts with only right or only wrong responses of which one response is annotated.
         shard_size: Prompts that are labelled together and saved as one file; an interrupted annotation goes on at the
             first one that is missing. More of them keep a GPU busier and lose more when it is interrupted.

@@ -33,7 +33,8 @@ class IterationCheckpoint(Checkpoint):
     A checkpoint is written beside its place and takes it when it is whole; the one before stays as ``previous.ckpt``.
     SIGTERM, SIGINT and, in a SLURM job, SIGUSR1 have one written after the present step and end the fit. So they do
     after the present batch of the validation at the end of an epoch, which is then begun anew. One is also written
-    where the fit ends: a limit that ends it within an epoch can be raised, and the epoch goes on.
+    where the fit ends: a limit that ends it within an epoch can be raised, and the epoch goes on. A ModelCheckpoint
+    may stand beside it, and does not take its place.
 
     Args:
         keep_all: Whether every iteration's checkpoint is kept.

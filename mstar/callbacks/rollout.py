@@ -47,7 +47,7 @@ class RolloutCallback(Callback):
         selection: Which right responses are kept: top_k and threshold by reward, consistency (the half with the higher
             reward), random, all, likelihood (by the policy's own log-probability), mixed (by reward and likelihood),
             oracle (generated data only), or the class path of a rule of one's own.
-        top_k: Responses kept of a prompt at most (M-STaR: 2).
+        top_k: Responses kept of a prompt at most (M-STaR: 2); a rule by its class path has its own.
         threshold: Process reward above which ``threshold`` keeps a response.
         final_threshold: The threshold of iteration ``trainer.max_epochs``, to which it moves evenly; none keeps it.
         balance: Learns less from easy prompts and more from hard ones.

@@ -107,7 +107,8 @@ class PolicyDataModule(LightningDataModule):
         sort_by_length: Where an optimizer step accumulates several batches (``trainer.accumulate_grad_batches``), put
             rows of like length into the same batch, which saves padding. Steps are made of the same rows either way,
             and the loss of such a step is the mean over the response tokens of all its batches.
-        num_workers: Processes that load images and build batches; 0 for none.
+        num_workers: Processes that load images and build batches, those of a retrained MPRM
+            (``rollout.refresh_reward_model``), too; 0 for none.
         seed: Seed of the shuffling.
 
     Raises:

@@ -55,7 +55,7 @@ class VllmEngine(Engine):
     Args:
         max_new_tokens: Longest response, in tokens.
         gpu_memory_utilization: Share of the GPU's memory for vLLM's weights and cache; training needs the rest.
-        tensor_parallel_size: GPUs, one a process, that share one engine.
+        tensor_parallel_size: GPUs, one a process, that share one engine. Not for validate, test and predict.
         enforce_eager: Do without CUDA graphs: slower, but starts sooner and needs less memory.
         max_model_len: Longest prompt with response, in tokens. By default ``data.max_prompt_tokens`` and
             ``max_new_tokens`` together where the data has that limit, else (and with -1) what the model allows, as far

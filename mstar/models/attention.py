@@ -72,7 +72,7 @@ def _sees_both_ways(config: Any) -> bool:
     text = config.get_text_config()
     # Gemma 4's configuration says which models do; in Gemma 3's the setting is about text.
     both = getattr(text, "use_bidirectional_attention", None) == "vision"
-    return both or config.model_type in ("gemma3", "shieldgemma2")
+    return both or config.model_type == "gemma3"
 
 
 @cache

@@ -32,6 +32,7 @@ _UNSUPPORTED: Final[dict[str, str]] = {
     "mistral4": "reads no pictures",
     "paligemma": "reads the prompt in both directions, so that a response cannot be learned from left to right",
     "pi0": "writes a robot's actions, not text",
+    "shieldgemma2": "has weights that are saved under other names than are read, and would begin at random",
 }
 
 

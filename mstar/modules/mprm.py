@@ -54,14 +54,15 @@ class MPRMModule(BackboneModule):
         optimizer: The optimizer, by class path and arguments.
         lr_scheduler: The schedule, stepped once an optimizer step; none for a constant rate.
         labels: Learn the share of right continuations (soft), or whether there was one (hard).
-        pairwise_weight: Weight of the pairwise term; 0 switches it off.
+        pairwise_weight: Weight of the pairwise term; 0 switches it off. Batches of one response have none.
         pairwise_margin: Two responses are compared if their mean step labels differ by more than this.
         class_balance: Whether right and wrong steps weigh the same in the cross-entropy.
         step_logprob_features: Whether the head sees how likely the model finds the step's tokens.
         head_size: Width of the head's hidden layer.
         dtype: Type of the stored weights: float32, bfloat16 or float16; the head is always float32.
-        attention: Attention kernel: auto (flash-attention where it is installed and 16 bits are computed in, else the
-            model's default, mostly sdpa), or sdpa, eager, flash_attention_2, flash_attention_4.
+        attention: Attention kernel: auto (flash-attention where it is installed and 16 bits are computed in, but not
+            for Gemma 3 and the larger Gemma 4; else the model's default, mostly sdpa), or sdpa, eager,
+            flash_attention_2, flash_attention_4.
         freeze: Parts that are not trained: vision, projector, language.
         share_prompts: Encode image and prompt once for all the responses to a prompt in a batch, in training too. Gives
             the same loss for less work; ignored with gradient checkpointing, which cannot keep what is shared, and for

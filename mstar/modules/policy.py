@@ -45,8 +45,9 @@ class PolicyModule(AnsweringModule):
         lr_scheduler: The schedule, stepped once an optimizer step; none for a constant rate.
         dtype: Type of the stored weights: float32, bfloat16, float16, or auto (float32 where they are trained; else 16
             bits on CUDA).
-        attention: Attention kernel: auto (flash-attention where it is installed and 16 bits are computed in, else the
-            model's default, mostly sdpa), or sdpa, eager, flash_attention_2, flash_attention_4.
+        attention: Attention kernel: auto (flash-attention where it is installed and 16 bits are computed in, but not
+            for Gemma 3 and the larger Gemma 4; else the model's default, mostly sdpa), or sdpa, eager,
+            flash_attention_2, flash_attention_4.
         freeze: Parts that are not trained: vision, projector, language.
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
         engine: Draws the responses of validate, test and predict; none is the Transformers engine. With ``rollout``

@@ -58,13 +58,16 @@ class FieldMap:
 
     Args:
         question: The question's text, or a list of turns.
-        conversations: A list of turns (``{from, value}`` or ``{role, content}``): the user's last is the question, what
-            the model says then is the rationale, and the turns before it are shown before the question.
+        conversations: A list of turns (``{from, value}`` or ``{role, content}``, or pairs ``{user, assistant}``): the
+            user's last is the question, what the model says then is the rationale, and the turns before it are shown
+            before the question.
         images: One column of pictures or several; each holds one picture or a list of them, as a path below
             ``image_root``, as bytes, as base64 text, or as what ``datasets`` makes of a PIL picture; or a path with
             columns in it, such as ``images/{id}.png`` or ``{image_id:012}.jpg`` (12 digits, as in COCO). A row without
             one is a question without pictures.
-        answer: The gold answer, or a list of all that are right; none for data without answers.
+        answer: The gold answer, or a list of all that are right; none for data without answers. Of a chat it is what
+            the model says last, whichever turn is named. 0 and 1 are no and yes, too, where all answers are one of them
+            and most questions ask for that.
         id: A unique id; none derives one from the question and its pictures.
         choices: The options of multiple-choice questions: a list of texts, an object by letter, a list of
             ``{label, text}``, or text that is one of these; or several columns, each with one option. Options in the

@@ -70,7 +70,8 @@ class RecordPrompts(TablePrompts):
 
     Args:
         path: A ``.jsonl``, ``.json``, ``.parquet``, ``.csv`` or ``.tsv`` file, several, a pattern (``data/*.json``), a
-            folder of such files, a folder that ``datasets`` saved, or the id of a Hugging Face data set.
+            folder of such files, a folder that ``datasets`` saved, or the id of a Hugging Face data set
+            (with one of its configurations: ``owner/name:config``).
         fields: Which column holds what; none goes by the usual names (question, image, answer, response, ...).
         image_root: The folder that image paths are relative to; none is the folder of the data. A list also names the
             folders that links in the first may lead into.
