@@ -69,8 +69,8 @@ def test_a_policy_that_agrees_with_itself_on_wrong_answers_has_fallen() -> None:
     first, second = report(1, lambda n: EASY), report(2, lambda n: ["2"] * 7 + ["1"] * 3, Voting())
     assert second["funnel"]["correct"] == 6000
     collapse, fallen = conclusions(first, second)
-    assert collapse is not None
-    assert "30% of the responses are right, and 60% were" in collapse
+    # Few prompts may be left that were not voted on: only the rule that knows how sure it is goes by their share.
+    assert collapse is None
     assert fallen is not None
     assert "30.0% of the responses are right" in fallen
 

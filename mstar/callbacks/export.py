@@ -17,7 +17,7 @@ from mstar.errors import ConfigError, MstarError
 from mstar.export_card import CardFacts, write_card
 from mstar.export_folder import check_replaceable, put_in_place, unfinished_folder
 from mstar.models.export import check_export
-from mstar.models.families import family_of
+from mstar.models.families import Family, family_of
 from mstar.models.precision import DTYPES
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import require_exportable
@@ -168,7 +168,7 @@ def _card(trainer: Trainer, module: PolicyModule | MPRMModule, folder: Path) -> 
         iterations=progress.processed,
         within=progress.started > progress.processed,
         command=None if run is None else "mstar fit --config config.yaml",
-        auto_class=family_of(module.backbone).auto_class,
+        auto_class=family_of(module.policy).auto_class if isinstance(module, PolicyModule) else Family.auto_class,
     )
     try:
         return write_card(facts)

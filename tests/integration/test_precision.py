@@ -18,7 +18,7 @@ from mstar.storage import RunDirectory, read_json, read_responses
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[Any]]:
     """What autocast was while responses were written and scored, and the types of what the MPRM gave out."""
     found: dict[str, set[Any]] = {"generate": set(), "score": set(), "backbone": set()}
-    generate, score, steps = TransformersEngine.generate, StepScorer.score, StepScorer.forward
+    generate, score, steps = TransformersEngine.generate, StepScorer.score_inputs, StepScorer.forward
 
     def autocast() -> torch.dtype | None:
         return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
@@ -37,7 +37,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[Any]]:
         return logits
 
     monkeypatch.setattr(TransformersEngine, "generate", watched_generate)
-    monkeypatch.setattr(StepScorer, "score", watched_score)
+    monkeypatch.setattr(StepScorer, "score_inputs", watched_score)
     monkeypatch.setattr(StepScorer, "forward", watched_steps)
     return found
 
