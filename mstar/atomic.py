@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +76,12 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file, which is whole or not there; raises as ``atomic_path``."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copies a file, which is then whole or not there; raises as ``atomic_path``."""
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 @contextmanager

@@ -7,14 +7,13 @@ Where the choice alone is another one (other rule, reward or ``top_k``), what is
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from mstar.atomic import atomic_path
+from mstar.atomic import copy_file
 from mstar.endpoint import Judged
 from mstar.errors import DataError
 from mstar.prompts.prompt_check import PromptCheck
@@ -183,8 +182,7 @@ def read_earlier(
         _log.warning("%s Its responses are drawn again.", error)
         return None
     if earlier.quarantine.exists():
-        with atomic_path(put_aside) as temporary:
-            shutil.copyfile(earlier.quarantine, temporary)
+        copy_file(earlier.quarantine, put_aside)
     return groups
 
 
@@ -193,8 +191,7 @@ def keep_judged(judged: Judged, path: Path, earlier: Earlier | None) -> None:
     if judged.asked:
         write_json(path, judged.as_dict())
     elif earlier is not None and earlier.verdicts and earlier.judged.exists():
-        with atomic_path(path) as temporary:
-            shutil.copyfile(earlier.judged, temporary)
+        copy_file(earlier.judged, path)
 
 
 def read_judged(run: RunDirectory, iteration: int, shards: int) -> Judged:

@@ -7,7 +7,6 @@ prefix is continued several times; a step's label is the share of the continuati
 from __future__ import annotations
 
 import math
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from mstar.annotation.annotation import Annotation, Tally, check_golds, check_st
 from mstar.annotation.continuations import Count, count_continuations, is_right, prepare_whole
 from mstar.annotation.judge import StepJudge
 from mstar.annotation.settings import AnnotationSettings
-from mstar.atomic import atomic_path
+from mstar.atomic import copy_file
 from mstar.distributed import claim_together, gather_lists, is_main, leads_group, takes_part, wait_for_all
 from mstar.errors import DataError
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
@@ -179,8 +178,7 @@ def _take_over(output: Path, facts: Mapping[str, Any], earlier: Iterable[Path]) 
             # The labels come last: by them a shard is known to be whole.
             for name in (f"quarantine-{number}.jsonl", f"judge-{number}.json", shard.name):
                 if (folder / name).exists() and not (output / shard.name).exists():
-                    with atomic_path(output / name) as temporary:
-                        shutil.copyfile(folder / name, temporary)
+                    copy_file(folder / name, output / name)
 
 
 def _describe_settings(settings: AnnotationSettings) -> dict[str, Any]:

@@ -17,8 +17,8 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
     """What of an iteration's responses has become unlike the first iteration's, in a sentence, and what to do.
 
     The entropy is below a tenth of the first iteration's (compared at equal temperatures, and where less than nine
-    tenths of the responses are right), the mean length below half or above twice, or, where no
-    prompts are voted on, the share of right answers below four fifths.
+    tenths of the responses are right), the mean length below half or above twice, or, where no prompts are voted on,
+    the share of right answers below four fifths.
 
     Returns:
         None if nothing has.
