@@ -94,10 +94,9 @@ def survey_prompts(source: PromptSource, renderer: Renderer | None, num_counted:
         pictures[len(prompt.images)] += 1
         said = prompt.rationale or ""
         rationales += bool(said)
-        committed = find_committed(said)
-        bare += said.startswith(_OPENED) and len(said) - len(committed) <= _WRAPPED
+        bare += said.startswith(_OPENED) and len(said) - len(find_committed(said)) <= _WRAPPED
         if prompt.answer is None:
-            stated += committed != said
+            stated += find_committed(said) != said
             continue
         answers += 1
         without_options += prompt.answer_type in _CHOSEN and not prompt.choices
