@@ -30,8 +30,8 @@ _log = logging.getLogger(__name__)
 def tell_of_judge(grader: Grader) -> None:
     """Says what a judge was asked since this start, validation prompts included, and what that cost. Collective."""
     judged = sum_all(grader.judged())
-    if judged.asked and is_main():
-        _log.info("since this start: %s", judged.describe())
+    for note in judged.notes() if is_main() else ():
+        _log.info("since this start: %s", note)
 
 
 def log_dashboard(trainer: Trainer) -> None:

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mstar.endpoint.answer import Usage
+from mstar.errors import counted
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Counts of a judge's work; they add up over shards and processes.
+    """Counts of a judge's work, and of what the rules gave up; they add up over shards and processes.
 
     Attributes:
         model: The judge's name; empty without one.
@@ -23,6 +24,7 @@ class Judged:
         prompt_tokens: Tokens of the prompts that the server answered.
         num_tokens: Tokens of its answers.
         cost: What they cost, in the currency of ``traffic``'s prices; 0 without prices.
+        timeouts: Comparisons of formulas that ran out of computing time twice; such a response counts as wrong.
     """
 
     model: str = ""
@@ -37,6 +39,7 @@ class Judged:
     prompt_tokens: int = 0
     num_tokens: int = 0
     cost: float = 0.0
+    timeouts: int = 0
 
     def __add__(self, other: Judged) -> Judged:
         counts = (getattr(self, name) + getattr(other, name) for name in _COUNTS)
@@ -49,7 +52,7 @@ class Judged:
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Judged:
         """Counts from their JSON form."""
-        return cls(**{name: found[name] for name in ("model", *_COUNTS)})
+        return cls(found["model"], **{name: found.get(name, 0) for name in _COUNTS})
 
     @property
     def agreement(self) -> float | None:
@@ -75,8 +78,9 @@ class Judged:
         )
 
     def notes(self) -> list[str]:
-        """The same for those who list notes: none if nothing was asked."""
-        return [self.describe()] if self.asked else []
+        """What is to be said of the grading: nothing if no judge was asked and nothing was given up."""
+        late = [f"{counted(self.timeouts, 'comparison')} of formulas ran out of computing time twice: counted as wrong"]
+        return [self.describe()] * (self.asked > 0) + late * (self.timeouts > 0)
 
 
 _COUNTS = tuple(field.name for field in fields(Judged) if field.name != "model")

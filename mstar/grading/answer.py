@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
+from mstar.endpoint.judged import Judged
 from mstar.grading.base import AnswerReader, Grader
 from mstar.grading.choices import ChoiceReader, MultiSelectReader
 from mstar.grading.commitment import find_committed, is_plain_line, read_bare, read_commitment, relevant_part
@@ -37,6 +38,7 @@ class AnswerGrader(Grader):
 
     # Also of classes made from this one, whose own constructors know nothing of it.
     sentences: bool = False
+    _counted = Judged()
 
     def __init__(self, sentences: bool = False) -> None:
         self.sentences = sentences
@@ -47,14 +49,20 @@ class AnswerGrader(Grader):
         try:
             predicted = self._find(prompt, response, reader)
         except GradingTimeoutError:
-            status = VerdictStatus.UNGRADEABLE_GOLD if reader.gold is None else VerdictStatus.TIMEOUT
-            return Verdict(False, None, status)
+            if reader.gold is not None:
+                self._counted += Judged(timeouts=1)
+                return Verdict(False, None, VerdictStatus.TIMEOUT)
+            predicted = None
         predicted = predicted[:_MAX_PREDICTED] if predicted and predicted != reader.gold else predicted
         if reader.gold is None:
             return Verdict(False, predicted, VerdictStatus.UNGRADEABLE_GOLD)
         if predicted is None:
             return Verdict(False, None, VerdictStatus.NO_ANSWER)
         return Verdict(predicted == reader.gold, predicted, VerdictStatus.GRADED)
+
+    def judged(self) -> Judged:
+        """How many comparisons this process gave up so far."""
+        return self._counted
 
     def _find(self, prompt: Prompt, response: str, reader: AnswerReader) -> str | None:
         text = relevant_part(response, prompt.question)

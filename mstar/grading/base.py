@@ -31,7 +31,7 @@ class Grader(ABC):
         """Takes in responses that are about to be graded, for a grader that does better with many at a time."""
 
     def judged(self) -> Judged:
-        """What a judge among its means was asked so far by this process; nothing where there is none."""
+        """What a judge among its means was asked so far by this process, and what the rules gave up."""
         return Judged()
 
     def is_gradeable(self, prompt: Prompt) -> bool:

@@ -16,7 +16,7 @@ from mstar.errors import ConfigError, counted
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader
 from mstar.prompts.response_rows import find_response_files, read_response_rows, to_prompt
-from mstar.types import Prompt
+from mstar.types import Prompt, VerdictStatus
 
 _log = logging.getLogger(__name__)
 
@@ -60,14 +60,10 @@ def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
             counts[verdict.status.value] += 1
             row |= {"predicted": verdict.predicted, "correct": verdict.correct, "status": verdict.status.value}
             out.write(json.dumps(row, ensure_ascii=False, default=_plain).encode("utf-8", "replace").decode() + "\n")
-    statuses = ("graded", "no_answer", "ungradeable_gold", "timeout")
-    details = ", ".join(f"{counts[status]:,} {status.replace('_', ' ')}" for status in statuses)
+    details = ", ".join(f"{counts[status]:,} {status.replace('_', ' ')}" for status in VerdictStatus)
     sys.stdout.write(f"{output}: {counted(counts['rows'], 'row')}, {counts['correct']:,} right ({details})\n")
     for note in grader.judged().notes():
         sys.stdout.write(f"{note}\n")
-    if counts["timeout"]:
-        late = counted(counts["timeout"], "comparison")
-        _log.warning("%s: %s ran out of computing time twice, and count as wrong.", output, late)
     if counts["malformed"]:
         malformed = counted(counts["malformed"], "malformed line")
         _log.warning("%s: %s left out; mend the file and grade again.", input, malformed)

@@ -137,7 +137,7 @@ class JudgeGrader(Grader):
         """How often the judge was asked by this process, how it agrees with the rules, and what that cost."""
         usage = Usage() if self._client is None else self._client.usage
         return replace(
-            self._counted,
+            self._counted + self.rules.judged(),
             requests=usage.requests,
             known=usage.known,
             prompt_tokens=usage.prompt_tokens,

@@ -12,8 +12,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from mstar.grading import AnswerGrader, formulas
+from mstar.grading import AnswerGrader, JudgeGrader, formulas
 from mstar.grading.formulas import is_formula
+from mstar.provenance import describe
 from mstar.types import Prompt, Verdict, VerdictStatus
 
 ask = formulas._WORKER.ask
@@ -96,8 +97,13 @@ def test_an_answer_that_an_interruption_left_unread_is_not_taken_for_the_next_on
 
 def test_a_stopped_comparison_is_told_apart_from_a_wrong_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mstar.grading.formulas._ask", lambda gold, answer: "stopped")
-    verdict = AnswerGrader().grade(Prompt("p", "q", answer="y^7+1"), r"\boxed{1+y^{7}}")
+    grader = AnswerGrader()
+    known = describe(grader)
+    verdict = grader.grade(Prompt("p", "q", answer="y^7+1"), r"\boxed{1+y^{7}}")
     assert verdict == Verdict(False, None, VerdictStatus.TIMEOUT)
+    said = ["1 comparison of formulas ran out of computing time twice: counted as wrong"]
+    assert grader.judged().notes() == JudgeGrader("http://localhost", "judge", rules=grader).judged().notes() == said
+    assert describe(grader) == known
 
 
 @pytest.mark.parametrize(
