@@ -1,8 +1,8 @@
 """Stage 4 for methods that learn from every sample: what each response of a prompt is worth beside the others.
 
-A prompt's group is its responses that ended. Those cut off are neither trained on nor counted, since nobody knows what
-they would have answered (DAPO's overlong filtering, arXiv 2503.14476); nor are those whose grading ran out of time. A
-response without an answer is wrong.
+A prompt's group is its responses that ended. Those cut off are neither trained on, as with DAPO's overlong filtering
+(arXiv 2503.14476), nor counted, since nobody knows what they would have answered (verl and TRL count them as wrong);
+nor are those whose grading ran out of time. A response without an answer is wrong.
 Below, r is 1 for a right response and 0 for a wrong one, p the mean of r over the group, and A the advantage.
 """
 
@@ -107,7 +107,7 @@ class Advantages:
 
     - grpo (DeepSeekMath, arXiv 2402.03300): A = (r - mean) / standard deviation, over the group.
     - nft (arXiv 2505.18116): the same A with r alone, and the weight that makes its gradient that of grpo on policy,
-      the square root of (1 - p) / p, or 1 - p where advantages are not normalised.
+      the square root of (1 - p) / p, or 1 - p where advantages are not normalised (so in the authors' runs).
     - reinforce_rej (arXiv 2504.11343): A = 1 for right and -1 for wrong responses of prompts that have both.
 
     A response whose advantage is 0 has no gradient and is no example: all of a group with equal rewards.
@@ -118,7 +118,8 @@ class Advantages:
             for a right response one of whose steps scores over 30 % less than the one before. decoupled (PAPO, arXiv
             2603.26535): to A is added the process reward of right responses, normalised over these; nothing where it
             is the same up to rounding, so that rounding is not learned from (their code: a deviation of 1e-6 at most,
-            which is added to every other one). consistency (PROF,
+            which is added to every other one). PAPO's process rewards are a model's marks of 0, 0.5 and 1, often equal;
+            an MPRM's are so hardly ever, and a small difference counts as much as a large one. consistency (PROF,
             arXiv 2509.03403): half of the group stays (rounded up), right and wrong responses as even in number as can
             be, of the right ones those with the higher process reward, of the wrong ones those with the lower. (PROF's
             own code leaves those of one step or of over 30 out first.) PROF takes the mean as ``rollout.aggregation``.

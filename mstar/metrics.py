@@ -133,10 +133,11 @@ def balance_at_k(groups: Groups, k: int, top_k: int | None = None) -> float:
     """The balance of exploration and exploitation among the distinct responses with the highest process reward.
 
     B-STaR's query effect (arXiv 2412.17256), ``min(right / k, 1) * right / chosen``, averaged over prompts: many right
-    responses that differ, and few wrong ones among those that the reward would choose.
+    responses that differ, and few wrong ones among those that the reward would choose. The reward is that of steps
+    alone: the paper's has the right answer in it (a fifth of its own for steps), and hardly chooses a wrong one.
 
     Args:
-        k: The number of right responses that is aimed at (the paper's n*).
+        k: The number of right responses that is aimed at (the paper's n*; its code has 8 of 64 samples).
         top_k: How many responses are chosen; None chooses as many as are aimed at.
     """
 

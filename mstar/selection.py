@@ -241,7 +241,7 @@ class Selector:
         """The selector of one iteration, whose threshold is on its way to the final one.
 
         Loose early and strict late: flawed right responses are what a weak policy has to learn from, and are worth
-        sorting out once good ones abound (FAPO, arXiv 2510.22543).
+        sorting out once good ones abound (after FAPO, arXiv 2510.22543, which finds so of a penalty for them).
         """
         if self.final_threshold is None:
             return self

@@ -27,17 +27,19 @@ class LabelDiet:
             completer).
         confidence: Prompts of which a smaller share of the continuations from the first steps of their responses is
             right are skipped: the policy is unsure of them, and their wrong steps are often right ones that it cannot
-            finish (SCAN, arXiv 2509.16548: self-confidence).
+            finish (after SCAN, arXiv 2509.16548, whose self-confidence is the share of right responses to the prompt,
+            of 128; it takes 0.75).
         keep: Share of the responses that is kept, those with the highest balanced-information score (BIS,
             arXiv 2602.04145): (p (1 - p) + ``smoothing``) R, with p the share of right steps and R the mean share of
             right continuations of these; 1 without any. BIS takes the share of each source: several at once are ranked
-            together here.
-        smoothing: See ``keep``; what it leaves for responses whose steps are all right or all wrong.
+            together here. It trains with ``labels: hard``.
+        smoothing: See ``keep``; what it leaves for responses whose steps are all right or all wrong. The authors take
+            0.05 for a quarter of the responses, 0.2 for a tenth.
         soften: In a wrong response, so many steps before the first wrong one get soft labels, the share of right
             continuations divided by the prompt's confidence, at most 1; those before them are right, and those from it
-            on wrong (SCAN: errors are found too late rather than too early; it leaves out what follows one). Every
-            labelled step of a right response is right, as SCAN has it, where labels are shares of continuations and the
-            last one is the answer's. None leaves the labels as they are.
+            on wrong (SCAN: errors are found too late rather than too early; it takes 2 steps, and leaves out what
+            follows one). Every labelled step of a right response is right, as SCAN has it, where labels are shares of
+            continuations and the last one is the answer's. None leaves the labels as they are.
 
     Raises:
         ConfigError: a setting is out of its range.

@@ -53,8 +53,8 @@ class RolloutCallback(Callback):
         balance: Learns less from easy prompts and more from hard ones.
         deduplicate: Whether copies of a response of one prompt count once.
         method: continuous inherits everything; iterative_rft resets the optimizer and schedule at every iteration;
-            rest_em also trains the initial weights anew, and rloop (RLoop, arXiv 2511.04285) trains them on all that
-            has been kept so far; in both, the policy that came of it draws the next responses. These imitate what
+            rest_em also trains the initial weights anew, and rloop (after RLoop, arXiv 2511.04285) trains them on all
+            that has been kept so far; in both, the policy that came of it draws the next responses. These imitate what
             ``selection`` keeps. nft, grpo and reinforce_rej inherit everything and learn from every response that
             ended, right or wrong; ``selection``, ``top_k``, ``threshold`` and ``deduplicate`` are then not used.
         policy_gradient: How nft, grpo and reinforce_rej learn; none takes the defaults.
