@@ -20,8 +20,8 @@ from typing import Any, Final
 from harness import Figure, note
 from PIL import Image
 
-from mstar.callbacks.rollout_check import check_prompts
 from mstar.errors import DataError
+from mstar.evaluation.gradeable import check_prompts
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
 from mstar.iteration import Stages, run_iteration

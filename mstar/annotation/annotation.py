@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
-from mstar.distributed import is_main
 from mstar.errors import DataError
 from mstar.generation.base import explain_cut_off
-from mstar.grading import Grader
-from mstar.prompts import PromptSource
 from mstar.storage import read_step_labels
-from mstar.types import Prompt, StepLabels
-
-_log: Final = logging.getLogger(__name__)
+from mstar.types import StepLabels
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +68,6 @@ class Tally:
 def prefixes(steps: Sequence[str]) -> list[str]:
     """The step prefixes to continue: all but the whole response."""
     return list(accumulate(steps[:-1]))
-
-
-def check_golds(prompts: PromptSource | Sequence[Prompt], grader: Grader) -> None:
-    """Makes sure that most gold answers can be graded, before anything is drawn; the others are counted.
-
-    Raises:
-        DataError: a prompt has no answer, or most gold answers cannot be graded.
-    """
-    bad = 0
-    for prompt in prompts:
-        if prompt.answer is None:
-            raise DataError(f"prompt '{prompt.id}' has no answer, so its steps cannot be labelled: leave it out.")
-        bad += not grader.is_gradeable(prompt)
-    if 2 * bad > len(prompts):
-        raise DataError(
-            f"{bad:,} of {len(prompts):,} gold answers cannot be graded, so that hardly anything could be labelled: "
-            "mend the columns of the answer, its type and the choices."
-        )
-    if bad and is_main():
-        _log.warning("%d of %d gold answers cannot be graded; their prompts get no labels.", bad, len(prompts))
 
 
 def explain_failure(prompts: int, labelled: int, drawn: int, cut_off: int, max_new_tokens: int) -> NoReturn:

@@ -15,13 +15,13 @@ from typing import Any, Final
 
 from tqdm.auto import tqdm
 
-from mstar.annotation.annotation import Annotation, Tally, check_golds, check_steps, explain_failure, prefixes
+from mstar.annotation.annotation import Annotation, Tally, check_steps, explain_failure, prefixes
 from mstar.annotation.continuations import Count, count_continuations, is_right, prepare_whole
 from mstar.annotation.judge import StepJudge
 from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import copy_file
 from mstar.distributed import claim_together, gather_lists, is_main, leads_group, takes_part, wait_for_all
-from mstar.errors import DataError
+from mstar.evaluation.gradeable import check_prompts
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
 from mstar.grading import Grader
 from mstar.interruption import stop_if_asked
@@ -78,13 +78,11 @@ def annotate(
 
     Raises:
         ConfigError: ``output`` was made with other settings, prompts or golds, another policy, engine, grader or judge.
-        DataError: there are no prompts, a prompt has no answer, too many cannot be shown to the policy, no response
+        DataError: the prompts cannot be graded (``check_prompts``), too many cannot be shown to the policy, no response
             has more than one step, or nothing is right.
     """
     check = check or PromptCheck()
-    if len(prompts) == 0:
-        raise DataError("there are no prompts to annotate: the prompt source is empty.")
-    check_golds(prompts, grader)
+    check_prompts(prompts, "prompts", grader)
     facts = {
         "format": _FORMAT,
         "settings": _describe_settings(settings),

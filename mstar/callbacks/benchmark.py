@@ -17,6 +17,7 @@ from mstar.errors import ConfigError, require_least, require_positive
 from mstar.evaluation.benchmark import OURS, ItemResult, grade_items, score_benchmark
 from mstar.evaluation.benchmark_files import benchmark_notes, render_scores, write_items, write_scores
 from mstar.evaluation.benchmark_shards import ResponseShards
+from mstar.evaluation.gradeable import check_prompts
 from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Request, draw_responses, plan_samples
 from mstar.grading import AnswerGrader, Grader, MathVistaGrader
@@ -98,6 +99,7 @@ class BenchmarkCallback(Callback):
         Raises:
             ConfigError: official scores are asked for, but the benchmark's rules are not known; or the MPRM's folder is
                 missing or lacks a part.
+            DataError: most gold answers cannot be graded, or a prompt has none.
         """
         policy, source = require_policy(pl_module, "benchmark scores"), find_benchmark(trainer)
         self._items = []
@@ -106,15 +108,8 @@ class BenchmarkCallback(Callback):
             self.graders[_OFFICIAL] = self.official_grader or _official_grader(source)
         if self.reward_model is not None:
             check_step_scorer(Path(self.reward_model))
-        if is_main():
-            for name, grader in self.graders.items():
-                bad = [p.id for p in source if not grader.is_gradeable(p)]
-                if bad:
-                    _log.warning(
-                        "%s: %d of %d gold answers cannot be graded (%s), and count as wrong: %s%s",
-                        *(source.title, len(bad), len(source), name, ", ".join(bad[:10])),
-                        " ..." if len(bad) > 10 else "",
-                    )
+        for name, grader in self.graders.items():
+            check_prompts(source, f"{source.title} ({name})", grader)
         shards = ResponseShards(
             Path(trainer.default_root_dir, f"{_stem(source)}-responses"),
             {

@@ -17,6 +17,7 @@ from mstar.datamodules.samplers import MixedSampler
 from mstar.datamodules.step_batches import StepLoader, encode, step_batches
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError, require_least
+from mstar.evaluation.gradeable import check_prompts
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.prompts.prompt_check import PromptCheck
@@ -269,9 +270,16 @@ class PolicyDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Prompt]]:
-        """The validation prompts, if there are any; none in a fit with rollouts, which measure the dynamics on them."""
+        """The validation prompts, if there are any; none in a fit with rollouts, which measure the dynamics on them.
+
+        Raises:
+            DataError: most of their gold answers cannot be graded, or one has none.
+        """
         if self.validation is None or self._examples is not None:
             return []
+        grader = getattr(self.trainer and self.trainer.lightning_module, "grader", None)
+        if grader is not None:
+            check_prompts(self.validation, "data.validation", grader)
         return self._prompt_loader(self.validation, "validation")
 
     def test_dataloader(self) -> DataLoader[Any]:

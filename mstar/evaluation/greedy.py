@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mstar.errors import DataError
 from mstar.generation import Engine, Request, Sample, draw_responses
 from mstar.generation.base import explain_cut_off
 from mstar.grading import Grader, grade_all
-from mstar.types import Prompt, ScoredResponse, VerdictStatus
+from mstar.types import Prompt, ScoredResponse
 
 GREEDY = Sample(index=0, temperature=0.0, seed=0)
 
@@ -17,19 +16,6 @@ def greedy_responses(engine: Engine, prompts: Sequence[Prompt], grader: Grader) 
     """The graded greedy response of every prompt."""
     responses = draw_responses(engine, [Request(prompt, (GREEDY,)) for prompt in prompts])
     return [scored for [scored] in grade_all(prompts, responses, grader)]
-
-
-def require_gradeable(scored: Sequence[ScoredResponse]) -> None:
-    """Makes sure that an accuracy means something.
-
-    Raises:
-        DataError: no gold answer can be graded.
-    """
-    if scored and all(item.verdict.status is VerdictStatus.UNGRADEABLE_GOLD for item in scored):
-        raise DataError(
-            f"none of the {len(scored):,} gold answers can be graded, so that there is no accuracy: mend the columns "
-            "of the answer, its type and the choices."
-        )
 
 
 def find_cut_off(scored: Sequence[ScoredResponse], max_new_tokens: int, option: str) -> str | None:

@@ -13,7 +13,8 @@ from torch import nn
 from mstar.datamodules.quarantined import PromptBatch
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
-from mstar.evaluation.greedy import find_cut_off, greedy_responses, require_gradeable
+from mstar.evaluation.gradeable import check_prompts
+from mstar.evaluation.greedy import find_cut_off, greedy_responses
 from mstar.generation import Engine, TransformersEngine
 from mstar.generation.drift import require_handed_over
 from mstar.grading import AnswerGrader, Grader
@@ -21,6 +22,7 @@ from mstar.metrics import chain_accuracy, mean_accuracy
 from mstar.models.backbone import find_model_type
 from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.backbone_module import BackboneModule
+from mstar.prompts import PromptSource
 from mstar.types import Prompt, ScoredResponse
 
 _log: Final = logging.getLogger(__name__)
@@ -122,6 +124,16 @@ class AnsweringModule(BackboneModule):
         """Prepares the engine."""
         self._start_engine()
 
+    def on_test_start(self) -> None:
+        """Looks at the gold answers; a benchmark, which is here before, does so itself.
+
+        Raises:
+            DataError: most of them cannot be graded, or a prompt has none.
+        """
+        source = getattr(self.trainer.datamodule, "test", None)  # type: ignore[attr-defined]
+        if self.on_test_prompts is None and isinstance(source, PromptSource):
+            check_prompts(source, "data.test", self.grader)
+
     def on_test_epoch_start(self) -> None:
         """Prepares the engine."""
         self._start_engine()
@@ -165,8 +177,6 @@ class AnsweringModule(BackboneModule):
         groups = [[scored] for scored in distinct.values()]
         if not groups:
             return
-        if stage == "test":
-            require_gradeable(list(distinct.values()))
         option = f"{self.engine_key}.max_new_tokens"
         cut_off = find_cut_off(list(distinct.values()), self.engine.max_new_tokens, option)
         if cut_off is not None and is_main() and not self.trainer.sanity_checking:

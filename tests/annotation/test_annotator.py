@@ -285,9 +285,9 @@ def test_labels_of_which_none_is_right_are_an_error_with_its_cause(
 
 
 def test_prompts_that_cannot_be_annotated_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'hidden' has no answer"):
+    with pytest.raises(DataError, match=r"'hidden' \(row 0\) has no answer"):
         annotate([prompt("hidden", None)], StubEngine({}), AnswerGrader(), settings(), tmp_path)
-    with pytest.raises(DataError, match="no prompts to annotate"):
+    with pytest.raises(DataError, match="prompts has no prompts"):
         annotate([], StubEngine({}), AnswerGrader(), settings(), tmp_path)
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer
 
 from mstar.callbacks import RolloutCallback
-from mstar.callbacks.rollout_check import check_prompts
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.generation import TransformersEngine
-from mstar.grading import AnswerGrader
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.rewards import Likelihood, Oracle
 from mstar.selection import All, Mixed, SelectionRule
-from mstar.types import AnswerType, Prompt
+from mstar.types import Prompt
 
 
 class Listed(TinyDice):
@@ -29,39 +26,6 @@ class Listed(TinyDice):
 
     def __getitem__(self, index: int) -> Prompt:
         return self.prompts[index]
-
-
-def test_prompts_that_can_be_sampled_and_graded_pass() -> None:
-    check_prompts(TinyDice("pool", 4), "data.train", AnswerGrader())
-
-
-@pytest.mark.parametrize(
-    ("prompts", "complaint"),
-    [
-        ([], "data.train has no prompts"),
-        ([Prompt("a", "?", answer="1"), Prompt("b", "?")], "data.train: prompt 'b' (row 1) has no answer"),
-        ([Prompt("a", "?", answer="1")] * 2, "data.train: row 1 repeats the prompt id 'a'"),
-    ],
-)
-def test_others_are_refused(prompts: list[Prompt], complaint: str) -> None:
-    with pytest.raises(DataError, match=re.escape(complaint)):
-        check_prompts(Listed(prompts), "data.train", AnswerGrader())
-
-
-def test_hidden_answers_are_not_sent_to_where_they_are() -> None:
-    with pytest.raises(DataError, match=r"no answer.*rollout\.unlabelled: voting.*hide_answers") as error:
-        check_prompts(Listed([Prompt("b", "?")]), "data.unlabelled", AnswerGrader())
-    assert "move it to" not in str(error.value)
-
-
-def test_gold_answers_that_cannot_be_graded_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
-    """By category, before anything is sampled; a source of which most cannot be is refused."""
-    good = [Prompt(str(i), "?", answer="1", answer_type=AnswerType.INTEGER, category="count") for i in range(2)]
-    bad = [Prompt(f"b{i}", "?", answer="many", answer_type=AnswerType.INTEGER, category="read") for i in range(3)]
-    check_prompts(Listed(good + bad[:2]), "data.train", AnswerGrader())
-    assert "data.train: 2 of 4 gold answers cannot be graded (read 2)" in capsys.readouterr().err
-    with pytest.raises(DataError, match=r"data.train: 3 of 5 gold answers cannot be graded \(read 3\)"):
-        check_prompts(Listed(good + bad), "data.train", AnswerGrader())
 
 
 class Silent(TransformersEngine):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mstar.models.export import save_model
 from mstar.models.families import FreezablePart
 from mstar.modules import PolicyModule, WarmupSchedule
 from mstar.prompts import TinyDice
-from mstar.types import Example, ScoredResponse
+from mstar.types import AnswerType, Example, Prompt, ScoredResponse
 
 SEED = TinyDice("seed", 64)
 
@@ -351,6 +352,36 @@ def test_validate_test_and_predict(trained_folder: str, tmp_path: Path) -> None:
     outputs = Outputs()
     trainer(tmp_path, callbacks=[outputs]).predict(module, datamodule=data, return_predictions=False)
     assert [(s.response.text, s.verdict) for s in outputs.seen] == [(s.response.text, s.verdict) for s in scored]
+
+
+class Unreadable(TinyDice):
+    """Every second gold answer, or all of them, is no number."""
+
+    def __init__(self, period: int) -> None:
+        super().__init__("test", 4)
+        self.period = period
+
+    def __getitem__(self, index: int) -> Prompt:
+        prompt = super().__getitem__(index)
+        return prompt if index % self.period else replace(prompt, answer="many", answer_type=AnswerType.INTEGER)
+
+
+def test_golds_that_cannot_be_graded_are_announced_before_any_answer(
+    tiny_folder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With most of them, nothing starts: its zeros would say nothing of the policy."""
+    none, half = (PolicyDataModule(SEED, validation=source, test=source) for source in map(Unreadable, (1, 2)))
+    policy = make(tiny_folder)
+    with pytest.raises(DataError, match=r"data\.validation: 4 of 4 gold answers cannot be graded"):
+        trainer(tmp_path).validate(policy, none)
+    with pytest.raises(DataError, match=r"data\.test: 4 of 4 gold answers cannot be graded"):
+        trainer(tmp_path).test(policy, none)
+    with pytest.raises(DataError, match=r"data\.validation: 4 of 4 gold answers cannot be graded"):
+        trainer(tmp_path, max_epochs=1, num_sanity_val_steps=0).fit(policy, none)
+    assert policy.trainer.global_step == 0
+    trainer(tmp_path).predict(policy, none, return_predictions=False)
+    trainer(tmp_path).validate(policy, half, verbose=False)
+    assert "data.validation: 2 of 4 gold answers cannot be graded" in caplog.text
 
 
 def test_training_data_without_rationales(tiny_folder: str, tmp_path: Path) -> None:

@@ -258,6 +258,20 @@ def test_mistakes_are_one_sentence(
     assert "Traceback" not in said
 
 
+def test_a_benchmark_without_golds_that_can_be_graded_is_not_answered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would answer everything, and report 0 % of it right."""
+    monkeypatch.setattr(TransformersEngine, "generate", lambda *_: pytest.fail("it was answered"))
+    rows = [{"question": f"Not {said}?", "answer": said, "answer_type": "integer"} for said in ("many", "few", "3")]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"path": str(tmp_path / "rows.jsonl")}}
+    data = {"class_path": "BenchmarkDataModule", "init_args": {"test": source}}
+    flags = [f"--data={json.dumps(data)}", "--trainer.default_root_dir", str(tmp_path), *SMALL, *POLICY]
+    assert main(["test", "--config", str(CONFIGS / "mmstar.yaml"), *flags]) == 1
+    assert "(ours): 2 of 3 gold answers cannot be graded (all 2)" in capsys.readouterr().err
+
+
 def test_a_benchmark_is_no_training_data(files: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = str(CONFIGS / "ai2d.yaml")
     flags = ["--data.test.path", str(files.ai2d_parquet()), "--trainer.default_root_dir", str(tmp_path)]
