@@ -20,7 +20,6 @@ from typing import Any, Final
 from harness import Figure, note
 from PIL import Image
 
-from mstar.errors import DataError
 from mstar.evaluation.gradeable import check_prompts
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
@@ -72,12 +71,10 @@ class Bars(PromptSource):
         question = f"{LINES[index % len(LINES)]} What is the sum of all bars that are not {index % 7} high?"
         return Prompt(f"bars-{index:07d}", question, (Picture(index),), str(index % 97), AnswerType.INTEGER)
 
-    def index_of(self, prompt_id: str) -> int:
+    def index_of(self, prompt_id: str) -> int | None:
         """The number in the id."""
         index = int(prompt_id.rpartition("-")[2])
-        if not 0 <= index < self.size:
-            raise DataError(prompt_id)
-        return index
+        return index if 0 <= index < self.size else None
 
 
 class Stub(Engine):
@@ -133,7 +130,7 @@ def measure(size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = run_iteration(prompts, stages, RunDirectory(Path(folder)))
         for example in result.examples:
-            source[source.index_of(example.prompt_id)]
+            source[source.index_of(example.prompt_id) or 0]
     seconds = time.perf_counter() - began
     sys.stdout.write(f"{size} {memory('VmHWM'):.1f} {before:.1f} {seconds:.1f} {len(result.examples)}\n")
 

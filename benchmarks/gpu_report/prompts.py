@@ -61,6 +61,6 @@ class Rows(PromptSource):
     def __getitem__(self, index: int) -> Prompt:
         return self.prompts[index]
 
-    def index_of(self, prompt_id: str) -> int:
+    def index_of(self, prompt_id: str) -> int | None:
         """The row of a prompt."""
         return int(prompt_id[1:])

@@ -68,11 +68,8 @@ class RunPictures:
     def _find_in_data(self, uri: str, prompt_id: str) -> Image.Image | None:
         """The picture that a prompt of the run's data calls so; None if no source has it."""
         for source in self._sources:
-            try:
-                prompt = source[source.index_of(prompt_id)]
-            except DataError:
-                continue
-            for image in prompt.images:
+            index = source.index_of(prompt_id)
+            for image in () if index is None else source[index].images:
                 if image.uri == uri:
                     return image.load()
         return None

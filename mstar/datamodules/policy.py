@@ -57,10 +57,8 @@ class _Examples(Dataset[Pair]):
     def __getitem__(self, index: int) -> Pair:
         example = self.examples[index % len(self.examples)]
         for source in self.sources:
-            try:
-                return source[source.index_of(example.prompt_id)], example
-            except DataError:
-                continue
+            if (place := source.index_of(example.prompt_id)) is not None:
+                return source[place], example
         raise DataError(f"example {index}: no prompt source has the prompt '{example.prompt_id}'.")
 
 

@@ -191,10 +191,8 @@ class StepLabelDataModule(LightningDataModule):
     def _find(self, prompt_id: str) -> Callable[[], Prompt]:
         """Where a prompt is; it is built when it is called for."""
         for source in self.sources:
-            try:
-                return partial(source.__getitem__, source.index_of(prompt_id))
-            except DataError:
-                continue
+            if (index := source.index_of(prompt_id)) is not None:
+                return partial(source.__getitem__, index)
         raise DataError(
             f"the step labels in '{self.labels}' name the prompt '{prompt_id}', which data.prompts does not have: give "
             "the prompt source that was annotated."

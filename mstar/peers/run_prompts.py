@@ -39,10 +39,9 @@ class RunPrompts:
         """
         other = False
         for source in self._sources:
-            try:
-                prompt = source[source.index_of(row["prompt_id"])]
-            except DataError:
+            if (index := source.index_of(row["prompt_id"])) is None:
                 continue
+            prompt = source[index]
             if row.get("question") in (None, prompt.question) and _same_pictures(row.get("images"), prompt):
                 return replace(prompt, answer=None, answers=()) if source in self._hidden else prompt
             other = True

@@ -68,12 +68,8 @@ class PromptSource(ABC):
         """
 
     @abstractmethod
-    def index_of(self, prompt_id: str) -> int:
-        """The index of the prompt with this id.
-
-        Raises:
-            mstar.errors.DataError: no prompt has this id.
-        """
+    def index_of(self, prompt_id: str) -> int | None:
+        """The index of the prompt with this id; None if there is none."""
 
     def facts(self, rows: NDArray[np.int64] | None = None) -> SourceFacts | None:
         """What is known without a look at the prompts; None where nothing is.

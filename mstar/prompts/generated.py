@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from mstar.errors import DataError, require_least
+from mstar.errors import require_least
 from mstar.prompts.base import PromptSource
 
 
@@ -71,16 +71,8 @@ class GeneratedPrompts(PromptSource):
             raise IndexError(index)
         return f"{self.split}-{self.seed}-{index}"
 
-    def index_of(self, prompt_id: str) -> int:
-        """The index in a prompt's id.
-
-        Raises:
-            DataError: the id is not one of this split, seed and size.
-        """
+    def index_of(self, prompt_id: str) -> int | None:
+        """The index in a prompt's id; None if the id is not one of this split, seed and size."""
         digits = prompt_id.rpartition("-")[2]
         index = int(digits) if digits.isdecimal() and len(digits) < 19 else -1
-        if not 0 <= index < self.size or prompt_id != self.id_of(index):
-            raise DataError(
-                f"{type(self).__name__}({self.split}, size {self.size}): no prompt has the id '{prompt_id}'."
-            )
-        return index
+        return index if 0 <= index < self.size and prompt_id == self.id_of(index) else None

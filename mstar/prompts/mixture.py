@@ -66,14 +66,12 @@ class MixedPrompts(PromptSource):
     def __iter__(self) -> Iterator[Prompt]:
         return chain.from_iterable(self.sources)
 
-    def index_of(self, prompt_id: str) -> int:
+    def index_of(self, prompt_id: str) -> int | None:
         """The index of the prompt with this id; see the interface."""
         for start, source in zip(self._starts, self.sources, strict=False):
-            try:
-                return start + source.index_of(prompt_id)
-            except DataError:
-                continue
-        raise DataError(f"{self.title}: no prompt has the id '{prompt_id}'.")
+            if (index := source.index_of(prompt_id)) is not None:
+                return start + index
+        return None
 
     def mixing(self) -> Mixing | None:
         """How the sources are mixed; see the interface."""

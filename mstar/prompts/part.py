@@ -82,12 +82,10 @@ class PromptPart(PromptSource):
         # A table reads many rows at once faster than a few one by one.
         return iter(compress(self.source, self._chosen))
 
-    def index_of(self, prompt_id: str) -> int:
+    def index_of(self, prompt_id: str) -> int | None:
         """The index of the prompt with this id; see the interface."""
         row = self.source.index_of(prompt_id)
-        if not self._chosen[row]:
-            raise DataError(f"{self.title}: the prompt '{prompt_id}' is in another part.")
-        return int(np.searchsorted(self._rows, row))
+        return None if row is None or not self._chosen[row] else int(np.searchsorted(self._rows, row))
 
     def facts(self, rows: NDArray[np.int64] | None = None) -> SourceFacts | None:
         """What is known of the whole source, with the kinds of the part's prompts; see the interface."""
@@ -107,12 +105,8 @@ def _find_listed(source: PromptSource, path: Path) -> NDArray[np.int64]:
     if not path.is_file():
         raise DataError(f"the list of ids '{path}' does not exist; check the path.")
     wanted = [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    found, missing = [], []
-    for prompt_id in wanted:
-        try:
-            found.append(source.index_of(prompt_id))
-        except DataError:
-            missing.append(prompt_id)
+    found = [source.index_of(prompt_id) for prompt_id in wanted]
+    missing = [prompt_id for prompt_id, index in zip(wanted, found, strict=True) if index is None]
     if missing:
         raise DataError(
             f"'{path}' lists {len(missing)} prompts that {source.title} does not have, such as "

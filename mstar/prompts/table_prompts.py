@@ -177,7 +177,7 @@ class TablePrompts(PromptSource):
         types = table.column("answer_type").take(taken).to_pylist()
         return replace(self._checked.facts, answer_types=Counter(types), pictures=Counter(pictures))
 
-    def index_of(self, prompt_id: str) -> int:
+    def index_of(self, prompt_id: str) -> int | None:
         """The index of the prompt with this id; see the interface."""
         key = np.uint64(hash_id(prompt_id))
         place = int(np.searchsorted(self._sorted_keys, key))
@@ -185,7 +185,7 @@ class TablePrompts(PromptSource):
             index = int(self._order[place])
             if self._checked.table.column("id")[int(self._rows[index])].as_py() == prompt_id:
                 return index
-        raise DataError(f"{self._checked.table.name}: no prompt has the id '{prompt_id}'.")
+        return None
 
     def keys(self) -> frozenset[int]:
         """The keys (``hash_id``) of the prompts' ids."""

@@ -83,8 +83,8 @@ class Nothing(PromptSource):
     def __getitem__(self, index: int) -> Prompt:
         raise IndexError(index)
 
-    def index_of(self, prompt_id: str) -> int:
-        raise DataError(prompt_id)
+    def index_of(self, prompt_id: str) -> int | None:
+        return None
 
 
 def test_a_folder_to_read_from_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,7 +40,7 @@ class Pictures(PromptSource):
             raise IndexError(index)
         return Prompt(str(index), "What is red?", (FileImage(f"{index}.png", str(self.folder)),))
 
-    def index_of(self, prompt_id: str) -> int:
+    def index_of(self, prompt_id: str) -> int | None:
         return int(prompt_id)
 
 

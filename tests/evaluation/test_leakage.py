@@ -45,8 +45,8 @@ class Prompts(PromptSource):
     def __getitem__(self, index: int) -> Prompt:
         return self.rows[index]
 
-    def index_of(self, prompt_id: str) -> int:
-        raise DataError(prompt_id)
+    def index_of(self, prompt_id: str) -> int | None:
+        return None
 
 
 def compressed(image: Image.Image) -> Image.Image:

@@ -43,7 +43,7 @@ class Few(PromptSource):
     def __getitem__(self, index: int) -> Prompt:
         return self.prompts[index]
 
-    def index_of(self, prompt_id: str) -> int:
+    def index_of(self, prompt_id: str) -> int | None:
         return [prompt.id for prompt in self.prompts].index(prompt_id)
 
 

@@ -59,7 +59,7 @@ class Empty(PromptSource):
     def __getitem__(self, index: int) -> Prompt:
         raise IndexError(index)
 
-    def index_of(self, prompt_id: str) -> int:
+    def index_of(self, prompt_id: str) -> int | None:
         raise AssertionError
 
 

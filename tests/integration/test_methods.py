@@ -56,7 +56,7 @@ class Mislabelled(PromptSource):
         prompt = self.dice[index]
         return Prompt(id=prompt.id, question=prompt.question, images=prompt.images, answer="12345")
 
-    def index_of(self, prompt_id: str) -> int:
+    def index_of(self, prompt_id: str) -> int | None:
         return self.dice.index_of(prompt_id)
 
 

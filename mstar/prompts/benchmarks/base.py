@@ -91,11 +91,9 @@ class BenchmarkSource(PromptSource):
         """
         return {}
 
-    def index_of(self, prompt_id: str) -> int:
+    def index_of(self, prompt_id: str) -> int | None:
         """The index of the prompt with this id; see the interface."""
-        if prompt_id not in self._index:
-            raise DataError(f"{self.name}: no prompt has the id '{prompt_id}'.")
-        return self._index[prompt_id]
+        return self._index.get(prompt_id)
 
 
 class FileBenchmark(BenchmarkSource):
