@@ -101,9 +101,3 @@ def settings_of(value: Any) -> Mapping[str, Any]:
     """The settings of a class, which a saved configuration names, or of a group; none of any other value."""
     inner = value.get("init_args", value) if isinstance(value, dict) else None
     return inner if isinstance(inner, dict) else {}
-
-
-def temperature_setting(configs: tuple[SavedConfig, ...]) -> Any:
-    """What ``rollout.temperature`` was set to; None if no configuration says."""
-    rollout = next((r for config in configs if isinstance(r := config.values.get("rollout"), dict)), None)
-    return settings_of(rollout).get("temperature")

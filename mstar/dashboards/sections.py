@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mstar.dashboards.charts import Chart, Series
-from mstar.dashboards.run_config import temperature_setting
 from mstar.dashboards.run_data import IterationData, RunData
 from mstar.dashboards.tables import Cell, Row, Show, Table, cell, is_number, mapping
 from mstar.dashboards.training import AUC_LINES
@@ -20,7 +19,6 @@ from mstar.dashboards.wording import (
     two_decimals,
 )
 from mstar.evaluation.reward_quality import warn_of_likelihood
-from mstar.temperature import AdaptiveTemperature, FixedTemperature
 
 _FUNNEL: Final = ("generated", "parsed", "correct", "unique", "kept")
 # Of prompts with a right response, those with more than the rule keeps; responses that are worst at the answer.
@@ -35,8 +33,6 @@ _JUDGE: Final[Mapping[str, tuple[str, Show]]] = {
     "cost": ("cost", two_decimals),
 }
 _STAGES: Final = ("generate", "grade", "score", "train")
-_FIXED: Final = f"{FixedTemperature.__module__}.{FixedTemperature.__name__}"
-_ADAPTIVE: Final = f"{AdaptiveTemperature.__module__}.{AdaptiveTemperature.__name__}"
 
 
 def dynamics(run: RunData) -> list[Chart]:
@@ -153,22 +149,6 @@ def sweeps(run: RunData) -> list[Chart]:
         title = f"Iteration {iteration.index}"
         charts.append(Chart(title, lines, "temperature", short_percent, note, sweep.chosen, whole_x=False))
     return charts
-
-
-def why_no_sweep(run: RunData) -> str:
-    """Says why, as far as the configuration is known; a class of the user's own has reasons of its own."""
-    setting = temperature_setting(run.configs)
-    if is_number(setting):
-        return f"No temperature sweep was made: the temperature was fixed at {setting:g}."
-    name, options = mapping(setting).get("class_path"), mapping(mapping(setting).get("init_args"))
-    if name == _FIXED:
-        return f"No temperature sweep was made: the temperature was fixed at {options.get('value', 1.0):g}."
-    every = options.get("every", AdaptiveTemperature().every)
-    if name != _ADAPTIVE or not isinstance(every, int):
-        return "No temperature sweep was made."
-    if max((i.index for i in run.iterations), default=0) <= every:
-        return f"No temperature sweep was due yet: the first is before iteration {every + 1}."
-    return "No temperature sweep was made: it needs validation prompts and an MPRM that is ready."
 
 
 def mprm(run: RunData) -> list[Chart]:

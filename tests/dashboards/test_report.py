@@ -228,31 +228,6 @@ def test_an_annotation_shows_its_labels_with_the_pictures_of_its_configuration(t
     assert row["responses"][0]["steps"] == [["a", 0.25, 1], ["b", 1.0, 4]]
 
 
-@pytest.mark.parametrize(
-    ("temperature", "sentence"),
-    [
-        (0.8, "the temperature was fixed at 0.8."),
-        ({"class_path": "mstar.temperature.FixedTemperature", "init_args": {"value": 0.7}}, "was fixed at 0.7."),
-        (
-            {"class_path": "mstar.temperature.AdaptiveTemperature", "init_args": {"every": 2}},
-            "No temperature sweep was due yet: the first is before iteration 3.",
-        ),
-        (
-            {"class_path": "mstar.temperature.AdaptiveTemperature", "init_args": {"every": 1}},
-            "No temperature sweep was made: it needs validation prompts and an MPRM that is ready.",
-        ),
-        ({"class_path": "mine.Own"}, "No temperature sweep was made."),
-    ],
-)
-def test_why_there_was_no_sweep_is_what_the_configuration_says(run: Path, temperature: Any, sentence: str) -> None:
-    write_json(RunDirectory(run).report(2), {"iteration": 2})
-    (run / "config.yaml").write_text(json.dumps({"rollout": {"temperature": temperature}}))
-    found = re.search(r'<section id="temperature">.*?</section>', write_report(run).read_text(), re.DOTALL)
-    assert found is not None
-    assert sentence in found[0]
-    assert ("fixed" in found[0]) == ("fixed" in sentence)
-
-
 def test_missing_parts_are_named(run: Path) -> None:
     for index in (1, 2):
         write_json(RunDirectory(run).report(index), {"iteration": index, "skipped": index == 2})

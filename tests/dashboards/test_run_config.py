@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mstar.dashboards.run_config import image_roots, read_configs, temperature_setting
+from mstar.dashboards.run_config import image_roots, read_configs
 
 
 def save(folder: Path, values: Any) -> None:
@@ -48,15 +48,7 @@ def test_a_config_that_is_none_says_nothing(tmp_path: Path) -> None:
     configs = tuple(read_configs(tmp_path))
     assert len(configs) == 5
     assert image_roots(configs) == (".",)
-    assert temperature_setting(configs) is None
     assert image_roots(()) == (".",)
-
-
-@pytest.mark.parametrize("settings", [{"temperature": 0.7}, {"class_path": "R", "init_args": {"temperature": 0.7}}])
-def test_the_temperature_is_that_of_the_rollouts(tmp_path: Path, settings: dict[str, Any]) -> None:
-    save(tmp_path / "annotate", {"settings": {"temperature": 1.0}})
-    save(tmp_path / "evolve", {"rollout": settings})
-    assert temperature_setting(tuple(read_configs(tmp_path))) == 0.7
 
 
 def test_keys_and_passwords_are_not_shown(tmp_path: Path) -> None:
