@@ -163,12 +163,12 @@ def check_scoring(model: Any, renderer: Any) -> None:
     """Responses behind a shared prompt are scored as each behind its own."""
     scorer = StepScorer(model, head_size=8).eval()
     torch.nn.init.normal_(scorer.head.output.weight, generator=torch.Generator().manual_seed(0))
-    scored = scorer.score(renderer, PROMPTS, STEPS)
-    assert [[len(row) for row in rows] for rows in scored] == [[2, 1], [2], [3, 2]]
+    scored = scorer.score_inputs(scorer.render(renderer, PROMPTS, STEPS))
+    assert [len(row) for row in scored] == [2, 1, 2, 3, 2]
     pairs = [(prompt, text) for prompt, texts in zip(PROMPTS, STEPS, strict=True) for text in texts]
     with torch.inference_mode():
         alone = scorer(renderer.response_inputs([p for p, _ in pairs], [t for _, t in pairs])).logits_N
-    flat = torch.tensor([logit for rows in scored for row in rows for logit in row])
+    flat = torch.tensor([logit for row in scored for logit in row])
     assert flat.std() > 0.01
     torch.testing.assert_close(flat, alone, atol=2e-4, rtol=0)
 

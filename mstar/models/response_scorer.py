@@ -64,18 +64,6 @@ class SharedInputs:
 class ResponseScorer(nn.Module):
     """What scores the steps of responses in one pass."""
 
-    def score(
-        self, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
-    ) -> list[list[tuple[float, ...]]]:
-        """Scores all steps of each prompt's responses in one pass; each prompt and its images are encoded once.
-
-        Returns:
-            For every prompt and response the logits of its steps, equal to ``forward``'s up to rounding; ``()`` for a
-            response without steps.
-        """
-        scored = iter(self.score_inputs(self.render(renderer, prompts, responses)))
-        return [[next(scored) for _ in texts] for texts in responses]
-
     def render(self, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> SharedInputs:
         """The inputs of each prompt's responses, made on the host."""
         owners = [number for number, texts in enumerate(responses) for _ in texts]
@@ -83,7 +71,10 @@ class ResponseScorer(nn.Module):
 
     @torch.inference_mode()
     def score_inputs(self, batch: SharedInputs) -> list[tuple[float, ...]]:
-        """The logits of the steps of every response, in order."""
+        """The logits of the steps of every response, in order, equal to ``forward``'s up to rounding.
+
+        A response without steps has none.
+        """
         steps = self(batch.to(next(self.parameters()).device))
         rows: list[list[float]] = [[] for _ in batch.step_ends]
         for row, logit in zip(steps.row_N.tolist(), steps.logits_N.tolist(), strict=True):

@@ -114,11 +114,11 @@ def scores_steps(model: Any, renderer: Renderer) -> str:
     scorer = StepScorer(model, head_size=8).eval()
     nn.init.normal_(scorer.head.output.weight, generator=torch.Generator().manual_seed(0))
     prompts = architectures.PROMPTS
-    shared = scorer.score(renderer, prompts, STEPS)
+    shared = scorer.score_inputs(scorer.render(renderer, prompts, STEPS))
     pairs = [(prompt, text) for prompt, texts in zip(prompts, STEPS, strict=True) for text in texts]
     with torch.inference_mode():
         alone = scorer(renderer.response_inputs([p for p, _ in pairs], [t for _, t in pairs])).logits_N
-    flat = torch.tensor([logit for rows in shared for row in rows for logit in row])
+    flat = torch.tensor([logit for row in shared for logit in row])
     return YES if flat.std() > 0.01 and float((flat - alone).abs().max()) < TOLERANCE else NO
 
 

@@ -249,5 +249,5 @@ def test_an_mprm_brings_its_code_too(name: str, stand_in: StandIn, checks: Any, 
     with pytest.raises(ConfigError, match="comes with Python code of its own"):
         StepScorer.load(tmp_path / "mprm")
     loaded, renderer = StepScorer.load(tmp_path / "mprm", trust_remote_code=True)
-    wanted = scorer.score(stand_in.renderer, checks.PROMPTS, checks.STEPS)
-    assert loaded.score(renderer, checks.PROMPTS, checks.STEPS) == wanted
+    wanted = scorer.score_inputs(scorer.render(stand_in.renderer, checks.PROMPTS, checks.STEPS))
+    assert loaded.score_inputs(loaded.render(renderer, checks.PROMPTS, checks.STEPS)) == wanted

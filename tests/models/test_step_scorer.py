@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def make_scorer(features: bool = True, head_size: int = 8) -> StepScorer:
     return scorer.eval()
 
 
+def score(
+    scorer: StepScorer, renderer: Renderer, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]
+) -> list[list[tuple[float, ...]]]:
+    """The logits of the steps of each prompt's responses."""
+    scored = iter(scorer.score_inputs(scorer.render(renderer, prompts, responses)))
+    return [[next(scored) for _ in texts] for texts in responses]
+
+
 def prompts() -> list[Prompt]:
     """Three prompts whose questions have different lengths."""
     short, long = Prompt("short", "Even?"), Prompt("long", "How much more is green than purple, and why?")
@@ -50,7 +59,7 @@ def prompts() -> list[Prompt]:
 @pytest.mark.parametrize("features", [True, False])
 def test_score_equals_forward_for_unequal_prompts_and_responses(renderer: Renderer, features: bool) -> None:
     scorer = make_scorer(features)
-    scored = scorer.score(renderer, prompts(), RESPONSES)
+    scored = score(scorer, renderer, prompts(), RESPONSES)
     pairs = [(prompt, text) for prompt, texts in zip(prompts(), RESPONSES, strict=True) for text in texts]
     steps = scorer(renderer.response_inputs([prompt for prompt, _ in pairs], [text for _, text in pairs]))
 
@@ -64,7 +73,7 @@ def test_score_equals_forward_for_unequal_prompts_and_responses(renderer: Render
 def test_a_step_is_scored_from_its_own_tokens_and_what_precedes_them(renderer: Renderer) -> None:
     scorer = make_scorer()
     prompt = prompts()[0]
-    [[whole, other]] = scorer.score(renderer, [prompt], [["red = 4\nblue = 5\nAnswer: 9", "red = 4\nblue = 6\nno"]])
+    [[whole, other]] = score(scorer, renderer, [prompt], [["red = 4\nblue = 5\nAnswer: 9", "red = 4\nblue = 6\nno"]])
     assert whole[0] == pytest.approx(other[0], abs=1e-5)
     assert abs(whole[1] - other[1]) > 1e-3
 
@@ -73,7 +82,7 @@ def test_the_image_changes_the_score(renderer: Renderer) -> None:
     scorer = make_scorer()
     first, second = TinyDice("validation", 2)
     asked_of_other = Prompt(second.id, first.question, second.images)
-    [[(a,)], [(b,)]] = scorer.score(renderer, [first, asked_of_other], [["red = 4"], ["red = 4"]])
+    [[(a,)], [(b,)]] = score(scorer, renderer, [first, asked_of_other], [["red = 4"], ["red = 4"]])
     assert abs(a - b) > 1e-4
 
 
@@ -123,8 +132,8 @@ def test_minimum_of_a_row_without_steps_is_infinite() -> None:
 
 def test_a_blank_response_has_no_steps_beside_others(renderer: Renderer) -> None:
     scorer = make_scorer()
-    [[full, blank]] = scorer.score(renderer, prompts()[:1], [["red = 4\nAnswer: 9", " \n"]])
-    [[alone]] = scorer.score(renderer, prompts()[:1], [["red = 4\nAnswer: 9"]])
+    [[full, blank]] = score(scorer, renderer, prompts()[:1], [["red = 4\nAnswer: 9", " \n"]])
+    [[alone]] = score(scorer, renderer, prompts()[:1], [["red = 4\nAnswer: 9"]])
     assert blank == ()
     assert full == pytest.approx(alone, abs=1e-5)
 
@@ -137,8 +146,8 @@ def test_a_saved_scorer_loads_with_the_same_scores(
     scorer.save(tmp_path / "mprm", renderer)
     loaded, loaded_renderer = StepScorer.load(tmp_path / "mprm")
     assert not loaded.training
-    expected = scorer.score(renderer, prompts(), RESPONSES)
-    assert loaded.score(loaded_renderer, prompts(), RESPONSES) == expected
+    expected = score(scorer, renderer, prompts(), RESPONSES)
+    assert score(loaded, loaded_renderer, prompts(), RESPONSES) == expected
     assert not list((tmp_path / "mprm").glob("*.bin"))
 
 

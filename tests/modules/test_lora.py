@@ -247,11 +247,10 @@ def test_an_mprm_with_adapters(labels: str, folder: str, tmp_path: Path) -> None
     prompts = list(TinyDice("validation", 3))
     texts = [list(prompt.reference_responses) for prompt in prompts]
     scorer, renderer = StepScorer.load(tmp_path / "mprm")
-    loaded = scorer.score(renderer, prompts, texts)
-    wanted = whole.scorer.eval().score(whole.renderer, prompts, texts)
-    for got, rows in zip(loaded, wanted, strict=True):
-        for a, b in zip(got, rows, strict=True):
-            assert a == pytest.approx(b, abs=1e-4)
+    loaded = scorer.score_inputs(scorer.render(renderer, prompts, texts))
+    wanted = whole.scorer.eval().score_inputs(whole.scorer.render(whole.renderer, prompts, texts))
+    for a, b in zip(loaded, wanted, strict=True):
+        assert a == pytest.approx(b, abs=1e-4)
 
 
 def test_a_whole_rest_em_run_with_adapters(evolve: Any) -> None:
