@@ -62,19 +62,6 @@ class _Examples(Dataset[Pair]):
         raise DataError(f"example {index}: no prompt source has the prompt '{example.prompt_id}'.")
 
 
-class _Prompts(Dataset[tuple[int, Prompt]]):
-    """Prompts with their numbers."""
-
-    def __init__(self, source: PromptSource) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[int, Prompt]:
-        return index, self.source[index]
-
-
 class PolicyDataModule(LightningDataModule):
     """Prompts to train and evaluate a policy on.
 
@@ -306,11 +293,11 @@ class PolicyDataModule(LightningDataModule):
     def _prompt_loader(self, source: PromptSource, name: str) -> DataLoader[Any]:
         # By keyword: Lightning builds prediction and distributed loaders again from what it was told by name.
         return DataLoader(
-            _Prompts(source),
+            range(len(source)),  # type: ignore[arg-type]  # any sequence will do
             batch_size=self.eval_batch_size,
             num_workers=self.num_workers,
             multiprocessing_context=worker_start(self.num_workers),
-            collate_fn=partial(usable_prompts, self.prompt_check(), self._quarantine(name, len(source))),
+            collate_fn=partial(usable_prompts, source, self.prompt_check(), self._quarantine(name, len(source))),
         )
 
     def _quarantine(self, name: str, size: int) -> QuarantineFile:

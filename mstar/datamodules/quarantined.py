@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from mstar.datamodules.rationales import Rationales
 from mstar.distributed import rank, world_size
 from mstar.errors import DataError, require_least, require_share
+from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import QuarantineFile, RowError
 from mstar.types import Example, Prompt
@@ -111,8 +112,10 @@ class PromptBatch:
         self.prompts = prompts
 
 
-def usable_prompts(check: PromptCheck, quarantine: QuarantineFile, rows: Sequence[tuple[int, Prompt]]) -> PromptBatch:
-    """Numbered prompts -> a batch without those that cannot be used, which are put into the quarantine."""
-    usable, bad = check.sift([prompt for _, prompt in rows], [index for index, _ in rows])
+def usable_prompts(
+    source: PromptSource, check: PromptCheck, quarantine: QuarantineFile, rows: Sequence[int]
+) -> PromptBatch:
+    """Some prompts of a source -> a batch without those that cannot be used, which are put into the quarantine."""
+    usable, bad = check.sift([source[row] for row in rows], rows)
     quarantine.add(bad)
     return PromptBatch(usable)

@@ -66,9 +66,8 @@ def test_a_batch_of_prompts_is_smaller_for_those_that_cannot_be_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = Quarantine(None)
-    collate = partial(usable_prompts, PromptCheck(), kept.file(tmp_path, "test", 8))
-    rows = list(enumerate(Pictures(tmp_path, 8, {6})))
-    assert [prompt.id for prompt in collate(rows[4:]).prompts] == ["4", "5", "7"]
+    collate = partial(usable_prompts, Pictures(tmp_path, 8, {6}), PromptCheck(), kept.file(tmp_path, "test", 8))
+    assert [prompt.id for prompt in collate(range(4, 8)).prompts] == ["4", "5", "7"]
     kept.announce()
     kept.announce()
     assert capsys.readouterr().err.count("data.test: 1 of 8 rows are put aside") == 1
