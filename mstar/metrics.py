@@ -3,6 +3,8 @@
 A *group* is all the responses of one prompt. Functions over groups return shares in [0, 1] and raise ValueError without
 any group. Wherever responses are ranked by process reward, a reward that is not a number ranks last, ties go to the
 smaller sample index, and a missing reward is a ConfigError.
+
+Shapes: Q items, M columns, R resamples.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from mstar.errors import ConfigError
 from mstar.types import ScoredResponse
 
 Groups = Sequence[Sequence[ScoredResponse]]
+Values = npt.NDArray[np.float64]
 
 
 def auc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | None:
@@ -205,21 +208,22 @@ def winner(totals: Mapping[str, float]) -> str | None:
     return max(totals, key=totals.__getitem__, default=None)
 
 
-def bootstrap_interval(
-    values: npt.ArrayLike, seed: int, resamples: int = 1000, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean.
+def bootstrap_interval(parts: Sequence[Values], seed: int, resamples: int = 1000) -> tuple[Values, Values, Values]:
+    """The mean of the parts' means for every column, and its 95 % percentile interval, resampled within each part.
 
-    Raises:
-        ValueError: there is no value.
+    Args:
+        parts: In each the values of one or more items (rows), which are drawn with those of all columns.
+
+    Returns:
+        For every column the mean, and the lower and upper end.
     """
-    items = np.asarray(values, dtype=np.float64)
-    if items.ndim != 1 or len(items) == 0:
-        raise ValueError(f"bootstrap_interval: the values have the shape {items.shape}; give at least one.")
     rng = np.random.default_rng(seed)
-    means = [rng.choice(items, len(items)).mean() for _ in range(resamples)]
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    means_RM = np.zeros((resamples, parts[0].shape[1]))
+    for values_QM in parts:
+        size = len(values_QM)
+        means_RM += [values_QM[rng.integers(size, size=size)].mean(axis=0) for _ in range(resamples)]
+    low_M, high_M = np.quantile(means_RM / len(parts), [0.025, 0.975], axis=0)
+    return np.mean([values_QM.mean(axis=0) for values_QM in parts], axis=0), low_M, high_M
 
 
 def standard_error(values: npt.ArrayLike) -> float:

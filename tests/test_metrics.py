@@ -213,15 +213,10 @@ def test_nobody_votes() -> None:
 
 
 def test_bootstrap_interval_is_near_the_normal_one_and_repeats() -> None:
-    values = np.arange(400) % 2  # mean 0.5, standard error 0.025
-    low, high = metrics.bootstrap_interval(values, seed=3)
-    assert low == pytest.approx(0.5 - 1.96 * 0.025, abs=0.01)
-    assert high == pytest.approx(0.5 + 1.96 * 0.025, abs=0.01)
-    assert metrics.bootstrap_interval(values, seed=3) == (low, high)
-    narrow = metrics.bootstrap_interval(values, seed=3, level=0.5)
-    assert low < narrow[0] < 0.5 < narrow[1] < high
-
-
-def test_bootstrap_interval_needs_a_value() -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        metrics.bootstrap_interval([], seed=0)
+    values = np.arange(400.0)[:, None] % 2  # mean 0.5, standard error 0.025
+    [mean], [low], [high] = metrics.bootstrap_interval([values], seed=3)
+    assert (mean, low, high) == (0.5, *(pytest.approx(0.5 + s * 1.96 * 0.025, abs=0.01) for s in (-1, 1)))
+    assert metrics.bootstrap_interval([values], seed=3) == ([mean], [low], [high])
+    # A part counts as much as another, whatever its size.
+    both, _, _ = metrics.bootstrap_interval([values, np.ones((4, 1))], seed=3)
+    assert both == [0.75]

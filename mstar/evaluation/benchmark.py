@@ -2,7 +2,7 @@
 
 A question is one row of the benchmark, or with circular evaluation all the rows that show its options in another order.
 
-Shapes: Q questions, M metrics of all scoring modes, R resamples.
+Shapes: Q questions, M metrics of all scoring modes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from mstar import metrics
 from mstar.grading import Grader, grade_all
@@ -23,9 +23,6 @@ from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 OURS: Final = "ours"
 _ALL: Final = ("all", "")
 _GREEDY: Final = "greedy"
-
-_Values = npt.NDArray[np.float64]
-_Interval = tuple[_Values, _Values, _Values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +141,15 @@ def score_benchmark(
     measures = [(scoring, metric, measure) for scoring in scorings for metric, measure in _metrics(items).items()]
     views = {scoring: [[item.under(scoring) for item in same] for same in questions.values()] for scoring in scorings}
     values_QM = np.array([[measure(same) for same in views[scoring]] for scoring, _, measure in measures]).T
-    groups: list[tuple[str, str, int, _Interval]] = []
-    parts: list[_Values] = []
+    interval_of = partial(metrics.bootstrap_interval, seed=seed, resamples=resamples)
+    groups: list[tuple[str, str, int, tuple[metrics.Values, ...]]] = []
+    parts: list[metrics.Values] = []
     for (dimension, group), numbers in in_order(members):
-        groups.append((dimension, group, len(numbers), _interval([values_QM[numbers]], seed, resamples)))
+        groups.append((dimension, group, len(numbers), interval_of([values_QM[numbers]])))
         if averaged and dimension == averaged:
             parts.append(values_QM[numbers])
     if parts:
-        groups.insert(1, (f"mean of {averaged}", "", sum(map(len, parts)), _interval(parts, seed, resamples)))
+        groups.insert(1, (f"mean of {averaged}", "", sum(map(len, parts)), interval_of(parts)))
     scores = [
         GroupScore(scoring, dimension, group, metric, count, *(float(bound[number]) for bound in interval))
         for number, (scoring, metric, _) in enumerate(measures)
@@ -160,7 +158,7 @@ def score_benchmark(
     for scoring in scorings:
         correct = {item.prompt_id: item.under(scoring).greedy.verdict.correct for item in items}
         for figure, values in figures(correct).items():
-            interval = _interval([np.array(values)[:, None]], seed, resamples)
+            interval = interval_of([np.array(values)[:, None]])
             scores.append(
                 GroupScore(scoring, figure, "", _GREEDY, len(values), *(float(bound[0]) for bound in interval))
             )
@@ -211,16 +209,3 @@ def in_order(members: Mapping[tuple[str, str], list[int]]) -> list[tuple[tuple[s
     """Groups of questions by dimension, in the order in which the dimensions occur, and within one by name."""
     place = {dimension: number for number, dimension in enumerate(dict.fromkeys(name for name, _ in members))}
     return sorted(members.items(), key=lambda item: (place[item[0][0]], item[0][1]))
-
-
-def _interval(parts: Sequence[_Values], seed: int, resamples: int) -> _Interval:
-    """The mean of the parts' means for every column, and its percentile interval, resampled within each part."""
-    rng = np.random.default_rng(seed)
-    means_RM = np.zeros((resamples, parts[0].shape[1]))
-    for values_QM in parts:
-        size = len(values_QM)
-        # How often each question is drawn; the same questions for every column.
-        counts_RQ = rng.multinomial(size, np.full(size, 1 / size), size=resamples)
-        means_RM += counts_RQ @ values_QM / size
-    low_M, high_M = np.quantile(means_RM / len(parts), [0.025, 0.975], axis=0)
-    return np.mean([values_QM.mean(axis=0) for values_QM in parts], axis=0), low_M, high_M

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -94,11 +94,11 @@ def measure_best_of_n(shards: Sequence[Path], seed: int = 0, resamples: int = 10
             for name, rule in RULES.items():
                 values.setdefault(n, {}).setdefault(name, []).append(rule(blocks))
             n *= 2
-    scores = [
-        RuleScore(n, name, len(found), fmean(found), *metrics.bootstrap_interval(found, seed, resamples))
-        for n, row in sorted(values.items())
-        for name, found in row.items()
-    ]
+    scores = []
+    for n, row in sorted(values.items()):
+        values_QM = np.array(list(row.values())).T
+        bounds = zip(*metrics.bootstrap_interval([values_QM], seed, resamples), strict=True)
+        scores += [RuleScore(n, name, len(values_QM), *map(float, b)) for name, b in zip(row, bounds, strict=True)]
     if not rewards:
         return BestOfN(responses, 0, None, None, ())
     within = metrics.within_group_auc(rewards, right, owners)
