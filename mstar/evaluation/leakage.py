@@ -208,7 +208,7 @@ def _hash(reference: ImageReference) -> tuple[str, HashBits] | None:
 
 def normalise_question(question: str) -> str:
     """The words of a question, without hint, choices, case and punctuation."""
-    text = parse_question(question).question
+    text, _ = parse_question(question)
     return " ".join(_PUNCTUATION.sub(" ", unicodedata.normalize("NFKC", text).casefold()).split())
 
 

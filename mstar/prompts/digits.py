@@ -97,21 +97,11 @@ class Sheet(ColouredThings):
         return number % 2 == 0
 
 
-@dataclass(frozen=True, slots=True)
-class Scans:
-    """The content of the file.
-
-    Attributes:
-        ink_NHW: How much ink every pixel has, from 0 to 1.
-        digit_N: Which digit it is.
-    """
-
-    ink_NHW: NDArray[np.float32]
-    digit_N: NDArray[np.int64]
-
-
-def read_scans() -> Scans:
+def read_scans() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Reads the file of digits, once a process.
+
+    Returns:
+        How much ink every pixel has (N, H, W), from 0 to 1, and which digit it is (N).
 
     Raises:
         DataError: it is not there, or is not the one that is pinned.
@@ -125,18 +115,18 @@ def read_scans() -> Scans:
 
 
 @cache
-def _read(path: Path) -> Scans:
+def _read(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     DIGITS_FILE.check(path)
     with gzip.open(path, "rt", encoding="ascii") as file:
         rows = np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2)
     ink_NHW = (rows[:, :-1].reshape(-1, _EDGE, _EDGE) / _DARKEST).astype(np.float32)
-    return Scans(ink_NHW, rows[:, -1].astype(np.int64))
+    return ink_NHW, rows[:, -1].astype(np.int64)
 
 
 def draw_sheet(rng: np.random.Generator, split: str) -> Sheet:
     """Draws four different digits of a split's scans, their colours, and the question."""
     colours = draw_colours(rng)
-    digit_N = read_scans().digit_N
+    _, digit_N = read_scans()
     start, stop = SCANS[split]
     drawn: dict[int, int] = {}
     for scan in rng.permutation(np.arange(start, stop)):
@@ -151,7 +141,7 @@ def draw_sheet(rng: np.random.Generator, split: str) -> Sheet:
 def paint(sheet: Sheet, rng: np.random.Generator) -> Image.Image:
     """Draws the digits in a column of a 64x64 RGB picture, a little turned, scaled and out of line; pixel noise."""
     canvas = np.full((SIZE, SIZE, 3), 250.0)
-    ink_NHW = read_scans().ink_NHW
+    ink_NHW, _ = read_scans()
     for place, ((colour, _), scan) in enumerate(zip(sheet.things, sheet.scans, strict=True)):
         ink = _place(ink_NHW[scan], rng)[..., None]
         fill = np.array(COLOURS[colour]) + rng.uniform(-15, 15, 3)

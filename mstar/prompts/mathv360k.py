@@ -128,21 +128,21 @@ def convert_row(values: Mapping[str, Any]) -> PromptRecord:
         images.append(item.removeprefix("./").removeprefix(f"{_IMAGES}/"))
     if not images:
         raise RowError(Reason.MISSING_IMAGE, "the column 'image' names no picture")
-    text = parse_question(asked)
-    if not text.question:
+    text, choices = parse_question(asked)
+    if not text:
         raise RowError(Reason.EMPTY_QUESTION, "the question is empty")
-    answer = parse_answer(said, text.choices)
+    answer = parse_answer(said, choices)
     if not answer:
         raise RowError(Reason.NO_ANSWER, "the model's turn has no answer")
     # The whole first component: the folder "VQA" would not be "VQA-AS".
     source = images[0].partition("/")[0]
-    question = render_choices(text.question, text.choices)
+    question = render_choices(text, choices)
     prompt = Prompt(
         id="",
         question=question,
         answer=answer,
-        answer_type=infer_answer_type(answer, text.choices),
-        choices=text.choices,
+        answer_type=infer_answer_type(answer, choices),
+        choices=choices,
         category=source,
     )
     return PromptRecord(prompt, f"{source}-{content_id(question, *images)}", tuple(images))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from mstar.prompts.question_text import parse_choices, remove_placeholders, split_letter
@@ -15,24 +14,15 @@ _CHOICES: Final = re.compile(r"(?:\A|\n)[^\S\n]*(?:Choices|Options):[^\S\n]*\n?"
 _ANSWER: Final = re.compile(r"\b(?:the answer is\b[^\S\n]*:?|answer[^\S\n]*:)[^\S\n]*", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class QuestionText:
-    """A question taken apart.
-
-    Attributes:
-        question: The question, without hint, image placeholder, ``Question:`` and choices.
-        choices: The options' texts, in order; empty for an open question.
-    """
-
-    question: str
-    choices: tuple[str, ...] = ()
-
-
-def parse_question(text: str) -> QuestionText:
+def parse_question(text: str) -> tuple[str, tuple[str, ...]]:
     r"""Takes a question of the MathVista family apart; the hint, ``<image>`` and the choices may each be missing.
 
     Args:
         text: For instance ``<image>\nHint: ...\nQuestion: ...\nChoices:\n(A) ...\n(B) ...``.
+
+    Returns:
+        The question, without hint, image placeholder, ``Question:`` and choices; and the options' texts, in order,
+        none for an open question.
     """
     text = remove_placeholders(text)
     if match := _HINT.match(text):
@@ -42,8 +32,8 @@ def parse_question(text: str) -> QuestionText:
     for match in reversed(list(_CHOICES.finditer(text))):
         choices = parse_choices(text[match.end() :])
         if choices:
-            return QuestionText(text[: match.start()].strip(), choices)
-    return QuestionText(text.strip())
+            return text[: match.start()].strip(), choices
+    return text.strip(), ()
 
 
 def parse_answer(text: str, choices: Sequence[str] = ()) -> str:

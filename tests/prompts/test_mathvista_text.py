@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mstar.prompts.mathvista_text import QuestionText, parse_answer, parse_question
+from mstar.prompts.mathvista_text import parse_answer, parse_question
 from mstar.prompts.question_text import parse_choices, render_choices
 
 OPEN = "Hint: Please answer the question and provide the final answer at the end.\n"
@@ -18,7 +18,7 @@ LETTER = (
 @pytest.mark.parametrize("label", ["", "Question: "])
 def test_hint_placeholder_and_label_may_each_be_missing(start: str, hint: str, label: str) -> None:
     text = f"{start}{hint}{label}What is the shape?\nOf the bat, not the ball."
-    assert parse_question(text) == QuestionText("What is the shape?\nOf the bat, not the ball.")
+    assert parse_question(text) == ("What is the shape?\nOf the bat, not the ball.", ())
 
 
 @pytest.mark.parametrize(
@@ -33,19 +33,19 @@ def test_hint_placeholder_and_label_may_each_be_missing(start: str, hint: str, l
     ],
 )
 def test_choices_are_parsed_off(block: str, choices: tuple[str, ...]) -> None:
-    assert parse_question(f"<image>\n{LETTER}Question: Which?\n{block}") == QuestionText("Which?", choices)
+    assert parse_question(f"<image>\n{LETTER}Question: Which?\n{block}") == ("Which?", choices)
 
 
 @pytest.mark.parametrize("text", ["", "(A) alone", "(B) x\n(C) y", "see figure (A) and (B) there", "A. x B. y"])
 def test_what_is_no_list_of_choices(text: str) -> None:
     assert parse_choices(text) == ()
-    assert parse_question(f"Which?\nChoices:\n{text}").choices == ()
+    assert parse_question(f"Which?\nChoices:\n{text}")[1] == ()
 
 
 def test_choices_are_rendered_as_they_are_read() -> None:
     rendered = render_choices("Which?", ("x", "y"))
     assert rendered == "Which?\nChoices:\n(A) x\n(B) y"
-    assert parse_question(rendered) == QuestionText("Which?", ("x", "y"))
+    assert parse_question(rendered) == ("Which?", ("x", "y"))
     assert render_choices("Which?", ()) == "Which?"
 
 

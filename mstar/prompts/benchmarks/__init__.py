@@ -1,10 +1,9 @@
 """Benchmarks, from the files as they are published: one adapter a file."""
 
 from mstar.prompts.benchmarks.ai2d import AI2D
-from mstar.prompts.benchmarks.base import BenchmarkItem, BenchmarkSource
+from mstar.prompts.benchmarks.base import BenchmarkItem, BenchmarkSource, LabelledSteps, StepBenchmark
 from mstar.prompts.benchmarks.chart_qa import ChartQA
 from mstar.prompts.benchmarks.dyna_math import DynaMath
-from mstar.prompts.benchmarks.labelled_steps import LabelledSteps, StepBenchmark
 from mstar.prompts.benchmarks.logic_vista import LogicVista
 from mstar.prompts.benchmarks.m3cot import M3CoT
 from mstar.prompts.benchmarks.math_verse import MathVerse

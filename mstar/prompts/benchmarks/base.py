@@ -96,6 +96,28 @@ class BenchmarkSource(PromptSource):
         return self._index.get(prompt_id)
 
 
+@dataclass(frozen=True, slots=True)
+class LabelledSteps:
+    """A response with its human labels.
+
+    Attributes:
+        labels: For every step 1 (right), -1 (wrong) or 0 (not judged).
+    """
+
+    steps: tuple[str, ...]
+    labels: tuple[int, ...]
+
+
+class StepBenchmark(BenchmarkSource):
+    """A benchmark of labelled steps, one response a prompt.
+
+    Attributes:
+        steps: For every prompt's id, the response to it.
+    """
+
+    steps: dict[str, LabelledSteps]
+
+
 class FileBenchmark(BenchmarkSource):
     """A benchmark of which a row of the file is one prompt.
 

@@ -81,11 +81,11 @@ def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
     if not answer:
         raise DataError(f"question {pid} has no answer; the answers of the test split are not public, use testmini")
     # VLMEvalKit's question is the official query; take it apart where that is so.
-    asked = parse_question(str(values["question"]))
+    asked, listed = parse_question(str(values["question"]))
     chosen = values["question_type"] == _MULTI_CHOICE
     choices = _choices(values["choices"]) if chosen else ()
     unit = clean(values.get("unit")) or None
-    question = asked.question if asked.choices else _without_hint(str(values["question"]), asked.question)
+    question = asked if listed else _without_hint(str(values["question"]), asked)
     if unit and f"(Unit: {unit})" not in question:
         question = f"{question} (Unit: {unit})"
     plain = render_choices(question, choices)

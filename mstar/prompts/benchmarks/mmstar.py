@@ -9,15 +9,13 @@ from typing import Any, ClassVar, Final, Literal
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import (
     BenchmarkItem,
-    BenchmarkSource,
-    build_items,
+    FileBenchmark,
     choice_prompt,
     clean,
     lettered_options,
-    require,
     without_pictures,
 )
-from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.mathvista_text import parse_question
 from mstar.prompts.question_text import parse_choices
@@ -27,7 +25,7 @@ _OPTIONS: Final = re.compile(r"\s*\bOptions:\s*(?=A: )")
 _FIRST: Final = re.compile(r"\(A\)")
 
 
-class MMStar(BenchmarkSource):
+class MMStar(FileBenchmark):
     """MMStar, by category; its score is the mean of the categories. Its card states no licence.
 
     Args:
@@ -46,6 +44,7 @@ class MMStar(BenchmarkSource):
 
     licence: ClassVar[str] = "not stated on the data set's card"
     averaged = "category"
+    needed: ClassVar[tuple[str, ...]] = ("question", "answer", "category")
 
     def __init__(
         self,
@@ -56,17 +55,13 @@ class MMStar(BenchmarkSource):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
-        self.origin = path
-        rows = read_benchmark(path, ("image",), (), image_root, pixels)
-        name = "MMStar" if subset == "all" else "MMStar-R"
-        require(name, path, rows, ("question", "answer", "category"))
-        official = question_format == "official"
+        self._official, self._whole = question_format == "official", subset == "all"
+        super().__init__(path, None, image_root, instruction, pixels)
+        self.name = "MMStar" if self._whole else "MMStar-R"
 
-        def build(row: BenchmarkRow) -> BenchmarkItem | None:
-            wanted = subset == "all" or clean(row.values["category"]) in _REASONING
-            return _item(row, official) if wanted else None
-
-        super().__init__(name, build_items(name, rows, build, instruction))
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem | None:
+        wanted = self._whole or clean(row.values["category"]) in _REASONING
+        return _item(row, self._official) if wanted else None
 
 
 def split_question(text: str) -> tuple[str, dict[str, str]]:
@@ -83,16 +78,16 @@ def split_question(text: str) -> tuple[str, dict[str, str]]:
     """
     if (match := list(_OPTIONS.finditer(text))[-1:]) and len(found := _split_inline(text[match[0].end() :])) > 1:
         return text[: match[0].start()].strip(), _by_letter(found)
-    parsed = parse_question(text)
-    if parsed.choices:
-        return parsed.question, _by_letter(list(parsed.choices))
+    question, choices = parse_question(text)
+    if choices:
+        return question, _by_letter(list(choices))
     # An option may itself name (A) and (B), so the start that gives most options is the list's; of equals the last.
-    starts = [match.start() for match in _FIRST.finditer(parsed.question)]
-    lists = [(len(parse_choices(parsed.question[start:])), start) for start in starts]
+    starts = [match.start() for match in _FIRST.finditer(question)]
+    lists = [(len(parse_choices(question[start:])), start) for start in starts]
     count, start = max(lists, default=(0, 0))
     if count < 2:
         raise DataError(f"its options cannot be found in the text {text[-200:]!r}")
-    return parsed.question[:start].strip(), _by_letter(list(parse_choices(parsed.question[start:])))
+    return question[:start].strip(), _by_letter(list(parse_choices(question[start:])))
 
 
 def _split_inline(text: str) -> list[str]:

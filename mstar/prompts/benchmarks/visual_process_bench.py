@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, build_items, clean, require
+from mstar.prompts.benchmarks.base import BenchmarkItem, LabelledSteps, StepBenchmark, build_items, clean, require
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
-from mstar.prompts.benchmarks.labelled_steps import LabelledSteps, StepBenchmark
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.question_text import remove_placeholders
 from mstar.types import Prompt
