@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, Literal
 
-from mstar.prompts.cells import read_images, read_text
+from mstar.prompts.cells import pick, read_images, read_text
 from mstar.prompts.chats import read_turns
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import remove_placeholders
@@ -188,12 +188,12 @@ def _split_first_turn(text: str) -> tuple[str, str]:
 
 
 def _read_steps(values: Mapping[str, Any]) -> _Parts:
-    found, labels = _pick(values, _STEPS), _pick(values, _LABELS)
+    found, labels = pick(values, _STEPS), pick(values, _LABELS)
     if found is None:
         response = next((values[name] for name in _RESPONSES if isinstance(values.get(name), str)), "")
         found = [line for line in response.splitlines() if line.strip()]
     if isinstance(found, list) and all(isinstance(step, Mapping) for step in found) and labels is None:
-        labels = [_pick(step, _STEP_LABELS) for step in found]
+        labels = [pick(step, _STEP_LABELS) for step in found]
     return _question(values), _texts(found), _list(labels, "labels")
 
 
@@ -221,14 +221,10 @@ def _question(values: Mapping[str, Any]) -> str:
 
 
 def _texts(value: Any) -> list[str]:
-    steps = [_pick(step, _STEP_TEXTS) if isinstance(step, Mapping) else step for step in _list(value, "steps")]
+    steps = [pick(step, _STEP_TEXTS) if isinstance(step, Mapping) else step for step in _list(value, "steps")]
     if not all(isinstance(step, str) for step in steps):
         raise RowError(Reason.BAD_STEPS, "a step is not text")
     return steps
-
-
-def _pick(values: Mapping[str, Any], names: Sequence[str]) -> Any:
-    return next((values[name] for name in names if values.get(name) is not None), None)
 
 
 def _list(value: Any, what: str) -> list[Any]:

@@ -13,6 +13,7 @@ import torch
 from mstar.demo.run import command, config, count_steps
 from mstar.demo.stages import StageBook
 from mstar.errors import ConfigError
+from mstar.models.precision import half_type
 from mstar.provenance import claim
 from mstar.small.align import AlignSettings, align
 from mstar.small.model import build_model, build_processor
@@ -132,7 +133,7 @@ def _claim(settings: SmallRun) -> SmallRun:
 def _numbers() -> Numbers:
     """What this machine multiplies fast."""
     if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        return "bfloat16" if half_type() == torch.bfloat16 else "float32"
     found = torch.cpu.get_capabilities()
     return "bfloat16" if found.get("avx512_bf16") or found.get("amx_bf16") else "float32"
 
