@@ -7,7 +7,9 @@ environment and process group of its own, and it ends as Python does.
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import io
 import json
 import os
 import runpy
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,17 +130,22 @@ class Forker:
 
 def serve() -> None:
     """Forks for every job."""
+    import datasets
     import pandas
 
-    from mstar import lightning_cli
     from mstar.annotation import command
+    from mstar.cli import run
     from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 
     # What the commands import when they are asked for, and what a model needs; pyarrow looks at pandas where it is
     # installed.
-    assert lightning_cli, command
-    assert pandas
+    assert command
+    assert datasets, pandas
     load_renderer(EMBEDDED_MODEL, load_model(EMBEDDED_MODEL))
+    # The parsers of the classes that a configuration names are made once. Nothing may be trained here: autograd's
+    # threads would not be in the new processes.
+    with suppress(SystemExit), redirect_stdout(io.StringIO()):
+        run(["fit", "--config", str(ROOT / "configs" / "tiny" / "evolve.yaml"), "--print_config"])
     # A new process has no garbage to find in all of that, neither while it runs nor when it ends.
     gc.collect()
     gc.freeze()
@@ -166,6 +174,8 @@ def become(job: Mapping[str, Any]) -> None:
     for number, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, log), (2, log)):
         os.dup2(target, number)
     os.environ |= job["environment"]
+    if (threshold := os.environ.get("MALLOC_MMAP_THRESHOLD_")) is not None:
+        ctypes.CDLL(None).mallopt(-3, int(threshold))  # M_MMAP_THRESHOLD; glibc looks when an interpreter starts
     rank_zero_only.rank = int(os.environ.get("LOCAL_RANK", "0"))  # which Lightning looks at when it is imported
     sys.path[:0] = job["path"]
     if job["script"] is None:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,36 +33,13 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(large: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(forker: Any, large: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the processes found and wrote."""
     out = tmp_path_factory.mktemp("made")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     # What is freed is given back at once: what is measured is what the processes hold, not what their allocators keep.
     allocator = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
-    environment = {
-        **os.environ,
-        **allocator,
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(PROCESSES),
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("loading_worker.py")), str(large), str(out)],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(PROCESSES)
-    ]
-    try:
-        errors = [process.communicate(timeout=240)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * PROCESSES, errors
+    worker = Path(__file__).with_name("loading_worker.py")
+    forker.run([large, out], out / "log", number=PROCESSES, script=worker, **allocator)
     return out
 
 
