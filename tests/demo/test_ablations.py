@@ -112,9 +112,10 @@ def test_a_worker_ends_with_the_comparison_that_was_killed(tmp_path: Path) -> No
         "import os, signal\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
         "from multiprocessing import get_context\n"
-        "from mstar.process_start import end_with_parent\n"
+        "from mstar import process_start\n"
+        "process_start._ORDERLY_END = 0.5\n"
         "if __name__ == '__main__':\n"
-        "    pool = ProcessPoolExecutor(1, get_context('spawn'), end_with_parent, (os.getpid(),))\n"
+        "    pool = ProcessPoolExecutor(1, get_context('spawn'), process_start.end_with_parent, (os.getpid(),))\n"
         "    print(pool.submit(os.getpid).result(), flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
