@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -463,20 +461,20 @@ def test_another_number_of_processes_cannot_go_on_within_an_epoch(tmp_path: Path
         fit(tmp_path, IterationCheckpoint())
 
 
-def test_a_file_that_cannot_be_written_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_leaves_the_last_checkpoint_whole(forker: Any, tmp_path: Path) -> None:
     """A process that may not write files beyond some size; a full disk is in tests/integration/test_faults.py."""
     path = tmp_path / "checkpoints/last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(4)}, path)
     before = path.read_bytes()
-    script = (
+    script, log = tmp_path / "limited.py", tmp_path / "log"
+    script.write_text(
         "import resource, sys, torch; from mstar.trainer.checkpoint_io import AtomicCheckpointIO;"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000));"
         "AtomicCheckpointIO().save_checkpoint({'weights': torch.randn(100, 100)}, sys.argv[1])"
     )
-    ended = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 1
-    assert "StorageError: " in ended.stderr
-    assert "last.ckpt cannot be written (File too large)" in ended.stderr.splitlines()[-1]
+    assert forker.start([path], log, script=script).wait() == 1
+    assert "StorageError: " in log.read_text()
+    assert "last.ckpt cannot be written (File too large)" in log.read_text().splitlines()[-1]
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 

@@ -81,19 +81,22 @@ def test_rollouts_and_scores_compute_in_the_precision_of_the_trainer(
 
 
 @pytest.mark.timeout(900)
-def test_two_ranks_write_what_one_writes(evolve: Any, warm_mprm: Path, device: str, place: Any) -> None:
+def test_two_ranks_write_what_one_writes(evolve: Any, warm_mprm: Path, device: str, place: Any, forker: Any) -> None:
     if device == "cuda" and torch.cuda.device_count() < 2:
         pytest.skip("there is one CUDA device, and two ranks need two")
     exact = (*place.flags, "--trainer.precision", "32-true", "--trainer.max_epochs", "1")
     one = evolve(*exact, name="one", reward_model=str(warm_mprm), **MPRM)
     settings = evolve.settings("two", reward_model=str(warm_mprm), **MPRM)
     overlay = ROOT / "configs" / "overlays" / "ddp.yaml"
-    command = [
-        sys.executable, "-m", "mstar", "fit", "--config", str(evolve.write(settings, "two")), "--config", str(overlay),
-        *exact, "--trainer.devices", "2",
-    ]  # fmt: skip
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    subprocess.run(command, check=True, timeout=600, env={**os.environ, "PYTHONPATH": path})
+    config = str(evolve.write(settings, "two"))
+    command = ["fit", "--config", config, "--config", str(overlay), *exact, "--trainer.devices", "2"]
+    if device == "cpu":
+        launched = ROOT / "tests" / "integration" / "launched.py"
+        forker.run(command, evolve.folder / "two.log", script=launched, seconds=600)
+    else:
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "PYTHONPATH": path}
+        subprocess.run([sys.executable, "-m", "mstar", *command], check=True, timeout=600, env=environment)
     two = one.with_name("two")
     assert sorted(texts(two, 1)) == sorted(texts(one, 1))
     dynamics = [json.loads(RunDirectory(root).report(0).read_text())["dynamics"] for root in (one, two)]
