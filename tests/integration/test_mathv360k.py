@@ -128,7 +128,7 @@ def test_paths_are_all_that_a_copy_needs(
 
     def start_short(engine: TransformersEngine, *arguments: Any) -> None:
         # Responses that do not end are drawn to the configuration's 512 tokens: nobody reads the rest of them.
-        engine.max_new_tokens = min(64, engine.max_new_tokens)
+        engine.max_new_tokens = min(26, engine.max_new_tokens)
         start(engine, *arguments)
 
     monkeypatch.setattr(TransformersEngine, "start", start_short)

@@ -70,7 +70,7 @@ def read(root: Path, iteration: int = 1) -> tuple[dict[str, list[ScoredResponse]
 def test_a_strangers_reward_and_rule_run_by_their_class_paths(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     root = evolve(
         "--rollout.reward=brevity_reward.Brevity", "--rollout.reward.scale=30",
-        "--rollout.selection=worst_rule.Worst", "--rollout.aggregation=mean",
+        "--rollout.selection=worst_rule.Worst", "--rollout.aggregation=mean", dynamics=False,
     )  # fmt: skip
     prompts, report = read(root)
     for rows in prompts.values():
@@ -90,7 +90,7 @@ def test_a_strangers_reward_and_rule_run_by_their_class_paths(evolve: Any, capsy
 
     # Another scale is another reward: responses and verdicts are read, scores are not.
     again = evolve(
-        name="again", reuse=str(root), reward={"class_path": "brevity_reward.Brevity"},
+        name="again", dynamics=False, reuse=str(root), reward={"class_path": "brevity_reward.Brevity"},
         selection={"class_path": "worst_rule.Worst", "init_args": {"count": 2}},
     )  # fmt: skip
     others, report = read(again)
@@ -106,9 +106,11 @@ def test_a_strangers_reward_and_rule_run_by_their_class_paths(evolve: Any, capsy
 
 
 def test_the_likelihood_and_the_oracle_are_rewards_too(evolve: Any) -> None:
-    likely, _ = read(evolve(name="likely", selection="top_k", top_k=1, reward="mstar.rewards.Likelihood"))
+    likely, _ = read(
+        evolve(name="likely", dynamics=False, selection="top_k", top_k=1, reward="mstar.rewards.Likelihood")
+    )
     assert all(0 < (row.process_reward or 0) <= 1 for rows in likely.values() for row in rows)
-    settings = evolve.settings("oracle", selection="threshold", reward="mstar.rewards.Oracle")
+    settings = evolve.settings("oracle", dynamics=False, selection="threshold", reward="mstar.rewards.Oracle")
     status = main(["fit", "--config", str(evolve.write(settings, "oracle"))])
     right, _ = read(evolve.folder / "oracle")
     rows = [row for found in right.values() for row in found]
