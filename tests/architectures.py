@@ -263,22 +263,25 @@ def scoring_error(model: Any, renderer: Any) -> float:
 
 
 @torch.inference_mode()
-def decoding_error(model: Any, renderer: Any, steps: int = 9) -> float:
+def decoding_error(model: Any, renderer: Any) -> float:
     """The same of tokens that are written one by one, while rows leave the batch or become two."""
     prefix = encode_prefix(model, renderer.prompt_inputs(PROMPTS)).spread(model, torch.tensor(OWNERS))
     written: list[list[int]] = [[] for _ in OWNERS]
     owners, generator, errors = list(OWNERS), torch.Generator().manual_seed(1), []
-    for step in range(steps):
-        if step in (3, 6):
+    for branched in (False, True, True):
+        if branched:
             prefix, order = prefix.branch([(1, 0, 2)[row % 3] for row in range(len(owners))])
             written, owners = [list(written[row]) for row in order], [owners[row] for row in order]
-        tokens = torch.randint(5, 500, (len(owners), 1), generator=generator)
-        for row, token in zip(written, tokens.tolist(), strict=True):
-            row += token
-        _, prefix = extend(model, prefix, tokens, torch.ones_like(tokens))
+        found = []
+        for _ in range(3):
+            tokens = torch.randint(5, 500, (len(owners), 1), generator=generator)
+            for row, token in zip(written, tokens.tolist(), strict=True):
+                row += token
+            _, prefix = extend(model, prefix, tokens, torch.ones_like(tokens))
+            found.append(logits_of(model, prefix.hidden_BH))
         for number, (owner, row) in enumerate(zip(owners, written, strict=True)):
-            wanted = plain_logits(model, renderer, PROMPTS[owner], row)[-1]
-            errors.append((logits_of(model, prefix.hidden_BH[number]) - wanted).abs().max())
+            wanted = plain_logits(model, renderer, PROMPTS[owner], row)[-len(found) :]
+            errors.append((torch.stack(found)[:, number] - wanted).abs().max())
     return float(torch.stack(errors).max())
 
 
