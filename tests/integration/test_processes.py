@@ -33,6 +33,7 @@ import json, os, signal, time
 from dataclasses import replace
 from pathlib import Path
 from lightning.pytorch import Callback
+from mstar import process_start
 from mstar.distributed import rank
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
@@ -98,6 +99,13 @@ def pause(folder, moment):
     Path(folder, f"at-{moment}").touch()
     while not Path(folder, f"after-{moment}").exists():
         time.sleep(0.02)
+
+
+class Impatient(Callback):
+    """A process that has lost the first one ends soon, if not by itself."""
+
+    def __init__(self) -> None:
+        process_start._ORDERLY_END = 0.5
 
 
 class Pauses(Callback):
@@ -376,7 +384,9 @@ def test_one_process_that_is_asked_to_stop_ends_the_others_as_if_they_had_been(
 def test_a_process_ends_with_the_first_one_that_was_killed(evolve: Any, start: Any) -> None:
     """While it draws, and does not wait for the first one."""
     pauses, log = evolve.folder / "pauses", evolve.folder / "one.log"
-    process = start(pausing(evolve, "one", pauses), "one")
+    settings = pausing(evolve, "one", pauses)
+    settings["trainer"]["callbacks"].append({"class_path": "helpers.Impatient"})
+    process = start(settings, "one")
     try:
         wait_until((pauses / "at-sampling").exists, process, log)
         os.kill(process.pid, signal.SIGKILL)

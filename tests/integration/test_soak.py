@@ -6,8 +6,6 @@ import gc
 import json
 import os
 import statistics
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,7 +45,7 @@ class Gauge(Callback):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
 @pytest.mark.timeout(900)
-def test_many_iterations_take_no_more_than_few(evolve: Any) -> None:
+def test_many_iterations_take_no_more_than_few(evolve: Any, forker: Any) -> None:
     gauge = evolve.folder / "gauge.jsonl"
     settings = evolve.settings(dynamics=False, interval=0.125, num_samples=2, keep_iterations=3)
     settings["data"]["init_args"]["batch_size"] = 2
@@ -57,15 +55,9 @@ def test_many_iterations_take_no_more_than_few(evolve: Any) -> None:
     ]
     # A process of its own, whose allocator gives back what is freed: what other tests left in this one, and what is
     # only kept for later, is no growth.
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{here}:{here.parents[1]}",
-        "MALLOC_MMAP_THRESHOLD_": str(2**17),
-    }
-    command = [sys.executable, "-m", "mstar", "fit", "--config", str(evolve.write(settings))]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    allocator = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
+    command = ["fit", "--config", evolve.write(settings)]
+    forker.run(command, evolve.folder / "log", seconds=600, path=[Path(__file__).parent], **allocator)
     run = evolve.folder / "run"
     seen = [json.loads(line) for line in gauge.read_text().splitlines()]
     assert len(seen) == ITERATIONS
