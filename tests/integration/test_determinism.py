@@ -35,12 +35,12 @@ def same_weights(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.fixture(scope="module")
 def run(evolve_once: Any) -> Path:
-    root: Path = evolve_once(name="first")
+    root: Path = evolve_once(name="first", dynamics=False)
     return root
 
 
 def test_two_runs_with_one_seed_are_equal(run: Path, evolve_once: Any, forker: Any) -> None:
-    config = evolve_once.write(evolve_once.settings("again"), "again")
+    config = evolve_once.write(evolve_once.settings("again", dynamics=False), "again")
     # In a process with another seed of the hashes of strings.
     script = evolve_once.folder / "hashes.py"
     script.write_text("import sys; print(hash('mstar')); from mstar.__main__ import main; raise SystemExit(main())")
@@ -55,7 +55,7 @@ def test_two_runs_with_one_seed_are_equal(run: Path, evolve_once: Any, forker: A
 
 
 def test_another_seed_draws_other_prompts_and_responses(run: Path, evolve_once: Any) -> None:
-    other = evolve_once("--seed_everything", "1", name="other")
+    other = evolve_once("--seed_everything", "1", name="other", dynamics=False)
     ids = [{row.response.prompt_id for row in responses(root, 1)} for root in (run, other)]
     assert ids[0] != ids[1]
     shared = ids[0] & ids[1]
@@ -69,7 +69,7 @@ def test_another_seed_draws_other_prompts_and_responses(run: Path, evolve_once: 
 
 def test_the_engine_batch_and_the_shards_do_not_change_what_is_kept(run: Path, evolve_once: Any) -> None:
     flags = ["--rollout.engine.batch_size", "5", "--rollout.shard_size", "3", "--trainer.max_epochs", "1"]
-    small = evolve_once(*flags, name="small")
+    small = evolve_once(*flags, name="small", dynamics=False)
     assert len(RunDirectory(small).response_shards(1)) == 6
     assert [r.response.text for r in responses(small, 1)] == [r.response.text for r in responses(run, 1)]
     assert examples_of(small) == examples_of(run)
@@ -86,7 +86,7 @@ def test_a_run_started_again_uses_the_shards_that_are_there(run: Path, evolve_on
     shutil.copytree(run, copy)
     shard = RunDirectory(copy).responses(1, 0)
     before = shard.stat().st_mtime_ns
-    evolve_once(name="copy")
+    evolve_once(name="copy", dynamics=False)
     assert shard.stat().st_mtime_ns == before
     assert not list((copy / "iterations").glob("0001.old-*"))
     assert same_weights(weights(copy), weights(run))
@@ -104,11 +104,11 @@ def test_shards_of_another_plan_are_moved_aside(run: Path, evolve_once: Any) -> 
     shutil.copytree(run, copy)
     forget(copy)
     kept = RunDirectory(copy).responses(1, 0).read_bytes()
-    evolve_once("--rollout.temperature", "0.7", "--trainer.max_epochs", "1", name="changed")
+    evolve_once("--rollout.temperature", "0.7", "--trainer.max_epochs", "1", name="changed", dynamics=False)
     assert (copy / "iterations/0001.old-1/responses-00000.parquet").read_bytes() == kept
     assert (copy / "iterations/0002.old-1/examples.parquet").is_file()
     assert {row.response.temperature for row in responses(copy, 1)} == {0.7}
     forget(copy)
-    evolve_once("--data.train.size", "24", "--trainer.max_epochs", "1", name="changed")
+    evolve_once("--data.train.size", "24", "--trainer.max_epochs", "1", name="changed", dynamics=False)
     assert (copy / "iterations/0001.old-2").is_dir()
     assert len(responses(copy, 1)) == 12 * 4
