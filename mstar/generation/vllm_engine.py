@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mstar.errors import ConfigError, MissingExtraError, require_least, require_positive
+from mstar.errors import MissingExtraError, require_least, require_positive
 from mstar.generation.base import Engine, HandOver, Request, Sample
 from mstar.generation.drift import drift_bounds
 from mstar.generation.vllm_families import require_proven, require_proven_language
@@ -20,15 +20,12 @@ from mstar.generation.vllm_prompts import (
     SampleSeeds,
     equal_temperatures,
     find_fault,
-    find_other_setting,
     never_drawn,
-    picture_settings,
     prompt_tokens,
     shows_images,
     unwritten,
 )
 from mstar.generation.vllm_session import AUTO_LENGTH, VllmOptions, VllmSession
-from mstar.models.backbone import find_model_type, load_renderer
 from mstar.models.finite import require_finite
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
@@ -72,9 +69,6 @@ class VllmEngine(Engine):
         drift_bound: Largest mean difference to the trainer in a token's log-probability, in nats. By default 0.001 if
             both compute in float32; else the first hand-over of a process may have 0.25 (with TF32 0.05), and later
             ones three times what that had, or 0.05 (0.01) if that is more.
-        model_folder: Folder or Hugging Face id with the config and processor that vLLM reads; by default they are
-            those of the policy. Weights are never read from it.
-        trust_remote_code: Whether ``model_folder`` may bring its own Python code.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -95,8 +89,6 @@ class VllmEngine(Engine):
         kv_cache_gb: float | None = None,
         adapters: Literal["merged", "apart"] = "merged",
         drift_bound: float | None = None,
-        model_folder: str | None = None,
-        trust_remote_code: bool = False,
         progress: bool = True,
     ) -> None:
         require_least("VllmEngine: ", max_new_tokens=max_new_tokens)
@@ -111,8 +103,6 @@ class VllmEngine(Engine):
             dtype=dtype,
             kv_cache_gb=kv_cache_gb,
             adapters=adapters,
-            model_folder=model_folder,
-            trust_remote_code=trust_remote_code,
         )
         if find_spec("vllm") is None:
             raise MissingExtraError("vllm", "vllm", "VllmEngine")
@@ -143,35 +133,16 @@ class VllmEngine(Engine):
         Raises:
             ConfigError: the family is not one for which vLLM is proven right.
         """
-        self._require_proven(model_type)
-        self._longest_prompt = longest_prompt
-
-    def _require_proven(self, model_type: str) -> None:
         require_proven(model_type)
-        folder = self.options.model_folder
-        if folder is not None:
-            require_proven(find_model_type(folder, trust_remote_code=self.options.trust_remote_code))
-
-    def _require_same_pictures(self, renderer: Renderer) -> None:
-        folder = self.options.model_folder
-        if folder is None:
-            return
-        theirs = load_renderer(folder, trust_remote_code=self.options.trust_remote_code).processor
-        other = find_other_setting(picture_settings(renderer.processor), picture_settings(theirs))
-        if other is not None:
-            raise ConfigError(
-                f"VllmEngine: the processor of model_folder '{folder}' prepares pictures otherwise than the policy's "
-                f"({other}): leave model_folder out, or give that folder the policy's preprocessor_config.json and "
-                "processor_config.json."
-            )
+        self._longest_prompt = longest_prompt
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         """Starts vLLM with the policy's weights; once for a policy.
 
         Raises:
-            ConfigError: the family is not one for which vLLM is proven right, the weights are not finite numbers,
-                ``model_folder`` has another processor, the policy is on a GPU that vLLM would not use, or the processes
-                cannot be grouped for ``tensor_parallel_size``.
+            ConfigError: the family is not one for which vLLM is proven right, the weights are not finite numbers, the
+                policy is on a GPU that vLLM would not use, or the processes cannot be grouped for
+                ``tensor_parallel_size``.
         """
         running = self._session
         if running is not None and running.policy is policy and running.renderer is renderer:
@@ -179,9 +150,8 @@ class VllmEngine(Engine):
         self.close()
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         untyped: Any = policy
-        self._require_proven(untyped.config.model_type)
+        require_proven(untyped.config.model_type)
         require_proven_language(untyped.config, "VllmEngine")
-        self._require_same_pictures(renderer)
         self._banned = dict.fromkeys(never_drawn(policy, renderer), -float("inf"))
         self._max_images = MOST_IMAGES if shows_images(renderer) else 0
         options = replace(self.options, max_model_len=self._model_len(untyped.config.get_text_config()))

@@ -61,8 +61,6 @@ class VllmOptions:
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
     kv_cache_gb: float | None
     adapters: Literal["merged", "apart"]
-    model_folder: str | None
-    trust_remote_code: bool
 
     def __post_init__(self) -> None:
         require_least(
@@ -130,7 +128,7 @@ class VllmSession:
             # The processes are there already; vLLM makes its groups of them.
             special["distributed_executor_backend"] = "external_launcher"
         return LLM(
-            model=options.model_folder or write_description(self.policy, self.renderer, Path(self._folder.name)),
+            model=write_description(self.policy, self.renderer, Path(self._folder.name)),
             load_format="dummy",  # the weights come from the policy
             dtype=self.dtype,
             tensor_parallel_size=options.tensor_parallel_size,
@@ -150,7 +148,6 @@ class VllmSession:
             enable_sleep_mode=self.sleep_level > 0 and not on_cpu,
             logprobs_mode="raw_logprobs",  # of the policy itself, at temperature 1
             generation_config="vllm",  # no sampling defaults from the model's folder
-            trust_remote_code=options.trust_remote_code,
             **special,
         )
 
