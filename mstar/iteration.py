@@ -27,20 +27,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from mstar.advantages import Advantages
 from mstar.distributed import gather_lists, is_main, leads_group, require_shared, takes_part, wait_for_all
-from mstar.errors import DataError
 from mstar.generation import Engine, derive_seed, draw_responses
 from mstar.grading import Grader, grade_all, grade_response
 from mstar.iteration_plan import IterationPlan, IterationPrompts
 from mstar.iteration_report import IterationReport
 from mstar.iteration_shards import Earlier, keep_judged, read_earlier, read_judged, read_shard, sift_shard
-from mstar.prompts.part import find_repetition
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import PutAside, count_reasons
 from mstar.rewards import Reward, add_process_rewards, aggregate
@@ -106,15 +103,14 @@ def run_iteration(
     not depend on how many prompts it has. Several processes must share the file system that the run is on.
 
     Args:
+        prompts: Each has an id of its own.
         earlier: Shards with the same responses that were made for another choice, by the number of the shard here; the
             same on every process.
         before: Examples of an earlier iteration that are trained on again, beside what is kept now.
 
     Raises:
-        DataError: two prompts have the same id, too many prompts cannot be shown to the policy, or the processes do
-            not share the run's folder.
+        DataError: too many prompts cannot be shown to the policy, or the processes do not share the run's folder.
     """
-    _check_unique(prompts)
     plan, group_size = prompts.plan, stages.engine.group_size
     leader = leads_group(group_size)
     work = _Shards(plan, stages, IterationReport(plan.iteration, plan.temperature))
@@ -282,14 +278,3 @@ class _Shards:
         began = time.perf_counter()
         yield
         self.report.seconds[stage] += time.perf_counter() - began
-
-
-def _check_unique(prompts: IterationPrompts) -> None:
-    place = find_repetition(prompt.id for prompt in prompts)
-    if place is not None:
-        repeated = next(islice(prompts, place, None)).id
-        number = sum(prompt.id == repeated for prompt in prompts)
-        raise DataError(
-            f"{number} prompts have the id '{repeated}': within data.train and data.unlabelled together every prompt "
-            "needs an id of its own."
-        )

@@ -5,9 +5,8 @@ Which prompts they are is a function of the seed and the iteration's number alon
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +90,6 @@ class IterationPrompts:
 
     def __len__(self) -> int:
         return len(self.labelled) + len(self.unlabelled)
-
-    def __iter__(self) -> Iterator[Prompt]:
-        return chain(self.labelled, self.unlabelled)
 
     @property
     def num_shards(self) -> int:

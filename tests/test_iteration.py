@@ -301,12 +301,6 @@ def test_without_a_vote_unlabelled_prompts_have_their_own_answer(tmp_path: Path)
     assert [e.response for e in result.examples if e.prompt_id == "u"] == ["Answer: 8"]
 
 
-def test_a_prompt_that_is_labelled_and_unlabelled_is_refused_before_anything_is_drawn(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"2 prompts have the id 'a': within data\.train and data\.unlabelled"):
-        iterate(tmp_path, unlabelled=[prompt("a")])
-    assert not list(tmp_path.iterdir())
-
-
 def test_reports_of_processes_add_up(tmp_path: Path) -> None:
     result, _ = iterate(tmp_path)
     one = replace(result.report, seconds={"generate": 2.0, "grade": 1.0, "score": 0.0})
