@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,22 +46,7 @@ def write_step_labels(path: Path, labels: Sequence[StepLabels], prompts: Sequenc
 
 def tabulate_step_labels(labels: Sequence[StepLabels]) -> pa.Table:
     """Step labels as an Arrow table, one row a response."""
-    rows = [
-        {
-            "prompt_id": label.prompt_id,
-            "response": label.response,
-            "steps": list(label.steps),
-            "num_correct": list(label.num_correct),
-            "num_total": list(label.num_total),
-            "soft_labels": list(label.soft_labels),
-            "hard_labels": list(label.hard_labels),
-            "correct": label.correct,
-            "logprob": label.logprob,
-            "chain_correct": label.chain_correct,
-            "finished": label.finished,
-        }
-        for label in labels
-    ]
+    rows = [{name: getattr(label, name) for name in _STEP_LABELS.names} for label in labels]
     return pa.Table.from_pylist(rows, schema=_STEP_LABELS)
 
 
@@ -84,17 +70,7 @@ def open_step_labels(path: Path) -> AbstractContextManager[pq.ParquetFile]:
 
 def make_step_labels(rows: Iterable[Mapping[str, Any]]) -> Iterator[StepLabels]:
     """Step labels of the rows of their table."""
-    return (
-        StepLabels(
-            prompt_id=row["prompt_id"],
-            response=row["response"],
-            steps=tuple(row["steps"]),
-            num_correct=tuple(row["num_correct"]),
-            num_total=tuple(row["num_total"]),
-            correct=row["correct"],
-            logprob=row["logprob"],
-            chain_correct=row["chain_correct"],
-            finished=row["finished"],
-        )
-        for row in rows
-    )
+    names = [field.name for field in fields(StepLabels)]
+    for row in rows:
+        found: dict[str, Any] = {n: tuple(row[n]) if isinstance(row[n], list) else row[n] for n in names}
+        yield StepLabels(**found)
