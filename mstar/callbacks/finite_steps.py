@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,30 +14,24 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mstar.atomic import atomic_path
-from mstar.errors import ConfigError, require_least
+from mstar.errors import ConfigError
 from mstar.models.finite import find_nonfinite, nonfinite_error, require_finite
 
 _log = logging.getLogger(__name__)
+
+# Steps skipped in a row at which the fit ends.
+_MOST_IN_A_ROW: Final = 5
 
 
 class FiniteSteps(Callback):
     """Skips optimizer steps with a NaN or an infinite number among their gradients, which would spoil the weights.
 
     A skipped step changes neither weights nor the optimizer's state; the schedule goes on. ``train/skipped_steps``
-    counts them.
-
-    Args:
-        max_in_a_row: Steps skipped in a row at which the fit ends; their last batch is then saved in the run's folder
-            ``nonfinite``.
-
-    Raises:
-        ConfigError: the number is below 1.
+    counts them. After a few in a row the fit ends, and the last batch is saved in the run's folder ``nonfinite``.
     """
 
-    def __init__(self, max_in_a_row: int = 5) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        require_least("FiniteSteps: ", max_in_a_row=max_in_a_row)
-        self.max_in_a_row = max_in_a_row
         self._in_a_row = 0
         self._skipped = 0
         self._batch: Any = None
@@ -70,7 +64,7 @@ class FiniteSteps(Callback):
         pl_module.log("train/skipped_steps", float(self._skipped))
         if trainer.is_global_zero:
             _log.warning("step %d is skipped: its gradients are not finite numbers", trainer.global_step)
-        if self._in_a_row == self.max_in_a_row:
+        if self._in_a_row == _MOST_IN_A_ROW:
             path = (
                 Path(trainer.default_root_dir)
                 / "nonfinite"

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from mstar.callbacks import finite_steps
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.errors import ConfigError
 
@@ -35,10 +36,8 @@ class Module(LightningModule):
         self.after.append((float(self.layer.weight.detach()), float(moments.get("step", 0))))
 
 
-def fit(
-    root: Path, inputs: list[float], max_in_a_row: int, lr: float = 0.1, **options: Any
-) -> tuple[Module, FiniteSteps]:
-    module, callback = Module(lr), FiniteSteps(max_in_a_row)
+def fit(root: Path, inputs: list[float], lr: float = 0.1, **options: Any) -> tuple[Module, FiniteSteps]:
+    module, callback = Module(lr), FiniteSteps()
     trainer = Trainer(
         accelerator="cpu", max_epochs=1, default_root_dir=root, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[callback], **options,
@@ -52,7 +51,7 @@ def fit(
 def test_a_bad_step_changes_neither_weights_nor_the_optimizers_state(
     tmp_path: Path, bad: float, clip: float | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module, callback = fit(tmp_path, [1.0, bad, 2.0, bad, bad, 3.0], 3, gradient_clip_val=clip)
+    module, callback = fit(tmp_path, [1.0, bad, 2.0, bad, bad, 3.0], gradient_clip_val=clip)
     assert module.after[1] == module.after[0]
     assert module.after[4] == module.after[3] == module.after[2] != module.after[1]
     assert [steps for _, steps in module.after] == [1, 1, 2, 2, 2, 3]
@@ -63,16 +62,17 @@ def test_a_bad_step_changes_neither_weights_nor_the_optimizers_state(
 
 
 def test_with_accumulation_one_bad_batch_spoils_its_step_alone(tmp_path: Path) -> None:
-    module, callback = fit(tmp_path, [1.0, 2.0, float("nan"), 2.0, 1.0, 2.0], 3, accumulate_grad_batches=2)
+    module, callback = fit(tmp_path, [1.0, 2.0, float("nan"), 2.0, 1.0, 2.0], accumulate_grad_batches=2)
     assert [steps for _, steps in module.after] == [0, 1, 1, 1, 1, 2]
     assert callback.state_dict()["skipped"] == 1
 
 
-def test_too_many_in_a_row_end_the_fit_and_leave_the_batch(tmp_path: Path) -> None:
+def test_too_many_in_a_row_end_the_fit_and_leave_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finite_steps, "_MOST_IN_A_ROW", 2)
     with pytest.raises(
         ConfigError, match=r"gradients of 2 steps in a row were not finite.*nonfinite/batch-000003-0\.pt"
     ):
-        fit(tmp_path, [float("nan"), 1.0, float("nan"), float("nan"), 1.0], 2)
+        fit(tmp_path, [float("nan"), 1.0, float("nan"), float("nan"), 1.0])
     batch = torch.load(tmp_path / "nonfinite/batch-000003-0.pt", weights_only=True)
     assert torch.isnan(batch["x"]).all()
 
@@ -81,12 +81,10 @@ def test_the_row_goes_on_over_a_checkpoint() -> None:
     callback = FiniteSteps()
     callback.load_state_dict({"in_a_row": 4, "skipped": 9})
     assert callback.state_dict() == {"in_a_row": 4, "skipped": 9}
-    with pytest.raises(ConfigError, match="max_in_a_row is 0"):
-        FiniteSteps(0)
 
 
 def test_weights_that_are_no_numbers_end_the_fit_at_the_next_step(tmp_path: Path) -> None:
     """Not after a few skipped steps, and not with the advice to look at the data."""
     with pytest.raises(ConfigError, match=r"weights are not finite numbers \('layer.weight' is the first\), so step 2"):
-        fit(tmp_path, [1.0, 2.0, 3.0], 3, lr=torch.inf)
+        fit(tmp_path, [1.0, 2.0, 3.0], lr=torch.inf)
     assert not (tmp_path / "nonfinite").exists()
