@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -47,15 +47,6 @@ class Ahead:
     policy: str
     temperature: float
     weights: str
-
-    @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Ahead:
-        """What a checkpoint holds of it."""
-        return cls(**{**state, "shards": tuple(state["shards"])})
-
-    def as_state(self) -> dict[str, Any]:
-        """What a checkpoint holds: primitives alone."""
-        return {**asdict(self), "shards": list(self.shards)}
 
     def facts(self) -> dict[str, Any]:
         """What the iteration's responses depend on through it."""

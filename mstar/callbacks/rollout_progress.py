@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mstar.errors import ConfigError
@@ -49,23 +49,15 @@ class RolloutProgress:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
-        return {
-            "refreshed_reward_model": self.refreshed,
-            "iteration": self.iteration,
-            "in_training": self.in_training,
-            "training_seconds": self.training_seconds if self.in_training else 0.0,
-            "unwatched": self.unwatched,
-            "ahead": None if self.ahead is None else self.ahead.as_state(),
-        }
+        state = asdict(self) | {"trained_before": self.training_seconds if self.in_training else 0.0}
+        del state["training_began"]
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from what a checkpoint holds."""
-        self.refreshed = state["refreshed_reward_model"]
-        self.iteration = state["iteration"]
-        self.in_training = state["in_training"]
-        self.trained_before = state["training_seconds"]
-        self.unwatched = state["unwatched"]
-        self.ahead = None if state["ahead"] is None else Ahead.from_state(state["ahead"])
+        for name in self.state_dict():
+            setattr(self, name, state[name])
+        self.ahead = None if state["ahead"] is None else Ahead(**state["ahead"])
 
 
 def check_resumable(state: Mapping[str, Any], seed: int, run: RunDirectory) -> None:

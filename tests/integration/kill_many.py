@@ -62,7 +62,7 @@ def _same_file(one: Path, other: Path) -> bool:
 
 def _without_paths_and_times(value: Any) -> Any:
     if isinstance(value, dict):
-        left_out = ("seconds", "tokens_per_second", "training_seconds", "refreshed_reward_model")
+        left_out = ("seconds", "tokens_per_second", "trained_before", "refreshed")
         return {key: _without_paths_and_times(part) for key, part in value.items() if key not in left_out}
     return [_without_paths_and_times(part) for part in value] if isinstance(value, list) else value
 

@@ -163,7 +163,7 @@ def test_the_mprm_is_retrained_once_and_used_from_then_on(whole: Path, warm_mprm
     plans = [json.loads(RunDirectory(whole).plan(i).read_text())["scores"]["weights"] for i in (1, 2, 3)]
     assert plans[0] != plans[1] == plans[2]
     state = next(s for name, s in checkpoint(whole)["callbacks"].items() if "Rollout" in name)
-    assert state["refreshed_reward_model"] == f"mprm/{folder.name}/model"
+    assert state["refreshed"] == f"mprm/{folder.name}/model"
 
 
 class RestoringLate(SingleDeviceStrategy):
