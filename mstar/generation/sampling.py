@@ -51,29 +51,22 @@ class Draws:
         return Draws(temperatures, self.temperature_R[order_R], self.uniform_RT[order_R])
 
     def tokens(self, logits_RV: Tensor, step: int, banned: Tensor) -> tuple[Tensor, Tensor]:
-        """The tokens of a step, and their log-probabilities; see ``draw``."""
+        """One token a row, by inverse-CDF sampling (temperature 0: greedy), and its log-probability at temperature 1.
+
+        Args:
+            logits_RV: The logits, in float32.
+        """
         hot = [temperature > 0 for temperature in self.temperatures]
-        return draw(logits_RV, self.temperature_R, self.uniform_RT[:, step], banned, hot=any(hot), greedy=not all(hot))
-
-
-def draw(
-    logits_RV: Tensor, temperature_R: Tensor, uniform_R: Tensor, banned: Tensor, *, hot: bool, greedy: bool
-) -> tuple[Tensor, Tensor]:
-    """One token a row by inverse-CDF sampling (greedy where the temperature is 0), and its log-probability at T = 1.
-
-    Args:
-        logits_RV: The logits, in float32.
-        uniform_R: A random number in [0, 1) for every row, in float64.
-    """
-    allowed_RV = logits_RV.index_fill(1, banned, -torch.inf)
-    if hot:
-        token_R = _invert((allowed_RV / temperature_R.clamp(min=1e-6)[:, None]).softmax(-1), uniform_R)
-        if greedy:
-            token_R = torch.where(temperature_R > 0, token_R, allowed_RV.argmax(-1))
-    else:
-        token_R = allowed_RV.argmax(-1)
-    del allowed_RV
-    return token_R, logits_RV.log_softmax(-1).gather(1, token_R[:, None]).squeeze(1)
+        allowed_RV = logits_RV.index_fill(1, banned, -torch.inf)
+        if any(hot):
+            divisor_R1 = self.temperature_R.clamp(min=1e-6)[:, None]
+            token_R = _invert((allowed_RV / divisor_R1).softmax(-1), self.uniform_RT[:, step])
+            if not all(hot):
+                token_R = torch.where(self.temperature_R > 0, token_R, allowed_RV.argmax(-1))
+        else:
+            token_R = allowed_RV.argmax(-1)
+        del allowed_RV
+        return token_R, logits_RV.log_softmax(-1).gather(1, token_R[:, None]).squeeze(1)
 
 
 def _invert(weights_RV: Tensor, uniform_R: Tensor) -> Tensor:
