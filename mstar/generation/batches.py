@@ -6,6 +6,7 @@ configuration give the same batches.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -110,19 +111,11 @@ def fill_batches(
             yield batch
             batch, prompts, longest = [], 0, 0
         while rows and not batch and not fits(1, length, len(rows)):
-            most = _most_rows(length, len(rows), fits)
+            # The most that fit; one does in any case.
+            most = 1 + bisect_left(range(2, len(rows)), True, key=lambda num_rows: not fits(1, length, num_rows))
             yield rows[:most]
             rows = rows[most:]
         if rows:
             batch, prompts, longest = batch + rows, prompts + 1, max(longest, length)
     if batch:
         yield batch
-
-
-def _most_rows(length: int, bound: int, fits: Callable[[int, int, int], bool]) -> int:
-    """The most rows of one prompt that make a batch, of which fewer than ``bound`` do; at least 1."""
-    low, high = 1, bound
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(1, length, middle) else (low, middle)
-    return low
