@@ -120,10 +120,6 @@ class AnsweringModule(BackboneModule):
         with self.compute_precision.context(self.device):
             return greedy_responses(self.engine, prompts, self.grader)
 
-    def on_validation_epoch_start(self) -> None:
-        """Prepares the engine."""
-        self._start_engine()
-
     def on_test_start(self) -> None:
         """Looks at the gold answers; a benchmark, which is here before, does so itself.
 
@@ -134,13 +130,7 @@ class AnsweringModule(BackboneModule):
         if self.on_test_prompts is None and isinstance(source, PromptSource):
             check_prompts(source, "data.test", self.grader)
 
-    def on_test_epoch_start(self) -> None:
-        """Prepares the engine."""
-        self._start_engine()
-
-    def on_predict_epoch_start(self) -> None:
-        """Prepares the engine."""
-        self._start_engine()
+    on_validation_epoch_start = on_test_epoch_start = on_predict_epoch_start = _start_engine
 
     def on_predict_epoch_end(self) -> None:
         """Frees what the engine holds."""
