@@ -89,8 +89,9 @@ class BackboneModule(LightningModule):
 
     @property
     def backbone(self) -> nn.Module:
-        """The vision-language model in it."""
-        raise NotImplementedError
+        """The vision-language model in it; all of it unless a module says otherwise."""
+        model: nn.Module = self.root
+        return model
 
     def write(self, folder: Path, state: dict[str, torch.Tensor] | None, dtype: torch.dtype | None) -> None:
         """Writes the model into a folder; of a sharded one, the gathered ``state``."""

@@ -121,12 +121,6 @@ class PolicyModule(AnsweringModule):
         return self.model
 
     @property
-    def backbone(self) -> nn.Module:
-        """The Hugging Face model, once it is loaded."""
-        model: nn.Module = self.model
-        return model
-
-    @property
     def policy(self) -> nn.Module:
         """The Hugging Face model."""
         self.configure_model()
