@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,22 +95,15 @@ class ResponseBar:
         return self.done + float((running / whole).sum()), tokens, float(left * elapsed / tokens)
 
 
-class Growing(Protocol):
-    """A response that is being written."""
-
-    @property
-    def num_output_tokens(self) -> int:
-        """Its tokens so far."""
-
-
 class RequestWatch:
     """Tells a bar how far the requests are that another program (vLLM) works off.
 
     Args:
-        requests: The unfinished ones by their ids; they leave it when they end.
+        requests: The unfinished ones by their ids, each with its ``num_output_tokens`` so far; they leave it when they
+            end.
     """
 
-    def __init__(self, requests: Mapping[str, Growing], bar: ResponseBar) -> None:
+    def __init__(self, requests: Mapping[str, Any], bar: ResponseBar) -> None:
         self._requests, self._bar = requests, bar
         self._before = dict.fromkeys(requests, 0)
         self._next: float | None = None
