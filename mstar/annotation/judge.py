@@ -141,7 +141,7 @@ class StepJudge:
             answers = client.ask_judge(_questions(labels, prompts), _LENGTH, self.omit)
         finally:
             client.close()
-        _log.info("judge %s so far: %s", self.model, self.usage.describe(self.traffic))
+        _log.info("judge %s so far: %s", self.model, self.usage.describe(self.usage.cost(self.traffic)))
         made, agreement = [], Agreement()
         for label, answer in zip(labels, answers, strict=True):
             first_wrong = _read(answer, len(label.steps))

@@ -143,16 +143,12 @@ class Usage:
         self.prompt_tokens += answer.prompt_tokens
         self.num_tokens += answer.num_tokens
 
-    def describe(self, traffic: Traffic) -> str:
-        """It in one clause, with what it cost if prices are known."""
-        return self.describe_at(self.cost(traffic))
-
     def cost(self, traffic: Traffic) -> float:
         """What the server charges for it; 0 if prices are not known."""
         return (self.prompt_tokens * traffic.input_price + self.num_tokens * traffic.output_price) / 1e6
 
-    def describe_at(self, cost: float) -> str:
-        """The same with a cost that is known."""
+    def describe(self, cost: float) -> str:
+        """It in one clause, with what it cost unless that is 0."""
         said = (
             f"{self.requests:,} answers ({self.known:,} more were known already), {self.prompt_tokens:,} tokens in and "
             f"{self.num_tokens:,} out"

@@ -67,7 +67,7 @@ class Judged:
         """It in one sentence, for whoever reads the verdicts."""
         usage = Usage(self.requests, self.known, self.prompt_tokens, self.num_tokens)
         said = (
-            f"judge {self.model} ({usage.describe_at(self.cost)}): asked {self.asked:,} times, {self.unreadable:,} "
+            f"judge {self.model} ({usage.describe(self.cost)}): asked {self.asked:,} times, {self.unreadable:,} "
             "answers unreadable"
         )
         if self.agreement is None:

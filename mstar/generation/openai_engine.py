@@ -152,7 +152,7 @@ class OpenAIEngine(Engine):
             self._client.close()
             self._client = None
             if usage.requests or usage.known:
-                _log.info("%s: %s", self.model, usage.describe(self.traffic))
+                _log.info("%s: %s", self.model, usage.describe(usage.cost(self.traffic)))
 
     def _connect(self) -> ChatClient:
         if self._client is None:

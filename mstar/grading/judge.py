@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -136,14 +136,7 @@ class JudgeGrader(Grader):
     def judged(self) -> Judged:
         """How often the judge was asked by this process, how it agrees with the rules, and what that cost."""
         usage = Usage() if self._client is None else self._client.usage
-        return replace(
-            self._counted + self.rules.judged(),
-            requests=usage.requests,
-            known=usage.known,
-            prompt_tokens=usage.prompt_tokens,
-            num_tokens=usage.num_tokens,
-            cost=usage.cost(self.traffic),
-        )
+        return replace(self._counted + self.rules.judged(), **asdict(usage), cost=usage.cost(self.traffic))
 
     def _rule(self, prompt: Prompt, response: str) -> Verdict:
         """The verdict of the rules, which is found once for a response that was prepared."""

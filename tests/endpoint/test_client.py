@@ -55,7 +55,8 @@ def test_answers_come_in_order_and_are_counted(stub: StubServer, connect: Connec
     assert {asked["model"] for asked in stub.asked} == {"teacher"}
     assert (client.usage.requests, client.usage.prompt_tokens, client.usage.num_tokens) == (12, 120, 24)
     # (120 x 2 + 24 x 10) / 1e6
-    assert client.usage.describe(Traffic(input_price=2000.0, output_price=10000.0)).endswith("which cost 0.48")
+    cost = client.usage.cost(Traffic(input_price=2000.0, output_price=10000.0))
+    assert client.usage.describe(cost).endswith("which cost 0.48")
 
 
 def test_a_server_that_is_waited_for_is_named_once(waits: list[float], caplog: pytest.LogCaptureFixture) -> None:
