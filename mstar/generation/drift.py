@@ -214,6 +214,15 @@ class DriftCheck:
         return worst
 
 
+def wrong_weights(name: str, different: Sequence[str], compared: int) -> EngineDriftError:
+    """The error of an engine, or a server, some of whose ``compared`` tensors are not the trainer's."""
+    others = f" and {len(different) - 1} more" if len(different) > 1 else ""
+    return EngineDriftError(
+        f"the {name} does not have the trainer's weights: '{different[0]}'{others} of {compared} tensors that were "
+        "compared are not the present ones, so the run stops before it learns from what it writes."
+    )
+
+
 def require_handed_over(engine: Engine, policy: nn.Module) -> None:
     """Makes sure that no process finds a wrong weight in the engine, or a cache that was not emptied. Collective.
 
@@ -224,12 +233,7 @@ def require_handed_over(engine: Engine, policy: nn.Module) -> None:
     hand_overs: list[HandOver | None] = gather_lists([engine.compare_weights(policy)])
     for found in hand_overs:
         if found is not None and found.different:
-            others = f" and {len(found.different) - 1} more" if len(found.different) > 1 else ""
-            raise EngineDriftError(
-                f"the {name} does not have the trainer's weights: '{found.different[0]}'{others} of "
-                f"{found.num_tensors} tensors that were compared are not the present ones, so the run stops before it "
-                "learns from what they write."
-            )
+            raise wrong_weights(name, found.different, found.num_tensors)
         if found is not None and found.stale:
             raise EngineDriftError(
                 f"the {name} still has {' and '.join(found.stale)}, made by earlier weights: the run stops before it "

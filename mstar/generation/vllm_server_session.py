@@ -16,8 +16,9 @@ from torch import nn
 
 from mstar.distributed import is_main, wait_for_all
 from mstar.endpoint.access import find_url
-from mstar.errors import ConfigError, EngineDriftError, require_least
+from mstar.errors import ConfigError, require_least
 from mstar.generation.base import HandOver
+from mstar.generation.drift import wrong_weights
 from mstar.generation.server_pool import Job, ServerPool
 from mstar.generation.vllm_families import find_query_scaling
 from mstar.generation.vllm_prompts import find_other_setting, picture_settings, processor_options
@@ -237,12 +238,7 @@ class ServerSession:
                 ["what it read"] if part.get("fingerprint", self._folder.version) != self._folder.version else []
             )
             if different:
-                others = f" and {len(different) - 1} more" if len(different) > 1 else ""
-                raise EngineDriftError(
-                    f"the server {server.address} does not have the trainer's weights: '{different[0]}'{others} of "
-                    f"{part['compared']} tensors that were compared are not the present ones, so the run stops before "
-                    "it learns from what it writes."
-                )
+                raise wrong_weights(f"server {server.address}", different, part["compared"])
         self._compared[server.address] = sum(part["compared"] for part in found)
 
     async def _prove_again(self, client: httpx2.AsyncClient, server: VllmServer) -> None:
