@@ -134,24 +134,21 @@ def _check_teacher(settings: RolloutSettings, policy: PolicyModule) -> None:
 
 def _check_likelihoods(settings: RolloutSettings) -> None:
     """Refuses what reads log-probabilities where the engine gives none."""
-    rule, teacher = settings.selector, settings.engine.own_model
+    rule, engine = settings.selector, settings.engine
+    mend = "set rollout.engine.logprobs to true if its server gives any (vLLM does)"
+    if engine.own_model is None:
+        mend = "choose another engine"
     reads = [
         (isinstance(rule, Selector) and rule.needs_likelihood, "rollout.selection"),
         (settings.objective is not None, f"rollout.method '{settings.method}'"),
         (isinstance(settings.reward, Likelihood), "rollout.reward Likelihood"),
     ]
     for is_so, name in reads:
-        if not is_so or settings.engine.logprobs:
-            continue
-        if teacher is None:
+        if is_so and not engine.logprobs:
             raise ConfigError(
-                f"{name} reads log-probabilities, which {type(settings.engine).__name__} does not give: choose another "
-                "engine, or what reads none."
+                f"{name} reads log-probabilities, which {type(engine).__name__} does not give: {mend}, or choose what "
+                "reads none."
             )
-        raise ConfigError(
-            f"{name} reads log-probabilities, which '{teacher}' is not asked for at its address: set "
-            "rollout.engine.logprobs to true if its server gives any (vLLM does), or choose what reads none."
-        )
 
 
 def _check_chains(settings: RolloutSettings, data: PolicyDataModule) -> None:
