@@ -250,7 +250,8 @@ class Selector:
         return replace(self, threshold=threshold, final_threshold=None)
 
     @property
-    def _rule(self) -> SelectionRule:
+    def chosen(self) -> SelectionRule:
+        """The rule itself."""
         return RULES[self.rule](self.top_k, self.threshold) if isinstance(self.rule, str) else self.rule
 
     @property
@@ -266,17 +267,7 @@ class Selector:
     @property
     def needs_reward(self) -> bool:
         """Whether the rule reads process rewards."""
-        return self._rule.needs_reward
-
-    @property
-    def needs_likelihood(self) -> bool:
-        """Whether the rule reads log-probabilities."""
-        return self._rule.needs_likelihood
-
-    @property
-    def needs_chains(self) -> bool:
-        """Whether the rule reads which chains are right."""
-        return self._rule.needs_chains
+        return self.chosen.needs_reward
 
     def select(self, scored: Sequence[ScoredResponse], *, stage: str) -> tuple[ScoredResponse, ...]:
         """Decides the fate of every response of one prompt.
@@ -321,7 +312,7 @@ class Selector:
         return None
 
     def _keep(self, eligible: Sequence[ScoredResponse], stage: str) -> Sequence[ScoredResponse]:
-        rule = self._rule
+        rule = self.chosen
         if rule.needs_reward and any(s.process_reward is None for s in eligible):
             raise ConfigError(f"selection '{self.name}' needs a reward, but the responses have none; set one.")
         if rule.needs_likelihood and any(math.isnan(s.response.logprob) for s in eligible):

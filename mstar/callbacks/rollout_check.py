@@ -139,7 +139,7 @@ def _check_likelihoods(settings: RolloutSettings) -> None:
     if engine.own_model is None:
         mend = "choose another engine"
     reads = [
-        (isinstance(rule, Selector) and rule.needs_likelihood, "rollout.selection"),
+        (isinstance(rule, Selector) and rule.chosen.needs_likelihood, "rollout.selection"),
         (settings.objective is not None, f"rollout.method '{settings.method}'"),
         (isinstance(settings.reward, Likelihood), "rollout.reward Likelihood"),
     ]
@@ -155,7 +155,7 @@ def _check_chains(settings: RolloutSettings, data: PolicyDataModule) -> None:
     """Refuses what reads which chains are right where the data does not know it."""
     rule = settings.selector
     reads = [
-        (isinstance(rule, Selector) and rule.needs_chains, "rollout.selection"),
+        (isinstance(rule, Selector) and rule.chosen.needs_chains, "rollout.selection"),
         (isinstance(settings.reward, Oracle), "rollout.reward Oracle"),
     ]
     used = [("data.train", data.train)]
