@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lightning.pytorch.loggers import CometLogger, Logger, MLFlowLogger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from numpy import asarray, uint8
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
@@ -74,7 +74,7 @@ def log_settings(logger: Logger, settings: Mapping[str, object]) -> None:
 
 
 def _shows_pictures(logger: Logger) -> bool:
-    return isinstance(logger, MLFlowLogger | CometLogger) or hasattr(logger, "log_image")
+    return isinstance(logger, MLFlowLogger) or hasattr(logger, "log_image")
 
 
 def _log_table(logger: Any, tag: str, groups: Sequence[PromptResponses], step: int) -> None:
@@ -103,8 +103,6 @@ def _log_table(logger: Any, tag: str, groups: Sequence[PromptResponses], step: i
 def _log_picture(logger: Any, tag: str, picture: NDArray[uint8], step: int) -> None:
     if isinstance(logger, MLFlowLogger):
         logger.experiment.log_image(logger.run_id, picture, key=tag, step=step)
-    elif isinstance(logger, CometLogger):
-        logger.experiment.log_image(picture, name=tag, step=step)
     else:
         # Weights & Biases, and others that do as it does.
         logger.log_image(tag, [picture], step)
