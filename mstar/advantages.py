@@ -150,10 +150,6 @@ class Advantages:
                 f"'{self.method}' learns nothing of prompts that are all right anyway: leave them out."
             )
 
-    def at(self, iteration: int, last: int) -> Advantages:
-        """The same in every iteration, which a ``Selector`` is not."""
-        return self
-
     @property
     def needs_reward(self) -> bool:
         """Whether it reads step scores or process rewards."""

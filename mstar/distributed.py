@@ -177,21 +177,18 @@ def joined_processes() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def own_device(device: str) -> str:
-    """The device of this process: of several GPUs of one machine its own, where ``device`` names none of them."""
-    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
-
-
 def find_device(name: str) -> str:
     """This process's device.
 
     Args:
-        name: ``auto`` (a GPU where there is one), or a device.
+        name: ``auto`` (a GPU where there is one), or a device; of several GPUs of one machine, ``cuda`` is its own.
 
     Raises:
         ConfigError: it cannot be used.
     """
-    device = own_device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

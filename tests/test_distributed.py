@@ -11,12 +11,12 @@ import pytest
 import mstar.distributed
 from mstar.distributed import (
     by_shard,
+    find_device,
     find_lost_process,
     from_main,
     gather_lists,
     is_main,
     leads_group,
-    own_device,
     rank,
     takes_part,
     wait_for_all,
@@ -115,10 +115,11 @@ def test_before_the_processes_are_joined_the_launcher_tells_which_is_the_main_on
 
 
 def test_each_process_of_a_machine_has_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.empty", lambda size, device: None)  # as if there were so many
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    assert own_device("cuda") == "cuda"
+    assert find_device("cuda") == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert [own_device(device) for device in ("cuda", "cuda:1", "cpu")] == ["cuda:3", "cuda:1", "cpu"]
+    assert [find_device(device) for device in ("cuda", "cuda:1", "cpu")] == ["cuda:3", "cuda:1", "cpu"]
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,8 @@ class RolloutSettings:
 
     def selector_at(self, iteration: int, last: int) -> Selector | Advantages:
         """The selector of one iteration: its threshold moves, and a sweep may have chosen its ``top_k``."""
-        selector = self.selector.at(iteration, last)
-        return replace(selector, top_k=self.top_k) if isinstance(selector, Selector) else selector
+        selector = self.selector
+        return replace(selector.at(iteration, last), top_k=self.top_k) if isinstance(selector, Selector) else selector
 
     @property
     def objective(self) -> Objective | None:
