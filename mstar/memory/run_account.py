@@ -20,7 +20,7 @@ from mstar.memory.lengths import assume_lengths, count_lengths
 from mstar.memory.plan import Plan
 from mstar.memory.process import card_bytes, machine_bytes, resident_bytes
 from mstar.memory.shape import ModelShape, Training, read_config, shape_of
-from mstar.memory.table import summary
+from mstar.memory.table import summary, verdict
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
@@ -134,15 +134,7 @@ def warn_before_start(
         return
     remedies = remedies_of(plan, Given(), renderer=renderer, rows=rows, total=total)
     advice = f" It would fit with {'; or '.join(remedies)}." if remedies else ""
-    what = "the GPU's" if account.device == "cuda" else "the machine's"
     if account.surest.certain > account.capacity:
-        raise ConfigError(
-            f"this run cannot fit: its {account.surest.certain_names} alone take "
-            f"{account.surest.certain / 1e9:.1f} GB ({account.surest.name}), and {what} memory is "
-            f"{account.capacity / 1e9:.1f} GB.{advice}"
-        )
+        raise ConfigError(f"this run cannot fit: {verdict(account)}{advice}")
     if tells:
-        _log.warning(
-            "memory may be short: %.1f of %.1f GB by this estimate (%s).%s",
-            account.peak.total / 1e9, account.capacity / 1e9, account.peak.name, advice,
-        )  # fmt: skip
+        _log.warning("memory may be short: %s%s", verdict(account), advice)
