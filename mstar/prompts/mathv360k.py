@@ -38,22 +38,22 @@ Split = Literal["labelled", "unlabelled", "test", "validation", "all"]
 _FILE: Final = "train_samples_all_tuning.json"
 _IMAGES: Final = "data_images"
 _SPLITS: Final = ("labelled", "unlabelled", "test", "validation")
+_NUM_TEST: Final = 750
+_NUM_VALIDATION: Final = 250
 
 
 class MathV360K(TablePrompts):
     """MathV360K with the paper's splits (M-STaR: data and settings).
 
     A seeded half of the questions is labelled. Of the other, hidden half 750 questions are the in-domain test, 250 the
-    validation, and the rest is unlabelled. The splits follow from the questions and the seed alone, not from their
-    order, and are written down as lists of ids. Rows that ask the same about the same picture are one prompt; if their
-    answers differ, it is left out.
+    validation (each at most a quarter of it, in a small copy of the data), and the rest is unlabelled. The splits
+    follow from the questions and the seed alone, not from their order, and are written down as lists of ids. Rows that
+    ask the same about the same picture are one prompt; if their answers differ, it is left out.
 
     Args:
         root: The folder that holds train_samples_all_tuning.json and data_images.
         split: labelled, unlabelled, test, validation, or all.
         seed: Seed of the splits.
-        num_test: Questions of the test split; of a small copy of the data at most a quarter of the hidden half.
-        num_validation: Questions of the validation split; likewise.
         sources: Use only these of the 24 sources, by the name of their folder; none uses all.
         size: Use only this many prompts of the split, chosen by the seed; none uses all.
         hide_answers: Whether the unlabelled split comes without its answers. Only rollout.unlabelled oracle needs them.
@@ -77,8 +77,6 @@ class MathV360K(TablePrompts):
         root: str,
         split: Split = "labelled",
         seed: int = 0,
-        num_test: int = 750,
-        num_validation: int = 250,
         sources: list[str] | None = None,
         size: int | None = None,
         hide_answers: bool = True,
@@ -90,7 +88,6 @@ class MathV360K(TablePrompts):
         quarantine: str | None = None,
         cache_dir: str | None = None,
     ) -> None:
-        require_least("MathV360K: ", 0, num_test=num_test, num_validation=num_validation)
         require_least("MathV360K: ", size=size)
         path = Path(root, _FILE)
         if not path.is_file():
@@ -100,10 +97,8 @@ class MathV360K(TablePrompts):
         folder = cache_folder(cache_dir, "mathv360k", rows.fingerprint)
         build_table(folder, rows, convert_row)
         checked = open_table(folder, "MathV360K", settings)
-        lists = Path(splits) if splits is not None else folder / f"splits-{seed}-{num_test}-{num_validation}"
-        members = read_splits(lists, checked.table, own=splits is None) or write_splits(
-            lists, checked.table, seed, num_test, num_validation
-        )
+        lists = Path(splits) if splits is not None else folder / f"splits-{seed}-{_NUM_TEST}-{_NUM_VALIDATION}"
+        members = read_splits(lists, checked.table, own=splits is None) or write_splits(lists, checked.table, seed)
         chosen = np.concatenate([members[name] for name in _SPLITS]) if split == "all" else members[split]
         chosen = chosen[checked.usable[chosen]]
         if sources is not None:
@@ -148,9 +143,7 @@ def convert_row(values: Mapping[str, Any]) -> PromptRecord:
     return PromptRecord(prompt, f"{source}-{content_id(question, *images)}", tuple(images))
 
 
-def write_splits(
-    folder: Path, table: PromptTable, seed: int, num_test: int, num_validation: int
-) -> Mapping[str, NDArray[np.int64]]:
+def write_splits(folder: Path, table: PromptTable, seed: int) -> Mapping[str, NDArray[np.int64]]:
     """Deals the rows of a table out to the splits, and writes their ids, one file a split and one id a line.
 
     Returns:
@@ -160,8 +153,8 @@ def write_splits(
     order = np.argsort(np.array([hash_id(prompt_id, f"{seed}/") for prompt_id in ids], dtype=np.uint64))
     labelled = len(ids) - len(ids) // 2
     most = (len(ids) - labelled) // 4
-    test = labelled + min(num_test, most)
-    dealt = np.split(order.astype(np.int64), [labelled, test, test + min(num_validation, most)])
+    test = labelled + min(_NUM_TEST, most)
+    dealt = np.split(order.astype(np.int64), [labelled, test, test + min(_NUM_VALIDATION, most)])
     members = dict(zip(("labelled", "test", "validation", "unlabelled"), dealt, strict=True))
     for name, rows in members.items():
         write_text(folder / f"{name}.txt", "".join(f"{ids[row]}\n" for row in rows))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mstar.errors import ConfigError, DataError
-from mstar.prompts import MathV360K
+from mstar.prompts import MathV360K, mathv360k
 from mstar.types import AnswerType
 
 Picture = Callable[..., bytes]
@@ -66,22 +66,21 @@ def test_rows_become_prompts(tmp_path: Path, picture: Picture) -> None:
     assert dogs.images[0].uri == "VQA2.0/images/7.png"
 
 
-def test_the_splits_of_the_paper(tmp_path: Path, picture: Picture) -> None:
+def test_the_splits_of_the_paper(tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write(tmp_path / "data", many(200), picture)
-    parts = {
-        name: MathV360K(root, name, num_test=15, num_validation=5)  # type: ignore[arg-type]
-        for name in ("labelled", "unlabelled", "test", "validation")
-    }
+    # A small copy keeps some of the hidden half for every use of it.
+    small = {name: len(MathV360K(root, name)) for name in ("labelled", "unlabelled", "test", "validation")}  # type: ignore[arg-type]
+    assert small == {"labelled": 100, "unlabelled": 50, "test": 25, "validation": 25}
+    monkeypatch.setattr(mathv360k, "_NUM_TEST", 15)
+    monkeypatch.setattr(mathv360k, "_NUM_VALIDATION", 5)
+    parts = {name: MathV360K(root, name) for name in small}  # type: ignore[arg-type]
     assert {name: len(part) for name, part in parts.items()} == {
         "labelled": 100, "unlabelled": 80, "test": 15, "validation": 5,
     }  # fmt: skip
     ids = [prompt.id for part in parts.values() for prompt in part]
     assert len(set(ids)) == 200
     assert all((prompt.answer is None) == (name == "unlabelled") for name, part in parts.items() for prompt in part)
-    assert all(p.answer for p in MathV360K(root, "unlabelled", num_test=15, num_validation=5, hide_answers=False))
-    # A small copy keeps some of the hidden half for every use of it.
-    small = {name: len(MathV360K(root, name)) for name in ("labelled", "unlabelled", "test", "validation")}  # type: ignore[arg-type]
-    assert small == {"labelled": 100, "unlabelled": 50, "test": 25, "validation": 25}
+    assert all(p.answer for p in MathV360K(root, "unlabelled", hide_answers=False))
 
 
 def test_the_splits_follow_from_questions_and_seed_alone(tmp_path: Path, picture: Picture) -> None:
@@ -218,5 +217,3 @@ def test_a_folder_that_is_not_the_data_is_named(tmp_path: Path, picture: Picture
     (tmp_path / "data_images").rename(tmp_path / "images")
     with pytest.raises(DataError, match=r"image folder '.*data_images' does not exist"):
         MathV360K(str(tmp_path))
-    with pytest.raises(ConfigError, match="num_test is -1"):
-        MathV360K(str(tmp_path), num_test=-1)
