@@ -310,9 +310,12 @@ def train_policy(folder: Path) -> None:
     from mstar.models.export import save_model
     from mstar.prompts import TinyDice
 
+    class Right(TinyDice):
+        seed_noise = 0.0
+
     model: Any = load_model(EMBEDDED_MODEL)
     renderer = load_renderer(EMBEDDED_MODEL, model)
-    prompts = list(TinyDice("seed", 2000, seed_noise=0.0))
+    prompts = list(Right("seed", 2000))
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=2e-3, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20))
     shuffled = random.Random(0)

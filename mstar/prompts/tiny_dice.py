@@ -16,7 +16,6 @@ from typing import ClassVar, Final, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from mstar.errors import require_share
 from mstar.prompts.generated import GeneratedImage, GeneratedPrompts
 from mstar.types import AnswerType, Prompt
 
@@ -202,17 +201,17 @@ class TinyDice(GeneratedPrompts):
             ``validation`` and ``test`` are held out.
         size: Number of prompts.
         seed: Seed of the pictures and questions. Leave it at 0 to compare runs on the same data.
-        seed_noise: Share of the coarse-answer seed rationales (even, more, remainder) that misread the dice yet end in
-            the right answer. The default 0.8 makes 48 % of all seed rationales wrong.
 
     Raises:
-        ConfigError: ``size`` is below 1, or ``seed_noise`` is outside [0, 1].
+        ConfigError: ``size`` is below 1.
     """
 
-    def __init__(self, split: Split, size: int, seed: int = 0, seed_noise: float = 0.8) -> None:
+    # Share of the coarse-answer seed rationales (even, more, remainder) that misread the dice yet end in the right
+    # answer; it makes 48 % of all seed rationales wrong.
+    seed_noise: ClassVar[float] = 0.8
+
+    def __init__(self, split: Split, size: int, seed: int = 0) -> None:
         super().__init__(split, size, seed)
-        require_share("TinyDice: seed_noise", seed_noise)
-        self.seed_noise = seed_noise
 
     def __getitem__(self, index: int) -> Prompt:
         prompt_id = self.id_of(index)

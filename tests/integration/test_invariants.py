@@ -34,9 +34,15 @@ def train(evolve: Any, name: str, batch_size: int, accumulate: int) -> Path:
     return Path(evolve.folder / name / "policy")
 
 
+class Right(TinyDice):
+    """Without noise in its rationales."""
+
+    seed_noise = 0.0
+
+
 def held_out_loss(folder: Path) -> float:
     model: Any = load_model(str(folder))
-    prompts = list(TinyDice("seed", 40, seed_noise=0.0))[24:]
+    prompts = list(Right("seed", 40))[24:]
     batch = load_renderer(str(folder)).response_inputs(prompts, [prompt.rationale or "" for prompt in prompts])
     inputs = batch.inputs
     with torch.no_grad():

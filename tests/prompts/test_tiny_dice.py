@@ -25,6 +25,12 @@ COLOURS = {
 }
 
 
+class Right(TinyDice):
+    """Without noise in its rationales."""
+
+    seed_noise = 0.0
+
+
 def read_dice(prompt: Prompt) -> dict[str, int]:
     """Colour and value of every die, from the pixels: a die is what is not light, a pip 2x2 light pixels in it."""
     pixels = np.asarray(prompt.images[0].load()).astype(int)
@@ -155,7 +161,7 @@ def test_misread_rationales_agree_with_themselves_and_are_off_by_at_most_three(s
 
 
 def test_without_noise_every_seed_rationale_is_right() -> None:
-    assert all(p.rationale in p.reference_responses for p in TinyDice("seed", 200, seed_noise=0.0))
+    assert all(p.rationale in p.reference_responses for p in Right("seed", 200))
 
 
 def test_kinds_answers_and_chains_are_balanced(seed_prompts: list[Prompt]) -> None:
@@ -164,9 +170,7 @@ def test_kinds_answers_and_chains_are_balanced(seed_prompts: list[Prompt]) -> No
     assert all(330 < count < 470 for count in kinds.values())  # 400 +- 4 standard errors
     answers = Counter((p.category, p.answer) for p in seed_prompts)
     assert all(140 < answers[kind, answer] < 260 for kind in ("even", "more") for answer in ("yes", "no"))
-    clean = Counter(
-        p.reference_responses.index(p.rationale) for p in TinyDice("seed", 400, seed_noise=0.0) if p.rationale
-    )
+    clean = Counter(p.reference_responses.index(p.rationale) for p in Right("seed", 400) if p.rationale)
     assert all(65 < clean[i] < 135 for i in range(4))  # 100 +- 4 standard errors
 
 
@@ -189,10 +193,6 @@ def test_an_index_outside_is_an_index_error(index: int) -> None:
         TinyDice("pool", 5)[index]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [({"size": 0}, "size is 0"), ({"size": 1, "seed_noise": 1.5}, "seed_noise is 1.5")],
-)
-def test_a_setting_that_cannot_work_is_named(arguments: dict[str, float], named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
-        TinyDice("pool", **arguments)  # type: ignore[arg-type]
+def test_a_setting_that_cannot_work_is_named() -> None:
+    with pytest.raises(ConfigError, match="size is 0"):
+        TinyDice("pool", 0)
