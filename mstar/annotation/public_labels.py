@@ -45,7 +45,6 @@ class PublicStepLabels:
         form: The form of the rows; auto tells it by their columns.
         image_root: The folder that image paths are relative to; none is the folder of the data.
         split: The split, where the data has several.
-        drop_last_step: Leave out every last step (in VisualPRM400K it often repeats the final answer).
         pixels: Least and most pixels of a picture.
         check_images: none; exists (the files are there and look whole); or decode (each is decoded, slow).
         max_bad_share: If more than this share of the rows cannot be used, it is an error; none allows 5 %, and of a
@@ -63,7 +62,6 @@ class PublicStepLabels:
         form: StepLabelForm = "auto",
         image_root: str | None = None,
         split: str = "train",
-        drop_last_step: bool = False,
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
         check_images: ImageCheck = "exists",
         max_bad_share: float | None = None,
@@ -83,8 +81,8 @@ class PublicStepLabels:
                 "question, image, steps and labels."
             )
         columns = tabulate_step_labels([]).column_names
-        folder = cache_folder(cache_dir, "step_labels", columns, rows.fingerprint, form, drop_last_step, root)
-        reader = _Reader(form, drop_last_step, root)
+        folder = cache_folder(cache_dir, "step_labels", columns, rows.fingerprint, form, root)
+        reader = _Reader(form, root)
         build_table(folder, rows, reader.prompt)
         checked = open_table(folder, path, settings, mention_repeats=False)
         self._prompts = TablePrompts(checked, np.flatnonzero(checked.usable))
@@ -113,16 +111,15 @@ class PublicStepLabels:
 @dataclass(frozen=True, slots=True)
 class _Reader:
     form: StepLabelForm
-    drop_last_step: bool
     root: str
 
     def prompt(self, row: Mapping[str, Any]) -> PromptRecord:
         """The row's question; rows with the same question and pictures are answers to one prompt."""
-        return self._record(read_labelled_row(row, self.form, self.drop_last_step))
+        return self._record(read_labelled_row(row, self.form))
 
     def labels(self, row: Mapping[str, Any]) -> StepLabels:
         """The row's labels."""
-        read = read_labelled_row(row, self.form, self.drop_last_step)
+        read = read_labelled_row(row, self.form)
         response = "\n".join(read.steps)
         return StepLabels(
             prompt_id=self._record(read).content,

@@ -63,7 +63,7 @@ def find_form(values: Mapping[str, Any]) -> StepLabelForm | None:
     return "steps" if has_steps and any(name in values for name in _QUESTIONS) else None
 
 
-def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm, drop_last_step: bool = False) -> LabelledRow:
+def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm) -> LabelledRow:
     """Reads a row.
 
     Raises:
@@ -75,8 +75,6 @@ def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm, drop_last_
     question, steps, labels = _READERS[known](values)
     if len(steps) != len(labels):
         raise RowError(Reason.BAD_STEPS, f"there are {len(steps)} steps and {len(labels)} labels")
-    if drop_last_step:
-        steps, labels = steps[:-1], labels[:-1]
     # One step is one line; a step without any text is no step.
     lines = [" ".join(part for part in map(str.strip, step.splitlines()) if part) for step in steps]
     kept = [(line, read_label(label)) for line, label in zip(lines, labels, strict=True) if line]

@@ -17,7 +17,7 @@ from typing import Final
 from tqdm.auto import tqdm
 
 from mstar.atomic import atomic_path
-from mstar.errors import ConfigError, DataError, counted, require_least
+from mstar.errors import ConfigError, DataError, counted
 from mstar.evaluation.picture_hashes import HashBits, PictureHashes, difference_hash, meeting_pictures, pixel_hash
 from mstar.prompts import PromptSource
 from mstar.prompts.images import FileImage
@@ -25,6 +25,7 @@ from mstar.prompts.mathvista_text import parse_question
 from mstar.types import ImageReference
 
 _SHOWN: Final = 5
+_THREADS: Final = 8
 _PUNCTUATION: Final = re.compile(r"[^\w+\-*/=<>%^]+")
 
 
@@ -86,7 +87,6 @@ def check_leakage(
     benchmarks: list[PromptSource],
     output: str = "leakage.jsonl",
     max_distance: int = 10,
-    num_threads: int = 8,
 ) -> None:
     """Reports training prompts whose picture or question also stands in a benchmark.
 
@@ -99,9 +99,8 @@ def check_leakage(
         benchmarks: The benchmarks.
         output: The file of the pairs, one JSON object a line; ids of training prompts are in ``train_id``.
         max_distance: Differing bits, of 256, up to which pictures count as similar; 0 for equal hashes only.
-        num_threads: Threads that decode pictures.
     """
-    report = find_leaks(train, benchmarks, max_distance=max_distance, num_threads=num_threads)
+    report = find_leaks(train, benchmarks, max_distance=max_distance)
     with atomic_path(Path(output)) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(asdict(leak), ensure_ascii=False) + "\n" for leak in report.leaks)
     sys.stdout.write(f"{_summarise(report)}\n{output}\n")
@@ -119,9 +118,7 @@ def _summarise(report: LeakageReport) -> str:
     return "\n".join(lines)
 
 
-def find_leaks(
-    train: PromptSource, benchmarks: Sequence[PromptSource], *, max_distance: int = 10, num_threads: int = 8
-) -> LeakageReport:
+def find_leaks(train: PromptSource, benchmarks: Sequence[PromptSource], *, max_distance: int = 10) -> LeakageReport:
     """Compares a training set with benchmarks; every picture is decoded once.
 
     Raises:
@@ -129,15 +126,14 @@ def find_leaks(
     """
     if not 0 <= max_distance < 64:
         raise ConfigError(f"max_distance is {max_distance}, but of 256 bits fewer than 64 may differ; choose about 10.")
-    require_least("", num_threads=num_threads)
     if not benchmarks:
         raise ConfigError("there is no benchmark to compare with; give at least one in 'benchmarks'.")
-    trained = _Table.of(train, num_threads, "train")
+    trained = _Table.of(train, "train")
     leaks: list[Leak] = []
     unreadable = list(trained.unreadable)
     sizes: dict[str, int] = {}
     for name, source in zip(_names(benchmarks), benchmarks, strict=True):
-        table = _Table.of(source, num_threads, name)
+        table = _Table.of(source, name)
         sizes[name] = len(source)
         unreadable += table.unreadable
         leaks += _compare(trained, table, name, max_distance)
@@ -170,7 +166,7 @@ class _Table:
     unreadable: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, source: PromptSource, num_threads: int, name: str) -> _Table:
+    def of(cls, source: PromptSource, name: str) -> _Table:
         table = cls()
         # Sources that are mixed may have files of the same name in folders of their own.
         references: dict[FileImage | str, ImageReference] = {}
@@ -183,7 +179,7 @@ class _Table:
                 owners[key].append(prompt.id)
         hashes: list[tuple[str, HashBits]] = []
         # Pillow decodes without holding Python's lock.
-        with ThreadPoolExecutor(num_threads) as pool:
+        with ThreadPoolExecutor(_THREADS) as pool:
             bar = tqdm(
                 pool.map(_hash, references.values()), total=len(references), desc=name, unit="picture", leave=False
             )

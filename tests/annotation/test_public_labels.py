@@ -69,13 +69,6 @@ def test_rows_become_prompts_and_labels(tmp_path: Path, images: str, capsys: pyt
     assert list(PublicStepLabels(str(folder), image_root=images, max_bad_share=0.5).load()) == list(labels)
 
 
-def test_the_last_step_can_be_left_out(tmp_path: Path, images: str) -> None:
-    path = write(tmp_path / "a.jsonl", [row(0, "geo/0.png", 1.0, 0.25, 0.0)])
-    [label] = PublicStepLabels(path, image_root=images, drop_last_step=True).load()
-    assert label.num_correct == (1, 1)
-    assert label.correct
-
-
 def test_an_unknown_form_is_an_error_that_lists_the_columns(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"frage": "Q", "schritte": ["a"]}])
     with pytest.raises(DataError, match=r"no known form: its columns are \['frage', 'schritte'\]"):

@@ -109,8 +109,6 @@ def test_continuations_are_counted_where_the_data_has_their_number() -> None:
     steps = [{"step": f"s{c}", "score": c / 16, "num_mc_correct": c, "num_mc_total": 16} for c in (16, 3, 0)]
     assert read_labelled_row(raw | {"steps_with_score": steps}, "auto").labels == ((16, 16), (3, 16), (0, 16))
     assert read_labelled_row(raw | {"steps_with_score": [{"step": "s", "score": 0.1875}]}, "auto").labels == ((3, 16),)
-    last = read_labelled_row(raw | {"steps_with_score": steps}, "auto", drop_last_step=True)
-    assert last.labels == ((16, 16), (3, 16))
 
 
 def test_the_question_before_the_prompt_s_wording_is_preferred() -> None:
