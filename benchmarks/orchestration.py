@@ -25,7 +25,7 @@ from mstar.callbacks.rollout import RolloutCallback
 from mstar.cli import run
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
-from mstar.rewards.process import ProcessReward
+from mstar.rewards import MPRM
 from mstar.temperature import AdaptiveTemperature
 
 TINY: Final = Path(__file__).parents[1] / "configs" / "tiny"
@@ -118,7 +118,7 @@ def main(overrides: list[str]) -> None:
 def measure(options: list[str]) -> None:
     """Runs two iterations with these options and prints where their time went."""
     timed("generate", TransformersEngine, "generate")
-    timed("score", ProcessReward, "score")
+    timed("score", MPRM, "score")
     timed("train", RewardModelRefresh, "_train")
     timed("grade", AnswerGrader, "grade")
     IterationLog.trained = trained  # type: ignore[method-assign]

@@ -1,6 +1,6 @@
 """Scoring of K = 16 responses a prompt with all their steps by the MPRM: ours, and one forward pass for every step.
 
-Run ``python benchmarks/scoring.py``. Ours is ``ProcessReward.score``: prompt and picture once for all responses, all
+Run ``python benchmarks/scoring.py``. Ours is ``MPRM.score``: prompt and picture once for all responses, all
 the steps of a response in one pass. The other way reads prompt and response again up to the end of every step; it may
 put 16 such rows into a batch.
 """
@@ -19,7 +19,7 @@ from harness import compare, report, single_thread
 
 from mstar.models.step_scorer import StepScorer
 from mstar.rendering import Renderer
-from mstar.rewards import ProcessReward
+from mstar.rewards import MPRM
 from mstar.steps import split_steps
 from mstar.types import Prompt
 
@@ -69,13 +69,13 @@ def main() -> None:
     processor = build_processor()
     scorer = StepScorer(build_model(processor)).eval()
     renderer = Renderer(processor, [processor.tokenizer.eos_token_id])
-    reward = ProcessReward(scorer, renderer, batch_size=4 * K, progress=False)
+    reward = MPRM.holding(scorer, renderer, batch_size=4 * K)
     for length, steps, num_prompts in CASES:
         groups = [(make_prompt(number, length), make_responses(number, steps)) for number in range(num_prompts)]
         num_steps = float(sum(len(split_steps(text)) for _, texts in groups for text in texts))
 
         def ours(groups: list[tuple[Prompt, list[str]]] = groups, num_steps: float = num_steps) -> float:
-            reward.score(groups)
+            reward.score_texts(groups)
             return num_steps
 
         def theirs(groups: list[tuple[Prompt, list[str]]] = groups, num_steps: float = num_steps) -> float:

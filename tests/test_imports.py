@@ -230,7 +230,7 @@ def test_file_keeps_the_import_direction(path: str) -> None:
         ("metrics.py", "import torch.nn as nn", "must do without"),
         ("grading/texts.py", "class A:\n    def f(self):\n        import transformers", "must do without"),
         ("selection.py", "import importlib\nimportlib.import_module('torch')", "must do without"),
-        ("rewards/process.py", "def f():\n    import vllm", "only generation/vllm_session.py"),
+        ("rewards/mprm.py", "def f():\n    import vllm", "only generation/vllm_session.py"),
         ("models/tiny.py", "def f():\n    from peft import LoraConfig", "only models/lora.py"),
         ("generation/vllm_session.py", "try:\n    import vllm\nexcept ImportError:\n    pass", "inside a function"),
         ("models/lora.py", "from bitsandbytes import nn", "inside a function"),

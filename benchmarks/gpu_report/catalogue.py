@@ -49,7 +49,7 @@ PARTS: Final = (
         "score",
         "Scores of the MPRM",
         120,
-        "`ProcessReward.score`: one picture a prompt, 16 responses of 8 steps and about 200 tokens each.",
+        "`MPRM.score`: one picture a prompt, 16 responses of 8 steps and about 200 tokens each.",
     ),
     Part(
         "sft",

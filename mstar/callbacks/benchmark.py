@@ -157,7 +157,8 @@ class BenchmarkCallback(Callback):
         if self._reward is None:
             precision = policy.compute_precision
             dtype: Any = name_of(precision.weights)
-            self._reward = MPRM(folder, self.reward_batch_size, dtype=dtype, progress=False)
+            self._reward = MPRM(folder, self.reward_batch_size, dtype=dtype)
+            self._reward.progress = False
             self._reward.load(RewardHost(policy.device, precision, policy.attention, policy.trust_remote_code))
         return self._reward
 

@@ -90,7 +90,8 @@ class StepBenchmarkModule(LightningModule):
         if self.reward is None:
             # Nothing else is there, so that nothing has to give way to it.
             batch, dtype = self.reward_batch_size, cast(Any, self.dtype_name)
-            self.reward = MPRM(self.reward_model, batch, offload=False, dtype=dtype, progress=False)
+            self.reward = MPRM(self.reward_model, batch, offload=False, dtype=dtype)
+            self.reward.progress = False
         self.reward.check()
         self.reward.load(RewardHost(self.device, precision, self.attention, self.trust_remote_code))
 

@@ -12,7 +12,6 @@ from mstar.rewards.implicit import Implicit
 from mstar.rewards.likelihood import Likelihood
 from mstar.rewards.mprm import MPRM
 from mstar.rewards.oracle import Oracle
-from mstar.rewards.process import ProcessReward
 
 __all__ = [
     "MPRM",
@@ -20,7 +19,6 @@ __all__ = [
     "Implicit",
     "Likelihood",
     "Oracle",
-    "ProcessReward",
     "Reward",
     "RewardHost",
     "add_process_rewards",

@@ -29,7 +29,6 @@ class Implicit(MPRM):
         batch_size: Responses that are scored at the same time; halved where the memory is not enough.
         offload: Whether both are on the device only while they score; by default, they are where it is a GPU.
         dtype: Type of their weights while they score, as for ``MPRM``.
-        progress: Whether to show a progress bar.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -45,9 +44,8 @@ class Implicit(MPRM):
         batch_size: int = 64,
         offload: bool | None = None,
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        progress: bool = True,
     ) -> None:
-        super().__init__(folder, batch_size, offload, "none", dtype, progress)
+        super().__init__(folder, batch_size, offload, "none", dtype)
         require_positive("Implicit: ", beta=beta)
         self.reference = reference
         self.beta = beta

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import torch
+from tqdm.auto import tqdm
 
 from mstar.errors import ConfigError, require_least
+from mstar.interruption import stop_if_asked
+from mstar.models.ahead import Ahead
 from mstar.models.attention import announce, kernel_of
 from mstar.models.fingerprint import fingerprint_model
+from mstar.models.offload import on_device
+from mstar.models.out_of_memory import within_memory
 from mstar.models.precision import Precision, name_of
-from mstar.models.response_scorer import ResponseScorer
+from mstar.models.response_scorer import ResponseScorer, SharedInputs
 from mstar.models.step_scorer import StepScorer, check_step_scorer
 from mstar.rendering import Renderer
 from mstar.rewards.base import Reward, RewardHost
-from mstar.rewards.process import ProcessReward
 from mstar.types import Prompt, Response
 
 # What a name on a hub looks like; a path in two parts does, too.
 _HUB_ID: Final = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+# The number of a group, and a response of it.
+_Asked: TypeAlias = tuple[int, str]
 
 
 class MPRM(Reward):
@@ -29,18 +38,19 @@ class MPRM(Reward):
 
     Args:
         folder: The exported MPRM; None waits for one that is trained within the run (``refresh_reward_model``).
-        batch_size: Responses that are scored at the same time; halved where the memory is not enough.
+        batch_size: Most responses that are scored at the same time. Memory grows with it; scores do not depend on it
+            beyond rounding. Where the memory is not enough, it is halved, for all that follows too.
         offload: Whether it is on the device only while it scores, which costs about a second a shard; by default, it
             is where the device is a GPU and the MPRM is not quantised.
         quantization: nf4 loads its language model in 4 bits; needs the extra ``qlora``.
         dtype: Type of its weights while it scores: float32, bfloat16, float16, or auto (16 bits on CUDA, else the type
             of the policy's).
-        progress: Whether to show a progress bar.
 
     Raises:
         ConfigError: a number is out of its range, or one in 4 bits is to be offloaded.
     """
 
+    progress = True
     refreshable: ClassVar[bool] = True
 
     def __init__(
@@ -50,7 +60,6 @@ class MPRM(Reward):
         offload: bool | None = None,
         quantization: Literal["none", "nf4"] = "none",
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
-        progress: bool = True,
     ) -> None:
         require_least("MPRM: ", batch_size=batch_size)
         if offload and quantization != "none":
@@ -60,10 +69,19 @@ class MPRM(Reward):
         self.offload = offload
         self.quantization: Literal["none", "nf4"] = quantization
         self.dtype = dtype
-        self.progress = progress
-        self._loaded: ProcessReward | None = None
+        self._loaded: tuple[ResponseScorer, Renderer] | None = None
+        # Where it computes, if that is not where its weights are.
+        self._place: torch.device | None = None
         self._loaded_from: str | None = None
         self._weights = ""
+
+    @classmethod
+    def holding(cls, scorer: ResponseScorer, renderer: Renderer, batch_size: int = 64) -> MPRM:
+        """One with a scorer that is loaded already, and computes where it is."""
+        reward = cls(batch_size=batch_size)
+        reward.progress = False
+        reward._loaded = scorer, renderer
+        return reward
 
     def check(self) -> None:
         """Makes sure that the folder is there and whole; no weights are read."""
@@ -100,7 +118,7 @@ class MPRM(Reward):
         away = self.offload is not False and self.quantization == "none" and place.type != "cpu"
         scorer, renderer = self.open(self.folder, host, precision, torch.device("cpu") if away else place)
         scorer.eval().requires_grad_(False)
-        self._loaded = ProcessReward(scorer, renderer, self.batch_size, self.progress, place)
+        self._loaded, self._place = (scorer, renderer), place
         self._loaded_from, self._weights = self.folder, name_of(precision.weights)
         backbone: Any = scorer.backbone
         announce("MPRM in rollouts", precision, kernel_of(backbone))
@@ -120,14 +138,55 @@ class MPRM(Reward):
         )
 
     def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
-        """The probability of each step to be right.
+        """The probability of each step to be right; see ``score_texts``."""
+        return self.score_texts([(prompt, [r.text for r in responses]) for prompt, responses in groups])
+
+    def score_texts(self, groups: Sequence[tuple[Prompt, Sequence[str]]]) -> list[list[tuple[float, ...]]]:
+        """Scores every step of every response; equal responses of one prompt are scored once.
+
+        Returns:
+            For every group and response, the probability of each step to be right; ``()`` for a response without
+            steps.
 
         Raises:
             RuntimeError: ``load`` was not called, or there is no folder yet.
         """
         if self._loaded is None:
             raise RuntimeError("MPRM.score was called before load.")
-        return self._loaded.score([(prompt, [r.text for r in responses]) for prompt, responses in groups])
+        scorer, renderer = self._loaded
+        prompts = [prompt for prompt, _ in groups]
+        texts = [(number, text) for number, (_, row) in enumerate(groups) for text in row if text.strip()]
+        distinct = list(dict.fromkeys(texts))
+        found: dict[_Asked, tuple[float, ...]] = {}
+        was_training = scorer.training
+        scorer.eval()
+        bar = tqdm(total=len(distinct), desc="score", unit="response", disable=not self.progress, leave=False)
+        device = self._place or next(scorer.parameters()).device
+        preparing = Ahead(partial(_render, scorer, renderer, prompts), threaded=_computes_apart(device))
+        try:
+            with bar, nullcontext() if self._place is None else on_device(scorer, self._place), preparing as ahead:
+                while len(found) < len(distinct):
+                    stop_if_asked()
+                    batch = self._next_batch(distinct, len(found))
+                    later = self._next_batch(distinct, len(found) + len(batch))
+                    score = partial(scorer.score_inputs, ahead.take(batch, later or None))
+                    scored = within_memory(score, len(batch), "MPRM: batch_size")
+                    if scored is None:
+                        self.batch_size = len(batch) // 2
+                        continue
+                    found.update(zip(batch, (tuple(map(_sigmoid, row)) for row in scored), strict=True))
+                    bar.update(len(batch))
+        finally:
+            scorer.train(was_training)
+        return [[found.get((number, text), ()) for text in row] for number, (_, row) in enumerate(groups)]
+
+    def _next_batch(self, distinct: Sequence[_Asked], begin: int) -> Sequence[_Asked]:
+        """Whole groups in order, for each of which the prompt is read once; one that no batch holds is split."""
+        end = begin + self.batch_size
+        if end < len(distinct):
+            first = next(place for place in range(begin, end + 1) if distinct[place][0] == distinct[end][0])
+            end = first if first > begin else end
+        return distinct[begin:end]
 
     def refresh(self, folder: Path) -> None:
         """Goes on with the MPRM in another folder."""
@@ -135,9 +194,6 @@ class MPRM(Reward):
 
     def release(self) -> None:
         """Lets go of the weights; the memory is the next one's."""
-        if self._loaded is not None:
-            # What the memory was found to be enough for holds for the next one too.
-            self.batch_size = self._loaded.batch_size
         self._loaded = self._loaded_from = None
 
     def facts(self) -> dict[str, Any]:
@@ -145,7 +201,27 @@ class MPRM(Reward):
         assert self._loaded is not None  # noqa: S101 - asked for once it is loaded
         return {
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
-            "weights": fingerprint_model(self._loaded.scorer),
+            "weights": fingerprint_model(self._loaded[0]),
             "dtype": self._weights,
             "quantization": self.quantization,
         }
+
+
+def _render(
+    scorer: ResponseScorer, renderer: Renderer, prompts: Sequence[Prompt], batch: Sequence[_Asked]
+) -> SharedInputs:
+    texts: dict[int, list[str]] = {}
+    for number, text in batch:
+        texts.setdefault(number, []).append(text)
+    return scorer.render(renderer, [prompts[number] for number in texts], list(texts.values()))
+
+
+def _computes_apart(device: torch.device) -> bool:
+    """Whether a device computes while the processor does something else."""
+    return device.type != "cpu"
+
+
+def _sigmoid(logit: float) -> float:
+    if math.isinf(logit):
+        return math.nan  # no probability, and refused as such
+    return 1 / (1 + math.exp(-logit)) if logit >= 0 else 1 - 1 / (1 + math.exp(logit))

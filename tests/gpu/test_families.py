@@ -21,7 +21,7 @@ from mstar.generation import Request, Sample, TransformersEngine, plan_samples
 from mstar.generation.drift import trainer_logprobs
 from mstar.models.lora import LoraSettings
 from mstar.models.step_scorer import StepScorer
-from mstar.rewards import ProcessReward
+from mstar.rewards import MPRM
 
 NUM = 4
 
@@ -73,8 +73,8 @@ def test_step_scores_are_those_of_each_response_alone(policy: Policy, device: st
     pairs = [(prompt, text) for prompt, row in zip(prompts, texts, strict=True) for text in row]
     with torch.inference_mode():
         alone = scorer(policy.renderer.response_inputs([p for p, _ in pairs], [t for _, t in pairs])).logits_N.sigmoid()
-    there = ProcessReward(scorer.to(device), policy.renderer, progress=False)
-    scored = there.score(list(zip(prompts, texts, strict=True)))
+    there = MPRM.holding(scorer.to(device), policy.renderer)
+    scored = there.score_texts(list(zip(prompts, texts, strict=True)))
     flat = torch.tensor([value for rows in scored for row in rows for value in row])
     assert flat.std() > 1e-3
     torch.testing.assert_close(flat, alone, atol=1e-3, rtol=0)

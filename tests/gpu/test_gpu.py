@@ -17,7 +17,7 @@ from mstar.models.prefix import encode_prefix, extend, logits_of
 from mstar.models.step_scorer import StepScorer
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
-from mstar.rewards import ProcessReward
+from mstar.rewards import MPRM
 
 PROMPTS = list(TinyDice("validation", 8))
 TEXTS = [["red = 4\nblue = 5\nAnswer: 9", "no"], ["a longer line = 12\nAnswer: 1"]]
@@ -110,11 +110,11 @@ def test_step_scores_equal_those_of_the_cpu(tiny: Any, device: str) -> None:
     scorer = StepScorer(copy.deepcopy(tiny.model), head_size=8).eval()
     torch.nn.init.normal_(scorer.head.output.weight, generator=torch.Generator().manual_seed(0))
     groups = list(zip(PROMPTS[:2], TEXTS, strict=True))
-    expected = ProcessReward(scorer, tiny.renderer, progress=False).score(groups)
+    expected = MPRM.holding(scorer, tiny.renderer).score_texts(groups)
     for dtype, tolerance in ((torch.float32, 1e-3), (torch.bfloat16, 0.1)):
         there = copy.deepcopy(scorer).to(device)
         there.backbone.to(dtype)
-        scored = ProcessReward(there, tiny.renderer, progress=False).score(groups)
+        scored = MPRM.holding(there, tiny.renderer).score_texts(groups)
         for got, wanted in zip(scored, expected, strict=True):
             assert [len(row) for row in got] == [len(row) for row in wanted]
             for a, b in zip(got, wanted, strict=True):

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mstar import rewards
 from mstar.generation import TransformersEngine
-from mstar.rewards import ProcessReward
 from mstar.storage import RunDirectory, read_responses
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_rollouts_and_scores_compute_in_the_precision_of_the_trainer(
         monkeypatch.setattr(owner, name, watched)
 
     watch(TransformersEngine, "generate")
-    watch(ProcessReward, "score")
+    watch(rewards.MPRM, "score")
     evolve(
         *place.flags, "--trainer.precision", "bf16-mixed", "--trainer.max_epochs", "1", reward_model=str(warm_mprm),
         **MPRM,

@@ -128,7 +128,7 @@ def fit(tmp_path: Path, tiny_folder: str, *more: str) -> int:
 def test_it_learns_to_rank_by_outcomes_and_scores_by_steps(tiny_folder: str, tmp_path: Path) -> None:
     write_labels(tmp_path / "labels", tiny_folder)
     assert fit(tmp_path, tiny_folder) == 0
-    reward = Implicit(str(tmp_path / "policy"), tiny_folder, progress=False)
+    reward = Implicit(str(tmp_path / "policy"), tiny_folder)
     reward.check()
     reward.load(RewardHost())
 

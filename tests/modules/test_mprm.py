@@ -21,7 +21,7 @@ from mstar.models.step_scorer import StepScorer
 from mstar.modules.mprm import MPRMModule, validation_metrics
 from mstar.modules.step_losses import pairwise_loss, step_loss
 from mstar.prompts import TinyDice
-from mstar.rewards import ProcessReward
+from mstar.rewards import MPRM
 from mstar.storage import write_step_labels
 from mstar.types import StepLabels
 
@@ -269,8 +269,8 @@ def test_two_fits_give_the_same_weights_and_an_export_scores_the_same(labels: st
 
     one.export(tmp_path / "mprm")
     groups = [(prompt, prompt.reference_responses) for prompt in TinyDice("validation", 3)]
-    trained = ProcessReward(one.scorer, one.renderer, progress=False).score(groups)
-    assert ProcessReward(*StepScorer.load(tmp_path / "mprm"), progress=False).score(groups) == trained
+    trained = MPRM.holding(one.scorer, one.renderer).score_texts(groups)
+    assert MPRM.holding(*StepScorer.load(tmp_path / "mprm")).score_texts(groups) == trained
 
 
 def test_a_checkpoint_is_plain_and_says_how_to_rebuild(labels: str, tmp_path: Path) -> None:

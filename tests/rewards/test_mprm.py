@@ -26,8 +26,8 @@ def test_a_new_mprm_takes_the_place_of_the_old_one(
     reward.load(RewardHost())
     assert reward._loaded is first
     # The memory was found to be enough for so many.
-    first.batch_size = 5
-    gone = weakref.ref(first)
+    reward.batch_size = 5
+    gone = weakref.ref(first[0])
     del first
     shutil.copytree(warm_mprm, tmp_path / "next")
     load = StepScorer.load.__func__  # type: ignore[attr-defined]

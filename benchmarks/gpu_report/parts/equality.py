@@ -18,7 +18,7 @@ from mstar.generation import Request, Sample, TransformersEngine
 from mstar.generation.drift import trainer_logprobs
 from mstar.models.prefix import encode_prefix, logits_of
 from mstar.models.step_scorer import StepScorer
-from mstar.rewards import ProcessReward
+from mstar.rewards import MPRM
 
 PROMPTS: Final = 8
 TOKENS: Final = 24
@@ -71,7 +71,7 @@ def find(bench: Bench, policy: Policy) -> Findings:
     with torch.no_grad():
         weight = scorer.head.output.weight
         weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
-    scores = ProcessReward(scorer, here.renderer, progress=False).score(
+    scores = MPRM.holding(scorer, here.renderer).score_texts(
         [(prompt, [text, texts[0]]) for prompt, text in zip(prompts, texts, strict=True)]
     )
     clock = StepClock(bench)

@@ -11,7 +11,7 @@ from benchmarks.gpu_report.models import build_policy, real_config, small_config
 from benchmarks.gpu_report.precision import BFLOAT16, EXACT, MIXED, Arithmetic, computing
 from benchmarks.gpu_report.prompts import make_prompts, make_steps
 from mstar.models.step_scorer import StepScorer
-from mstar.rewards import ProcessReward
+from mstar.rewards import MPRM
 
 SAMPLES: Final = 16
 STEPS: Final = 8
@@ -48,9 +48,9 @@ def run(bench: Bench) -> None:
                     (prompt, [make_steps(SAMPLES * i + k, STEPS, 16 if bench.small else 200) for k in range(SAMPLES)])
                     for i, prompt in enumerate(make_prompts(batch // SAMPLES, policy))
                 ]
-                reward = ProcessReward(scorer, policy.renderer, batch, progress=False)
-                found = bench.timed(lambda reward=reward, groups=groups: reward.score(groups), rounds=2)
-                scores = reward.score(groups)
+                reward = MPRM.holding(scorer, policy.renderer, batch)
+                found = bench.timed(lambda reward=reward, groups=groups: reward.score_texts(groups), rounds=2)
+                scores = reward.score_texts(groups)
                 if any(len(row) != STEPS for rows in scores for row in rows):
                     raise RuntimeError("a response lacks the score of a step.")
                 bench.note(

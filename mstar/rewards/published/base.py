@@ -79,11 +79,12 @@ class PublishedReward(Reward):
             these models were trained on).
         dtype: Type of its weights: float32, bfloat16, float16, or auto (16 bits on CUDA, else the policy's).
         offload: Whether it is on the device only while it scores; by default, it is where the device is a GPU.
-        progress: Whether to show a progress bar.
 
     Raises:
         ConfigError: a setting is out of its range.
     """
+
+    progress = True
 
     def __init__(
         self,
@@ -93,7 +94,6 @@ class PublishedReward(Reward):
         separator: Literal["line", "paragraph"] = "line",
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         offload: bool | None = None,
-        progress: bool = True,
     ) -> None:
         require_least(f"{type(self).__name__}: ", batch_size=batch_size)
         self.model = model
@@ -102,7 +102,6 @@ class PublishedReward(Reward):
         self.separator = separator
         self.dtype = dtype
         self.offload = offload
-        self.progress = progress
         self._loaded: nn.Module | None = None
         self._device = torch.device("cpu")
 

@@ -26,7 +26,6 @@ class VisualPRM(JudgedTurns):
         separator: What ends a step: ``line`` (as everywhere in a run), or ``paragraph`` (a blank line, as in its data).
         dtype: Type of its weights: float32, bfloat16, float16, or auto (16 bits on CUDA, else the policy's).
         offload: Whether it is on the device only while it scores; by default, it is where the device is a GPU.
-        progress: Whether to show a progress bar.
         system_turn: What its system turn is: the ``instruction`` of its training data, or that of ``internvl``, which
             the code of the first version falls back to where its configuration names none.
 
@@ -42,10 +41,9 @@ class VisualPRM(JudgedTurns):
         separator: Literal["line", "paragraph"] = "line",
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         offload: bool | None = None,
-        progress: bool = True,
         system_turn: Literal["instruction", "internvl"] = "instruction",
     ) -> None:
-        super().__init__(model, revision, batch_size, separator, dtype, offload, progress)
+        super().__init__(model, revision, batch_size, separator, dtype, offload)
         self.system_turn = system_turn
 
     @property

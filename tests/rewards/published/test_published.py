@@ -68,7 +68,7 @@ def qwen_math(checks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> P
 def test_qwen_math_prm_is_read_as_on_its_card(qwen_math: Path) -> None:
     from transformers import AutoTokenizer
 
-    reward = QwenMathPRM(str(qwen_math), batch_size=2, progress=False)
+    reward = QwenMathPRM(str(qwen_math), batch_size=2)
     found = answers(reward, Prompt("p", QUESTION))
     model: Any = reward._loaded
     tokenizer: Any = AutoTokenizer.from_pretrained(qwen_math)
@@ -104,7 +104,7 @@ def test_math_shepherd_is_read_as_on_its_card(checks: ModuleType, tmp_path: Path
     untyped: Any = MistralForCausalLM
     untyped(MistralConfig(**SIZE, vocab_size=len(tokenizer))).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    reward = MathShepherd(str(tmp_path), batch_size=3, progress=False)
+    reward = MathShepherd(str(tmp_path), batch_size=3)
     found = answers(reward, Prompt("p", QUESTION))
     model: Any = reward._loaded
     candidates = reward._answers
@@ -138,10 +138,10 @@ def test_own_code_of_a_tokenizer_is_never_left_open(qwen_math: Path, monkeypatch
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", from_pretrained)
     with pytest.raises(ConfigError):
-        answers(QwenMathPRM(str(qwen_math), progress=False), Prompt("p", QUESTION))
+        answers(QwenMathPRM(str(qwen_math)), Prompt("p", QUESTION))
     assert given == [False]
 
 
 def test_paragraphs_and_blank_responses(qwen_math: Path) -> None:
-    reward = QwenMathPRM(str(qwen_math), separator="paragraph", progress=False)
+    reward = QwenMathPRM(str(qwen_math), separator="paragraph")
     assert list(map(len, answers(reward, Prompt("p", "?"), [["a", "b", "", "c"], ["", " "]]))) == [2, 0]

@@ -121,7 +121,7 @@ def end_of(family: str) -> str:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_qwen_vl_prm_is_asked_turn_by_turn(tiny_families: ModuleType, tmp_path: Path, family: str) -> None:
     twin = make_twin(tiny_families, family, tmp_path)
-    reward = QwenVLPRM(twin.folder, batch_size=2, progress=False)
+    reward = QwenVLPRM(twin.folder, batch_size=2)
     gap = "\n" if family == "internvl" else ""
     first = f"<image>{gap}### Question:\n{QUESTION}\n\n### Solution Process:\n"
     same(scored(reward, dice()), turn_by_turn(twin, reward.system, first, end_of(family)))
@@ -133,7 +133,7 @@ def test_visual_prm_is_asked_turn_by_turn(
     tiny_families: ModuleType, tmp_path: Path, family: str, system_turn: Any
 ) -> None:
     twin = make_twin(tiny_families, family, tmp_path)
-    reward = VisualPRM(twin.folder, batch_size=2, progress=False, system_turn=system_turn)
+    reward = VisualPRM(twin.folder, batch_size=2, system_turn=system_turn)
     assert reward.system.startswith(CHINESE if system_turn == "internvl" else "You are an advanced AI assistant, ")
     gap = "\n" if family == "internvl" else ""
     first = f"### Question:\n<image>{gap}{QUESTION}\n\n### Solution Process:\n"
@@ -146,7 +146,7 @@ def test_visual_prm_is_asked_turn_by_turn(
 @pytest.mark.parametrize("family", FAMILIES)
 def test_mm_prm_answers_at_its_marks(tiny_families: ModuleType, tmp_path: Path, family: str) -> None:
     twin = make_twin(tiny_families, family, tmp_path, ["<prm>", "Yes", "No"])
-    reward = MMPRM(twin.folder, batch_size=2, progress=False)
+    reward = MMPRM(twin.folder, batch_size=2)
     found = scored(reward, dice())
     expected = []
     for chain in CHAINS:
@@ -168,7 +168,7 @@ def test_mm_prm_cuts_pictures_into_six_parts(tiny_families: ModuleType, tmp_path
     twin = make_twin(tiny_families, "internvl", tmp_path, ["<prm>", "Yes", "No"])
     twin.processor.image_processor.max_patches = 12
     twin.processor.save_pretrained(tmp_path)
-    reward = MMPRM(twin.folder, progress=False)
+    reward = MMPRM(twin.folder)
     reward.load(RewardHost())
     assert reward._renderer.processor.image_processor.max_patches == 6
 
@@ -195,7 +195,7 @@ def test_a_tokenizer_that_begins_every_text_with_a_token_does_so_here(
     begin = [("<s>", tokens.convert_tokens_to_ids("<s>"))]
     tokens.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=begin)
     twin.processor.save_pretrained(tmp_path)
-    reward = MMPRM(twin.folder, progress=False)
+    reward = MMPRM(twin.folder)
     reward.load(RewardHost())
     text = "<s>" + reward._text((dice(), ("a", "b")))
     assert text.startswith("<s><|im_start|>system\n")

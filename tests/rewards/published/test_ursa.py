@@ -197,7 +197,7 @@ class Wide:
 
 
 def test_it_scores_as_the_published_code_does(ursa: Path) -> None:
-    reward = URSA(str(ursa), batch_size=2, progress=False)
+    reward = URSA(str(ursa), batch_size=2)
     reward.check()
     reward.load(RewardHost())
     responses = [Response("p", n, text, 0, True, 1.0, 0.0) for n, text in enumerate(RESPONSES)]
@@ -209,7 +209,7 @@ def test_it_scores_as_the_published_code_does(ursa: Path) -> None:
 
 
 def test_other_forms_of_a_response_are_read_in_its_own(ursa: Path) -> None:
-    reward = URSA(str(ursa), separator="paragraph", progress=False)
+    reward = URSA(str(ursa), separator="paragraph")
     reward.load(RewardHost())
     prompt = Prompt("p", f"<image> {QUESTION}<|im_end|>", (Wide(),))
     head, steps, tail = reward._render((prompt, ("so <|im_<|image|>end|>it is", "Step 2: 4", "†Answer: 4", "or 5")))

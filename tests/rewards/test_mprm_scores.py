@@ -19,7 +19,7 @@ from mstar.models.response_scorer import SharedInputs
 from mstar.models.step_scorer import StepScorer
 from mstar.prompts import TinyDice
 from mstar.rendering import Renderer
-from mstar.rewards import MPRM, ProcessReward, RewardHost, aggregate
+from mstar.rewards import MPRM, RewardHost, aggregate
 from mstar.types import Prompt
 
 TEXTS = ["red = 4\nblue = 5\nAnswer: 9", "red = 4\nAnswer: 1", "Answer: 2", "red is 7\nblue is 1\n7 + 1 = 8\nAnswer: 8"]
@@ -41,12 +41,11 @@ class CountingScorer(StepScorer):
         return super().render(renderer, prompts, responses)
 
 
-def load_mprm(folder: Path | str, host: RewardHost = RewardHost(), **settings: Any) -> ProcessReward:  # noqa: B008
-    """What an MPRM scores with once it is loaded."""
-    reward = MPRM(str(folder), progress=False, **settings)
+def load_mprm(folder: Path | str, host: RewardHost = RewardHost(), **settings: Any) -> MPRM:  # noqa: B008
+    """A loaded MPRM."""
+    reward = MPRM(str(folder), **settings)
     reward.load(host)
-    assert reward._loaded is not None
-    return reward._loaded
+    return reward
 
 
 @pytest.fixture
@@ -70,7 +69,7 @@ def prompts() -> list[Prompt]:
 def test_scores_are_the_probabilities_of_the_logits(
     scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt]
 ) -> None:
-    [[scores]] = ProcessReward(scorer, renderer, progress=False).score([(prompts[0], TEXTS[:1])])
+    [[scores]] = MPRM.holding(scorer, renderer).score_texts([(prompts[0], TEXTS[:1])])
     steps = scorer.eval()(renderer.response_inputs(prompts[:1], TEXTS[:1]))
     assert scores == pytest.approx(steps.logits_N.sigmoid().tolist(), abs=1e-5)
     assert aggregate(scores) == min(scores)
@@ -85,7 +84,7 @@ def test_on_a_gpu_the_next_batch_is_prepared_while_one_is_scored(
     enough: int,
 ) -> None:
     groups = [(prompt, TEXTS) for prompt in prompts]
-    expected = ProcessReward(scorer, renderer, 4 if enough > 4 else 2, progress=False).score(groups)
+    expected = MPRM.holding(scorer, renderer, 4 if enough > 4 else 2).score_texts(groups)
     scorer.calls.clear()
     tried = short_of_memory(scorer, enough, monkeypatch)
     render, score, begun = CountingScorer.render, CountingScorer.score_inputs, threading.Semaphore(0)
@@ -105,8 +104,8 @@ def test_on_a_gpu_the_next_batch_is_prepared_while_one_is_scored(
     monkeypatch.setattr(CountingScorer, "render", begin)
     if enough == 64:
         monkeypatch.setattr(CountingScorer, "score_inputs", wait)
-    monkeypatch.setattr("mstar.rewards.process._computes_apart", lambda device: True)
-    assert ProcessReward(scorer, renderer, 4, progress=False).score(groups) == expected
+    monkeypatch.setattr("mstar.rewards.mprm._computes_apart", lambda device: True)
+    assert MPRM.holding(scorer, renderer, 4).score_texts(groups) == expected
     assert tried == ([4, 4, 4] if enough == 64 else [4, *[2] * 6])
 
 
@@ -115,7 +114,7 @@ def test_logits_that_are_no_numbers_are_no_scores(
     scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], bias: float
 ) -> None:
     torch.nn.init.constant_(scorer.head.output.bias, bias)
-    [rows] = ProcessReward(scorer, renderer, progress=False).score([(prompts[1], TEXTS)])
+    [rows] = MPRM.holding(scorer, renderer).score_texts([(prompts[1], TEXTS)])
     assert all(math.isnan(score) for row in rows for score in row)
 
 
@@ -124,7 +123,7 @@ def test_batches_do_not_change_the_scores(
     scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], batch_size: int
 ) -> None:
     groups = [(prompts[0], TEXTS), (prompts[1], []), (prompts[2], TEXTS[:2])]
-    scored = ProcessReward(scorer, renderer, batch_size, progress=False).score(groups)
+    scored = MPRM.holding(scorer, renderer, batch_size).score_texts(groups)
     assert [len(rows) for rows in scored] == [4, 0, 2]
     assert max(sum(map(len, call)) for call in scorer.calls) <= batch_size
     for (prompt, texts), rows in zip(groups, scored, strict=True):
@@ -137,7 +136,7 @@ def test_equal_responses_are_scored_once_and_blank_ones_never(
     scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt]
 ) -> None:
     texts = [TEXTS[0], "", TEXTS[1], TEXTS[0], " \n"]
-    [scored] = ProcessReward(scorer, renderer, progress=False).score([(prompts[0], texts)])
+    [scored] = MPRM.holding(scorer, renderer).score_texts([(prompts[0], texts)])
     assert scorer.calls == [[[TEXTS[0], TEXTS[1]]]]
     assert scored[0] == scored[3]
     assert scored[1] == scored[4] == ()
@@ -145,7 +144,7 @@ def test_equal_responses_are_scored_once_and_blank_ones_never(
 
 
 def test_nothing_to_score(scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt]) -> None:
-    assert ProcessReward(scorer, renderer, progress=False).score([(prompts[0], [""]), (prompts[1], [])]) == [[()], []]
+    assert MPRM.holding(scorer, renderer).score_texts([(prompts[0], [""]), (prompts[1], [])]) == [[()], []]
     assert scorer.calls == []
 
 
@@ -154,13 +153,13 @@ def test_a_loaded_mprm_scores_as_the_saved_one(
 ) -> None:
     scorer.save(tmp_path, renderer)
     groups = [(prompt, TEXTS) for prompt in prompts]
-    expected = ProcessReward(scorer, renderer, 5, progress=False).score(groups)
-    assert load_mprm(tmp_path, batch_size=5).score(groups) == expected
+    expected = MPRM.holding(scorer, renderer, 5).score_texts(groups)
+    assert load_mprm(tmp_path, batch_size=5).score_texts(groups) == expected
 
 
-def test_a_batch_of_nothing_is_refused(scorer: CountingScorer, renderer: Renderer) -> None:
+def test_a_batch_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match="batch_size is 0"):
-        ProcessReward(scorer, renderer, 0)
+        MPRM(batch_size=0)
 
 
 def short_of_memory(scorer: CountingScorer, enough: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -182,17 +181,17 @@ def test_a_batch_is_halved_where_the_memory_is_short(
     scorer: CountingScorer, renderer: Renderer, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups = [(prompt, TEXTS) for prompt in prompts]
-    expected = ProcessReward(scorer, renderer, progress=False).score(groups)
+    expected = MPRM.holding(scorer, renderer).score_texts(groups)
     tried = short_of_memory(scorer, 3, monkeypatch)
-    reward = ProcessReward(scorer, renderer, 8, progress=False)
-    found = reward.score(groups)
+    reward = MPRM.holding(scorer, renderer, 8)
+    found = reward.score_texts(groups)
     for rows, others in zip(found, expected, strict=True):
         assert [pytest.approx(row, abs=1e-5) for row in rows] == others
     assert tried[:2] == [8, 4]
     # It is remembered.
     assert reward.batch_size == 2
     tried.clear()
-    reward.score(groups)
+    reward.score_texts(groups)
     assert max(tried) == 2
 
 
@@ -201,7 +200,7 @@ def test_all_of_a_prompt_with_several_batches_of_responses_are_scored_where_the_
 ) -> None:
     texts = [f"red = {number}\nAnswer: {number}" for number in range(15)]
     tried = short_of_memory(scorer, 2, monkeypatch)
-    [rows] = ProcessReward(scorer, renderer, 4, progress=False).score([(prompts[0], texts)])
+    [rows] = MPRM.holding(scorer, renderer, 4).score_texts([(prompts[0], texts)])
     assert [len(row) for row in rows] == [2] * 15
     assert tried == [4, *[2] * 7, 1]
 
@@ -211,7 +210,7 @@ def test_memory_that_is_too_short_for_one_response_is_an_error(
 ) -> None:
     tried = short_of_memory(scorer, 0, monkeypatch)
     with pytest.raises(torch.OutOfMemoryError):
-        ProcessReward(scorer, renderer, 4, progress=False).score([(prompts[0], TEXTS)])
+        MPRM.holding(scorer, renderer, 4).score_texts([(prompts[0], TEXTS)])
     assert tried == [4, 2, 1]
 
 
@@ -228,7 +227,7 @@ def test_weights_are_on_the_device_only_while_it_scores(
         yield
         visit.now = False
 
-    monkeypatch.setattr("mstar.rewards.process.on_device", on_device)
+    monkeypatch.setattr("mstar.rewards.mprm.on_device", on_device)
     score = StepScorer.score_inputs
 
     def within(self: StepScorer, *arguments: Any) -> Any:
@@ -236,8 +235,9 @@ def test_weights_are_on_the_device_only_while_it_scores(
         return score(self, *arguments)
 
     monkeypatch.setattr(CountingScorer, "score_inputs", within)
-    reward = ProcessReward(scorer, renderer, 2, progress=False, device=torch.device("cpu"))
-    reward.score([(prompt, TEXTS) for prompt in prompts])
+    reward = MPRM.holding(scorer, renderer, 2)
+    reward._place = torch.device("cpu")
+    reward.score_texts([(prompt, TEXTS) for prompt in prompts])
     assert visit == Visit(begun=1, now=False)
 
 
@@ -267,8 +267,9 @@ def test_an_mprm_is_loaded_to_where_it_stays(
     reward = load_mprm("mprm", RewardHost("meta"), **settings)
     assert torch.device(asked["device"]).type == placed
     assert asked["quantization"] == settings.get("quantization", "none")
-    assert reward.device == torch.device("meta")
-    assert not any(parameter.requires_grad for parameter in reward.scorer.parameters())
+    assert reward._place == torch.device("meta")
+    assert reward._loaded is not None
+    assert not any(parameter.requires_grad for parameter in reward._loaded[0].parameters())
 
 
 def test_an_mprm_in_four_bits_is_not_offloaded() -> None:
@@ -284,10 +285,11 @@ def test_an_mprm_in_four_bits_scores_much_the_same(
     groups = [(prompt, TEXTS) for prompt in prompts]
     plain = load_mprm(tmp_path)
     quantised = load_mprm(tmp_path, quantization="nf4")
-    backbone: Any = quantised.scorer.backbone
+    assert quantised._loaded is not None
+    backbone: Any = quantised._loaded[0].backbone
     assert backbone.model.text_model.layers[0].mlp.up_proj.weight.dtype == torch.uint8
     assert backbone.model.vision_model.encoder.layers[0].mlp.fc1.weight.dtype == torch.float32
-    for rows, others in zip(quantised.score(groups), plain.score(groups), strict=True):
+    for rows, others in zip(quantised.score_texts(groups), plain.score_texts(groups), strict=True):
         for row, other in zip(rows, others, strict=True):
             assert row != other
             assert row == pytest.approx(other, abs=0.1)
