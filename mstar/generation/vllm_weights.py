@@ -29,6 +29,7 @@ def trains_base_weights(policy: nn.Module) -> bool:
 def checkpoint_weights(policy: nn.Module, *, merge: bool = True) -> Iterator[tuple[str, Tensor]]:
     """Every weight with its name, whole, one after another. Collective for a sharded policy.
 
+    Weights in 4 bits come unpacked, as the policy computes with them; an export has those of its ``model_name``.
     A language head that is tied to the input embeddings comes under its own name too: vLLM holds a head of its own, and
     would otherwise keep the old one without an error. Towers of CLIP and SigLIP have the names that vLLM 0.32 knows.
     """

@@ -29,16 +29,19 @@ def save_model(
     *,
     state: Mapping[str, Tensor] | None = None,
     dtype: torch.dtype | None = None,
+    base: nn.Module | None = None,
 ) -> None:
     """Writes an ordinary Hugging Face folder: safetensors weights, config and processor.
 
-    Adapters are folded into the weights, and weights in 4 bits are unpacked; the model itself stays as it is.
+    Adapters are folded into the weights; the model itself stays as it is.
 
     Args:
         state: The model's state, if not that which it holds (whole tensors of a sharded model).
+        base: Of a model in 4 bits, what its weights were before: the folder has the adapters on those, so that what
+            loads it in 4 bits again has the adapters' part too (``merged_state``).
 
     Raises:
-        ConfigError: a weight is beyond the range of the type.
+        ConfigError: a weight is beyond the range of the type, or ``base`` is another model.
     """
     untyped: Any = model
     text, tied = untyped.config.get_text_config(), getattr(untyped.config, "tie_word_embeddings", None)
@@ -50,7 +53,7 @@ def save_model(
     if state is None and not changed:
         untyped.save_pretrained(folder)
     else:
-        merged = cast_state(merged_state(model, state), dtype)
+        merged = cast_state(merged_state(model, state, base), dtype)
         beyond = find_nonfinite(merged.items())
         if beyond is not None:
             raise ConfigError(

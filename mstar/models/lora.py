@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from mstar.errors import require_least, require_share
+from mstar.models.quantization import require_origin
 from mstar.models.seeding import seeded
 
 if TYPE_CHECKING:
@@ -83,13 +84,25 @@ def has_lora(model: nn.Module) -> bool:
     return any(hasattr(module, "lora_A") for module in model.modules())
 
 
-def merged_state(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """The state of an ordinary model: adapters folded into the weights, 4-bit weights unpacked, the usual names.
+def merged_state(
+    model: nn.Module, state: Mapping[str, Tensor] | None = None, base: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """The state of an ordinary model: adapters folded into the weights, the usual names, nothing in 4 bits.
+
+    Of 4-bit weights there are two answers. What the model computes with is what they unpack to; a program that is to
+    compute the same gets that. But it lies on the grid of the 4 bits: quantised again, it becomes the same 4-bit
+    weights, and nearly all that the adapters added is rounded away. A model that is to be loaded in 4 bits, or trained
+    on, has the adapters on the weights as they were before.
 
     Args:
         model: A model, with adapters or without; it is not changed.
         state: Its state, if not that which it holds (whole tensors of a sharded model).
+        base: The model that its 4-bit weights were made from; None to unpack them.
+
+    Raises:
+        ConfigError: ``base`` is another model.
     """
+    origins = {} if base is None else {n: value for n, value in base.state_dict().items() if value.is_floating_point()}
     modules = dict(model.named_modules(remove_duplicate=False))
     given = model.state_dict() if state is None else state
     merged = {}
@@ -100,14 +113,15 @@ def merged_state(model: nn.Module, state: Mapping[str, Tensor] | None = None) ->
         path, _, kind = name.rpartition(".")
         module = modules.get(path)
         plain = path.removesuffix(_BASE)
+        usual = f"{plain}.{kind}" if plain else kind
         if kind == "weight" and not value.is_floating_point():
-            value = _unpack(module)
+            value = require_origin(module, usual, origins[usual]) if usual in origins else _unpack(module)
         owner = modules.get(plain)
         if kind == "weight" and path.endswith(_BASE) and owner is not None:
             down, up = (given[f"{plain}.lora_{side}.{_ADAPTER}.weight"].float() for side in "AB")
             untyped: Any = owner
             value = (value.float() + untyped.scaling[_ADAPTER] * (up @ down).to(value.device)).to(value.dtype)
-        merged[f"{plain}.{kind}" if plain else kind] = value
+        merged[usual] = value
     return merged
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
+from torch import Tensor
 
-from mstar.errors import MissingExtraError
+from mstar.errors import ConfigError, MissingExtraError
 from mstar.models.families import NATIVE, REMOTE
+
+# The share of 4-bit weights that may be others than are made again, as another device may round some.
+_ROUNDED: Final = 0.01
 
 
 def quantization_settings(kind: Literal["none", "nf4"], dtype: torch.dtype) -> dict[str, Any]:
@@ -35,3 +39,23 @@ def quantization_settings(kind: Literal["none", "nf4"], dtype: torch.dtype) -> d
         llm_int8_skip_modules=["lm_head", "llm.lm_head", *(rf"(.*\.)?{re.escape(tower)}" for tower in sorted(towers))],
     )
     return {"quantization_config": config}
+
+
+def require_origin(module: Any, name: str, origin: Tensor) -> Tensor:
+    """The weights that a layer's 4-bit weights were made from, proved by making them again.
+
+    Raises:
+        ConfigError: they were made from others.
+    """
+    from bitsandbytes.functional import quantize_4bit
+
+    held = module.weight
+    made = held.quant_state
+    if origin.shape == made.shape:
+        packed, _ = quantize_4bit(origin.to(held.device), blocksize=made.blocksize, quant_type=made.quant_type)
+        if (packed != held).float().mean() <= _ROUNDED:
+            return origin
+    raise ConfigError(
+        f"model_name has other weights by now than those that were loaded in 4 bits ('{name}' is the first), so the "
+        "adapters cannot be folded into them: put those back, and export the last checkpoint (mstar export)."
+    )

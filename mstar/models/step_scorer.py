@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, require_least
@@ -90,6 +90,7 @@ class StepScorer(ResponseScorer):
         *,
         state: Mapping[str, Tensor] | None = None,
         dtype: torch.dtype | None = None,
+        base: nn.Module | None = None,
     ) -> None:
         """Writes a folder that ``load`` reads: the backbone as a Hugging Face folder, the head, and ``mprm.json``.
 
@@ -98,11 +99,13 @@ class StepScorer(ResponseScorer):
             renderer: The backbone's renderer, whose processor is saved too.
             state: The scorer's state, if not that which it holds (whole tensors of a sharded scorer).
             dtype: Type of the backbone's weights in the folder; by default the one that they have.
+            base: Of a backbone in 4 bits, what its weights were before; see ``save_model``.
         """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _DESCRIPTION).unlink(missing_ok=True)
         parts = None if state is None else {part: _part(state, f"{part}.") for part in ("backbone", "head")}
-        save_model(self.backbone, renderer, folder, state=None if parts is None else parts["backbone"], dtype=dtype)
+        own_state = None if parts is None else parts["backbone"]
+        save_model(self.backbone, renderer, folder, state=own_state, dtype=dtype, base=base)
         own = self.head.state_dict() if parts is None else parts["head"]
         head = {name: value.detach().cpu().contiguous() for name, value in own.items()}
         with atomic_path(folder / _HEAD) as temporary:

@@ -93,8 +93,10 @@ class BackboneModule(LightningModule):
         model: nn.Module = self.root
         return model
 
-    def write(self, folder: Path, state: dict[str, torch.Tensor] | None, dtype: torch.dtype | None) -> None:
-        """Writes the model into a folder; of a sharded one, the gathered ``state``."""
+    def write(
+        self, folder: Path, state: dict[str, torch.Tensor] | None, dtype: torch.dtype | None, base: nn.Module | None
+    ) -> None:
+        """Writes the model into a folder; of a sharded one, the gathered ``state``; of one in 4 bits, on ``base``."""
         raise NotImplementedError
 
     def facts(self) -> dict[str, Any]:
@@ -233,6 +235,10 @@ class BackboneModule(LightningModule):
     def export(self, folder: Path, dtype: torch.dtype | None = None, adapter: bool = False) -> None:
         """Writes the model as a folder; the main process does, of weights that all may hold.
 
+        With 4-bit weights (QLoRA) the folder has the adapters on the weights that ``model_name`` has, and not on those
+        that were computed with, of which the next stage's 4 bits would leave nothing (``merged_state``). Loaded in 4
+        bits it is about what was trained. The folder of ``model_name`` is read for it, into main memory.
+
         Args:
             folder: The folder: a policy's for Transformers and vLLM, an MPRM's for ``StepScorer.load``.
             dtype: Type of the backbone's weights in it; by default that of the stored ones.
@@ -248,5 +254,7 @@ class BackboneModule(LightningModule):
             if adapter:
                 save_adapter(self.backbone, folder, state, find_place(self.model_name))
             else:
-                self.write(folder, state, dtype)
+                quantised = self.lora is not None and self.lora.quantization != "none"
+                base = load_model(self.model_name, **self.loading_settings(self.seed)) if quantised else None
+                self.write(folder, state, dtype, base)
             write_provenance(folder, self.kind, self.model_name, weights)

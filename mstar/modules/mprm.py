@@ -246,9 +246,11 @@ class MPRMModule(BackboneModule):
         """What a checkpoint must say of the head."""
         return {"step_logprob_features": self.step_logprob_features, "head_size": self.head_size}
 
-    def write(self, folder: Path, state: dict[str, Tensor] | None, dtype: torch.dtype | None) -> None:
+    def write(
+        self, folder: Path, state: dict[str, Tensor] | None, dtype: torch.dtype | None, base: nn.Module | None
+    ) -> None:
         """Writes the MPRM as a folder that ``StepScorer.load`` reads; of a sharded one, the gathered ``state``."""
-        self.scorer.save(folder, self.renderer, state=state, dtype=dtype)
+        self.scorer.save(folder, self.renderer, state=state, dtype=dtype, base=base)
 
 
 def repeats(trainer: Trainer, batch_idx: int) -> bool:

@@ -222,6 +222,8 @@ class PolicyModule(AnsweringModule):
         """Says what the fit computes in."""
         announce("policy", self.compute_precision, kernel_of(self.policy))
 
-    def write(self, folder: Path, state: dict[str, Tensor] | None, dtype: torch.dtype | None) -> None:
+    def write(
+        self, folder: Path, state: dict[str, Tensor] | None, dtype: torch.dtype | None, base: nn.Module | None
+    ) -> None:
         """Writes the policy as an ordinary Hugging Face folder; of a sharded one, the gathered ``state``."""
-        save_model(self.model, self.renderer, folder, state=state, dtype=dtype)
+        save_model(self.model, self.renderer, folder, state=state, dtype=dtype, base=base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -253,6 +254,16 @@ def test_an_mprm_with_adapters(labels: str, folder: str, tmp_path: Path) -> None
         assert a == pytest.approx(b, abs=1e-4)
 
 
+def test_an_mprm_in_4_bits_is_exported_on_its_own_weights(folder: str, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    module = MPRMModule(folder, lora=LoraSettings(rank=4, quantization="nf4"))
+    module.configure_model()
+    module.export(tmp_path / "mprm")
+    own = load_model(folder).state_dict()
+    # New adapters compute nothing yet.
+    assert all(torch.equal(value, own[n]) for n, value in load_model(str(tmp_path / "mprm")).state_dict().items())
+
+
 def test_a_whole_rest_em_run_with_adapters(evolve: Any) -> None:
     root = evolve(
         "--model.lora", "{rank: 4, target: attention}", "--rollout.method", "rest_em", "--rollout.interval", "1.0"
@@ -286,13 +297,10 @@ def test_adapters_on_weights_in_4_bits(quantised: Callable[[], PolicyModule], fo
     trained = module.loss(batch)
     assert trained.item() < first - 0.2
 
-    # The export has ordinary weights: those of 4 bits, unpacked, with the adapters on top.
-    module.export(tmp_path / "exported")
-    exported = policy(str(tmp_path / "exported"), lora=None)
-    exported.configure_model()
-    assert exported.loss(batch).item() == pytest.approx(trained.item(), abs=1e-4)
-    assert "quantization" not in (tmp_path / "exported/config.json").read_text()
-    assert {value.dtype for value in exported.policy.state_dict().values()} == {torch.float32}
+    # What computes beside the trainer has those of 4 bits, unpacked, with the adapters on top.
+    beside = policy(folder, lora=None)
+    beside.policy.load_state_dict(merged_state(module.policy))
+    assert beside.loss(batch).item() == pytest.approx(trained.item(), abs=1e-4)
 
     again = quantised()
     again.configure_model()
@@ -302,3 +310,38 @@ def test_adapters_on_weights_in_4_bits(quantised: Callable[[], PolicyModule], fo
     assert again.loss(batch).item() == trained.item()
     again.restore_initial_weights()
     assert all(torch.equal(again.policy.state_dict()[n], value) for n, value in before.items())
+
+
+def test_the_next_stage_in_4_bits_has_what_this_one_trained(folder: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    pytest.importorskip("bitsandbytes")
+
+    def quantised(name: str) -> PolicyModule:
+        return policy(name, lr=1e-3, lora=LoraSettings(rank=4, quantization="nf4"))
+
+    base = tmp_path / "base"
+    shutil.copytree(folder, base)
+    module = quantised(str(base))
+    rows = [SEED[i] for i in range(4)]
+    batch = module.renderer.response_inputs(rows, [row.rationale or "" for row in rows])
+    first = module.loss(batch).item()
+    fit(module, tmp_path, 1)
+    trained = module.loss(batch).item()
+    assert trained < first - 0.5
+    module.export(tmp_path / "exported")
+    following = quantised(str(tmp_path / "exported"))
+    following.configure_model()
+    assert following.loss(batch).item() == pytest.approx(trained, abs=0.1)
+    assert "quantization" not in (tmp_path / "exported/config.json").read_text()
+
+    # It is what the adapters alone make of the base model.
+    exported = load_model(str(tmp_path / "exported")).state_dict()
+    module.export(tmp_path / "adapter", adapter=True)
+    merged: Any = PeftModel.from_pretrained(load_model(folder), str(tmp_path / "adapter"))
+    for name, value in merged.merge_and_unload().state_dict().items():
+        torch.testing.assert_close(value, exported[name], rtol=0, atol=1e-6)
+
+    shutil.copytree(tmp_path / "exported", base, dirs_exist_ok=True)
+    with pytest.raises(ConfigError, match="model_name has other weights by now than those that were loaded in 4 bits"):
+        module.export(tmp_path / "late")
