@@ -42,8 +42,8 @@ def export_checkpoint(
             pickled index: export it only if you trust its source.
         output: The folder to write: a new or an empty one, or that of an earlier export, which is replaced.
         trust_remote_code: Run Python code that comes with the model.
-        dtype: Type of the weights in the folder; none is the one that they were trained in. bfloat16 halves a folder of
-            float32, and rounds away part of what a small learning rate moved.
+        dtype: Type of the weights in the folder; none is the stored one (``model.dtype``). bfloat16 halves a folder of
+            float32, and rounds away part of what a small learning rate moved, or of what adapters add.
         adapter: Write a policy's adapters alone, as a folder that peft and vLLM load beside the base model, in the type
             that they were trained in; otherwise they are merged into its weights.
         push: Where the folder is uploaded to on the Hugging Face hub, as ``USER/NAME``, with the login that

@@ -36,9 +36,10 @@ class ExportCallback(Callback):
 
     Args:
         folder: Where to, instead: an empty or new folder, or that of an earlier export, which is replaced.
-        dtype: Type of the weights in it; by default the one that they are trained in, from which another fit goes on
-            without a loss. In 16 bits the folder is half as large, and what a learning rate of 1e-6 moved is rounded
-            away in part: choose it for a model that is only to be used.
+        dtype: Type of the weights in it; by default the stored one, from which another fit goes on without a loss. In
+            16 bits the folder is half as large, and what a learning rate of 1e-6 moved is rounded away in part: choose
+            it for a model that is only to be used. That goes for adapters on 16-bit weights too: only float32 has all
+            that they add.
         export_best: Whether the model of the best epoch (iteration) is kept too, in the folder's name with ``-best``
             (``policy-best/``). The best is by dynamics/greedy_accuracy with rollouts, val/accuracy without, and of an
             MPRM by mprm/auc_within; or give the name of another number that is logged.

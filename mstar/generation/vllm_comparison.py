@@ -116,7 +116,7 @@ def compare_weights(held: HeldWeights, policy: nn.Module, *, merge: bool) -> tup
     Returns:
         How many tensors were compared, and the names of those that are not the policy's.
     """
-    return compare_named(held, checkpoint_weights(policy, merge=merge))
+    return compare_named(held, checkpoint_weights(policy, merge=merge, dtype=held.dtype))
 
 
 def compare_named(held: HeldWeights, weights: Iterable[tuple[str, Tensor]]) -> tuple[int, list[str]]:

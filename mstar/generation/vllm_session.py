@@ -203,7 +203,7 @@ class VllmSession:
         return tuple(words.format(number) for words, number in counted.items() if number)
 
     def _push_weights(self) -> None:
-        weights = checkpoint_weights(self.policy, merge=not self._apart)
+        weights = checkpoint_weights(self.policy, merge=not self._apart, dtype=getattr(torch, self.dtype))
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
 
     def _push_adapter(self) -> None:

@@ -26,12 +26,19 @@ def trains_base_weights(policy: nn.Module) -> bool:
     return any(p.requires_grad and ".lora_" not in name for name, p in policy.named_parameters())
 
 
-def checkpoint_weights(policy: nn.Module, *, merge: bool = True) -> Iterator[tuple[str, Tensor]]:
+def checkpoint_weights(
+    policy: nn.Module, *, merge: bool = True, dtype: torch.dtype | None = None
+) -> Iterator[tuple[str, Tensor]]:
     """Every weight with its name, whole, one after another. Collective for a sharded policy.
 
     Weights in 4 bits come unpacked, as the policy computes with them; an export has those of its ``model_name``.
     A language head that is tied to the input embeddings comes under its own name too: vLLM holds a head of its own, and
     would otherwise keep the old one without an error. Towers of CLIP and SigLIP have the names that vLLM 0.32 knows.
+
+    Args:
+        merge: Whether adapters are folded in, or left out.
+        dtype: The type that whoever takes them stores them in, so that sums with adapters are rounded to that alone;
+            the weights themselves come as they are.
     """
     tower: Any = getattr(getattr(policy, "config", None), "vision_config", None)
     wrapped = getattr(tower, "model_type", "") in _WRAPPED_TOWERS
@@ -41,7 +48,7 @@ def checkpoint_weights(policy: nn.Module, *, merge: bool = True) -> Iterator[tup
         if adapted and not merge:
             group = {n: torch.zeros_like(value) if ".lora_B." in n else value for n, value in group.items()}
         if adapted or any(not value.is_floating_point() for value in group.values()):
-            group = merged_state(policy, group)
+            group = merged_state(policy, group, dtype=dtype)
         for name, value in group.items():
             yield name.replace(".vision_tower.", ".vision_tower.vision_model.", 1) if wrapped else name, value
 

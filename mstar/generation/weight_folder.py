@@ -69,7 +69,7 @@ class WeightFolder:
         Raises:
             StorageError: they cannot be written.
         """
-        weights = checkpoint_weights(policy)
+        weights = checkpoint_weights(policy, dtype=dtype)
         if is_main():
             new = self.root / "new"
             try:
@@ -108,7 +108,7 @@ class WeightFolder:
         """The names of the policy's weights that are not those that were written last; on the main process."""
         found = WeightsFingerprint()
         with torch.no_grad():
-            for name, value in checkpoint_weights(policy):
+            for name, value in checkpoint_weights(policy, dtype=dtype):
                 if is_main():
                     found.add(name, stored(value, dtype))
         return found.differing(self._written) if is_main() else []

@@ -53,7 +53,7 @@ def save_model(
     if state is None and not changed:
         untyped.save_pretrained(folder)
     else:
-        merged = cast_state(merged_state(model, state, base), dtype)
+        merged = cast_state(merged_state(model, state, base, dtype), dtype)
         beyond = find_nonfinite(merged.items())
         if beyond is not None:
             raise ConfigError(

@@ -85,7 +85,10 @@ def has_lora(model: nn.Module) -> bool:
 
 
 def merged_state(
-    model: nn.Module, state: Mapping[str, Tensor] | None = None, base: nn.Module | None = None
+    model: nn.Module,
+    state: Mapping[str, Tensor] | None = None,
+    base: nn.Module | None = None,
+    dtype: torch.dtype | None = None,
 ) -> dict[str, Tensor]:
     """The state of an ordinary model: adapters folded into the weights, the usual names, nothing in 4 bits.
 
@@ -98,6 +101,7 @@ def merged_state(
         model: A model, with adapters or without; it is not changed.
         state: Its state, if not that which it holds (whole tensors of a sharded model).
         base: The model that its 4-bit weights were made from; None to unpack them.
+        dtype: What the sums of weights and adapters are rounded to; None for the type of the weights.
 
     Raises:
         ConfigError: ``base`` is another model.
@@ -120,7 +124,8 @@ def merged_state(
         if kind == "weight" and path.endswith(_BASE) and owner is not None:
             down, up = (given[f"{plain}.lora_{side}.{_ADAPTER}.weight"].float() for side in "AB")
             untyped: Any = owner
-            value = (value.float() + untyped.scaling[_ADAPTER] * (up @ down).to(value.device)).to(value.dtype)
+            total = value.float() + untyped.scaling[_ADAPTER] * (up @ down).to(value.device)
+            value = total.to(dtype or value.dtype)
         merged[usual] = value
     return merged
 

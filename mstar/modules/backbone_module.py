@@ -241,7 +241,8 @@ class BackboneModule(LightningModule):
 
         Args:
             folder: The folder: a policy's for Transformers and vLLM, an MPRM's for ``StepScorer.load``.
-            dtype: Type of the backbone's weights in it; by default that of the stored ones.
+            dtype: Type of the backbone's weights in it; by default that of the stored ones. Sums of these and of
+                adapters are rounded to it alone.
             adapter: Whether it gets the adapters alone, for peft and vLLM; of a model that ``require_adapter`` lets
                 pass.
         """

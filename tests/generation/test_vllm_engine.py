@@ -249,7 +249,7 @@ def test_memory_comes_back_weights_first(level: Literal[1, 2], tiny: Policy) -> 
     llm: Any = RecordingLLM()
     session.llm, session.policy, session.asleep = llm, tiny.model, False
     session.sleep_level = level
-    session._apart, session._pushes = False, 1
+    session._apart, session._pushes, session.dtype = False, 1, "float32"
     sync = ["wake weights", "reload_weights", "wake kv_cache", "reset prefix", "reset pictures", "reset encoder"]
     session.rest()
     session.rest()

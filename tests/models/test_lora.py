@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mstar.errors import ConfigError
+from mstar.generation.vllm_weights import checkpoint_weights
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.export import save_model
 from mstar.models.families import language_head
@@ -175,6 +177,20 @@ def test_adapters_of_a_bfloat16_model_are_merged_in_float32(tiny: Any) -> None:
     product = layer.lora_B["default"].weight.float() @ layer.lora_A["default"].weight.float()
     wanted = (layer.base_layer.weight.float() + 32 / 4 * product).bfloat16()
     assert torch.equal(merged["model.text_model.layers.0.self_attn.v_proj.weight"], wanted)
+
+
+def test_adapters_on_16_bit_weights_are_rounded_to_the_type_of_the_export_alone(tiny: Any, tmp_path: Path) -> None:
+    base = copy.deepcopy(tiny.model).to(torch.bfloat16)
+    model = adapted(SimpleNamespace(model=base))
+    name = "model.text_model.layers.0.self_attn.v_proj"
+    layer = model.get_submodule(name)
+    with torch.no_grad():
+        product = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+        wanted = layer.base_layer.weight.float() + 32 / 4 * product
+    save_model(model, tiny.renderer, tmp_path, dtype=torch.float32)
+    assert torch.equal(load_model(str(tmp_path)).state_dict()[f"{name}.weight"], wanted)
+    sent = dict(checkpoint_weights(model, dtype=torch.float32))
+    assert torch.equal(sent[f"{name}.weight"], wanted)
 
 
 def test_adapters_on_16_bit_weights_are_trained_in_32(tiny: Any) -> None:
