@@ -9,7 +9,7 @@ from math import ceil
 from mstar.memory.account import Account, Amount, Stage, stage
 from mstar.memory.heap import with_heap
 from mstar.memory.lengths import Lengths
-from mstar.memory.plan import Plan, RolloutPlan
+from mstar.memory.plan import BYTES, Plan, RolloutPlan
 from mstar.memory.process import CPU_LIBRARIES, CUDA_CONTEXT
 from mstar.memory.rollouts import Reward, generation_stage, reward_of, scoring_stage
 from mstar.memory.shape import ModelShape
@@ -170,9 +170,10 @@ def _writing_stages(
     there = parts_of(plan, shape, on_gpu, processes).held(plan)
     stages = [stage("checkpoint", beside, there)] if plan.checkpoints else []
     merged = 0
-    if not on_gpu and (shape.adapters or shape.quantised):
-        # The weights with the adapters folded in, beside those without.
-        merged = shape.weights * (4 if shape.quantised else {"float32": 4}.get(plan.dtype, 2))
+    if shape.adapters:
+        # On a GPU one weight with its adapter, which then goes to the main memory; a layer in float32 is about what
+        # its making takes. On a CPU all of them, beside those without.
+        merged = 4 * shape.layer_weights if on_gpu else shape.weights * (4 if shape.quantised else BYTES[plan.dtype])
     stages.append(stage("export", beside, there, Amount("merged weights", merged)))
     return stages
 

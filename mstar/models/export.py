@@ -53,7 +53,8 @@ def save_model(
     if state is None and not changed:
         untyped.save_pretrained(folder)
     else:
-        merged = cast_state(merged_state(model, state, base, dtype), dtype)
+        # A GPU that trains has no room for the weights once more.
+        merged = cast_state(merged_state(model, state, base, dtype, device="cpu"), dtype)
         beyond = find_nonfinite(merged.items())
         if beyond is not None:
             raise ConfigError(

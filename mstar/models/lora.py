@@ -89,6 +89,7 @@ def merged_state(
     state: Mapping[str, Tensor] | None = None,
     base: nn.Module | None = None,
     dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
 ) -> dict[str, Tensor]:
     """The state of an ordinary model: adapters folded into the weights, the usual names, nothing in 4 bits.
 
@@ -102,6 +103,8 @@ def merged_state(
         state: Its state, if not that which it holds (whole tensors of a sharded model).
         base: The model that its 4-bit weights were made from; None to unpack them.
         dtype: What the sums of weights and adapters are rounded to; None for the type of the weights.
+        device: Where the weights go that are made for it, each as soon as it is; None to leave them. The model's own
+            stay where they are.
 
     Raises:
         ConfigError: ``base`` is another model.
@@ -119,13 +122,13 @@ def merged_state(
         plain = path.removesuffix(_BASE)
         usual = f"{plain}.{kind}" if plain else kind
         if kind == "weight" and not value.is_floating_point():
-            value = require_origin(module, usual, origins[usual]) if usual in origins else _unpack(module)
+            value = require_origin(module, usual, origins[usual]) if usual in origins else _unpack(module).to(device)
         owner = modules.get(plain)
         if kind == "weight" and path.endswith(_BASE) and owner is not None:
             down, up = (given[f"{plain}.lora_{side}.{_ADAPTER}.weight"].float() for side in "AB")
             untyped: Any = owner
             total = value.float() + untyped.scaling[_ADAPTER] * (up @ down).to(value.device)
-            value = total.to(dtype or value.dtype)
+            value = total.to(device, dtype or value.dtype)
         merged[usual] = value
     return merged
 

@@ -164,6 +164,10 @@ def test_a_merged_weight_by_hand(tiny: Any) -> None:
     wanted = tiny.model.model.text_model.layers[2].mlp.down_proj.weight + 6 / 4 * product
     merged = merged_state(model)
     torch.testing.assert_close(merged["model.text_model.layers.2.mlp.down_proj.weight"], wanted)
+    # What is made leaves the device at once; the rest stays.
+    moved = merged_state(model, device="meta")
+    made = {name for name, value in moved.items() if value.is_meta}
+    assert made == {name for name in merged if ".text_model.layers." in name and "norm" not in name}
     # What has no adapter is passed on, not copied.
     embeddings = model.get_input_embeddings().weight
     assert merged["model.text_model.embed_tokens.weight"].data_ptr() == embeddings.data_ptr()
