@@ -68,7 +68,7 @@ def show_memory(arguments: Sequence[str]) -> int:
     """Prints the account of a configuration.
 
     Returns:
-        The exit status: 1 if the run certainly does not fit.
+        The exit status: 1 if the run certainly does not fit, or its engine cannot start.
 
     Raises:
         ConfigError: there is no configuration, or a model's is not found.
@@ -99,7 +99,8 @@ def show_memory(arguments: Sequence[str]) -> int:
             sys.stdout.write(f"- it would fit with {remedy}\n")
     if own.json is not None:
         write_json(Path(own.json), as_json(account))
-    return 1 if account.capacity is not None and account.surest.certain > account.capacity else 0
+    certain = account.capacity is not None and account.surest.certain > account.capacity
+    return 1 if certain or account.fault is not None else 0
 
 
 def _is_annotation(arguments: Sequence[str]) -> bool:

@@ -68,6 +68,7 @@ class Account:
         stages: What is on one GPU, or in one process, in the order in which the stages come.
         host: What is in the memory of one machine beside its GPUs; empty on a CPU.
         capacity: Bytes of one GPU, or of the machine for one process; None if that is not known.
+        fault: Why the run cannot work however much of that is free; None if nothing is known.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Account:
     disk: tuple[Amount, ...]
     capacity: int | None
     assumptions: tuple[str, ...]
+    fault: str | None = None
 
     @property
     def peak(self) -> Stage:

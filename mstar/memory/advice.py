@@ -34,7 +34,8 @@ def find_remedies(plan: Plan, account_of: Callable[[Plan], Account]) -> tuple[st
             for _, change in chosen:
                 changed = change(changed)
             account = account_of(changed)
-            if account.capacity is not None and account.peak.total <= _FULL * account.capacity:
+            fits = account.capacity is not None and account.peak.total <= _FULL * account.capacity
+            if fits and account.fault is None:
                 found.append(" with ".join(name for name, _ in chosen))
                 helpful.append(names)
                 if len(found) == _MOST:

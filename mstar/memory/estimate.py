@@ -11,7 +11,7 @@ from mstar.memory.heap import with_heap
 from mstar.memory.lengths import Lengths
 from mstar.memory.plan import BYTES, Plan, RolloutPlan
 from mstar.memory.process import CPU_LIBRARIES, CUDA_CONTEXT
-from mstar.memory.rollouts import Reward, generation_stage, reward_of, scoring_stage
+from mstar.memory.rollouts import Reward, find_fault, generation_stage, reward_of, scoring_stage
 from mstar.memory.shape import ModelShape
 from mstar.memory.storage_account import disk_account, host_account
 from mstar.memory.training import parts_of, training_stages, weight_bytes
@@ -84,6 +84,7 @@ def estimate(
         disk=disk_account(plan, shape, where.prompts(plan)),
         capacity=where.capacity,
         assumptions=_assumptions(plan, lengths, where),
+        fault=find_fault(plan, shape, where.capacity),
     )  # fmt: skip
 
 

@@ -71,12 +71,10 @@ def generation_stage(
     if engine.kind == "other":
         return stage(name, fixed)
     if engine.kind == "vllm":
-        # What it is given at its start holds its weights and its cache.
-        vllm = engine.kv_cache_bytes or 0
+        vllm = vllm_weights(plan, engine, shape) + (engine.kv_cache_bytes or 0)
         if capacity is not None and engine.kv_cache_bytes is None:
-            vllm = int(capacity * engine.share)
-        elif engine.kv_cache_bytes is not None:
-            vllm += shape.weights * BYTES.get(engine.dtype, BYTES[plan.dtype]) // engine.parallel
+            # What it is given at its start is for its weights and its cache.
+            vllm = max(int(capacity * engine.share), vllm)
         whole = shape.layer_weights * _FLOAT if plan.strategy.startswith("fsdp") else shape.largest * _FLOAT
         return stage(name, fixed, Amount("vLLM", vllm, certain=True), Amount("weights on their way to vLLM", whole))
     types = model_types(plan, on_gpu)
@@ -92,6 +90,26 @@ def generation_stage(
     amounts = list(encoding(shape, types, lengths, max(1, -(-rows // num_samples))))
     written = rows * _row_bytes(shape, types, engine, lengths)
     return stage(name, fixed, Amount(f"keys and values, logits of {rows} rows", written, heap=True), amounts)
+
+
+def vllm_weights(plan: Plan, engine: EnginePlan, shape: ModelShape) -> int:
+    """What vLLM's own weights take on one GPU: they have 16 or 32 bits, where the policy's have 4, too."""
+    return shape.weights * BYTES.get(engine.dtype, BYTES[plan.dtype]) // engine.parallel
+
+
+def find_fault(plan: Plan, shape: ModelShape, capacity: int | None) -> str | None:
+    """Why the engine cannot start whatever else there is; None if nothing says so."""
+    # A fit without rollouts draws with it in validation, if at all.
+    engine = plan.evaluation if plan.rollout is None else plan.rollout.engine
+    if engine is None or engine.kind != "vllm" or engine.kv_cache_bytes is not None or capacity is None:
+        return None
+    given, weights = int(capacity * engine.share), vllm_weights(plan, engine, shape)
+    if given >= weights:
+        return None
+    return (
+        f"vLLM's gpu_memory_utilization {engine.share:g} gives it {given / 1e9:.1f} GB, and its weights, which are "
+        f"never in 4 bits, take {weights / 1e9:.1f} GB: raise it"
+    )
 
 
 def _decoding_bytes(plan: Plan, engine: EnginePlan, shape: ModelShape, types: Types) -> int:

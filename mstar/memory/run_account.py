@@ -130,6 +130,8 @@ def warn_before_start(
         return
     if tells:
         _log.info(summary(account))
+    if account.fault is not None and tells:
+        _log.warning("%s.", account.fault)
     if account.capacity is None or account.peak.total <= 0.9 * account.capacity:
         return
     remedies = remedies_of(plan, Given(), renderer=renderer, rows=rows, total=total)

@@ -46,6 +46,8 @@ def verdict(account: Account) -> str:
     if account.capacity is None:
         return f"{said}; the memory of {what} is not known."
     has = f"{what} has {_gb(account.capacity)} GB"
+    if account.fault is not None:
+        return f"{said}: {has}, but {account.fault}."
     if account.surest.certain > account.capacity:
         sure = account.surest
         return f"{said}: {has}, and {sure.certain_names} alone take {_gb(sure.certain)} GB."
@@ -84,6 +86,7 @@ def as_json(account: Account) -> dict[str, Any]:
         "host": {item.name: _amounts(item.amounts) for item in account.host},
         "disk": _amounts(account.disk),
         "assumptions": list(account.assumptions),
+        "fault": account.fault,
     }
 
 

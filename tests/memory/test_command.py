@@ -104,6 +104,26 @@ def test_vllms_share_is_named_where_it_is_what_does_not_fit(capsys: pytest.Captu
     assert re.search(r"and weights, optimizer states, vLLM and MPRM alone take [\d.]+ GB", capsys.readouterr().out)
 
 
+def test_vllms_share_must_hold_its_weights_which_are_whole_under_qlora(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = ("cards/24gb.yaml", "cards/24gb_rollouts.yaml", "overlays/vllm.yaml")
+    arguments = [*real("evolve", "internvl2_2b", *files), "--shape", str(SHAPES / "internvl3_2b"), "--rows", "0"]
+    weights = 2_088_957_440 * 2
+    share = "--rollout.engine.init_args.gpu_memory_utilization"
+    found = account(capsys, tmp_path, *arguments, "--gpu_memory_gb", "24", share, "0.4")
+    assert found["stages"]["generate"]["vLLM"] == int(0.4 * 24 * 2**30)
+    assert found["fault"] is None
+    found = account(capsys, tmp_path, *arguments, "--gpu_memory_gb", "24", share, "0.1")
+    assert found["stages"]["generate"]["vLLM"] == weights
+    # It would have room at 0.3 by its total, but does not start there.
+    main(["memory", *arguments, "--gpu_memory_gb", "12", share, "0.5"])
+    assert "it would fit with --rollout.engine" not in capsys.readouterr().out
+    assert main(["memory", *arguments, "--gpu_memory_gb", "12", share, "0.3"]) == 1
+    said = capsys.readouterr().out
+    assert "gpu_memory_utilization 0.3 gives it 3.9 GB, and its weights, which are never in 4 bits, take 4.2 GB" in said
+
+
 @pytest.mark.parametrize(("level", "held"), [("0", int(0.4 * 80 * 2**30)), ("2", 2_200_000_000)])
 def test_vllm_that_does_not_sleep_keeps_its_share_while_the_policy_trains(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, level: str, held: int
