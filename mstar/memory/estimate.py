@@ -168,7 +168,7 @@ def _writing_stages(
     plan: Plan, shape: ModelShape, processes: int, on_gpu: bool, beside: tuple[Amount, ...]
 ) -> list[Stage]:
     """Checkpoints are written from where the tensors are; what an export makes of them depends on the weights."""
-    there = parts_of(plan, shape, on_gpu, processes).held(plan)
+    there = parts_of(plan, shape, on_gpu, processes).held()
     stages = [stage("checkpoint", beside, there)] if plan.checkpoints else []
     merged = 0
     if shape.adapters:

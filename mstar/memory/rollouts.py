@@ -66,7 +66,7 @@ def generation_stage(
     fixed = [
         *beside,
         Amount("weights", parts.weights, certain=True),
-        Amount("optimizer states", parts.states if plan.fits else 0, certain="Paged" not in plan.optimizer_name),
+        Amount("optimizer states", parts.states if plan.fits else 0, certain=True),
     ]
     if engine.kind == "other":
         return stage(name, fixed)

@@ -34,14 +34,13 @@ class Parts:
     buckets: int
     copies: int
 
-    def held(self, plan: Plan) -> tuple[Amount, ...]:
+    def held(self) -> tuple[Amount, ...]:
         """What there is from step to step whatever is done."""
-        # bitsandbytes' paged states go to the main memory where the GPU's is full.
-        paged = "Paged" in plan.optimizer_name
+        # Paged states, too: once bitsandbytes has loaded them from a checkpoint, they stay on the GPU.
         return (
             Amount("weights", self.weights, certain=True),
             Amount("gradients", self.gradients, certain=True),
-            Amount("optimizer states", self.states, certain=not paged),
+            Amount("optimizer states", self.states, certain=True),
         )
 
 
@@ -134,7 +133,7 @@ def training_stages(
     """The forward and backward pass, and the optimizer's step, with ``beside`` there meanwhile."""
     types = model_types(plan, on_gpu)
     parts = parts_of(plan, shape, on_gpu, processes)
-    stays = (*parts.held(plan), Amount("gradient buckets", parts.buckets))
+    stays = (*parts.held(), Amount("gradient buckets", parts.buckets))
     cast = 0
     if types.autocast and not plan.strategy.startswith("fsdp"):
         # Those of trained weights are kept until the next step, those of frozen ones for the backward pass.
