@@ -44,7 +44,8 @@ class RewardModelRefresh:
         annotation: How the step labels are made.
         epochs: Passes over the step labels.
         batch_size: Responses in a training batch.
-        lr: Learning rate of the MPRM.
+        lr: Learning rate of the MPRM; none for 1e-6, and 1e-5 where the policy has adapters (``model.lora``), which the
+            MPRM then has too.
         head_lr: Learning rate of its head, which starts from random weights; none for ``lr``.
         optimizer: Its optimizer.
         lr_scheduler: Its schedule.
@@ -63,7 +64,7 @@ class RewardModelRefresh:
         annotation: AnnotationSettings = AnnotationSettings(),  # noqa: B008 - frozen, so sharing it is safe
         epochs: int = 1,
         batch_size: int = 64,
-        lr: float = 1e-6,
+        lr: float | None = None,
         head_lr: float | None = 1e-4,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -87,6 +88,12 @@ class RewardModelRefresh:
         self.pairwise_weight = pairwise_weight
         self.step_logprob_features = step_logprob_features
         self.contrast = contrast
+
+    def rate(self, policy: PolicyModule) -> float:
+        """The learning rate of an MPRM that is made from this policy."""
+        # Ten times that of all weights, as configs/overlays/lora.yaml has it.
+        usual = 1e-6 if policy.lora is None else 1e-5
+        return usual if self.lr is None else self.lr
 
     def run(
         self,
@@ -118,7 +125,7 @@ class RewardModelRefresh:
         training = (
             self.epochs,
             self.batch_size,
-            self.lr,
+            self.rate(policy),
             self.head_lr,
             self.optimizer,
             self.lr_scheduler,
@@ -167,7 +174,7 @@ class RewardModelRefresh:
     ) -> None:
         module = MPRMModule(
             str(start),
-            lr=self.lr,
+            lr=self.rate(policy),
             head_lr=self.head_lr,
             optimizer=self.optimizer,
             lr_scheduler=self.lr_scheduler,

@@ -22,6 +22,7 @@ from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
 from mstar.interruption import Interrupted, stopping_on_signals
+from mstar.models.lora import LoraSettings
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.prompts import TinyDice
 from mstar.prompts.prompt_check import PromptCheck
@@ -69,6 +70,13 @@ def start(root: Path, iteration: int = 2, seed: int = 0, **settings: Any) -> Pat
 def test_settings_that_cannot_work(arguments: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         RewardModelRefresh(prompts=TinyDice("refresh", 4), **arguments)
+
+
+def test_an_mprm_with_adapters_learns_ten_times_as_fast_unless_a_rate_is_given() -> None:
+    refresh = RewardModelRefresh([2], TinyDice("refresh", 4))
+    whole, adapted = (PolicyModule("mstar/tiny-idefics3", lora=lora) for lora in (None, LoraSettings()))
+    assert (refresh.rate(whole), refresh.rate(adapted)) == (1e-6, 1e-5)
+    assert RewardModelRefresh([2], TinyDice("refresh", 4), lr=3e-4).rate(adapted) == 3e-4
 
 
 def test_each_setting_and_iteration_has_a_folder_of_its_own(
