@@ -40,6 +40,8 @@ def host_account(plan: Plan, shape: ModelShape, reward: Reward | None, local: in
     if reward is not None and reward.offload:
         held = [Amount(f"{reward.name} while it is off the GPUs", local * reward.num_bytes)]
     rollout = plan.rollout
+    if plan.fits and plan.kind == "policy" and plan.training.lora is not None:
+        held.append(Amount("adapters as they were at first", local * shape.trained * _FLOAT))
     if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.sleep_level == 1:
         size = BYTES.get(rollout.engine.dtype, BYTES[plan.dtype])
         held.append(Amount("vLLM's weights while it sleeps", local * shape.weights * size // rollout.engine.parallel))

@@ -118,18 +118,17 @@ class BackboneModule(LightningModule):
         """What the backbone computes in: one decision for training, rollouts and evaluation."""
         return precision_of(self._trainer, self.dtype_name)
 
-    def load_backbone(self, seed: int = 0, stored: bool | None = None) -> Any:
+    def load_backbone(self, seed: int = 0) -> Any:
         """Loads what is trained, straight to the device, or for ``split`` to take over.
 
         Args:
             seed: Seed of the embedded model's weights.
-            stored: Whether it stays in the type that it is stored in, for ``split``; by default, if that is to come.
         """
         trained = self._trainer is None or self.trainer.state.fn == TrainerFn.FITTING
         self.dtype_name = resolve_dtype(self.dtype_name, "cpu" if trained else self.trainer.strategy.root_device)
         settings = self.loading_settings(seed) | {"device": self.device}
         quantization = "none" if self.lora is None else self.lora.quantization
-        if (self.device_mesh is not None if stored is None else stored) and quantization == "none":
+        if self.device_mesh is not None and quantization == "none":
             model: Any = load_stored(self.model_name, **settings, widen=self.lora is None)
         else:
             model = load_model(self.model_name, **settings, quantization=quantization)

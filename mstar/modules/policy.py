@@ -110,6 +110,8 @@ class PolicyModule(AnsweringModule):
         self.loss_kernel = loss_kernel
         self.packing = packing
         self.model: Any = None
+        # With adapters, what is trained as it was at first.
+        self._first: dict[str, Tensor] = {}
         # How samples with advantages are learned from; a rollout whose method does so sets it.
         self.objective: Objective | None = None
         self._watched: dict[str, Tensor] = {}
@@ -132,22 +134,20 @@ class PolicyModule(AnsweringModule):
         if self.by_address:
             return
         if self.model is None:
-            self.model = self._build()
+            # Transformers loads models in evaluation mode, and Lightning keeps the mode it finds.
+            self.model = self.load_backbone(self.seed).train()
+            if self.lora is not None:
+                # Before a checkpoint is loaded. They are few, and the model would be loaded again for them.
+                trained = ((name, value) for name, value in self.model.named_parameters() if value.requires_grad)
+                self._first = {name: value.detach().to("cpu", copy=True) for name, value in trained}
             if self.packing:
                 check_packing(self.model)
         self.split()
 
-    def _build(self, stored: bool | None = None) -> Any:
-        # Transformers loads models in evaluation mode, and Lightning keeps the mode it finds.
-        return self.load_backbone(self.seed, stored).train()
-
     def restore_initial_weights(self) -> None:
-        """Loads the weights that the fit began with (M-STaR: ReST-EM)."""
+        """Goes back to the weights that the fit began with (M-STaR: ReST-EM)."""
         if self.lora is not None:
-            # The rest has not changed, and weights in 4 bits cannot be loaded from a state.
-            start = self._build(stored=True)
-            trained = {name: value.data for name, value in start.named_parameters() if value.requires_grad}
-            load_full_state(self.policy, trained, strict=False)
+            load_full_state(self.policy, self._first, strict=False)
             return
         start = load_stored(self.model_name, **self.loading_settings(self.seed))
         load_full_state(self.policy, start.state_dict())
