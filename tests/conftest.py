@@ -54,15 +54,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The same for its marker."""
+    """The same for its marker; and Hypothesis watches no clock, which a busy machine would fail."""
     if importlib.util.find_spec("pytest_timeout") is None:
         config.addinivalue_line("markers", "timeout(seconds): longest time of a test; needs pytest-timeout")
+    if importlib.util.find_spec("hypothesis") is not None:
+        from hypothesis import settings
+
+        settings.register_profile("mstar", deadline=None)
+        settings.load_profile("mstar")
 
 
 # What takes longest: it must not begin last, because then it is waited for.
 LONGEST: Final = tuple(
     f"tests/{name}"
-    for name in ("models/test_family_table.py", "integration/", "models/", "demo/", "small/", "test_configs.py", "gpu/")
+    for name in (
+        *("models/test_family_table.py", "integration/", "models/", "demo/", "small/", "memory/", "test_configs.py"),
+        *("test_wheel.py", "test_docs.py", "test_notebook.py", "gpu/"),
+    )
 )
 
 
@@ -159,26 +167,32 @@ def tiny() -> Policy:
 
 
 @pytest.fixture(scope="session")
-def trained(tiny: Policy) -> Policy:
+def trained(tiny: Policy, shared_folder: SharedFolder) -> Policy:
     """The embedded model after a few steps on seed rationales: it writes lines, and ends them."""
-    import torch
+    from mstar.models.backbone import load_model
 
-    from mstar.prompts import TinyDice
+    def train(folder: Path) -> None:
+        import torch
 
-    model: Any = copy.deepcopy(tiny.model).train()
-    prompts = list(TinyDice("seed", 480))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for step in range(60):
-        rows = [prompts[(step * 16 + i) % len(prompts)] for i in range(16)]
-        batch = tiny.renderer.response_inputs(rows, [p.rationale or "" for p in rows])
-        inputs = batch.inputs
-        loss = model(
-            input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, labels=batch.labels_BT, **inputs.extras
-        ).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return Policy(model.eval(), tiny.renderer)
+        from mstar.models.export import save_model
+        from mstar.prompts import TinyDice
+
+        model: Any = copy.deepcopy(tiny.model).train()
+        prompts = list(TinyDice("seed", 480))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        for step in range(60):
+            rows = [prompts[(step * 16 + i) % len(prompts)] for i in range(16)]
+            batch = tiny.renderer.response_inputs(rows, [p.rationale or "" for p in rows])
+            inputs = batch.inputs
+            loss = model(
+                input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, labels=batch.labels_BT, **inputs.extras
+            ).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        save_model(model, tiny.renderer, folder)
+
+    return Policy(load_model(str(shared_folder("trained", train))).eval(), tiny.renderer)
 
 
 @pytest.fixture(scope="session")
