@@ -124,7 +124,6 @@ ADAPTIVE = "--rollout.temperature=mstar.temperature.AdaptiveTemperature"
         (["--trainer.limit_train_batches", "0.5"], "trainer.limit_train_batches is 0.5, a fraction of an iteration's"),
         (["--trainer.overfit_batches", "0.5"], "trainer.overfit_batches is 0.5, a fraction of an iteration's"),
         (["--trainer.callbacks+=LearningRateFinder"], "trainer.callbacks has a LearningRateFinder"),
-        (["--model.lr", "-1"], "model.lr is -1"),
     ],
 )  # fmt: skip
 def test_a_setting_that_cannot_work(
