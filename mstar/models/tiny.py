@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from mstar.models.seeding import seeded
+from mstar.models.idefics3 import make_model, make_processor
 from mstar.prompts.tiny_dice import tokenizer_texts
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ _PAD: Final = "<pad>"
 _END: Final = "<end_of_utterance>"
 _SPECIAL: Final = (_PAD, _END, "<image>", "<fake_token_around_image>", "<global-img>")
 _IMAGE_SIZE: Final = 32
-_PATCH: Final = 8
-_SHUFFLE: Final = 2
-_IMAGE_TOKENS: Final = (_IMAGE_SIZE // _PATCH // _SHUFFLE) ** 2
 # One turn is "<image>question\n" and then the response, closed by the end-of-utterance token.
 _CHAT_TEMPLATE: Final = (
     "{% for message in messages %}"
@@ -57,8 +54,6 @@ def build_tiny_processor() -> Idefics3Processor:
     """Builds the Idefics3 processor with the embedded model's own tokenizer."""
     import transformers
     from tokenizers import Tokenizer
-    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-    from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
 
     untyped: Any = transformers
     fast = untyped.PreTrainedTokenizerFast(
@@ -68,52 +63,21 @@ def build_tiny_processor() -> Idefics3Processor:
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
-    edge = {"longest_edge": _IMAGE_SIZE}
-    images = Idefics3ImageProcessorPil(size=edge, max_image_size=edge, do_image_splitting=False)
-    return Idefics3Processor(images, fast, image_seq_len=_IMAGE_TOKENS, chat_template=_CHAT_TEMPLATE)
+    return make_processor(fast, _IMAGE_SIZE, _CHAT_TEMPLATE)
 
 
 def build_tiny_model(processor: Idefics3Processor, seed: int = 0) -> Idefics3ForConditionalGeneration:
     """Builds the model with random weights, which follow from the seed; the global random state is left as it was."""
-    import transformers
-
-    untyped: Any = transformers
-    tokenizer = processor.tokenizer
-    config = untyped.Idefics3Config(
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
-        scale_factor=_SHUFFLE,
-        vision_config={
-            "hidden_size": 96,
-            "intermediate_size": 192,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 4,
-            "image_size": _IMAGE_SIZE,
-            "patch_size": _PATCH,
-            "initializer_range": 0.08,
-        },
-        text_config={
-            "model_type": "llama",
-            "vocab_size": len(tokenizer),
-            "hidden_size": 128,
-            "intermediate_size": 256,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "max_position_embeddings": 256,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-            "initializer_range": 0.08,
-            "bos_token_id": None,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-            "tie_word_embeddings": True,
-        },
-        initializer_range=0.08,
-    )
-    with seeded(seed):
-        model: Idefics3ForConditionalGeneration = untyped.Idefics3ForConditionalGeneration(config)
-    model.generation_config = untyped.GenerationConfig(
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
-    return model
+    vision = {"hidden_size": 96, "intermediate_size": 192, "num_hidden_layers": 1, "num_attention_heads": 4}
+    text = {
+        "model_type": "llama",
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 256,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "initializer_range": 0.08,
+    }
+    return make_model(processor, _IMAGE_SIZE, vision, text, seed)

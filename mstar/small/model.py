@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from mstar.models.seeding import seeded
+from mstar.models.idefics3 import count_image_tokens, make_model, make_processor
 from mstar.prompts.coloured import SIZE
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
         PreTrainedTokenizerBase,
     )
 
-_PATCH: Final = 8
-_SHUFFLE: Final = 2
-IMAGE_TOKENS: Final = (SIZE // _PATCH // _SHUFFLE) ** 2
+IMAGE_TOKENS: Final = count_image_tokens(SIZE)
 _PAD: Final = "<|endoftext|>"
 _END: Final = "<|im_end|>"
 _PICTURE: Final = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
@@ -41,15 +39,10 @@ _CHAT_TEMPLATE: Final = (
 
 def build_processor(tokenizer: PreTrainedTokenizerBase) -> Idefics3Processor:
     """Builds the processor around a tokenizer, which gets the tokens that stand around pictures."""
-    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-    from transformers.models.idefics3.processing_idefics3 import Idefics3Processor
-
     untyped: Any = tokenizer
     untyped.add_special_tokens({"additional_special_tokens": list(_PICTURE), "pad_token": _PAD, "eos_token": _END})
     untyped.padding_side = "left"
-    edge = {"longest_edge": SIZE}
-    images = Idefics3ImageProcessorPil(size=edge, max_image_size=edge, do_image_splitting=False)
-    return Idefics3Processor(images, untyped, image_seq_len=IMAGE_TOKENS, chat_template=_CHAT_TEMPLATE)
+    return make_processor(untyped, SIZE, _CHAT_TEMPLATE)
 
 
 def build_model(
@@ -59,32 +52,9 @@ def build_model(
 
     The new weights are those of a seed; the global random state is left as it was.
     """
-    import transformers
-
-    untyped: Any = transformers
     tokenizer: Any = processor.tokenizer
-    text = language.config.to_dict()
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    config = untyped.Idefics3Config(
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=True,
-        scale_factor=_SHUFFLE,
-        vision_config={
-            "hidden_size": 160,
-            "intermediate_size": 320,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "image_size": SIZE,
-            "patch_size": _PATCH,
-            # The tower is small and learns from nothing: with the usual 0.02 it takes far longer to begin.
-            "initializer_range": 0.08,
-        },
-        text_config=text | ids | {"vocab_size": len(tokenizer), "bos_token_id": None, "tie_word_embeddings": True},
-        initializer_range=0.08,
-    )
-    with seeded(seed):
-        model: Any = untyped.Idefics3ForConditionalGeneration(config)
+    vision = {"hidden_size": 160, "intermediate_size": 320, "num_hidden_layers": 4, "num_attention_heads": 4}
+    model: Any = make_model(processor, SIZE, vision, language.config.to_dict(), seed)
     weights = {name.removeprefix("model."): value for name, value in language.model.state_dict().items()}
     old = weights["embed_tokens.weight"]
     # What stands around a picture was never seen in training: the mean of all tokens says the least.
@@ -94,6 +64,5 @@ def build_model(
     model.tie_weights()
     # Image tokens begin about as long as the rows of the embedding that they are to become.
     model.model.connector.modality_projection.proj.weight.data *= 0.05
-    model.generation_config = untyped.GenerationConfig(**ids)
     built: Idefics3ForConditionalGeneration = model.eval()
     return built
