@@ -89,7 +89,7 @@ PURE = {
 # Each in these files alone, and there inside functions, so that it is loaded only where it is used.
 CONFINED = {
     "vllm": ("generation/vllm_session.py", "generation/weight_sender.py"),
-    "bitsandbytes": ("models/lora.py",),
+    "bitsandbytes": ("models/quantization.py",),
     "flash_attn": ("models/attention.py",),
     "liger_kernel": ("models/token_loss.py",),
     "peft": ("models/lora.py",),
@@ -233,7 +233,7 @@ def test_file_keeps_the_import_direction(path: str) -> None:
         ("rewards/mprm.py", "def f():\n    import vllm", "only generation/vllm_session.py"),
         ("models/tiny.py", "def f():\n    from peft import LoraConfig", "only models/lora.py"),
         ("generation/vllm_session.py", "try:\n    import vllm\nexcept ImportError:\n    pass", "inside a function"),
-        ("models/lora.py", "from bitsandbytes import nn", "inside a function"),
+        ("models/quantization.py", "from bitsandbytes import nn", "inside a function"),
         ("models/attention.py", "import flash_attn", "inside a function"),
     ],
 )
