@@ -5,6 +5,7 @@ How a row of a file becomes a prompt:
     records.py          RecordPrompts: the order of what follows
     row_files.py        the path's rows, each its values or why it cannot be read (table_rows.py: of tables)
     field_map.py        which column holds what
+    row_converter.py    a row's values as a prompt, by that map
     cells.py            a cell's value as text, number or picture
     question_text.py    the question, its options and its gold answer (chats.py: of a row of turns)
     prompt_table.py     all prompts as an Arrow table in the cache, made once
