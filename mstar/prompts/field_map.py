@@ -42,6 +42,8 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
 # What stands for all rows in the place of a column.
 _WORDS: Final = {"answer_is": frozenset(AnswerIs), "answer_type": frozenset(AnswerType)}
 _LETTERS: Final = tuple("ABCDEFGHIJ")
+# PMC-VQA's columns of options.
+_LETTERED: Final = tuple(f"choice{letter.lower()}" for letter in _LETTERS)
 # MMMU, EMMA and OlympiadBench have a column for each picture of a question.
 _NUMBERED: Final = re.compile(r"image_[1-9]")
 # Columns that a message lists.
@@ -144,8 +146,10 @@ class FieldMap:
         if found.get("question") == "instruction" and "input" in columns and self.context is None:
             # Alpaca's rows: what the instruction is about.
             found["context"] = "input"
-        if self.choices is None and "choices" not in found and {"A", "B"} <= {*columns}:
-            found["choices"] = tuple(letter for letter in _LETTERS if letter in columns)
+        lettered = [letter for letter in _LETTERS if letter in columns] if {"A", "B"} <= {*columns} else []
+        options = lettered or _find_usual(_LETTERED, columns)
+        if self.choices is None and "choices" not in found and len(options) > 1:
+            found["choices"] = tuple(options)
         numbered = sorted(filter(_NUMBERED.fullmatch, columns))
         if self.images == () and "images" not in found and numbered:
             found["images"] = tuple(numbered)

@@ -181,7 +181,7 @@ def read_choices(value: Any, column: str) -> tuple[tuple[str, ...], tuple[str, .
         pairs = []
     else:
         raise RowError(Reason.WRONG_TYPE, f"the column '{column}' holds a {type(value).__name__}, not a list")
-    texts = _without_letters([read_text(text, column) for _, text in pairs])
+    texts = without_letters([read_text(text, column) for _, text in pairs])
     labels = tuple(str(label) for label, _ in pairs if label is not None)
     return texts, labels if len(labels) == len(texts) else ()
 
@@ -195,7 +195,7 @@ def _read_option(item: Any) -> tuple[Any, Any]:
     return pick({name: value for name, value in item.items() if name != text}, _LABELS), item.get(text)
 
 
-def _without_letters(options: Sequence[str]) -> tuple[str, ...]:
+def without_letters(options: Sequence[str]) -> tuple[str, ...]:
     """Options without the letters that they begin with themselves, as AQuA-RAT has them: ``A)21``, ``B)24``."""
     found = [_LETTERED.fullmatch(option) for option in options]
     letters = "".join(match[1] for match in found if match)

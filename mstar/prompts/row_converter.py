@@ -33,6 +33,7 @@ from mstar.prompts.question_text import (
     read_choices,
     read_gold,
     render_choices,
+    without_letters,
 )
 from mstar.types import AnswerIs, Prompt, Turn
 
@@ -168,7 +169,7 @@ def read_options(values: Mapping[str, Any], fields: FieldMap) -> tuple[tuple[str
     names = fields.names("choices")
     if len(names) == 1 and not isinstance(fields.choices, tuple):
         return read_choices(look_up(values, names[0]), names[0])
-    return _texts(values, names), ()
+    return without_letters(_texts(values, names)), ()
 
 
 def _texts(values: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
