@@ -44,8 +44,8 @@ _WORDS: Final = {"answer_is": frozenset(AnswerIs), "answer_type": frozenset(Answ
 _LETTERS: Final = tuple("ABCDEFGHIJ")
 # PMC-VQA's columns of options.
 _LETTERED: Final = tuple(f"choice{letter.lower()}" for letter in _LETTERS)
-# MMMU, EMMA and OlympiadBench have a column for each picture of a question.
-_NUMBERED: Final = re.compile(r"image_[1-9]")
+# MMMU, EMMA, OlympiadBench and MP-DocVQA (20) have a column for each picture of a question.
+_NUMBERED: Final = re.compile(r"image_[1-9][0-9]?")
 # Columns that a message lists.
 _SHOWN: Final = 40
 
@@ -150,7 +150,7 @@ class FieldMap:
         options = lettered or _find_usual(_LETTERED, columns)
         if self.choices is None and "choices" not in found and len(options) > 1:
             found["choices"] = tuple(options)
-        numbered = sorted(filter(_NUMBERED.fullmatch, columns))
+        numbered = sorted(filter(_NUMBERED.fullmatch, columns), key=lambda name: int(name.partition("_")[2]))
         if self.images == () and "images" not in found and numbered:
             found["images"] = tuple(numbered)
         return replace(self, **found)._resolved(columns, where), frozenset(found)  # type: ignore[arg-type]

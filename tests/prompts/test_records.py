@@ -385,8 +385,8 @@ def test_a_picture_that_only_the_text_names_makes_a_bad_row(tmp_path: Path) -> N
 
 
 def test_a_column_for_each_picture(tmp_path: Path, picture: Picture) -> None:
-    """MMMU, EMMA and OlympiadBench have image_1, image_2 and on, and name them in the text."""
-    for number in (1, 2):
+    """MMMU, EMMA, OlympiadBench and MP-DocVQA have image_1, image_2 and on, and name them in the text."""
+    for number in (1, 2, 10):
         (tmp_path / f"{number}.png").write_bytes(picture(number, "PNG", 8 * number))
     rows = [
         {"question": "Is <image_2> like it?\n<image_1>", "image_2": "2.png", "image_1": "1.png", "image_3": None},
@@ -394,6 +394,9 @@ def test_a_column_for_each_picture(tmp_path: Path, picture: Picture) -> None:
     ]
     source = RecordPrompts(write_lines(tmp_path / "data.jsonl", rows))
     assert [sizes(prompt) for prompt in source] == [[(16, 16), (8, 8)], [(8, 8)]]
+    many = {"question": "On which page?", "image_10": "10.png", "image_2": "2.png", "image_1": "1.png"}
+    [prompt] = RecordPrompts(write_lines(tmp_path / "many.jsonl", [many]))
+    assert sizes(prompt) == [(8, 8), (16, 16), (80, 80)]
 
 
 def test_a_folder_for_each_problem(tmp_path: Path, picture: Picture) -> None:
