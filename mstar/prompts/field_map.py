@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Final
 
-from mstar.errors import ConfigError, DataError
+from mstar.errors import ConfigError, DataError, require_least
 from mstar.prompts.cells import fields_of
 from mstar.prompts.facts import ColumnChoice
-from mstar.types import AnswerIs, AnswerType
+from mstar.types import AnswerIs, AnswerType, Tolerance
 
 # The names under which public data sets have them, the usual one first; _fold is how they are compared.
 _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
@@ -78,7 +78,7 @@ class FieldMap:
             column, infers it from the answer.
         answers: A list of answers that are right, too; without ``answer`` the first of them is the gold answer.
         answer_is: How ``answer`` names its option: text, letter, index0 or index1; a column, or one of these for all.
-        tolerance: How far a number may be off: an object with ``relative`` or ``absolute``.
+        tolerance: How far a number may be off: a column of objects with ``relative`` or ``absolute``, or one for all.
         precision: Decimals that a float answer is asked for.
         unit: The unit that the answer is asked for in.
         rationale: A response to imitate.
@@ -86,7 +86,7 @@ class FieldMap:
         context: Text that is shown before the question, such as a table or a hint; one column or several.
 
     Raises:
-        ConfigError: both of ``question`` and ``conversations`` are set.
+        ConfigError: both of ``question`` and ``conversations`` are set, or a tolerance is negative.
     """
 
     question: str | None = None
@@ -98,7 +98,7 @@ class FieldMap:
     answer_type: str | None = None
     answers: str | None = None
     answer_is: str | None = None
-    tolerance: str | None = None
+    tolerance: str | Tolerance | None = None
     precision: str | None = None
     unit: str | None = None
     rationale: str | None = None
@@ -108,10 +108,14 @@ class FieldMap:
     def __post_init__(self) -> None:
         if self.question and self.conversations:
             raise ConfigError("fields: set question or conversations, not both: the column that holds the question.")
+        if isinstance(self.tolerance, Tolerance):
+            require_least("fields.tolerance.", 0, **asdict(self.tolerance))
 
     def names(self, role: str) -> tuple[str, ...]:
         """The columns of a role, as they are named."""
         value = getattr(self, role)
+        if isinstance(value, Tolerance):
+            return ()
         return tuple(name for name in ((value,) if isinstance(value, str) else value or ()) if name)
 
     @property

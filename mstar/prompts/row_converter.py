@@ -35,7 +35,7 @@ from mstar.prompts.question_text import (
     render_choices,
     without_letters,
 )
-from mstar.types import AnswerIs, Prompt, Turn
+from mstar.types import AnswerIs, Prompt, Tolerance, Turn
 
 Placeholders = Literal["places", "words"]
 T = TypeVar("T")
@@ -77,6 +77,7 @@ class RowConverter:
         kind = self.fields.said_of_all("answer_type") or read("answer_type", lambda value, _: value, None)
         said_is = self.fields.said_of_all("answer_is")
         answer_is = AnswerIs(said_is) if said_is else read("answer_is", read_answer_is, None)
+        of_all = self.fields.tolerance if isinstance(self.fields.tolerance, Tolerance) else None
         none: tuple[str, ...] = ()
         choices, labels = read("choices", lambda *_: read_options(values, self.fields), (none, none))
         column = self.fields.answer or ""
@@ -108,7 +109,7 @@ class RowConverter:
             answer_type=answer_type_of(kind, answer, choices),
             answers=tuple(dict.fromkeys(other for other in answers[1:] if other not in (answer, answers[0]))),
             answer_is=answer_is,
-            tolerance=read("tolerance", read_tolerance, None),
+            tolerance=of_all or read("tolerance", read_tolerance, None),
             choices=choices,
             precision=read("precision", read_precision, None),
             unit=read("unit", read_text, "") or None,

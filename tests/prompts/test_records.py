@@ -422,6 +422,18 @@ def test_what_kind_all_answers_are_is_said_once(tmp_path: Path) -> None:
     assert AnswerGrader().grade(prompt, "Answer: [10, 20, 100, 201]").correct
 
 
+def test_a_tolerance_may_be_said_once_for_all_rows(tmp_path: Path) -> None:
+    """ChartQA and PlotQA take numbers that are off by 5 %, and no row says so."""
+    path = write_lines(tmp_path / "a.jsonl", [{"query": "How long?", "label": "200"}, {"query": "Who?", "label": "A"}])
+    number, text = RecordPrompts(path, FieldMap(answer="label", tolerance=Tolerance(relative=0.05)))
+    grade = AnswerGrader().grade
+    assert grade(number, "Answer: 209").correct
+    assert not grade(number, "Answer: 211").correct
+    assert grade(text, "Answer: A").correct
+    with pytest.raises(ConfigError, match=r"fields\.tolerance\.relative is -1"):
+        FieldMap(tolerance=Tolerance(relative=-1))
+
+
 def test_numbers_of_pictures_are_filled_with_zeros(tmp_path: Path, picture: Picture) -> None:
     """The pictures of COCO, which VQA sets name by image_id alone."""
     (tmp_path / "000000000042.jpg").write_bytes(picture(1, "JPEG", 8))
