@@ -76,7 +76,8 @@ class FieldMap:
             question's own text are found there.
         answer_type: One of ``mstar.types.AnswerType``; a column, or one of these for all. None, or another value in the
             column, infers it from the answer.
-        answers: A list of answers that are right, too; without ``answer`` the first of them is the gold answer.
+        answers: A list of answers that are right, too; without ``answer`` the first of them is the gold answer. Of ten
+            of which some are alike (VQA) those that three annotators gave, else the most frequent alone.
         answer_is: How ``answer`` names its option: text, letter, index0 or index1; a column, or one of these for all.
         tolerance: How far a number may be off: a column of objects with ``relative`` or ``absolute``, or one for all.
         precision: Decimals that a float answer is asked for.

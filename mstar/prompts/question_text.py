@@ -6,6 +6,7 @@ Every reader raises ``RowError`` where the row holds what it cannot read.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -40,6 +41,9 @@ _ASKS_WHETHER: Final = re.compile(
     r"(?:\A|[.,:>?]\s*)(?:is|are|was|were|do|does|did|has|have|can|could|will|would)\b", re.IGNORECASE
 )
 VERDICTS: Final = {"0": "no", "1": "yes"}
+# Annotators of a question of VQA, and how many of them make an answer right.
+_ANNOTATORS: Final = 10
+_AGREED: Final = 3
 _LABELS: Final = ("label", "key", "letter", "option", "id")
 _ALPHABET: Final = "ABCDEFGHIJ"
 # How options are marked in a question, at the beginning of a line or behind other text, and how many make a list. A
@@ -258,6 +262,20 @@ def read_gold(value: Any, column: str, kind: Any, choices: tuple[str, ...]) -> t
     if len(gold) != 1 or gold[0] in choices or not (committed := find_committed(gold[0])):
         return gold, None
     return (committed,), gold[0] if "\n" in gold[0] and committed != gold[0] else None
+
+
+def settle_votes(answers: tuple[str, ...]) -> tuple[str, ...]:
+    """Of ten annotators' answers those that three gave, the most frequent first; if none is, the most frequent alone.
+
+    So it is in VQAv2, OK-VQA, TextVQA and VizWiz. Ten answers that all differ, or any other number, are left as they
+    are: they are answers that are all right.
+    """
+    counts = Counter(answer.casefold() for answer in answers).most_common()
+    if len(answers) != _ANNOTATORS or len(counts) == _ANNOTATORS:
+        return answers
+    first = {answer.casefold(): answer for answer in reversed(answers)}
+    agreed = [answer for answer, count in counts if count >= _AGREED] or [counts[0][0]]
+    return tuple(first[answer] for answer in agreed)
 
 
 def find_numbering(rows: Iterable[tuple[tuple[str, ...], int, bool]]) -> str | None:

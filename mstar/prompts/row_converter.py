@@ -33,6 +33,7 @@ from mstar.prompts.question_text import (
     read_choices,
     read_gold,
     render_choices,
+    settle_votes,
     without_letters,
 )
 from mstar.types import AnswerIs, Prompt, Tolerance, Turn
@@ -85,7 +86,8 @@ class RowConverter:
         chat = self.fields.conversations or self.fields.question or ""
         value = said if column.startswith(f"{chat}.") else look_up(values, column)
         gold, solution = read_gold(value, column, kind, choices) if column else (none, None)
-        answers = (*gold, *read("answers", lambda value, name: read_texts(parse(value), name), none))
+        others = read("answers", lambda value, name: read_texts(parse(value), name), none)
+        answers = (*settle_votes(gold), *settle_votes(others))
         if self.verdicts:
             answers = tuple(form for gold in answers for form in (VERDICTS.get(gold, gold), gold))
         answer = next(iter(answers), None)

@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 from mstar.grading import AnswerGrader
-from mstar.prompts import RecordPrompts
-from mstar.prompts.question_text import find_numbering, infer_answer_type, read_gold, remove_placeholders
+from mstar.prompts import FieldMap, RecordPrompts
+from mstar.prompts.question_text import (
+    find_numbering,
+    infer_answer_type,
+    read_gold,
+    remove_placeholders,
+    settle_votes,
+)
 from mstar.types import AnswerType
 from tests.prompts.record_files import write_lines
 
@@ -59,6 +65,33 @@ def test_the_type_of_an_answer(answer: str | None, kind: AnswerType) -> None:
 )
 def test_numbers_of_options(rows: list[tuple[str, bool]], found: str | None) -> None:
     assert find_numbering([((answer,), 4, is_text) for answer, is_text in rows]) == found
+
+
+@pytest.mark.parametrize(
+    ("answers", "right"),
+    [
+        ("down down up Down left up up up at down", ("down", "up")),
+        ("up up left left a b c d e f", ("up",)),
+        # No votes: each may be right.
+        ("a b c d e f g h i j", tuple("abcdefghij")),
+        ("down down up", ("down", "down", "up")),
+    ],
+)
+def test_ten_answers_are_votes(answers: str, right: tuple[str, ...]) -> None:
+    assert settle_votes(tuple(answers.split())) == right
+
+
+def test_what_one_of_ten_annotators_said_is_not_right(tmp_path: Path) -> None:
+    """The rows of VQAv2; those of OK-VQA, TextVQA and VizWiz have lists of texts."""
+    said = ["up", *["down"] * 6, *["at table"] * 3]
+    votes = [{"answer": text, "answer_confidence": "yes", "answer_id": place} for place, text in enumerate(said)]
+    row = {"question": "Where is he looking?", "multiple_choice_answer": "down", "question_id": 1}
+    for number, answers in enumerate((votes, said)):
+        [prompt] = RecordPrompts(write_lines(tmp_path / f"{number}.jsonl", [row | {"answers": answers}]))
+        assert (prompt.answer, prompt.answers) == ("down", ("at table",))
+        assert not AnswerGrader().grade(prompt, "Answer: up").correct
+    [prompt] = RecordPrompts(str(tmp_path / "1.jsonl"), FieldMap(answer="answers", answers=""))
+    assert (prompt.answer, prompt.answers) == ("down", ("at table",))
 
 
 def test_an_option_that_reads_like_an_announcement_stays_whole() -> None:
