@@ -48,11 +48,18 @@ _LABELS: Final = ("label", "key", "letter", "option", "id")
 _ALPHABET: Final = "ABCDEFGHIJ"
 # How options are marked in a question, at the beginning of a line or behind other text, and how many make a list. A
 # mark inside a line and without a blank after it (A.-2 in Chinese questions) may stand in a formula: it takes three.
+_BLANKS: Final = r"(?:\s|~|\\[ :;,!])*"
+_FONT: Final = r"\\(?:text|math)(?:bf|rm|it)?\s*\{{\s*"
+_DOLLAR: Final = re.compile(r"(?<!\\)\$")
+_TYPESET_END: Final = re.compile(r"(?:\s|~|\\q?quad(?![A-Za-z])|\\[ :;,!])+\Z")
+# NuminaMath's: $\textbf{(A)}\ 26 \qquad\textbf{(B)}\ 27$, $(\mathrm {A}) \ 26$, \text{(A) none}.
+_TYPESET: Final = rf"\$?(?:\({_FONT}{{letter}}\s*\}}}}\)|{_FONT}\({{letter}}\){_BLANKS}\}}}}?){_BLANKS}"
 _OPTION_FORMS: Final = (
     (r"(?:\A|[\s:])\({letter}\)[^\S\n]*", 2),
     (r"(?:\A|\n)[^\S\n]*{letter}[.):][^\S\n]*", 2),
     (r"(?:\A|[\s;]){letter}[.):]\s+", 2),
     (r"(?:\A|[\s;]){letter}[.):、\uff0e\uff1a]\s*", 3),
+    (_TYPESET, 3),
 )
 
 
@@ -135,7 +142,7 @@ def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
     Where the gold answer is neither a letter nor the text of an option, the list is no list of options.
     """
     lists = [
-        found
+        tuple(map(_untypeset, found)) if pattern is _TYPESET else found
         for pattern, least in _OPTION_FORMS
         for start in re.finditer(pattern.format(letter="A"), question)
         if len(found := _split_at_letters(question[start.start() :], pattern)) >= least
@@ -150,6 +157,15 @@ def find_choices(question: str, answer: str | None) -> tuple[str, ...]:
     named = _named_letters(answer or "")
     fits = not answer or answer in options or (named and named <= {*letters}) or _is_option(answer, options)
     return options if any(options) and fits else ()
+
+
+def _untypeset(option: str) -> str:
+    """An option without LaTeX's blanks behind it, and without the end of the formula or font around all options."""
+    option = option.strip()
+    if len(_DOLLAR.findall(option)) % 2:
+        option = option.removesuffix("$") if option.endswith("$") else option.removeprefix("$")
+    option = _TYPESET_END.sub("", option)
+    return option.removesuffix("}").rstrip() if option.count("}") > option.count("{") else option
 
 
 def _is_option(answer: str, options: tuple[str, ...]) -> bool:

@@ -101,6 +101,28 @@ def test_an_option_that_reads_like_an_announcement_stays_whole() -> None:
     assert read_gold(None, "answer", None, ()) == ((), None)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        r"$\textbf{(A)}\ 26 \qquad\textbf{(B)}\ 27\qquad\textbf{(C)}\ 28\qquad\textbf{(D)}\ \text{none}$",
+        r"$(\mathrm {A}) \ 26 \qquad (\mathrm {B}) \ 27 \qquad (\mathrm {C})\ 28 \qquad (\mathrm {D}) \ \text{none}$",
+        r"$ \mathrm{(A) \ } 26\qquad \mathrm{(B) \ } 27\qquad \mathrm{(C) \ } 28\qquad \mathrm{(D) \ }\text{none} $",
+        r"$\text{(A)}\ 26 \qquad \text{(B)}\ 27 \qquad \text{(C) 28} \qquad \text{(D)}~\text{none}$",
+        "$\\textbf{(A)}\\: 26$\n$\\textbf{(B)} \\: 27$\n$\\textbf{(C)} ~28$\n$\\textbf{(D)} \\text{none}$",
+        r"\textbf{(A)} 26 \qquad \textbf{(B)} 27 \qquad \textbf{(C)} 28 \qquad \textbf{(D)} \text{none}",
+    ],
+)
+@pytest.mark.parametrize("gold", [r"So it is $\boxed{\textbf{(C)}\ 28}$.", "C", "28"])
+def test_options_in_latex(tmp_path: Path, options: str, gold: str) -> None:
+    """NuminaMath's questions of the AMC; CoT has solutions, 1.5 has letters."""
+    row = {"problem": f"What is $x$ if $f(A) = 3$?\n{options}", "solution": gold}
+    [prompt] = RecordPrompts(write_lines(tmp_path / "data.jsonl", [row]), FieldMap(answer="solution"))
+    assert prompt.choices == ("26", "27", "28", r"\text{none}")
+    grade = AnswerGrader().grade
+    assert all(grade(prompt, rf"\boxed{{{said}}}").correct for said in ("28", "C", "(C)", r"\textbf{(C)}\ 28"))
+    assert not any(grade(prompt, rf"\boxed{{{said}}}").correct for said in ("27", "B", r"\textbf{(B)}\ 27"))
+
+
 @pytest.mark.parametrize("gold", [r"\boxed{\text{A}}", "$A$", r"$20^\circ$", "20", "Option A", "A 20°", "A:20°"])
 def test_options_stay_options_however_the_answer_is_spelt(tmp_path: Path, gold: str) -> None:
     rows = [{"question": "x?\nChoices:\n(A) 20°\n(B) 40°\n(C) 50°", "answer": gold}]
