@@ -70,7 +70,7 @@ class FieldMap:
         answer: The gold answer, or a list of all that are right; none for data without answers. Of a chat it is what
             the model says last, whichever turn is named. 0 and 1 are no and yes, too, where all answers are one of them
             and most questions ask for that.
-        id: A unique id; none derives one from the question and its pictures.
+        id: A unique id; none derives one from the question and its pictures, and from the rationale behind a ``~``.
         choices: The options of multiple-choice questions: a list of texts, an object by letter, a list of
             ``{label, text}``, or text that is one of these; or several columns, each with one option. Options in the
             question's own text are found there.

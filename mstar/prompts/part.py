@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.base import Mixing, PromptSource
 from mstar.prompts.facts import SourceFacts
-from mstar.prompts.prompt_table import hash_id
+from mstar.prompts.prompt_table import asked_id, hash_id
 from mstar.types import Prompt
 
 _SHOWN: Final = 3
@@ -30,7 +30,8 @@ class PromptPart(PromptSource):
         stop: The number behind the last row; none is the end.
         share: From which to which share of the prompts, e.g. 0 and 0.9. A prompt's place in [0, 1) follows from its id
             and ``seed`` alone: it does not depend on the order of the rows or on how many there are, and shares that
-            do not overlap have no prompt in common.
+            do not overlap have no prompt in common. Of ids that follow from the content, it is what is asked that
+            counts: a question with several rationales is in one of them.
         ids: A file with a prompt's id on each line; the source must have all of them.
         seed: Seed of the places that ``share`` cuts.
 
@@ -56,10 +57,11 @@ class PromptPart(PromptSource):
         chosen = np.zeros(len(source), dtype=bool)
         chosen[start:stop] = True
         if share is not None:
-            keys = np.fromiter((hash_id(prompt.id, f"{seed}/share/") for prompt in source), np.uint64, len(source))
+            places = (hash_id(asked_id(prompt.id), f"{seed}/share/") for prompt in source)
+            keys = np.fromiter(places, np.uint64, len(source))
             # 53 bits are what a float holds.
-            places = (keys >> np.uint64(11)).astype(np.float64) / 2.0**53
-            chosen &= (share[0] <= places) & (places < share[1])
+            shares = (keys >> np.uint64(11)).astype(np.float64) / 2.0**53
+            chosen &= (share[0] <= shares) & (shares < share[1])
         if ids is not None:
             listed = np.zeros(len(source), dtype=bool)
             listed[_find_listed(source, Path(ids))] = True

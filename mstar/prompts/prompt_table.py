@@ -10,6 +10,7 @@ The key depends on the data, and on how it is read, so that several sources (spl
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import shutil
 from collections import Counter
@@ -59,7 +60,9 @@ _SAME: Final = (
     "question", "answer", "answer_type", "answers", "answer_is", "precision", "unit", "choices", "rationale",
     "category",
 )  # fmt: skip
-_FORMAT: Final = 9
+_FORMAT: Final = 10
+# What tells apart the ids of rows that ask the same.
+_APART: Final = re.compile(r"~[0-9a-f]{16}\Z")
 _BATCH: Final = 2048
 
 
@@ -69,7 +72,8 @@ class PromptRecord:
 
     Attributes:
         prompt: The prompt without its pictures. Its id is empty where it follows from the content.
-        content: A short hash of what is asked (``content_id``). Rows with the same are one prompt.
+        content: A short hash of what is asked (``content_id``), and behind ``~`` one of the rationale, if there is one.
+            Rows with the same are one prompt.
         images: For every picture its path below the image folder, or its bytes.
         id_guessed: Whether the column of the id was not named by the user. Where such an id comes again with something
             else, that gets an id of its own.
@@ -89,6 +93,11 @@ Convert = Callable[[Mapping[str, Any]], PromptRecord]
 def hash_id(prompt_id: str, salt: str = "") -> int:
     """64 bits of a prompt id: the key that it is found by, and with a salt its place in a random order."""
     return int.from_bytes(hashlib.blake2b(f"{salt}{prompt_id}".encode(), digest_size=8).digest(), "little")
+
+
+def asked_id(prompt_id: str) -> str:
+    """An id without what tells apart rows that ask the same, or that have one guessed id."""
+    return _APART.sub("", prompt_id)
 
 
 def content_id(*parts: object) -> str:
@@ -171,7 +180,7 @@ class _Builder:
                 prompt_id = record.prompt.id or record.content
                 known = self.first.get(hash_id(prompt_id))
                 if record.id_guessed and known is not None and known[1] != record.content:
-                    prompt_id = f"{prompt_id}-{record.content}"
+                    prompt_id = f"{prompt_id}~{content_id(record.content)}"
                 for role, detail in record.ignored:
                     count, first, said = self.ignored.get(role, (0, number, detail))
                     self.ignored[role] = (count + 1, first, said)

@@ -119,7 +119,8 @@ class RowConverter:
             category=", ".join(read("category", read_texts, none)),
             turns=tuple(before),
         )
-        content = content_id(question.text, rationale, *shown, *said_before)
+        asked = content_id(question.text, None, *shown, *said_before)
+        content = f"{asked}~{content_id(rationale)}" if rationale else asked
         return PromptRecord(prompt, content, shown, "id" in self.guessed, tuple(ignored))
 
     def _chat(self, values: Mapping[str, Any]) -> tuple[list[Turn], str | None, list[str | bytes]]:

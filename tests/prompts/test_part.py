@@ -62,6 +62,25 @@ def test_shares_do_not_overlap_and_do_not_depend_on_order_or_size(records: Make)
     assert ids(PromptPart(turned, share=bounds[0], seed=1)) != parts[0][::-1]
 
 
+@pytest.mark.parametrize("extra", [{}, {"id": "p{}"}])
+def test_a_question_with_several_rationales_is_in_one_share(tmp_path: Path, extra: dict[str, str]) -> None:
+    """OpenMathReasoning has ten solutions a problem, MMPR up to 15 pairs a question, and neither has ids."""
+    rows = [
+        {name: form.format(number) for name, form in extra.items()}
+        | {"question": f"{number}?", "answer": str(number), "solution": f"Way {way}."}
+        for way in range(4)
+        for number in range(50)
+    ]
+    path = tmp_path / "rationales.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = RecordPrompts(str(path))
+    assert len(set(ids(source))) == len(source) == 200
+    parts = [PromptPart(source, share=share) for share in ((0.0, 0.5), (0.5, 1.0))]
+    asked = [{prompt.question for prompt in part} for part in parts]
+    assert len(asked[0]) + len(asked[1]) == 50
+    assert 10 < len(asked[0]) < 40
+
+
 def test_a_list_of_ids_keeps_the_order_of_the_data(records: Make, tmp_path: Path) -> None:
     listed = tmp_path / "ids.txt"
     listed.write_text("q7\n\nq2\n")

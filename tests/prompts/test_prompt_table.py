@@ -86,7 +86,7 @@ def test_half_a_surrogate_pair_is_put_aside(tmp_path: Path) -> None:
 def test_an_id_that_repeats_with_something_else_gets_one_of_its_own(tmp_path: Path) -> None:
     rows = [{"id": "7", "question": question, "answer": "1"} for question in ("a", "b", "a")]
     source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows))
-    assert [(prompt.id.split("-")[0], prompt.question) for prompt in source] == [("7", "a"), ("7", "b")]
+    assert [(prompt.id.split("~")[0], prompt.question) for prompt in source] == [("7", "a"), ("7", "b")]
     assert [source.index_of(prompt.id) for prompt in source] == [0, 1]
     named = RecordPrompts(str(tmp_path / "d.jsonl"), FieldMap(question="question", id="id"), max_bad_share=1.0)
     assert named.facts().bad == {"duplicate_id": 2}
