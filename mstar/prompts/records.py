@@ -29,7 +29,7 @@ from mstar.storage import read_json, write_json
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 # Rows that are looked at to find out what an answer is.
 _LOOKED_AT: Final = 1000
-# Rows that are looked at for columns that name pictures; HallusionBench's first ones have none.
+# Rows that are looked at for columns of pictures; HallusionBench's first ones have none.
 _FEW: Final = 100
 
 
@@ -108,9 +108,8 @@ class RecordPrompts(TablePrompts):
             choices = (*choices, ColumnChoice("answers", "yes or no", why))
         read = {name if name in columns else name.partition(".")[0] for name in chosen.columns}
         unread = tuple(column for column in columns if column not in read)
-        if not chosen.images:
-            some = [row for row in islice(rows, _FEW) if not isinstance(row, RowError)]
-            unread = tuple(f"{name}{_seems_pictures(some, name)}" for name in unread)
+        some = [row for row in islice(rows, _FEW) if not isinstance(row, RowError)]
+        unread = tuple(f"{name}{_seems_pictures(some, name, bool(chosen.images))}" for name in unread)
         converter = RowConverter(chosen, guessed, os.path.abspath(root), placeholders, verdicts)
         facts = (rows.fingerprint, chosen, guessed, converter.root, placeholders, verdicts)
         folder = cache_folder(cache_dir, "records", *facts)
@@ -140,14 +139,19 @@ def _without_columns(rows: Rows) -> str:
     return f"no row that can be read; row 0: {why}. Mend the file, or get it again."
 
 
-def _seems_pictures(rows: Sequence[Mapping[str, Any]], column: str) -> str:
-    """What is said of a column that is not read where it seems to name pictures, or lists of them."""
+def _seems_pictures(rows: Sequence[Mapping[str, Any]], column: str, has_others: bool) -> str:
+    """What is said of a column that is not read where it seems to hold pictures, or lists of them.
+
+    Beside others, names are passed over: they are likely those of the others.
+    """
     for row in rows:
         value = row.get(column)
         # Of a list, and of the text of one, the last name counts. Pictures themselves are not made a text of.
         while isinstance(value, list) and value:
             value = value[-1]
-        if isinstance(value, str) and value.lower().rstrip("'\"]").endswith(_PICTURES):
+        if isinstance(value, bytes) or (isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes)):
+            return " (pictures?)"
+        if not has_others and isinstance(value, str) and value.lower().rstrip("'\"]").endswith(_PICTURES):
             return " (names of pictures?)"
     return ""
 

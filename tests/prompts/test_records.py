@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mstar.errors import ConfigError, DataError
@@ -374,6 +376,17 @@ def test_a_column_that_seems_to_name_pictures_is_pointed_out(tmp_path: Path) -> 
     assert source.facts().unread == ("figure (names of pictures?)", "note")
     listed = RecordPrompts(write_lines(tmp_path / "e.jsonl", [row | {"figure": ["a.jpg", "b.jpg"]}]))
     assert listed.facts().unread == ("figure (names of pictures?)", "note")
+
+
+def test_a_column_that_holds_pictures_is_pointed_out(tmp_path: Path, picture: Picture) -> None:
+    """ICON-QA has query_image, choice_image_0 and choice_image_1, as bytes."""
+    shown = {"bytes": picture(), "path": "a.png"}
+    row = {"question": "Which?", "answer": "1", "query_image": shown, "choice_image_0": [picture()], "note": "b"}
+    for name, columns in (("a", row), ("b", row | {"image": shown, "file": "a.png"})):
+        pq.write_table(pa.Table.from_pylist([columns]), tmp_path / f"{name}.parquet")
+        unread = RecordPrompts(str(tmp_path / f"{name}.parquet")).facts().unread
+        assert unread[:3] == ("query_image (pictures?)", "choice_image_0 (pictures?)", "note")
+    assert unread[3:] == ("file",)
 
 
 def test_a_picture_that_only_the_text_names_makes_a_bad_row(tmp_path: Path) -> None:
