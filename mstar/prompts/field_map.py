@@ -145,7 +145,7 @@ class FieldMap:
             found.pop("conversations", None)
         elif "conversations" not in found:
             raise DataError(
-                f"{where} has no column of a usual name for the question; it has {_listed(columns)}: name the "
+                f"{where} has no column of a usual name for the question; it has {listed(columns)}: name the "
                 "columns in 'fields'."
             )
         if found.get("question") == "instruction" and "input" in columns and self.context is None:
@@ -174,7 +174,7 @@ class FieldMap:
         # Of a name that leads into a column, that one must.
         missing = [name for name in resolved.columns if not {name, name.partition(".")[0]} & {*columns}]
         if missing:
-            raise DataError(f"{where} lacks the columns {missing} that 'fields' names; it has {_listed(columns)}.")
+            raise DataError(f"{where} lacks the columns {missing} that 'fields' names; it has {listed(columns)}.")
         return resolved
 
     def explain(self, columns: Sequence[str], guessed: frozenset[str]) -> tuple[ColumnChoice, ...]:
@@ -203,7 +203,7 @@ def _fold(name: str) -> str:
     return name if name.startswith("_") else re.sub(r"[\s_-]", "", name).casefold()
 
 
-def _listed(columns: Sequence[str]) -> str:
+def listed(columns: Sequence[str]) -> str:
     """The columns for a message: an object of objects has thousands of keys."""
     rest = f" and {len(columns) - _SHOWN:,} more" if len(columns) > _SHOWN else ""
     return f"{list(columns[:_SHOWN])}{rest}"

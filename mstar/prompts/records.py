@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
 from mstar.errors import DataError, require_least
 from mstar.prompts.cells import look_up, read_text, read_texts
 from mstar.prompts.facts import ColumnChoice
-from mstar.prompts.field_map import FieldMap
+from mstar.prompts.field_map import FieldMap, listed
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.prompt_table import build_table, cache_folder
@@ -23,9 +23,10 @@ from mstar.prompts.question_text import are_verdicts, find_numbering
 from mstar.prompts.row_converter import Placeholders, RowConverter, read_options
 from mstar.prompts.row_files import folder_of, open_rows
 from mstar.prompts.table_prompts import TablePrompts, TableSettings, open_table
-from mstar.prompts.table_rows import Rows
+from mstar.prompts.table_rows import Row, Rows
 from mstar.storage import read_json, write_json
 
+_Values: TypeAlias = list[str] | str
 _PICTURES: Final = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
 # Rows that are looked at to find out what an answer is.
 _LOOKED_AT: Final = 1000
@@ -59,6 +60,9 @@ class RecordPrompts(TablePrompts):
         placeholders: places shows the pictures where the text has ``<image>``, ``<image1>`` or the like, which must be
             as many as the pictures; words shows them before the question, and of ``<image1>`` in it the words
             ``image 1`` (for data with one picture of all that its text numbers).
+        where: Take only rows that hold this value, or one of these, in each of these columns; rows are counted as if
+            there were no others. Values are text, in whatever case.
+        unless: Leave out rows that hold this value, or one of these, in any of these columns.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -80,6 +84,8 @@ class RecordPrompts(TablePrompts):
         quarantine: str | None = None,
         cache_dir: str | None = None,
         placeholders: Placeholders = "places",
+        where: dict[str, list[str] | str] | None = None,
+        unless: dict[str, list[str] | str] | None = None,
     ) -> None:
         require_least("RecordPrompts: ", size=size)
         if quarantine is not None and split != "train":
@@ -89,12 +95,17 @@ class RecordPrompts(TablePrompts):
         settings = TableSettings(
             root, check_images, max_bad_share, quarantine, pixels, instruction, tuple(map(os.path.abspath, linked))
         )
-        where = path if isinstance(path, str) else " and ".join([path[0], f"{len(path) - 1} more"][: len(path)])
+        title = path if isinstance(path, str) else " and ".join([path[0], f"{len(path) - 1} more"][: len(path)])
         rows = open_rows(path, split)
         columns = _find_columns(rows, cache_folder(cache_dir, "columns", rows.fingerprint) / "found.json")
         if not columns:
-            raise DataError(f"'{where}' has {_without_columns(rows)}")
-        chosen, guessed = (fields or FieldMap()).complete(columns, f"'{where}'")
+            raise DataError(f"'{title}' has {_without_columns(rows)}")
+        if where or unless:
+            _require_columns((*(where or ()), *(unless or ())), columns, title)
+            rows = _select(rows, where or {}, unless or {})
+            if next(iter(rows), None) is None:
+                raise DataError(f"'{title}' has no row left by 'where' and 'unless'; they compare values as text.")
+        chosen, guessed = (fields or FieldMap()).complete(columns, f"'{title}'")
         choices = chosen.explain(columns, guessed)
         unsaid = chosen.answer and chosen.choices and chosen.answer_is is None
         if unsaid and (answer_is := find_numbering(_answers_and_options(rows, chosen))):
@@ -114,9 +125,36 @@ class RecordPrompts(TablePrompts):
         facts = (rows.fingerprint, chosen, guessed, converter.root, placeholders, verdicts)
         folder = cache_folder(cache_dir, "records", *facts)
         build_table(folder, rows, converter)
-        checked = open_table(folder, where, settings, choices=choices, unread=unread)
-        self.name = where if split == "train" else f"{where} ({split})"
+        checked = open_table(folder, title, settings, choices=choices, unread=unread)
+        self.name = title if split == "train" else f"{title} ({split})"
         super().__init__(checked, np.flatnonzero(checked.usable)[:size], hide_answers)
+
+
+def _require_columns(names: Iterable[str], columns: Sequence[str], title: str) -> None:
+    """Makes sure that the data has what ``where`` and ``unless`` name; of a name that leads into a column, that one."""
+    if missing := [name for name in names if not {name, name.partition(".")[0]} & {*columns}]:
+        raise DataError(f"'{title}' lacks the columns {missing} of 'where' or 'unless'; it has {listed(columns)}.")
+
+
+def _select(rows: Rows, where: Mapping[str, _Values], unless: Mapping[str, _Values]) -> Rows:
+    """The rows that hold what ``where`` says and nothing of what ``unless`` does, and those that cannot be read."""
+
+    def holds(row: Mapping[str, Any], column: str, values: _Values) -> bool:
+        wanted = {value.casefold() for value in ([values] if isinstance(values, str) else values)}
+        try:
+            return any(text.casefold() in wanted for text in read_texts(look_up(row, column), column))
+        except RowError:
+            return False
+
+    def read() -> Iterator[Row]:
+        for row in rows:
+            if isinstance(row, RowError) or (
+                all(holds(row, *pair) for pair in where.items())
+                and not any(holds(row, *pair) for pair in unless.items())
+            ):
+                yield row
+
+    return Rows(f"{rows.fingerprint}:{where}:{unless}", read, rows.known)
 
 
 def _find_columns(rows: Rows, cache: Path) -> list[str]:

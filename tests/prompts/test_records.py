@@ -447,6 +447,30 @@ def test_a_tolerance_may_be_said_once_for_all_rows(tmp_path: Path) -> None:
         FieldMap(tolerance=Tolerance(relative=-1))
 
 
+def test_rows_are_chosen_by_what_they_hold(tmp_path: Path) -> None:
+    """NuminaMath-1.5 has rows whose answer is "proof", some of which it calls word problems."""
+    kinds = ["math-word-problem", "proof", "math-word-problem", "MCQ"]
+    rows = [
+        {"problem": f"{n}?", "answer": answer, "question_type": kind, "meta": {"level": n}, "valid": n != 3}
+        for n, (answer, kind) in enumerate(zip(["4", "proof", "proof", "B"], kinds, strict=True))
+    ]
+    path = write_lines(tmp_path / "data.jsonl", rows)
+
+    def taken(**chosen: Any) -> list[str]:
+        return [prompt.question for prompt in RecordPrompts(path, **chosen)]
+
+    assert taken(where={"question_type": "math-word-problem"}) == ["0?", "2?"]
+    assert taken(unless={"answer": ["proof", "notfound"]}) == ["0?", "3?"]
+    both = {"where": {"question_type": ["math-word-problem", "mcq"], "valid": "true"}, "unless": {"answer": "proof"}}
+    assert taken(**both) == ["0?"]
+    assert taken(where={"meta.level": ["1", "2"]}) == ["1?", "2?"]
+    assert len(taken()) == 4
+    with pytest.raises(DataError, match=r"lacks the columns \['kind'\] of 'where' or 'unless'; it has \['prob"):
+        taken(unless={"kind": "proof"})
+    with pytest.raises(DataError, match="has no row left by 'where' and 'unless'"):
+        taken(where={"answer": "none"})
+
+
 def test_numbers_of_pictures_are_filled_with_zeros(tmp_path: Path, picture: Picture) -> None:
     """The pictures of COCO, which VQA sets name by image_id alone."""
     (tmp_path / "000000000042.jpg").write_bytes(picture(1, "JPEG", 8))
