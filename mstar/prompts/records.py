@@ -63,6 +63,7 @@ class RecordPrompts(TablePrompts):
         where: Take only rows that hold this value, or one of these, in each of these columns; rows are counted as if
             there were no others. Values are text, in whatever case.
         unless: Leave out rows that hold this value, or one of these, in any of these columns.
+        drop: Texts that are taken out of the questions, such as a sentence on how to answer.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -86,6 +87,7 @@ class RecordPrompts(TablePrompts):
         placeholders: Placeholders = "places",
         where: dict[str, list[str] | str] | None = None,
         unless: dict[str, list[str] | str] | None = None,
+        drop: list[str] | None = None,
     ) -> None:
         require_least("RecordPrompts: ", size=size)
         if quarantine is not None and split != "train":
@@ -121,9 +123,8 @@ class RecordPrompts(TablePrompts):
         unread = tuple(column for column in columns if column not in read)
         some = [row for row in islice(rows, _FEW) if not isinstance(row, RowError)]
         unread = tuple(f"{name}{_seems_pictures(some, name, bool(chosen.images))}" for name in unread)
-        converter = RowConverter(chosen, guessed, os.path.abspath(root), placeholders, verdicts)
-        facts = (rows.fingerprint, chosen, guessed, converter.root, placeholders, verdicts)
-        folder = cache_folder(cache_dir, "records", *facts)
+        converter = RowConverter(chosen, guessed, os.path.abspath(root), placeholders, verdicts, tuple(drop or ()))
+        folder = cache_folder(cache_dir, "records", rows.fingerprint, converter)
         build_table(folder, rows, converter)
         checked = open_table(folder, title, settings, choices=choices, unread=unread)
         self.name = title if split == "train" else f"{title} ({split})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
 from mstar.prompts.cells import (
@@ -56,6 +56,8 @@ class RowConverter:
     placeholders: Placeholders
     # Whether 1 and 0 are yes and no.
     verdicts: bool = False
+    # What is taken out of the questions.
+    drop: tuple[str, ...] = ()
 
     def __call__(self, values: Mapping[str, Any]) -> PromptRecord:
         """The prompt; ``RowError`` where the row cannot be used."""
@@ -75,6 +77,7 @@ class RowConverter:
                 return nothing
 
         turns, said, images = self._chat(values)
+        turns = [replace(turn, text=self._cut(turn.text)) if turn.role == "user" else turn for turn in turns]
         kind = self.fields.said_of_all("answer_type") or read("answer_type", lambda value, _: value, None)
         said_is = self.fields.said_of_all("answer_is")
         answer_is = AnswerIs(said_is) if said_is else read("answer_is", read_answer_is, None)
@@ -140,6 +143,11 @@ class RowConverter:
             detail = f"pictures stand in the turns and in the column '{self.fields.names('images')[0]}', and differ"
             raise RowError(Reason.PICTURE_COUNT, detail)
         return list(chat.turns), chat.response or None, list(chat.images) or images
+
+    def _cut(self, question: str) -> str:
+        for text in self.drop:
+            question = question.replace(text, "")
+        return question
 
     def _ask(
         self,

@@ -471,6 +471,30 @@ def test_rows_are_chosen_by_what_they_hold(tmp_path: Path) -> None:
         taken(where={"answer": "none"})
 
 
+def test_sentences_on_how_to_answer_are_taken_out_of_the_questions(tmp_path: Path, picture: Picture) -> None:
+    """LLaVA-OneVision's and Geo170K's questions say how to answer, which contradicts the form that is asked for."""
+    (tmp_path / "a.png").write_bytes(picture())
+    said = "First perform reasoning, then finally select the question from the choices in the following format:"
+    short = "\nAnswer the question using a single word or phrase."
+    turns = [
+        f"<image>\n{said} Answer: xxx.\nQuestion: How long?\nChoices:\nA: 4.0\nB: 12.0",
+        "B",
+        f"Why?{short}",
+        "So.",
+    ]
+    chat = [{"from": "human" if n % 2 == 0 else "gpt", "value": text} for n, text in enumerate(turns)]
+    path = write_lines(tmp_path / "a.jsonl", [{"image": "a.png", "conversations": chat}])
+    [prompt] = RecordPrompts(path, drop=[f"{said} Answer: xxx.", short])
+    asked = "Question: How long?\nChoices:\nA: 4.0\nB: 12.0"
+    assert (prompt.question, [turn.text for turn in prompt.turns]) == ("Why?", [asked, "B"])
+    [first] = RecordPrompts(
+        write_lines(tmp_path / "b.jsonl", [{"image": "a.png", "conversations": chat[:2]}]),
+        drop=[f"{said} Answer: xxx."],
+    )
+    assert (first.question, first.choices, first.rationale) == (asked, ("4.0", "12.0"), "B")
+    assert len(RecordPrompts(path)[0].question) > len("Why?")
+
+
 def test_numbers_of_pictures_are_filled_with_zeros(tmp_path: Path, picture: Picture) -> None:
     """The pictures of COCO, which VQA sets name by image_id alone."""
     (tmp_path / "000000000042.jpg").write_bytes(picture(1, "JPEG", 8))
