@@ -11,9 +11,11 @@ import hashlib
 import inspect
 import json
 import math
+import sys
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +53,9 @@ INCIDENTAL: Final = frozenset(
     }
 )
 _PLAIN: Final = (bool, int, str, type(None))
+# Folders of installed packages, and that of Python's own modules.
+_PACKAGES: Final = frozenset({"site-packages", "dist-packages"})
+_STANDARD: Final = Path(sysconfig.get_path("stdlib")).resolve()
 # Facts shown in a sentence; a change of class brings a line for each of its settings.
 _SHOWN: Final = 6
 
@@ -61,7 +66,8 @@ def describe(value: object) -> Any:
     A dataclass is described by its fields. Any other object is by its class and what its constructor takes, as the
     object keeps it: under the same name, with an underscore before it, or in a dataclass called ``options``. If it
     keeps an argument under none of them, all its attributes with plain values count. ``INCIDENTAL`` settings of such
-    objects are left out.
+    objects are left out. A user's own class is described by its code, too, so that what it made before it was mended is
+    not taken for what it makes now.
     """
     if type(value) in _PLAIN:
         return value
@@ -90,11 +96,34 @@ def describe(value: object) -> Any:
         return _name(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: describe(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {"class": _name(type(value)), **fields}
+        return _class(value) | fields
     if type(value).__module__.partition(".")[0] == "torch":
         # Types and devices; nothing else of torch is a setting.
         return str(value)
-    return {"class": _name(type(value)), **{name: describe(item) for name, item in _settings(value)}}
+    return _class(value) | {name: describe(item) for name, item in _settings(value)}
+
+
+def _class(value: object) -> dict[str, Any]:
+    modules = sorted({cls.__module__ for cls in type(value).__mro__})
+    code = [source for module in modules if (source := _own_source(module)) is not None]
+    return {"class": _name(type(value))} | ({"class_code": _hash(code)} if code else {})
+
+
+@cache
+def _own_source(module: str) -> str | None:
+    """The text of a user's own module, as it was when it was first asked for; None of any other.
+
+    Those of Python, of installed packages and of mstar change with their versions alone. What is written in a notebook
+    has no file to read, and a module that the user's own one imports is not followed: there it is on the user.
+    """
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or module.partition(".")[0] == "mstar":
+        return None
+    path = Path(file).resolve()
+    installed = path.is_relative_to(_STANDARD) or _PACKAGES.intersection(path.parts)
+    if installed or path.suffix != ".py" or not path.is_file():
+        return None
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _settings(component: object) -> Iterator[tuple[str, object]]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
+import sys
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader, MathVistaGrader
 from mstar.prompts import TinyDice
 from mstar.prompts.images import FileImage, PixelLimits
-from mstar.provenance import claim, describe, fingerprint, fingerprint_prompt, fingerprint_prompts
+from mstar.provenance import _own_source, claim, describe, fingerprint, fingerprint_prompt, fingerprint_prompts
 from mstar.types import AnswerType, Prompt
 
 
@@ -47,7 +49,8 @@ class Renamed(AnswerGrader):
 
 def test_a_component_is_described_by_what_its_work_depends_on() -> None:
     described = describe(Typed(max_new_tokens=5))
-    assert described == {"class": f"{__name__}.Typed", "dtype": "auto", "max_new_tokens": 5, "adapters": "merged"}
+    settings = {key: value for key, value in described.items() if key != "class_code"}
+    assert settings == {"class": f"{__name__}.Typed", "dtype": "auto", "max_new_tokens": 5, "adapters": "merged"}
     # How many responses are written at a time is no difference.
     assert describe(Typed(max_new_tokens=5, batch_size=3)) == described
     assert describe(Typed("bfloat16", max_new_tokens=5)) != described
@@ -55,6 +58,41 @@ def test_a_component_is_described_by_what_its_work_depends_on() -> None:
     assert describe(Marked()) == describe(Marked())
     distinct = [Marked(), Marked("Result"), Marked(words=("so",)), Marked(other=AnswerGrader()), Renamed(1), Renamed(2)]
     assert len({fingerprint(grader) for grader in (*distinct, AnswerGrader(), MathVistaGrader())}) == len(distinct) + 2
+
+
+def test_a_class_of_ones_own_is_described_by_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a grader gave before it was mended is not what it gives now."""
+    base = "from mstar.grading import AnswerGrader\nclass Mine(AnswerGrader):\n    {}\n"
+    child = "from my_grader import Mine\nclass Child(Mine):\n    pass\n"
+    for folder in (tmp_path, tmp_path / "site-packages"):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.syspath_prepend(folder)  # type: ignore[no-untyped-call]
+
+    def written(code: str, file: str = "my_grader.py", name: str = "Mine") -> Any:
+        """As a new process finds it."""
+        path = tmp_path / file
+        path.write_text(code, encoding="utf-8")
+        _own_source.cache_clear()
+        importlib.invalidate_caches()
+        for module in ("my_grader", "my_child", "installed"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        return describe(getattr(importlib.import_module(path.stem), name)())
+
+    before, inherited = written(base.format("pass")), written(child, "my_child.py", "Child")
+    assert before["class"] == "my_grader.Mine"
+    assert written(base.format("pass")) == before
+    assert written(base.format("sure = True")) != before
+    # What it inherits from another file of one's own counts, too.
+    assert written(child, "my_child.py", "Child") != inherited
+    # An installed package changes with its version, and mstar's own classes with mstar's.
+    assert "class_code" not in written(base.format("pass"), "site-packages/installed.py")
+    assert "class_code" not in describe(AnswerGrader())
+
+
+def test_a_class_of_a_notebook_has_no_code_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "notebook", ModuleType("notebook"))
+    grader = type("Mine", (AnswerGrader,), {"__module__": "notebook"})()
+    assert describe(grader) == describe(AnswerGrader()) | {"class": "notebook.Mine"}
 
 
 def test_an_optimizer_without_weights_is_described_by_its_settings() -> None:
