@@ -138,7 +138,7 @@ def run_iteration(
                 if leader:
                     judged = stages.grader.judged() - before_it
                     keep_judged(judged, run.judged(plan.iteration, number), there if drawn is not None else None)
-                    write_responses(paths[number], groups, always=work.columns(prompts))
+                    write_responses(paths[number], groups, always=work.columns())
             if usable is None:
                 bar.skip(len(shard) * plan.num_samples)
             report.ahead += len(groups) * (number in plan.ahead)
@@ -173,13 +173,12 @@ class _Shards:
     stages: Stages
     report: IterationReport
 
-    def columns(self, prompts: IterationPrompts) -> list[str]:
-        """What every shard has a column of because one of them may need it."""
+    def columns(self) -> list[str]:
+        """What every shard of every iteration has a column of because one of them may need it."""
         plan = self.plan
-        weighs = plan.voting.weight is not None or plan.balance.repeat_hard is not None
+        weighs = (plan.vote and plan.voting.weight is not None) or plan.balance.repeat_hard is not None
         credit = CREDIT if isinstance(self.stages.selector, Advantages) else WEIGHT if weighs else None
-        voted = VOTED if plan.vote and len(prompts.unlabelled) > 0 else None
-        parts = (TOKENS if plan.keep_tokens else None, credit, voted)
+        parts = (TOKENS if plan.keep_tokens else None, credit, VOTED if plan.vote else None)
         return [name for part in parts if part is not None for name in part.names]
 
     def draw(self, shard: Sequence[Prompt], hidden: Collection[str]) -> list[PromptResponses]:

@@ -10,7 +10,7 @@ import tempfile
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from itertools import accumulate, islice
@@ -46,8 +46,8 @@ class ExampleFile(Sequence[Example]):
         self.path = path
         with open_examples(path) as file:
             sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-            # Whether its examples have advantages or weights.
-            self.credited = bool(credit_columns(file))
+            # Whether its examples have advantages, or weights other than 1.
+            self.credited = _are_credited(file)
         self._starts: list[int] = [0, *accumulate(sizes)]
         self._held: OrderedDict[int, Any] = OrderedDict()
 
@@ -84,18 +84,24 @@ class ExampleFile(Sequence[Example]):
         return self._held[number]
 
 
-def write_examples(path: Path, examples: Iterable[Example], *, weighted: bool = False) -> None:
+def _are_credited(file: pq.ParquetFile) -> bool:
+    names = credit_columns(file)
+    if names != WEIGHT.names:
+        return bool(names)
+    groups = (file.read_row_group(number, columns=names)["weight"] for number in range(file.num_row_groups))
+    return any(pc.any(pc.not_equal(weights, 1.0)).as_py() for weights in groups)
+
+
+def write_examples(path: Path, examples: Iterable[Example], worth: Collection[str] = ()) -> None:
     """Writes the training examples of one iteration, in training order; few of them are in memory at a time.
 
     Args:
-        weighted: Whether one that is imitated has another weight than 1, which is not seen before it comes.
+        worth: Columns of ``CREDIT`` and ``TOKENS`` that say more of an example than its text; the files of a run have
+            the same in each, whatever their examples need.
     """
     rest = iter(examples)
     group = list(islice(rest, _GROUP))
-    # One method makes all of them.
-    imitated = not group or group[0].advantage is None
-    worth = (WEIGHT if weighted else ()) if imitated else (*CREDIT, *TOKENS)
-    schema = pa.schema([*_EXAMPLES, *worth])
+    schema = pa.schema([*_EXAMPLES, *(field for field in (*CREDIT, *TOKENS) if field.name in worth)])
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
         while group:
             writer.write_table(pa.Table.from_pylist([asdict(example) for example in group], schema=schema))
@@ -127,16 +133,14 @@ def order_examples(shards: Sequence[Path], path: Path, seed: int, before: Path |
     ends = array("q", [0])
     ids: list[Any] = []
     known: set[bytes] = set()
-    weighted = False
+    worth: set[str] = set()
     # The file has no name, so nothing is left of it if the process is killed.
     with tempfile.TemporaryFile(dir=path.parent) as waiting:
 
         def wait(examples: Iterable[Example]) -> None:
-            nonlocal weighted
             names = []
             for example in examples:
                 names.append(example.prompt_id)
-                weighted |= example.weight != 1
                 ends.append(ends[-1] + waiting.write(json.dumps(asdict(example)).encode()))
                 if before is not None:
                     known.add(_key(example))
@@ -144,6 +148,8 @@ def order_examples(shards: Sequence[Path], path: Path, seed: int, before: Path |
 
         wait(() if before is None else ExampleFile(before))
         for shard in shards:
+            with open_table(shard, _EXAMPLES) as file:
+                worth.update(credit_columns(file))
             kept = sorted(read_kept(shard), key=lambda example: (example.prompt_id, example.response))
             wait([example for example in kept if _key(example) not in known])
         waiting.flush()
@@ -156,7 +162,7 @@ def order_examples(shards: Sequence[Path], path: Path, seed: int, before: Path |
             for row in order:
                 yield make_example(json.loads(os.pread(waiting.fileno(), ends[row + 1] - ends[row], ends[row])))
 
-        write_examples(path, examples(), weighted=weighted)
+        write_examples(path, examples(), worth)
 
 
 def _key(example: Example) -> bytes:

@@ -46,11 +46,12 @@ GOLD: Final = pa.schema(
     ]
 )
 _KEPT: Final = pa.schema([("prompt_id", pa.string()), ("response", pa.string()), ("fate", pa.string())])
-# Only in files of methods that use them, and weights where one is not 1. Log-probabilities are computed in 32 bits.
+# Only in files of runs that use them, and weights where one may be other than 1. Log-probabilities are computed in 32
+# bits.
 TOKENS: Final = pa.schema([("tokens", pa.list_(pa.int32())), ("logprobs", pa.list_(pa.float32()))])
 WEIGHT: Final = pa.schema([("weight", pa.float64())])
 CREDIT: Final = pa.schema([*WEIGHT, ("advantage", pa.float64())])
-# Only in files with such prompts.
+# Only in files of runs that may have such prompts.
 VOTED: Final = pa.schema([("voted", pa.bool_())])
 
 

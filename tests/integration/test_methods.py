@@ -227,7 +227,8 @@ def test_voting_never_sees_the_hidden_answer(evolve: Any, warm_mprm: Path, rewar
     # The last shard alone has been voted on; datasets opens shards of the same columns only.
     shards = RunDirectory(root).response_shards(2)
     assert len(shards) == 3
-    assert len({tuple(pyarrow.parquet.read_schema(shard).names) for shard in shards}) == 1
+    all_shards = [*RunDirectory(root).response_shards(1), *shards]
+    assert len({tuple(pyarrow.parquet.read_schema(shard).names) for shard in all_shards}) == 1
     assert report(root, 1)["prompts"] == 32
     assert report(root, 2)["prompts"] == 32 + 16
     voted = [row for row in rows(root, 2) if row.response.prompt_id.startswith("pool-1-")]

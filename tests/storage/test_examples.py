@@ -18,6 +18,7 @@ from mstar.storage import (
     write_examples,
     write_responses,
 )
+from mstar.storage.responses import CREDIT, TOKENS, WEIGHT
 from mstar.types import Example, Fate, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 EXAMPLES = [Example(f"p{i}", f"response {i}") for i in range(2500)]
@@ -63,7 +64,7 @@ def test_it_is_sent_to_a_process_by_its_path(path: Path) -> None:
 
 def test_what_samples_are_worth_is_kept_exactly(tmp_path: Path) -> None:
     worth = [Example("a", "x", 0.1, -0.3, (3, 1), (-0.5, -0.25)), Example("a", "y", 1.0, 0.3, (2,), (-1.5,))]
-    write_examples(tmp_path / "worth.parquet", worth)
+    write_examples(tmp_path / "worth.parquet", worth, [*CREDIT.names, *TOKENS.names])
     assert list(ExampleFile(tmp_path / "worth.parquet")) == worth
     assert ExampleFile(tmp_path / "worth.parquet").credited
 
@@ -85,6 +86,20 @@ def test_files_have_weights_only_where_one_is_not_1(tmp_path: Path, weight: floa
     order_examples([shard], path, 0)
     assert sorted(ExampleFile(path), key=lambda e: e.response) == [Example("p", "a"), Example("p", "b", weight)]
     assert ExampleFile(path).credited == ("weight" in pq.read_schema(shard).names) == (weight != 1)
+
+
+def test_files_of_a_run_have_the_same_columns_whatever_they_hold(tmp_path: Path) -> None:
+    """Those of an iteration before the votes begin, or that kept nothing, open with those of later ones."""
+    shard, path = tmp_path / "shard.parquet", tmp_path / "examples.parquet"
+    answer = Response("p", 0, "a", 2, True, 1.0, -1.0)
+    kept = ScoredResponse(answer, Verdict(True, "1", VerdictStatus.GRADED), fate=Fate.KEPT)
+    for worth in (WEIGHT.names, [*CREDIT.names, *TOKENS.names]):
+        for scored in ((kept,), ()):
+            write_responses(shard, [PromptResponses(Prompt("p", "?"), scored)], always=worth)
+            order_examples([shard], path, 0)
+            assert pq.read_schema(path).names == ["prompt_id", "response", *worth]
+            # Examples that all count alike are no others than without weights.
+            assert ExampleFile(path).credited == (worth != WEIGHT.names)
 
 
 def test_the_examples_of_a_shard_and_those_of_before_in_one_order(tmp_path: Path) -> None:
