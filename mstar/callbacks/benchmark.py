@@ -22,12 +22,11 @@ from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Request, draw_responses, plan_samples
 from mstar.grading import AnswerGrader, Grader, MathVistaGrader
 from mstar.models.precision import name_of
-from mstar.models.step_scorer import check_step_scorer
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource, MathVista
 from mstar.provenance import describe, fingerprint_prompts
-from mstar.rewards import MPRM, RewardHost, add_process_rewards
+from mstar.rewards import MPRM, Aggregation, Reward, RewardHost, add_process_rewards
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response
 
@@ -43,12 +42,12 @@ class BenchmarkCallback(Callback):
     and ``<benchmark>.parquet`` (every row with its responses and verdicts) into ``trainer.default_root_dir``. Records
     of one's own go by their path (``data/mine.jsonl`` makes ``data-mine.md``).
     Responses are kept there batch by batch, in ``<benchmark>-responses``: an interrupted run goes on where it stopped,
-    and another ``scoring`` or ``reward_model`` needs no new ones. They are drawn by the policy's engine.
+    and another ``scoring`` or reward needs no new ones. They are drawn by the policy's engine.
 
     Args:
         num_samples: K, the responses that are sampled for a prompt beside the greedy one; 0 for none.
         temperature: Sampling temperature of the K responses.
-        reward_model: Folder of an MPRM for best-of-N and the weighted vote; none leaves them out.
+        reward_model: Folder of an MPRM for best-of-N and the weighted vote; none leaves them out, without ``reward``.
         reward_batch_size: Responses that the MPRM scores at the same time.
         scoring: ours; official (the benchmark's published rules; MathVista's are known, the others ask a language
             model); or both, with the difference.
@@ -56,6 +55,9 @@ class BenchmarkCallback(Callback):
         official_grader: The same by published rules; none is the benchmark's own.
         seed: Seed of the samples and of the bootstrap.
         resamples: Resamples of the bootstrap.
+        reward: Another reward than an MPRM, such as ``mstar.rewards.published.VisualPRM``.
+        aggregation: What makes one number of a response's step scores: min, mean, product, last, or
+            min_without_answer.
 
     Raises:
         ConfigError: two settings contradict each other.
@@ -72,14 +74,19 @@ class BenchmarkCallback(Callback):
         official_grader: Grader | None = None,
         seed: int = 0,
         resamples: int = 1000,
+        reward: Reward | None = None,
+        aggregation: Aggregation = "min",
     ) -> None:
         super().__init__()
         require_least("benchmark.", 0, num_samples=num_samples)
         require_least("benchmark.", resamples=resamples)
         if num_samples:
             require_positive("benchmark.", temperature=temperature)
-        if reward_model is not None and not num_samples:
-            raise ConfigError("benchmark.reward_model ranks samples, but benchmark.num_samples is 0; set it to 16.")
+        if reward_model is not None and reward is not None:
+            raise ConfigError("benchmark.reward_model is short for an MPRM as benchmark.reward: set one of the two.")
+        if (reward_model is not None or reward is not None) and not num_samples:
+            given = "reward" if reward_model is None else "reward_model"
+            raise ConfigError(f"benchmark.{given} ranks samples, but benchmark.num_samples is 0; set it to 16.")
         self.num_samples = num_samples
         self.temperature = temperature
         self.reward_model = reward_model
@@ -90,15 +97,16 @@ class BenchmarkCallback(Callback):
         self.graders: dict[str, Grader] = {}
         self.seed = seed
         self.resamples = resamples
-        self._reward: MPRM | None = None
+        self.reward = reward
+        self.aggregation = aggregation
         self._items: list[ItemResult] = []
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the responses of an earlier run, and says which gold answers cannot be graded.
 
         Raises:
-            ConfigError: official scores are asked for, but the benchmark's rules are not known; or the MPRM's folder is
-                missing or lacks a part.
+            ConfigError: official scores are asked for, but the benchmark's rules are not known; or the reward's model
+                is missing or lacks a part.
             DataError: most gold answers cannot be graded, or a prompt has none.
         """
         policy, source = require_policy(pl_module, "benchmark scores"), find_benchmark(trainer)
@@ -107,7 +115,11 @@ class BenchmarkCallback(Callback):
         if self.scoring != OURS:
             self.graders[_OFFICIAL] = self.official_grader or _official_grader(source)
         if self.reward_model is not None:
-            check_step_scorer(Path(self.reward_model))
+            dtype: Any = name_of(policy.compute_precision.weights)
+            self.reward = MPRM(self.reward_model, self.reward_batch_size, dtype=dtype)
+        if self.reward is not None:
+            self.reward.aggregation, self.reward.progress = self.aggregation, False
+            self.reward.check()
         for name, grader in self.graders.items():
             check_prompts(source, f"{source.title} ({name})", grader)
         shards = ResponseShards(
@@ -142,25 +154,18 @@ class BenchmarkCallback(Callback):
         items = grade_items(prompts, [answered[prompt.id] for prompt in prompts], self.graders)
         graded = {item.prompt_id: (item.greedy, *item.samples) for item in items}
         shards.add([PromptResponses(prompt, graded[prompt.id]) for prompt in missing])
-        if self.reward_model is not None:
+        if self.reward is not None:
             groups = [PromptResponses(p, item.samples) for p, item in zip(prompts, items, strict=True)]
-            with policy.compute_precision.context(policy.device):
-                rated = add_process_rewards(groups, self._loaded_reward(self.reward_model, policy))
+            precision = policy.compute_precision
+            with precision.context(policy.device):
+                # When it is first needed: a policy and an engine are loaded before it.
+                self.reward.load(RewardHost(policy.device, precision, policy.attention, policy.trust_remote_code))
+                rated = add_process_rewards(groups, self.reward)
             items = [
                 ItemResult(item.prompt_id, item.greedy, group.responses, item.others)
                 for item, group in zip(items, rated, strict=True)
             ]
         self._items += items
-
-    def _loaded_reward(self, folder: str, policy: PolicyModule) -> MPRM:
-        # When it is first needed: a policy and an engine are loaded before it.
-        if self._reward is None:
-            precision = policy.compute_precision
-            dtype: Any = name_of(precision.weights)
-            self._reward = MPRM(folder, self.reward_batch_size, dtype=dtype)
-            self._reward.progress = False
-            self._reward.load(RewardHost(policy.device, precision, policy.attention, policy.trust_remote_code))
-        return self._reward
 
     def _answer(self, policy: PolicyModule, prompts: list[Prompt], stage: str) -> list[list[Response]]:
         requests = [
@@ -213,8 +218,9 @@ class BenchmarkCallback(Callback):
             tqdm.write(f"{render_scores(result, notes)}\n{path}")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Releases the MPRM."""
-        self._reward = None
+        """Releases the reward's memory."""
+        if self.reward is not None:
+            self.reward.release()
         if isinstance(pl_module, PolicyModule):
             pl_module.on_test_prompts = None
 
@@ -224,8 +230,9 @@ class BenchmarkCallback(Callback):
             notes.append(f"Only {answered} of {rows} rows were answered, so the scores do not compare with others.")
         if self.num_samples:
             notes.append(f"{self.num_samples} samples a row at temperature {self.temperature:g}, seed {self.seed}.")
-        if self.reward_model is not None:
-            notes.append(f"MPRM: {self.reward_model}.")
+        if self.reward is not None:
+            name = self.reward_model or f"{type(self.reward).__name__} {getattr(self.reward, 'model', '')}".rstrip()
+            notes.append(f"{'MPRM' if self.reward_model else 'Reward'}: {name}, by the {self.aggregation} of steps.")
         if OURS in self.graders and isinstance(self.grader, AnswerGrader):
             read = "in a form or in a sentence" if self.grader.sentences else "in a form only"
             notes.append(f"Answers are read where they are given {read} (AnswerGrader: sentences).")

@@ -81,12 +81,19 @@ def test_samples_are_voted_on_with_an_mprm(
     files: Any, tmp_path: Path, warm_policy: Path, warm_mprm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = [
-        "--model.model_name", str(warm_policy), "--benchmark.num_samples", "3",
-        "--benchmark.reward_model", str(warm_mprm), "--benchmark.resamples", "20",
-        "--model.engine.max_new_tokens", "12",
+        "--model.model_name", str(warm_policy), "--benchmark.num_samples", "3", "--benchmark.resamples", "20",
+        "--model.engine.max_new_tokens", "12", "--data.eval_batch_size", "4",
     ]  # fmt: skip
-    for attempt in ("first", "second"):
-        assert run("mmbench", files.mmbench_tsv(), tmp_path / attempt, *flags, "--data.eval_batch_size", "4") == 0
+    attempts = {
+        "first": ["--benchmark.reward_model", str(warm_mprm)],
+        # As any other reward is given.
+        "second": ["--benchmark.reward", "mstar.rewards.MPRM", "--benchmark.reward.folder", str(warm_mprm)],
+    }
+    for attempt, reward in attempts.items():
+        assert run("mmbench", files.mmbench_tsv(), tmp_path / attempt, *flags, *reward) == 0
+        page = (tmp_path / attempt / "mmbench.md").read_text()
+        assert (f"MPRM: {warm_mprm}, by the min" in page) == (attempt == "first")
+        assert ("Reward: MPRM" in page) == (attempt == "second")
     rows = pq.read_table(tmp_path / "first/mmbench.parquet").to_pylist()
     assert [len(row["samples"]) for row in rows] == [3] * 6
     assert all(len(row["process_rewards"]) == 3 for row in rows)
@@ -241,6 +248,13 @@ def test_process_bench_is_judged_by_the_first_wrong_step(
     [
         ("ai2d", "ai2d_parquet", ["--benchmark.scoring", "official"], "AI2D has no published rules"),
         ("ai2d", "ai2d_parquet", ["--benchmark.reward_model", "x"], "benchmark.num_samples is 0"),
+        ("ai2d", "ai2d_parquet", ["--benchmark.reward", "mstar.rewards.Oracle"], "benchmark.num_samples is 0"),
+        (
+            "ai2d",
+            "ai2d_parquet",
+            ["--benchmark.reward", "mstar.rewards.Oracle", "--benchmark.reward_model", "x"],
+            "set one of the two",
+        ),
         ("ai2d", "mmbench_tsv", ["--benchmark.num_samples", "-1"], "num_samples is -1, but it must be at least 0"),
         ("mathvista", "ai2d_tsv", [], "MathVista: "),
     ],
