@@ -48,7 +48,8 @@ def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
         raise ConfigError(f"output '{output}' is the input; choose another file.")
     grader = grader or AnswerGrader()
     counts: Counter[str] = Counter()
-    with atomic_path(Path(output)) as temporary, temporary.open("w", encoding="utf-8") as out:
+    # Half a surrogate pair, which JSON can hold and UTF-8 cannot, is written as JSON's escape (\ud83d).
+    with atomic_path(Path(output)) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as out:
         for number, row, prompt in _prepared(input, grader):
             if isinstance(row, str):
                 counts["malformed"] += 1
@@ -59,7 +60,7 @@ def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
             counts["correct"] += verdict.correct
             counts[verdict.status.value] += 1
             row |= {"predicted": verdict.predicted, "correct": verdict.correct, "status": verdict.status.value}
-            out.write(json.dumps(row, ensure_ascii=False, default=_plain).encode("utf-8", "replace").decode() + "\n")
+            out.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
     details = ", ".join(f"{counts[status]:,} {status.replace('_', ' ')}" for status in VerdictStatus)
     sys.stdout.write(f"{output}: {counted(counts['rows'], 'row')}, {counts['correct']:,} right ({details})\n")
     for note in grader.judged().notes():

@@ -103,9 +103,12 @@ def test_what_cannot_be_an_answer_is_reported_as_such(tmp_path: Path, answer: st
 
 
 def test_a_lone_surrogate_passes_through(tmp_path: Path) -> None:
-    status, graded = run(tmp_path, ['{"response": "The answer is 5 \\ud83d", "answer": "5"}'])
+    row = {"response": "The answer is 5 \ud83d", "answer": "5", "id": "é\\ \udc00"}
+    status, graded = run(tmp_path, [json.dumps(row)])
     assert status == 0
     assert graded[0]["correct"]
+    assert {**graded[0], **row} == graded[0]
+    assert "é" in (tmp_path / "out.jsonl").read_text(encoding="utf-8")
 
 
 def test_mistakes_of_the_caller_are_told(tmp_path: Path) -> None:
