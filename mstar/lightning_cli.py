@@ -30,6 +30,7 @@ from mstar.callbacks.signals import StopOnSignal, end_with_the_first, end_with_t
 from mstar.callbacks.trainer_check import check_trainer, require_training
 from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
+from mstar.evaluation.prompt_survey import summarise
 from mstar.interruption import stop_if_asked
 from mstar.locking import hold_folder
 from mstar.memory.run_account import warn_before_start
@@ -41,7 +42,6 @@ from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.trainable import check_trainable
 from mstar.parsing import Parser
 from mstar.prompts import PromptSource
-from mstar.prompts.base import summarise
 from mstar.rendering import Renderer
 from mstar.trainer.fit_end import count_by_epochs
 from mstar.trainer.scratch import make_scratch_folder
@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 
 # Rows of the data that tokens are counted on at the beginning of a fit.
 _SAMPLED: Final = 8
-# Lines that a command says of its prompts.
+# Sources of prompts that a command sums up.
 _MOST_SOURCES: Final = 5
 # Classes whose arguments the help shows.
 _DOCUMENTED: Final = (
@@ -247,8 +247,8 @@ class MstarCLI(LightningCLI):
             )
 
     def _say_prompts(self) -> None:
-        """Says what the prompts are, in at most a line a source."""
-        if not self.trainer.is_global_zero:
+        """Says what the prompts are, in up to five lines a source."""
+        if not self.trainer.is_global_zero or not _log.isEnabledFor(logging.INFO):
             return
         rollout = self._get(self.config_init, "rollout", default=None)
         votes = ("unlabelled",) if rollout is not None and rollout.settings.unlabelled != "off" else ()
@@ -257,9 +257,9 @@ class MstarCLI(LightningCLI):
         found = [(name, getattr(data, name, None)) for name in used.get(self.subcommand or "", ("test",))]
         if isinstance(data, StepLabelDataModule):
             found = [("prompts", source) for source in data.sources]
-        lines = [summarise(f"data.{name}", source) for name, source in found if isinstance(source, PromptSource)]
-        for line in lines[:_MOST_SOURCES]:
-            _log.info("%s", line.rstrip())
+        sources = [(name, source) for name, source in found if isinstance(source, PromptSource)]
+        for name, source in sources[:_MOST_SOURCES]:
+            _log.info("%s", "\n".join(summarise(f"data.{name}", source)))
 
     def _find_last(self) -> None:
         """Has ``last`` mean a checkpoint of the run, or be an error: Lightning would go on without."""

@@ -113,15 +113,18 @@ def test_a_wrong_number_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "rows is 0, but it must be at least 1" in capsys.readouterr().err
 
 
-def test_fit_and_test_begin_with_a_line_a_source(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_and_test_begin_with_what_their_sources_are(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
     evolve("--trainer.max_steps", "1", "--rollout.num_samples", "2", "--rollout.dynamics", "false")
     said = capsys.readouterr().err
-    assert "data.train: 32 prompts of TinyDice\ndata.validation: 8 prompts of TinyDice\n" in said
+    assert "data.train: 32 prompts of TinyDice\n  answers: " in said
+    assert "; gradeable 32 of 32 looked at\n  pictures: 32 with 1\ndata.validation: 8 prompts of TinyDice\n" in said
     assert "data.test" not in said
     evolve(command="test")
     said = capsys.readouterr().err
     assert "data.test: 8 prompts of TinyDice\n" in said
     assert "data.train" not in said
+    evolve("--quiet", command="test")
+    assert "data.test" not in capsys.readouterr().err
 
 
 def test_options_that_would_not_be_read_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

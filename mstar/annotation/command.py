@@ -17,6 +17,7 @@ from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import require_writable
 from mstar.distributed import find_device, is_main, joined_processes, sum_all
 from mstar.errors import ConfigError, counted
+from mstar.evaluation.prompt_survey import summarise
 from mstar.generation import Engine, TransformersEngine
 from mstar.grading import AnswerGrader, Grader
 from mstar.models.attention import announce, kernel_of
@@ -25,7 +26,6 @@ from mstar.models.fingerprint import fingerprint_model
 from mstar.models.precision import Precision, allow_tensor_cores, resolve_dtype
 from mstar.models.step_scorer import refuse_step_scorer
 from mstar.prompts import DataSources, PromptSource
-from mstar.prompts.base import summarise
 from mstar.prompts.prompt_check import PromptCheck
 
 _log = logging.getLogger(__name__)
@@ -105,8 +105,8 @@ def annotate_policy(
         if sources is None:
             raise ConfigError("there are no prompts to annotate: set prompts or sources.")
         prompts = sources.require("annotation", "sources")
-    if is_main():
-        _log.info("%s", summarise("prompts", prompts).rstrip())
+    if is_main() and _log.isEnabledFor(logging.INFO):
+        _log.info("%s", "\n".join(summarise("prompts", prompts)))
     reader, made_by, computed_in = None, f"by address: {engine.own_model}", ""
     # An engine asks at its start which processes there are.
     with joined_processes():

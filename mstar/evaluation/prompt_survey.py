@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _CHOSEN: Final = (AnswerType.MULTI_CHOICE, AnswerType.MULTI_SELECT)
 # Characters above which a gold answer is likely a solution or a description.
 _LONG: Final = 200
+# Prompts that a summary looks at.
+_LOOKED_AT: Final = 200
 # How a rationale begins that is an answer alone, as in R1-V's data, and how much longer than the answer it is at most.
 _OPENED: Final = ("<answer>", r"\boxed{")
 _WRAPPED: Final = len("<answer>  </answer>")
@@ -109,6 +111,36 @@ def survey_prompts(source: PromptSource, renderer: Renderer | None, num_counted:
     return Survey(len(source), types, pictures, *found, lengths)
 
 
+def summarise(key: str, source: PromptSource) -> Iterator[str]:
+    """The source that a key of the configuration names, in up to five lines; of its prompts it looks at some alone."""
+    facts, looked_at = source.facts(), [source[index] for index in spread(len(source), _LOOKED_AT)]
+    rows = "" if facts is None else f" from {counted(facts.rows, 'row')}"
+    yield f"{key}: {counted(len(source), 'prompt')} of {source.title}{rows}"
+    if facts is not None and facts.columns:
+        yield f"  columns: {', '.join(f'{choice.role} = {choice.column}' for choice in facts.columns)}"
+    if facts is not None:
+        types, pictures = facts.answer_types, facts.pictures
+    else:
+        types = Counter(prompt.answer_type.value for prompt in looked_at)
+        pictures = Counter(len(prompt.images) for prompt in looked_at)
+    share = f" ({len(looked_at):,} looked at)" if facts is None and len(looked_at) < len(source) else ""
+    golds, grader = [prompt for prompt in looked_at if prompt.answer is not None], AnswerGrader()
+    if golds:
+        gradeable = sum(map(grader.is_gradeable, golds))
+        yield f"  answers{share}: {join_counts(types)}; gradeable {gradeable:,} of {len(golds):,} looked at"
+    else:
+        yield "  answers: none, or hidden"
+    yield f"  pictures{share}: {join_counts(_with(pictures))}"
+    if facts is not None:
+        reasons = join_counts({reason.value: number for reason, number in facts.bad.items()})
+        bad = f"{sum(facts.bad.values()):,} of {counted(facts.rows, 'row')} ({reasons})" if facts.bad else "no row"
+        yield f"  put aside: {bad}"
+
+
+def _with(pictures: Mapping[int, int]) -> dict[str, int]:
+    return {f"with {number or 'none'}": count for number, count in sorted(pictures.items())}
+
+
 def _count_lengths(source: PromptSource, renderer: Renderer, count: int) -> Lengths:
     check = PromptCheck(renderer)
     prompts, rationales, unusable = [], [], []
@@ -163,8 +195,7 @@ def describe_survey(survey: Survey, facts: SourceFacts | None) -> Iterator[tuple
         chosen = sum(survey.answer_types.get(kind.value, 0) for kind in _CHOSEN)
         where = "they stand in the picture, or in a column that is not read"
         yield "options", f"{survey.without_options:,} of {chosen:,} questions that have some come without: {where}"
-    pictures = {f"with {number or 'none'}": count for number, count in sorted(survey.pictures.items())}
-    yield "pictures", join_counts(pictures)
+    yield "pictures", join_counts(_with(survey.pictures))
     if survey.lengths is not None:
         yield from _describe_lengths(survey.lengths, facts)
 

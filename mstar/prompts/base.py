@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mstar.errors import counted
-from mstar.prompts.facts import SourceFacts, join_counts
+from mstar.prompts.facts import SourceFacts
 from mstar.types import Prompt
 
 
@@ -94,18 +93,3 @@ class PromptSource(ABC):
 
     def __iter__(self) -> Iterator[Prompt]:
         return (self[i] for i in range(len(self)))
-
-
-def summarise(key: str, source: PromptSource) -> str:
-    """One line on the source that a key of the configuration names, from what is known without reading its prompts."""
-    facts = source.facts()
-    if facts is None:
-        return f"{key}: {counted(len(source), 'prompt')} of {source.title}\n"
-    chosen = ", ".join(f"{choice.role} = {choice.column}" for choice in facts.columns)
-    parts = [
-        f"{counted(len(source), 'prompt')} from {counted(facts.rows, 'row')}",
-        chosen,
-        join_counts(facts.answer_types),
-        f"{facts.pictures[0]:,} without a picture" if facts.pictures.get(0) else "",
-    ]
-    return f"{key}: {'; '.join(part for part in parts if part)}\n"

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image
 
+import mstar.evaluation.prompt_survey
 from mstar.errors import DataError
-from mstar.evaluation.prompt_survey import describe_survey, spread, survey_prompts
+from mstar.evaluation.prompt_survey import describe_survey, spread, summarise, survey_prompts
 from mstar.prompts import PromptSource, RecordPrompts, TinyDice
 from mstar.prompts.quarantine import Reason
 from mstar.types import AnswerType, Prompt
@@ -79,3 +81,29 @@ def test_rationales_that_are_an_answer_alone_are_said(tmp_path: Path) -> None:
     found = survey_prompts(RecordPrompts(write_lines(tmp_path / "data.jsonl", rows)), None, 0)
     assert found.bare_rationales == 1
     assert "1 rationales are an answer and nothing else" in "\n".join(text for _, text in describe_survey(found, None))
+
+
+def test_a_source_is_summed_up_in_five_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"question": f"{number}?", "answer": answer} for number, answer in enumerate(["12", "blue", "", "14"])]
+    path = write_lines(tmp_path / "data.jsonl", rows)
+    source = RecordPrompts(path, max_bad_share=0.5)
+    assert list(summarise("data.train", source)) == [
+        f"data.train: 3 prompts of {source.title} from 4 rows",
+        "  columns: question = question, answer = answer",
+        "  answers: 2 integer, 1 text; gradeable 3 of 3 looked at",
+        "  pictures: 3 with none",
+        "  put aside: 1 of 4 rows (1 no_answer)",
+    ]
+    # Of what has no table, and of gold answers, some are looked at; not one picture is opened.
+    assert list(summarise("data.test", Few())) == [
+        "data.test: 4 prompts of Few",
+        "  answers: 2 integer, 1 multi_choice, 1 text; gradeable 2 of 3 looked at",
+        "  pictures: 3 with 1, 1 with none",
+    ]
+    monkeypatch.setattr(mstar.evaluation.prompt_survey, "_LOOKED_AT", 2)
+    assert list(summarise("data.test", Few()))[1] == (
+        "  answers (2 looked at): 1 integer, 1 multi_choice; gradeable 1 of 2 looked at"
+    )
+    assert list(summarise("data.train", source))[2] == "  answers: 2 integer, 1 text; gradeable 2 of 2 looked at"
+    hidden = RecordPrompts(path, hide_answers=True, max_bad_share=0.5)
+    assert list(summarise("data.unlabelled", hidden))[2] == "  answers: none, or hidden"

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from mstar.prompts import FieldMap, RecordPrompts, TinyDice
-from mstar.prompts.base import summarise
+from mstar.prompts import FieldMap, RecordPrompts
 from mstar.prompts.facts import ColumnChoice, UnusableSourceError, explain_bad_row, first_of_each
 from mstar.prompts.quarantine import BadRow, Reason
 
@@ -71,14 +70,6 @@ def test_counts_are_those_of_the_prompts_and_not_of_the_table(tmp_path: Path, pi
     source = RecordPrompts(write(tmp_path / "data.jsonl", rows), size=2)
     facts = source.facts()
     assert (facts.rows, facts.answer_types, facts.pictures) == (3, {"integer": 1, "text": 1}, {2: 1, 0: 1})
-    assert summarise("data.train", source) == (
-        "data.train: 2 prompts from 3 rows; question = question, images = image, answer = answer; "
-        "1 integer, 1 text; 1 without a picture\n"
-    )
-
-
-def test_a_source_without_rows_is_summed_up_too() -> None:
-    assert summarise("prompts", TinyDice("pool", 32)) == "prompts: 32 prompts of TinyDice\n"
 
 
 @pytest.mark.parametrize("share", [None, 1.0])
