@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -48,6 +48,9 @@ _LIBRARY: Final = {"policy": "transformers", "adapter": "peft", "mprm": "mstar",
 _IMPLICIT: Final = "ImplicitRewardModule"
 # Settings that are told; any other may name what is not for the public.
 _MODEL: Final = ("lr", "dtype", "freeze", "head_size", "beta")
+_ANNOTATION: Final = (
+    "num_samples", "temperature", "num_continuations", "continuing", "max_per_side", "unmixed_share"
+)  # fmt: skip
 _ROLLOUT: Final = ("method", "selection", "num_samples", "top_k", "threshold", "interval", "temperature", "deduplicate")
 _SOURCE: Final = ("path", "root", "name", "split", "size", "seed")
 # What is measured after an iteration: the key, and the column.
@@ -114,7 +117,7 @@ def write_card(facts: CardFacts) -> str:
         "reasoning, [arXiv 2412.17451](https://arxiv.org/abs/2412.17451)).",
         "\n".join(_facts(facts, [_name(origin) for origin in origins])),
         *_settings(facts.run),
-        *(() if rewards else _measured(facts)),
+        *_measured(facts.run, facts.iterations, rewards),
         f"## How it is loaded\n\n```python\n{use}\n```",
     ]
     if facts.command is not None:
@@ -135,6 +138,8 @@ def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, c
     )
     data: dict[str, Any] = {}
     writers: list[str] = []
+    method: list[str] = []
+    measured: list[str] = []
     for config in read_configs(run):
         # Rows come of rollouts and of annotations: of neither supervised stages, nor of what is only measured on.
         rollout = config.values.get("rollout")
@@ -154,6 +159,12 @@ def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, c
             writers.append(f"- {config.path}: {origins}{trained}")
         if weights := _weights(config.folder):
             writers.append(f"- {config.path}: weights {weights}")
+        how = config.values.get("settings")
+        told = _rollout_lines(settings_of(rollout)) if rollout else _lines("settings", _ANNOTATION, settings_of(how))
+        method += [f"{line} ({config.path})" for line in told]
+        if rollout:
+            last = max(RunDirectory(config.folder).iterations, default=0)
+            measured += _measured(config.folder, last, rewards=False)
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
         f"# {name.rpartition('/')[2]}",
@@ -161,7 +172,9 @@ def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, c
         f"{__version__} (M-STaR, [arXiv 2412.17451](https://arxiv.org/abs/2412.17451)).",
         "\n".join(f"- `{file}`: {count} rows" for file, count in files.items()),
         *(["\n".join(["## Who wrote the responses\n", *writers])] if writers else []),
+        *(["\n".join(["## Method\n", *method])] if method else []),
         *_data(data),
+        *measured,
         f"## How it was written\n\n```bash\n{command}\n```",
         "## Licence\n\nNot stated: add `license` to the metadata above, with regard to those of the prompts, of their "
         "pictures, and of the model that wrote the responses.",
@@ -248,14 +261,20 @@ def _settings(run: Path | None) -> Iterator[str]:
         return
     config = _config(run)
     model, rollout, data = (settings_of(config.get(name)) for name in ("model", "rollout", "data"))
-    lines = [f"- `rollout.{name}`: {rollout[name]}" for name in _ROLLOUT if _is_told(rollout.get(name))]
-    lines += [f"- `model.{name}`: {model[name]}" for name in _MODEL if _is_told(model.get(name))]
-    reward = rollout.get("reward_model")
-    if isinstance(reward, str):
-        lines.append(f"- `rollout.reward_model`: `{place(reward)}`")
+    lines = [*_rollout_lines(rollout), *_lines("model", _MODEL, model)]
     if lines:
         yield "\n".join(["## Method\n", *lines])
     yield from _data(data)
+
+
+def _lines(group: str, names: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
+    return [f"- `{group}.{name}`: {settings[name]}" for name in names if _is_told(settings.get(name))]
+
+
+def _rollout_lines(rollout: Mapping[str, Any]) -> list[str]:
+    reward = rollout.get("reward_model")
+    named = [f"- `rollout.reward_model`: `{place(reward)}`"] if isinstance(reward, str) else []
+    return [*_lines("rollout", _ROLLOUT, rollout), *named]
 
 
 def _config(run: Path) -> Mapping[str, Any]:
@@ -303,25 +322,29 @@ def _is_told(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _measured(facts: CardFacts) -> Iterator[str]:
-    """A table of what was measured on the validation prompts up to the checkpoint."""
-    rows: dict[int, Mapping[str, Any]] = {}
-    if facts.run is None or facts.iterations is None:
+def _measured(run: Path | None, until: int | None, rewards: bool) -> Iterator[str]:
+    """A table of what was measured on the validation data up to the checkpoint."""
+    if run is None or until is None:
         return
-    run = RunDirectory(facts.run)
-    for iteration in run.iterations:
-        path = run.report(iteration)
-        dynamics = read_json(path).get("dynamics") if iteration <= facts.iterations and path.exists() else None
-        if isinstance(dynamics, dict):
-            rows[iteration] = dynamics
-    names = [name for name in _MEASURED if any(is_number(row.get(name)) for row in rows.values())]
+    place = RunDirectory(run)
+    reports = {number: place.report(number) for number in place.iterations}
+    rows = {number: read_json(path).get("dynamics") or {} for number, path in reports.items() if path.exists()}
+    what, said, shown = "iteration", "prompts; 0 is before training", _MEASURED
+    if not any(rows.values()) and place.validation.exists():
+        # A fit without rollouts.
+        rows = {int(epoch): row for epoch, row in read_json(place.validation).items()}
+        what, said, shown = "epoch", "data, after each epoch", {name: name for row in rows.values() for name in row}
+    elif rewards:
+        return
+    rows = {number: row for number, row in rows.items() if row and number <= until}
+    names = [name for name in shown if any(is_number(row.get(name)) for row in rows.values())]
     if not names:
         return
     k = next((row["k"] for row in rows.values() if "k" in row), "k")
-    head = ["iteration", *(_MEASURED[name].format(k=k) for name in names)]
+    head = [what, *(shown[name].format(k=k) for name in names)]
     cells = [
-        [str(iteration), *(f"{row[name]:.3f}" if is_number(row.get(name)) else "" for name in names)]
-        for iteration, row in rows.items()
+        [str(number), *(f"{row[name]:.3f}" if is_number(row.get(name)) else "" for name in names)]
+        for number, row in rows.items()
     ]
     lines = "\n".join(markdown_table(head, cells))
-    yield f"## Measured\n\nOn the run's validation prompts; 0 is before training.\n\n{lines}"
+    yield f"## Measured\n\nOn the run's validation {said}.\n\n{lines}"

@@ -100,6 +100,18 @@ def test_an_implicit_reward_model_is_no_policy_that_reasons(tmp_path: Path) -> N
     assert not [word for word in ("trained to reason", "greedy accuracy") if word in text]
 
 
+def test_an_mprm_s_card_says_what_its_epochs_reached(tmp_path: Path) -> None:
+    reached = {epoch: {"val/loss": 1 / epoch, "mprm/auc_within": 0.5 + epoch / 10} for epoch in (1, 2, 3)}
+    (tmp_path / "validation.json").write_text(json.dumps(reached))
+    (tmp_path / "config.yaml").write_text("model: {class_path: mstar.modules.MPRMModule, init_args: {lr: 0.1}}\n")
+    text = write_card(facts(kind="mprm", run=tmp_path, iterations=2))
+    assert (
+        "On the run's validation data, after each epoch.\n\n| epoch | val/loss | mprm/auc_within |\n"
+        "| --- | ---: | ---: |\n| 1 | 1.000 | 0.600 |\n| 2 | 0.500 | 0.700 |\n"
+    ) in text
+    assert "0.800" not in text
+
+
 def test_a_model_with_code_of_its_own_is_loaded_with_it() -> None:
     text = write_card(facts(auto_class="AutoModelForCausalLM"))
     assert "import AutoModelForCausalLM, AutoProcessor" in text
@@ -183,6 +195,26 @@ def test_a_relative_path_is_no_name_on_the_hub(tmp_path: Path, monkeypatch: pyte
 
 def test_a_place_tells_no_more_than_others_may_know() -> None:
     assert [place(value) for value in ("/a/b/c", "~/x", "data/x", "org/name")] == ["c", "x", "data/x", "org/name"]
+
+
+def test_a_data_card_says_how_its_rows_were_made_and_what_the_policy_reached(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run / "annotate").mkdir()
+    settings = {"num_samples": 4, "temperature": 0.7, "seed": 3}
+    (run / "annotate/config.yaml").write_text(json.dumps({"policy": "org/base", "settings": settings}))
+    text = write_data_card("me/dice", "trl", {"sft.parquet": 2}, run, "mstar export-data")
+    lines = text.split("## Method\n\n")[1].split("\n\n## ")[0].splitlines()
+    assert lines == [
+        "- `settings.num_samples`: 4 (annotate/config.yaml)",
+        "- `settings.temperature`: 0.7 (annotate/config.yaml)",
+        "- `rollout.method`: continuous (config.yaml)",
+        "- `rollout.selection`: topk (config.yaml)",
+        "- `rollout.top_k`: 2 (config.yaml)",
+        "- `rollout.reward_model`: `mprm` (config.yaml)",
+    ]
+    assert "| iteration | greedy accuracy | greedy chain accuracy | pass@16 |" in text
+    assert "| 3 | 0.987 |  |  |" in text
+    assert "SECRET" not in text
 
 
 def test_a_data_card_names_the_data_set_behind_the_parts(tmp_path: Path) -> None:

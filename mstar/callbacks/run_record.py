@@ -1,7 +1,8 @@
-"""What a run leaves for the next call of the same command: its configuration, and that it is done."""
+"""What a run leaves for whoever comes after it: its configuration, what its epochs reached, and that it is done."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Final
 
@@ -9,11 +10,12 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from mstar.atomic import write_text
 from mstar.provenance import flatten
-from mstar.storage import read_json, write_json
+from mstar.storage import RunDirectory, read_json, write_json
 from mstar.trainer.fit_end import find_limit, is_cut_short, time_used
 from mstar.trainer.loggers import log_settings
 
@@ -24,7 +26,8 @@ _FINISHED: Final = "finished.json"
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` when a fit begins and ``finished.json`` when it is done, into the run's folder.
 
-    Every logger gets the configuration too, as hyperparameters.
+    Every logger gets the configuration too, as hyperparameters. What an epoch reached on the validation data goes to
+    ``validation.json``, from which a model's card is written, whatever logger there is.
     """
 
     _cut_short = False
@@ -45,7 +48,11 @@ class RunRecord(SaveConfigCallback):
             log_settings(logger, dict(flatten(yaml.safe_load(text))))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Has TensorBoard forget what a killed run logged after its last checkpoint: it is logged again."""
+        """Forgets what a killed run measured after its last checkpoint, also in TensorBoard: it is measured again."""
+        path = RunDirectory(Path(trainer.default_root_dir)).validation
+        if trainer.is_global_zero and path.exists():
+            rows = read_json(path)
+            write_json(path, {epoch: row for epoch, row in rows.items() if int(epoch) <= trainer.current_epoch})
         for logger in trainer.loggers if trainer.is_global_zero else ():
             if not isinstance(logger, TensorBoardLogger):
                 continue
@@ -54,6 +61,17 @@ class RunRecord(SaveConfigCallback):
             writer = logger.experiment.file_writer
             writer.add_event(Event(step=first, file_version="brain.Event:2"))
             writer.add_event(Event(step=first, session_log=SessionLog(status=SessionLog.START)))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes down what the epoch reached on the validation data."""
+        metrics = trainer.callback_metrics
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        reached = {name: float(value) for name, value in metrics.items() if name.startswith(("val/", "mprm/"))}
+        finite = {name: value for name, value in reached.items() if math.isfinite(value)}
+        path = RunDirectory(Path(trainer.default_root_dir)).validation
+        before = read_json(path) if path.exists() else {}
+        write_json(path, before | {str(trainer.current_epoch + 1): finite})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes whether the epoch is over, or will be gone on with where the limit that ended it is raised."""

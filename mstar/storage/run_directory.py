@@ -3,6 +3,7 @@
 <root>/iterations/0003/responses-00000.parquet   every response, one shard for a fixed number of prompts
 <root>/iterations/0003/examples.parquet          what the policy was trained on
 <root>/iterations/0003/report.json               counts, rates and scores of the iteration
+<root>/validation.json                           of a fit without rollouts: scores of every epoch on the validation data
 """
 
 from __future__ import annotations
@@ -66,6 +67,11 @@ class RunDirectory:
     def report(self, index: int) -> Path:
         """Counts, rates and scores of one iteration."""
         return self.iteration(index) / "report.json"
+
+    @property
+    def validation(self) -> Path:
+        """What each epoch of a fit without rollouts reached on the validation data, by number."""
+        return self.root / "validation.json"
 
     def plan(self, index: int) -> Path:
         """What the responses of one iteration depend on."""
