@@ -1,4 +1,10 @@
-"""One process at a time in a folder."""
+"""One process at a time in a folder.
+
+``filelock`` would take the place of one call, ``fcntl.lockf``, and not of what is around it: who holds the folder, and
+file systems without locks. On some of those it makes a lock of a file that is left behind when its process is killed,
+and on others it fails; here such a folder goes without. It locks with ``flock``, too, whose locks a process that is
+forked has its part in, unless it lets go of them.
+"""
 
 from __future__ import annotations
 
