@@ -65,6 +65,7 @@ def _find(place: str) -> Callable[..., object]:
 
 def _run_tool(name: str, arguments: Sequence[str]) -> int:
     # The parser takes the short names of the classes that are loaded, and --help lists them.
+    import mstar.judges
     import mstar.prompts.benchmarks  # noqa: F401
 
     tool = _find(_TOOLS[name])

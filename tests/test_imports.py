@@ -28,7 +28,7 @@ LAYERS = (
         "process_start",
     },
     {"storage", "distributed", "locking", "provenance", "export_folder", "shipped_configs"},
-    {"models", "endpoint", "rendering", "chat_template", "prompts", "grading", "steps", "metrics", "balance"},
+    {"models", "endpoint", "rendering", "chat_template", "prompts", "grading", "judges", "steps", "metrics", "balance"},
     {"generation", "rewards", "selection", "advantages", "temperature", "voting"},
     {
         "iteration",
@@ -78,6 +78,7 @@ PURE = {
     "steps",
     "endpoint",
     "grading",
+    "judges",
     "prompts",
     "selection",
     "balance",

@@ -12,10 +12,11 @@ import pytest
 
 from mstar.endpoint import Judged, Traffic
 from mstar.generation import Engine, Request
-from mstar.grading import AnswerGrader, Grader, JudgeGrader
+from mstar.grading import AnswerGrader, Grader
 from mstar.iteration import IterationResult, Stages, run_iteration
 from mstar.iteration_plan import IterationPlan, IterationPrompts
 from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier
+from mstar.judges import JudgeGrader
 from mstar.prompts import TinyDice
 from mstar.provenance import describe
 from mstar.rewards import Reward

@@ -9,7 +9,7 @@ import pytest
 import mstar.generation  # its classes are looked up among what is imported, as in a command
 import mstar.grading
 import mstar.prompts
-from mstar.annotation import StepJudge
+from mstar.judges import StepJudge
 from mstar.option_values import explain_missing, explain_value
 from mstar.parsing import Parser
 
@@ -41,7 +41,7 @@ SUBCLASS = "Not a valid subclass of PromptSource\n      Subclass types expect on
         (union("grader", ["Expected an instantiatable class, but mstar.grading.Grader is abstract"],
                "NestedArg(key='sentences', val='true')"), ["grade", "--grader.sentences", "true"],
          "grader has settings, but no class that they are of: name one by class_path, or by a flag before them "
-         "(mstar.grading.AnswerGrader, mstar.grading.JudgeGrader, mstar.grading.MathVistaGrader or one of your own)."),
+         "(mstar.grading.AnswerGrader, mstar.grading.MathVistaGrader, mstar.judges.JudgeGrader or one of your own)."),
         (union("train", [SUBCLASS], "{'size': 3}"), ["fit", "--data.train.size=3"],
          "data.train has settings, but no class that they are of: name one by class_path, or by a flag before them."),
         (union("train", ["Expected an instantiatable class, but mstar.prompts.PromptSource is abstract"],

@@ -5,7 +5,6 @@ from mstar.annotation.annotator import annotate
 from mstar.annotation.command import annotate_policy
 from mstar.annotation.contrast import ContrastSettings
 from mstar.annotation.diet import LabelDiet
-from mstar.annotation.judge import StepJudge
 from mstar.annotation.public_labels import PublicStepLabels
 from mstar.annotation.settings import AnnotationSettings
 
@@ -15,7 +14,6 @@ __all__ = [
     "ContrastSettings",
     "LabelDiet",
     "PublicStepLabels",
-    "StepJudge",
     "annotate",
     "annotate_policy",
 ]

@@ -17,7 +17,6 @@ from tqdm.auto import tqdm
 
 from mstar.annotation.annotation import Annotation, Tally, check_steps, explain_failure, prefixes
 from mstar.annotation.continuations import Count, count_continuations, is_right, prepare_whole
-from mstar.annotation.judge import StepJudge
 from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import copy_file
 from mstar.distributed import claim_together, gather_lists, is_main, leads_group, takes_part, wait_for_all
@@ -25,6 +24,7 @@ from mstar.evaluation.gradeable import check_prompts
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
 from mstar.grading import Grader
 from mstar.interruption import stop_if_asked
+from mstar.judges import StepJudge
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import PutAside, count_reasons, quarantine_shard

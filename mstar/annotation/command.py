@@ -11,7 +11,6 @@ from typing import Any
 
 from mstar.annotation.annotation import Annotation
 from mstar.annotation.annotator import annotate
-from mstar.annotation.judge import Agreement, StepJudge
 from mstar.annotation.label_table import load_step_labels
 from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import require_writable
@@ -20,6 +19,7 @@ from mstar.errors import ConfigError, counted
 from mstar.evaluation.prompt_survey import summarise
 from mstar.generation import Engine, TransformersEngine
 from mstar.grading import AnswerGrader, Grader
+from mstar.judges.steps import Agreement, StepJudge
 from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.fingerprint import fingerprint_model
@@ -75,7 +75,7 @@ def annotate_policy(
         responses: Folder of step labels by another policy, of the same prompts: the steps of its responses are labelled
             again by this policy, in place of responses of its own (``data.diet.agree`` takes the labels on which both
             agree).
-        judge: A model by address that judges the steps, too (``mstar.annotation.StepJudge``): alone, or in consensus
+        judge: A model by address that judges the steps, too (``mstar.judges.StepJudge``): alone, or in consensus
             with the continuations.
         claimed: As for ``annotate``.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import mstar.judges  # noqa: F401  # the parser takes the short names of the classes that are loaded
 from mstar.advantages import Advantages, PolicyGradient, StepRewards, learns_from_all
 from mstar.balance import Balance
 from mstar.callbacks.refresh import RewardModelRefresh

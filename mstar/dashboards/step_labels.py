@@ -19,8 +19,8 @@ from mstar.storage.tables import read_table
 from mstar.types import StepLabels
 
 if TYPE_CHECKING:
-    from mstar.annotation.judge import Agreement
     from mstar.annotation.label_table import LabelTable
+    from mstar.judges.steps import Agreement
 
 _ID: Final = pa.schema([("prompt_id", pa.string())])
 # Of either kind of responses, this share must be long enough for a position to be averaged over.
@@ -67,8 +67,8 @@ def find_label_sets(root: Path, count: int) -> tuple[LabelSet, ...]:
 
 def _read_labels(root: Path, folder: Path, count: int) -> LabelSet:
     # With torch, which pages without labels are written without.
-    from mstar.annotation.judge import Agreement
     from mstar.annotation.label_table import LabelTable
+    from mstar.judges.steps import Agreement
 
     shards = sorted(folder.glob("labels-*.parquet"))
     table = LabelTable.read(shards)

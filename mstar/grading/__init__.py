@@ -2,7 +2,6 @@
 
 from mstar.grading.answer import AnswerGrader
 from mstar.grading.base import Grader, grade_all, grade_response
-from mstar.grading.judge import JudgeGrader
 from mstar.grading.official import MathVistaGrader
 
-__all__ = ["AnswerGrader", "Grader", "JudgeGrader", "MathVistaGrader", "grade_all", "grade_response"]
+__all__ = ["AnswerGrader", "Grader", "MathVistaGrader", "grade_all", "grade_response"]

@@ -36,7 +36,7 @@ def grade_file(input: str, output: str, grader: Grader | None = None) -> int:
         output: The rows again, as JSON lines, with ``predicted``, ``correct`` and ``status``; one that exists is
             replaced. For multiple choice ``predicted`` is the option's letter. What a run voted for is no gold answer.
         grader: Another grader, such as MathVista's published rules (``MathVistaGrader``, whose ``predicted`` is an
-            option's text) or a judge by address (``JudgeGrader``).
+            option's text) or a judge by address (``mstar.judges.JudgeGrader``).
 
     Returns:
         The exit status: 1 if a line could not be graded because it is malformed, else 0.

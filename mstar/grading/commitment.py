@@ -292,10 +292,7 @@ def _find_markers(text: str) -> Iterator[tuple[int, int, str]]:
             yield *value.span(1 if value[1] is not None else 2), "marker"
             continue
         start = _AFTER_MARKER.match(text, marker.end()).end()  # type: ignore[union-attr]  # it matches the empty text
-        end = text.find("\n", start)
-        end = min(len(text) if end < 0 else end, start + _MAX_SPAN)
-        closing = text.find("</", start, end)
-        end = end if closing < 0 else closing
+        end = start + len(text[start : start + _MAX_SPAN].partition("\n")[0].partition("</")[0])
         sentence = before[max(before.rfind("\n"), 0) :] + marker[0]
         conditional = _CONDITION.search(sentence) and _OTHERWISE.search(marker[0] + text[marker.end() : end + 100])
         denied = conditional or _DENIED.search(before[-60:])

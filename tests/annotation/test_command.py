@@ -15,7 +15,7 @@ from mstar.__main__ import main
 from mstar.annotation import AnnotationSettings, annotate_policy
 from mstar.errors import DataError, StorageError
 from mstar.generation import OpenAIEngine, TransformersEngine
-from mstar.grading import JudgeGrader
+from mstar.judges import JudgeGrader
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.models.export import save_model
 from mstar.prompts import TinyDice

@@ -161,7 +161,7 @@ def test_a_fit_shows_what_its_judge_was_asked_and_how_it_agrees(
 ) -> None:
     stub.write = lambda body: "ANSWER: 99\nVERDICT: INCORRECT"
     grader = {
-        "class_path": "mstar.grading.JudgeGrader",
+        "class_path": "mstar.judges.JudgeGrader",
         "init_args": {
             "address": stub.address,
             "model": "judge",

@@ -12,8 +12,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from mstar.grading import AnswerGrader, JudgeGrader, formulas
+from mstar.grading import AnswerGrader, formulas
 from mstar.grading.formulas import is_formula
+from mstar.judges import JudgeGrader
 from mstar.provenance import describe
 from mstar.types import Prompt, Verdict, VerdictStatus
 

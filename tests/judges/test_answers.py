@@ -13,7 +13,8 @@ import pytest
 from mstar.__main__ import main
 from mstar.endpoint import Traffic
 from mstar.errors import ConfigError, EndpointError
-from mstar.grading import AnswerGrader, JudgeGrader
+from mstar.grading import AnswerGrader
+from mstar.judges import JudgeGrader
 from mstar.provenance import describe
 from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
 
@@ -156,7 +157,7 @@ def test_grade_shows_how_judge_and_rules_agree(
     stub.write = judge
     rows = [{"response": f"Answer: {n}", "answer": "4", "answer_type": "integer"} for n in (4, 5, 6, 7, 3)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    flags = ["--grader", "mstar.grading.JudgeGrader", "--grader.address", stub.address, "--grader.model", "judge"]
+    flags = ["--grader", "mstar.judges.JudgeGrader", "--grader.address", stub.address, "--grader.model", "judge"]
     files = ["--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")]
     more = ["--grader.check", "1", "--grader.cache", str(tmp_path)]
     assert main(["grade", *files, *flags, *more]) == 0

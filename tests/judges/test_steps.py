@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mstar.annotation import AnnotationSettings, StepJudge, annotate
-from mstar.annotation.judge import Agreement
+from mstar.annotation import AnnotationSettings, annotate
 from mstar.dashboards.report import write_report
 from mstar.endpoint import Traffic
 from mstar.errors import ConfigError, EndpointError
 from mstar.generation import OpenAIEngine
 from mstar.grading import AnswerGrader
+from mstar.judges import StepJudge
+from mstar.judges.steps import Agreement
 from mstar.prompts import TinyDice
 from mstar.types import Prompt, StepLabels
 
