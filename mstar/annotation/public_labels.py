@@ -16,7 +16,7 @@ from mstar.annotation.step_label_forms import LabelledRow, StepLabelForm, find_f
 from mstar.atomic import atomic_path
 from mstar.errors import DataError
 from mstar.prompts import PixelLimits, PromptSource
-from mstar.prompts.cells import clean_path
+from mstar.prompts.field_values import clean_path
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.prompt_table import PromptRecord, build_table, cache_folder, content_id, hash_id
 from mstar.prompts.quarantine import RowError

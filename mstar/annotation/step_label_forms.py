@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, Literal
 
-from mstar.prompts.cells import pick, read_images, read_text
 from mstar.prompts.chats import read_turns
+from mstar.prompts.field_values import pick, read_images, read_text
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import remove_placeholders
 

@@ -18,7 +18,7 @@ from mstar.distributed import takes_part
 from mstar.errors import DataError
 from mstar.grading import Grader, grade_response
 from mstar.interruption import stop_if_asked
-from mstar.prompts.cells import read_images
+from mstar.prompts.field_values import read_images
 from mstar.prompts.images import PixelLimits, decode_image, open_image
 from mstar.prompts.quarantine import RowError
 from mstar.prompts.response_rows import read_response_rows, to_prompt

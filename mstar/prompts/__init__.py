@@ -6,7 +6,7 @@ How a row of a file becomes a prompt:
     row_files.py        the path's rows, each its values or why it cannot be read (table_rows.py: of tables)
     field_map.py        which column holds what
     row_converter.py    a row's values as a prompt, by that map
-    cells.py            a cell's value as text, number or picture
+    field_values.py     the value of a field as text, number or picture
     question_text.py    the question, its options and its gold answer (chats.py: of a row of turns)
     prompt_table.py     all prompts as an Arrow table in the cache, made once
     table_prompts.py    its pictures are looked at, and a row of it is a prompt

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from mstar.errors import counted
-from mstar.prompts.cells import pick, read_image, take_tags
+from mstar.prompts.field_values import pick, read_image, take_tags
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, Turn
 

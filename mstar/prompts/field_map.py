@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Final
 
 from mstar.errors import ConfigError, DataError, require_least
-from mstar.prompts.cells import fields_of
 from mstar.prompts.facts import ColumnChoice
+from mstar.prompts.field_values import fields_of
 from mstar.types import AnswerIs, AnswerType, Tolerance
 
 # The names under which public data sets have them, the usual one first; _fold is how they are compared.

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from mstar.atomic import write_text
 from mstar.errors import ConfigError, DataError, require_least
-from mstar.prompts.cells import read_images
 from mstar.prompts.chats import read_turns
+from mstar.prompts.field_values import read_images
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.mathvista_text import parse_answer, parse_question

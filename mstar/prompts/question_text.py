@@ -14,7 +14,7 @@ from mstar.errors import counted
 from mstar.grading.choices import ChoiceReader
 from mstar.grading.commitment import find_committed
 from mstar.grading.formulas import GradingTimeoutError
-from mstar.prompts.cells import TEXTS, parse, parse_texts, pick, read_text, read_texts
+from mstar.prompts.field_values import TEXTS, parse, parse_texts, pick, read_text, read_texts
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.types import PICTURE, AnswerType
 

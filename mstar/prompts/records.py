@@ -12,9 +12,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from mstar.errors import DataError, require_least
-from mstar.prompts.cells import look_up, read_text, read_texts
 from mstar.prompts.facts import ColumnChoice
 from mstar.prompts.field_map import FieldMap, listed
+from mstar.prompts.field_values import look_up, read_text, read_texts
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.prompt_table import build_table, cache_folder

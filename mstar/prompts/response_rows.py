@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import ConfigError
-from mstar.prompts.cells import parse_texts, read_answer_is, read_precision, read_tolerance
+from mstar.prompts.field_values import parse_texts, read_answer_is, read_precision, read_tolerance
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.row_files import parse_json
 from mstar.prompts.table_rows import parquet_rows

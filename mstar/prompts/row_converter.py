@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
-from mstar.prompts.cells import (
+from mstar.prompts.chats import Chat, is_chat, read_chat, read_turns
+from mstar.prompts.field_map import FieldMap
+from mstar.prompts.field_values import (
     clean_path,
     look_up,
     parse,
@@ -19,8 +21,6 @@ from mstar.prompts.cells import (
     read_tolerance,
     take_tags,
 )
-from mstar.prompts.chats import Chat, is_chat, read_chat, read_turns
-from mstar.prompts.field_map import FieldMap
 from mstar.prompts.prompt_table import PromptRecord, content_id
 from mstar.prompts.quarantine import Reason, RowError
 from mstar.prompts.question_text import (

@@ -70,7 +70,10 @@ def test_a_configuration_from_elsewhere_runs_nothing(
     monkeypatch.syspath_prepend(str(tmp_path))
     mixed, folder = "mstar.prompts.MixedPrompts", {"name": str(tmp_path / "ran")}
     settings: dict[str, Any] = {
-        "function": {"dataset": {"class_path": "mstar.prompts.cells.os.makedirs", "init_args": folder}, "train": {}},
+        "function": {
+            "dataset": {"class_path": "mstar.prompts.field_values.os.makedirs", "init_args": folder},
+            "train": {},
+        },
         "imported": {"dataset": {"class_path": "mstar.prompts.images.find_fault", "init_args": {}}, "train": {}},
         "text": {"class_path": mixed, "init_args": {"sources": ["evil_prompts.Evil"]}},
         "json": {"class_path": mixed, "init_args": {"sources": '[{"class_path": "evil_prompts.Evil"}]'}},

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import DataError
-from mstar.prompts.cells import read_images
+from mstar.prompts.field_values import read_images
 from mstar.prompts.images import FileImage, PixelLimits
 from mstar.prompts.prompt_table import PromptRecord, PromptTable, build_table, cache_folder
 from mstar.prompts.quarantine import Reason, RowError

@@ -19,7 +19,7 @@ from mstar.prompts.benchmarks.base import (
     require,
 )
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
-from mstar.prompts.cells import parse
+from mstar.prompts.field_values import parse
 from mstar.prompts.images import PixelLimits
 from mstar.prompts.question_text import infer_answer_type, read_choices
 from mstar.types import AnswerType, Prompt

@@ -1,6 +1,6 @@
-"""What stands in a cell of a data set: text, answers, and pictures in any of their forms.
+"""The values of a row's fields: text, answers, and pictures in any of their forms.
 
-Every reader raises ``RowError`` where the cell holds what it cannot read.
+Every reader raises ``RowError`` where the field holds what it cannot read.
 """
 
 from __future__ import annotations
