@@ -162,8 +162,19 @@ def by_shard(rows: Sequence[S], size: int, work: Callable[[Sequence[S]], Sequenc
 
 @contextmanager
 def joined_processes() -> Iterator[None]:
-    """Within it, the processes that torchrun started for a command without a trainer share its work."""
+    """Within it, the processes that torchrun started for a command without a trainer share its work.
+
+    Raises:
+        ConfigError: there are several, but srun alone started them, so that each would do all of it.
+    """
     started = "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    # srun tells its tasks how many they are; a job's script and its shells (which have a terminal) are one each.
+    tasks = 1 if "SLURM_PTY_PORT" in os.environ else int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1 and "WORLD_SIZE" not in os.environ:
+        raise ConfigError(
+            f"srun started {tasks} tasks, each of which would do all of the work: start torchrun by it, once a machine "
+            "(srun --ntasks-per-node=1 torchrun ... -m mstar ...), or set WORLD_SIZE=1 where each has work of its own."
+        )
     if _active() or not started:
         yield
         return

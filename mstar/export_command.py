@@ -29,6 +29,7 @@ def export_checkpoint(
     trust_remote_code: bool = False,
     dtype: ExportType | None = None,
     adapter: bool = False,
+    merged: bool = False,
     push: str | None = None,
     private: bool = False,
     model_name: str | None = None,
@@ -45,7 +46,8 @@ def export_checkpoint(
         dtype: Type of the weights in the folder; none is the stored one (``model.dtype``). bfloat16 halves a folder of
             float32, and rounds away part of what a small learning rate moved, or of what adapters add.
         adapter: Write a policy's adapters alone, as a folder that peft and vLLM load beside the base model, in the type
-            that they were trained in; otherwise they are merged into its weights.
+            that they were trained in.
+        merged: Write a policy's whole weights, with the adapters merged into them, which is also done without it.
         push: Where the folder is uploaded to on the Hugging Face hub, as ``USER/NAME``, with the login that
             ``hf auth login`` or ``HF_TOKEN`` gives.
         private: Make a new one on the hub private.
@@ -85,8 +87,11 @@ def export_checkpoint(
     settings["model_name"] = model_name or settings["model_name"]
     module = MPRMModule(**settings) if facts["kind"] == "mprm" else PolicyModule(**settings)
     if adapter:
-        if dtype is not None:
-            raise ConfigError("dtype is for a whole model, and --adapter writes adapters as they are: leave one out.")
+        if dtype is not None or merged:
+            whole = "merged" if merged else "dtype"
+            raise ConfigError(
+                f"{whole} is for a whole model, and --adapter writes adapters as they are: leave one out."
+            )
         module.require_adapter()
     module.on_load_checkpoint(content)
     if path.is_dir():
@@ -98,7 +103,7 @@ def export_checkpoint(
         module.load_state_dict(content["state_dict"], strict=module.strict_loading)
     progress = content.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
     run = find_run(path)
-    options = [f"--dtype {dtype}"] if dtype is not None else ["--adapter true"] if adapter else []
+    options = [f"--dtype {dtype}"] if dtype is not None else ["--adapter"] if adapter else []
     card = write_card(
         CardFacts(
             name=push or Path(output).absolute().name,

@@ -70,6 +70,9 @@ def explain_value(message: str, given: Sequence[str]) -> str | None:
             return None
     if value is None or not types:
         return None
+    if "off" in types:
+        # YAML reads off as false, which such an option takes for it.
+        types = [kind for kind in types if kind not in ("False", "true or false")]
     if nested := _NESTED.match(value):
         option = locate(named[1], given)
         return f"there is no option '{option}.{nested['key']}': {option} takes {_either(list(dict.fromkeys(types)))}."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
@@ -47,6 +48,7 @@ class Parser(ArgumentParser):
             return super().parse_args(given, *more, **options)
         given = through_sources(given)
         hints = self._hints_of(given)
+        given = list(_switched_on(given, hints))
         _explain(given, hints)
         # jsonargparse reads a file that another one names from within that one's folder.
         token, types = _given.set(tuple(map(_from_anywhere, given))), _hints.set(hints)
@@ -106,6 +108,13 @@ def _explain(given: Sequence[str], hints: Mapping[str, Any]) -> None:
     if name is not None:
         sys.stdout.write(explain_option(name, given, hints))
         raise SystemExit(0)
+
+
+def _switched_on(given: Sequence[str], hints: Mapping[str, Any]) -> Iterator[str]:
+    """The arguments, with true for a switch that stands alone (``--adapter``)."""
+    for argument, following in pairwise([*given, "--"]):
+        alone = argument.startswith("--") and following.startswith("--") and hints.get(argument[2:]) is bool
+        yield f"{argument}=true" if alone else argument
 
 
 def _from_anywhere(argument: str) -> str:

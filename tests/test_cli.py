@@ -16,6 +16,7 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 import mstar.cli
 import mstar.lightning_cli
 from mstar.__main__ import main
+from mstar.callbacks import RolloutCallback
 from mstar.interruption import Interrupted
 from mstar.lightning_cli import fix_order, runs_on_cuda
 
@@ -125,6 +126,16 @@ def test_configs_are_merged_in_order(evolve: Any, tmp_path: Path, capsys: pytest
     rollout = printed["rollout"]["init_args"]
     assert (rollout["top_k"], rollout["selection"], rollout["num_samples"]) == (4, "all", 4)
     assert printed["trainer"]["max_epochs"] == 9
+
+
+def test_off_in_yaml_needs_no_quotes(evolve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("rollout: {unlabelled: off}\n")
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--config", str(evolve.write(evolve.settings())), "--config", str(overlay), "--print_config"])
+    assert end.value.code == 0
+    read = yaml.safe_load(capsys.readouterr().out)["rollout"]["init_args"]["unlabelled"]
+    assert RolloutCallback(selection="random", unlabelled=read).settings.unlabelled == "off"
 
 
 def test_fit_without_rollouts_is_supervised(evolve: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from mstar.distributed import (
     from_main,
     gather_lists,
     is_main,
+    joined_processes,
     leads_group,
     rank,
     takes_part,
     wait_for_all,
     world_size,
 )
+from mstar.errors import ConfigError
 
 GATHER = """
 import json, sys, time
@@ -112,6 +115,29 @@ def test_before_the_processes_are_joined_the_launcher_tells_which_is_the_main_on
             assert is_main()
             patch.setenv(name, "1")
             assert not is_main()
+
+
+@pytest.mark.parametrize(
+    ("known", "alone"),
+    [
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_NTASKS": "8", "SLURM_PROCID": "3"}, True),
+        # A job's script, a shell in it with a terminal, torchrun or one task a machine, and tasks with their own work.
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PTY_PORT": "34889"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "8", "WORLD_SIZE": "1"}, False),
+    ],
+)
+def test_tasks_of_srun_that_do_not_know_of_each_other_are_refused(
+    known: dict[str, str], alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "MASTER_ADDR", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_PTY_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in known.items():
+        monkeypatch.setenv(name, value)
+    refused = pytest.raises(ConfigError, match=r"srun started 8 tasks.*torchrun") if alone else nullcontext()
+    with refused, joined_processes():
+        assert world_size() == 1
 
 
 def test_each_process_of_a_machine_has_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def test_an_export_goes_to_the_hub_with_its_card(
 
     monkeypatch.setattr("mstar.export_command.upload", upload)
     checkpoint, output = str(run / "checkpoints/last.ckpt"), str(tmp_path / "exported")
-    command = ["export", "--checkpoint", checkpoint, "--output", output, "--push", "me/dice", "--private", "true"]
+    command = ["export", "--checkpoint", checkpoint, "--output", output, "--push", "me/dice", "--private"]
     monkeypatch.setattr("mstar.hub_upload.get_token", lambda: None)
     assert main(command) == 1
     assert "needs a login" in capsys.readouterr().err

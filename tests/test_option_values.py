@@ -34,6 +34,10 @@ SUBCLASS = "Not a valid subclass of PromptSource\n      Subclass types expect on
          "rollout.aggregation is 'best', but it takes min, mean or last."),
         (union("rollout.size", ["Expected a <class 'int'>", "Expected a <class 'NoneType'>"], "x"), ["fit"],
          "rollout.size is 'x', but it takes an integer or null."),
+        (union("votes", ["Expected a typing.Literal['off', 'all']", "Expected a <class 'bool'>. Got value: x"], "x"),
+         ["fit"], "votes is 'x', but it takes off or all."),
+        (union("votes", ["Expected a typing.Literal['off', 'all']", "Expected a typing.Literal[False]"], "True"),
+         ["fit"], "votes is 'True', but it takes off or all."),
         (union("engine", ["Expected a dot import path string: TransformersEngin"],
                "{'class_path': 'TransformersEngin', 'init_args': {}}"), ["fit", "--rollout.engine=TransformersEngin"],
          "rollout.engine is 'TransformersEngin', but it takes a class by its module and name; did you mean "

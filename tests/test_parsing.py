@@ -66,3 +66,16 @@ def test_the_default_optimizers_arguments_need_no_class() -> None:
     )
     optimizer = config.model.init_args.optimizer
     assert (optimizer.class_path, optimizer.init_args.weight_decay) == ("torch.optim.AdamW", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "adapter"),
+    [([], False), (["--adapter"], True), (["--adapter", "false"], False), (["--adapter=false", "--name=x"], False)],
+)
+def test_a_switch_needs_no_value(given: list[str], adapter: bool) -> None:
+    def tool(name: str = "", adapter: bool = False, last: bool = False) -> None: ...
+
+    parser = Parser()
+    parser.add_function_arguments(tool, as_group=False)
+    config = parser.parse_args([*given, "--last"])
+    assert (config.adapter, config.last) == (adapter, True)

@@ -77,8 +77,7 @@ class RolloutCallback(Callback):
             else the type of the policy's).
         refresh_reward_model: Retrain the MPRM on the present policy before some iterations; none keeps it fixed.
         answer_conditioned: Show the policy the gold answer while it samples, not in training (M-STaR: warm-up).
-        unlabelled: Use of the unlabelled prompts: off (in YAML "off", quoted), voting (pseudo answer by weighted vote)
-            or oracle (their own).
+        unlabelled: Use of the unlabelled prompts: off, voting (pseudo answer by weighted vote) or oracle (their own).
         unlabelled_start: Fraction of ``trainer.max_epochs`` after which they are mixed in (M-STaR: T_mixin).
         voting: When the vote on an unlabelled prompt gives it an answer.
         dynamics: Whether the dynamics are measured on the validation prompts after every iteration.
@@ -122,7 +121,7 @@ class RolloutCallback(Callback):
         reward_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
         refresh_reward_model: RewardModelRefresh | None = None,
         answer_conditioned: bool = False,
-        unlabelled: Unlabelled = "off",
+        unlabelled: Unlabelled | Literal[False] = "off",
         unlabelled_start: float = 0.0,
         voting: Voting = Voting(),  # noqa: B008 - frozen, so sharing it is safe
         dynamics: bool = True,
@@ -149,7 +148,7 @@ class RolloutCallback(Callback):
             reward=reward,
             refresh=refresh_reward_model,
             answer_conditioned=answer_conditioned,
-            unlabelled=unlabelled,
+            unlabelled=unlabelled or "off",  # which YAML reads as false
             unlabelled_start=unlabelled_start,
             voting=voting,
             dynamics=dynamics,

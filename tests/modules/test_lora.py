@@ -86,7 +86,7 @@ def test_adapters_are_exported_alone_for_peft(folder: str, tmp_path: Path, capsy
 
     module = policy(folder)
     fit(module, tmp_path, 1).save_checkpoint(tmp_path / "last.ckpt")
-    assert export(tmp_path / "last.ckpt", tmp_path / "adapter", "--adapter", "true") == 0
+    assert export(tmp_path / "last.ckpt", tmp_path / "adapter", "--adapter") == 0
     assert (tmp_path / "adapter/adapter_model.safetensors").stat().st_size < 300_000
     loaded = PeftModel.from_pretrained(load_model(folder), str(tmp_path / "adapter"))
     assert loaded.peft_config["default"].base_model_name_or_path == folder
@@ -94,11 +94,13 @@ def test_adapters_are_exported_alone_for_peft(folder: str, tmp_path: Path, capsy
     for name, value in loaded.merge_and_unload().state_dict().items():
         torch.testing.assert_close(value, merged[name], rtol=0, atol=1e-6)
     # An export of its own kind takes its place.
-    assert export(tmp_path / "last.ckpt", tmp_path / "adapter") == 0
+    assert export(tmp_path / "last.ckpt", tmp_path / "adapter", "--merged") == 0
     assert (tmp_path / "adapter/model.safetensors").exists()
     capsys.readouterr()
     assert export(tmp_path / "last.ckpt", tmp_path / "other", "--adapter", "true", "--dtype", "bfloat16") == 1
     assert "dtype is for a whole model" in capsys.readouterr().err
+    assert export(tmp_path / "last.ckpt", tmp_path / "other", "--adapter", "--merged") == 1
+    assert "merged is for a whole model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
