@@ -52,8 +52,8 @@ clean-demo:  ## Delete the demo's folder (OUT=runs/demo), so that it starts over
 	rm -rf -- "$(OUT)"
 
 .PHONY: ablations
-ablations: $(STAMP)  ## Compare the method's variants on the embedded model (hours; goes on where it stopped)
-	$(BIN)/python -m mstar.demo.ablations
+ablations: $(STAMP)  ## Compare the method's variants on the embedded model (hours; goes on; ARMS="nft grpo" SEEDS="0 1 2")
+	$(BIN)/python -m mstar.demo.ablations $(if $(ARMS),--arms $(ARMS)) $(if $(SEEDS),--seeds $(SEEDS))
 
 .PHONY: wheel
 wheel: $(STAMP)  ## Build the wheel, configurations included, into dist/

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -86,3 +88,18 @@ def test_own_source_reward_rule_and_engine_go_together_in_one_run(folder: Path) 
 def test_own_benchmark_is_reported_by_its_groups(folder: Path) -> None:
     assert main([*COMMANDS[4], "--data.test.size=10"]) == 0
     assert "remainder" in (folder / "runs/my_benchmark/dice.md").read_text()
+
+
+def test_runs_are_compared_by_what_predict_writes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = {arm: folder / f"runs/compare/{arm}-0" for arm in ("base", "mine")}
+    assert [[option for option in command if option.startswith("runs/compare/")] for command in COMMANDS[5:]] == [
+        [f"runs/compare/{arm}-0{policy}" for policy in policies] for policies in ([""], ["/policy", ""]) for arm in runs
+    ]
+    runs["base"].mkdir(parents=True)
+    (runs["base"] / "policy").symlink_to(folder / "runs/demo/evolve/policy")
+    assert main([*COMMANDS[7], "--data.test.size=10"]) == 0
+    for copy in ("mine-0", "base-1", "mine-1", "base-2", "mine-2"):
+        shutil.copytree(runs["base"], folder / "runs/compare" / copy, symlinks=True)
+    capsys.readouterr()
+    runpy.run_path("compare_runs.py")
+    assert capsys.readouterr().out == "+0.0 points, 95 % interval from +0.0 to +0.0\n"

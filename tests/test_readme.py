@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,12 @@ from mstar.__main__ import main
 from mstar.shipped_configs import find_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("first-run", "data", "scale", "score", "addresses")),
-]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 BLOCKS = "\n".join(re.findall(r"```bash\n(.*?)```", "\n".join(TEXTS.values()), flags=re.DOTALL)).replace("\\\n", " ")
-LINES = [shlex.split(line, comments=True) for line in BLOCKS.splitlines() if line.startswith("mstar ")]
-FILES = re.findall(r'```yaml title="(.*?)"\n(.*?)```', TEXTS[ROOT / "docs" / "data.md"], flags=re.DOTALL)
-COMMANDS = sorted({tuple(line[1:]) for line in LINES})
+LINES = [line.removeprefix("python -m ") for line in BLOCKS.splitlines()]
+FILES = re.findall(r'```\w+ title="(.*?)"\n(.*?)```', "\n".join(TEXTS.values()), flags=re.DOTALL)
+COMMANDS = sorted({tuple(shlex.split(line, comments=True)[1:]) for line in LINES if line.startswith("mstar ")})
 
 
 def test_there_are_commands() -> None:
@@ -33,6 +32,7 @@ def test_a_command_is_accepted(command: tuple[str, ...], tmp_path: Path, monkeyp
     for name, text in FILES:
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     if command[0] == "configs":
         assert main(command) == 0
         return
@@ -48,14 +48,24 @@ def test_every_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^make ([a-z-]+)", BLOCKS, flags=re.MULTILINE))
     targets |= {target for text in TEXTS.values() for target in re.findall(r"`make ([a-z-]+)", text)}
-    assert targets >= {"demo", "test", "wheel", "docs"}
+    assert targets >= {"demo", "small", "test", "wheel", "docs"}
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, flags=re.MULTILINE)] == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [(["ablations"], ""), (["ablations", "ARMS=nft grpo", "SEEDS=0 1"], "--arms nft grpo --seeds 0 1")],
+)
+def test_make_hands_arms_and_seeds_on(words: list[str], options: str) -> None:
+    command = ["make", "--no-print-directory", "-n", "-o", ".venv/.installed", *words]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == [".venv/bin/python", "-m", "mstar.demo.ablations", *options.split()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_named_file_exists(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", TEXTS[page]) if "://" not in link]
-    assert links
     assert [link for link in links if not (page.parent / link).exists()] == []
     for name in re.findall(r"`((?:[\w]+/)+[\w.]+\.yaml)`", TEXTS[page]):
         find_config(name)
