@@ -160,14 +160,12 @@ def by_shard(rows: Sequence[S], size: int, work: Callable[[Sequence[S]], Sequenc
     return [item for _, part in sorted(all_done, key=lambda part: part[0]) for item in part]
 
 
-@contextmanager
-def joined_processes() -> Iterator[None]:
-    """Within it, the processes that torchrun started for a command without a trainer share its work.
+def refuse_lone_tasks() -> None:
+    """Makes sure that a command without a trainer is not one of several tasks of which each would do all of the work.
 
     Raises:
-        ConfigError: there are several, but srun alone started them, so that each would do all of it.
+        ConfigError: srun alone started them.
     """
-    started = "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
     # srun tells its tasks how many they are; a job's script and its shells (which have a terminal) are one each.
     tasks = 1 if "SLURM_PTY_PORT" in os.environ else int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if tasks > 1 and "WORLD_SIZE" not in os.environ:
@@ -175,6 +173,12 @@ def joined_processes() -> Iterator[None]:
             f"srun started {tasks} tasks, each of which would do all of the work: start torchrun by it, once a machine "
             "(srun --ntasks-per-node=1 torchrun ... -m mstar ...), or set WORLD_SIZE=1 where each has work of its own."
         )
+
+
+@contextmanager
+def joined_processes() -> Iterator[None]:
+    """Within it, the processes that torchrun started for a command without a trainer share its work."""
+    started = "MASTER_ADDR" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
     if _active() or not started:
         yield
         return

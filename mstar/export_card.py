@@ -164,7 +164,7 @@ def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, c
         method += [f"{line} ({config.path})" for line in told]
         if rollout:
             last = max(RunDirectory(config.folder).iterations, default=0)
-            measured += _measured(config.folder, last, rewards=False)
+            measured += _measured(config.folder, last, rewards=False, of=f" ({config.path})")
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
         f"# {name.rpartition('/')[2]}",
@@ -322,7 +322,7 @@ def _is_told(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _measured(run: Path | None, until: int | None, rewards: bool) -> Iterator[str]:
+def _measured(run: Path | None, until: int | None, rewards: bool, of: str = "") -> Iterator[str]:
     """A table of what was measured on the validation data up to the checkpoint."""
     if run is None or until is None:
         return
@@ -347,4 +347,4 @@ def _measured(run: Path | None, until: int | None, rewards: bool) -> Iterator[st
         for number, row in rows.items()
     ]
     lines = "\n".join(markdown_table(head, cells))
-    yield f"## Measured\n\nOn the run's validation {said}.\n\n{lines}"
+    yield f"## Measured\n\nOn the run's validation {said}{of}.\n\n{lines}"

@@ -12,7 +12,15 @@ from mstar.atomic import require_writable, write_text
 from mstar.dashboards.run_config import read_configs
 from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.score_page import render_score_page
-from mstar.distributed import claim_together, find_device, is_main, joined_processes, sum_all, wait_for_all
+from mstar.distributed import (
+    claim_together,
+    find_device,
+    is_main,
+    joined_processes,
+    refuse_lone_tasks,
+    sum_all,
+    wait_for_all,
+)
 from mstar.errors import ConfigError, require_least
 from mstar.evaluation.best_of_n import measure_best_of_n, render_best_of_n
 from mstar.evaluation.scoring import SHARD, OpenPicture, score_shards
@@ -77,6 +85,7 @@ def score_responses(
         ConfigError: there is no input, the reward cannot be loaded, or ``output`` belongs to another scoring.
         DataError: the input is damaged.
     """
+    refuse_lone_tasks()
     require_least("", shard_size=shard_size)
     files = find_response_files(input)
     folder = Path(output)

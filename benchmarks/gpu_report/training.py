@@ -53,7 +53,8 @@ class GivenPolicy(PolicyModule):
         self._given = [policy.model]  # in a list, so that it is no second child of the module
         self._renderer = policy.renderer
 
-    def _build(self, stored: bool | None = None) -> Any:
+    def load_backbone(self, seed: int = 0) -> Any:
+        """The given model, made ready for training."""
         model = self._given[0].train()
         prepare_training(model, self.freeze_parts, self.lora, self.gradient_checkpointing, self.seed)
         return model

@@ -14,7 +14,7 @@ from mstar.annotation.annotator import annotate
 from mstar.annotation.label_table import load_step_labels
 from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import require_writable
-from mstar.distributed import find_device, is_main, joined_processes, sum_all
+from mstar.distributed import find_device, is_main, joined_processes, refuse_lone_tasks, sum_all
 from mstar.errors import ConfigError, counted
 from mstar.evaluation.prompt_survey import summarise
 from mstar.generation import Engine, TransformersEngine
@@ -84,6 +84,7 @@ def annotate_policy(
             another annotation.
         DataError: a prompt cannot be used, or no response has more than one step.
     """
+    refuse_lone_tasks()
     require_writable(Path(output))
     engine = engine if engine is not None else TransformersEngine()
     grader = grader if grader is not None else AnswerGrader()

@@ -231,7 +231,8 @@ class BenchmarkCallback(Callback):
         if self.num_samples:
             notes.append(f"{self.num_samples} samples a row at temperature {self.temperature:g}, seed {self.seed}.")
         if self.reward is not None:
-            name = self.reward_model or f"{type(self.reward).__name__} {getattr(self.reward, 'model', '')}".rstrip()
+            of = getattr(self.reward, "model", None) or getattr(self.reward, "folder", "")
+            name = self.reward_model or f"{type(self.reward).__name__} {of}".rstrip()
             notes.append(f"{'MPRM' if self.reward_model else 'Reward'}: {name}, by the {self.aggregation} of steps.")
         if OURS in self.graders and isinstance(self.grader, AnswerGrader):
             read = "in a form or in a sentence" if self.grader.sentences else "in a form only"

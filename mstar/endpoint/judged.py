@@ -24,7 +24,8 @@ class Judged:
         prompt_tokens: Tokens of the prompts that the server answered.
         num_tokens: Tokens of its answers.
         cost: What they cost, in the currency of ``traffic``'s prices; 0 without prices.
-        timeouts: Comparisons of formulas that ran out of computing time twice; such a response counts as wrong.
+        timeouts: Comparisons of formulas that ran out of computing time twice; such a response counts as wrong,
+            unless a judge decides.
     """
 
     model: str = ""
@@ -79,8 +80,9 @@ class Judged:
 
     def notes(self) -> list[str]:
         """What is to be said of the grading: nothing if no judge was asked and nothing was given up."""
-        late = [f"{counted(self.timeouts, 'comparison')} of formulas ran out of computing time twice: counted as wrong"]
-        return [self.describe()] * (self.asked > 0) + late * (self.timeouts > 0)
+        late = f"{counted(self.timeouts, 'comparison')} of formulas ran out of computing time twice: counted as wrong"
+        late += ", unless the judge decided" if self.model else ""
+        return [self.describe()] * (self.asked > 0) + [late] * (self.timeouts > 0)
 
 
 _COUNTS = tuple(field.name for field in fields(Judged) if field.name != "model")

@@ -15,6 +15,8 @@ from mstar.prompts.part import find_repetition
 from mstar.types import Prompt
 
 _log: Final = logging.getLogger(__name__)
+# Ids that a warning names.
+_NAMED: Final = 10
 
 
 def check_prompts(source: PromptSource | Sequence[Prompt], name: str, grader: Grader) -> None:
@@ -28,6 +30,7 @@ def check_prompts(source: PromptSource | Sequence[Prompt], name: str, grader: Gr
     if len(source) == 0:
         raise DataError(f"{name} has no prompts, so there is nothing to sample; mend its settings.")
     ungradeable: Counter[str] = Counter()
+    bad: list[str] = []
 
     def check(index: int, prompt: Prompt) -> str:
         if prompt.answer is None:
@@ -40,6 +43,7 @@ def check_prompts(source: PromptSource | Sequence[Prompt], name: str, grader: Gr
             )
         if not grader.is_gradeable(prompt):
             ungradeable[prompt.category or "all"] += 1
+            bad.append(prompt.id)
         return prompt.id
 
     repeated = find_repetition(check(index, prompt) for index, prompt in enumerate(source))
@@ -55,6 +59,6 @@ def check_prompts(source: PromptSource | Sequence[Prompt], name: str, grader: Gr
         )
     if ungradeable and is_main():
         _log.warning(
-            "%s: %d of %d gold answers cannot be graded (%s); no response to these prompts is right.",
-            *(name, ungradeable.total(), len(source), counts),
+            "%s: %d of %d gold answers cannot be graded (%s), those of %s%s; no response to these prompts is right.",
+            *(name, len(bad), len(source), counts, ", ".join(bad[:_NAMED]), " and others" * (len(bad) > _NAMED)),
         )

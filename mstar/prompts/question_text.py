@@ -163,8 +163,10 @@ def _untypeset(option: str) -> str:
     """An option without LaTeX's blanks behind it, and without the end of the formula or font around all options."""
     option = option.strip()
     if len(_DOLLAR.findall(option)) % 2:
-        option = option.removesuffix("$") if option.endswith("$") else option.removeprefix("$")
-    option = _TYPESET_END.sub("", option)
+        # The letter may be a formula of its own: $\textbf{(A) }$ 90 degrees.
+        begins = option[:2] in ("$ ", "$\n") or not option.endswith("$")
+        option = option.removeprefix("$") if begins else option.removesuffix("$")
+    option = _TYPESET_END.sub("", option).lstrip()
     return option.removesuffix("}").rstrip() if option.count("}") > option.count("{") else option
 
 
@@ -287,7 +289,7 @@ def settle_votes(answers: tuple[str, ...]) -> tuple[str, ...]:
     are: they are answers that are all right.
     """
     counts = Counter(answer.casefold() for answer in answers).most_common()
-    if len(answers) != _ANNOTATORS or len(counts) == _ANNOTATORS:
+    if len(answers) != _ANNOTATORS or len(set(answers)) == _ANNOTATORS:
         return answers
     first = {answer.casefold(): answer for answer in reversed(answers)}
     agreed = [answer for answer, count in counts if count >= _AGREED] or [counts[0][0]]

@@ -104,7 +104,9 @@ def test_a_stopped_comparison_is_told_apart_from_a_wrong_answer(monkeypatch: pyt
     verdict = grader.grade(Prompt("p", "q", answer="y^7+1"), r"\boxed{1+y^{7}}")
     assert verdict == Verdict(False, None, VerdictStatus.TIMEOUT)
     said = ["1 comparison of formulas ran out of computing time twice: counted as wrong"]
-    assert grader.judged().notes() == JudgeGrader("http://localhost", "judge", rules=grader).judged().notes() == said
+    assert grader.judged().notes() == said
+    judge = JudgeGrader("http://localhost", "judge", rules=grader)
+    assert judge.judged().notes() == [f"{said[0]}, unless the judge decided"]
     assert describe(grader) == known
 
 

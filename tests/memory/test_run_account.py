@@ -53,7 +53,7 @@ def test_a_fit_whose_weights_and_states_are_too_large_does_not_begin(monkeypatch
 def test_paged_states_are_certain_as_they_stay_once_they_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_account, "machine_bytes", lambda: 19 * 10**9)
     paged = config(optimizer={"class_path": "bitsandbytes.optim.PagedAdamW8bit"})
-    with pytest.raises(ConfigError, match=r"its weights, gradients and optimizer states alone take 2[01]\.\d GB"):
+    with pytest.raises(ConfigError, match=r"weights, gradients and optimizer states alone take 2[01]\.\d GB"):
         warn_before_start(paged, None, [], None)
 
 

@@ -9,6 +9,7 @@ import pytest
 from mstar.grading import AnswerGrader
 from mstar.prompts import FieldMap, RecordPrompts
 from mstar.prompts.question_text import (
+    find_choices,
     find_numbering,
     infer_answer_type,
     read_gold,
@@ -74,6 +75,7 @@ def test_numbers_of_options(rows: list[tuple[str, bool]], found: str | None) -> 
         ("up up left left a b c d e f", ("up",)),
         # No votes: each may be right.
         ("a b c d e f g h i j", tuple("abcdefghij")),
+        ("a A b c d e f g h i", tuple("aAbcdefghi")),
         ("down down up", ("down", "down", "up")),
     ],
 )
@@ -110,6 +112,7 @@ def test_an_option_that_reads_like_an_announcement_stays_whole() -> None:
         r"$\text{(A)}\ 26 \qquad \text{(B)}\ 27 \qquad \text{(C) 28} \qquad \text{(D)}~\text{none}$",
         "$\\textbf{(A)}\\: 26$\n$\\textbf{(B)} \\: 27$\n$\\textbf{(C)} ~28$\n$\\textbf{(D)} \\text{none}$",
         r"\textbf{(A)} 26 \qquad \textbf{(B)} 27 \qquad \textbf{(C)} 28 \qquad \textbf{(D)} \text{none}",
+        "$\\textbf{(A) }$ 26\n$\\textbf{(B) }$ 27\n$\\textbf{(C) }$ 28\n$\\textbf{(D) }$ \\text{none}",
     ],
 )
 @pytest.mark.parametrize("gold", [r"So it is $\boxed{\textbf{(C)}\ 28}$.", "C", "28"])
@@ -121,6 +124,14 @@ def test_options_in_latex(tmp_path: Path, options: str, gold: str) -> None:
     grade = AnswerGrader().grade
     assert all(grade(prompt, rf"\boxed{{{said}}}").correct for said in ("28", "C", "(C)", r"\textbf{(C)}\ 28"))
     assert not any(grade(prompt, rf"\boxed{{{said}}}").correct for said in ("27", "B", r"\textbf{(B)}\ 27"))
+
+
+def test_a_formula_at_the_end_of_an_option_stays_where_the_letter_is_one_of_its_own() -> None:
+    turned = "rotation by $90^{\\circ}$"
+    question = "".join(
+        f"\n$\\textbf{{({letter}) }}$ {turn} {turned}" for letter, turn in zip("ABC", "pqr", strict=True)
+    )
+    assert find_choices(f"Which?{question}", "B") == (f"p {turned}", f"q {turned}", f"r {turned}")
 
 
 @pytest.mark.parametrize("gold", [r"\boxed{\text{A}}", "$A$", r"$20^\circ$", "20", "Option A", "A 20°", "A:20°"])
