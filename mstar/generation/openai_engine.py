@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from mstar.endpoint import Answer, ChatClient, Refusal, Traffic, chat_messages
-from mstar.endpoint.access import check_access
+from mstar.endpoint import AddressedModel, Answer, ChatClient, Refusal, Traffic, chat_messages
 from mstar.errors import ConfigError, DataError, require_least
 from mstar.generation.base import Engine, Request, Sample
 from mstar.types import Prompt, Response
@@ -23,7 +22,7 @@ _log: Final = logging.getLogger(__name__)
 _SEEDS: Final = 2**31
 
 
-class OpenAIEngine(Engine):
+class OpenAIEngine(AddressedModel, Engine):
     """A model by address, by OpenAI's chat completions: vLLM, SGLang, LMDeploy, or a hosted model.
 
     It has weights of its own, and nobody's are handed to it: it is for ``annotate``, ``validate``, ``test`` and
@@ -70,21 +69,14 @@ class OpenAIEngine(Engine):
         require_least("engine.", max_new_tokens=max_new_tokens)
         if not model:
             raise ConfigError("engine.model is empty: give the name that the server has for its model.")
-        check_access(address, key_variable)
-        self.address = address
-        self.model = model
+        super().__init__(address, model, key_variable, omit, traffic)
         self.own_model = model
         self.max_new_tokens = max_new_tokens
-        self.key_variable = key_variable
         self.cache = cache
         self.continuing = continuing
         self.length_field = length_field
-        self.omit = list(omit or [])
         self.logprobs = logprobs
-        self.traffic = traffic
         self.progress = progress
-        # What waits between two tries; None is the clock.
-        self.pause: Callable[[float], object] | None = None
         self._folder: Path | None = None
         self._client: ChatClient | None = None
 
@@ -156,14 +148,7 @@ class OpenAIEngine(Engine):
 
     def _connect(self) -> ChatClient:
         if self._client is None:
-            self._client = ChatClient(
-                self.address,
-                self.model,
-                key_variable=self.key_variable,
-                traffic=self.traffic,
-                cache=self._folder if self.cache is None else Path(self.cache),
-                pause=self.pause,
-            )
+            self._client = self.open_client(self._folder if self.cache is None else Path(self.cache))
         return self._client
 
     def _bodies(self, requests: Sequence[Request]) -> Iterator[dict[str, Any]]:

@@ -9,8 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from mstar.endpoint import ChatClient, Judged, Traffic, Usage
-from mstar.endpoint.access import check_access
+from mstar.endpoint import AddressedModel, ChatClient, Judged, Traffic, Usage
 from mstar.errors import require_share
 from mstar.grading.answer import AnswerGrader, make_reader
 from mstar.grading.base import Grader
@@ -42,7 +41,7 @@ _ANSWER: Final = re.compile(r"^\W*ANSWER:[ \t*]*(.+?)[ \t*]*$", re.MULTILINE)
 _LENGTH: Final = 2048
 
 
-class JudgeGrader(Grader):
+class JudgeGrader(AddressedModel, Grader):
     """Asks a language model by address whether a final answer is right, and the rules wherever they can tell.
 
     A judge's answer that cannot be read leaves the verdict of the rules. One that does not come stops the run. Its
@@ -78,16 +77,11 @@ class JudgeGrader(Grader):
         traffic: Traffic = Traffic(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
         require_share("grader.check", check)
-        check_access(address, key_variable)
-        self.address = address
-        self.model = model
-        self.key_variable = key_variable
+        super().__init__(address, model, key_variable, omit, traffic)
         self.cache = cache
         self.use = use
         self.check = check
         self.rules = rules or AnswerGrader()
-        self.omit = list(omit or [])
-        self.traffic = traffic
         self._counted = Judged(model)
         self._client: ChatClient | None = None
         self._judged: dict[str, str | None] = {}
@@ -161,13 +155,7 @@ class JudgeGrader(Grader):
 
     def _connect(self) -> ChatClient:
         if self._client is None:
-            self._client = ChatClient(
-                self.address,
-                self.model,
-                key_variable=self.key_variable,
-                traffic=self.traffic,
-                cache=Path(self.cache),
-            )
+            self._client = self.open_client(Path(self.cache))
         return self._client
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from mstar.endpoint import ChatClient, Traffic, Usage, chat_messages
-from mstar.endpoint.access import check_access
+from mstar.endpoint import AddressedModel, Traffic, Usage, chat_messages
 from mstar.storage import read_json, write_json
 from mstar.types import Prompt, StepLabels
 
@@ -73,7 +72,7 @@ class Agreement:
         write_json(path, {name: getattr(self, name) for name in self.__slots__})
 
 
-class StepJudge:
+class StepJudge(AddressedModel):
     """Asks a model by address for the first wrong step of a response; it sees the pictures and the gold answer.
 
     Steps before that one are right, and from it on wrong. With ``alone`` the last step keeps the label that the answer
@@ -104,15 +103,9 @@ class StepJudge:
         omit: list[Literal["temperature", "max_tokens"]] | None = None,
         traffic: Traffic = Traffic(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
-        check_access(address, key_variable)
-        self.address = address
-        self.model = model
-        self.key_variable = key_variable
+        super().__init__(address, model, key_variable, omit, traffic)
         self.cache = cache
         self.use = use
-        self.omit = list(omit or [])
-        self.traffic = traffic
-        self.pause: Callable[[float], object] | None = None
         self.usage = Usage()
 
     def check(self) -> None:
@@ -121,7 +114,7 @@ class StepJudge:
         Raises:
             ConfigError: it cannot, or is not.
         """
-        self._connect(None).close()
+        self.open_client(None).close()
 
     def apply(
         self, labels: Sequence[StepLabels], prompts: Mapping[str, Prompt], folder: Path
@@ -135,7 +128,7 @@ class StepJudge:
         Raises:
             EndpointError: the judge does not answer.
         """
-        client = self._connect(folder)
+        client = self.open_client(folder if self.cache is None else Path(self.cache))
         client.usage = self.usage
         try:
             answers = client.ask_judge(_questions(labels, prompts), _LENGTH, self.omit)
@@ -162,16 +155,6 @@ class StepJudge:
                 counts.append(known if right is None or right == (known[0] > 0) else (0, 0))
         num_correct, num_total = zip(*counts, strict=True)
         return replace(label, num_correct=num_correct, num_total=num_total)
-
-    def _connect(self, folder: Path | None) -> ChatClient:
-        return ChatClient(
-            self.address,
-            self.model,
-            key_variable=self.key_variable,
-            traffic=self.traffic,
-            cache=folder if self.cache is None or folder is None else Path(self.cache),
-            pause=self.pause,
-        )
 
 
 def _questions(labels: Sequence[StepLabels], prompts: Mapping[str, Prompt]) -> Iterator[list[dict[str, Any]]]:
