@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Final
 
@@ -171,9 +171,7 @@ class FieldMap:
 
         images = tuple(re.sub(r"\{([^{}:]+)", name, image) for image in self.names("images"))
         resolved = replace(self, images=images)
-        # Of a name that leads into a column, that one must.
-        missing = [name for name in resolved.columns if not {name, name.partition(".")[0]} & {*columns}]
-        if missing:
+        if missing := not_among(resolved.columns, columns):
             raise DataError(f"{where} lacks the columns {missing} that 'fields' names; it has {listed(columns)}.")
         return resolved
 
@@ -201,6 +199,11 @@ def _find_usual(usual: Sequence[str], columns: Sequence[str]) -> list[str]:
 def _fold(name: str) -> str:
     """A column's name without regard to case, blanks and the like: TheoremQA has Question, LogicVista imagename."""
     return name if name.startswith("_") else re.sub(r"[\s_-]", "", name).casefold()
+
+
+def not_among(names: Iterable[str], columns: Sequence[str]) -> list[str]:
+    """The names that are no columns, and lead into none (``meta.answer``)."""
+    return [name for name in names if not {name, name.partition(".")[0]} & {*columns}]
 
 
 def listed(columns: Sequence[str]) -> str:

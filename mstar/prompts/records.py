@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from mstar.errors import DataError, require_least
 from mstar.prompts.facts import ColumnChoice
-from mstar.prompts.field_map import FieldMap, listed
+from mstar.prompts.field_map import FieldMap, listed, not_among
 from mstar.prompts.field_values import look_up, read_text, read_texts
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
@@ -103,7 +103,10 @@ class RecordPrompts(TablePrompts):
         if not columns:
             raise DataError(f"'{title}' has {_without_columns(rows)}")
         if where or unless:
-            _require_columns((*(where or ()), *(unless or ())), columns, title)
+            if missing := not_among((*(where or ()), *(unless or ())), columns):
+                raise DataError(
+                    f"'{title}' lacks the columns {missing} of 'where' or 'unless'; it has {listed(columns)}."
+                )
             rows = _select(rows, where or {}, unless or {})
             if next(iter(rows), None) is None:
                 raise DataError(f"'{title}' has no row left by 'where' and 'unless'; they compare values as text.")
@@ -131,17 +134,16 @@ class RecordPrompts(TablePrompts):
         super().__init__(checked, np.flatnonzero(checked.usable)[:size], hide_answers)
 
 
-def _require_columns(names: Iterable[str], columns: Sequence[str], title: str) -> None:
-    """Makes sure that the data has what ``where`` and ``unless`` name; of a name that leads into a column, that one."""
-    if missing := [name for name in names if not {name, name.partition(".")[0]} & {*columns}]:
-        raise DataError(f"'{title}' lacks the columns {missing} of 'where' or 'unless'; it has {listed(columns)}.")
-
-
 def _select(rows: Rows, where: Mapping[str, _Values], unless: Mapping[str, _Values]) -> Rows:
     """The rows that hold what ``where`` says and nothing of what ``unless`` does, and those that cannot be read."""
 
-    def holds(row: Mapping[str, Any], column: str, values: _Values) -> bool:
-        wanted = {value.casefold() for value in ([values] if isinstance(values, str) else values)}
+    def fold(values: _Values) -> set[str]:
+        return {value.casefold() for value in ([values] if isinstance(values, str) else values)}
+
+    taken = {column: fold(values) for column, values in where.items()}
+    left_out = {column: fold(values) for column, values in unless.items()}
+
+    def holds(row: Mapping[str, Any], column: str, wanted: Set[str]) -> bool:
         try:
             return any(text.casefold() in wanted for text in read_texts(look_up(row, column), column))
         except RowError:
@@ -150,8 +152,8 @@ def _select(rows: Rows, where: Mapping[str, _Values], unless: Mapping[str, _Valu
     def read() -> Iterator[Row]:
         for row in rows:
             if isinstance(row, RowError) or (
-                all(holds(row, *pair) for pair in where.items())
-                and not any(holds(row, *pair) for pair in unless.items())
+                all(holds(row, *pair) for pair in taken.items())
+                and not any(holds(row, *pair) for pair in left_out.items())
             ):
                 yield row
 
