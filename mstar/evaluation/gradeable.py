@@ -29,8 +29,8 @@ def check_prompts(source: PromptSource | Sequence[Prompt], name: str, grader: Gr
     """
     if len(source) == 0:
         raise DataError(f"{name} has no prompts, so there is nothing to sample; mend its settings.")
-    ungradeable: Counter[str] = Counter()
-    bad: list[str] = []
+    # The id and the category of each.
+    bad: list[tuple[str, str]] = []
 
     def check(index: int, prompt: Prompt) -> str:
         if prompt.answer is None:
@@ -42,8 +42,7 @@ def check_prompts(source: PromptSource | Sequence[Prompt], name: str, grader: Gr
                 f"one, leave it out, or {otherwise}."
             )
         if not grader.is_gradeable(prompt):
-            ungradeable[prompt.category or "all"] += 1
-            bad.append(prompt.id)
+            bad.append((prompt.id, prompt.category or "all"))
         return prompt.id
 
     repeated = find_repetition(check(index, prompt) for index, prompt in enumerate(source))
@@ -51,14 +50,16 @@ def check_prompts(source: PromptSource | Sequence[Prompt], name: str, grader: Gr
         raise DataError(
             f"{name}: row {repeated} repeats the prompt id '{source[repeated].id}', but an id must be unique."
         )
-    counts = ", ".join(f"{category} {number}" for category, number in sorted(ungradeable.items()))
-    if 2 * ungradeable.total() > len(source):
+    categories = Counter(category for _, category in bad)
+    counts = ", ".join(f"{category} {number}" for category, number in sorted(categories.items()))
+    if 2 * len(bad) > len(source):
         raise DataError(
-            f"{name}: {ungradeable.total()} of {len(source)} gold answers cannot be graded ({counts}), so that hardly "
+            f"{name}: {len(bad)} of {len(source)} gold answers cannot be graded ({counts}), so that hardly "
             "any response could be right; mend the columns of the answer, its type and the choices."
         )
-    if ungradeable and is_main():
+    if bad and is_main():
         _log.warning(
             "%s: %d of %d gold answers cannot be graded (%s), those of %s%s; no response to these prompts is right.",
-            *(name, len(bad), len(source), counts, ", ".join(bad[:_NAMED]), " and others" * (len(bad) > _NAMED)),
+            *(name, len(bad), len(source), counts),
+            *(", ".join(prompt_id for prompt_id, _ in bad[:_NAMED]), " and others" * (len(bad) > _NAMED)),
         )
