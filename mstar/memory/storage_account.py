@@ -6,7 +6,7 @@ from typing import Final
 
 from mstar.memory.account import Amount, Stage, stage
 from mstar.memory.plan import BYTES, Plan
-from mstar.memory.rollouts import Reward
+from mstar.memory.rollouts import Reward, vllm_weights
 from mstar.memory.shape import ModelShape
 from mstar.memory.training import parts_of, weight_bytes
 
@@ -43,8 +43,7 @@ def host_account(plan: Plan, shape: ModelShape, reward: Reward | None, local: in
     if plan.fits and plan.kind == "policy" and plan.training.lora is not None:
         held.append(Amount("adapters as they were at first", local * shape.trained * _FLOAT))
     if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.sleep_level == 1:
-        size = BYTES.get(rollout.engine.dtype, BYTES[plan.dtype])
-        held.append(Amount("vLLM's weights while it sleeps", local * shape.weights * size // rollout.engine.parallel))
+        held.append(Amount("vLLM's weights while it sleeps", local * vllm_weights(plan, rollout.engine, shape)))
     stages = [stage("start", start), stage("run", process, held)]
     if plan.fits:
         written = checkpoint_bytes(plan, shape) if plan.single_file or not plan.strategy.startswith("fsdp") else 0
