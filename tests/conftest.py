@@ -16,7 +16,7 @@ import gc
 import importlib.util
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from mstar.rendering import Renderer
+    from mstar.types import Prompt
 
 SharedFolder = Callable[[str, Callable[[Path], None]], Path]
 # SmolVLM's template: another end token, a turn opened and closed, text before and after the response.
@@ -166,6 +167,12 @@ def tiny() -> Policy:
     return Policy(model, load_renderer(EMBEDDED_MODEL, model))
 
 
+def _imitation_loss(model: Any, renderer: Renderer, prompts: Sequence[Prompt]) -> Any:
+    batch = renderer.response_inputs(prompts, [prompt.rationale or "" for prompt in prompts])
+    inputs = batch.inputs
+    return model(input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, labels=batch.labels_BT, **inputs.extras).loss
+
+
 @pytest.fixture(scope="session")
 def trained(tiny: Policy, shared_folder: SharedFolder) -> Policy:
     """The embedded model after a few steps on seed rationales: it writes lines, and ends them."""
@@ -182,13 +189,8 @@ def trained(tiny: Policy, shared_folder: SharedFolder) -> Policy:
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
         for step in range(60):
             rows = [prompts[(step * 16 + i) % len(prompts)] for i in range(16)]
-            batch = tiny.renderer.response_inputs(rows, [p.rationale or "" for p in rows])
-            inputs = batch.inputs
-            loss = model(
-                input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, labels=batch.labels_BT, **inputs.extras
-            ).loss
             optimizer.zero_grad()
-            loss.backward()
+            _imitation_loss(model, tiny.renderer, rows).backward()
             optimizer.step()
         save_model(model, tiny.renderer, folder)
 
@@ -335,13 +337,8 @@ def train_policy(folder: Path) -> None:
     shuffled = random.Random(0)
     for _ in range(100):
         rows = shuffled.sample(prompts, 48)
-        batch = renderer.response_inputs(rows, [prompt.rationale or "" for prompt in rows])
-        inputs = batch.inputs
-        loss = model(
-            input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, labels=batch.labels_BT, **inputs.extras
-        ).loss
         optimizer.zero_grad()
-        loss.backward()
+        _imitation_loss(model, renderer, rows).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
