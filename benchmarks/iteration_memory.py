@@ -23,8 +23,8 @@ from PIL import Image
 from mstar.evaluation.gradeable import check_prompts
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
-from mstar.iteration import Stages, run_iteration
-from mstar.iteration_plan import IterationPlan, IterationPrompts, iteration_indices
+from mstar.iteration.iteration import Stages, run_iteration
+from mstar.iteration.plan import IterationPlan, IterationPrompts, iteration_indices
 from mstar.prompts import PromptSource
 from mstar.prompts.part import PromptSubset
 from mstar.rewards import Reward

@@ -22,7 +22,7 @@ from harness import Figure, note
 from mstar.callbacks.iteration_log import IterationLog
 from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.callbacks.rollout import RolloutCallback
-from mstar.cli import run
+from mstar.cli.commands import run
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
 from mstar.rewards import MPRM

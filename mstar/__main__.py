@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         if given[0] == "configs":
-            from mstar.shipped_configs import main as show_configs
+            from mstar.cli.shipped_configs import main as show_configs
 
             if arguments is None and hasattr(signal, "SIGPIPE"):
                 # A reader that has seen enough, such as head, ends it as it ends other programs that list.
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return show_configs(given[1:])
         # The other commands have nothing to save: a signal ends them at once.
         with stopping_on_signals() if given[0] in _STOPPABLE else nullcontext():
-            from mstar.cli import run
+            from mstar.cli.commands import run
 
             return run(given)
     except Interrupted as interrupted:

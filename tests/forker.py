@@ -134,7 +134,7 @@ def serve() -> None:
     import pandas
 
     from mstar.annotation import command
-    from mstar.cli import run
+    from mstar.cli.commands import run
     from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 
     # What the commands import when they are asked for, and what a model needs; pyarrow looks at pandas where it is

@@ -16,7 +16,7 @@ import pytest
 import mstar
 from mstar.__main__ import main
 
-HEAVY = ["torch", "lightning", "transformers", "numpy", "pyarrow", "PIL", "mstar.cli"]
+HEAVY = ["torch", "lightning", "transformers", "numpy", "pyarrow", "PIL", "mstar.cli.commands"]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["help"], [], ["--version"], ["configs"]])
@@ -30,13 +30,13 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    from mstar import cli
-    from mstar.lightning_cli import MstarCLI
+    from mstar.cli.commands import _LIGHT, _LIGHTNING, _TOOLS
+    from mstar.cli.lightning_cli import MstarCLI
 
-    assert tuple(MstarCLI.subcommands()) == cli._LIGHTNING
+    assert tuple(MstarCLI.subcommands()) == _LIGHTNING
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"\n  {command} " in text for command in [*cli._LIGHTNING, *cli._TOOLS, "memory", *cli._LIGHT])
+    assert all(f"\n  {command} " in text for command in [*_LIGHTNING, *_TOOLS, "memory", *_LIGHT])
 
 
 def test_tools_that_need_no_model_do_without_torch(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_tools_that_need_no_model_do_without_torch(tmp_path: Path) -> None:
 def test_only_what_is_resumed_is_said_to_go_on(
     command: str, then: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mstar import cli
+    from mstar.cli import commands
     from mstar.interruption import stop_if_asked
 
     def run(arguments: list[str]) -> int:
@@ -73,7 +73,7 @@ def test_only_what_is_resumed_is_said_to_go_on(
         stop_if_asked()
         return 0
 
-    monkeypatch.setattr(cli, "run", run)
+    monkeypatch.setattr(commands, "run", run)
     assert main([command]) == 143
     assert capsys.readouterr().err.splitlines()[-1] == f"mstar {command}: stopped by SIGTERM{then}."
 
@@ -81,9 +81,9 @@ def test_only_what_is_resumed_is_said_to_go_on(
 def test_ctrl_c_ends_what_has_nothing_to_save_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mstar import cli
+    from mstar.cli import commands
 
-    monkeypatch.setattr(cli, "run", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(commands, "run", lambda _: os.kill(os.getpid(), signal.SIGINT))
     assert main(["grade"]) == 130
     assert capsys.readouterr().err == "mstar grade: stopped by SIGINT.\n"
 

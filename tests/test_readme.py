@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mstar.__main__ import main
-from mstar.shipped_configs import find_config
+from mstar.cli.shipped_configs import find_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

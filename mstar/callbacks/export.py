@@ -14,8 +14,8 @@ from mstar.atomic import writing
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import from_main, is_main
 from mstar.errors import ConfigError, MstarError
-from mstar.export_card import CardFacts, write_card
-from mstar.export_folder import check_replaceable, put_in_place, unfinished_folder
+from mstar.export.card import CardFacts, write_card
+from mstar.export.folder import check_replaceable, put_in_place, unfinished_folder
 from mstar.models.export import check_export
 from mstar.models.families import Family, family_of
 from mstar.models.precision import DTYPES

@@ -20,7 +20,7 @@ from mstar.evaluation.dynamics import Dynamics, Sweep
 from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.generation.drift import Drift
 from mstar.grading import Grader
-from mstar.iteration import IterationResult
+from mstar.iteration.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
 from mstar.trainer.loggers import log_numbers, log_prompts, log_sweep, writer_of
 

@@ -1,4 +1,4 @@
-"""The rollout callback: every epoch it makes the policy's training data anew, by way of mstar/iteration.py."""
+"""The rollout callback: every epoch it makes the policy's training data anew, by way of mstar/iteration."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mstar.advantages import PolicyGradient, StepRewards
-from mstar.balance import Balance
 from mstar.callbacks.checkpoint import write_iteration_checkpoint
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard, tell_of_judge
 from mstar.callbacks.nothing_kept import check_something_kept
@@ -27,11 +25,10 @@ from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
 from mstar.modules.policy import PolicyModule
 from mstar.rewards import MPRM, Aggregation, Reward
-from mstar.selection import RuleName, SelectionRule, Selector
+from mstar.selection import Balance, PolicyGradient, RuleName, SelectionRule, Selector, StepRewards, Voting
 from mstar.storage import ExampleFile, RunDirectory
 from mstar.temperature import FixedTemperature, TemperatureController
 from mstar.trainer.fit_end import is_over
-from mstar.voting import Voting
 
 
 class RolloutCallback(Callback):
@@ -59,7 +56,7 @@ class RolloutCallback(Callback):
             ended, right or wrong; ``selection``, ``top_k``, ``threshold`` and ``deduplicate`` are then not used.
         policy_gradient: How nft, grpo and reinforce_rej learn; none takes the defaults.
         step_rewards: How nft, grpo and reinforce_rej use scores of steps: outcome (not at all), drop, decoupled or
-            consistency (``mstar.advantages.Advantages``).
+            consistency (``mstar.selection.advantages.Advantages``).
         temperature: Sampling temperature: a number, or a controller such as AdaptiveTemperature.
         engine: Draws the responses, those of validate, test and predict too; none is the Transformers engine. A model
             by address (``OpenAIEngine``) is a teacher for ``answer_conditioned`` alone, and measures nothing.

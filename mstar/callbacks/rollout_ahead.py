@@ -11,8 +11,8 @@ from mstar.callbacks.rollout_progress import RolloutProgress
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.distributed import gather_lists, is_main, takes_part, wait_for_all
-from mstar.iteration_ahead import Ahead, DrawingAhead, claim_ahead, find_ahead
-from mstar.iteration_plan import IterationPrompts
+from mstar.iteration.ahead import Ahead, DrawingAhead, claim_ahead, find_ahead
+from mstar.iteration.plan import IterationPrompts
 from mstar.storage import RunDirectory, read_json
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mstar.errors import ConfigError
-from mstar.iteration_ahead import Ahead
+from mstar.iteration.ahead import Ahead
 from mstar.storage import RunDirectory
 
 

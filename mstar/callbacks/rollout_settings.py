@@ -6,17 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import mstar.judges  # noqa: F401  # the parser takes the short names of the classes that are loaded
-from mstar.advantages import Advantages, PolicyGradient, StepRewards, learns_from_all
-from mstar.balance import Balance
 from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.errors import ConfigError, require_least, require_share
 from mstar.generation import Engine
 from mstar.grading import Grader
 from mstar.modules.policy_losses import Objective
 from mstar.rewards import MPRM, Aggregation, Likelihood, Oracle, Reward
-from mstar.selection import Selector
+from mstar.selection import Advantages, Balance, PolicyGradient, Selector, StepRewards, Voting, learns_from_all
 from mstar.temperature import TemperatureController
-from mstar.voting import Voting
 
 Method = Literal["continuous", "iterative_rft", "rest_em", "rloop", "nft", "grpo", "reinforce_rej"]
 Unlabelled = Literal["off", "voting", "oracle"]

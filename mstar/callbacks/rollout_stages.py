@@ -12,7 +12,6 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from mstar.advantages import learns_from_all
 from mstar.callbacks.rollout_check import require_data, require_policy
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule
@@ -20,16 +19,17 @@ from mstar.distributed import from_main, is_main
 from mstar.errors import ConfigError
 from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, sweep
 from mstar.generation.drift import Drift, DriftCheck
-from mstar.iteration import IterationResult, Stages, run_iteration
-from mstar.iteration_ahead import Ahead, find_ahead
-from mstar.iteration_plan import IterationPlan, IterationPrompts, iteration_indices
-from mstar.iteration_shards import Earlier, IterationFacts, claim_iteration, find_earlier
+from mstar.iteration.ahead import Ahead, find_ahead
+from mstar.iteration.iteration import IterationResult, Stages, run_iteration
+from mstar.iteration.plan import IterationPlan, IterationPrompts, iteration_indices
+from mstar.iteration.shards import Earlier, IterationFacts, claim_iteration, find_earlier
 from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.part import PromptSubset
 from mstar.provenance import describe
 from mstar.rewards import RewardHost
+from mstar.selection import learns_from_all
 from mstar.storage import RunDirectory, read_json
 from mstar.types import Example, Prompt
 

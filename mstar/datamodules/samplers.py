@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler
 
 from mstar.generation import derive_seed
-from mstar.iteration_plan import draw_mixed
+from mstar.iteration.plan import draw_mixed
 from mstar.prompts.base import Mixing
 
 

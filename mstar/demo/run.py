@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from mstar.cli import run
+from mstar.cli.commands import run
+from mstar.cli.lightning_cli import MstarCLI
+from mstar.cli.shipped_configs import SHIPPED, find_config, locate_configs
 from mstar.dashboards.report import write_report
 from mstar.demo.stages import StageBook
-from mstar.lightning_cli import MstarCLI
-from mstar.shipped_configs import SHIPPED, find_config, locate_configs
 from mstar.storage import RunDirectory, read_json, write_json
 
 NOTES: Final = (

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from mstar.advantages import learns_from_all
 from mstar.errors import ConfigError
 from mstar.memory.optimizer_states import OptimizerCost, cost_of
 from mstar.memory.plan import EnginePlan, Plan, RewardPlan, RolloutPlan
 from mstar.memory.shape import Training
 from mstar.models.lora import LoraSettings
-from mstar.selection import COUNTING
+from mstar.selection import COUNTING, learns_from_all
 
 
 def _arguments(value: Any) -> Mapping[str, Any]:

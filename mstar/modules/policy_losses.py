@@ -11,8 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from mstar.advantages import PolicyGradient, SampleMethod
 from mstar.datamodules.step_batches import Credit
+from mstar.selection import PolicyGradient, SampleMethod
 
 __all__ = ["Objective", "SampleLosses", "sample_losses"]
 
@@ -50,7 +50,7 @@ def sample_losses(logprob_N: Tensor, credit: Credit, objective: Objective) -> Sa
     """The losses of sampled tokens.
 
     With R the ratio of a token's present probability to that when it was sampled, A the response's advantage and w its
-    weight (``mstar.advantages``):
+    weight (``mstar.selection.advantages``):
 
     - grpo, reinforce_rej: -min(R A, clip(R, 1 - clip_low, 1 + clip_high) A). On a level of sequences R is the geometric
       mean of the response's ratios, and the loss is shared out over its tokens.

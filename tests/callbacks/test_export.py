@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from mstar.__main__ import main
 from mstar.callbacks import ExportCallback, IterationCheckpoint
 from mstar.callbacks.export import export_atomically
+from mstar.cli.export_command import export_checkpoint
 from mstar.datamodules import PolicyDataModule
-from mstar.export_command import export_checkpoint
-from mstar.export_folder import MANIFEST
+from mstar.export.folder import MANIFEST
 from mstar.models.backbone import load_model
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.prompts import TinyDice

@@ -17,8 +17,8 @@ from mstar.callbacks.iteration_log import IterationLog, log_dashboard
 from mstar.dashboards.report import write_report
 from mstar.dashboards.wording import format_percent
 from mstar.evaluation.dynamics import Dynamics, Sweep
-from mstar.iteration import IterationResult
-from mstar.iteration_report import IterationReport
+from mstar.iteration.iteration import IterationResult
+from mstar.iteration.report import IterationReport
 from mstar.storage import RunDirectory
 
 if TYPE_CHECKING:

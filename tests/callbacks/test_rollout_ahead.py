@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mstar.balance import Balance
 from mstar.callbacks import RolloutCallback
 from mstar.errors import ConfigError
 from mstar.generation import VllmServerEngine, derive_seed
 from mstar.generation.vllm_server_worker import model_sizes
 from mstar.models.backbone import load_model, load_renderer
 from mstar.prompts import TinyDice
+from mstar.selection import Balance
 from mstar.storage import RunDirectory, read_responses
 
 if TYPE_CHECKING:

@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-from mstar.advantages import PolicyGradient
-from mstar.balance import Balance
 from mstar.callbacks.rollout import RolloutCallback
 from mstar.errors import ConfigError
 from mstar.rewards import Likelihood
+from mstar.selection import Balance, PolicyGradient, Voting
 from mstar.temperature import AdaptiveTemperature
-from mstar.voting import Voting
 
 BALANCED = AdaptiveTemperature(criterion="balance", top_k_candidates=[1, 4])
 

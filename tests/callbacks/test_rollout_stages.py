@@ -1,4 +1,4 @@
-"""What an iteration's shards belong to; whole iterations are in tests/test_iteration.py and tests/integration."""
+"""What an iteration's shards belong to; whole iterations are in tests/iteration and tests/integration."""
 
 from __future__ import annotations
 

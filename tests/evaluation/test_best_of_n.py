@@ -1,4 +1,4 @@
-"""What a reward is good for, by hand; from rows to pages it is in tests/test_score_command.py."""
+"""What a reward is good for, by hand; from rows to pages it is in tests/cli/test_score_command.py."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from mstar.__main__ import main
 from mstar.generation import Request
 from mstar.generation.transformers_engine import TransformersEngine
 from mstar.grading import AnswerGrader
-from mstar.iteration_plan import iteration_indices
+from mstar.iteration.plan import iteration_indices
 from mstar.models.fingerprint import fingerprint_model
 from mstar.modules import PolicyModule
 from mstar.prompts import PromptSource, TinyDice

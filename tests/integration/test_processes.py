@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from mstar.__main__ import main
-from mstar.iteration_plan import iteration_indices
+from mstar.iteration.plan import iteration_indices
 from mstar.prompts import TinyDice
 from mstar.storage import ExampleFile, RunDirectory
 

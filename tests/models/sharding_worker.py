@@ -20,7 +20,6 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from mstar.advantages import PolicyGradient, SampleMethod
 from mstar.datamodules.step_batches import StepCollate
 from mstar.datamodules.step_label_batches import StepLabelBatch, collate_step_labels
 from mstar.distributed import gather_lists, rank, world_size
@@ -44,6 +43,7 @@ from mstar.modules import ImplicitRewardModule, PolicyModule
 from mstar.modules.policy_losses import Objective
 from mstar.prompts import TinyDice
 from mstar.rendering import ResponseInputs
+from mstar.selection import PolicyGradient, SampleMethod
 from mstar.trainer.sharded import load_whole_optimizer
 from mstar.types import Example, Prompt, StepLabels
 

@@ -12,7 +12,6 @@ import torch
 from lightning.pytorch.plugins import HalfPrecision
 from torch import Tensor
 
-from mstar.advantages import Advantages, PolicyGradient, SampleMethod
 from mstar.datamodules import PolicyDataModule
 from mstar.datamodules.step_batches import Credit, StepBatch, StepCollate
 from mstar.generation import Request, TransformersEngine, plan_samples
@@ -22,6 +21,7 @@ from mstar.modules import PolicyModule
 from mstar.modules.policy_losses import Objective, SampleLosses, sample_losses
 from mstar.prompts import TinyDice
 from mstar.rendering import ResponseInputs
+from mstar.selection import Advantages, PolicyGradient, SampleMethod
 from mstar.types import Example, Response, ScoredResponse, Verdict, VerdictStatus
 
 POOL = TinyDice("pool", 4)

@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch import Trainer
 
 from mstar.__main__ import main
+from mstar.cli.parsing import Parser
 from mstar.errors import ConfigError
 from mstar.models.lora import LoraSettings
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.trainable import check_trainable
-from mstar.parsing import Parser
 
 
 def trainer(precision: Any) -> Trainer:

@@ -10,8 +10,8 @@ import pytest
 from transformers import AutoModelForImageTextToText
 
 from mstar.__main__ import main
+from mstar.cli.shipped_configs import find_config
 from mstar.errors import ConfigError
-from mstar.shipped_configs import find_config
 from mstar.small import run
 from mstar.small.align import AlignSettings
 from mstar.small.compare import write_comparison

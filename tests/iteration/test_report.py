@@ -1,0 +1,86 @@
+"""What an iteration's report counts, and what is concluded from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from mstar.callbacks.collapse import find_collapse
+from mstar.callbacks.peak import Peak
+from mstar.iteration.report import IterationReport
+from mstar.selection import Advantages, SampleMethod, Voting
+from mstar.storage import PromptResponses
+from mstar.types import Fate, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
+
+# Answers to a prompt whose right one is 1: half of a policy's responses to two kinds of prompts, hard and easy.
+HARD, EASY = ["1"] * 4 + ["2"] * 2 + ["3"] * 2 + ["4", "5"], ["1"] * 6 + ["2", "3", "4", "5"]
+
+
+def group(name: str, answers: Sequence[str]) -> PromptResponses:
+    scored = (
+        ScoredResponse(
+            Response(name, place, f"#{place}", 10, True, 1.0, -5.0),
+            Verdict(answer == "1", answer, VerdictStatus.GRADED),
+            fate=Fate.NOT_SELECTED,
+        )
+        for place, answer in enumerate(answers)
+    )
+    return PromptResponses(Prompt(name, "?", (), "1"), tuple(scored))
+
+
+def report(iteration: int, answers: Callable[[int], Sequence[str]], voting: Voting | None = None) -> dict[str, Any]:
+    """That of 1,200 prompts; with a vote, every second pair of them has no label."""
+    parts = [IterationReport(iteration, 1.0), IterationReport(iteration, 1.0)]
+    for number in range(1200):
+        found, voted = group(f"p{number}", answers(number)), voting is not None and number % 4 >= 2
+        parts[number % 3 == 0].count(voting.label(found) if voted and voting else found, voted=voted)
+    total = IterationReport(iteration, 1.0)
+    for part in parts:
+        total.merge(part)
+    # The number of votes, without which a report is that of labelled prompts.
+    total.voted = 600 if voting else 0
+    return total.as_dict()
+
+
+def conclusions(*reports: dict[str, Any]) -> tuple[str | None, str | None]:
+    peak = None
+    for one in reports:
+        peak = Peak.follow(None if peak is None else asdict(peak), one)
+    assert peak is not None
+    return find_collapse(reports[0], reports[-1]), peak.fallen
+
+
+@pytest.mark.parametrize("voting", [Voting(), Voting(min_share=0.5, ties=False), Voting(min_share=0.75)])
+def test_a_vote_on_half_of_the_prompts_says_nothing_of_how_often_the_policy_is_right(voting: Voting) -> None:
+    first, second = report(1, lambda n: (HARD, EASY)[n % 2]), report(2, lambda n: (HARD, EASY)[n % 2], voting)
+    assert "labelled" not in first
+    assert second["labelled"] == {
+        "prompts": 600, "funnel": {"generated": 6000, "correct": 3000}, "right_chain_accuracy": None,
+        "all_wrong_fraction": 0.0,
+    }  # fmt: skip
+    assert conclusions(first, second) == (None, None)
+
+
+def test_a_policy_that_agrees_with_itself_on_wrong_answers_has_fallen() -> None:
+    first, second = report(1, lambda n: EASY), report(2, lambda n: ["2"] * 7 + ["1"] * 3, Voting())
+    assert second["funnel"]["correct"] == 6000
+    collapse, fallen = conclusions(first, second)
+    # Few prompts may be left that were not voted on: only the rule that knows how sure it is goes by their share.
+    assert collapse is None
+    assert fallen is not None
+    assert "30.0% of the responses are right" in fallen
+
+
+@pytest.mark.parametrize("method", ["grpo", "nft"])
+def test_a_choice_is_one_among_right_responses(method: SampleMethod) -> None:
+    found = group("p", EASY)
+    advantages = Advantages(method)
+    counted = IterationReport(1, 1.0)
+    counted.count(replace(found, responses=advantages.select(found.responses, stage="test")))
+    assert counted.kept == 10
+    # Not selected, like those whose grading ran out of time.
+    counted.count(replace(found, responses=tuple(s for s in found.responses if not s.verdict.correct)))
+    assert counted.as_dict()["choice"] == {"prompts": 0, "of": 1}
