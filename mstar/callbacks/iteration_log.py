@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 
 from mstar.callbacks.collapse import find_collapse
-from mstar.callbacks.peak import Peak
+from mstar.callbacks.peak import find_fall
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import from_main, is_main, sum_all
 from mstar.evaluation.dynamics import Dynamics, Sweep
@@ -87,8 +87,7 @@ class IterationLog:
         """Takes in what the iteration's stages did, in a run that was interrupted later on, too."""
         self.report |= result.report.as_dict()
         self._add_earlier()
-        self._look_for_collapse()
-        self._follow_peak()
+        self._look_for_decline()
         for group, values in self._stages():
             self._scalars(group, values)
         for logger in self._shown_in():
@@ -107,26 +106,19 @@ class IterationLog:
         if self.report["tokens_per_second"] is None:
             self.report["tokens_per_second"] = earlier["tokens_per_second"]
 
-    def _look_for_collapse(self) -> None:
-        """Says when the policy's responses have become unlike those of the first iteration; once while it lasts."""
-        first, before = (self.run.report(number) for number in (1, self.iteration - 1))
-        if self.iteration == 1 or not first.exists():
+    def _look_for_decline(self) -> None:
+        """Says what has become worse since the first iteration, or since the best one; once while it lasts."""
+        paths = [self.run.report(number) for number in range(1, self.iteration)]
+        earlier = [read_json(path) for path in paths if path.exists()]
+        if not earlier:
             return
-        found = find_collapse(read_json(first), self.report)
-        if found is None:
-            return
-        self.report["collapse"] = found
-        if is_main() and not (before.exists() and "collapse" in read_json(before)):
-            _log.warning("iteration %d: %s", self.iteration, found)
-
-    def _follow_peak(self) -> None:
-        """Says when the policy has fallen from the best that it was; once while it lasts."""
-        path = self.run.report(self.iteration - 1)
-        before = read_json(path).get("peak") if path.exists() else None
-        peak = Peak.follow(before, self.report)
-        self.report["peak"] = asdict(peak)
-        if is_main() and peak.fallen is not None and not (before and before["fallen"]):
-            _log.warning("iteration %d: %s", self.iteration, peak.fallen)
+        collapse, fallen = find_collapse(earlier[0], self.report), find_fall([*earlier, self.report])
+        for name, found in (("collapse", collapse), ("fallen", fallen)):
+            if found is None:
+                continue
+            self.report[name] = found
+            if is_main() and name not in earlier[-1]:
+                _log.warning("iteration %d: %s", self.iteration, found)
 
     def swept(self, sweep: Sweep, chosen: float, metric: str, top_k: int | None = None) -> None:
         """Takes in a temperature sweep."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
 
-from mstar.callbacks.peak import Peak
+from mstar.callbacks.peak import find_fall
 
 
 def report(iteration: int, accuracy: float, chains: float | None, **more: Any) -> dict[str, Any]:
@@ -22,11 +20,9 @@ def report(iteration: int, accuracy: float, chains: float | None, **more: Any) -
 
 
 def follow(reports: Iterable[dict[str, Any]]) -> Iterator[str | None]:
-    known = None
-    for one in reports:
-        # As it is read from the iteration's file.
-        known = json.loads(json.dumps(asdict(Peak.follow(known, one))))
-        yield known["fallen"]
+    """What is said after each of them."""
+    all_reports = list(reports)
+    return (find_fall(all_reports[:number]) for number in range(1, len(all_reports) + 1))
 
 
 def test_chains_that_rise_and_then_fall_are_told() -> None:

@@ -21,7 +21,7 @@ def test_numbers_are_found_by_their_path(run: Path) -> None:
 
 
 def test_what_is_no_number_in_a_report_is_left_out(run: Path) -> None:
-    RunDirectory(run).report(1).write_text('{"tokens": 3, "collapse": "it fell", "peak": {"chains_known": true}}')
+    RunDirectory(run).report(1).write_text('{"tokens": 3, "collapse": "it fell", "by": {"known": true}}')
     first, _ = read_run(run, 0).iterations
     assert dict(first.values) == {"tokens": 3.0}
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mstar.callbacks.collapse import find_collapse
-from mstar.callbacks.peak import Peak
+from mstar.callbacks.peak import find_fall
 from mstar.iteration.report import IterationReport
 from mstar.selection import Advantages, SampleMethod, Voting
 from mstar.storage import PromptResponses
@@ -46,11 +46,7 @@ def report(iteration: int, answers: Callable[[int], Sequence[str]], voting: Voti
 
 
 def conclusions(*reports: dict[str, Any]) -> tuple[str | None, str | None]:
-    peak = None
-    for one in reports:
-        peak = Peak.follow(None if peak is None else asdict(peak), one)
-    assert peak is not None
-    return find_collapse(reports[0], reports[-1]), peak.fallen
+    return find_collapse(reports[0], reports[-1]), find_fall(reports)
 
 
 @pytest.mark.parametrize("voting", [Voting(), Voting(min_share=0.5, ties=False), Voting(min_share=0.75)])
