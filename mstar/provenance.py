@@ -129,7 +129,7 @@ def _own_source(module: str) -> str | None:
 def _settings(component: object) -> Iterator[tuple[str, object]]:
     holders = [holder for holder in (getattr(component, "options", None), component) if holder is not None]
     forgotten = False
-    for name in _parameters(type(component)):
+    for name in arguments_of(type(component)):
         if name in INCIDENTAL:
             continue
         kept = [(holder, key) for key in (name, f"_{name}") for holder in holders if hasattr(holder, key)]
@@ -141,17 +141,21 @@ def _settings(component: object) -> Iterator[tuple[str, object]]:
         yield from ((key, item) for key, item in sorted(vars(component).items()) if isinstance(item, (*_PLAIN, float)))
 
 
-def _parameters(cls: type) -> list[str]:
-    """What a class's constructor takes, its parents' included where it hands the rest on to them."""
-    names: list[str] = []
+def arguments_of(cls: type, *, typed: bool = False) -> dict[str, inspect.Parameter]:
+    """What a class's constructor takes, its parents' included where it hands the rest on to them.
+
+    Args:
+        typed: Whether the types are looked up, which fails with those that are imported for type checking alone.
+    """
+    found: dict[str, inspect.Parameter] = {}
     for parent in cls.__mro__:
         if "__init__" not in vars(parent) or parent is object:
             continue
-        parameters = list(inspect.signature(parent.__init__).parameters.values())[1:]  # type: ignore[misc]
-        names += [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        parameters = list(inspect.signature(parent.__init__, eval_str=typed).parameters.values())[1:]  # type: ignore[misc]
+        found = {p.name: p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)} | found
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             break
-    return list(dict.fromkeys(names))
+    return found
 
 
 def _name(thing: Any) -> str:

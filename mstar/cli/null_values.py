@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from mstar.errors import ConfigError
+from mstar.provenance import arguments_of
 
 
 def refuse_null(config: Any) -> None:
@@ -47,15 +48,15 @@ def _never_none(class_path: str) -> list[str]:
     module, _, name = class_path.rpartition(".")
     try:
         cls = getattr(import_module(module), name)
-        hints = get_type_hints(cls.__init__ if inspect.isclass(cls) else cls)
-        parameters = inspect.signature(cls).parameters
+        known = (
+            arguments_of(cls, typed=True) if inspect.isclass(cls) else inspect.signature(cls, eval_str=True).parameters
+        )
     except (ImportError, AttributeError, NameError, TypeError, ValueError):
         return []
     return [
-        argument
-        for argument, hint in hints.items()
-        if argument in parameters
-        and parameters[argument].default is not None
-        and hint not in (Any, object, None, type(None))
-        and not any(part in (None, type(None)) for part in get_args(hint))
+        argument.name
+        for argument in known.values()
+        if argument.default is not None
+        and argument.annotation not in (Any, object, None, type(None), argument.empty)
+        and not any(part in (None, type(None)) for part in get_args(argument.annotation))
     ]

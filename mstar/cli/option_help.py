@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from itertools import pairwise
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Union, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser
 
 from mstar.cli.config_files import SILENT, config_files, flag_name, given_values
 from mstar.errors import ConfigError
+from mstar.provenance import arguments_of
 
 _HELP: Final = ".help"
 
@@ -125,8 +126,7 @@ def named_classes(given: Sequence[str]) -> Iterator[tuple[str, type]]:
 
 def parameters_of(cls: type) -> dict[str, Any]:
     """The arguments of a class, with their types."""
-    hints = get_type_hints(cls.__init__)  # type: ignore[misc]
-    return {name: hint for name, hint in hints.items() if name != "return"}
+    return {name: argument.annotation for name, argument in arguments_of(cls, typed=True).items()}
 
 
 def _classes(given: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, get_args, get_origin
 
 from mstar.errors import ConfigError
 from mstar.prompts.base import PromptSource
 from mstar.prompts.part import PromptPart
+from mstar.provenance import arguments_of
 
 PartName = Literal["warmup", "train", "validation", "test", "unlabelled", "annotation"]
 
@@ -107,12 +107,12 @@ class DataSources:
         cls = _class_of(self.dataset)
         if cls is None:
             return
-        if key not in inspect.signature(cls).parameters:
+        known = arguments_of(cls, typed=True)
+        if key not in known:
             raise ConfigError(f"sources.{name}.{key} is set, but {cls.__name__} has no '{key}'; leave it out.")
-        hint = get_type_hints(cls.__init__).get(key)
-        known = get_args(hint) if get_origin(hint) is Literal else ()
-        if known and value not in known:
-            raise ConfigError(f"sources.{name}.{key} is '{value}', but {cls.__name__} has {', '.join(known)}.")
+        hint = known[key].annotation
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise ConfigError(f"sources.{name}.{key} is '{value}', but {cls.__name__} has {', '.join(get_args(hint))}.")
 
 
 def _class_of(build: Any) -> Any:

@@ -27,6 +27,7 @@ def test_a_group_that_is_null_is_named() -> None:
     ("class_path", "name"),
     [
         ("mstar.modules.PolicyModule", "optimizer"),
+        ("mstar.rewards.published.VisualPRM", "batch_size"),
         ("mstar.callbacks.RewardModelRefresh", "annotation"),
     ],
 )

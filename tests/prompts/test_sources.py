@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -37,3 +38,19 @@ def test_what_the_data_set_does_not_have_is_an_error() -> None:
     mixed = partial(MixedPrompts, sources=[TinyDice("pool", 4)])
     with pytest.raises(ConfigError, match=r"sources\.train\.size is set, but MixedPrompts has no 'size'"):
         DataSources(mixed, train=Part(size=2)).open("train")
+
+
+class Kept(TinyDice):
+    """A source of one's own, which hands on what it does not name."""
+
+    def __init__(self, kept: int = 1, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.kept = kept
+
+
+def test_a_source_of_ones_own_has_what_it_hands_on_to_its_parent() -> None:
+    train = DataSources(partial(Kept, split="pool", kept=2), train=Part(size=2)).open("train")
+    assert isinstance(train, Kept)
+    assert (train.kept, len(train)) == (2, 2)
+    with pytest.raises(ConfigError, match=r"sources\.train\.split is 'trian', but Kept has seed, .*pool"):
+        DataSources(Kept, train=Part(split="trian")).open("train")
