@@ -8,7 +8,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pytest
 from PIL import Image
 
@@ -37,7 +36,6 @@ def test_every_cell_runs_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    mpl.use("Agg")
     shown: list[Any] = []
     names: dict[str, Any] = {"__name__": "__main__", "display": shown.append}
     for number, source in enumerate(CODE):
@@ -53,6 +51,7 @@ def test_every_cell_runs_in_order(
 
     table = names["table"]
     assert shown[3].equals(table.head(10))
+    assert shown[4]["greedy accuracy"].to_dict() == names["accuracies"]
     # 64 prompts, of which an interval of 0.25 takes a quarter, 4 responses each.
     assert len(table) == 16 * 4
     assert table["step_scores"].map(lambda scores: scores is not None and len(scores) > 0).any()

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import Logger
 
 from mstar.callbacks.collapse import find_collapse
 from mstar.callbacks.peak import find_fall
@@ -22,7 +21,7 @@ from mstar.generation.drift import Drift
 from mstar.grading import Grader
 from mstar.iteration.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
-from mstar.trainer.loggers import log_numbers, log_prompts, log_sweep, writer_of
+from mstar.trainer.loggers import log_numbers, log_prompts, writer_of
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ class IterationLog:
         self._look_for_decline()
         for group, values in self._stages():
             self._scalars(group, values)
-        for logger in self._shown_in():
+        for logger in self.trainer.loggers if is_main() else ():
             log_prompts(logger, result.shown, self.iteration)
         self.write()
 
@@ -132,10 +131,6 @@ class IterationLog:
             "scores": {str(t): dict(row) for t, row in scores.items()},
         }
         self._scalars("sweep", {"top_k": top_k})
-        for temperature, row in scores.items():
-            self._scalars("sweep", {f"{name}/T={temperature:g}": value for name, value in row.items()})
-        for logger in self._shown_in():
-            log_sweep(logger, scores, chosen, metric, self.iteration)
 
     def trained(self, seconds: float) -> None:
         """Takes in how long the epoch's training took."""
@@ -242,9 +237,6 @@ class IterationLog:
             },
         )
         yield "mprm", self.report["mprm"] or {}
-
-    def _shown_in(self) -> list[Logger]:
-        return self.trainer.loggers if is_main() else []
 
     def _scalars(self, group: str, values: Mapping[str, float | None]) -> None:
         known = self._watch(group, values)

@@ -1,21 +1,26 @@
-"""TensorBoard: the layout that opens on the dynamics, and samples with picture, verdicts and step scores."""
+"""TensorBoard: the layout that opens on the dynamics, and samples with their pictures, verdicts and step scores."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mstar.dashboards.samples import draw_sample, pick_responses
 from mstar.dashboards.wording import describe_outcome, scored_steps, visible
+from mstar.errors import DataError
+from mstar.types import Fate
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
     from mstar.storage import PromptResponses
     from mstar.types import ScoredResponse
+
+# The longest side of a picture that is logged, in pixels.
+_LARGEST: Final = 512
 
 
 def dashboard_charts() -> dict[str, dict[str, tuple[str, ...]]]:
@@ -64,10 +69,39 @@ def _expression(tag: str) -> str:
 
 
 def log_samples(writer: SummaryWriter, groups: Sequence[PromptResponses], step: int, max_prompts: int = 4) -> None:
-    """Writes the first prompts with their responses, as images (``samples/0`` ...) and as texts."""
+    """Writes the first prompts with their responses: pictures ``samples/0`` ... and texts of the same names."""
     for number, group in enumerate(groups[:max_prompts]):
-        writer.add_image(f"samples/{number}", np.asarray(draw_sample(group)), step, dataformats="HWC")
+        picture = first_picture(group)
+        if picture is not None:
+            writer.add_image(f"samples/{number}", picture, step, dataformats="HWC")
         writer.add_text(f"samples/{number}", _markdown(group), step)
+
+
+def first_picture(group: PromptResponses) -> NDArray[np.uint8] | None:
+    """The prompt's first picture, of shape (height, width, 3); None without one, or if it cannot be read."""
+    try:
+        picture = group.prompt.images[0].load().convert("RGB")
+    except (IndexError, DataError):
+        return None
+    picture.thumbnail((_LARGEST, _LARGEST))
+    return np.asarray(picture)
+
+
+def pick_responses(group: PromptResponses, limit: int) -> tuple[ScoredResponse, ...]:
+    """Picks the responses worth showing: up to two that were kept, then one that is not right, then the others.
+
+    Identical texts are shown once.
+    """
+    # Kept responses come first, so that the copy that was kept stands for its duplicates.
+    ordered = sorted(group.responses, key=lambda s: (s.fate is not Fate.KEPT, s.response.sample_index))
+    by_text: dict[str, ScoredResponse] = {}
+    for scored in ordered:
+        by_text.setdefault(scored.response.text, scored)
+    distinct = list(by_text.values())
+    kept = [s for s in distinct if s.fate is Fate.KEPT][:2]
+    wrong = [s for s in distinct if not s.verdict.correct][:1]
+    first = [*kept, *(s for s in wrong if s not in kept)]
+    return (*first, *(s for s in distinct if s not in first))[:limit]
 
 
 def _markdown(group: PromptResponses) -> str:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger
-from numpy import asarray, uint8
-from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from mstar.dashboards.figures import pixels, sweep_figure
-from mstar.dashboards.samples import draw_sample
-from mstar.dashboards.tensorboard import log_samples
+from mstar.dashboards.tensorboard import first_picture, log_samples
 from mstar.dashboards.wording import describe_outcome, visible
 from mstar.storage import PromptResponses
 
@@ -30,34 +25,22 @@ def writer_of(logger: Logger) -> SummaryWriter | None:
 def log_numbers(logger: Logger, numbers: Mapping[str, float], step: int) -> None:
     """Logs numbers by their tags.
 
-    MLflow takes neither ``@`` nor ``=`` in a name: ``dynamics/pass@16`` is ``dynamics/pass_at_16`` there.
+    MLflow takes no ``@`` in a name: ``dynamics/pass@16`` is ``dynamics/pass_at_16`` there.
     """
     if isinstance(logger, MLFlowLogger):
-        numbers = {re.sub("[^a-zA-Z0-9_/. -]", "_", tag.replace("@", "_at_")): n for tag, n in numbers.items()}
+        numbers = {tag.replace("@", "_at_"): number for tag, number in numbers.items()}
     logger.log_metrics(dict(numbers), step)
 
 
 def log_prompts(logger: Logger, groups: Sequence[PromptResponses], step: int) -> None:
-    """Shows prompts with their responses: pictures ``samples/0`` and so on, and a table of the texts."""
+    """Shows prompts with their responses: their pictures as ``samples/0`` and so on, and a table of the texts."""
     writer = writer_of(logger)
     if writer is not None:
         log_samples(writer, groups, step)
-    elif _shows_pictures(logger):
-        for number, group in enumerate(groups):
-            _log_picture(logger, f"samples/{number}", asarray(draw_sample(group)), step)
-    if writer is None:
-        _log_table(logger, "samples/table", groups, step)
-
-
-def log_sweep(
-    logger: Logger, scores: Mapping[float, Mapping[str, float]], chosen: float, metric: str, step: int
-) -> None:
-    """Shows a temperature sweep, as ``dynamics/sweep``."""
-    writer = writer_of(logger)
-    if writer is not None:
-        writer.add_figure("dynamics/sweep", sweep_figure(scores, chosen, metric), step)
-    elif _shows_pictures(logger):
-        _log_picture(logger, "dynamics/sweep", pixels(sweep_figure(scores, chosen, metric)), step)
+        return
+    for number, group in enumerate(groups):
+        _log_picture(logger, f"samples/{number}", group, step)
+    _log_table(logger, "samples/table", groups, step)
 
 
 def log_settings(logger: Logger, settings: Mapping[str, object]) -> None:
@@ -73,8 +56,16 @@ def log_settings(logger: Logger, settings: Mapping[str, object]) -> None:
             logger.experiment._get_file_writer().add_summary(summary)
 
 
-def _shows_pictures(logger: Logger) -> bool:
-    return isinstance(logger, MLFlowLogger) or hasattr(logger, "log_image")
+def _log_picture(logger: Any, tag: str, group: PromptResponses, step: int) -> None:
+    mlflow = isinstance(logger, MLFlowLogger)
+    picture = first_picture(group) if mlflow or hasattr(logger, "log_image") else None
+    if picture is None:
+        return
+    if mlflow:
+        logger.experiment.log_image(logger.run_id, picture, key=tag, step=step)
+    else:
+        # Weights & Biases, and others that do as it does.
+        logger.log_image(tag, [picture], step)
 
 
 def _log_table(logger: Any, tag: str, groups: Sequence[PromptResponses], step: int) -> None:
@@ -98,11 +89,3 @@ def _log_table(logger: Any, tag: str, groups: Sequence[PromptResponses], step: i
     elif hasattr(logger, "log_table"):
         # Weights & Biases, and others that do as it does.
         logger.log_table(tag, columns=list(rows[0]), data=[list(row.values()) for row in rows], step=step)
-
-
-def _log_picture(logger: Any, tag: str, picture: NDArray[uint8], step: int) -> None:
-    if isinstance(logger, MLFlowLogger):
-        logger.experiment.log_image(logger.run_id, picture, key=tag, step=step)
-    else:
-        # Weights & Biases, and others that do as it does.
-        logger.log_image(tag, [picture], step)

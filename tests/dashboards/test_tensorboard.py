@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -13,7 +14,10 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.text.text_plugin import text_array_to_html
 from torch.utils.tensorboard import SummaryWriter
 
-from mstar.dashboards.tensorboard import dashboard_charts, log_layout, log_samples
+from mstar.dashboards.tensorboard import dashboard_charts, first_picture, log_layout, log_samples, pick_responses
+from mstar.errors import DataError
+from mstar.storage import PromptResponses
+from mstar.types import Fate
 
 CONTRACT = {
     "dynamics/greedy_accuracy", "dynamics/pass@16", "dynamics/pass@16_gap", "dynamics/reward_pass@2",
@@ -58,7 +62,21 @@ def test_runs_of_every_k_share_their_charts(tmp_path: Path) -> None:
         assert any(re.match(expression, tag) for expression in chart.multiline.tag)
 
 
-def test_samples_are_images_and_texts_at_the_step(tmp_path: Path, make_group: Any) -> None:
+def with_picture(group: PromptResponses, picture: Image.Image | None) -> PromptResponses:
+    """The same, with another picture or one that cannot be read."""
+
+    class Picture:
+        uri = "picture.png"
+
+        def load(self) -> Image.Image:
+            if picture is None:
+                raise DataError("picture.png does not exist.")
+            return picture
+
+    return dataclasses.replace(group, prompt=dataclasses.replace(group.prompt, images=(Picture(),)))
+
+
+def test_samples_are_pictures_of_the_prompts_and_texts_at_the_step(tmp_path: Path, make_group: Any) -> None:
     with SummaryWriter(str(tmp_path)) as writer:
         log_samples(writer, [make_group(i) for i in range(3)], step=7, max_prompts=2)
     events = _read(tmp_path)
@@ -66,11 +84,36 @@ def test_samples_are_images_and_texts_at_the_step(tmp_path: Path, make_group: An
     (image,) = events.Images("samples/1")
     assert image.step == 7
     with Image.open(io.BytesIO(image.encoded_image_string)) as picture:
-        assert picture.width == 1100
+        own = make_group(1).prompt.images[0].load()
+        assert (np.asarray(picture) == np.asarray(own)).all()
     (text,) = events.Tensors("samples/0/text_summary")
     markdown = text.tensor_proto.string_val[0].decode()
     assert "**right · kept**" in markdown
     assert f"    0.10  {make_group(0).prompt.reference_responses[0].splitlines()[0]}" in markdown
+
+
+def test_large_pictures_are_made_smaller_and_none_is_shown_where_none_can_be_read(
+    tmp_path: Path, make_group: Any
+) -> None:
+    group = make_group(0)
+    large = first_picture(with_picture(group, Image.new("L", (500, 1000), 9)))
+    assert large is not None
+    assert large.shape == (512, 256, 3)
+    assert (large == 9).all()
+    without = dataclasses.replace(group, prompt=dataclasses.replace(group.prompt, images=()))
+    with SummaryWriter(str(tmp_path)) as writer:
+        log_samples(writer, [with_picture(group, None), without], step=1)
+    tags = _read(tmp_path).Tags()
+    assert tags["images"] == []
+    assert tags["tensors"] == ["samples/0/text_summary", "samples/1/text_summary"]
+
+
+def test_picked_responses_are_distinct_and_include_kept_and_wrong_ones(make_group: Any) -> None:
+    group = make_group(0, "Answer: 1", "Answer: 2")
+    picked = pick_responses(group, 3)
+    assert [s.fate for s in picked] == [Fate.KEPT, Fate.WRONG, Fate.WRONG]
+    assert [s.response.sample_index for s in picked] == [0, 2, 3]
+    assert len(pick_responses(group, 9)) == 4
 
 
 @pytest.mark.parametrize("scored", [True, False])

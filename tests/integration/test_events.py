@@ -91,7 +91,7 @@ def test_training_is_logged_every_step(run: Path, events: EventAccumulator) -> N
     assert rates[:5] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3])
 
 
-def test_the_sweep_is_in_the_report_and_a_picture(run: Path, events: EventAccumulator) -> None:
+def test_the_sweep_is_in_the_report(run: Path) -> None:
     sweep = reports(run)[2]["sweep"]
     assert list(sweep["scores"]) == ["0.5", "1.0", "1.5"]
     best = max(row["reward_pass@2"] for row in sweep["scores"].values())
@@ -99,9 +99,6 @@ def test_the_sweep_is_in_the_report_and_a_picture(run: Path, events: EventAccumu
     assert all(set(row) == {"reward_pass@2", "balance@2", "pass@4", "accuracy"} for row in sweep["scores"].values())
     assert reports(run)[2]["temperature"] == sweep["chosen"]
     assert "sweep" not in reports(run)[1]
-    assert [image.step for image in events.Images("dynamics/sweep")] == [2]
-    found = [e.value for tag in ("0.5", "1", "1.5") for e in events.Scalars(f"sweep/reward_pass@2/T={tag}")]
-    assert found == pytest.approx([row["reward_pass@2"] for row in sweep["scores"].values()])
 
 
 def test_samples_are_shown_as_pictures_and_texts(events: EventAccumulator) -> None:

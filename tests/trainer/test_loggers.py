@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from mstar.errors import MissingExtraError
 from mstar.prompts.tiny_dice import TinyDice
 from mstar.storage import PromptResponses
-from mstar.trainer.loggers import log_numbers, log_prompts, log_settings, log_sweep
+from mstar.trainer.loggers import log_numbers, log_prompts, log_settings
 from mstar.trainer.trackio_logger import TrackioLogger
 from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
 
@@ -47,7 +47,7 @@ def test_tensorboards_table_of_runs_has_them_without_a_chart_of_its_own(tmp_path
 
 NUMBERS = {
     "dynamics/pass@16": 0.5, "dynamics/pass@16_gap": 0.25, "dynamics/reward_pass@2": 0.375, "funnel/kept": 4.0,
-    "mprm/auc": 0.75, "sweep/reward_pass@2/T=0.5": 0.125, "time/train": 1.5,
+    "mprm/auc": 0.75, "time/train": 1.5,
 }  # fmt: skip
 
 
@@ -59,7 +59,6 @@ def log_everything(logger: Logger) -> None:
     for step in (1, 2):
         log_numbers(logger, NUMBERS, step)
     log_prompts(logger, [PromptResponses(prompt, (scored,))], 2)
-    log_sweep(logger, {0.5: {"pass@1": 0.5}, 1.0: {"pass@1": 0.25}}, 0.5, "pass@1", 2)
     logger.finalize("success")
 
 
@@ -82,11 +81,10 @@ def test_weights_and_biases_has_numbers_pictures_texts_and_settings_offline(tmp_
     assert numbers == {name: [(1, value), (2, value)] for name, value in NUMBERS.items()}
     assert kinds == {
         "samples/0": "images/separated",
-        "dynamics/sweep": "images/separated",
         "samples/table": "table-file",
     }
     assert settings["model.lr"] == 1e-3
-    assert len(list(folder.glob("files/media/images/**/*.png"))) == 2
+    assert len(list(folder.glob("files/media/images/**/*.png"))) == 1
     (table,) = (json.loads(path.read_text()) for path in folder.glob("files/media/table/**/*.json"))
     assert [table["data"][0][column] for column in (3, 5)] == ["one step\n7", "0.25 0.50"]
 
@@ -120,12 +118,12 @@ def test_mlflow_has_numbers_pictures_texts_and_settings_under_names_that_it_take
     assert run.data.params["model.lr"] == "0.001"
     assert set(run.data.metrics) == {
         "dynamics/pass_at_16", "dynamics/pass_at_16_gap", "dynamics/reward_pass_at_2", "funnel/kept", "mprm/auc",
-        "sweep/reward_pass_at_2/T_0.5", "time/train",
+        "time/train",
     }  # fmt: skip
     history = client.get_metric_history(logger.run_id, "dynamics/pass_at_16")
     assert [(point.step, point.value) for point in history] == [(1, 0.5), (2, 0.5)]
     pictures = {path.name.partition("+")[0] for path in tmp_path.rglob("images/*.png")}
-    assert pictures == {"samples~0", "dynamics~sweep"}
+    assert pictures == {"samples~0"}
     (table,) = (json.loads(path.read_text()) for path in tmp_path.rglob("samples/table-0002.json"))
     assert table["step scores"] == ["0.25 0.50"]
 
@@ -149,11 +147,10 @@ def test_trackio_has_numbers_pictures_texts_and_settings_and_goes_on(
     shown = {name: value for row in rows for name, value in row.items() if isinstance(value, dict)}
     assert {name: value["_type"] for name, value in shown.items()} == {
         "samples/0": "trackio.image",
-        "dynamics/sweep": "trackio.image",
         "samples/table": "trackio.table",
     }
     assert shown["samples/table"]["_value"][0]["step scores"] == "0.25 0.50"
-    assert len(list((tmp_path / "media").rglob("*.png"))) == 2
+    assert len(list((tmp_path / "media").rglob("*.png"))) == 1
     settings = SQLiteStorage.get_run_config("mstar-test", "run")
     assert settings["model.lr"] == 1e-3
 

@@ -8,7 +8,7 @@ from typing import Final
 from benchmarks.gpu_report.bench import Bench, LeftOut
 
 # What the command line and the dashboards need beyond what training does.
-PACKAGES: Final = ("jsonargparse", "docstring_parser", "typeshed_client", "tensorboard", "matplotlib", "pyarrow")
+PACKAGES: Final = ("jsonargparse", "docstring_parser", "typeshed_client", "tensorboard", "pyarrow")
 # Seed 0 on two CPU cores, as configs/README.md has it: after the last iteration, in per cent.
 CPU: Final = {"accuracy": 98.8, "whole chain": 96.3, "within-prompt AUC of the MPRM": 0.951, "s in all": 492.0}
 FITS: Final = ("warmup", "mprm", "evolve", "seed_sft", "test")
