@@ -29,10 +29,6 @@ _NO_MODULE: Final = re.compile(r"given class_path '(?P<class>[\w.]+)': (?P<why>N
 _STRAY: Final = re.compile(r"[Uu]nrecognized arguments: (?P<word>[^-\s]\S*)")
 # What takes a class that a configuration names.
 _OF_CLASSES: Final = ("model", "data")
-# A flag of a part's own data.
-_PART: Final = re.compile(r"--(?P<data>data\.|)(?P<part>train|validation|test|unlabelled|prompts)\.(?P<rest>.+)")
-# What a part of the sources says for itself; the rest is said of the whole data set.
-_OF_PART: Final = frozenset({"split", "size", "hide_answers"})
 # Where a file of sources is given.
 _SOURCES: Final = frozenset({"sources", "data.sources"})
 
@@ -72,29 +68,6 @@ def name_whole(message: str, given: Sequence[str]) -> str:
     return KEY.sub(lambda match: f'Parser key "{locate(match[1], given)}"', message)
 
 
-def through_sources(given: Sequence[str]) -> list[str]:
-    """A command line whose flags of a part's own data (``--data.train.root``) reach it through the sources.
-
-    Only where a file gives sources and no such part: the shipped files once wrote every part out.
-    """
-    if not any(map(_PART.fullmatch, given)):
-        return list(given)  # without reading any file
-    known = {name for name, _ in given_options(given)}
-    if not any(name.endswith("sources") for name in known):
-        return list(given)
-    warmup = any(_stage(yaml.safe_load(path.read_text("utf-8"))) == "warmup" for path in config_files(given))
-
-    def changed(argument: str) -> str:
-        match = _PART.fullmatch(argument)
-        if match is None or match["data"] + "sources" not in known or match["data"] + match["part"] in known:
-            return argument
-        part = {"prompts": "annotation", "train": "warmup" if warmup else "train"}.get(match["part"], match["part"])
-        holder = part if match["rest"].partition("=")[0] in _OF_PART else "dataset"
-        return f"--{match['data']}sources.{holder}.{match['rest']}"
-
-    return [changed(argument) for argument in given]
-
-
 def replace_sources(given: Sequence[str]) -> list[str]:
     """A command line in which a file of sources takes the place of an earlier one, which it would be merged into.
 
@@ -119,12 +92,6 @@ def _like_classes(module: str, name: str) -> str:
     public = found.get("__all__", [known for known in found if not known.startswith("_")])
     near = [f"{module}.{known}" for known in get_close_matches(name, public, 3)]
     return f"; did you mean {' or '.join(near)}?" if near else "."
-
-
-def _stage(config: Any) -> object:
-    data = config.get("data") if isinstance(config, Mapping) else None
-    arguments = data.get("init_args") if isinstance(data, Mapping) else None
-    return arguments.get("stage") if isinstance(arguments, Mapping) else None
 
 
 def _nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from mstar.cli.null_values import refuse_null
 from mstar.cli.option_help import asked_option, explain_option
-from mstar.cli.option_names import explain_unknown, name_whole, replace_sources, through_sources
+from mstar.cli.option_names import explain_unknown, name_whole, replace_sources
 from mstar.cli.option_values import explain_missing, explain_value
 from mstar.errors import ConfigError, MstarError
 
@@ -46,7 +46,6 @@ class Parser(ArgumentParser):
             # The parser around this one has read "null" already, and passes it on as Python writes it.
             given = [f"{argument[:-4]}null" if argument.endswith("=None") else argument for argument in given]
             return super().parse_args(given, *more, **options)
-        given = through_sources(given)
         hints = self._hints_of(given)
         given = list(_switched_on(given, hints))
         _explain(given, hints)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch  # noqa: F401 - its optimizers are looked up among what is imported, as in a command
 
-from mstar.cli.option_names import explain_unknown, name_whole, replace_sources, through_sources
+from mstar.cli.option_names import explain_unknown, name_whole, replace_sources
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,6 @@ def test_other_messages_stay_as_they_are() -> None:
     # Two options end so: which one is meant is not known.
     given = ["fit", "--data.train.size", "a", "--data.validation.size", "3"]
     assert name_whole('Parser key "size": no', given) == 'Parser key "size": no'
-
-
-def test_flags_of_a_part_reach_it_through_the_sources(tmp_path: Path) -> None:
-    (tmp_path / "data.yaml").write_text("dataset: {class_path: C}\ntrain: {split: s}\n")
-    config = tmp_path / "config.yaml"
-    config.write_text("data:\n  init_args: {sources: data.yaml, stage: warmup, test: {class_path: C}}\n")
-    given = ["--config", str(config), "--data.train.root=x", "--data.train.size", "3", "--data.test.root=y"]
-    assert through_sources(given)[2:] == [
-        "--data.sources.dataset.root=x", "--data.sources.warmup.size", "3", "--data.test.root=y",
-    ]  # fmt: skip
-    assert through_sources(["--prompts.root=x", "--data.train.root=x"]) == ["--prompts.root=x", "--data.train.root=x"]
-    assert through_sources(["--sources=d.yaml", "--prompts.size=3"])[1] == "--sources.annotation.size=3"
 
 
 def test_a_file_of_sources_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
