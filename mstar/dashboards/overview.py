@@ -90,6 +90,15 @@ def _labelled(run: RunData) -> Iterator[tuple[str, str]]:
         yield "steps labelled", format_count(sum(labels.num_steps for labels in run.labels))
 
 
+def warnings(run: RunData) -> list[str]:
+    """That the policy has collapsed, or is past its best, by the last iteration with a report."""
+    last = next((i for i in reversed(run.trained_iterations) if i.report), None)
+    if last is None:
+        return []
+    found = (last.report.get("collapse"), mapping(last.report.get("peak")).get("fallen"))
+    return [f"Iteration {last.index}: {said}." for said in found if said is not None]
+
+
 def test_accuracies(summary: Mapping[str, Any]) -> tuple[Chart | None, Table] | None:
     """Accuracy and chain correctness after every stage of a staged run, drawn and as numbers; None if not known."""
     lines, columns = [], []

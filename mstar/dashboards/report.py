@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mstar.atomic import write_text
 from mstar.dashboards import sections
-from mstar.dashboards.overview import headline, test_accuracies
+from mstar.dashboards.overview import headline, test_accuracies, warnings
 from mstar.dashboards.page import render
 from mstar.dashboards.run_data import RunData, read_run
 from mstar.dashboards.run_pictures import RunPictures
@@ -55,6 +55,7 @@ def _render(run: RunData, image_root: str | None) -> str:
             "run": run,
             "now": datetime.now(UTC),
             "headline": headline,
+            "warnings": warnings,
             "test_accuracies": test_accuracies,
             "numbers": sections,
             "logged": training(run),

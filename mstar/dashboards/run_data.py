@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mstar.dashboards.step_labels import LabelSet, find_label_sets
 from mstar.dashboards.tables import is_number
 from mstar.dashboards.training_log import TrainingLog, read_training_logs
 from mstar.errors import DataError
+from mstar.provenance import flatten
 from mstar.storage import RunDirectory, read_json, suggest_run
 
 
@@ -34,22 +36,38 @@ class Sweep:
     top_k: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IterationData:
     """What is known of one iteration.
 
     Attributes:
         index: Its number, from 1.
-        values: Every number of its report by its path, e.g. ``dynamics/greedy_accuracy`` or ``funnel/kept``; empty if
-            the iteration was interrupted before it wrote its report.
-        skipped: Whether nothing was kept, so that the policy was not trained.
+        report: Its report; empty before it is written.
     """
 
     index: int
-    values: Mapping[str, float]
-    sweep: Sweep | None = None
-    skipped: bool = False
-    complete: bool = True
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def values(self) -> Mapping[str, float]:
+        """Every number of its report by its path, e.g. ``dynamics/greedy_accuracy`` or ``funnel/kept``."""
+        return {path: float(value) for path, value in flatten(self.report, separator="/") if is_number(value)}
+
+    @property
+    def sweep(self) -> Sweep | None:
+        """Its temperature sweep, if there was one."""
+        found = self.report.get("sweep")
+        return None if found is None else _read_sweep(found)
+
+    @property
+    def complete(self) -> bool:
+        """Whether its report is there."""
+        return bool(self.report)
+
+    @property
+    def skipped(self) -> bool:
+        """Whether nothing was kept, so that the policy was not trained."""
+        return bool(self.report.get("skipped"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +124,7 @@ def read_run(root: Path, max_prompts: int) -> RunData:
     return RunData(
         name=root.resolve().name,
         evolves=evolves,
-        iterations=tuple(_read_iteration(run, number) for number in numbers),
+        iterations=tuple(IterationData(number, _read_if_there(run.report(number))) for number in numbers),
         sample=sample_prompts(run, max_prompts),
         logs=logs,
         labels=labels,
@@ -122,26 +140,8 @@ def _read_if_there(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
-def _read_iteration(run: RunDirectory, index: int) -> IterationData:
-    path = run.report(index)
-    if not path.exists():
-        return IterationData(index, {}, complete=False)
-    report = read_json(path)
-    sweep, skipped = report.pop("sweep", None), report.pop("skipped", False)
-    return IterationData(index, dict(_numbers(report)), None if sweep is None else _read_sweep(sweep), skipped)
-
-
 def _read_sweep(found: Mapping[str, Any]) -> Sweep:
     scores = sorted((float(temperature), metrics) for temperature, metrics in found["scores"].items())
     error = found["standard_error"]
     spread = None if error is None else (found["spread"], error)
     return Sweep(found["chosen"], tuple(scores), spread, found.get("top_k"))
-
-
-def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    """Every number of a JSON value with its path; anything else is left out."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _numbers(item, f"{path}/{key}" if path else str(key))
-    elif is_number(value):
-        yield path, float(value)

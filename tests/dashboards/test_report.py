@@ -19,7 +19,7 @@ from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.sample_browser import embed_image
 from mstar.errors import ConfigError, DataError
 from mstar.prompts.images import FileImage
-from mstar.storage import RunDirectory, read_responses, write_json, write_responses, write_step_labels
+from mstar.storage import RunDirectory, read_json, read_responses, write_json, write_responses, write_step_labels
 from mstar.types import Prompt, StepLabels
 
 
@@ -238,6 +238,13 @@ def test_missing_parts_are_named(run: Path) -> None:
     text = Page(write_report(run)).text
     assert "interrupted before its report was written" in text
     assert "1 + 1 unfinished" in text
+
+
+def test_a_collapse_is_at_the_head_of_the_page(run: Path) -> None:
+    path = RunDirectory(run).report(2)
+    write_json(path, read_json(path) | {"collapse": "the policy has collapsed: <b>"})
+    source = Page(write_report(run)).source
+    assert source.index("Iteration 2: the policy has collapsed: &lt;b&gt;.") < source.index('<section id="dynamics">')
 
 
 def test_pictures_are_found_below_one_of_the_folders_or_replaced_by_the_reason(tmp_path: Path) -> None:
