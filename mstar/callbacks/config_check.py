@@ -32,7 +32,7 @@ _DEFAULTS: Final = {"trainer.precision": "32-true"}
 # engine.
 _FREE: Final = re.compile(
     r"trainer\.|ckpt_path$|weights_only$|.*\.(num_workers|progress|gradient_checkpointing)$"
-    r"|data\.init_args\.(eval_batch_size|test)\b"
+    r"|data\.init_args\.(eval_batch_size|test|sources\.test)\b"
     r"|benchmark\b|model\.init_args\.(loss_kernel|max_new_tokens)$"
     r"|rollout\.init_args\.(dynamics|reward_batch_size|reward_offload|keep_iterations|reuse)$"
     rf"|(rollout|model)\.init_args\.(engine|reward|grader)\.init_args\.({'|'.join(sorted(INCIDENTAL))})(\.|$)"
@@ -62,7 +62,7 @@ def check_same_run(root: Path, config: str) -> None:
 
 def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One sentence for every key that must be the same and is not, and for another number of rows a step."""
-    old, new = dict(flatten(_spell_out(before))), dict(flatten(_spell_out(now)))
+    old, new = dict(flatten(before)), dict(flatten(now))
     moved, rows, rows_now = _processes(old) != _processes(new), _step_rows(old), _step_rows(new)
     free = _BATCH if moved and rows and rows_now else ()  # the rows that they make are looked at below
     changes = [
@@ -91,34 +91,6 @@ def _step_rows(values: Mapping[str, Any]) -> int | None:
     """Rows of an optimizer step, where the configuration says how many."""
     parts = (_processes(values), values.get(_BATCH[0]), values.get(_BATCH[1], 1))
     return None if None in parts else math.prod(parts)
-
-
-def _spell_out(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The configuration with the parts of its sources as data of their own, which is what they stand for."""
-    data = config.get("data") or {}
-    arguments = dict(data.get("init_args") or {})
-    sources, stage = arguments.pop("sources", None), arguments.pop("stage", None)
-    if not sources:
-        return {**config, "data": {**data, "init_args": arguments}}
-    parts: dict[str, tuple[str, ...]] = {name: (name,) for name in ("train", "validation", "test", "unlabelled")}
-    if "labels" in arguments:
-        parts = {"prompts": ("annotation", "train")}
-    elif stage == "warmup":
-        parts = {"train": ("warmup", "train"), "test": ("test",)}
-    for key, names in parts.items():
-        part = next((sources[name] for name in names if sources.get(name) is not None), None)
-        if part is not None and arguments.get(key) is None:
-            arguments[key] = _spell_out_part(sources["dataset"], part)
-    return {**config, "data": {**data, "init_args": arguments}}
-
-
-def _spell_out_part(dataset: Mapping[str, Any], part: Mapping[str, Any]) -> Mapping[str, Any]:
-    own = {name: part[name] for name in ("split", "size", "hide_answers") if part.get(name) is not None}
-    whole = {**dataset, "init_args": {**(dataset.get("init_args") or {}), **own}}
-    cut = {name: value for name, value in part.items() if name not in own and value is not None}
-    if not cut.get("start") and not {"stop", "share", "ids"} & cut.keys():
-        return whole
-    return {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": whole, **cut}}
 
 
 def _may_change(key: str, old: Mapping[str, Any]) -> bool:

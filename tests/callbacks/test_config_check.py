@@ -46,6 +46,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         ("trainer.callbacks", [{"class_path": "C"}]),
         ("data.init_args.num_workers", 4),
         ("data.init_args.test", {"class_path": "T"}),
+        ("data.init_args.sources.test", {"size": 2}),
         ("model.init_args.max_new_tokens", None),
         ("model.init_args.gradient_checkpointing", True),
         ("rollout.init_args.engine.init_args.batch_size", 8),
@@ -130,28 +131,3 @@ def test_a_limit_that_something_depends_on_stays(option: str, value: float) -> N
     before = changed(f"rollout.init_args.{option}", value)
     after = before | {"trainer": before["trainer"] | {"max_epochs": 8}}
     assert find_changes(before, after) == ["trainer.max_epochs was 5 and is now 8."]
-
-
-def test_sources_are_the_parts_that_they_stand_for() -> None:
-    """A run that began with its data written out goes on with a file of sources that says the same."""
-    sources = {
-        "dataset": {"class_path": "T", "init_args": {"size": 9}},
-        "train": {"size": 3, "start": 0, "seed": 0},
-        "test": {"size": 1},
-        "warmup": {"size": 4, "share": [0.0, 0.5]},
-    }
-    after = changed("data.init_args", {"sources": sources, "stage": "evolve", "num_workers": 0})
-    assert find_changes(BEFORE, after) == []
-    warmup = changed("data.init_args", {"sources": sources, "stage": "warmup", "num_workers": 0})
-    assert "data.train.source.size was not set and is now 4." in find_changes(BEFORE, warmup)
-    labels = {"labels": "l", "prompts": {"class_path": "T", "init_args": {"size": 3}}}
-    assert (
-        find_changes(changed("data.init_args", labels), changed("data.init_args", {"labels": "l", "sources": sources}))
-        == []
-    )
-    mixed = {**sources, "dataset": {"class_path": "M", "init_args": {"weights": [1, 3]}}}
-    again = {**sources, "dataset": {"class_path": "M", "init_args": {"weights": [1, 2]}}}
-    [change] = find_changes(
-        changed("data.init_args", {"sources": mixed}), changed("data.init_args", {"sources": again})
-    )
-    assert change == "data.train.weights was [1, 3] and is now [1, 2]."
