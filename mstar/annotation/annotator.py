@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from tqdm.auto import tqdm
 
-from mstar.annotation.annotation import Annotation, Tally, check_steps, explain_failure, prefixes
+from mstar.annotation.annotation import Annotation, check_steps, explain_failure, prefixes
 from mstar.annotation.continuations import Count, count_continuations, is_right, prepare_whole
 from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import copy_file
@@ -107,8 +107,8 @@ def annotate(
     for place, label in enumerate(responses or ()):
         places[label.prompt_id].append(place)
     leader = leads_group(engine.group_size)
-    seen = Tally()
-    num_tokens = drawn = cut_off = 0
+    seen = Annotation()
+    drawn = cut_off = 0
     starts = range(0, len(prompts), settings.shard_size)
     paths = [output / f"labels-{shard:05d}.parquet" for shard in range(len(starts))]
     sizes = [min(settings.shard_size, len(prompts) - start) for start in starts]
@@ -139,7 +139,7 @@ def annotate(
                 if judge is not None:
                     made, agreement = judge.apply(made, {prompt.id: prompt for prompt in usable}, output)
                 seen.add(made)
-                num_tokens += spent
+                seen.num_tokens += spent
                 drawn += len(ended)
                 cut_off += ended.count(False)
                 check_steps(seen, made)
@@ -151,18 +151,17 @@ def annotate(
             if shard not in before:
                 bar.update(sizes[shard])
     wait_for_all()
-    whole = Tally()
+    counts_of_all = gather_lists([(seen.num_tokens, drawn, cut_off)] if leader else [])
+    num_tokens, drawn, cut_off = (sum(part) for part in zip(*counts_of_all, strict=True))
+    whole = Annotation(tuple(paths), len(prompts), num_tokens)
     for path in paths:
         whole.add(read_step_labels(path))
-    counts_of_all = gather_lists([(num_tokens, drawn, cut_off)] if leader else [])
-    num_tokens, drawn, cut_off = (sum(part) for part in zip(*counts_of_all, strict=True))
     if is_main():
         counts = count_reasons(output.glob("quarantine-*.jsonl"))
         PutAside("prompts", counts, len(prompts), output).announce()
     if not whole.any_right:
-        explain_failure(len(prompts), whole.responses, drawn, cut_off, engine.max_new_tokens)
-    counted = (whole.responses, whole.right, whole.steps, whole.prefixes)
-    return Annotation(tuple(paths), len(prompts), num_tokens, *counted)
+        explain_failure(len(prompts), whole.num_responses, drawn, cut_off, engine.max_new_tokens)
+    return whole
 
 
 def _take_over(output: Path, facts: Mapping[str, Any], earlier: Iterable[Path]) -> None:

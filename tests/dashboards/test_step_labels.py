@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mstar.annotation.annotation import Tally
+from mstar.annotation.annotation import Annotation
 from mstar.dashboards.step_labels import find_label_sets
 from mstar.errors import DataError
 from mstar.storage import write_step_labels
@@ -24,9 +24,9 @@ def test_a_step_that_a_judge_left_without_a_label_is_not_counted(tmp_path: Path)
     write_step_labels(tmp_path / "labels-00000.parquet", [labels])
     (found,) = find_label_sets(tmp_path, 1)
     assert (found.num_steps, found.levels) == (2, (0, 0, 0, 0, 1))
-    tally = Tally()
-    tally.add([labels])
-    assert tally.steps == 2
+    counted = Annotation()
+    counted.add([labels])
+    assert counted.num_steps == 2
 
 
 def test_labels_are_counted_over_all_shards(tmp_path: Path, make_group: Any) -> None:
