@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-from mstar.demo.arm import DEMO, RESULT, SEED_SFT, START
-from mstar.demo.arm import main as start_arm
+from mstar.demo.arm import DEMO, RESULT, SEED_SFT, START, run_arm
+from mstar.demo.run_to_end import run_to_end, tell_error
 from mstar.demo.verdicts import T, read_answers, verdict_table, verdicts
 from mstar.errors import ConfigError, MstarError
 from mstar.evaluation.markdown import markdown_table
+from mstar.logs import start_logging
 from mstar.process_start import end_with_parent
 
 # In the order in which they are run: an interrupted comparison has what the verdicts need first.
@@ -74,9 +76,9 @@ Results = Mapping[str, Mapping[int, Mapping[str, float]]]
 def interval(values: Sequence[float]) -> str:
     """Mean and 95 % interval (Student's t) of one number over seeds, in per cent; the mean alone for one seed."""
     mean = 100 * statistics.fmean(values)
-    if len(values) not in range(2, len(T) + 1):
+    if len(values) < 2:
         return f"{mean:.1f}"
-    half = 100 * T[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
+    half = 100 * T[min(len(values), len(T)) - 1] * statistics.stdev(values) / len(values) ** 0.5
     return f"{mean:.1f} ± {half:.1f}"
 
 
@@ -164,7 +166,8 @@ def _run_logged(arm: str, seed: int, root: Path) -> tuple[int, Path]:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
-    return start_arm([arm, "--output", str(root), "--seeds", str(seed)]), path
+    start_logging()
+    return run_to_end(arm, lambda: run_arm(arm, seed, root)), path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -178,10 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _run_all(given.arms, given.seeds, given.output, given.jobs)
         text = write_tables(given.output, given.seeds)
-    except MstarError as error:
-        # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
-        sys.stderr.write(f"ablations: error: {error}\n")
-        return 1
+    except KeyboardInterrupt:
+        # The arms have it from the terminal, too, and were waited for.
+        sys.stderr.write("ablations: stopped by SIGINT; the same command goes on.\n")
+        return 128 + signal.SIGINT
+    except (MstarError, OSError) as error:
+        return tell_error("ablations", error)
     sys.stdout.write(f"\n{text}\n{given.output / 'table.md'}\n{given.output / 'verdicts.json'}\n")
     return 0
 

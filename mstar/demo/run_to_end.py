@@ -23,8 +23,18 @@ def run_to_end(name: str, work: Callable[[], object]) -> int:
     except Interrupted as interrupted:
         sys.stderr.write(f"{name}: stopped by {interrupted.received.name}; the same command goes on.\n")
         return 128 + interrupted.received
-    except MstarError as error:
-        # The boundary where an error becomes a sentence: it is the user's to mend, so a traceback would only hide it.
-        sys.stderr.write(f"{name}: error: {error}\n")
-        return 1
+    except (MstarError, OSError) as error:
+        return tell_error(name, error)
     return 0
+
+
+def tell_error(name: str, error: MstarError | OSError) -> int:
+    """Writes an error that is the user's to mend as a sentence, and returns the exit status; any other is raised."""
+    from mstar.atomic import explain_file_error
+
+    # The boundary where an error becomes a sentence: a traceback would only hide it.
+    told = explain_file_error(error) if isinstance(error, OSError) else error
+    if told is None:
+        raise error
+    sys.stderr.write(f"{name}: error: {told}\n")
+    return 1

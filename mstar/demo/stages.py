@@ -15,7 +15,8 @@ from mstar.storage import read_json, write_json
 class StageBook:
     """The stages of one folder: their seconds, CPU-seconds and results.
 
-    A stage that was stopped and begun again counts from the last beginning.
+    The file is the book: other processes may write of other stages at the same time. What a stage that was stopped had
+    taken counts, unless its process was killed.
 
     Args:
         folder: Where ``stages.json`` is kept.
@@ -26,14 +27,18 @@ class StageBook:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.path = folder / "stages.json"
-        book: dict[str, Any] = read_json(self.path) if self.path.exists() else {"seed": seed, "stages": {}}
-        if book["seed"] != seed:
+        self._seed = seed
+        found = self._read()["seed"]
+        if found != seed:
             raise ConfigError(
-                f"'{folder}' holds a run with seed {book['seed']}, not {seed}: choose another folder (mstar demo "
+                f"'{folder}' holds a run with seed {found}, not {seed}: choose another folder (mstar demo "
                 f"--seed {seed} --output runs/demo-{seed}, or make demo SEED={seed} OUT=runs/demo-{seed}), or remove "
                 "it to start over."
             )
-        self._book = book
+
+    def _read(self) -> dict[str, Any]:
+        book: dict[str, Any] = {"seed": self._seed, "stages": {}}
+        return book | (read_json(self.path) if self.path.exists() else {})
 
     def run(self, name: str, stage: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
         """Runs a stage, unless it is written down as done.
@@ -41,28 +46,37 @@ class StageBook:
         Returns:
             Its results, now or as they were written down.
         """
-        stages = self._book["stages"]
-        if name in stages:
+        if name in self.stages:
             sys.stdout.write(f"== {name}: done before\n")
         else:
             sys.stdout.write(f"\n== {name}\n")
             sys.stdout.flush()
-            began, cpu_began = time.perf_counter(), time.process_time()
-            result = stage() or {}
-            seconds, cpu = time.perf_counter() - began, time.process_time() - cpu_began
-            stages[name] = {"seconds": seconds, "cpu_seconds": cpu, "result": result}
-            write_json(self.path, self._book)
-            sys.stdout.write(f"== {name}: {seconds:.0f} s\n")
+            began = {"seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
+            result = None
+            try:
+                result = stage() or {}
+            finally:
+                ended = {"seconds": time.perf_counter(), "cpu_seconds": time.process_time()}
+                book = self._read()
+                before = book.setdefault("stopped", {}).pop(name, {})
+                spent = {key: ended[key] - began[key] + before.get(key, 0.0) for key in began}
+                if result is None:
+                    book["stopped"][name] = spent
+                else:
+                    book["stages"][name] = spent | {"result": result}
+                write_json(self.path, book)
+            sys.stdout.write(f"== {name}: {spent['seconds']:.0f} s\n")
         sys.stdout.flush()
-        found: dict[str, Any] = stages[name]["result"]
+        found: dict[str, Any] = self.stages[name]["result"]
         return found
 
-    def result(self, name: str) -> dict[str, Any]:
-        """What a stage returned; empty if it is not done."""
-        found: dict[str, Any] = self._book["stages"].get(name, {}).get("result", {})
+    @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """Of every stage that is done, ``seconds``, ``cpu_seconds`` and ``result``."""
+        found: dict[str, dict[str, Any]] = self._read()["stages"]
         return found
 
     @property
     def seconds(self) -> dict[str, float]:
         """The seconds of every stage that is done."""
-        return {name: round(stage["seconds"], 1) for name, stage in self._book["stages"].items()}
+        return {name: round(stage["seconds"], 1) for name, stage in self.stages.items()}

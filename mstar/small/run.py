@@ -190,9 +190,9 @@ def _mprm(settings: SmallRun) -> None:
 def _arm(settings: SmallRun, arm: str, book: StageBook) -> dict[str, Any]:
     shared = [f"--model.model_name={_policy(settings)}", *settings.prompts("data.train", "data.test"), *ARMS[arm]]
     if arm in _SUPERVISED:
-        steps = book.result(_FIRST).get("steps")
-        if steps is None:
+        if _FIRST not in book.stages:
             raise ConfigError(f"the arm {arm} takes as many steps as {_FIRST}, which is not done: run that first.")
+        steps = book.stages[_FIRST]["result"]["steps"]
         # Every new rationale once.
         size = [f"--data.train.size={_BATCH * steps}"] if arm == "more_seed" else []
         _fit(settings, arm, "seed_only", *shared, *size, f"--trainer.max_steps={steps}", *settings.further("seed_only"))

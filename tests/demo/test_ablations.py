@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mstar.demo.ablations import ARMS, interval, main, write_tables
-from mstar.demo.arm import DEMO, RESULT, SEED_SFT, START
+from mstar.demo.arm import DEMO, RESULT, SEED_SFT, START, run_arm
 from mstar.demo.verdicts import CLAIMS
 from mstar.storage import PromptResponses, read_json, write_json, write_responses
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
@@ -31,6 +31,8 @@ def test_interval_is_students_t() -> None:
     # Mean 0.8, standard deviation 0.1, three seeds: 4.303 * 0.1 / sqrt(3) = 0.2484.
     assert interval([0.7, 0.8, 0.9]) == "80.0 ± 24.8"
     assert interval([0.5]) == "50.0"
+    # Twelve seeds take the last row of the table, which is a little wide for them: 2.262 * 0.1044 / sqrt(12).
+    assert interval([0.7, 0.9] * 6) == "80.0 ± 6.8"
 
 
 def done(root: Path, arm: str, seed: int, *right: bool) -> None:
@@ -80,6 +82,39 @@ def test_an_arm_that_cannot_run_ends_the_comparison(
     assert capfd.readouterr().err == f"ablations: error: the arm random_2 ended with exit status 1: see '{log}'.\n"
     assert "random_2: error: " in log.read_text()
     assert "holds a run with seed 1" in log.read_text()
+
+
+def test_an_arm_counts_its_own_training_and_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mstar.demo.run.command", lambda *_: None)
+    monkeypatch.setattr("mstar.demo.run.run_demo", lambda *_: None)
+    seconds = {"warmup": 100, "annotate": 200, "mprm": 400, "evolve": 800, "seed_sft": 1600, "test": 3200}
+    stages = {name: {"seconds": spent, "cpu_seconds": spent, "result": {}} for name, spent in seconds.items()}
+    arms = (START, DEMO, SEED_SFT, "random_2")
+    for arm in arms:
+        done(tmp_path, arm, 0, True, False)
+        (tmp_path / "seed-0" / arm / RESULT).unlink()
+    write_json(tmp_path / "seed-0" / DEMO / "stages.json", {"seed": 0, "stages": stages})
+    # It was stopped and goes on.
+    stopped = {"fit": {"seconds": 50, "cpu_seconds": 50}}
+    write_json(tmp_path / "seed-0" / "random_2" / "stages.json", {"seed": 0, "stages": {}, "stopped": stopped})
+    for arm in (START, DEMO, "random_2"):
+        run_arm(arm, 0, tmp_path)
+    found = {arm: read_json(tmp_path / "seed-0" / arm / RESULT) for arm in arms}
+    assert {arm: result["accuracy"] for arm, result in found.items()} == dict.fromkeys(arms, 0.5)
+    for name in ("seconds", "cpu_seconds"):
+        spent = {START: 700, DEMO: 800, SEED_SFT: 1600, "random_2": 50}
+        assert {arm: result[name] for arm, result in found.items()} == pytest.approx(spent, abs=5)
+
+
+def test_ctrl_c_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mstar.demo.ablations._run_all", stop)
+    assert main(["--output", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "ablations: stopped by SIGINT; the same command goes on.\n"
 
 
 def test_the_tables_are_of_all_that_is_measured_and_leave_missing_seeds_empty(tmp_path: Path) -> None:
