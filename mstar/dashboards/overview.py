@@ -43,16 +43,11 @@ def headline(run: RunData) -> list[tuple[str, str]]:
     if not run.evolves:
         return [*cards, *_trained(run), *_labelled(run)]
     trained = run.trained_iterations
-    known = [i.values["dynamics/greedy_accuracy"] for i in trained if "dynamics/greedy_accuracy" in i.values]
+    known = [i for i in trained if "dynamics/greedy_accuracy" in i.values]
     if known and not is_number(summary.get("final_accuracy")):
-        cards.append(("validation accuracy, last iteration", format_percent(known[-1])))
-    complete = sum(iteration.complete for iteration in trained)
-    cards.append(
-        (
-            "iterations",
-            f"{complete}" if complete == len(trained) else f"{complete} + {len(trained) - complete} unfinished",
-        )
-    )
+        accuracy = known[-1].values["dynamics/greedy_accuracy"]
+        cards.append((f"validation accuracy, iteration {known[-1].index}", format_percent(accuracy)))
+    cards.append(("iterations", _progress(run)))
     # Of early iterations the files may be gone (rollout.keep_iterations), of the last one the report may be missing.
     sampled = max(run.sample.num_responses, sum(i.values.get("funnel/generated", 0) for i in run.iterations))
     if sampled:
@@ -68,12 +63,23 @@ def headline(run: RunData) -> list[tuple[str, str]]:
     return cards
 
 
+def _progress(run: RunData) -> str:
+    """How many iterations were trained, of how many, and whether that is all."""
+    done = sum(iteration.complete for iteration in run.trained_iterations)
+    planned = run.finished.get("max_epochs", mapping(run.settings.get("trainer")).get("max_epochs"))
+    said = f"{done} of {planned}" if is_number(planned) and planned > done else f"{done}"
+    if not run.finished:
+        return f"{said}, not finished" if run.settings or done < len(run.trained_iterations) else said
+    return said if said == f"{done}" else f"{said}, ended by {run.finished.get('limit')}"
+
+
 def _trained(run: RunData) -> Iterator[tuple[str, str]]:
     """What a fit without rollouts came to, by what was logged last."""
     for name in ("epochs", "steps"):
         if is_number(run.finished.get(name)):
             yield name, format_count(run.finished[name])
-    if run.configs and not run.finished:
+    # An annotation has no trainer, and does not say that it is done.
+    if not run.finished and any("trainer" in config.values for config in run.configs):
         yield "state", "not finished"
     for tag, (name, write) in _LAST.items():
         values = [value for log in run.logs if (value := log.last(tag)) is not None]

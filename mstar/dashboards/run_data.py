@@ -61,8 +61,8 @@ class IterationData:
 
     @property
     def complete(self) -> bool:
-        """Whether its report is there."""
-        return bool(self.report)
+        """Whether it was trained to its end; its report is written before."""
+        return "seconds/train" in self.values
 
     @property
     def skipped(self) -> bool:
@@ -78,6 +78,8 @@ class RunData:
         evolves: Whether it is a self-evolving run, or a staged one with such a part.
         iterations: Every iteration, in order; number 0 is what was measured before the first.
         summary: The run's ``summary.json``, or an empty mapping.
+        finished: The ``finished.json`` of the fit, which is there once it is done, or an empty mapping.
+        settings: The configuration of a self-evolving run, or an empty mapping.
         started: When the oldest file of the iterations was written, if there is one.
         ended: When the newest file of the iterations was written, if there is one.
     """
@@ -91,6 +93,7 @@ class RunData:
     summary: Mapping[str, Any] = field(default_factory=dict)
     finished: Mapping[str, Any] = field(default_factory=dict)
     configs: tuple[SavedConfig, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     started: datetime | None = None
     ended: datetime | None = None
 
@@ -113,7 +116,8 @@ def read_run(root: Path, max_prompts: int) -> RunData:
         run = RunDirectory(root / "evolve")
     configs, logs, labels = tuple(read_configs(root)), read_training_logs(root), find_label_sets(root, max_prompts)
     begun = (run.root / "iterations").is_dir() or (root / "summary.json").exists()
-    evolves = begun or any(config.values.get("rollout") is not None for config in configs)
+    evolving = [config.values for config in configs if config.values.get("rollout") is not None]
+    evolves = begun or bool(evolving)
     if not (evolves or configs or logs or labels):
         raise DataError(
             f"{root} is not the folder of a run: it has no iterations folder, no summary.json, no config.yaml, no "
@@ -129,8 +133,9 @@ def read_run(root: Path, max_prompts: int) -> RunData:
         logs=logs,
         labels=labels,
         summary=_read_if_there(root / "summary.json"),
-        finished=_read_if_there(root / "finished.json"),
+        finished=_read_if_there(run.root / "finished.json"),
         configs=configs,
+        settings=evolving[0] if evolving else {},
         started=datetime.fromtimestamp(min(times), UTC) if times else None,
         ended=datetime.fromtimestamp(max(times), UTC) if times else None,
     )

@@ -198,14 +198,14 @@ def stage_times(run: RunData) -> Table:
 def iteration_times(run: RunData) -> Table:
     """Where the time of every iteration went."""
     seen = [s for s in _STAGES if any(f"seconds/{s}" in i.values for i in run.iterations)]
-    rows = [_time_row(iteration, seen) for iteration in run.trained_iterations if iteration.complete and seen]
+    rows = [_time_row(iteration, seen) for iteration in run.trained_iterations if iteration.report and seen]
     return Table(("iteration", *seen, "sum", "tokens", "tokens / s"), rows)
 
 
 def _funnel_row(iteration: IterationData) -> Row:
     values = iteration.values
-    if not iteration.complete:
-        return Row(iteration.index, remark="interrupted before its report was written")
+    if not iteration.report:
+        return Row(iteration.index, remark="not finished: no report yet")
     generated = values.get("funnel/generated", 0)
     cells = [cell(values.get("prompts"), format_count), cell(values.get("temperature"), plain)]
     for stage in _FUNNEL:
@@ -219,7 +219,8 @@ def _funnel_row(iteration: IterationData) -> Row:
     chosen, of = values.get("choice/prompts"), values.get("choice/of")
     cells.append(cell(chosen, lambda count: f"{format_count(count)} of {format_count(of or 0)}"))
     cells.append(cell(values.get("min_on_answer_step"), format_percent))
-    return Row(iteration.index, cells, "skipped: nothing kept" if iteration.skipped else "")
+    tags = {"skipped: nothing kept": iteration.skipped, "training not finished": not iteration.complete}
+    return Row(iteration.index, cells, ", ".join(tag for tag, fits in tags.items() if fits))
 
 
 def _time_row(iteration: IterationData, stages: Sequence[str]) -> Row:

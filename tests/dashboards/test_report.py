@@ -220,6 +220,7 @@ def test_an_annotation_shows_its_labels_with_the_pictures_of_its_configuration(t
     settings = {"prompts": {"init_args": {"path": str(tmp_path / "pool.jsonl"), "image_root": None}}}
     (tmp_path / "out" / "config.yaml").write_text(json.dumps(settings))
     page = Page(write_report(tmp_path / "out"))
+    assert "not finished" not in page.text
     anchors = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     assert anchors == ["#labels", "#config"]
     assert page.sample["images"]["one.png"]["source"].startswith("data:image/png")
@@ -234,10 +235,18 @@ def test_missing_parts_are_named(run: Path) -> None:
     text = Page(write_report(run)).text
     for sentence in ("No process reward model was", "No temperature sweep", "No times", "skipped: nothing kept"):
         assert sentence in text
+    assert "1 training not finished" in text
     RunDirectory(run).report(2).unlink()
-    text = Page(write_report(run)).text
-    assert "interrupted before its report was written" in text
-    assert "1 + 1 unfinished" in text
+    assert "not finished: no report yet" in Page(write_report(run)).text
+
+
+def test_a_run_that_is_not_finished_says_how_far_it_came(run: Path, tmp_path: Path) -> None:
+    (run / "config.yaml").write_text("trainer: {max_epochs: 30}\nrollout: {}\n")
+    assert "2 of 30, not finished" in Page(write_report(run)).text
+    # That of a staged run's part is in its folder.
+    write_json(run / "finished.json", {"limit": "trainer.max_time", "max_epochs": 30})
+    run.rename(tmp_path / "evolve")
+    assert "2 of 30, ended by trainer.max_time" in Page(write_report(tmp_path)).text
 
 
 def test_a_collapse_is_at_the_head_of_the_page(run: Path) -> None:

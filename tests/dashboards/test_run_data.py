@@ -26,8 +26,8 @@ def test_what_is_no_number_in_a_report_is_left_out(run: Path) -> None:
     assert dict(first.values) == {"tokens": 3.0}
 
 
-def test_an_iteration_without_report_is_incomplete(run: Path) -> None:
-    RunDirectory(run).report(2).unlink()
+def test_an_iteration_whose_training_did_not_end_is_incomplete(run: Path) -> None:
+    RunDirectory(run).report(2).write_text('{"seconds": {"generate": 1.0}}')
     first, second = read_run(run, 4).iterations
     assert (first.complete, second.complete) == (True, False)
 
