@@ -93,7 +93,7 @@ def _labelled(run: RunData) -> Iterator[tuple[str, str]]:
         yield "prompts with labels", format_count(sum(labels.num_prompts for labels in run.labels))
         yield "responses labelled", format_count(responses)
         yield "of them right", format_percent(sum(labels.num_right for labels in run.labels) / responses)
-        yield "steps labelled", format_count(sum(labels.num_steps for labels in run.labels))
+        yield "steps labelled, without the last", format_count(sum(labels.num_steps for labels in run.labels))
 
 
 def warnings(run: RunData) -> list[str]:

@@ -40,7 +40,6 @@ class LabelSet:
 
     Attributes:
         path: The folder, relative to the run's.
-        num_steps: Steps with a label.
         levels: How many steps before the last have a label in each fifth of [0, 1].
         right: The mean label of the first, second, ... step of the responses with the right answer, as (number, mean).
         judged: How the judge agrees with the labels; None without one.
@@ -50,12 +49,16 @@ class LabelSet:
     num_prompts: int
     num_responses: int
     num_right: int
-    num_steps: int
     levels: tuple[int, ...]
     right: tuple[tuple[float, float], ...]
     wrong: tuple[tuple[float, float], ...]
     judged: Agreement | None
     prompts: tuple[LabelledPrompt, ...]
+
+    @property
+    def num_steps(self) -> int:
+        """Steps before the last with a label."""
+        return sum(self.levels)
 
 
 def find_label_sets(root: Path, count: int) -> tuple[LabelSet, ...]:
@@ -74,11 +77,9 @@ def _read_labels(root: Path, folder: Path, count: int) -> LabelSet:
     table = LabelTable.read(shards)
     levels = [0] * SCORE_LEVELS
     by_answer: dict[bool, list[tuple[float, ...]]] = {True: [], False: []}
-    num_steps = 0
     for label in table:
         # The last step's label is whether the response itself is right.
         before_last = label.soft_labels[:-1]
-        num_steps += sum(total > 0 for total in label.num_total)
         by_answer[label.correct].append(before_last)
         for value in before_last:
             if not math.isnan(value):
@@ -89,7 +90,6 @@ def _read_labels(root: Path, folder: Path, count: int) -> LabelSet:
         num_prompts=len(ids),
         num_responses=len(table),
         num_right=len(by_answer[True]),
-        num_steps=num_steps,
         levels=tuple(levels),
         right=tuple(_by_position(by_answer[True])),
         wrong=tuple(_by_position(by_answer[False])),

@@ -23,7 +23,7 @@ def test_a_step_that_a_judge_left_without_a_label_is_not_counted(tmp_path: Path)
     labels = replace(label("p", 4, 0, 1, right=True), num_total=(4, 0, 1))
     write_step_labels(tmp_path / "labels-00000.parquet", [labels])
     (found,) = find_label_sets(tmp_path, 1)
-    assert (found.num_steps, found.levels) == (2, (0, 0, 0, 0, 1))
+    assert (found.num_steps, found.levels) == (1, (0, 0, 0, 0, 1))
     counted = Annotation()
     counted.add([labels])
     assert counted.num_steps == 2
@@ -37,7 +37,7 @@ def test_labels_are_counted_over_all_shards(tmp_path: Path, make_group: Any) -> 
     write_step_labels(tmp_path / "labels-00001.parquet", second, prompts)
     (labels,) = find_label_sets(tmp_path, 5)
     counts = (labels.num_prompts, labels.num_responses, labels.num_right, labels.num_steps)
-    assert counts == (2, 3, 2, 8)
+    assert counts == (2, 3, 2, 5)
     # 1.0, 0.5, 0.25, 0.0 and 0.5; the last steps' are left out.
     assert labels.levels == (1, 1, 2, 0, 1)
     assert labels.right == ((1, 0.75), (2, 0.5))
