@@ -124,7 +124,7 @@ def run_iteration(
                     write_responses(paths[number], groups, always=work.columns())
             if usable is None:
                 bar.skip(len(shard) * plan.num_samples)
-            report.ahead += len(groups) * (number in plan.ahead)
+            report.counts["ahead"] += len(groups) * (number in plan.ahead)
             for group in groups:
                 report.count(group, voted=group.prompt.id in hidden)
                 if group.prompt.id in hidden:
@@ -137,14 +137,14 @@ def run_iteration(
     if is_main():
         require_shared(paths)
         reasons = count_reasons(run.quarantines(plan.iteration))
-        total.put_aside = reasons.total()
+        total.counts["put_aside"] = reasons.total()
         total.judged = read_judged(run, plan.iteration, len(paths))
         PutAside("prompts", reasons, len(prompts), run.iteration(plan.iteration)).announce()
         order_examples(paths, examples, derive_seed(plan.seed, "order", plan.iteration), before)
     wait_for_all()
     require_shared([examples])
     learned = ExampleFile(examples)
-    total.examples = len(learned)
+    total.counts["examples"] = len(learned)
     return IterationResult(learned, total, tuple(shown))
 
 
@@ -188,7 +188,7 @@ class _Shards:
         """Draws and grades the samples with these numbers of each prompt."""
         with self._timed("generate"):
             written = draw_responses(self.stages.engine, self.plan.requests(prompts, places, hidden))
-        self.report.new_tokens += sum(response.num_tokens for responses in written for response in responses)
+        self.report.counts["new_tokens"] += sum(response.num_tokens for responses in written for response in responses)
         with self._timed("grade"):
             graded = grade_all(prompts, written, self.stages.grader)
         return [PromptResponses(p, tuple(responses)) for p, responses in zip(prompts, graded, strict=True)]
@@ -215,7 +215,7 @@ class _Shards:
                 return replace(kept, step_scores=(), process_reward=None)
             return replace(kept, process_reward=aggregate(kept.step_scores, reward.aggregation))
 
-        self.report.reused += 0 if earlier.ahead else len(groups)
+        self.report.counts["reused"] += 0 if earlier.ahead else len(groups)
         with self._timed("grade"):
             unjudged = [group for group in groups if not holds(group.prompt)]
             grader.prepare([(g.prompt, s.response.text) for g in unjudged for s in g.responses])
@@ -246,14 +246,14 @@ class _Shards:
 
     def count_vote(self, truth: Prompt, group: PromptResponses) -> None:
         """Counts a pseudo answer, and whether it is right where the hidden answer is known: for the report alone."""
-        report = self.report
+        counts = self.report.counts
         agreed = next((s.response for s in group.responses if s.verdict.correct), None)
-        report.voted += 1
-        report.abstained += agreed is None
+        counts["voted"] += 1
+        counts["abstained"] += agreed is None
         if agreed is not None and truth.answer is not None:
-            report.votes_known += 1
+            counts["votes_known"] += 1
             with self._timed("grade"):
-                report.votes_right += grade_response(truth, agreed, self.stages.grader).verdict.correct
+                counts["votes_right"] += grade_response(truth, agreed, self.stages.grader).verdict.correct
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,8 @@ def log_iteration(root: Path, logger: Any) -> dict[str, Any]:
     run = RunDirectory(root)
     log_dashboard(trainer)
     log = IterationLog(run, trainer, 3)
-    report = IterationReport(3, 0.9, prompts=2, generated=8, parsed=6, correct=4, unique=3, kept=2, tokens=80)
+    counts = Counter(prompts=2, generated=8, parsed=6, correct=4, unique=3, kept=2, tokens=80)
+    report = IterationReport(3, 0.9, counts)
     log.iteration_done(IterationResult((), report, ()))
     assert json.loads(run.report(3).read_text())["funnel"]["kept"] == 2
     sweep = Sweep({0.5: {"reward_pass@2": (0.4, 0.4)}, 1.0: {"reward_pass@2": (0.5, 0.7)}})
@@ -138,12 +140,12 @@ def test_an_iteration_that_is_read_again_keeps_the_times_in_which_it_was_made(
     trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_checkpointing=False)
     made = {"generate": 10.0, "grade": 1.0, "score": 5.0}
     first = IterationLog(RunDirectory(tmp_path), trainer, 1)
-    first.iteration_done(IterationResult((), IterationReport(1, 0.9, tokens=80, new_tokens=80, seconds=made), ()))
+    counts = Counter(tokens=80, new_tokens=80)
+    first.iteration_done(IterationResult((), IterationReport(1, 0.9, counts, seconds=made), ()))
     first.trained(30.0)
     first.write()
-    again = IterationReport(
-        1, 0.9, tokens=80, new_tokens=drawn, seconds={"generate": generate, "grade": 0.5, "score": 0.0}
-    )
+    counts = Counter(tokens=80, new_tokens=drawn)
+    again = IterationReport(1, 0.9, counts, seconds={"generate": generate, "grade": 0.5, "score": 0.0})
     IterationLog(RunDirectory(tmp_path), trainer, 1).iteration_done(IterationResult((), again, ()))
     report = json.loads(RunDirectory(tmp_path).report(1).read_text())
     # It is trained again.

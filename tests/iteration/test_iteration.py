@@ -127,8 +127,8 @@ def test_shards_that_exist_are_read_instead_of_made(tmp_path: Path) -> None:
     again, engine = iterate(tmp_path, plan)
     assert [request.prompt.id for request in engine.requests] == ["b"]
     assert list(again.examples) == list(first.examples)
-    assert again.report.tokens == 36
-    assert again.report.new_tokens == 12
+    assert again.report.counts["tokens"] == 36
+    assert again.report.counts["new_tokens"] == 12
     third, engine = iterate(tmp_path, plan)
     assert engine.requests == []
     assert third.report.as_dict()["tokens_per_second"] is None
@@ -193,7 +193,7 @@ def test_one_shard_of_prompts_is_in_memory_at_a_time(tmp_path: Path) -> None:
     engine.generate = forget_requests(engine)  # type: ignore[method-assign]
     plan = replace(PLAN, shard_size=5)
     result = run_iteration(IterationPrompts(prompts, (), plan), stages, RunDirectory(tmp_path))
-    assert result.report.prompts == 60
+    assert result.report.counts["prompts"] == 60
     # This shard, the one before it while its names are bound again, and what is shown.
     assert prompts.most <= 5 + 5 + 4
 

@@ -41,7 +41,7 @@ def report(iteration: int, answers: Callable[[int], Sequence[str]], voting: Voti
     for part in parts:
         total.merge(part)
     # The number of votes, without which a report is that of labelled prompts.
-    total.voted = 600 if voting else 0
+    total.counts["voted"] = 600 if voting else 0
     return total.as_dict()
 
 
@@ -76,7 +76,7 @@ def test_a_choice_is_one_among_right_responses(method: SampleMethod) -> None:
     advantages = Advantages(method)
     counted = IterationReport(1, 1.0)
     counted.count(replace(found, responses=advantages.select(found.responses, stage="test")))
-    assert counted.kept == 10
+    assert counted.counts["kept"] == 10
     # Not selected, like those whose grading ran out of time.
     counted.count(replace(found, responses=tuple(s for s in found.responses if not s.verdict.correct)))
     assert counted.as_dict()["choice"] == {"prompts": 0, "of": 1}
