@@ -95,6 +95,11 @@ class VllmServer:
         with suppress(RefusedError):
             await self._ask(client, "POST", "/inference/v1/generate", {})
         described = dict((await self._call(client, "mstar_describe"))[0])
+        for kind, options in (("kv", "--kv-transfer-config and --kv-offloading-size"), ("ec", "--ec-transfer-config")):
+            store = (info.get(f"{kind}_transfer_config") or {}).get(f"{kind}_connector")
+            if store is not None:
+                # Not every store can be emptied (LMCache), and vLLM takes that for success.
+                raise WronglyStartedError(f"it keeps what earlier weights made in {store}: start it without {options}")
         config = info["model_config"]
         pictures = config.get("multimodal_config") or {}
         return ServerFacts(

@@ -440,6 +440,25 @@ def test_a_server_that_was_started_wrongly_is_refused(
         make()
 
 
+@pytest.mark.parametrize("kind", ["kv", "ec"])
+def test_a_server_that_keeps_what_earlier_weights_made_elsewhere_is_refused(
+    kind: str, make: Callable[..., VllmServerEngine], stubs: list[Stub]
+) -> None:
+    plain, store = stubs[0].get, {"value": None}
+
+    def get(path: str) -> tuple[int, Any]:
+        status, found = plain(path)
+        if "vllm_config" in found:
+            found["vllm_config"][f"{kind}_transfer_config"] = {f"{kind}_connector": store["value"]}
+        return status, found
+
+    stubs[0].get = get  # type: ignore[method-assign]
+    make()
+    store["value"] = "LMCacheMPConnector"
+    with pytest.raises(ConfigError, match=rf"in LMCacheMPConnector: start it without --{kind}-transfer-config"):
+        make()
+
+
 def test_a_server_whose_processor_prepares_pictures_otherwise_is_refused(
     make: Callable[..., VllmServerEngine], stubs: list[Stub]
 ) -> None:
