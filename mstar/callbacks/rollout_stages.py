@@ -22,7 +22,7 @@ from mstar.generation.drift import Drift, DriftCheck
 from mstar.iteration.ahead import Ahead, find_ahead
 from mstar.iteration.iteration import IterationResult, Stages, run_iteration
 from mstar.iteration.plan import IterationPlan, IterationPrompts, iteration_indices
-from mstar.iteration.shards import Earlier, IterationFacts, claim_iteration, find_earlier
+from mstar.iteration.shards import Earlier, claim_iteration, find_earlier, iteration_facts
 from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
@@ -175,13 +175,13 @@ class RolloutStages:
         if is_main():
             generation = self.generation_facts(prompts.plan, weights)
             voting = prompts.plan.vote and len(prompts.unlabelled) > 0
-            facts = IterationFacts(
-                generation=generation if ahead is None else generation | {"ahead": ahead.facts()},
+            facts = iteration_facts(
+                generation if ahead is None else generation | {"ahead": ahead.facts()},
                 verdicts=describe(settings.grader),
                 scores=reward.facts() if reward is not None and (selector.needs_reward or voting) else None,
                 selection=describe(selector)
                 | {"aggregation": None if reward is None else reward.aggregation, "voting": describe(settings.voting)},
-                prompts=tuple(prompts.fingerprint(number) for number in range(prompts.num_shards)),
+                prompts=[prompts.fingerprint(number) for number in range(prompts.num_shards)],
             )
             claim_iteration(run, iteration, facts)
             earlier = find_earlier(run, iteration, facts, settings.reuse)

@@ -29,32 +29,24 @@ _FORMAT: Final = 2
 _LATER: Final = ("verdicts", "scores", "selection", "prompts")
 
 
-@dataclass(frozen=True, slots=True)
-class IterationFacts:
-    """What an iteration's shards depend on, as JSON values, stage by stage.
+def iteration_facts(
+    generation: Mapping[str, Any],
+    *,
+    verdicts: Mapping[str, Any],
+    scores: Mapping[str, Any] | None,
+    selection: Mapping[str, Any],
+    prompts: Sequence[str],
+) -> dict[str, Any]:
+    """What an iteration's shards depend on, stage by stage, in the form of its ``plan.json``.
 
-    Attributes:
+    Args:
         generation: What responses depend on beside their prompts.
         scores: What scores depend on beside the responses and verdicts; None if nothing is scored.
         selection: What the choice depends on beside the scores.
+        prompts: The fingerprint of each shard's.
     """
-
-    generation: Mapping[str, Any]
-    verdicts: Mapping[str, Any]
-    scores: Mapping[str, Any] | None
-    selection: Mapping[str, Any]
-    prompts: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The facts in the form of the iteration's ``plan.json``, those of the generation at its top."""
-        return {
-            "format": _FORMAT,
-            **self.generation,
-            "verdicts": dict(self.verdicts),
-            "scores": None if self.scores is None else dict(self.scores),
-            "selection": dict(self.selection),
-            "prompts": list(self.prompts),
-        }
+    stages = {"verdicts": verdicts, "scores": scores, "selection": selection, "prompts": list(prompts)}
+    return {"format": _FORMAT, **generation, **stages}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +73,20 @@ class Earlier:
         return self.path.with_name(f"{self.path.stem.replace('responses', 'judge')}.json")
 
 
-def claim_iteration(run: RunDirectory, iteration: int, facts: IterationFacts) -> None:
+def claim_iteration(run: RunDirectory, iteration: int, facts: Mapping[str, Any]) -> None:
     """Makes sure that what is in an iteration's folder belongs to it; anything else is moved aside, not deleted.
 
     Shards that depend on the same facts are those of an interrupted run and are used again. Folders of later
     iterations belong to an earlier run.
     """
-    now = facts.as_dict()
     for index in (index for index in run.iterations if index >= iteration):
-        change = "a later one" if index > iteration else _find_change(run.plan(index), now)
+        change = "a later one" if index > iteration else _find_change(run.plan(index), facts)
         if change is not None:
             free = move_aside(run.iteration(index))
             if index == iteration:
                 _log.warning("iteration %d: what is there is put aside as %s: made with %s", index, free.name, change)
     if not run.plan(iteration).exists():
-        write_json(run.plan(iteration), now)
+        write_json(run.plan(iteration), facts)
 
 
 def move_aside(folder: Path) -> Path:
@@ -113,7 +104,7 @@ def _find_change(plan: Path, now: Mapping[str, Any]) -> str | None:
 
 
 def find_earlier(
-    run: RunDirectory, iteration: int, facts: IterationFacts, reuse: str | Path | None = None
+    run: RunDirectory, iteration: int, facts: Mapping[str, Any], reuse: str | Path | None = None
 ) -> dict[int, Earlier]:
     """Shards with the responses that an iteration would draw, by the number of its own shard.
 
@@ -123,16 +114,16 @@ def find_earlier(
         iteration: The iteration, whose folder is claimed.
         reuse: The folder of another run, or one of several, up to two levels deep.
     """
-    now, place = facts.as_dict(), {key: number for number, key in enumerate(facts.prompts)}
+    place = {key: number for number, key in enumerate(facts["prompts"])}
     found: dict[int, Earlier] = {}
     for plan in _plans(run, iteration, reuse):
         there = read_json(plan)
         # Tokens that were kept and are not needed do no harm; without those that are needed, responses are drawn again.
-        ignored = {*_LATER, *(() if now.get("keep_tokens") else ("keep_tokens",))}
-        if any(there.get(name) != now.get(name) for name in (there.keys() | now.keys()) - ignored):
+        ignored = {*_LATER, *(() if facts.get("keep_tokens") else ("keep_tokens",))}
+        if any(there.get(name) != facts.get(name) for name in (there.keys() | facts.keys()) - ignored):
             continue
-        verdicts = there["verdicts"] == now["verdicts"]
-        scores = verdicts and now["scores"] is not None and there["scores"] == now["scores"]
+        verdicts = there["verdicts"] == facts["verdicts"]
+        scores = verdicts and facts["scores"] is not None and there["scores"] == facts["scores"]
         for number, key in enumerate(there["prompts"]):
             path = plan.with_name(f"responses-{number:05d}.parquet")
             own = place.get(key)

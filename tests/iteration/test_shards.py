@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader, Grader
 from mstar.iteration.iteration import IterationResult, Stages, run_iteration
 from mstar.iteration.plan import IterationPlan, IterationPrompts
-from mstar.iteration.shards import Earlier, IterationFacts, claim_iteration, find_earlier
+from mstar.iteration.shards import Earlier, claim_iteration, find_earlier, iteration_facts
 from mstar.judges import JudgeGrader
 from mstar.prompts import TinyDice
 from mstar.provenance import describe
@@ -27,7 +26,9 @@ from mstar.types import Prompt, Response
 if TYPE_CHECKING:
     from tests.stub_server import StubServer
 
-FACTS = IterationFacts({"policy": "abc"}, {"grader": "one"}, None, {"rule": "all"}, ("aa", "bb"))
+FACTS = iteration_facts(
+    {"policy": "abc"}, verdicts={"grader": "one"}, scores=None, selection={"rule": "all"}, prompts=("aa", "bb")
+)
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def folders(run: RunDirectory) -> list[str]:
 
 
 def test_the_facts_are_written_and_keep_the_shards(run: RunDirectory) -> None:
-    assert read_json(run.plan(1)) == FACTS.as_dict()
+    assert read_json(run.plan(1)) == FACTS
     claim_iteration(run, 1, FACTS)
     assert folders(run) == ["0001"]
     assert run.responses(1, 0).read_text() == "first"
@@ -51,7 +52,7 @@ def test_the_facts_are_written_and_keep_the_shards(run: RunDirectory) -> None:
 
 def test_other_facts_move_the_folder_aside_and_say_why(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     for number in (1, 2):
-        claim_iteration(run, 1, replace(FACTS, selection={"rule": number}))
+        claim_iteration(run, 1, FACTS | {"selection": {"rule": number}})
     assert folders(run) == ["0001", "0001.old-1", "0001.old-2"]
     assert (run.root / "iterations/0001.old-1/responses-00000.parquet").read_text() == "first"
     assert not run.responses(1, 0).exists()
@@ -79,13 +80,13 @@ def test_later_iterations_belong_to_an_earlier_run(run: RunDirectory) -> None:
 
 def test_shards_are_found_by_what_each_stage_depends_on(run: RunDirectory) -> None:
     path = Path("iterations/0001.old-1/responses-00000.parquet")
-    other = replace(FACTS, selection={"rule": "random"}, prompts=("zz", "aa"))
+    other = FACTS | {"selection": {"rule": "random"}, "prompts": ["zz", "aa"]}
     claim_iteration(run, 1, other)
     # Its first shard is the second one here; the other has no file.
     assert find_earlier(run, 1, other) == {1: Earlier(run.root / path, verdicts=True, scores=False)}
-    regraded = replace(other, verdicts={"grader": "two"})
+    regraded = other | {"verdicts": {"grader": "two"}}
     assert find_earlier(run, 1, regraded) == {1: Earlier(run.root / path, verdicts=False, scores=False)}
-    assert find_earlier(run, 1, replace(other, generation={"policy": "def"})) == {}
+    assert find_earlier(run, 1, other | {"policy": "def"}) == {}
     # Another run finds it where it is told to look, at any of three depths.
     elsewhere = RunDirectory(run.root.parent / "elsewhere")
     for depth in (run.root, run.root.parent, run.root.parent.parent):
@@ -137,10 +138,13 @@ def test_another_choice_uses_responses_verdicts_and_scores_again(tmp_path: Path)
         where: RunDirectory, selector: Selector, grader: Grader, found: Mapping[int, Earlier] | None = None
     ) -> tuple[IterationResult, int, int]:
         engine, reward = Counting(), Scores()
-        facts = IterationFacts(
-            describe(plan), describe(grader), {"reward": 1} if selector.needs_reward else None,
-            describe(selector), tuple(prompts.fingerprint(number) for number in range(3)),
-        )  # fmt: skip
+        facts = iteration_facts(
+            describe(plan),
+            verdicts=describe(grader),
+            scores={"reward": 1} if selector.needs_reward else None,
+            selection=describe(selector),
+            prompts=[prompts.fingerprint(number) for number in range(3)],
+        )
         if found is None:
             claim_iteration(where, 1, facts)
             found = find_earlier(where, 1, facts)
@@ -176,7 +180,9 @@ def test_what_a_judge_was_asked_stays_with_the_shards(stub: StubServer, tmp_path
         grader = JudgeGrader(
             stub.address, "judge", cache=str(tmp_path / "answers"), check=1.0, traffic=Traffic(input_price=1e6)
         )
-        facts = IterationFacts(describe(plan), describe(grader), None, describe(selector), ("a", "b", "c"))
+        facts = iteration_facts(
+            describe(plan), verdicts=describe(grader), scores=None, selection=describe(selector), prompts="abc"
+        )
         claim_iteration(run, 1, facts)
         stages = Stages(Counting(), grader, None, selector)
         report = run_iteration(prompts, stages, run, find_earlier(run, 1, facts)).report
