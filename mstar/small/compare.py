@@ -15,7 +15,7 @@ from mstar.demo.verdicts import Answers, Scores, compare, read_answers
 from mstar.evaluation.markdown import markdown_table
 from mstar.evaluation.reward_quality import reward_quality
 from mstar.prompts import charts, digits
-from mstar.small.run import ARMS, WARMUP
+from mstar.small.run import ARMS, WARMUP, require_one_experiment
 from mstar.storage import RunDirectory, read_json, read_responses, write_json
 from mstar.storage.tables import read_table
 from mstar.types import ScoredResponse
@@ -80,6 +80,7 @@ def measure_ranking(run: Path) -> Ranking | None:
 
 def write_comparison(root: Path) -> str:
     """Writes ``table.md`` and ``table.json`` of all that is measured in a folder; returns what ``table.md`` says."""
+    require_one_experiment(root)
     scores, kinds, cpu = _read(root)
     rankings = {
         seed: ranking

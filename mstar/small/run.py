@@ -10,15 +10,16 @@ from typing import Any, Final, Literal
 
 import torch
 
+from mstar.atomic import writing
 from mstar.demo.run import command, config, count_steps
 from mstar.demo.stages import StageBook
 from mstar.errors import ConfigError
 from mstar.models.precision import half_type
-from mstar.provenance import claim
+from mstar.provenance import claim, find_change
 from mstar.small.align import AlignSettings, align
 from mstar.small.model import build_model, build_processor
 from mstar.small.tasks import TASKS, TaskName
-from mstar.small.weights import WEIGHTS, load_language_model
+from mstar.small.weights import load_language_model
 from mstar.storage import read_json
 
 Numbers = Literal["float32", "bfloat16"]
@@ -83,6 +84,11 @@ class SmallRun:
         """The seed's folder."""
         return self.root / f"seed-{self.seed}"
 
+    @property
+    def book(self) -> StageBook:
+        """What is done of the seed."""
+        return StageBook(self.folder, self.seed)
+
     def further(self, stage: str) -> Sequence[str]:
         """The further arguments of a stage."""
         return self.overrides.get(stage, ())
@@ -104,14 +110,14 @@ def run_small(
     settings.folder.mkdir(parents=True, exist_ok=True)
     settings = _claim(settings)
     TASKS[settings.task].prepare()
-    book = StageBook(settings.folder, settings.seed)
+    book = settings.book
     work: dict[str, Callable[[], dict[str, Any] | None]] = {
         "start": partial(_start, settings),
         "warmup": partial(_warmup, settings),
         "annotate": partial(_annotate, settings),
         "mprm": partial(_mprm, settings),
     }
-    work |= {arm: partial(_arm, settings, arm, book) for arm in ARMS if arm in (*settings.arms, *(stages or ()))}
+    work |= {arm: partial(_arm, settings, arm) for arm in ARMS if arm in (*settings.arms, *(stages or ()))}
     if settings.model is not None:
         del work["start"]
     for name, stage in work.items():
@@ -126,8 +132,33 @@ def _claim(settings: SmallRun) -> SmallRun:
     """Writes down what all stages of a folder share, or finds that it is the same."""
     manifest = settings.folder / "manifest.json"
     numbers = settings.numbers or (read_json(manifest)["numbers"] if manifest.exists() else _numbers())
-    claim(settings.folder, {"model": settings.model, "numbers": numbers}, what="stages", pattern="stages.json")
+    facts = {"model": settings.model, "numbers": numbers}
+    require_one_experiment(settings.root, {settings.folder: facts})
+    claim(settings.folder, facts, what="stages", pattern="stages.json")
     return replace(settings, numbers=numbers)
+
+
+def require_one_experiment(root: Path, begun: Mapping[Path, dict[str, Any]] | None = None) -> None:
+    """Refuses seeds of different models or numbers, which no table compares.
+
+    Args:
+        root: Where the seeds' folders are; those count that have stages.
+        begun: What a folder's stages are going to share.
+
+    Raises:
+        ConfigError: there are.
+    """
+    folders = [book.parent for book in sorted(root.glob("seed-*/stages.json"))]
+    facts = {folder: read_json(path) for folder in folders if (path := folder / "manifest.json").exists()}
+    facts |= begun or {}
+    for folder in facts:
+        first = next(iter(facts))
+        change = find_change(facts[first], facts[folder])
+        if change is not None:
+            raise ConfigError(
+                f"'{first}' and '{folder}' cannot be in one table: {change}. Give both the same --model and --numbers, "
+                "or choose another folder (--output)."
+            )
 
 
 def _numbers() -> Numbers:
@@ -153,20 +184,21 @@ def _precision(settings: SmallRun) -> list[str]:
 
 def _start(settings: SmallRun) -> dict[str, Any]:
     """The small model with its aligned eyes, as a folder."""
-    load = settings.language or (lambda: load_language_model(WEIGHTS.download(settings.output / "weights")))
+    load = settings.language or partial(load_language_model, settings.output / "weights")
     language, tokenizer = load()
     processor = build_processor(tokenizer)
     model = build_model(language, processor, settings.seed)
     share = align(model, processor, TASKS[settings.task].image, settings.align, settings.seed)
     folder = settings.folder / "start"
     untyped: Any = model
-    untyped.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    with writing(folder):
+        untyped.save_pretrained(folder)
+        processor.save_pretrained(folder)
     return {"read": round(share, 4)}
 
 
 def _warmup(settings: SmallRun) -> None:
-    start = settings.model or _need(settings, "start", "start", "config.json")
+    start = settings.model or _need(settings, "start", "start")
     prompts = settings.prompts("data.train", "data.test")
     _fit(settings, "warmup", "warmup", f"--model.model_name={start}", *prompts, *settings.further("warmup"))
 
@@ -187,17 +219,21 @@ def _mprm(settings: SmallRun) -> None:
     )  # fmt: skip
 
 
-def _arm(settings: SmallRun, arm: str, book: StageBook) -> dict[str, Any]:
+def _arm(settings: SmallRun, arm: str) -> dict[str, Any]:
     shared = [f"--model.model_name={_policy(settings)}", *settings.prompts("data.train", "data.test"), *ARMS[arm]]
     if arm in _SUPERVISED:
-        if _FIRST not in book.stages:
+        done = settings.book.stages
+        if _FIRST not in done:
             raise ConfigError(f"the arm {arm} takes as many steps as {_FIRST}, which is not done: run that first.")
-        steps = book.stages[_FIRST]["result"]["steps"]
+        steps = done[_FIRST]["result"]["steps"]
         # Every new rationale once.
         size = [f"--data.train.size={_BATCH * steps}"] if arm == "more_seed" else []
         _fit(settings, arm, "seed_only", *shared, *size, f"--trainer.max_steps={steps}", *settings.further("seed_only"))
     else:
-        ready = [] if _NO_MPRM in ARMS[arm] else [f"--rollout.reward_model={_need(settings, 'mprm', 'mprm/mprm-best')}"]
+        ready = []
+        if _NO_MPRM not in ARMS[arm]:
+            mprm = _need(settings, "mprm", "mprm/mprm-best")
+            ready = [f"--rollout.reward_model={mprm}", f"--rollout.reward_dtype={settings.numbers}"]
         # All start from the same policy: what one of them has drawn in its first iteration the others read.
         reuse = f"--rollout.reuse={settings.folder}"
         _fit(settings, arm, "evolve", *shared, *ready, reuse, *settings.further("evolve"))
@@ -215,12 +251,12 @@ def _test(settings: SmallRun, name: str) -> None:
 
 
 def _policy(settings: SmallRun) -> Path:
-    return _need(settings, "warmup", "warmup/policy", "config.json")
+    return _need(settings, "warmup", "warmup/policy")
 
 
-def _need(settings: SmallRun, stage: str, folder: str, file: str = "") -> Path:
-    """A folder that an earlier stage made."""
+def _need(settings: SmallRun, stage: str, folder: str) -> Path:
+    """A folder that an earlier stage made; one that was stopped may have left a part of it."""
     path = settings.folder / folder
-    if not (path / file).exists():
-        raise ConfigError(f"'{path}' is not there: the stage {stage} makes it; run that first.")
+    if stage not in settings.book.stages:
+        raise ConfigError(f"the stage {stage}, which makes '{path}', is not done: run that first.")
     return path

@@ -22,14 +22,18 @@ WEIGHTS: Final = PackagedFile(
 )
 
 
-def load_language_model(gguf: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
+def load_language_model(folder: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     """Loads the language model from its file, its 4-bit weights unpacked to float32, and its tokenizer.
+
+    Args:
+        folder: Where the file is, or is downloaded to.
 
     Raises:
         MissingExtraError: the package that reads it is not installed.
     """
     if find_spec("gguf") is None:
         raise MissingExtraError("gguf", "small", "the small pretrained model")
+    gguf = WEIGHTS.download(folder)
     import torch
     from transformers import AutoTokenizer, LlamaForCausalLM
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from mstar.errors import ConfigError
 from mstar.prompts import Charts
 from mstar.small.compare import Ranking, measure_ranking, write_comparison
 from mstar.storage import PromptResponses, RunDirectory, read_json, write_json, write_responses
@@ -54,6 +57,14 @@ def test_the_table_has_what_is_tested(tmp_path: Path) -> None:
     found = read_json(tmp_path / "table.json")
     assert found["arms"]["warmup"]["1"] == {"accuracy": 0.5, "chain_accuracy": 0.5}
     assert found["ranking"] == {}
+
+
+def test_seeds_of_other_models_are_no_one_table(tmp_path: Path) -> None:
+    for seed, model in ((0, None), (1, "other/model")):
+        write_tested(tmp_path, seed, {"warmup": [(True, True)] * 4})
+        write_json(tmp_path / f"seed-{seed}/manifest.json", {"model": model, "numbers": "float32"})
+    with pytest.raises(ConfigError, match=r"seed-0' and '.*seed-1' cannot be in one table: model not set \(now other"):
+        write_comparison(tmp_path)
 
 
 def test_ranking_compares_right_answers_of_one_prompt(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_the_choices_are_the_stages_in_their_order() -> None:
 def test_a_stage_before_its_time_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--output", str(tmp_path), "--seed", "5", "--stages", "mprm"]) == 1
     told = capsys.readouterr().err
-    assert told == f"small: error: '{tmp_path}/seed-5/warmup/policy' is not there: the stage warmup makes it; " \
+    assert told == f"small: error: the stage warmup, which makes '{tmp_path}/seed-5/warmup/policy', is not done: " \
         "run that first.\n"  # fmt: skip
 
 

@@ -11,11 +11,11 @@ from transformers import AutoModelForImageTextToText
 
 from mstar.__main__ import main
 from mstar.cli.shipped_configs import find_config
-from mstar.errors import ConfigError
+from mstar.errors import ConfigError, MissingExtraError
 from mstar.small import run
 from mstar.small.align import AlignSettings
 from mstar.small.compare import write_comparison
-from mstar.small.run import FURTHER, SmallRun, run_small
+from mstar.small.run import FURTHER, SHARED, SmallRun, run_small
 from tests.prompts.digits_file import put_digits
 from tests.small.language import tiny_language_model
 
@@ -52,7 +52,7 @@ def toy(folder: Path, **changes: object) -> SmallRun:
 
 def test_a_further_arm_is_run_where_it_is_asked_for_as_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    monkeypatch.setattr(run, "_arm", lambda _, arm, __: done.append(arm))
+    monkeypatch.setattr(run, "_arm", lambda _, arm: done.append(arm))
     monkeypatch.setattr(run, "_test", lambda _, arm: done.append(f"test {arm}"))
     run_small(SmallRun(output=tmp_path, numbers="float32"), ["mixed"])
     assert done == ["mixed", "test mixed"]
@@ -61,7 +61,7 @@ def test_a_further_arm_is_run_where_it_is_asked_for_as_a_stage(tmp_path: Path, m
 @pytest.mark.timeout(900)
 def test_all_stages_run_and_go_on_where_they_stopped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # One after another, as `--stages` runs them; seed_only needs the steps of the first arm.
-    with pytest.raises(ConfigError, match="the stage start makes it"):
+    with pytest.raises(ConfigError, match=r"the stage start, which makes .*, is not done"):
         run_small(toy(tmp_path), ["warmup"])
     run_small(toy(tmp_path), ["start", "warmup"])
     with pytest.raises(ConfigError, match="as many steps as mprm_top_1, which is not done"):
@@ -104,11 +104,8 @@ def test_no_stage_of_digits_is_left_with_charts(tmp_path: Path, monkeypatch: pyt
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr("mstar.small.run.command", lambda *arguments: commands.append(arguments))
     monkeypatch.setattr("mstar.small.run.count_steps", lambda folder: 26)
-    folder = tmp_path / "digits/seed-3"
-    for name in ("start/config.json", "warmup/policy/config.json", "annotate/x", "mprm/mprm-best/mprm.json"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    run_small(toy(tmp_path, task="digits", arms=(*ARMS, *FURTHER)), ["warmup", "annotate", "mprm", *ARMS, *FURTHER])
+    monkeypatch.setattr("mstar.small.run._start", lambda _: None)
+    run_small(toy(tmp_path, task="digits", arms=(*ARMS, *FURTHER)), [*SHARED, *ARMS, *FURTHER])
     assert len(commands) == 14
     for command in commands:
         named = [argument.partition("=")[0] for argument in command if argument.endswith("=mstar.prompts.Digits")]
@@ -118,6 +115,8 @@ def test_no_stage_of_digits_is_left_with_charts(tmp_path: Path, monkeypatch: pyt
     mixed, more_seed = (command for command in commands if command[0] == "fit" and command[-1].endswith(FURTHER))
     assert "--rollout.selection=mixed" in mixed
     assert any(argument.endswith("mprm-best") for argument in mixed)
+    # It scores in what everything is computed in, on GPUs too.
+    assert "--rollout.reward_dtype=float32" in mixed
     # As many steps as the first arm's, on new rationales that are each seen once.
     assert {"--data.train.seed=1", "--data.train.size=416", "--trainer.max_steps=26"} < set(more_seed)
 
@@ -135,9 +134,6 @@ def test_digits_are_learned_from_in_a_folder_of_their_own(tmp_path: Path, monkey
 def test_another_model_in_16_bits_takes_the_same_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[tuple[str, ...]] = []
     monkeypatch.setattr("mstar.small.run.command", lambda *arguments: commands.append(arguments))
-    for name in ("warmup/policy/config.json", "annotate/x", "mprm/mprm-best/mprm.json"):
-        (tmp_path / "seed-3" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "seed-3" / name).touch()
     monkeypatch.setattr("mstar.small.run.count_steps", lambda folder: 26)
     changed = toy(tmp_path, model="HuggingFaceTB/SmolVLM-256M-Instruct", numbers="bfloat16", overrides={})
     run_small(changed)
@@ -152,6 +148,44 @@ def test_another_model_in_16_bits_takes_the_same_stages(tmp_path: Path, monkeypa
     # Its stages are not gone on with by another model's.
     with pytest.raises(ConfigError, match=r"stages in .*SmolVLM.*\(now not set\).*choose another output folder"):
         run_small(toy(tmp_path))
+
+
+def test_seeds_of_other_numbers_are_refused_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(run, "_start", lambda _: done.append("start"))
+    run_small(toy(tmp_path), ["start"])
+    with pytest.raises(ConfigError, match=r"seed-3' and '.*seed-4' cannot be in one table: numbers float32 \(now bflo"):
+        run_small(toy(tmp_path, seed=4, numbers="bfloat16"), ["start"])
+    assert done == ["start"]
+    # What was refused has begun nothing.
+    run_small(toy(tmp_path, seed=4), ["start"])
+    assert done == ["start", "start"]
+
+
+def test_a_stage_that_was_stopped_is_not_built_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_start", lambda _: None)
+
+    def stop(*_: str) -> None:
+        (tmp_path / "seed-3/warmup/policy").mkdir(parents=True)
+        (tmp_path / "seed-3/warmup/policy/config.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mstar.small.run.command", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_small(toy(tmp_path), ["start", "warmup"])
+    with pytest.raises(ConfigError, match=r"the stage warmup, which makes .*, is not done"):
+        run_small(toy(tmp_path), ["annotate"])
+
+
+def test_the_file_of_weights_is_not_downloaded_where_nothing_can_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("subprocess.run")
+    monkeypatch.setattr("mstar.small.weights.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match="needs the package 'gguf'"):
+        run_small(toy(tmp_path, language=None), ["start"])
 
 
 @pytest.mark.parametrize(
