@@ -23,7 +23,6 @@ LAYERS = (
         "file_faults",
         "end_tokens",
         "logs",
-        "cache",
         "packaged",
         "process_start",
     },

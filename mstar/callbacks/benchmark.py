@@ -18,8 +18,8 @@ from mstar.evaluation.benchmark import OURS, ItemResult, grade_items, score_benc
 from mstar.evaluation.benchmark_files import benchmark_notes, render_scores, write_items, write_scores
 from mstar.evaluation.benchmark_shards import ResponseShards
 from mstar.evaluation.gradeable import check_prompts
-from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Request, draw_responses, plan_samples
+from mstar.generation.base import GREEDY
 from mstar.grading import AnswerGrader, Grader, MathVistaGrader
 from mstar.models.precision import name_of
 from mstar.modules.policy import PolicyModule

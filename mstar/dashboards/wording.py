@@ -10,6 +10,10 @@ from mstar.steps import split_steps
 from mstar.types import Fate, ScoredResponse, VerdictStatus
 
 SCORE_LEVELS: Final = 5
+# Numbers as short as they can be, with three significant digits (a loss or a learning rate), and with two decimals.
+plain: Final = "{:g}".format
+three_digits: Final = "{:.3g}".format
+two_decimals: Final = "{:.2f}".format
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Line breaks and tabs are layout; the two joiners belong to the spelling of Persian, Hindi and emoji.
 _ALLOWED: Final = frozenset("\n\t\u200c\u200d")
@@ -85,21 +89,6 @@ def format_percent(share: float) -> str:
 def format_count(value: float) -> str:
     """A count with its thousands set apart."""
     return f"{round(value):,}".replace(",", "\u202f")
-
-
-def plain(value: float) -> str:
-    """A number as short as it can be."""
-    return f"{value:g}"
-
-
-def three_digits(value: float) -> str:
-    """A number with three significant digits, e.g. a loss or a learning rate."""
-    return f"{value:.3g}"
-
-
-def two_decimals(value: float) -> str:
-    """A number with two decimals."""
-    return f"{value:.2f}"
 
 
 def short_percent(value: float) -> str:

@@ -11,9 +11,9 @@ import numpy as np
 
 from mstar import metrics
 from mstar.distributed import by_shard
-from mstar.evaluation.greedy import GREEDY
 from mstar.evaluation.reward_quality import RewardQuality, reward_quality
 from mstar.generation import Engine, Request, draw_responses, plan_samples
+from mstar.generation.base import GREEDY
 from mstar.grading import Grader, grade_all
 from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses

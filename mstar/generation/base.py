@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mstar.distributed import is_main
 from mstar.errors import ConfigError, DataError
@@ -35,6 +35,9 @@ class Sample:
     index: int
     temperature: float
     seed: int
+
+
+GREEDY: Final = Sample(index=0, temperature=0.0, seed=0)
 
 
 @dataclass(frozen=True, slots=True)

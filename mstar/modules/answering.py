@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,10 +14,10 @@ from mstar.datamodules.quarantined import PromptBatch
 from mstar.distributed import gather_lists, is_main
 from mstar.errors import ConfigError
 from mstar.evaluation.gradeable import check_prompts
-from mstar.evaluation.greedy import find_cut_off, greedy_responses
-from mstar.generation import Engine, TransformersEngine
+from mstar.generation import Engine, Request, TransformersEngine, draw_responses
+from mstar.generation.base import GREEDY, explain_cut_off
 from mstar.generation.drift import require_handed_over
-from mstar.grading import AnswerGrader, Grader
+from mstar.grading import AnswerGrader, Grader, grade_all
 from mstar.metrics import chain_accuracy, mean_accuracy
 from mstar.models.backbone import find_model_type
 from mstar.models.fingerprint import fingerprint_model
@@ -26,6 +26,12 @@ from mstar.prompts import PromptSource
 from mstar.types import Prompt, ScoredResponse
 
 _log: Final = logging.getLogger(__name__)
+
+
+def greedy_responses(engine: Engine, prompts: Sequence[Prompt], grader: Grader) -> list[ScoredResponse]:
+    """The graded greedy response of every prompt."""
+    responses = draw_responses(engine, [Request(prompt, (GREEDY,)) for prompt in prompts])
+    return [scored for [scored] in grade_all(prompts, responses, grader)]
 
 
 class AnsweringModule(BackboneModule):
@@ -167,10 +173,11 @@ class AnsweringModule(BackboneModule):
         groups = [[scored] for scored in distinct.values()]
         if not groups:
             return
+        cut_off = sum(not scored.response.finished for scored in distinct.values())
         option = f"{self.engine_key}.max_new_tokens"
-        cut_off = find_cut_off(list(distinct.values()), self.engine.max_new_tokens, option)
-        if cut_off is not None and is_main() and not self.trainer.sanity_checking:
-            _log.warning("%s", cut_off)
+        explained = explain_cut_off(cut_off, len(distinct), self.engine.max_new_tokens, option)
+        if explained is not None and is_main() and not self.trainer.sanity_checking:
+            _log.warning("%s", explained)
         self.log(f"{stage}/accuracy", mean_accuracy(groups), prog_bar=True, sync_dist=True)
         chains = chain_accuracy(groups)
         if chains is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
@@ -21,7 +21,7 @@ from mstar.models.backbone import load_model, load_renderer, load_stored
 from mstar.models.families import FreezablePart
 from mstar.models.fingerprint import fingerprint_model, fingerprint_state
 from mstar.models.lora import LoraSettings, save_adapter
-from mstar.models.precision import Precision, resolve_dtype
+from mstar.models.precision import DTYPES, Precision, resolve_dtype
 from mstar.models.sharding import complete_gradients, gather_state, is_sharded, shard
 from mstar.models.trained_part import prepare_training
 from mstar.modules.backbone_checkpoint import (
@@ -32,8 +32,13 @@ from mstar.modules.backbone_checkpoint import (
     require_savable,
     write_provenance,
 )
-from mstar.modules.run_precision import precision_of
 from mstar.rendering import Renderer
+
+
+def precision_of(trainer: Trainer | None, dtype: str) -> Precision:
+    """What a model that is loaded in ``dtype`` computes in, in a trainer's run or without one (an export)."""
+    # An unknown type is refused where the model is loaded.
+    return Precision.of("32-true" if trainer is None else trainer.precision, DTYPES.get(dtype, torch.float32))
 
 
 class BackboneModule(LightningModule):

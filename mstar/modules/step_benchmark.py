@@ -16,7 +16,7 @@ from mstar.evaluation.benchmark_files import benchmark_notes
 from mstar.evaluation.benchmark_step_files import render_steps, write_step_scores
 from mstar.evaluation.benchmark_steps import StepResult, score_steps
 from mstar.models.precision import Precision, resolve_dtype
-from mstar.modules.run_precision import precision_of
+from mstar.modules.backbone_module import precision_of
 from mstar.prompts.benchmarks import StepBenchmark
 from mstar.rewards import MPRM, Reward, RewardHost, require_finite_scores
 

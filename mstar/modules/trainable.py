@@ -18,10 +18,10 @@ from mstar.models.attention import choose_attention
 from mstar.models.backbone import load_model
 from mstar.models.families import FreezablePart
 from mstar.models.trained_part import prepare_training
+from mstar.modules.backbone_module import precision_of
 from mstar.modules.mprm import MPRMModule
 from mstar.modules.optimization import configure
 from mstar.modules.policy import PolicyModule
-from mstar.modules.run_precision import precision_of
 
 _log: Final = logging.getLogger(__name__)
 

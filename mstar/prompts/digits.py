@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mstar.cache import cache_root
 from mstar.errors import DataError
 from mstar.packaged import PackagedFile
 from mstar.prompts.coloured import (
@@ -37,6 +36,7 @@ from mstar.prompts.coloured import (
     draw_colours,
     draw_question,
 )  # fmt: skip
+from mstar.prompts.prompt_table import cache_root
 
 DIGITS_FILE: Final = PackagedFile(
     "scikit-learn==1.7.2",
@@ -44,6 +44,7 @@ DIGITS_FILE: Final = PackagedFile(
     "09f66e6debdee2cd2b5ae59e0d6abbb73fc2b0e0185d2e1957e9ebb51e23aa22",
     "the file of handwritten digits",
 )
+
 # The rows of the file that a split draws from. The file goes form by form, and every form begins with 0 to 9 in order,
 # again and again: these are such beginnings, so that no split has a digit from another one's form.
 SCANS: Final = {

@@ -10,6 +10,7 @@ The key depends on the data, and on how it is read, so that several sources (spl
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import shutil
@@ -25,7 +26,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mstar.atomic import sync
-from mstar.cache import cache_root
 from mstar.prompts.quarantine import BadRow, Reason, RowError, read_quarantine, write_quarantine
 from mstar.prompts.table_rows import Row
 from mstar.provenance import fingerprint
@@ -108,6 +108,18 @@ def content_id(*parts: object) -> str:
         value = part if isinstance(part, bytes) else str(part).encode(errors="surrogatepass")
         digest.update(len(value).to_bytes(8, "little") + value)
     return digest.hexdigest()
+
+
+def cache_root(cache_dir: str | None = None) -> Path:
+    """The folder of all caches.
+
+    Args:
+        cache_dir: The folder itself; None is ``$MSTAR_CACHE``, else ``mstar`` in the user's cache folder.
+    """
+    default = os.environ.get("MSTAR_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mstar"
+    )
+    return Path(cache_dir or default)
 
 
 def cache_folder(cache_dir: str | None, *facts: object) -> Path:

@@ -10,8 +10,8 @@ import pytest
 from torch import nn
 
 from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, sweep
-from mstar.evaluation.greedy import GREEDY
 from mstar.generation import Engine, Request, plan_samples
+from mstar.generation.base import GREEDY
 from mstar.grading import AnswerGrader, grade_response
 from mstar.rendering import Renderer
 from mstar.rewards import Reward, add_process_rewards

@@ -1,8 +1,9 @@
-"""Seeds and planned samples."""
+"""Seeds, planned samples, and when cut-off responses are worth a word."""
 
 from __future__ import annotations
 
 from mstar.generation import Sample, derive_seed, plan_samples
+from mstar.generation.base import explain_cut_off
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:
@@ -33,3 +34,8 @@ def test_a_sample_is_the_same_whatever_else_is_planned() -> None:
     assert [sample.index for sample in later] == [4, 5, 6, 7]
     assert few[1] == Sample(1, 0.9, derive_seed(7, "rollout/1", "p", 1))
     assert len({sample.seed for sample in many}) == 8
+
+
+def test_half_of_the_responses_cut_off_is_not_most() -> None:
+    assert explain_cut_off(1, 2, 40, "x") is explain_cut_off(0, 0, 40, "x") is None
+    assert explain_cut_off(2, 3, 40, "x") == "2 of 3 responses were cut off at 40 tokens: raise x"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from mstar.grading import Grader, grade_all
-from mstar.types import Prompt, Response, Verdict, VerdictStatus
+from mstar.grading import AnswerGrader, Grader, grade_all, grade_response
+from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 
 class Counting(Grader):
@@ -44,3 +45,17 @@ def test_a_grader_is_told_of_all_responses_before_it_grades_one() -> None:
     assert grader.told == [("a", "7"), ("a", "8"), ("b", "7"), ("b", "8")]
     assert [[s.verdict.correct for s in row] for row in scored] == [[True, False]] * 2
     assert [[s.response for s in row] for row in scored] == drawn
+
+
+def test_answer_and_chain_are_graded() -> None:
+    prompt = Prompt("p", "1 + 2?", answer="3", reference_responses=("1 + 2 = 3\nAnswer: 3",))
+
+    def grade(text: str, asked: Prompt = prompt) -> ScoredResponse:
+        return grade_response(asked, Response("p", 0, text, 5, True, 0.0, -1.0), AnswerGrader())
+
+    right, lucky, wrong = map(grade, ("1 + 2 = 3\nAnswer: 3\n", "1 + 2 = 5\nAnswer: 3", "Answer: 4"))
+    assert [s.verdict.correct for s in (right, lucky, wrong)] == [True, True, False]
+    assert [s.chain_correct for s in (right, lucky, wrong)] == [True, False, False]
+    assert wrong.verdict.predicted == "4"
+    assert grade("Answer: 3", replace(prompt, reference_responses=())).chain_correct is None
+    assert grade("no idea").verdict.status is VerdictStatus.NO_ANSWER

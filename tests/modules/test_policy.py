@@ -15,13 +15,13 @@ from lightning.pytorch.plugins import HalfPrecision
 
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
-from mstar.evaluation.greedy import greedy_responses
 from mstar.generation import Request, Sample, TransformersEngine
 from mstar.grading import AnswerGrader
 from mstar.models.backbone import EMBEDDED_MODEL
 from mstar.models.export import save_model
 from mstar.models.families import FreezablePart
 from mstar.modules import PolicyModule, WarmupSchedule
+from mstar.modules.answering import greedy_responses
 from mstar.prompts import TinyDice
 from mstar.types import AnswerType, Example, Prompt, ScoredResponse
 
