@@ -12,7 +12,14 @@ from typing import Final
 from mstar.atomic import write_text
 from mstar.dashboards.prompt_page import render_prompt_page
 from mstar.errors import ConfigError, counted, require_least
-from mstar.evaluation.prompt_survey import describe_facts, describe_survey, spread, survey_prompts
+from mstar.evaluation.prompt_survey import (
+    count_lengths,
+    describe_facts,
+    describe_lengths,
+    describe_survey,
+    spread,
+    survey_prompts,
+)
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.facts import UnusableSourceError
 from mstar.prompts.sources import PartName
@@ -89,8 +96,11 @@ def show_prompts(
         _write(describe_facts(error.facts))
         raise
     facts = source.facts()
-    survey = survey_prompts(source, renderer, num_counted)
-    lines = [*describe_survey(survey, facts), *(describe_facts(facts) if facts else ())]
+    lines = list(describe_survey(survey_prompts(source)))
+    if renderer is not None:
+        lines += describe_lengths(count_lengths(source, renderer, num_counted), facts)
+    if facts is not None:
+        lines += describe_facts(facts)
     for member in source.members() if facts is None else ():
         # Of a mixture, each of its sources.
         if member is not source and (known := member.facts()) is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median_high
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +16,7 @@ from mstar.prompts.base import PromptSource
 from mstar.prompts.facts import SourceFacts, explain_bad_row, first_of_each, join_counts
 from mstar.prompts.prompt_check import PromptCheck, describe
 from mstar.prompts.quarantine import BadRow, RowError
-from mstar.types import AnswerType
+from mstar.types import AnswerType, Prompt
 
 if TYPE_CHECKING:
     from mstar.rendering import Renderer
@@ -45,32 +45,21 @@ class Lengths:
     unusable: tuple[BadRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Survey:
-    """What the prompts of a source are.
+    """What some prompts are.
 
     Attributes:
-        ungradeable: Prompts whose gold answer cannot be graded.
-        ungradeable_example: Id and gold answer of the first of them.
-        without_options: Multiple-choice prompts whose options are not known.
-        long_answers: Prompts whose gold answer is rather a text than an answer.
-        stated_answers: Prompts without a gold answer whose rationale states one.
-        bare_rationales: Prompts whose rationale is an answer in its tag or box, and nothing else.
-        lengths: Tokens of some of the prompts, where a model was named.
+        counts: Of ``prompts``: with gold ``answers``, those ``gradeable`` and those ``long`` (rather a text than an
+            answer); with ``rationales``, those ``stating`` an answer where there is no gold one and those ``bare`` (an
+            answer in its tag or box, and nothing else); and those ``without_options`` of multiple choice.
+        ungradeable: Id and gold answer of the first that cannot be graded.
     """
 
-    prompts: int
-    answer_types: Mapping[str, int]
-    pictures: Mapping[int, int]
-    answers: int
-    rationales: int
-    ungradeable: int
-    ungradeable_example: tuple[str, str] | None
-    without_options: int
-    long_answers: int
-    stated_answers: int
-    bare_rationales: int
-    lengths: Lengths | None
+    counts: Counter[str] = field(default_factory=Counter)
+    answer_types: Counter[str] = field(default_factory=Counter)
+    pictures: Counter[int] = field(default_factory=Counter)
+    ungradeable: tuple[str, str] | None = None
 
 
 def spread(size: int, count: int) -> list[int]:
@@ -79,55 +68,41 @@ def spread(size: int, count: int) -> list[int]:
     return [place * size // count for place in range(count)]
 
 
-def survey_prompts(source: PromptSource, renderer: Renderer | None, num_counted: int) -> Survey:
-    """Goes through a source once.
-
-    Args:
-        renderer: How the model reads prompts; None counts no tokens.
-        num_counted: Prompts whose tokens are counted, evenly spread; their pictures are decoded.
-    """
-    grader = AnswerGrader()
-    types: Counter[str] = Counter()
-    pictures: Counter[int] = Counter()
-    answers = rationales = ungradeable = without_options = long_answers = stated = bare = 0
-    example = None
-    for prompt in source:
-        types[prompt.answer_type.value] += 1
-        pictures[len(prompt.images)] += 1
-        said = prompt.rationale or ""
-        rationales += bool(said)
-        bare += said.startswith(_OPENED) and len(said) - len(find_committed(said)) <= _WRAPPED
-        if prompt.answer is None:
-            stated += find_committed(said) != said
-            continue
-        answers += 1
-        without_options += prompt.answer_type in _CHOSEN and not prompt.choices
-        long_answers += len(prompt.answer) > _LONG
-        if not grader.is_gradeable(prompt):
-            ungradeable += 1
-            example = example or (prompt.id, prompt.answer)
-    lengths = None if renderer is None else _count_lengths(source, renderer, num_counted)
-    found = (answers, rationales, ungradeable, example, without_options, long_answers, stated, bare)
-    return Survey(len(source), types, pictures, *found, lengths)
+def survey_prompts(prompts: Iterable[Prompt]) -> Survey:
+    """Goes through prompts once; no picture is opened."""
+    grader, found = AnswerGrader(), Survey()
+    for prompt in prompts:
+        found.answer_types[prompt.answer_type.value] += 1
+        found.pictures[len(prompt.images)] += 1
+        said, answer = prompt.rationale or "", prompt.answer
+        gradeable = answer is not None and grader.is_gradeable(prompt)
+        if answer is not None and not gradeable:
+            found.ungradeable = found.ungradeable or (prompt.id, answer)
+        found.counts.update(
+            prompts=1,
+            answers=answer is not None,
+            gradeable=gradeable,
+            long=len(answer or "") > _LONG,
+            without_options=answer is not None and prompt.answer_type in _CHOSEN and not prompt.choices,
+            rationales=bool(said),
+            stating=answer is None and find_committed(said) != said,
+            bare=said.startswith(_OPENED) and len(said) - len(find_committed(said)) <= _WRAPPED,
+        )
+    return found
 
 
 def summarise(key: str, source: PromptSource) -> Iterator[str]:
     """The source that a key of the configuration names, in up to five lines; of its prompts it looks at some alone."""
-    facts, looked_at = source.facts(), [source[index] for index in spread(len(source), _LOOKED_AT)]
+    facts, found = source.facts(), survey_prompts(source[index] for index in spread(len(source), _LOOKED_AT))
     rows = "" if facts is None else f" from {counted(facts.rows, 'row')}"
     yield f"{key}: {counted(len(source), 'prompt')} of {source.title}{rows}"
     if facts is not None and facts.columns:
         yield f"  columns: {', '.join(f'{choice.role} = {choice.column}' for choice in facts.columns)}"
-    if facts is not None:
-        types, pictures = facts.answer_types, facts.pictures
-    else:
-        types = Counter(prompt.answer_type.value for prompt in looked_at)
-        pictures = Counter(len(prompt.images) for prompt in looked_at)
-    share = f" ({len(looked_at):,} looked at)" if facts is None and len(looked_at) < len(source) else ""
-    golds, grader = [prompt for prompt in looked_at if prompt.answer is not None], AnswerGrader()
-    if golds:
-        gradeable = sum(map(grader.is_gradeable, golds))
-        yield f"  answers{share}: {join_counts(types)}; gradeable {gradeable:,} of {len(golds):,} looked at"
+    types, pictures = (found.answer_types, found.pictures) if facts is None else (facts.answer_types, facts.pictures)
+    looked_at, answers, gradeable = (found.counts[name] for name in ("prompts", "answers", "gradeable"))
+    share = f" ({looked_at:,} looked at)" if facts is None and looked_at < len(source) else ""
+    if answers:
+        yield f"  answers{share}: {join_counts(types)}; gradeable {gradeable:,} of {answers:,} looked at"
     else:
         yield "  answers: none, or hidden"
     yield f"  pictures{share}: {join_counts(_with(pictures))}"
@@ -141,7 +116,8 @@ def _with(pictures: Mapping[int, int]) -> dict[str, int]:
     return {f"with {number or 'none'}": count for number, count in sorted(pictures.items())}
 
 
-def _count_lengths(source: PromptSource, renderer: Renderer, count: int) -> Lengths:
+def count_lengths(source: PromptSource, renderer: Renderer, count: int) -> Lengths:
+    """Counts the tokens of some prompts, evenly spread, as a model reads them; their pictures are decoded."""
     check = PromptCheck(renderer)
     prompts, rationales, unusable = [], [], []
     for index in spread(len(source), count):
@@ -174,33 +150,36 @@ def describe_facts(facts: SourceFacts) -> Iterator[tuple[str, str]]:
         yield "", f"{facts.bad[row.reason]:,} {row.reason.value}, first {explain_bad_row(row, facts.columns)}"
 
 
-def describe_survey(survey: Survey, facts: SourceFacts | None) -> Iterator[tuple[str, str]]:
+def describe_survey(survey: Survey) -> Iterator[tuple[str, str]]:
     """What the prompts are, as names and texts."""
-    yield "prompts", f"{survey.prompts:,}" + (f", {survey.rationales:,} with a rationale" if survey.rationales else "")
-    yield "answers", join_counts(survey.answer_types) if survey.answers else "none, or hidden"
-    if survey.stated_answers:
+    counts = survey.counts
+    yield (
+        "prompts",
+        f"{counts['prompts']:,}" + (f", {counts['rationales']:,} with a rationale" if counts["rationales"] else ""),
+    )
+    yield "answers", join_counts(survey.answer_types) if counts["answers"] else "none, or hidden"
+    if counts["stating"]:
         where = "name their column in fields.answer, too (of chats, conversations.1.value or the like)"
-        yield "", f"{survey.stated_answers:,} rationales state one: {where}"
-    if survey.bare_rationales:
+        yield "", f"{counts['stating']:,} rationales state one: {where}"
+    if counts["bare"]:
         where = "for a warm-up, name another column in fields.rationale"
-        yield "", f"{survey.bare_rationales:,} rationales are an answer and nothing else: {where}"
-    if survey.answers:
-        yield "gradeable", f"{survey.answers - survey.ungradeable:,} of {counted(survey.answers, 'gold answer')}"
-    if survey.ungradeable_example is not None:
-        prompt_id, answer = survey.ungradeable_example
+        yield "", f"{counts['bare']:,} rationales are an answer and nothing else: {where}"
+    if counts["answers"]:
+        yield "gradeable", f"{counts['gradeable']:,} of {counted(counts['answers'], 'gold answer')}"
+    if survey.ungradeable is not None:
+        prompt_id, answer = survey.ungradeable
         yield "", f"not: {answer[:200]!r} of prompt '{prompt_id}', to which no response is ever right"
-    if survey.long_answers:
-        yield "", f"{survey.long_answers:,} are longer than {_LONG} characters: are they answers?"
-    if survey.without_options:
-        chosen = sum(survey.answer_types.get(kind.value, 0) for kind in _CHOSEN)
+    if counts["long"]:
+        yield "", f"{counts['long']:,} are longer than {_LONG} characters: are they answers?"
+    if counts["without_options"]:
+        chosen = sum(survey.answer_types[kind.value] for kind in _CHOSEN)
         where = "they stand in the picture, or in a column that is not read"
-        yield "options", f"{survey.without_options:,} of {chosen:,} questions that have some come without: {where}"
+        yield "options", f"{counts['without_options']:,} of {chosen:,} questions that have some come without: {where}"
     yield "pictures", join_counts(_with(survey.pictures))
-    if survey.lengths is not None:
-        yield from _describe_lengths(survey.lengths, facts)
 
 
-def _describe_lengths(lengths: Lengths, facts: SourceFacts | None) -> Iterator[tuple[str, str]]:
+def describe_lengths(lengths: Lengths, facts: SourceFacts | None) -> Iterator[tuple[str, str]]:
+    """What the prompts are for a model, as names and texts."""
     yield "tokens", f"prompts {_range(lengths.prompts)}"
     if lengths.rationales:
         yield "", f"rationales {_range(lengths.rationales)}"

@@ -11,7 +11,14 @@ from PIL import Image
 
 import mstar.evaluation.prompt_survey
 from mstar.errors import DataError
-from mstar.evaluation.prompt_survey import describe_survey, spread, summarise, survey_prompts
+from mstar.evaluation.prompt_survey import (
+    count_lengths,
+    describe_lengths,
+    describe_survey,
+    spread,
+    summarise,
+    survey_prompts,
+)
 from mstar.prompts import PromptSource, RecordPrompts, TinyDice
 from mstar.prompts.quarantine import Reason
 from mstar.types import AnswerType, Prompt
@@ -56,31 +63,28 @@ def test_numbers_are_spread_evenly() -> None:
 
 def test_every_prompt_counts(tiny: Any) -> None:
     source = Few()
-    found = survey_prompts(source, tiny.renderer, 100)
-    assert (found.prompts, found.answers, found.rationales) == (4, 3, 3)
+    found = survey_prompts(source)
+    assert (found.counts["prompts"], found.counts["answers"], found.counts["rationales"]) == (4, 3, 3)
     assert found.pictures == {1: 3, 0: 1}
-    assert (found.ungradeable, found.ungradeable_example) == (1, (source[2].id, "z"))
-    assert found.lengths is not None
-    assert found.lengths.prompts == tuple(tiny.renderer.count_tokens(prompt) for prompt in source.prompts[:3])
-    [bad] = found.lengths.unusable
-    assert (bad.reason, bad.content["id"]) == (Reason.BROKEN_IMAGE, source[3].id)
-    said = dict(describe_survey(found, None))
+    assert (found.counts["gradeable"], found.ungradeable) == (2, (source[2].id, "z"))
+    said = dict(describe_survey(found))
     assert said["gradeable"] == "2 of 3 gold answers"
     assert said["pictures"] == "3 with 1, 1 with none"
+    lengths = count_lengths(source, tiny.renderer, 100)
+    assert lengths.prompts == tuple(tiny.renderer.count_tokens(prompt) for prompt in source.prompts[:3])
+    [bad] = lengths.unusable
+    assert (bad.reason, bad.content["id"]) == (Reason.BROKEN_IMAGE, source[3].id)
+    said = dict(describe_lengths(lengths, None))
     assert said[""].startswith("1 cannot be shown: broken_image, first prompt 'seed-0-3': the image 'broken.png' is no")
-
-
-def test_without_a_model_nothing_is_decoded() -> None:
-    assert survey_prompts(Few(), None, 100).lengths is None
 
 
 def test_rationales_that_are_an_answer_alone_are_said(tmp_path: Path) -> None:
     """R1-V's data sets."""
     said = "<answer> 145° </answer>", "1 + 1 = 2\n#### 2"
     rows = [{"problem": f"{number}?", "solution": text} for number, text in enumerate(said)]
-    found = survey_prompts(RecordPrompts(write_lines(tmp_path / "data.jsonl", rows)), None, 0)
-    assert found.bare_rationales == 1
-    assert "1 rationales are an answer and nothing else" in "\n".join(text for _, text in describe_survey(found, None))
+    found = survey_prompts(RecordPrompts(write_lines(tmp_path / "data.jsonl", rows)))
+    assert found.counts["bare"] == 1
+    assert "1 rationales are an answer and nothing else" in "\n".join(text for _, text in describe_survey(found))
 
 
 def test_a_source_is_summed_up_in_five_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
