@@ -43,12 +43,21 @@ def dashboard_charts() -> dict[str, dict[str, tuple[str, ...]]]:
             "Tokens": ("rollout/tokens",),
             "Cut off at the length limit": ("rollout/truncated_fraction",),
             "Tokens per second": ("rollout/tokens_per_second",),
+            "Prompts with a choice": ("rollout/choice_fraction",),
+            "Entropy (nats a token)": ("rollout/entropy",),
+            "Length (tokens)": ("rollout/response_length",),
         },
         "MPRM": {
-            "AUC": ("mprm/auc",),
+            "AUC": ("mprm/auc_within", "mprm/likelihood_auc_within", "mprm/auc"),
             "Voting": ("mprm/best_of_n", "mprm/majority", "mprm/weighted_vote"),
         },
-        "Training": {"Loss": ("train/loss",), "Learning rate": ("train/lr",)},
+        "Training": {
+            "Loss": ("train/loss", "val/loss"),
+            "Learning rate": ("train/lr",),
+            "Divergence (nats a token)": ("train/kl",),
+            "Ratio of probabilities": ("train/ratio",),
+            "Clipped": ("train/clipped_fraction",),
+        },
         "Time": {"Seconds": tuple(f"time/{name}" for name in ("generate", "grade", "score", "train"))},
     }
 

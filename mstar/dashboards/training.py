@@ -33,10 +33,16 @@ _LOSS: Final = {
     "pairs": "train/pairwise_loss",
     "validation": "val/loss",
 }
-# Title, lines, how values are written; the last three are of validation.
-_CHARTS: Final[tuple[tuple[str, dict[str, str], Show], ...]] = (
+# Title, lines, how values are written.
+_TRAINING: Final[tuple[tuple[str, dict[str, str], Show], ...]] = (
     ("Loss", _LOSS, three_digits),
     ("Learning rate", {"learning rate": "train/lr"}, three_digits),
+    ("Divergence from the policy that drew the samples", {"nats a token": "train/kl"}, three_digits),
+    ("Probability by that when drawn", {"mean ratio": "train/ratio"}, three_digits),
+    ("Clipped tokens", {"share": "train/clipped_fraction"}, short_percent),
+)
+# A self-evolving fit has these by iteration, in sections of their own.
+_VALIDATION: Final[tuple[tuple[str, dict[str, str], Show], ...]] = (
     (
         "Validation accuracy",
         {"greedy accuracy": "val/accuracy", "greedy chain correctness": "val/chain_accuracy"},
@@ -65,12 +71,11 @@ def training(run: RunData) -> list[Logged]:
 
 def _draw(log: TrainingLog) -> Logged:
     charts, averaged = [], 1
-    # A self-evolving fit logs its MPRM by iteration, which has a section of its own.
-    for title, tags, show in _CHARTS[:2] if log.of_iterations else _CHARTS:
+    for title, tags, show in _TRAINING if log.of_iterations else (*_TRAINING, *_VALIDATION):
         lines = []
         for name, tag in tags.items():
             points = log.scalars.get(tag)
-            if points:
+            if points and not (tag == "train/lr" and len({rate for _, rate in points}) == 1):
                 size = -(-len(points) // _POINTS)
                 averaged = max(averaged, size)
                 lines.append(Series(name, tuple(_means(points, size))))

@@ -200,6 +200,21 @@ def test_a_supervised_run_shows_its_losses_and_nothing_of_iterations(tmp_path: P
     assert len(page.scripts) == 1
 
 
+def test_a_run_with_an_objective_shows_what_it_does_to_the_policy_and_no_rate_that_stays(tmp_path: Path) -> None:
+    (tmp_path / "iterations").mkdir()
+    logged = {"train/loss": 0.5, "train/kl": 0.011, "train/ratio": 1.25, "train/clipped_fraction": 0.07}
+    with SummaryWriter(str(tmp_path / "tensorboard" / "version_0")) as writer:
+        writer.add_scalar("funnel/kept", 4, 1)
+        for step in range(3):
+            for tag, value in (logged | {"train/lr": 1e-4, "val/accuracy": 0.5}).items():
+                writer.add_scalar(tag, value, step)
+    text = Page(write_report(tmp_path)).text
+    for shown in ("nats a token 0.011", "mean ratio 1.25", "share 7\u202f%", "training 0.5"):
+        assert shown in text
+    for left_out in ("Learning rate", "Validation accuracy"):
+        assert left_out not in text
+
+
 def test_an_mprm_s_run_shows_its_ranking_over_the_steps(tmp_path: Path) -> None:
     with SummaryWriter(str(tmp_path / "tensorboard" / "version_0")) as writer:
         for step in range(3):
