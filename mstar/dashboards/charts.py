@@ -112,6 +112,6 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
         low, high = (low - abs(low) / 10, high + abs(high) / 10) if low else (0.0, 1.0)
     raw = (high - low) / (count - 1)
     unit = 10.0 ** math.floor(math.log10(raw))
-    step = unit * next(factor for factor in (1, 2, 2.5, 5, 10) if raw <= factor * unit * (1 + 1e-9))
+    step = unit * next(factor for factor in (1, 2, 5, 10) if raw <= 1.25 * factor * unit * (1 + 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(index * step, 10) for index in range(first, last + 1)]

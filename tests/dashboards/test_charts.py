@@ -12,16 +12,18 @@ from mstar.dashboards.tables import Table
 def draw(*arguments: Any, **options: Any) -> str:
     """A page with a chart."""
     return render(
-        "scores.html", {"title": "", "lines": [], "chart": Chart(*arguments, **options), "table": Table([], [])}
+        "scores.html",
+        {"title": "", "lines": [], "chart": Chart(*arguments, **options), "table": Table([], []), "units": ""},
     )
 
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [
-        (0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
-        (0.48, 0.893, [0.4, 0.6, 0.8, 1.0]),
-        (0.0, 0.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
+        (0.0, 1.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0.48, 0.893, [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]),
+        (0.11, 0.17, [0.1, 0.12, 0.14, 0.16, 0.18]),
+        (0.0, 0.0, [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
         (0.5, 0.5, [0.44, 0.46, 0.48, 0.5, 0.52, 0.54, 0.56]),
         (1000.0, 9000.0, [0.0, 2000.0, 4000.0, 6000.0, 8000.0, 10000.0]),
     ],
