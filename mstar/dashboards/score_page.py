@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from mstar.dashboards.charts import Chart, Series
 from mstar.dashboards.page import render
 from mstar.dashboards.tables import Cell, Row, Table
-from mstar.evaluation.best_of_n import RULES, BestOfN
+from mstar.evaluation.best_of_n import LEADS, RULES, UNITS, BestOfN
 
 
 def render_score_page(title: str, lines: Sequence[tuple[str, str]], result: BestOfN) -> str:
     """A page of what a reward reaches, under what is known of the responses."""
     series = [Series(rule, tuple((s.n, s.accuracy) for s in result.scores if s.rule == rule)) for rule in RULES]
     chart = Chart("Accuracy by N", series, "responses to choose from", "{:.0%}".format) if result.scores else None
-    rows = []
-    for n, scores in result.by_n.items():
-        cells = [f"{s.accuracy:.1%} ({s.low:.1%} to {s.high:.1%})" for s in scores]
-        rows.append(Row(n, [Cell(text) for text in (str(scores[0].prompts), *cells)]))
-    table = Table(("N", "prompts", *RULES), rows)
-    return render("scores.html", {"title": title, "lines": lines, "chart": chart, "table": table})
+    rows = [Row(n, [Cell(str(value)) for value in (scores[0].prompts, *scores)]) for n, scores in result.by_n.items()]
+    table = Table(("N", "prompts", *RULES, *LEADS), rows)
+    return render("scores.html", {"title": title, "lines": lines, "chart": chart, "table": table, "units": UNITS})

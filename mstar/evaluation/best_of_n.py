@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from mstar import metrics
 from mstar.errors import counted
-from mstar.evaluation.markdown import markdown_table, percent_between
+from mstar.evaluation.markdown import markdown_table, percent_between, points_between
 from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
 
 # How one of N responses is chosen; the last is the bound of what a choice could reach.
@@ -25,16 +25,22 @@ RULES: Final[dict[str, Callable[[metrics.Groups], float]]] = {
     "best of N": metrics.best_of_n,
     "oracle": metrics.pass_at_k,
 }
+# Differences of two rules on the same prompts: far surer than their own intervals make them look.
+LEADS: Final = {
+    "weighted vote - majority": ("weighted vote", "majority"),
+    "best of N - majority": ("best of N", "majority"),
+}
+UNITS: Final = "Per cent, and differences in percentage points, with 95 % bootstrap intervals over prompts."
 _COLUMNS: Final = ("prompt_id", "sample_index", "predicted", "correct", "status", "process_reward")
 
 
 @dataclass(frozen=True, slots=True)
 class RuleScore:
-    """The accuracy of a rule.
+    """The accuracy of a rule, or by how much one rule is better than another.
 
     Attributes:
-        rule: The rule, one of ``RULES``.
-        accuracy: Share of right choices within a prompt, averaged over the prompts.
+        rule: One of ``RULES`` or of ``LEADS``.
+        accuracy: Share of right choices within a prompt, averaged over the prompts; of a lead, the difference.
         low: Lower end of its 95 % bootstrap interval, over prompts.
     """
 
@@ -44,6 +50,10 @@ class RuleScore:
     accuracy: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        write = points_between if self.rule in LEADS else percent_between
+        return write(self.accuracy, self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,7 @@ class BestOfN:
 
     @property
     def by_n(self) -> dict[int, list[RuleScore]]:
-        """The rules' accuracies for each N, in the order of ``RULES``."""
+        """The rules' accuracies for each N, in the order of ``RULES`` and ``LEADS``."""
         return {n: list(scores) for n, scores in groupby(self.scores, key=lambda score: score.n)}
 
     @property
@@ -96,6 +106,7 @@ def measure_best_of_n(shards: Sequence[Path], seed: int = 0, resamples: int = 10
             n *= 2
     scores = []
     for n, row in sorted(values.items()):
+        row |= {name: list(np.subtract(row[one], row[other])) for name, (one, other) in LEADS.items()}
         values_QM = np.array(list(row.values())).T
         bounds = zip(*metrics.bootstrap_interval([values_QM], seed, resamples), strict=True)
         scores += [RuleScore(n, name, len(values_QM), *map(float, b)) for name, b in zip(row, bounds, strict=True)]
@@ -125,16 +136,13 @@ def _scored(row: dict[str, Any]) -> ScoredResponse:
 
 def render_best_of_n(result: BestOfN, title: str) -> str:
     """The table as a Markdown page."""
-    rows = [
-        [str(n), str(scores[0].prompts), *(percent_between(s.accuracy, s.low, s.high) for s in scores)]
-        for n, scores in result.by_n.items()
-    ]
+    rows = [[str(n), str(scores[0].prompts), *map(str, scores)] for n, scores in result.by_n.items()]
     shown = [f"- {name}: {'-' if value is None else f'{value:.3f}'}." for name, value in result.aucs.items()]
     notes = [
         f"- {counted(result.responses, 'response')} scored, of which {result.graded:,} with a gold answer that can be "
         "graded.",
         *(shown if rows else ()),
-        *(["- Percentages, with a 95 % bootstrap interval over prompts."] if rows else ()),
+        *([f"- {UNITS}"] if rows else ()),
     ]
-    table = [*markdown_table(["N", "prompts", *RULES], rows), ""] if rows else []
+    table = [*markdown_table(["N", "prompts", *RULES, *LEADS], rows), ""] if rows else []
     return "\n".join([f"# {title}", "", *table, *notes]) + "\n"

@@ -6,8 +6,13 @@ from collections.abc import Sequence
 
 
 def percent_between(value: float, low: float, high: float) -> str:
-    """A share with its interval, in per cent."""
-    return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+    """A share with its interval, in per cent; without one where it has no width, which says nothing of its error."""
+    return f"{100 * value:.1f}" + (f" ({100 * low:.1f}-{100 * high:.1f})" if low < high else "")
+
+
+def points_between(value: float, low: float, high: float) -> str:
+    """The same of a difference of shares, in percentage points."""
+    return f"{100 * value:+.1f}" + (f" ({100 * low:+.1f} to {100 * high:+.1f})" if low < high else "")
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

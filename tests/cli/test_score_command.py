@@ -97,7 +97,7 @@ def test_rows_become_scores_and_a_table(tmp_path: Path, capsys: pytest.CaptureFi
     # Of two samples best-of-N and the weighted vote take the right one of the first question alone; so does the vote,
     # whose ties go to the first sample.
     assert [by_rule[2, rule] for rule in ("best of N", "majority", "weighted vote", "oracle")] == [0.5, 0.5, 0.5, 1.0]
-    assert "| 2 | 2 | 50.0 (50.0-50.0) | 50.0 (0.0-100.0) |" in (tmp_path / "out/score.md").read_text()
+    assert "| 2 | 2 | 50.0 | 50.0 (0.0-100.0) |" in (tmp_path / "out/score.md").read_text()
     assert "50.0" in capsys.readouterr().out
     assert "best of N" in (tmp_path / "page.html").read_text()
 

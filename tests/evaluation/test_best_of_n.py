@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mstar.evaluation.best_of_n import measure_best_of_n
+from mstar.evaluation.best_of_n import measure_best_of_n, render_best_of_n
 from mstar.storage import PromptResponses, write_responses
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
@@ -28,4 +28,30 @@ def test_each_rule_chooses_in_its_own_way(tmp_path: Path) -> None:
     accuracies = {score.rule: score.accuracy for score in found.by_n[4]}
     # x has the most votes; with rewards y has more in prompt a; x has the highest reward in prompt c.
     expected = {"random": 1 / 4, "majority": 0.0, "weighted vote": 1 / 3, "best of N": 2 / 3, "oracle": 1.0}
-    assert accuracies == pytest.approx(expected)
+    leads = {"weighted vote - majority": 1 / 3, "best of N - majority": 2 / 3}
+    assert accuracies == pytest.approx(expected | leads)
+
+
+def test_rules_are_compared_on_the_same_prompts(tmp_path: Path) -> None:
+    """The vote is wrong in half of the prompts, in which the reward is right: a sure lead over an unsure accuracy."""
+    groups = [
+        PromptResponses(Prompt(f"{easy}{number}", "?", answer="y"), tuple(
+            ScoredResponse(Response(f"{easy}{number}", place, said, 1, True, 1.0, -1.0),
+                           Verdict(said == "y", said, VerdictStatus.GRADED), (reward,), reward)
+            for place, (said, reward) in enumerate(zip("yyyz" if easy else "xxyz", (0.5, 0.5, 0.9, 0.1), strict=True))
+        ))
+        for easy in (True, False) for number in range(20)
+    ]  # fmt: skip
+    write_responses(tmp_path / "scores-00000.parquet", groups)
+    found = measure_best_of_n([tmp_path / "scores-00000.parquet"], resamples=200)
+    scores = {score.rule: score for score in found.by_n[4]}
+    vote, best, lead = (scores[rule] for rule in ("majority", "best of N", "best of N - majority"))
+    assert (vote.accuracy, lead.accuracy) == (0.5, 0.5)
+    assert (lead.low, lead.high) == pytest.approx((1 - vote.high, 1 - vote.low))
+    text = render_best_of_n(found, "t")
+    assert "| best of N - majority |" in text
+    assert f"| +50.0 ({100 * lead.low:+.1f} to {100 * lead.high:+.1f}) |" in text
+    # All prompts agree: that is no interval.
+    assert (best.low, best.high) == (1.0, 1.0)
+    assert "| 100.0 |" in text
+    assert "100.0-100.0" not in text
