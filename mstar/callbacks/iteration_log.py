@@ -159,30 +159,32 @@ class IterationLog:
         """Prints the iteration in one line."""
         funnel = self.report["funnel"]
         parts = [
-            f"iteration {self.iteration}: {funnel['generated']} responses at T={self.report['temperature']:g}",
-            f"{funnel['correct']} right, {funnel['unique']} of them distinct, {funnel['kept']} kept",
+            f"iteration {self.iteration}: {funnel['generated']:,} responses at T={self.report['temperature']:g}",
+            f"{funnel['correct']:,} right, {funnel['unique']:,} of them distinct, {funnel['kept']:,} kept",
         ]
         if timeouts := self.report.get("grading_timeouts"):
-            parts.append(f"{timeouts} comparisons of formulas ran out of computing time")
+            parts.append(f"{timeouts:,} comparisons of formulas ran out of computing time")
         if ahead := self.report.get("drawn_ahead"):
             number = ahead["weights_of_iteration"]
-            parts.append(f"those to {ahead['prompts']} prompts drawn while iteration {number} trained, by its weights")
+            parts.append(
+                f"those to {ahead['prompts']:,} prompts drawn while iteration {number} trained, by its weights"
+            )
         if choice := self.report.get("choice"):
-            parts.append(f"a choice for {choice['prompts']} of {choice['of']} prompts")
+            parts.append(f"a choice for {choice['prompts']:,} of {choice['of']:,} prompts")
         if (share := self.report.get("min_on_answer_step")) is not None:
             parts.append(f"the lowest step score is the answer's in {share:.0%} of the scored responses")
         if judged := self.report.get("judge"):
             agreement = "none" if judged["agreement"] is None else f"{judged['agreement']:.1%}"
             parts.append(
-                f"the judge was asked about {judged['asked']} responses and agrees with the rules in {agreement} of "
-                f"the {judged['both']} that these decide"
+                f"the judge was asked about {judged['asked']:,} responses and agrees with the rules in {agreement} of "
+                f"the {judged['both']:,} that these decide"
             )
         measured = self.report.get("dynamics")
         if measured:
             greedy, pass_at_k = measured["greedy_accuracy"], measured["pass_at_k"]
             parts.append(f"validation: greedy {greedy:.1%}, Pass@{measured['k']} {pass_at_k:.1%}")
         if without := self.report.get("no_gradient"):
-            parts.append(f"{without} have no gradient, as all of their prompt's samples are right or all wrong")
+            parts.append(f"{without:,} have no gradient, as all of their prompt's samples are right or all wrong")
         if self.report["skipped"]:
             parts.append("nothing was kept, so there was nothing to train on")
         warning = warn_of_likelihood(self.report.get("mprm") or {})

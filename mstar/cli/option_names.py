@@ -33,10 +33,15 @@ _OF_CLASSES: Final = ("model", "data")
 _SOURCES: Final = frozenset({"sources", "data.sources"})
 
 
-def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) -> str | None:
+def explain_unknown(
+    message: str, given: Sequence[str], known: Iterable[str], required: Sequence[str] = ()
+) -> str | None:
     """Says which option or class is unknown and which one may be meant, or that a group of settings is null.
 
     None if the message of jsonargparse is about something else.
+
+    Args:
+        required: The options that must be given; a value without an option is taken for the one that is missing.
     """
     key = KEY.search(message)
     if key is not None and _NULL.search(message):
@@ -47,6 +52,9 @@ def explain_unknown(message: str, given: Sequence[str], known: Iterable[str]) ->
         where = "a class of your own lies in the working directory or in an installed package"
         return f"{locate(key[1], given)} is '{missing['class']}', which cannot be imported ({missing['why']}): {where}."
     if stray := _STRAY.search(message):
+        missing_options = sorted(set(required) - {name for name, _ in given_options(given)})
+        if len(missing_options) == 1:
+            return f"'{stray['word']}' belongs to no option; did you mean --{missing_options[0]} {stray['word']}?"
         return f"'{stray['word']}' belongs to no option: put a value with spaces in quotes, and --config before a file."
     found = next((match for pattern in _UNKNOWN if (match := pattern.search(message))), None)
     if found is None:

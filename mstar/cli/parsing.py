@@ -85,8 +85,9 @@ class Parser(ArgumentParser):
         # The parser of a command's options refuses what a file has, and the one around it says so.
         parser = getattr(ex, "subcommand_parser", self)
         given, known = _given.get(), [action.dest for action in parser._actions]
+        required = [action.dest for action in parser._actions if action.required and action.option_strings]
         said = (
-            explain_unknown(condense(message), given, known)
+            explain_unknown(condense(message), given, known, required)
             or explain_value(message, given)
             or explain_missing(message, given, _hints.get())
             or name_whole(condense(message), given)

@@ -109,7 +109,7 @@ def measure_dynamics(
             Request(p, (GREEDY, *plan_samples(seed, stage, p.id, num_samples, temperature, first_index=1)))
             for p in part
         ]
-        graded = grade_all(part, draw_responses(engine, requests), grader)
+        graded = grade_all(part, draw_responses(engine, requests, "dynamics"), grader)
         if reward is None:
             return graded
         samples = [PromptResponses(p, tuple(row[1:])) for p, row in zip(part, graded, strict=True)]
@@ -170,7 +170,7 @@ def sweep(
             )
             for p in part
         ]
-        graded = grade_all(part, draw_responses(engine, requests), grader)
+        graded = grade_all(part, draw_responses(engine, requests, "sweep"), grader)
         groups = add_process_rewards(
             [PromptResponses(p, tuple(row)) for p, row in zip(part, graded, strict=True)], reward
         )

@@ -123,17 +123,18 @@ class Engine(ABC):
     _bar: ResponseBar | None = None
 
     @contextmanager
-    def counting(self, total: int, *, show: bool = True) -> Iterator[ResponseBar]:
+    def counting(self, total: int, *, name: str = "generate", show: bool = True) -> Iterator[ResponseBar]:
         """Has one progress bar for all that is generated within the block; within another such block, its bar.
 
         Args:
             total: Responses in all.
+            name: What stands before the bar.
             show: Whether it is shown, if the engine shows any.
         """
         if self._bar is not None:
             yield self._bar
             return
-        self._bar = ResponseBar(total, self.max_new_tokens, show=show and self.progress and is_main())
+        self._bar = ResponseBar(total, self.max_new_tokens, name=name, show=show and self.progress and is_main())
         try:
             yield self._bar
         finally:
@@ -225,14 +226,18 @@ class Engine(ABC):
         """Releases what the engine holds."""
 
 
-def draw_responses(engine: Engine, requests: Sequence[Request]) -> list[list[Response]]:
+def draw_responses(engine: Engine, requests: Sequence[Request], what: str = "generate") -> list[list[Response]]:
     """Has an engine draw responses, and makes sure that it drew what was asked for.
+
+    Args:
+        what: What stands before the progress bar, unless there is one already.
 
     Raises:
         ConfigError: the engine does not keep tokens, and was asked to.
         DataError: a response is missing, or belongs to another sample.
     """
-    written = engine.generate(requests)
+    with engine.counting(sum(len(request.samples) for request in requests), name=what):
+        written = engine.generate(requests)
     name = type(engine).__name__
     if len(written) != len(requests):
         raise DataError(f"the engine {name} returned responses to {len(written)} prompts instead of {len(requests)}.")

@@ -29,10 +29,11 @@ class ResponseBar:
     Nothing is shown before the first one is begun, so what was there already counts from the start.
     """
 
-    def __init__(self, total: int, max_new_tokens: int, *, show: bool) -> None:
+    def __init__(self, total: int, max_new_tokens: int, *, name: str = "generate", show: bool) -> None:
         self.total = total
         self.done = 0
         self._max_new_tokens = max_new_tokens
+        self.name = name
         self._show = show
         self._ended: list[int] = []
         self._tokens = 0
@@ -56,7 +57,7 @@ class ResponseBar:
         if not self._show:
             return
         if self._bar is None:
-            self._bar = _Tqdm(self._estimate, total=self.total, initial=self.done)
+            self._bar = _Tqdm(self._estimate, self.name, self.total, self.done)
         self._ended += ended
         self._tokens += sum(ended)
         self._running = running
@@ -144,10 +145,10 @@ class _Tqdm(tqdm):  # type: ignore[misc]
     """A bar that asks for its estimate when it is drawn."""
 
     def __init__(
-        self, estimate: Callable[[float], tuple[float, float, float | None]], total: int, initial: int
+        self, estimate: Callable[[float], tuple[float, float, float | None]], name: str, total: int, initial: int
     ) -> None:
         self._estimate, self.began = estimate, time.perf_counter()
-        super().__init__(total=total, initial=initial, desc="generate", leave=False, miniters=0, bar_format=_FORMAT)
+        super().__init__(total=total, initial=initial, desc=name, leave=False, miniters=0, bar_format=_FORMAT)
 
     @property
     def format_dict(self) -> dict[str, Any]:

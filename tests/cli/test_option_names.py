@@ -51,6 +51,16 @@ def test_an_unknown_option(message: str, given: list[str], known: list[str], sen
     assert explain_unknown(message, given, known) == sentence
 
 
+def test_a_value_without_an_option_may_be_that_of_the_one_that_is_missing() -> None:
+    message = "Unrecognized arguments: runs/mine"
+    meant = "'runs/mine' belongs to no option; did you mean --run runs/mine?"
+    assert explain_unknown(message, ["report", "runs/mine"], ["run", "output"], ["run"]) == meant
+    for given, required in ((["--run", "a", "runs/mine"], ["run"]), (["runs/mine"], ["input", "output"])):
+        told = explain_unknown(message, given, ["run"], required)
+        assert told is not None
+        assert "did you mean" not in told
+
+
 def test_options_of_files_are_found_too(tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text("model:\n  class_path: X\n  init_args:\n    lora: {rnk: 3}\n")

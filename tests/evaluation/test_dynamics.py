@@ -36,6 +36,7 @@ class Scripted(Engine):
     def __init__(self, texts: dict[str, list[str]]) -> None:
         self.texts = texts
         self.requests: list[Request] = []
+        self.bars: list[str] = []
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         raise AssertionError("the caller starts engines")
@@ -45,6 +46,8 @@ class Scripted(Engine):
 
     def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
         self.requests += requests
+        with self.counting(0) as bar:
+            self.bars.append(bar.name)
         return [
             [
                 Response(r.prompt.id, s.index, text, 9, True, s.temperature, LOGPROBS.get(text, -1.0))
@@ -210,12 +213,12 @@ def test_a_sweep_says_how_sure_its_differences_are() -> None:
 
 
 def test_a_grader_that_asks_a_model_asks_about_all_responses_together() -> None:
-    grader = Told()
-    measure_dynamics(Scripted(TEXTS), [A, B], grader, None, num_samples=4, temperature=0.9, seed=5, stage="val/2")
-    sweep(
-        Scripted(TEXTS), [A, B], grader, ScriptedReward(), candidates=[0.5, 1.3], num_samples=2, k=1, seed=5, stage="s"
-    )
+    grader, engine = Told(), Scripted(TEXTS)
+    measure_dynamics(engine, [A, B], grader, None, num_samples=4, temperature=0.9, seed=5, stage="val/2")
+    sweep(engine, [A, B], grader, ScriptedReward(), candidates=[0.5, 1.3], num_samples=2, k=1, seed=5, stage="s")
     assert grader.told == [10, 8]
+    # The progress bars say what is drawn for.
+    assert engine.bars == ["dynamics", "sweep"]
 
 
 def test_nothing_to_measure() -> None:
