@@ -95,17 +95,10 @@ def require_shared(paths: Sequence[Path]) -> None:
             )
 
 
-def claim_together(
-    folder: Path, facts: Mapping[str, Any], *, what: str, pattern: str, claimed: Callable[[], object] | None = None
-) -> None:
-    """Has the main process claim a folder, and then every process check the claim; see ``mstar.provenance.claim``.
-
-    ``claimed`` is called by the main process as soon as the folder is its own.
-    """
+def claim_together(folder: Path, facts: Mapping[str, Any], *, what: str, pattern: str) -> None:
+    """Has the main process claim a folder, and then every process check the claim; see ``mstar.provenance.claim``."""
     if is_main():
         claim(folder, facts, what=what, pattern=pattern)
-        if claimed is not None:
-            claimed()
     wait_for_all()
     claim(folder, facts, what=what, pattern=pattern)
 

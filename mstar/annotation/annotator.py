@@ -99,8 +99,10 @@ def annotate(
         facts["responses"] = fingerprint_each((label.prompt_id, label.response) for label in responses)
     if judge is not None:
         facts["judge"] = describe(judge)
-    claim_together(output, facts, what="step labels", pattern="labels-*.parquet", claimed=claimed)
+    claim_together(output, facts, what="step labels", pattern="labels-*.parquet")
     if is_main():
+        if claimed is not None:
+            claimed()
         _take_over(output, facts, earlier)
     wait_for_all()
     places: dict[str, list[int]] = defaultdict(list)

@@ -55,11 +55,8 @@ class RolloutProgress:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from what a checkpoint holds."""
-        # In checkpoints from before 2026-11-30 two had other names.
-        known = {"refreshed": state.get("refreshed_reward_model"), "trained_before": state.get("training_seconds")}
-        known |= state
         for name in self.state_dict():
-            setattr(self, name, known[name])
+            setattr(self, name, state[name])
         self.ahead = None if state["ahead"] is None else Ahead(**state["ahead"])
 
 
