@@ -62,8 +62,8 @@ def test_a_likelihood_that_ranks_better_is_warned_of(tmp_path: Path, caplog: pyt
 def test_large_numbers_are_said_with_their_thousands_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     log = IterationLog(RunDirectory(tmp_path), Trainer(accelerator="cpu", logger=False), 1)
-    report = IterationReport(1, 0.9, prompts=900, generated=14400, parsed=9, correct=7200, unique=5000, kept=1800)
-    log.report = report.as_dict()
+    counts = Counter(prompts=900, generated=14400, correct=7200, unique=5000, kept=1800)
+    log.report = IterationReport(1, 0.9, counts).as_dict()
     log.announce()
     said = "14,400 responses at T=0.9; 7,200 right, 5,000 of them distinct, 1,800 kept"
     assert any(said in record.getMessage() for record in caplog.records)
