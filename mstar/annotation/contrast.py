@@ -27,8 +27,8 @@ class ContrastSettings:
 
     A chain is believed right if its answer is right and every step has a right continuation; ``min_label`` and
     ``support`` ask for more, where answers are hit by luck. In one of its steps before the last, a value that stands
-    there for the first time is changed. The steps before keep their labels; the changed step is labelled wrong. A value
-    that another believed chain of the prompt has in the same place is never put in.
+    there for the first time is changed. The steps before keep their labels; it and those after it are labelled
+    wrong. A value that another believed chain of the prompt has in the same place is never put in.
 
     Args:
         share: Share of the believed chains that contrasts are made of.
@@ -38,7 +38,6 @@ class ContrastSettings:
             another value near it. ``either``: a sibling's where there is one, else another value.
         follow: What becomes of the steps after it. ``left``: they stay. ``consistent``: where they repeat the old
             value, they get the new one; results are not worked out again.
-        later: What the steps after it are labelled: ``wrong``, or ``ignored``: the loss leaves them out.
         min_label: Least share of right continuations of every step of a believed chain.
         support: Other responses to the prompt that must have each of its steps before the last, word by word.
 
@@ -50,7 +49,6 @@ class ContrastSettings:
     each: int = 1
     change: Literal["sibling", "value", "either"] = "either"
     follow: Literal["left", "consistent"] = "consistent"
-    later: Literal["wrong", "ignored"] = "wrong"
     min_label: float = 0.0
     support: int = 0
 
@@ -159,13 +157,12 @@ def _splice(label: StepLabels, place: _Place, value: str, settings: ContrastSett
     if settings.follow == "consistent":
         later = tuple(_replace(step, place.value, value) for step in later)
     steps = (*label.steps[: place.step], f"{place.before}{value}{place.after}", *later)
-    total = 1 if settings.later == "wrong" else 0
     return StepLabels(
         prompt_id=label.prompt_id,
         response="".join(steps),
         steps=steps,
         num_correct=(*label.num_correct[: place.step], *(0 for _ in label.steps[place.step :])),
-        num_total=(*label.num_total[: place.step], 1, *(total for _ in later)),
+        num_total=(*label.num_total[: place.step], *(1 for _ in label.steps[place.step :])),
         correct=steps[-1] == label.steps[-1],
     )
 

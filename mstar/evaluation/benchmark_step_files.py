@@ -45,7 +45,7 @@ def render_steps(result: StepScores, notes: Sequence[str] = (), title: str = "Vi
     ]
     head = ["group", "responses", "steps", "macro F1", "F1 right", "F1 wrong", "first wrong step", "none wrong"]
     used = ", ".join(f"{value:.4f}" for value in sorted(set(result.thresholds)))
-    how = "each chosen on the labels of the other parts, split by question" if result.chosen else "given"
+    how = "each chosen on the labels of the other half, split by question" if result.chosen else "given"
     if result.obstacle:
         how = f"the middle: {result.obstacle.rstrip('.')}"
     facts = [

@@ -69,7 +69,7 @@ class StepScores:
 
     Attributes:
         thresholds: For every response in order, the threshold that it was judged with.
-        chosen: Whether the thresholds were chosen on these labels' other parts.
+        chosen: Whether the threshold of each half of the labels was chosen on the other one.
         obstacle: Why they could not be chosen, though they should; then they are 0.5.
         neutral: How many steps were left out as neutral.
     """
@@ -121,7 +121,6 @@ def score_steps(
     rows: Mapping[str, BenchmarkItem],
     *,
     threshold: float | None = None,
-    folds: int = 2,
     seed: int = 0,
     resamples: int = 1000,
 ) -> StepScores:
@@ -129,12 +128,12 @@ def score_steps(
 
     Args:
         rows: The benchmark's rows, by their prompts' ids; the labels are split by their questions' keys.
-        threshold: The threshold of all responses; None chooses each fold's on the other folds.
+        threshold: The threshold of all responses; None chooses that of each half on the other one.
     """
     obstacle = ""
     if threshold is None:
         try:
-            thresholds = _choose(results, [rows[r.prompt_id].question_key for r in results], folds, seed)
+            thresholds = _choose(results, [rows[r.prompt_id].question_key for r in results], seed)
         except DataError as error:
             # Too few labels: what has been scored is not thrown away for it, but the table says so.
             thresholds, obstacle = (_MIDDLE,) * len(results), str(error)
@@ -163,26 +162,12 @@ def score_steps(
     return StepScores(tuple(scores), thresholds, chosen, tuple(results), neutral, obstacle)
 
 
-def _choose(results: Sequence[StepResult], keys: Sequence[str], folds: int, seed: int) -> tuple[float, ...]:
-    """For every response the threshold that is best on the other folds."""
-    part = _split(keys, folds, seed)
-    found = {
-        fold: best_threshold([r for r, other in zip(results, part, strict=True) if other != fold])
-        for fold in sorted(set(part))
-    }
-    return tuple(found[fold] for fold in part)
-
-
-def _split(keys: Sequence[str], folds: int, seed: int) -> list[int]:
-    """A fold for every key; equal keys share one, and the folds have as many keys as each other."""
+def _choose(results: Sequence[StepResult], keys: Sequence[str], seed: int) -> tuple[float, ...]:
+    """For every response the threshold that is best on the half of the questions that its own is not in."""
     distinct = sorted(set(keys), key=lambda key: (derive_seed(seed, "fold", key), key))
-    if len(distinct) < folds:
-        raise DataError(
-            f"a threshold cannot be chosen on held-out labels: there are {len(distinct)} questions for {folds} folds; "
-            "set model.threshold, or use more data."
-        )
-    place = {key: number % folds for number, key in enumerate(distinct)}
-    return [place[key] for key in keys]
+    half = {key: number % 2 for number, key in enumerate(distinct)}
+    best = [best_threshold([r for r, key in zip(results, keys, strict=True) if half[key] != own]) for own in (0, 1)]
+    return tuple(best[half[key]] for key in keys)
 
 
 def _count(result: StepResult, threshold: float) -> list[int]:

@@ -25,14 +25,13 @@ class StepBenchmarkModule(LightningModule):
     """Scores a reward on VisualProcessBench or ProcessBench: F1 of right and of wrong steps, and the first wrong step.
 
     A step counts as wrong if its score is below a threshold. Without ``threshold`` the labels are split by question
-    into ``folds`` parts, and each part is judged with the threshold that is best on the other parts, so that no label
-    is used for its own threshold. ``test`` writes ``visualprocessbench.md`` (or ``processbench.md``), ``.json`` and
+    into halves, and each is judged with the threshold that is best on the other one, so that no label is used for its
+    own threshold. ``test`` writes ``visualprocessbench.md`` (or ``processbench.md``), ``.json`` and
     ``.parquet``.
 
     Args:
         reward_model: The MPRM's folder; none where ``reward`` is given.
         threshold: A threshold that was chosen on other labels, in [0, 1]; none chooses it here.
-        folds: Parts of the labels; at least 2.
         reward_batch_size: Responses that the MPRM scores at the same time.
         dtype: Type of the MPRM's weights: float32, bfloat16, float16, or auto (16 bits on CUDA, else float32).
         attention: Attention kernel: auto, sdpa, eager, flash_attention_2, flash_attention_4.
@@ -49,7 +48,6 @@ class StepBenchmarkModule(LightningModule):
         self,
         reward_model: str | None = None,
         threshold: float | None = None,
-        folds: int = 2,
         reward_batch_size: int = 64,
         dtype: str = "auto",
         attention: str | None = "auto",
@@ -62,11 +60,9 @@ class StepBenchmarkModule(LightningModule):
         if (reward_model is None) == (reward is None):
             raise ConfigError("model needs either reward_model, the folder of an MPRM, or reward, another reward.")
         require_share("model.threshold", threshold)
-        require_least("model.", 2, folds=folds)
         require_least("model.", resamples=resamples)
         self.reward_model = reward_model
         self.threshold = threshold
-        self.folds = folds
         self.reward_batch_size = reward_batch_size
         self.dtype_name = dtype
         self.attention = attention
@@ -116,7 +112,6 @@ class StepBenchmarkModule(LightningModule):
             [found[prompt_id] for prompt_id in rows],
             rows,
             threshold=self.threshold,
-            folds=self.folds,
             seed=self.seed,
             resamples=self.resamples,
         )

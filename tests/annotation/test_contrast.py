@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isnan
 from typing import Any
 
 import pytest
@@ -34,10 +33,9 @@ def test_a_sibling_s_reading_takes_the_value_s_place() -> None:
     assert contrast.soft_labels == (0.5, 0.0, 0.0, 0.0)
     assert contrast.correct
 
-    [contrast] = made(label(RIGHT), sibling, change="sibling", follow="consistent", later="ignored")
+    [contrast] = made(label(RIGHT), sibling, change="sibling", follow="consistent")
     assert contrast.response == "red = 3\nblue = 4\n3 + 4 = 8\nAnswer: 8"
-    assert contrast.soft_labels[:2] == (0.5, 0.0)
-    assert all(isnan(value) for value in contrast.soft_labels[2:])
+    assert contrast.soft_labels == (0.5, 0.0, 0.0, 0.0)
 
 
 def test_a_changed_answer_is_no_right_answer() -> None:

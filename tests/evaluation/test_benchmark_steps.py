@@ -88,5 +88,4 @@ def test_too_few_labels_are_judged_at_the_middle_and_the_table_says_so() -> None
     assert not one_question.chosen
     assert one_question.scores[0].f1_wrong == pytest.approx(2 / 3)
     assert "the threshold 0.5000 (the middle: a threshold cannot be chosen" in render_steps(one_question)
-    assert "1 questions for 2 folds" in one_question.obstacle
     assert "both right and wrong steps" in render_steps(one_kind)

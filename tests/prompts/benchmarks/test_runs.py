@@ -206,7 +206,7 @@ def test_an_mprm_is_judged_on_human_labels(files: Any, tmp_path: Path, warm_mprm
     # Of the 36 steps with text, the second is neutral in two responses of three.
     assert summary["scores"][0]["steps"] == 36 - summary["neutral_steps"]
     assert summary["neutral_steps"] == 8
-    assert "chosen on the labels of the other parts" in (tmp_path / "visualprocessbench.md").read_text()
+    assert "chosen on the labels of the other half" in (tmp_path / "visualprocessbench.md").read_text()
     # Given as any other reward it is judged alike.
     other = ["--model.reward_model", "null", "--model.reward", "mstar.rewards.MPRM"]
     flags = [*other, "--model.reward.folder", str(warm_mprm), "--model.resamples", "20"]
