@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -84,7 +86,9 @@ class IterationLog:
 
     def iteration_done(self, result: IterationResult) -> None:
         """Takes in what the iteration's stages did, in a run that was interrupted later on, too."""
-        self.report |= result.report.as_dict()
+        made = result.report.as_dict()
+        made["seconds"] |= self.report.get("seconds", {})
+        self.report |= made
         self._add_earlier()
         self._look_for_decline()
         for group, values in self._stages():
@@ -101,7 +105,7 @@ class IterationLog:
         if earlier is None:
             return
         for stage in self.report["seconds"]:
-            self.report["seconds"][stage] += earlier["seconds"][stage]
+            self.report["seconds"][stage] += earlier["seconds"].get(stage, 0.0)
         if self.report["tokens_per_second"] is None:
             self.report["tokens_per_second"] = earlier["tokens_per_second"]
 
@@ -131,6 +135,13 @@ class IterationLog:
             "scores": {str(t): dict(row) for t, row in scores.items()},
         }
         self._scalars("sweep", {"top_k": top_k})
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Takes in how long a stage takes that the iteration does not time itself; it is logged with what it made."""
+        began = time.perf_counter()
+        yield
+        self.report.setdefault("seconds", {})[stage] = time.perf_counter() - began
 
     def trained(self, seconds: float) -> None:
         """Takes in how long the epoch's training took."""
@@ -239,6 +250,7 @@ class IterationLog:
             },
         )
         yield "mprm", self.report["mprm"] or {}
+        yield "time", {"dynamics": self.report.get("seconds", {}).get("dynamics")}
 
     def _scalars(self, group: str, values: Mapping[str, float | None]) -> None:
         known = self._watch(group, values)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +32,8 @@ from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.provenance import fingerprint, fingerprint_prompts
 from mstar.storage import RunDirectory, find_in_runs
+
+_log = logging.getLogger(__name__)
 
 
 class RewardModelRefresh:
@@ -142,7 +147,7 @@ class RewardModelRefresh:
         if from_main(is_main() and model.is_dir()):
             return model
         with precision.context(policy.device):
-            annotate(
+            made = annotate(
                 self.prompts, engine, grader, settings, folder / "labels",
                 policy=weights, computed_in=str(precision), check=check,
                 earlier=find_in_runs(reuse, "mprm/*/labels"), progress=engine.progress,
@@ -155,6 +160,7 @@ class RewardModelRefresh:
         torch.manual_seed(derive_seed(seed, "refresh/train", iteration))
         # One process trains, whatever their number, so that the MPRM does not depend on it; the others wait.
         if is_main():
+            _log.info("iteration %d: the MPRM is trained anew, on %d labelled responses", iteration, made.num_responses)
             self._train(policy, start, folder / "labels", check, seed, model, engine.progress, num_workers)
             # NFS keeps a file that is still open somewhere, under another name.
             shutil.rmtree(start, ignore_errors=True)
@@ -198,19 +204,32 @@ class RewardModelRefresh:
             num_workers=num_workers,
             contrast=self.contrast,
         )
-        trainer = Trainer(
-            accelerator=policy.device.type,
-            devices=1 if policy.device.index is None else [policy.device.index],
-            max_epochs=self.epochs,
-            # A policy that is converted whole (bf16-true) says so by its weights: the MPRM's head stays in float32.
-            precision=policy.trainer.precision if policy.compute_precision.mixed else "32-true",
-            gradient_clip_val=1.0,
-            logger=False,
-            enable_progress_bar=progress,
-            callbacks=[*([TrainingBar()] if progress else ()), StopOnSignal(requeues=False), FiniteSteps()],
-            default_root_dir=output.parent,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-        )
-        trainer.fit(module, data)
+        with _unannounced():
+            trainer = Trainer(
+                accelerator=policy.device.type,
+                devices=1 if policy.device.index is None else [policy.device.index],
+                max_epochs=self.epochs,
+                # A policy that is converted whole (bf16-true) says so by its weights: the MPRM's head stays in float32.
+                precision=policy.trainer.precision if policy.compute_precision.mixed else "32-true",
+                gradient_clip_val=1.0,
+                logger=False,
+                enable_progress_bar=progress,
+                callbacks=[*([TrainingBar()] if progress else ()), StopOnSignal(requeues=False), FiniteSteps()],
+                default_root_dir=output.parent,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+            )
+            trainer.fit(module, data)
         export_atomically(module, output)
+
+
+@contextmanager
+def _unannounced() -> Iterator[None]:
+    """Without Lightning's news: that a fit has begun, and is over, would be taken for the fit around it."""
+    lightning = logging.getLogger("lightning.pytorch")
+    before = lightning.level
+    lightning.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        lightning.setLevel(before)

@@ -224,15 +224,16 @@ class RolloutCallback(Callback):
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(settings.seed, "generate", iteration))
         self._sync(stages, log)
-        earlier, progress.refreshed = progress.refreshed, stages.ready_reward(iteration, progress.refreshed)
+        earlier, progress.refreshed = progress.refreshed, stages.ready_reward(log, progress.refreshed)
         if progress.refreshed != earlier:
             self._sync(stages, log)  # it rested while the MPRM was trained
         if iteration == 1 and stages.measures_dynamics:
             before = IterationLog(stages.run, trainer, 0)
-            before.dynamics(stages.measure(iteration=0), settings.controller.current)
+            stages.measure(before)
             before.write()
         if stages.sweep_is_due(iteration):
-            log.swept(*stages.choose_temperature(iteration), settings.controller.top_k)
+            with log.timed("sweep"):
+                log.swept(*stages.choose_temperature(iteration), settings.controller.top_k)
         result = stages.run_iteration(iteration, ahead)
         self._overlap.clear(stages.run, iteration)
         stages.policy.engine.rest()
@@ -335,7 +336,7 @@ class RolloutCallback(Callback):
         if stages.measures_dynamics and "dynamics" not in log.report:
             self._sync(stages, log)
             stages.load_reward(self._progress.refreshed)
-            log.dynamics(stages.measure(iteration), self.settings.controller.current)
+            stages.measure(log)
             stages.policy.engine.rest()
             log.write()
         log.announce()

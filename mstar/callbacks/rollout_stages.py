@@ -12,12 +12,13 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
+from mstar.callbacks.iteration_log import IterationLog
 from mstar.callbacks.rollout_check import require_data, require_policy
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import from_main, is_main
 from mstar.errors import ConfigError
-from mstar.evaluation.dynamics import Dynamics, Sweep, measure_dynamics, sweep
+from mstar.evaluation.dynamics import Sweep, measure_dynamics, sweep
 from mstar.generation.drift import Drift, DriftCheck
 from mstar.iteration.ahead import Ahead, find_ahead
 from mstar.iteration.iteration import IterationResult, Stages, run_iteration
@@ -113,23 +114,25 @@ class RolloutStages:
             reward.refresh(self.run.root / refreshed)
         reward.load(RewardHost(policy.device, policy.compute_precision, policy.attention, policy.trust_remote_code))
 
-    def ready_reward(self, iteration: int, refreshed: str | None) -> str | None:
+    def ready_reward(self, log: IterationLog, refreshed: str | None) -> str | None:
         """Has the reward ready for an iteration: retrained from the present policy if that is due, and loaded.
 
         Returns:
             The one that is now.
         """
         settings, refresh = self.settings, self.settings.refresh
-        if refresh is not None and settings.reward is not None and iteration in refresh.iterations:
+        if refresh is not None and settings.reward is not None and log.iteration in refresh.iterations:
             # Its memory is the new one's.
             settings.reward.release()
             check = self.data.prompt_check()
-            made = refresh.run(
-                settings.engine, settings.grader, settings.seed, self.policy, check, self.run, iteration,
-                settings.reuse, self.data.num_workers,
-            )  # fmt: skip
+            with log.timed("refresh"):
+                made = refresh.run(
+                    settings.engine, settings.grader, settings.seed, self.policy, check, self.run, log.iteration,
+                    settings.reuse, self.data.num_workers,
+                )  # fmt: skip
             # Not the whole path: the run may be moved.
             refreshed = made.relative_to(self.run.root).as_posix()
+            log.report["refreshed"] = True
         self.load_reward(refreshed)
         return refreshed
 
@@ -277,17 +280,19 @@ class RolloutStages:
         chosen, top_k = controller.update(scores, current, found.errors(names, current))
         return found, chosen, names.get(top_k, controller.metric)
 
-    def measure(self, iteration: int) -> Dynamics:
-        """The dynamics of the policy that an iteration made; 0 stands for the one before the first."""
+    def measure(self, log: IterationLog) -> None:
+        """Measures the dynamics of the policy that an iteration made; 0 stands for the one before the first."""
         settings, policy = self.settings, self.policy
-        with policy.compute_precision.context(policy.device):
-            return measure_dynamics(
+        temperature = settings.controller.current
+        with log.timed("dynamics"), policy.compute_precision.context(policy.device):
+            found = measure_dynamics(
                 policy.engine,
                 self.data.held_out(),
                 settings.grader,
                 settings.ready_reward,
                 num_samples=settings.num_samples,
-                temperature=settings.controller.current,
+                temperature=temperature,
                 seed=settings.seed,
-                stage=f"dynamics/{iteration}",
+                stage=f"dynamics/{log.iteration}",
             )
+        log.dynamics(found, temperature)

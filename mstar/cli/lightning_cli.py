@@ -139,11 +139,12 @@ class MstarCLI(LightningCLI):
             )
         if configured.get("fast_dev_run"):
             configured["default_root_dir"] = make_scratch_folder(Path(configured.get("default_root_dir") or "."))
+        if configured.get("accelerator") == "auto" and not CUDAAccelerator.is_available():
+            # Lightning would take an Apple GPU, which has no float64, and a TPU, for which nothing here is made.
+            configured["accelerator"] = "cpu"
         given = configured.get("callbacks") or []
-        extra: list[Callback] = []
         rollout = self._get(self.config_init, "rollout", default=None)
-        if rollout is not None:
-            extra.append(rollout)
+        extra: list[Callback] = [] if rollout is None else [rollout]
         benchmark = self._get(self.config_init, "benchmark", default=None)
         if benchmark is None and isinstance(self.datamodule, BenchmarkDataModule):
             benchmark = BenchmarkCallback()
@@ -291,8 +292,7 @@ class MstarCLI(LightningCLI):
         except (MstarError, OSError, AttributeError):
             rows, total = [], None  # the fit itself will say what is wrong with its data
         # Lightning knows SLURM's processes, too.
-        tells = self.trainer.is_global_zero
-        warn_before_start(self.config["fit"].as_dict(), renderer, rows, total, tells=tells)
+        warn_before_start(self.config["fit"].as_dict(), renderer, rows, total, tells=self.trainer.is_global_zero)
 
     def fit(self, **arguments: Any) -> None:
         """Runs the fit; one that was begun in the same folder goes on from its last checkpoint.

@@ -32,7 +32,7 @@ _JUDGE: Final[Mapping[str, tuple[str, Show]]] = {
     "tokens out": ("num_tokens", format_count),
     "cost": ("cost", two_decimals),
 }
-_STAGES: Final = ("generate", "grade", "score", "train")
+_STAGES: Final = ("refresh", "sweep", "generate", "grade", "score", "train", "dynamics")
 
 
 def dynamics(run: RunData) -> list[Chart]:
@@ -198,7 +198,7 @@ def stage_times(run: RunData) -> Table:
 def iteration_times(run: RunData) -> Table:
     """Where the time of every iteration went."""
     seen = [s for s in _STAGES if any(f"seconds/{s}" in i.values for i in run.iterations)]
-    rows = [_time_row(iteration, seen) for iteration in run.trained_iterations if iteration.report and seen]
+    rows = [_time_row(iteration, seen) for iteration in run.iterations if "seconds" in iteration.report]
     return Table(("iteration", *seen, "sum", "tokens", "tokens / s"), rows)
 
 
@@ -219,7 +219,8 @@ def _funnel_row(iteration: IterationData) -> Row:
     chosen, of = values.get("choice/prompts"), values.get("choice/of")
     cells.append(cell(chosen, lambda count: f"{format_count(count)} of {format_count(of or 0)}"))
     cells.append(cell(values.get("min_on_answer_step"), format_percent))
-    tags = {"skipped: nothing kept": iteration.skipped, "training not finished": not iteration.complete}
+    tags = {"new MPRM": "refreshed" in iteration.report}
+    tags |= {"skipped: nothing kept": iteration.skipped, "training not finished": not iteration.complete}
     return Row(iteration.index, cells, ", ".join(tag for tag, fits in tags.items() if fits))
 
 

@@ -62,8 +62,13 @@ class LabelSet:
 
 
 def find_label_sets(root: Path, count: int) -> tuple[LabelSet, ...]:
-    """The step labels in a folder, or in those directly below it, with so many prompts of each as a sample."""
-    folders = sorted({path.parent for depth in ("", "*/") for path in root.glob(f"{depth}labels-*.parquet")})
+    """The step labels in a folder, in those directly below it, and of the MPRMs that were trained within the run.
+
+    Args:
+        count: So many prompts of each are a sample.
+    """
+    places = ("", "*/", "mprm/*/labels/", "*/mprm/*/labels/")
+    folders = sorted({path.parent for place in places for path in root.glob(f"{place}labels-*.parquet")})
     found = [_read_labels(root, folder, count) for folder in folders]
     return tuple(labels for labels in found if labels.num_responses)
 

@@ -44,6 +44,8 @@ def log_iteration(root: Path, logger: Any) -> dict[str, Any]:
     sweep = Sweep({0.5: {"reward_pass@2": (0.4, 0.4)}, 1.0: {"reward_pass@2": (0.5, 0.7)}})
     log.swept(sweep, 1.0, "reward_pass@2")
     log.trained(1.5)
+    with log.timed("dynamics"):
+        pass
     log.dynamics(DYNAMICS, 0.9)
     log.write()
     found: dict[str, Any] = json.loads(run.report(3).read_text())
@@ -92,7 +94,7 @@ def test_what_is_not_known_is_not_logged(tmp_path: Path) -> None:
     events = EventAccumulator(logger.log_dir)
     events.Reload()
     tags = set(events.Tags()["scalars"])
-    assert {"dynamics/pass@16", "dynamics/temperature", "time/train"} <= tags
+    assert {"dynamics/pass@16", "dynamics/temperature", "time/train", "time/dynamics"} <= tags
     assert not [tag for tag in tags if tag.startswith("sweep/")]
     unknown = {"dynamics/reward_pass@2", "dynamics/greedy_chain_accuracy", "rollout/tokens_per_second", "mprm/auc"}
     assert not unknown & tags
@@ -148,7 +150,7 @@ def test_an_iteration_that_is_read_again_keeps_the_times_in_which_it_was_made(
     tmp_path: Path, drawn: int, generate: float, rate: float
 ) -> None:
     trainer = Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_checkpointing=False)
-    made = {"generate": 10.0, "grade": 1.0, "score": 5.0}
+    made = {"generate": 10.0, "grade": 1.0, "score": 5.0, "sweep": 7.0}
     first = IterationLog(RunDirectory(tmp_path), trainer, 1)
     counts = Counter(tokens=80, new_tokens=80)
     first.iteration_done(IterationResult((), IterationReport(1, 0.9, counts, seconds=made), ()))
@@ -156,9 +158,15 @@ def test_an_iteration_that_is_read_again_keeps_the_times_in_which_it_was_made(
     first.write()
     counts = Counter(tokens=80, new_tokens=drawn)
     again = IterationReport(1, 0.9, counts, seconds={"generate": generate, "grade": 0.5, "score": 0.0})
-    IterationLog(RunDirectory(tmp_path), trainer, 1).iteration_done(IterationResult((), again, ()))
+    log = IterationLog(RunDirectory(tmp_path), trainer, 1)
+    for stage in ("refresh", "sweep"):
+        with log.timed(stage):
+            pass
+    log.iteration_done(IterationResult((), again, ()))
     report = json.loads(RunDirectory(tmp_path).report(1).read_text())
-    # It is trained again.
+    # It is trained again; its sweep is made again, and its MPRM found.
+    assert report["seconds"].pop("sweep") == pytest.approx(7.0, abs=0.1)
+    assert report["seconds"].pop("refresh") == pytest.approx(0.0, abs=0.1)
     assert report["seconds"] == {"generate": 10 + generate, "grade": 1.5, "score": 5}
     assert report["tokens_per_second"] == rate
 

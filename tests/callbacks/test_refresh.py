@@ -10,12 +10,15 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from lightning.pytorch import Trainer
 
 import mstar.callbacks.refresh
 import mstar.callbacks.signals
 import mstar.datamodules.quarantined
 from mstar.annotation import AnnotationSettings, ContrastSettings
+from mstar.annotation.annotation import Annotation
 from mstar.callbacks import RewardModelRefresh, RolloutCallback
+from mstar.callbacks.iteration_log import IterationLog
 from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.errors import ConfigError
@@ -157,6 +160,16 @@ def test_slurms_warning_within_the_retraining_is_left_to_the_fit_around_it(
     assert asked == []
 
 
+def test_lightning_s_news_of_the_retraining_are_not_told_as_those_of_the_fit(
+    train: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "lightning.pytorch")
+    train()
+    assert [record for record in caplog.records if record.name.startswith("lightning")] == []
+    Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert any("GPU available" in message for message in caplog.messages)
+
+
 def test_the_retraining_has_all_labels_whatever_the_number_of_processes(
     train: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,18 +220,30 @@ def test_the_retraining_makes_its_batches_in_as_many_processes_as_the_run(
         return tmp_path / "mprm/0002/model"
 
     monkeypatch.setattr(stages.settings.refresh, "run", run)
-    assert RolloutStages.ready_reward(stages, 2, None) == "mprm/0002/model"
+    log = IterationLog(stages.run, Mock(), 2)
+    assert RolloutStages.ready_reward(stages, log, None) == "mprm/0002/model"
     assert passed[-1] == 3
+    assert log.report["refreshed"] is True
+    assert log.report["seconds"]["refresh"] >= 0
 
 
-def test_the_engine_rests_while_the_mprm_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_rests_while_the_mprm_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """vLLM's share of the GPU would lie beside a second model with its optimizer's states."""
     done: list[str] = []
-    monkeypatch.setattr(mstar.callbacks.refresh, "annotate", lambda *_, **__: done.append("annotate"))
+
+    def annotate(*_: Any, **__: Any) -> Annotation:
+        done.append("annotate")
+        return Annotation(num_responses=24)
+
+    monkeypatch.setattr(mstar.callbacks.refresh, "annotate", annotate)
     monkeypatch.setattr(TransformersEngine, "rest", lambda _: done.append("rest"))
     monkeypatch.setattr(RewardModelRefresh, "_train", lambda *_: done.append("train"))
+    caplog.set_level("INFO", "mstar")
     start(tmp_path)
     assert done == ["annotate", "rest", "train"]
+    assert caplog.messages[-1] == "iteration 2: the MPRM is trained anew, on 24 labelled responses"
 
 
 def test_after_a_refresh_the_engine_is_given_the_weights_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +258,7 @@ def test_after_a_refresh_the_engine_is_given_the_weights_again(tmp_path: Path, m
         def hand_over(self, check: None) -> None:
             done.append("weights")
 
-        def ready_reward(self, iteration: int, refreshed: str | None) -> str:
+        def ready_reward(self, log: IterationLog, refreshed: str | None) -> str:
             done.append("reward")
             return self.refreshed
 

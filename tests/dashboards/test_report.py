@@ -132,6 +132,9 @@ def test_the_numbers_are_on_the_page(run: Path) -> None:
     shown = (
         "25 %",
         "1 min 15 s",
+        "30.0 s",
+        "3 min 00 s",
+        "new MPRM",
         "It goes on at 0.7.",
         "20.0 %",
         "0.71",

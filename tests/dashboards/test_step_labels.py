@@ -59,6 +59,13 @@ def test_of_labels_without_prompts_the_ids_are_known(tmp_path: Path, count: int)
     assert all(prompt.question == "" and prompt.id.startswith("p") for prompt in labels.prompts)
 
 
+def test_the_labels_of_mprms_that_were_trained_within_a_run_are_found(tmp_path: Path) -> None:
+    places = ("evolve/mprm/0002-ab/labels", "mprm/0002-ab/labels", "mprm/0004-cd/labels")
+    for place in places:
+        write_step_labels(tmp_path / place / "labels-00000.parquet", [label("p", 1, 1, right=True)])
+    assert [labels.path for labels in find_label_sets(tmp_path, 1)] == list(places)
+
+
 def test_no_labels_are_no_label_set_and_damaged_ones_are_named(tmp_path: Path) -> None:
     assert find_label_sets(tmp_path, 1) == ()
     write_step_labels(tmp_path / "labels-00000.parquet", [])

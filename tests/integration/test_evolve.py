@@ -101,7 +101,8 @@ def test_the_funnel_adds_up(run: Path) -> None:
     }
     assert found["tokens"] == sum(row.response.num_tokens for row in rows)
     assert found["tokens_per_second"] == pytest.approx(found["tokens"] / found["seconds"]["generate"])
-    assert set(found["seconds"]) == {"generate", "grade", "score", "train"}
+    assert set(found["seconds"]) == {"generate", "grade", "score", "train", "dynamics"}
+    assert set(report(run, 0)["seconds"]) == {"dynamics"}
     assert found["skipped"] is False
 
 
