@@ -40,11 +40,6 @@ class ModelInputs:
     mask_BT: Tensor
     extras: dict[str, Tensor] = field(default_factory=dict)
 
-    @property
-    def has_pictures(self) -> bool:
-        """Whether any row has a picture; of text alone, some processors still say what kind of token each is."""
-        return any(not name.endswith("token_type_ids") for name in self.extras)
-
     def to(self, device: torch.device | str) -> ModelInputs:
         """The same inputs on another device."""
         extras = {name: value.to(device) for name, value in self.extras.items()}

@@ -208,14 +208,6 @@ def test_extras_with_one_entry_a_token_are_laid_out_again(tiny: Any) -> None:
     ]
 
 
-def test_kinds_of_tokens_are_no_pictures(tiny: Any) -> None:
-    renderer = Renderer(TypedProcessor(tiny.renderer.processor))  # type: ignore[arg-type]
-    without = renderer.response_inputs([replace(PROMPT, images=())], ["no"]).inputs
-    assert without.extras
-    assert not without.has_pictures
-    assert renderer.response_inputs([PROMPT], ["no"]).inputs.has_pictures
-
-
 def test_prompts_without_with_one_and_with_several_images(tiny: Any) -> None:
     text, one = replace(PROMPT, images=()), PROMPT
     two = replace(PROMPT, images=(IMAGE, TinyDiceImage("test", 0, 1)))

@@ -55,12 +55,6 @@ class StepLabelBatch:
     labelled_N: Tensor | None = None
     finished: list[bool] | None = None
 
-    @property
-    def has_pictures(self) -> bool:
-        """Whether any prompt has a picture, so that every weight is used."""
-        responses = self.responses
-        return (responses.prompts if isinstance(responses, SharedInputs) else responses.inputs).has_pictures
-
 
 def collate_step_labels(
     labels: Sequence[StepLabels],

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from mstar.distributed import is_main, world_size
+from mstar.distributed import is_main
 from mstar.errors import ConfigError
 
 P = ParamSpec("P")
@@ -52,6 +52,9 @@ def shard(
 
     Each decoder layer is one unit, whole only while it computes. All the rest is the root's: a vision tower is idle in
     a batch without pictures, and a unit that some processes use and others do not would make them wait for ever.
+    Weights that a batch left out get a gradient of 0, so that processes add up the same ones; and so do those that
+    nothing uses, such as the last layer of a vision tower that is read before it, since a checkpoint whose optimizer
+    lacks a state cannot be loaded (torch 2.13, lightning 2.6).
 
     Args:
         root: The model; it must be called through its own ``forward`` or ``inside_forward``.
@@ -71,17 +74,31 @@ def shard(
     if mixed_precision:
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     backbone = root if backbone is None else backbone
-    for layer in decoder_layers(backbone):
+    layers = decoder_layers(backbone)
+    for layer in layers:
         _take(layer, mesh, widen)
         fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+    layers[0].register_forward_pre_hook(_want_gradient, prepend=True, with_kwargs=True)
     for part in exact:
         fully_shard(part, mesh=mesh, reshard_after_forward=True)
     _take(backbone, mesh, widen)
     # The root's weights are needed again at once, in the backward pass.
     fully_shard(root, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
     untyped: Any = root
+    untyped.set_reduce_scatter_unused_params(True)
     untyped.run_inside_forward = MethodType(_call, root)
     register_fsdp_forward_method(root, "run_inside_forward")
+
+
+def _want_gradient(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Has every backward pass go through all of the layers, and end in them, whatever else is trained.
+
+    With frozen embeddings it else goes on behind the first one only where there are pictures, and the processes would
+    exchange the gradients of that layer and of the root in different orders.
+    """
+    if torch.is_grad_enabled():
+        hidden: Tensor = args[0] if args else kwargs["hidden_states"]
+        hidden.requires_grad_()
 
 
 def _take(unit: nn.Module, mesh: DeviceMesh, widen: bool) -> None:
@@ -133,31 +150,6 @@ def _forget_forward(root: FSDPModule) -> None:
     """Splits all weights again, and forgets the forward passes that no backward pass followed."""
     untyped: Any = root
     untyped.reset_iter_state()
-
-
-def empty_loss(root: nn.Module) -> Tensor | float:
-    """A loss of 0 that gives a gradient of 0 to every weight that is whole, used or not.
-
-    Added to the loss of a batch without pictures: the processes average the gradients of the same weights, so one whose
-    batch left the vision tower out must still have gradients for it.
-    """
-    if world_size() == 1:
-        return 0.0
-    whole = [p for p in root.parameters() if p.requires_grad and not isinstance(p, DTensor)]
-    return torch.stack([p.reshape(-1)[:0].sum().float() for p in whole]).sum() if whole else 0.0
-
-
-def complete_gradients(root: nn.Module) -> None:
-    """Gives sharded weights without a gradient one of 0, so that the optimizer has a state for every weight.
-
-    A checkpoint of a sharded model cannot be loaded if a state is missing (torch 2.13, lightning 2.6). Some models have
-    weights that nothing uses, such as the last layer of a vision tower that is read before it.
-    """
-    # Without any gradient, the step is one that is skipped.
-    if isinstance(root, FSDPModule) and any(parameter.grad is not None for parameter in root.parameters()):
-        for parameter in root.parameters():
-            if parameter.requires_grad and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
-from torch.optim import Optimizer
 
 from mstar.distributed import is_main
 from mstar.errors import ConfigError
@@ -22,7 +21,7 @@ from mstar.models.families import FreezablePart
 from mstar.models.fingerprint import fingerprint_model, fingerprint_state
 from mstar.models.lora import LoraSettings, save_adapter
 from mstar.models.precision import DTYPES, Precision, resolve_dtype
-from mstar.models.sharding import complete_gradients, gather_state, is_sharded, shard
+from mstar.models.sharding import gather_state, is_sharded, shard
 from mstar.models.trained_part import prepare_training
 from mstar.modules.backbone_checkpoint import (
     check_kind,
@@ -199,10 +198,6 @@ class BackboneModule(LightningModule):
         for name, value in {"loss": loss, **more}.items():
             self.log(f"train/{name}", value, batch_size=rows, prog_bar=name == "loss", sync_dist=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
-
-    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Keeps the optimizer's state complete where weights are sharded."""
-        complete_gradients(self.root)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what an export needs to rebuild the model; refuses what is not finite."""

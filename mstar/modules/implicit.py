@@ -19,7 +19,7 @@ from mstar.models.families import FreezablePart
 from mstar.models.implicit_scorer import step_logprobs
 from mstar.models.lora import LoraSettings
 from mstar.models.prefix import is_recurrent
-from mstar.models.sharding import empty_loss, inside_forward, is_sharded
+from mstar.models.sharding import inside_forward
 from mstar.modules.mprm import find_truth, merge_validated, repeats
 from mstar.modules.policy import PolicyModule
 
@@ -109,8 +109,6 @@ class ImplicitRewardModule(PolicyModule):
         """One step of training."""
         reward_B, _ = inside_forward(self.model, self.rewards, batch)
         loss = binary_cross_entropy_with_logits(reward_B, batch.correct_B.float())
-        if not batch.has_pictures and is_sharded(self.model):
-            loss = loss + empty_loss(self.model)
         self.log_training(loss, len(reward_B))
         return loss
 

@@ -29,7 +29,6 @@ from mstar.models.attention import announce, kernel_of
 from mstar.models.families import FreezablePart
 from mstar.models.lora import LoraSettings
 from mstar.models.prefix import is_recurrent
-from mstar.models.sharding import empty_loss, is_sharded
 from mstar.models.step_head import StepLogits
 from mstar.models.step_scorer import StepScorer
 from mstar.modules.backbone_module import BackboneModule
@@ -209,8 +208,6 @@ class MPRMModule(BackboneModule):
         """One step of training."""
         cross_entropy, pairwise = self.losses(self(batch), batch)
         loss = cross_entropy + self.pairwise_weight * pairwise
-        if not batch.has_pictures and is_sharded(self.scorer):
-            loss = loss + empty_loss(self.scorer)
         self.log_training(loss, len(batch.group_B), step_loss=cross_entropy, pairwise_loss=pairwise)
         return loss
 

@@ -24,7 +24,7 @@ from mstar.models.export import save_model
 from mstar.models.families import FreezablePart, family_of
 from mstar.models.lora import LoraSettings
 from mstar.models.packing import check_packing, packed_hidden_states
-from mstar.models.sharding import empty_loss, inside_forward, is_sharded, load_full_state
+from mstar.models.sharding import inside_forward, load_full_state
 from mstar.models.token_loss import LossKernel, check_loss_kernel, mean_token_loss, token_losses
 from mstar.modules.answering import AnsweringModule
 from mstar.modules.optimization import configure
@@ -203,8 +203,6 @@ class PolicyModule(AnsweringModule):
         """One step of training."""
         self._share_means(batch)
         loss = inside_forward(self.model, self.loss, batch)
-        if not batch.inputs.has_pictures and is_sharded(self.model):
-            loss = loss + empty_loss(self.model)
         self._add_up({"loss": loss, **self._watched}, batch_idx)
         self.log_training(rows=batch.labels_BT.shape[0], **self._step_numbers)
         return loss

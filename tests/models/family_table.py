@@ -191,7 +191,8 @@ has the reason where a whole family is refused, or is not tested.
 - MPRM: steps behind shared prompts get the scores that they get behind prompts of their own.
 - LoRA: a step of adapters lowers the loss and leaves the weights alone.
 - packing: rows laid end to end have the hidden states that they have alone.
-- DDP, FSDP2: the gradients of two processes are those of one with the rows of both.
+- DDP, FSDP2: the gradients of two processes are those of one with the rows of both, also where the rows of one use \
+weights outside of the language model's layers that those of the other do not.
 - pictures: train, rollouts, MPRM and LoRA hold with the pictures of the family's own processor too \
 (`tests/models/test_families.py` and, with torchvision, `tests/vllm/test_families.py`).
 

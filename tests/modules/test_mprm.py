@@ -109,7 +109,6 @@ def test_the_settings_decide_what_is_learned(
         hard_N=torch.tensor(labels["hard"]),
         group_B=torch.tensor([7, 7]),
         labelled_N=None,
-        has_pictures=True,
     )
     right = [y * softplus(-x) for x, y in zip(logits, labels[kind], strict=True)]
     wrong = [(1 - y) * softplus(x) for x, y in zip(logits, labels[kind], strict=True)]
