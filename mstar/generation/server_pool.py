@@ -164,8 +164,6 @@ class ServerPool:
                     raise first from None
                 if isinstance(first, RefusedError):
                     job.refused = str(first)
-                    # It counts a picture of the prompt as read, and would miss it in the next one that shows it.
-                    await server.forget_pictures(client)
                     return
             raise
 

@@ -17,6 +17,7 @@ from mstar.endpoint.access import find_key
 from mstar.generation.vllm_prompts import MOST_IMAGES
 
 _EXTENSION: Final = "mstar.generation.vllm_server_worker.WeightExtension"
+_GENERATE: Final = "/inference/v1/generate"
 _TRIES: Final = 10
 _HALF_WAY: Final = "half-way"
 _KEY: Final = "VLLM_API_KEY"
@@ -28,6 +29,10 @@ class ServerLostError(Exception):
 
 class WronglyStartedError(ServerLostError):
     """A server was started in a way that does not serve."""
+
+
+class FaultError(ServerLostError):
+    """A server answers with HTTP 500."""
 
 
 class RefusedError(Exception):
@@ -93,7 +98,7 @@ class VllmServer:
             raise WronglyStartedError(f"it was started without --worker-extension-cls {_EXTENSION}")
         # Without a prompt it is refused, but by whom tells whether it could have been drawn.
         with suppress(RefusedError):
-            await self._ask(client, "POST", "/inference/v1/generate", {})
+            await self._ask(client, "POST", _GENERATE, {})
         described = dict((await self._call(client, "mstar_describe"))[0])
         for kind, options in (("kv", "--kv-transfer-config and --kv-offloading-size"), ("ec", "--ec-transfer-config")):
             store = (info.get(f"{kind}_transfer_config") or {}).get(f"{kind}_connector")
@@ -139,7 +144,6 @@ class VllmServer:
             await asyncio.sleep(1)
         else:
             raise ServerLostError("it did not empty its prefix cache, because some request is still being written")
-        await self.forget_pictures(client)
         await self._ask(client, "POST", "/reset_encoder_cache")
         await self._rename(client, version)
         self.version = version
@@ -159,10 +163,6 @@ class VllmServer:
                 )
             if found["fingerprint"] != version:
                 raise ServerLostError(f"what it read in '{folder}' is not what was written there")
-
-    async def forget_pictures(self, client: httpx2.AsyncClient) -> None:
-        """Empties the cache of processed pictures."""
-        await self._ask(client, "POST", "/reset_mm_cache")
 
     async def compare_weights(self, client: httpx2.AsyncClient, folder: str) -> list[dict[str, Any]]:
         """Has each of its workers compare what it holds with a folder, exactly; returns as ``WeightExtension`` does."""
@@ -191,7 +191,11 @@ class VllmServer:
             ServerLostError: it does not answer, gave it up, or drew with other weights than it was given.
             RefusedError: the prompt is none for it.
         """
-        answer = await self._ask(client, "POST", "/inference/v1/generate", body)
+        try:
+            answer = await self._ask(client, "POST", _GENERATE, body)
+        except FaultError:
+            # It has counted a picture as read though it refused the prompt; then it misses it once, and takes it anew.
+            answer = await self._ask(client, "POST", _GENERATE, body)
         try:
             choice = answer["choices"][0]
             versions = {span["version"] for span in choice["weight_versions"] or ()}
@@ -239,7 +243,8 @@ def read_answer(response: httpx2.Response, path: str) -> Any:
     if status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY):
         raise RefusedError(_message(response))
     if not response.is_success:
-        raise ServerLostError(f"HTTP {status}: {_message(response)}")
+        kind = FaultError if status == HTTPStatus.INTERNAL_SERVER_ERROR else ServerLostError
+        raise kind(f"HTTP {status}: {_message(response)}")
     try:
         return response.json() if response.content else None
     except ValueError as error:

@@ -206,8 +206,6 @@ class ServerSession:
         path = folder.as_seen_from(self.options.shared_folder_on_servers)
         if has_them:
             server.version = folder.version
-            # It may have been lost over a picture that it counted as read though it had refused its prompt.
-            await server.forget_pictures(client)
         else:
             sender = self._senders.get(server.address)
             if sender is not None and held != server.version:

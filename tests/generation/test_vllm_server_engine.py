@@ -326,6 +326,25 @@ def test_a_prompt_that_ends_every_server_is_named(make: Callable[..., VllmServer
         engine.generate(REQUESTS[:1])
 
 
+def test_a_picture_that_a_server_misses_is_asked_with_again(
+    make: Callable[..., VllmServerEngine], stubs: list[Stub], caplog: pytest.LogCaptureFixture
+) -> None:
+    """VLLM takes a picture of a prompt that it refuses for read, and answers the next request that shows it by 500."""
+    engine = make(stubs[0])
+    expected, missed = texts(engine), set[int]()
+
+    def miss(stub: Stub, body: dict[str, Any]) -> tuple[int, str] | None:
+        seed = body["sampling_params"]["seed"]
+        if seed in missed:
+            return None
+        missed.add(seed)
+        return 500, "Internal server error"
+
+    stubs[0].fault = miss
+    assert texts(engine) == expected
+    assert not caplog.messages
+
+
 def test_a_prompt_that_is_refused_is_left_out_alone(
     make: Callable[..., VllmServerEngine], stubs: list[Stub], caplog: pytest.LogCaptureFixture
 ) -> None:
