@@ -74,6 +74,7 @@ class ServerPool:
         self._prepare = prepare
         self.concurrency, self._timeout, self._patience = concurrency, timeout, patience
         self._reasons: dict[str, str] = {}
+        self._begun = False
         _allow_files(_OTHER_FILES + 2 * concurrency * len(self.servers))
         self._certificates = ssl.create_default_context()
 
@@ -90,10 +91,16 @@ class ServerPool:
         return asyncio.run(connected())
 
     async def prepare_all(self, client: httpx2.AsyncClient) -> None:
-        """Prepares every server, and goes on with those that answer."""
+        """Prepares every server, and goes on with those that answer.
+
+        Raises:
+            ConfigError: it is the first time, and a server was not started as it must be.
+            ServersLostError: no server answers.
+        """
         self.usable = []
-        await asyncio.gather(*(self.restore(client, server, first=True) for server in self.servers))
+        await asyncio.gather(*(self.restore(client, server, first=not self._begun) for server in self.servers))
         await self.regain(client)
+        self._begun = True
 
     async def regain(self, client: httpx2.AsyncClient) -> None:
         """Returns when some server can be used.

@@ -167,7 +167,7 @@ class VllmServerEngine(Engine):
         """Gives every server the policy's present weights. Collective for several processes.
 
         Raises:
-            ConfigError: they are not finite numbers, or a server was not started as it must be.
+            ConfigError: they are not finite numbers.
             EngineDriftError: a server has others than it was given.
             ServersLostError: no server answers.
         """

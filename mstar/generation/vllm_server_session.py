@@ -136,7 +136,7 @@ class ServerSession:
         """Gives every server the policy's present weights. Collective for several processes.
 
         Raises:
-            ConfigError: a server was not started as it must be.
+            ConfigError: it is the first time, and a server was not started as it must be.
             EngineDriftError: a server has other weights than it was given.
             ServersLostError: no server answers.
             StorageError: the weights cannot be written.

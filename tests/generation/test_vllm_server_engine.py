@@ -407,6 +407,17 @@ def test_a_server_that_misses_a_hand_over_is_left_out_until_it_has_the_weights(
     assert stubs[1].loads == 2
 
 
+def test_a_server_that_was_started_anew_wrongly_does_not_end_a_run_that_goes_on(
+    make: Callable[..., VllmServerEngine], stubs: list[Stub], tiny: Policy, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = make()
+    stubs[1].dtype, stubs[1].drawn = "torch.bfloat16", 0
+    engine.update_weights(changed(tiny.model))
+    assert f"the server {stubs[1].address} cannot be used (it computes in bfloat16" in caplog.text
+    texts(engine)
+    assert (stubs[0].drawn, stubs[1].drawn) == (18, 0)
+
+
 def test_weights_that_a_hand_over_left_half_way_are_not_taken_for_the_earlier_ones(
     make: Callable[..., VllmServerEngine], stubs: list[Stub], tiny: Policy
 ) -> None:
