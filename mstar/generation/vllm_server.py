@@ -19,7 +19,7 @@ from mstar.generation.vllm_prompts import MOST_IMAGES
 _EXTENSION: Final = "mstar.generation.vllm_server_worker.WeightExtension"
 _GENERATE: Final = "/inference/v1/generate"
 _TRIES: Final = 10
-_HALF_WAY: Final = "half-way"
+HALF_WAY: Final = "half-way"
 _KEY: Final = "VLLM_API_KEY"
 
 
@@ -135,7 +135,7 @@ class VllmServer:
         """
         self.version = None
         # If this ends half-way, the earlier version's name must not stand for what there is then.
-        await self._rename(client, _HALF_WAY)
+        await self._rename(client, HALF_WAY)
         await give()
         for _ in range(_TRIES):
             # Requests that were given up a moment ago end with the next step.

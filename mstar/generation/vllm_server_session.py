@@ -24,6 +24,7 @@ from mstar.generation.vllm_families import find_query_scaling
 from mstar.generation.vllm_prompts import find_other_setting, picture_settings, processor_options
 from mstar.generation.vllm_requests import read_logprobs
 from mstar.generation.vllm_server import (
+    HALF_WAY,
     RefusedError,
     ServerFacts,
     ServerLostError,
@@ -201,13 +202,14 @@ class ServerSession:
         self._facts = facts
         held = await server.read_version(client)
         has_them = held == folder.version
-        if not has_them and not is_main():
-            raise ServerLostError("it waits for the main process to give it the present weights")
+        sender = self._senders.get(server.address)
+        # The others must not interrupt a hand-over, and no group of NCCL has them in it.
+        if not has_them and not is_main() and (held == HALF_WAY or sender is not None):
+            raise ServerLostError("it waits for another process to give it the present weights")
         path = folder.as_seen_from(self.options.shared_folder_on_servers)
         if has_them:
             server.version = folder.version
         else:
-            sender = self._senders.get(server.address)
             if sender is not None and held != server.version:
                 # It was started anew, or another run has given it weights: it does not know the group that there was.
                 sender.close()
@@ -215,7 +217,7 @@ class ServerSession:
             await server.load_weights(
                 client, give if sender is None else partial(sender.send, folder.current), folder.version
             )
-        if is_main():
+        if is_main() or not has_them:
             self._require_held(server, await self._compare(client, server, path))
             if facts.engines > 1:
                 await server.require_equal_engines(client)

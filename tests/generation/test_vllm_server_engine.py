@@ -256,6 +256,23 @@ def test_a_server_that_was_started_anew_gets_the_weights_before_it_is_used(
     assert "has the present weights and is used again" in caplog.text
 
 
+def test_any_process_gives_a_server_that_was_started_anew_the_weights(
+    make: Callable[..., VllmServerEngine], stubs: list[Stub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main process may have drawn its share long since, and look after no server any more."""
+    engine = make(stubs[0])
+    expected = texts(engine)
+    monkeypatch.setattr(vllm_server_session, "is_main", lambda: False)
+    stubs[0].version = "default"
+    assert texts(engine) == expected
+    assert stubs[0].loads == 2
+    # Another process gives it these.
+    stubs[0].version = "half-way"
+    with pytest.raises(ServersLostError, match="it waits for another process to give it the present weights"):
+        engine.generate(REQUESTS)
+    assert stubs[0].loads == 2
+
+
 def test_a_server_that_comes_back_must_compute_what_the_others_do(
     make: Callable[..., VllmServerEngine], stubs: list[Stub], caplog: pytest.LogCaptureFixture
 ) -> None:
