@@ -85,7 +85,12 @@ class ServerPool:
             # A connection that a server has closed meanwhile would look like a server that is gone.
             limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
             timeout = httpx2.Timeout(self._timeout, connect=_CONNECT)
-            async with httpx2.AsyncClient(timeout=timeout, limits=limits, verify=self._certificates) as client:
+            async with httpx2.AsyncClient(
+                timeout=timeout,
+                limits=limits,
+                verify=self._certificates,
+                trust_env=False,  # no proxy reaches into the servers' closed network
+            ) as client:
                 return await work(client)
 
         return asyncio.run(connected())

@@ -144,7 +144,8 @@ class Stub:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody is, and nobody is asked
     for module in (server_pool, server_drawing):
         monkeypatch.setattr(module, "RETRY", 0.05)
         monkeypatch.setattr(module, "TICK", 0.02)

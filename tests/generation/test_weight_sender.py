@@ -13,9 +13,10 @@ import torch
 
 from mstar.errors import ConfigError, MissingExtraError
 from mstar.generation import VllmServerEngine, vllm_server_session, weight_sender
-from mstar.generation.vllm_server import ServerLostError, VllmServer
+from mstar.generation.vllm_server import RefusedError, ServerLostError, VllmServer
 from mstar.generation.weight_files import write_weights
 from mstar.generation.weight_sender import WeightSender
+from tests.stub_server import serving
 
 if TYPE_CHECKING:
     from tests.conftest import Policy
@@ -49,6 +50,18 @@ def test_what_is_sent_is_what_is_in_the_folder(folder: Path) -> None:
         ("a.weight", torch.bfloat16, [[1.0] * 3] * 2),
         ("b.bias", torch.bfloat16, [0.0] * 4),
     ]
+
+
+def test_no_proxy_is_asked_for_a_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    with serving() as server:
+        server.faults = [(400, {}, {"message": "here it is"})]
+        sender = WeightSender(VllmServer(server.address), 10)
+        sender._engine = Sending(lambda engine: engine.client.post("/start_weight_update", {}))
+        with pytest.raises(RefusedError, match="here it is"):
+            asyncio.run(sender.send(folder))
 
 
 def test_a_transfer_that_hangs_costs_the_server_and_not_the_run(folder: Path) -> None:
