@@ -47,7 +47,6 @@ class _Drawing:
         self.unfinished = set(self._queue)
         self._running: dict[asyncio.Task[None], tuple[VllmServer, Job]] = {}
         self._restoring: dict[asyncio.Task[None], VllmServer] = {}
-        self._slowest = 0.0
         self._tried = time.monotonic()
         for server in pool.servers:
             server.load = 0
@@ -70,7 +69,7 @@ class _Drawing:
             del self._restoring[task]
             task.result()
         for task in tasks:
-            # It may be there no more: its server was lost, or its job done, a moment ago.
+            # It may be there no more: its server was lost a moment ago.
             if task in self._running and task.done():
                 self._take_in(task)
 
@@ -84,32 +83,14 @@ class _Drawing:
     def _give_out(self) -> None:
         while self._queue and (server := self._roomiest()) is not None:
             self._give(server, self._queue.popleft())
-        late = None if self._queue else self._latest()
-        if late is not None:
-            self._give(*late)
 
     def _roomiest(self) -> VllmServer | None:
         """The server with the fewest responses to write, if it may have more."""
         server = min(self._pool.usable, key=lambda server: server.load, default=None)
         return server if server is not None and server.load < self._pool.concurrency else None
 
-    def _latest(self) -> tuple[VllmServer, Job] | None:
-        """A server with nothing to do, and the job that has been waited for much longer than for any that is done.
-
-        So a server that is slow, or has hung, does not hold up what the others have done long since. Both draw the
-        same, and whichever answers first counts.
-        """
-        idle = next((server for server in self._pool.usable if server.load == 0), None)
-        jobs = [job for _, job in self._running.values()]
-        once = [job for job in jobs if jobs.count(job) == 1]
-        if idle is None or not once or self._slowest == 0:
-            return None
-        job = min(once, key=lambda job: job.began)
-        return (idle, job) if time.monotonic() - job.began > 2 * self._slowest else None
-
     def _give(self, server: VllmServer, job: Job) -> None:
         server.load += job.size
-        job.began = time.monotonic()
         task = asyncio.create_task(self._pool.attempt(self._client, server, job))
         task.add_done_callback(_note_error)
         self._running[task] = (server, job)
@@ -125,9 +106,6 @@ class _Drawing:
         server, job = self._forget(task)
         if error is None:
             self.unfinished.remove(job)
-            self._slowest = max(self._slowest, time.monotonic() - job.began)
-            for other in [other for other, (_, same) in self._running.items() if same is job]:
-                self._forget(other)
             self._done(job)
         elif isinstance(error, ServerLostError):
             self._pool.lose(server, error)
@@ -135,8 +113,7 @@ class _Drawing:
             others = [other for other, (same, _) in self._running.items() if same is server]
             for lost in [job, *(self._forget(other)[1] for other in others)]:
                 _count_loss(lost, server, error)
-                if all(lost is not other for _, other in self._running.values()):
-                    self._queue.appendleft(lost)
+                self._queue.appendleft(lost)
         else:
             raise error
 

@@ -38,7 +38,6 @@ class Job:
         bodies: Makes the requests' bodies; called when there is room for them.
         refused: Why vLLM does not take the prompt; None if it does.
         losses: Servers that were lost while they had it.
-        began: When a server was last given it.
     """
 
     name: str
@@ -47,7 +46,6 @@ class Job:
     answers: dict[int, dict[str, Any]] = field(default_factory=dict)
     refused: str | None = None
     losses: int = 0
-    began: float = 0.0
 
 
 class ServerPool:
