@@ -166,8 +166,12 @@ class IterationLog:
         if is_main():
             write_json(self.run.report(self.iteration), self.report)
 
-    def announce(self) -> None:
-        """Prints the iteration in one line."""
+    def announce(self, *, refreshes: bool) -> None:
+        """Prints the iteration in one line.
+
+        Args:
+            refreshes: Whether the run refreshes its MPRM.
+        """
         funnel = self.report["funnel"]
         parts = [
             f"iteration {self.iteration}: {funnel['generated']:,} responses at T={self.report['temperature']:g}",
@@ -198,7 +202,7 @@ class IterationLog:
             parts.append(f"{without:,} have no gradient, as all of their prompt's samples are right or all wrong")
         if self.report["skipped"]:
             parts.append("nothing was kept, so there was nothing to train on")
-        warning = warn_of_likelihood(self.report.get("mprm") or {})
+        warning = warn_of_likelihood(self.report.get("mprm") or {}, refreshes=refreshes)
         if is_main():
             _log.info("%s", "; ".join(parts))
             if warning is not None:

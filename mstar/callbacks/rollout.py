@@ -339,7 +339,7 @@ class RolloutCallback(Callback):
             stages.measure(log)
             stages.policy.engine.rest()
             log.write()
-        log.announce()
+        log.announce(refreshes=self.settings.refresh is not None)
 
     def _sync(self, stages: RolloutStages, log: IterationLog) -> None:
         """Hands the engine the present weights, and proves that it has them."""

@@ -178,8 +178,8 @@ def likelihood_warning(run: RunData) -> str:
     last = next((i for i in reversed(run.iterations) if "mprm/likelihood_lead" in i.values), None)
     if last is None:
         return ""
-    names = ("likelihood_lead", "likelihood_lead_error")
-    warning = warn_of_likelihood({name: last.values.get(f"mprm/{name}") for name in names})
+    refreshes = mapping(run.settings.get("rollout")).get("refresh_reward_model") is not None
+    warning = warn_of_likelihood(last.report["mprm"], refreshes=refreshes)
     return "" if warning is None else f"After iteration {last.index} {warning}."
 
 

@@ -79,17 +79,21 @@ def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
     )
 
 
-def warn_of_likelihood(quality: Mapping[str, float | None]) -> str | None:
-    """What to do where the policy's likelihood ranks better than the MPRM, by more than the standard error; else None.
+def warn_of_likelihood(quality: Mapping[str, float | None], *, refreshes: bool) -> str | None:
+    """What to do where the policy's likelihood ranks better than the MPRM, by two standard errors; else None.
+
+    Where both rank equally well, one iteration in forty is beyond two, and one in six beyond one.
 
     Args:
         quality: The fields of a ``RewardQuality``, as a report has them; one of an older run may lack some.
+        refreshes: Whether the run refreshes its MPRM.
     """
     lead, error = quality.get("likelihood_lead"), quality.get("likelihood_lead_error")
-    if lead is None or error is None or lead <= error:
+    if lead is None or error is None or lead <= 2 * error:
         return None
+    how = "refresh it more often" if refreshes else "refresh it"
     return (
         f"the policy's likelihood ranks a prompt's responses better than the MPRM (AUC higher by {lead:.3f}, standard "
-        f"error {error:.3f}): refresh it (rollout.refresh_reward_model), or stop paying for it (rollout.selection: "
+        f"error {error:.3f}): {how} (rollout.refresh_reward_model), or stop paying for it (rollout.selection: "
         "likelihood)"
     )

@@ -262,6 +262,9 @@ def test_a_run_that_is_not_finished_says_how_far_it_came(run: Path, tmp_path: Pa
     (run / "config.yaml").write_text("trainer: {max_epochs: 30}\nrollout: {}\n")
     assert "2 of 30, not finished" in Page(write_report(run)).text
     # That of a staged run's part is in its folder.
+    assert "refresh it (rollout" in Page(write_report(run)).text
+    (run / "config.yaml").write_text("trainer: {max_epochs: 30}\nrollout: {refresh_reward_model: {iterations: [2]}}\n")
+    assert "refresh it more often (rollout" in Page(write_report(run)).text
     write_json(run / "finished.json", {"limit": "trainer.max_time", "max_epochs": 30})
     run.rename(tmp_path / "evolve")
     assert "2 of 30, ended by trainer.max_time" in Page(write_report(tmp_path)).text

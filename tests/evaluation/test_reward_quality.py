@@ -54,9 +54,16 @@ def test_the_lead_of_the_likelihood_is_below_0_where_the_reward_ranks_better() -
 
 @pytest.mark.parametrize(
     ("lead", "error", "warned"),
-    [(0.05, 0.02, True), (0.05, 0.06, False), (-0.05, 0.02, False), (0.02, 0.0, True), (None, None, False)],
+    [(0.05, 0.02, True), (0.05, 0.03, False), (-0.05, 0.02, False), (0.02, 0.0, True), (None, None, False)],
 )
 def test_a_likelihood_that_surely_ranks_better_is_a_warning(lead: Any, error: Any, warned: bool) -> None:
-    warning = warn_of_likelihood({"likelihood_lead": lead, "likelihood_lead_error": error})
+    warning = warn_of_likelihood({"likelihood_lead": lead, "likelihood_lead_error": error}, refreshes=False)
     assert (warning is not None) == warned
-    assert warn_of_likelihood({}) is None
+    assert warn_of_likelihood({}, refreshes=False) is None
+
+
+def test_a_run_that_refreshes_its_mprm_is_told_to_do_so_more_often() -> None:
+    quality = {"likelihood_lead": 0.05, "likelihood_lead_error": 0.02}
+    told = [warn_of_likelihood(quality, refreshes=refreshes) or "" for refreshes in (False, True)]
+    assert ["refresh it (rollout" in said for said in told] == [True, False]
+    assert "refresh it more often (rollout.refresh_reward_model)" in told[1]
