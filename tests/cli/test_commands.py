@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch.accelerators import CUDAAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
 import mstar.cli.commands
 import mstar.cli.lightning_cli
@@ -236,6 +236,20 @@ def test_on_a_cpu_gradients_are_added_up_in_a_fixed_order(evolve: Any, flags: li
 def test_which_runs_are_on_cuda(accelerator: str, there: bool, cuda: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: there)
     assert runs_on_cuda(accelerator) == cuda
+
+
+def test_auto_is_the_cpu_where_there_is_an_apple_gpu(evolve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which has no float64; the configuration still says auto, which is another device elsewhere."""
+    found: list[tuple[type, str]] = []
+
+    def fit(cli: Any, **_: Any) -> None:
+        found.append((type(cli.trainer.accelerator), cli.config["fit"]["trainer"]["accelerator"]))
+
+    monkeypatch.setattr(mstar.cli.lightning_cli.MstarCLI, "fit", fit)
+    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: False)
+    monkeypatch.setattr("lightning.fabric.accelerators.mps.MPSAccelerator.is_available", lambda: True)
+    assert main(["fit", "--config", str(evolve.write(evolve.settings())), "--trainer.accelerator", "auto"]) == 0
+    assert found == [(CPUAccelerator, "auto")]
 
 
 @pytest.mark.parametrize(
