@@ -66,7 +66,7 @@ def test_large_numbers_are_said_with_their_thousands_apart(tmp_path: Path, caplo
     log = IterationLog(RunDirectory(tmp_path), Trainer(accelerator="cpu", logger=False), 1)
     counts = Counter(prompts=900, generated=14400, correct=7200, unique=5000, kept=1800)
     log.report = IterationReport(1, 0.9, counts).as_dict()
-    log.announce()
+    log.announce(refreshes=False)
     said = "14,400 responses at T=0.9; 7,200 right, 5,000 of them distinct, 1,800 kept"
     assert any(said in record.getMessage() for record in caplog.records)
 
