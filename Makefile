@@ -1,12 +1,18 @@
 # Every target works alone on a fresh clone: what needs the environment makes it first.
 
 PYTHON ?= python3
-SEED ?= 0
-OUT ?= $(if $(filter small,$(MAKECMDGOALS)),runs/small,runs/demo)
-NUMBERS ?=
-TASK ?= charts
-LOGS ?= runs
 WORKERS ?= 2
+SEED ?= 0
+demo clean-demo: OUT ?= runs/demo
+small: OUT ?= runs/small
+# These names are also other programs': what the environment has of them is not meant for make.
+TASK := charts
+LOGS := runs
+NUMBERS :=
+MODEL :=
+ARMS :=
+SEEDS :=
+PARTS :=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -34,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 .PHONY: demo
 demo: $(STAMP)  ## Run the whole method on the embedded model and data (SEED=0 OUT=runs/demo)
-	$(BIN)/python -m mstar.demo --seed $(SEED) --output $(OUT)
+	$(BIN)/python -m mstar.demo --seed $(SEED) --output "$(OUT)"
 
 # gguf reads the file that the weights come in.
 SMALL_STAMP := .venv/.small
@@ -44,11 +50,13 @@ $(SMALL_STAMP): $(STAMP)
 
 .PHONY: small
 small: $(SMALL_STAMP)  ## The whole method on a pretrained language model (hours; SEED=0 TASK=charts OUT=runs/small NUMBERS= ARMS= MODEL=)
-	$(BIN)/python -m mstar.small --seed $(SEED) --output $(OUT) --task $(TASK) $(if $(NUMBERS),--numbers $(NUMBERS)) \
+	$(BIN)/python -m mstar.small --seed $(SEED) --output "$(OUT)" --task $(TASK) $(if $(NUMBERS),--numbers $(NUMBERS)) \
 		$(if $(ARMS),--arms $(ARMS)) $(if $(MODEL),--model $(MODEL))
 
+# What is deleted is named on the command line, if it is another: the environment's OUT may be anything.
 .PHONY: clean-demo
 clean-demo:  ## Delete the demo's folder (OUT=runs/demo), so that it starts over
+	$(if $(findstring environment,$(origin OUT)),$(error OUT is the environment's: name the folder after the target, as in "make clean-demo OUT=runs/demo"))
 	rm -rf -- "$(OUT)"
 
 .PHONY: ablations

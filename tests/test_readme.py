@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -61,6 +62,34 @@ def test_make_hands_arms_and_seeds_on(words: list[str], options: str) -> None:
     command = ["make", "--no-print-directory", "-n", "-o", ".venv/.installed", *words]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.split() == [".venv/bin/python", "-m", "mstar.demo.ablations", *options.split()]
+
+
+_SMALL = "mstar.small --seed 0 --output runs/small --task charts"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("around", "words", "told"),
+    [
+        ("", "demo", "mstar.demo --seed 0 --output runs/demo"),
+        ("", "demo SEED=1 OUT='a b'", "mstar.demo --seed 1 --output 'a b'"),
+        ("SEED=1 OUT=mine", "demo", "mstar.demo --seed 1 --output mine"),
+        ("", "small", _SMALL),
+        ("MODEL=x ARMS=arm64 TASK=x NUMBERS=x", "small", _SMALL),
+        ("ARMS=x SEEDS=x", "ablations", "mstar.demo.ablations"),
+        ("", "clean-demo", "rm -rf -- runs/demo"),
+        ("", "clean-demo OUT='a b'", "rm -rf -- 'a b'"),
+        ("OUT=/precious", "clean-demo", ""),
+    ],
+)
+def test_what_make_takes_from_the_environment(around: str, words: str, told: str) -> None:
+    given = dict(word.split("=") for word in around.split())
+    environment = {name: value for name, value in os.environ.items() if name not in ("OUT", "SEED")} | given
+    command = ["make", "-s", "-n", "-o", ".venv/.installed", "-o", ".venv/.small", *shlex.split(words)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is (told != "")
+    said = shlex.split(done.stdout.replace("\\\n", "").removeprefix(".venv/bin/python -m "))
+    assert said == shlex.split(told)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
