@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from mstar.callbacks.collapse import find_collapse
 from mstar.callbacks.peak import find_fall
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import from_main, is_main, sum_all
-from mstar.evaluation.dynamics import Dynamics, Sweep
+from mstar.evaluation.dynamics import Dynamics
 from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.generation.drift import Drift
 from mstar.grading import Grader
@@ -123,18 +122,10 @@ class IterationLog:
             if is_main() and name not in earlier[-1]:
                 _log.warning("iteration %d: %s", self.iteration, found)
 
-    def swept(self, sweep: Sweep, chosen: float, metric: str, top_k: int | None = None) -> None:
-        """Takes in a temperature sweep."""
-        scores, (spread, error) = sweep.scores, sweep.spread(metric)
-        self.report["sweep"] = {
-            "chosen": chosen,
-            "metric": metric,
-            **({} if top_k is None else {"top_k": top_k}),
-            "spread": spread,
-            "standard_error": None if math.isnan(error) else error,
-            "scores": {str(t): dict(row) for t, row in scores.items()},
-        }
-        self._scalars("sweep", {"top_k": top_k})
+    def swept(self, sweep: Mapping[str, Any]) -> None:
+        """Takes in what a temperature sweep found and chose."""
+        self.report["sweep"] = sweep
+        self._scalars("sweep", {"top_k": sweep.get("top_k")})
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

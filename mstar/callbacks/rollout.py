@@ -233,7 +233,7 @@ class RolloutCallback(Callback):
             before.write()
         if stages.sweep_is_due(iteration):
             with log.timed("sweep"):
-                log.swept(*stages.choose_temperature(iteration), settings.controller.top_k)
+                log.swept(stages.choose_temperature(iteration))
         result = stages.run_iteration(iteration, ahead)
         self._overlap.clear(stages.run, iteration)
         stages.policy.engine.rest()

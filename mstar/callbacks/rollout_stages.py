@@ -18,7 +18,7 @@ from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import from_main, is_main
 from mstar.errors import ConfigError
-from mstar.evaluation.dynamics import Sweep, measure_dynamics, sweep
+from mstar.evaluation.dynamics import measure_dynamics, sweep
 from mstar.generation.drift import Drift, DriftCheck
 from mstar.iteration.ahead import Ahead, find_ahead
 from mstar.iteration.iteration import IterationResult, Stages, run_iteration
@@ -251,11 +251,11 @@ class RolloutStages:
             and settings.ready_reward is not None
         )
 
-    def choose_temperature(self, iteration: int) -> tuple[Sweep, float, str]:
+    def choose_temperature(self, iteration: int) -> dict[str, Any]:
         """Measures the candidate temperatures on the validation prompts and has the controller choose, also ``top_k``.
 
         Returns:
-            What each of them reached, the temperature that was chosen, and the metric that it was chosen by.
+            What the iteration's report says of it.
         """
         settings, controller, policy = self.settings, self.settings.controller, self.policy
         reward = settings.ready_reward
@@ -277,8 +277,9 @@ class RolloutStages:
         names = names or {settings.top_k: controller.metric}
         scores = {(t, number): row[name] for t, row in found.scores.items() for number, name in names.items()}
         current = (controller.current, settings.top_k)
-        chosen, top_k = controller.update(scores, current, found.errors(names, current))
-        return found, chosen, names.get(top_k, controller.metric)
+        chosen = controller.update(scores, current, found.errors(names, current))
+        kept = {} if controller.top_k is None else {"top_k": controller.top_k}
+        return found.report(names, current, chosen) | kept
 
     def measure(self, log: IterationLog) -> None:
         """Measures the dynamics of the policy that an iteration made; 0 stands for the one before the first."""

@@ -41,7 +41,6 @@ class Chart:
     Attributes:
         series: The lines; at least one point of one of them must be known.
         show: Writes a value of the vertical axis.
-        mark: A value of x that is marked with a vertical line, and whose values the legend gives instead of the last.
         whole_x: Whether x takes whole numbers only (iterations).
     """
 
@@ -50,7 +49,6 @@ class Chart:
     x_label: str
     show: Callable[[float], str]
     note: str = ""
-    mark: float | None = None
     whole_x: bool = True
 
     width: ClassVar = 440
@@ -91,14 +89,12 @@ class Chart:
         return found
 
     def told(self, line: Series) -> str:
-        """What the legend says of a line: its value at the marked x, or the last one; nothing without any."""
-        values = [y for x, y in line.known if self.mark is None or math.isclose(x, self.mark)]
-        return self.show(values[-1]) if values else ""
+        """What the legend says of a line: its last value; nothing without any."""
+        return self.show(line.known[-1][1]) if line.known else ""
 
     @cached_property
     def _xs(self) -> list[float]:
-        marked = () if self.mark is None else (self.mark,)
-        return sorted({*marked, *(x for line in self.series for x, _ in line.points)})
+        return sorted({x for line in self.series for x, _ in line.points})
 
     @cached_property
     def _x_range(self) -> tuple[float, float]:

@@ -19,23 +19,6 @@ from mstar.provenance import flatten
 from mstar.storage import RunDirectory, read_json, suggest_run
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """The scores of one temperature sweep.
-
-    Attributes:
-        scores: For every candidate temperature, in order, the value of every metric.
-        spread: How far the best candidate is from the worst by what it was chosen by, and the standard error of that
-            difference; None where that is not known (of one prompt).
-        top_k: How many responses of a prompt were kept from there on; None if it did not choose that.
-    """
-
-    chosen: float
-    scores: tuple[tuple[float, Mapping[str, float]], ...]
-    spread: tuple[float, float] | None = None
-    top_k: int | None = None
-
-
 @dataclass(frozen=True)
 class IterationData:
     """What is known of one iteration.
@@ -52,12 +35,6 @@ class IterationData:
     def values(self) -> Mapping[str, float]:
         """Every number of its report by its path, e.g. ``dynamics/greedy_accuracy`` or ``funnel/kept``."""
         return {path: float(value) for path, value in flatten(self.report, separator="/") if is_number(value)}
-
-    @property
-    def sweep(self) -> Sweep | None:
-        """Its temperature sweep, if there was one."""
-        found = self.report.get("sweep")
-        return None if found is None else _read_sweep(found)
 
     @property
     def complete(self) -> bool:
@@ -143,10 +120,3 @@ def read_run(root: Path, max_prompts: int) -> RunData:
 
 def _read_if_there(path: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
-
-
-def _read_sweep(found: Mapping[str, Any]) -> Sweep:
-    scores = sorted((float(temperature), metrics) for temperature, metrics in found["scores"].items())
-    error = found["standard_error"]
-    spread = None if error is None else (found["spread"], error)
-    return Sweep(found["chosen"], tuple(scores), spread, found.get("top_k"))

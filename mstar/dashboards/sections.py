@@ -129,26 +129,22 @@ def _group_row(name: str, values: Mapping[str, float], key: str) -> Row:
     return Row(name, [*cells, cell(share, two_decimals)])
 
 
-def sweeps(run: RunData) -> list[Chart]:
-    """Every temperature sweep, the chosen temperature marked."""
-    charts = []
-    for iteration in run.iterations:
-        sweep = iteration.sweep
-        if sweep is None:
-            continue
-        names = list(dict.fromkeys(name for _, metrics in sweep.scores for name in metrics))
-        lines = [
-            Series(name, tuple((temperature, metrics.get(name)) for temperature, metrics in sweep.scores))
-            for name in names
-        ]
-        kept = "" if sweep.top_k is None else f", and keeps {sweep.top_k} of a prompt at most"
-        note = f"It goes on at {sweep.chosen:g}{kept}."
-        if sweep.spread is not None:
-            spread, error = sweep.spread
-            note += f" The best is {spread:.1%} above the worst (standard error {error:.1%})."
-        title = f"Iteration {iteration.index}"
-        charts.append(Chart(title, lines, "temperature", short_percent, note, sweep.chosen, whole_x=False))
-    return charts
+def sweeps(run: RunData) -> Table:
+    """What every temperature sweep decided by, for each temperature, the chosen one bold."""
+    found = [(i.index, i.report["sweep"]) for i in run.iterations if i.report.get("sweep")]
+    temperatures = sorted({float(t) for _, sweep in found for t in sweep["scores"]})
+    rows = []
+    for index, sweep in found:
+        scores = {float(t): row.get(sweep["metric"]) for t, row in sweep["scores"].items()}
+        cells = [cell(scores.get(t), short_percent, strong=t == sweep["chosen"]) for t in temperatures]
+        lead, error = sweep.get("lead"), sweep.get("standard_error")
+        told = Cell(None if lead is None else _points(lead, error))
+        rows.append(Row(index, [Cell(sweep["metric"]), *cells, told]))
+    return Table(("iteration", "by", *(f"T = {t:g}" for t in temperatures), "lead, in points"), rows)
+
+
+def _points(lead: float, error: float | None) -> str:
+    return f"{100 * lead:+.1f}" + (f" ± {100 * error:.1f}" if error else "")
 
 
 def mprm(run: RunData) -> list[Chart]:

@@ -17,11 +17,13 @@ class Cell:
         text: Its text; None for a dash.
         share: The length of a bar under it, in [0, 1]; None for no bar.
         small: A second text, set smaller.
+        strong: Whether it is bold.
     """
 
     text: str | None
     share: float | None = None
     small: str = ""
+    strong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,9 @@ class Table:
     rows: Sequence[Row]
 
 
-def cell(value: Any, show: Show) -> Cell:
+def cell(value: Any, show: Show, *, strong: bool = False) -> Cell:
     """A cell with a number, or a dash for anything else."""
-    return Cell(show(value) if is_number(value) else None)
+    return Cell(show(value) if is_number(value) else None, strong=strong)
 
 
 def is_number(value: Any) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -82,12 +83,24 @@ class Sweep:
             for n, name in names.items()
         }
 
-    def spread(self, metric: str) -> tuple[float, float]:
-        """How far the best candidate is from the worst, and the standard error of that difference."""
-        means = {t: row[metric] for t, row in self.scores.items()}
-        best, worst = max(means, key=means.__getitem__), min(means, key=means.__getitem__)
-        differences = np.subtract(self.values[best][metric], self.values[worst][metric])
-        return means[best] - means[worst], metrics.standard_error(differences)
+    def report(self, names: Mapping[int, str], current: Pair, chosen: Pair) -> dict[str, Any]:
+        """What an iteration's report says of it.
+
+        ``lead`` is by how much the chosen candidate is above the current one, or the best where that stays, with the
+        standard error of that difference; both are None where one of them is no candidate.
+        """
+        means, errors = self.scores, self.errors(names, current)
+        scores = {(t, number): row[name] for t, row in means.items() for number, name in names.items()}
+        best = max(scores, key=scores.__getitem__) if chosen == current else chosen
+        error = errors.get(best, math.nan)
+        return {
+            "current": current[0],
+            "chosen": chosen[0],
+            "metric": names.get(chosen[1], next(iter(names.values()))),
+            "lead": scores[best] - scores[current] if {best, current} <= scores.keys() else None,
+            "standard_error": None if math.isnan(error) else error,
+            "scores": {str(t): row for t, row in means.items()},
+        }
 
 
 def measure_dynamics(

@@ -42,7 +42,7 @@ def log_iteration(root: Path, logger: Any) -> dict[str, Any]:
     log.iteration_done(IterationResult((), report, ()))
     assert json.loads(run.report(3).read_text())["funnel"]["kept"] == 2
     sweep = Sweep({0.5: {"reward_pass@2": (0.4, 0.4)}, 1.0: {"reward_pass@2": (0.5, 0.7)}})
-    log.swept(sweep, 1.0, "reward_pass@2")
+    log.swept(sweep.report({2: "reward_pass@2"}, (0.5, 2), (1.0, 2)))
     log.trained(1.5)
     with log.timed("dynamics"):
         pass
@@ -81,7 +81,8 @@ def test_the_report_is_written_without_tensorboard(tmp_path: Path, kind: str) ->
     assert found["sweep"] == {
         "chosen": 1.0,
         "metric": "reward_pass@2",
-        "spread": pytest.approx(0.2),
+        "current": 0.5,
+        "lead": pytest.approx(0.2),
         "standard_error": pytest.approx(0.1),
         "scores": {"0.5": {"reward_pass@2": 0.4}, "1.0": {"reward_pass@2": 0.6}},
     }

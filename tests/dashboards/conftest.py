@@ -85,7 +85,8 @@ def run(tmp_path: Path, make_group: MakeGroup) -> Path:
                 if iteration == 1
                 else {
                     "chosen": 0.7,
-                    "spread": 0.2,
+                    "metric": "reward_pass@2",
+                    "lead": 0.2,
                     "standard_error": 0.05,
                     "scores": {"0.7": {"reward_pass@2": 0.6}, "0.3": {"reward_pass@2": 0.4}},
                 },

@@ -56,13 +56,6 @@ def test_a_single_point_is_drawn_in_the_middle() -> None:
     assert 'cx="236.0"' in draw("T", [Series("a", ((3, 0.4),))], "iteration", str)
 
 
-def test_the_legend_gives_the_values_at_the_mark() -> None:
-    line = Series("a", ((0.3, 0.25), (0.7, 0.75)))
-    chart = draw("T", [line], "temperature", "{:.2f}".format, mark=0.3, whole_x=False)
-    assert "<b>0.25</b>" in chart
-    assert '<line class="mark" x1="46.0"' in chart
-
-
 def test_labels_are_escaped() -> None:
     chart = draw("<h9>", [Series('"<em>&', ((1, 1.0),))], "<x>", str, note="<script>")
     assert not any(bad in chart for bad in ("<h9>", "<em>", "<x>", "<script>"))

@@ -204,12 +204,24 @@ def test_errors_of_pairs_are_of_differences_from_the_current_one() -> None:
     }  # fmt: skip
 
 
-def test_a_sweep_says_how_sure_its_differences_are() -> None:
+def test_a_sweep_says_how_sure_its_lead_over_the_current_temperature_is() -> None:
     found = Sweep({0.5: {"x": (0.0, 1.0, 0.0, 1.0)}, 1.0: {"x": (1.0, 1.0, 0.0, 1.0)}, 1.5: {"x": (0.0,) * 4}})
     # The differences from 1.0 are (-1, 0, 0, 0), none, and (-1, -1, 0, -1): standard deviations of 0.5.
     assert found.errors({2: "x"}, (1.0, 2)) == {(0.5, 2): 0.25, (1.0, 2): 0.0, (1.5, 2): 0.25}
     assert found.errors({2: "x"}, (0.7, 2)) == {}
-    assert found.spread("x") == (0.75, 0.25)
+    told = found.report({2: "x"}, (0.5, 2), (1.0, 2))
+    assert (told["current"], told["chosen"], told["metric"]) == (0.5, 1.0, "x")
+    assert (told["lead"], told["standard_error"]) == (0.25, 0.25)
+    # It stays where it is, and says by how much it could have been better.
+    assert found.report({2: "x"}, (0.5, 2), (0.5, 2))["lead"] == 0.25
+    assert found.report({2: "x"}, (1.0, 2), (1.0, 2))["lead"] == 0.0
+    unknown = found.report({2: "x"}, (0.7, 2), (1.0, 2))
+    assert (unknown["lead"], unknown["standard_error"]) == (None, None)
+    # A controller of one's own may choose what was not tried.
+    assert found.report({2: "x"}, (0.5, 2), (0.8, 3))["lead"] is None
+    # One prompt says nothing of the error.
+    alone = Sweep({0.5: {"x": (0.0,)}, 1.0: {"x": (1.0,)}}).report({2: "x"}, (0.5, 2), (1.0, 2))
+    assert (alone["lead"], alone["standard_error"]) == (1.0, None)
 
 
 def test_a_grader_that_asks_a_model_asks_about_all_responses_together() -> None:
