@@ -41,8 +41,8 @@ _LOSS: Final = re.compile(
 # The key by which the process that was asked to stop alone tells those that lose it.
 _STOPPED: Final = "mstar/stopped_by"
 
-# The group for waiting and gathering, beside the process group that it was made for.
-_waiting: tuple[Any, Any] | None = None
+# The groups for waiting and gathering, by their size, beside the process group that they were made for.
+_waiting: tuple[Any, dict[int, Any]] | None = None
 
 
 def _active() -> bool:
@@ -133,6 +133,21 @@ def takes_part(number: int, group_size: int = 1) -> bool:
 def leads_group(group_size: int = 1) -> bool:
     """Whether this is the process of its group that writes, and hands on, what all of the group have made."""
     return rank() % group_size == 0
+
+
+def by_leader(work: Callable[[], T], group_size: int = 1) -> T:
+    """What some work gives to the process that leads this one's group; the others of it wait for it.
+
+    What an engine's group is asked for next must not depend on what each has found for itself: a judge by address does
+    not say the same twice, and a formula may run out of time in one process alone.
+    """
+    if group_size == 1:
+        return work()
+    found = [work() if leads_group(group_size) else None]
+    with _noticing_loss():
+        dist.broadcast_object_list(found, rank() // group_size * group_size, _waiting_group(group_size))
+    value: T = found[0]  # type: ignore[assignment]
+    return value
 
 
 def by_shard(rows: Sequence[S], size: int, work: Callable[[Sequence[S]], Sequence[T]], group_size: int = 1) -> list[T]:
@@ -257,14 +272,21 @@ def _noticing_loss() -> Iterator[None]:
         raise _lost(error) from error
 
 
-def _waiting_group() -> Any:
+def _waiting_group(size: int = 0) -> Any:
+    """The group of all processes, or the one of so many that this one is in."""
     global _waiting
     if _waiting is None or _waiting[0] is not dist.group.WORLD:
-        # gloo, also beside NCCL: what is gathered are objects in the main memory.
-        _waiting = (dist.group.WORLD, dist.new_group(backend="gloo", timeout=_LONGEST_WAIT))
+        _waiting = (dist.group.WORLD, {})
         atexit.unregister(_forget_waiting_group)
         atexit.register(_forget_waiting_group)
-    return _waiting[1]
+    groups, size = _waiting[1], size or world_size()
+    if size not in groups:
+        first = rank() // size * size
+        # gloo, also beside NCCL: what is gathered are objects in the main memory.
+        groups[size] = dist.new_group(
+            range(first, first + size), _LONGEST_WAIT, "gloo", use_local_synchronization=size < world_size()
+        )
+    return groups[size]
 
 
 def _forget_waiting_group() -> None:

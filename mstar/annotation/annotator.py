@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from mstar.annotation.annotation import Annotation, check_steps, explain_failure
 from mstar.annotation.continuations import Count, count_continuations, is_right, prepare_whole
 from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import copy_file
-from mstar.distributed import claim_together, gather_lists, is_main, leads_group, takes_part, wait_for_all
+from mstar.distributed import by_leader, claim_together, gather_lists, is_main, leads_group, takes_part, wait_for_all
 from mstar.evaluation.gradeable import check_prompts
 from mstar.generation import Engine, Request, derive_seed, draw_responses, plan_samples
 from mstar.grading import Grader
@@ -139,7 +140,8 @@ def annotate(
                 made, spent, ended = _annotate_shard(usable, engine, grader, settings, again, continued=not alone)
                 agreement = None
                 if judge is not None:
-                    made, agreement = judge.apply(made, {prompt.id: prompt for prompt in usable}, output)
+                    asked = partial(judge.apply, made, {prompt.id: prompt for prompt in usable}, output)
+                    made, agreement = by_leader(asked, engine.group_size)
                 seen.add(made)
                 seen.num_tokens += spent
                 drawn += len(ended)
@@ -204,12 +206,7 @@ def _annotate_shard(
                 for prompt in prompts
             ],
         )
-        prepare_whole(grader, prompts, sampled)
-        labels = [
-            label
-            for prompt, responses in zip(prompts, sampled, strict=True)
-            for label in _choose(prompt, responses, grader, settings)
-        ]
+        labels = by_leader(lambda: _choose_all(prompts, sampled, grader, settings), engine.group_size)
         drawn = [response for group in sampled for response in group]
         spent, ended = sum(r.num_tokens for r in drawn), [r.finished for r in drawn]
     else:
@@ -218,6 +215,14 @@ def _annotate_shard(
     chains = [(label.prompt_id, prefixes(label.steps)) for label in labels if continued]
     counts, num_tokens = count_continuations(prompts, chains, engine, grader, settings)
     return [_label(label, counts) for label in labels], num_tokens + spent, ended
+
+
+def _choose_all(
+    prompts: Sequence[Prompt], sampled: Sequence[Sequence[Response]], grader: Grader, settings: AnnotationSettings
+) -> list[StepLabels]:
+    prepare_whole(grader, prompts, sampled)
+    pairs = zip(prompts, sampled, strict=True)
+    return [label for prompt, responses in pairs for label in _choose(prompt, responses, grader, settings)]
 
 
 def _choose(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mstar.annotation.settings import AnnotationSettings
+from mstar.distributed import by_leader
 from mstar.generation import Engine, Request, draw_responses, plan_samples
 from mstar.grading import Grader
 from mstar.interruption import stop_if_asked
@@ -99,12 +100,17 @@ class _Draws:
         if not requests:
             return
         drawn = draw_responses(self.engine, requests)
-        prepare_whole(self.grader, [request.prompt for request in requests], drawn)
-        for request, responses in zip(requests, drawn, strict=True):
+        right = by_leader(lambda: self._count_right(requests, drawn), self.engine.group_size)
+        for request, responses, num_correct in zip(requests, drawn, right, strict=True):
             count = self.count((request.prompt.id, request.prefix))
             count.num_total += len(responses)
-            count.num_correct += sum(is_right(request.prompt, response, self.grader) for response in responses)
+            count.num_correct += num_correct
             self.num_tokens += sum(response.num_tokens for response in responses)
+
+    def _count_right(self, requests: Sequence[Request], drawn: Sequence[Sequence[Response]]) -> list[int]:
+        prepare_whole(self.grader, [request.prompt for request in requests], drawn)
+        pairs = zip(requests, drawn, strict=True)
+        return [sum(is_right(request.prompt, r, self.grader) for r in responses) for request, responses in pairs]
 
 
 def _search(chains: Sequence[tuple[str, Sequence[str]]], draws: _Draws, num_continuations: int) -> dict[Key, Count]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from mstar.distributed import gather_lists, is_main, leads_group, require_shared, takes_part, wait_for_all
+from mstar.distributed import by_leader, gather_lists, is_main, leads_group, require_shared, takes_part, wait_for_all
 from mstar.generation import Engine, derive_seed, draw_responses
 from mstar.grading import Grader, grade_all, grade_response
 from mstar.iteration.plan import IterationPlan, IterationPrompts
@@ -112,7 +112,7 @@ def run_iteration(
                 there, before_it = earlier.get(number), stages.grader.judged()
                 drawn = None if there is None else read_earlier(shard, plan.counts, there, put_aside)
                 if there is not None and drawn is not None:
-                    graded = work.take_over(drawn, hidden, there)
+                    graded = by_leader(partial(work.take_over, drawn, hidden, there), group_size)
                 else:
                     usable = sift_shard(shard, stages.check, put_aside, len(prompts))
                     bar.skip((len(shard) - len(usable)) * plan.num_samples)
@@ -190,7 +190,8 @@ class _Shards:
             written = draw_responses(self.stages.engine, self.plan.requests(prompts, places, hidden))
         self.report.counts["new_tokens"] += sum(response.num_tokens for responses in written for response in responses)
         with self._timed("grade"):
-            graded = grade_all(prompts, written, self.stages.grader)
+            grade = partial(grade_all, prompts, written, self.stages.grader)
+            graded = by_leader(grade, self.stages.engine.group_size)
         return [PromptResponses(p, tuple(responses)) for p, responses in zip(prompts, graded, strict=True)]
 
     def take_over(

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mstar.annotation import Annotation, AnnotationSettings, annotate, annotator
+from mstar.distributed import rank
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
-from mstar.types import Prompt, Response
+from mstar.iteration.iteration import Stages, run_iteration
+from mstar.iteration.plan import IterationPlan, IterationPrompts
+from mstar.selection import Balance, Selector
+from mstar.storage import RunDirectory
+from mstar.types import Prompt, Response, Verdict
 
 PROMPTS = [Prompt(f"p{i}", "What is red plus blue?", answer="3") for i in range(7)]
 
@@ -56,11 +62,57 @@ def test_two_processes_write_the_labels_of_one(tmp_path: Path, forker: Any) -> N
     script = tmp_path / "script.py"
     script.write_text(f"import pathlib, sys; from {__name__} import work; work(pathlib.Path(sys.argv[1]))")
     forker.run([output], tmp_path / "log", number=2, script=script)
-    for rank in range(2):
-        summary = (output / f"summary-{rank}").read_text(encoding="utf-8")
+    for number in range(2):
+        summary = (output / f"summary-{number}").read_text(encoding="utf-8")
         assert summary == f"{len(expected.labels)} {expected.num_tokens}"
     for path in (tmp_path / "one").iterdir():
         assert (output / path.name).read_bytes() == path.read_bytes()
+
+
+class Moody(AnswerGrader):
+    """A grader of which two processes have different verdicts, as a judge by address may."""
+
+    def grade(self, prompt: Prompt, response: str) -> Verdict:
+        verdict = super().grade(prompt, response)
+        return replace(verdict, correct=verdict.correct and not (rank() and "red = 1" in response))
+
+
+class Together(AlternatingEngine):
+    """Two processes of one engine; each must be given the same requests."""
+
+    group_size = 2
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        self.seen += [f"{r.prompt.id} {r.prefix!r} {[s.index for s in r.samples]}" for r in requests]
+        return super().generate(requests)
+
+
+def work_together(output: Path) -> None:
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    engine = Together()
+    settings = AnnotationSettings(num_samples=4, num_continuations=8, continuing="ahead", lead=2, shard_size=2)
+    annotate(PROMPTS, engine, Moody(), settings, output / "labels", progress=False)
+    plan = IterationPlan(1, 0, 4, 1.0, balance=Balance(hard=0.3, extra_samples=1.0))
+    stages = Stages(engine, Moody(), None, Selector("all"))
+    run_iteration(IterationPrompts(PROMPTS, [], plan), stages, RunDirectory(output))
+    (output / f"seen-{dist.get_rank()}").write_text("\n".join(engine.seen), encoding="utf-8")
+    dist.destroy_process_group()
+
+
+def test_processes_of_one_engine_ask_it_for_the_same(tmp_path: Path, forker: Any) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import pathlib, sys; from {__name__} import work_together; work_together(pathlib.Path(sys.argv[1]))"
+    )
+    forker.run([tmp_path], tmp_path / "log", number=2, script=script)
+    first, second = ((tmp_path / f"seen-{number}").read_text(encoding="utf-8") for number in range(2))
+    assert first == second
+    assert len(first.splitlines()) > 2 * len(PROMPTS)
 
 
 def test_shards_of_others_are_not_looked_for_before_they_are_waited_for(
