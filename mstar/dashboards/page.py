@@ -1,4 +1,7 @@
-"""Pages of HTML: they load nothing, run only their own script, and open anywhere. Every text in them is escaped."""
+"""Pages of HTML: they load nothing, run only their own script, and open anywhere. Every text in them is escaped.
+
+The cards of exports, which are Markdown, are made by the same templates' rules, without that.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from mstar import __version__
@@ -25,7 +28,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("mstar.dashboards"),
-        autoescape=True,
+        autoescape=select_autoescape(disabled_extensions=("md",), default=True),
         finalize=_show,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from huggingface_hub import DatasetCardData, ModelCardData, metadata_load, try_to_load_from_cache
+from huggingface_hub import CardData, DatasetCardData, ModelCardData, metadata_load, try_to_load_from_cache
 
-from mstar import __version__
+from mstar.dashboards.page import render
 from mstar.dashboards.run_config import SavedConfig, groups_in, read_configs, settings_of
 from mstar.dashboards.tables import is_number
 from mstar.errors import DataError
@@ -23,26 +23,6 @@ from mstar.storage import RunDirectory, read_json
 
 CARD: Final = "README.md"
 Kind = Literal["policy", "adapter", "mprm"]
-_WHAT: Final = {
-    "policy": "A multimodal model that was trained to reason",
-    "adapter": "Adapters (LoRA) of a multimodal model that was trained to reason",
-    "mprm": "A multimodal process reward model (MPRM), which scores the steps of a response",
-    "implicit": "A multimodal process reward model of the implicit kind ([arXiv 2412.01981]"
-    "(https://arxiv.org/abs/2412.01981)): trained to tell right responses from wrong ones, it scores a step by how "
-    "much likelier it finds it than the model that it was trained from",
-}
-# How it is loaded, by kind.
-_USE: Final = {
-    "policy": "from transformers import {auto_class}, AutoProcessor\n\n"
-    'model = {auto_class}.from_pretrained("{name}"{code})\n'
-    'processor = AutoProcessor.from_pretrained("{name}"{code})',
-    "adapter": "from peft import PeftModel\n\n"
-    'model = PeftModel.from_pretrained(base, "{name}")  # base: the loaded base model',
-    "mprm": "from mstar.models.step_scorer import StepScorer\n\n"
-    'scorer, renderer = StepScorer.load("path/of/this/folder")',
-    "implicit": "from mstar.rewards import Implicit\n\n"
-    'reward = Implicit("path/of/this/folder", reference="path/of/the/model/that/it/was/trained/from", beta={beta})',
-}
 _LIBRARY: Final = {"policy": "transformers", "adapter": "peft", "mprm": "mstar", "implicit": "mstar"}
 # The module whose policies are process reward models, by its name in a configuration.
 _IMPLICIT: Final = "ImplicitRewardModule"
@@ -97,7 +77,9 @@ def write_card(facts: CardFacts) -> str:
     """The text of a model's card, with its metadata (YAML) in front."""
     origins = list(_origins(facts.trained_from))
     base, licence = origins[-1], next(filter(None, map(_licence, origins)), None)
-    beta = _beta(facts.run)
+    config = {} if facts.run is None else _config(facts.run)
+    model, rollout, data = (settings_of(config.get(name)) for name in ("model", "rollout", "data"))
+    beta = _beta(config.get("model"))
     # It is a policy's folder, and says nowhere but in its run's configuration what it was trained for.
     kind = "implicit" if facts.kind == "policy" and beta is not None else facts.kind
     rewards = kind in ("mprm", "implicit")
@@ -108,26 +90,25 @@ def write_card(facts: CardFacts) -> str:
         pipeline_tag=None if rewards else "image-text-to-text",
         tags=["mstar", "self-evolving-training", *(["process-reward-model"] if rewards else [])],
     )
-    code = "" if facts.auto_class == Family.auto_class else ", trust_remote_code=True"
-    use = _USE[kind].format(name=facts.name, beta=beta, auto_class=facts.auto_class, code=code)
-    parts = [
-        f"---\n{metadata.to_yaml()}\n---",
-        f"# {facts.name.rpartition('/')[2]}",
-        f"{_WHAT[kind]}, written by mstar {__version__} (M-STaR: self-evolving training for multimodal "
-        "reasoning, [arXiv 2412.17451](https://arxiv.org/abs/2412.17451)).",
-        "\n".join(_facts(facts, [_name(origin) for origin in origins])),
-        *_settings(facts.run),
-        *_measured(facts.run, facts.iterations, rewards),
-        f"## How it is loaded\n\n```python\n{use}\n```",
-    ]
-    if facts.command is not None:
-        parts.append(f"## How it was written\n\n```bash\n{facts.command}\n```")
-    if licence is None:
-        parts.append(
-            "## Licence\n\nNot stated: add `license` to the metadata above, with regard to those of the base model "
-            "and of the data."
-        )
-    return "\n\n".join(parts) + "\n"
+    return _render(
+        "model_card.md",
+        metadata,
+        name=facts.name,
+        command=facts.command,
+        facts=facts,
+        kind=kind,
+        own_code=facts.auto_class != Family.auto_class,
+        beta=beta,
+        origins=[_name(origin) for origin in origins],
+        method=[*_rollout_lines(rollout), *_lines("model", _MODEL, model)],
+        data=list(_data(data)),
+        measured=list(_measured(facts.run, facts.iterations, rewards)),
+        licence=licence,
+    )
+
+
+def _render(template: str, metadata: CardData, **values: Any) -> str:
+    return render(template, {"metadata": metadata.to_yaml(), **values})
 
 
 def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, command: str) -> str:
@@ -139,7 +120,7 @@ def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, c
     data: dict[str, Any] = {}
     writers: list[str] = []
     method: list[str] = []
-    measured: list[str] = []
+    measured: list[dict[str, Any]] = []
     for config in read_configs(run):
         # Rows come of rollouts and of annotations: of neither supervised stages, nor of what is only measured on.
         rollout = config.values.get("rollout")
@@ -165,21 +146,19 @@ def write_data_card(name: str, form: str, files: Mapping[str, int], run: Path, c
         if rollout:
             last = max(RunDirectory(config.folder).iterations, default=0)
             measured += _measured(config.folder, last, rewards=False, of=f" ({config.path})")
-    parts = [
-        f"---\n{metadata.to_yaml()}\n---",
-        f"# {name.rpartition('/')[2]}",
-        f"Responses of a multimodal model in self-evolving training, in the form of {form}, written by mstar "
-        f"{__version__} (M-STaR, [arXiv 2412.17451](https://arxiv.org/abs/2412.17451)).",
-        "\n".join(f"- `{file}`: {count} rows" for file, count in files.items()),
-        *(["\n".join(["## Who wrote the responses\n", *writers])] if writers else []),
-        *(["\n".join(["## Method\n", *method])] if method else []),
-        *_data(data),
-        *measured,
-        f"## How it was written\n\n```bash\n{command}\n```",
-        "## Licence\n\nNot stated: add `license` to the metadata above, with regard to those of the prompts, of their "
-        "pictures, and of the model that wrote the responses.",
-    ]
-    return "\n\n".join(parts) + "\n"
+    return _render(
+        "data_card.md",
+        metadata,
+        name=name,
+        form=form,
+        files=files,
+        writers=writers,
+        method=method,
+        data=list(_data(data)),
+        measured=measured,
+        command=command,
+        licence=None,
+    )
 
 
 def _weights(folder: Path) -> str:
@@ -247,26 +226,6 @@ def _licence(origin: str, kind: Literal["model", "dataset"] = "model") -> str | 
     return ", ".join(name for name in names if isinstance(name, str)) or None
 
 
-def _facts(facts: CardFacts, origins: list[str]) -> Iterator[str]:
-    yield f"- Base model: {origins[-1]}"
-    if len(origins) > 1:
-        yield f"- Trained from: {', which was trained from '.join(origins)}"
-    if facts.iterations is not None:
-        yield f"- Epochs (iterations): {facts.iterations}{', and a part of the next' if facts.within else ''}"
-
-
-def _settings(run: Path | None) -> Iterator[str]:
-    """What the run's own configuration says of its method and its data."""
-    if run is None:
-        return
-    config = _config(run)
-    model, rollout, data = (settings_of(config.get(name)) for name in ("model", "rollout", "data"))
-    lines = [*_rollout_lines(rollout), *_lines("model", _MODEL, model)]
-    if lines:
-        yield "\n".join(["## Method\n", *lines])
-    yield from _data(data)
-
-
 def _lines(group: str, names: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
     return [f"- `{group}.{name}`: {settings[name]}" for name in names if _is_told(settings.get(name))]
 
@@ -282,9 +241,8 @@ def _config(run: Path) -> Mapping[str, Any]:
     return SavedConfig(path.name, path.read_text(encoding="utf-8", errors="replace"), run).values
 
 
-def _beta(run: Path | None) -> float | None:
-    """The factor of the log-ratio, where the run trained an implicit process reward model; else None."""
-    model = {} if run is None else _config(run).get("model")
+def _beta(model: Any) -> float | None:
+    """The factor of the log-ratio, where a configuration's model is an implicit process reward model; else None."""
     if not isinstance(model, dict) or str(model.get("class_path")).rpartition(".")[2] != _IMPLICIT:
         return None
     return float(settings_of(model).get("beta", 0.05))
@@ -292,9 +250,7 @@ def _beta(run: Path | None) -> float | None:
 
 def _data(data: Mapping[str, Any]) -> Iterator[str]:
     """Where the prompts came from."""
-    lines = [f"- {role}: {source}" for role, value in data.items() for source in _sources(value)]
-    if lines:
-        yield "\n".join(["## Data\n", *lines])
+    return (f"- {role}: {source}" for role, value in data.items() for source in _sources(value))
 
 
 def _sources(value: Any) -> Iterator[str]:
@@ -322,7 +278,7 @@ def _is_told(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _measured(run: Path | None, until: int | None, rewards: bool, of: str = "") -> Iterator[str]:
+def _measured(run: Path | None, until: int | None, rewards: bool, of: str = "") -> Iterator[dict[str, Any]]:
     """A table of what was measured on the validation data up to the checkpoint."""
     if run is None or until is None:
         return
@@ -346,5 +302,4 @@ def _measured(run: Path | None, until: int | None, rewards: bool, of: str = "") 
         [str(number), *(f"{row[name]:.3f}" if is_number(row.get(name)) else "" for name in names)]
         for number, row in rows.items()
     ]
-    lines = "\n".join(markdown_table(head, cells))
-    yield f"## Measured\n\nOn the run's validation {said}{of}.\n\n{lines}"
+    yield {"said": said + of, "lines": markdown_table(head, cells)}
