@@ -33,6 +33,8 @@ def find_remedies(plan: Plan, account_of: Callable[[Plan], Account]) -> tuple[st
             changed = plan
             for _, change in chosen:
                 changed = change(changed)
+            if changed.strategy.startswith("fsdp") and _is_never_split(changed):
+                continue
             account = account_of(changed)
             fits = account.capacity is not None and account.peak.total <= _FULL * account.capacity
             if fits and account.fault is None:
@@ -89,6 +91,12 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
                 f"configs/overlays/fsdp2.yaml on {number} GPUs",
                 lambda p, n=number: replace(p, strategy="fsdp2", devices=n, precision="bf16-mixed"),  # type: ignore[misc]
             )
+
+
+def _is_never_split(plan: Plan) -> bool:
+    """Whether sharding is refused: of weights in 4 bits, and of what an optimizer of bitsandbytes is to move."""
+    lora = plan.training.lora
+    return (lora is not None and lora.quantization != "none") or plan.optimizer_name.startswith("bitsandbytes.")
 
 
 def _reward(plan: Plan, reward: RewardPlan) -> Plan:

@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.nn import Parameter
 
 from mstar.distributed import rank
@@ -38,14 +39,17 @@ def check_trainable(
     Weights of 32 bits, and adapters, which have them, need no look; for those of 16 the model is loaded once more.
 
     Raises:
-        ConfigError: the optimizer or the schedule refuses its settings, every part is frozen, the attention kernel
-            cannot run, the learning rate cannot move the weights, or adapters or an MPRM's head would lose their 32
-            bits.
+        ConfigError: the optimizer or the schedule refuses its settings, or the optimizer weights that are sharded;
+            every part is frozen, the attention kernel cannot run, the learning rate cannot move the weights, or
+            adapters or an MPRM's head would lose their 32 bits.
     """
     lr, optimizer = lr or module.lr, optimizer or module.optimizer_factory
     _tell_unread_rate(optimizer, lr, name)
     # A matrix, because some optimizers (Muon) take nothing else.
-    configure([Parameter(torch.zeros(1, 1))], lr, optimizer, module.lr_scheduler_factory, name)
+    made = configure([Parameter(torch.zeros(1, 1))], lr, optimizer, module.lr_scheduler_factory, name)
+    # An MPRM that is refreshed is not split.
+    if optimizer is module.optimizer_factory and isinstance(trainer.strategy, ModelParallelStrategy):
+        _check_sharding(made["optimizer"] if isinstance(made, dict) else made)
     if set(module.freeze_parts) == set(get_args(FreezablePart)):
         raise ConfigError("model.freeze names every part of the model, so nothing can be trained; freeze less.")
     precision = precision_of(trainer, module.dtype_name)
@@ -83,6 +87,14 @@ def check_trainable(
         if converted:
             parameter.data = parameter.data.to(precision.weights)
     configure(model.parameters(), lr, optimizer, None, name)
+
+
+def _check_sharding(optimizer: object) -> None:
+    if any(kind.__module__.startswith("bitsandbytes.") for kind in type(optimizer).__mro__):
+        raise ConfigError(
+            f"model.optimizer {type(optimizer).__name__} is one of bitsandbytes, which cannot move weights that are "
+            "split over processes: choose torch.optim.AdamW, or leave configs/overlays/fsdp2.yaml out."
+        )
 
 
 def _tell_unread_rate(optimizer: OptimizerCallable, lr: float, name: str) -> None:

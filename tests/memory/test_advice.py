@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
-from mstar.memory.advice import _changes
+from mstar.memory.advice import _changes, find_remedies
 from mstar.memory.configuration import read_plan
+from mstar.memory.plan import Plan
 
 
 def test_settings_of_the_rollouts_are_tried_together() -> None:
@@ -21,3 +23,13 @@ def test_settings_of_the_rollouts_are_tried_together() -> None:
     assert found is not None
     assert found.reward is not None
     assert (found.engine.share, found.refresh_rows, found.reward.quantization) == (0.3, 4, "nf4")
+
+
+def test_what_cannot_be_sharded_is_not_proposed_with_sharding() -> None:
+    plan = read_plan({"model": {"class_path": "mstar.modules.PolicyModule", "init_args": {}}})
+    asked: list[Plan] = []
+    find_remedies(plan, lambda changed: asked.append(changed) or SimpleNamespace(capacity=None))  # type: ignore[func-returns-value, arg-type, return-value]
+    sharded = [changed for changed in asked if changed.strategy == "fsdp2"]
+    assert any(changed.training.lora is not None for changed in sharded)
+    assert all(changed.optimizer_name == plan.optimizer_name for changed in sharded)
+    assert all(changed.training.lora is None or changed.training.lora.quantization == "none" for changed in sharded)

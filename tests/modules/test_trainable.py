@@ -16,10 +16,11 @@ from mstar.errors import ConfigError
 from mstar.models.lora import LoraSettings
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.trainable import check_trainable
+from mstar.trainer import ShardedStrategy
 
 
-def trainer(precision: Any) -> Trainer:
-    return Trainer(accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False)
+def trainer(precision: Any, strategy: Any = "auto") -> Trainer:
+    return Trainer(accelerator="cpu", precision=precision, strategy=strategy, logger=False, enable_checkpointing=False)
 
 
 @pytest.mark.parametrize("kind", [PolicyModule, MPRMModule])
@@ -43,6 +44,17 @@ def test_an_optimizer_whose_eps_is_nothing_in_float16(warm_policy: Path) -> None
     with pytest.raises(ConfigError, match=r"eps is 1e-08, which is 0 in float16, the type of the trained weights"):
         check_trainable(PolicyModule(str(warm_policy), lr=1e-2), trainer("16-true"))
     check_trainable(PolicyModule(str(warm_policy), lr=1e-2), trainer("bf16-true"))
+
+
+def test_an_optimizer_that_cannot_move_sharded_weights() -> None:
+    optim = pytest.importorskip("bitsandbytes").optim
+    module = PolicyModule("unused", optimizer=partial(optim.PagedAdamW8bit, eps=1e-6))
+    sharded = trainer("32-true", ShardedStrategy())
+    with pytest.raises(ConfigError, match=r"model.optimizer PagedAdamW8bit is one of bitsandbytes"):
+        check_trainable(module, sharded)
+    check_trainable(module, trainer("32-true"))
+    # A refreshed MPRM is trained unsplit.
+    check_trainable(PolicyModule("unused"), sharded, 1e-4, optim.AdamW8bit)
 
 
 def test_what_has_32_bits_passes(warm_policy: Path) -> None:
