@@ -46,9 +46,10 @@ def host_account(plan: Plan, shape: ModelShape, reward: Reward | None, local: in
         held.append(Amount("vLLM's weights while it sleeps", local * vllm_weights(plan, rollout.engine, shape)))
     stages = [stage("start", start), stage("run", process, held)]
     if plan.fits:
-        written = checkpoint_bytes(plan, shape) if plan.single_file or not plan.strategy.startswith("fsdp") else 0
         if plan.strategy.startswith("fsdp"):
-            stages.append(stage("checkpoint", process, held, Amount("the checkpoint, put together", written)))
+            # Lightning copies each process's part here even where a folder gets it.
+            written = checkpoint_bytes(plan, shape) // (1 if plan.single_file else plan.nodes)
+            stages.append(stage("checkpoint", process, held, Amount("what a checkpoint gets from here", written)))
             stages.append(stage("export", process, held, Amount("the weights, put together", 2 * loading)))
         elif plan.training.lora is not None:
             stages.append(stage("export", process, held, Amount("merged weights", shape.weights * _FLOAT)))

@@ -41,6 +41,11 @@ def test_the_shares_of_a_sharded_run(capsys: pytest.CaptureFixture[str], tmp_pat
     # The root: embeddings, head and vision tower (GPU.md: 1.767 B), whole in bfloat16 with gradients of 2 and 4 bytes.
     assert train["root whole, with gradients"] == pytest.approx(1.767e9 * 8, rel=0.01)
     assert found["stages"]["generate"]["weights whole"] == parameters * 2
+    # Every process copies its part of weights and optimizer states from its GPU before it is written.
+    copied = found["host"]["checkpoint"]["what a checkpoint gets from here"]
+    assert copied == pytest.approx(parameters * 12, rel=0.01)
+    on_two = account(capsys, tmp_path, *arguments, "--gpu_memory_gb", "80", "--trainer.num_nodes", "2")
+    assert on_two["host"]["checkpoint"]["what a checkpoint gets from here"] == copied // 2
 
 
 def test_lora_in_4_bits_has_neither_gradients_nor_states_of_the_weights(
