@@ -62,7 +62,7 @@ def test_a_likelihood_that_ranks_better_is_warned_of(tmp_path: Path, caplog: pyt
 
 
 def test_large_numbers_are_said_with_their_thousands_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", "mstar.callbacks.iteration_log")
     log = IterationLog(RunDirectory(tmp_path), Trainer(accelerator="cpu", logger=False), 1)
     counts = Counter(prompts=900, generated=14400, correct=7200, unique=5000, kept=1800)
     log.report = IterationReport(1, 0.9, counts).as_dict()
