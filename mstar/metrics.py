@@ -57,6 +57,12 @@ def within_group_auc(scores: Sequence[float], labels: Sequence[bool], groups: Se
     return sum(known) / len(known) if known else None
 
 
+def compared_groups(labels: Sequence[bool], groups: Sequence[Hashable]) -> int:
+    """How many groups have both classes, so that an AUC within groups is a mean over them."""
+    # One with both is there twice.
+    return len(set(zip(groups, labels, strict=True))) - len(set(groups))
+
+
 def within_group_lead(
     scores: Sequence[float], rival: Sequence[float], labels: Sequence[bool], groups: Sequence[Hashable]
 ) -> tuple[float, float] | None:

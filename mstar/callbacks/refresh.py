@@ -160,7 +160,9 @@ class RewardModelRefresh:
         torch.manual_seed(derive_seed(seed, "refresh/train", iteration))
         # One process trains, whatever their number, so that the MPRM does not depend on it; the others wait.
         if is_main():
-            _log.info("iteration %d: the MPRM is trained anew, on %d labelled responses", iteration, made.num_responses)
+            _log.info(
+                "iteration %d: the MPRM is trained anew, on %s labelled responses", iteration, f"{made.num_responses:,}"
+            )
             self._train(policy, start, folder / "labels", check, seed, model, engine.progress, num_workers)
             # NFS keeps a file that is still open somewhere, under another name.
             shutil.rmtree(start, ignore_errors=True)

@@ -23,6 +23,8 @@ from mstar.evaluation.reward_quality import warn_of_likelihood
 _FUNNEL: Final = ("generated", "parsed", "correct", "unique", "kept")
 # Of prompts with a right response, those with more than the rule keeps; responses that are worst at the answer.
 _CHOICE: Final = ("a choice for", "lowest score at the answer")
+# Prompts that could not be shown to the policy; comparisons of formulas that ran out of computing time.
+_LOST: Final[Mapping[str, str]] = {"prompts put aside": "put_aside", "grading timed out": "grading_timeouts"}
 _JUDGE: Final[Mapping[str, tuple[str, Show]]] = {
     "asked": ("asked", format_count),
     "unreadable": ("unreadable", format_count),
@@ -37,8 +39,8 @@ _STAGES: Final = ("refresh", "sweep", "generate", "grade", "score", "train", "dy
 
 def dynamics(run: RunData) -> list[Chart]:
     """Curves of the training dynamics over iterations."""
-    depth = next((int(i.values["dynamics/k"]) for i in run.iterations if "dynamics/k" in i.values), None)
-    k = "K" if depth is None else str(depth)
+    depth, prompts = _last(run, "dynamics/k"), _last(run, "dynamics/prompts")
+    k = "K" if depth is None else f"{depth:g}"
     reward = next(
         (key for i in run.iterations for key in i.values if key.startswith("dynamics/reward_pass_at_k")),
         "dynamics/reward_pass_at_k",
@@ -53,7 +55,7 @@ def dynamics(run: RunData) -> list[Chart]:
                 f"Pass@{k}": "dynamics/pass_at_k",
                 "mean of samples": "dynamics/mean_accuracy",
             },
-            note="On the validation prompts.",
+            note=f"On {'the' if prompts is None else format_count(prompts)} validation prompts.",
         ),
         _curves(
             run,
@@ -89,13 +91,21 @@ def dynamics(run: RunData) -> list[Chart]:
         ),
         _curves(run, "Entropy of the samples", {"nats a token": "entropy"}, show=two_decimals),
         _curves(run, "Length of the samples", {"tokens": "response_length"}, show=three_digits),
+        _curves(
+            run,
+            "Engine and trainer apart",
+            {"nats a token": "engine_drift"},
+            show=three_digits,
+            note="The largest mean difference of log-probabilities at any of an iteration's hand-overs.",
+        ),
     )
 
 
 def funnel(run: RunData) -> Table:
     """How many responses each filter let through, for every iteration."""
-    head = ("iteration", "prompts", "temp.", *_FUNNEL, "kept / prompt", *_CHOICE)
-    return Table(head, [_funnel_row(iteration) for iteration in run.trained_iterations])
+    lost = [name for name, key in _LOST.items() if any(i.values.get(key) for i in run.trained_iterations)]
+    head = ("iteration", "prompts", "temp.", *_FUNNEL, "kept / prompt", *_CHOICE, *lost)
+    return Table(head, [_funnel_row(iteration, lost) for iteration in run.trained_iterations])
 
 
 def judge(run: RunData) -> Table:
@@ -149,14 +159,16 @@ def _points(lead: float, error: float | None) -> str:
 
 def mprm(run: RunData) -> list[Chart]:
     """How well the process reward model ranks responses, beside the policy's own likelihood and voting."""
+    note = "Trust the values within prompts: the pooled one also rewards knowing which prompts are hard."
+    compared, right = _last(run, "mprm/compared"), _last(run, "mprm/compared_correct")
+    if compared is not None:
+        # None where chains are not known, so that no right answer is bad.
+        of_right = f", and {format_count(right)} with both among their right answers" if right else ""
+        note += (
+            f" Those are means over the prompts with good and bad responses: last {format_count(compared)}{of_right}."
+        )
     return _drawn(
-        _curves(
-            run,
-            "Ranking (AUC)",
-            AUC_LINES,
-            show=two_decimals,
-            note="Trust the values within prompts: the pooled one also rewards knowing which prompts are hard.",
-        ),
+        _curves(run, "Ranking (AUC)", AUC_LINES, show=two_decimals, note=note),
         _curves(
             run,
             "Choosing one answer of many",
@@ -198,7 +210,7 @@ def iteration_times(run: RunData) -> Table:
     return Table(("iteration", *seen, "sum", "tokens", "tokens / s"), rows)
 
 
-def _funnel_row(iteration: IterationData) -> Row:
+def _funnel_row(iteration: IterationData, lost: Sequence[str]) -> Row:
     values = iteration.values
     if not iteration.report:
         return Row(iteration.index, remark="not finished: no report yet")
@@ -215,6 +227,7 @@ def _funnel_row(iteration: IterationData) -> Row:
     chosen, of = values.get("choice/prompts"), values.get("choice/of")
     cells.append(cell(chosen, lambda count: f"{format_count(count)} of {format_count(of or 0)}"))
     cells.append(cell(values.get("min_on_answer_step"), format_percent))
+    cells += [cell(values.get(_LOST[name]), format_count) for name in lost]
     tags = {"new MPRM": "refreshed" in iteration.report}
     tags |= {"skipped: nothing kept": iteration.skipped, "training not finished": not iteration.complete}
     return Row(iteration.index, cells, ", ".join(tag for tag, fits in tags.items() if fits))
@@ -239,6 +252,10 @@ def _curves(
         if any(key in i.values for i in run.iterations)
     ]
     return Chart(title, lines, "iteration", show, note) if lines else None
+
+
+def _last(run: RunData, key: str) -> float | None:
+    return next((i.values[key] for i in reversed(run.iterations) if key in i.values), None)
 
 
 def _drawn(*charts: Chart | None) -> list[Chart]:

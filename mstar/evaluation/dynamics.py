@@ -30,6 +30,7 @@ class Dynamics:
     """What the policy can do at one moment.
 
     Attributes:
+        prompts: How many validation prompts it was measured on.
         greedy_chain_accuracy: Share of greedy responses that are right throughout; None where that is not known.
         pass_at_k: Share of the prompts with a right answer among ``k`` samples.
         pass_at_k_gap: ``pass_at_k`` - ``greedy_accuracy``: what is left to learn from.
@@ -39,6 +40,7 @@ class Dynamics:
         reward: Quality of the MPRM; None without one.
     """
 
+    prompts: int
     greedy_accuracy: float
     greedy_chain_accuracy: float | None
     mean_accuracy: float
@@ -137,6 +139,7 @@ def measure_dynamics(
     greedy_accuracy = metrics.mean_accuracy(greedy)
     pass_at_k = metrics.pass_at_k(samples)
     return Dynamics(
+        prompts=len(prompts),
         greedy_accuracy=greedy_accuracy,
         greedy_chain_accuracy=metrics.chain_accuracy(greedy),
         mean_accuracy=metrics.mean_accuracy(samples),

@@ -19,7 +19,9 @@ class RewardQuality:
     Attributes:
         auc: AUC over the responses of all prompts together; it also rewards knowing which prompts are hard.
         auc_within: Mean of the AUCs within prompts: what ranking one prompt's responses needs.
+        compared: How many prompts have good and bad responses: ``auc_within`` is a mean over these alone.
         auc_within_correct: The same among responses with the right answer; None where chains are not known.
+        compared_correct: How many prompts ``auc_within_correct`` is a mean over.
         likelihood_auc_within: ``auc_within`` with the policy's own log-probability as the score, for comparison; None
             where that of a response is not known, as all of likelihood.
         likelihood_auc_within_correct: The same among responses with the right answer.
@@ -32,7 +34,9 @@ class RewardQuality:
 
     auc: float | None
     auc_within: float | None
+    compared: int
     auc_within_correct: float | None
+    compared_correct: int
     likelihood_auc_within: float | None
     likelihood_auc_within_correct: float | None
     likelihood_lead: float | None
@@ -57,18 +61,20 @@ def reward_quality(groups: Sequence[Sequence[ScoredResponse]]) -> RewardQuality:
         return metrics.within_group_auc([scores[i] for i in right], [good[i] for i in right], [ids[i] for i in right])
 
     auc_within_correct = among_right(rewards)
-    compared = right if auc_within_correct is not None else range(len(distinct))
+    ranked = right if auc_within_correct is not None else range(len(distinct))
     found = metrics.within_group_lead(
-        [rewards[i] for i in compared],
-        [logprobs[i] for i in compared],
-        [good[i] for i in compared],
-        [ids[i] for i in compared],
+        [rewards[i] for i in ranked],
+        [logprobs[i] for i in ranked],
+        [good[i] for i in ranked],
+        [ids[i] for i in ranked],
     )
     lead, error = found if found is not None and is_known else (None, None)
     return RewardQuality(
         auc=metrics.auc(rewards, good),
         auc_within=metrics.within_group_auc(rewards, good, ids),
+        compared=metrics.compared_groups(good, ids),
         auc_within_correct=auc_within_correct,
+        compared_correct=metrics.compared_groups([good[i] for i in right], [ids[i] for i in right]),
         likelihood_auc_within=metrics.within_group_auc(logprobs, good, ids) if is_known else None,
         likelihood_auc_within_correct=among_right(logprobs) if is_known else None,
         likelihood_lead=lead,

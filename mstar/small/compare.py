@@ -58,19 +58,17 @@ def measure_ranking(run: Path) -> Ranking | None:
     if not rows:
         return None
     groups: dict[str, list[ScoredResponse]] = {row.response.prompt_id: [] for row in rows}
-    chains: dict[str, set[bool]] = {name: set() for name in groups}
     for row in rows:
         # Only what could be selected has a reward.
         if row.verdict.correct and row.process_reward is not None and row.chain_correct is not None:
             groups[row.response.prompt_id].append(row)
-            chains[row.response.prompt_id].add(row.chain_correct)
     distinct = {(name, row.response.text.strip()): bool(row.chain_correct) for name, g in groups.items() for row in g}
     quality = reward_quality([group for group in groups.values() if group])
     return Ranking(
         prompts=len(groups),
         right=len(distinct),
         right_chains=sum(distinct.values()) / max(1, len(distinct)),
-        compared=sum(len(found) == 2 for found in chains.values()),
+        compared=quality.compared_correct,
         mprm=quality.auc_within_correct,
         likelihood=quality.likelihood_auc_within_correct,
         likelihood_lead=quality.likelihood_lead,

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from tests.stub_server import StubServer
 
 DYNAMICS = Dynamics(
-    greedy_accuracy=0.25, greedy_chain_accuracy=None, mean_accuracy=0.2, pass_at_k=0.5, k=16, pass_at_k_gap=0.25,
-    majority=0.3, reward_pass_at_k=None, reward_k=2, reward=None,
+    prompts=8, greedy_accuracy=0.25, greedy_chain_accuracy=None, mean_accuracy=0.2, pass_at_k=0.5, k=16,
+    pass_at_k_gap=0.25, majority=0.3, reward_pass_at_k=None, reward_k=2, reward=None,
 )  # fmt: skip
 
 

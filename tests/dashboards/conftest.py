@@ -67,6 +67,9 @@ def run(tmp_path: Path, make_group: MakeGroup) -> Path:
             {
                 "iteration": iteration,
                 "prompts": 10,
+                "put_aside": 3 if iteration == 2 else 0,
+                "grading_timeouts": 0,
+                "engine_drift": 0.0123,
                 "temperature": 1.0,
                 "funnel": {"generated": 40, "parsed": 40, "correct": 20, "unique": 10, "kept": 8},
                 "tokens": 1234,
@@ -77,10 +80,23 @@ def run(tmp_path: Path, make_group: MakeGroup) -> Path:
                 "kept_chain_accuracy": None,
                 "by_pass_rate": {"up to 3/4": {"prompts": 10, "accuracy": 0.5, "kept": 8}},
                 "by_category": {"<i>odd</i>/even": {"prompts": 10, "accuracy": 0.5, "kept": 8}},
-                "dynamics": {"greedy_accuracy": 0.125 * iteration, "pass_at_k": 0.9, "k": 4, "reward_pass_at_k": 0.5},
+                "dynamics": {
+                    "greedy_accuracy": 0.125 * iteration,
+                    "pass_at_k": 0.9,
+                    "k": 4,
+                    "reward_pass_at_k": 0.5,
+                    "prompts": 1250,
+                },
                 "mprm": None
                 if iteration == 1
-                else {"auc": 0.8, "auc_within": 0.71, "likelihood_lead": 0.03, "likelihood_lead_error": 0.01},
+                else {
+                    "auc": 0.8,
+                    "auc_within": 0.71,
+                    "compared": 1100,
+                    "compared_correct": 0,
+                    "likelihood_lead": 0.03,
+                    "likelihood_lead_error": 0.01,
+                },
                 "sweep": None
                 if iteration == 1
                 else {

@@ -83,6 +83,7 @@ def measure(
 def test_without_a_reward_model() -> None:
     dynamics, engine = measure(None)
     assert dynamics == Dynamics(
+        prompts=2,
         greedy_accuracy=0.5,
         greedy_chain_accuracy=0.5,
         mean_accuracy=0.25,
@@ -115,8 +116,8 @@ def test_with_a_reward_model() -> None:
     assert quality.weighted_vote == 0.5
     # Distinct responses: a RIGHT, LUCKY, WRONG; b WRONG. Only RIGHT is good.
     assert quality.auc == 1.0
-    assert quality.auc_within == 1.0
-    assert quality.auc_within_correct == 1.0
+    assert (quality.auc_within, quality.compared) == (1.0, 1)
+    assert (quality.auc_within_correct, quality.compared_correct) == (1.0, 1)
     # The likelihood puts LUCKY above RIGHT: half of the pairs of prompt a, and none of those with the right answer.
     assert quality.likelihood_auc_within == 0.5
     assert quality.likelihood_auc_within_correct == 0.0

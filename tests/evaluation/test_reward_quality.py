@@ -26,7 +26,7 @@ def test_without_known_chains_the_answer_is_the_truth() -> None:
     quality = reward_quality([rated(Prompt("a", "1 + 2?", answer="3"), LUCKY, WRONG, RIGHT)])
     # LUCKY counts as good: 0.8 and 0.3 against 0.5.
     assert quality.auc == 0.5
-    assert quality.auc_within_correct is None
+    assert (quality.auc_within_correct, quality.compared_correct) == (None, 0)
 
 
 def test_copies_count_once_in_the_quality() -> None:
