@@ -16,6 +16,9 @@ _FILTERED: Final = "content_filter"
 _WHOLE: Final = ("stop", "eos")
 _CUT_OFF: Final = ("length", "model_length")
 _NO_ANSWER: Final = "an answer that is no chat completion"
+_NO_TEXT: Final = "an answer without a text"
+# Gemini's, some of which its address for OpenAI's chat completions puts behind "content_filter: ".
+_FILTERED_FOR: Final = ("SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII")
 # What providers call a filter's refusal, and what those say of it whose code says nothing: DashScope, DeepSeek,
 # Moonshot, OpenAI's models that reason, and OpenRouter.
 _FILTERS: Final = (_FILTERED, "content_policy_violation", "ResponsibleAIPolicyViolation", "data_inspection_failed")
@@ -53,18 +56,23 @@ class Answer:
         """The answer in a server's response, or that it was filtered; in words what there is if it is neither."""
         try:
             [choice] = body["choices"]
-            text, reason, usage = choice["message"]["content"], choice["finish_reason"], body.get("usage") or {}
+            reason, usage = choice["finish_reason"], body.get("usage") or {}
+            if _is_filter(reason):  # before the message, which need not be there
+                return Refusal(200, _FILTERED, f"what the model wrote was filtered ({reason[:50]})")
+            message = choice["message"]
+            text, thoughts = message["content"], message.get("reasoning_content") or message.get("reasoning")
             read, written = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
             if isinstance(text, list):  # parts, as Mistral's models that reason answer; their thoughts are no answer
-                text = "".join(part["text"] for part in text if part["type"] == "text")
+                thoughts, text = text, "".join(part["text"] for part in text if part["type"] == "text")
         except (AttributeError, KeyError, TypeError, ValueError):
             return _NO_ANSWER
         if not isinstance(text, str | None) or not isinstance(reason, str):
             return _NO_ANSWER
-        if reason == _FILTERED:
-            return Refusal(200, _FILTERED, "what the model wrote was filtered")
         if reason not in (*_WHOLE, *_CUT_OFF):
             return f"an answer that was ended by '{reason[:50]}'"
+        # An immediate end is a token, too; and what a server takes for thoughts may be the answer.
+        if reason in _WHOLE and not text and (thoughts or usage.get("completion_tokens") == 0):
+            return _NO_TEXT
         # Half a surrogate pair, which JSON can hold, can be written nowhere.
         whole = (text or "").encode(errors="replace").decode()
         return cls(whole, reason in _WHOLE, read, written, _sum_logprobs(choice.get("logprobs")))
@@ -77,6 +85,11 @@ class Answer:
     def load(cls, kept: str) -> Answer:
         """A kept answer."""
         return cls(**json.loads(kept))
+
+
+def _is_filter(reason: Any) -> bool:
+    """Whether a provider's filter ended an answer."""
+    return isinstance(reason, str) and (reason.lower().startswith(_FILTERED) or reason.upper() in _FILTERED_FOR)
 
 
 def _sum_logprobs(given: Any) -> float | None:

@@ -204,8 +204,9 @@ class ChatClient:
             fault = found
         tries = "1 try" if self.traffic.retries == 0 else f"{self.traffic.retries + 1} tries"
         raise EndpointError(
-            f"{self._where} did not answer in {tries} ({self._hide(fault)}), so the run "
-            "stops; what was answered is kept, and the same command goes on from there once the server answers."
+            f"{self._where} did not answer in {tries} ({self._hide(fault)}), so the run stops at "
+            f"'{_question(content)}'; what was answered is kept, and the same command goes on from "
+            "there once the server answers."
         )
 
     def _tell(self, fault: str) -> None:
@@ -256,6 +257,13 @@ class ChatClient:
     def _hide(self, text: str) -> str:
         """A text without the key, which servers like to repeat."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def _question(content: Mapping[str, Any]) -> str:
+    """How the last question of a request begins."""
+    asked = next((turn["content"] for turn in reversed(content["messages"]) if turn["role"] == "user"), "")
+    parts = [asked] if isinstance(asked, str) else [part.get("text", "") for part in asked]
+    return " ".join(" ".join(parts).split())[:100]
 
 
 def _collect(

@@ -204,6 +204,45 @@ def test_filtered_aborted_and_empty_answers_are_not_mistaken(stub: StubServer, c
     assert whole == Answer("whole", True, 0, 0)
 
 
+@pytest.mark.parametrize("reason", ["content_filter: RECITATION", "SAFETY", "prohibited_content", "Content_Filter"])
+@pytest.mark.parametrize("message", [{}, {"message": None}, {"message": {"content": "half of"}}])
+def test_a_filter_may_say_what_for_and_leave_out_the_message(
+    reason: str, message: dict[str, Any], stub: StubServer, connect: Connect
+) -> None:
+    stub.write = lambda asked: {"choices": [{"index": 0, "finish_reason": reason} | message]}
+    [found] = connect().ask_all([body("x")])
+    assert isinstance(found, Refusal)
+    assert found.is_filtered
+    assert len(stub.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "tokens"),
+    [
+        ({"content": ""}, 0),
+        ({"content": None, "reasoning_content": "3 + 4 = 7. Answer: 7"}, 12),
+        ({"content": "", "reasoning": "hm"}, 12),
+        ({"content": [{"type": "thinking", "thinking": []}]}, 12),
+    ],
+)
+def test_nothing_and_thoughts_alone_are_no_answer(
+    message: dict[str, Any], tokens: int, stub: StubServer, connect: Connect
+) -> None:
+    def write(asked: dict[str, Any]) -> Any:
+        choice = {"message": message, "finish_reason": "stop"}
+        return {"choices": [choice], "usage": {"completion_tokens": tokens}}
+
+    stub.write = write
+    with pytest.raises(EndpointError, match=r"in 9 tries \(an answer without a text\), so the run stops at 'how many'"):
+        connect().ask_all([body("how many")])
+    # A model may end at once, which is one token, and think until it is cut off.
+    message, tokens = {"content": ""}, 1
+    assert connect().ask_all([body("x")]) == [Answer("", True, 0, 1)]
+    cut_off = {"message": {"content": None, "reasoning": "hm"}, "finish_reason": "length"}
+    stub.write = lambda asked: {"choices": [cut_off]}
+    assert connect().ask_all([body("x")]) == [Answer("", False, 0, 0)]
+
+
 def test_only_what_the_model_ended_is_whole(stub: StubServer, connect: Connect) -> None:
     ends = iter(["insufficient_system_resource", "eos", "model_length", *["error"] * 9])
     stub.write = lambda asked: {"choices": [{"message": {"content": "x"}, "finish_reason": next(ends)}]}

@@ -206,7 +206,8 @@ def test_annotate_needs_no_policy_and_an_outage_makes_no_label(
     stub.write = goes_down
     assert annotate(stub, tmp_path / "resumed", *key) == 1
     told = capsys.readouterr().err
-    assert "did not answer in 1 try (HTTP 503: no), so the run stops; what was answered is kept" in told
+    assert "did not answer in 1 try (HTTP 503: no), so the run stops at '" in told
+    assert "'; what was answered is kept" in told
     answered = {json.dumps(body, sort_keys=True) for body in stub.asked[:20]}
     stub.down, stub.write = False, answer
     stub.asked.clear()
