@@ -169,14 +169,16 @@ class ChatClient:
                 self.usage.known += 1
             return Answer.load(kept)
         sent = {name: value for name, value in content.items() if name not in omit}
-        answer = self._request(sent)
+        answer, whole = self._request(sent), True
         if isinstance(answer, Refusal) and answer.is_too_long and not _LENGTH_FIELDS.isdisjoint(sent):
             # Many servers count the longest answer in, though there is room for a shorter one.
             answer = self._request({name: value for name, value in sent.items() if name not in _LENGTH_FIELDS})
+            # One that is cut off is none to what was asked: the server may have a larger context tomorrow.
+            whole = isinstance(answer, Answer) and answer.finished
         if isinstance(answer, Answer):
             with self._lock:
                 self.usage.add(answer)
-            if self._cache is not None:
+            if self._cache is not None and whole:
                 # Another process may have asked the same meanwhile, and been told otherwise.
                 answer = Answer.load(self._cache.keep(key, answer.dump()))
         return answer

@@ -18,6 +18,7 @@ from mstar.endpoint import Answer, ChatClient, Refusal, Traffic
 from mstar.endpoint.cache import AnswerCache
 from mstar.endpoint.traffic import Pace
 from mstar.errors import ConfigError, EndpointError, StorageError
+from tests.stub_server import completion
 
 if TYPE_CHECKING:
     from tests.stub_server import StubServer
@@ -266,6 +267,12 @@ def test_a_prompt_that_leaves_room_for_a_shorter_answer_is_answered(
     assert len(stub.asked) == 2
     stub.faults = [(400, {}, error)] * 2
     assert isinstance(connect().ask_all([asked])[0], Refusal)
+    # What the context cuts off is not kept: it is no answer of that length.
+    longer = body("y") | {field: 50}
+    stub.faults, written = [(400, {}, error)], iter([completion("half of", "length"), completion("a whole one")])
+    stub.write = lambda sent: next(written)
+    found = [connect(cache=tmp_path).ask_all([longer])[0] for _ in range(3)]
+    assert [answer.text for answer in found if isinstance(answer, Answer)] == ["half of", *["a whole one"] * 2]
 
 
 def test_half_a_surrogate_pair_is_asked_answered_and_kept(stub: StubServer, connect: Connect, tmp_path: Path) -> None:
