@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -144,7 +145,7 @@ class ChatClient:
         for answer in answers:
             if isinstance(answer, Refusal) and not (answer.is_too_long or answer.is_filtered):
                 raise ConfigError(
-                    f"{self._where} does not judge (HTTP {answer.status}: {self._hide(answer.message)}): mend its "
+                    f"{self._where} does not judge (HTTP {answer.status}: {answer.message}): mend its "
                     "settings, or leave out by omit what it does not take."
                 )
         return [
@@ -231,7 +232,8 @@ class ChatClient:
         if status == httpx2.codes.OK:
             return Answer.read(body)
         refusal = Refusal.read(status, body, response.text)
-        said = f"HTTP {status}: {self._hide(refusal.message)}".rstrip(": ")
+        refusal = replace(refusal, message=self._hide(refusal.message))
+        said = f"HTTP {status}: {refusal.message}".rstrip(": ")
         if status == 403 and refusal.is_filtered:  # OpenRouter's
             return refusal
         if status in (401, 403):

@@ -140,16 +140,18 @@ def test_what_will_not_pass_ends_at_once_and_shows_no_key(
 
 
 def test_a_refused_request_is_told_from_an_answer_and_not_kept(
-    stub: StubServer, connect: Connect, tmp_path: Path
+    stub: StubServer, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stub.faults = [(400, {}, {"message": "This model's maximum context length is 64 tokens."}), (400, {}, "bad")]
-    client = connect(cache=tmp_path)
+    stub.faults = [(400, {}, {"message": "This model's maximum context length is 64 tokens."})]
+    stub.faults += [(400, {}, "top-secret is bad")]
+    monkeypatch.setenv("MSTAR_TEST_KEY", "top-secret")
+    client = connect(cache=tmp_path, key_variable="MSTAR_TEST_KEY")
     too_long, other = client.ask_all([body("long"), body("bad")])
     assert isinstance(too_long, Refusal)
     assert too_long.is_too_long
     assert isinstance(other, Refusal)
     assert not other.is_too_long
-    assert other.message == "bad"
+    assert other.message == "*** is bad"
     assert isinstance(client.ask_all([body("long")])[0], Answer)
 
 
