@@ -61,7 +61,7 @@ def _handler(stub: StubServer) -> type[BaseHTTPRequestHandler]:
                 written = stub.write(body)
                 self.reply(200, completion(written) if isinstance(written, str) else written)
             elif fault == "hang":
-                stub.closing.wait(5)
+                stub.closing.wait(60)
             elif fault == "cut":
                 self.send(200, json.dumps(completion("cut off")).encode()[:20], {"Content-Length": "1000"})
             elif fault == "html":

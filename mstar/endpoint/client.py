@@ -8,13 +8,16 @@ import json
 import logging
 import random
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakSet
 
 import httpx2
 
@@ -38,6 +41,8 @@ _LONGEST_WAIT: Final = 60.0
 # A server that wants to be left alone for longer is out for this run.
 _MOST_PATIENCE: Final = 600.0
 _CONNECT: Final = 30.0
+# Seconds that requests may still run once the process was asked to stop, or one of them has failed for good.
+_PARTING: Final = 10.0
 # Seconds between two looks at whether the process was asked to stop.
 _LOOK: Final = 0.5
 
@@ -86,6 +91,7 @@ class ChatClient:
         self._pace = Pace(traffic.requests_per_minute, self._pause, time.monotonic)
         self._lock = threading.Lock()
         self._told = False
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     def ask_all(
         self,
@@ -124,7 +130,9 @@ class ChatClient:
             finally:
                 if not whole:
                     self._stopped.set()
-                    pool.shutdown(cancel_futures=True)
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    wait([future for future in pending if future.running()], timeout=_PARTING)
+                    self._hang_up()
         return [found[number] for number in range(len(found))]
 
     def ask_judge(
@@ -187,9 +195,9 @@ class ChatClient:
     def _request(self, content: Mapping[str, Any]) -> Answer | Refusal:
         # Half a surrogate pair, which JSON can hold, has no other form.
         sent = json.dumps(content, ensure_ascii=False).encode(errors="replace")
-        fault = ""
+        fault, began = "", time.monotonic()
         for attempt in range(self.traffic.retries + 1):
-            if attempt == 2:
+            if attempt > 1 or time.monotonic() - began > _LONGEST_WAIT:
                 self._tell(fault)
             if attempt:
                 self._pause(min(2.0 ** (attempt - 1), _LONGEST_WAIT) * random.uniform(1, 1.25))
@@ -197,7 +205,7 @@ class ChatClient:
             if self._stopped.is_set():
                 break
             try:
-                response = self._http.post(self.url, content=sent)
+                response = self._http.post(self.url, content=sent, extensions={"trace": self._trace})
             except httpx2.RequestError as error:
                 fault = f"{type(error).__name__}: {_NUMBER.sub('', str(error))}".rstrip(": ")
                 continue
@@ -212,11 +220,26 @@ class ChatClient:
             "there once the server answers."
         )
 
+    def _trace(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Takes in every new connection."""
+        if event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            with self._lock:
+                self._sockets.add(facts["return_value"].get_extra_info("socket"))
+            if self._stopped.is_set():
+                self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Ends the requests that still run: a thread that waits for an answer can be woken in no other way."""
+        with self._lock:
+            for connection in self._sockets:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
     def _tell(self, fault: str) -> None:
         """Says once that the server is waited for: the waits between the tries add up to minutes."""
         with self._lock:
             told, self._told = self._told, True
-        if not told:
+        if not (told or self._stopped.is_set()):
             _log.warning(
                 "%s does not answer (%s); it is asked again, up to %d times.",
                 self._where, self._hide(fault), self.traffic.retries,

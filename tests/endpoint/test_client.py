@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -14,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import mstar.interruption as interruption
 from mstar.endpoint import Answer, ChatClient, Refusal, Traffic
+from mstar.endpoint import client as endpoint_client
 from mstar.endpoint.cache import AnswerCache
 from mstar.endpoint.traffic import Pace
 from mstar.errors import ConfigError, EndpointError, StorageError
@@ -86,6 +90,30 @@ def test_a_server_that_hangs_is_asked_again(stub: StubServer, connect: Connect) 
     stub.faults = ["hang"]
     [answer] = connect(traffic=Traffic(concurrency=1, timeout=0.1)).ask_all([body("x")])
     assert isinstance(answer, Answer)
+
+
+def test_a_server_that_hangs_is_named_after_a_minute(
+    stub: StubServer, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(endpoint_client, "_LONGEST_WAIT", 0.05)
+    stub.faults = ["hang"]
+    connect(traffic=Traffic(concurrency=1, timeout=0.1)).ask_all([body("x")])
+    assert "does not answer (ReadTimeout: timed out); it is asked again" in caplog.text
+
+
+def test_a_process_that_is_asked_to_stop_does_not_wait_for_a_server(
+    stub: StubServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint_client, "_PARTING", 0.1)
+    stub.faults = ["hang"]
+
+    def stop(answer: Answer | Refusal) -> None:
+        monkeypatch.setattr(interruption, "_received", signal.SIGTERM)
+
+    began = time.monotonic()
+    with pytest.raises(interruption.Interrupted):
+        connect(traffic=Traffic(concurrency=2)).ask_all([body("a"), body("b")], done=stop)
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("dated", [False, True])
