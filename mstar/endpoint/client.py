@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
 import httpx2
@@ -261,7 +262,11 @@ class ChatClient:
             return refusal
         if status in (401, 403):
             given = f"the key in {self._key_variable}" if self._key_variable else "a request without a key"
-            raise ConfigError(f"{self._where} refuses {given} ({said}): set key_variable to the variable that has it.")
+            proxy = _find_proxy(self.url)
+            through = f", or NO_PROXY to {self.url.host} if it was the proxy {proxy} that refused" if proxy else ""
+            raise ConfigError(
+                f"{self._where} refuses {given} ({said}): set key_variable to the variable that has it{through}."
+            )
         if status in (400, 413, 422):
             return refusal
         if status not in (*_AGAIN, _UNPAID) and status < 500:
@@ -284,6 +289,13 @@ class ChatClient:
     def _hide(self, text: str) -> str:
         """A text without the key, which servers like to repeat."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def _find_proxy(url: httpx2.URL) -> str | None:
+    """The proxy that the environment sends a request through, without its password; None if there is none."""
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return None if proxy is None or proxy_bypass(url.host) else proxy.rpartition("@")[2]
 
 
 def _question(content: Mapping[str, Any]) -> str:

@@ -167,6 +167,25 @@ def test_what_will_not_pass_ends_at_once_and_shows_no_key(
     assert stub.keys == ["Bearer top-secret"]
 
 
+def test_a_proxy_that_may_have_refused_is_named(
+    stub: StubServer, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub.faults = [(403, {}, {"message": "not on the list"})] * 2
+    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    # The stub as the proxy, which is what a request to anywhere then reaches.
+    monkeypatch.setenv("http_proxy", stub.address.replace("http://", "http://me:top-secret@"))
+    client = ChatClient("http://gpu-7:8000", "teacher")
+    place = stub.address.removeprefix("http://")
+    with pytest.raises(ConfigError, match=f"NO_PROXY to gpu-7 if it was the proxy {place} that refused") as raised:
+        client.ask_all([body("x")])
+    client.close()
+    assert "top-secret" not in str(raised.value)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(ConfigError, match=r"set key_variable to the variable that has it\.$"):
+        connect().ask_all([body("x")])
+
+
 def test_a_refused_request_is_told_from_an_answer_and_not_kept(
     stub: StubServer, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
