@@ -14,7 +14,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.types import _PATH
 
 from mstar.atomic import atomic_path
-from mstar.distributed import is_main
+from mstar.distributed import from_main, is_main, require_shared
 from mstar.errors import DataError
 
 _log = logging.getLogger(__name__)
@@ -65,28 +65,38 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             )
         if "://" in str(path):
             return super().load_checkpoint(path, map_location, safe)
-        candidates = [given]
-        if given.name == LAST:
-            candidates += [
-                given.with_name(PREVIOUS), *sorted(given.parent.glob("iteration-*.ckpt"), reverse=True)
-            ]  # fmt: skip
-        damages: dict[Path, str] = {}
-        for candidate in candidates:
-            if candidate != given and not candidate.is_file():
-                continue
-            damage = find_damage(candidate)
-            if damage is None:
-                if damages:
-                    _put_aside(damages, candidate)
-                content = super().load_checkpoint(candidate, map_location, safe)
-                if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
-                    raise DataError(f"'{candidate}' is no checkpoint of a run: give one that a fit wrote.")
-                return content
-            damages[candidate] = damage
-        raise DataError(
-            f"the checkpoint '{given}' cannot be used ({damages[given]}), and there is no whole one beside it: name "
-            "another one by ckpt_path, or move the run's folder away to start over."
-        )
+        # It is read to its end for that, which one process does for all.
+        whole, damage = from_main(_find_whole(given) if is_main() else (None, ""))
+        if whole is None:
+            raise DataError(
+                f"the checkpoint '{given}' cannot be used ({damage}), and there is no whole one beside it: name "
+                "another one by ckpt_path, or move the run's folder away to start over."
+            )
+        require_shared([whole])
+        # Mapped into memory: the processes of a machine share it.
+        content = torch.load(whole, map_location, weights_only=safe, mmap=True)
+        if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
+            raise DataError(f"'{whole}' is no checkpoint of a run: give one that a fit wrote.")
+        return content
+
+
+def _find_whole(given: Path) -> tuple[Path | None, str]:
+    """The checkpoint to use in the place of a given one, which others may take; else what is wrong with it.
+
+    Damaged ones are put aside where another is used.
+    """
+    candidates = [given]
+    if given.name == LAST:
+        others = (given.with_name(PREVIOUS), *sorted(given.parent.glob("iteration-*.ckpt"), reverse=True))
+        candidates += [other for other in others if other.is_file()]
+    damages: dict[Path, str] = {}
+    for candidate in candidates:
+        damage = find_damage(candidate)
+        if damage is None:
+            _put_aside(damages, candidate)
+            return candidate, ""
+        damages[candidate] = damage
+    return None, damages[given]
 
 
 def find_damage(path: Path) -> str | None:
@@ -107,8 +117,6 @@ def find_damage(path: Path) -> str | None:
 
 
 def _put_aside(damages: dict[Path, str], used: Path) -> None:
-    if not is_main():
-        return
     for path, damage in damages.items():
         _log.warning("the checkpoint '%s' cannot be used (%s); going on from '%s'", path, damage, used)
         if path.exists():

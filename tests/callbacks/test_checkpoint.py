@@ -24,6 +24,7 @@ from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.errors import ConfigError, DataError
 from mstar.interruption import Interrupted, stop_if_asked, stopping_on_signals
+from mstar.trainer import checkpoint_io
 from mstar.trainer.checkpoint_io import AtomicCheckpointIO, find_damage
 from mstar.trainer.random_state import random_state, restore_random_state
 
@@ -438,6 +439,24 @@ def test_a_file_of_weights_is_no_checkpoint_of_a_run(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
     with pytest.raises(DataError, match=r"weights.ckpt' is no checkpoint of a run: give one that a fit wrote"):
         AtomicCheckpointIO().load_checkpoint(tmp_path / "weights.ckpt")
+
+
+def test_a_checkpoint_is_mapped_into_memory_and_checked_by_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.ckpt"
+    weights = torch.randn(64, 64)
+    AtomicCheckpointIO().save_checkpoint({"pytorch-lightning_version": "2", "state_dict": {"w": weights}}, path)
+    checked: list[Path] = []
+    monkeypatch.setattr(checkpoint_io, "find_damage", checked.append)
+    content = AtomicCheckpointIO().load_checkpoint(path)
+    assert torch.equal(content["state_dict"]["w"], weights)
+    assert str(path) in Path("/proc/self/maps").read_text()
+    assert checked == [path]
+    monkeypatch.setattr(checkpoint_io, "is_main", lambda: False)
+    monkeypatch.setattr(checkpoint_io, "from_main", lambda own: (path, "") if own[0] is None else own)
+    assert torch.equal(AtomicCheckpointIO().load_checkpoint(path)["state_dict"]["w"], weights)
+    assert checked == [path]
 
 
 def test_every_flipped_byte_of_the_weights_is_found(tmp_path: Path) -> None:
