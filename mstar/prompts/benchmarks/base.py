@@ -7,6 +7,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -23,17 +24,31 @@ _PICTURE: Final = re.compile(r"\s*<image ?\d*>")
 
 
 @dataclass(frozen=True, slots=True)
+class LabelledSteps:
+    """A response with its human labels.
+
+    Attributes:
+        labels: For every step 1 (right), -1 (wrong) or 0 (not judged).
+    """
+
+    steps: tuple[str, ...]
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BenchmarkItem:
     """One row of a benchmark.
 
     Attributes:
         facets: The groups that it is reported in, as (dimension, value); a dimension may occur more than once.
         question_key: Rows with the same key are one question, which counts as right only if all of them are.
+        steps: The response that a benchmark of labelled steps has to it.
     """
 
     prompt: Prompt
     facets: tuple[tuple[str, str], ...]
     question_key: str
+    steps: LabelledSteps | None = None
 
 
 class BenchmarkSource(PromptSource):
@@ -96,28 +111,6 @@ class BenchmarkSource(PromptSource):
         return self._index.get(prompt_id)
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledSteps:
-    """A response with its human labels.
-
-    Attributes:
-        labels: For every step 1 (right), -1 (wrong) or 0 (not judged).
-    """
-
-    steps: tuple[str, ...]
-    labels: tuple[int, ...]
-
-
-class StepBenchmark(BenchmarkSource):
-    """A benchmark of labelled steps, one response a prompt.
-
-    Attributes:
-        steps: For every prompt's id, the response to it.
-    """
-
-    steps: dict[str, LabelledSteps]
-
-
 class FileBenchmark(BenchmarkSource):
     """A benchmark of which a row of the file is one prompt.
 
@@ -152,10 +145,15 @@ class FileBenchmark(BenchmarkSource):
         self.origin = path
         name, chosen = type(self).__name__, self.default_split if split is None else split
         splits = self._names(chosen) if chosen else ()
-        rows = read_benchmark(path, self.image_columns, splits, image_root, pixels, self.image_folder)
+        found = read_benchmark(path, self.image_columns, splits, image_root, pixels, self.image_folder)
+        rows = self._prepare(found, splits)
         require(name, path, rows, self.needed)
         super().__init__(name, build_items(name, rows, self._item, instruction))
         self.notes = self._find_notes()
+
+    def _prepare(self, rows: Sequence[BenchmarkRow], splits: Sequence[str]) -> Sequence[BenchmarkRow]:
+        """The rows that are used, as ``_item`` reads them; ``splits`` are the split's names."""
+        return rows
 
     def _find_notes(self) -> tuple[str, ...]:
         """What a reader of the scores must know of this copy."""
@@ -168,6 +166,15 @@ class FileBenchmark(BenchmarkSource):
     @abstractmethod
     def _item(self, row: BenchmarkRow) -> BenchmarkItem | None:
         """Makes the item of a row; None if there is no question in it."""
+
+
+class StepBenchmark(FileBenchmark):
+    """A benchmark of labelled steps, one response a prompt."""
+
+    @cached_property
+    def steps(self) -> dict[str, LabelledSteps]:
+        """For every prompt's id, the response to it."""
+        return {item.prompt.id: item.steps for item in self.items if item.steps is not None}
 
 
 def _check_pictures(name: str, items: Sequence[BenchmarkItem]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, BenchmarkSource, build_items, choice_prompt, clean, require
-from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean
+from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.images import PixelLimits
 
 # The authors' own copy calls "dev" what the hub's calls "validation".
@@ -19,7 +19,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-class M3CoT(BenchmarkSource):
+class M3CoT(FileBenchmark):
     """M3CoT, by domain, topic and category. Licence: CC BY-SA 4.0.
 
     Args:
@@ -35,6 +35,7 @@ class M3CoT(BenchmarkSource):
     """
 
     licence: ClassVar[str] = "CC BY-SA 4.0"
+    needed: ClassVar[tuple[str, ...]] = ("id", "question", "choices", "answer", "domain", "topic")
 
     def __init__(
         self,
@@ -45,20 +46,22 @@ class M3CoT(BenchmarkSource):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
-        names = _NAMES[split]
-        self.origin = path
-        rows = read_benchmark(path, ("image",), names, image_root, pixels)
-        require("M3CoT", path, rows, ("id", "question", "choices", "answer", "domain", "topic"))
-        official = question_format == "official"
+        self._official = question_format == "official"
+        super().__init__(path, split, image_root, instruction, pixels)
 
-        def build(row: BenchmarkRow) -> BenchmarkItem | None:
-            return _item(row, official) if (clean(row.values.get("split")) or names[0]) in names else None
+    def _names(self, split: str) -> tuple[str, ...]:
+        return _NAMES[split]
 
-        items = build_items("M3CoT", rows, build, instruction)
-        if not items:
-            found = sorted({clean(row.values.get("split")) for row in rows})
-            raise DataError(f"M3CoT: '{path}' has no rows of the split '{split}'; it has {found}.")
-        super().__init__("M3CoT", items)
+    def _prepare(self, rows: Sequence[BenchmarkRow], splits: Sequence[str]) -> Sequence[BenchmarkRow]:
+        named = [clean(row.values.get("split")) or splits[0] for row in rows]
+        wanted = [row for row, name in zip(rows, named, strict=True) if name in splits]
+        if not wanted:
+            found = sorted(set(named))
+            raise DataError(f"M3CoT: '{self.origin}' has no rows of the split '{splits[0]}'; it has {found}.")
+        return wanted
+
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem:
+        return _item(row, self._official)
 
 
 def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:

@@ -8,16 +8,8 @@ from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import (
-    BenchmarkItem,
-    BenchmarkSource,
-    build_items,
-    choice_prompt,
-    clean,
-    lettered_options,
-    require,
-)
-from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, lettered_options
+from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.images import PixelLimits
 from mstar.types import ImageReference
 
@@ -27,7 +19,7 @@ _SHIFT: Final = 1_000_000
 _ASK: Final = "Please select the correct answer from the options above."
 
 
-class MMBench(BenchmarkSource):
+class MMBench(FileBenchmark):
     """MMBench with circular evaluation: a question counts only if the answer is right in every rotation of its options.
 
     Rows whose indices differ by multiples of 1,000,000 are rotations of one question. Made for dev v1.1
@@ -48,6 +40,7 @@ class MMBench(BenchmarkSource):
     """
 
     licence: ClassVar[str] = "CC BY 4.0, by the card of opencompass/MMBench"
+    needed: ClassVar[tuple[str, ...]] = ("index", "question", "a", "b", "answer", "category", "l2-category")
 
     def __init__(
         self,
@@ -59,21 +52,21 @@ class MMBench(BenchmarkSource):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
-        self.origin = path
-        found = read_benchmark(path, ("image",), (), image_root, pixels)
-        rows = [replace(row, values={name.lower(): value for name, value in row.values.items()}) for row in found]
-        name = "MMBench" if subset == "all" else "MMBench-R"
-        require(name, path, rows, ("index", "question", "a", "b", "answer", "category", "l2-category"))
-        pictures = {_key(row.values["index"]): row for row in rows}
-        official = question_format == "official"
+        self._official, self._whole, self._circular = question_format == "official", subset == "all", circular
+        super().__init__(path, None, image_root, instruction, pixels)
+        self.name = "MMBench" if self._whole else "MMBench-R"
 
-        def build(row: BenchmarkRow) -> BenchmarkItem | None:
-            wanted = subset == "all" or _PERCEPTION not in clean(row.values["l2-category"]).lower()
-            return _item(row, _images(row, pictures), official, circular) if wanted else None
+    def _prepare(self, rows: Sequence[BenchmarkRow], splits: Sequence[str]) -> Sequence[BenchmarkRow]:
+        lowered = [replace(row, values={name.lower(): value for name, value in row.values.items()}) for row in rows]
+        self._pictures = {_key(row.values.get("index")): row for row in lowered}
+        return lowered
 
-        super().__init__(name, build_items(name, rows, build, instruction))
-        if circular:
-            self.notes = _incomplete(self.items)
+    def _item(self, row: BenchmarkRow) -> BenchmarkItem | None:
+        wanted = self._whole or _PERCEPTION not in clean(row.values["l2-category"]).lower()
+        return _item(row, _images(row, self._pictures), self._official, self._circular) if wanted else None
+
+    def _find_notes(self) -> tuple[str, ...]:
+        return _incomplete(self.items) if self._circular else ()
 
 
 def _incomplete(items: Sequence[BenchmarkItem]) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, LabelledSteps, StepBenchmark, build_items, clean, require
-from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
+from mstar.prompts.benchmarks.base import BenchmarkItem, LabelledSteps, StepBenchmark, clean
+from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.types import Prompt
 
 _RIGHT: Final = 1
@@ -28,13 +28,11 @@ class ProcessBench(StepBenchmark):
     """
 
     pictured: ClassVar[bool] = False
+    image_columns: ClassVar[tuple[str, ...]] = ()
+    needed: ClassVar[tuple[str, ...]] = ("problem", "steps", "label")
 
     def __init__(self, path: str) -> None:
-        self.origin = path
-        rows = read_benchmark(path, ())
-        require("ProcessBench", path, rows, ("problem", "steps", "label"))
-        self.steps = {}
-        super().__init__("ProcessBench", build_items("ProcessBench", rows, self._item))
+        super().__init__(path)
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
         values = row.values
@@ -42,9 +40,9 @@ class ProcessBench(StepBenchmark):
         # "gsm8k-17" is of the part gsm8k.
         part = name.rpartition("-")[0]
         prompt = Prompt(id=f"processbench-{name}", question=str(values["problem"]).strip(), category=part)
-        self.steps[prompt.id] = _read_steps(values["steps"], values["label"])
         named = (("part", part), ("generator", clean(values.get("generator"))))
-        return BenchmarkItem(prompt, tuple((key, text) for key, text in named if text), prompt.question)
+        facets = tuple((key, text) for key, text in named if text)
+        return BenchmarkItem(prompt, facets, prompt.question, _read_steps(values["steps"], values["label"]))
 
 
 def _read_steps(value: Any, label: Any) -> LabelledSteps:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, LabelledSteps, StepBenchmark, build_items, clean, require
-from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
-from mstar.prompts.images import PixelLimits
+from mstar.prompts.benchmarks.base import BenchmarkItem, LabelledSteps, StepBenchmark, clean
+from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.question_text import remove_placeholders
 from mstar.types import Prompt
 
@@ -19,26 +18,15 @@ class VisualProcessBench(StepBenchmark):
 
     Args:
         path: test.jsonl, or the folder that holds it.
-        image_root: The folder of the picture files; none is the folder of the data.
-        pixels: Least and most pixels of a picture.
 
     Raises:
         DataError: the file cannot be read, or a response's steps are not labelled one by one with 1, -1 or 0.
     """
 
     licence: ClassVar[str] = "MIT"
-
-    def __init__(
-        self,
-        path: str,
-        image_root: str | None = None,
-        pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
-    ) -> None:
-        self.origin = path
-        rows = read_benchmark(path, ("image", "images"), ("test",), image_root, pixels)
-        require("VisualProcessBench", path, rows, ("question", "response"))
-        self.steps = {}
-        super().__init__("VisualProcessBench", build_items("VisualProcessBench", rows, self._item))
+    default_split: ClassVar[str] = "test"
+    image_columns: ClassVar[tuple[str, ...]] = ("image", "images")
+    needed: ClassVar[tuple[str, ...]] = ("question", "response")
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
         values = row.values
@@ -49,11 +37,10 @@ class VisualProcessBench(StepBenchmark):
             answer=clean(values.get("answer")) or None,
             category=clean(values.get("data_source")),
         )
-        self.steps[prompt.id] = _read_steps(values["response"])
         facets = [(name, text) for name in ("data_source", "policy_model") if (text := clean(values.get(name)))]
         # Responses to one question stay together when the labels are split.
         key = "\x1f".join([prompt.question, *(image.uri for image in row.images)])
-        return BenchmarkItem(prompt, tuple(facets), key)
+        return BenchmarkItem(prompt, tuple(facets), key, _read_steps(values["response"]))
 
 
 def _read_steps(value: Any) -> LabelledSteps:
