@@ -72,7 +72,7 @@ def test_a_wrong_answer_and_none_at_all(stub: StubServer, grader: JudgeGrader) -
         "ANSWER: a mug\nVERDICT: CORRECT\nVERDICT: INCORRECT",
         "ANSWER: NONE\nVERDICT: CORRECT",
         "ANSWER: a glass of water\nVERDICT: INCORRECT",
-        "",
+        "\n",
     ],
 )
 def test_a_reply_that_cannot_be_read_leaves_the_verdict_of_the_rules(
