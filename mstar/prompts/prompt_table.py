@@ -30,6 +30,7 @@ from mstar.prompts.quarantine import BadRow, Reason, RowError, read_quarantine, 
 from mstar.prompts.table_rows import Row
 from mstar.provenance import fingerprint
 from mstar.storage import read_json, write_json
+from mstar.storage.responses import GOLD, gold
 from mstar.types import Prompt
 
 _SCHEMA: Final = pa.schema(
@@ -39,13 +40,7 @@ _SCHEMA: Final = pa.schema(
         ("row", pa.int64()),
         ("question", pa.string()),
         ("answer", pa.string()),
-        ("answer_type", pa.string()),
-        ("answers", pa.list_(pa.string())),
-        ("answer_is", pa.string()),
-        ("tolerance", pa.struct([("relative", pa.float64()), ("absolute", pa.float64())])),
-        ("precision", pa.int32()),
-        ("unit", pa.string()),
-        ("choices", pa.list_(pa.string())),
+        *GOLD,
         ("rationale", pa.string()),
         ("category", pa.string()),
         ("images", pa.list_(pa.string())),
@@ -55,12 +50,7 @@ _SCHEMA: Final = pa.schema(
 )
 # All but the pictures' bytes, which are read for one picture at a time.
 _LIGHT: Final = tuple(name for name in _SCHEMA.names if name not in ("pictures", "key"))
-# Columns that hold what the prompt's field of the same name does.
-_SAME: Final = (
-    "question", "answer", "answer_type", "answers", "answer_is", "precision", "unit", "choices", "rationale",
-    "category",
-)  # fmt: skip
-_FORMAT: Final = 10
+_FORMAT: Final = 11
 # What tells apart the ids of rows that ask the same.
 _APART: Final = re.compile(r"~[0-9a-f]{16}\Z")
 _BATCH: Final = 2048
@@ -254,12 +244,15 @@ def _batches(records: Iterable[tuple[int, str, PromptRecord]]) -> Iterator[Any]:
     for number, prompt_id, record in records:
         prompt, pictures = record.prompt, [image if isinstance(image, bytes) else None for image in record.images]
         rows.append(
-            {name: getattr(prompt, name) for name in _SAME}
+            gold(prompt)
             | {
                 "id": prompt_id,
                 "key": hash_id(prompt_id),
                 "row": number,
-                "tolerance": asdict(prompt.tolerance) if prompt.tolerance else None,
+                "question": prompt.question,
+                "answer": prompt.answer,
+                "rationale": prompt.rationale,
+                "category": prompt.category,
                 "images": [image if isinstance(image, str) else None for image in record.images],
                 "pictures": pictures if any(pictures) else None,
                 "turns": [asdict(turn) for turn in prompt.turns],
