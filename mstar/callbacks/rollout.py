@@ -283,9 +283,12 @@ class RolloutCallback(Callback):
         self.settings.engine.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Releases the engine, for whoever tries again in this process; several processes end anyway."""
+        """Releases the engine, for whoever tries again in this process.
+
+        Several processes end anyway, and may wait for each other in vain; but what is elsewhere would stay there.
+        """
         self._overlap.give_up()
-        if world_size() == 1:
+        if world_size() == 1 or self.settings.engine.elsewhere:
             self.settings.engine.close()
 
     def state_dict(self) -> dict[str, Any]:

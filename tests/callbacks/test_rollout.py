@@ -12,9 +12,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 from lightning.pytorch.trainer.states import TrainerFn
 
-from mstar.callbacks import RewardModelRefresh, RolloutCallback
+from mstar.callbacks import RewardModelRefresh, RolloutCallback, rollout
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
+from mstar.generation import TransformersEngine
 from mstar.modules import PolicyModule
 from mstar.prompts import PromptSource, TinyDice
 from mstar.rewards import MPRM, Likelihood
@@ -72,6 +73,20 @@ def test_a_run_does_not_go_on_from_a_checkpoint_of_another_one(tmp_path: Path) -
         callback.on_load_checkpoint(fitting, policy, checkpoint)
     write_json(RunDirectory(tmp_path).report(1), {})
     callback.on_load_checkpoint(fitting, policy, checkpoint)
+
+
+@pytest.mark.parametrize(("elsewhere", "closed"), [(True, 1), (False, 0)])
+def test_of_several_processes_a_stop_leaves_nothing_on_servers(
+    elsewhere: bool, closed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning calls no teardown after an exception; closing an engine of several processes here may wait for them."""
+    engine = TransformersEngine()
+    engine.elsewhere, ends = elsewhere, list[int]()
+    monkeypatch.setattr(engine, "close", lambda: ends.append(1))
+    monkeypatch.setattr(rollout, "world_size", lambda: 2)
+    callback = RolloutCallback(selection="random", engine=engine)
+    callback.on_exception(trainer(), PolicyModule("mstar/tiny-idefics3"), KeyboardInterrupt())
+    assert len(ends) == closed
 
 
 class Nothing(PromptSource):
