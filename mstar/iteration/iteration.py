@@ -127,8 +127,7 @@ def run_iteration(
             report.counts["ahead"] += len(groups) * (number in plan.ahead)
             for group in groups:
                 report.count(group, voted=group.prompt.id in hidden)
-                if group.prompt.id in hidden:
-                    work.count_vote(hidden[group.prompt.id], group)
+            work.count_votes([(hidden[group.prompt.id], group) for group in groups if group.prompt.id in hidden])
             shown += groups[: _SHOWN - len(shown)]
     total = IterationReport(plan.iteration, plan.temperature)
     for part in gather_lists([report] if leader else []):
@@ -245,16 +244,17 @@ class _Shards:
                 chosen.append(replace(group, responses=selected if voted else plan.balance.repeat(selected)))
             return chosen
 
-    def count_vote(self, truth: Prompt, group: PromptResponses) -> None:
-        """Counts a pseudo answer, and whether it is right where the hidden answer is known: for the report alone."""
-        counts = self.report.counts
-        agreed = next((s.response for s in group.responses if s.verdict.correct), None)
-        counts["voted"] += 1
-        counts["abstained"] += agreed is None
-        if agreed is not None and truth.answer is not None:
-            counts["votes_known"] += 1
-            with self._timed("grade"):
-                counts["votes_right"] += grade_response(truth, agreed, self.stages.grader).verdict.correct
+    def count_votes(self, voted: Sequence[tuple[Prompt, PromptResponses]]) -> None:
+        """Counts pseudo answers, and those that are right where the hidden answer is known: for the report alone."""
+        counts, grader = self.report.counts, self.stages.grader
+        agreed = [(truth, next((s.response for s in g.responses if s.verdict.correct), None)) for truth, g in voted]
+        known = [(truth, answer) for truth, answer in agreed if answer is not None and truth.answer is not None]
+        counts["voted"] += len(voted)
+        counts["abstained"] += sum(answer is None for _, answer in agreed)
+        counts["votes_known"] += len(known)
+        with self._timed("grade"):
+            grader.prepare([(truth, answer.text) for truth, answer in known])
+            counts["votes_right"] += sum(grade_response(*pair, grader).verdict.correct for pair in known)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -18,7 +18,7 @@ import mstar.distributed
 import mstar.iteration
 from mstar.errors import ConfigError, DataError
 from mstar.generation import Engine, Request, derive_seed
-from mstar.grading import AnswerGrader
+from mstar.grading import AnswerGrader, Grader
 from mstar.iteration.iteration import IterationResult, Stages, run_iteration
 from mstar.iteration.plan import IterationPlan, IterationPrompts
 from mstar.iteration.report import IterationReport
@@ -65,10 +65,14 @@ ALL = Selector("all")
 
 
 def iterate(
-    root: Path, plan: IterationPlan = PLAN, unlabelled: Sequence[Prompt] = (), selector: Selector = ALL
+    root: Path,
+    plan: IterationPlan = PLAN,
+    unlabelled: Sequence[Prompt] = (),
+    selector: Selector = ALL,
+    grader: Grader = AnswerGrader(),  # noqa: B008 - it has no state
 ) -> tuple[IterationResult, Scripted]:
     engine = Scripted(TEXTS | {p.id: ["Answer: 7", "Answer: 7", "Answer: 8", "nothing"] for p in unlabelled})
-    stages = Stages(engine, AnswerGrader(), None, selector)
+    stages = Stages(engine, grader, None, selector)
     prompts = [prompt("a"), prompt("b"), prompt("c")]
     return run_iteration(IterationPrompts(prompts, unlabelled, plan), stages, RunDirectory(root)), engine
 
@@ -246,6 +250,13 @@ def test_the_vote_takes_the_place_of_the_hidden_answer(tmp_path: Path) -> None:
     assert result.shown[3].prompt.answer == "7"
     # The report alone knows what was hidden.
     assert result.report.as_dict()["pseudo_labels"] == {"voted": 1, "abstained": 0, "known": 1, "accuracy": 0.0}
+
+
+def test_a_judge_is_asked_of_all_votes_of_a_shard_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grader, together = AnswerGrader(), list[list[tuple[str, str]]]()
+    monkeypatch.setattr(grader, "prepare", lambda pairs: together.append([(p.id, text) for p, text in pairs]))
+    iterate(tmp_path, PLAN, [prompt("u", "7"), prompt("v", None), prompt("w", "8")], grader=grader)
+    assert together[-1] == [("u", "Answer: 7"), ("w", "Answer: 7")]
 
 
 def test_votes_that_are_split_give_no_answer(tmp_path: Path) -> None:
