@@ -205,8 +205,9 @@ class IterationLog:
         if "funnel" not in report:
             return
         names = (
-            "tokens", "truncated_fraction", "tokens_per_second", "kept_chain_accuracy", "min_on_answer_step",
-            "entropy", "response_length", "all_right_fraction", "all_wrong_fraction", "right_chain_accuracy",
+            "tokens", "truncated_fraction", "tokens_per_second", "kept_chain_accuracy", "random_chain_accuracy",
+            "min_on_answer_step", "entropy", "response_length", "all_right_fraction", "all_wrong_fraction",
+            "right_chain_accuracy",
         )  # fmt: skip
         choice = report.get("choice")
         fraction = choice["prompts"] / max(choice["of"], 1) if choice else None

@@ -47,6 +47,10 @@ def headline(run: RunData) -> list[tuple[str, str]]:
     if known and not is_number(summary.get("final_accuracy")):
         accuracy = known[-1].values["dynamics/greedy_accuracy"]
         cards.append((f"validation accuracy, iteration {known[-1].index}", format_percent(accuracy)))
+    sampled_right = [i for i in trained if "right_samples" in i.values]
+    if sampled_right and not known:
+        share = sampled_right[-1].values["right_samples"]
+        cards.append((f"right samples, iteration {sampled_right[-1].index}", format_percent(share)))
     cards.append(("iterations", _progress(run)))
     # Of early iterations the files may be gone (rollout.keep_iterations), of the last one the report may be missing.
     sampled = max(run.sample.num_responses, sum(i.values.get("funnel/generated", 0) for i in run.iterations))

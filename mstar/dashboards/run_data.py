@@ -33,8 +33,14 @@ class IterationData:
 
     @cached_property
     def values(self) -> Mapping[str, float]:
-        """Every number of its report by its path, e.g. ``dynamics/greedy_accuracy`` or ``funnel/kept``."""
-        return {path: float(value) for path, value in flatten(self.report, separator="/") if is_number(value)}
+        """Every number of its report by its path, e.g. ``funnel/kept``, and the share of right responses.
+
+        Where prompts were voted on, this is of the others alone.
+        """
+        found = {path: float(value) for path, value in flatten(self.report, separator="/") if is_number(value)}
+        place = "labelled/funnel" if "labelled" in self.report else "funnel"
+        right, generated = (found.get(f"{place}/{name}") for name in ("correct", "generated"))
+        return found | ({"right_samples": right / generated} if right is not None and generated else {})
 
     @property
     def complete(self) -> bool:

@@ -59,6 +59,12 @@ def dynamics(run: RunData) -> list[Chart]:
         ),
         _curves(
             run,
+            "Right samples",
+            {"share of the responses": "right_samples"},
+            note="Of an iteration's own prompts, which it trains on next; without those that were voted on.",
+        ),
+        _curves(
+            run,
             "Exploration",
             {f"Pass@{k} minus greedy": "dynamics/pass_at_k_gap", "Reward-Pass@2": reward},
             note="The gap is what sampling finds and greedy decoding does not; it closes as exploration ends.",
@@ -67,8 +73,12 @@ def dynamics(run: RunData) -> list[Chart]:
         _curves(
             run,
             "What the policy learns from",
-            {"chain correctness of kept responses": "kept_chain_accuracy"},
-            note="Right from the first step to the last, where the data knows it.",
+            {
+                "chain correctness of kept responses": "kept_chain_accuracy",
+                "of as many chosen at random": "random_chain_accuracy",
+            },
+            note="Right from the first step to the last, where the data knows it. At random of all that the rule could "
+            "keep of a prompt: the rule adds the difference.",
         ),
         _curves(
             run,
@@ -106,6 +116,22 @@ def funnel(run: RunData) -> Table:
     lost = [name for name, key in _LOST.items() if any(i.values.get(key) for i in run.trained_iterations)]
     head = ("iteration", "prompts", "temp.", *_FUNNEL, "kept / prompt", *_CHOICE, *lost)
     return Table(head, [_funnel_row(iteration, lost) for iteration in run.trained_iterations])
+
+
+def votes(run: RunData) -> str:
+    """What a vote among the responses makes of the funnel's last numbers; nothing without one."""
+    last = next((i for i in reversed(run.trained_iterations) if i.report.get("pseudo_labels")), None)
+    if last is None:
+        return ""
+    counts = (last.values[name] for name in ("pseudo_labels/voted", "prompts", "pseudo_labels/abstained"))
+    voted, prompts, abstained = map(format_count, counts)
+    share = last.values.get("right_samples")
+    others = "" if share is None else f" Of the responses to the others, {format_percent(share)} are right."
+    return (
+        f"In iteration {last.index}, {voted} of {prompts} prompts have the answer that their responses voted for, and "
+        f"{abstained} of these none: correct, right and all right say in part how far the policy agrees with itself."
+        f"{others}"
+    )
 
 
 def judge(run: RunData) -> Table:

@@ -17,6 +17,8 @@ _NONE: Final = "none right"
 _ALL: Final = "all right"
 # Groups of prompts by their pass rate: the name, and the largest rate in it; all others are right throughout.
 _RATES: Final = ((_NONE, 0.0), ("up to 1/4", 0.25), ("up to 3/4", 0.75), ("above 3/4", 1 - 1e-9))
+# Of what a rule could keep, right responses without copies.
+_ELIGIBLE: Final = (Fate.KEPT, Fate.NOT_SELECTED)
 # Categories that a report names; a column of free text may have thousands.
 _CATEGORIES: Final = 50
 
@@ -78,6 +80,8 @@ class IterationReport:
     def as_dict(self) -> dict[str, Any]:
         """The report's JSON form."""
         counts = self.counts
+        # Without a choice, all that could be kept is.
+        chances = counts["kept_chains_known"] if counts["chosen"] else 0
         ahead = {"prompts": counts["ahead"], "weights_of_iteration": self.iteration - 1}
         return {
             "iteration": self.iteration,
@@ -94,6 +98,7 @@ class IterationReport:
             "tokens_per_second": counts["new_tokens"] / self.seconds["generate"] if counts["new_tokens"] else None,
             "seconds": dict(self.seconds),
             "kept_chain_accuracy": _share(counts["kept_chains"], counts["kept_chains_known"]),
+            "random_chain_accuracy": _share(1e-6 * counts["random_chains"], chances),
             "choice": {"prompts": counts["chosen"], "of": counts["selectable"]},
             "min_on_answer_step": _share(counts["worst_answers"], counts["scored"]),
             "pseudo_labels": self._votes(),
@@ -141,9 +146,10 @@ def _tally(responses: Sequence[ScoredResponse]) -> Counter[str]:
 
     ``timeouts`` are formulas that ran out of computing time twice, so that they count as wrong. A prompt is
     ``selectable`` with a right response that could be kept, and ``chosen`` where the rule left some such response out.
-    ``scored`` responses have the scores of two steps or more, and in ``worst_answers`` the lowest is that of the step
-    with the answer alone. ``no_gradient`` is of methods that learn from all responses. ``logprob`` is in millionths: a
-    sum of integers depends on no order.
+    ``random_chains`` are to be expected right throughout among as many as were kept, chosen at random of all that could
+    be. ``scored`` responses have the scores of two steps or more, and in ``worst_answers`` the lowest is that of the
+    step with the answer alone. ``no_gradient`` is of methods that learn from all responses. ``random_chains`` and
+    ``logprob`` are in millionths: a sum of integers depends on no order.
     """
     right = [s for s in responses if s.verdict.correct]
     kept = [s for s in responses if s.fate is Fate.KEPT]
@@ -155,6 +161,7 @@ def _tally(responses: Sequence[ScoredResponse]) -> Counter[str]:
         name: [s.chain_correct for s in some if s.chain_correct is not None]
         for name, some in (("kept_chains", kept), ("right_chains", right))
     }
+    eligible = [s.chain_correct for s in responses if s.fate in _ELIGIBLE and s.chain_correct is not None]
     return Counter(
         prompts=1,
         generated=len(responses),
@@ -165,8 +172,9 @@ def _tally(responses: Sequence[ScoredResponse]) -> Counter[str]:
         kept=len(kept),
         tokens=sum(s.response.num_tokens for s in responses),
         truncated=sum(not s.response.finished for s in responses),
-        selectable=int(not fates.isdisjoint((Fate.KEPT, Fate.NOT_SELECTED))),
+        selectable=int(not fates.isdisjoint(_ELIGIBLE)),
         chosen=int(Fate.NOT_SELECTED in fates),
+        random_chains=round(1e6 * len(chains["kept_chains"]) * sum(eligible) / max(len(eligible), 1)),
         no_gradient=sum(s.fate is Fate.NO_GRADIENT for s in responses),
         scored=len(stepwise),
         worst_answers=sum(scores[-1] < min(scores[:-1]) for scores in stepwise),

@@ -78,6 +78,8 @@ def run(tmp_path: Path, make_group: MakeGroup) -> Path:
                 "seconds": {"refresh": 30.0, "generate": 75.0, "train": 25.0, "dynamics": 50.0},
                 "refreshed": True,
                 "kept_chain_accuracy": None,
+                "pseudo_labels": {"voted": 4, "abstained": 1, "known": 0, "accuracy": None},
+                "labelled": {"funnel": {"generated": 24, "correct": 6}},
                 "by_pass_rate": {"up to 3/4": {"prompts": 10, "accuracy": 0.5, "kept": 8}},
                 "by_category": {"<i>odd</i>/even": {"prompts": 10, "accuracy": 0.5, "kept": 8}},
                 "dynamics": {

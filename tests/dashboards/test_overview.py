@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mstar.dashboards import sections
 from mstar.dashboards.overview import headline, warnings
 from mstar.dashboards.prompt_sample import PromptSample
 from mstar.dashboards.run_data import IterationData, RunData
@@ -24,6 +25,33 @@ def test_the_policy_before_the_first_iteration_is_no_last_iteration() -> None:
     card = "validation accuracy, iteration 1"
     assert card not in dict(headline(RunData("r", iterations=(before, IterationData(1)))))
     assert dict(headline(RunData("r", iterations=(before, first))))[card] == "75.0\u202f%"
+
+
+def test_without_dynamics_the_right_samples_are_named_and_no_accuracy() -> None:
+    votes = {"labelled": {"funnel": {"generated": 20, "correct": 5}}}
+    funnel = {"funnel": {"generated": 40, "correct": 30}}
+    for report, share in ((funnel, "75.0\u202f%"), (funnel | votes, "25.0\u202f%")):
+        run = RunData("r", iterations=(IterationData(1, funnel), IterationData(2, report), IterationData(3)))
+        assert dict(headline(run))["right samples, iteration 2"] == share
+        [chart] = [chart for chart in sections.dynamics(run) if chart.title == "Right samples"]
+        assert chart.told(chart.series[0]) == share.replace(".0", "")
+    measured = IterationData(2, funnel | {"dynamics": {"greedy_accuracy": 0.5}})
+    assert not [name for name, _ in headline(RunData("r", iterations=(measured,))) if name.startswith("right samples")]
+
+
+def test_a_vote_s_share_in_what_is_called_right_is_said() -> None:
+    report = {
+        "prompts": 1000,
+        "pseudo_labels": {"voted": 600, "abstained": 20, "known": 0, "accuracy": None},
+        "funnel": {"generated": 4000, "correct": 3000},
+        "labelled": {"funnel": {"generated": 1600, "correct": 400}},
+    }
+    said = sections.votes(RunData("r", iterations=(IterationData(1, report), IterationData(2))))
+    assert said.startswith(
+        "In iteration 1, 600 of 1\u202f000 prompts have the answer that their responses voted for, and 20"
+    )
+    assert "Of the responses to the others, 25.0\u202f% are right." in said
+    assert sections.votes(RunData("r", iterations=(IterationData(1, {"pseudo_labels": None}),))) == ""
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,8 @@ def test_the_numbers_are_on_the_page(run: Path) -> None:
         "On 1 250 validation prompts.",
         "with good and bad responses: last 1 100.",
         "prompts put aside",
+        "4 of 10 prompts have the answer that their responses voted for",
+        "share of the responses 25 %",
         "nats a token 0.0123",
         "0.71",
         "1 234",

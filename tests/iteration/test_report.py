@@ -70,6 +70,26 @@ def test_a_policy_that_agrees_with_itself_on_wrong_answers_has_fallen() -> None:
     assert "30.0% of the responses are right" in fallen
 
 
+def test_what_is_kept_is_compared_with_a_choice_at_random_of_right_responses_without_copies() -> None:
+    # One right chain in four right responses, one of them with five copies; two in two.
+    prompts = {
+        "a": [(Fate.KEPT, True), *[(Fate.NOT_SELECTED, False)] * 3, *[(Fate.DUPLICATE, True)] * 5, (Fate.WRONG, False)],
+        "b": [(Fate.KEPT, True), (Fate.KEPT, True)],
+    }
+    counted = IterationReport(1, 1.0)
+    for name, fates in prompts.items():
+        found = group(name, ["2" if fate is Fate.WRONG else "1" for fate, _ in fates])
+        pairs = zip(found.responses, fates, strict=True)
+        responses = tuple(replace(s, fate=fate, chain_correct=chain) for s, (fate, chain) in pairs)
+        counted.count(replace(found, responses=responses))
+    found_in = counted.as_dict()
+    assert found_in["kept_chain_accuracy"] == 1.0
+    assert found_in["random_chain_accuracy"] == pytest.approx((1 / 4 + 2) / 3)
+    nothing_left_out = IterationReport(1, 1.0)
+    nothing_left_out.count(replace(found, responses=responses))
+    assert nothing_left_out.as_dict()["random_chain_accuracy"] is None
+
+
 @pytest.mark.parametrize("method", ["grpo", "nft"])
 def test_a_choice_is_one_among_right_responses(method: SampleMethod) -> None:
     found = group("p", EASY)
