@@ -111,17 +111,20 @@ def open_parts(sources: DataSources, names: Sequence[str] = PARTS) -> list[Promp
     return [part for name in names if (part := sources.open(name)) is not None]  # type: ignore[arg-type]
 
 
-def _placed(value: Any, places: list[Path]) -> Any:
-    """The settings of a source, with its files where they are now."""
+def _placed(value: Any, places: list[Path], counted: bool = False) -> Any:
+    """The settings of a source, with its files where they are now; ``counted`` where a range of its rows is taken."""
     if isinstance(value, list):
-        return [_placed(item, places) for item in value]
+        return [_placed(item, places, counted) for item in value]
     if not isinstance(value, dict):
         return value
-    moved = {name: _UNUSED[name] if name in _UNUSED else _placed(item, places) for name, item in value.items()}
+    counted = counted or any(map(_has_range, (value, *value.values())))
+    # A range counts the rows whose pictures are there, so that these are looked for again.
+    unused = _UNUSED.keys() - ({"check_images"} if counted else ())
+    moved = {name: _UNUSED[name] if name in unused else _placed(item, places, counted) for name, item in value.items()}
     # Prompts whose pictures nobody looked for count, too, so that the first ones would be others than the run's.
-    if "check_images" in moved and "size" in moved:
+    if not counted and "check_images" in moved and "size" in moved:
         moved["size"] = None
-    if "check_images" in settings_of(moved.get("dataset")):
+    if not counted and "check_images" in settings_of(moved.get("dataset")):
         parts = {name: part | {"size": None} for name in PARTS if isinstance(part := moved.get(name), dict)}
         moved |= parts
     for name in _PLACES:
@@ -130,6 +133,11 @@ def _placed(value: Any, places: list[Path]) -> Any:
             paths = [_find(path, places) for path in ([given] if isinstance(given, str) else given)]
             moved[name] = paths[0] if isinstance(given, str) else paths
     return moved
+
+
+def _has_range(value: Any) -> bool:
+    """Whether settings are those of a part by the numbers of its rows."""
+    return bool(settings_of(value).get("start")) or settings_of(value).get("stop") is not None
 
 
 def _find(path: str, places: list[Path]) -> str:

@@ -55,12 +55,12 @@ def folder_of(path: str | Sequence[str]) -> str:
     return folders[0] if len(folders) == 1 else os.path.commonpath(map(os.path.abspath, folders))
 
 
-def find_files(folder: Path, splits: Sequence[str], *, named: bool = False) -> list[Path]:
-    """The data files in a folder, of the first kind that it has.
+def find_files(folder: Path, splits: Sequence[str] = ()) -> list[Path]:
+    """The data files in a folder, of the first kind that it has them of.
 
     Args:
-        splits: The names of the wanted split: files that are called by one of them count alone, if there are any.
-        named: Whether a file that is called otherwise never counts.
+        splits: The names of the wanted split: only files that are called by one of them count, or that lie in a folder
+            that is. None takes all.
     """
     # "test" must not find "testmini-00000-of-00001.parquet".
     starts = tuple(f"{name}{end}" for name in splits for end in "-._")
@@ -68,11 +68,12 @@ def find_files(folder: Path, splits: Sequence[str], *, named: bool = False) -> l
     for suffix in _SUFFIXES:
         files = sorted(folder.glob(f"*{suffix}")) if suffix != ".parquet" else []
         files = [file for file in files or sorted(folder.rglob(f"*{suffix}")) if not file.name.startswith(".")]
-        called = [
-            file for file in files if file.name.startswith(starts) or names & {*file.relative_to(folder).parts[:-1]}
-        ]
-        if found := called or ([] if named else files):
-            return found
+        if names:
+            files = [
+                file for file in files if file.name.startswith(starts) or names & {*file.relative_to(folder).parts[:-1]}
+            ]
+        if files:
+            return files
     return []
 
 
@@ -82,7 +83,7 @@ def _expand(path: str, split: str) -> list[Path] | None:
     if any((location / name).is_file() for name in ("dataset_dict.json", "dataset_info.json")):
         return None
     if location.is_dir():
-        if files := find_files(location, (split,)):
+        if files := find_files(location, (split,)) or find_files(location):
             return files
         raise DataError(f"'{path}' is a folder without {', '.join(_SUFFIXES)} files, and datasets did not save it.")
     if not location.exists() and glob.has_magic(path):

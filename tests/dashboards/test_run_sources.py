@@ -15,7 +15,8 @@ from mstar.errors import ConfigError
 from mstar.prompts import DataSources, PromptSource, RecordPrompts
 
 
-def test_the_first_prompts_of_a_source_are_found_whatever_rows_were_put_aside(tmp_path: Path) -> None:
+def write_rows(tmp_path: Path) -> Path:
+    """Four rows; the picture of the second is missing."""
     Image.new("RGB", (8, 8)).save(tmp_path / "there.png")
     rows = [
         {
@@ -28,6 +29,11 @@ def test_the_first_prompts_of_a_source_are_found_whatever_rows_were_put_aside(tm
     ]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_the_first_prompts_of_a_source_are_found_whatever_rows_were_put_aside(tmp_path: Path) -> None:
+    path = write_rows(tmp_path)
     source = RecordPrompts(str(path), size=2, max_bad_share=1.0, quarantine=str(tmp_path / "bad.jsonl"))
     assert [prompt.id for prompt in source] == ["0", "2"]
     settings: dict[str, Any] = {
@@ -52,6 +58,20 @@ def test_the_first_prompts_of_a_source_are_found_whatever_rows_were_put_aside(tm
     [train] = open_parts(sources, ("train",))
     for prompt in source:
         assert opened[opened.index_of(prompt.id)] == train[train.index_of(prompt.id)] == prompt
+
+
+def test_a_range_of_a_source_counts_the_rows_that_the_run_counted(tmp_path: Path) -> None:
+    source = {
+        "class_path": "mstar.prompts.RecordPrompts",
+        "init_args": {"path": str(write_rows(tmp_path)), "size": None, "max_bad_share": 1.0, "check_images": "exists"},
+    }
+    config = SavedConfig("config.yaml", "", tmp_path)
+    part = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": source, "start": 1, "stop": 2}}
+    opened = open_settings(part, config)
+    sources = open_settings({"dataset": source, "train": {"size": 2, "start": 1}}, config)
+    assert isinstance(opened, PromptSource)
+    assert isinstance(sources, DataSources)
+    assert [[prompt.id for prompt in found] for found in (opened, *open_parts(sources, ("train",)))] == [["2"], ["2"]]
 
 
 def test_the_size_of_a_part_of_generated_prompts_counts(tmp_path: Path) -> None:

@@ -30,6 +30,19 @@ def test_a_folder_of_lines_is_one_data_set(tmp_path: Path) -> None:
     assert rows.columns() == ["a", "_file", "_folder", "b"]
 
 
+def test_the_splits_of_a_folder_may_be_of_several_forms(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"a": 1}\n')
+    (tmp_path / "validation.csv").write_text("a\n2\n")
+    (tmp_path / "test.jsonl").write_text('{"a": 3}\n')
+    parts = [read("a", open_rows(str(tmp_path), split)) for split in ("train", "validation", "test")]
+    assert parts == [[1], ["2"], [3]]
+    with pytest.raises(DataError, match="has no rows of the split 'dev'"):
+        open_rows(str(tmp_path), "dev")
+    (tmp_path / "train.jsonl").unlink()
+    (tmp_path / "train.tsv").write_text("a\n4\n")
+    assert read("a", open_rows(str(tmp_path))) == ["4"], "not those that are called test"
+
+
 def test_what_is_no_data_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.txt").write_text("x")

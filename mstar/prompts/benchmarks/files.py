@@ -87,7 +87,7 @@ def _files(path: Path, splits: Sequence[str]) -> list[Path]:
                 f"{list(splits) or 'them'} is needed; give the folder of the split itself."
             )
         return named
-    files = find_files(path, splits, named=bool(splits))
+    files = find_files(path, splits)
     if not files:
         wanted = f" called {' or '.join(splits)}" if splits else ""
         raise DataError(f"the folder '{path}' has no data file{wanted}; give the file itself.")
