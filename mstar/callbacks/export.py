@@ -168,7 +168,6 @@ def _card(trainer: Trainer, module: PolicyModule | MPRMModule, folder: Path) -> 
         run=run,
         iterations=progress.processed,
         within=progress.started > progress.processed,
-        command=None if run is None else "mstar fit --config config.yaml",
         auto_class=family_of(module.policy).auto_class if isinstance(module, PolicyModule) else Family.auto_class,
     )
     try:

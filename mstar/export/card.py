@@ -19,6 +19,7 @@ from mstar.errors import DataError
 from mstar.evaluation.markdown import markdown_table
 from mstar.models.backbone import EMBEDDED_MODEL
 from mstar.models.families import Family
+from mstar.selection import COUNTING, learns_from_all
 from mstar.storage import RunDirectory, read_json
 
 CARD: Final = "README.md"
@@ -63,7 +64,7 @@ class CardFacts:
     run: Path | None
     iterations: int | None
     within: bool
-    command: str | None
+    command: str | None = None
     auto_class: str = Family.auto_class
 
 
@@ -227,13 +228,19 @@ def _licence(origin: str, kind: Literal["model", "dataset"] = "model") -> str | 
 
 
 def _lines(group: str, names: Sequence[str], settings: Mapping[str, Any]) -> list[str]:
-    return [f"- `{group}.{name}`: {settings[name]}" for name in names if _is_told(settings.get(name))]
+    told = {name: _told(settings.get(name)) for name in names}
+    return [f"- `{group}.{name}`: {value}" for name, value in told.items() if value is not None]
 
 
 def _rollout_lines(rollout: Mapping[str, Any]) -> list[str]:
     reward = rollout.get("reward_model")
     named = [f"- `rollout.reward_model`: `{place(reward)}`"] if isinstance(reward, str) else []
-    return [*_lines("rollout", _ROLLOUT, rollout), *named]
+    selection, unused = rollout.get("selection", "top_k"), set[str]()
+    if learns_from_all(str(rollout.get("method"))):
+        unused = {"selection", "top_k", "threshold", "deduplicate"}
+    elif isinstance(selection, str):
+        unused = {"threshold"} - {selection} | (set() if selection in COUNTING else {"top_k"})
+    return [*_lines("rollout", [name for name in _ROLLOUT if name not in unused], rollout), *named]
 
 
 def _config(run: Path) -> Mapping[str, Any]:
@@ -274,8 +281,16 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _is_told(value: Any) -> bool:
-    return isinstance(value, str | int | float)
+def _told(value: Any) -> str | None:
+    """A plain value, or a class with its settings, of which those of a class of one's own may not be for the public."""
+    if isinstance(value, str | int | float):
+        return str(value)
+    name = value.get("class_path") if isinstance(value, dict) else None
+    if not isinstance(name, str):
+        return None
+    settings = settings_of(value) if name.startswith("mstar.") else {}
+    shown = ", ".join(f"{key} {item}" for key, item in settings.items() if isinstance(item, str | int | float | list))
+    return name.rpartition(".")[2] + (f" ({shown})" if shown else "")
 
 
 def _measured(run: Path | None, until: int | None, rewards: bool, of: str = "") -> Iterator[dict[str, Any]]:

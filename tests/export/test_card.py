@@ -28,7 +28,8 @@ data:
     validation: {class_path: mstar.prompts.RecordPrompts, init_args: {path: "https://me:SECRET@host/val.jsonl?key=SECRET"}}
 rollout:
   class_path: mstar.callbacks.RolloutCallback
-  init_args: {method: continuous, selection: topk, top_k: 2, reward_model: /home/me/runs/mprm, address: "http://me:SECRET@h"}
+  init_args: {method: continuous, selection: top_k, top_k: 2, threshold: 0.5, reward_model: /home/me/runs/mprm,
+    address: "http://me:SECRET@h"}
 """
 
 
@@ -71,7 +72,7 @@ def test_the_card_says_what_the_run_says(tmp_path: Path) -> None:
     assert ModelCard(text).data.base_model == "org/base"
     for line in (
         "- Epochs (iterations): 2, and a part of the next",
-        "- `rollout.selection`: topk",
+        "- `rollout.selection`: top_k",
         "- `rollout.reward_model`: `mprm`",
         "- `model.lr`: 1e-06",
         "- train: RecordPrompts, path `train.parquet`",
@@ -86,6 +87,26 @@ def test_the_card_says_what_the_run_says(tmp_path: Path) -> None:
         assert line in text
     # Neither what is measured after the checkpoint, nor what is nobody's business, nor what is not set.
     assert not [word for word in ("0.987", "SECRET", "/home/me", "freeze") if word in text]
+
+
+def test_settings_that_the_method_has_no_use_for_are_left_out_and_classes_are_named(tmp_path: Path) -> None:
+    adaptive = {"initial": 1.0, "every": 2, "top_k_candidates": [1, 2], "criterion": "balance", "unset": None}
+    named = {"class_path": "mstar.temperature.AdaptiveTemperature", "init_args": adaptive}
+    own = {"class_path": "lab.Cooling", "init_args": {"token": "SECRET"}}
+    rules = {"selection": "top_k", "top_k": 2, "threshold": 0.5}
+    for rollout, lines in (
+        (rules | {"temperature": named}, [
+            "- `rollout.selection`: top_k", "- `rollout.top_k`: 2", "- `rollout.temperature`: AdaptiveTemperature "
+            "(initial 1.0, every 2, top_k_candidates [1, 2], criterion balance)",
+        ]),
+        (rules | {"selection": "threshold", "temperature": own}, [
+            "- `rollout.selection`: threshold", "- `rollout.threshold`: 0.5", "- `rollout.temperature`: Cooling",
+        ]),
+        (rules | {"selection": "all"}, ["- `rollout.selection`: all"]),
+        (rules | {"method": "nft"}, ["- `rollout.method`: nft"]),
+    ):  # fmt: skip
+        (tmp_path / "config.yaml").write_text(json.dumps({"rollout": {"init_args": rollout}}))
+        assert [line for line in write_card(facts(run=tmp_path)).splitlines() if "`rollout." in line] == lines
 
 
 def test_an_implicit_reward_model_is_no_policy_that_reasons(tmp_path: Path) -> None:
@@ -208,7 +229,7 @@ def test_a_data_card_says_how_its_rows_were_made_and_what_the_policy_reached(tmp
         "- `settings.num_samples`: 4 (annotate/config.yaml)",
         "- `settings.temperature`: 0.7 (annotate/config.yaml)",
         "- `rollout.method`: continuous (config.yaml)",
-        "- `rollout.selection`: topk (config.yaml)",
+        "- `rollout.selection`: top_k (config.yaml)",
         "- `rollout.top_k`: 2 (config.yaml)",
         "- `rollout.reward_model`: `mprm` (config.yaml)",
     ]
