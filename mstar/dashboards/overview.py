@@ -119,17 +119,14 @@ def test_accuracies(summary: Mapping[str, Any]) -> tuple[Chart | None, Table] | 
         start, baseline = summary.get(f"warmup_{suffix}"), summary.get(f"seed_sft_{suffix}")
         evolved = [start, *summary.get(many, ())]
         points = _known_points(enumerate(evolved))
-        flat = _known_points([(0, start), (len(evolved) - 1, baseline)])
         if len(points) > 1:
             lines.append(Series(f"self-evolving, {name}", points))
-        if len(flat) > 1 and len(evolved) > 1:
-            lines.append(Series(f"seed-only SFT, {name}", flat))
-        columns.append((evolved, summary.get(f"final_{suffix}"), baseline))
-    if not any(is_number(value) for evolved, *last in columns for value in (*evolved, *last)):
+        columns.append((evolved, baseline))
+    if not any(is_number(value) for evolved, baseline in columns for value in (*evolved, baseline)):
         return None
-    length = max(len(evolved) for evolved, _, _ in columns)
-    names = ["warm-up", *(f"iteration {i}" for i in range(1, length)), "final", "seed-only SFT, same steps"]
-    padded = [[*evolved, *[None] * (length - len(evolved)), *last] for evolved, *last in columns]
+    length = max(len(evolved) for evolved, _ in columns)
+    names = ["warm-up", *(f"iteration {i}" for i in range(1, length)), "seed-only SFT, same steps"]
+    padded = [[*evolved, *[None] * (length - len(evolved)), baseline] for evolved, baseline in columns]
     rows = [
         Row(name, [cell(value, format_percent) for value in values])
         for name, *values in zip(names, *padded, strict=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,8 +62,6 @@ class RunData:
         summary: The run's ``summary.json``, or an empty mapping.
         finished: The ``finished.json`` of the fit, which is there once it is done, or an empty mapping.
         settings: The configuration of a self-evolving run, or an empty mapping.
-        started: When the oldest file of the iterations was written, if there is one.
-        ended: When the newest file of the iterations was written, if there is one.
     """
 
     name: str
@@ -77,8 +74,6 @@ class RunData:
     finished: Mapping[str, Any] = field(default_factory=dict)
     configs: tuple[SavedConfig, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    started: datetime | None = None
-    ended: datetime | None = None
 
     @property
     def trained_iterations(self) -> tuple[IterationData, ...]:
@@ -106,12 +101,10 @@ def read_run(root: Path, max_prompts: int) -> RunData:
             f"{root} is not the folder of a run: it has no iterations folder, no summary.json, no config.yaml, no "
             f"TensorBoard files and no step labels; give the folder that a run wrote.{suggest_run(root)}"
         )
-    numbers = run.iterations
-    times = [path.stat().st_mtime for number in numbers for path in run.iteration(number).iterdir()]
     return RunData(
         name=root.resolve().name,
         evolves=evolves,
-        iterations=tuple(IterationData(number, _read_if_there(run.report(number))) for number in numbers),
+        iterations=tuple(IterationData(number, _read_if_there(run.report(number))) for number in run.iterations),
         sample=sample_prompts(run, max_prompts),
         logs=logs,
         labels=labels,
@@ -119,8 +112,6 @@ def read_run(root: Path, max_prompts: int) -> RunData:
         finished=_read_if_there(run.root / "finished.json"),
         configs=configs,
         settings=evolving[0] if evolving else {},
-        started=datetime.fromtimestamp(min(times), UTC) if times else None,
-        ended=datetime.fromtimestamp(max(times), UTC) if times else None,
     )
 
 

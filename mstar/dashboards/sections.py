@@ -69,7 +69,6 @@ def dynamics(run: RunData) -> list[Chart]:
             {f"Pass@{k} minus greedy": "dynamics/pass_at_k_gap", "Reward-Pass@2": reward},
             note="The gap is what sampling finds and greedy decoding does not; it closes as exploration ends.",
         ),
-        _curves(run, "Sampling temperature", {"temperature": "temperature"}, show=plain),
         _curves(
             run,
             "What the policy learns from",
@@ -84,13 +83,6 @@ def dynamics(run: RunData) -> list[Chart]:
             run,
             "Pseudo answers of unlabelled prompts",
             {"right, where it is known": "pseudo_labels/accuracy"},
-        ),
-        _curves(
-            run,
-            "Prompts drawn ahead",
-            {"prompts": "drawn_ahead/prompts"},
-            show=plain,
-            note="Their responses are by the weights that the iteration before drew with.",
         ),
         _curves(run, "Cut off at the length limit", {"share of responses": "truncated_fraction"}),
         _curves(

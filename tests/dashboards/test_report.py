@@ -177,7 +177,10 @@ def test_a_staged_run_shows_its_test_accuracies(run: Path) -> None:
     unit = "\u202f%"
     assert table["warm-up"] == [f"48.0{unit}", f"29.0{unit}"]
     assert table["iteration 2"] == [f"70.0{unit}", "–"]
-    assert table["final"] == [f"70.1{unit}", f"55.0{unit}"]
+    assert "final" not in table
+    # A line to what other training came to would say what it was on the way.
+    assert "self-evolving, accuracy" in page.source
+    assert "seed-only SFT, accuracy" not in page.source
     assert table["seed-only SFT, same steps"] == [f"47.0{unit}", "–"]
     assert "0.919" in page.text
     assert "1 h 02 min" in page.text
@@ -189,6 +192,14 @@ def test_a_run_without_iterations_says_so(tmp_path: Path) -> None:
     assert page.text.count("This run has no iteration yet.") == 5
     assert "There is no response to show." in page.text
     assert "No config.yaml was found" in page.text
+
+
+def test_a_run_in_its_first_iteration_has_no_funnel_yet(tmp_path: Path) -> None:
+    write_json(RunDirectory(tmp_path).report(0), {"iteration": 0, "dynamics": {"greedy_accuracy": 0.25, "k": 4}})
+    page = Page(write_report(tmp_path))
+    assert "greedy accuracy 25" in page.text
+    assert "<thead>" not in page.source
+    assert "This run has no iteration yet." in page.text
 
 
 def test_a_supervised_run_shows_its_losses_and_nothing_of_iterations(tmp_path: Path) -> None:
