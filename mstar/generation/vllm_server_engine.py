@@ -176,8 +176,8 @@ class VllmServerEngine(Engine):
         self._keeps = False
 
     def compare_weights(self, policy: nn.Module) -> HandOver | None:
-        """Compares what the servers have proven to hold with the policy's weights. Collective for a sharded policy."""
-        return self.session.compare(policy)
+        """Says what the servers compared at the hand-over, which ends with an error if anything was not equal."""
+        return self.session.compared
 
     def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
         """Draws every sample of every request.

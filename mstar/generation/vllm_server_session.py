@@ -182,13 +182,10 @@ class ServerSession:
                 *(self.facts.longest, tokens),
             )
 
-    def compare(self, policy: nn.Module) -> HandOver | None:
-        """Compares what the servers have proven to hold with the policy's weights, on the main process.
-
-        Collective for a sharded policy.
-        """
-        different = self._folder.compare(policy, self.dtype)
-        return HandOver(sum(self._compared.values()), tuple(different)) if is_main() else None
+    @property
+    def compared(self) -> HandOver | None:
+        """What the servers have proven to hold of the policy's weights at the hand-over, on the main process."""
+        return HandOver(sum(self._compared.values())) if is_main() else None
 
     async def _prepare(self, client: httpx2.AsyncClient, server: VllmServer) -> None:
         """Makes sure that a server is as it must be, and has the present weights.

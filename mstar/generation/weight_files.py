@@ -28,19 +28,9 @@ class WeightsFingerprint:
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         self.digests[name] = digest.hexdigest()
 
-    def differing(self, other: WeightsFingerprint) -> list[str]:
-        """The names of the weights that only one of the two has, or that are not equal."""
-        names = self.digests | other.digests
-        return [name for name in names if self.digests.get(name) != other.digests.get(name)]
-
     def __str__(self) -> str:
         lines = (f"{name} {digest}\n" for name, digest in sorted(self.digests.items()))
         return hashlib.blake2b("".join(lines).encode(), digest_size=8).hexdigest()
-
-
-def stored(value: Tensor, dtype: torch.dtype) -> Tensor:
-    """A weight as it is written: whole numbers as they are, all else in the type that the servers compute in."""
-    return value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype)
 
 
 def write_weights(
@@ -50,6 +40,7 @@ def write_weights(
 
     Args:
         folder: A new folder, which is to be read by others.
+        dtype: What the servers compute in.
         size: Bytes of a file, unless a single weight has more.
 
     Returns:
@@ -66,8 +57,9 @@ def write_weights(
         path.chmod(0o644)
 
     for name, value in weights:
-        # A copy: weights that share memory cannot be written.
-        own = stored(value, dtype).clone(memory_format=torch.contiguous_format)
+        # Whole numbers stay as they are. A copy: weights that share memory cannot be written.
+        own = value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype)
+        own = own.clone(memory_format=torch.contiguous_format)
         if part and held + own.nbytes > size:
             write()
             part, held, number = {}, 0, number + 1

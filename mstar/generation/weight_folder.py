@@ -14,7 +14,7 @@ from torch import nn
 from mstar.distributed import from_main, is_main
 from mstar.errors import StorageError
 from mstar.generation.vllm_weights import checkpoint_weights
-from mstar.generation.weight_files import WeightsFingerprint, read_weights, stored, write_weights
+from mstar.generation.weight_files import WeightsFingerprint, read_weights, write_weights
 
 _PREFIX: Final = "mstar-weights-"
 
@@ -32,7 +32,6 @@ class WeightFolder:
 
     def __init__(self, shared: Path, kept: Path | None = None) -> None:
         made = ""
-        self._written = WeightsFingerprint()
         self.version = "" if kept is None else kept.name
         if kept is not None:
             self.root = kept.parent
@@ -75,8 +74,7 @@ class WeightFolder:
             try:
                 shutil.rmtree(new, ignore_errors=True)
                 new.mkdir(mode=0o755)
-                self._written = write_weights(weights, new, dtype)
-                self.version = str(self._written)
+                self.version = str(write_weights(weights, new, dtype))
                 if self.current.exists():
                     shutil.rmtree(new)
                 else:
@@ -93,25 +91,16 @@ class WeightFolder:
 
     def read_again(self) -> bool:
         """Whether what is there is whole: the weights that its name says."""
-        whole = False
+        whole, found = False, WeightsFingerprint()
         # A folder of another name is nobody's to delete.
         if is_main() and self.root.name.startswith(_PREFIX):
             try:
                 for name, value in read_weights(self.current):
-                    self._written.add(name, value)
-                whole = str(self._written) == self.version
+                    found.add(name, value)
+                whole = str(found) == self.version
             except (OSError, SafetensorError):
                 pass
         return from_main(whole)
-
-    def compare(self, policy: nn.Module, dtype: torch.dtype) -> list[str]:
-        """The names of the policy's weights that are not those that were written last; on the main process."""
-        found = WeightsFingerprint()
-        with torch.no_grad():
-            for name, value in checkpoint_weights(policy, dtype=dtype):
-                if is_main():
-                    found.add(name, stored(value, dtype))
-        return found.differing(self._written) if is_main() else []
 
     def delete_others(self) -> None:
         """Deletes earlier weights."""

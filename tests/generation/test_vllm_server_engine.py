@@ -391,9 +391,6 @@ def test_new_weights_reach_every_server(
     assert found is not None
     assert found.num_tensors == 2 * 52
     assert not found.different
-    stale = engine.compare_weights(tiny.model)
-    assert stale is not None
-    assert len(stale.different) == 1
     # The same weights need not go there again.
     engine.update_weights(other)
     assert [stub.loads for stub in stubs] == [2, 2]
@@ -630,7 +627,6 @@ def test_weights_are_written_in_files_of_a_size_and_read_again(tmp_path: Path) -
         again.add(name, read[name])
     assert str(again) == str(written)
     again.add("a", read["a"] + 1)
-    assert again.differing(written) == ["a"]
     assert str(again) != str(written)
 
 
