@@ -16,7 +16,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from mstar.atomic import sync
 from mstar.datamodules.resumable import ResumableLoader
-from mstar.distributed import gather_lists, rank, world_size
+from mstar.distributed import gather_lists, rank, wait_for_all, world_size
 from mstar.errors import ConfigError, require_least
 from mstar.interruption import Interrupted, hold_back, requested
 from mstar.trainer.checkpoint_files import copy, link, remove, replace
@@ -226,8 +226,10 @@ class IterationCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             folder.mkdir(parents=True, exist_ok=True)
             remove(unfinished)
-        trainer.strategy.barrier("checkpoint begins")
-        trainer.save_checkpoint(unfinished, weights_only=False)
+        wait_for_all()
+        # Not by trainer.save_checkpoint: it waits for the process that writes as a step waits, and no longer (2.6).
+        trainer.strategy.save_checkpoint(trainer._checkpoint_connector.dump_checkpoint(weights_only=False), unfinished)
+        wait_for_all()
         if trainer.is_global_zero:
             if whole:
                 self._keep(unfinished, trainer.current_epoch + 1)
@@ -235,7 +237,7 @@ class IterationCheckpoint(Checkpoint):
                 replace(folder / LAST, folder / PREVIOUS)
             replace(unfinished, folder / LAST)
             sync(folder)
-        trainer.strategy.barrier("checkpoint is whole")
+        wait_for_all()
         self._saved_at = trainer.global_step
 
     def _keep(self, checkpoint: Path, iteration: int) -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 
 from mstar.atomic import writing
 from mstar.datamodules.policy import PolicyDataModule
-from mstar.distributed import from_main, is_main
+from mstar.distributed import from_main, is_main, wait_for_all
 from mstar.errors import ConfigError, MstarError
 from mstar.export.card import CardFacts, write_card
 from mstar.export.folder import check_replaceable, put_in_place, unfinished_folder
@@ -140,6 +140,8 @@ class ExportCallback(Callback):
     def _export(self, trainer: Trainer, pl_module: PolicyModule | MPRMModule, folder: Path) -> None:
         card = _card(trainer, pl_module, folder) if is_main() else None
         export_atomically(pl_module, folder, self.dtype, card=card)
+        # One process writes, which may take longer than a step may wait.
+        wait_for_all()
 
     def _watched(self, trainer: Trainer) -> str | None:
         """The name of the number that the best is by; None if it was not measured."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,17 @@ class ShardedStrategy(ModelParallelStrategy):
     Args:
         save_distributed_checkpoint: Whether a checkpoint is a folder to which every process writes its part. Otherwise
             it is one file, put together in the main process's memory, that runs without sharding load too.
+        timeout: How long a training step waits for a process that hangs (h:mm:ss).
     """
 
-    def __init__(self, save_distributed_checkpoint: bool = True) -> None:
-        super().__init__(tensor_parallel_size=1, save_distributed_checkpoint=save_distributed_checkpoint)
+    def __init__(
+        self,
+        save_distributed_checkpoint: bool = True,
+        timeout: timedelta = timedelta(minutes=30),
+    ) -> None:
+        super().__init__(
+            tensor_parallel_size=1, save_distributed_checkpoint=save_distributed_checkpoint, timeout=timeout
+        )
 
     def setup_environment(self) -> None:
         """Starts the process group; all processes are one data-parallel group."""

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DistributedSampler, TensorDataset
 
 from mstar.__main__ import main
-from mstar.callbacks import IterationCheckpoint
+from mstar.callbacks import IterationCheckpoint, checkpoint
 from mstar.callbacks.checkpoint import find_checkpoint
 from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.resumable import ResumableLoader
@@ -174,11 +175,11 @@ def test_without_hard_links_a_name_is_copied_only_where_it_outlives_the_others(
     monkeypatch.setattr(os, "link", refuse)
     if folders:
         # As FSDP2 writes them.
-        def save(trainer: Trainer, path: Path, weights_only: bool) -> None:
+        def save(_: Any, content: dict[str, Any], path: Path) -> None:
             path.mkdir()
-            (path / "part").write_text(str(trainer.global_step))
+            (path / "part").write_text(str(content["global_step"]))
 
-        monkeypatch.setattr(Trainer, "save_checkpoint", save)
+        monkeypatch.setattr(SingleDeviceStrategy, "save_checkpoint", save)
     fit(tmp_path, checkpoint)
     folder = tmp_path / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == [f"{n}.ckpt" for n in [*names, "last", "previous"]]
@@ -207,13 +208,13 @@ def test_so_many_checkpoints_are_on_the_disk_at_once(
         # Files of several names count once.
         return len({path.stat().st_ino for path in (tmp_path / "checkpoints").iterdir()})
 
-    save = Trainer.save_checkpoint
+    save = SingleDeviceStrategy.save_checkpoint
 
-    def counted(trainer: Trainer, *arguments: Any, **options: Any) -> None:
-        save(trainer, *arguments, **options)
+    def counted(strategy: SingleDeviceStrategy, *arguments: Any, **options: Any) -> None:
+        save(strategy, *arguments, **options)
         seen.append(count())
 
-    monkeypatch.setattr(Trainer, "save_checkpoint", counted)
+    monkeypatch.setattr(SingleDeviceStrategy, "save_checkpoint", counted)
     fit(tmp_path, checkpoint, max_epochs=6)
     assert (count(), max(seen)) == (rest, peak)
 
@@ -426,6 +427,23 @@ def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(
     assert "last.ckpt' cannot be used (it is damaged" in said
     assert "going on from" in said
     assert (tmp_path / "checkpoints/last.ckpt.damaged").exists()
+
+
+def test_the_process_that_writes_is_waited_for_as_long_as_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning waits by the process group of training, whose timeout is that of a step."""
+    told: list[str] = []
+    monkeypatch.setattr(checkpoint, "wait_for_all", lambda: told.append("waited"))
+    monkeypatch.setattr(SingleDeviceStrategy, "barrier", lambda _, name=None: told.append(str(name)))
+    save = SingleDeviceStrategy.save_checkpoint
+    monkeypatch.setattr(
+        SingleDeviceStrategy, "save_checkpoint", lambda *given, **more: (save(*given, **more), told.append("wrote"))
+    )
+    fit(tmp_path, IterationCheckpoint(), max_epochs=1)
+    wrote = told.index("wrote")
+    assert told[wrote - 1 : wrote + 3] == ["waited", "wrote", "waited", "waited"]
+    assert "Trainer.save_checkpoint" not in told
 
 
 def test_without_a_whole_checkpoint_the_run_does_not_silently_start_over(tmp_path: Path) -> None:
