@@ -6,6 +6,7 @@ Shapes: B rows (responses), S the steps of all rows in order.
 from __future__ import annotations
 
 import math
+from statistics import fmean
 
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -116,21 +117,27 @@ class ImplicitRewardModule(PolicyModule):
         """Nothing is generated."""
 
     def validation_step(self, batch: StepLabelBatch, batch_idx: int) -> None:  # type: ignore[override]
-        """Scores a batch; the metrics are computed over the whole validation set."""
+        """Scores a batch; the loss and the metrics are those of the whole validation set."""
         reward_B, _ = inside_forward(self.model, self.rewards, batch)
-        loss = binary_cross_entropy_with_logits(reward_B, batch.correct_B.float())
-        self.log("val/loss", loss, batch_size=len(reward_B), prog_bar=True, sync_dist=True)
         if repeats(self.trainer, batch_idx):
             return
-        rows = {"reward": reward_B, "correct": batch.correct_B, "chain": batch.chain_B, "group": batch.group_B}
+        loss_B = binary_cross_entropy_with_logits(reward_B, batch.correct_B.float(), reduction="none")
+        rows = {
+            "loss": loss_B,
+            "reward": reward_B,
+            "correct": batch.correct_B,
+            "chain": batch.chain_B,
+            "group": batch.group_B,
+        }
         self._validated.append({name: value.tolist() for name, value in rows.items()})
 
     def on_validation_epoch_end(self) -> None:
-        """Logs how well responses are ranked by their whole reward, against whole chains where these are known."""
+        """Logs the loss, and how well whole rewards rank the responses, against whole chains where these are known."""
         merged, self._validated = merge_validated(self._validated), []
         if not merged:
             return
         truth = find_truth(merged["chain"], merged["correct"])
+        self.log("val/loss", fmean(merged["loss"]), prog_bar=True, sync_dist=True)
         found = {
             "mprm/auc": auc(merged["reward"], truth),
             "mprm/auc_within": within_group_auc(merged["reward"], truth, merged["group"]),

@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final, Literal, cast
 
 import torch
@@ -212,16 +213,16 @@ class MPRMModule(BackboneModule):
         return loss
 
     def validation_step(self, batch: StepLabelBatch, batch_idx: int) -> None:
-        """Scores a batch; the metrics are computed over the whole validation set."""
+        """Scores a batch; the loss and the metrics are those of the whole validation set."""
         steps = self(batch)
-        cross_entropy, pairwise = self.losses(steps, batch)
-        rows = len(batch.group_B)
-        loss = cross_entropy + self.pairwise_weight * pairwise
-        self.log("val/loss", loss, batch_size=rows, prog_bar=True, sync_dist=True)
         if repeats(self.trainer, batch_idx):
             return
+        cross_entropy, pairwise = self.losses(steps, batch)
+        loss = cross_entropy + self.pairwise_weight * pairwise
+        rows = len(batch.group_B)
         self._validated.append(
             {
+                "loss": [float(loss)] * rows,
                 "probability": steps.logits_N.sigmoid().tolist(),
                 "label": self._labels(batch).tolist(),
                 "score": steps.minimum(rows).tolist(),
@@ -233,9 +234,10 @@ class MPRMModule(BackboneModule):
         )
 
     def on_validation_epoch_end(self) -> None:
-        """Logs accuracy and calibration of the steps, and how well responses are ranked."""
+        """Logs the loss, accuracy and calibration of the steps, and how well responses are ranked."""
         merged, self._validated = merge_validated(self._validated), []
         if merged:
+            self.log("val/loss", fmean(merged["loss"]), prog_bar=True, sync_dist=True)
             for name, value in validation_metrics(merged).items():
                 self.log(name, value, prog_bar=name == "mprm/auc_within", sync_dist=True)
 

@@ -240,7 +240,7 @@ def test_a_fit_learns_to_tell_the_misread_step(labels: str) -> None:
 
 def test_a_batch_that_only_makes_up_the_number_is_not_measured(labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 3 batches, two processes get 2 each; here one process goes through both shares, one after the other."""
-    measured = []
+    measured, logged, losses = [], [], []
     monkeypatch.setattr(
         "mstar.modules.mprm.validation_metrics", lambda found: measured.append(len(found["score"])) or {}
     )
@@ -256,8 +256,11 @@ def test_a_batch_that_only_makes_up_the_number_is_not_measured(labels: str, monk
             return loader
 
         monkeypatch.setattr(data, "val_dataloader", share)
-        trainer.validate(MPRMModule(EMBEDDED_MODEL), data, verbose=False)
+        module = MPRMModule(EMBEDDED_MODEL, pairwise_weight=0)
+        monkeypatch.setattr(module, "losses", lambda *_: losses.append(1.0 + len(losses)) or (losses[-1], 0))
+        logged.append(trainer.validate(module, data, verbose=False)[0]["val/loss"])
     assert measured == [16, 8]
+    assert logged == [1.5, 3], "the repeated batch would be the fourth"
 
 
 def test_two_fits_give_the_same_weights_and_an_export_scores_the_same(labels: str, tmp_path: Path) -> None:
