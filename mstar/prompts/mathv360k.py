@@ -47,8 +47,8 @@ class MathV360K(TablePrompts):
 
     A seeded half of the questions is labelled. Of the other, hidden half 750 questions are the in-domain test, 250 the
     validation (each at most a quarter of it, in a small copy of the data), and the rest is unlabelled. The splits
-    follow from the questions and the seed alone, not from their order, and are written down as lists of ids. Rows that
-    ask the same about the same picture are one prompt; if their answers differ, it is left out.
+    follow from the questions and the seed alone, not from their order. Rows that ask the same about the same picture
+    are one prompt; if their answers differ, it is left out.
 
     Args:
         root: The folder that holds train_samples_all_tuning.json and data_images.
@@ -57,8 +57,8 @@ class MathV360K(TablePrompts):
         sources: Use only these of the 24 sources, by the name of their folder; none uses all.
         size: Use only this many prompts of the split, chosen by the seed; none uses all.
         hide_answers: Whether the unlabelled split comes without its answers. Only rollout.unlabelled oracle needs them.
-        splits: Folder of the lists of ids (labelled.txt, ...). Lists that are there are used, else they are written
-            there; none puts them in the cache.
+        splits: Folder that the splits' lists of ids (labelled.txt, ...) are written to; other lists there are an error.
+            Lists of your own are for PromptPart.
         instruction: A line that is added to every question, e.g. how the answer should be written.
         pixels: Least and most pixels of a picture, in generation and training alike.
         check_images: none; exists (the files are there and look whole); or decode (each is decoded, slow).
@@ -69,7 +69,7 @@ class MathV360K(TablePrompts):
 
     Raises:
         ConfigError: a setting is out of its range, or a source is unknown.
-        DataError: the data cannot be read, too many of its rows cannot be used, or the lists of ids are not its own.
+        DataError: the data cannot be read, too many of its rows cannot be used, or lists of other splits are there.
     """
 
     def __init__(
@@ -97,8 +97,9 @@ class MathV360K(TablePrompts):
         folder = cache_folder(cache_dir, "mathv360k", rows.fingerprint)
         build_table(folder, rows, convert_row)
         checked = open_table(folder, "MathV360K", settings)
-        lists = Path(splits) if splits is not None else folder / f"splits-{seed}-{_NUM_TEST}-{_NUM_VALIDATION}"
-        members = read_splits(lists, checked.table, own=splits is None) or write_splits(lists, checked.table, seed)
+        members = _deal(checked.table, seed)
+        if splits is not None:
+            _write_lists(Path(splits), checked.table, members)
         chosen = np.concatenate([members[name] for name in _SPLITS]) if split == "all" else members[split]
         chosen = chosen[checked.usable[chosen]]
         if sources is not None:
@@ -143,54 +144,33 @@ def convert_row(values: Mapping[str, Any]) -> PromptRecord:
     return PromptRecord(prompt, f"{source}-{content_id(question, *images)}", tuple(images))
 
 
-def write_splits(folder: Path, table: PromptTable, seed: int) -> Mapping[str, NDArray[np.int64]]:
-    """Deals the rows of a table out to the splits, and writes their ids, one file a split and one id a line.
-
-    Returns:
-        For every split its rows, in the order in which they were dealt.
-    """
-    ids = [str(prompt_id) for prompt_id in table.column("id").to_pylist()]
-    order = np.argsort(np.array([hash_id(prompt_id, f"{seed}/") for prompt_id in ids], dtype=np.uint64))
-    labelled = len(ids) - len(ids) // 2
-    most = (len(ids) - labelled) // 4
+def _deal(table: PromptTable, seed: int) -> Mapping[str, NDArray[np.int64]]:
+    """For every split its rows of the table, in the order in which they were dealt."""
+    keys = [hash_id(prompt_id, f"{seed}/") for prompt_id in table.column("id").to_pylist()]
+    labelled = len(keys) - len(keys) // 2
+    most = (len(keys) - labelled) // 4
     test = labelled + min(_NUM_TEST, most)
-    dealt = np.split(order.astype(np.int64), [labelled, test, test + min(_NUM_VALIDATION, most)])
-    members = dict(zip(("labelled", "test", "validation", "unlabelled"), dealt, strict=True))
-    for name, rows in members.items():
-        write_text(folder / f"{name}.txt", "".join(f"{ids[row]}\n" for row in rows))
-    return members
+    order = np.argsort(np.array(keys, dtype=np.uint64)).astype(np.int64)
+    dealt = np.split(order, [labelled, test, test + min(_NUM_VALIDATION, most)])
+    return dict(zip(("labelled", "test", "validation", "unlabelled"), dealt, strict=True))
 
 
-def read_splits(folder: Path, table: PromptTable, *, own: bool = False) -> Mapping[str, NDArray[np.int64]] | None:
-    """The rows of the splits by their lists of ids, or None if there are no lists.
-
-    Args:
-        own: Whether the folder is the cache's. There a list that is missing is not written yet, by a process that was
-            killed or is about to, and every process deals out the same.
+def _write_lists(folder: Path, table: PromptTable, members: Mapping[str, NDArray[np.int64]]) -> None:
+    """Writes the ids of the splits, one file a split and one id a line.
 
     Raises:
-        DataError: a list is missing beside others, or names a prompt that the table does not have.
+        DataError: there is another list.
     """
-    paths = {name: folder / f"{name}.txt" for name in _SPLITS}
-    missing = [str(path) for path in paths.values() if not path.is_file()]
-    if len(missing) == len(paths) or (own and missing):
-        return None
-    if missing:
-        raise DataError(f"the list of ids {missing[0]} is missing; put it back, or delete '{folder}' to split anew.")
-    members: dict[str, NDArray[np.int64]] = {}
-    ids = table.column("id")
-    for name, path in paths.items():
-        listed = path.read_text(encoding="utf-8").split("\n")
-        wanted = pa.array([line.strip() for line in listed if line.strip()], pa.string())
-        found = pc.index_in(wanted, value_set=ids)
-        if found.null_count:
-            unknown = wanted.filter(pc.is_null(found))[0].as_py()
+    ids = table.column("id").to_pylist()
+    for name, rows in members.items():
+        path, text = folder / f"{name}.txt", "".join(f"{ids[row]}\n" for row in rows)
+        if not path.is_file():
+            write_text(path, text)
+        elif path.read_text(encoding="utf-8") != text:
             raise DataError(
-                f"'{path}' lists {found.null_count} prompts that the data does not have, such as '{unknown}': it was "
-                f"made from other data; name another folder in 'splits', or delete '{folder}'."
+                f"'{path}' lists other prompts than this data and seed give: name another folder in 'splits', or "
+                f"delete '{folder}'. For lists of your own take mstar.prompts.PromptPart, with 'ids', of split all."
             )
-        members[name] = found.to_numpy(zero_copy_only=False).astype(np.int64)
-    return members
 
 
 def _of_sources(table: PromptTable, sources: Sequence[str]) -> NDArray[np.bool_]:
