@@ -26,11 +26,6 @@ class OptimizerCost:
 _COSTS: Final = {
     "Adam": OptimizerCost(2.0, copies=1.0),
     "AdamW": OptimizerCost(2.0, copies=1.0),
-    "NAdam": OptimizerCost(2.0, copies=1.0),
-    "RAdam": OptimizerCost(2.0, copies=1.0),
-    "Adamax": OptimizerCost(2.0, copies=1.0),
-    "Adagrad": OptimizerCost(1.0, copies=1.0),
-    "RMSprop": OptimizerCost(1.0, copies=1.0),
     "Adafactor": OptimizerCost(0.0, copies=1.0),
     "SGD": OptimizerCost(0.0),
     # One byte for each of two states, and a scale for every 256 of them.
@@ -40,7 +35,6 @@ _COSTS: Final = {
     "PagedAdam8bit": OptimizerCost(0.0, fixed=2.03),
     "PagedAdamW": OptimizerCost(2.0),
     "PagedAdamW32bit": OptimizerCost(0.0, fixed=8.0),
-    "Lion": OptimizerCost(1.0),
     "Lion8bit": OptimizerCost(0.0, fixed=1.015),
 }
 

@@ -14,7 +14,7 @@ from mstar.memory.optimizer_states import OptimizerCost, cost_of
         ("bitsandbytes.optim.AdamW", OptimizerCost(0.0, fixed=8.0)),
         ("bitsandbytes.optim.PagedAdamW", OptimizerCost(0.0, fixed=8.0)),
         ("bitsandbytes.optim.PagedAdamW8bit", OptimizerCost(0.0, fixed=2.03)),
-        ("bitsandbytes.optim.Lion", OptimizerCost(0.0, fixed=4.0)),
+        ("bitsandbytes.optim.Lion", OptimizerCost(0.0, fixed=8.0, known=False)),
     ],
 )
 def test_optimizers_of_one_name_differ_by_their_package(class_path: str, cost: OptimizerCost) -> None:
