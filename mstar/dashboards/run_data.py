@@ -32,12 +32,13 @@ class IterationData:
 
     @cached_property
     def values(self) -> Mapping[str, float]:
-        """Every number of its report by its path, e.g. ``funnel/kept``, and the share of right responses.
+        """Every number of its report by its path, e.g. ``funnel/kept``, and ``right_samples``.
 
-        Where prompts were voted on, this is of the others alone.
+        That is the share of right responses, where prompts were voted on to the others alone.
         """
         found = {path: float(value) for path, value in flatten(self.report, separator="/") if is_number(value)}
-        place = "labelled/funnel" if "labelled" in self.report else "funnel"
+        # Older reports with votes do not have it.
+        place = "labelled/funnel" if self.report.get("pseudo_labels") else "funnel"
         right, generated = (found.get(f"{place}/{name}") for name in ("correct", "generated"))
         return found | ({"right_samples": right / generated} if right is not None and generated else {})
 

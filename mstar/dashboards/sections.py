@@ -61,7 +61,8 @@ def dynamics(run: RunData) -> list[Chart]:
             run,
             "Right samples",
             {"share of the responses": "right_samples"},
-            note="Of an iteration's own prompts, which it trains on next; without those that were voted on.",
+            note="Of an iteration's own prompts, which it trains on next"
+            + ("; without those that were voted on." if votes(run) else "."),
         ),
         _curves(
             run,
@@ -74,10 +75,10 @@ def dynamics(run: RunData) -> list[Chart]:
             "What the policy learns from",
             {
                 "chain correctness of kept responses": "kept_chain_accuracy",
-                "of as many chosen at random": "random_chain_accuracy",
+                "of as many of what could be kept, at random": "random_chain_accuracy",
             },
-            note="Right from the first step to the last, where the data knows it. At random of all that the rule could "
-            "keep of a prompt: the rule adds the difference.",
+            note="Right from the first step to the last, where the data knows it."
+            + ("" if _last(run, "random_chain_accuracy") is None else " The rule adds the difference."),
         ),
         _curves(
             run,
@@ -120,9 +121,8 @@ def votes(run: RunData) -> str:
     share = last.values.get("right_samples")
     others = "" if share is None else f" Of the responses to the others, {format_percent(share)} are right."
     return (
-        f"In iteration {last.index}, {voted} of {prompts} prompts have the answer that their responses voted for, and "
-        f"{abstained} of these none: correct, right and all right say in part how far the policy agrees with itself."
-        f"{others}"
+        f"In iteration {last.index}, {voted} of {prompts} prompts were voted on, and {abstained} got no answer. "
+        f"There, correct, right and all right say how far the policy agrees with itself.{others}"
     )
 
 
@@ -137,22 +137,19 @@ def judge(run: RunData) -> Table:
 
 def groups(run: RunData) -> tuple[int, list[Table]] | None:
     """What the last iteration made of easy and hard prompts, and of each category; None if that is not known."""
-    counted = (i for i in reversed(run.trained_iterations) if any(key.startswith("by_pass_rate/") for key in i.values))
-    last = next(counted, None)
+    last = next((i for i in reversed(run.trained_iterations) if i.report.get("by_pass_rate")), None)
     if last is None:
         return None
     tables = []
     for key, title in (("by_pass_rate", "share of right responses"), ("by_category", "category")):
-        found = [name for name in last.values if name.startswith(f"{key}/")]
-        names = dict.fromkeys(name.removeprefix(f"{key}/").rpartition("/")[0] for name in found)
-        rows = [_group_row(name, last.values, f"{key}/{name}") for name in names]
+        rows = [_group_row(name, tally) for name, tally in mapping(last.report.get(key)).items()]
         tables.append(Table((title, "prompts", "right", "kept", "kept / prompt"), rows))
     return last.index, [table for table in tables if table.rows]
 
 
-def _group_row(name: str, values: Mapping[str, float], key: str) -> Row:
-    prompts, accuracy, kept = (values.get(f"{key}/{part}") for part in ("prompts", "accuracy", "kept"))
-    share = kept / prompts if kept is not None and prompts else None
+def _group_row(name: str, tally: Mapping[str, float]) -> Row:
+    prompts, accuracy, kept = (tally[part] for part in ("prompts", "accuracy", "kept"))
+    share = kept / prompts if prompts else None
     cells = [cell(prompts, format_count), cell(accuracy, format_percent), cell(kept, format_count)]
     return Row(name, [*cells, cell(share, two_decimals)])
 

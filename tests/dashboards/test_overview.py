@@ -11,6 +11,8 @@ from mstar.dashboards.overview import headline, warnings
 from mstar.dashboards.prompt_sample import PromptSample
 from mstar.dashboards.run_data import IterationData, RunData
 
+COUNTS = {"voted": 600, "abstained": 20, "known": 0, "accuracy": None}
+
 
 def test_responses_whose_files_are_gone_count_among_the_sampled() -> None:
     done = tuple(IterationData(n, {"funnel/generated": 1000.0, "funnel/kept": 300.0}) for n in (1, 2, 3, 4))
@@ -28,8 +30,8 @@ def test_the_policy_before_the_first_iteration_is_no_last_iteration() -> None:
 
 
 def test_without_dynamics_the_right_samples_are_named_and_no_accuracy() -> None:
-    votes = {"labelled": {"funnel": {"generated": 20, "correct": 5}}}
-    funnel = {"funnel": {"generated": 40, "correct": 30}}
+    votes = {"labelled": {"funnel": {"generated": 20, "correct": 5}}, "pseudo_labels": COUNTS}
+    funnel = {"prompts": 1000, "funnel": {"generated": 40, "correct": 30}}
     for report, share in ((funnel, "75.0\u202f%"), (funnel | votes, "25.0\u202f%")):
         run = RunData("r", iterations=(IterationData(1, funnel), IterationData(2, report), IterationData(3)))
         assert dict(headline(run))["right samples, iteration 2"] == share
@@ -42,14 +44,12 @@ def test_without_dynamics_the_right_samples_are_named_and_no_accuracy() -> None:
 def test_a_vote_s_share_in_what_is_called_right_is_said() -> None:
     report = {
         "prompts": 1000,
-        "pseudo_labels": {"voted": 600, "abstained": 20, "known": 0, "accuracy": None},
+        "pseudo_labels": COUNTS,
         "funnel": {"generated": 4000, "correct": 3000},
         "labelled": {"funnel": {"generated": 1600, "correct": 400}},
     }
     said = sections.votes(RunData("r", iterations=(IterationData(1, report), IterationData(2))))
-    assert said.startswith(
-        "In iteration 1, 600 of 1\u202f000 prompts have the answer that their responses voted for, and 20"
-    )
+    assert said.startswith("In iteration 1, 600 of 1\u202f000 prompts were voted on, and 20 got no answer")
     assert "Of the responses to the others, 25.0\u202f% are right." in said
     assert sections.votes(RunData("r", iterations=(IterationData(1, {"pseudo_labels": None}),))) == ""
 

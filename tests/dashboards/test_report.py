@@ -140,7 +140,7 @@ def test_the_numbers_are_on_the_page(run: Path) -> None:
         "On 1 250 validation prompts.",
         "with good and bad responses: last 1 100.",
         "prompts put aside",
-        "4 of 10 prompts have the answer that their responses voted for",
+        "4 of 10 prompts were voted on, and 1 got no answer",
         "share of the responses 25 %",
         "nats a token 0.0123",
         "0.71",
