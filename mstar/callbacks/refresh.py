@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
@@ -54,12 +55,16 @@ class RewardModelRefresh:
         head_lr: Learning rate of its head, which starts from random weights; none for ``lr``.
         optimizer: Its optimizer.
         lr_scheduler: Its schedule.
+        labels: Learn the share of right continuations (soft), or whether there was one (hard).
         pairwise_weight: Weight of the pairwise loss term.
+        pairwise_margin: Two responses are compared if their mean step labels differ by more than this.
+        class_balance: Whether right and wrong steps weigh the same.
         step_logprob_features: Whether the head sees how likely the model finds a step's tokens.
+        head_size: Width of the head's hidden layer.
         contrast: Train on right chains with a wrong value in them, too; none trains on the labels alone.
 
     Raises:
-        ConfigError: an iteration is below 1, or ``epochs`` is.
+        ConfigError: an iteration is below 1, or another number is out of its range.
     """
 
     def __init__(
@@ -73,13 +78,18 @@ class RewardModelRefresh:
         head_lr: float | None = 1e-4,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
+        labels: Literal["soft", "hard"] = "soft",
         pairwise_weight: float = 0.5,
+        pairwise_margin: float = 0.15,
+        class_balance: bool = False,
         step_logprob_features: bool = True,
+        head_size: int = 64,
         contrast: ContrastSettings | None = None,
     ) -> None:
         if any(iteration < 1 for iteration in iterations):
             raise ConfigError(f"refresh_reward_model.iterations is {iterations}, but iterations count from 1.")
-        require_least("refresh_reward_model.", epochs=epochs)
+        require_least("refresh_reward_model.", epochs=epochs, head_size=head_size)
+        require_least("refresh_reward_model.", 0, pairwise_weight=pairwise_weight, pairwise_margin=pairwise_margin)
         require_positive("refresh_reward_model.", head_lr=head_lr)
         self.iterations = frozenset(iterations)
         self.prompts = prompts
@@ -87,12 +97,20 @@ class RewardModelRefresh:
         self.epochs = epochs
         self.batch_size = batch_size
         self.lr = lr
-        self.head_lr = head_lr
         self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
-        self.pairwise_weight = pairwise_weight
-        self.step_logprob_features = step_logprob_features
         self.contrast = contrast
+        # What the MPRM's module is given as it is.
+        self._module: dict[str, Any] = {
+            "head_lr": head_lr,
+            "optimizer": optimizer,
+            "lr_scheduler": lr_scheduler,
+            "labels": labels,
+            "pairwise_weight": pairwise_weight,
+            "pairwise_margin": pairwise_margin,
+            "class_balance": class_balance,
+            "step_logprob_features": step_logprob_features,
+            "head_size": head_size,
+        }
 
     def rate(self, policy: PolicyModule) -> float:
         """The learning rate of an MPRM that is made from this policy."""
@@ -127,18 +145,10 @@ class RewardModelRefresh:
         weights = fingerprint_model(policy.policy)
         settings = replace(self.annotation, seed=derive_seed(seed, "refresh", iteration))
         precision = policy.compute_precision
-        training = (
-            self.epochs,
-            self.batch_size,
-            self.rate(policy),
-            self.head_lr,
-            self.optimizer,
-            self.lr_scheduler,
-            self.pairwise_weight,
-        )
+        training = (self.epochs, self.batch_size, self.rate(policy), self._module)
         facts = (
             *(weights, str(precision), settings, fingerprint_prompts(self.prompts), training, self.contrast),
-            *(self.step_logprob_features, check.max_prompt_tokens, check.max_example_tokens, seed),
+            *(check.max_prompt_tokens, check.max_example_tokens, seed),
             *(engine, engine.max_new_tokens, grader, policy.lora),
         )
         folder = run.reward_model(iteration, fingerprint(*facts))
@@ -183,11 +193,7 @@ class RewardModelRefresh:
         module = MPRMModule(
             str(start),
             lr=self.rate(policy),
-            head_lr=self.head_lr,
-            optimizer=self.optimizer,
-            lr_scheduler=self.lr_scheduler,
-            pairwise_weight=self.pairwise_weight,
-            step_logprob_features=self.step_logprob_features,
+            **self._module,
             dtype=name_of(policy.compute_precision.weights),
             attention=policy.attention,
             gradient_checkpointing=policy.gradient_checkpointing,

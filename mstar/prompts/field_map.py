@@ -184,6 +184,9 @@ class FieldMap:
                 also = f", and so has {', '.join(others)}" if others else ""
                 why = f"has a usual name{also}" if role in guessed else "named in 'fields'"
                 choices.append(ColumnChoice(role, column, why))
+        if isinstance(self.tolerance, Tolerance):
+            bounds = ", ".join(f"{bound:g} {kind}" for kind, bound in asdict(self.tolerance).items() if bound)
+            choices.append(ColumnChoice("tolerance", bounds or "none", "set in 'fields' for all"))
         return tuple(choices)
 
 

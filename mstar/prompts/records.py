@@ -111,7 +111,7 @@ class RecordPrompts(TablePrompts):
             if next(iter(rows), None) is None:
                 raise DataError(f"'{title}' has no row left by 'where' and 'unless'; they compare values as text.")
         chosen, guessed = (fields or FieldMap()).complete(columns, f"'{title}'")
-        choices = chosen.explain(columns, guessed)
+        choices = (*chosen.explain(columns, guessed), *_explain_rules(where or {}, unless or {}, drop or ()))
         unsaid = chosen.answer and chosen.choices and chosen.answer_is is None
         if unsaid and (answer_is := find_numbering(_answers_and_options(rows, chosen))):
             chosen = replace(chosen, answer_is=answer_is)
@@ -158,6 +158,16 @@ def _select(rows: Rows, where: Mapping[str, _Values], unless: Mapping[str, _Valu
                 yield row
 
     return Rows(f"{rows.fingerprint}:{where}:{unless}", read, rows.known)
+
+
+def _explain_rules(
+    where: Mapping[str, _Values], unless: Mapping[str, _Values], drop: Sequence[str]
+) -> Iterator[ColumnChoice]:
+    """Which rows, and which of their words, the source was told to take or leave out."""
+    for role, rules, why in (("where", where, "only these rows"), ("unless", unless, "not these rows")):
+        for column, values in rules.items():
+            yield ColumnChoice(role, f"{column}: {values if isinstance(values, str) else ' or '.join(values)}", why)
+    yield from (ColumnChoice("drop", repr(text), "taken out of the questions") for text in drop)
 
 
 def _find_columns(rows: Rows, cache: Path) -> list[str]:

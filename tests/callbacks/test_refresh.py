@@ -68,7 +68,11 @@ def start(root: Path, iteration: int = 2, seed: int = 0, **settings: Any) -> Pat
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
-    [({"iterations": [0]}, "iterations count from 1"), ({"iterations": [2], "epochs": 0}, "epochs is 0")],
+    [
+        ({"iterations": [0]}, "iterations count from 1"),
+        ({"iterations": [2], "epochs": 0}, "epochs is 0"),
+        ({"iterations": [2], "pairwise_margin": -1}, "refresh_reward_model.pairwise_margin is -1"),
+    ],
 )
 def test_settings_that_cannot_work(arguments: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
@@ -94,13 +98,13 @@ def test_each_setting_and_iteration_has_a_folder_of_its_own(
         {"iteration": 3},
         {"seed": 1},
     ]
-    variants.append({"contrast": ContrastSettings()})
+    variants += [{"contrast": ContrastSettings()}, {"pairwise_margin": 0.3}]
     for settings in variants:
         with pytest.raises(Stopped):
             start(tmp_path, **settings)
     folders = [output.parent.name for output, _ in annotated]
     assert folders[0] == folders[1]
-    assert len(set(folders)) == 7
+    assert len(set(folders)) == 8
     assert folders[0].startswith("0002-")
     assert annotated[0][0].parent.parent == tmp_path / "mprm"
     assert annotated[0][1].seed != annotated[5][1].seed
@@ -203,7 +207,10 @@ def test_the_retraining_has_the_settings_of_the_refresh_and_starts_from_the_poli
         "step_logprob_features": True, "gradient_checkpointing": False, "contrast": None, "num_workers": 0,
     }  # fmt: skip
     assert seen.items() >= expected.items()
-    settings = {"pairwise_weight": 0.25, "step_logprob_features": False, "contrast": ContrastSettings(each=2)}
+    settings = {
+        "pairwise_weight": 0.25, "step_logprob_features": False, "contrast": ContrastSettings(each=2),
+        "labels": "hard", "pairwise_margin": 0.3, "class_balance": True, "head_size": 8,
+    }  # fmt: skip
     train(gradient_checkpointing=True, workers=1, **settings)
     assert seen.items() >= {**settings, "gradient_checkpointing": True, "num_workers": 1}.items()
 

@@ -47,6 +47,18 @@ def test_a_source_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert page.read_text(encoding="utf-8").count('<article class="prompt">') == 3
 
 
+def test_what_is_said_of_all_rows_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--prompts.fields.tolerance", '{"relative": 0.05}', "--prompts.unless", '{"note": ["no", "maybe"]}']
+    assert main(["prompts", write(tmp_path / "data.jsonl", 0), *flags, "--prompts.drop", '["Be brief."]']) == 0
+    said = capsys.readouterr().out
+    for line in (
+        "tolerance = 0.05 relative (set in 'fields' for all)",
+        "unless = note: no or maybe (not these rows)",
+        "drop = 'Be brief.' (taken out of the questions)",
+    ):
+        assert line in said
+
+
 def test_files_alone_are_ones_own_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = write(tmp_path / "a.jsonl", 0), write(tmp_path / "b.jsonl", 0)
     for flags in ([first], [first, second], ["--prompts.path", first]):
