@@ -66,7 +66,16 @@ def is_main() -> bool:
     """
     if _active():
         return rank() == 0
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", *(("SLURM_PROCID",) if _tasks_of_srun() > 1 else ()))
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+def _tasks_of_srun() -> int:
+    """How many tasks srun alone has started, of which this process is one."""
+    # A job's script and its shells (which have a terminal) are one each.
+    if "WORLD_SIZE" in os.environ or "SLURM_PTY_PORT" in os.environ:
+        return 1
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
 
 
 def wait_for_all() -> None:
@@ -174,9 +183,7 @@ def refuse_lone_tasks() -> None:
     Raises:
         ConfigError: srun alone started them.
     """
-    # srun tells its tasks how many they are; a job's script and its shells (which have a terminal) are one each.
-    tasks = 1 if "SLURM_PTY_PORT" in os.environ else int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks > 1 and "WORLD_SIZE" not in os.environ:
+    if (tasks := _tasks_of_srun()) > 1:
         raise ConfigError(
             f"srun started {tasks} tasks, each of which would do all of the work: start torchrun by it, once a machine "
             "(srun --ntasks-per-node=1 torchrun ... -m mstar ...), or set WORLD_SIZE=1 where each has work of its own."
@@ -201,7 +208,7 @@ def joined_processes() -> Iterator[None]:
 
 
 def find_device(name: str) -> str:
-    """This process's device.
+    """This process's device; a GPU becomes the current one.
 
     Args:
         name: ``auto`` (a GPU where there is one), or a device; of several GPUs of one machine, ``cuda`` is its own.
@@ -220,6 +227,9 @@ def find_device(name: str) -> str:
         raise ConfigError(
             f"device '{device}' cannot be used ({reason}): leave device out, which takes a GPU where there is one."
         ) from error
+    if device.startswith("cuda:"):
+        # Triton's kernels start on the current device, wherever their tensors are.
+        torch.cuda.set_device(device)
     return device
 
 

@@ -125,16 +125,19 @@ def test_before_the_processes_are_joined_the_launcher_tells_which_is_the_main_on
         ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, False),
         ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PTY_PORT": "34889"}, False),
         ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "8"}, False),
-        ({"SLURM_STEP_NUM_TASKS": "8", "WORLD_SIZE": "1"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "8", "WORLD_SIZE": "1", "SLURM_PROCID": "3"}, False),
     ],
 )
-def test_tasks_of_srun_that_do_not_know_of_each_other_are_refused(
+def test_tasks_of_srun_that_do_not_know_of_each_other_are_told_apart_and_refused_without_a_trainer(
     known: dict[str, str], alone: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("WORLD_SIZE", "MASTER_ADDR", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_PTY_PORT"):
+    unset = ("WORLD_SIZE", "MASTER_ADDR", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "SLURM_PTY_PORT")
+    for name in (*unset, "RANK", "LOCAL_RANK", "NODE_RANK"):
         monkeypatch.delenv(name, raising=False)
     for name, value in known.items():
         monkeypatch.setenv(name, value)
+    # The fourth of eight tasks is not the one that says what is said once.
+    assert is_main() != alone
     refused = pytest.raises(ConfigError, match=r"srun started 8 tasks.*torchrun") if alone else nullcontext()
     with refused:
         refuse_lone_tasks()
@@ -142,10 +145,13 @@ def test_tasks_of_srun_that_do_not_know_of_each_other_are_refused(
 
 def test_each_process_of_a_machine_has_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.empty", lambda size, device: None)  # as if there were so many
+    current: list[str] = []
+    monkeypatch.setattr("torch.cuda.set_device", current.append)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert find_device("cuda") == "cuda"
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert [find_device(device) for device in ("cuda", "cuda:1", "cpu")] == ["cuda:3", "cuda:1", "cpu"]
+    assert current == ["cuda:3", "cuda:1"]
 
 
 @pytest.mark.parametrize(
