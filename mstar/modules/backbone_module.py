@@ -133,6 +133,8 @@ class BackboneModule(LightningModule):
         settings = self.loading_settings(seed) | {"device": self.device}
         quantization = "none" if self.lora is None else self.lora.quantization
         if self.device_mesh is not None and quantization == "none":
+            # The module itself is on the CPU still.
+            settings["device"] = self.trainer.strategy.root_device
             model: Any = load_stored(self.model_name, **settings, widen=self.lora is None)
         else:
             model = load_model(self.model_name, **settings, quantization=quantization)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from safetensors.torch import load_file, save_file
 
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer, load_stored
 from mstar.models.export import save_model
+from mstar.modules import PolicyModule, backbone_module
 
 PROCESSES = 4
 
@@ -93,3 +96,17 @@ def test_files_of_several_types_are_loaded_as_wanted(large: Path, tmp_path: Path
     # Adapters want what they adapt in its type.
     assert next(load_stored(str(large), widen=False).parameters()).dtype == torch.float32
     assert next(load_stored(str(large)).parameters()).dtype == torch.bfloat16
+
+
+def test_what_is_not_mapped_goes_to_the_device_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module itself is on the CPU when it loads its model."""
+    place = torch.device("cuda", 3)
+    module = PolicyModule("unused")
+    state, strategy = SimpleNamespace(fn=TrainerFn.FITTING), SimpleNamespace(root_device=place)
+    module._trainer = SimpleNamespace(state=state, strategy=strategy, precision="bf16-mixed")  # type: ignore[assignment]
+    module._device_mesh = object()  # type: ignore[assignment]
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(backbone_module, "load_stored", lambda name, **settings: given.update(settings))
+    monkeypatch.setattr(backbone_module, "prepare_training", lambda *_: None)
+    module.load_backbone()
+    assert given["device"] == place
