@@ -126,13 +126,14 @@ class ExportCallback(Callback):
         self._best = state_dict["best"]
 
     def _keep_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        watched = self._watched(trainer)
-        if watched is None or not isinstance(pl_module, PolicyModule | MPRMModule):
+        if not self.export_best or not isinstance(pl_module, PolicyModule | MPRMModule):
             return
-        value = float(trainer.callback_metrics[watched])
+        watched = self._watched(trainer)
+        # One process decides, because all export together; it alone has some numbers.
+        value = from_main(math.nan if watched is None else float(trainer.callback_metrics[watched]))
         best = self._best.get("value", -math.inf if self.mode == "max" else math.inf)
-        # What is not a number is never better. One process decides, because all export together.
-        if from_main(value > best if self.mode == "max" else value < best):
+        # What is not a number is never better.
+        if value > best if self.mode == "max" else value < best:
             self._export(trainer, pl_module, self._best_target(trainer, pl_module))
             progress: Any = trainer.fit_loop.epoch_progress.current
             self._best = {"epoch": progress.processed, "value": value}

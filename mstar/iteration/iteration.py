@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from mstar.distributed import by_leader, gather_lists, is_main, leads_group, require_shared, takes_part, wait_for_all
+from mstar.distributed import by_leader, from_main, gather_lists, is_main, leads_group, require_shared, takes_part
 from mstar.generation import Engine, derive_seed, draw_responses
 from mstar.grading import Grader, grade_all, grade_response
 from mstar.iteration.plan import IterationPlan, IterationPrompts
@@ -140,7 +140,7 @@ def run_iteration(
         total.judged = read_judged(run, plan.iteration, len(paths))
         PutAside("prompts", reasons, len(prompts), run.iteration(plan.iteration)).announce()
         order_examples(paths, examples, derive_seed(plan.seed, "order", plan.iteration), before)
-    wait_for_all()
+    total.counts["put_aside"], total.judged = from_main((total.counts["put_aside"], total.judged))
     require_shared([examples])
     learned = ExampleFile(examples)
     total.counts["examples"] = len(learned)

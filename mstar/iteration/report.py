@@ -39,7 +39,7 @@ class IterationReport:
         labelled: Those counts of the prompts that were not voted on. A vote's verdicts say how far a policy agrees with
             itself, not how often it is right.
         judged: What a judge was asked when the verdicts were made, and how it agrees with the rules; known of the whole
-            iteration alone, on the main process.
+            iteration alone.
         seconds: Wall time of this process by stage: generate, grade, score.
     """
 

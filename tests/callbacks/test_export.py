@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 
 from mstar.__main__ import main
-from mstar.callbacks import ExportCallback, IterationCheckpoint
+from mstar.callbacks import ExportCallback, IterationCheckpoint, export
 from mstar.callbacks.export import export_atomically
 from mstar.cli.export_command import export_checkpoint
 from mstar.datamodules import PolicyDataModule
@@ -181,3 +181,16 @@ def test_an_export_has_a_card_and_the_type_that_is_chosen_or_that_of_training(tm
     loaded = load_model(str(tmp_path / "policy"), dtype="bfloat16")
     assert loaded.config.dtype == torch.bfloat16
     assert torch.equal(loaded.get_input_embeddings().weight, loaded.get_output_embeddings().weight)
+
+
+def test_the_main_process_decides_which_epoch_is_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It alone has some numbers; the others must not leave the export to it."""
+    callback = ExportCallback(export_best="judge/agreement")
+    exported: list[Path] = []
+    monkeypatch.setattr(callback, "_export", lambda trainer, module, folder: exported.append(folder))
+    progress = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=1)))
+    trainer: Any = SimpleNamespace(callback_metrics={}, default_root_dir="run", fit_loop=progress)
+    for value in (math.nan, 0.5, 0.5, 0.25, 0.75):
+        monkeypatch.setattr(export, "from_main", lambda own, value=value: value)
+        callback._keep_best(trainer, Exported("unused"))
+    assert exported == [Path("run/policy-best")] * 2
