@@ -17,6 +17,7 @@ Metric = Literal["accuracy", "chain_accuracy"]
 # Of one arm: for every seed, whether each question was answered right; and the same by metric.
 Answers = Mapping[int, Mapping[str, bool]]
 Scores = Mapping[int, Mapping[Metric, Mapping[str, bool]]]
+METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 
 # Student's t at 97.5 %, by degrees of freedom; the first stands for none, where only the questions differ.
 T: Final = (1.960, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -97,6 +98,9 @@ class Difference:
         return self.mean + self.half
 
 
+Differences = Mapping[Metric, Difference | None]
+
+
 def compare(first: Answers, second: Answers) -> Difference | None:
     """The difference of two arms on the seeds that both have, paired by seed and question; None if there are none.
 
@@ -160,7 +164,7 @@ def verdicts(answers: Mapping[str, Scores]) -> list[dict[str, Any]]:
     """The verdict on every claim, as JSON values, by the answers of every arm and seed."""
     rows: list[dict[str, Any]] = []
     for claim in CLAIMS:
-        found = {metric: _differ(claim, metric, answers) for metric in get_args(Metric)}
+        found = differ(answers, claim.first, claim.second)
         rows.append(
             {
                 "first": claim.first,
@@ -171,16 +175,22 @@ def verdicts(answers: Mapping[str, Scores]) -> list[dict[str, Any]]:
                 "metric": claim.metric,
                 "verdict": judge(claim, found[claim.metric]),
             }
-            | {metric: None if difference is None else _as_dict(difference) for metric, difference in found.items()}
+            | as_json(found)
         )
     return rows
 
 
-def _differ(claim: Claim, metric: Metric, answers: Mapping[str, Scores]) -> Difference | None:
-    first, second = (
-        {seed: row[metric] for seed, row in answers.get(arm, {}).items()} for arm in (claim.first, claim.second)
-    )
-    return compare(first, second)
+def differ(answers: Mapping[str, Scores], first: str, second: str) -> Differences:
+    """The difference of two arms by metric, by the answers of every arm and seed."""
+    return {
+        metric: compare(*({seed: row[metric] for seed, row in answers.get(arm, {}).items()} for arm in (first, second)))
+        for metric in METRICS
+    }
+
+
+def as_json(differences: Differences) -> dict[str, Any]:
+    """The differences of two arms as JSON values."""
+    return {metric: None if found is None else _as_dict(found) for metric, found in differences.items()}
 
 
 def _as_dict(difference: Difference) -> dict[str, Any]:
@@ -195,11 +205,13 @@ def verdict_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     for row in rows:
         told = "better than" if row["within"] is None else f"within {100 * row['within']:.0f} points of"
-        cells = [_cell(row[metric]) for metric in get_args(Metric)]
-        seeds = len((row["accuracy"] or {}).get("by_seed", ()))
-        claim = f"{row['first']} {told} {row['second']}"
-        lines.append([claim, row["paper"], row["verdict"], *cells, str(seeds)])
+        lines.append([f"{row['first']} {told} {row['second']}", row["paper"], row["verdict"], *difference_cells(row)])
     return "\n".join(markdown_table(["claim", "of", "verdict", "accuracy", "whole chain", "seeds"], lines)) + "\n"
+
+
+def difference_cells(row: Mapping[str, Any]) -> list[str]:
+    """The cells of a table for what ``as_json`` gave: points by metric with their intervals, and how many seeds."""
+    return [*(_cell(row[metric]) for metric in METRICS), str(len((row["accuracy"] or {}).get("by_seed", ())))]
 
 
 def _cell(difference: Mapping[str, float] | None) -> str:

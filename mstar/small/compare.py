@@ -11,9 +11,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from mstar.atomic import write_text
-from mstar.demo.verdicts import Answers, Scores, compare, read_answers
+from mstar.demo.verdicts import METRICS, Scores, as_json, differ, difference_cells, read_answers
 from mstar.evaluation.markdown import markdown_table
-from mstar.evaluation.reward_quality import reward_quality
+from mstar.evaluation.reward_quality import RewardQuality, reward_quality
 from mstar.prompts import charts, digits
 from mstar.small.run import ARMS, WARMUP, require_one_experiment
 from mstar.storage import RunDirectory, read_json, read_responses, write_json
@@ -35,20 +35,15 @@ class Ranking:
     """How well responses with the right answer are ranked by the truth of their chains, within prompts.
 
     Attributes:
-        compared: Prompts with both right and wrong chains among them: the others tell nothing.
-        mprm: AUC of the MPRM; None if it cannot be measured.
-        likelihood: AUC of the policy's own log-probability.
-        likelihood_lead: By how much the likelihood's AUC is higher, in the mean over the prompts that are compared.
+        right: Distinct right answers.
+        right_chains: The share of them with right chains.
+        quality: What is measured of them.
     """
 
     prompts: int
     right: int
     right_chains: float
-    compared: int
-    mprm: float | None
-    likelihood: float | None
-    likelihood_lead: float | None
-    likelihood_lead_error: float | None
+    quality: RewardQuality
 
 
 def measure_ranking(run: Path) -> Ranking | None:
@@ -64,16 +59,7 @@ def measure_ranking(run: Path) -> Ranking | None:
             groups[row.response.prompt_id].append(row)
     distinct = {(name, row.response.text.strip()): bool(row.chain_correct) for name, g in groups.items() for row in g}
     quality = reward_quality([group for group in groups.values() if group])
-    return Ranking(
-        prompts=len(groups),
-        right=len(distinct),
-        right_chains=sum(distinct.values()) / max(1, len(distinct)),
-        compared=quality.compared_correct,
-        mprm=quality.auc_within_correct,
-        likelihood=quality.likelihood_auc_within_correct,
-        likelihood_lead=quality.likelihood_lead,
-        likelihood_lead_error=quality.likelihood_lead_error,
-    )
+    return Ranking(len(groups), len(distinct), sum(distinct.values()) / max(1, len(distinct)), quality)
 
 
 def write_comparison(root: Path) -> str:
@@ -86,11 +72,9 @@ def write_comparison(root: Path) -> str:
         if (ranking := measure_ranking(root / f"seed-{seed}" / _FIRST)) is not None
     }
     differences = [
-        {"first": first, "second": second, "metric": metric, "mean": found.mean, "half": found.half}
-        | {"by_seed": {str(seed): value for seed, value in found.by_seed.items()}}
+        {"first": first, "second": second} | as_json(found)
         for first, second in _PAIRS
-        for metric in ("accuracy", "chain_accuracy")
-        if (found := compare(_of(scores, first, metric), _of(scores, second, metric))) is not None
+        if (found := differ(scores, first, second))["accuracy"] is not None
     ]
     parts = [_arm_table(scores, cpu), _difference_table(differences), _kind_table(scores, kinds), _ranking(rankings)]
     text = "\n\n".join("\n".join(part) for part in parts if part) + "\n"
@@ -121,10 +105,6 @@ def _read(root: Path) -> tuple[dict[str, Scores], dict[str, str], dict[str, list
     return {arm: row for arm, row in scores.items() if row}, kinds, cpu
 
 
-def _of(scores: Mapping[str, Scores], arm: str, metric: Any) -> Answers:
-    return {seed: found[metric] for seed, found in scores.get(arm, {}).items()}
-
-
 def _mean(right: Mapping[str, bool]) -> float:
     return round(fmean(right.values()), 4)
 
@@ -139,7 +119,7 @@ def _arm_table(scores: Mapping[str, Scores], cpu: Mapping[str, Sequence[float]])
             if seed not in row:
                 cells.append("")
                 continue
-            right, chain = (_mean(row[seed][metric]) for metric in ("accuracy", "chain_accuracy"))
+            right, chain = (_mean(row[seed][metric]) for metric in METRICS)
             wrong = f"{100 * (right - chain) / right:.0f}" if right else "-"
             cells.append(f"{100 * right:.1f} / {100 * chain:.1f} ({wrong})")
         rows.append([arm, *cells, f"{fmean(cpu[arm]):.0f}"])
@@ -149,13 +129,7 @@ def _arm_table(scores: Mapping[str, Scores], cpu: Mapping[str, Sequence[float]])
 def _difference_table(differences: Sequence[Mapping[str, Any]]) -> list[str]:
     if not differences:
         return []
-    cells = [f"{100 * row['mean']:+.1f} ± {100 * row['half']:.1f}" for row in differences]
-    # Two rows a pair: accuracy, and whole chains.
-    rows = [
-        [f"{row['first']} less {row['second']}", cells[i], cells[i + 1], str(len(row["by_seed"]))]
-        for i, row in enumerate(differences)
-        if i % 2 == 0
-    ]
+    rows = [[f"{row['first']} less {row['second']}", *difference_cells(row)] for row in differences]
     return markdown_table(["points, 95 % interval", "accuracy", "whole chain", "seeds"], rows)
 
 
@@ -169,7 +143,7 @@ def _kind_table(scores: Mapping[str, Scores], kinds: Mapping[str, str]) -> list[
         for kind in shown:
             shares = [
                 [right for answers in row.values() for name, right in answers[metric].items() if kinds[name] == kind]
-                for metric in ("accuracy", "chain_accuracy")
+                for metric in METRICS
             ]  # fmt: skip
             cells.append(" / ".join(f"{100 * fmean(share):.0f}" if share else "-" for share in shares))
         rows.append([arm, *cells])
@@ -181,12 +155,14 @@ def _ranking(rankings: Mapping[int, Ranking]) -> list[str]:
         return []
     rows = []
     for seed, found in rankings.items():
-        aucs = ["-" if value is None else f"{value:.3f}" for value in (found.mprm, found.likelihood)]
+        quality = found.quality
+        measured = (quality.auc_within_correct, quality.likelihood_auc_within_correct)
+        aucs = ["-" if value is None else f"{value:.3f}" for value in measured]
         lead = "-"
-        if found.likelihood_lead is not None and found.likelihood_lead_error is not None:
-            lead = f"{-found.likelihood_lead:+.3f} ± {1.96 * found.likelihood_lead_error:.3f}"
-        share = f"{100 * found.right_chains:.1f}"
-        rows.append([str(seed), str(found.prompts), str(found.right), share, str(found.compared), *aucs, lead])
+        if quality.likelihood_lead is not None and quality.likelihood_lead_error is not None:
+            lead = f"{-quality.likelihood_lead:+.3f} ± {1.96 * quality.likelihood_lead_error:.3f}"
+        share, compared = f"{100 * found.right_chains:.1f}", str(quality.compared_correct)
+        rows.append([str(seed), str(found.prompts), str(found.right), share, compared, *aucs, lead])
     return markdown_table(
         ["seed", "prompts", "right answers", "of them right chains (%)", "prompts with both", "AUC of the MPRM",
          "of the likelihood", "MPRM less likelihood"], rows,

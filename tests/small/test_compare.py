@@ -8,7 +8,7 @@ import pytest
 
 from mstar.errors import ConfigError
 from mstar.prompts import Charts
-from mstar.small.compare import Ranking, measure_ranking, write_comparison
+from mstar.small.compare import measure_ranking, write_comparison
 from mstar.storage import PromptResponses, RunDirectory, read_json, write_json, write_responses
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
@@ -85,5 +85,10 @@ def test_ranking_compares_right_answers_of_one_prompt(tmp_path: Path) -> None:
     write_responses(RunDirectory(tmp_path).responses(1, 0), groups)
     # Of five right answers four have right chains; one prompt has both kinds, which the MPRM tells apart, and the
     # likelihood in one of two pairs. A standard error needs two such prompts.
-    assert measure_ranking(tmp_path) == Ranking(3, 5, 0.8, 1, 1.0, 0.5, None, None)
+    ranking = measure_ranking(tmp_path)
+    assert ranking is not None
+    assert (ranking.prompts, ranking.right, ranking.right_chains) == (3, 5, 0.8)
+    quality = ranking.quality
+    found = (quality.compared_correct, quality.auc_within_correct, quality.likelihood_auc_within_correct)
+    assert (*found, quality.likelihood_lead, quality.likelihood_lead_error) == (1, 1.0, 0.5, None, None)
     assert measure_ranking(tmp_path / "elsewhere") is None
