@@ -51,7 +51,7 @@ def headline(run: RunData) -> list[tuple[str, str]]:
     if sampled_right and not known:
         share = sampled_right[-1].values["right_samples"]
         cards.append((f"right samples, iteration {sampled_right[-1].index}", format_percent(share)))
-    cards.append(("iterations", _progress(run)))
+    cards.append(_progress(run))
     # Of early iterations the files may be gone (rollout.keep_iterations), of the last one the report may be missing.
     sampled = max(run.sample.num_responses, sum(i.values.get("funnel/generated", 0) for i in run.iterations))
     if sampled:
@@ -67,14 +67,14 @@ def headline(run: RunData) -> list[tuple[str, str]]:
     return cards
 
 
-def _progress(run: RunData) -> str:
-    """How many iterations were trained, of how many, and whether that is all."""
+def _progress(run: RunData) -> tuple[str, str]:
+    """Whether a run is finished, and how many iterations were trained, of how many."""
     done = sum(iteration.complete for iteration in run.trained_iterations)
     planned = run.finished.get("max_epochs", mapping(run.settings.get("trainer")).get("max_epochs"))
     said = f"{done} of {planned}" if is_number(planned) and planned > done else f"{done}"
-    if not run.finished:
-        return f"{said}, not finished" if run.settings or done < len(run.trained_iterations) else said
-    return said if said == f"{done}" else f"{said}, ended by {run.finished.get('limit')}"
+    if not run.finished and (run.settings or done < len(run.trained_iterations)):
+        return "iterations, not finished", said
+    return "iterations" if said == f"{done}" else f"iterations, ended by {run.finished.get('limit')}", said
 
 
 def _trained(run: RunData) -> Iterator[tuple[str, str]]:

