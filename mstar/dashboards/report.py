@@ -11,7 +11,7 @@ from mstar.dashboards.overview import headline, test_accuracies, warnings
 from mstar.dashboards.page import render
 from mstar.dashboards.run_data import RunData, read_run
 from mstar.dashboards.run_pictures import RunPictures
-from mstar.dashboards.sample_browser import label_payload, sample_payload
+from mstar.dashboards.sample_browser import browser_payload
 from mstar.dashboards.training import label_chart, label_table, training
 from mstar.errors import require_least
 
@@ -25,8 +25,8 @@ def write_report(
         run: The folder of a fit (self-evolving, supervised, or of an MPRM) or of an annotation; of a staged run (``make
             demo``), the folder that holds ``evolve/`` and ``summary.json``.
         output: The page; by default ``report.html`` in the run's folder.
-        max_prompts: How many prompts can be browsed on the page, each in every iteration that it was sampled in; all if
-            there are fewer.
+        max_prompts: How many prompts can be browsed on the page, each in at most eight of the iterations that it was
+            sampled in; all if there are fewer.
         image_root: The folder of the picture files (of MathV360K its data_images); none is where the run's own
             configuration says that they are, or else the working directory.
 
@@ -46,9 +46,9 @@ def write_report(
 def _render(run: RunData, image_root: str | None) -> str:
     """The page; a section is there if its kind of run can have it."""
     pictures = RunPictures(run.configs, image_root)
-    samples = [("sample", sample_payload(run.sample.prompts, pictures))] if run.evolves else []
+    samples = [("sample", browser_payload("Step score", run.sample.prompts, pictures))] if run.evolves else []
     for number, labels in enumerate(run.labels):
-        samples.append((f"labels-{number}", label_payload(labels.prompts, pictures)))
+        samples.append((f"labels-{number}", browser_payload("Step label", labels.prompts, pictures)))
     return render(
         "report.html",
         {

@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from PIL import Image
 
-from mstar.dashboards.prompt_sample import AskedPrompt, SampledPrompt
 from mstar.dashboards.run_pictures import RunPictures
-from mstar.dashboards.step_labels import LabelledPrompt
 from mstar.dashboards.wording import describe_fate, describe_verdict, score_level, scored_steps, visible
 from mstar.errors import DataError
 from mstar.types import Fate, ScoredResponse, StepLabels
@@ -22,41 +20,40 @@ _SMALL: Final = 256
 _LARGEST: Final = 1280
 
 
-def sample_payload(prompts: Sequence[SampledPrompt], pictures: RunPictures) -> dict[str, Any]:
-    """The sample as JSON values, hidden characters written as codes."""
-    rows = [(p, {"iteration": p.iteration, "responses": _responses(p.responses)}) for p in prompts]
-    return _payload("Step score", rows, pictures)
-
-
-def label_payload(prompts: Sequence[LabelledPrompt], pictures: RunPictures) -> dict[str, Any]:
-    """The same for responses with step labels."""
-    rows = [(p, {"iteration": None, "responses": [_labelled(label) for label in p.responses]}) for p in prompts]
-    return _payload("Step label", rows, pictures)
-
-
-def _payload(
-    legend: str, rows: Sequence[tuple[SampledPrompt | LabelledPrompt, dict[str, Any]]], pictures: RunPictures
-) -> dict[str, Any]:
+def browser_payload(legend: str, prompts: Iterable[Mapping[str, Any]], pictures: RunPictures) -> dict[str, Any]:
+    """What the page's script is given: the prompts (``show_prompt``) with their pictures, each of which it has once."""
     images: dict[str, dict[str, Any]] = {}
-    prompts = []
-    for prompt, shown in rows:
+    rows = []
+    for prompt in prompts:
         keys = []
-        for uri in prompt.image_uris:
-            keys.append(f"{prompt.id}\n{uri}" if pictures.depends_on_prompt(uri) else uri)
+        for uri in prompt["images"]:
+            keys.append(f"{prompt['id']}\n{uri}" if pictures.depends_on_prompt(uri) else uri)
             if keys[-1] not in images:
-                images[keys[-1]] = embed_image(uri, pictures, prompt.id)
-        prompts.append(_asked(prompt, keys) | {"samples": len(prompt.responses)} | shown)
-    return {"legend": legend, "images": images, "prompts": prompts}
+                images[keys[-1]] = embed_image(uri, pictures, prompt["id"])
+        rows.append({**prompt, "id": visible(prompt["id"]), "images": keys})
+    return {"legend": legend, "images": images, "prompts": rows}
 
 
-def _asked(prompt: AskedPrompt, images: list[str]) -> dict[str, Any]:
+def show_prompt(
+    row: Mapping[str, Any], responses: Sequence[Mapping[str, Any]], iteration: int | None = None
+) -> dict[str, Any]:
+    """A prompt of a run's file as JSON values, hidden characters written as codes.
+
+    Its id and the names of its pictures are as they are: pictures are found by them. Of a prompt that the file says
+    nothing of, the id alone is known.
+    """
+    answer = row.get("answer")
     return {
-        "id": visible(prompt.id),
-        "question": visible(prompt.question),
-        "answer": None if prompt.answer is None else visible(prompt.answer),
-        "voted": prompt.voted,
-        "category": visible(prompt.category),
-        "images": images,
+        "id": row["prompt_id"],
+        "question": visible(row.get("question") or ""),
+        "answer": None if answer is None else visible(answer),
+        # Whether it is what the prompt's responses agreed on, and no gold answer.
+        "voted": bool(row.get("voted")),
+        "category": visible(row.get("category") or ""),
+        "images": row.get("images") or [],
+        "iteration": iteration,
+        "samples": sum(response["count"] for response in responses),
+        "responses": responses,
     }
 
 
@@ -80,7 +77,7 @@ def embed_picture(image: Image.Image, name: str) -> dict[str, Any]:
     return {"source": f"data:image/{kind.lower()};base64,{data}", "name": visible(name), "small": small}
 
 
-def _responses(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
+def show_responses(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
     """Every distinct response once, with the fates of all its copies: kept ones first, then by process reward.
 
     The best of the wrong ones comes third, so that it is among the few that are shown at first.
@@ -116,7 +113,7 @@ def _responses(responses: Sequence[ScoredResponse]) -> list[dict[str, Any]]:
     return rows
 
 
-def _labelled(label: StepLabels) -> dict[str, Any]:
+def show_label(label: StepLabels) -> dict[str, Any]:
     """A labelled response in the form of a sampled one; what is not known of it is None."""
     return {
         "steps": _steps(zip(label.steps, label.soft_labels, strict=True)),

@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mstar.dashboards.prompt_sample import AskedPrompt, asked, spread
+from mstar.dashboards.sample_browser import show_label, show_prompt
 from mstar.dashboards.wording import SCORE_LEVELS, score_level
+from mstar.evaluation.prompt_survey import spread
 from mstar.storage import ASKED
 from mstar.storage.tables import read_table
-from mstar.types import StepLabels
 
 if TYPE_CHECKING:
     from mstar.annotation.label_table import LabelTable
@@ -27,13 +27,6 @@ _ID: Final = pa.schema([("prompt_id", pa.string())])
 _ENOUGH: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelledPrompt(AskedPrompt):
-    """One prompt with its labelled responses."""
-
-    responses: tuple[StepLabels, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class LabelSet:
     """The step labels of one folder.
@@ -42,6 +35,7 @@ class LabelSet:
         path: The folder, relative to the run's.
         levels: How many steps before the last have a label in each fifth of [0, 1].
         right: The mean label of the first, second, ... step of the responses with the right answer, as (number, mean).
+        prompts: Some of them (``show_prompt``), evenly spaced.
         judged: How the judge agrees with the labels; None without one.
     """
 
@@ -53,7 +47,7 @@ class LabelSet:
     right: tuple[tuple[float, float], ...]
     wrong: tuple[tuple[float, float], ...]
     judged: Agreement | None
-    prompts: tuple[LabelledPrompt, ...]
+    prompts: tuple[dict[str, Any], ...]
 
     @property
     def num_steps(self) -> int:
@@ -113,13 +107,8 @@ def _by_position(labels: Sequence[tuple[float, ...]]) -> Iterator[tuple[float, f
 
 def _sample(
     shards: Sequence[Path], table: LabelTable, ids: Sequence[str], rows: NDArray[np.int64], count: int
-) -> Iterator[LabelledPrompt]:
+) -> Iterator[dict[str, Any]]:
     # Of labels that were written without their prompts the ids alone are known.
     found = {row["prompt_id"]: row for path in shards for row in read_table(path, _ID, ASKED.names)}
-    chosen = spread({prompt_id: found[prompt_id].get("category") or "" for prompt_id in ids}, count)
-    for number, prompt_id in enumerate(ids):
-        if prompt_id in chosen:
-            yield LabelledPrompt(
-                **asked(prompt_id, found[prompt_id]),
-                responses=tuple(table.select(np.flatnonzero(rows == number))),
-            )
+    for number in spread(len(ids), count):
+        yield show_prompt(found[ids[number]], [*map(show_label, table.select(np.flatnonzero(rows == number)))])

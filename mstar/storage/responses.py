@@ -140,8 +140,11 @@ def gold(prompt: Prompt) -> dict[str, Any]:
     }
 
 
-def read_responses(path: Path) -> list[ScoredResponse]:
+def read_responses(path: Path, prompt_ids: Sequence[str] | None = None) -> list[ScoredResponse]:
     """Reads one responses shard.
+
+    Args:
+        prompt_ids: Reads the responses to these prompts alone, without their tokens; None reads all.
 
     Raises:
         DataError: the file is missing, damaged, or lacks a column.
@@ -167,7 +170,9 @@ def read_responses(path: Path) -> list[ScoredResponse]:
             weight=row.get("weight", 1.0),
             advantage=row.get("advantage"),
         )
-        for row in read_table(path, _RESPONSES, [*TOKENS.names, *CREDIT.names])
+        for row in read_table(
+            path, _RESPONSES, [*(TOKENS.names if prompt_ids is None else ()), *CREDIT.names], prompt_ids
+        )
     ]
 
 

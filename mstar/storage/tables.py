@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mstar.atomic import atomic_path, write_text
@@ -58,15 +59,23 @@ def write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> No
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)
 
 
-def read_table(path: Path, schema: pa.Schema, optional: Sequence[str] = ()) -> list[dict[str, Any]]:
+def read_table(
+    path: Path, schema: pa.Schema, optional: Sequence[str] = (), prompt_ids: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
     """Reads the rows of a Parquet file, in the columns of a schema.
+
+    Args:
+        prompt_ids: Reads the rows of these prompts alone; None reads all.
 
     Raises:
         DataError: the file is missing, damaged, or lacks a column.
     """
     with open_table(path, schema) as file:
         there = [name for name in optional if name in file.schema_arrow.names]
-        rows: list[dict[str, Any]] = file.read([*schema.names, *there]).to_pylist()
+        table = file.read([*schema.names, *there])
+    if prompt_ids is not None:
+        table = table.filter(pc.is_in(table["prompt_id"], pa.array(prompt_ids, pa.string())))
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 

@@ -13,10 +13,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from mstar.dashboards.prompt_sample import SampledPrompt
 from mstar.dashboards.run_config import SavedConfig
 from mstar.dashboards.run_pictures import RunPictures
-from mstar.dashboards.sample_browser import sample_payload
+from mstar.dashboards.sample_browser import browser_payload, show_prompt
 from mstar.errors import DataError
 
 RECORDS = "mstar.prompts.RecordPrompts"
@@ -81,11 +80,8 @@ def test_sources_may_have_files_of_one_name(tmp_path: Path) -> None:
     for prompt in (None, "gone"):
         with pytest.raises(DataError, match=r"different pictures called '1\.png', in .*one and .*two.* --image_root"):
             pictures.find("1.png", prompt)
-    asked = [
-        SampledPrompt(id=name, question="", image_uris=("1.png",), answer=None, category="", iteration=1, responses=())
-        for name in ("one", "two")
-    ]
-    page = sample_payload(asked, pictures)
+    asked = [show_prompt({"prompt_id": name, "images": ["1.png"]}, ()) for name in ("one", "two")]
+    page = browser_payload("", asked, pictures)
     first, second = (page["images"][key]["source"] for prompt in page["prompts"] for key in prompt["images"])
     assert first != second
 

@@ -43,10 +43,11 @@ def test_labels_are_counted_over_all_shards(tmp_path: Path, make_group: Any) -> 
     assert labels.right == ((1, 0.75), (2, 0.5))
     assert labels.wrong == ((1, 0.25), (2, 0.0))
     one, other = labels.prompts
-    assert (one.question, one.answer, one.category) == (prompts[0].question, prompts[0].answer, prompts[0].category)
-    assert one.image_uris == (prompts[0].images[0].uri,)
-    assert one.responses == tuple(first)
-    assert (other.id, other.responses) == (prompts[2].id, tuple(second))
+    known = (prompts[0].question, prompts[0].answer, prompts[0].category)
+    assert (one["question"], one["answer"], one["category"]) == known
+    assert one["images"] == [prompts[0].images[0].uri]
+    assert [step[1] for r in one["responses"] for step in r["steps"]] == [1.0, 0.5, 1.0, 0.25, 0.0, 0.0]
+    assert (other["id"], len(other["responses"])) == (prompts[2].id, 1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
@@ -56,7 +57,7 @@ def test_of_labels_without_prompts_the_ids_are_known(tmp_path: Path, count: int)
     (labels,) = find_label_sets(tmp_path, count)
     assert (labels.path, labels.levels, labels.wrong) == ("annotate", (0, 0, 0, 0, 0), ())
     assert len(labels.prompts) == min(count, 3)
-    assert all(prompt.question == "" and prompt.id.startswith("p") for prompt in labels.prompts)
+    assert all(prompt["question"] == "" and prompt["id"].startswith("p") for prompt in labels.prompts)
 
 
 def test_the_labels_of_mprms_that_were_trained_within_a_run_are_found(tmp_path: Path) -> None:

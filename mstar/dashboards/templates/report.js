@@ -45,7 +45,7 @@
       p.text = [p.question, p.answer || "", p.category, p.id].join("\n").toLowerCase();
       for (const r of p.responses) r.text = r.steps.map((s) => s[0]).join("\n").toLowerCase();
     }
-    // One prompt has a row for every iteration that it was sampled in.
+    // One prompt has a row for every iteration that it is shown in.
     const prompts = new Map();
     for (const p of data.prompts) prompts.set(p.id, [...(prompts.get(p.id) || []), p]);
 
@@ -206,7 +206,7 @@
 
     const share = (p) => {
       const right = p.responses.reduce((sum, r) => sum + (r.correct ? r.count : 0), 0);
-      return "iteration " + p.iteration + ": " + right + " of " + p.samples + " right";
+      return p.iteration + ": " + right + "/" + p.samples;
     };
 
     // The newest of the iterations that pass the filters is shown first; the others are a click away.
@@ -226,7 +226,8 @@
       if (rows.length > 1) {
         const strip = make("div", "iterations");
         strip.setAttribute("role", "group");
-        strip.setAttribute("aria-label", "Iterations of this prompt");
+        strip.setAttribute("aria-label", "Right responses by iteration");
+        strip.append(make("span", "", "Right by iteration"));
         for (const p of rows) {
           const button = make("button", "", share(p));
           button.disabled = !shown.includes(p);
