@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -11,18 +10,15 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mstar.errors import MissingExtraError, require_least, require_positive
-from mstar.generation.base import Engine, HandOver, Request, Sample
-from mstar.generation.drift import drift_bounds
-from mstar.generation.vllm_families import require_proven, require_proven_language
+from mstar.errors import MissingExtraError
+from mstar.generation.base import HandOver, Request, Sample
+from mstar.generation.vllm_base import VllmBase, tell_left_out
 from mstar.generation.vllm_prompts import (
     MOST_IMAGES,
     SampleSeeds,
     equal_temperatures,
     find_fault,
-    never_drawn,
     prompt_tokens,
-    shows_images,
     unwritten,
 )
 from mstar.generation.vllm_session import AUTO_LENGTH, VllmOptions, VllmSession
@@ -30,10 +26,8 @@ from mstar.models.finite import require_finite
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
 
-_log = logging.getLogger(__name__)
 
-
-class VllmEngine(Engine):
+class VllmEngine(VllmBase[VllmSession]):
     """Samples with vLLM, which runs in the training process and shares its GPU (the extra ``vllm``).
 
     The weights go from the trainer to vLLM without files or a restart, and every iteration proves that they arrived:
@@ -91,8 +85,7 @@ class VllmEngine(Engine):
         drift_bound: float | None = None,
         progress: bool = True,
     ) -> None:
-        require_least("VllmEngine: ", max_new_tokens=max_new_tokens)
-        require_positive("VllmEngine: ", drift_bound=drift_bound)
+        super().__init__(max_new_tokens, drift_bound, progress=progress)
         self.options = VllmOptions(
             gpu_memory_utilization=gpu_memory_utilization,
             tensor_parallel_size=tensor_parallel_size,
@@ -106,35 +99,7 @@ class VllmEngine(Engine):
         )
         if find_spec("vllm") is None:
             raise MissingExtraError("vllm", "vllm", "VllmEngine")
-        self.max_new_tokens = max_new_tokens
         self.group_size = tensor_parallel_size
-        self.drift_bound = drift_bound
-        self.progress = progress
-        self._given_bound = drift_bound
-        self._session: VllmSession | None = None
-        self._banned: dict[int, float] = {}
-        self._max_images = 0
-        self._longest_prompt: int | None = None
-
-    @property
-    def session(self) -> VllmSession:
-        """The running vLLM.
-
-        Raises:
-            RuntimeError: ``start`` was not called.
-        """
-        if self._session is None:
-            raise RuntimeError("VllmEngine was used before start.")
-        return self._session
-
-    def expect(self, model_type: str, longest_prompt: int | None = None) -> None:
-        """Takes in the model's family, and the length of the prompts for ``max_model_len``.
-
-        Raises:
-            ConfigError: the family is not one for which vLLM is proven right.
-        """
-        require_proven(model_type)
-        self._longest_prompt = longest_prompt
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         """Starts vLLM with the policy's weights; once for a policy.
@@ -148,17 +113,12 @@ class VllmEngine(Engine):
         if running is not None and running.policy is policy and running.renderer is renderer:
             return
         self.close()
-        require_finite(policy.named_parameters(), "the policy cannot write responses")
+        self._check(policy, renderer)
         untyped: Any = policy
-        require_proven(untyped.config.model_type)
-        require_proven_language(untyped.config, "VllmEngine")
-        self._banned = dict.fromkeys(never_drawn(policy, renderer), -float("inf"))
-        self._max_images = MOST_IMAGES if shows_images(renderer) else 0
         options = replace(self.options, max_model_len=self._model_len(untyped.config.get_text_config()))
         self._session = VllmSession(policy, renderer, options)
         self.dtype = getattr(torch, self._session.dtype)
-        bounds = drift_bounds(self._session.exact, next(policy.parameters()).device)
-        self.drift_bound, self.drift_floor = bounds if self._given_bound is None else (self._given_bound, None)
+        self._set_bounds(policy, exact=self._session.exact)
 
     def _model_len(self, text_config: Any) -> int:
         """The ``max_model_len`` that vLLM is started with."""
@@ -207,7 +167,7 @@ class VllmEngine(Engine):
         Raises:
             RuntimeError: ``start`` was not called.
         """
-        session = self.session
+        session, banned = self.session, dict.fromkeys(self._banned, -float("inf"))
         session.wake()
         written = [[unwritten(request, sample) for sample in request.samples] for request in requests]
         jobs: list[tuple[int, list[tuple[int, Sample]]]] = []
@@ -227,7 +187,7 @@ class VllmEngine(Engine):
                         seed=SampleSeeds(samples),
                         max_tokens=self.max_new_tokens,
                         stop_token_ids=list(session.renderer.end_ids),
-                        logit_bias=self._banned,
+                        logit_bias=banned,
                         logprobs=0,
                     ):
                         break
@@ -283,12 +243,12 @@ class VllmEngine(Engine):
     def _enqueue(self, prompt: Prompt, ids: list[int], accepted: list[str], **sampling: Any) -> bool:
         """Hands one prompt over, or says why it cannot be."""
         session = self.session
-        fault = find_fault(prompt, ids, max_images=self._max_images, max_len=session.longest)
+        fault = find_fault(prompt, ids, max_images=MOST_IMAGES if self._pictures else 0, max_len=session.longest)
         if fault is None:
             inputs: dict[str, Any] = {"prompt_token_ids": ids}
             if prompt.images:
                 inputs["multi_modal_data"] = {"image": [image.load() for image in prompt.images]}
             fault = session.enqueue(inputs, accepted, **sampling)
         if fault is not None:
-            _log.warning("prompt '%s' is left without responses: %s.", prompt.id, fault)
+            tell_left_out(prompt.id, fault)
         return fault is None

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
-from mstar.errors import require_least, require_positive
-from mstar.generation.base import Engine, HandOver, Request, Sample
-from mstar.generation.drift import drift_bounds
+from mstar.generation.base import HandOver, Request, Sample
 from mstar.generation.server_drawing import draw
 from mstar.generation.server_pool import Job
-from mstar.generation.vllm_families import require_proven, require_proven_language
-from mstar.generation.vllm_prompts import find_fault, never_drawn, prompt_tokens, shows_images, unwritten
+from mstar.generation.vllm_base import VllmBase, tell_left_out
+from mstar.generation.vllm_prompts import find_fault, prompt_tokens, unwritten
 from mstar.generation.vllm_requests import Draw, draws_of, generate_bodies, read_logprobs, read_response
 from mstar.generation.vllm_server_session import Proof, ServerOptions, ServerSession, Transfer
 from mstar.models.finite import require_finite
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
 
-_log = logging.getLogger(__name__)
 
-
-class VllmServerEngine(Engine):
+class VllmServerEngine(VllmBase[ServerSession]):
     """Samples with ``vllm serve`` processes, by their addresses: on other GPUs, on other machines.
 
     The prompts are shared among the servers. What a lost server had goes to the others, and a server that comes back
@@ -80,42 +75,13 @@ class VllmServerEngine(Engine):
         drift_bound: float | None = None,
         progress: bool = True,
     ) -> None:
-        require_least("VllmServerEngine: ", max_new_tokens=max_new_tokens)
-        require_positive("VllmServerEngine: ", drift_bound=drift_bound)
+        super().__init__(max_new_tokens, drift_bound, progress=progress)
         named = addresses.split(",") if isinstance(addresses, str) else addresses
         self.options = ServerOptions(
             tuple(address.strip().rstrip("/").removesuffix("/v1") for address in named),
             *(shared_folder, shared_folder_on_servers, dtype, concurrency, answer_timeout, patience, transfer),
         )
-        self.max_new_tokens = max_new_tokens
-        self.drift_bound = drift_bound
-        self.progress = progress
-        self._given_bound = drift_bound
-        self._longest_prompt: int | None = None
-        self._banned: list[int] = []
-        self._pictures = False
-        self._session: ServerSession | None = None
         self._keeps = False
-
-    @property
-    def session(self) -> ServerSession:
-        """The servers, with weights.
-
-        Raises:
-            RuntimeError: ``start`` was not called.
-        """
-        if self._session is None:
-            raise RuntimeError("VllmServerEngine was used before start.")
-        return self._session
-
-    def expect(self, model_type: str, longest_prompt: int | None = None) -> None:
-        """Takes in the model's family, and the length of the prompts.
-
-        Raises:
-            ConfigError: the family is not one for which vLLM is proven right.
-        """
-        require_proven(model_type, "VllmServerEngine")
-        self._longest_prompt = longest_prompt
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
         """Hands the servers the policy's weights; once for a policy.
@@ -144,16 +110,10 @@ class VllmServerEngine(Engine):
 
     def _open(self, policy: nn.Module, renderer: Renderer, kept: Path | None = None) -> bool:
         self.close()
-        untyped: Any = policy
-        require_proven(untyped.config.model_type, "VllmServerEngine")
-        require_proven_language(untyped.config, "VllmServerEngine")
-        require_finite(policy.named_parameters(), "the policy cannot write responses")
-        self._banned, self._pictures = never_drawn(policy, renderer), shows_images(renderer)
+        self._check(policy, renderer)
         session = self._session = ServerSession(policy, renderer, self.options, kept)
         self.dtype = session.dtype
-        bounds = drift_bounds(session.exact, next(policy.parameters()).device)
-        self.drift_bound, self.drift_floor = bounds if self._given_bound is None else (self._given_bound, None)
-        session.drift_bound = self.drift_bound
+        session.drift_bound = self._set_bounds(policy, exact=session.exact)
         if kept is None:
             session.hand_over(policy)
         elif not session.hand_over_kept():
@@ -206,7 +166,7 @@ class VllmServerEngine(Engine):
 
             def done(job: Job) -> None:
                 if job.refused is not None:
-                    _log.warning("prompt '%s' is left without responses: %s.", job.name, job.refused)
+                    tell_left_out(job.name, job.refused)
                     bar.skip(job.size)
                     return
                 number, draws = given[job]
@@ -258,7 +218,7 @@ class VllmServerEngine(Engine):
         facts = self.session.facts
         fault = find_fault(prompt, ids, max_images=facts.images if self._pictures else 0, max_len=facts.longest)
         if fault is not None:
-            _log.warning("prompt '%s' is left without responses: %s.", prompt.id, fault)
+            tell_left_out(prompt.id, fault)
             return None
         return Job(prompt.id, lambda: generate_bodies(prompt, ids, sampling, self._banned), len(sampling))
 
