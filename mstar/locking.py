@@ -64,6 +64,7 @@ def _refuse_links_out(folder: Path) -> None:
     for path in (*folder.glob("*"), *folder.glob("*/*"), *folder.glob("*/*/*")):
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise ConfigError(
-                f"'{path}' is a link that leads out of the run's folder '{folder}': remove it (the folder itself may "
-                "be a link, what is in it may not)."
+                f"'{path}' is a link that leads out of the run's folder '{folder}', in which a run deletes by name: "
+                "remove it. A run that wants another disk has all of its folder there (trainer.default_root_dir, which "
+                "may itself be a link)."
             )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 
 from mstar.errors import ConfigError
@@ -20,6 +21,21 @@ def require_training(settings: Mapping[str, Any]) -> None:
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
         if settings.get(name) == 0:
             raise ConfigError(f"trainer.{name} is 0, so nothing would be trained: raise it, or leave it out.")
+
+
+def choose_accelerator(chosen: Any) -> Any:
+    """What the trainer computes on: with ``auto`` a CPU unless there is CUDA, where Lightning would look for others.
+
+    Raises:
+        ConfigError: it is an Apple GPU, which has no float64, or a TPU, for which nothing here is made.
+    """
+    cuda = CUDAAccelerator.is_available()
+    if chosen in ("mps", "tpu") or (chosen == "gpu" and not cuda and MPSAccelerator.is_available()):
+        raise ConfigError(
+            f"trainer.accelerator is {chosen}, but here are only CPUs and CUDA to compute on (Apple's GPUs have no "
+            "float64): leave it out, or set it to cpu."
+        )
+    return "cpu" if chosen == "auto" and not cuda else chosen
 
 
 def check_trainer(trainer: Trainer, settings: Mapping[str, Any]) -> None:

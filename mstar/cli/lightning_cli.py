@@ -27,7 +27,7 @@ from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.progress_bar import TrainingBar
 from mstar.callbacks.run_record import RunRecord, find_finished
 from mstar.callbacks.signals import StopOnSignal, end_with_the_first, end_with_the_others
-from mstar.callbacks.trainer_check import check_trainer, require_training
+from mstar.callbacks.trainer_check import check_trainer, choose_accelerator, require_training
 from mstar.cli.parsing import Parser
 from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
@@ -139,9 +139,7 @@ class MstarCLI(LightningCLI):
             )
         if configured.get("fast_dev_run"):
             configured["default_root_dir"] = make_scratch_folder(Path(configured.get("default_root_dir") or "."))
-        if configured.get("accelerator") == "auto" and not CUDAAccelerator.is_available():
-            # Lightning would take an Apple GPU, which has no float64, and a TPU, for which nothing here is made.
-            configured["accelerator"] = "cpu"
+        configured["accelerator"] = choose_accelerator(configured.get("accelerator"))
         given = configured.get("callbacks") or []
         rollout = self._get(self.config_init, "rollout", default=None)
         extra: list[Callback] = [] if rollout is None else [rollout]

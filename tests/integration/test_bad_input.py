@@ -106,6 +106,7 @@ ADAPTIVE = "--rollout.temperature=mstar.temperature.AdaptiveTemperature"
         (["--data.train.size", "0"], "TinyDice: size is 0"),
         (["--trainer.limit_train_batches", "0"], "trainer.limit_train_batches is 0, so nothing would be trained"),
         (["--trainer.barebones", "true"], "trainer.barebones leaves out checkpoints"),
+        (["--trainer.accelerator", "mps"], "trainer.accelerator is mps, but here are only CPUs and CUDA"),
         (["--data.num_workers", "-1"], "data.num_workers is -1"),
         (["--model.lr", "-1"], "model.lr is -1.0"),
         (["--model.optimizer=torch.optim.AdamW", "--model.optimizer.weight_decay=-1"], "the optimizer refuses its"),

@@ -304,7 +304,9 @@ def test_a_run_directory_that_leads_elsewhere(evolve: Any, tmp_path: Path, capsy
     run.mkdir()
     (run / "iterations").symlink_to(elsewhere)
     config = ["fit", "--config", str(evolve.write(evolve.settings()))]
-    assert f"'{run / 'iterations'}' is a link that leads out of the run's folder" in refused(config, capsys)
+    said = refused(config, capsys)
+    assert f"'{run / 'iterations'}' is a link that leads out of the run's folder" in said
+    assert "another disk has all of its folder there (trainer.default_root_dir" in said
     (run / "iterations").unlink()
     put_aside = run / "iterations/0001/quarantine-00000.jsonl"
     put_aside.parent.mkdir(parents=True)
