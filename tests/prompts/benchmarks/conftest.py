@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from mstar.grading import AnswerGrader
+from mstar.prompts.benchmarks import BenchmarkSource
+
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+Write = Callable[..., Path]
 
 
 def colour(number: int) -> tuple[int, int, int]:
@@ -308,3 +312,26 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def shown() -> Any:
     """Tells whether a reference is to the picture with a number."""
     return shows
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Write:
+    """Writes rows to a Parquet file; a picture is given as ``cell(number)``."""
+
+    def write(name: str, rows: list[dict[str, Any]], pictures: tuple[str, ...]) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = {key: [row[key] for row in rows] for key in rows[0]}
+        arrays = {key: pa.array(values, IMAGE if key in pictures else None) for key, values in columns.items()}
+        pq.write_table(pa.table(arrays), path)
+        return path
+
+    return write
+
+
+def right(source: BenchmarkSource, index: int, response: str) -> bool:
+    return AnswerGrader().grade(source[index], response).correct
+
+
+def facets(source: BenchmarkSource, index: int) -> dict[str, str]:
+    return dict(source.items[index].facets)
