@@ -7,10 +7,7 @@
 # Submit it with the environment active that mstar is installed in: sbatch hands it on.
 # Lightning reads SLURM's variables: one task a GPU. When SLURM announces the time limit, mstar saves, puts the job in the
 # queue again, and goes on from the last checkpoint. On CPUs (SLURM 22.05, two nodes of one task) all of that was run.
-# annotate and score have no Lightning: in the place of the last line, one torchrun a machine, which starts the processes.
-# It is not put in the queue again: submit it once more by hand, and it goes on after its last whole shard.
-#   srun --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --cpus-per-task=64 torchrun --nnodes "$SLURM_NNODES" \
-#     --nproc_per_node 8 --rdzv_id "$SLURM_JOB_ID" --rdzv_backend c10d --rdzv_endpoint "$(hostname)" -m mstar annotate "$@"
+# annotate and score have no Lightning: docs/scale.md in the repository has the line that takes the last one's place.
 #SBATCH --job-name=mstar
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8

@@ -21,8 +21,8 @@ NOTES: Final = (
     "finding about real data.",
     "Accuracy ends above chain correctness: step labels come from final answers, so an MPRM trained on them cannot see "
     "a wrong reading that does not change the answer.",
-    "The policy's own likelihood, without any MPRM, gets most of the way too; configs/README.md has the comparison "
-    "over three seeds.",
+    "The policy's own likelihood, without any MPRM, gets most of the way too; configs/README.md in the repository has "
+    "the comparison over three seeds.",
 )
 
 

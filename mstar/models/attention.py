@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mstar.distributed import is_main
-from mstar.errors import ConfigError, MissingExtraError
+from mstar.errors import ConfigError
 from mstar.models.precision import Precision
 
 _KINDS: Final = ("auto", "sdpa", "eager", "flex_attention", "flash_attention_2", "flash_attention_4")
@@ -35,7 +35,6 @@ def choose_attention(requested: str | None, compute: torch.dtype, config: Any = 
 
     Raises:
         ConfigError: ``requested`` is unknown, or cannot run, or computes something else for the model.
-        MissingExtraError: its package is not installed.
     """
     kind = requested or "auto"
     if kind not in _KINDS:
@@ -46,7 +45,11 @@ def choose_attention(requested: str | None, compute: torch.dtype, config: Any = 
         return next((name for name in ("flash_attention_4", "flash_attention_2") if _runs(name)), None)
     if kind.startswith("flash"):
         if kind == "flash_attention_2" and find_spec("flash_attn") is None:
-            raise MissingExtraError("flash-attn", "flash", f"attention '{kind}'")
+            # No extra: the package's setup imports torch, which an isolated build does not have.
+            raise ConfigError(
+                f"attention '{kind}' needs the package 'flash-attn': install it beside torch with pip install "
+                "--no-build-isolation 'flash-attn>=2.8,<3', or set attention to auto."
+            )
         if compute not in _HALF:
             raise ConfigError(
                 f"attention '{kind}' computes in 16 bits alone: set trainer.precision to bf16-mixed (where there is no "

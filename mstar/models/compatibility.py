@@ -48,8 +48,8 @@ def check_configuration(name: str, config: Any) -> None:
         reason = "reads the question in an encoder of its own, and mstar continues one text"
     if reason is not None:
         raise ConfigError(
-            f"model_name '{name}' is a '{kind}', which mstar cannot use: it {reason}. docs/families.md lists the "
-            "families that work."
+            f"model_name '{name}' is a '{kind}', which mstar cannot use: it {reason}. docs/families.md in "
+            "the repository lists the families that work."
         )
 
 
@@ -96,7 +96,7 @@ def check_model(name: str, model: nn.Module, family: Family) -> None:
     except AttributeError as error:
         raise ConfigError(
             f"model_name '{name}' ({kind}) cannot be used: its hidden states are not where mstar looks for them "
-            f"({error}). docs/families.md lists the families that work."
+            f"({error}). docs/families.md in the repository lists the families that work."
         ) from error
     arguments = inspect.signature(body.forward).parameters
     if family.pictures_in_body and not any(name.startswith(("pixel_values", "image_patches")) for name in arguments):
@@ -116,7 +116,7 @@ def check_model(name: str, model: nn.Module, family: Family) -> None:
     if found.shape != wanted.shape or float((found - wanted).abs().max()) > tolerance:
         raise ConfigError(
             f"model_name '{name}' ({kind}) changes the output of its language head in a way that mstar does not know, "
-            "so that its probabilities would be wrong. docs/families.md lists the families that work."
+            "so that its probabilities would be wrong. docs/families.md in the repository lists the families that work."
         )
 
 

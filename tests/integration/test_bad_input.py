@@ -111,7 +111,7 @@ ADAPTIVE = "--rollout.temperature=mstar.temperature.AdaptiveTemperature"
         (["--model.lr", "-1"], "model.lr is -1.0"),
         (["--model.optimizer=torch.optim.AdamW", "--model.optimizer.weight_decay=-1"], "the optimizer refuses its"),
         (["--model.freeze=[vision, projector, language]"], "model.freeze names every part"),
-        (["--model.attention", "flash_attention_2"], "pip install 'mstar[flash]'"),
+        (["--model.attention", "flash_attention_2"], "--no-build-isolation 'flash-attn>=2.8,<3'"),
         (["--model.max_new_tokens", "9"], "model.max_new_tokens is 9, but rollout.engine.max_new_tokens is"),
         ([f"--data.train={class_path(Empty)}"], "data.train has no prompts"),
         ([f"--data.train={class_path(Unanswered)}"], "data.train: prompt 'pool-0-31' (row 31) has no answer"),

@@ -82,7 +82,8 @@ class SeeingModel(PublishedReward):
         if config.get("model_type") == "internvl_chat":
             raise ConfigError(
                 f"'{self.model}' is in InternVL's first form (internvl_chat), but {type(self).__name__} reads that of "
-                "Transformers: convert it once, as docs/score.md says, and name the folder that is written."
+                "Transformers: convert it once, as docs/score.md in the repository says, and name the folder that is "
+                "written."
             )
 
     def _token(self, text: str) -> int:
