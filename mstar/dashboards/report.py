@@ -27,8 +27,8 @@ def write_report(
         output: The page; by default ``report.html`` in the run's folder.
         max_prompts: How many prompts can be browsed on the page, each in at most eight of the iterations that it was
             sampled in; all if there are fewer.
-        image_root: The folder of the picture files (of MathV360K its data_images); none is where the run's own
-            configuration says that they are, or else the working directory.
+        image_root: The folder of the picture files (of MathV360K its data_images); none takes those of the run's own
+            data, as its configuration names it, or else the working directory.
 
     Returns:
         The page's path.

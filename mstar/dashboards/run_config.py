@@ -10,8 +10,6 @@ from typing import Any, Final
 
 import yaml
 
-from mstar.prompts.row_files import folder_of
-
 # Keys and passwords that a logger's settings may have: a report is handed around.
 _SECRET: Final = re.compile(
     r"(?m)^([^\n:]*(?:api_?key|secret|password|(?<![a-z])token)[\"']?: *)(?!null\b)\S.*$|(?<=://)[^/\s@]+(?=@)",
@@ -52,32 +50,6 @@ def read_configs(root: Path) -> Iterator[SavedConfig]:
     for path in sorted(newest.values()):
         text = path.read_text(encoding="utf-8", errors="replace")
         yield SavedConfig(str(path.relative_to(root)), text, path.parent)
-
-
-def image_roots(configs: tuple[SavedConfig, ...]) -> tuple[str, ...]:
-    """The folders that pictures named by a relative path may be in, in the order in which they are to be tried.
-
-    They are those of the prompt sources: ``image_root``, or else the folder of the data. One that is relative is so to
-    the folder that the run was started in: the working directory, or what the run's own folder says of it.
-    """
-    roots: dict[str, None] = {}
-    for config in configs:
-        values = config.values
-        for root in _source_roots(values):
-            roots |= dict.fromkeys(str(base / root) for base in (Path(), *started_in(config.folder, values)))
-    return (*roots, ".")
-
-
-def _source_roots(values: Mapping[str, Any]) -> Iterator[str]:
-    """The folders of the pictures of all prompt sources in a configuration."""
-    for group in groups_in(values):
-        image_root, path, root = (group.get(name) for name in ("image_root", "path", "root"))
-        if isinstance(image_root, str | list):
-            yield from [image_root] if isinstance(image_root, str) else image_root[:1]
-        elif isinstance(path, str | list):
-            yield folder_of(path)
-        elif isinstance(root, str):
-            yield str(Path(root, "data_images"))  # MathV360K
 
 
 def started_in(folder: Path, values: Mapping[str, Any]) -> Iterator[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -20,18 +21,20 @@ _SMALL: Final = 256
 _LARGEST: Final = 1280
 
 
-def browser_payload(legend: str, prompts: Iterable[Mapping[str, Any]], pictures: RunPictures) -> dict[str, Any]:
-    """What the page's script is given: the prompts (``show_prompt``) with their pictures, each of which it has once."""
-    images: dict[str, dict[str, Any]] = {}
-    rows = []
+def browser_payload(legend: str, prompts: Sequence[Mapping[str, Any]], pictures: RunPictures) -> dict[str, Any]:
+    """What the page's script is given: the prompts (``show_prompt``), and their pictures, each of them once."""
+    shown: dict[tuple[str, str], str] = {}
     for prompt in prompts:
-        keys = []
         for uri in prompt["images"]:
-            keys.append(f"{prompt['id']}\n{uri}" if pictures.depends_on_prompt(uri) else uri)
-            if keys[-1] not in images:
-                images[keys[-1]] = embed_image(uri, pictures, prompt["id"])
-        rows.append({**prompt, "id": visible(prompt["id"]), "images": keys})
-    return {"legend": legend, "images": images, "prompts": rows}
+            if (prompt["id"], uri) not in shown:
+                shown[prompt["id"], uri] = json.dumps(embed_image(uri, pictures, prompt["id"]))
+    # Prompts may share a picture, and different ones may have one name.
+    images = list(dict.fromkeys(shown.values()))
+    places = {image: place for place, image in enumerate(images)}
+    rows = [
+        {**p, "id": visible(p["id"]), "images": [places[shown[p["id"], uri]] for uri in p["images"]]} for p in prompts
+    ]
+    return {"legend": legend, "images": [json.loads(image) for image in images], "prompts": rows}
 
 
 def show_prompt(
@@ -57,7 +60,7 @@ def show_prompt(
     }
 
 
-def embed_image(uri: str, pictures: RunPictures, prompt_id: str | None = None) -> dict[str, Any]:
+def embed_image(uri: str, pictures: RunPictures, prompt_id: str) -> dict[str, Any]:
     """A prompt's picture as a data URI, or the reason why it cannot be shown."""
     try:
         return embed_picture(pictures.find(uri, prompt_id), uri)

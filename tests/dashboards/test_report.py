@@ -14,7 +14,6 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from mstar.dashboards.report import write_report
-from mstar.dashboards.run_config import SavedConfig
 from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.sample_browser import embed_image
 from mstar.errors import ConfigError, DataError
@@ -254,13 +253,15 @@ def test_an_annotation_shows_its_labels_with_the_pictures_of_its_configuration(t
     prompt = Prompt("p", "What?", (FileImage("one.png", str(tmp_path)),), "3")
     labels = [StepLabels("p", "a\nb", ("a\n", "b"), (1, 1), (4, 1), True)]
     write_step_labels(tmp_path / "out" / "labels-00000.parquet", labels, [prompt])
-    settings = {"prompts": {"init_args": {"path": str(tmp_path / "pool.jsonl"), "image_root": None}}}
+    (tmp_path / "pool.jsonl").write_text('{"id": "p", "question": "What?", "image": "one.png", "answer": "3"}')
+    own = {"path": str(tmp_path / "pool.jsonl"), "cache_dir": str(tmp_path / "cache")}
+    settings = {"prompts": {"class_path": "mstar.prompts.RecordPrompts", "init_args": own}}
     (tmp_path / "out" / "config.yaml").write_text(json.dumps(settings))
     page = Page(write_report(tmp_path / "out"))
     assert "not finished" not in page.text
     anchors = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     assert anchors == ["#labels", "#config"]
-    assert page.sample["images"]["one.png"]["source"].startswith("data:image/png")
+    assert page.sample["images"][0]["source"].startswith("data:image/png")
     (row,) = page.sample["prompts"]
     assert (row["question"], row["answer"], row["iteration"]) == ("What?", "3", None)
     assert row["responses"][0]["steps"] == [["a", 0.25, 1], ["b", 1.0, 4]]
@@ -296,25 +297,24 @@ def test_a_collapse_is_at_the_head_of_the_page(run: Path) -> None:
     assert source.index("Iteration 2: the policy has collapsed: &lt;b&gt;.") < source.index('<section id="dynamics">')
 
 
-def test_pictures_are_found_below_one_of_the_folders_or_replaced_by_the_reason(tmp_path: Path) -> None:
+def test_pictures_are_made_smaller_or_replaced_by_the_reason(tmp_path: Path) -> None:
     Image.new("RGB", (2000, 600), "red").save(tmp_path / "wide.png")
-    sources = [{"image_root": str(tmp_path / "missing")}, {"image_root": str(tmp_path)}]
-    found = embed_image("wide.png", RunPictures((SavedConfig("config.yaml", json.dumps({"data": sources}), tmp_path),)))
+    found = embed_image("wide.png", RunPictures((), str(tmp_path)), "p")
     with Image.open(io.BytesIO(base64.b64decode(found["source"].split(",")[1]))) as picture:
         assert picture.size == (1280, 384)
     for name in ("gone\u202e.png", "../outside.png", "\0"):
-        reason = embed_image(name, RunPictures((), str(tmp_path)))["error"]
+        reason = embed_image(name, RunPictures((), str(tmp_path)), "p")["error"]
         assert not set(reason) & set("\u202e\0")
-    assert "does not exist" in embed_image("gone.png", RunPictures((), str(tmp_path)))["error"]
+    assert "does not exist" in embed_image("gone.png", RunPictures((), str(tmp_path)), "p")["error"]
 
 
 def test_json_in_a_script_survives_a_round_trip(tmp_path: Path) -> None:
-    image = "</script><!-- & \u2028 \u2029 é"
+    answer = "</script><!-- & \t é"
     labels = [StepLabels("p", "a\nb", ("a\n", "b"), (1, 1), (4, 1), True)]
-    write_step_labels(tmp_path / "labels-00000.parquet", labels, [Prompt("p", "?", (FileImage(image, "."),), "3")])
+    write_step_labels(tmp_path / "labels-00000.parquet", labels, [Prompt("p", "?", (), answer)])
     page = Page(write_report(tmp_path))
     assert not set(page.scripts[0]) & set("<>&\u2028\u2029")
-    assert page.sample["prompts"][0]["images"] == [image]
+    assert page.sample["prompts"][0]["answer"] == answer
 
 
 def test_values_that_json_cannot_hold_are_left_out(run: Path, make_group: Any) -> None:

@@ -53,11 +53,13 @@ def test_a_picture_is_found_by_its_prompt_and_number(tmp_path: Path, data: dict[
             data["init_args"]["path"] = "*.parquet" if within == "relative" else data["init_args"]["path"]
             settings["prompts"] = data
     pictures = stored(tmp_path / "runs" / "one", settings)
-    for name, colour in (("a#0", (255, 0, 0)), ("b#1#0", (0, 128, 0)), ("b#1#1", (0, 0, 255))):
-        assert pictures.find(name).getpixel((0, 0)) == colour
-    for name in ("a#1", "c#0", "a"):
+    for prompt, name, colour in (
+        ("a", "a#0", (255, 0, 0)), ("b#1", "b#1#0", (0, 128, 0)), ("b#1", "b#1#1", (0, 0, 255)),
+    ):  # fmt: skip
+        assert pictures.find(name, prompt).getpixel((0, 0)) == colour
+    for prompt, name in (("a", "a#1"), ("c", "c#0"), (None, "a#0")):
         with pytest.raises(DataError, match=r"is not found|does not exist"):
-            pictures.find(name)
+            pictures.find(name, prompt)
     assert not (tmp_path / "bad.jsonl").exists()
 
 
@@ -73,17 +75,25 @@ def test_sources_may_have_files_of_one_name(tmp_path: Path) -> None:
         sources.append({"class_path": RECORDS, "init_args": own})
     mixed = {"class_path": "mstar.prompts.MixedPrompts", "init_args": {"sources": sources}}
     pictures = stored(tmp_path, {"data": {"init_args": {"train": mixed}}})
-    assert [pictures.depends_on_prompt(name) for name in ("1.png", "same.png", "gone.png")] == [True, False, False]
     assert pictures.find("1.png", "one").getpixel((0, 0)) == (255, 0, 0)
     assert pictures.find("1.png", "two").getpixel((0, 0)) == (0, 0, 255)
-    assert pictures.find("same.png").getpixel((0, 0)) == (0, 128, 0)
-    for prompt in (None, "gone"):
-        with pytest.raises(DataError, match=r"different pictures called '1\.png', in .*one and .*two.* --image_root"):
-            pictures.find("1.png", prompt)
-    asked = [show_prompt({"prompt_id": name, "images": ["1.png"]}, ()) for name in ("one", "two")]
+    with pytest.raises(DataError, match=r"'1\.png' .*does not exist"):
+        pictures.find("1.png", "gone")
+    named = RunPictures((), str(tmp_path / "two"))
+    assert named.find("1.png", "one").getpixel((0, 0)) == (0, 0, 255)
+    asked = [show_prompt({"prompt_id": name, "images": ["1.png", "same.png"]}, ()) for name in ("one", "two", "one")]
     page = browser_payload("", asked, pictures)
-    first, second = (page["images"][key]["source"] for prompt in page["prompts"] for key in prompt["images"])
-    assert first != second
+    # Each picture once: the two of one name, and the one that both have.
+    assert [prompt["images"] for prompt in page["prompts"]] == [[0, 1], [2, 1], [0, 1]]
+    assert len(page["images"]) == 3
+
+
+def test_files_of_a_prompt_that_no_source_has_are_those_below_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "1.png")
+    monkeypatch.chdir(tmp_path)
+    assert RunPictures().find("1.png", "p").getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_nothing_else_is_run_and_data_that_is_gone_is_no_error(tmp_path: Path, data: dict[str, Any]) -> None:
@@ -94,4 +104,4 @@ def test_nothing_else_is_run_and_data_that_is_gone_is_no_error(tmp_path: Path, d
     wrong = {"class_path": RECORDS, "init_args": {"path": 3}}
     for settings in (other, mixed, gone, wrong, {"class_path": "mstar.prompts.Nothing"}):
         with pytest.raises(DataError, match=r"is not found|does not exist"):
-            stored(tmp_path, {"prompts": settings}).find("a#0")
+            stored(tmp_path, {"prompts": settings}).find("a#0", "a")

@@ -63,7 +63,7 @@ def test_a_self_evolving_run(evolve: Any, warm_mprm: Path, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path / "elsewhere")
     page, [sample] = report(tmp_path / "run")
     assert len(sample["images"]) == 12
-    assert all("source" in image for image in sample["images"].values())
+    assert all("source" in image for image in sample["images"])
     assert [prompt["iteration"] for prompt in sample["prompts"]] == [1] * 12 + [2] * 12
     assert "12 of 12 prompts" in page
     assert "No temperature sweep was made." in page
@@ -87,7 +87,7 @@ def test_an_annotation(tmp_path: Path, warm_policy: Path, monkeypatch: pytest.Mo
     assert saved["settings"]["num_continuations"] == 2
     page, [labels] = report(tmp_path / "labels")
     assert len(labels["prompts"]) == 8
-    assert all("source" in image for image in labels["images"].values())
+    assert all("source" in image for image in labels["images"])
     asked = {prompt.id: (prompt.question, prompt.answer) for prompt in TinyDice("annotation", 8)}
     assert {prompt["id"]: (prompt["question"], prompt["answer"]) for prompt in labels["prompts"]} == asked
     assert "Mean step label" in page

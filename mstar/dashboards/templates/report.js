@@ -131,8 +131,8 @@
       return element;
     };
 
-    const picture = (uri) => {
-      const image = data.images[uri];
+    const picture = (place) => {
+      const image = data.images[place];
       if (image.error) return make("p", "", "Picture not shown. " + image.error);
       const button = make("button", "picture");
       const element = make("img", image.small ? "small" : "");
