@@ -137,15 +137,14 @@ def _read_gold(gold: str | None, prompt: Prompt) -> AnswerReader:
 
 def _text_reader(answer: str | None, prompt: Prompt) -> AnswerReader:
     """Text is what data sets call any answer, so that its own form decides."""
-    choices, question = prompt.choices, prompt.question
     if answer is None:
-        return TextReader(None, question)
-    if choices and (reader := ChoiceReader(answer, choices)).gold is not None:
+        return TextReader(None, prompt.question)
+    if prompt.choices and (reader := ChoiceReader(answer, prompt.choices)).gold is not None:
         return reader
     text = clean_latex(normalise(answer)).strip()
     if text[:1] + text[-1:] in ("[]", "{}") and (listed := ListReader(answer, text[0] == "[")).gold is not None:
         return listed
     number = len(text) <= 40 and text.casefold() != "none" and read_literal(text) is None and "!" not in text
     if number and read_quantity(answer) is not None and "=" not in text:
-        return NumberReader(answer, False, prompt.precision, prompt.unit, question, prompt.tolerance)
-    return TextReader(answer, question)
+        return NumberReader(answer, False, prompt.precision, prompt.unit, prompt.question, prompt.tolerance)
+    return TextReader(answer, prompt.question)

@@ -79,9 +79,7 @@ def grade_all(
     grader.prepare([(prompt, response.text) for prompt, responses in pairs for response in responses])
     graded: list[list[ScoredResponse]] = []
     for prompt, responses in pairs:
-        first: dict[str, ScoredResponse] = {}
-        for response in responses:
-            if response.text not in first:
-                first[response.text] = grade_response(prompt, response, grader)
+        texts = {response.text: response for response in responses}
+        first = {text: grade_response(prompt, response, grader) for text, response in texts.items()}
         graded.append([replace(first[response.text], response=response) for response in responses])
     return graded

@@ -9,8 +9,7 @@ from mstar.grading.commitment import LISTED, SENTENCE_END
 
 REFUSAL: Final = re.compile(
     r"\b(?:cannot|can't|could not|couldn't|unable to|impossible to|not possible to|difficult to|hard to) (?:\w+ ){0,3}?"
-    r"(?:determine|tell|answer|say|provide|give|find|calculate|compute|solve|identify|select|choose|process|see|view|read|help)d?\b"
-    r"|\bcannot be (?:found|concluded)\b"
+    r"(?:determine|tell|answer|say|provide|give|find|found|conclude|calculate|compute|solve|identify|select|choose|process|see|view|read|help)d?\b"
     r"|\b(?:not|n't|no|without|lacks?|insufficient|more|additional|further|specific) (?:\w+ ){0,3}?"
     r"(?:information|context|details|data)\b"
     r"|\b(?:sorry|apologi[sz]e)\b|\bnone of the\b[^.]{0,30}\b(?:options|choices|answers)\b"
@@ -89,14 +88,13 @@ def restate(question: str, clause: str) -> bool | None:
     The clause must have the question's words, and may have others; one that begins alike may leave out less than half.
     One word may be turned into its opposite ("smaller" for "larger"). None if the clause says something else.
     """
-    question = re.split(r"[.!\n]\s*", question.strip().partition("?")[0])[-1][:400]
+    question = question.strip().partition("?")[0].replace("!", ".").replace("\n", ".").rpartition(".")[2].lstrip()[:400]
     if not _ASKED.match(question):
         return None
     clause, denials = _DENIAL.subn("", clause)
     forms = (clause, _TURNED.sub(r"\2 \1", clause))
-    turned = next(
-        (turn for form in forms if (turn := _turned(content_words(question), content_words(form))) is not None), None
-    )
+    turns = [_turned(content_words(question), content_words(form)) for form in forms]
+    turned = turns[0] if turns[0] is not None else turns[1]
     return None if turned is None or turned + denials > 1 else not (turned or denials)
 
 
@@ -106,11 +104,10 @@ def _turned(asked: list[str], said: list[str]) -> int | None:
     rest = iter(long)
     turned = [next((turn for other in rest if (turn := _turns(other, word)) is not None), None) for word in short]
     new = [word for word in said if len(word) > 1 and all(_turns(other, word) is None for other in asked)]
-    if len(asked) < 2 or len(new) > 2:
+    leaves_out = len(said) < len(asked) and (2 * len(said) <= len(asked) or _turns(said[0], asked[0]) is None)
+    if len(asked) < 2 or len(new) > 2 or leaves_out or None in turned:
         return None
-    if len(said) < len(asked) and (2 * len(said) <= len(asked) or _turns(said[0], asked[0]) is None):
-        return None
-    return None if None in turned else sum(map(bool, turned))
+    return sum(map(bool, turned))
 
 
 def _turns(asked: str, said: str) -> bool | None:

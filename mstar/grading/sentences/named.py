@@ -47,6 +47,7 @@ _BLANK: Final = re.compile(r"(?:\(_+\)|_{2,})\s+(\w+ [^.?!]{1,60}?)\s*(?:[.?!]|$
 _COMPARISON: Final = re.compile(r"\b(\w+er|more|less)\b.*?\bthan\b.*", re.IGNORECASE)
 # A question, and a sentence that breaks off.
 _BROKEN: Final = re.compile(r"(?:[?,:=+*/-]|\b(?:the|an?|of|is|are|to|and|or|by|which|from|with)|[{(\[][^})\]]*)[ *]*$")
+_LETTERS: Final = re.compile(r"[^\W\d_]{2}")
 _CLOSED: Final = frozenset(("yes", "no", "true", "false"))
 _MAX_WORDS: Final = 8
 
@@ -60,7 +61,7 @@ class Named:
         # A text may be any number, so that only a question for one makes a number in a sentence an answer.
         self._is_number = prompt.answer_type is not AnswerType.TEXT or _HOW_MANY.search(prompt.question) is not None
         self._asked = {match[0] for match in _NUMBER.finditer(prompt.question)}
-        words = [option for option in prompt.choices if re.search(r"[^\W\d_]{2}", option) and "\\" not in option]
+        words = [option for option in prompt.choices if _LETTERS.search(option) and "\\" not in option]
         self._options = [(_joined(option), option) for option in words if option.casefold() not in _CLOSED]
         self._read = reader.read
         blank = None if prompt.choices else _BLANK.search(prompt.question)
@@ -103,13 +104,13 @@ class Named:
     def _name_behind_verb(self, clause: str) -> str | None:
         """What stands behind the last verb that has an answer behind it: the longest beginning that is one."""
         for verb in reversed(list(_VERB.finditer(clause))):
-            words = re.split(r"(?<=\S)(?=\s)", clause[verb.end() :].strip(" .*"))
+            words = clause[verb.end() :].strip(" .*").split()
             # "There are three objects left: two cubes and a ball."
             shortest = len(words) if verb[0].startswith(":") else 1
             for count in range(min(len(words), _MAX_WORDS), shortest - 1, -1):
-                text = "".join(words[:count]).strip(" .:*")
+                text = " ".join(words[:count]).strip(" .:*")
                 if not _NO_ANSWER.fullmatch(text) and (name := self._read(text)) is not None:
-                    return None if _JOINED.match("".join(words[count:])) else name
+                    return None if _JOINED.match(" ".join(words[count:])) else name
         return None
 
     def _name_option(self, clause: str) -> str | None:
@@ -128,14 +129,11 @@ class Named:
 
     def _name_number(self, clause: str) -> str | None:
         """The only number of a clause that the question does not have and that is no bound."""
-        found = [
-            match
-            for match in _NUMBER.finditer(clause)
-            if match[0] not in self._asked and not _BOUND.search(clause, 0, match.start())
-        ]
+        numbers = list(_NUMBER.finditer(clause))
+        found = [own for own in numbers if own[0] not in self._asked and not _BOUND.search(clause, 0, own.start())]
         if not self._is_number or len({match[0] for match in found}) != 1:
             return None
-        joined = any(_LINKED.search(clause, 0, match.start()) for match in _NUMBER.finditer(clause))
+        joined = any(_LINKED.search(clause, 0, number.start()) for number in numbers)
         return None if joined or _JOINED.match(clause, found[-1].end()) else self._read(found[-1][0])
 
 
