@@ -12,10 +12,10 @@ from mstar.grading.numbers import NumberReader
 from mstar.grading.plain_text import YES_OR_NO, clean_latex, fold, normalise, strip_markup
 from mstar.types import AnswerIs
 
-_NAME: Final = r"(?:(?:the\s+)?(?:options?|choices?|answer|letter|point|label)|选项?)"
+_NAME: Final = r"(?:(?:the\s+)?(?:options?|choices?|answer|letter|point|label)\b|选项?)"
 # "(C)", "C.", "option C:", "C" before a text.
 _LABEL: Final = re.compile(
-    rf"(?:{_NAME}\b\s*(?:letter\s*)?:?\s*)?(?:[(\[{{<]\s*(?P<bracketed>[A-Za-z])\s*(?:[)\]}}>]|$)"
+    rf"(?:{_NAME}\s*(?:letter\s*)?:?\s*)?(?:[(\[{{<]\s*(?P<bracketed>[A-Za-z])\s*(?:[)\]}}>]|$)"
     r"|(?P<delimited>[A-Za-z])\s*[).:](?!\w\.)|(?P<bare>[A-Za-z])(?![\w'+*/^]|\s*[-=]\s*>))",
     re.IGNORECASE,
 )
@@ -24,8 +24,7 @@ _BEHIND: Final = re.compile(rf"(.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*{_NAME}\s+
 _LONE_LETTER: Final = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
 # What takes an option back, or names another beside it.
 _DENIAL: Final = re.compile(
-    r"\b(?:not|n't|never|wrong|incorrect|false|except|but|or|nor|either|neither|both|too|cannot|unlike|if|fails?|instead"
-    r"|ruled|excluded|eliminated|maybe|possibly|could|might)\b|^[=<>→⇒/]|或",
+    r"\b(?:not|never|wrong|incorrect|false|except|but|or|nor|neither|too|cannot|if|fails?|maybe|could|might)\b|^[=<>→⇒/]|或",
     re.IGNORECASE,
 )
 # 5:19 is compared as 5/19.
@@ -131,7 +130,7 @@ class ChoiceReader(AnswerReader):
 
     def _find(self, text: str) -> int | None:
         options = self._options
-        bare = clean_latex(text).strip(_EDGES)
+        bare = clean_latex(text).strip(_EDGES).removesuffix("选项")
         label = _LABEL.match(bare)
         if label is None and (behind := _BEHIND.fullmatch(bare)) is not None:
             bare = f"({behind[2]}) {behind[1]}"
@@ -180,7 +179,7 @@ class MultiSelectReader(AnswerReader):
     def __init__(self, answer: str | None, choices: tuple[str, ...], answer_is: AnswerIs | None = None) -> None:
         self._one = ChoiceReader(None, choices)
         indices = answer_is in (AnswerIs.INDEX0, AnswerIs.INDEX1)
-        parts = [] if answer is None else re.findall(r"\d+", answer) if indices else _split(answer)
+        parts = [] if answer is None else split_items(answer.replace(" ", ",")) if indices else _split(answer)
         self.gold = _join([ChoiceReader(part, choices, answer_is).gold for part in parts])
 
     def read(self, text: str) -> str | None:

@@ -68,17 +68,18 @@ _CHAIN: Final = re.compile(
     r"(?:[^\n\w]+\w+){9}[^\n]*\n(?:.*\n)?[^\w\n]*(?:therefore|thus|so|hence)\b", re.IGNORECASE | re.DOTALL
 )
 _AFTER_MARKER: Final = re.compile(
-    r"[\s:>*_#=}]*(?:(?:\\\[|\$\$(?=\n))\s*)?(?:(?:as follows|most likely|likely|probably|clearly|definitely|simply|"
-    r"indeed|therefore|thus|option letter|given by|approximately)\b:?\s*)?",
+    r"[\s:>*_#=}]*(?:(?<=\n)-\s(?!.*\n-\s))?(?:(?:\\\[|\$\$(?=\n))\s*)?(?:(?:as follows|most likely|likely|probably"
+    r"|clearly|definitely|simply|indeed|therefore|thus|given by|approximately)\b:?\s*)?",
     re.IGNORECASE,
 )
+# A line, or a list of bullets.
+_LINE: Final = re.compile(r"-\s.*(?:\n-\s.*)+|.*")
 # A member of a JSON object: {"answer": "B", "confidence": 0.9}
 _JSON_VALUE: Final = re.compile(r"\s?(?:\"([^\"\n]{0,500})\"|([-\d.]{1,40}|\[[^\]\n]{1,200}\])(?=\s?[,}]))")
 # Another one's answer, or one of before; what an option says: "(B) the answer is option C in the picture".
 _NOT_MINE: Final = re.compile(
-    r"\b(?:initial|first|original|previous|earlier|common|tempting|typical|popular|frequent|naive|wrong|incorrect"
-    r"|another|possible|alternative|intermediate|your|their|his|her)\s+(?:answer|option|choice|guess|result)"
-    r"|\([A-J]\) (?:the )?(?:correct )?(?:answer|choice)",
+    r"\b(?:initial|first|original|previous|earlier|common|tempting|wrong|incorrect|another|possible|alternative|your|their)"
+    r"\s+(?:answer|option|choice|guess|result)|\([A-J]\) (?:the )?(?:correct )?(?:answer|choice)",
     re.IGNORECASE,
 )
 # "I don't think the answer is", "whether the answer is", "cannot give an answer:"
@@ -93,7 +94,7 @@ _OTHERWISE: Final = re.compile(
 )
 _TAKEN_BACK: Final = re.compile(
     r"\b(?:that|this|which|it|my answer)(?:'s| is| was)\s+(?:wrong|incorrect|not right|not correct|a mistake)\b"
-    r"|\bscratch that\b|\bI (?:made|have made) (?:a mistake|an error)\b"
+    r"|\bI (?:(?:have )?made (?:a mistake|an error)|(?:cannot|can't) (?:see|tell|determine))\b"
     r"|\b(?:ignore|disregard) (?:that|this answer|my)\b"
     r"|\b(?:could|might|may|can) (?:also|instead|equally) be\b|\bor (?:maybe|perhaps|possibly)\b"
     r"|\balternatively\b(?!, (?:we|you|one) can)|\bnot (?:entirely |completely )?(?:sure|certain|confident)\b"
@@ -108,7 +109,7 @@ _INSTEAD: Final = re.compile(
 )
 SENTENCE_END: Final = re.compile(
     r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St)\.)(?<!\b(?:i\.e|e\.g)\.)(?<!\bapprox\.)[\"')]?\s+"
-    r"(?!(?<=\bNo\. )\d|[=<>+*/×≈\\])|(?<=[。!])|(?<=.)(?=【)|(?<=\)\.)\s"
+    r"(?!(?<=\bNo\. )\d|[=<>+*/×≈\\])|(?<=[。!])(?<!\\!)|(?<=.)(?=【)|(?<=\)\.)\s"
     r"|(?<=[A-Z]\.)\s+(?=(?:The|A|My|This|It|If|In|As|Given|Since|Because|However|Actually)\s[a-z])"
 )
 # Where a sentence stops to state its answer and begins to say why.
@@ -142,10 +143,11 @@ _SO: Final = re.compile(r".*[,.;:]\s+(?:so|thus|hence|therefore),?\s+(?P<stated>
 _RULED_OUT: Final = re.compile(
     r"\b(?:rul\w+ out|eliminat\w+|exclud\w+|reject\w*|wrong|incorrect|impossible|fails?|invalid|too \w+|still|without"
     r"|tempting|many \w+ pick|might think|short of|would have|would require|second (?:\w+est|most|place)|comes second"
-    r"|hidden|1\. \(?[A-J]\b.* 2\. \(?[A-J]"
-    r"|than (?:in|for|that of)|even \w+er|hardly)\b|\d%? (?:more|less|fewer) than|排除|错误",
+    r"|hidden|1\. \(?[A-J]\b.* 2\. \(?[A-J]|than (?:in|for|that of)|hardly)\b|\d%? (?:more|less|fewer) than|排除|错误",
     re.IGNORECASE,
 )
+# What stands in dollars and ends its sentence is the answer, whatever is in it.
+_FORMULA: Final = re.compile(r"\$([^$]+)\$(?:[.。]|$)")
 _OPTION: Final = re.compile(r"\(?[A-J][).:]\s")
 LISTED: Final = re.compile(r"(?:^|[\s;,:])\(?([A-J])[).:]")
 _EXPLAINED: Final = re.compile(r"\n\W{0,4}(?:explanation|解析|解释)\W{0,4}:", re.IGNORECASE)
@@ -292,7 +294,7 @@ def _find_markers(text: str) -> Iterator[tuple[int, int, str]]:
             yield *value.span(1 if value[1] is not None else 2), "marker"
             continue
         start = _AFTER_MARKER.match(text, marker.end()).end()  # type: ignore[union-attr]  # it matches the empty text
-        end = start + len(text[start : start + _MAX_SPAN].partition("\n")[0].partition("</")[0])
+        end = start + len(_LINE.findall(text[start : start + _MAX_SPAN])[0].partition("</")[0])
         sentence = before[max(before.rfind("\n"), 0) :] + marker[0]
         conditional = _CONDITION.search(sentence) and _OTHERWISE.search(marker[0] + text[marker.end() : end + 100])
         denied = conditional or _DENIED.search(before[-60:])
@@ -311,11 +313,13 @@ def _of_line(span: str, marked: bool) -> Iterator[str]:
         return
     if len(lines) > 1:
         yield "\n".join(lines)
-    line = lines[-1]
-    yield line
-    line = _LEAD_IN.sub("", line)
+    yield lines[-1]
+    line = _LEAD_IN.sub("", lines[-1])
     yield line
     if not marked and (_TAKEN_BACK.search(line) or {"yes", "no"} <= set(_WORD.findall(line.casefold()))):
+        return
+    if (formula := _FORMULA.match(line)) is not None:
+        yield formula[1]
         return
     parts = [line]
     if (instead := _INSTEAD.fullmatch(line)) is not None:

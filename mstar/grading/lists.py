@@ -12,10 +12,11 @@ from mstar.grading.numbers import read_quantity
 from mstar.grading.plain_text import clean_latex, fold, normalise
 from mstar.grading.quantities import format_number
 
-_SEPARATOR: Final = re.compile(r"[\[({\])}]|\s*(?:[,;&、]\s*(?:and\b)?|\band\b|\\cup|和|与|\n\s*(?:[-*•]\s+)?)\s*")
+_SEPARATOR: Final = re.compile(r"[\[({\])}]|\s*(?:[,;&、和与]|\band\b|\bor(?=\s+\w+\s*=)|\\cup|\n\s*(?:[-*•]\s+)?)\s*")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WIDE_SEPARATOR: Final = re.compile(r",\s|;|\band\b")
 _NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?")
+_NUMBERS: Final = re.compile(rf"{_NUMBER.pattern}(?:[\s,;()\[\]]+{_NUMBER.pattern})+")
 _BULLET: Final = re.compile(r"^[-*•]\s+")
 _MAX_LENGTH: Final = 600
 _MAX_ITEMS: Final = 40
@@ -79,10 +80,11 @@ class BoxReader(AnswerReader):
 
 
 def _read_box(text: str) -> tuple[float, ...] | None:
-    numbers = [float(number) for number in _NUMBER.findall(normalise(text[:_MAX_LENGTH]).replace("bbox_2d", ""))]
-    if len(numbers) != 4 or numbers[0] >= numbers[2] or numbers[1] >= numbers[3]:
-        return None
-    return tuple(numbers)
+    # A label or a confidence beside the box may be a number, too.
+    runs = _NUMBERS.findall(normalise(text[:_MAX_LENGTH]))
+    numbers = [float(number) for run in runs for number in _NUMBER.findall(run)]
+    is_box = len(numbers) == 4 and numbers[0] < numbers[2] and numbers[1] < numbers[3]
+    return tuple(numbers) if is_box else None
 
 
 def _show(box: Sequence[float]) -> str:

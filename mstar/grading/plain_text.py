@@ -33,7 +33,7 @@ _BEFORE: Final = str.maketrans(
 )
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]+")
 _EMPHASIS: Final = re.compile(
-    r"(?<![0-9a-z)}*])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*]|\.\d)|[`]+|(?<!\w)__?(?=\S)|(?<=\S)__?(?!\w)"
+    r"(?<![0-9a-z)}*])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*]|\.\d)|[`]+|(?<!\w)__?(?=[^\s{])|(?<=\S)__?(?![\w{\\])"
 )
 _ARTICLE: Final = re.compile(r"^(?:the|a|an)\s+(?=\S)")
 _AMERICAN: Final = {"grey": "gray", "colour": "color", "centre": "center", "metre": "meter", "litre": "liter"}
@@ -58,7 +58,7 @@ _PLAIN: Final = {
     "times": "×", "cdot": "*", "div": "/", "pi": "π", "$": "$", "%": "%", "{": "{", "}": "}", "pounds": "£",
     "infty": "∞", "triangle": "△", "angle": "∠",
 }  # fmt: skip
-_GROUPS: Final = re.compile(r"\{,\}|\\[,!](?=\d{3})")
+_GROUPS: Final = re.compile(r"\{,\}|,?\\[,!](?=\d{3})")
 _DEGREE: Final = re.compile(r"\s*(?:\^\s*\{?\s*|\*)°\s*\}?")
 _SHORT_FRACTION: Final = re.compile(r"\\frac\s*(\d)\s*(\d)")
 _NUMBER_FRACTION: Final = re.compile(r"\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
@@ -88,7 +88,7 @@ def strip_markup(text: str) -> str:
 
 def fold(text: str) -> str:
     """The form in which two texts are compared: without case, outer punctuation, first article, doubled spaces."""
-    folded = " ".join(text.casefold().split()).strip(" .,;:!?\"'。、")
+    folded = " ".join(text.casefold().replace(".m.", "m").split()).strip(" .,;:!?\"'。、")
     return _ARTICLE.sub("", _BRITISH.sub(lambda word: _AMERICAN[word[0]], folded))
 
 

@@ -31,7 +31,7 @@ _QUANTITY: Final = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _LEAD: Final = re.compile(
-    r"(?:(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|equal to|equals|a total of|"
+    r"^(?:(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|equal to|equals|a total of|"
     r"the number|the value|it is|it's|约|大约|等于)\s*:?\s*|-?->|[≈~=:\s→⇒]+)+",
     re.IGNORECASE,
 )
@@ -41,7 +41,7 @@ _WORDS: Final = re.compile(
 )
 _JOINING: Final = re.compile(
     r"\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|too|wrong|incorrect|am|pm|"
-    r"hundred|thousand|million|billion|dozen|st|nd|rd|th|if|but|more|less|fewer|is|was|must|cannot|would|might|may|e|pi|sqrt|(?-i:[A-Zxyz]))\b|[π√]",
+    r"hundred|thousand|million|billion|dozen|st|nd|rd|th|if|but|more|less|fewer|is|was|were|must|above|cannot|would|might|may|pi|sqrt|(?-i:[A-Zb-fi-kn-rt-z]))\b|[π√]",
     re.IGNORECASE,
 )
 _CLOSED_FORM: Final = re.compile(r"[√π^(]|\*\*|sqrt")
@@ -89,9 +89,7 @@ def parse_quantity(text: str) -> Quantity | None:
 
 
 def _strip(text: str) -> str:
-    text = text.strip(" \t\n\"'`").rstrip(" \t\n.,;:!。\"'`")
-    lead = _LEAD.match(text)
-    text = text[lead.end() :] if lead is not None else text
+    text = _LEAD.sub("", text.strip(" \t\n\"'`").rstrip(" \t\n.,;:!。\"'`"))
     if len(text) > 2 and text[0] in "([{" and text[-1] in ")]}" and not any(c in "()[]{}," for c in text[1:-1]):
         text = text[1:-1].strip()
     text = _SHARE.sub(lambda share: f"{share[1] or 1}/{share[2] or share[3]}", _PI.sub("π", text))
@@ -105,9 +103,9 @@ def _read_unit(match: re.Match[str]) -> str | None:
         rest = ""  # 7 (seven), 2/5 (0.4)
     words = rest.strip("()[] ")
     if match["unit"][:1].isascii() and match["unit"][:1].isalpha():
-        # 5x is a product and 7a a label, but 5g and 250ml of water are amounts; and the 1990s are no seconds.
+        # 250ml of water is an amount; the 1990s are no seconds.
         year = rest == "s" and len(match["digits"] or "") == 4
-        if year or (len(rest) == 1 and rest not in "mgslhLNJWV") or not canonical_unit(words.partition(" ")[0]):
+        if year or not canonical_unit(words.partition(" ")[0]):
             return None
     unit = "" if rest == "times" else _read_words(words)
     return canonical_unit(match["currency"]) if match["currency"] and unit is not None else unit
@@ -115,6 +113,9 @@ def _read_unit(match: re.Match[str]) -> str | None:
 
 def _read_words(text: str) -> str | None:
     """The unit that words behind a number are, empty for harmless ones, None for ones that change the number."""
+    # 5x and 5 n are products and 7a is a label, but 5g and 5 N are amounts.
+    if len(text) == 1 and text.isascii() and text.isalpha() and text not in "mgslhLNJWV":
+        return None
     unit = canonical_unit(text)
     if unit or not text:
         return unit
@@ -145,9 +146,9 @@ def _build(match: re.Match[str], unit: str) -> Quantity | None:
 
 
 def _parse_closed_form(text: str) -> Quantity | None:
-    text = text.replace("{", "(").replace("}", ")").replace("$", " ").casefold().strip()
+    text = text.replace("{", "(").replace("}", ")").replace("$", " ").strip()
     parts = _UNIT_TAIL.fullmatch(text)
-    found = evaluate(text if parts is None else parts[1])
+    found = evaluate((text if parts is None else parts[1]).casefold())
     unit = _read_words("" if parts is None else parts[2].strip())
     return None if found is None or unit is None else Quantity(found[0], unit, exact=found[1])
 
@@ -155,9 +156,7 @@ def _parse_closed_form(text: str) -> Quantity | None:
 def format_number(value: Fraction) -> str:
     """Digits with a point where the decimals end, otherwise a fraction; different numbers have different forms."""
     decimals = next((count for count in range(41) if 10**count % value.denominator == 0), None)
-    if decimals is None:
-        return f"{value.numerator}/{value.denominator}"
-    if decimals == 0:
-        return str(value.numerator)
+    if not decimals:
+        return str(value)
     digits = str(abs(value.numerator) * 10**decimals // value.denominator).rjust(decimals + 1, "0")
     return f"{'-' if value < 0 else ''}{digits[:-decimals]}.{digits[-decimals:]}"

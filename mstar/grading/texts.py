@@ -135,7 +135,7 @@ class SimilarTextReader(AnswerReader):
         folded = " ".join(clean_latex(normalise(text[:_MAX_LENGTH])).casefold().split()).rstrip(".")
         if self.gold and folded and 2 * distance(self.gold, folded) < max(len(self.gold), len(folded)):
             return self.gold
-        return folded or None
+        return None if _STATES.search(folded) else folded or None
 
 
 def distance(first: str, second: str) -> int:

@@ -78,6 +78,7 @@ def test_several_options_in_any_order(row: dict[str, Any], right: list[str], wro
         ({"answer": "B", "choices": ["2:3", "$4: 7$", "5:9"]}, ["4/7", "4:7", r"\frac{4}{7}", "8:14"], ["5/9", "7/4"]),
         ({"answer": "B", "choices": [r"$8 \mathrm{~m}$", r"$9 \mathrm{~m}$"]}, ["9", "9 m", r"9 \mathrm{~m}"], ["8"]),
         ({"answer": "A", "choices": ["*C(=O)NC(*)S", "S1[NH]OC1"]}, ["A: *C(=O)NC(*)S", "A"], ["B", "S1[NH]OC1"]),
+        ({"answer": "A", "choices": ["2:30 A.M.", "2:30 P.M."]}, ["2:30 AM", "2:30 a.m."], ["2:30 PM", "2:30 p.m."]),
         # A name that ends in a letter is the option of that name.
         ({"answer": "B", "choices": ["Point C", "Point A", "Point B"]}, ["Point A", "B", "option B"], ["Point B", "A"]),
         (
@@ -138,6 +139,24 @@ def test_one_option_however_the_gold_names_it(row: dict[str, Any], right: list[s
             ["6 kg/year", "-6/x"],
         ),
         ({"answer": "1200", "answer_type": "float"}, ["CHF 1,200", "₤1,200"], ["CHF 1,100"]),
+        # Thousands as MATH writes them.
+        ({"answer": "12600"}, [r"12,\!600", r"$12,\!600$", r"12\,600"], ["12", r"12,\!60"]),
+        ({"answer": r"12,\!600"}, ["12600", "12,600", r"12,\!600"], ["12"]),
+        # The exact value and the decimal.
+        (
+            {"answer": r"\sqrt{3}"},
+            [r"\sqrt{3} \approx 1.73", r"x = \sqrt{3} ≈ 1.7"],
+            [r"\sqrt{2} \approx 1.41", "1.73"],
+        ),
+        ({"answer": "5/7"}, [r"\frac{5}{7} \approx 0.714"], ["5/7 ≈ 0.9", "0.714"]),
+        ({"answer": "1.73"}, [r"\sqrt{3} \approx 1.73"], [r"\sqrt{3}"]),
+        ({"answer": "23", "answer_type": "integer"}, ["22.6 ≈ 23"], ["23 ≈ 24"]),
+        # What has a variable behind it is no number, and what has a unit or a thing is one.
+        ({"answer": "$6 p$"}, ["6p", "6 p", "p*6"], ["6", "6 q"]),
+        ({"answer": r"\frac{\sqrt{5}}{3} b"}, [r"\frac{\sqrt{5}b}{3}"], [r"\frac{\sqrt{5}}{3}"]),
+        ({"answer": r"$5 \pi R$"}, [r"5R\pi"], [r"5\pi"]),
+        ({"answer": r"\sqrt{5}"}, [r"\sqrt{5}"], [r"\sqrt{5}i", r"\sqrt{5} x y"]),
+        ({"answer": "25", "answer_type": "float"}, ["25 N", "25 g of salt", "25 cups a day"], ["25n", "25i"]),
         ({"answer": "40%"}, ["40%", "40 percent", "40 %"], ["4%", "60%"]),
     ],
 )
@@ -159,6 +178,11 @@ def test_numbers(row: dict[str, Any], right: list[str], wrong: list[str]) -> Non
             ['{"answer": [5, 2]}'],
         ),
         ({"answer": "{2, 5, 9}", "answer_type": "set"}, ["9, 2, 5", "{5, 9, 2}", "2, 5 and 9"], ["2, 5", "2, 5, 8"]),
+        (
+            {"answer": "{2, 7}", "answer_type": "set"},
+            ["x = 2 or x = 7", "y = 7, or y = 2", r"x = 2 \text{ or } x = 7"],
+            ["x = 2 or x = -7", "2 or 7"],
+        ),
         ({"answer": "red; green", "answer_type": "set"}, ["green and red", "red, green"], ["red", "red, blue"]),
         ({"answer": "[1, 4)"}, ["[1, 4)", "[1,4)"], ["(1, 4)", "[1, 4]", "[1, 5)"]),
         ({"answer": r"(-\infty, 2]"}, [r"(-\infty, 2]", r"(-\infty,2]"], [r"(-\infty, 2)", "(0, 2]"]),
@@ -169,8 +193,14 @@ def test_numbers(row: dict[str, Any], right: list[str], wrong: list[str]) -> Non
         ),
         (
             {"answer": "[10, 20, 50, 80]", "answer_type": "box"},
-            ["[10, 20, 50, 80]", "[12, 22, 50, 80]"],
-            ["[60, 20, 90, 80]", "[10, 20]"],
+            [
+                "[10, 20, 50, 80]",
+                "[12, 22, 50, 80]",
+                "(10, 20), (50, 80)",
+                '{"bbox_2d": [10, 20, 50, 80], "label": "car 7"}',
+                "{'Position': [10, 20, 50, 80], 'Confidence': 0.8}",
+            ],
+            ["[60, 20, 90, 80]", "[10, 20]", "[10, 20, 50, 80, 90]", "[10, 20, 50, 80] or [60, 20, 90, 80]"],
         ),
     ],
 )
@@ -198,6 +228,13 @@ def test_several_values(row: dict[str, Any], right: list[str], wrong: list[str])
             ["12*y**2 - 4*y**3", "12*y*3 - 4*y*2"],
         ),
         ({"answer": "grey"}, ["gray", "Grey"], ["green"]),
+        # A subscript is no emphasis.
+        ({"answer": r"\log_{3} 5"}, [r"\log_{3} 5", r"\log _{3} 5"], [r"\log_{5} 3"]),
+        ({"answer": "$b_{1}-b_{2}$"}, ["b_{1}-b_{2}", "b_1-b_2"], ["b_{2}-b_{1}"]),
+        ({"answer": "$P_{9}^{4}$"}, ["P_{9}^{4}"], ["P_{4}^{9}"]),
+        ({"answer": "1101_{2}"}, ["1101_{2}"], ["1101_{3}"]),
+        ({"answer": r"x_\text{max}"}, [r"x_\text{max}"], [r"x_\text{min}"]),
+        ({"answer": "pear"}, ["_pear_", "__pear__"], ["_plum_"]),
     ],
 )
 def test_texts(row: dict[str, Any], right: list[str], wrong: list[str]) -> None:

@@ -37,7 +37,8 @@ def count(response: str, question: str = "") -> str | None:
         '{"answer": "C", "confidence": 0.9}', "The answer to the question is most likely C.",
         "We get 72. #### C", "#### C", "【答案】C", "【解析】所以选项D不对。【答案】：C",
         "故选：C。", "因此，正确答案是C。", "[正确答案]C<eoa>", "##答案\n\nC\n##解析\n\n本题考查角。",
-        "[答案]：C",
+        "[答案]：C", "答案：选项C", "因此，正确答案是选项C。", "所以答案是C选项。", "因此应选择选项C。",
+        "**Answer:**\n- C", "The answer is:\n\n- (C) 72°",
         "C\n\nExplanation: B is half of it.", "C\n解析：\nA：太小。",
         "【答案】C【解析】A太小。", "【答案】：C 【分析】B不对",
         "<|start_header_id|>assistant<|end_header_id|>\n\nThe answer is C.", "<answer>\nC\n</answer>\nThat is\nall.",
@@ -108,6 +109,8 @@ def test_of_a_thought_without_an_end_only_an_answer_tag_counts(response: str, le
         "I cannot tell whether the answer is C.",
         "I'm not able to give an answer: the picture is missing.",
         "答案不是C",
+        "Answer:\n- C\n- D",
+        "For example, \\boxed{C}.\n\nI cannot see the figure clearly enough.",
     ],
 )
 def test_what_cannot_be_read_is_denied_or_holds_under_a_condition_is_no_answer(response: str) -> None:
@@ -129,6 +132,7 @@ def test_what_cannot_be_read_is_denied_or_holds_under_a_condition_is_no_answer(r
         ("Answer: C. The answer is based on the figure.", "C"),
         ("So it is \\boxed{C}.\n\nAlternatively, we can add the angles on the other side.", "C"),
         ("So it is \\boxed{C}.\n\nAlternatively, D.", None),
+        ("选项C错误，答案是选项A。", "A"),
         ("So it is C, that is, 72°.\n\nAnswer: 72°, with the sum in mind", "C"),
         ("#### Step 1: add the angles\n108 - 36 = 72\n\nAnswer: C\n#### Why the others fail: they are no sums", "C"),
     ],
@@ -249,6 +253,15 @@ def test_a_restated_question_is_no_new_one() -> None:
         ("The answer is 158 + LK", None),
         ("I do not have enough information about the two people.", None),
         ("The answer is 7 or 8", None),
+        ("Answer: none of the above", None),
+        ("Answer: 15 pens were sold, so 15 - 6 = 9 remain.", "9"),
+        ("Answer: 9 pens are left.", "9"),
+        ("Answer:\n- 9", "9"),
+        ("Answer:\n-9", "-9"),
+        ("The answer is $9$ or $8$. It depends.", None),
+        ("The answer is $9$. Alternatively, $8$.", None),
+        ("Answer: 9 n", None),
+        ("Answer: 2 π r", None),
         # GSM8K's mark within a sentence.
         ("Therefore, Ann needs #### 95 minutes to peel all of them.", "95"),
         ("It will cost #### $120 to paint the room.", "120"),
@@ -279,3 +292,46 @@ def test_a_statement_of_two_is_no_answer_and_both_may_be() -> None:
     owl = Prompt("p", "Who is Ben?", answer="owl")
     assert GRADER.grade(owl, "The answer is: Ann is a hero, and Ben is an owl.").predicted is None
     assert GRADER.grade(owl, "The answer is: Ben is an owl.").correct
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        r"t / 3-\cos (2 t) / 5+C",
+        r"a=4 ; \quad b=9",
+        "R=2, I=(-3,5)",
+        r"4,\!750",
+        r"\sin (x+2 y)",
+        "(x+5)(x-4)",
+        r"\frac{1}{2} x",
+    ],
+)
+@pytest.mark.parametrize(
+    "frame",
+    ["Final Answer: The final answer is ${}$. I hope it is correct.", "So it is ${}$.", "答案是${}$。因为x是正的"],
+)
+def test_what_stands_in_dollars_and_ends_its_sentence_is_the_answer(frame: str, formula: str) -> None:
+    assert GRADER.grade(Prompt("p", "", answer=f"${formula}$"), frame.format(formula)).correct
+    assert not GRADER.grade(Prompt("p", "", answer=f"${formula}$"), frame.format(f"{formula}+1")).correct
+
+
+def test_bullets_below_a_heading_are_one_answer() -> None:
+    metals = Prompt("p", "", answer="A, C", answer_type=AnswerType.MULTI_SELECT, choices=ANGLES)
+    assert GRADER.grade(metals, "**Answer:**\n- A\n- C").correct
+    assert not GRADER.grade(metals, "**Answer:**\n- A\n- C\n- D").correct
+    numbers = Prompt("p", "", answer="[4, 5, 6]", answer_type=AnswerType.LIST)
+    assert GRADER.grade(numbers, "Answer:\n- 4\n- 5\n- 6\nThese are all of them.").correct
+
+
+@pytest.mark.parametrize(
+    ("response", "read"),
+    [
+        ("The date on the form is 7 May 1998.", True),
+        ("The form is dated 7 May 1998", True),
+        ("The date that is printed at the top of this form is 7 May 1998.", True),
+        ("The date on the form is 8 June 1999.", False),
+    ],
+)
+def test_a_sentence_is_no_similar_text_however_short_it_is(response: str, read: bool) -> None:
+    prompt = Prompt("p", "What is the date on the form?", answer="7 May 1998", answer_type=AnswerType.ANLS)
+    assert GRADER.grade(prompt, response).correct is read

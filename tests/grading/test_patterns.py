@@ -47,7 +47,7 @@ def judge(row: dict[str, Any]) -> Verdict | None:
     grader = MathVistaGrader() if official else AnswerGrader(sentences=row.get("sentences", False))
     try:
         return grader.grade(to_prompt(row, "p"), row["response"])
-    except (AttributeError, TypeError):
+    except (AttributeError, IndexError, TypeError):
         return None
 
 
