@@ -54,6 +54,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addini("timeout", "longest time of a test, in seconds; needs pytest-timeout")
 
 
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of the test's own."""
+    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The same for its marker; and Hypothesis watches no clock, which a busy machine would fail."""
     if importlib.util.find_spec("pytest_timeout") is None:

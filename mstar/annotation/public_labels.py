@@ -50,7 +50,6 @@ class PublicStepLabels:
         max_bad_share: If more than this share of the rows cannot be used, it is an error; none allows 5 %, and of a
             small data set up to 10 rows, but not more than a quarter.
         quarantine: The file that rows which cannot be used are written to, with the reason; none puts it in the cache.
-        cache_dir: Folder of the cache; none is ``$MSTAR_CACHE``, else ``~/.cache/mstar``.
 
     Raises:
         DataError: the data cannot be read, is of no known form, or too many of its rows cannot be used.
@@ -66,7 +65,6 @@ class PublicStepLabels:
         check_images: ImageCheck = "exists",
         max_bad_share: float | None = None,
         quarantine: str | None = None,
-        cache_dir: str | None = None,
     ) -> None:
         self.path = path
         root = os.path.abspath(image_root or (path if Path(path).is_dir() else str(Path(path).parent)))
@@ -81,7 +79,7 @@ class PublicStepLabels:
                 "question, image, steps and labels."
             )
         columns = tabulate_step_labels([]).column_names
-        folder = cache_folder(cache_dir, "step_labels", columns, rows.fingerprint, form, root)
+        folder = cache_folder("step_labels", columns, rows.fingerprint, form, root)
         reader = _Reader(form, root)
         build_table(folder, rows, reader.prompt)
         checked = open_table(folder, path, settings, mention_repeats=False)

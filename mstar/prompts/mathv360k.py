@@ -65,7 +65,6 @@ class MathV360K(TablePrompts):
         max_bad_share: If more than this share of the rows cannot be used, it is an error; none allows 5 %, and of a
             small data set up to 10 rows, but not more than a quarter.
         quarantine: The file that rows which cannot be used are written to, with the reason; none puts it in the cache.
-        cache_dir: Folder of the cache; none is ``$MSTAR_CACHE``, else ``~/.cache/mstar``.
 
     Raises:
         ConfigError: a setting is out of its range, or a source is unknown.
@@ -86,7 +85,6 @@ class MathV360K(TablePrompts):
         check_images: ImageCheck = "exists",
         max_bad_share: float | None = None,
         quarantine: str | None = None,
-        cache_dir: str | None = None,
     ) -> None:
         require_least("MathV360K: ", size=size)
         path = Path(root, _FILE)
@@ -94,7 +92,7 @@ class MathV360K(TablePrompts):
             raise DataError(f"MathV360K: '{path}' does not exist; give the folder that holds {_FILE} and {_IMAGES}.")
         settings = TableSettings(str(Path(root, _IMAGES)), check_images, max_bad_share, quarantine, pixels, instruction)
         rows = json_rows(path)
-        folder = cache_folder(cache_dir, "mathv360k", rows.fingerprint)
+        folder = cache_folder("mathv360k", rows.fingerprint)
         build_table(folder, rows, convert_row)
         checked = open_table(folder, "MathV360K", settings)
         members = _deal(checked.table, seed)

@@ -100,21 +100,17 @@ def content_id(*parts: object) -> str:
     return digest.hexdigest()
 
 
-def cache_root(cache_dir: str | None = None) -> Path:
-    """The folder of all caches.
-
-    Args:
-        cache_dir: The folder itself; None is ``$MSTAR_CACHE``, else ``mstar`` in the user's cache folder.
-    """
-    default = os.environ.get("MSTAR_CACHE") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mstar"
+def cache_root() -> Path:
+    """The folder of all caches: ``$MSTAR_CACHE``, else ``mstar`` in the user's cache folder."""
+    return Path(
+        os.environ.get("MSTAR_CACHE")
+        or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "mstar")
     )
-    return Path(cache_dir or default)
 
 
-def cache_folder(cache_dir: str | None, *facts: object) -> Path:
+def cache_folder(*facts: object) -> Path:
     """The folder for what follows from these facts, in the folder of all caches (``cache_root``)."""
-    return cache_root(cache_dir) / "prompts" / fingerprint(_FORMAT, *facts)
+    return cache_root() / "prompts" / fingerprint(_FORMAT, *facts)
 
 
 def build_table(folder: Path, rows: Iterable[Row], convert: Convert) -> None:

@@ -56,7 +56,6 @@ class RecordPrompts(TablePrompts):
             small data set up to 10 rows, but not more than a quarter.
         quarantine: The file that rows which cannot be used are written to, with the reason; none puts it in the cache.
             Of a split other than ``train`` its name ends with that (``bad-test.jsonl``).
-        cache_dir: Folder of the cache; none is ``$MSTAR_CACHE``, else ``~/.cache/mstar``.
         placeholders: places shows the pictures where the text has ``<image>``, ``<image1>`` or the like, which must be
             as many as the pictures; words shows them before the question, and of ``<image1>`` in it the words
             ``image 1`` (for data with one picture of all that its text numbers).
@@ -83,7 +82,6 @@ class RecordPrompts(TablePrompts):
         check_images: ImageCheck = "exists",
         max_bad_share: float | None = None,
         quarantine: str | None = None,
-        cache_dir: str | None = None,
         placeholders: Placeholders = "places",
         where: dict[str, list[str] | str] | None = None,
         unless: dict[str, list[str] | str] | None = None,
@@ -99,7 +97,7 @@ class RecordPrompts(TablePrompts):
         )
         title = path if isinstance(path, str) else " and ".join([path[0], f"{len(path) - 1} more"][: len(path)])
         rows = open_rows(path, split)
-        columns = _find_columns(rows, cache_folder(cache_dir, "columns", rows.fingerprint) / "found.json")
+        columns = _find_columns(rows, cache_folder("columns", rows.fingerprint) / "found.json")
         if not columns:
             raise DataError(f"'{title}' has {_without_columns(rows)}")
         if where or unless:
@@ -127,7 +125,7 @@ class RecordPrompts(TablePrompts):
         some = [row for row in islice(rows, _FEW) if not isinstance(row, RowError)]
         unread = tuple(f"{name}{_seems_pictures(some, name, bool(chosen.images))}" for name in unread)
         converter = RowConverter(chosen, guessed, os.path.abspath(root), placeholders, verdicts, tuple(drop or ()))
-        folder = cache_folder(cache_dir, "records", rows.fingerprint, converter)
+        folder = cache_folder("records", rows.fingerprint, converter)
         build_table(folder, rows, converter)
         checked = open_table(folder, title, settings, choices=choices, unread=unread)
         self.name = title if split == "train" else f"{title} ({split})"

@@ -17,6 +17,8 @@ from mstar.annotation.label_table import LabelTable
 from mstar.errors import ConfigError, DataError
 from mstar.types import StepLabels
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 def label(prompt_id: str, *counts: int, text: str = "", total: int = 4) -> StepLabels:
     steps = (*(f"step {text}{place}\n" for place in range(len(counts) - 1)), "end")
@@ -132,7 +134,7 @@ def test_labels_of_every_published_form_go_on_the_same_diet(tmp_path: Path, form
         path = tmp_path / f"{name}.jsonl"
         lines = [json.dumps(FORMS[form](asked, [f"{s}." for s in steps], right)) for asked, steps, right in given]
         path.write_text("\n".join(lines))
-        return PublicStepLabels(str(path), form=form, cache_dir=str(tmp_path)).load()  # type: ignore[arg-type]
+        return PublicStepLabels(str(path), form=form).load()  # type: ignore[arg-type]
 
     labels = public("labels", rows)
 

@@ -15,10 +15,7 @@ from mstar.errors import ConfigError, DataError
 from mstar.steps import split_steps
 from mstar.types import StepLabels
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def row(number: int, image: str, *labels: float) -> dict[str, Any]:

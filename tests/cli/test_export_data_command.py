@@ -15,6 +15,8 @@ from mstar.prompts import TinyDice
 from mstar.storage import PromptResponses, RunDirectory, write_json, write_responses
 from mstar.types import Fate, Response, ScoredResponse, Verdict, VerdictStatus
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 def write_run(root: Path, prompts: int, fate: Fate = Fate.KEPT, shards: int = 1) -> Path:
     source = TinyDice("pool", prompts)
@@ -97,7 +99,7 @@ def test_missing_pictures_are_counted(tmp_path: Path, caplog: pytest.LogCaptureF
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
     for name in "ab":
         Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
-    source = RecordPrompts(str(tmp_path / "rows.jsonl"), cache_dir=str(tmp_path / "cache"))
+    source = RecordPrompts(str(tmp_path / "rows.jsonl"))
     made = (Verdict(True, "1", VerdictStatus.GRADED),)
     groups = [
         PromptResponses(p, (ScoredResponse(Response(p.id, 0, "1", 1, True, 1.0, 0.0), *made, fate=Fate.KEPT),))

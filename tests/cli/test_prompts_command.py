@@ -12,10 +12,7 @@ import yaml
 from mstar.__main__ import main
 from mstar.models.backbone import EMBEDDED_MODEL
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def write(path: Path, bad: int) -> str:

@@ -18,6 +18,8 @@ from mstar.dashboards.run_pictures import RunPictures
 from mstar.dashboards.sample_browser import browser_payload, show_prompt
 from mstar.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 RECORDS = "mstar.prompts.RecordPrompts"
 
 
@@ -33,7 +35,7 @@ def data(tmp_path: Path) -> dict[str, Any]:
         rows.append({"id": name, "question": f"What is {name}?", "answer": "1", "images": pictures})
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     own = {"path": str(tmp_path / "rows.parquet"), "quarantine": str(tmp_path / "bad.jsonl")}
-    return {"class_path": RECORDS, "init_args": own | {"cache_dir": str(tmp_path / "cache")}}
+    return {"class_path": RECORDS, "init_args": own}
 
 
 def stored(root: Path, settings: dict[str, Any]) -> RunPictures:
@@ -71,7 +73,7 @@ def test_sources_may_have_files_of_one_name(tmp_path: Path) -> None:
             Image.new("RGB", (8, 8), shown).save(tmp_path / name / file)
         row = {"id": name, "question": f"{name}?", "answer": "1", "image": ["1.png", "same.png"]}
         (tmp_path / name / "d.jsonl").write_text(json.dumps(row) + "\n")
-        own = {"path": str(tmp_path / name / "d.jsonl"), "cache_dir": str(tmp_path / "cache")}
+        own = {"path": str(tmp_path / name / "d.jsonl")}
         sources.append({"class_path": RECORDS, "init_args": own})
     mixed = {"class_path": "mstar.prompts.MixedPrompts", "init_args": {"sources": sources}}
     pictures = stored(tmp_path, {"data": {"init_args": {"train": mixed}}})

@@ -12,6 +12,8 @@ from mstar.errors import DataError
 from mstar.prompts import RecordPrompts, TinyDice
 from mstar.prompts.quarantine import QuarantineFile
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 END = "<end_of_utterance>"
 
 
@@ -20,7 +22,7 @@ def read(folder: Path, rationales: list[str | None]) -> Rationales:
     path = folder / "data.jsonl"
     lines = [json.dumps({"question": f"What is {i}?", "rationale": text}) for i, text in enumerate(rationales)]
     path.write_text("\n".join(lines))
-    source = RecordPrompts(str(path), cache_dir=str(folder / "cache"))
+    source = RecordPrompts(str(path))
     return Rationales(source, [END], QuarantineFile(folder / "train.jsonl", "data.train", len(source), None))
 
 

@@ -17,6 +17,8 @@ from mstar.evaluation.leakage import LeakKind, check_leakage, find_leaks, normal
 from mstar.prompts import MixedPrompts, PromptSource, RecordPrompts
 from mstar.types import Prompt
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 def picture(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
     """A smooth random picture, as photographs and charts are at the scale of the hash."""
@@ -62,7 +64,7 @@ def test_mixed_sources_may_have_files_of_one_name(tmp_path: Path) -> None:
         picture(seed).save(tmp_path / name / "1.png")
         row = {"id": name, "question": f"{name}?", "answer": "1", "image": "1.png"}
         (tmp_path / name / "d.jsonl").write_text(json.dumps(row) + "\n")
-        sources.append(RecordPrompts(str(tmp_path / name / "d.jsonl"), cache_dir=str(tmp_path / "cache")))
+        sources.append(RecordPrompts(str(tmp_path / name / "d.jsonl")))
     one, two, bench = sources
     for order in ([one, two], [two, one]):
         assert [leak.train_id for leak in find_leaks(MixedPrompts(order), [bench]).leaks] == ["two"]
@@ -165,7 +167,7 @@ def test_two_sources_of_one_class_are_counted_apart_by_their_paths(
         path.write_text(
             "".join(json.dumps({"id": f"{name}{i}", "question": f"{name} {i}?"}) + "\n" for i in range(count))
         )
-        sources.append(RecordPrompts(str(path), cache_dir=str(tmp_path / "cache")))
+        sources.append(RecordPrompts(str(path)))
     train = Prompts([("t0", "one 0?", None), ("t1", "other 0?", None), ("t2", "other 1?", None)])
     check_leakage(train, [*sources, Prompts([]), Prompts([])], str(tmp_path / "leaks.jsonl"))
     lines = capsys.readouterr().out.splitlines()

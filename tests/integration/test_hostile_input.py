@@ -23,6 +23,8 @@ from PIL import Image
 from mstar.__main__ import main
 from mstar.prompts import FieldMap, RecordPrompts
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 MARK = "MSTAR_TEST_WAS_RUN"
 
 
@@ -249,7 +251,6 @@ def test_rows_that_mean_harm_are_put_aside_each_with_its_reason(tmp_path: Path) 
         check_images="decode",
         quarantine=str(tmp_path / "bad.jsonl"),
         max_bad_share=1.0,
-        cache_dir=str(tmp_path / "cache"),
     )
     assert [prompt.id for prompt in prompts] == ["good"]
     bad = {row["row"]: row for row in map(json.loads, (tmp_path / "bad.jsonl").read_text().splitlines())}

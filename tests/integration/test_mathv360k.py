@@ -16,15 +16,12 @@ from mstar.generation import TransformersEngine
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory, read_responses
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 CONFIGS = Path(mstar.__file__).parent.parent / "configs"
 HINT = "Hint: Please answer the question and provide the final answer at the end.\nQuestion: "
 SOURCES = ("TabMWP", "VQA-AS", "VQA2.0", "GeoQA+", "DocVQA", "Super-CLEVR")
 NUM_PROMPTS = 48
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -18,12 +18,9 @@ from mstar.models.backbone import load_renderer
 from mstar.prompts import TinyDice
 from mstar.storage import RunDirectory, read_responses
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 BROKEN = 3
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
 
 
 def write(folder: Path, split: str, size: int) -> dict[str, Any]:

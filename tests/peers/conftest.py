@@ -42,7 +42,7 @@ def outcomes(prompt: Prompt, kept: Sequence[str]) -> PromptResponses:
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> dict[str, Any]:
+def source(tmp_path: Path, own_cache: None) -> dict[str, Any]:
     """The settings of a source of three prompts: a picture file, a chat with a picture in the data, and no picture."""
     folder = tmp_path / "data"
     folder.mkdir()
@@ -55,7 +55,7 @@ def source(tmp_path: Path) -> dict[str, Any]:
         {"id": "text", "messages": turns("1 + 1?"), "answer": "2", "images": []},
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "rows.parquet")
-    own = {"path": str(folder / "rows.parquet"), "cache_dir": str(tmp_path / "cache")}
+    own = {"path": str(folder / "rows.parquet")}
     return {"class_path": "mstar.prompts.RecordPrompts", "init_args": own}
 
 

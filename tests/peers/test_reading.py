@@ -17,6 +17,8 @@ from mstar.types import Fate
 
 from .conftest import WRONG, outcomes, scored  # type: ignore[import-not-found]
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 def kept(root: Path, iteration: int | None = None) -> list[tuple[str, str]]:
     return [(r.prompt.id, r.response) for r in find_run_files(root, iteration).rows() if isinstance(r, Kept)]
@@ -104,7 +106,7 @@ def test_hidden_answers_stay_hidden_beside_a_cut_source(tmp_path: Path) -> None:
     path.write_text("".join(f'{{"id": "{i}", "question": "{i}?", "answer": "1"}}\n' for i in range(6)))
 
     def source(**more: Any) -> dict[str, Any]:
-        own = {"path": str(path), "size": None, "check_images": "exists", "cache_dir": str(tmp_path / "cache")}
+        own = {"path": str(path), "size": None, "check_images": "exists"}
         return {"class_path": "mstar.prompts.RecordPrompts", "init_args": own | more}
 
     rest = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": source(hide_answers=True), "start": 3}}

@@ -75,9 +75,7 @@ def test_half_a_surrogate_pair_is_put_aside(tmp_path: Path) -> None:
     lines[2] = '{"question": "\\ud83d What?", "answer": "2"}'
     lines[4] = '{"question": "What?", "answer": "\\udc00"}'
     (tmp_path / "data.jsonl").write_text("\n".join(lines))
-    source = RecordPrompts(
-        str(tmp_path / "data.jsonl"), cache_dir=str(tmp_path / "cache"), quarantine=str(tmp_path / "q")
-    )
+    source = RecordPrompts(str(tmp_path / "data.jsonl"), quarantine=str(tmp_path / "q"))
     assert [prompt.answer for prompt in source] == [str(i) for i in range(10) if i not in (2, 4)]
     rows = [json.loads(line) for line in (tmp_path / "q").read_text().splitlines()]
     assert [(row["row"], row["reason"]) for row in rows] == [(2, "bad_text"), (4, "bad_text")]

@@ -99,7 +99,7 @@ def _read(
     file: Path, image_columns: tuple[str, ...], root: str, beside: str, limits: PixelLimits
 ) -> Iterator[tuple[dict[str, Any], tuple[ImageReference, ...]]]:
     rows, reader = open_rows(str(file)), _PictureReader(image_columns, file.suffix.lower() == ".tsv")
-    folder = cache_folder(None, "benchmark", rows.fingerprint, image_columns)
+    folder = cache_folder("benchmark", rows.fingerprint, image_columns)
     build_table(folder, _numbered(rows), reader.record)
     table = PromptTable(folder, str(file))
     if (bad := next(table.bad_rows(), None)) is not None:

@@ -178,7 +178,7 @@ def test_two_files_of_records_are_scored_side_by_side(tmp_path: Path) -> None:
         path.write_text(json.dumps({"id": name, "question": f"{name}?", "answer": "3"}) + "\n")
         settings["data"]["init_args"]["test"] = {
             "class_path": "mstar.prompts.RecordPrompts",
-            "init_args": {"path": str(path), "cache_dir": str(tmp_path / "cache")},
+            "init_args": {"path": str(path)},
         }
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(settings))
