@@ -1,1 +1,1 @@
-"""What people see of a run: the TensorBoard layout and samples, figures, and the HTML report."""
+"""What people see of a run: the TensorBoard layout and samples, and the HTML report."""

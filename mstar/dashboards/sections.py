@@ -161,7 +161,7 @@ def sweeps(run: RunData) -> Table:
     rows = []
     for index, sweep in found:
         scores = {float(t): row.get(sweep["metric"]) for t, row in sweep["scores"].items()}
-        cells = [cell(scores.get(t), short_percent, strong=t == sweep["chosen"]) for t in temperatures]
+        cells = [cell(scores.get(t), format_percent, strong=t == sweep["chosen"]) for t in temperatures]
         lead, error = sweep.get("lead"), sweep.get("standard_error")
         told = Cell(None if lead is None else _points(lead, error))
         rows.append(Row(index, [Cell(sweep["metric"]), *cells, told]))

@@ -135,7 +135,7 @@ def test_the_numbers_are_on_the_page(run: Path) -> None:
         "30.0 s",
         "3 min 00 s",
         "new MPRM",
-        "T = 0.3T = 0.7lead, in points2reward_pass@240 %60 %+20.0 ± 5.0",
+        "T = 0.3T = 0.7lead, in points2reward_pass@240.0 %60.0 %+20.0 ± 5.0",
         "On 1 250 validation prompts.",
         "with good and bad responses: last 1 100.",
         "prompts put aside",
@@ -151,7 +151,7 @@ def test_the_numbers_are_on_the_page(run: Path) -> None:
     )
     for part in shown:
         assert part in text.replace("\n", "")
-    assert "<b>60\u202f%</b>" in page.source
+    assert "<b>60.0\u202f%</b>" in page.source
     assert "grading timed out" not in text
 
 
