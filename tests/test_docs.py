@@ -69,6 +69,12 @@ def test_every_key_of_a_field_map_is_explained() -> None:
     assert [field.name for field in fields(FieldMap) if f"`{field.name}`" not in DATA] == []
 
 
+def test_every_package_has_its_line_in_the_table_of_folders() -> None:
+    table = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    packages = [path.parent.name for path in (ROOT / "mstar").glob("*/__init__.py")]
+    assert not [name for name in packages if f"`mstar/{name}/" not in table]
+
+
 def test_own_source_reward_rule_and_engine_go_together_in_one_run(folder: Path) -> None:
     options = [option for command in COMMANDS[:4] for option in command[3:]]
     assert all(command[:3] == ["fit", "--config", "tiny/evolve.yaml"] for command in COMMANDS[:4])
