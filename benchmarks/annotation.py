@@ -7,23 +7,28 @@ responses are labelled in several ways. Tokens include those of the responses.
 from __future__ import annotations
 
 import logging
-import random
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from harness import Comparison, report, single_thread
+from lightning.pytorch import Trainer
+from torch import nn
 
 from mstar.annotation import Annotation, AnnotationSettings, annotate
+from mstar.datamodules import PolicyDataModule
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
-from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
+from mstar.models.backbone import EMBEDDED_MODEL
+from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
+from mstar.rendering import Renderer
 from mstar.types import StepLabels
 
 PROMPTS: Final = 96
@@ -40,27 +45,25 @@ WAYS: Final = {
 }
 
 
-def train_policy() -> tuple[Any, Any]:
+def train_policy() -> tuple[nn.Module, Renderer]:
     """The embedded model, warmed up."""
-    model: Any = load_model(EMBEDDED_MODEL)
-    renderer = load_renderer(EMBEDDED_MODEL, model)
-    prompts = list(TinyDice("seed", 3000))
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=2e-3, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 20))
-    shuffled = random.Random(0)
-    for _ in range(STEPS):
-        rows = shuffled.sample(prompts, 48)
-        batch = renderer.response_inputs(rows, [prompt.rationale or "" for prompt in rows])
-        inputs = batch.inputs
-        loss = model(
-            input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, labels=batch.labels_BT, **inputs.extras
-        ).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    return model.eval(), renderer
+    policy = PolicyModule(
+        EMBEDDED_MODEL,
+        lr=2e-3,
+        optimizer=partial(torch.optim.AdamW, betas=(0.9, 0.98)),  # type: ignore[arg-type]
+        lr_scheduler=partial(torch.optim.lr_scheduler.LinearLR, start_factor=0.05, total_iters=20),
+    )
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=STEPS,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(policy, PolicyDataModule(TinyDice("seed", 3000), batch_size=48))
+    return policy.policy.eval(), policy.renderer
 
 
 def agreement(one: Annotation, other: Annotation, label: Callable[[StepLabels], tuple[Any, ...]]) -> float:
@@ -109,21 +112,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         exhaustive = label("all", EXHAUSTIVE)
         made = [(name, label(name, settings)) for name, settings in WAYS.items()]
-    sys.stdout.write(
-        f"{len(exhaustive.labels)} responses, {exhaustive.num_prefixes} prefixes, "
-        f"{100 * exhaustive.share_correct:.0f} % of the responses right\n"
-    )
-    for name, labels in made:
-        agrees = f"hard labels {100 * agreement(labels, exhaustive, hard):.1f} % equal"
-        if "search" not in name:
-            agrees = (
-                f"labels at one half {100 * agreement(labels, exhaustive, majority):.1f} %, {agrees}, "
-                f"soft labels off by {soft_error(labels, exhaustive):.3f}"
-            )
-        ours, theirs = labels.num_tokens / exhaustive.num_steps, exhaustive.num_tokens / exhaustive.num_steps
-        title = f"annotation, {name}, against all of 16: {agrees}"
-        target = 0.0 if name.startswith("all") else TARGET
-        report(Comparison(title, "tokens a label", ours, theirs, theirs / ours, theirs / ours, target, 1))
+        # Labels stay on disk.
+        sys.stdout.write(
+            f"{len(exhaustive.labels)} responses, {exhaustive.num_prefixes} prefixes, "
+            f"{100 * exhaustive.share_correct:.0f} % of the responses right\n"
+        )
+        for name, labels in made:
+            agrees = f"hard labels {100 * agreement(labels, exhaustive, hard):.1f} % equal"
+            if "search" not in name:
+                agrees = (
+                    f"labels at one half {100 * agreement(labels, exhaustive, majority):.1f} %, {agrees}, "
+                    f"soft labels off by {soft_error(labels, exhaustive):.3f}"
+                )
+            ours, theirs = labels.num_tokens / exhaustive.num_steps, exhaustive.num_tokens / exhaustive.num_steps
+            title = f"annotation, {name}, against all of 16: {agrees}"
+            target = 0.0 if name.startswith("all") else TARGET
+            report(Comparison(title, "tokens a label", ours, theirs, theirs / ours, theirs / ours, target, 1))
 
 
 if __name__ == "__main__":
