@@ -148,35 +148,17 @@ def smolvlm(size: Size) -> tuple[Any, Any]:
     import transformers
 
     untyped: Any = transformers
-    parts = [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)]
-    tokenizer = make_tokenizer(
-        "<end_of_utterance>",
-        {"image_token": "<image>", "fake_image_token": "<fake_token_around_image>",
-         "global_image_token": "<global-img>"},
-        ["<|im_start|>", *parts],
-    )  # fmt: skip
-    images = untyped.SmolVLMImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 32})
-    processor = untyped.SmolVLMProcessor(
-        images, tokenizer, untyped.SmolVLMVideoProcessor(), image_seq_len=4,
-        chat_template=template("<image>").replace(END, "<end_of_utterance>"),
-    )  # fmt: skip
-    config = untyped.SmolVLMConfig(
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"), scale_factor=2, tie_word_embeddings=size.tied,
-        pad_token_id=0,
-        vision_config={**size.tower, "image_size": 32, "patch_size": 8},
-        text_config={
-            **size.text, "model_type": "llama", "vocab_size": len(tokenizer), "pad_token_id": 0, "bos_token_id": None,
-            "eos_token_id": tokenizer.eos_token_id,
-        },
-    )  # fmt: skip
-    return untyped.SmolVLMForConditionalGeneration(config), processor
+    return _with_parts("SmolVLM", size, video_processor=untyped.SmolVLMVideoProcessor())
 
 
 def idefics3(size: Size) -> tuple[Any, Any]:
     """A tiny Idefics3, pictures cut into parts."""
+    return _with_parts("Idefics3", size)
+
+
+def _with_parts(name: str, size: Size, **processors: Any) -> tuple[Any, Any]:
     import transformers
 
-    untyped: Any = transformers
     parts = [f"<row_{i}_col_{j}>" for i in (1, 2) for j in (1, 2)]
     tokenizer = make_tokenizer(
         "<end_of_utterance>",
@@ -184,11 +166,14 @@ def idefics3(size: Size) -> tuple[Any, Any]:
          "global_image_token": "<global-img>"},
         ["<|im_start|>", *parts],
     )  # fmt: skip
-    processor = untyped.Idefics3Processor(
-        untyped.Idefics3ImageProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 32}),
-        tokenizer, image_seq_len=4, chat_template=template("<image>").replace(END, "<end_of_utterance>"),
+    images = getattr(transformers, f"{name}ImageProcessor")(
+        size={"longest_edge": 64}, max_image_size={"longest_edge": 32}
+    )
+    processor = getattr(transformers, f"{name}Processor")(
+        images, tokenizer, **processors, image_seq_len=4,
+        chat_template=template("<image>").replace(END, "<end_of_utterance>"),
     )  # fmt: skip
-    config = untyped.Idefics3Config(
+    config = getattr(transformers, f"{name}Config")(
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"), scale_factor=2, tie_word_embeddings=size.tied,
         pad_token_id=0,
         vision_config={**size.tower, "image_size": 32, "patch_size": 8},
@@ -197,7 +182,7 @@ def idefics3(size: Size) -> tuple[Any, Any]:
             "eos_token_id": tokenizer.eos_token_id,
         },
     )  # fmt: skip
-    return untyped.Idefics3ForConditionalGeneration(config), processor
+    return getattr(transformers, f"{name}ForConditionalGeneration")(config), processor
 
 
 def mistral3(size: Size) -> tuple[Any, Any]:

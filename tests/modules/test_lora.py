@@ -21,8 +21,6 @@ from mstar.models.lora import LoraSettings, merged_state
 from mstar.models.step_scorer import StepScorer
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.prompts import TinyDice
-from mstar.storage import write_step_labels
-from mstar.types import StepLabels
 
 LORA = LoraSettings(rank=4, alpha=16, dropout=0.1)
 SEED = TinyDice("seed", 32)
@@ -216,17 +214,8 @@ def test_gradient_checkpointing_recomputes_and_gives_the_same_gradients(folder: 
 
 
 @pytest.fixture
-def labels(tmp_path: Path) -> str:
-    """A right and a misread response to each of 8 prompts."""
-    rows = []
-    for prompt in TinyDice("annotation", 8):
-        right = tuple(line + "\n" for line in prompt.reference_responses[0].split("\n"))
-        right = (*right[:-1], right[-1].rstrip("\n"))
-        wrong = (right[0], right[1][:-2] + "0\n", *right[2:])
-        rows.append(StepLabels(prompt.id, "".join(right), right, (4, 4, 4, 1), (4, 4, 4, 1), True, -2.0, True))
-        rows.append(StepLabels(prompt.id, "".join(wrong), wrong, (4, 0, 0, 0), (4, 4, 4, 1), False, -9.0, False))
-    write_step_labels(tmp_path / "labels" / "labels-00000.parquet", rows)
-    return str(tmp_path / "labels")
+def labels(write_labels: Callable[[int], str]) -> str:
+    return write_labels(8)
 
 
 def test_an_mprm_with_adapters(labels: str, folder: str, tmp_path: Path) -> None:

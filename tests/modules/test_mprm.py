@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +23,6 @@ from mstar.modules.mprm import MPRMModule, validation_metrics
 from mstar.modules.step_losses import pairwise_loss, step_loss
 from mstar.prompts import TinyDice
 from mstar.rewards import MPRM
-from mstar.storage import write_step_labels
-from mstar.types import StepLabels
 
 
 def softplus(x: float) -> float:
@@ -197,17 +196,8 @@ def test_metrics_without_both_classes_are_left_out() -> None:
 
 
 @pytest.fixture
-def labels(tmp_path: Path) -> str:
-    """A right and a misread response to each of 12 prompts; the misread step and what follows are labelled wrong."""
-    rows = []
-    for prompt in TinyDice("annotation", 12):
-        right = tuple(line + "\n" for line in prompt.reference_responses[0].split("\n"))
-        right = (*right[:-1], right[-1].rstrip("\n"))
-        wrong = (right[0], right[1][:-2] + "0\n", *right[2:])
-        rows.append(StepLabels(prompt.id, "".join(right), right, (4, 4, 4, 1), (4, 4, 4, 1), True, -2.0, True))
-        rows.append(StepLabels(prompt.id, "".join(wrong), wrong, (4, 0, 0, 0), (4, 4, 4, 1), False, -9.0, False))
-    write_step_labels(tmp_path / "labels" / "labels-00000.parquet", rows)
-    return str(tmp_path / "labels")
+def labels(write_labels: Callable[[int], str]) -> str:
+    return write_labels(12)
 
 
 def fit(folder: str, epochs: int = 2, **changes: Any) -> tuple[MPRMModule, Trainer]:
