@@ -17,7 +17,7 @@ from mstar.errors import ConfigError, MstarError
 from mstar.export.card import CardFacts, write_card
 from mstar.export.folder import check_replaceable, put_in_place, unfinished_folder
 from mstar.models.export import check_export
-from mstar.models.families import Family, family_of
+from mstar.models.families import family_of
 from mstar.models.precision import DTYPES
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.backbone_checkpoint import require_exportable
@@ -171,7 +171,7 @@ def _card(trainer: Trainer, module: PolicyModule | MPRMModule, folder: Path) -> 
         run=run,
         iterations=progress.processed,
         within=progress.started > progress.processed,
-        auto_class=family_of(module.policy).auto_class if isinstance(module, PolicyModule) else Family.auto_class,
+        auto_class=family_of(module.root).auto_class,
     )
     try:
         return write_card(facts)

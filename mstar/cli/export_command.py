@@ -119,7 +119,7 @@ def export_checkpoint(
                     *options,
                 ]
             ),
-            auto_class=family_of(module.backbone).auto_class,
+            auto_class=family_of(module.root).auto_class,
         )
     )
     export_atomically(module, Path(output), dtype, adapter, card)
