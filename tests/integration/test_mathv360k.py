@@ -142,6 +142,6 @@ def test_too_many_bad_rows_stop_the_run_before_it_begins(
     root: Path, tmp_path: Path, warm_policy: Path, warm_mprm: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = overridden(CONFIGS / "evolve" / "mathv360k_continuous.yaml", root, tmp_path, warm_policy, "run", warm_mprm)
-    assert main(["fit", "--config", str(config), "--data.train.max_bad_share=0.05"]) == 1
+    assert main(["fit", "--config", str(config), "--data.sources.dataset.max_bad_share=0.05"]) == 1
     assert "MathV360K: 7 of 57 rows are bad (12.3%" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
