@@ -248,13 +248,14 @@ def test_an_mprm_s_run_shows_its_ranking_over_the_steps(tmp_path: Path) -> None:
         assert shown in text
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_an_annotation_shows_its_labels_with_the_pictures_of_its_configuration(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9), "red").save(tmp_path / "one.png")
     prompt = Prompt("p", "What?", (FileImage("one.png", str(tmp_path)),), "3")
     labels = [StepLabels("p", "a\nb", ("a\n", "b"), (1, 1), (4, 1), True)]
     write_step_labels(tmp_path / "out" / "labels-00000.parquet", labels, [prompt])
     (tmp_path / "pool.jsonl").write_text('{"id": "p", "question": "What?", "image": "one.png", "answer": "3"}')
-    own = {"path": str(tmp_path / "pool.jsonl"), "cache_dir": str(tmp_path / "cache")}
+    own = {"path": str(tmp_path / "pool.jsonl")}
     settings = {"prompts": {"class_path": "mstar.prompts.RecordPrompts", "init_args": own}}
     (tmp_path / "out" / "config.yaml").write_text(json.dumps(settings))
     page = Page(write_report(tmp_path / "out"))
