@@ -12,6 +12,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
 
 from mstar.atomic import sync
@@ -70,8 +71,17 @@ class IterationCheckpoint(Checkpoint):
         self._ended_before_validation = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Has checkpoints written and read with care, unless the strategy brings its own way."""
+        """Has checkpoints written and read with care, unless the strategy brings its own way.
+
+        Raises:
+            ConfigError: they would be written by another thread.
+        """
         count_by_epochs(trainer)
+        if isinstance(trainer.strategy.checkpoint_io, AsyncCheckpointIO):
+            raise ConfigError(
+                "trainer.plugins has AsyncCheckpointIO, which says that a checkpoint is written before it is, but a "
+                "run goes on only from one that is whole: drop it."
+            )
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from mstar.callbacks.rollout_settings import RolloutSettings
+from mstar.callbacks.trainer_check import check_trainer
 from mstar.callbacks.watchers import check_watched
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import is_main
@@ -31,12 +32,13 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         ConfigError: two settings contradict each other, the engine cannot run the model, or the reward lacks a part.
         DataError: a prompt has no answer, two have the same id, or there are none.
     """
+    check_trainer(trainer)
     _prepare_engine(settings, policy, data)
     _check_likelihoods(settings)
     if (settings.objective is not None or settings.weighs) and policy.loss_kernel == "liger":
         what = "weights need" if settings.weighs else f"rollout.method '{settings.method}' needs"
         raise ConfigError(f"model.loss_kernel 'liger' gives no loss by token, which {what}: choose chunked.")
-    check_watched(trainer, dynamics=settings.dynamics and data.validation is not None)
+    check_watched(trainer, policy, settings, dynamics=settings.dynamics and data.validation is not None)
     refresh = settings.refresh
     if refresh is not None:
         # Its MPRM starts from the policy, with weights of the same type.

@@ -1,25 +1,24 @@
-"""What of Lightning's trainer cannot work: a fit of nothing, and what rollouts have no data for when a fit begins."""
+"""What of Lightning's trainer cannot work: a fit of nothing, and what rollouts have no data or no measure for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, WeightAveraging
 
 from mstar.errors import ConfigError
 
 
-def require_training(settings: Mapping[str, Any]) -> None:
+def require_training(trainer: Trainer) -> None:
     """Refuses limits that end a fit before its first step: it would export what it began with, like a success.
 
     Raises:
         ConfigError: a limit is 0.
     """
     for name in ("max_epochs", "max_steps", "limit_train_batches"):
-        if settings.get(name) == 0:
+        if getattr(trainer, name) == 0:
             raise ConfigError(f"trainer.{name} is 0, so nothing would be trained: raise it, or leave it out.")
 
 
@@ -38,22 +37,34 @@ def choose_accelerator(chosen: Any) -> Any:
     return "cpu" if chosen == "auto" and not cuda else chosen
 
 
-def check_trainer(trainer: Trainer, settings: Mapping[str, Any]) -> None:
-    """Refuses what would look at the training data before the first iteration has made any.
+def check_trainer(trainer: Trainer) -> None:
+    """Refuses what would look at the training data before the first iteration has made any, or wait for a validation.
 
     Raises:
         ConfigError: a setting or a callback of the trainer cannot work with rollouts.
     """
-    for name in ("limit_train_batches", "overfit_batches"):
-        value = settings.get(name)
-        if isinstance(value, float) and 0 < value < 1:
+    limit = trainer.limit_train_batches
+    if isinstance(limit, float) and 0 < limit < 1:
+        raise ConfigError(
+            f"trainer.limit_train_batches is {limit}, a fraction of an iteration's batches, but how many there are "
+            "depends on what it keeps: give a number of batches, or lower rollout.interval."
+        )
+    # By the clock, Lightning leaves the interval unset.
+    for name in ("check_val_every_n_epoch", "val_check_interval"):
+        if getattr(trainer, name, None) != 1:
             raise ConfigError(
-                f"trainer.{name} is {value}, a fraction of an iteration's batches, but how many there are depends on "
-                "what it keeps: give a number of batches, or lower rollout.interval."
+                f"trainer.{name} is set, but with rollouts the dynamics take the place of a validation, after every "
+                "iteration: leave it out; rollout.dynamics and the size of data.validation say what they take."
             )
     for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it so that mypy does not see it
+        name = f"trainer.callbacks has {type(callback).__name__}"
         if isinstance(callback, LearningRateFinder | BatchSizeFinder):
             raise ConfigError(
-                f"trainer.callbacks has a {type(callback).__name__}, which trains before the first iteration has made "
-                "any data: use it in a fit without rollout, e.g. on the warm-up's data, and take it out here."
+                f"{name}, which trains before the first iteration has made any data: use it in a fit without rollout, "
+                "e.g. on the warm-up's data, and take it out here."
+            )
+        if isinstance(callback, WeightAveraging):
+            raise ConfigError(
+                f"{name}, which exports an average, while rollouts and dynamics are of the weights that it averages: "
+                "take it out of a fit with rollouts."
             )

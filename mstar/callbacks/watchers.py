@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from torch.nn import Parameter
 
 from mstar.callbacks.checkpoint import IterationCheckpoint
 from mstar.callbacks.export import ExportCallback
 from mstar.callbacks.iteration_log import IterationLog
 from mstar.callbacks.rollout_progress import RolloutProgress
+from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.errors import ConfigError
+from mstar.modules.optimization import configure
+from mstar.modules.policy import PolicyModule
 from mstar.trainer.fit_end import at_epoch_end
 
 
@@ -36,18 +42,29 @@ def call_watchers(
                 callback.on_train_epoch_end(trainer, module)
 
 
-def check_watched(trainer: Trainer, *, dynamics: bool) -> None:
-    """Refuses callbacks that watch what a run with rollouts never measures, which would end it after an iteration.
+def check_watched(trainer: Trainer, policy: PolicyModule, settings: RolloutSettings, *, dynamics: bool) -> None:
+    """Refuses what watches what a run with rollouts never measures, which would end it, or has not measured yet.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: a callback, or the schedule of the learning rate, does.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    places = [place for place, callback in enumerate(callbacks) if getattr(callback, "settings", None) is settings]
+    weights = [Parameter(torch.zeros(1, 1))]
+    made: Any = configure(weights, policy.lr, policy.optimizer_factory, policy.lr_scheduler_factory, trainer=trainer)
+    watching = [("model.lr_scheduler", made["lr_scheduler"].get("monitor") if isinstance(made, dict) else None)]
+    for place, callback in enumerate(callbacks):
         watched = callback.export_best if isinstance(callback, ExportCallback) else getattr(callback, "monitor", None)
         watched = "dynamics/greedy_accuracy" if watched is True else watched
+        watching.append((f"{type(callback).__name__} in trainer.callbacks", watched))
+        if isinstance(watched, str) and places and place < places[0]:
+            raise ConfigError(
+                f"{watching[-1][0]} looks at an iteration before RolloutCallback has measured it: put it behind that."
+            )
+    for owner, watched in watching:
         if not isinstance(watched, str):
             continue
-        name = f"{type(callback).__name__} in trainer.callbacks watches '{watched}'"
+        name = f"{owner} watches '{watched}'"
         if watched.startswith("val/"):
             raise ConfigError(
                 f"{name}, but with rollouts the dynamics take the place of a validation: watch "

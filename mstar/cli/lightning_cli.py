@@ -27,7 +27,7 @@ from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.progress_bar import TrainingBar
 from mstar.callbacks.run_record import RunRecord, find_finished
 from mstar.callbacks.signals import StopOnSignal, end_with_the_first, end_with_the_others
-from mstar.callbacks.trainer_check import check_trainer, choose_accelerator, require_training
+from mstar.callbacks.trainer_check import choose_accelerator, require_training
 from mstar.cli.parsing import Parser
 from mstar.datamodules import BenchmarkDataModule, PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
@@ -137,8 +137,9 @@ class MstarCLI(LightningCLI):
             raise ConfigError(
                 "trainer.barebones leaves out checkpoints, callbacks and logs, which are the run: drop it."
             )
+        self._root = Path(configured.get("default_root_dir") or Path.cwd()).expanduser()
         if configured.get("fast_dev_run"):
-            configured["default_root_dir"] = make_scratch_folder(Path(configured.get("default_root_dir") or "."))
+            configured["default_root_dir"] = make_scratch_folder(self._root)
         configured["accelerator"] = choose_accelerator(configured.get("accelerator"))
         given = configured.get("callbacks") or []
         rollout = self._get(self.config_init, "rollout", default=None)
@@ -218,7 +219,8 @@ class MstarCLI(LightningCLI):
             if self.subcommand != "fit" and checkpoint is None and self.trainer.is_global_zero:
                 self._say_model()
             if self.subcommand == "fit":
-                require_training(self._get(self.config_init, "trainer"))
+                require_training(self.trainer)
+                self.model.check_fit(self.trainer)
                 if isinstance(self.datamodule, PolicyDataModule):
                     _ = self.datamodule.train  # which it may lack, for the other commands
                 self._say_memory(renderer)
@@ -228,7 +230,6 @@ class MstarCLI(LightningCLI):
                         callback.check(self.trainer, self.model, self.datamodule)
         rollout = self._get(self.config_init, "rollout", default=None)
         if rollout is not None and self.subcommand == "fit":
-            check_trainer(self.trainer, self._get(self.config_init, "trainer"))
             rollout.check(self.trainer, self.model, self.datamodule)
         self._say_prompts()
 
@@ -265,19 +266,17 @@ class MstarCLI(LightningCLI):
         ours = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
         if any(callback._find_last_checkpoints(self.trainer) for callback in ours):
             return
-        root = Path(self.trainer.default_root_dir)
-        found = find_checkpoint(root)
+        found = find_checkpoint(self._root)
         if found is None:
             raise ConfigError(
-                f"ckpt_path is 'last', but '{checkpoint_folder(root)}' has no checkpoint: set trainer.default_root_dir "
-                "to the run's folder, or give a checkpoint's file."
+                f"ckpt_path is 'last', but '{checkpoint_folder(self._root)}' has no checkpoint: set "
+                "trainer.default_root_dir to the run's folder, or give a checkpoint's file."
             )
         self.config_init[self.subcommand]["ckpt_path"] = str(found)
 
     def _say_model(self) -> None:
         """Says that a model is measured as it was before training, which may not be what is meant."""
-        root = Path(self.trainer.default_root_dir)
-        trained = f"; the run in '{root}' has one: --ckpt_path last" if find_checkpoint(root) is not None else ""
+        trained = f"; the run in '{self._root}' has one: --ckpt_path last" if find_checkpoint(self._root) else ""
         _log.info(
             "%s: without ckpt_path this is the model as it is in '%s', before any training of this run%s",
             *(self.subcommand, self.model.model_name, trained),
@@ -318,9 +317,10 @@ class MstarCLI(LightningCLI):
                 self._check_same_run(root)
             try:
                 self.trainer.fit(**arguments, ckpt_path=checkpoint)
-            except (MisconfigurationException, RuntimeError) as error:
+            except (MisconfigurationException, RuntimeError, ValueError) as error:
                 # What Lightning finds while it runs, such as a metric that is watched and never logged.
-                if isinstance(error, RuntimeError) and not str(error).startswith("Early stopping conditioned on"):
+                known = ("Early stopping conditioned on", " `val_check_interval`")
+                if not isinstance(error, MisconfigurationException) and not str(error).startswith(known):
                     raise
                 raise ConfigError(" ".join(str(error).split())) from error
 

@@ -31,6 +31,7 @@ from mstar.modules.backbone_checkpoint import (
     require_savable,
     write_provenance,
 )
+from mstar.modules.fit_check import check_fit
 from mstar.rendering import Renderer
 
 
@@ -167,13 +168,26 @@ class BackboneModule(LightningModule):
                 widen=self.dtype_name == "float32",
             )
 
+    def check_fit(self, trainer: Trainer) -> None:
+        """Makes sure that a trainer has nothing that a fit cannot have; the command line does before it writes.
+
+        Raises:
+            ConfigError: it has.
+        """
+        check_fit(trainer, adapters=self.lora is not None, whole_steps=self.kind == "policy")
+
     def setup(self, stage: str) -> None:
         """Has DDP look which weights a loss depends on, unless the configuration says otherwise.
 
         DDP waits for a gradient of every weight else. A batch without pictures leaves the vision tower out, and some
         models have weights that nothing uses: LLaVA reads its tower before the last layer. Weights that no process used
         get no gradient, so that no optimizer moves or decays them.
+
+        Raises:
+            ConfigError: the trainer has what a fit cannot have.
         """
+        if stage == "fit":
+            self.check_fit(self.trainer)
         if isinstance(self.trainer.strategy, DDPStrategy):
             self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
@@ -247,6 +261,7 @@ class BackboneModule(LightningModule):
             adapter: Whether it gets the adapters alone, for peft and vLLM; of a model that ``require_adapter`` lets
                 pass.
         """
+        self.configure_model()
         state = None
         if is_sharded(self.root):
             # Adapters are folded in before anything is rounded.

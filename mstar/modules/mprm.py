@@ -158,7 +158,11 @@ class MPRMModule(BackboneModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and its schedule, in optimizer steps."""
         return configure(
-            self.parameters(), self.lr, cast(OptimizerCallable, self._optimizer), self.lr_scheduler_factory
+            self.parameters(),
+            self.lr,
+            cast(OptimizerCallable, self._optimizer),
+            self.lr_scheduler_factory,
+            trainer=self._trainer,
         )
 
     def _optimizer(self, parameters: Iterable[Parameter], lr: float) -> Optimizer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.nn import Parameter
@@ -64,6 +65,7 @@ def configure(
     optimizer: OptimizerCallable,
     lr_scheduler: LRSchedulerCallable | None,
     name: str = "model.lr",
+    trainer: Trainer | None = None,
 ) -> OptimizerLRScheduler:
     """Builds what ``configure_optimizers`` returns.
 
@@ -74,10 +76,11 @@ def configure(
         lr_scheduler: Makes the schedule from the optimizer, stepped once an optimizer step (one that looks at a
             metric, once an epoch); None for a constant rate.
         name: What ``lr`` is called in the configuration.
+        trainer: Whose limit of steps a schedule of so many steps must have; none is not looked at.
 
     Raises:
-        ConfigError: every parameter is frozen, ``lr`` is not positive, it cannot move weights of 16 bits, or the
-            optimizer or the schedule refuses its arguments.
+        ConfigError: every parameter is frozen, ``lr`` is not positive, it cannot move weights of 16 bits, the optimizer
+            or the schedule refuses its arguments, or the schedule ends before the fit may.
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
@@ -95,12 +98,18 @@ def configure(
     if lr_scheduler is None:
         return made
     scheduler = lr_scheduler(made)
+    total = getattr(scheduler, "total_steps", None)
+    if total is not None and trainer is not None and not 0 <= trainer.max_steps <= total:
+        raise ConfigError(
+            f"model.lr_scheduler {type(scheduler).__name__} has total_steps {total}, and none after them: set "
+            "trainer.max_steps to it, or take WarmupSchedule(decay_until=...)."
+        )
     if not isinstance(scheduler, TorchReduceLROnPlateau):
         return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
     if not isinstance(scheduler, ReduceLROnPlateau):
         raise ConfigError(
             "ReduceLROnPlateau needs to know what it looks at: choose lightning.pytorch.cli.ReduceLROnPlateau, and "
-            "give its monitor (train/loss, val/loss, ...)."
+            "give its monitor: train/loss, or dynamics/greedy_accuracy with rollouts, val/accuracy without."
         )
     # What it looks at is known at the end of an epoch.
     return {

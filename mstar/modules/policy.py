@@ -154,7 +154,9 @@ class PolicyModule(AnsweringModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and its schedule, in optimizer steps."""
-        return configure(self.parameters(), self.lr, self.optimizer_factory, self.lr_scheduler_factory)
+        return configure(
+            self.parameters(), self.lr, self.optimizer_factory, self.lr_scheduler_factory, trainer=self._trainer
+        )
 
     def loss(self, batch: ResponseInputs) -> Tensor:
         """The mean cross-entropy of the batch's response tokens, or what the objective makes of samples.

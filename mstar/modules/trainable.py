@@ -46,7 +46,7 @@ def check_trainable(
     lr, optimizer = lr or module.lr, optimizer or module.optimizer_factory
     _tell_unread_rate(optimizer, lr, name)
     # A matrix, because some optimizers (Muon) take nothing else.
-    made = configure([Parameter(torch.zeros(1, 1))], lr, optimizer, module.lr_scheduler_factory, name)
+    made = configure([Parameter(torch.zeros(1, 1))], lr, optimizer, module.lr_scheduler_factory, name, trainer)
     # An MPRM that is refreshed is not split.
     if optimizer is module.optimizer_factory and isinstance(trainer.strategy, ModelParallelStrategy):
         _check_sharding(made["optimizer"] if isinstance(made, dict) else made)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DistributedSampler, TensorDataset
@@ -643,3 +644,8 @@ def test_what_is_no_checkpoint_of_the_model_is_one_sentence(
     refused(tmp_path / "none", f"ckpt_path '{tmp_path / 'none'}' does not exist: ")
     refused("best", "ckpt_path is 'best', but ")
     assert main(["test", "--config", config, "--ckpt_path", "last"]) == 0
+
+
+def test_a_checkpoint_that_is_written_later_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.plugins has AsyncCheckpointIO, which .*: drop it"):
+        fit(tmp_path, IterationCheckpoint(), plugins=[AsyncCheckpointIO()])

@@ -123,8 +123,34 @@ ADAPTIVE = "--rollout.temperature=mstar.temperature.AdaptiveTemperature"
         (["--trainer.accelerator", "abacus"], "trainer: You selected an invalid accelerator name"),
         (["--seed_everything", "-1"], "seed_everything is -1; choose a seed from 0"),
         (["--trainer.limit_train_batches", "0.5"], "trainer.limit_train_batches is 0.5, a fraction of an iteration's"),
-        (["--trainer.overfit_batches", "0.5"], "trainer.overfit_batches is 0.5, a fraction of an iteration's"),
-        (["--trainer.callbacks+=LearningRateFinder"], "trainer.callbacks has a LearningRateFinder"),
+        (["--trainer.overfit_batches", "2"], "take data.train.size and trainer.limit_train_batches"),
+        (
+            ["--trainer.limit_train_batches", "3", "--trainer.accumulate_grad_batches", "2"],
+            "trainer.limit_train_batches is 3, which ends an epoch within an optimizer step: make it a multiple of 2",
+        ),
+        (["--trainer.check_val_every_n_epoch", "2"], "trainer.check_val_every_n_epoch is set, but with rollouts the"),
+        (["--trainer.val_check_interval", "0.5"], "trainer.val_check_interval is set, but with rollouts the dynamics"),
+        (["--trainer.val_check_interval", "00:01:00:00"], "trainer.val_check_interval is set, but with rollouts the"),
+        (["--trainer.callbacks+=LearningRateFinder"], "trainer.callbacks has LearningRateFinder"),
+        (
+            ["--trainer.callbacks+=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.001"],
+            "trainer.callbacks has StochasticWeightAveraging, which averages before the model is loaded",
+        ),
+        (["--trainer.callbacks+=EMAWeightAveraging"], "trainer.callbacks has EMAWeightAveraging, which exports an"),
+        (
+            ["--trainer.callbacks+=EMAWeightAveraging", "--model.lora.rank=2"],
+            "trainer.callbacks has EMAWeightAveraging, with which a run with model.lora cannot go on",
+        ),
+        (
+            ["--model.lr_scheduler", "{class_path: lightning.pytorch.cli.ReduceLROnPlateau, "
+             "init_args: {monitor: val/accuracy}}"],
+            "model.lr_scheduler watches 'val/accuracy', but with rollouts the dynamics take the place of a validation",
+        ),
+        (
+            ["--model.lr_scheduler", "{class_path: torch.optim.lr_scheduler.OneCycleLR, "
+             "init_args: {max_lr: 0.001, total_steps: 3}}"],
+            "OneCycleLR has total_steps 3, and none after them: set trainer.max_steps to it, or take WarmupSchedule(",
+        ),
     ],
 )  # fmt: skip
 def test_a_setting_that_cannot_work(
@@ -307,3 +333,13 @@ def test_no_traceback_reaches_the_terminal(evolve: Any, monkeypatch: pytest.Monk
     said = capfd.readouterr().err
     assert "Traceback" not in said
     assert said.splitlines()[-1].startswith("mstar fit: error: rollout.num_samples is 0")
+
+
+def test_a_validation_that_no_epoch_is_long_enough_for(evolve: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = evolve.settings()
+    del settings["rollout"]
+    settings["data"]["init_args"]["train"]["init_args"]["split"] = "seed"
+    config = str(evolve.write(settings))
+    status, line = refused(["fit", "--config", config, "--trainer.val_check_interval", "50"], capsys)
+    assert status == 1
+    assert "`val_check_interval` (50) must be less than or equal to the number of the training batches (8)." in line

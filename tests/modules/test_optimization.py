@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau
 from torch.nn import Parameter
+from torch.optim.lr_scheduler import OneCycleLR
 from transformers.optimization import Adafactor
 
 from mstar.errors import ConfigError
@@ -103,7 +105,9 @@ def test_a_schedule_that_looks_at_a_metric_says_which() -> None:
     made: Any = configure(weights, 0.1, torch.optim.SGD, partial(ReduceLROnPlateau, monitor="train/loss"))
     assert made["lr_scheduler"]["monitor"] == "train/loss"
     assert made["lr_scheduler"]["interval"] == "epoch"
-    with pytest.raises(ConfigError, match=r"choose lightning\.pytorch\.cli\.ReduceLROnPlateau, and give its monitor"):
+    with pytest.raises(
+        ConfigError, match=r"choose lightning\.pytorch\.cli\.ReduceLROnPlateau, and give its monitor: train/loss"
+    ):
         configure(weights, 0.1, torch.optim.SGD, torch.optim.lr_scheduler.ReduceLROnPlateau)
 
 
@@ -113,3 +117,12 @@ def test_an_optimizer_that_takes_no_rate_is_refused_in_a_sentence() -> None:
         ConfigError, match=r"refuses its settings, model\.lr 0\.1 among them: Cannot combine manual `lr`"
     ):
         configure([Parameter(torch.zeros(1))], 0.1, Adafactor, None)
+
+
+def test_a_schedule_of_so_many_steps_needs_a_fit_of_no_more() -> None:
+    weights, schedule = [Parameter(torch.zeros(1))], partial(OneCycleLR, max_lr=0.1, total_steps=3)
+    for steps in (1, 3):
+        configure(weights, 0.1, torch.optim.SGD, schedule, trainer=Trainer(accelerator="cpu", max_steps=steps))
+    for steps in (-1, 4):
+        with pytest.raises(ConfigError, match=r"OneCycleLR has total_steps 3.*: set trainer\.max_steps to it"):
+            configure(weights, 0.1, torch.optim.SGD, schedule, trainer=Trainer(accelerator="cpu", max_steps=steps))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.plugins import HalfPrecision
 
 from mstar.datamodules import PolicyDataModule
@@ -423,3 +424,15 @@ def test_an_engine_of_several_processes_does_not_answer_each_ones_own_prompts(
     data = PolicyDataModule(SEED, TinyDice("test", 3), test=TinyDice("test", 3), batch_size=4)
     with pytest.raises(ConfigError, match=r"model.engine.tensor_parallel_size is 2, but validate, test and predict"):
         getattr(trainer(tmp_path), use)(module, datamodule=data)
+
+
+def test_a_policy_that_nothing_has_loaded_is_exported(tiny_folder: str, tmp_path: Path) -> None:
+    PolicyModule(tiny_folder).export(tmp_path / "out")
+    assert (tmp_path / "out/model.safetensors").read_bytes()
+
+
+def test_a_callback_that_would_average_nothing_is_refused_in_every_fit(tiny_folder: str, tmp_path: Path) -> None:
+    """And whoever made the trainer."""
+    averaging = StochasticWeightAveraging(swa_lrs=1e-3)
+    with pytest.raises(ConfigError, match=r"which averages before the model is loaded: take EMAWeightAveraging"):
+        trainer(tmp_path, callbacks=[averaging]).fit(PolicyModule(tiny_folder), datamodule=PolicyDataModule(SEED))
