@@ -161,6 +161,7 @@ class RolloutCallback(Callback):
         self._drift: DriftCheck | None = None
         self._checked = False
         self._resumed_at = 0
+        self._first = self.state_dict()
 
     def check(self, trainer: Trainer, module: LightningModule, data: LightningDataModule | None) -> None:
         """Checks that the pieces fit together; the command line does so before anything is written.
@@ -177,8 +178,6 @@ class RolloutCallback(Callback):
         self._overlap.announce()
         self._checked = True
 
-    # Lightning's hooks, in the order in which they run.
-
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Has validate, test and predict draw with the engine of the rollouts, with bars where the trainer has one."""
         if trainer.progress_bar_callback is None:
@@ -189,6 +188,10 @@ class RolloutCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prepares the fit; of the strategies that shard weights, some load the checkpoint only after this."""
+        if self._progress.iteration is not None and trainer.ckpt_path is None and trainer.current_epoch == 0:
+            # What it came to in another trainer.
+            self.load_state_dict(self._first)
+            self._overlap, self._drift, self._checked = Overlap(self.settings, self._progress), None, False
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         self.check(trainer, pl_module, data)
         log_dashboard(trainer)
@@ -283,10 +286,8 @@ class RolloutCallback(Callback):
         self.settings.engine.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Releases the engine, for whoever tries again in this process.
-
-        Several processes end anyway, and may wait for each other in vain; but what is elsewhere would stay there.
-        """
+        """Releases the engine, for whoever tries again in this process."""
+        # Several end anyway, and may wait for each other in vain; but what is elsewhere would stay there.
         self._overlap.give_up()
         if world_size() == 1 or self.settings.engine.elsewhere:
             self.settings.engine.close()
@@ -320,8 +321,6 @@ class RolloutCallback(Callback):
         if late and (not state["in_training"] or is_over(trainer, self._resumed_at)):
             self.load_state_dict(state)
             self._end_iteration(trainer, pl_module)
-
-    # The parts of an iteration.
 
     def _lend_engine(self, policy: PolicyModule) -> None:
         # A teacher only draws: what is measured is the policy.

@@ -15,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from mstar.callbacks.iteration_log import IterationLog
 from mstar.callbacks.rollout_check import require_data, require_policy
 from mstar.callbacks.rollout_settings import RolloutSettings
-from mstar.datamodules.policy import PolicyDataModule
+from mstar.datamodules.policy import PolicyDataModule, tried_prompts
 from mstar.distributed import from_main, is_main
 from mstar.errors import ConfigError
 from mstar.evaluation.dynamics import measure_dynamics, sweep
@@ -159,7 +159,8 @@ class RolloutStages:
 
     def _next(self, source: PromptSource, iteration: int, stage: str) -> PromptSubset:
         interval, seed = self.settings.interval, self.settings.seed
-        return PromptSubset(source, iteration_indices(len(source), interval, iteration, seed, stage, source.mixing()))
+        chosen = iteration_indices(len(source), interval, iteration, seed, stage, source.mixing())
+        return PromptSubset(source, chosen[: tried_prompts(self.trainer, self.data.batch_size)])
 
     def run_iteration(self, iteration: int, ahead: Ahead | None = None) -> IterationResult:
         """Generates, grades, scores and selects one iteration's responses, or reads those that are there.

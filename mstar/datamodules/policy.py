@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, Literal
 
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from mstar.datamodules.quarantined import Quarantine, UsablePairs, require_limits, usable_prompts
@@ -31,6 +32,8 @@ _log: Final = logging.getLogger(__name__)
 
 Pair = tuple[Prompt, Example]
 
+_HANDFUL: Final = 8
+
 
 def _choose(key: str, given: PromptSource | None, sources: DataSources, part: PartName) -> PromptSource | None:
     """A part that is given, or that of the sources; where there are both, the one that is not used is named."""
@@ -41,6 +44,16 @@ def _choose(key: str, given: PromptSource | None, sources: DataSources, part: Pa
             "data.%s takes the place of the part '%s' of data.sources; to use that, set data.%s to null", key, part, key
         )
     return given
+
+
+def tried_prompts(trainer: Trainer | None, batch_size: int) -> int | None:
+    """How many prompts a ``fast_dev_run`` draws responses to or measures, so many batches and a handful at least.
+
+    Returns:
+        None where it is none, and all are taken.
+    """
+    batches = int(getattr(trainer, "fast_dev_run", 0))
+    return max(_HANDFUL, batches * batch_size) if batches else None
 
 
 class _Examples(Dataset[Pair]):
@@ -142,7 +155,7 @@ class PolicyDataModule(LightningDataModule):
         self.sort_by_length = sort_by_length
         self._examples: Sequence[Example] | None = None
         self._passes = 1
-        self._held_out: list[Prompt] | None = None
+        self._held_out: dict[int | None, list[Prompt]] = {}
         self._put_aside = Quarantine(max_bad_share)
 
     @property
@@ -183,14 +196,15 @@ class PolicyDataModule(LightningDataModule):
 
     def held_out(self) -> list[Prompt]:
         """The validation prompts that can be shown to the policy; the same list on every process."""
-        if self._held_out is None:
-            everything = list(self.validation or ())
+        tried = tried_prompts(self.trainer, self.batch_size)
+        if tried not in self._held_out:
+            everything = list(self.validation or ())[:tried]
             mine = range(rank(), len(everything), world_size())
             _, bad = self.prompt_check().sift([everything[index] for index in mine], mine)
             self._quarantine("validation", len(everything)).add(bad)
             lost = set(gather_lists([row.row for row in bad]))
-            self._held_out = [prompt for index, prompt in enumerate(everything) if index not in lost]
-        return self._held_out
+            self._held_out[tried] = [prompt for index, prompt in enumerate(everything) if index not in lost]
+        return self._held_out[tried]
 
     def sample(self, count: int) -> tuple[list[tuple[Prompt, str | None]], int]:
         """Some prompts spread over the training data, each with its rationale if it has one; and how many there are."""
@@ -260,7 +274,8 @@ class PolicyDataModule(LightningDataModule):
         Raises:
             DataError: most of their gold answers cannot be graded, or one has none.
         """
-        if self.validation is None or self._examples is not None:
+        evolves, trainer = self._examples is not None, self.trainer
+        if self.validation is None or (evolves and trainer is not None and trainer.state.fn == TrainerFn.FITTING):
             return []
         grader = getattr(self.trainer and self.trainer.lightning_module, "grader", None)
         if grader is not None:

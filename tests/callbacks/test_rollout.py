@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,19 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringDataModule, BoringModel
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import nn
 
-from mstar.callbacks import RewardModelRefresh, RolloutCallback, rollout
+from mstar.callbacks import ExportCallback, RewardModelRefresh, RolloutCallback, rollout
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
-from mstar.generation import TransformersEngine
+from mstar.generation import Engine, Request, TransformersEngine
 from mstar.modules import PolicyModule
 from mstar.prompts import PromptSource, TinyDice
+from mstar.rendering import Renderer
 from mstar.rewards import MPRM, Likelihood
 from mstar.storage import RunDirectory, write_json
 from mstar.temperature import AdaptiveTemperature
-from mstar.types import Prompt
+from mstar.types import Prompt, Response
 
 
 def trainer() -> Trainer:
@@ -161,3 +164,53 @@ def test_only_an_mprm_is_retrained_and_a_folder_is_short_for_one(warm_mprm: Path
     waiting = RolloutCallback(selection="random", refresh_reward_model=refresh).settings
     assert waiting.reward is not None
     assert waiting.ready_reward is None
+
+
+class Gold(Engine):
+    """Writes the gold answer."""
+
+    max_new_tokens = 40
+
+    def start(self, policy: nn.Module, renderer: Renderer) -> None: ...
+
+    def update_weights(self, policy: nn.Module) -> None: ...
+
+    def generate(self, requests: Sequence[Request]) -> list[list[Response]]:
+        return [
+            [
+                Response(
+                    prompt_id=request.prompt.id, sample_index=sample.index, text=f"Answer: {request.prompt.answer}",
+                    temperature=sample.temperature, logprob=-1.0, num_tokens=4, finished=True,
+                )
+                for sample in request.samples
+            ]
+            for request in requests
+        ]  # fmt: skip
+
+
+def test_a_callback_serves_two_trainers_and_its_data_a_validation(tmp_path: Path) -> None:
+    callback = RolloutCallback(num_samples=2, interval=0.5, selection="random", engine=Gold(), seed=0)
+    for name, epochs in (("first", 2), ("second", 1)):
+        fitting = Trainer(
+            accelerator="cpu", max_epochs=epochs, callbacks=[callback], default_root_dir=tmp_path / name, logger=False,
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        )  # fmt: skip
+        policy, prompts = PolicyModule("mstar/tiny-idefics3", lr=1e-3), data()
+        fitting.fit(policy, datamodule=prompts)
+        assert RunDirectory(tmp_path / name).iterations == list(range(epochs + 1))
+    # The examples of the last iteration are still the training data.
+    [found] = fitting.validate(policy, datamodule=prompts, verbose=False)
+    assert found["val/accuracy"] == 1.0
+
+
+def test_who_watches_an_iteration_comes_after_the_callback() -> None:
+    callback, best = RolloutCallback(selection="random", seed=0), ExportCallback(export_best=True)
+    for callbacks in ([callback, best], [best, callback]):
+        fitting = Trainer(accelerator="cpu", max_epochs=2, callbacks=callbacks, logger=False)
+        policy = PolicyModule("mstar/tiny-idefics3")
+        if callbacks[0] is callback:
+            callback.check(fitting, policy, data())
+            callback._checked = False
+            continue
+        with pytest.raises(ConfigError, match=r"ExportCallback in trainer\.callbacks looks at an iteration before"):
+            callback.check(fitting, policy, data())

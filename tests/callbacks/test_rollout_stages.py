@@ -73,3 +73,15 @@ def test_an_iteration_takes_prompts_from_their_sources_by_weight() -> None:
     for iteration in (1, 2):
         chosen = {prompt.id for prompt in stages.find_prompts(iteration).labelled}
         assert [len(chosen & {prompt.id for prompt in source}) for source in sources] == [1, 3]
+
+
+def test_a_fast_dev_run_draws_responses_to_a_handful_of_prompts(tiny: Any) -> None:
+    rollout = RolloutCallback(selection="random", interval=0.5, seed=0)
+    data = PolicyDataModule(TinyDice("pool", 64), validation=TinyDice("validation", 20), batch_size=4)
+    fit: Any = SimpleNamespace(max_epochs=1, lightning_module=SimpleNamespace(renderer=tiny.renderer))
+    fit.default_root_dir, fit.current_epoch = "", 0
+    data.trainer = fit
+    stages = RolloutStages(rollout.settings, fit, PolicyModule("mstar/tiny-idefics3"), data)
+    for batches, counts in ((True, (8, 8)), (3, (12, 12)), (False, (32, 20))):
+        fit.fast_dev_run = batches
+        assert (len(stages.find_prompts(1).labelled), len(data.held_out())) == counts
