@@ -105,7 +105,7 @@ def warnings(run: RunData) -> list[str]:
     last = next((i for i in reversed(run.trained_iterations) if i.report), None)
     if last is None:
         return []
-    found = (last.report.get("collapse"), mapping(last.report.get("peak")).get("fallen"))
+    found = (last.report.get(name) for name in ("collapse", "fallen"))
     return [f"Iteration {last.index}: {said}." for said in found if said is not None]
 
 

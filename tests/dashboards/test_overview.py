@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Trainer
 
+from mstar.callbacks.iteration_log import IterationLog
 from mstar.dashboards import sections
 from mstar.dashboards.overview import headline, warnings
 from mstar.dashboards.prompt_sample import PromptSample
-from mstar.dashboards.run_data import IterationData, RunData
+from mstar.dashboards.run_data import IterationData, RunData, read_run
+from mstar.iteration.iteration import IterationResult
+from mstar.iteration.report import IterationReport
+from mstar.storage import RunDirectory
 
 COUNTS = {"voted": 600, "abstained": 20, "known": 0, "accuracy": None}
 
@@ -75,11 +82,16 @@ def test_an_iteration_in_training_is_not_done() -> None:
     assert headline(RunData("r", iterations=(begun,))) == [("iterations, not finished", "0")]
 
 
-def test_a_policy_that_collapsed_or_is_past_its_best_is_warned_of_until_it_is_not() -> None:
-    said = {"collapse": "the policy has collapsed", "peak": {"block": {"first": 2}, "fallen": "the policy has fallen"}}
-    ill, well = {"prompts": 4, **said}, {"prompts": 4, "peak": {"fallen": None}}
-    reports = {0: {"dynamics": {"k": 4}}, 1: well, 2: ill, 3: {}}
-    run = RunData("r", iterations=tuple(IterationData(n, report) for n, report in reports.items()))
-    assert warnings(run) == ["Iteration 2: the policy has collapsed.", "Iteration 2: the policy has fallen."]
-    assert warnings(RunData("r", iterations=(*run.iterations, IterationData(4, well)))) == []
-    assert warnings(RunData("r", iterations=run.iterations[:1])) == []
+def test_a_policy_that_collapsed_or_is_past_its_best_is_warned_of_until_it_is_not(tmp_path: Path) -> None:
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    for number, right in enumerate((900, 600, 900), 1):
+        counts = Counter(prompts=500, generated=1000, correct=right)
+        log = IterationLog(RunDirectory(tmp_path), trainer, number)
+        log.iteration_done(IterationResult((), IterationReport(number, 1.0, counts), ()))
+    _, ill, well = read_run(tmp_path, 1).iterations
+    before, begun = IterationData(0, {"dynamics": {"k": 4}}), IterationData(3)
+    collapsed, fallen = warnings(RunData("r", iterations=(before, ill, begun)))
+    assert collapsed.startswith("Iteration 2: since the first iteration the policy has collapsed: 60% of the responses")
+    assert fallen.startswith("Iteration 2: the policy is past its best: 60.0% of the responses are right, and 90.0%")
+    assert warnings(RunData("r", iterations=(ill, well))) == []
+    assert warnings(RunData("r", iterations=(before,))) == []
