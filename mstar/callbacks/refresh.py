@@ -98,6 +98,7 @@ class RewardModelRefresh:
         self.batch_size = batch_size
         self.lr = lr
         self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
         self.contrast = contrast
         # What the MPRM's module is given as it is.
         self._module: dict[str, Any] = {

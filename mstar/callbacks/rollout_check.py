@@ -42,7 +42,8 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
     refresh = settings.refresh
     if refresh is not None:
         # Its MPRM starts from the policy, with weights of the same type.
-        check_trainable(policy, trainer, refresh.rate(policy), refresh.optimizer, "rollout.refresh_reward_model.lr")
+        rate, name = refresh.rate(policy), "rollout.refresh_reward_model.lr"
+        check_trainable(policy, trainer, rate, refresh.optimizer, refresh.lr_scheduler, name)
         check_prompts(refresh.prompts, "rollout.refresh_reward_model.prompts", settings.grader)
     if settings.reward is not None:
         settings.reward.check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from mstar.callbacks.iteration_log import IterationLog
 from mstar.callbacks.rollout_progress import RolloutProgress
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.errors import ConfigError
-from mstar.modules.optimization import configure
+from mstar.modules.optimization import configure, require_lasting
 from mstar.modules.policy import PolicyModule
 from mstar.trainer.fit_end import at_epoch_end
 
@@ -46,13 +47,16 @@ def check_watched(trainer: Trainer, policy: PolicyModule, settings: RolloutSetti
     """Refuses what watches what a run with rollouts never measures, which would end it, or has not measured yet.
 
     Raises:
-        ConfigError: a callback, or the schedule of the learning rate, does.
+        ConfigError: a callback, or the schedule of the learning rate, does, or that may end before the run.
     """
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     places = [place for place, callback in enumerate(callbacks) if getattr(callback, "settings", None) is settings]
     weights = [Parameter(torch.zeros(1, 1))]
-    made: Any = configure(weights, policy.lr, policy.optimizer_factory, policy.lr_scheduler_factory, trainer=trainer)
-    watching = [("model.lr_scheduler", made["lr_scheduler"].get("monitor") if isinstance(made, dict) else None)]
+    made: Any = configure(weights, policy.lr, policy.optimizer_factory, policy.lr_scheduler_factory)
+    schedule = made["lr_scheduler"] if isinstance(made, dict) else {}
+    # How many steps an iteration takes depends on what it keeps.
+    require_lasting(schedule.get("scheduler"), trainer.max_steps if trainer.max_steps >= 0 else math.inf)
+    watching = [("model.lr_scheduler", schedule.get("monitor"))]
     for place, callback in enumerate(callbacks):
         watched = callback.export_best if isinstance(callback, ExportCallback) else getattr(callback, "monitor", None)
         watched = "dynamics/greedy_accuracy" if watched is True else watched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from lightning.pytorch import Trainer
@@ -76,11 +77,11 @@ def configure(
         lr_scheduler: Makes the schedule from the optimizer, stepped once an optimizer step (one that looks at a
             metric, once an epoch); None for a constant rate.
         name: What ``lr`` is called in the configuration.
-        trainer: Whose limit of steps a schedule of so many steps must have; none is not looked at.
+        trainer: Whose steps a schedule of so many must last for, once its fit has begun; none is not looked at.
 
     Raises:
         ConfigError: every parameter is frozen, ``lr`` is not positive, it cannot move weights of 16 bits, the optimizer
-            or the schedule refuses its arguments, or the schedule ends before the fit may.
+            or the schedule refuses its arguments, or the schedule ends before the fit.
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
@@ -98,12 +99,10 @@ def configure(
     if lr_scheduler is None:
         return made
     scheduler = lr_scheduler(made)
-    total = getattr(scheduler, "total_steps", None)
-    if total is not None and trainer is not None and not 0 <= trainer.max_steps <= total:
-        raise ConfigError(
-            f"model.lr_scheduler {type(scheduler).__name__} has total_steps {total}, and none after them: set "
-            "trainer.max_steps to it, or take WarmupSchedule(decay_until=...)."
-        )
+    if hasattr(scheduler, "total_steps") and trainer is not None:
+        # With rollouts the batches are not known yet, and the limit has been looked at before.
+        limited = 0 <= trainer.max_steps <= scheduler.total_steps
+        require_lasting(scheduler, trainer.max_steps if limited else trainer.estimated_stepping_batches)
     if not isinstance(scheduler, TorchReduceLROnPlateau):
         return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
     if not isinstance(scheduler, ReduceLROnPlateau):
@@ -116,3 +115,19 @@ def configure(
         "optimizer": made,
         "lr_scheduler": {"scheduler": scheduler, "interval": "epoch", "monitor": scheduler.monitor},
     }
+
+
+def require_lasting(scheduler: object, steps: float) -> None:
+    """Refuses a schedule of fewer steps than there will be, which would end the fit by a traceback.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    total = getattr(scheduler, "total_steps", None)
+    if total is not None and steps > total:
+        mend = "set trainer.max_steps to it, or take WarmupSchedule(decay_until=...)"
+        if math.isfinite(steps):
+            mend = f"set it to {steps}, the steps that there will be"
+        raise ConfigError(
+            f"lr_scheduler {type(scheduler).__name__} has total_steps {total}, and none after them: {mend}."
+        )

@@ -9,7 +9,7 @@ from typing import Any, Final, get_args
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.nn import Parameter
 
@@ -32,21 +32,27 @@ def check_trainable(
     trainer: Trainer,
     lr: float | None = None,
     optimizer: OptimizerCallable | None = None,
+    lr_scheduler: LRSchedulerCallable | None = None,
     name: str = "model.lr",
 ) -> None:
     """Refuses settings with which training cannot begin, and weights of 16 bits that the learning rate cannot move.
 
     Weights of 32 bits, and adapters, which have them, need no look; for those of 16 the model is loaded once more.
 
+    Args:
+        lr: Of an MPRM that is retrained from the module, with its optimizer and schedule; none for the module's own.
+
     Raises:
         ConfigError: the optimizer or the schedule refuses its settings, or the optimizer weights that are sharded;
             every part is frozen, the attention kernel cannot run, the learning rate cannot move the weights, or
             adapters or an MPRM's head would lose their 32 bits.
     """
-    lr, optimizer = lr or module.lr, optimizer or module.optimizer_factory
+    if optimizer is None:
+        optimizer, lr_scheduler = module.optimizer_factory, module.lr_scheduler_factory
+    lr = lr or module.lr
     _tell_unread_rate(optimizer, lr, name)
     # A matrix, because some optimizers (Muon) take nothing else.
-    made = configure([Parameter(torch.zeros(1, 1))], lr, optimizer, module.lr_scheduler_factory, name, trainer)
+    made = configure([Parameter(torch.zeros(1, 1))], lr, optimizer, lr_scheduler, name)
     # An MPRM that is refreshed is not split.
     if optimizer is module.optimizer_factory and isinstance(trainer.strategy, ModelParallelStrategy):
         _check_sharding(made["optimizer"] if isinstance(made, dict) else made)

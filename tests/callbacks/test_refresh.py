@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from lightning.pytorch import Trainer
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 import mstar.callbacks.refresh
 import mstar.callbacks.signals
@@ -20,6 +22,7 @@ from mstar.annotation.annotation import Annotation
 from mstar.callbacks import RewardModelRefresh, RolloutCallback
 from mstar.callbacks.iteration_log import IterationLog
 from mstar.callbacks.rollout_stages import RolloutStages
+from mstar.datamodules import PolicyDataModule
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.errors import ConfigError
 from mstar.generation import TransformersEngine
@@ -172,6 +175,21 @@ def test_lightning_s_news_of_the_retraining_are_not_told_as_those_of_the_fit(
     assert [record for record in caplog.records if record.name.startswith("lightning")] == []
     Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     assert any("GPU available" in message for message in caplog.messages)
+
+
+def test_the_schedule_lasts_for_the_retraining_s_own_steps(train: Any) -> None:
+    """Six responses, two in a batch."""
+    train(lr_scheduler=partial(OneCycleLR, max_lr=1e-3, total_steps=3))
+    with pytest.raises(ConfigError, match=r"OneCycleLR has total_steps 2, and none after them: set it to 3, the steps"):
+        train(lr_scheduler=partial(OneCycleLR, max_lr=1e-3, total_steps=2))
+
+
+def test_a_schedule_of_the_retraining_that_cannot_be_made_is_refused_before_the_run() -> None:
+    refresh = RewardModelRefresh([2], TinyDice("refresh", 4), lr_scheduler=ReduceLROnPlateau)
+    callback = RolloutCallback(selection="random", refresh_reward_model=refresh)
+    trainer = Trainer(accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False)
+    with pytest.raises(ConfigError, match="ReduceLROnPlateau needs to know what it looks at"):
+        callback.check(trainer, PolicyModule("mstar/tiny-idefics3"), PolicyDataModule(TinyDice("pool", 4)))
 
 
 def test_the_retraining_has_all_labels_whatever_the_number_of_processes(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau
 from torch.nn import Parameter
 from torch.optim.lr_scheduler import OneCycleLR
@@ -119,10 +121,13 @@ def test_an_optimizer_that_takes_no_rate_is_refused_in_a_sentence() -> None:
         configure([Parameter(torch.zeros(1))], 0.1, Adafactor, None)
 
 
-def test_a_schedule_of_so_many_steps_needs_a_fit_of_no_more() -> None:
+@pytest.mark.parametrize(
+    ("limit", "known", "mend"),
+    [(3, None, ""), (-1, 3, ""), (-1, 4, "set it to 4, the"), (4, 4, "set it to 4"), (-1, math.inf, "set trainer.")],
+)
+def test_a_schedule_of_so_many_steps_needs_a_fit_of_no_more(limit: int, known: float | None, mend: str) -> None:
     weights, schedule = [Parameter(torch.zeros(1))], partial(OneCycleLR, max_lr=0.1, total_steps=3)
-    for steps in (1, 3):
-        configure(weights, 0.1, torch.optim.SGD, schedule, trainer=Trainer(accelerator="cpu", max_steps=steps))
-    for steps in (-1, 4):
-        with pytest.raises(ConfigError, match=r"OneCycleLR has total_steps 3.*: set trainer\.max_steps to it"):
-            configure(weights, 0.1, torch.optim.SGD, schedule, trainer=Trainer(accelerator="cpu", max_steps=steps))
+    trainer: Any = SimpleNamespace(max_steps=limit, estimated_stepping_batches=known)
+    refused = pytest.raises(ConfigError, match=f"OneCycleLR has total_steps 3, and none after them: {mend}")
+    with refused if mend else nullcontext():
+        configure(weights, 0.1, torch.optim.SGD, schedule, trainer=trainer)
