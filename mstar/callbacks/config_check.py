@@ -15,6 +15,7 @@ from mstar.callbacks.run_record import CONFIG
 from mstar.distributed import is_main
 from mstar.errors import ConfigError
 from mstar.memory.configuration import count_devices
+from mstar.prompts.sources import STAGE_PARTS, unused_parts
 from mstar.provenance import INCIDENTAL, flatten
 
 _log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def check_same_run(root: Path, config: str) -> None:
 
 def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One sentence for every key that must be the same and is not, and for another number of rows a step."""
-    old, new = dict(flatten(before)), dict(flatten(now))
+    old, new = dict(flatten(_without_unused(before))), dict(flatten(_without_unused(now)))
     moved, rows, rows_now = _processes(old) != _processes(new), _step_rows(old), _step_rows(new)
     free = _BATCH if moved and rows and rows_now else ()  # the rows that they make are looked at below
     changes = [
@@ -80,6 +81,19 @@ def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         elif is_main():
             _log.warning("%s; no trainer.accumulate_grad_batches keeps it.", said)
     return changes
+
+
+def _without_unused(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration without the parts of its sources that its data does not take."""
+    data = config.get("data") or {}
+    options = data.get("init_args") or {}
+    stage = "mprm" if "labels" in options else str(options.get("stage"))
+    sources = options.get("sources")
+    if not isinstance(sources, Mapping) or stage not in STAGE_PARTS:
+        return config
+    unused = unused_parts(stage, sources)
+    kept = {name: value for name, value in sources.items() if name not in unused}
+    return {**config, "data": {**data, "init_args": {**options, "sources": kept}}}
 
 
 def _processes(values: Mapping[str, Any]) -> int | None:

@@ -23,7 +23,7 @@ from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.benchmarks import BenchmarkSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.prompts.quarantine import QuarantineFile
-from mstar.prompts.sources import PartName
+from mstar.prompts.sources import STAGE_PARTS
 from mstar.rendering import Renderer
 from mstar.storage import ExampleFile
 from mstar.types import Example, Prompt
@@ -35,8 +35,11 @@ Pair = tuple[Prompt, Example]
 _HANDFUL: Final = 8
 
 
-def _choose(key: str, given: PromptSource | None, sources: DataSources, part: PartName) -> PromptSource | None:
+def _choose(key: str, given: PromptSource | None, sources: DataSources, stage: str) -> PromptSource | None:
     """A part that is given, or that of the sources; where there are both, the one that is not used is named."""
+    part = STAGE_PARTS[stage].get(key)
+    if part is None:
+        return given
     if given is None:
         return sources.open(part)
     if sources.has(part) and rank() == 0:
@@ -135,12 +138,10 @@ class PolicyDataModule(LightningDataModule):
         require_least("data.", batch_size=batch_size, eval_batch_size=eval_batch_size)
         require_limits(max_prompt_tokens, max_example_tokens, max_bad_share, num_workers)
         if sources is not None:
-            evolves = stage == "evolve"
-            train = _choose("train", train, sources, "train" if evolves else "warmup")
-            test = _choose("test", test, sources, "test")
-            if evolves:
-                validation = _choose("validation", validation, sources, "validation")
-                unlabelled = _choose("unlabelled", unlabelled, sources, "unlabelled")
+            train = _choose("train", train, sources, stage)
+            validation = _choose("validation", validation, sources, stage)
+            test = _choose("test", test, sources, stage)
+            unlabelled = _choose("unlabelled", unlabelled, sources, stage)
         self._train = train
         self.validation = validation
         self.test = test

@@ -25,6 +25,7 @@ from mstar.errors import ConfigError, DataError, require_least, require_share
 from mstar.generation import derive_seed
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck
+from mstar.prompts.sources import STAGE_PARTS
 from mstar.types import Prompt, StepLabels
 
 _log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class StepLabelDataModule(LightningDataModule):
         require_least("data.", batch_size=batch_size)
         require_share("data.validation_share", validation_share, "[0, 1)")
         if prompts is None and sources is not None:
-            prompts = sources.require("annotation", "data.sources")
+            prompts = sources.require(STAGE_PARTS["mprm"]["prompts"], "data.sources")
         self.labels = labels
         self.sources = list(prompts) if isinstance(prompts, list) else [] if prompts is None else [prompts]
         self.sources += [given.prompts for given in (labels, validation_labels) if isinstance(given, PublicStepLabels)]

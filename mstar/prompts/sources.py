@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal, get_args, get_origin
@@ -16,6 +16,12 @@ PartName = Literal["warmup", "train", "validation", "test", "unlabelled", "annot
 
 # Parts that are those of training where they are not named.
 _FROM_TRAIN: Final = ("warmup", "annotation")
+# What the data of every stage takes: which part serves as which of its options.
+STAGE_PARTS: Final[Mapping[str, Mapping[str, PartName]]] = {
+    "evolve": {"train": "train", "validation": "validation", "test": "test", "unlabelled": "unlabelled"},
+    "warmup": {"train": "warmup", "test": "test"},
+    "mprm": {"prompts": "annotation"},
+}
 _OWN: Final = ("split", "size", "hide_answers")
 
 
@@ -113,6 +119,13 @@ class DataSources:
         hint = known[key].annotation
         if get_origin(hint) is Literal and value not in get_args(hint):
             raise ConfigError(f"sources.{name}.{key} is '{value}', but {cls.__name__} has {', '.join(get_args(hint))}.")
+
+
+def unused_parts(stage: str, sources: Mapping[str, Any]) -> set[str]:
+    """The parts in the settings of some sources that a stage does not take."""
+    taken = STAGE_PARTS[stage].values()
+    used = {"train" if name in _FROM_TRAIN and sources.get(name) is None else name for name in taken}
+    return set(get_args(PartName)) - used
 
 
 def _class_of(build: Any) -> Any:

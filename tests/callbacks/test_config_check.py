@@ -131,3 +131,32 @@ def test_a_limit_that_something_depends_on_stays(option: str, value: float) -> N
     before = changed(f"rollout.init_args.{option}", value)
     after = before | {"trainer": before["trainer"] | {"max_epochs": 8}}
     assert find_changes(before, after) == ["trainer.max_epochs was 5 and is now 8."]
+
+
+@pytest.mark.parametrize(
+    ("own", "unused", "used"),
+    [
+        ({"stage": "evolve"}, ("annotation", "warmup", "test"), ("train", "validation", "unlabelled", "dataset")),
+        ({"stage": "warmup"}, ("annotation", "train", "validation", "unlabelled"), ("warmup", "dataset")),
+        ({"labels": "l"}, ("warmup", "train", "validation", "unlabelled"), ("annotation", "dataset")),
+        # A module of one's own may take any.
+        ({}, ("test",), ("annotation", "warmup", "train", "validation", "unlabelled", "dataset")),
+    ],
+)
+def test_parts_of_the_sources_that_a_stage_does_not_take_may_change(
+    own: dict[str, Any], unused: tuple[str, ...], used: tuple[str, ...]
+) -> None:
+    sources = {"dataset": {"class_path": "T"}} | {
+        name: {"size": 3} for name in ("warmup", "train", "validation", "test", "unlabelled", "annotation")
+    }
+    before = changed("data.init_args", own | {"sources": sources})
+    for name in (*unused, *used):
+        after = changed("data.init_args", own | {"sources": sources | {name: {"size": 4}}})
+        assert bool(find_changes(before, after)) == (name in used), name
+
+
+def test_a_warm_up_without_a_part_of_its_own_takes_the_one_of_training() -> None:
+    [change] = find_changes(
+        *(changed("data.init_args", {"stage": "warmup", "sources": {"train": {"size": size}}}) for size in (3, 4))
+    )
+    assert change == "data.sources.train.size was 3 and is now 4."
