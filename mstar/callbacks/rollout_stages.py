@@ -110,8 +110,8 @@ class RolloutStages:
         reward, policy = self.settings.reward, self.policy
         if reward is None:
             return
-        if refreshed is not None:
-            reward.refresh(self.run.root / refreshed)
+        if reward.refreshable:
+            reward.refresh(None if refreshed is None else self.run.root / refreshed)
         reward.load(RewardHost(policy.device, policy.compute_precision, policy.attention, policy.trust_remote_code))
 
     def ready_reward(self, log: IterationLog, refreshed: str | None) -> str | None:

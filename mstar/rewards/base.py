@@ -142,8 +142,8 @@ class Reward(ABC):
             )
         return tuple(scores[end - 1] for end in ends)
 
-    def refresh(self, folder: Path) -> None:
-        """Goes on with a model that was retrained within the run, from the next ``load`` on.
+    def refresh(self, folder: Path | None) -> None:
+        """Goes on with a model that was retrained within the run, from the next ``load`` on; None for the first.
 
         Raises:
             ConfigError: it has none.

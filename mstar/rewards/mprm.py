@@ -73,6 +73,7 @@ class MPRM(Reward):
         # Where it computes, if that is not where its weights are.
         self._place: torch.device | None = None
         self._loaded_from: str | None = None
+        self._retrained: Path | None = None
         self._weights = ""
 
     @classmethod
@@ -109,17 +110,20 @@ class MPRM(Reward):
         return self._loaded is not None
 
     def load(self, host: RewardHost) -> None:
-        """Loads the folder, unless it is loaded."""
-        if self.folder is None or self.folder == self._loaded_from:
+        """Loads the folder, or the one that was retrained from it, unless it is loaded."""
+        folder = self.folder if self._retrained is None else str(self._retrained)
+        if folder == self._loaded_from:
             return
         self.release()
+        if folder is None:
+            return
         precision = host.precision_of(self.dtype)
         place = torch.device(host.device)
         away = self.offload is not False and self.quantization == "none" and place.type != "cpu"
-        scorer, renderer = self.open(self.folder, host, precision, torch.device("cpu") if away else place)
+        scorer, renderer = self.open(folder, host, precision, torch.device("cpu") if away else place)
         scorer.eval().requires_grad_(False)
         self._loaded, self._place = (scorer, renderer), place
-        self._loaded_from, self._weights = self.folder, name_of(precision.weights)
+        self._loaded_from, self._weights = folder, name_of(precision.weights)
         backbone: Any = scorer.backbone
         announce("MPRM in rollouts", precision, kernel_of(backbone))
 
@@ -188,9 +192,9 @@ class MPRM(Reward):
             end = first if first > begin else end
         return distinct[begin:end]
 
-    def refresh(self, folder: Path) -> None:
-        """Goes on with the MPRM in another folder."""
-        self.folder = str(folder)
+    def refresh(self, folder: Path | None) -> None:
+        """Goes on with the MPRM in another folder; None for its own."""
+        self._retrained = folder
 
     def release(self) -> None:
         """Lets go of the weights; the memory is the next one's."""

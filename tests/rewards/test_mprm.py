@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.errors import ConfigError
 from mstar.models.step_scorer import StepScorer
 from mstar.rewards import MPRM, RewardHost
+from mstar.storage import RunDirectory
 
 
 def test_a_new_mprm_takes_the_place_of_the_old_one(
@@ -44,6 +47,23 @@ def test_a_new_mprm_takes_the_place_of_the_old_one(
     # The same weights in another folder.
     assert reward.facts() == before
     assert before["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_in_a_run_that_retrained_none_it_is_the_first_one_again(warm_mprm: Path, tmp_path: Path, waits: bool) -> None:
+    """A rollout callback may have retrained it for another trainer before."""
+    shutil.copytree(warm_mprm, tmp_path / "mprm/0002/model")
+    reward = MPRM(None if waits else str(warm_mprm))
+    policy = SimpleNamespace(
+        device="cpu", compute_precision=RewardHost().precision, attention=None, trust_remote_code=False
+    )
+    stages: Any = SimpleNamespace(settings=SimpleNamespace(reward=reward), policy=policy, run=RunDirectory(tmp_path))
+    RolloutStages.load_reward(stages, "mprm/0002/model")
+    assert reward.ready
+    shutil.rmtree(tmp_path / "mprm")
+    RolloutStages.load_reward(stages, None)
+    assert (reward.ready, reward._loaded_from) == ((False, None) if waits else (True, str(warm_mprm)))
+    reward.check()
 
 
 def test_one_without_a_folder_waits(tmp_path: Path) -> None:
