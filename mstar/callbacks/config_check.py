@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 # Of the trainer, only what changes the updates themselves must stay.
 _FIXED_OF_TRAINER: Final = re.compile(
-    r"trainer\.(accumulate_grad_batches|gradient_clip_\w+|precision|limit_train_batches|overfit_batches|fast_dev_run|"
+    r"trainer\.(accumulate_grad_batches|gradient_clip_\w+|precision|limit_train_batches|fast_dev_run|"
     r"use_distributed_sampler|reload_dataloaders_every_n_epochs)\b"
 )
 # Rows of an optimizer step, by which processes share them: with another number of these, they may change.

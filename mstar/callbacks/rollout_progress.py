@@ -64,8 +64,13 @@ def check_resumable(state: Mapping[str, Any], seed: int, run: RunDirectory) -> N
     """Makes sure that a run can go on from what a checkpoint holds.
 
     Raises:
-        ConfigError: it was made with another seed, or is another run's.
+        ConfigError: it is an older version's, was made with another seed, or is another run's.
     """
+    if not RolloutProgress().state_dict().keys() <= state.keys():
+        raise ConfigError(
+            "the checkpoint is an older version's, which a run cannot go on from: export it (mstar export), and start "
+            "a new run from that (model.model_name)."
+        )
     if state["seed"] != seed:
         raise ConfigError(
             f"rollout.seed is {seed}, but the checkpoint was made with {state['seed']}: the run would not go on as it "

@@ -58,7 +58,11 @@ def dashboard_charts() -> dict[str, dict[str, tuple[str, ...]]]:
             "Ratio of probabilities": ("train/ratio",),
             "Clipped": ("train/clipped_fraction",),
         },
-        "Time": {"Seconds": tuple(f"time/{name}" for name in ("generate", "grade", "score", "train"))},
+        "Time": {
+            "Seconds": tuple(
+                f"time/{name}" for name in ("refresh", "sweep", "generate", "grade", "score", "train", "dynamics")
+            ),
+        },
     }
 
 

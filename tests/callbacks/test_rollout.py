@@ -78,6 +78,20 @@ def test_a_run_does_not_go_on_from_a_checkpoint_of_another_one(tmp_path: Path) -
     callback.on_load_checkpoint(fitting, policy, checkpoint)
 
 
+def test_a_run_does_not_go_on_from_a_checkpoint_of_an_older_version() -> None:
+    callback = RolloutCallback(selection="random", seed=1)
+    state = callback.state_dict()
+    state["refreshed_reward_model"] = state.pop("refreshed")
+    fitting = trainer()
+    fitting.state.fn = TrainerFn.FITTING
+    with pytest.raises(
+        ConfigError, match=r"is an older version's, .*: export it \(mstar export\), and start a new run"
+    ):
+        callback.on_load_checkpoint(
+            fitting, PolicyModule("mstar/tiny-idefics3"), {"callbacks": {callback.state_key: state}}
+        )
+
+
 @pytest.mark.parametrize(("elsewhere", "closed"), [(True, 1), (False, 0)])
 def test_of_several_processes_a_stop_leaves_nothing_on_servers(
     elsewhere: bool, closed: int, monkeypatch: pytest.MonkeyPatch

@@ -29,7 +29,8 @@ CONTRACT = {
 # What docs/dashboard.md tells to look at beside them.
 FURTHER = {
     "mprm/auc_within", "mprm/likelihood_auc_within", "rollout/choice_fraction", "rollout/entropy",
-    "rollout/response_length", "train/clipped_fraction", "train/kl", "train/ratio", "val/loss",
+    "rollout/response_length", "time/dynamics", "time/refresh", "time/sweep", "train/clipped_fraction", "train/kl",
+    "train/ratio", "val/loss",
 }  # fmt: skip
 
 
