@@ -24,16 +24,15 @@ _BEHIND: Final = re.compile(rf"(.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*{_NAME}\s+
 _LONE_LETTER: Final = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
 # What takes an option back, or names another beside it.
 _DENIAL: Final = re.compile(
-    r"\b(?:not|never|wrong|incorrect|false|except|but|or|nor|neither|too|cannot|if|fails?|maybe|could|might)\b|^[=<>→⇒/]|或",
+    r"\b(?:not|never|wrong|incorrect|false|except|but|or|nor|neither|too|cannot|if|fails?|maybe|possibly|could|might"
+    r"|(?:rul|exclud|eliminat)ed)\b|^(?:[=<>→⇒/]|\w+n't\b)|或",
     re.IGNORECASE,
 )
 # 5:19 is compared as 5/19.
 _RATIO: Final = re.compile(r"(?<![\d:.])(\d+)\s*:\s*(\d+)(?![\d:.])")
 _EDGES: Final = " \t\n.:,;*\"'`$。、"
 _LETTERS: Final = re.compile(r"[A-Z]+")
-_LETTER_SEPARATOR: Final = re.compile(
-    r"\b(?:and|options?|choices?)\b|[\s,;/&+、。.()\[\]{}\"'*和与]|选项?", re.IGNORECASE
-)
+_LETTER_SEPARATOR: Final = re.compile(r"(?i)\b(?:and|options?|choices?)\b|[\s,;/&+、。.()\[\]{}\"'*和与选项]")
 _LETTERS_WITHOUT_TEXTS: Final = 26
 _MAX_LENGTH: Final = 1200
 
@@ -130,7 +129,7 @@ class ChoiceReader(AnswerReader):
 
     def _find(self, text: str) -> int | None:
         options = self._options
-        bare = clean_latex(text).strip(_EDGES).removesuffix("选项")
+        bare = clean_latex(text).strip(_EDGES).removesuffix("选项").rstrip()
         label = _LABEL.match(bare)
         if label is None and (behind := _BEHIND.fullmatch(bare)) is not None:
             bare = f"({behind[2]}) {behind[1]}"

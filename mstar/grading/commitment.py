@@ -94,8 +94,8 @@ _OTHERWISE: Final = re.compile(
 )
 _TAKEN_BACK: Final = re.compile(
     r"\b(?:that|this|which|it|my answer)(?:'s| is| was)\s+(?:wrong|incorrect|not right|not correct|a mistake)\b"
-    r"|\bI (?:(?:have )?made (?:a mistake|an error)|(?:cannot|can't) (?:see|tell|determine))\b"
-    r"|\b(?:ignore|disregard) (?:that|this answer|my)\b"
+    r"|\bI (?:(?:have )?made (?:a mistake|an error)|(?:cannot|can't) (?:see|tell|determine)(?! you| any))\b"
+    r"|\b(?:ignore|disregard|scratch) (?:that|this answer|my)\b"
     r"|\b(?:could|might|may|can) (?:also|instead|equally) be\b|\bor (?:maybe|perhaps|possibly)\b"
     r"|\balternatively\b(?!, (?:we|you|one) can)|\bnot (?:entirely |completely )?(?:sure|certain|confident)\b"
     r"|\b(?:let me re-?count|it should be|re-?examin\w+|looking again|however)\b"
@@ -108,9 +108,9 @@ _INSTEAD: Final = re.compile(
     re.IGNORECASE,
 )
 SENTENCE_END: Final = re.compile(
-    r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St)\.)(?<!\b(?:i\.e|e\.g)\.)(?<!\bapprox\.)[\"')]?\s+"
+    r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St)\.)(?<!\b(?:i\.e|e\.g|a\.m|p\.m)\.)(?<!\bapprox\.)[\"')]?\s+"
     r"(?!(?<=\bNo\. )\d|[=<>+*/×≈\\])|(?<=[。!])(?<!\\!)|(?<=.)(?=【)|(?<=\)\.)\s"
-    r"|(?<=[A-Z]\.)\s+(?=(?:The|A|My|This|It|If|In|As|Given|Since|Because|However|Actually)\s[a-z])"
+    r"|(?<=[A-Zm]\.)\s+(?=(?:The|A|My|This|It|If|In|As|Given|Since|Because|However|Actually)\s[a-z])"
 )
 # Where a sentence stops to state its answer and begins to say why.
 _EXPLANATION: Final = re.compile(
@@ -313,12 +313,13 @@ def _of_line(span: str, marked: bool) -> Iterator[str]:
         return
     if len(lines) > 1:
         yield "\n".join(lines)
-    yield lines[-1]
+        if lines[0].startswith("- "):  # of a list, the last is no answer
+            return
     line = _LEAD_IN.sub("", lines[-1])
-    yield line
+    yield from (lines[-1], line)
     if not marked and (_TAKEN_BACK.search(line) or {"yes", "no"} <= set(_WORD.findall(line.casefold()))):
         return
-    if (formula := _FORMULA.match(line)) is not None:
+    if (formula := (_FORMULA.match if marked else _FORMULA.fullmatch)(line)) is not None:
         yield formula[1]
         return
     parts = [line]
@@ -333,8 +334,7 @@ def _of_line(span: str, marked: bool) -> Iterator[str]:
         # "A: iron; B: zinc; C: gold" are the options, and no reason why it is A.
         listed = len(set(LISTED.findall(sentence))) > 2
         stated = sentence if listed else _EXPLANATION.split(sentence, maxsplit=1)[0].strip()
-        yield stated
-        yield _ASIDE.split(stated, maxsplit=1)[0]
+        yield from (stated, _ASIDE.split(stated, maxsplit=1)[0])
     if marked and (copula := _COPULA.fullmatch(stated)) is not None:
         yield copula["stated"]
 

@@ -27,7 +27,7 @@ _MAX_LENGTH: Final = 500
 _MAX_NESTING: Final = 12
 # A command, a product such as 3x, a relation, an operator between two terms, a tuple or an interval, a factorial.
 _SIGN: Final = re.compile(
-    r"\\[a-zA-Z{]+|(?<!\w)\d+\s?[a-z](?!\w)|[=^√π∞≤≥<>]|(?<=[\w)}])\s*[-+*/]\s*(?=[\w(\\{])|[\[({]\s*-?[\w.\\]+\s*,|(?<=\d)!"
+    r"\\[a-zA-Z{]+|(?<!\w)\d+\s?[a-z](?!\w|\.\w)|[=^√π∞≤≥<>]|(?<=[\w)}])\s*[-+*/]\s*(?=[\w(\\{])|[\[({]\s*-?[\w.\\]+\s*,|(?<=\d)!"
 )
 # Calculations with digits alone, such as 2019-20, are spans and numbers, and no formulas.
 _MORE_THAN_DIGITS: Final = re.compile(r"[a-zA-Z√π∞!^]|[\[({]\s*-?[\w.]+\s*,")

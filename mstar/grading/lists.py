@@ -81,10 +81,10 @@ class BoxReader(AnswerReader):
 
 def _read_box(text: str) -> tuple[float, ...] | None:
     # A label or a confidence beside the box may be a number, too.
-    runs = _NUMBERS.findall(normalise(text[:_MAX_LENGTH]))
+    text = normalise(text[:_MAX_LENGTH]).replace("bbox_2d", "")
+    runs = [text] if len(_NUMBER.findall(text)) == 4 else _NUMBERS.findall(text)
     numbers = [float(number) for run in runs for number in _NUMBER.findall(run)]
-    is_box = len(numbers) == 4 and numbers[0] < numbers[2] and numbers[1] < numbers[3]
-    return tuple(numbers) if is_box else None
+    return tuple(numbers) if len(numbers) == 4 and numbers[0] < numbers[2] and numbers[1] < numbers[3] else None
 
 
 def _show(box: Sequence[float]) -> str:

@@ -68,7 +68,7 @@ class NumberReader(AnswerReader):
         # "1/3 ≈ 0.33" says both, where the one is the other rounded.
         before, about, _ = clean_latex(normalise(text)).partition("≈")
         if about and (said := read_quantity(before)) is not None and said.value.denominator > 1:
-            close = abs(said.value - found.value) <= abs(said.value) / 20
+            close = abs(said.value - found.value) <= abs(said.value) / 40
             found = said if close and self._is_gold(said.value, said.exact) else found
         value = found.value
         if found.unit and self._unit and (factor := conversion_factor(found.unit, self._unit)) is not None:

@@ -58,7 +58,7 @@ _PLAIN: Final = {
     "times": "×", "cdot": "*", "div": "/", "pi": "π", "$": "$", "%": "%", "{": "{", "}": "}", "pounds": "£",
     "infty": "∞", "triangle": "△", "angle": "∠",
 }  # fmt: skip
-_GROUPS: Final = re.compile(r"\{,\}|,?\\[,!](?=\d{3})")
+_GROUPS: Final = re.compile(r"\{,\}|(?:,?\\!|\\,)(?=\d{3})")
 _DEGREE: Final = re.compile(r"\s*(?:\^\s*\{?\s*|\*)°\s*\}?")
 _SHORT_FRACTION: Final = re.compile(r"\\frac\s*(\d)\s*(\d)")
 _NUMBER_FRACTION: Final = re.compile(r"\\frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
@@ -88,7 +88,7 @@ def strip_markup(text: str) -> str:
 
 def fold(text: str) -> str:
     """The form in which two texts are compared: without case, outer punctuation, first article, doubled spaces."""
-    folded = " ".join(text.casefold().replace(".m.", "m").split()).strip(" .,;:!?\"'。、")
+    folded = " ".join(f"{text.casefold()}.".replace(".m.", "m").split()).strip(" .,;:!?\"'。、")
     return _ARTICLE.sub("", _BRITISH.sub(lambda word: _AMERICAN[word[0]], folded))
 
 

@@ -41,7 +41,8 @@ _WORDS: Final = re.compile(
 )
 _JOINING: Final = re.compile(
     r"\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|too|wrong|incorrect|am|pm|"
-    r"hundred|thousand|million|billion|dozen|st|nd|rd|th|if|but|more|less|fewer|is|was|were|must|above|cannot|would|might|may|pi|sqrt|(?-i:[A-Zb-fi-kn-rt-z]))\b|[π√]",
+    r"hundred|thousand|million|billion|dozen|st|nd|rd|th|if|but|more|less|fewer|is|was|were|must|"
+    r"the above|cannot|would|might|may|pi|sqrt|(?-i:(?!^[LNJWV] )[A-Zb-fi-kn-rt-z](?!-)))\b|[π√]",
     re.IGNORECASE,
 )
 _CLOSED_FORM: Final = re.compile(r"[√π^(]|\*\*|sqrt")

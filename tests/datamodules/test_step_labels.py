@@ -204,7 +204,7 @@ def test_contrasts_join_the_labels_that_are_trained_on(renderer: Renderer, tmp_p
     wrong = label("annotation-0-0", 4, correct=False)
     write_step_labels(tmp_path / "labels-00000.parquet", [chain, wrong])
     plain = StepLabelDataModule(str(tmp_path), TinyDice("annotation", 3), validation_share=0.0)
-    contrast = ContrastSettings(later="ignored")
+    contrast = ContrastSettings()
     data = StepLabelDataModule(
         str(tmp_path),
         TinyDice("annotation", 3),
@@ -218,10 +218,9 @@ def test_contrasts_join_the_labels_that_are_trained_on(renderer: Renderer, tmp_p
     made = (data.train or ())[2]
     assert (made.prompt_id, made.soft_labels[0]) == ("annotation-0-2", 0.0)
     assert made.steps[0] != chain.steps[0]
-    # Its later step is not labelled, and rows of one prompt are one group.
-    assert after.labelled_N.sum() == 5
-    assert torch.equal(after.soft_N.isnan(), ~after.labelled_N)
-    assert torch.equal(after.hard_N.isnan(), ~after.labelled_N)
+    # Its steps are all labelled, and rows of one prompt are one group.
+    assert after.labelled_N is None
+    assert len(after.soft_N) == len(before.soft_N) + 2
     assert sorted(Counter(after.group_B.tolist()).values()) == [1, 2]
 
 

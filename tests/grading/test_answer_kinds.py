@@ -79,6 +79,11 @@ def test_several_options_in_any_order(row: dict[str, Any], right: list[str], wro
         ({"answer": "B", "choices": [r"$8 \mathrm{~m}$", r"$9 \mathrm{~m}$"]}, ["9", "9 m", r"9 \mathrm{~m}"], ["8"]),
         ({"answer": "A", "choices": ["*C(=O)NC(*)S", "S1[NH]OC1"]}, ["A: *C(=O)NC(*)S", "A"], ["B", "S1[NH]OC1"]),
         ({"answer": "A", "choices": ["2:30 A.M.", "2:30 P.M."]}, ["2:30 AM", "2:30 a.m."], ["2:30 PM", "2:30 p.m."]),
+        (
+            {"answer": "B", "choices": ["8 a.m. to 4 p.m.", "7 a.m. to 4 p.m."]},
+            ["7 a.m. to 4 p.m.", "7 am to 4 pm"],
+            ["8 am to 4 pm"],
+        ),
         # A name that ends in a letter is the option of that name.
         ({"answer": "B", "choices": ["Point C", "Point A", "Point B"]}, ["Point A", "B", "option B"], ["Point B", "A"]),
         (
@@ -148,7 +153,7 @@ def test_one_option_however_the_gold_names_it(row: dict[str, Any], right: list[s
             [r"\sqrt{3} \approx 1.73", r"x = \sqrt{3} ≈ 1.7"],
             [r"\sqrt{2} \approx 1.41", "1.73"],
         ),
-        ({"answer": "5/7"}, [r"\frac{5}{7} \approx 0.714"], ["5/7 ≈ 0.9", "0.714"]),
+        ({"answer": "5/7"}, [r"\frac{5}{7} \approx 0.714"], ["5/7 ≈ 0.9", "5/7 ≈ 0.69", "0.714"]),
         ({"answer": "1.73"}, [r"\sqrt{3} \approx 1.73"], [r"\sqrt{3}"]),
         ({"answer": "23", "answer_type": "integer"}, ["22.6 ≈ 23"], ["23 ≈ 24"]),
         # What has a variable behind it is no number, and what has a unit or a thing is one.
@@ -156,7 +161,19 @@ def test_one_option_however_the_gold_names_it(row: dict[str, Any], right: list[s
         ({"answer": r"\frac{\sqrt{5}}{3} b"}, [r"\frac{\sqrt{5}b}{3}"], [r"\frac{\sqrt{5}}{3}"]),
         ({"answer": r"$5 \pi R$"}, [r"5R\pi"], [r"5\pi"]),
         ({"answer": r"\sqrt{5}"}, [r"\sqrt{5}"], [r"\sqrt{5}i", r"\sqrt{5} x y"]),
-        ({"answer": "25", "answer_type": "float"}, ["25 N", "25 g of salt", "25 cups a day"], ["25n", "25i"]),
+        (
+            {"answer": "25", "answer_type": "float"},
+            [
+                "25 N",
+                "25 g of salt",
+                "25 cups a day",
+                "25 L of milk",
+                "25 V battery",
+                "25 m above the ground",
+                "25 t-shirts",
+            ],
+            ["25n", "25i"],
+        ),
         ({"answer": "40%"}, ["40%", "40 percent", "40 %"], ["4%", "60%"]),
     ],
 )
@@ -199,6 +216,9 @@ def test_numbers(row: dict[str, Any], right: list[str], wrong: list[str]) -> Non
                 "(10, 20), (50, 80)",
                 '{"bbox_2d": [10, 20, 50, 80], "label": "car 7"}',
                 "{'Position': [10, 20, 50, 80], 'Confidence': 0.8}",
+                "xmin: 10, ymin: 20, xmax: 50, ymax: 80",
+                "[10. 20. 50. 80.]",
+                "<10><20><50><80>",
             ],
             ["[60, 20, 90, 80]", "[10, 20]", "[10, 20, 50, 80, 90]", "[10, 20, 50, 80] or [60, 20, 90, 80]"],
         ),
