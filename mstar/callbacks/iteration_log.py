@@ -52,7 +52,9 @@ class IterationLog:
         iteration: The iteration's number, from 1; 0 stands for the policy before the first.
     """
 
-    def __init__(self, run: RunDirectory, trainer: Trainer, iteration: int) -> None:
+    def __init__(self, run: RunDirectory, trainer: Trainer, iteration: int, before: IterationLog | None = None) -> None:
+        # Those of earlier iterations, by number: each is read once in a process.
+        self.earlier: dict[int, dict[str, Any]] = {} if before is None else before.earlier
         self.run = run
         self.trainer = trainer
         self.iteration = iteration
@@ -110,8 +112,10 @@ class IterationLog:
 
     def _look_for_decline(self) -> None:
         """Says what has become worse since the first iteration, or since the best one; once while it lasts."""
-        paths = [self.run.report(number) for number in range(1, self.iteration)]
-        earlier = [read_json(path) for path in paths if path.exists()]
+        for number in range(1, self.iteration):
+            if number not in self.earlier and (path := self.run.report(number)).exists():
+                self.earlier[number] = read_json(path)
+        earlier = [self.earlier[number] for number in sorted(self.earlier)]
         if not earlier:
             return
         collapse, fallen = find_collapse(earlier[0], self.report), find_fall([*earlier, self.report])

@@ -192,6 +192,7 @@ class RolloutCallback(Callback):
             # What it came to in another trainer.
             self.load_state_dict(self._first)
             self._overlap, self._drift, self._checked = Overlap(self.settings, self._progress), None, False
+            self._log = None
         data = require_data(trainer.datamodule)  # type: ignore[attr-defined]
         self.check(trainer, pl_module, data)
         log_dashboard(trainer)
@@ -223,7 +224,7 @@ class RolloutCallback(Callback):
         settings, progress, iteration = self.settings, self._progress, trainer.current_epoch + 1
         stages = RolloutStages.of(settings, trainer, pl_module)
         ahead = self._overlap.finish(stages, iteration)
-        log = self._log = IterationLog(stages.run, trainer, iteration)
+        log = self._log = IterationLog(stages.run, trainer, iteration, self._log)
         # What is drawn at random in an iteration follows from (seed, iteration), so that resuming repeats it.
         torch.manual_seed(derive_seed(settings.seed, "generate", iteration))
         self._sync(stages, log)
