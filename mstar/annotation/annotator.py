@@ -86,7 +86,7 @@ def annotate(
     check_prompts(prompts, "prompts", grader)
     facts = {
         "format": _FORMAT,
-        "settings": describe(settings),
+        "settings": _describe_settings(settings),
         "policy": policy,
         "computed_in": computed_in,
         "engine": describe(engine),
@@ -180,6 +180,14 @@ def _take_over(output: Path, facts: Mapping[str, Any], earlier: Iterable[Path]) 
             for name in (f"quarantine-{number}.jsonl", f"judge-{number}.json", shard.name):
                 if (folder / name).exists() and not (output / shard.name).exists():
                     copy_file(folder / name, output / name)
+
+
+def _describe_settings(settings: AnnotationSettings) -> dict[str, Any]:
+    """The settings that have an effect."""
+    described: dict[str, Any] = describe(settings)
+    if settings.continuing != "ahead":
+        del described["lead"]
+    return described
 
 
 def _annotate_shard(

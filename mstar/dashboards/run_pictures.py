@@ -8,7 +8,7 @@ from PIL import Image
 
 from mstar.dashboards.run_config import SavedConfig
 from mstar.dashboards.run_sources import describe_sources, open_parts, open_settings
-from mstar.errors import MstarError
+from mstar.errors import DataError, MstarError
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.images import open_image
 
@@ -25,6 +25,7 @@ class RunPictures:
     def __init__(self, configs: tuple[SavedConfig, ...] = (), image_root: str | None = None) -> None:
         self._configs = configs
         self._root = image_root
+        self._faults: list[str] = []
 
     def find(self, uri: str, prompt_id: str | None) -> Image.Image:
         """The picture that a prompt calls so.
@@ -38,7 +39,13 @@ class RunPictures:
                 for image in () if index is None else source[index].images:
                     if image.uri == uri:
                         return image.load()
-        return open_image(uri, self._root or ".")
+        try:
+            return open_image(uri, self._root or ".")
+        except DataError as error:
+            if self._root is not None or not self._configs:
+                raise
+            why = next(iter(self._faults), "The run's data, as far as its classes are mstar's own, does not have it")
+            raise DataError(f"{error} {why}; give the folder of its pictures as --image_root.") from error
 
     @cached_property
     def _sources(self) -> list[PromptSource]:
@@ -49,6 +56,6 @@ class RunPictures:
                     made = open_settings(settings, config)
                     found += open_parts(made) if isinstance(made, DataSources) else [made]
                 # The page is made without pictures that cannot be had.
-                except (MstarError, OSError, ValueError):
-                    continue
+                except (MstarError, OSError, ValueError) as error:
+                    self._faults.append(f"Data of the run is not looked at: {str(error).rstrip('.')}")
         return found

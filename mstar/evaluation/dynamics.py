@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
 
 from mstar import metrics
-from mstar.distributed import by_shard
+from mstar.distributed import by_leader, by_shard
 from mstar.evaluation.reward_quality import RewardQuality, reward_quality
 from mstar.generation import Engine, Request, draw_responses, plan_samples
 from mstar.generation.base import GREEDY
@@ -124,7 +125,8 @@ def measure_dynamics(
             Request(p, (GREEDY, *plan_samples(seed, stage, p.id, num_samples, temperature, first_index=1)))
             for p in part
         ]
-        graded = grade_all(part, draw_responses(engine, requests, "dynamics"), grader)
+        drawn = draw_responses(engine, requests, "dynamics")
+        graded = by_leader(partial(grade_all, part, drawn, grader), engine.group_size)
         if reward is None:
             return graded
         samples = [PromptResponses(p, tuple(row[1:])) for p, row in zip(part, graded, strict=True)]
@@ -186,7 +188,8 @@ def sweep(
             )
             for p in part
         ]
-        graded = grade_all(part, draw_responses(engine, requests, "sweep"), grader)
+        drawn = draw_responses(engine, requests, "sweep")
+        graded = by_leader(partial(grade_all, part, drawn, grader), engine.group_size)
         groups = add_process_rewards(
             [PromptResponses(p, tuple(row)) for p, row in zip(part, graded, strict=True)], reward
         )

@@ -127,7 +127,8 @@ def run_iteration(
             report.counts["ahead"] += len(groups) * (number in plan.ahead)
             for group in groups:
                 report.count(group, voted=group.prompt.id in hidden)
-            work.count_votes([(hidden[group.prompt.id], group) for group in groups if group.prompt.id in hidden])
+            if leader:
+                work.count_votes([(hidden[group.prompt.id], group) for group in groups if group.prompt.id in hidden])
             shown += groups[: _SHOWN - len(shown)]
     total = IterationReport(plan.iteration, plan.temperature)
     for part in gather_lists([report] if leader else []):

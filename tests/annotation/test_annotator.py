@@ -229,6 +229,8 @@ def test_a_folder_of_another_annotation_is_refused_with_the_difference(tmp_path:
     samples: dict[str, list[str | tuple[str, bool]]] = {"p": [RIGHT, WRONG, RIGHT, WRONG]}
     engine = StubEngine(samples)
     annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path, policy="aaaa")
+    # Without ``continuing: ahead`` it has no effect.
+    annotate([prompt("p")], engine, AnswerGrader(), settings(lead=2), tmp_path, policy="aaaa")
     with pytest.raises(ConfigError, match=r"num_continuations 4 \(now 2\)"):
         annotate([prompt("p")], engine, AnswerGrader(), settings(num_continuations=2), tmp_path, policy="aaaa")
     with pytest.raises(ConfigError, match=r"policy aaaa \(now bbbb\)"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,12 @@ import pytest
 
 from mstar.annotation import Annotation, AnnotationSettings, annotate, annotator
 from mstar.distributed import rank
+from mstar.evaluation.dynamics import measure_dynamics, sweep
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
 from mstar.iteration.iteration import Stages, run_iteration
 from mstar.iteration.plan import IterationPlan, IterationPrompts
+from mstar.rewards import Reward
 from mstar.selection import Balance, Selector
 from mstar.storage import RunDirectory
 from mstar.types import Prompt, Response, Verdict
@@ -70,11 +71,19 @@ def test_two_processes_write_the_labels_of_one(tmp_path: Path, forker: Any) -> N
 
 
 class Moody(AnswerGrader):
-    """A grader of which two processes have different verdicts, as a judge by address may."""
+    """A grader that one process of a group asks alone: a judge by address may tell another one something else."""
 
     def grade(self, prompt: Prompt, response: str) -> Verdict:
-        verdict = super().grade(prompt, response)
-        return replace(verdict, correct=verdict.correct and not (rank() and "red = 1" in response))
+        # Whether a gold answer can be compared, every process looks for itself, with an empty response.
+        assert not (rank() and response)
+        return super().grade(prompt, response)
+
+
+class Even(Reward):
+    """All responses are worth the same."""
+
+    def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
+        return [[(0.5,) for _ in responses] for _, responses in groups]
 
 
 class Together(AlternatingEngine):
@@ -99,7 +108,10 @@ def work_together(output: Path) -> None:
     annotate(PROMPTS, engine, Moody(), settings, output / "labels", progress=False)
     plan = IterationPlan(1, 0, 4, 1.0, balance=Balance(hard=0.3, extra_samples=1.0))
     stages = Stages(engine, Moody(), None, Selector("all"))
-    run_iteration(IterationPrompts(PROMPTS, [], plan), stages, RunDirectory(output))
+    run_iteration(IterationPrompts(PROMPTS[1:], PROMPTS[:1], plan), stages, RunDirectory(output))
+    options: dict[str, Any] = {"num_samples": 2, "seed": 0, "stage": "dynamics"}
+    measure_dynamics(engine, PROMPTS, Moody(), None, temperature=1.0, **options)
+    sweep(engine, PROMPTS, Moody(), Even(), candidates=[1.0], k=2, **options)
     (output / f"seen-{dist.get_rank()}").write_text("\n".join(engine.seen), encoding="utf-8")
     dist.destroy_process_group()
 

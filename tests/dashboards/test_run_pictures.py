@@ -104,6 +104,13 @@ def test_nothing_else_is_run_and_data_that_is_gone_is_no_error(tmp_path: Path, d
     mixed = {"class_path": "mstar.prompts.MixedPrompts", "init_args": {"sources": [data, other]}}
     gone = {"class_path": RECORDS, "init_args": {"path": str(tmp_path / "gone.parquet")}}
     wrong = {"class_path": RECORDS, "init_args": {"path": 3}}
-    for settings in (other, mixed, gone, wrong, {"class_path": "mstar.prompts.Nothing"}):
-        with pytest.raises(DataError, match=r"is not found|does not exist"):
-            stored(tmp_path, {"prompts": settings}).find("a#0", "a")
+    for settings, why in (
+        (other, "as far as its classes are mstar's own"),
+        (mixed, "the class evil.Prompts, which is not one of mstar's own; give"),
+        (gone, "gone.parquet"),
+        (wrong, "cannot be opened"),
+        ({"class_path": "mstar.prompts.Nothing"}, "not one of mstar's own; give"),
+    ):
+        pictures = stored(tmp_path, {"prompts": settings})
+        with pytest.raises(DataError, match=rf"(?s)does not exist.*{why}.* the folder of its pictures as --image_root"):
+            pictures.find("a.png", "a")

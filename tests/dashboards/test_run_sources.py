@@ -74,6 +74,29 @@ def test_a_range_of_a_source_counts_the_rows_that_the_run_counted(tmp_path: Path
     assert [[prompt.id for prompt in found] for found in (opened, *open_parts(sources, ("train",)))] == [["2"], ["2"]]
 
 
+def test_options_that_are_gone_by_now_are_left_out(tmp_path: Path) -> None:
+    own = {"path": str(write_rows(tmp_path)), "check_images": "exists", "cache_dir": None}
+    rows = {"class_path": "mstar.prompts.RecordPrompts", "init_args": own}
+    part = {"class_path": "mstar.prompts.PromptPart", "init_args": {"source": rows, "gone": 1}}
+    opened = open_settings(part, SavedConfig("config.yaml", "", tmp_path))
+    assert isinstance(opened, PromptSource)
+    assert len(opened) == 4
+
+
+def test_lists_of_splits_are_not_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data_images").mkdir()
+    turns = [{"from": "human", "value": "1 + 1?"}, {"from": "gpt", "value": "The answer is 2"}]
+    rows = [{"image": f"VQA2.0/{number}.png", "conversations": turns} for number in range(4)]
+    (tmp_path / "train_samples_all_tuning.json").write_text(json.dumps(rows), encoding="utf-8")
+    own = {"root": str(tmp_path), "splits": "lists", "check_images": "exists"}
+    settings = {"class_path": "mstar.prompts.MathV360K", "init_args": own}
+    opened = open_settings(settings, SavedConfig("config.yaml", "", tmp_path))
+    assert isinstance(opened, PromptSource)
+    assert len(opened) == 2
+    assert not (tmp_path / "lists").exists()
+
+
 def test_the_size_of_a_part_of_generated_prompts_counts(tmp_path: Path) -> None:
     dice = {"class_path": "mstar.prompts.TinyDice", "init_args": {"split": "pool", "size": 2}}
     sources = open_settings({"dataset": dice, "train": {"size": 5}}, SavedConfig("config.yaml", "", tmp_path))
