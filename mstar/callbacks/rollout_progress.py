@@ -55,6 +55,8 @@ class RolloutProgress:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from what a checkpoint holds."""
+        if not self.state_dict().keys() <= state.keys():
+            return  # an older version's: a fit cannot go on from it, and nothing else asks for it
         for name in self.state_dict():
             setattr(self, name, state[name])
         self.ahead = None if state["ahead"] is None else Ahead(**state["ahead"])

@@ -16,7 +16,7 @@ _FILTERED: Final = "content_filter"
 _WHOLE: Final = ("stop", "eos")
 _CUT_OFF: Final = ("length", "model_length")
 _NO_ANSWER: Final = "an answer that is no chat completion"
-_NO_TEXT: Final = "an answer without a text"
+NO_TEXT: Final = "an answer without a text"
 # Gemini's, some of which its address for OpenAI's chat completions puts behind "content_filter: ".
 _FILTERED_FOR: Final = ("SAFETY", "RECITATION", "PROHIBITED_CONTENT", "BLOCKLIST", "SPII")
 # What providers call a filter's refusal, and what those say of it whose code says nothing: DashScope, DeepSeek,
@@ -72,7 +72,7 @@ class Answer:
             return f"an answer that was ended by '{reason[:50]}'"
         # An immediate end is a token, too; and what a server takes for thoughts may be the answer.
         if reason in _WHOLE and not text and (thoughts or usage.get("completion_tokens") == 0):
-            return _NO_TEXT
+            return NO_TEXT
         # Half a surrogate pair, which JSON can hold, can be written nowhere.
         whole = (text or "").encode(errors="replace").decode()
         return cls(whole, reason in _WHOLE, read, written, _sum_logprobs(choice.get("logprobs")))

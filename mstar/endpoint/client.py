@@ -23,7 +23,7 @@ from weakref import WeakSet
 import httpx2
 
 from mstar.endpoint.access import chat_url, check_access, find_key
-from mstar.endpoint.answer import Answer, Refusal, Usage
+from mstar.endpoint.answer import NO_TEXT, Answer, Refusal, Usage
 from mstar.endpoint.cache import AnswerCache
 from mstar.endpoint.traffic import Pace, Traffic
 from mstar.errors import ConfigError, EndpointError
@@ -35,6 +35,8 @@ _NUMBER: Final = re.compile(r"\[Errno -?\d+\] ")
 
 _AGAIN: Final = (408, 409, 425, 429)
 _UNPAID: Final = 402
+# What a model never came to, for its thoughts.
+_NEVER_WRITTEN: Final = Answer("", finished=False, prompt_tokens=0, num_tokens=0)
 _LENGTH_FIELDS: Final = frozenset({"max_tokens", "max_completion_tokens"})
 # Many chat templates open the thought themselves, and the reply begins within it.
 _THOUGHT: Final = re.compile(r".*</think>", re.DOTALL)
@@ -179,7 +181,8 @@ class ChatClient:
                 self.usage.known += 1
             return Answer.load(kept)
         sent = {name: value for name, value in content.items() if name not in omit}
-        answer, whole = self._request(sent), True
+        answer = self._request(sent)
+        whole = answer != _NEVER_WRITTEN
         if isinstance(answer, Refusal) and answer.is_too_long and not _LENGTH_FIELDS.isdisjoint(sent):
             # Many servers count the longest answer in, though there is room for a shorter one.
             answer = self._request({name: value for name, value in sent.items() if name not in _LENGTH_FIELDS})
@@ -214,12 +217,21 @@ class ChatClient:
             if not isinstance(found, str):
                 return found
             fault = found
+        if fault == NO_TEXT and self._writes(content) and not self._stopped.is_set():
+            return _NEVER_WRITTEN
         tries = "1 try" if self.traffic.retries == 0 else f"{self.traffic.retries + 1} tries"
         raise EndpointError(
             f"{self._where} did not answer in {tries} ({self._hide(fault)}), so the run stops at "
             f"'{_question(content)}'; what was answered is kept, and the same command goes on from "
             "there once the server answers."
         )
+
+    def _writes(self, content: Mapping[str, Any]) -> bool:
+        """Whether it is this question alone that the model ends its thoughts at, at temperature 0 again and again.
+
+        If nothing else was answered either, or it was to continue a response, the server may take answers for thoughts.
+        """
+        return content["messages"][-1]["role"] == "user" and self.usage.requests + self.usage.known > 0
 
     def _trace(self, event: str, facts: Mapping[str, Any]) -> None:
         """Takes in every new connection."""

@@ -10,7 +10,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch.nn import Parameter
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from torch.optim.lr_scheduler import ReduceLROnPlateau as TorchReduceLROnPlateau
 
 from mstar.distributed import world_size
@@ -99,7 +99,7 @@ def configure(
     if lr_scheduler is None:
         return made
     scheduler = lr_scheduler(made)
-    if hasattr(scheduler, "total_steps") and trainer is not None:
+    if isinstance(scheduler, OneCycleLR) and trainer is not None:
         # With rollouts the batches are not known yet, and the limit has been looked at before.
         limited = 0 <= trainer.max_steps <= scheduler.total_steps
         require_lasting(scheduler, trainer.max_steps if limited else trainer.estimated_stepping_batches)
@@ -123,8 +123,7 @@ def require_lasting(scheduler: object, steps: float) -> None:
     Raises:
         ConfigError: it has fewer.
     """
-    total = getattr(scheduler, "total_steps", None)
-    if total is not None and steps > total:
+    if isinstance(scheduler, OneCycleLR) and steps > (total := scheduler.total_steps):
         mend = "set trainer.max_steps to it, or take WarmupSchedule(decay_until=...)"
         if math.isfinite(steps):
             mend = f"set it to {steps}, the steps that there will be"

@@ -293,6 +293,28 @@ def test_nothing_and_thoughts_alone_are_no_answer(
     assert connect().ask_all([body("x")]) == [Answer("", False, 0, 0)]
 
 
+def test_of_a_server_that_answers_one_question_by_thoughts_alone_that_one_has_no_whole_answer(
+    stub: StubServer, connect: Connect, tmp_path: Path
+) -> None:
+    def write(asked: dict[str, Any]) -> Any:
+        message = {"content": "7"} if "how many" in str(asked["messages"]) else {"content": None, "reasoning": "hm"}
+        return {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {"completion_tokens": 12}}
+
+    stub.write = write
+    cache = tmp_path / "answers.sqlite"
+    client = connect(cache=cache)
+    assert client.ask_all([body("how many")]) == [Answer("7", True, 0, 12)]
+    assert client.ask_all([body("which")]) == [Answer("", False, 0, 0)]
+    # It is asked for once more in another run, and what was begun is not continued by nothing.
+    asked = len(stub.asked)
+    again = connect(cache=cache)
+    assert again.ask_all([body("how many"), body("which")])[1] == Answer("", False, 0, 0)
+    assert len(stub.asked) == asked + 9
+    begun = body("which") | {"messages": [*body("which")["messages"], {"role": "assistant", "content": "It is"}]}
+    with pytest.raises(EndpointError, match="an answer without a text"):
+        again.ask_all([begun])
+
+
 def test_only_what_the_model_ended_is_whole(stub: StubServer, connect: Connect) -> None:
     ends = iter(["insufficient_system_resource", "eos", "model_length", *["error"] * 9])
     stub.write = lambda asked: {"choices": [{"message": {"content": "x"}, "finish_reason": next(ends)}]}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from lightning.pytorch.cli import ReduceLROnPlateau
 from torch.nn import Parameter
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from transformers.optimization import Adafactor
 
 from mstar.errors import ConfigError
@@ -121,6 +121,12 @@ def test_an_optimizer_that_takes_no_rate_is_refused_in_a_sentence() -> None:
         configure([Parameter(torch.zeros(1))], 0.1, Adafactor, None)
 
 
+class _Cosine(LambdaLR):
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.total_steps = 1
+        super().__init__(optimizer, lambda step: max(0.0, math.cos(step)))
+
+
 @pytest.mark.parametrize(
     ("limit", "known", "mend"),
     [(3, None, ""), (-1, 3, ""), (-1, 4, "set it to 4, the"), (4, 4, "set it to 4"), (-1, math.inf, "set trainer.")],
@@ -131,3 +137,5 @@ def test_a_schedule_of_so_many_steps_needs_a_fit_of_no_more(limit: int, known: f
     refused = pytest.raises(ConfigError, match=f"OneCycleLR has total_steps 3, and none after them: {mend}")
     with refused if mend else nullcontext():
         configure(weights, 0.1, torch.optim.SGD, schedule, trainer=trainer)
+    # One of one's own may stay as it is behind its last step.
+    configure(weights, 0.1, torch.optim.SGD, _Cosine, trainer=trainer)
