@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -19,36 +14,12 @@ import pytest
 import mstar.interruption as interruption
 from mstar.endpoint import Answer, ChatClient, Refusal, Traffic
 from mstar.endpoint import client as endpoint_client
-from mstar.endpoint.cache import AnswerCache
-from mstar.endpoint.traffic import Pace
-from mstar.errors import ConfigError, EndpointError, StorageError
+from mstar.errors import ConfigError, EndpointError
+from tests.endpoint.asking import Connect, body
 from tests.stub_server import completion
 
 if TYPE_CHECKING:
     from tests.stub_server import StubServer
-
-Connect = Callable[..., ChatClient]
-
-
-@pytest.fixture
-def waits() -> list[float]:
-    """The seconds that were waited, or would have been."""
-    return []
-
-
-@pytest.fixture
-def connect(stub: StubServer, waits: list[float], request: pytest.FixtureRequest) -> Connect:
-    def connected(**arguments: Any) -> ChatClient:
-        settings: dict[str, Any] = {"traffic": Traffic(concurrency=1), "pause": waits.append} | arguments
-        client = ChatClient(stub.address, "teacher", **settings)
-        request.addfinalizer(client.close)
-        return client
-
-    return connected
-
-
-def body(text: str, seed: int = 0) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": text}], "seed": seed}
 
 
 def test_answers_come_in_order_and_are_counted(stub: StubServer, connect: Connect) -> None:
@@ -202,97 +173,6 @@ def test_a_refused_request_is_told_from_an_answer_and_not_kept(
     assert isinstance(client.ask_all([body("long")])[0], Answer)
 
 
-@pytest.mark.parametrize(("status", "error"), [
-    (400, {"code": "data_inspection_failed", "message": "Input data may contain inappropriate content."}),
-    (400, {"code": "invalid_request_error", "message": "Content Exists Risk"}),
-    (400, {"code": 400, "type": "content_filter", "message": "The request was rejected"}),
-    (400, {"code": "invalid_prompt", "message": "your prompt was flagged as potentially violating our usage policy."}),
-    (403, {"code": 403, "message": "Your chosen model requires moderation and your input was flagged"}),
-])  # fmt: skip
-def test_a_filter_is_known_by_what_its_provider_says(
-    status: int, error: Any, stub: StubServer, connect: Connect
-) -> None:
-    stub.faults = [(status, {}, error)]
-    [found] = connect().ask_all([body("x")])
-    assert isinstance(found, Refusal)
-    assert found.is_filtered
-    assert not found.is_too_long
-
-
-@pytest.mark.parametrize("error", [
-    {"code": 400, "type": "exceed_context_size_error", "message": "request (9 tokens) exceeds the available size"},
-    {"code": 400, "message": "The input token count (9) exceeds the maximum number of tokens allowed (8)."},
-    {"code": "invalid_parameter_error", "message": "Range of input length should be [1, 8]"},
-])  # fmt: skip
-def test_a_prompt_that_is_too_long_is_known_in_other_words(error: Any, stub: StubServer, connect: Connect) -> None:
-    stub.faults = [(400, {}, error)]
-    [found] = connect().ask_all([body("x")])
-    assert isinstance(found, Refusal)
-    assert found.is_too_long
-    assert not found.is_filtered
-
-
-def test_thoughts_in_parts_are_no_answer(stub: StubServer, connect: Connect) -> None:
-    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "3"}]
-    stub.write = lambda asked: {"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}
-    assert connect().ask_all([body("x")]) == [Answer("3", True, 0, 0)]
-
-
-def test_filtered_aborted_and_empty_answers_are_not_mistaken(stub: StubServer, connect: Connect) -> None:
-    written = iter([("half of", "content_filter"), ("broken", "abort"), (None, "length")])
-
-    def write(asked: dict[str, Any]) -> Any:
-        text, reason = next(written, ("whole", "stop"))
-        return {"choices": [{"message": {"content": text}, "finish_reason": reason}]}
-
-    stub.write = write
-    filtered, empty, whole = connect().ask_all([body("a"), body("b"), body("c")])
-    assert isinstance(filtered, Refusal)
-    assert filtered.is_filtered
-    # The aborted one was asked for again; a server without usage counts nothing.
-    assert empty == Answer("", False, 0, 0)
-    assert whole == Answer("whole", True, 0, 0)
-
-
-@pytest.mark.parametrize("reason", ["content_filter: RECITATION", "SAFETY", "prohibited_content", "Content_Filter"])
-@pytest.mark.parametrize("message", [{}, {"message": None}, {"message": {"content": "half of"}}])
-def test_a_filter_may_say_what_for_and_leave_out_the_message(
-    reason: str, message: dict[str, Any], stub: StubServer, connect: Connect
-) -> None:
-    stub.write = lambda asked: {"choices": [{"index": 0, "finish_reason": reason} | message]}
-    [found] = connect().ask_all([body("x")])
-    assert isinstance(found, Refusal)
-    assert found.is_filtered
-    assert len(stub.asked) == 1
-
-
-@pytest.mark.parametrize(
-    ("message", "tokens"),
-    [
-        ({"content": ""}, 0),
-        ({"content": None, "reasoning_content": "3 + 4 = 7. Answer: 7"}, 12),
-        ({"content": "", "reasoning": "hm"}, 12),
-        ({"content": [{"type": "thinking", "thinking": []}]}, 12),
-    ],
-)
-def test_nothing_and_thoughts_alone_are_no_answer(
-    message: dict[str, Any], tokens: int, stub: StubServer, connect: Connect
-) -> None:
-    def write(asked: dict[str, Any]) -> Any:
-        choice = {"message": message, "finish_reason": "stop"}
-        return {"choices": [choice], "usage": {"completion_tokens": tokens}}
-
-    stub.write = write
-    with pytest.raises(EndpointError, match=r"in 9 tries \(an answer without a text\), so the run stops at 'how many'"):
-        connect().ask_all([body("how many")])
-    # A model may end at once, which is one token, and think until it is cut off.
-    message, tokens = {"content": ""}, 1
-    assert connect().ask_all([body("x")]) == [Answer("", True, 0, 1)]
-    cut_off = {"message": {"content": None, "reasoning": "hm"}, "finish_reason": "length"}
-    stub.write = lambda asked: {"choices": [cut_off]}
-    assert connect().ask_all([body("x")]) == [Answer("", False, 0, 0)]
-
-
 def test_of_a_server_that_answers_one_question_by_thoughts_alone_that_one_has_no_whole_answer(
     stub: StubServer, connect: Connect, tmp_path: Path
 ) -> None:
@@ -313,16 +193,6 @@ def test_of_a_server_that_answers_one_question_by_thoughts_alone_that_one_has_no
     begun = body("which") | {"messages": [*body("which")["messages"], {"role": "assistant", "content": "It is"}]}
     with pytest.raises(EndpointError, match="an answer without a text"):
         again.ask_all([begun])
-
-
-def test_only_what_the_model_ended_is_whole(stub: StubServer, connect: Connect) -> None:
-    ends = iter(["insufficient_system_resource", "eos", "model_length", *["error"] * 9])
-    stub.write = lambda asked: {"choices": [{"message": {"content": "x"}, "finish_reason": next(ends)}]}
-    whole, cut = connect().ask_all([body("a"), body("b")])
-    assert (whole, cut) == (Answer("x", True, 0, 0), Answer("x", False, 0, 0))
-    assert len(stub.asked) == 3
-    with pytest.raises(EndpointError, match=r"\(an answer that was ended by 'error'\)"):
-        connect().ask_all([body("c")])
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
@@ -365,99 +235,3 @@ def test_fields_that_are_not_sent_still_tell_requests_apart(stub: StubServer, co
     connect(cache=tmp_path).ask_all([body("x", 1), body("x", 2)], omit=["seed"])
     assert len(stub.asked) == 2
     assert all("seed" not in asked for asked in stub.asked)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        *("localhost:8000", "ftp://host", "http://", "http://host:x"),
-        *("http://user:pass@host/v1", "http://user:pass@host:x/v1", "https://host/v1?key=abc", "host/v1?key=abc"),
-    ],
-)
-def test_what_is_no_address_is_refused_and_shows_no_key(address: str) -> None:
-    with pytest.raises(ConfigError, match="address") as raised:
-        ChatClient(address, "m")
-    assert "pass" not in str(raised.value)
-    assert "abc" not in str(raised.value)
-
-
-@pytest.mark.parametrize("key", ["sk-abc-123", "hf_abc123"])
-def test_a_key_itself_is_refused_and_not_shown(key: str) -> None:
-    with pytest.raises(ConfigError, match="not the name of an environment variable") as raised:
-        ChatClient("http://host", "m", key_variable=key)
-    assert key not in str(raised.value)
-    with pytest.raises(ConfigError, match="MSTAR_NOT_SET"):
-        ChatClient("http://host", "m", key_variable="MSTAR_NOT_SET")
-
-
-@pytest.mark.parametrize("key", ["top-secret\nanother", "top-secret\u201d", "top secret"])
-def test_what_cannot_be_a_key_is_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MSTAR_TEST_KEY", key)
-    with pytest.raises(ConfigError, match="MSTAR_TEST_KEY has a line break") as raised:
-        ChatClient("http://host", "m", key_variable="MSTAR_TEST_KEY")
-    assert "secret" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("address", "path"),
-    [
-        ("http://host:1", "/v1/chat/completions"),
-        ("http://host/", "/v1/chat/completions"),
-        ("http://host/openai/v2/", "/openai/v2/chat/completions"),
-        ("http://host/v1/chat/completions", "/v1/chat/completions"),
-    ],
-)
-def test_an_address_may_be_given_in_any_usual_form(address: str, path: str) -> None:
-    assert ChatClient(address, "m").url.path == path
-
-
-@pytest.mark.parametrize(
-    "settings", [{"concurrency": 0}, {"timeout": 0}, {"requests_per_minute": 0}, {"retries": -1}, {"input_price": -1}]
-)
-def test_traffic_out_of_range_is_refused(settings: Any) -> None:
-    with pytest.raises(ConfigError, match=next(iter(settings))):
-        Traffic(**settings)
-
-
-def test_requests_begin_no_faster_than_allowed() -> None:
-    waits: list[float] = []
-    pace = Pace(30, waits.append, lambda: 100.0)
-    for _ in range(3):
-        pace.enter()
-    assert waits == [2.0, 4.0]
-
-
-def test_answers_survive_a_kill_and_are_shared_by_processes(tmp_path: Path) -> None:
-    script = (
-        "import os, signal, sys; from pathlib import Path; from mstar.endpoint.cache import AnswerCache\n"
-        "cache = AnswerCache(Path(sys.argv[1])); [cache.keep(f'{sys.argv[2]}{n}', str(n)) for n in range(50)]\n"
-        "os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path), name]) for name in "ab"]
-    assert [process.wait() for process in running] == [-9, -9]
-    cache = AnswerCache(tmp_path)
-    assert all(cache.find(f"{name}{n}") == str(n) for name in "ab" for n in range(50))
-    cache.keep("a0", "another")
-    assert cache.find("a0") == "0"
-    assert cache.find("c0") is None
-
-
-def test_a_file_that_holds_no_answers_is_one_sentence(tmp_path: Path) -> None:
-    tmp_path.joinpath("answers.sqlite").write_text(json.dumps({"not": "SQLite"}) * 100)
-    with pytest.raises(StorageError, match=r"answers.sqlite' cannot be read or written .*choose another folder"):
-        AnswerCache(tmp_path).find("a")
-
-
-def test_two_that_ask_the_same_at_once_go_on_with_one_answer(
-    stub: StubServer, connect: Connect, tmp_path: Path
-) -> None:
-    both, texts = threading.Barrier(2, timeout=10), iter("ab")
-
-    def write(asked: dict[str, Any]) -> str:
-        both.wait()
-        return next(texts)
-
-    stub.write = write
-    client = connect(traffic=Traffic(concurrency=2), cache=tmp_path)
-    first, second = client.ask_all([body("x"), body("x")])
-    assert first == second == client.ask_all([body("x")])[0]
