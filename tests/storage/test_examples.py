@@ -69,20 +69,6 @@ def test_what_samples_are_worth_is_kept_exactly(tmp_path: Path) -> None:
     assert ExampleFile(tmp_path / "worth.parquet").credited
 
 
-def test_the_responses_to_some_prompts_are_read_without_their_tokens(tmp_path: Path) -> None:
-    groups = []
-    for name in "abc":
-        response = Response(name, 0, "r", 2, True, 1.0, -1.0, tokens=(1, 2), logprobs=(-0.5, -0.5))
-        scored = ScoredResponse(response, Verdict(True, "1", VerdictStatus.GRADED), fate=Fate.KEPT)
-        groups.append(PromptResponses(Prompt(name, "?"), (scored,)))
-    write_responses(tmp_path / "shard.parquet", groups)
-    found = read_responses(tmp_path / "shard.parquet", ["c", "a", "gone"])
-    assert [(s.response.prompt_id, s.response.text, s.response.tokens) for s in found] == [
-        ("a", "r", ()),
-        ("c", "r", ()),
-    ]
-
-
 @pytest.mark.parametrize("weight", [1.0, 0.75])
 def test_files_have_weights_only_where_one_is_not_1(tmp_path: Path, weight: float) -> None:
     shard, path = tmp_path / "shard.parquet", tmp_path / "examples.parquet"

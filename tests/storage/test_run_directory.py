@@ -1,4 +1,4 @@
-"""A folder of a run or of a model, given where the other is meant."""
+"""Where a run's files are, and a folder of a run or of a model, given where the other is meant."""
 
 from __future__ import annotations
 
@@ -6,10 +6,28 @@ from pathlib import Path
 
 import pytest
 
+from mstar import storage
 from mstar.dashboards.run_data import read_run
 from mstar.errors import ConfigError, DataError
 from mstar.models.backbone import find_model_type
 from mstar.models.step_scorer import check_step_scorer
+from mstar.storage import RunDirectory
+
+
+def test_layout_of_a_run_directory(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert run.iterations == []
+    assert run.responses(3, 12) == tmp_path / "iterations" / "0003" / "responses-00012.parquet"
+    assert run.examples(3) == tmp_path / "iterations" / "0003" / "examples.parquet"
+    assert run.report(3) == tmp_path / "iterations" / "0003" / "report.json"
+    for index in (12, 3):
+        storage.write_json(run.report(index), {})
+    (tmp_path / "iterations" / "0004-old").mkdir()
+    assert run.iterations == [3, 12]
+    for shard in (11, 2):
+        storage.write_responses(run.responses(3, shard), [])
+    assert run.response_shards(3) == [run.responses(3, 2), run.responses(3, 11)]
+    assert run.response_shards(12) == []
 
 
 @pytest.fixture
