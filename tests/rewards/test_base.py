@@ -12,6 +12,8 @@ from mstar.rewards import MPRM, Aggregation, Likelihood, Oracle, Reward, add_pro
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
+from .conftest import response  # type: ignore[import-not-found]
+
 SCORES = (0.5, 0.8, 0.25)
 
 
@@ -29,37 +31,6 @@ def test_an_aggregation_by_hand(aggregation: Aggregation, expected: float) -> No
 def test_the_lowest_step_need_not_be_the_last() -> None:
     assert aggregate((0.5, 0.25, 0.8), "min") == 0.25
     assert aggregate((0.5, 0.25, 0.8), "last") == 0.8
-
-
-def response(text: str, logprob: float = -2.0, num_tokens: int = 4) -> Response:
-    return Response("p", 0, text, num_tokens, True, 1.0, logprob)
-
-
-def test_the_likelihood_is_that_of_a_token() -> None:
-    prompt, rows = Prompt("p", "?"), [response("a"), response("a", -200.0, 400)]
-    assert Likelihood().score([(prompt, rows)]) == [[(pytest.approx(0.60653066),), (pytest.approx(0.60653066),)]]
-    # Unknown is not unlikely: no number stands for it.
-    for unknown, name in ((response("a", math.nan), "logprob"), (response("a", -2.0, 0), "num_tokens")):
-        with pytest.raises(ConfigError, match=f"sample 0 of the prompt 'p' cannot be scored: '{name}' is missing"):
-            Likelihood().score([(prompt, [*rows, unknown])])
-
-
-def test_a_response_that_was_not_written_has_no_likelihood_and_the_reward_0() -> None:
-    """Its prompt was too long for the engine, which says so; the run goes on."""
-    unwritten = Response("p", 0, "", 0, False, 1.0, 0.0)
-    assert Likelihood().lacks(unwritten) is None
-    group = PromptResponses(
-        Prompt("p", "?"), (ScoredResponse(unwritten, Verdict(False, None, VerdictStatus.NO_ANSWER)),)
-    )
-    [scored] = add_process_rewards([group], Likelihood())[0].responses
-    assert (scored.step_scores, scored.process_reward) == ((), 0.0)
-
-
-def test_the_oracle_knows_what_the_data_knows() -> None:
-    known = Prompt("p", "?", reference_responses=("right",))
-    assert Oracle().score([(known, [response("right"), response("wrong")])]) == [[(1.0,), (0.0,)]]
-    with pytest.raises(ConfigError, match="prompt 'q' lacks"):
-        Oracle().score([(Prompt("q", "?"), [response("right")])])
 
 
 class Broken(Reward):

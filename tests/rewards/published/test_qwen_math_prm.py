@@ -1,11 +1,7 @@
-"""Published process reward models, as tiny twins with random weights: the adapters read what their authors read.
-
-The authors' way is written out here: one response at a time, without padding, all logits of a plain forward pass.
-"""
+"""Qwen2.5-Math-PRM's form, as on its card; and what is refused and read alike of every published one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,37 +10,19 @@ import pytest
 import torch
 
 from mstar.errors import ConfigError
-from mstar.rewards import Reward, RewardHost
+from mstar.rewards import RewardHost
 from mstar.rewards.published import MathShepherd, QwenMathPRM
 from mstar.rewards.published.qwen_math_prm import process_reward_class
-from mstar.types import Prompt, Response
+from mstar.types import Prompt
 
-QUESTION = "How many dots has the red die?"
-CHAINS = [["red = 4", "so it is even", "Answer: even"], ["Answer: 9 + 9 = 18, I think"], ["x", "Answer: no"]]
-SIZE: dict[str, Any] = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "initializer_range": 0.3,
-}  # fmt: skip
-
-
-def answers(reward: Reward, prompt: Prompt, chains: Sequence[Sequence[str]] = CHAINS) -> list[tuple[float, ...]]:
-    """The scores of responses, one step a line."""
-    reward.load(RewardHost())
-    responses = [Response(prompt.id, n, "\n".join(c), 0, True, 1.0, 0.0) for n, c in enumerate(chains)]
-    [scores] = reward.score([(prompt, responses)])
-    return scores
-
-
-def same(found: list[tuple[float, ...]], expected: list[list[float]]) -> None:
-    assert [list(row) for row in found] == [pytest.approx(row, abs=1e-5) for row in expected]
-    # The steps differ, so that a mistaken place would be seen.
-    assert len({round(score, 4) for row in expected for score in row}) == sum(map(len, expected))
-
-
-def make_text_tokenizer(checks: ModuleType, marks: Sequence[str]) -> Any:
-    tokenizer = checks.make_tokenizer("<|im_end|>", {}, ["<|im_start|>"])
-    tokenizer.add_tokens(list(marks))
-    return tokenizer
+from .conftest import (  # type: ignore[import-not-found]
+    CHAINS,
+    QUESTION,
+    SIZE,
+    answers,
+    make_text_tokenizer,
+    same,
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,28 +71,6 @@ def test_qwen_math_prm_is_read_as_on_its_card(qwen_math: Path) -> None:
     reward.release()
     with pytest.raises(RuntimeError, match="before load"):
         reward.score([])
-
-
-@torch.no_grad()
-def test_math_shepherd_is_read_as_on_its_card(checks: ModuleType, tmp_path: Path) -> None:
-    from transformers import MistralConfig, MistralForCausalLM
-
-    tokenizer = make_text_tokenizer(checks, ["ки"])
-    torch.manual_seed(4)
-    untyped: Any = MistralForCausalLM
-    untyped(MistralConfig(**SIZE, vocab_size=len(tokenizer))).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    reward = MathShepherd(str(tmp_path), batch_size=3)
-    found = answers(reward, Prompt("p", QUESTION))
-    model: Any = reward._loaded
-    candidates = reward._answers
-    expected = []
-    for chain in CHAINS:
-        text = f"{QUESTION} " + "\n".join(f"Step {n}: {step} ки" for n, step in enumerate(chain, start=1))
-        ids = torch.tensor([tokenizer.encode(text)])
-        scores = model(ids).logits[:, :, candidates].softmax(dim=-1)[:, :, 0]
-        expected.append(scores[ids == tokenizer.encode("ки")[-1]].tolist())
-    same(found, expected)
 
 
 def test_what_is_no_such_model_is_refused(qwen_math: Path, tmp_path: Path) -> None:
