@@ -1,21 +1,68 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mstar.prompts import TinyDice
 from mstar.steps import split_steps
-from mstar.storage import PromptResponses, RunDirectory, write_json, write_responses
+from mstar.storage import (
+    PromptResponses,
+    RunDirectory,
+    write_json,
+    write_responses,
+)
 from mstar.types import Fate, Response, ScoredResponse, Verdict, VerdictStatus
 
 HOSTILE = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)> <!-- & \x00 \u202egnp.exe \u2028 "
     "https://evil.example/x.png $\\frac{1$\n```\n# heading\nAnswer: 5"
 )
-
 MakeGroup = Callable[..., PromptResponses]
+COUNTS = {"voted": 600, "abstained": 20, "known": 0, "accuracy": None}
+
+
+class Page(HTMLParser):
+    """A parsed page: its tags with attributes, its visible text, and its scripts."""
+
+    VOID = frozenset({"meta", "input", "br", "img"})
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.scripts: list[str] = []
+        self.feed(self.source)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        elif not self.open or self.open[-1] != "style":
+            self.text += data
+
+    @property
+    def sample(self) -> dict[str, Any]:
+        return json.loads(self.scripts[0])
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from mstar.iteration.iteration import IterationResult
 from mstar.iteration.report import IterationReport
 from mstar.storage import RunDirectory
 
-COUNTS = {"voted": 600, "abstained": 20, "known": 0, "accuracy": None}
+from .conftest import COUNTS  # type: ignore[import-not-found]
 
 
 def test_responses_whose_files_are_gone_count_among_the_sampled() -> None:
@@ -46,19 +46,6 @@ def test_without_dynamics_the_right_samples_are_named_and_no_accuracy() -> None:
         assert chart.told(chart.series[0]) == share.replace(".0", "")
     measured = IterationData(2, funnel | {"dynamics": {"greedy_accuracy": 0.5}})
     assert not [name for name, _ in headline(RunData("r", iterations=(measured,))) if name.startswith("right samples")]
-
-
-def test_a_vote_s_share_in_what_is_called_right_is_said() -> None:
-    report = {
-        "prompts": 1000,
-        "pseudo_labels": COUNTS,
-        "funnel": {"generated": 4000, "correct": 3000},
-        "labelled": {"funnel": {"generated": 1600, "correct": 400}},
-    }
-    said = sections.votes(RunData("r", iterations=(IterationData(1, report), IterationData(2))))
-    assert said.startswith("In iteration 1, 600 of 1\u202f000 prompts were voted on, and 20 got no answer")
-    assert "Of the responses to the others, 25.0\u202f% are right." in said
-    assert sections.votes(RunData("r", iterations=(IterationData(1, {"pseudo_labels": None}),))) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
-"""The report in a real browser: what a model wrote is shown and never runs, and what is to be clicked works."""
+"""What the sample browser is given; and in a real browser: what a model wrote never runs, and what is clicked works."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
@@ -12,10 +14,61 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mstar.dashboards.report import write_report
-from mstar.storage import RunDirectory, write_responses, write_step_labels
+from mstar.dashboards.run_pictures import RunPictures
+from mstar.dashboards.sample_browser import embed_image
+from mstar.storage import RunDirectory, read_responses, write_responses, write_step_labels
 from mstar.types import StepLabels
+
+from .conftest import Page  # type: ignore[import-not-found]
+
+
+def test_the_sample_holds_pictures_steps_scores_and_fates(run: Path) -> None:
+    sample = Page(write_report(run)).sample
+    assert len(sample["prompts"]) == 20
+    prompt = next(p for p in sample["prompts"] if p["iteration"] == 2 and p["samples"] == 3)
+    kept, wrong = prompt["responses"]
+    assert kept["fates"] == [["kept", 1], ["duplicate", 1]]
+    assert [step[1:] for step in kept["steps"]] == [[0.1, 0], [0.3, 1], [0.5, 2], [0.7, 3]]
+    assert (kept["verdict"], kept["reward"], kept["logprob"], kept["count"]) == ("right", 0.1, -2.5, 2)
+    assert (wrong["verdict"], wrong["predicted"], wrong["kept"]) == ("wrong", "99", False)
+    source = sample["images"][prompt["images"][0]]["source"]
+    with Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,")))) as picture:
+        assert picture.size == (32, 32)
+
+
+def test_without_process_rewards_the_steps_have_no_score(run: Path) -> None:
+    sample = Page(write_report(run)).sample
+    prompt = next(p for p in sample["prompts"] if p["iteration"] == 1)
+    assert {(score, level) for r in prompt["responses"] for _, score, level in r["steps"]} == {(None, None)}
+    assert prompt["responses"][0]["reward"] is None
+
+
+def test_pictures_are_made_smaller_or_replaced_by_the_reason(tmp_path: Path) -> None:
+    Image.new("RGB", (2000, 600), "red").save(tmp_path / "wide.png")
+    found = embed_image("wide.png", RunPictures((), str(tmp_path)), "p")
+    with Image.open(io.BytesIO(base64.b64decode(found["source"].split(",")[1]))) as picture:
+        assert picture.size == (1280, 384)
+    for name in ("gone\u202e.png", "../outside.png", "\0"):
+        reason = embed_image(name, RunPictures((), str(tmp_path)), "p")["error"]
+        assert not set(reason) & set("\u202e\0")
+    assert "does not exist" in embed_image("gone.png", RunPictures((), str(tmp_path)), "p")["error"]
+
+
+def test_values_that_json_cannot_hold_are_left_out(run: Path, make_group: Any) -> None:
+    import dataclasses
+
+    shard = RunDirectory(run).responses(2, 0)
+    group = make_group(20)
+    odd = [dataclasses.replace(s, step_scores=(float("nan"),) * 4) for s in group.responses]
+    write_responses(shard, [dataclasses.replace(group, responses=tuple(odd))])
+    assert len(read_responses(shard)) == 3
+    sample = Page(write_report(run)).sample
+    (prompt,) = [p for p in sample["prompts"] if p["id"] == "pool-0-20"]
+    assert prompt["responses"][0]["steps"][0][1:] == [None, None]
+
 
 BROWSER = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
@@ -25,8 +78,7 @@ ATTACK = (
     "</script><script>document.title = 'OWNED'</script><img src=x onerror=\"document.title = 'OWNED'\">"
     "<svg onload=\"document.title = 'OWNED'\"></svg> seen-by-a-reader\nAnswer: 5"
 )
-
-pytestmark = pytest.mark.skipif(not BROWSER, reason="no Chromium or Chrome is installed: 'make browser' gets one")
+needs_browser = pytest.mark.skipif(not BROWSER, reason="no Chromium or Chrome is installed: 'make browser' gets one")
 
 
 class Browser:
@@ -67,10 +119,10 @@ class Browser:
                 assert "error" not in answer, answer
                 return answer["result"]
 
-    def open(self, page: Path) -> Page:
+    def open(self, page: Path) -> Tab:
         """Opens a page and waits until it is loaded."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        tab = Page(self, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+        tab = Tab(self, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
         self.problems.clear()
         for domain in ("Runtime", "Log"):
             self.call(f"{domain}.enable", tab.session)
@@ -86,7 +138,7 @@ class Browser:
         os.close(self.answers)
 
 
-class Page:
+class Tab:
     """One open page."""
 
     def __init__(self, browser: Browser, session: str) -> None:
@@ -147,12 +199,14 @@ def title(document: str) -> str:
     return found[1]
 
 
+@needs_browser
 def test_the_attack_works_on_a_page_that_does_not_escape_it(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(f"<!doctype html><html><head><title>report</title></head><body>{ATTACK}</body></html>")
     assert title(rendered(page, tmp_path / "profile")) == "OWNED"
 
 
+@needs_browser
 def test_nothing_that_a_model_wrote_runs(tmp_path: Path, run: Path, make_group: Any) -> None:
     for iteration in (1, 2):
         for shard in (0, 1):
@@ -171,6 +225,7 @@ def test_nothing_that_a_model_wrote_runs(tmp_path: Path, run: Path, make_group: 
     assert '<img src="x"' not in body
 
 
+@needs_browser
 def test_every_prompt_can_be_reached(browser: Browser, run: Path) -> None:
     page = browser.open(write_report(run))
     assert page.texts(".found") == ["20 prompts"]
@@ -181,6 +236,7 @@ def test_every_prompt_can_be_reached(browser: Browser, run: Path) -> None:
     assert browser.problems == []
 
 
+@needs_browser
 def test_text_is_found_in_questions_and_responses(browser: Browser, run: Path) -> None:
     page = browser.open(write_report(run))
     page.write("input[type=search]", " EVIL.example/x ")
@@ -197,6 +253,7 @@ def test_text_is_found_in_questions_and_responses(browser: Browser, run: Path) -
     assert browser.problems == []
 
 
+@needs_browser
 def test_one_prompt_is_followed_over_the_iterations(browser: Browser, run: Path, make_group: Any) -> None:
     write_responses(RunDirectory(run).responses(2, 0), [make_group(12, "Answer: later"), make_group(20)])
     page = browser.open(write_report(run))
@@ -217,6 +274,7 @@ def test_one_prompt_is_followed_over_the_iterations(browser: Browser, run: Path,
     assert browser.problems == []
 
 
+@needs_browser
 def test_a_picture_is_enlarged(browser: Browser, run: Path) -> None:
     page = browser.open(write_report(run))
     width = "document.querySelector('.zoom img').getBoundingClientRect().width"
@@ -235,6 +293,7 @@ def test_a_picture_is_enlarged(browser: Browser, run: Path) -> None:
     assert browser.problems == []
 
 
+@needs_browser
 def test_an_annotation_can_be_browsed(browser: Browser, tmp_path: Path, make_group: Any) -> None:
     prompts = [make_group(index).prompt for index in range(12)]
     labels = [
