@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 from mstar.errors import ConfigError
 from mstar.models.backbone import EMBEDDED_MODEL, load_model, load_renderer
 from mstar.models.prefix import logits_of
-from mstar.models.step_head import StepLogits, logprob_features
 from mstar.models.step_scorer import StepScorer
 from mstar.prompts import TinyDice
 from mstar.rendering import Renderer
@@ -102,17 +100,6 @@ def test_the_head_starts_from_the_likelihood_of_the_least_likely_token(renderer:
         assert logit.item() == pytest.approx(0.3 * (max(lowest, -12) + 1), abs=1e-4)
 
 
-def test_logprob_features_by_hand() -> None:
-    logprobs = torch.tensor([-1.0, -2.0, -0.5, -20.0])
-    features = logprob_features(logprobs, torch.tensor([0, 0, 1, 2]), 3)
-    expected = [
-        [-2 + 1, -3 / 2 + 1, math.exp(-2)],
-        [-0.5 + 1, -0.5 / 2 + 1, math.exp(-0.5)],
-        [-12 + 1, -12 / 2 + 1, math.exp(-20)],
-    ]
-    assert torch.allclose(features, torch.tensor(expected))
-
-
 def test_gradients_reach_the_backbone_through_the_logprobs(renderer: Renderer) -> None:
     # At the start the network's last layer is zero, so the only way into the backbone is through the features.
     with_features, without = StepScorer(load_model(EMBEDDED_MODEL)), StepScorer(
@@ -123,11 +110,6 @@ def test_gradients_reach_the_backbone_through_the_logprobs(renderer: Renderer) -
         scorer(batch).logits_N.sum().backward()
         gradient = scorer.backbone.get_input_embeddings().weight.grad
         assert (gradient is not None and bool(gradient.abs().sum() > 0)) is expected
-
-
-def test_minimum_of_a_row_without_steps_is_infinite() -> None:
-    steps = StepLogits(torch.tensor([2.0, -1.0, 3.0]), torch.tensor([0, 0, 2]))
-    assert steps.minimum(3).tolist() == [-1.0, math.inf, 3.0]
 
 
 def test_a_blank_response_has_no_steps_beside_others(renderer: Renderer) -> None:
