@@ -26,9 +26,7 @@ from mstar.callbacks.signals import StopOnSignal
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.errors import ConfigError, DataError
 from mstar.interruption import Interrupted, stop_if_asked, stopping_on_signals
-from mstar.trainer import checkpoint_io
-from mstar.trainer.checkpoint_io import AtomicCheckpointIO, find_damage
-from mstar.trainer.random_state import random_state, restore_random_state
+from mstar.trainer.checkpoint_io import find_damage
 
 ROWS = 14
 
@@ -390,20 +388,6 @@ def test_a_validation_by_the_clock_is_ended_before_the_fit_stops(tmp_path: Path)
     assert len(rest.seen) == 14
 
 
-def test_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
-    import random
-
-    import numpy as np
-
-    def draw() -> tuple[float, float, float]:
-        return random.random(), float(np.random.rand()), float(torch.rand(()))
-
-    torch.save(random_state(), tmp_path / "state.pt")
-    first = draw()
-    restore_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert draw() == first
-
-
 def flip(path: Path, place: float) -> None:
     content = bytearray(path.read_bytes())
     content[int(len(content) * place)] ^= 0x10
@@ -454,41 +438,6 @@ def test_without_a_whole_checkpoint_the_run_does_not_silently_start_over(tmp_pat
         fit(tmp_path, IterationCheckpoint())
 
 
-def test_a_file_of_weights_is_no_checkpoint_of_a_run(tmp_path: Path) -> None:
-    torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
-    with pytest.raises(DataError, match=r"weights.ckpt' is no checkpoint of a run: give one that a fit wrote"):
-        AtomicCheckpointIO().load_checkpoint(tmp_path / "weights.ckpt")
-
-
-def test_a_checkpoint_is_mapped_into_memory_and_checked_by_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a.ckpt"
-    weights = torch.randn(64, 64)
-    AtomicCheckpointIO().save_checkpoint({"pytorch-lightning_version": "2", "state_dict": {"w": weights}}, path)
-    checked: list[Path] = []
-    monkeypatch.setattr(checkpoint_io, "find_damage", checked.append)
-    content = AtomicCheckpointIO().load_checkpoint(path)
-    assert torch.equal(content["state_dict"]["w"], weights)
-    assert str(path) in Path("/proc/self/maps").read_text()
-    assert checked == [path]
-    monkeypatch.setattr(checkpoint_io, "is_main", lambda: False)
-    monkeypatch.setattr(checkpoint_io, "from_main", lambda own: (path, "") if own[0] is None else own)
-    assert torch.equal(AtomicCheckpointIO().load_checkpoint(path)["state_dict"]["w"], weights)
-    assert checked == [path]
-
-
-def test_every_flipped_byte_of_the_weights_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "a.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"state_dict": {"w": torch.randn(4, 4)}}, path)
-    assert find_damage(path) is None
-    content = path.read_bytes()
-    start = content.index(torch.load(path)["state_dict"]["w"].numpy().tobytes())
-    for place in range(start, start + 64):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        assert "checksum" in str(find_damage(path))
-
-
 def test_another_number_of_processes_cannot_go_on_within_an_epoch(tmp_path: Path) -> None:
     fit(tmp_path, IterationCheckpoint(every_n_steps=4), max_epochs=1)
     folder = tmp_path / "checkpoints"
@@ -497,24 +446,6 @@ def test_another_number_of_processes_cannot_go_on_within_an_epoch(tmp_path: Path
     torch.save(content, folder / "last.ckpt")
     with pytest.raises(ConfigError, match=r"within an epoch by 2 processes.*go on with 2, or from the end of an itera"):
         fit(tmp_path, IterationCheckpoint())
-
-
-def test_a_file_that_cannot_be_written_leaves_the_last_checkpoint_whole(forker: Any, tmp_path: Path) -> None:
-    """A process that may not write files beyond some size; a full disk is in tests/integration/test_faults.py."""
-    path = tmp_path / "checkpoints/last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"weights": torch.zeros(4)}, path)
-    before = path.read_bytes()
-    script, log = tmp_path / "limited.py", tmp_path / "log"
-    script.write_text(
-        "import resource, sys, torch; from mstar.trainer.checkpoint_io import AtomicCheckpointIO;"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, 12_000));"
-        "AtomicCheckpointIO().save_checkpoint({'weights': torch.randn(100, 100)}, sys.argv[1])"
-    )
-    assert forker.start([path], log, script=script).wait() == 1
-    assert "StorageError: " in log.read_text()
-    assert "last.ckpt cannot be written (File too large)" in log.read_text().splitlines()[-1]
-    assert path.read_bytes() == before
-    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
 class EndAt(Callback):
