@@ -11,20 +11,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
 import mstar.cli.commands
 import mstar.cli.lightning_cli
 from mstar.__main__ import main
 from mstar.callbacks import RolloutCallback
-from mstar.cli.lightning_cli import fix_order, runs_on_cuda
 from mstar.interruption import Interrupted
-
-
-def saved(root: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((root / "config.yaml").read_text())
-    return loaded
-
+from tests.cli.saved_config import saved
 
 OVERRIDES = [
     "--rollout.num_samples", "3", "--model.lr", "3e-4", "--trainer.max_epochs", "1", "--rollout.temperature", "0.7",
@@ -205,70 +198,6 @@ def test_a_checkpoint_named_by_its_whole_path_is_held_to_the_configuration_too(
     flags = ["--ckpt_path", str(root / "checkpoints/last.ckpt"), "--rollout.num_samples", "5"]
     assert main(["fit", "--config", config, *flags]) == 1
     assert "rollout.num_samples was 4 and is now 5" in capsys.readouterr().err
-
-
-def test_on_a_gpu_running_sums_do_not_end_a_run_that_is_to_be_deterministic() -> None:
-    """Tokens are drawn by them, and PyTorch has no other way there."""
-    before = torch.are_deterministic_algorithms_enabled()
-    try:
-        torch.use_deterministic_algorithms(True)
-        fix_order(True, CUDAAccelerator())
-        assert torch.is_deterministic_algorithms_warn_only_enabled()
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-
-@pytest.mark.parametrize(("flags", "on"), [([], True), (["--trainer.deterministic", "false"], False)])
-def test_on_a_cpu_gradients_are_added_up_in_a_fixed_order(evolve: Any, flags: list[str], on: bool) -> None:
-    before = torch.are_deterministic_algorithms_enabled()
-    try:
-        torch.use_deterministic_algorithms(not on)
-        evolve("--trainer.max_epochs", "1", *flags, dynamics=False)
-        assert torch.are_deterministic_algorithms_enabled() is on
-        # Filling new memory with NaN, too, would be most of the cost.
-        assert not on or not torch.empty(4096).isnan().all()
-    finally:
-        torch.use_deterministic_algorithms(before)
-
-
-@pytest.mark.parametrize(
-    ("accelerator", "there", "cuda"),
-    [("auto", True, True), ("gpu", True, True), ("cuda", True, True), ("cpu", True, False), ("auto", False, False)],
-)
-def test_which_runs_are_on_cuda(accelerator: str, there: bool, cuda: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: there)
-    assert runs_on_cuda(accelerator) == cuda
-
-
-def test_auto_is_the_cpu_where_there_is_an_apple_gpu(evolve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which has no float64; the configuration still says auto, which is another device elsewhere."""
-    found: list[tuple[type, str]] = []
-
-    def fit(cli: Any, **_: Any) -> None:
-        found.append((type(cli.trainer.accelerator), cli.config["fit"]["trainer"]["accelerator"]))
-
-    monkeypatch.setattr(mstar.cli.lightning_cli.MstarCLI, "fit", fit)
-    monkeypatch.setattr(CUDAAccelerator, "is_available", lambda: False)
-    monkeypatch.setattr("lightning.fabric.accelerators.mps.MPSAccelerator.is_available", lambda: True)
-    assert main(["fit", "--config", str(evolve.write(evolve.settings())), "--trainer.accelerator", "auto"]) == 0
-    assert found == [(CPUAccelerator, "auto")]
-
-
-@pytest.mark.parametrize(
-    ("given", "bfloat16", "precision"),
-    [((), True, "bf16-mixed"), ((), False, "16-mixed"), (("--trainer.precision", "32-true"), True, "32-true")],
-)
-def test_on_cuda_16_bits_are_computed_unless_the_user_says_otherwise(
-    evolve: Any, given: tuple[str, ...], bfloat16: bool, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The saved configuration says so too; on the machine of this test it then runs on a CPU."""
-    monkeypatch.setattr(mstar.cli.lightning_cli, "runs_on_cuda", lambda _: True)
-    monkeypatch.setattr(mstar.cli.lightning_cli, "half_type", lambda: torch.bfloat16 if bfloat16 else torch.float16)
-    root = evolve("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", *given, dynamics=False)
-    assert saved(root)["trainer"]["precision"] == precision
-    # Lightning takes bfloat16 for either on a CPU.
-    computed = json.loads((root / "iterations/0001/plan.json").read_text())["policy_compute"]
-    assert computed == ("float32" if given else "bfloat16 (autocast)")
 
 
 @pytest.mark.parametrize("rollouts", [True, False])

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from mstar.__main__ import main
-from mstar.cli.config_files import check_config_files
 from mstar.cli.shipped_configs import SHIPPED, find_config, locate_configs, shipped_names
 from mstar.errors import ConfigError
 
@@ -58,24 +57,6 @@ def test_values_of_other_options_and_inline_settings_are_left_alone() -> None:
 def test_a_file_that_fsspec_reads_is_not_looked_for() -> None:
     given = ["fit", "--config", "s3://bucket/run.yaml", "--config=s3://bucket/run.yaml"]
     assert locate_configs(given) == given
-
-
-@pytest.mark.parametrize("name", ["evolve/mathv360k_continuous.yaml", "annotate/paper.yaml"])
-def test_a_copy_finds_the_file_of_sources_that_it_names(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["configs", "show", name]) == 0
-    mine = tmp_path / "mine.yaml"
-    mine.write_text(capsys.readouterr().out)
-    check_config_files(["--config", str(mine)])
-    assert f"sources: {(SHIPPED / 'data/mathv360k.yaml').resolve()}\n" in mine.read_text()
-
-
-def test_sources_that_are_not_there_are_named_with_the_place(tmp_path: Path) -> None:
-    mine = tmp_path / "mine.yaml"
-    mine.write_text("data:\n  init_args:\n    sources: ../data/none.yaml\n")
-    with pytest.raises(ConfigError, match=r"mine\.yaml, line 3: there is no file '\.\./data/none\.yaml' for sources"):
-        check_config_files(["--config", str(mine)])
 
 
 def test_what_cannot_be_shown_is_said(capsys: pytest.CaptureFixture[str]) -> None:
