@@ -1,37 +1,14 @@
-"""Scores of a benchmark: groups, circular evaluation, votes, intervals and the tables."""
+"""Scores of a benchmark: groups, circular evaluation, votes and intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-import pyarrow.parquet as pq
 import pytest
 
-from mstar.evaluation.benchmark import ItemResult, grade_items, score_benchmark
-from mstar.evaluation.benchmark_files import render_scores, write_items
+from mstar.evaluation.benchmark import ItemResult, grade_items
+from mstar.evaluation.benchmark_files import render_scores
 from mstar.grading import AnswerGrader, MathVistaGrader
-from mstar.prompts.benchmarks import BenchmarkItem
-from mstar.types import AnswerType, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
-
-
-def scored(prompt_id: str, index: int, right: bool, answer: str = "", reward: float | None = None) -> ScoredResponse:
-    text = answer or ("right" if right else "wrong")
-    response = Response(prompt_id, index, text, 3, True, 1.0 if index else 0.0, -1.0)
-    return ScoredResponse(response, Verdict(right, text, VerdictStatus.GRADED), process_reward=reward)
-
-
-def item(prompt_id: str, greedy: bool, samples: Sequence[tuple[bool, str, float]] = ()) -> ItemResult:
-    drawn = tuple(scored(prompt_id, i, *sample) for i, sample in enumerate(samples, start=1))
-    return ItemResult(prompt_id, scored(prompt_id, 0, greedy), drawn)
-
-
-def score(items: Sequence[ItemResult], facets: dict[str, list[tuple[str, str]]] | None = None, **options: object):  # type: ignore[no-untyped-def]
-    rows = {
-        name: BenchmarkItem(Prompt(name, "?"), tuple((facets or {}).get(name, ())), name.partition("/")[0])
-        for name in (one.prompt_id for one in items)
-    }
-    return score_benchmark("X", items, rows, **options)  # type: ignore[arg-type]
+from mstar.types import AnswerType, Prompt, Response
+from tests.evaluation.benchmark_items import item, score, scored
 
 
 def test_a_question_counts_only_if_every_rotation_is_right() -> None:
@@ -114,29 +91,3 @@ def test_two_scoring_modes_differ_where_the_published_rules_guess() -> None:
     text = render_scores(result)
     assert "## Scoring: official" in text
     assert "- greedy: 100.0 (official) against 0.0 (ours), +100.0 points." in text
-
-
-def test_the_table_has_a_row_a_group_and_a_column_a_metric() -> None:
-    items = [item("a/0", True, [(True, "A", 0.5)]), item("a/1", False, [(True, "A", 0.5)])]
-    facets = {"a/0": [("category", "odd | name")], "a/1": [("category", "odd | name")]}
-    lines = render_scores(score(items, facets), ["A note."]).splitlines()
-    assert lines[0] == "# X"
-    assert lines[2] == "| group | questions | greedy | sampled | pass@1 | majority@1 | best_of_1 | weighted_vote@1 |"
-    assert lines[4].startswith("| all | 1 | 0.0 | 100.0 |")
-    assert lines[5].startswith("| category: odd \\| name | 1 |")
-    assert "- 1 questions in 2 rows; a question counts only if all its rows are right." in lines
-    assert lines[-1] == "- A note."
-
-
-def test_every_response_is_written(tmp_path: Path) -> None:
-    prompt = Prompt("a", "Which?", answer="y", choices=("x", "y"))
-    one = item("a", False, [(False, "x", 0.2), (True, "y", 0.9)])
-    path = tmp_path / "items.parquet"
-    write_items(path, [one], {"a": BenchmarkItem(prompt, (("category", "c"),), "a")})
-    [row] = pq.read_table(path).to_pylist()
-    assert row["samples"] == ["x", "y"]
-    assert row["sample_correct"] == [False, True]
-    assert row["process_rewards"] == [0.2, 0.9]
-    assert (row["majority_answer"], row["best_of_n_answer"], row["weighted_vote_answer"]) == ("x", "y", "y")
-    assert row["facets"] == [{"dimension": "category", "value": "c"}]
-    assert row["official_correct"] is None
