@@ -53,9 +53,14 @@ class RolloutProgress:
         del state["training_began"]
         return state
 
+    @classmethod
+    def is_in(cls, state: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint holds all of it; an older version's does not."""
+        return cls().state_dict().keys() <= state.keys()
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on from what a checkpoint holds."""
-        if not self.state_dict().keys() <= state.keys():
+        if not self.is_in(state):
             return  # an older version's: a fit cannot go on from it, and nothing else asks for it
         for name in self.state_dict():
             setattr(self, name, state[name])
@@ -68,7 +73,7 @@ def check_resumable(state: Mapping[str, Any], seed: int, run: RunDirectory) -> N
     Raises:
         ConfigError: it is an older version's, was made with another seed, or is another run's.
     """
-    if not RolloutProgress().state_dict().keys() <= state.keys():
+    if not RolloutProgress.is_in(state):
         raise ConfigError(
             "the checkpoint is an older version's, which a run cannot go on from: export it (mstar export), and start "
             "a new run from that (model.model_name)."
