@@ -18,7 +18,7 @@ from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule, tried_prompts
 from mstar.distributed import from_main, is_main
 from mstar.errors import ConfigError
-from mstar.evaluation.dynamics import measure_dynamics, sweep
+from mstar.evaluation.dynamics import Sweep, measure_dynamics, sweep
 from mstar.generation.drift import Drift, DriftCheck
 from mstar.iteration.ahead import Ahead, find_ahead
 from mstar.iteration.iteration import IterationResult, Stages, run_iteration
@@ -28,10 +28,10 @@ from mstar.models.fingerprint import fingerprint_model
 from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.part import PromptSubset
-from mstar.provenance import describe
+from mstar.provenance import describe, fingerprint_prompts
 from mstar.rewards import RewardHost
 from mstar.selection import learns_from_all
-from mstar.storage import RunDirectory, read_json
+from mstar.storage import RunDirectory, read_json, write_json
 from mstar.types import Example, Prompt
 
 
@@ -258,22 +258,8 @@ class RolloutStages:
         Returns:
             What the iteration's report says of it.
         """
-        settings, controller, policy = self.settings, self.settings.controller, self.policy
-        reward = settings.ready_reward
-        assert reward is not None  # noqa: S101 - no sweep is due without one
-        with policy.compute_precision.context(policy.device):
-            found = sweep(
-                policy.engine,
-                self.data.held_out(),
-                settings.grader,
-                reward,
-                candidates=controller.candidates,
-                num_samples=settings.num_samples,
-                k=controller.k,
-                seed=settings.seed,
-                stage=f"sweep/{iteration}",
-                top_k=controller.top_k_candidates,
-            )
+        settings, controller = self.settings, self.settings.controller
+        found = self._sweep(iteration)
         names = {number: controller.metric_of(number) for number in controller.top_k_candidates}
         names = names or {settings.top_k: controller.metric}
         scores = {(t, number): row[name] for t, row in found.scores.items() for number, name in names.items()}
@@ -281,6 +267,40 @@ class RolloutStages:
         chosen = controller.update(scores, current, found.errors(names, current))
         kept = {} if controller.top_k is None else {"top_k": controller.top_k}
         return found.report(names, current, chosen) | kept
+
+    def _sweep(self, iteration: int) -> Sweep:
+        """What the candidates reach: measured, or read where an interrupted run has measured it.
+
+        Measured anew, equal but for rounding, it could choose another one, for which the iteration would begin again.
+        """
+        settings, policy, path = self.settings, self.policy, self.run.sweep(iteration)
+        controller, reward, prompts = settings.controller, settings.ready_reward, self.data.held_out()
+        assert reward is not None  # noqa: S101 - no sweep is due without one
+        weights = fingerprint_model(policy.policy)
+        facts: dict[str, Any] = {}
+        there: dict[str, Any] | None = None
+        if is_main():
+            facts = self.generation_facts(self.find_prompts(iteration).plan, weights) | {
+                "candidates": describe(controller.candidates),
+                "k": controller.k,
+                "top_k_candidates": describe(controller.top_k_candidates),
+                "verdicts": describe(settings.grader),
+                "scores": reward.facts() | {"aggregation": reward.aggregation},
+                "prompts": fingerprint_prompts(prompts),
+            }
+            there = read_json(path) if path.exists() else None
+            there = there["values"] if there is not None and there["facts"] == facts else None
+        if (there := from_main(there)) is not None:
+            return Sweep({float(temperature): row for temperature, row in there.items()})
+        with policy.compute_precision.context(policy.device):
+            found = sweep(
+                policy.engine, prompts, settings.grader, reward, candidates=controller.candidates,
+                num_samples=settings.num_samples, k=controller.k, seed=settings.seed, stage=f"sweep/{iteration}",
+                top_k=controller.top_k_candidates,
+            )  # fmt: skip
+        if is_main():
+            write_json(path, {"facts": facts, "values": found.values})
+        return found
 
     def measure(self, log: IterationLog) -> None:
         """Measures the dynamics of the policy that an iteration made; 0 stands for the one before the first."""

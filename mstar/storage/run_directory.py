@@ -3,6 +3,7 @@
 <root>/iterations/0003/responses-00000.parquet   every response, one shard for a fixed number of prompts
 <root>/iterations/0003/examples.parquet          what the policy was trained on
 <root>/iterations/0003/report.json               counts, rates and scores of the iteration
+<root>/sweeps/0003.json                          what the temperatures that were tried before the iteration reached
 <root>/validation.json                           of a fit without rollouts: scores of every epoch on the validation data
 """
 
@@ -76,6 +77,10 @@ class RunDirectory:
     def plan(self, index: int) -> Path:
         """What the responses of one iteration depend on."""
         return self.iteration(index) / "plan.json"
+
+    def sweep(self, index: int) -> Path:
+        """What the temperatures that were tried before one iteration reached, and what that depends on."""
+        return self.root / "sweeps" / f"{index:04d}.json"
 
     def reward_model(self, index: int, fingerprint: str) -> Path:
         """The MPRM that was retrained before one iteration, on the policy with this fingerprint."""

@@ -165,7 +165,7 @@ def test_an_iteration_that_is_read_again_keeps_the_times_in_which_it_was_made(
             pass
     log.iteration_done(IterationResult((), again, ()))
     report = json.loads(RunDirectory(tmp_path).report(1).read_text())
-    # It is trained again; its sweep is made again, and its MPRM found.
+    # It is trained again; its sweep and its MPRM are found.
     assert report["seconds"].pop("sweep") == pytest.approx(7.0, abs=0.1)
     assert report["seconds"].pop("refresh") == pytest.approx(0.0, abs=0.1)
     assert report["seconds"] == {"generate": 10 + generate, "grade": 1.5, "score": 5}

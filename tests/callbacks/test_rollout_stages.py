@@ -12,11 +12,14 @@ import mstar.callbacks.rollout_stages
 from mstar.callbacks import RolloutCallback
 from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.datamodules import PolicyDataModule
+from mstar.evaluation.dynamics import Sweep
 from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader
 from mstar.modules import PolicyModule
 from mstar.prompts import MixedPrompts, TinyDice
+from mstar.rewards import Oracle
 from mstar.storage import RunDirectory
+from mstar.temperature import AdaptiveTemperature
 
 
 class Quantized(TransformersEngine):
@@ -62,6 +65,46 @@ def test_shards_of_other_settings_are_not_gone_on_with(
         RolloutStages(rollout.settings, trainer, policy, data).run_iteration(1)
     assert (tmp_path / "iterations/0001.old-1").exists() != kept
     assert RunDirectory(tmp_path).plan(1).is_file()
+
+
+def test_an_interrupted_iteration_goes_on_at_the_temperature_that_its_sweep_chose(
+    tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made again, equal but for rounding, the sweep would choose another one of two that are all but equal."""
+    measured: list[str] = []
+
+    def sweep(*_: Any, candidates: Any, **__: Any) -> Sweep:
+        measured.append("once more")
+        scores = {0.5: 0.1, 1.0: 0.2, 1.5: 0.3} if len(measured) == 1 else {0.5: 0.3, 1.0: 0.2, 1.5: 0.1}
+        return Sweep({t: {"reward_pass@2": (scores[t], 1 / 3)} for t in candidates})
+
+    monkeypatch.setattr(mstar.callbacks.rollout_stages, "sweep", sweep)
+    weights = ["abc"]
+    monkeypatch.setattr(mstar.callbacks.rollout_stages, "fingerprint_model", lambda _: weights[0])
+    fit: Any = SimpleNamespace(max_epochs=4, lightning_module=SimpleNamespace(renderer=tiny.renderer))
+    fit.default_root_dir, fit.current_epoch, fit.fast_dev_run = str(tmp_path), 2, False
+
+    def choose(**changed: Any) -> dict[str, Any]:
+        policy = PolicyModule("mstar/tiny-idefics3")
+        policy.configure_model()
+        temperature = AdaptiveTemperature(minimum=0.5, maximum=1.5, step=0.5, margin=0.0)
+        rollout = RolloutCallback(reward=Oracle(), seed=0, temperature=temperature, **changed)
+        data = PolicyDataModule(TinyDice("pool", 4), validation=TinyDice("validation", 2))
+        data.trainer = fit
+        found = RolloutStages(rollout.settings, fit, policy, data).choose_temperature(3)
+        assert rollout.settings.controller.current == found["chosen"]
+        return found
+
+    first = choose()
+    assert first["chosen"] == 1.5
+    assert choose() == choose(engine=TransformersEngine(batch_size=2)) == first
+    assert len(measured) == 1
+    # By another policy or grader it is measured anew, and that is then what is gone on with.
+    weights[0] = "def"
+    assert choose()["chosen"] == choose()["chosen"] == 0.5
+    assert len(measured) == 2
+    choose(grader=Strict(True))
+    assert len(measured) == 3
 
 
 def test_an_iteration_takes_prompts_from_their_sources_by_weight() -> None:

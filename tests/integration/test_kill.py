@@ -42,6 +42,7 @@ MOMENTS = [
     ("checkpoints/last.ckpt", "an optimizer step"),
     ("checkpoints/iteration-0001.ckpt", "the last steps of a checkpoint, or the dynamics"),
     ("mprm/0002-*/policy", "training of the new MPRM"),
+    ("sweeps/0002.json", "sampling at the temperature that was chosen"),
     ("checkpoints/iteration-0002.ckpt", "the last dynamics, or the export"),
 ]
 
