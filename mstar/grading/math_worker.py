@@ -1,8 +1,8 @@
 """The worker process: reads pairs of formulas from its input, compares each in a fork of its own, prints the outcome.
 
 The fork is stopped by the kernel, by a timer of its computing time whose signal no Python code handles, because a long
-operation in C would never reach a handler; and by a limit of its memory. It starts with everything imported, so that it
-costs milliseconds.
+operation in C would never reach a handler; and by a limit of its memory, where the system has one (macOS has none). It
+starts with everything imported, so that it costs milliseconds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 
 _MEMORY_BYTES = 1 << 30
 _EQUAL, _DIFFERENT = 10, 11
@@ -34,12 +35,10 @@ def main() -> None:
     gc.freeze()
     for line in sys.stdin:
         gold, answer, seconds = json.loads(line)
-        child = os.fork()
-        if child == 0:
+        if (child := os.fork()) == 0:
             _serve(gold, answer, seconds)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        sys.stdout.write({_EQUAL: "equal\n", _DIFFERENT: "different\n"}.get(code, "stopped\n"))
-        sys.stdout.flush()
+        print({_EQUAL: "equal", _DIFFERENT: "different"}.get(code, "stopped"), flush=True)
 
 
 def _serve(gold: str, answer: str, seconds: float) -> None:
@@ -49,8 +48,9 @@ def _serve(gold: str, answer: str, seconds: float) -> None:
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         # Processor time of this process alone: how busy the machine is makes no difference.
         signal.setitimer(signal.ITIMER_PROF, seconds)
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
         code = _EQUAL if _compare(gold, answer) else _DIFFERENT
     finally:
         # Whatever was raised, this copy of the process must not go on with the loop of the other.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from mstar.grading import AnswerGrader, formulas
+from mstar.grading import AnswerGrader, formulas, math_worker
 from mstar.grading.formulas import is_formula
 from mstar.judges import JudgeGrader
 from mstar.provenance import describe
@@ -32,6 +33,21 @@ def test_a_bomb_is_stopped_and_the_next_question_answered(bomb: str, monkeypatch
     monkeypatch.setattr(formulas, "WORKER_SECONDS", 0.3)
     assert ask("x+1", bomb) != "equal"
     assert ask("2x", "x+x") == "equal"
+
+
+def test_a_system_without_a_limit_of_memory_compares_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(kind: int, limits: tuple[int, int]) -> None:
+        if kind == resource.RLIMIT_AS:
+            raise ValueError("current limit exceeds maximum limit")
+
+    # As on macOS. The comparison itself is not what is tested here.
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(math_worker, "_compare", lambda gold, answer: gold == answer)
+    for answer, code in (("x+1", math_worker._EQUAL), ("x+2", math_worker._DIFFERENT)):
+        child = os.fork()
+        if child == 0:
+            math_worker._serve("x+1", answer, 5)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == code
 
 
 def test_a_comparison_that_sees_little_of_the_processor_is_not_stopped() -> None:
