@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -68,6 +72,9 @@ CONFINED = {
     "peft": ("models/lora.py",),
     "trackio": ("trainer/trackio_logger.py",),
 }
+
+# Packages that a declared one depends on, of whose versions nothing here needs one.
+BROUGHT = {"yaml": "jsonargparse", "markupsafe": "jinja2"}
 
 
 @dataclass(frozen=True)
@@ -229,3 +236,19 @@ def test_a_wrong_import_is_found(path: str, source: str, complaint: str) -> None
 )
 def test_a_right_import_passes(path: str, source: str) -> None:
     assert violations(source, path) == []
+
+
+def test_what_is_imported_is_declared() -> None:
+    """Else its version is whatever another package's range leaves."""
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[^\w-]", line)[0].replace("_", "-") for line in project["dependencies"]}
+    known = packages_distributions()
+    missing = {
+        f"{path}: {top}"
+        for path in FILES
+        for item in find_imports((ROOT / path).read_text(encoding="utf-8"), path)
+        if (top := item.target.partition(".")[0]) not in {"mstar", *sys.stdlib_module_names, *BROUGHT}
+        and not item.deferred
+        and not {name.lower().replace("_", "-") for name in known[top]} & declared
+    }
+    assert missing == set()
