@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 import httpx2
 
-from mstar.endpoint.access import chat_url, check_access, find_key
+from mstar.endpoint.access import chat_url, check_access, explain_no_client, find_key
 from mstar.endpoint.answer import NO_TEXT, Answer, Refusal, Usage
 from mstar.endpoint.cache import AnswerCache
 from mstar.endpoint.traffic import Pace, Traffic
@@ -60,7 +60,7 @@ class ChatClient:
         pause: Waits so many seconds; None really waits.
 
     Raises:
-        ConfigError: the address is none, or the key is missing.
+        ConfigError: the address is none, the key is missing, or the environment's proxy or certificates are unusable.
     """
 
     def __init__(
@@ -81,12 +81,15 @@ class ChatClient:
         self._where = f"{model} at {self.url.host}" + (f":{self.url.port}" if self.url.port else "")
         self._key_variable = key_variable
         self._key = "" if key_variable is None else find_key(key_variable)
-        self._http = httpx2.Client(
-            headers={"Content-Type": "application/json"}
-            | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
-            timeout=httpx2.Timeout(traffic.timeout, connect=min(_CONNECT, traffic.timeout)),
-            limits=httpx2.Limits(max_connections=traffic.concurrency),
-        )
+        try:
+            self._http = httpx2.Client(
+                headers={"Content-Type": "application/json"}
+                | ({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+                timeout=httpx2.Timeout(traffic.timeout, connect=min(_CONNECT, traffic.timeout)),
+                limits=httpx2.Limits(max_connections=traffic.concurrency),
+            )
+        except (ImportError, ValueError, OSError) as error:
+            raise explain_no_client(error) from error
         self._cache = None if cache is None else AnswerCache(cache)
         self._stopped = threading.Event()
         # A wait ends when another request has failed for good.

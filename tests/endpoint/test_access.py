@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
 from mstar.endpoint import ChatClient
@@ -50,3 +53,24 @@ def test_what_cannot_be_a_key_is_not_shown(key: str, monkeypatch: pytest.MonkeyP
 )
 def test_an_address_may_be_given_in_any_usual_form(address: str, path: str) -> None:
     assert ChatClient(address, "m").url.path == path
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("ALL_PROXY", "socks5://me:top-secret@localhost:1080", "the proxy in ALL_PROXY cannot be used"),
+        ("all_proxy", "socks://me:top-secret@localhost:1080", "the proxy in all_proxy cannot be used"),
+        ("SSL_CERT_FILE", "/nowhere/certificates.pem", "the certificates that SSL_CERT_FILE names cannot be read"),
+    ],
+)
+def test_what_the_environment_makes_impossible_is_named(
+    name: str, value: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in [other for other in os.environ if other.lower().endswith(("_proxy", "ssl_cert_dir"))]:
+        monkeypatch.delenv(other)
+    # Where the package for SOCKS is installed, the same proxy can be used.
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=complaint) as raised:
+        ChatClient("http://host", "m")
+    assert "secret" not in str(raised.value)
