@@ -163,7 +163,7 @@ def by_shard(rows: Sequence[S], size: int, work: Callable[[Sequence[S]], Sequenc
     """Does some work on rows shard by shard, each shard on one process, or one group of them.
 
     Args:
-        size: Rows in a shard, whatever the number of processes: an engine's rounding depends on what it does together.
+        size: Rows in a shard; the same for any number of processes where rounding depends on what is done together.
         group_size: Processes that work as one (``Engine.group_size``).
 
     Returns:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from mstar import metrics
-from mstar.distributed import by_leader, by_shard
+from mstar.distributed import by_leader, by_shard, world_size
 from mstar.evaluation.reward_quality import RewardQuality, reward_quality
 from mstar.generation import Engine, Request, draw_responses, plan_samples
 from mstar.generation.base import GREEDY
@@ -23,7 +23,9 @@ from mstar.temperature import Pair
 from mstar.types import Prompt, ScoredResponse
 
 # Validation prompts that are sampled as one unit, by one process; each reads the results of all.
-_SHARD: Final = 64
+_SHARD: Final = 16
+# Those of a sweep with one candidate; a prompt has as many responses for each. And the most of a continuous engine's.
+_MOST: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,18 @@ class Sweep:
         }
 
 
+def _shard_size(engine: Engine, num_prompts: int, fixed: int) -> int:
+    """The prompts of a shard: so many, or where an engine rounds as it happens to batch, equal shares.
+
+    Such an engine has places empty at the end of every shard, while the longest response is written.
+    """
+    if not engine.continuous:
+        return fixed
+    groups = world_size() // engine.group_size
+    shards = groups * math.ceil(num_prompts / (groups * _MOST))
+    return math.ceil(num_prompts / max(shards, 1)) or 1
+
+
 def measure_dynamics(
     engine: Engine,
     prompts: Sequence[Prompt],
@@ -133,7 +147,7 @@ def measure_dynamics(
         rated = add_process_rewards(samples, reward)
         return [[row[0], *group.responses] for row, group in zip(graded, rated, strict=True)]
 
-    graded = by_shard(prompts, _SHARD, respond, engine.group_size)
+    graded = by_shard(prompts, _shard_size(engine, len(prompts), _SHARD), respond, engine.group_size)
     greedy = [row[:1] for row in graded]
     samples = [row[1:] for row in graded]
     quality = reward_quality(samples) if reward is not None else None
@@ -212,7 +226,8 @@ def sweep(
         f"reward_pass@{k}", f"balance@{k}", f"pass@{num_samples}", "accuracy",
         *(f"balance@{k}_top_{number}" for number in top_k),
     )  # fmt: skip
-    scores = by_shard(prompts, _SHARD, score, engine.group_size)
+    size = _shard_size(engine, len(prompts), max(1, _MOST // len(candidates)))
+    scores = by_shard(prompts, size, score, engine.group_size)
     return Sweep(
         {
             temperature: {name: tuple(row[i][j] for row in scores) for j, name in enumerate(names)}

@@ -108,6 +108,8 @@ class Engine(ABC):
         group_size: Processes that generate together, and so must be given the same requests at the same time.
         elsewhere: Whether it computes with weights of its own outside this process, so that it can draw while the
             policy is trained here.
+        continuous: Whether it batches as there is room, so that its rounding depends on time, and not on what it is
+            given together alone.
     """
 
     max_new_tokens: int
@@ -119,6 +121,7 @@ class Engine(ABC):
     logprobs: bool = True
     group_size: int = 1
     elsewhere: bool = False
+    continuous: bool = False
     progress: bool = False
     _bar: ResponseBar | None = None
 

@@ -27,6 +27,8 @@ class VllmBase(Engine, Generic[Session]):
         ConfigError: a value cannot work.
     """
 
+    continuous = True
+
     def __init__(self, max_new_tokens: int, drift_bound: float | None, *, progress: bool) -> None:
         self._name = type(self).__name__
         require_least(f"{self._name}: ", max_new_tokens=max_new_tokens)

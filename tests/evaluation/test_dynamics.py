@@ -58,6 +58,12 @@ class Scripted(Engine):
         ]
 
 
+class Continuous(Scripted):
+    """One that batches as there is room."""
+
+    continuous = True
+
+
 class ScriptedReward(Reward):
     """Scores from a table; records what it was asked to score."""
 
@@ -237,3 +243,35 @@ def test_a_grader_that_asks_a_model_asks_about_all_responses_together() -> None:
 def test_nothing_to_measure() -> None:
     with pytest.raises(ValueError, match="no group"):
         measure_dynamics(Scripted({}), [], AnswerGrader(), None, num_samples=1, temperature=1.0, seed=0, stage="x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "processes", "dynamics", "swept"),
+    [
+        # The recipe: 250 prompts, 14 temperatures. How they are divided up does not depend on the number of processes.
+        (Scripted, 1, [16] * 15 + [10], [4] * 62 + [2]),
+        (Scripted, 32, [16], [4, 4]),
+        (Continuous, 1, [63, 63, 63, 61], [63, 63, 63, 61]),
+        (Continuous, 3, [42, 42], [42, 42]),
+        (Continuous, 32, [8], [8]),
+    ],
+)
+def test_all_processes_have_validation_prompts(
+    kind: type[Scripted], processes: int, dynamics: list[int], swept: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [Prompt(str(number), "1 + 2?", answer="3") for number in range(250)]
+    engine = kind({prompt.id: [WRONG] * 15 for prompt in prompts})
+    for module in ("mstar.distributed", "mstar.evaluation.dynamics"):
+        monkeypatch.setattr(f"{module}.world_size", lambda: processes)
+    # As if the others had nothing to say.
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        "mstar.distributed.gather_lists", lambda done: sizes.extend(len(part) for _, part in done) or done
+    )
+    measure_dynamics(engine, prompts, AnswerGrader(), None, num_samples=2, temperature=1.0, seed=5, stage="d")
+    assert sizes == dynamics
+    sizes.clear()
+    temperatures = [round(0.3 + i / 10, 1) for i in range(14)]
+    options: dict[str, Any] = {"num_samples": 1, "k": 1, "seed": 5, "stage": "s"}
+    sweep(engine, prompts, AnswerGrader(), ScriptedReward(), candidates=temperatures, **options)
+    assert sizes == swept
