@@ -36,7 +36,7 @@ from mstar.prompts.coloured import (
     draw_colours,
     draw_question,
 )  # fmt: skip
-from mstar.prompts.prompt_table import cache_root
+from mstar.prompts.prompt_table import cache_root, make_cache_folder
 
 DIGITS_FILE: Final = PackagedFile(
     "scikit-learn==1.7.2",
@@ -73,6 +73,7 @@ def digits_folder() -> Path:
 
 def download_digits() -> Path:
     """Downloads the file of digits, unless it is there already."""
+    make_cache_folder(digits_folder())
     return DIGITS_FILE.download(digits_folder())
 
 

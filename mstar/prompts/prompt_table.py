@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mstar.atomic import sync
+from mstar.errors import StorageError
 from mstar.prompts.quarantine import BadRow, Reason, RowError, read_quarantine, write_quarantine
 from mstar.prompts.table_rows import Row
 from mstar.provenance import fingerprint
@@ -113,19 +114,36 @@ def cache_folder(*facts: object) -> Path:
     return cache_root() / "prompts" / fingerprint(_FORMAT, *facts)
 
 
+def make_cache_folder(folder: Path) -> None:
+    """Makes a folder in the folder of all caches, unless it is there.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"the cache '{folder}' cannot be made ({os.strerror(error.errno or 0)}): set MSTAR_CACHE to a folder that "
+            "can be written."
+        ) from error
+
+
 def build_table(folder: Path, rows: Iterable[Row], convert: Convert) -> None:
     """Makes the table of a data set, unless it is there already.
 
     Rows of equal content are one prompt. If their answers differ, none of them is used, because it is not known which
     answer is right; they stand in the quarantine file as one group.
     Nothing is in the folder if this fails.
+
+    Raises:
+        StorageError: nothing can be made where the folder is to be.
     """
     if (folder / "manifest.json").is_file():
         return
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # Not tempfile.mkdtemp: its folders are the owner's alone, and a cache may be shared.
     made = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    made.mkdir()
+    make_cache_folder(made)
     try:
         _Builder(made).run(rows, convert)
         try:

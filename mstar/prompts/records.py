@@ -17,7 +17,7 @@ from mstar.prompts.field_map import FieldMap, listed, not_among
 from mstar.prompts.field_values import look_up, read_text, read_texts
 from mstar.prompts.image_check import ImageCheck
 from mstar.prompts.images import PixelLimits
-from mstar.prompts.prompt_table import build_table, cache_folder
+from mstar.prompts.prompt_table import build_table, cache_folder, make_cache_folder
 from mstar.prompts.quarantine import RowError
 from mstar.prompts.question_text import are_verdicts, find_numbering
 from mstar.prompts.row_converter import Placeholders, RowConverter, read_options
@@ -173,7 +173,7 @@ def _find_columns(rows: Rows, cache: Path) -> list[str]:
     if rows.known is not None:
         return list(rows.known)
     if not cache.is_file():
-        cache.parent.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(cache.parent)
         write_json(cache, {"found": rows.columns()})
     found: list[str] = read_json(cache)["found"]
     return found

@@ -6,8 +6,11 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from mstar.errors import StorageError
 from mstar.prompts import FieldMap, RecordPrompts
 from tests.prompts.record_files import write_lines
 
@@ -20,6 +23,19 @@ def test_data_that_changes_is_read_again(tmp_path: Path) -> None:
     assert [prompt.question for prompt in RecordPrompts(str(path), TEXT)] == ["old"]
     write_lines(path, [{"question": "newer", "answer": "1"}])
     assert [prompt.question for prompt in RecordPrompts(str(path), TEXT)] == ["newer"]
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.parquet"])
+def test_a_cache_that_cannot_be_written_says_how_it_is_put_elsewhere(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").touch()
+    monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "home/mstar"))
+    rows = [{"question": "a", "answer": "1"}]
+    path = tmp_path / name
+    write_lines(path, rows) if path.suffix == ".jsonl" else pq.write_table(pa.Table.from_pylist(rows), path)
+    with pytest.raises(StorageError, match=r"home/mstar/.*Not a directory.*set MSTAR_CACHE"):
+        RecordPrompts(str(path), TEXT)
 
 
 def test_the_table_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
