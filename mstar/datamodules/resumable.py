@@ -100,7 +100,10 @@ def _outlive_stop(worker: int) -> None:
     """Leaves signals that stop the whole process group to the main process, which still needs its batches.
 
     Launchers such as torchrun send them to every process; torch would end the worker, and the main process with it.
+    On macOS nothing tells who sent a signal, and the worker goes on as torch has it.
     """
+    if not hasattr(signal, "sigwaitinfo"):
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
     parent = os.getppid()
 
