@@ -4,7 +4,7 @@ All Parquet files open with ``datasets.load_dataset("parquet", data_files=...)``
 """
 
 from mstar.storage.examples import ExampleFile, open_examples, order_examples, write_examples
-from mstar.storage.responses import PromptResponses, read_kept, read_responses, write_responses
+from mstar.storage.responses import PromptResponses, read_responses, write_responses
 from mstar.storage.run_directory import RunDirectory, find_in_runs, suggest_export, suggest_run
 from mstar.storage.step_labels import (
     make_step_labels,
@@ -26,7 +26,6 @@ __all__ = [
     "open_step_labels",
     "order_examples",
     "read_json",
-    "read_kept",
     "read_or_put_aside",
     "read_responses",
     "read_step_labels",

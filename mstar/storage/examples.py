@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import random
 import tempfile
 from array import array
@@ -14,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from itertools import accumulate, islice
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, Final, overload
 
@@ -21,8 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from mstar.atomic import atomic_path
+from mstar.interruption import stop_if_asked
 from mstar.storage.responses import CREDIT, TOKENS, WEIGHT, credit_columns, make_example, read_kept
 from mstar.storage.tables import open_table
 from mstar.types import Example
@@ -93,19 +94,28 @@ def _are_credited(file: pq.ParquetFile) -> bool:
 
 
 def write_examples(path: Path, examples: Iterable[Example], worth: Collection[str] = ()) -> None:
-    """Writes the training examples of one iteration, in training order; few of them are in memory at a time.
+    """Writes training examples, in training order; few of them are in memory at a time.
 
     Args:
         worth: Columns of ``CREDIT`` and ``TOKENS`` that say more of an example than its text; the files of a run have
             the same in each, whatever their examples need.
     """
-    rest = iter(examples)
-    group = list(islice(rest, _GROUP))
-    schema = pa.schema([*_EXAMPLES, *(field for field in (*CREDIT, *TOKENS) if field.name in worth)])
+    schema, rest = _schema(worth), iter(examples)
+    groups = iter(lambda: list(islice(rest, _GROUP)), [])
+    _write_groups(
+        path, schema, (pa.Table.from_pylist([asdict(example) for example in group], schema=schema) for group in groups)
+    )
+
+
+def _schema(worth: Collection[str]) -> pa.Schema:
+    return pa.schema([*_EXAMPLES, *(field for field in (*CREDIT, *TOKENS) if field.name in worth)])
+
+
+def _write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer:
-        while group:
-            writer.write_table(pa.Table.from_pylist([asdict(example) for example in group], schema=schema))
-            group = list(islice(rest, _GROUP))
+        for group in groups:
+            stop_if_asked()
+            writer.write_table(group)
 
 
 def open_examples(path: Path) -> AbstractContextManager[pq.ParquetFile]:
@@ -129,42 +139,76 @@ def order_examples(shards: Sequence[Path], path: Path, seed: int, before: Path |
 
     Raises:
         DataError: a shard is missing or damaged.
+        Interrupted: the process was asked to stop.
     """
-    ends = array("q", [0])
-    ids: list[Any] = []
-    known: set[bytes] = set()
     worth: set[str] = set()
+    for shard in shards:
+        with open_table(shard, _EXAMPLES) as file:
+            worth.update(credit_columns(file))
+    schema = _schema(worth)
+    ids: list[pa.ChunkedArray] = []
     # The file has no name, so nothing is left of it if the process is killed.
     with tempfile.TemporaryFile(dir=path.parent) as waiting:
-
-        def wait(examples: Iterable[Example]) -> None:
-            names = []
-            for example in examples:
-                names.append(example.prompt_id)
-                ends.append(ends[-1] + waiting.write(json.dumps(asdict(example)).encode()))
-                if before is not None:
-                    known.add(_key(example))
-            ids.append(pa.array(names, pa.string()))
-
-        wait(() if before is None else ExampleFile(before))
-        for shard in shards:
-            with open_table(shard, _EXAMPLES) as file:
-                worth.update(credit_columns(file))
-            kept = sorted(read_kept(shard), key=lambda example: (example.prompt_id, example.response))
-            wait([example for example in kept if _key(example) not in known])
+        with pa.ipc.new_file(waiting, schema) as draft:
+            for rows in _examples_of(shards, before):
+                stop_if_asked()
+                draft.write_table(_conform(rows, schema).combine_chunks())
+                ids.append(rows["prompt_id"])
         waiting.flush()
-        all_ids = pa.concat_arrays(ids)
+        all_ids = pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string())
         # Stable, and by code points, as Python sorts.
         order = array("q", pc.sort_indices(all_ids).to_numpy().astype(np.int64).tobytes())
         random.Random(seed).shuffle(order)
-
-        def examples() -> Iterator[Example]:
-            for row in order:
-                yield make_example(json.loads(os.pread(waiting.fileno(), ends[row + 1] - ends[row], ends[row])))
-
-        write_examples(path, examples(), worth)
+        with pa.ipc.open_file(pa.py_buffer(mmap(waiting.fileno(), 0, access=ACCESS_READ))) as draft:
+            batches = [draft.get_batch(number) for number in range(draft.num_record_batches)]
+        numbers = np.frombuffer(order, np.int64)
+        _write_groups(path, schema, (_take(batches, numbers[i : i + _GROUP]) for i in range(0, len(order), _GROUP)))
 
 
-def _key(example: Example) -> bytes:
-    text = f"{example.prompt_id}\0{example.response}".encode(errors="surrogatepass")
-    return hashlib.blake2b(text, digest_size=16).digest()
+def _examples_of(shards: Sequence[Path], before: Path | None) -> Iterator[pa.Table]:
+    """What was trained on before, group by group, and then what each shard has beside it."""
+    known: set[bytes] = set()
+    if before is not None:
+        with open_examples(before) as file:
+            columns = [*_EXAMPLES.names, *credit_columns(file)]
+            for number in range(file.num_row_groups):
+                rows = file.read_row_group(number, columns=columns)
+                known.update(_keys(rows))
+                yield rows
+    for shard in shards:
+        rows = read_kept(shard)
+        yield rows if before is None else rows.filter(pa.array([key not in known for key in _keys(rows)], pa.bool_()))
+
+
+def _conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows in the columns of a schema; where they lack one, each has what an example has without it."""
+    lacking: dict[str, Any] = {"weight": 1.0, "advantage": None, "tokens": [], "logprobs": []}
+    return pa.table(
+        [
+            rows[field.name]
+            if field.name in rows.column_names
+            else pa.array([lacking[field.name]] * len(rows), field.type)
+            for field in schema
+        ],
+        schema=schema,
+    )
+
+
+def _take(batches: Sequence[pa.RecordBatch], rows_E: NDArray[np.int64]) -> pa.Table:
+    """Rows by their numbers in all batches together (a table of these would copy them all before it takes any)."""
+    places_E = np.argsort(rows_E)
+    sorted_E = rows_E[places_E]
+    starts = [0, *accumulate(batch.num_rows for batch in batches)]
+    bounds = np.searchsorted(sorted_E, starts)
+    parts = [
+        batch.take(pa.array(sorted_E[first:last] - start))
+        for batch, start, first, last in zip(batches, starts, bounds, bounds[1:], strict=False)
+        if last > first
+    ]
+    return pa.Table.from_batches(parts).take(pa.array(np.argsort(places_E)))
+
+
+def _keys(rows: pa.Table) -> Iterator[bytes]:
+    for prompt_id, response in zip(rows["prompt_id"].to_pylist(), rows["response"].to_pylist(), strict=True):
+        text = f"{prompt_id}\0{response}".encode(errors="surrogatepass")
+        yield hashlib.blake2b(text, digest_size=16).digest()

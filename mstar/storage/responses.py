@@ -176,16 +176,20 @@ def read_responses(path: Path, prompt_ids: Sequence[str] | None = None) -> list[
     ]
 
 
-def read_kept(path: Path) -> list[Example]:
-    """Reads the responses of one shard that were kept for training.
+def read_kept(path: Path) -> pa.Table:
+    """Reads the responses of one shard that were kept for training, sorted by prompt and response.
+
+    Returns:
+        Rows of ``prompt_id``, ``response``, and the file's columns of ``CREDIT`` and ``TOKENS`` as far as they count.
 
     Raises:
         DataError: the file is missing, damaged, or lacks a column.
     """
     with open_table(path, _KEPT) as file:
         table = file.read([*_KEPT.names, *credit_columns(file)])
-    rows = table.filter(pc.equal(table["fate"], Fate.KEPT.value)).to_pylist()
-    return [make_example(row) for row in rows]
+    kept = table.filter(pc.equal(table["fate"], Fate.KEPT.value)).drop_columns(["fate"])
+    # Stable, and by code points, as Python sorts.
+    return kept.sort_by([("prompt_id", "ascending"), ("response", "ascending")])
 
 
 def credit_columns(file: pq.ParquetFile) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import random
+import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 import mstar.storage.examples
+from mstar import interruption
 from mstar.errors import DataError
 from mstar.storage import (
     ExampleFile,
@@ -126,6 +129,41 @@ def test_the_examples_of_a_shard_and_those_of_before_in_one_order(tmp_path: Path
         Example("p", "a", 1.0, 0.5, (1, 2), (-0.5,) * 2),
         Example("p", "b", 1.0, -0.5, (1, 2), (-0.5,) * 2),
     ]
+
+
+def _write_shard(path: Path, prompt_id: str, texts: list[str], fate: Fate = Fate.KEPT) -> None:
+    verdict = Verdict(True, "1", VerdictStatus.GRADED)
+    scored = (
+        ScoredResponse(
+            Response(prompt_id, index, text, 2, True, 1.0, -1.0, (index,), (-0.5,)), verdict, fate=fate, advantage=0.5
+        )
+        for index, text in enumerate(texts)
+    )
+    write_responses(path, [PromptResponses(Prompt(prompt_id, "?"), tuple(scored))])
+
+
+def test_the_order_is_that_of_a_sorted_list_shuffled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mstar.storage.examples, "_GROUP", 4)
+    # The second is before the first by UTF-16, and equal texts stay in the order of their samples.
+    texts = {"b": ["x", "\U0001d11e", "\ufb00", "x"], "a\U0001d11e": ["y"], "a\ufb00": ["", "z"], "c": []}
+    shards = [tmp_path / f"{number}.parquet" for number in range(5)]
+    for shard, (prompt_id, responses) in zip(shards, texts.items(), strict=False):
+        _write_shard(shard, prompt_id, responses)
+    _write_shard(shards[-1], "d", ["wrong"], Fate.WRONG)
+    expected = sorted(
+        (prompt_id, text, index) for prompt_id, responses in texts.items() for index, text in enumerate(responses)
+    )
+    random.Random(7).shuffle(expected)
+    order_examples(shards, tmp_path / "examples.parquet", 7)
+    assert [(e.prompt_id, e.response, *e.tokens) for e in ExampleFile(tmp_path / "examples.parquet")] == expected
+
+
+def test_it_stops_when_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_shard(tmp_path / "shard.parquet", "p", ["a"])
+    monkeypatch.setattr(interruption, "_received", signal.SIGTERM)
+    with pytest.raises(interruption.Interrupted):
+        order_examples([tmp_path / "shard.parquet"], tmp_path / "examples.parquet", 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["shard.parquet"]
 
 
 def test_without_examples(tmp_path: Path) -> None:
