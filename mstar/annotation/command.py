@@ -23,7 +23,7 @@ from mstar.judges.steps import Agreement, StepJudge
 from mstar.models.attention import announce, kernel_of
 from mstar.models.backbone import load_model, load_renderer
 from mstar.models.fingerprint import fingerprint_model
-from mstar.models.precision import Precision, allow_tensor_cores, resolve_dtype
+from mstar.models.precision import Precision, allow_tensor_cores, resolve_dtype, warn_of_emulation
 from mstar.models.step_scorer import refuse_step_scorer
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck
@@ -115,6 +115,7 @@ def annotate_policy(
             if policy is not None:
                 allow_tensor_cores(place)
                 dtype = resolve_dtype(dtype, place)
+                warn_of_emulation("dtype", dtype, "auto", place)
                 model = load_model(
                     policy, dtype=dtype, attention=attention, trust_remote_code=trust_remote_code, revision=revision
                 ).to(place)  # type: ignore[arg-type]

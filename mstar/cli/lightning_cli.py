@@ -37,7 +37,7 @@ from mstar.locking import hold_folder
 from mstar.memory.run_account import warn_before_start
 from mstar.models.backbone import load_renderer
 from mstar.models.lora import LoraSettings
-from mstar.models.precision import allow_tensor_cores, half_type
+from mstar.models.precision import allow_tensor_cores, choose_precision
 from mstar.models.step_scorer import refuse_step_scorer
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.modules.trainable import check_trainable
@@ -127,8 +127,8 @@ class MstarCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """On CUDA, computes in 16 bits unless the configuration says otherwise; the saved one then says so too."""
         trainer = self._get(self.config, "trainer")
-        if trainer.get("precision") is None and runs_on_cuda(trainer.get("accelerator")):
-            trainer["precision"] = "bf16-mixed" if half_type() == torch.bfloat16 else "16-mixed"
+        if runs_on_cuda(trainer.get("accelerator")):
+            trainer["precision"] = choose_precision(trainer.get("precision"))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the rollout, checkpoint and export callbacks and the logger that the configuration leaves open."""

@@ -25,7 +25,7 @@ from mstar.errors import ConfigError, require_least
 from mstar.evaluation.best_of_n import measure_best_of_n, render_best_of_n
 from mstar.evaluation.scoring import SHARD, OpenPicture, score_shards
 from mstar.grading import AnswerGrader, Grader
-from mstar.models.precision import DTYPES, Precision, allow_tensor_cores, resolve_dtype
+from mstar.models.precision import DTYPES, Precision, allow_tensor_cores, resolve_dtype, warn_of_emulation
 from mstar.prompts import PixelLimits
 from mstar.prompts.response_rows import find_response_files
 from mstar.provenance import describe, identify_file
@@ -100,7 +100,9 @@ def score_responses(
     chosen.check()
     place = find_device(device)
     allow_tensor_cores(place)
-    weights = DTYPES[resolve_dtype(dtype, place)]
+    dtype = resolve_dtype(dtype, place)
+    warn_of_emulation("dtype", dtype, "auto", place)
+    weights = DTYPES[dtype]
     chosen.load(RewardHost(place, Precision.of("32-true", weights), attention, trust_remote_code))
     if not chosen.ready:
         raise ConfigError(f"the reward {type(chosen).__name__} has no model: give it one.")

@@ -6,13 +6,17 @@ is never measured in two of them.
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 
+from mstar.distributed import is_main
 from mstar.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -90,6 +94,21 @@ def name_of(dtype: torch.dtype) -> str:
 def half_type() -> torch.dtype:
     """The 16-bit type that the present GPU computes in: bfloat16, or float16 where that would only be emulated."""
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def choose_precision(given: str | int | None) -> str | int:
+    """A trainer's precision on CUDA: 16 bits unless one is given."""
+    if given is None:
+        return "bf16-mixed" if half_type() == torch.bfloat16 else "16-mixed"
+    warn_of_emulation("trainer.precision", str(given), "16-mixed", "cuda")
+    return given
+
+
+def warn_of_emulation(setting: str, given: str, instead: str, device: torch.device | str) -> None:
+    """Warns where bfloat16 is asked for and the GPU only emulates it."""
+    asked = given.startswith(("bf16", "bfloat16")) and torch.device(device).type == "cuda"
+    if asked and half_type() != torch.bfloat16 and is_main():
+        _log.warning("%s is %s, which this GPU only emulates: --%s %s is faster.", setting, given, setting, instead)
 
 
 def resolve_dtype(name: str, device: torch.device | str) -> str:

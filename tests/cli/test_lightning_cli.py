@@ -71,7 +71,7 @@ def test_on_cuda_16_bits_are_computed_unless_the_user_says_otherwise(
 ) -> None:
     """The saved configuration says so too; on the machine of this test it then runs on a CPU."""
     monkeypatch.setattr(mstar.cli.lightning_cli, "runs_on_cuda", lambda _: True)
-    monkeypatch.setattr(mstar.cli.lightning_cli, "half_type", lambda: torch.bfloat16 if bfloat16 else torch.float16)
+    monkeypatch.setattr(mstar.models.precision, "half_type", lambda: torch.bfloat16 if bfloat16 else torch.float16)
     root = evolve("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", *given, dynamics=False)
     assert saved(root)["trainer"]["precision"] == precision
     # Lightning takes bfloat16 for either on a CPU.

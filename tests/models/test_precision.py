@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mstar.errors import ConfigError
-from mstar.models.precision import Precision, allow_tensor_cores, resolve_dtype
+from mstar.models.precision import Precision, allow_tensor_cores, choose_precision, resolve_dtype, warn_of_emulation
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 
@@ -74,6 +74,22 @@ def test_auto_is_16_bits_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for supported, name in ((True, "bfloat16"), (False, "float16")):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, s=supported: s)
         assert resolve_dtype("auto", torch.device("cuda", 1)) == name
+
+
+@pytest.mark.parametrize(
+    ("supported", "given", "warned"),
+    [(False, "bf16-true", True), (False, "16-mixed", False), (True, "bf16-mixed", False)],
+)
+def test_what_a_gpu_only_emulates_is_told_with_what_is_faster(
+    supported: bool, given: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
+    assert choose_precision(given) == given
+    said = f"trainer.precision is {given}, which this GPU only emulates: --trainer.precision 16-mixed is faster."
+    assert caplog.messages == [said] * warned
+    caplog.clear()
+    warn_of_emulation("dtype", "bfloat16", "auto", "cpu")
+    assert caplog.messages == []
 
 
 def test_float32_runs_on_tensor_cores_on_cuda_alone() -> None:
