@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
 import json
@@ -199,6 +200,14 @@ def test_servers_share_the_prompts_and_draw_what_one_would(
     assert together == texts(make(stubs[1]))
     assert together[::-1] == texts(make(stubs[0]), REQUESTS[::-1])
     assert len({text for row in together for text in row}) == 18
+
+
+def test_within_an_event_loop_it_is_told_where_the_servers_can_be_asked(make: Callable[..., VllmServerEngine]) -> None:
+    async def ask() -> None:
+        with pytest.raises(ConfigError, match="cannot be asked from within an event loop"):
+            make()
+
+    asyncio.run(ask())
 
 
 def test_a_response_is_what_the_server_wrote(make: Callable[..., VllmServerEngine], tiny: Policy) -> None:
