@@ -27,6 +27,11 @@ from mstar.provenance import claim
 S = TypeVar("S")
 T = TypeVar("T")
 
+# What is said of other devices, after the setting that names one.
+ONLY_CUDA: Final = (
+    "but here are only CPUs and CUDA to compute on (Apple's GPUs have no float64): leave it out, or set it to cpu."
+)
+
 # How long a process waits for the others between two stages. Their work may differ by hours, which the timeout of the
 # training's own process group (30 minutes by default) must not cut short; a process that dies is noticed at once all
 # the same, because its connections close.
@@ -216,6 +221,8 @@ def find_device(name: str) -> str:
     Raises:
         ConfigError: it cannot be used.
     """
+    if name.partition(":")[0] == "mps":
+        raise ConfigError(f"device is {name}, {ONLY_CUDA}")
     device = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{os.environ['LOCAL_RANK']}"

@@ -152,6 +152,9 @@ def test_each_process_of_a_machine_has_its_own_device(monkeypatch: pytest.Monkey
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert [find_device(device) for device in ("cuda", "cuda:1", "cpu")] == ["cuda:3", "cuda:1", "cpu"]
     assert current == ["cuda:3", "cuda:1"]
+    # A Mac has one, and could even make a tensor there.
+    with pytest.raises(ConfigError, match=r"device is mps:0, .*no float64.*cpu"):
+        find_device("mps:0")
 
 
 @pytest.mark.parametrize(

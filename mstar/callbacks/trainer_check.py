@@ -8,6 +8,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, WeightAveraging
 
+from mstar.distributed import ONLY_CUDA
 from mstar.errors import ConfigError
 
 
@@ -30,10 +31,7 @@ def choose_accelerator(chosen: Any) -> Any:
     """
     cuda = CUDAAccelerator.is_available()
     if chosen in ("mps", "tpu") or (chosen == "gpu" and not cuda and MPSAccelerator.is_available()):
-        raise ConfigError(
-            f"trainer.accelerator is {chosen}, but here are only CPUs and CUDA to compute on (Apple's GPUs have no "
-            "float64): leave it out, or set it to cpu."
-        )
+        raise ConfigError(f"trainer.accelerator is {chosen}, {ONLY_CUDA}")
     return "cpu" if chosen == "auto" and not cuda else chosen
 
 
