@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -214,20 +215,33 @@ def winner(totals: Mapping[str, float]) -> str | None:
     return max(totals, key=totals.__getitem__, default=None)
 
 
-def bootstrap_interval(parts: Sequence[Values], seed: int, resamples: int = 1000) -> tuple[Values, Values, Values]:
+def bootstrap_interval(
+    parts: Sequence[Values], seed: int, resamples: int = 1000, clusters: Sequence[Sequence[Hashable]] = ()
+) -> tuple[Values, Values, Values]:
     """The mean of the parts' means for every column, and its 95 % percentile interval, resampled within each part.
 
     Args:
         parts: In each the values of one or more items (rows), which are drawn with those of all columns.
+        clusters: For every part what each item is of, such as the question that it is a variant of: those of one
+            cluster are drawn together, in all parts that it is in. None takes items that have nothing in common.
 
     Returns:
         For every column the mean, and the lower and upper end.
     """
     rng = np.random.default_rng(seed)
+    names = clusters or [[(part, item) for item in range(len(values_QM))] for part, values_QM in enumerate(parts)]
+    number = {name: place for place, name in enumerate(dict.fromkeys(chain.from_iterable(names)))}
+    codes = [np.array([number[name] for name in part]) for part in names]
+    # Drawn among those that are in the same parts, so that no part is ever without any.
+    inside = np.array([np.isin(range(len(number)), part) for part in codes]).T
+    strata = [np.flatnonzero((inside == kind).all(axis=1)) for kind in np.unique(inside, axis=0)]
     means_RM = np.zeros((resamples, parts[0].shape[1]))
-    for values_QM in parts:
-        size = len(values_QM)
-        means_RM += [values_QM[rng.integers(size, size=size)].mean(axis=0) for _ in range(resamples)]
+    for means_M in means_RM:
+        times = np.zeros(len(number))
+        for members in strata:
+            times[members] = np.bincount(rng.integers(len(members), size=len(members)), minlength=len(members))
+        for values_QM, part in zip(parts, codes, strict=True):
+            means_M += times[part] @ values_QM / times[part].sum()
     low_M, high_M = np.quantile(means_RM / len(parts), [0.025, 0.975], axis=0)
     return np.mean([values_QM.mean(axis=0) for values_QM in parts], axis=0), low_M, high_M
 

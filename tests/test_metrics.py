@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from math import nan
 
 import numpy as np
@@ -220,3 +221,18 @@ def test_bootstrap_interval_is_near_the_normal_one_and_repeats() -> None:
     # A part counts as much as another, whatever its size.
     both, _, _ = metrics.bootstrap_interval([values, np.ones((4, 1))], seed=3)
     assert both == [0.75]
+
+
+def test_variants_of_a_question_are_drawn_together() -> None:
+    values = np.repeat(np.arange(40.0) % 2, 10)[:, None]  # 40 questions in 10 variants that fare alike
+    _, [low], [high] = metrics.bootstrap_interval([values], seed=0, clusters=[np.repeat(np.arange(40), 10).tolist()])
+    _, [narrow], [wide] = metrics.bootstrap_interval([values], seed=0)
+    assert high - low == pytest.approx(2 * 1.96 * 0.5 / math.sqrt(40), abs=0.05)
+    assert wide - narrow < (high - low) / 2
+
+
+def test_a_question_in_two_parts_is_drawn_in_both() -> None:
+    values = np.arange(400.0)[:, None] % 2
+    names = [list(range(400)), list(range(400))]
+    # What is right in one part is wrong in the other: drawn together, their mean never moves.
+    assert metrics.bootstrap_interval([values, 1 - values], seed=0, clusters=names) == ([0.5], [0.5], [0.5])

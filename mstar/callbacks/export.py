@@ -134,12 +134,14 @@ class ExportCallback(Callback):
         best = self._best.get("value", -math.inf if self.mode == "max" else math.inf)
         # What is not a number is never better.
         if value > best if self.mode == "max" else value < best:
-            self._export(trainer, pl_module, self._best_target(trainer, pl_module))
+            self._export(trainer, pl_module, self._best_target(trainer, pl_module), watched)
             progress: Any = trainer.fit_loop.epoch_progress.current
             self._best = {"epoch": progress.processed, "value": value}
 
-    def _export(self, trainer: Trainer, pl_module: PolicyModule | MPRMModule, folder: Path) -> None:
-        card = _card(trainer, pl_module, folder) if is_main() else None
+    def _export(
+        self, trainer: Trainer, pl_module: PolicyModule | MPRMModule, folder: Path, best_by: str | None = None
+    ) -> None:
+        card = _card(trainer, pl_module, folder, best_by) if is_main() else None
         export_atomically(pl_module, folder, self.dtype, card=card)
         # One process writes, which may take longer than a step may wait.
         wait_for_all()
@@ -159,7 +161,7 @@ class ExportCallback(Callback):
         return last.with_name(f"{last.name}-best")
 
 
-def _card(trainer: Trainer, module: PolicyModule | MPRMModule, folder: Path) -> str | None:
+def _card(trainer: Trainer, module: PolicyModule | MPRMModule, folder: Path, best_by: str | None) -> str | None:
     """The card of the model as it is now; None if a file of the run is damaged, which must not cost the model."""
     root = Path(trainer.default_root_dir)
     run = root if (root / "config.yaml").is_file() else None
@@ -171,6 +173,7 @@ def _card(trainer: Trainer, module: PolicyModule | MPRMModule, folder: Path) -> 
         run=run,
         iterations=progress.processed,
         within=progress.started > progress.processed,
+        best_by=best_by,
         auto_class=family_of(module.root).auto_class,
     )
     try:

@@ -58,7 +58,7 @@ class GroupScore:
             a dimension's groups, or the name of a figure of the benchmark's own.
         metric: ``greedy``, ``sampled``, ``pass@K``, ``majority@K``, ``best_of_K`` or ``weighted_vote@K``.
         score: The share of right ones, in [0, 1].
-        low: Lower end of its 95 % bootstrap interval, over questions.
+        low: Lower end of its 95 % bootstrap interval, over questions, those of one cluster together.
     """
 
     scoring: str
@@ -134,22 +134,29 @@ def score_benchmark(
     questions: dict[str, list[ItemResult]] = defaultdict(list)
     for item in items:
         questions[rows[item.prompt_id].question_key].append(item)
+    firsts = [rows[first.prompt_id] for first, *_ in questions.values()]
+    clusters = [first.cluster or first.question_key for first in firsts]
     members: dict[tuple[str, str], list[int]] = {_ALL: list(range(len(questions)))}
-    for number, (first, *_) in enumerate(questions.values()):
-        for facet in dict.fromkeys(rows[first.prompt_id].facets):
+    for number, first in enumerate(firsts):
+        for facet in dict.fromkeys(first.facets):
             members.setdefault(facet, []).append(number)
     measures = [(scoring, metric, measure) for scoring in scorings for metric, measure in _metrics(items).items()]
     views = {scoring: [[item.under(scoring) for item in same] for same in questions.values()] for scoring in scorings}
     values_QM = np.array([[measure(same) for same in views[scoring]] for scoring, _, measure in measures]).T
     interval_of = partial(metrics.bootstrap_interval, seed=seed, resamples=resamples)
+
+    def interval_in(parts: Sequence[Sequence[int]]) -> tuple[metrics.Values, ...]:
+        drawn = [[clusters[number] for number in part] for part in parts]
+        return interval_of([values_QM[list(part)] for part in parts], clusters=drawn)
+
     groups: list[tuple[str, str, int, tuple[metrics.Values, ...]]] = []
-    parts: list[metrics.Values] = []
+    parts: list[list[int]] = []
     for (dimension, group), numbers in in_order(members):
-        groups.append((dimension, group, len(numbers), interval_of([values_QM[numbers]])))
+        groups.append((dimension, group, len(numbers), interval_in([numbers])))
         if averaged and dimension == averaged:
-            parts.append(values_QM[numbers])
+            parts.append(numbers)
     if parts:
-        groups.insert(1, (f"mean of {averaged}", "", sum(map(len, parts)), interval_of(parts)))
+        groups.insert(1, (f"mean of {averaged}", "", sum(map(len, parts)), interval_in(parts)))
     scores = [
         GroupScore(scoring, dimension, group, metric, count, *(float(bound[number]) for bound in interval))
         for number, (scoring, metric, _) in enumerate(measures)

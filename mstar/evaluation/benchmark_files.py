@@ -110,7 +110,7 @@ def render_scores(result: BenchmarkResult, notes: Sequence[str] = ()) -> str:
     )  # fmt: skip
     facts = [
         f"{rows}.",
-        "Scores are percentages with 95 % bootstrap intervals over questions.",
+        "Scores are percentages with 95 % bootstrap intervals over questions, variants of one together.",
         f"{result.truncated} greedy responses were cut off by the length limit.",
         *notes,
     ]

@@ -38,20 +38,27 @@ def render_steps(result: StepScores, notes: Sequence[str] = (), title: str = "Vi
             f"{100 * score.f1_wrong:.1f}",
             *(
                 "-" if share is None else f"{100 * share:.1f}"
-                for share in (score.first_wrong_accuracy, score.all_right_accuracy)
+                for share in (score.first_wrong_accuracy, score.all_right_accuracy, score.first_wrong_f1)
             ),
         ]
         for score in result.scores
     ]
-    head = ["group", "responses", "steps", "macro F1", "F1 right", "F1 wrong", "first wrong step", "none wrong"]
+    head = [
+        "group", "responses", "steps", "macro F1", "F1 right", "F1 wrong", "first wrong step", "none wrong",
+        "F1 of the two",
+    ]  # fmt: skip
     used = ", ".join(f"{value:.4f}" for value in sorted(set(result.thresholds)))
     how = "each chosen on the labels of the other half, split by question" if result.chosen else "given"
     if result.obstacle:
         how = f"the middle: {result.obstacle.rstrip('.')}"
+    own = result.first_wrong_f1
+    figure = f"{title}'s own figure, the mean F1 of the two over every {result.averaged}"
     facts = [
         f"A step counts as wrong below the threshold {used} ({how}).",
         "Percentages, with a 95 % bootstrap interval over responses for macro F1.",
-        "First wrong step: share found, of the responses with one; none wrong: share left whole, of the others.",
+        "First wrong step: share found, of the responses with one; none wrong: share left whole, of the others; F1 of "
+        "the two: their harmonic mean, which is ProcessBench's F1.",
+        *([f"{figure}: {100 * own:.1f}."] if result.averaged and own is not None else []),
         f"{result.neutral} neutral steps are not judged.",
         *notes,
     ]

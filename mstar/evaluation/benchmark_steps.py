@@ -62,6 +62,14 @@ class StepScore:
     first_wrong_accuracy: float | None
     all_right_accuracy: float | None
 
+    @property
+    def first_wrong_f1(self) -> float | None:
+        """ProcessBench's F1: the harmonic mean of the two accuracies; None without one of them."""
+        wrong, right = self.first_wrong_accuracy, self.all_right_accuracy
+        if wrong is None or right is None:
+            return None
+        return 2 * wrong * right / (wrong + right) if wrong + right else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class StepScores:
@@ -72,6 +80,7 @@ class StepScores:
         chosen: Whether the threshold of each half of the labels was chosen on the other one.
         obstacle: Why they could not be chosen, though they should; then they are 0.5.
         neutral: How many steps were left out as neutral.
+        averaged: The dimension whose groups' F1 the benchmark averages; empty for none.
     """
 
     scores: tuple[StepScore, ...]
@@ -80,6 +89,14 @@ class StepScores:
     items: tuple[StepResult, ...]
     neutral: int
     obstacle: str = ""
+    averaged: str = ""
+
+    @property
+    def first_wrong_f1(self) -> float | None:
+        """That of all responses, or the mean of the groups' that are averaged; None where one of them has none."""
+        parts = [score for score in self.scores if score.dimension == self.averaged] or self.scores[:1]
+        known = [part.first_wrong_f1 for part in parts if part.first_wrong_f1 is not None]
+        return sum(known) / len(known) if len(known) == len(parts) else None
 
 
 def macro_f1(counts: npt.ArrayLike) -> tuple[float, float, float]:
@@ -121,6 +138,7 @@ def score_steps(
     rows: Mapping[str, BenchmarkItem],
     *,
     threshold: float | None = None,
+    averaged: str = "",
     seed: int = 0,
     resamples: int = 1000,
 ) -> StepScores:
@@ -129,6 +147,7 @@ def score_steps(
     Args:
         rows: The benchmark's rows, by their prompts' ids; the labels are split by their questions' keys.
         threshold: The threshold of all responses; None chooses that of each half on the other one.
+        averaged: The dimension whose groups' F1 the benchmark averages; empty for none.
     """
     obstacle = ""
     if threshold is None:
@@ -159,7 +178,7 @@ def score_steps(
         )  # fmt: skip
     neutral = sum(result.labels.count(0) for result in results)
     chosen = threshold is None and not obstacle
-    return StepScores(tuple(scores), thresholds, chosen, tuple(results), neutral, obstacle)
+    return StepScores(tuple(scores), thresholds, chosen, tuple(results), neutral, obstacle, averaged)
 
 
 def _choose(results: Sequence[StepResult], keys: Sequence[str], seed: int) -> tuple[float, ...]:

@@ -54,6 +54,7 @@ class CardFacts:
         run: The folder of its run; None if the checkpoint is not in one.
         iterations: Iterations that the checkpoint has done; None if that is not known.
         command: The command that wrote the folder; None if it is not known.
+        best_by: The number by which the epoch was chosen as the best; None if it was not.
         auto_class: The class of Transformers that loads such a model; the general one of causal language models stands
             for one with Python code of its own.
     """
@@ -65,6 +66,7 @@ class CardFacts:
     iterations: int | None
     within: bool
     command: str | None = None
+    best_by: str | None = None
     auto_class: str = Family.auto_class
 
 

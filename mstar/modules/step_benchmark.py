@@ -26,8 +26,9 @@ class StepBenchmarkModule(LightningModule):
 
     A step counts as wrong if its score is below a threshold. Without ``threshold`` the labels are split by question
     into halves, and each is judged with the threshold that is best on the other one, so that no label is used for its
-    own threshold. ``test`` writes ``visualprocessbench.md`` (or ``processbench.md``), ``.json`` and
-    ``.parquet``.
+    own threshold. ``test`` logs ``test/macro_f1`` and its parts, how many first wrong steps and how many responses
+    without any are found, and ``test/first_wrong_f1``, the harmonic mean of these two (ProcessBench's F1, there the
+    mean of its parts). It writes ``visualprocessbench.md`` (or ``processbench.md``), ``.json`` and ``.parquet``.
 
     Args:
         reward_model: The MPRM's folder; none where ``reward`` is given.
@@ -112,12 +113,15 @@ class StepBenchmarkModule(LightningModule):
             [found[prompt_id] for prompt_id in rows],
             rows,
             threshold=self.threshold,
+            averaged=source.averaged,
             seed=self.seed,
             resamples=self.resamples,
         )
         overall = result.scores[0]
-        for name in ("macro_f1", "f1_right", "f1_wrong", "first_wrong_accuracy"):
-            if (value := getattr(overall, name)) is not None:
+        shares = ("macro_f1", "f1_right", "f1_wrong", "first_wrong_accuracy", "all_right_accuracy")
+        logged = {name: getattr(overall, name) for name in shares} | {"first_wrong_f1": result.first_wrong_f1}
+        for name, value in logged.items():
+            if value is not None:
                 self.log(f"test/{name}", value, sync_dist=True)
         if is_main():
             name = self.reward_model or f"{type(self.reward).__name__} {getattr(self.reward, 'model', '')}".rstrip()

@@ -28,6 +28,11 @@ _PAIRS: Final = (
     (_FIRST, WARMUP), ("seed_only", WARMUP),
     ("mixed", _FIRST), ("mixed", "likelihood"), ("mixed", "random"), (_FIRST, "more_seed"), ("more_seed", "seed_only"),
 )  # fmt: skip
+# Of right answers alone there is nothing else to measure: each vote and choice among them is right.
+_QUALITY: Final = (
+    "auc_within_correct", "compared_correct", "likelihood_auc_within_correct", "likelihood_lead",
+    "likelihood_lead_error",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,11 @@ def write_comparison(root: Path) -> str:
         arm: {str(seed): {name: _mean(right) for name, right in found.items()} for seed, found in row.items()}
         for arm, row in scores.items()
     }
-    ranked = {str(seed): asdict(ranking) for seed, ranking in rankings.items()}
+    ranked = {
+        str(seed): {name: found for name, found in asdict(ranking).items() if name != "quality"}
+        | {name: getattr(ranking.quality, name) for name in _QUALITY}
+        for seed, ranking in rankings.items()
+    }
     write_json(root / "table.json", {"arms": means, "differences": differences, "ranking": ranked})
     return text
 

@@ -187,7 +187,7 @@ def test_the_main_process_decides_which_epoch_is_the_best(monkeypatch: pytest.Mo
     """It alone has some numbers; the others must not leave the export to it."""
     callback = ExportCallback(export_best="judge/agreement")
     exported: list[Path] = []
-    monkeypatch.setattr(callback, "_export", lambda trainer, module, folder: exported.append(folder))
+    monkeypatch.setattr(callback, "_export", lambda trainer, module, folder, best_by: exported.append(folder))
     progress = SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=1)))
     trainer: Any = SimpleNamespace(callback_metrics={}, default_root_dir="run", fit_loop=progress)
     for value in (math.nan, 0.5, 0.5, 0.25, 0.75):

@@ -61,6 +61,24 @@ def test_first_wrong_step_and_neutral_steps() -> None:
     assert overall.low <= overall.macro_f1 <= overall.high
     assert (source.group, source.responses, source.first_wrong_accuracy) == ("s", 2, 1.0)
     assert "the threshold 0.5000 (given)" in render_steps(found)
+    # ProcessBench's F1: 2 * (1/3 * 1/2) / (1/3 + 1/2).
+    assert (overall.first_wrong_f1, found.first_wrong_f1) == (pytest.approx(0.4), pytest.approx(0.4))
+    assert "| 33.3 | 50.0 | 40.0 |" in render_steps(found)
+
+
+def test_the_f1_of_first_wrong_steps_is_the_mean_of_the_parts() -> None:
+    results = [StepResult(name, (label,), (score,)) for name, label, score in (
+        ("a1", -1, 0.1), ("a2", 1, 0.9), ("b1", -1, 0.9), ("b2", 1, 0.9), ("b3", 1, 0.9),
+    )]  # fmt: skip
+    shown = rows(
+        {r.prompt_id: r.prompt_id for r in results}, **{r.prompt_id: ("part", r.prompt_id[0]) for r in results}
+    )
+    found = score_steps(results, shown, threshold=0.5, averaged="part")
+    # Part a is all found, part b has no first wrong step; all together would be 2/3.
+    assert found.first_wrong_f1 == 0.5
+    assert "the mean F1 of the two over every part: 50.0." in render_steps(found, title="ProcessBench")
+    without = score_steps(results[1:2], shown, threshold=0.5, averaged="part")
+    assert without.first_wrong_f1 is None
 
 
 def test_no_label_is_used_for_its_own_threshold() -> None:

@@ -30,6 +30,11 @@ def test_each_rule_chooses_in_its_own_way(tmp_path: Path) -> None:
     expected = {"random": 1 / 4, "majority": 0.0, "weighted vote": 1 / 3, "best of N": 2 / 3, "oracle": 1.0}
     leads = {"weighted vote - majority": 1 / 3, "best of N - majority": 2 / 3}
     assert accuracies == pytest.approx(expected | leads)
+    assert "Compare within a row" not in render_best_of_n(found, "t")
+    short = PromptResponses(Prompt("d", "?", answer="y"), groups[0].responses[:2])
+    write_responses(tmp_path / "scores-00001.parquet", [short])
+    both = measure_best_of_n(sorted(tmp_path.glob("scores-*.parquet")), resamples=10)
+    assert "its rows are of fewer" in render_best_of_n(both, "t")
 
 
 def test_rules_are_compared_on_the_same_prompts(tmp_path: Path) -> None:

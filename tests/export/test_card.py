@@ -86,7 +86,9 @@ def test_the_card_says_what_the_run_says(tmp_path: Path) -> None:
     ):
         assert line in text
     # Neither what is measured after the checkpoint, nor what is nobody's business, nor what is not set.
-    assert not [word for word in ("0.987", "SECRET", "/home/me", "freeze") if word in text]
+    assert not [word for word in ("0.987", "SECRET", "/home/me", "freeze", "Chosen") if word in text]
+    chosen = write_card(facts(run=run, iterations=2, best_by="dynamics/greedy_accuracy"))
+    assert "- Chosen: the best epoch by `dynamics/greedy_accuracy` on the run's validation data" in chosen
 
 
 def test_settings_that_the_method_has_no_use_for_are_left_out_and_classes_are_named(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ class DynaMath(FileBenchmark):
             prompt = replace(prompt, answer_type=AnswerType.MULTI_CHOICE, choices=_LETTERS, answer_is=AnswerIs.LETTER)
         level = clean(values.get("knowledge_level") or values.get("level"))
         facets = (("subject", subject), *((("level", level),) if level else ()))
-        return BenchmarkItem(replace(prompt, category=subject), facets, prompt.id)
+        prompt = replace(prompt, category=subject)
+        return BenchmarkItem(prompt, facets, prompt.id, cluster=_question(prompt.id))
 
     def figures(self, correct: Mapping[str, bool]) -> Mapping[str, Sequence[float]]:
         """Worst-case accuracy: for every question, whether all its variants are right."""

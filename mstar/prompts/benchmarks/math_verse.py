@@ -59,7 +59,7 @@ class MathVerse(FileBenchmark):
             kind = infer_answer_type(value, ())
             prompt = Prompt(name, asked or _SHOWN, row.images, value, kind, answers=others, category=version)
         facets = (("version", version), ("subject", subject), ("subfield", f"{subject}: {clean(facts['subfield'])}"))
-        return BenchmarkItem(prompt, facets, prompt.id)
+        return BenchmarkItem(prompt, facets, prompt.id, cluster=clean(values.get("problem_index")))
 
 
 def _value(gold: str) -> str:

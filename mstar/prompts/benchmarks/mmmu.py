@@ -138,7 +138,8 @@ def _grouped(prompt: Prompt, name: str, facets: tuple[tuple[str, str], ...], sub
     subject = subject or name.partition("_")[2].rpartition("_")[0]
     discipline = _DISCIPLINES.get(subject, "")
     groups = (*facets, *((("discipline", discipline),) if discipline else ()), ("subject", subject))
-    return BenchmarkItem(replace(prompt, category=subject), groups, prompt.id)
+    # MMMU-Pro asks the same question in each of its settings.
+    return BenchmarkItem(replace(prompt, category=subject), groups, prompt.id, cluster=name)
 
 
 def _name_images(text: str) -> str:

@@ -17,8 +17,8 @@ _UNKNOWN: Final = 0
 class ProcessBench(StepBenchmark):
     """ProcessBench (Qwen/ProcessBench), by part (gsm8k, math, olympiadbench, omnimath) and by generator.
 
-    Steps before the first wrong one are right; what comes after it is not judged. Its own figure is the harmonic mean
-    of ``first wrong step`` and ``none wrong``, by part.
+    Steps before the first wrong one are right; what comes after it is not judged. Its own figure, F1, is the harmonic
+    mean of ``first wrong step`` and ``none wrong``, by part, and the mean of the parts.
 
     Args:
         path: A file of one part, or the folder that holds them.
@@ -28,6 +28,7 @@ class ProcessBench(StepBenchmark):
     """
 
     pictured: ClassVar[bool] = False
+    averaged: str = "part"
     image_columns: ClassVar[tuple[str, ...]] = ()
     needed: ClassVar[tuple[str, ...]] = ("problem", "steps", "label")
 

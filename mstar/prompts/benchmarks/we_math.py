@@ -47,7 +47,9 @@ class WeMath(FileBenchmark):
             letter=clean(values["answer"]).upper(),
             category=key,
         )
-        return BenchmarkItem(prompt, (("key", key), *((("concept", concept),) if concept else ())), prompt.id)
+        facets = (("key", key), *((("concept", concept),) if concept else ()))
+        # A problem and its steps are about the same.
+        return BenchmarkItem(prompt, facets, prompt.id, cluster=prompt.id.rpartition("-")[0])
 
     def figures(self, correct: Mapping[str, bool]) -> Mapping[str, Sequence[float]]:
         """The four-dimensional metrics, each a value for every problem."""
