@@ -25,6 +25,9 @@ _MOST_LOSSES: Final = 5
 async def draw(pool: ServerPool, client: httpx2.AsyncClient, jobs: Iterable[Job], done: Callable[[Job], None]) -> None:
     """Has all jobs done.
 
+    Args:
+        done: Is given each of them with its answers, which are let go then.
+
     Raises:
         ServersLostError: no server is left, or one job was with too many that were lost.
         Interrupted: the process was asked to stop.
@@ -107,6 +110,8 @@ class _Drawing:
         if error is None:
             self.unfinished.remove(job)
             self._done(job)
+            # An answer takes hundreds of times the memory of the response in it.
+            job.answers.clear()
         elif isinstance(error, ServerLostError):
             self._pool.lose(server, error)
             # Whatever else it had, it will not answer that either, or not for a long time.

@@ -196,23 +196,26 @@ class VllmEngine(VllmBase[VllmSession]):
             with self.counting(sum(len(request.samples) for request in requests)) as bar:
                 # What vLLM refuses, and what greedy decoding does not repeat, is not waited for.
                 bar.skip(sum(len(request.samples) for request in requests) - num_drawn)
-                outputs = session.finish(bar)
-        for (number, group), output in zip(jobs, outputs, strict=True):
-            for i, (place, _) in enumerate(group):
-                drawn = output.outputs[min(i, len(output.outputs) - 1)]
-                tokens, finished = list(drawn.token_ids), drawn.finish_reason == "stop"
-                text = session.renderer.decode(tokens[: len(tokens) - finished])
-                kept = tokens if requests[number].keep_tokens else []
-                written[number][place] = replace(
-                    written[number][place],
-                    text=requests[number].prefix + text,
-                    num_tokens=len(tokens),
-                    finished=finished,
-                    logprob=float(drawn.cumulative_logprob),
-                    tokens=tuple(kept),
-                    logprobs=tuple(float(drawn.logprobs[step][token].logprob) for step, token in enumerate(kept)),
-                )
+                for job, output in session.finish(accepted, bar):
+                    number, group = jobs[job]
+                    for i, (place, _) in enumerate(group):
+                        drawn = output.outputs[min(i, len(output.outputs) - 1)]
+                        written[number][place] = self._read(drawn, written[number][place], requests[number])
         return written
+
+    def _read(self, drawn: Any, unfilled: Response, request: Request) -> Response:
+        """The response that vLLM drew."""
+        tokens, finished = list(drawn.token_ids), drawn.finish_reason == "stop"
+        kept = tokens if request.keep_tokens else []
+        return replace(
+            unfilled,
+            text=request.prefix + self.session.renderer.decode(tokens[: len(tokens) - finished]),
+            num_tokens=len(tokens),
+            finished=finished,
+            logprob=float(drawn.cumulative_logprob),
+            tokens=tuple(kept),
+            logprobs=tuple(float(drawn.logprobs[step][token].logprob) for step, token in enumerate(kept)),
+        )
 
     def response_logprobs(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> dict[str, list[list[float]]]:
         """The log-probability of each token of given responses, by vLLM's weights.
@@ -234,10 +237,10 @@ class VllmEngine(VllmBase[VllmSession]):
                 # What is scored is part of the prompt here; one more token must be drawn.
                 if kept and self._enqueue(prompt, ids, accepted, temperature=0.0, max_tokens=1, prompt_logprobs=0):
                     jobs.append((number, len(kept)))
-            outputs: list[Any] = session.finish()
-        for (number, length), output in zip(jobs, outputs, strict=True):
-            rows = zip(output.prompt_logprobs[-length:], output.prompt_token_ids[-length:], strict=True)
-            scored[number] = [float(row[token].logprob) for row, token in rows]
+            for job, output in session.finish(accepted):
+                number, length = jobs[job]
+                rows = zip(output.prompt_logprobs[-length:], output.prompt_token_ids[-length:], strict=True)
+                scored[number] = [float(row[token].logprob) for row, token in rows]
         return {"": scored}
 
     def _enqueue(self, prompt: Prompt, ids: list[int], accepted: list[str], **sampling: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,7 +246,8 @@ class VllmSession:
         from vllm import SamplingParams
         from vllm.exceptions import VLLMClientError
 
-        params = SamplingParams(detokenize=False, **sampling)
+        # Flat: of a long response, the log-probabilities are a few lists in place of thousands of objects.
+        params = SamplingParams(detokenize=False, flat_logprobs=True, **sampling)
         try:
             accepted += self.llm.enqueue([inputs], params, lora_request=self.lora, use_tqdm=False)
         except VLLMClientError as error:  # a boundary: only vLLM knows how many tokens a picture becomes
@@ -255,19 +256,24 @@ class VllmSession:
             return str(error).splitlines()[0].rstrip(".")
         return None
 
-    def finish(self, bar: ResponseBar | None = None) -> list[RequestOutput]:
-        """Runs what was handed over; results are in that order."""
+    def finish(self, accepted: Sequence[str], bar: ResponseBar | None = None) -> Iterator[tuple[int, RequestOutput]]:
+        """Runs what was handed over; yields each result as soon as it is there, with its place among these.
+
+        Not all at the end: with its log-probabilities one takes many times the memory of the response in it.
+        """
         engine: Any = self.llm.llm_engine
-        outputs: list[RequestOutput] = []
+        # vLLM adds a suffix of its own to the number that a result has.
+        places = {key.partition("-")[0]: place for place, key in enumerate(accepted)}
         watch = RequestWatch(engine.engine_core.engine_core.scheduler.requests, bar) if bar else None
         while engine.has_unfinished_requests():
             if self.options.tensor_parallel_size == 1:
                 # The processes of a group go step by step together: none may leave the others.
                 stop_if_asked()
-            outputs += [output for output in engine.step() if output.finished]
+            for output in engine.step():
+                if output.finished:
+                    yield places[output.request_id], output
             if watch is not None:
                 watch.look()
-        return sorted(outputs, key=lambda output: int(output.request_id))
 
     @contextmanager
     def recovering(self) -> Iterator[list[str]]:

@@ -19,7 +19,17 @@ import torch
 
 import mstar.interruption as interruption
 from mstar.errors import ConfigError, EngineDriftError, ServersLostError, StorageError
-from mstar.generation import Request, VllmServerEngine, plan_samples, server_drawing, server_pool, vllm_server_session
+from mstar.generation import (
+    Request,
+    VllmServerEngine,
+    plan_samples,
+    server_drawing,
+    server_pool,
+    vllm_server_engine,
+    vllm_server_session,
+)
+from mstar.generation.server_drawing import draw
+from mstar.generation.server_pool import Job
 from mstar.generation.vllm_prompts import picture_settings
 from mstar.generation.vllm_server_worker import model_sizes
 from mstar.generation.weight_files import WeightsFingerprint, read_weights
@@ -215,6 +225,21 @@ def test_a_response_is_what_the_server_wrote(make: Callable[..., VllmServerEngin
     assert [response.sample_index for response in row] == [0, 1, 2]
     assert all(r.text == tiny.renderer.decode(list(r.tokens)) and r.num_tokens == 6 for r in row)
     assert all(r.logprobs == (-0.5,) * 6 and r.logprob == -3.0 and not r.finished for r in row)
+
+
+def test_answers_that_are_read_take_no_memory(
+    make: Callable[..., VllmServerEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+
+    async def watched(pool: Any, client: Any, given: Any, done: Any) -> None:
+        jobs.extend(given)
+        await draw(pool, client, given, done)
+
+    monkeypatch.setattr(vllm_server_engine, "draw", watched)
+    assert all(text for row in texts(make()) for text in row)
+    assert len(jobs) == len(REQUESTS)
+    assert not any(job.answers for job in jobs)
 
 
 def test_greedy_decoding_is_asked_for_once(make: Callable[..., VllmServerEngine], stubs: list[Stub]) -> None:

@@ -126,7 +126,13 @@ def test_special_tokens_are_never_drawn(tiny: Policy, monkeypatch: pytest.Monkey
     engine.update_weights(tiny.model)  # untrained, it would draw every token about equally often
     outputs: list[Any] = []
     finish = engine.session.finish
-    monkeypatch.setattr(engine.session, "finish", lambda bar: outputs.extend(finish(bar)) or outputs)
+
+    def watched(*given: Any) -> Iterator[Any]:
+        for place, output in finish(*given):
+            outputs.append(output)
+            yield place, output
+
+    monkeypatch.setattr(engine.session, "finish", watched)
     engine.generate(sampled(DICE, 16, temperature=2.0))
     drawn = [token for output in outputs for one in output.outputs for token in one.token_ids]
     assert len(drawn) > 2000
