@@ -16,6 +16,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from mstar.annotation import AnnotationSettings, ContrastSettings, annotate
 from mstar.atomic import writing
+from mstar.callbacks.checkpoint import IterationCheckpoint, checkpoint_folder
 from mstar.callbacks.export import export_atomically
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.progress_bar import TrainingBar
@@ -32,7 +33,8 @@ from mstar.modules.policy import PolicyModule
 from mstar.prompts import PromptSource
 from mstar.prompts.prompt_check import PromptCheck
 from mstar.provenance import fingerprint, fingerprint_prompts
-from mstar.storage import RunDirectory, find_in_runs
+from mstar.storage import RunDirectory, find_in_runs, read_json
+from mstar.trainer.checkpoint_files import replace as replace_folder
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +43,9 @@ class RewardModelRefresh:
     """Annotates new responses of the present policy and trains a new MPRM from it, before some iterations.
 
     The paper keeps its MPRM fixed; this is an extension. Labels and MPRM are kept in the run directory, so that an
-    interrupted refresh goes on where it stopped. Several processes share the annotation; one of them trains the MPRM,
-    on its device alone, in the run's precision and with the policy's gradient checkpointing, and the others wait.
+    interrupted refresh goes on where it stopped; the labels stay, and an MPRM as long as there is a checkpoint of an
+    iteration that it scored. Several processes share the annotation; one of them trains the MPRM, on its device alone,
+    in the run's precision and with the policy's gradient checkpointing, and the others wait.
 
     Args:
         iterations: The iterations, counted from 1, before which the MPRM is retrained.
@@ -230,6 +233,35 @@ class RewardModelRefresh:
             )
             trainer.fit(module, data)
         export_atomically(module, output)
+
+
+def drop_reward_models(trainer: Trainer) -> None:
+    """Deletes the retrained MPRMs, without their labels, that no iteration needs which there is a checkpoint of.
+
+    To be called by one process at the end of an iteration, after its checkpoint.
+    """
+    run = RunDirectory(Path(trainer.default_root_dir))
+    reports = ((number, run.report(number)) for number in range(_earliest_checkpoint(trainer), 0, -1))
+    # Not by their names alone: an MPRM may be there that the run, as it was gone on with, has not used.
+    used = next((number for number, path in reports if path.exists() and read_json(path).get("refreshed")), 0)
+    for folder in run.root.glob("mprm/[0-9]*-*"):
+        if int(folder.name.partition("-")[0]) < used:
+            # Put aside first: a part of it would be taken for the whole.
+            if (folder / "model").is_dir():
+                replace_folder(folder / "model", folder / ".model")
+            shutil.rmtree(folder / ".model", ignore_errors=True)
+
+
+def _earliest_checkpoint(trainer: Trainer) -> int:
+    """The earliest iteration that there may be a checkpoint of; 0 where that is not known."""
+    iteration = trainer.current_epoch + 1
+    match trainer.checkpoint_callbacks:
+        case [IterationCheckpoint(every=every)] if iteration % every == 0:
+            names = checkpoint_folder(Path(trainer.default_root_dir)).glob("iteration-*.ckpt")
+            numbers = [int(name.stem.removeprefix("iteration-")) for name in names]
+            # previous.ckpt may be of the one before, and have no other name.
+            return min([iteration - every, *numbers])
+    return 0  # where a ModelCheckpoint has its files is its own business
 
 
 @contextmanager

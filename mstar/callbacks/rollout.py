@@ -260,11 +260,11 @@ class RolloutCallback(Callback):
         self._log.trained(self._progress.training_seconds)
         self._log.write()
         self._progress.in_training = False
-        RolloutStages.of(self.settings, trainer, pl_module).drop_responses()
         # The rest is in the iteration's report, from which it is recalled.
         metrics = trainer.callback_metrics.items()
         self._progress.unwatched = {name: float(value) for name, value in metrics if name in ("train/loss", "train/lr")}
         write_iteration_checkpoint(trainer, pl_module)
+        RolloutStages.of(self.settings, trainer, pl_module).drop_old()
         self._end_iteration(trainer, pl_module, self._log)
         self._progress.unwatched = None
 

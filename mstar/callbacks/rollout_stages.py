@@ -13,6 +13,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 
 from mstar.callbacks.iteration_log import IterationLog
+from mstar.callbacks.refresh import drop_reward_models
 from mstar.callbacks.rollout_check import require_data, require_policy
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule, tried_prompts
@@ -238,10 +239,13 @@ class RolloutStages:
             # A loop with no batches would end the whole fit; one of unknown length just finds the epoch empty.
             loop.max_batches = float("inf")
 
-    def drop_responses(self) -> None:
-        """Deletes the responses of iterations that are not kept, once another one is trained."""
-        if self.settings.keep_iterations is not None and is_main():
+    def drop_old(self) -> None:
+        """Deletes the responses and the MPRMs that are not kept, once another iteration is trained and saved."""
+        if not is_main():
+            return
+        if self.settings.keep_iterations is not None:
             self.run.drop_responses(self.trainer.current_epoch + 1 - self.settings.keep_iterations)
+        drop_reward_models(self.trainer)
 
     def sweep_is_due(self, iteration: int) -> bool:
         """Whether other temperatures are tried first; for that there must be prompts, and a reward that can score."""

@@ -81,7 +81,7 @@ def read_plan(config: Mapping[str, Any], *, evaluate: bool = False) -> Plan:
             or _arguments(rollout).get("engine")
             or {"class_path": "TransformersEngine", "init_args": {"max_new_tokens": model.get("max_new_tokens")}}
         ),
-        rollout=_rollout(rollout) if rollout is not None and kind == "policy" else None,
+        rollout=_rollout(rollout, _epochs(trainer)) if rollout is not None and kind == "policy" else None,
         reward=reward,
     )
 
@@ -154,7 +154,7 @@ def _callback(callbacks: Any, name: str) -> Mapping[str, Any]:
     return found[-1] if found else {}
 
 
-def _rollout(value: Any) -> RolloutPlan:
+def _rollout(value: Any, epochs: int | None) -> RolloutPlan:
     settings = _arguments(value)
     refresh = settings.get("refresh_reward_model")
     counted = settings.get("selection", "top_k") in COUNTING and not learns_from_all(settings.get("method") or "")
@@ -169,6 +169,7 @@ def _rollout(value: Any) -> RolloutPlan:
         num_samples=int(settings.get("num_samples") or 16),
         reward=reward if reward.model else None,
         refresh_rows=None if refresh is None else int(_arguments(refresh).get("batch_size") or 64),
+        refreshes=sum(number <= (epochs or number) for number in set(_arguments(refresh).get("iterations") or ())),
         keep_iterations=settings.get("keep_iterations"),
         interval=float(settings.get("interval") or 0.25),
         shard_size=int(settings.get("shard_size") or 256),

@@ -71,6 +71,7 @@ class RolloutPlan:
     Attributes:
         reward: The MPRM, or another reward with a model; None without one.
         refresh_rows: Rows in a batch of the MPRM's retraining; None without it.
+        refreshes: How often it is retrained.
         interval: Share of the prompts in an iteration.
         shard_size: Prompts whose responses are scored together.
         kept: Responses of a prompt that are trained on at most.
@@ -84,6 +85,7 @@ class RolloutPlan:
     interval: float = 1.0
     shard_size: int = 256
     kept: int = 1
+    refreshes: int = 0
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ def disk_account(plan: Plan, shape: ModelShape, prompts: int | None) -> tuple[Am
     if not plan.fits:
         return ()
     amounts = []
+    mprms = 0 if plan.rollout is None else plan.rollout.refreshes
     if plan.checkpoints:
         each = checkpoint_bytes(plan, shape)
         # The latest and the one before it share their content with those of the last two iterations, unless there are
@@ -69,6 +70,11 @@ def disk_account(plan: Plan, shape: ModelShape, prompts: int | None) -> tuple[Am
         total = (kept + 2 if plan.within else max(kept, 2)) + 1
         amounts.append(Amount(f"{total} checkpoints of {each / 1e9:.1f} GB, one of them while it is written",
                               total * each))  # fmt: skip
+        # As long as there may be a checkpoint of their iterations, and one that is being made.
+        mprms = min(mprms, max(kept, 2) * plan.every + 1)
+    if mprms:
+        each = shape.weights * BYTES[plan.dtype]
+        amounts.append(Amount(f"{mprms} retrained MPRMs of {each / 1e9:.1f} GB", mprms * each))
     amounts.append(Amount("export", export_bytes(plan, shape)))
     if plan.rollout is not None and prompts is not None:
         iterations = plan.rollout.keep_iterations or plan.epochs or 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from unittest.mock import Mock
 
 import pytest
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
 import mstar.callbacks.refresh
@@ -19,8 +21,9 @@ import mstar.callbacks.signals
 import mstar.datamodules.quarantined
 from mstar.annotation import AnnotationSettings, ContrastSettings
 from mstar.annotation.annotation import Annotation
-from mstar.callbacks import RewardModelRefresh, RolloutCallback
+from mstar.callbacks import IterationCheckpoint, RewardModelRefresh, RolloutCallback
 from mstar.callbacks.iteration_log import IterationLog
+from mstar.callbacks.refresh import drop_reward_models
 from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.datamodules import PolicyDataModule
 from mstar.datamodules.step_labels import StepLabelDataModule
@@ -32,7 +35,7 @@ from mstar.models.lora import LoraSettings
 from mstar.modules import MPRMModule, PolicyModule
 from mstar.prompts import TinyDice
 from mstar.prompts.prompt_check import PromptCheck
-from mstar.storage import RunDirectory, write_step_labels
+from mstar.storage import RunDirectory, write_json, write_step_labels
 from mstar.types import StepLabels
 
 
@@ -297,3 +300,68 @@ def test_after_a_refresh_the_engine_is_given_the_weights_again(tmp_path: Path, m
             callback.on_train_epoch_start(Mock(current_epoch=1), Mock())
     # The second time it is the same MPRM, for which nothing was trained.
     assert done == ["weights", "reward", "weights", "weights", "reward"]
+
+
+def _made(root: Path) -> list[str]:
+    return sorted(path.parent.name for path in root.glob("mprm/*/model"))
+
+
+def _run_of_refreshes(root: Path, numbers: Sequence[int], upto: int) -> None:
+    """The files of a run that retrained its MPRM before some iterations, the end of ``upto`` being the present."""
+    for number in range(1, upto + 1):
+        write_json(RunDirectory(root).report(number), {"refreshed": True} if number in numbers else {})
+    for number in numbers:
+        (root / f"mprm/{number:04d}-a/model").mkdir(parents=True)
+        (root / f"mprm/{number:04d}-a/labels").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "named", "refreshes", "iteration", "kept"),
+    [
+        # The latest, and that of the checkpoint before.
+        (IterationCheckpoint(), [6], [1, 2, 3, 4, 5, 6], 6, [5, 6]),
+        (IterationCheckpoint(), [6], [1, 3, 4], 6, [4]),
+        (IterationCheckpoint(), [6], [2, 6], 6, [2, 6]),
+        (IterationCheckpoint(), [], [1, 2], 2, [1, 2]),
+        (IterationCheckpoint(keep_last=4), [3, 4, 5, 6], [1, 2, 3, 4, 5, 6], 6, [3, 4, 5, 6]),
+        (IterationCheckpoint(keep_all=True), [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6], 6, [1, 2, 3, 4, 5, 6]),
+        # previous.ckpt is of iteration 3, or of a part of one after it.
+        (IterationCheckpoint(every=3), [6], [1, 2, 3, 4, 5, 6], 6, [3, 4, 5, 6]),
+        (IterationCheckpoint(every=3), [3], [1, 2, 3, 4, 5], 5, [1, 2, 3, 4, 5]),
+        (None, [], [1, 2, 3], 3, [1, 2, 3]),
+    ],
+)
+def test_a_retrained_mprm_stays_as_long_as_a_checkpoint_may_need_it(
+    tmp_path: Path,
+    checkpoint: IterationCheckpoint | None,
+    named: list[int],
+    refreshes: list[int],
+    iteration: int,
+    kept: list[int],
+) -> None:
+    _run_of_refreshes(tmp_path, refreshes, iteration)
+    for number in named:
+        (tmp_path / f"checkpoints/iteration-{number:04d}.ckpt").mkdir(parents=True)
+    callbacks = [] if checkpoint is None else [checkpoint]
+    trainer = Mock(default_root_dir=str(tmp_path), current_epoch=iteration - 1, checkpoint_callbacks=callbacks)
+    drop_reward_models(trainer)
+    assert _made(tmp_path) == [f"{number:04d}-a" for number in kept]
+    assert len(list(tmp_path.glob("mprm/*/labels"))) == len(refreshes)
+    # Beside other callbacks' checkpoints all stay.
+    trainer.checkpoint_callbacks = [*callbacks, ModelCheckpoint()]
+    trainer.current_epoch += 3
+    drop_reward_models(trainer)
+    assert _made(tmp_path) == [f"{number:04d}-a" for number in kept]
+
+
+def test_an_mprm_that_the_run_did_not_use_keeps_none_from_staying(tmp_path: Path) -> None:
+    """It was retrained before iteration 3, the run was begun again from 2, and now it is retrained before 5 alone."""
+    _run_of_refreshes(tmp_path, [1, 3, 5], 5)
+    write_json(RunDirectory(tmp_path).report(3), {})
+    trainer = Mock(default_root_dir=str(tmp_path), current_epoch=4, checkpoint_callbacks=[IterationCheckpoint()])
+    drop_reward_models(trainer)
+    assert _made(tmp_path) == ["0001-a", "0003-a", "0005-a"]
+    write_json(RunDirectory(tmp_path).report(6), {})
+    trainer.current_epoch = 5
+    drop_reward_models(trainer)
+    assert _made(tmp_path) == ["0005-a"]

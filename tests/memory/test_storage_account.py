@@ -1,0 +1,48 @@
+"""What a run is said to leave on the disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mstar.memory.configuration import read_plan
+from mstar.memory.shape import read_config, shape_of
+from mstar.memory.storage_account import disk_account
+
+MODEL = "mstar/tiny-idefics3"
+SHAPE = shape_of(read_config(MODEL, False, None))
+
+
+def disk(checkpoint: dict[str, Any] | None = None, **rollout: Any) -> dict[str, int]:
+    config = {
+        "model": {"class_path": "mstar.modules.PolicyModule", "init_args": {"model_name": MODEL, "dtype": "float32"}},
+        "data": {},
+        "trainer": {
+            "max_epochs": 30,
+            "callbacks": [{"class_path": "mstar.callbacks.IterationCheckpoint", "init_args": checkpoint or {}}],
+        },
+        "rollout": {"class_path": "R", "init_args": rollout},
+    }
+    return {amount.name: amount.num_bytes for amount in disk_account(read_plan(config), SHAPE, 1000)}
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "iterations", "number"),
+    [
+        ({}, [2, 4, 6, 8], 3),
+        ({}, [2], 1),
+        ({}, [2, 40], 1),
+        ({"keep_last": 3}, range(2, 31), 4),
+        ({"every": 4}, range(2, 31), 9),
+        ({"keep_all": True}, range(2, 31), 29),
+    ],
+)
+def test_retrained_mprms_are_counted_as_long_as_they_stay(
+    checkpoint: dict[str, Any], iterations: Any, number: int
+) -> None:
+    refresh = {"class_path": "mstar.callbacks.RewardModelRefresh", "init_args": {"iterations": list(iterations)}}
+    found = disk(checkpoint, refresh_reward_model=refresh)
+    expected = number * SHAPE.weights * 4
+    assert [value for name, value in found.items() if "MPRM" in name] == [expected]
+    assert not any("MPRM" in name for name in disk(checkpoint))
