@@ -145,4 +145,10 @@ def _has_range(value: Any) -> bool:
 
 
 def _find(path: str, places: list[Path]) -> str:
-    return next((str(place / path) for place in places if glob.glob(str(place / path))), path)
+    for place in places:
+        if (place / path).exists():
+            return str(place / path)
+        # Of a pattern, what stands before it is none.
+        if glob.glob(path, root_dir=place, recursive=True):
+            return str(Path(glob.escape(str(place))) / path)
+    return path

@@ -49,8 +49,8 @@ def folder_of(path: str | Sequence[str]) -> str:
     """The folder that relative paths in the data start from: the data's own."""
     if isinstance(path, str) and Path(path).is_dir():
         return path
-    # What stands before the first part with a pattern in it is a folder.
-    starts = [item.partition("*")[0] if "*" in item else item for item in ([path] if isinstance(path, str) else path)]
+    # What stands before the first part with a pattern in it is a folder; "[[]" is how a pattern says a bracket.
+    starts = [item.partition("*")[0].replace("[[]", "[") for item in ([path] if isinstance(path, str) else path)]
     folders = [str(Path(start) if Path(start).is_dir() else Path(start).parent) for start in starts]
     return folders[0] if len(folders) == 1 else os.path.commonpath(map(os.path.abspath, folders))
 

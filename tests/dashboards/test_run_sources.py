@@ -60,6 +60,17 @@ def test_the_first_prompts_of_a_source_are_found_whatever_rows_were_put_aside(tm
         assert opened[opened.index_of(prompt.id)] == train[train.index_of(prompt.id)] == prompt
 
 
+@pytest.mark.parametrize("path", ["rows.jsonl", "row*.jsonl"])
+def test_the_folder_of_a_run_may_have_brackets_in_its_name(path: str, tmp_path: Path) -> None:
+    place = tmp_path / "runs [1]"
+    (place / "out").mkdir(parents=True)
+    write_rows(place)
+    settings = {"class_path": "mstar.prompts.RecordPrompts", "init_args": {"path": path, "max_bad_share": 1.0}}
+    opened = open_settings(settings, SavedConfig("config.yaml", "trainer: {default_root_dir: out}", place / "out"))
+    assert isinstance(opened, PromptSource)
+    assert [prompt.id for prompt in opened] == ["0", "2", "3"]
+
+
 def test_a_range_of_a_source_counts_the_rows_that_the_run_counted(tmp_path: Path) -> None:
     source = {
         "class_path": "mstar.prompts.RecordPrompts",
