@@ -176,7 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds (default: 0 1 2)")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS, metavar="ARM", help="which arms")
     parser.add_argument("--output", type=Path, default=Path("runs/ablations"), help="folder")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="arms side by side (default: the cores)")
+    # Those that this process may run on: in a SLURM job or a container not all of the machine.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parser.add_argument("--jobs", type=int, default=cores, help="arms side by side (default: the cores)")
     given = parser.parse_args(arguments)
     try:
         _run_all(given.arms, given.seeds, given.output, given.jobs)
