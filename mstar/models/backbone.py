@@ -51,6 +51,11 @@ def explain_unusable(name: str, error: Exception) -> ConfigError:
             f"model_name '{name}' comes with Python code of its own, which runs only if you allow it: read it, then "
             "set trust_remote_code to true and revision to the commit that you read."
         )
+    if "gated repo" in str(error):
+        return ConfigError(
+            f"model_name '{name}' is given only to those who accept its terms: accept them on its page of the hub, and "
+            "log in with 'hf auth login', or set HF_TOKEN."
+        )
     if isinstance(error, ImportError):
         wanted = " (pip install 'mstar[processors]')" if re.search("torchvision|num2words", str(error), re.I) else ""
         return ConfigError(f"model_name '{name}' needs a package that is not installed{wanted}: {reason}.")

@@ -43,6 +43,16 @@ def test_a_missing_model(load: Any, tmp_path: Path) -> None:
     )
 
 
+def test_a_model_with_terms_says_how_they_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, file: str, **_: Any) -> bool:
+        raise OSError("You are trying to access a gated repo.\nMake sure to have access to it at https://hub/a/b.\n401")
+
+    monkeypatch.setattr("mstar.models.backbone.file_exists", refuse)
+    with pytest.raises(ConfigError, match=r"accept its terms.*'hf auth login'.*HF_TOKEN") as error:
+        load_model("mstar-tests/gated")
+    one_sentence(error)
+
+
 def load_reward(kind: type[QwenMathPRM | QwenVLPRM | URSA], name: str) -> None:
     kind(name).load(RewardHost())
 
