@@ -16,7 +16,6 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
 from mstar.annotation import AnnotationSettings, ContrastSettings, annotate
 from mstar.atomic import writing
-from mstar.callbacks.checkpoint import IterationCheckpoint, checkpoint_folder
 from mstar.callbacks.export import export_atomically
 from mstar.callbacks.finite_steps import FiniteSteps
 from mstar.callbacks.progress_bar import TrainingBar
@@ -235,33 +234,23 @@ class RewardModelRefresh:
         export_atomically(module, output)
 
 
-def drop_reward_models(trainer: Trainer) -> None:
-    """Deletes the retrained MPRMs, without their labels, that no iteration needs which there is a checkpoint of.
+def drop_reward_models(run: RunDirectory, earliest: int) -> None:
+    """Deletes the retrained MPRMs, without their labels, that no iteration from ``earliest`` on has used."""
+    folders = {folder: int(folder.name.partition("-")[0]) for folder in run.root.glob("mprm/[0-9]*-*")}
 
-    To be called by one process at the end of an iteration, after its checkpoint.
-    """
-    run = RunDirectory(Path(trainer.default_root_dir))
-    reports = ((number, run.report(number)) for number in range(_earliest_checkpoint(trainer), 0, -1))
-    # Not by their names alone: an MPRM may be there that the run, as it was gone on with, has not used.
-    used = next((number for number, path in reports if path.exists() and read_json(path).get("refreshed")), 0)
-    for folder in run.root.glob("mprm/[0-9]*-*"):
-        if int(folder.name.partition("-")[0]) < used:
+    def is_used(number: int) -> bool:
+        # Not by its name alone: an MPRM may be there that the run, as it was gone on with, has not used.
+        report = run.report(number)
+        return report.exists() and bool(read_json(report).get("refreshed"))
+
+    numbers = sorted({number for number in folders.values() if number <= earliest}, reverse=True)
+    first = next(filter(is_used, numbers), 0)
+    for folder, number in folders.items():
+        if number < first:
             # Put aside first: a part of it would be taken for the whole.
             if (folder / "model").is_dir():
                 replace_folder(folder / "model", folder / ".model")
             shutil.rmtree(folder / ".model", ignore_errors=True)
-
-
-def _earliest_checkpoint(trainer: Trainer) -> int:
-    """The earliest iteration that there may be a checkpoint of; 0 where that is not known."""
-    iteration = trainer.current_epoch + 1
-    match trainer.checkpoint_callbacks:
-        case [IterationCheckpoint(every=every)] if iteration % every == 0:
-            names = checkpoint_folder(Path(trainer.default_root_dir)).glob("iteration-*.ckpt")
-            numbers = [int(name.stem.removeprefix("iteration-")) for name in names]
-            # previous.ckpt may be of the one before, and have no other name.
-            return min([iteration - every, *numbers])
-    return 0  # where a ModelCheckpoint has its files is its own business
 
 
 @contextmanager

@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
+
+from mstar.callbacks.checkpoint import IterationCheckpoint, checkpoint_folder
 from mstar.errors import ConfigError
 from mstar.iteration.ahead import Ahead
 from mstar.storage import RunDirectory
@@ -90,3 +94,15 @@ def check_resumable(state: Mapping[str, Any], seed: int, run: RunDirectory) -> N
             "folder of the checkpoint's own run (trainer.default_root_dir), or export it (mstar export) and start a "
             "new run from that (model.model_name)."
         )
+
+
+def earliest_checkpoint(trainer: Trainer) -> int:
+    """The earliest iteration that there may be a checkpoint of, once an iteration is saved; 0 if that is not known."""
+    iteration = trainer.current_epoch + 1
+    match trainer.checkpoint_callbacks:
+        case [IterationCheckpoint(every=every)] if iteration % every == 0:
+            names = checkpoint_folder(Path(trainer.default_root_dir)).glob("iteration-*.ckpt")
+            numbers = [int(name.stem.removeprefix("iteration-")) for name in names]
+            # previous.ckpt may be of the one before, and have no other name.
+            return min([iteration - every, *numbers])
+    return 0  # where a ModelCheckpoint has its files is its own business

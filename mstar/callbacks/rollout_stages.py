@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from mstar.callbacks.iteration_log import IterationLog
 from mstar.callbacks.refresh import drop_reward_models
 from mstar.callbacks.rollout_check import require_data, require_policy
+from mstar.callbacks.rollout_progress import earliest_checkpoint
 from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.datamodules.policy import PolicyDataModule, tried_prompts
 from mstar.distributed import from_main, is_main
@@ -245,7 +246,7 @@ class RolloutStages:
             return
         if self.settings.keep_iterations is not None:
             self.run.drop_responses(self.trainer.current_epoch + 1 - self.settings.keep_iterations)
-        drop_reward_models(self.trainer)
+        drop_reward_models(self.run, earliest_checkpoint(self.trainer))
 
     def sweep_is_due(self, iteration: int) -> bool:
         """Whether other temperatures are tried first; for that there must be prompts, and a reward that can score."""

@@ -24,6 +24,7 @@ from mstar.annotation.annotation import Annotation
 from mstar.callbacks import IterationCheckpoint, RewardModelRefresh, RolloutCallback
 from mstar.callbacks.iteration_log import IterationLog
 from mstar.callbacks.refresh import drop_reward_models
+from mstar.callbacks.rollout_progress import earliest_checkpoint
 from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.datamodules import PolicyDataModule
 from mstar.datamodules.step_labels import StepLabelDataModule
@@ -344,13 +345,13 @@ def test_a_retrained_mprm_stays_as_long_as_a_checkpoint_may_need_it(
         (tmp_path / f"checkpoints/iteration-{number:04d}.ckpt").mkdir(parents=True)
     callbacks = [] if checkpoint is None else [checkpoint]
     trainer = Mock(default_root_dir=str(tmp_path), current_epoch=iteration - 1, checkpoint_callbacks=callbacks)
-    drop_reward_models(trainer)
+    drop_reward_models(RunDirectory(tmp_path), earliest_checkpoint(trainer))
     assert _made(tmp_path) == [f"{number:04d}-a" for number in kept]
     assert len(list(tmp_path.glob("mprm/*/labels"))) == len(refreshes)
     # Beside other callbacks' checkpoints all stay.
     trainer.checkpoint_callbacks = [*callbacks, ModelCheckpoint()]
     trainer.current_epoch += 3
-    drop_reward_models(trainer)
+    drop_reward_models(RunDirectory(tmp_path), earliest_checkpoint(trainer))
     assert _made(tmp_path) == [f"{number:04d}-a" for number in kept]
 
 
@@ -359,9 +360,9 @@ def test_an_mprm_that_the_run_did_not_use_keeps_none_from_staying(tmp_path: Path
     _run_of_refreshes(tmp_path, [1, 3, 5], 5)
     write_json(RunDirectory(tmp_path).report(3), {})
     trainer = Mock(default_root_dir=str(tmp_path), current_epoch=4, checkpoint_callbacks=[IterationCheckpoint()])
-    drop_reward_models(trainer)
+    drop_reward_models(RunDirectory(tmp_path), earliest_checkpoint(trainer))
     assert _made(tmp_path) == ["0001-a", "0003-a", "0005-a"]
     write_json(RunDirectory(tmp_path).report(6), {})
     trainer.current_epoch = 5
-    drop_reward_models(trainer)
+    drop_reward_models(RunDirectory(tmp_path), earliest_checkpoint(trainer))
     assert _made(tmp_path) == ["0005-a"]
