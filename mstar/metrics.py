@@ -197,13 +197,15 @@ def weighted_vote_answer(scored: Sequence[ScoredResponse]) -> str | None:
 def votes(scored: Sequence[ScoredResponse], *, weighted: bool) -> dict[str, float]:
     """The votes for every answer of one prompt's responses, in the order of each answer's earliest sample.
 
+    Which answers are one is told without the gold answer, where the verdicts know it (``Verdict.vote``).
+
     Args:
         weighted: Whether a response's vote counts its process reward; one that is not a number is no vote.
     """
     totals: dict[str, float] = {}
     for s in sorted(scored, key=lambda s: s.response.sample_index):
-        answer = s.verdict.predicted
-        if answer is None or (weighted and math.isnan(_process_reward(s))):
+        answer = _vote(s)
+        if not answer or (weighted and math.isnan(_process_reward(s))):
             continue
         totals[answer] = totals.get(answer, 0.0) + (_process_reward(s) if weighted else 1.0)
     return totals
@@ -273,4 +275,10 @@ def _finite_or_last(score: float) -> float:
 
 
 def _answers_right(group: Sequence[ScoredResponse], answer: str | None) -> bool:
-    return answer is not None and any(s.verdict.correct for s in group if s.verdict.predicted == answer)
+    """Whether the answer that was voted for is right: by the verdict on its earliest sample."""
+    voters = [s for s in group if answer is not None and _vote(s) == answer]
+    return bool(voters) and min(voters, key=lambda s: s.response.sample_index).verdict.correct
+
+
+def _vote(scored: ScoredResponse) -> str | None:
+    return scored.verdict.predicted if scored.verdict.vote is None else scored.verdict.vote

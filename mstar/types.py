@@ -212,11 +212,14 @@ class Verdict:
         correct: True only if an answer was found and equals the gold answer.
         predicted: The answer that the response commits to, normalised; None if it commits to none.
         status: What came of the grading.
+        vote: The answer as it is read without the gold answer, which responses vote for; empty if none is. None where
+            it was not read, and ``predicted`` stands for it.
     """
 
     correct: bool
     predicted: str | None
     status: VerdictStatus
+    vote: str | None = None
 
 
 class Fate(StrEnum):

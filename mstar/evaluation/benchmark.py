@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 
 from mstar import metrics
-from mstar.grading import Grader, grade_all
+from mstar.evaluation.votes import grade_voters
+from mstar.grading import Grader
 from mstar.prompts.benchmarks import BenchmarkItem
 from mstar.types import Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
@@ -102,7 +103,7 @@ def grade_items(
         drawn: For every row the greedy response, then the samples.
         graders: The grader of every scoring mode; the first one's verdicts become those of the responses.
     """
-    (_, ours), *further = ((name, grade_all(prompts, drawn, grader)) for name, grader in graders.items())
+    (_, ours), *further = ((name, grade_voters(prompts, drawn, grader)) for name, grader in graders.items())
     items = []
     for number, (prompt, (greedy, *samples)) in enumerate(zip(prompts, ours, strict=True)):
         others = {name: tuple(scored.verdict for scored in graded[number]) for name, graded in further}

@@ -14,6 +14,7 @@ import numpy as np
 from mstar import metrics
 from mstar.distributed import by_leader, by_shard, world_size
 from mstar.evaluation.reward_quality import RewardQuality, reward_quality
+from mstar.evaluation.votes import grade_voters
 from mstar.generation import Engine, Request, draw_responses, plan_samples
 from mstar.generation.base import GREEDY
 from mstar.grading import Grader, grade_all
@@ -140,7 +141,7 @@ def measure_dynamics(
             for p in part
         ]
         drawn = draw_responses(engine, requests, "dynamics")
-        graded = by_leader(partial(grade_all, part, drawn, grader), engine.group_size)
+        graded = by_leader(partial(grade_voters, part, drawn, grader), engine.group_size)
         if reward is None:
             return graded
         samples = [PromptResponses(p, tuple(row[1:])) for p, row in zip(part, graded, strict=True)]

@@ -16,6 +16,7 @@ from PIL import Image
 from mstar.atomic import write_text
 from mstar.distributed import takes_part
 from mstar.errors import DataError
+from mstar.evaluation.votes import read_votes
 from mstar.grading import Grader, grade_response
 from mstar.interruption import stop_if_asked
 from mstar.prompts.field_values import read_images
@@ -25,6 +26,7 @@ from mstar.prompts.response_rows import read_response_rows, to_prompt
 from mstar.provenance import fingerprint
 from mstar.rewards import Reward, add_process_rewards
 from mstar.storage import PromptResponses, read_or_put_aside, read_responses, write_responses
+from mstar.storage.responses import VOTE
 from mstar.types import ImageReference, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
 # Finds a picture by its name and, where it is known, the id of the prompt that shows it.
@@ -150,10 +152,11 @@ def make_groups(
             continue
         found.setdefault(key, []).append((response, _known(response, row)))
     grader.prepare([(prompts[key], r.text) for key, drawn in found.items() for r, known in drawn if known is None])
-    groups = [
-        PromptResponses(prompts[key], tuple(known or grade_response(prompts[key], r, grader) for r, known in drawn))
+    graded = [
+        (prompts[key], [known or grade_response(prompts[key], r, grader) for r, known in drawn])
         for key, drawn in found.items()
     ]
+    groups = [PromptResponses(prompt, tuple(read_votes(prompt, scored, grader))) for prompt, scored in graded]
     return groups, faults
 
 
@@ -245,5 +248,5 @@ def score_shards(
         if faults:
             write_text(left_out, "\n".join(faults) + "\n")
             _log.warning("%s, %s (%d rows of this shard are left out)", path, faults[0], len(faults))
-        write_responses(paths[-1], scored)
+        write_responses(paths[-1], scored, always=VOTE.names)
     return paths

@@ -194,11 +194,12 @@ def _read(answer: str | None, prompt: Prompt) -> Verdict | None:
         return Verdict(False, None, VerdictStatus.NO_ANSWER)
     reader = make_reader(prompt)
     gold = reader.gold or normalise(prompt.answer or "").casefold()
-    if verdict == "CORRECT":
-        return Verdict(True, gold, VerdictStatus.GRADED)
     try:
         # As the rules write it, because votes group by it.
+        vote = make_reader(replace(prompt, answer=None, answers=())).read(said) or normalise(said).casefold()
+        if verdict == "CORRECT":
+            return Verdict(True, gold, VerdictStatus.GRADED, vote)
         predicted = reader.read(said) or normalise(said).casefold()
     except GradingTimeoutError:
         return None
-    return None if predicted == gold else Verdict(False, predicted, VerdictStatus.GRADED)
+    return None if predicted == gold else Verdict(False, predicted, VerdictStatus.GRADED, vote)

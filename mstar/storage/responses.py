@@ -53,6 +53,8 @@ WEIGHT: Final = pa.schema([("weight", pa.float64())])
 CREDIT: Final = pa.schema([*WEIGHT, ("advantage", pa.float64())])
 # Only in files of runs that may have such prompts.
 VOTED: Final = pa.schema([("voted", pa.bool_())])
+# Only in files that votes are counted from.
+VOTE: Final = pa.schema([("vote", pa.string())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ def write_responses(
 
     Args:
         made_by: What every row says of where it comes from, by the name of the column; for files that stand alone.
-        always: Columns of ``TOKENS``, ``CREDIT`` and ``VOTED`` that stand there even where this shard needs none: a
-            data set of shards has the same columns in each.
+        always: Columns of ``TOKENS``, ``CREDIT``, ``VOTED`` and ``VOTE`` that stand there even where this shard needs
+            none: a data set of shards has the same columns in each.
     """
     scored_responses = [scored for group in groups for scored in group.responses]
     needed = set(always)
@@ -92,7 +94,7 @@ def write_responses(
     if any(group.voted for group in groups):
         needed |= {*VOTED.names}
     extra = [
-        *(field for field in (*TOKENS, *CREDIT, *VOTED) if field.name in needed),
+        *(field for field in (*TOKENS, *CREDIT, *VOTED, *VOTE) if field.name in needed),
         *((name, pa.string()) for name in made_by or ()),
     ]
     prompts = [
@@ -110,6 +112,7 @@ def write_responses(
             "logprob": scored.response.logprob,
             "predicted": scored.verdict.predicted,
             "correct": scored.verdict.correct,
+            "vote": scored.verdict.vote,
             "status": scored.verdict.status.value,
             "step_scores": list(scored.step_scores),
             "process_reward": scored.process_reward,

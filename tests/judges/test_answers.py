@@ -41,8 +41,9 @@ def test_the_judge_decides_free_text_and_the_rules_what_they_can(stub: StubServe
     assert grader.grade(WORDS, "Answer: a glass of water").correct is True
     assert stub.asked == []
     judged = grader.grade(WORDS, "Answer: a tumbler with water")
-    # Votes group by what is predicted, so that both right answers are the same.
-    assert judged == grader.grade(WORDS, "Answer: a glass of water")
+    assert (judged.predicted, judged.correct) == ("glass of water", True)
+    # It votes for what it says, not for the reference answer that the judge was shown.
+    assert judged.vote == "tumbler with water"
     [body] = stub.asked
     text = body["messages"][0]["content"]
     assert all(part in text for part in (WORDS.question, "a glass of water", "Answer: a tumbler with water"))

@@ -1,0 +1,36 @@
+"""What responses to a prompt with a gold answer vote for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from mstar.grading import Grader, grade_all
+from mstar.types import Prompt, Response, ScoredResponse
+
+
+def read_votes(prompt: Prompt, scored: Iterable[ScoredResponse], grader: Grader) -> list[ScoredResponse]:
+    """Adds the answers as they are read without the gold answer, like those of an unlabelled prompt.
+
+    Read with it, all that equal it, within a tolerance say, are one answer, and the wrong ones stay apart: the right
+    one would win votes that nobody could hold who did not know it.
+    """
+    hidden = replace(prompt, answer=None, answers=())
+    votes: dict[str, str] = {}
+    found = []
+    for one in scored:
+        text, verdict = one.response.text, one.verdict
+        if prompt.golds and verdict.vote is None:
+            if text not in votes:
+                votes[text] = grader.grade(hidden, text).predicted or ""
+            verdict = replace(verdict, vote=votes[text])
+        found.append(replace(one, verdict=verdict))
+    return found
+
+
+def grade_voters(
+    prompts: Sequence[Prompt], drawn: Sequence[Sequence[Response]], grader: Grader
+) -> list[list[ScoredResponse]]:
+    """``grade_all``, with what every response votes for."""
+    graded = grade_all(prompts, drawn, grader)
+    return [read_votes(prompt, row, grader) for prompt, row in zip(prompts, graded, strict=True)]
