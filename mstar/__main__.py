@@ -73,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         sys.stdout.write(f"mstar {__version__}\n")
         return 0
+    if sys.platform == "win32":
+        sys.stderr.write("mstar: error: Windows itself is not supported: run mstar within WSL, which has a Linux.\n")
+        return 1
     if given[0] == "demo":
         from mstar.demo.__main__ import main as run_demo
 

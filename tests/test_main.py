@@ -133,3 +133,15 @@ def test_a_files_error_is_told_for_what_it_is(
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"mstar {mstar.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [["demo"], ["configs"], ["fit", "--help"]])
+def test_windows_itself_is_refused_in_a_sentence(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert main(command) == 1
+    assert (
+        capsys.readouterr().err
+        == "mstar: error: Windows itself is not supported: run mstar within WSL, which has a Linux.\n"
+    )
