@@ -82,8 +82,8 @@ class RolloutCallback(Callback):
         overlap_shards: How many of an iteration's first shards are drawn while the iteration before it trains, by the
             weights that it drew with: they are stale by one iteration. For an engine by address alone
             (``VllmServerEngine``), whose servers would be idle.
-        keep_iterations: Of how many iterations, the latest, all responses stay on disk; of earlier ones only the kept
-            examples and the report do. None keeps all.
+        keep_iterations: Of how many iterations, the latest, all responses stay on disk; of earlier ones the report and
+            the kept examples do, but for nft, grpo and reinforce_rej, where they are all responses. None keeps all.
         seed: Seed of the sampling; by default the run's ``seed_everything``.
         reuse: Folder of another run, or one of several: responses, verdicts and scores in it, and the step labels of
             ``refresh_reward_model``, are read instead of made again where they depend on the same, e.g. in the first

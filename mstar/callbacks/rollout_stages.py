@@ -244,9 +244,14 @@ class RolloutStages:
         """Deletes the responses and the MPRMs that are not kept, once another iteration is trained and saved."""
         if not is_main():
             return
+        earliest = earliest_checkpoint(self.trainer)
         if self.settings.keep_iterations is not None:
-            self.run.drop_responses(self.trainer.current_epoch + 1 - self.settings.keep_iterations)
-        drop_reward_models(self.run, earliest_checkpoint(self.trainer))
+            last = self.trainer.current_epoch + 1 - self.settings.keep_iterations
+            # Where tokens are learned from, examples are the responses again. A checkpoint within an iteration needs
+            # its own.
+            again = min(last, earliest - 1) if learns_from_all(self.settings.method) else 0
+            self.run.drop_responses(last, again)
+        drop_reward_models(self.run, earliest)
 
     def sweep_is_due(self, iteration: int) -> bool:
         """Whether other temperatures are tried first; for that there must be prompts, and a reward that can score."""

@@ -157,7 +157,8 @@ def _callback(callbacks: Any, name: str) -> Mapping[str, Any]:
 def _rollout(value: Any, epochs: int | None) -> RolloutPlan:
     settings = _arguments(value)
     refresh = settings.get("refresh_reward_model")
-    counted = settings.get("selection", "top_k") in COUNTING and not learns_from_all(settings.get("method") or "")
+    from_all = learns_from_all(settings.get("method") or "")
+    counted = settings.get("selection", "top_k") in COUNTING and not from_all
     if (given := settings.get("reward")) is not None:
         reward = _reward(given, "rollout.reward.init_args.")
     else:
@@ -170,6 +171,7 @@ def _rollout(value: Any, epochs: int | None) -> RolloutPlan:
         reward=reward if reward.model else None,
         refresh_rows=None if refresh is None else int(_arguments(refresh).get("batch_size") or 64),
         refreshes=sum(number <= (epochs or number) for number in set(_arguments(refresh).get("iterations") or ())),
+        keeps_tokens=from_all,
         keep_iterations=settings.get("keep_iterations"),
         interval=float(settings.get("interval") or 0.25),
         shard_size=int(settings.get("shard_size") or 256),

@@ -81,7 +81,7 @@ def estimate(
         places=_places(plan, where),
         stages=tuple(stages),
         host=host,
-        disk=disk_account(plan, shape, where.prompts(plan)),
+        disk=disk_account(plan, shape, where.prompts(plan), lengths.response),
         capacity=where.capacity,
         assumptions=_assumptions(plan, lengths, where),
         fault=find_fault(plan, shape, where.capacity),

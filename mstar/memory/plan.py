@@ -72,6 +72,7 @@ class RolloutPlan:
         reward: The MPRM, or another reward with a model; None without one.
         refresh_rows: Rows in a batch of the MPRM's retraining; None without it.
         refreshes: How often it is retrained.
+        keeps_tokens: Whether responses and examples have their tokens with the log-probabilities.
         interval: Share of the prompts in an iteration.
         shard_size: Prompts whose responses are scored together.
         kept: Responses of a prompt that are trained on at most.
@@ -86,6 +87,7 @@ class RolloutPlan:
     shard_size: int = 256
     kept: int = 1
     refreshes: int = 0
+    keeps_tokens: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mstar.memory.account import Amount, Stage, stage
-from mstar.memory.plan import BYTES, Plan
+from mstar.memory.plan import BYTES, Plan, RolloutPlan
 from mstar.memory.rollouts import Reward, vllm_weights
 from mstar.memory.shape import ModelShape
 from mstar.memory.training import parts_of, weight_bytes
@@ -13,8 +13,11 @@ from mstar.memory.training import parts_of, weight_bytes
 _FLOAT: Final = 4
 # Interpreter, libraries and CUDA's part of a process in main memory.
 _PROCESS: Final = 3 * 10**9
-# A response with its scores in a run's files, compressed.
-_RESPONSE: Final = 1_000
+# Of a response in a run's files, compressed: what is said of it, and a token's text, and its id with the
+# log-probability. Measured with responses of 2,000 tokens.
+_ROW: Final = 200
+_TEXT: Final = 1.7
+_TOKEN: Final = 7.2
 
 
 def checkpoint_bytes(plan: Plan, shape: ModelShape) -> int:
@@ -56,7 +59,7 @@ def host_account(plan: Plan, shape: ModelShape, reward: Reward | None, local: in
     return tuple(stages)
 
 
-def disk_account(plan: Plan, shape: ModelShape, prompts: int | None) -> tuple[Amount, ...]:
+def disk_account(plan: Plan, shape: ModelShape, prompts: int | None, response_tokens: int) -> tuple[Amount, ...]:
     """What a run leaves on the disk; ``prompts`` are those of one iteration, where they are known."""
     if not plan.fits:
         return ()
@@ -77,6 +80,16 @@ def disk_account(plan: Plan, shape: ModelShape, prompts: int | None) -> tuple[Am
         amounts.append(Amount(f"{mprms} retrained MPRMs of {each / 1e9:.1f} GB", mprms * each))
     amounts.append(Amount("export", export_bytes(plan, shape)))
     if plan.rollout is not None and prompts is not None:
-        iterations = plan.rollout.keep_iterations or plan.epochs or 1
-        amounts.append(Amount("responses", iterations * prompts * plan.rollout.num_samples * _RESPONSE))
+        amounts += _responses(plan.rollout, prompts, plan.epochs or 1, response_tokens)
     return tuple(amounts)
+
+
+def _responses(rollout: RolloutPlan, prompts: int, iterations: int, tokens: int) -> tuple[Amount, ...]:
+    each = _ROW + round(tokens * (_TEXT + _TOKEN * rollout.keeps_tokens))
+    kept = min(rollout.keep_iterations or iterations, iterations)
+    # Examples with their tokens go with the responses, but for those that a checkpoint may need.
+    trained_on = min(max(kept, 2), iterations) if rollout.keeps_tokens else iterations
+    return (
+        Amount(f"responses of {tokens:,} tokens", kept * prompts * rollout.num_samples * each),
+        Amount("examples", trained_on * prompts * rollout.kept * each),
+    )

@@ -34,12 +34,14 @@ class RunDirectory:
         """A responses shard of one iteration; shards are counted from 0."""
         return self.iteration(index) / f"responses-{shard:05d}.parquet"
 
-    def drop_responses(self, last: int) -> None:
-        """Deletes the response shards of all iterations up to ``last``; examples and reports stay."""
+    def drop_responses(self, last: int, examples: int = 0) -> None:
+        """Deletes the responses of all iterations up to ``last``, and the examples up to another one; reports stay."""
         for index in self.iterations:
             if index <= last:
                 for path in self.iteration(index).glob("responses-*.parquet"):
                     path.unlink()
+            if index <= examples:
+                self.examples(index).unlink(missing_ok=True)
 
     def quarantine(self, index: int, shard: int) -> Path:
         """The prompts of one shard that could not be shown to the policy; there is no file if there are none."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 import mstar.callbacks.rollout_stages
-from mstar.callbacks import RolloutCallback
+from mstar.callbacks import IterationCheckpoint, RolloutCallback
 from mstar.callbacks.rollout_stages import RolloutStages
 from mstar.datamodules import PolicyDataModule
 from mstar.evaluation.dynamics import Sweep
@@ -105,6 +106,31 @@ def test_an_interrupted_iteration_goes_on_at_the_temperature_that_its_sweep_chos
     assert len(measured) == 2
     choose(grader=Strict(True))
     assert len(measured) == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "keep", "examples"),
+    [
+        ("iterative_rft", 1, [1, 2, 3, 4, 5]),
+        ("grpo", 1, [4, 5]),
+        ("grpo", 3, [3, 4, 5]),
+        ("grpo", None, [1, 2, 3, 4, 5]),
+    ],
+)
+def test_examples_with_tokens_go_with_the_responses_unless_a_checkpoint_may_need_them(
+    tmp_path: Path, method: str, keep: int | None, examples: list[int]
+) -> None:
+    run = RunDirectory(tmp_path)
+    for number in range(1, 6):
+        for path in (run.responses(number, 0), run.examples(number), run.report(number)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("{}")
+    trainer = Mock(default_root_dir=str(tmp_path), current_epoch=4, checkpoint_callbacks=[IterationCheckpoint()])
+    RolloutStages.drop_old(Mock(settings=Mock(method=method, keep_iterations=keep), run=run, trainer=trainer))
+    numbers = range(1, 6)
+    assert [n for n in numbers if run.examples(n).exists()] == examples
+    assert [n for n in numbers if run.responses(n, 0).exists()] == [n for n in numbers if n > 5 - (keep or 5)]
+    assert all(run.report(n).exists() for n in numbers)
 
 
 def test_an_iteration_takes_prompts_from_their_sources_by_weight() -> None:

@@ -24,7 +24,7 @@ def disk(checkpoint: dict[str, Any] | None = None, **rollout: Any) -> dict[str, 
         },
         "rollout": {"class_path": "R", "init_args": rollout},
     }
-    return {amount.name: amount.num_bytes for amount in disk_account(read_plan(config), SHAPE, 1000)}
+    return {amount.name: amount.num_bytes for amount in disk_account(read_plan(config), SHAPE, 1000, 2000)}
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,16 @@ def test_retrained_mprms_are_counted_as_long_as_they_stay(
     expected = number * SHAPE.weights * 4
     assert [value for name, value in found.items() if "MPRM" in name] == [expected]
     assert not any("MPRM" in name for name in disk(checkpoint))
+
+
+def test_responses_are_counted_by_their_length_and_examples_beside_them() -> None:
+    """Of 2,000 tokens, a response took 3.4 KB, and 17.7 KB with its tokens; an example takes as much."""
+
+    def counted(**rollout: Any) -> tuple[float, float]:
+        found = disk(num_samples=8, **rollout)
+        return found["responses of 2,000 tokens"] / 8e6, found["examples"] / 1e6
+
+    assert counted(top_k=2) == pytest.approx((30 * 3.4, 30 * 2 * 3.4), rel=0.1)
+    assert counted(top_k=2, keep_iterations=3) == pytest.approx((3 * 3.4, 30 * 2 * 3.4), rel=0.1)
+    assert counted(method="grpo") == pytest.approx((30 * 17.7, 30 * 8 * 17.7), rel=0.1)
+    assert counted(method="grpo", keep_iterations=1) == pytest.approx((17.7, 2 * 8 * 17.7), rel=0.1)
