@@ -53,13 +53,18 @@ def start_logging(*, quiet: bool = False) -> None:
     ours.handlers = [_Told()]
     ours.setLevel(logging.WARNING if quiet else logging.INFO)
     ours.propagate = False
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING if quiet else logging.INFO)
     for name, words in _SILENCED:
         logger = logging.getLogger(name)
         if not any(getattr(known, "words", None) == words for known in logger.filters):
             logger.addFilter(_Without(words))
     for message in _IGNORED:
         warnings.filterwarnings("ignore", message=message)
+
+
+def level_lightning() -> None:
+    """Has Lightning, whose packages set their own level when they are imported, tell as much as mstar does."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.getLogger("mstar").getEffectiveLevel())
 
 
 class _Without(logging.Filter):

@@ -34,6 +34,7 @@ from mstar.errors import ConfigError, MstarError
 from mstar.evaluation.prompt_survey import summarise
 from mstar.interruption import stop_if_asked
 from mstar.locking import hold_folder
+from mstar.logs import level_lightning
 from mstar.memory.run_account import warn_before_start
 from mstar.models.backbone import load_renderer
 from mstar.models.lora import LoraSettings
@@ -81,6 +82,7 @@ class MstarCLI(LightningCLI):
     """LightningCLI with the ``rollout`` key, checkpoints and export in the run's folder, and TensorBoard logs."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
+        level_lightning()
         commands = self.subcommands()
         if arguments[0] in commands:
             # Lightning would make the parsers of all commands, some hundred options each, to use one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 
 import mstar.cli.lightning_cli
 from mstar.__main__ import main
-from mstar.cli.lightning_cli import fix_order, runs_on_cuda
+from mstar.cli.lightning_cli import MstarCLI, fix_order, runs_on_cuda
+from mstar.logs import start_logging
 from tests.cli.saved_config import saved
 
 
@@ -60,6 +62,24 @@ def test_auto_is_the_cpu_where_there_is_an_apple_gpu(evolve: Any, monkeypatch: p
     monkeypatch.setattr("lightning.fabric.accelerators.mps.MPSAccelerator.is_available", lambda: True)
     assert main(["fit", "--config", str(evolve.write(evolve.settings())), "--trainer.accelerator", "auto"]) == 0
     assert found == [(CPUAccelerator, "auto")]
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_holds_for_lightning_too(quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    loggers = [
+        logging.getLogger(f"lightning.{name}") for name in ("pytorch.utilities.rank_zero", "fabric.utilities.seed")
+    ]
+    told: list[bool] = []
+    monkeypatch.setattr(
+        mstar.cli.lightning_cli.LightningCLI,
+        "__init__",
+        lambda *_, **__: told.extend(logger.isEnabledFor(logging.INFO) for logger in loggers),
+    )
+    start_logging(quiet=quiet)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.INFO)  # as their import does
+    MstarCLI(["fit"])
+    assert told == [not quiet] * 2
 
 
 @pytest.mark.parametrize(
