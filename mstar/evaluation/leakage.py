@@ -91,8 +91,9 @@ def check_leakage(
     """Reports training prompts whose picture or question also stands in a benchmark.
 
     Pictures are compared by their decoded pixels (same_image) and by a 256-bit difference hash that survives scaling
-    and compression (similar_image); questions by their words, without hints and choices. A question alone ("What is the
-    value of x?") is weak evidence, and a picture alone may be asked about differently: look at the pairs.
+    and compression (similar_image); questions by their words, without hints, choices and the line that a source adds to
+    each. A question alone ("What is the value of x?") is weak evidence, and a picture alone may be asked about
+    differently: look at the pairs.
 
     Args:
         train: The training prompts.
@@ -171,8 +172,12 @@ class _Table:
         # Sources that are mixed may have files of the same name in folders of their own.
         references: dict[FileImage | str, ImageReference] = {}
         owners: dict[FileImage | str, list[str]] = defaultdict(list)
+        added = {member.instruction for member in source.members()} - {""}
         for prompt in source:
-            table.questions[normalise_question(prompt.question)].append(prompt.id)
+            question = prompt.question
+            for instruction in added:
+                question = question.removesuffix(f"\n{instruction}")
+            table.questions[normalise_question(question)].append(prompt.id)
             for image in prompt.images:
                 key = image if isinstance(image, FileImage) else image.uri
                 references.setdefault(key, image)

@@ -49,10 +49,12 @@ class PromptSource(ABC):
     Attributes:
         name: What reports call it; empty for the name of its class.
         origin: Which of several sources with that name it is: its path, or its split.
+        instruction: A line that it adds to every question; empty for none.
     """
 
     name: str = ""
     origin: str = ""
+    instruction: str = ""
 
     @abstractmethod
     def __len__(self) -> int:

@@ -146,6 +146,7 @@ class TablePrompts(PromptSource):
         self._checked = checked
         self._rows = rows
         self._hide_answers = hide_answers
+        self.instruction = checked.settings.instruction
         keys = checked.table.keys[rows]
         self._order = np.argsort(keys, kind="stable")
         self._sorted_keys = keys[self._order]

@@ -15,6 +15,7 @@ from PIL import Image
 from mstar.errors import ConfigError, DataError
 from mstar.evaluation.leakage import LeakKind, check_leakage, find_leaks, normalise_question
 from mstar.prompts import MixedPrompts, PromptSource, RecordPrompts
+from mstar.prompts.part import PromptPart
 from mstar.types import Prompt
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -107,6 +108,18 @@ def test_every_kind_is_found() -> None:
     # A prompt of the benchmark counts once, by the strongest kind.
     counts = report.counts()["Prompts"]
     assert counts == dict.fromkeys(LeakKind, 1)
+
+
+def test_the_line_that_a_source_adds_is_no_part_of_the_question(tmp_path: Path) -> None:
+    rows = {"a": "How many cubes?", "b": "Which shape?\nChoices:\n(A) ball\n(B) cone"}
+    sources = []
+    for name, question in rows.items():
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"id": name, "question": question, "answer": "1"}) + "\n")
+        sources.append(RecordPrompts(str(tmp_path / f"{name}.jsonl"), instruction=f"Answer by the rule {name}."))
+    bench = Prompts([("x", "How many cubes?", picture(1)), ("y", "Which shape?", picture(2))])
+    mixed = PromptPart(MixedPrompts(sources))
+    for pair in ((mixed, bench), (bench, mixed)):
+        assert len(find_leaks(pair[0], [pair[1]]).leaks) == 2
 
 
 def test_of_several_pictures_the_same_one_counts_before_a_similar_one() -> None:

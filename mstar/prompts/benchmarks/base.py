@@ -145,7 +145,7 @@ class FileBenchmark(BenchmarkSource):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
-        self.origin = path
+        self.origin, self.instruction = path, instruction
         name, chosen = type(self).__name__, self.default_split if split is None else split
         splits = self._names(chosen) if chosen else ()
         found = read_benchmark(path, self.image_columns, splits, image_root, pixels, self.image_folder)

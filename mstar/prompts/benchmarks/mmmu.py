@@ -98,7 +98,7 @@ class MMMUPro(BenchmarkSource):
         instruction: str = "",
         pixels: PixelLimits = PixelLimits(),  # noqa: B008 - frozen, so sharing it is safe
     ) -> None:
-        self.origin = path
+        self.origin, self.instruction = path, instruction
         self.averaged = "setting" if setting == "both" else ""
         items = []
         for name in ("standard", "vision") if setting == "both" else (setting,):

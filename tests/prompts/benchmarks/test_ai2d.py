@@ -26,4 +26,5 @@ def test_ai2d_tsv_answers_are_letters(files: Any, shown: Any) -> None:
 
 def test_an_instruction_is_added_to_every_question(files: Any) -> None:
     source = AI2D(str(files.ai2d_parquet()), instruction="Think step by step.")
+    assert source.instruction == "Think step by step."
     assert all(p.question.endswith("(D) a\nThink step by step.") or "Butterfly\nThink" in p.question for p in source)
