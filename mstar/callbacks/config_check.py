@@ -36,8 +36,11 @@ _FREE: Final = re.compile(
     r"|data\.init_args\.(eval_batch_size|test|sources\.test)\b"
     r"|benchmark\b|model\.init_args\.(loss_kernel|max_new_tokens)$"
     r"|rollout\.init_args\.(dynamics|reward_batch_size|reward_offload|keep_iterations|reuse)$"
+    r"|rollout\.init_args\.shard_size$"
     rf"|(rollout|model)\.init_args\.(engine|reward|grader)\.init_args\.({'|'.join(sorted(INCIDENTAL))})(\.|$)"
 )
+# By the shard, some draw more for hard prompts; and those drawn ahead are of the size that they were begun with.
+_BY_SHARD: Final = re.compile(r"rollout\.init_args\.(overlap_shards|balance\.(init_args\.)?extra_samples)$")
 
 
 def check_same_run(root: Path, config: str) -> None:
@@ -112,6 +115,8 @@ def _may_change(key: str, old: Mapping[str, Any]) -> bool:
         # The unlabelled prompts are mixed in after a fraction of them, and a threshold moves over all of them.
         final = old.get("rollout.init_args.final_threshold")
         return not old.get("rollout.init_args.unlabelled_start") and final is None
+    if key == "rollout.init_args.shard_size":
+        return not any(value and _BY_SHARD.match(name) for name, value in old.items())
     return not _FIXED_OF_TRAINER.match(key) and _FREE.match(key) is not None
 
 

@@ -78,7 +78,7 @@ class RolloutCallback(Callback):
         unlabelled_start: Fraction of ``trainer.max_epochs`` after which they are mixed in (M-STaR: T_mixin).
         voting: When the vote on an unlabelled prompt gives it an answer.
         dynamics: Whether the dynamics are measured on the validation prompts after every iteration.
-        shard_size: Prompts that are generated and written as one unit.
+        shard_size: Prompts that are generated and written as one unit; fewer where many GPUs would else be idle.
         overlap_shards: How many of an iteration's first shards are drawn while the iteration before it trains, by the
             weights that it drew with: they are stale by one iteration. For an engine by address alone
             (``VllmServerEngine``), whose servers would be idle.

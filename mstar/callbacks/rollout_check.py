@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from itertools import chain
+from math import ceil
 from pathlib import Path
+from typing import Final
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
@@ -12,9 +14,10 @@ from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.callbacks.trainer_check import check_trainer
 from mstar.callbacks.watchers import check_watched
 from mstar.datamodules.policy import PolicyDataModule
-from mstar.distributed import is_main
+from mstar.distributed import is_main, world_size
 from mstar.errors import ConfigError, DataError
 from mstar.evaluation.gradeable import check_prompts
+from mstar.iteration.plan import count_indices, most_prompts
 from mstar.models.backbone import find_model_type
 from mstar.modules.policy import PolicyModule
 from mstar.modules.trainable import check_trainable
@@ -23,6 +26,8 @@ from mstar.rewards import Likelihood, Oracle
 from mstar.selection import Selector
 
 _log = logging.getLogger(__name__)
+# How many times its share a process may draw for without a word.
+_UNEVEN: Final = 1.15
 
 
 def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyModule, data: PolicyDataModule) -> None:
@@ -77,6 +82,7 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
             "set max_epochs to the iterations that there will be.",
             *("final_threshold" if moves else "unlabelled_start", trainer.max_epochs, trainer.max_steps),
         )
+    _warn_of_idle(settings, data)
     adaptive = settings.controller.candidates != (settings.controller.current,)
     if adaptive:
         if data.validation is None:
@@ -99,6 +105,23 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
                 f"data.unlabelled: row {row} has the prompt id '{data.unlabelled[row].id}', which another prompt of "
                 "data.train or data.unlabelled has, too: within both together every prompt needs an id of its own."
             )
+
+
+def _warn_of_idle(settings: RolloutSettings, data: PolicyDataModule) -> None:
+    """Says that shards are too large for all processes to draw about as much, and which size mends it."""
+    unlabelled = data.unlabelled if settings.unlabelled != "off" and settings.unlabelled_start == 0 else None
+    sources = (data.train, *(() if unlabelled is None else (unlabelled,)))
+    prompts = sum(count_indices(len(source), settings.interval) for source in sources)
+    groups, size = max(world_size() // settings.engine.group_size, 1), settings.shard_size
+    share = prompts / groups
+    better = ceil(share / ceil(share / size))
+    most, least = most_prompts(prompts, size, groups), most_prompts(prompts, better, groups)
+    if most > _UNEVEN * share and least < most and is_main():
+        _log.warning(
+            "rollout.shard_size %d: of the %s prompts of an iteration, one of %d processes (or groups of them) draws "
+            "for %d, where an equal share is %d, and others wait for it; set rollout.shard_size to %d.",
+            *(size, f"{prompts:,}", groups, most, ceil(share), better),
+        )
 
 
 def _prepare_engine(settings: RolloutSettings, policy: PolicyModule, data: PolicyDataModule) -> None:

@@ -118,6 +118,11 @@ class IterationPrompts:
         return self.labelled[start:stop], list(self.unlabelled[max(start - first, 0) : max(stop - first, 0)])
 
 
+def most_prompts(num_prompts: int, shard_size: int, groups: int) -> int:
+    """How many prompts the group of processes has that has most, as they take the shards in turn."""
+    return sum(min(shard_size, num_prompts - start) for start in range(0, num_prompts, shard_size * groups))
+
+
 def iteration_indices(
     num_prompts: int, interval: float, iteration: int, seed: int, stage: str = "order", mixing: Mixing | None = None
 ) -> NDArray[np.int64]:
@@ -128,7 +133,7 @@ def iteration_indices(
         iteration: The iteration's number, from 1.
         mixing: The weights of several sources, each of which is then gone through for itself; None for one source.
     """
-    count = max(1, round(num_prompts * interval))
+    count = count_indices(num_prompts, interval)
     if mixing is None:
         chosen = _walk(num_prompts, (iteration - 1) * count, count, seed, stage)
     else:
@@ -136,6 +141,11 @@ def iteration_indices(
     # An iteration may hold the end of one pass and the beginning of the next: a prompt that is in both is used once.
     _, places = np.unique(chosen, return_index=True)
     return chosen[np.sort(places)]
+
+
+def count_indices(num_prompts: int, interval: float) -> int:
+    """How many prompts an iteration uses, before those that are in it twice are left out."""
+    return max(1, round(num_prompts * interval))
 
 
 def draw_mixed(mixing: Mixing, count: int, number: int, seed: int, stage: str) -> NDArray[np.int64]:

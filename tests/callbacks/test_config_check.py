@@ -52,6 +52,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         ("rollout.init_args.engine.init_args.batch_size", 8),
         ("rollout.init_args.dynamics", False),
         ("rollout.init_args.keep_iterations", 3),
+        ("rollout.init_args.shard_size", 64),
         ("ckpt_path", "last"),
         ("data.init_args.a_new_option", None),
         ("rollout.init_args.reuse", "runs"),
@@ -87,6 +88,14 @@ def test_what_may_change(key: str, value: Any) -> None:
 )
 def test_what_may_not_change(key: str, value: Any, sentence: str) -> None:
     assert find_changes(BEFORE, changed(key, value)) == [sentence]
+
+
+@pytest.mark.parametrize("name", ["overlap_shards", "balance.extra_samples"])
+def test_shards_stay_as_large_as_they_are_where_what_is_drawn_depends_on_it(name: str) -> None:
+    before = changed(f"rollout.init_args.{name}", 0.5)
+    options = before["rollout"]["init_args"] | {"shard_size": 64}
+    now = before | {"rollout": before["rollout"] | {"init_args": options}}
+    assert find_changes(before, now) == ["rollout.shard_size was not set and is now 64."]
 
 
 def on(devices: Any, batch_size: int, accumulated: int, **trainer: Any) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer
 
+import mstar.callbacks.rollout_check
 from mstar.callbacks import RolloutCallback
+from mstar.callbacks.rollout_check import _warn_of_idle
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.generation import TransformersEngine
@@ -96,3 +99,33 @@ def test_rest_em_on_a_part_of_the_prompts_is_none(
     callback = RolloutCallback(selection="random", method="rest_em", interval=interval)
     check(callback, PolicyDataModule(TinyDice("pool", 4)))
     assert ("takes all of them in each" in caplog.text) is warned
+
+
+@pytest.mark.parametrize(
+    ("size", "processes", "group_size", "better"),
+    [
+        # 5,000 prompts in 20 shards.
+        (256, 32, 1, 157),
+        (157, 32, 1, None),
+        (256, 32, 4, 209),
+        (209, 32, 4, None),
+        (256, 1, 1, None),
+        # It is as even as it can be.
+        (1, 4000, 1, None),
+    ],
+)
+def test_a_size_of_shards_that_leaves_processes_idle_is_said(
+    size: int,
+    processes: int,
+    group_size: int,
+    better: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = TransformersEngine()
+    monkeypatch.setattr(TransformersEngine, "group_size", group_size)
+    monkeypatch.setattr(mstar.callbacks.rollout_check, "world_size", lambda: processes)
+    callback = RolloutCallback(selection="random", engine=engine, shard_size=size, interval=0.25)
+    _warn_of_idle(callback.settings, PolicyDataModule(TinyDice("pool", 20_000)))
+    said = re.findall(r"of the 5,000 prompts .* set rollout\.shard_size to (\d+)", caplog.text)
+    assert said == ([] if better is None else [str(better)])
