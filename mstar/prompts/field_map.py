@@ -18,6 +18,7 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
         "question", "query", "problem", "prompt", "instruction", "question_text", "problem_text", "question_string",
     ),
     "conversations": ("conversations", "messages", "message", "texts"),
+    "system": ("system", "system_prompt"),
     "images": (
         "decoded_image", "image", "images", "image_path", "image_paths", "img", "img_path", "image_file", "image_name",
         "picture", "pictures", "image_filename",
@@ -42,8 +43,8 @@ _USUAL: Final[Mapping[str, tuple[str, ...]]] = {
 # What stands for all rows in the place of a column.
 _WORDS: Final = {"answer_is": frozenset(AnswerIs), "answer_type": frozenset(AnswerType)}
 _LETTERS: Final = tuple("ABCDEFGHIJ")
-# PMC-VQA's columns of options.
-_LETTERED: Final = tuple(f"choice{letter.lower()}" for letter in _LETTERS)
+# PMC-VQA's columns of options, and how spreadsheets have them.
+_LETTERED: Final = tuple(tuple(f"{name}{letter.lower()}" for letter in _LETTERS) for name in ("choice", "option"))
 # MMMU, EMMA, OlympiadBench and MP-DocVQA (20) have a column for each picture of a question.
 _NUMBERED: Final = re.compile(r"image_[1-9][0-9]?")
 # Columns that a message lists.
@@ -63,6 +64,7 @@ class FieldMap:
         conversations: A list of turns (``{from, value}`` or ``{role, content}``, or pairs ``{user, assistant}``): the
             user's last is the question, what the model says then is the rationale, and the turns before it are shown
             before the question.
+        system: What the system says before the first turn, where the turns do not begin with it.
         images: One column of pictures or several; each holds one picture or a list of them, as a path below
             ``image_root``, as bytes, as base64 text, or as what ``datasets`` makes of a PIL picture; or a path with
             columns in it, such as ``images/{id}.png`` or ``{image_id:012}.jpg`` (12 digits, as in COCO). A row without
@@ -92,6 +94,7 @@ class FieldMap:
 
     question: str | None = None
     conversations: str | None = None
+    system: str | None = None
     images: str | tuple[str, ...] = ()
     answer: str | None = None
     id: str | None = None
@@ -143,6 +146,8 @@ class FieldMap:
                 found[role] = names[0]
         if "question" in found:
             found.pop("conversations", None)
+            # What a column of that name holds beside a plain question may be anything.
+            found.pop("system", None)
         elif "conversations" not in found:
             raise DataError(
                 f"{where} has no column of a usual name for the question; it has {listed(columns)}: name the "
@@ -152,9 +157,10 @@ class FieldMap:
             # Alpaca's rows: what the instruction is about.
             found["context"] = "input"
         lettered = [letter for letter in _LETTERS if letter in columns] if {"A", "B"} <= {*columns} else []
-        options = lettered or _find_usual(_LETTERED, columns)
-        if self.choices is None and "choices" not in found and len(options) > 1:
-            found["choices"] = tuple(options)
+        options = [lettered, *(_find_usual(names, columns) for names in _LETTERED)]
+        several = next((tuple(names) for names in options if len(names) > 1), None)
+        if self.choices is None and "choices" not in found and several:
+            found["choices"] = several
         numbered = sorted(filter(_NUMBERED.fullmatch, columns), key=lambda name: int(name.partition("_")[2]))
         if self.images == () and "images" not in found and numbered:
             found["images"] = tuple(numbered)

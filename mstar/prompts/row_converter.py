@@ -77,6 +77,8 @@ class RowConverter:
                 return nothing
 
         turns, said, images = self._chat(values)
+        if turns[0].role != "system" and (system := read("system", read_text, "")):
+            turns.insert(0, Turn("system", system))
         turns = [replace(turn, text=self._cut(turn.text)) if turn.role == "user" else turn for turn in turns]
         kind = self.fields.said_of_all("answer_type") or read("answer_type", lambda value, _: value, None)
         said_is = self.fields.said_of_all("answer_is")

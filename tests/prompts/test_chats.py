@@ -82,6 +82,25 @@ def test_earlier_turns_stand_before_the_question(tmp_path: Path, picture: Callab
     assert len({whole.id, open_end.id, leading.id}) == 3
 
 
+def test_what_the_system_says_may_have_a_column_of_its_own(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    asked, own = {"from": "human", "value": "Q?"}, {"from": "system", "value": "Think."}
+    rows = [
+        {"conversations": [asked, SAYS], "system": "Be brief."},
+        {"conversations": [own, asked, SAYS], "system": "Be brief."},
+        {"conversations": [asked, SAYS], "system": ""},
+    ]
+    brief, thought, none = read(tmp_path, picture, *rows)
+    assert [prompt.turns for prompt in (brief, thought, none)] == [
+        (Turn("system", "Be brief."),),
+        (Turn("system", "Think."),),
+        (),
+    ]
+    assert len({brief.id, thought.id, none.id}) == 3
+    # Beside a plain question it may be anything.
+    [plain] = read(tmp_path, picture, {"question": "Q?", "system": "Linux"})
+    assert plain.turns == ()
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [

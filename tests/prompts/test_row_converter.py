@@ -49,6 +49,7 @@ def one(tmp_path: Path, row: dict[str, Any], fields: FieldMap | None = None, **s
         ({"A": "red", "B": "blue", "C": "nan", "answer": "B"}, None, "B", ("red", "blue")),
         # PMC-VQA.
         ({"Choice A": " A:red ", "Choice B": " B:blue ", "Answer": "blue"}, None, "blue", ("red", "blue")),
+        ({"Option A": "red", "Option B": "blue", "Answer": "B"}, None, "B", ("red", "blue")),
         ({"option": "A. red;B. blue", "answer": "B"}, None, "B", ("red", "blue")),
         ({"Options": ["A)red", "B)blue"], "Correct Answer": "B"}, None, "B", ("red", "blue")),
         ({"options": ["$2+4$", "$\\frac{1}{2}$"], "answer": "B"}, None, "B", ("$2+4$", "$\\frac{1}{2}$")),
