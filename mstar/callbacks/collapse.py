@@ -35,7 +35,7 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
     if not _LENGTH[0] * before <= after <= _LENGTH[1] * before:
         found.append(f"responses have {after:.0f} tokens, and had {before:.0f}")
     # Those that were not voted on may be few; find_fall follows their share, and knows how sure it is.
-    if "labelled" not in now and shares[1] < _RIGHT * shares[0]:
+    if not now.get("pseudo_labels") and shares[1] < _RIGHT * shares[0]:
         found.append(f"{shares[1]:.0%} of the responses are right, and {shares[0]:.0%} were")
     if not found:
         return None

@@ -34,11 +34,12 @@ class IterationData:
     def values(self) -> Mapping[str, float]:
         """Every number of its report by its path, e.g. ``funnel/kept``, and ``right_samples``.
 
-        That is the share of right responses, where prompts were voted on to the others alone.
+        That is the share of right responses, where prompts were voted on to the others alone, and without the further
+        samples of hard prompts.
         """
         found = {path: float(value) for path, value in flatten(self.report, separator="/") if is_number(value)}
         # Older reports with votes do not have it.
-        place = "labelled/funnel" if self.report.get("pseudo_labels") else "funnel"
+        place = "labelled/funnel" if self.report.get("pseudo_labels") or "labelled" in self.report else "funnel"
         right, generated = (found.get(f"{place}/{name}") for name in ("correct", "generated"))
         return found | ({"right_samples": right / generated} if right is not None and generated else {})
 

@@ -126,7 +126,7 @@ def run_iteration(
                 bar.skip(len(shard) * plan.num_samples)
             report.counts["ahead"] += len(groups) * (number in plan.ahead)
             for group in groups:
-                report.count(group, voted=group.prompt.id in hidden)
+                report.count(group, voted=group.prompt.id in hidden, num_samples=plan.num_samples)
             if leader:
                 work.count_votes([(hidden[group.prompt.id], group) for group in groups if group.prompt.id in hidden])
             shown += groups[: _SHOWN - len(shown)]

@@ -36,7 +36,9 @@ class IterationReport:
             with; ``voted`` prompts' answers were voted on, ``abstained`` of them got none, and of ``votes_known`` that
             got one the hidden answer is known.
         by_pass_rate: What came of prompts, by the share of right responses to them.
-        labelled: Those counts of the prompts that were not voted on. A vote's verdicts say how far a policy agrees with
+        alike: Those counts of as many responses to each prompt, by which iterations are compared: what further samples
+            hard prompts got (``rollout.balance.extra_samples``) does not say what the policy is like.
+        labelled: The same of the prompts that were not voted on. A vote's verdicts say how far a policy agrees with
             itself, not how often it is right.
         judged: What a judge was asked when the verdicts were made, and how it agrees with the rules; known of the whole
             iteration alone.
@@ -46,30 +48,37 @@ class IterationReport:
     iteration: int
     temperature: float
     counts: Counter[str] = field(default_factory=Counter)
+    alike: Counter[str] = field(default_factory=Counter)
     labelled: Counter[str] = field(default_factory=Counter)
     by_pass_rate: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     by_category: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     judged: Judged = Judged()  # noqa: RUF009 - frozen, so sharing it is safe
     seconds: dict[str, float] = field(default_factory=lambda: {"generate": 0.0, "grade": 0.0, "score": 0.0})
 
-    def count(self, group: PromptResponses, *, voted: bool = False) -> None:
+    def count(self, group: PromptResponses, *, voted: bool = False, num_samples: int | None = None) -> None:
         """Adds one prompt's responses.
 
         Args:
             voted: Whether the prompt's answer is what they agreed on; a group that was read from a shard forgets it.
+            num_samples: How many responses every prompt has; those after them are further ones. None for all.
         """
         tally = _tally(group.responses)
-        rate = pass_rate(group.responses)
+        first = [s for s in group.responses if num_samples is None or s.response.sample_index < num_samples]
+        rate = pass_rate(first)
         name = next((name for name, most in _RATES if rate <= most), _ALL)
-        tally.update(all_right=int(name == _ALL), all_wrong=int(name == _NONE))
-        for counts in (self.counts, self.by_pass_rate[name], self.by_category[group.prompt.category]):
-            counts.update(tally)
+        alike = _tally(first)
+        alike.update(all_right=int(name == _ALL), all_wrong=int(name == _NONE))
+        self.counts.update(tally)
+        self.alike.update(alike)
+        for counts in (self.by_pass_rate[name], self.by_category[group.prompt.category]):
+            counts.update({**alike, "kept": tally["kept"]})
         if not voted:
-            self.labelled.update(tally)
+            self.labelled.update(alike)
 
     def merge(self, other: IterationReport) -> None:
         """Adds another process's counts; times are the longest of any process."""
         self.counts.update(other.counts)
+        self.alike.update(other.alike)
         self.labelled.update(other.labelled)
         for own, others in ((self.by_pass_rate, other.by_pass_rate), (self.by_category, other.by_category)):
             for name, tally in others.items():
@@ -79,7 +88,7 @@ class IterationReport:
 
     def as_dict(self) -> dict[str, Any]:
         """The report's JSON form."""
-        counts = self.counts
+        counts, alike = self.counts, self.alike
         # Without a choice, all that could be kept is.
         chances = counts["kept_chains_known"] if counts["chosen"] else 0
         ahead = {"prompts": counts["ahead"], "weights_of_iteration": self.iteration - 1}
@@ -102,17 +111,18 @@ class IterationReport:
             "choice": {"prompts": counts["chosen"], "of": counts["selectable"]},
             "min_on_answer_step": _share(counts["worst_answers"], counts["scored"]),
             "pseudo_labels": self._votes(),
+            # Only where these are not all responses.
+            **({"labelled": self._labelled()} if counts["voted"] or counts["generated"] > alike["generated"] else {}),
             # Only where there is one.
-            **({"labelled": self._labelled()} if counts["voted"] else {}),
             **({"judge": self.judged.as_dict()} if self.judged.asked else {}),
             "by_pass_rate": _shares(self.by_pass_rate, [*(name for name, _ in _RATES), _ALL]),
             "by_category": _shares(self.by_category, self._categories()),
-            "right_chain_accuracy": _share(counts["right_chains"], counts["right_chains_known"]),
-            "all_right_fraction": counts["all_right"] / max(counts["prompts"], 1),
-            "all_wrong_fraction": counts["all_wrong"] / max(counts["prompts"], 1),
+            "right_chain_accuracy": _share(alike["right_chains"], alike["right_chains_known"]),
+            "all_right_fraction": alike["all_right"] / max(counts["prompts"], 1),
+            "all_wrong_fraction": alike["all_wrong"] / max(counts["prompts"], 1),
             "no_gradient": counts["no_gradient"],
-            "response_length": counts["tokens"] / max(counts["generated"], 1),
-            "entropy": _share(-1e-6 * counts["logprob"], counts["logprob_tokens"]),
+            "response_length": alike["tokens"] / max(alike["generated"], 1),
+            "entropy": _share(-1e-6 * alike["logprob"], alike["logprob_tokens"]),
             "examples": counts["examples"],
             "skipped": counts["examples"] == 0,
         }
@@ -126,7 +136,7 @@ class IterationReport:
         return {"voted": counts["voted"], "abstained": counts["abstained"], "known": known, "accuracy": accuracy}
 
     def _labelled(self) -> dict[str, Any]:
-        """What the report has of all prompts, by the same names, of those that were not voted on."""
+        """What the report has of all, by the same names, of prompts without a vote and as many responses to each."""
         found = self.labelled
         return {
             "prompts": found["prompts"],

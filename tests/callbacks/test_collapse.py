@@ -25,7 +25,7 @@ FIRST = {
         ({"response_length": 9.0}, "responses have 9 tokens, and had 20"),
         ({"response_length": 41.0}, "responses have 41 tokens"),
         ({"funnel": {"generated": 100, "correct": 39}}, "39% of the responses are right, and 50% were"),
-        ({"labelled": {"funnel": {"generated": 100, "correct": 39}}}, None),
+        ({"labelled": {"funnel": {"generated": 100, "correct": 39}}, "pseudo_labels": {"voted": 50}}, None),
     ],
 )
 def test_the_rule(now: dict[str, Any], said: str | None) -> None:

@@ -74,7 +74,7 @@ def test_a_policy_that_collapsed_or_is_past_its_best_is_warned_of_until_it_is_no
     for number, right in enumerate((900, 600, 900), 1):
         counts = Counter(prompts=500, generated=1000, correct=right)
         log = IterationLog(RunDirectory(tmp_path), trainer, number)
-        log.iteration_done(IterationResult((), IterationReport(number, 1.0, counts), ()))
+        log.iteration_done(IterationResult((), IterationReport(number, 1.0, counts, counts), ()))
     _, ill, well = read_run(tmp_path, 1).iterations
     before, begun = IterationData(0, {"dynamics": {"k": 4}}), IterationData(3)
     collapsed, fallen = warnings(RunData("r", iterations=(before, ill, begun)))

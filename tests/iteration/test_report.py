@@ -10,6 +10,7 @@ import pytest
 
 from mstar.callbacks.collapse import find_collapse
 from mstar.callbacks.peak import find_fall
+from mstar.dashboards.run_data import IterationData
 from mstar.iteration.report import IterationReport
 from mstar.selection import Advantages, SampleMethod, Voting
 from mstar.storage import PromptResponses
@@ -41,7 +42,7 @@ def report(iteration: int, answers: Callable[[int], Sequence[str]], voting: Voti
     for part in parts:
         total.merge(part)
     # The number of votes, without which a report is that of labelled prompts.
-    total.counts["voted"] = 600 if voting else 0
+    total.counts["voted"] = 600 if voting is not None else 0
     return total.as_dict()
 
 
@@ -68,6 +69,32 @@ def test_a_policy_that_agrees_with_itself_on_wrong_answers_has_fallen() -> None:
     assert collapse is None
     assert fallen is not None
     assert "30.0% of the responses are right" in fallen
+
+
+def test_further_samples_of_hard_prompts_are_no_change_of_the_policy() -> None:
+    """The same policy with and without them: half of the prompts get as many again, which are all wrong and long."""
+
+    def count(*, further: bool) -> dict[str, Any]:
+        counted = IterationReport(1, 1.0)
+        for number in range(1200):
+            found = group(f"p{number}", (["1"] + ["2"] * 9, ["1"] * 9 + ["2"])[number % 2])
+            more = group(f"p{number}", ["1"] * 10 + ["2"] * 10).responses[10:] if further and number % 2 == 0 else ()
+            long = tuple(replace(s, response=replace(s.response, num_tokens=90), fate=Fate.KEPT) for s in more)
+            prompt = replace(found.prompt, category=("hard", "easy")[number % 2])
+            counted.count(replace(found, prompt=prompt, responses=(*found.responses, *long)), num_samples=10)
+        return counted.as_dict()
+
+    plain, drawn = count(further=False), count(further=True)
+    assert (plain["funnel"]["generated"], drawn["funnel"]["generated"]) == (12_000, 18_000)
+    assert (drawn["funnel"]["kept"], drawn["by_category"]["hard"]["kept"]) == (6_000, 6_000)
+    assert conclusions(plain, drawn) == (None, None)
+    for name in ("entropy", "response_length", "all_wrong_fraction", "right_chain_accuracy"):
+        assert drawn[name] == plain[name]
+    for name in ("by_category", "by_pass_rate"):
+        for kind, tally in drawn[name].items():
+            assert tally | {"kept": 0} == plain[name][kind]
+    shares = [IterationData(1, report).values["right_samples"] for report in (plain, drawn)]
+    assert shares == [0.5, 0.5]
 
 
 def test_what_is_kept_is_compared_with_a_choice_at_random_of_right_responses_without_copies() -> None:
