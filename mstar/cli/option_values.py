@@ -25,6 +25,7 @@ _SETTINGS: Final = re.compile(
 _REQUIRED: Final = re.compile(r"the following arguments are required: (?P<names>.+)")
 # Of more classes than that, none is named.
 _MOST_CLASSES: Final = 6
+_BESIDE: Final = " beside class_path: the settings of a class stand below init_args."
 _NO_CLASS: Final = "dot import path string"
 # Lines that say nothing of their own.
 _AROUND: Final = ("Does not validate", "Subtypes:", "Errors:", "Given value type:", "Expected a path but")
@@ -53,7 +54,8 @@ def explain_value(message: str, given: Sequence[str]) -> str | None:
         return None
     lines = [line for line in [key[named.end() :].lstrip(": "), *lines] if line and not line.startswith(_AROUND)]
     if any(_SETTINGS.match(line) for line in lines):
-        return f"{locate(named[1], given)} {_explain_settings(lines)}"
+        element = next(_wrong_elements(named[1], given), None)
+        return element or f"{locate(named[1], given)} {_explain_settings(lines)}"
     value: str | None = None
     types: list[str] = []
     for line in lines:
@@ -114,13 +116,26 @@ def _explain_settings(lines: Sequence[str]) -> str:
     with suppress(ValueError, SyntaxError):
         value = ast.literal_eval("".join(match["value"] for match in map(_GIVEN.match, lines) if match))
     if isinstance(value, Mapping) and "class_path" in value:
-        strange = ", ".join(f"'{key}'" for key in value if key not in SILENT)
-        return f"has {strange} beside class_path: the settings of a class stand below init_args."
+        return f"has {_quoted(value)}{_BESIDE}"
     base = next(match["base"] for match in map(_SETTINGS.match, lines) if match)
     module, _, name = (base or "").rpartition(".")
     kinds = public_kinds(getattr(import_module(module), name)) if base else []
     named = f" ({_either([*kinds, 'one of your own'])})" if 0 < len(kinds) <= _MOST_CLASSES else ""
     return f"has settings, but no class that they are of: name one by class_path, or by a flag before them{named}."
+
+
+def _wrong_elements(name: str, given: Sequence[str]) -> Iterator[str]:
+    """What is said of the elements of a list that name no class, or have settings beside it."""
+    for path, value in given_options(given):
+        if isinstance(value, list) and f".{path}".endswith(f".{name}"):
+            for number, item in enumerate(value, start=1):
+                if isinstance(item, Mapping) and (strange := _quoted(item)):
+                    fault = _BESIDE if "class_path" in item else ", but no class_path: name the class that they are of."
+                    yield f"{path}: element {number} has {strange}{fault}"
+
+
+def _quoted(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"'{key}'" for key in settings if key not in SILENT)
 
 
 def _in_words(hint: str) -> list[str] | None:

@@ -74,6 +74,24 @@ def test_the_value_tells_which_option_is_meant(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("element", "fault"),
+    [
+        ("source: TinyDice, weight: 2", "'source', 'weight', but no class_path: name the class that they are of."),
+        (
+            "class_path: TinyDice, weight: 2",
+            "'weight' beside class_path: the settings of a class stand below init_args.",
+        ),
+    ],
+)
+def test_an_element_of_a_list_is_named_by_its_number(element: str, fault: str, tmp_path: Path) -> None:
+    sources = tmp_path / "sources.yaml"
+    sources.write_text(f"dataset: {{init_args: {{sources: [{{class_path: TinyDice}}, {{{element}}}]}}}}\n")
+    message = 'Parser key "sources":\n  Expected an instantiatable class, but mstar.prompts.PromptSource is abstract'
+    said = explain_value(message, ["prompts", "--sources", str(sources)])
+    assert said == f"sources.dataset.sources: element 2 has {fault}"
+
+
 def test_what_is_not_understood_stays_as_it_is() -> None:
     assert explain_value("Parser key \"x\":\n  Expected a <class 'int'>. Got value: y\n  because of z", ["fit"]) is None
     assert explain_value("File does not exist", ["fit"]) is None
