@@ -31,24 +31,19 @@ _DENIAL: Final = re.compile(
 # 5:19 is compared as 5/19.
 _RATIO: Final = re.compile(r"(?<![\d:.])(\d+)\s*:\s*(\d+)(?![\d:.])")
 _EDGES: Final = " \t\n.:,;*\"'`$。、"
-_LETTERS: Final = re.compile(r"[A-Z]+")
 _LETTER_SEPARATOR: Final = re.compile(r"(?i)\b(?:and|options?|choices?)\b|[\s,;/&+、。.()\[\]{}\"'*和与选项]")
-_LETTERS_WITHOUT_TEXTS: Final = 26
 _MAX_LENGTH: Final = 1200
 
 
 class _Options:
-    """The options of one question; those with the same text are one, and the first of them stands for all.
-
-    ``exact`` are their texts, ``count`` is how many letters are options, and ``are_letters`` says whether the texts are
-    just these letters, ``are_shuffled_letters`` whether in another order, as capitals, or small and maybe in brackets.
-    """
+    """The options of one question; those with the same text are one, and the first of them stands for all."""
 
     def __init__(self, choices: tuple[str, ...]) -> None:
         self.exact = [" ".join(choice.split()) for choice in choices]
-        self.count = len(choices) or _LETTERS_WITHOUT_TEXTS
+        self.count = len(choices) or 26
         letters = [chr(ord("A") + index) for index in range(len(choices))]
         self.are_letters = self.exact == letters
+        # The same in another order, as capitals, or small and maybe in brackets.
         labels = [choice.strip("()").upper() if choice.islower() else choice for choice in self.exact]
         self.are_shuffled_letters = sorted(labels) == letters != labels
         self._folded = [_fold(choice) for choice in self.exact]
@@ -190,7 +185,8 @@ def _split(text: str) -> list[str]:
     """Letters, which need no separator between them, or texts."""
     text = strip_markup(normalise(text)).strip()
     letters = _LETTER_SEPARATOR.sub("", text)
-    return [*letters] if _LETTERS.fullmatch(letters) and len({*letters}) == len(letters) else split_items(text)
+    alone = letters.isascii() and letters.isalpha() and letters.isupper() and len({*letters}) == len(letters)
+    return [*letters] if alone else split_items(text)
 
 
 def _join(letters: list[str | None]) -> str | None:

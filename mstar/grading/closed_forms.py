@@ -33,11 +33,8 @@ _ONES: Final = (
     "eighteen nineteen"
 )
 _TENS: Final = "twenty thirty forty fifty sixty seventy eighty ninety"
-_NUMBERS: Final = (
-    {"a": 1, "none": 0}
-    | {word: value for value, word in enumerate(_ONES.split())}
-    | {word: 10 * tens for tens, word in enumerate(_TENS.split(), start=2)}
-)
+_NUMBERS: Final = {word: value for value, word in enumerate(_ONES.split())} | {"a": 1, "none": 0}
+_NUMBERS.update({word: 10 * tens for tens, word in enumerate(_TENS.split(), start=2)})
 _PARTS: Final = {
     "half": 2, "halves": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
     "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "hundredth": 100,

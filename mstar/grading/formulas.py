@@ -19,6 +19,7 @@ from itertools import accumulate
 from typing import Final
 
 from mstar.grading.plain_text import clean_latex
+from mstar.grading.units import canonical_unit
 
 # Most computing time of a comparison. Real ones take milliseconds, so between them and the limit there is room for what
 # a full cache or a shared core costs.
@@ -27,7 +28,7 @@ _MAX_LENGTH: Final = 500
 _MAX_NESTING: Final = 12
 # A command, a product such as 3x, a relation, an operator between two terms, a tuple or an interval, a factorial.
 _SIGN: Final = re.compile(
-    r"\\[a-zA-Z{]+|(?<!\w)\d+\s?[a-z](?!\w|\.\w)|[=^√π∞≤≥<>]|(?<=[\w)}])\s*[-+*/]\s*(?=[\w(\\{])|[\[({]\s*-?[\w.\\]+\s*,|(?<=\d)!"
+    r"\\[a-zA-Z{]+|(?<!\w)\d+\s?(?:[a-z]|[a-dx-z]{2})(?!\w|\.\w)|[=^√π∞≤≥<>]|(?<=[\w)}])\s*[-+*/]\s*(?=[\w(\\{])|[\[({]\s*-?[\w.\\]+\s*,|(?<=\d)!"
 )
 # Calculations with digits alone, such as 2019-20, are spans and numbers, and no formulas.
 _MORE_THAN_DIGITS: Final = re.compile(r"[a-zA-Z√π∞!^]|[\[({]\s*-?[\w.]+\s*,")
@@ -37,6 +38,11 @@ _PROSE: Final = re.compile(
 # Powers of powers, long exponents and factorials of more than two digits grow beyond any memory when they are parsed.
 _BOMB: Final = re.compile(
     r"(?:\^|\*\*)[^-+=,;\s]{0,40}?(?:\^|\*\*)|(?:\^|\*\*)\s*[({]*-?\d{4,}|\d{30,}|\d{3,}\s*\)?\s*!|!\s*\)?\s*!|\)\s*!"
+)
+# Letters without such a sign are variables.
+_UNIT_BEHIND: Final = re.compile(
+    r"(?<=.)\s*\\(?:text|mbox|math(?:rm|bf))\s*\{((?:[ ~]|\\[, ])?)([^{}]*)\}(?:\s*\^\s*\{?\d\}?)?\s*\Z"
+    r"|(?<=[\s\d})])(?:[ckm]m|kg)(?:\^\{?[23]\}?)?\s*\Z"
 )
 _BARE_ROOT: Final = re.compile(r"√\(([^()]*)\)|√(\w+)")
 _SPELLED: Final = {
@@ -85,6 +91,7 @@ def _is_readable(text: str) -> bool:
 
 def _as_latex(text: str) -> str:
     text = _BARE_ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2]}}}", text.replace("$", " ").strip())
+    text = _UNIT_BEHIND.sub(lambda unit: "" if unit[2] is None or unit[1] or canonical_unit(unit[2]) else unit[0], text)
     for spelling, latex in _SPELLED.items():
         text = text.replace(spelling, latex)
     return text

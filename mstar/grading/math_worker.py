@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import replace
 
 _MEMORY_BYTES = 1 << 30
 _EQUAL, _DIFFERENT = 10, 11
@@ -60,7 +61,9 @@ def _serve(gold: str, answer: str, seconds: float) -> None:
 def _compare(gold: str, answer: str) -> bool:
     from math_verify import LatexExtractionConfig, parse, verify
 
-    config = [LatexExtractionConfig()]
+    # Its list of units has the variables t, h and ab, too.
+    whole = replace(LatexExtractionConfig().normalization_config, units=False)
+    config = [LatexExtractionConfig(normalization_config=whole)]
     parsed = [parse(f"${text}$", extraction_config=config, parsing_timeout=None) for text in (gold, answer)]
     return bool(parsed[0]) and bool(parsed[1]) and bool(verify(*parsed, timeout_seconds=None))
 

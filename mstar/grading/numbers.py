@@ -31,10 +31,8 @@ class NumberReader(AnswerReader):
     """Reads answers that are one number.
 
     Args:
-        answer: The gold answer, or None.
         whole: Whether it must be a whole number.
         precision: Decimals that count; None compares the exact values.
-        unit: The unit that the question asks for, or None.
         question: The question, for a unit such as ``(Unit: $)``.
         tolerance: How far an answer may be from the gold answer, instead of the precision.
     """

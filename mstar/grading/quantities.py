@@ -42,7 +42,8 @@ _WORDS: Final = re.compile(
 _JOINING: Final = re.compile(
     r"\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|too|wrong|incorrect|am|pm|"
     r"hundred|thousand|million|billion|dozen|st|nd|rd|th|if|but|more|less|fewer|is|was|were|must|"
-    r"the above|cannot|would|might|may|pi|sqrt|(?-i:(?!^[LNJWV] )[A-Zb-fi-kn-rt-z](?!-)))\b|[π√]",
+    r"the above|cannot|would|might|may|pi|sqrt|(?-i:(?!^[LNJWV] )[A-Zb-fi-kn-rt-z](?!-)"
+    r"|^(?:(?!cc)[a-dx-z]{2}|[grv][hlt]|mn|pq)$))\b|[π√]",
     re.IGNORECASE,
 )
 _CLOSED_FORM: Final = re.compile(r"[√π^(]|\*\*|sqrt")
@@ -61,13 +62,7 @@ _MAX_LENGTH: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """A number as it was written.
-
-    Attributes:
-        value: The number, its scale word (thousand, million) included, a percent sign not.
-        unit: The canonical unit; ``%`` for percent, empty for none or an unknown noun.
-        exact: False if the value is an approximation of an irrational number.
-    """
+    """A number as it was written, its canonical unit (``%`` for percent, empty for none), and whether it is exact."""
 
     value: Fraction
     unit: str = ""
@@ -150,8 +145,12 @@ def _parse_closed_form(text: str) -> Quantity | None:
     text = text.replace("{", "(").replace("}", ")").replace("$", " ").strip()
     parts = _UNIT_TAIL.fullmatch(text)
     found = evaluate((text if parts is None else parts[1]).casefold())
-    unit = _read_words("" if parts is None else parts[2].strip())
-    return None if found is None or unit is None else Quantity(found[0], unit, exact=found[1])
+    words = "" if parts is None else parts[2].strip()
+    # Behind a root or pi, rh is a product, and so is h.
+    product = words in {*"ghl"} or (0 < len(words) < 4 and not canonical_unit(words))
+    if found is None or (unit := _read_words(words)) is None or (product and not found[1]):
+        return None
+    return Quantity(found[0], unit, exact=found[1])
 
 
 def format_number(value: Fraction) -> str:

@@ -22,7 +22,7 @@ _SPELLINGS: Final = {
     "m/s": "m/s meters_per_second", "km/h": "km/h kph kilometers_per_hour", "cm/s": "cm/s", "km/s": "km/s",
     "mph": "mph miles_per_hour", "n": "newton n", "j": "j joule", "kj": "kj kilojoule", "w": "w watt",
     "kw": "kw kilowatt", "v": "v volt", "a": "ampere amp", "ma": "ma milliampere", "ohm": "ohm ω", "kohm": "kω kiloohm",
-    "hz": "hz hertz",
+    "hz": "hz hertz", "pa": "pa pascal", "mol": "mol mole",
 }  # fmt: skip
 # Units that differ by a factor, each in the smallest of them.
 _CONVERTIBLE: Final[tuple[dict[str, int], ...]] = (

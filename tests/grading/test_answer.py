@@ -161,6 +161,16 @@ def test_one_option_however_the_gold_names_it(row: dict[str, Any], right: list[s
         ({"answer": r"\frac{\sqrt{5}}{3} b"}, [r"\frac{\sqrt{5}b}{3}"], [r"\frac{\sqrt{5}}{3}"]),
         ({"answer": r"$5 \pi R$"}, [r"5R\pi"], [r"5\pi"]),
         ({"answer": r"\sqrt{5}"}, [r"\sqrt{5}"], [r"\sqrt{5}i", r"\sqrt{5} x y"]),
+        # Letters are variables, where they are no unit for sure: behind a formula, a fraction, a root and pi.
+        ({"answer": "5+2t"}, ["2t+5"], ["5+2s", "5+2"]),
+        ({"answer": "x+2m"}, ["2m+x"], ["x+2", "x+2n"]),
+        ({"answer": r"2\cos t"}, [r"2\cos(t)"], [r"2\cos s"]),
+        ({"answer": r"\frac12 ab"}, [r"\frac{ab}{2}", r"\frac{1}{2}ab", "0.5ab"], [r"\frac12", "1/2"]),
+        ({"answer": "2ab"}, ["2ba"], ["2", "2cd"]),
+        ({"answer": r"\pi rl"}, [r"\pi lr"], [r"\pi rh", r"\pi"]),
+        ({"answer": r"2\pi h"}, [r"2h\pi"], [r"2\pi"]),
+        ({"answer": "5x+3"}, [r"5x+3\text{ cm}", "5x+3 cm", r"3+5x\mathrm{~m}^2"], [r"5x+3\text{ cm}y"]),
+        ({"answer": r"2\pi"}, [r"2\pi\text{ m}", r"2\pi \text{ radians}", r"2\pi\text{ Pa}"], [r"2\pi rh"]),
         (
             {"answer": "25", "answer_type": "float"},
             [
