@@ -1,4 +1,4 @@
-"""One process at a time in a folder.
+"""One process at a time in a folder, and work that one process does for others.
 
 ``filelock`` would take the place of one call, ``fcntl.lockf``, and not of what is around it: who holds the folder, and
 file systems without locks. On some of those it makes a lock of a file that is left behind when its process is killed,
@@ -10,17 +10,25 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mstar.atomic import writing
 from mstar.errors import ConfigError
+from mstar.interruption import stop_if_asked
 
 _NAME: Final = "run.lock"
+# Of a file system without locks.
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# Seconds for which others' work is waited for, and between two looks at it.
+_PATIENCE: Final = 1800.0
+_PAUSE: Final = 0.2
 
 
 @contextmanager
@@ -49,13 +57,66 @@ def hold_folder(folder: Path) -> Iterator[None]:
                 f"machine is gone, delete '{folder / _NAME}'), or choose another folder (trainer.default_root_dir)."
             ) from error
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            if error.errno not in _NO_LOCKS:
                 raise
             # A file system without locks: no protection, but no reason to refuse either.
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def do_once(path: Path, work: Callable[[], list[Any]]) -> list[Any]:
+    """Does some work once for all processes that come for it while it is done; who comes later does it again.
+
+    Who must wait takes what the one before has found. Where the file cannot be written or locked, each does the work.
+
+    Args:
+        path: A file for the lock and what was found.
+        work: Gives what JSON can hold.
+
+    Raises:
+        Interrupted: the process was asked to stop while it waited.
+    """
+    try:
+        opened = path.open("a+b", buffering=0)
+    except OSError:
+        return work()
+    with opened as file:
+        waited = _lock(file.fileno())
+        if waited is None:
+            return work()
+        if waited:
+            # Whoever held it may have been killed before all was written.
+            with suppress(OSError, ValueError):
+                file.seek(0)
+                there: list[Any] = json.loads(file.read())
+                return there
+        with suppress(OSError):
+            file.truncate(0)
+        found = work()
+        with suppress(OSError):
+            file.write(json.dumps(found).encode())
+        return found
+
+
+def _lock(file: int) -> bool | None:
+    """Locks a file; whether it had to wait for that, or None if it cannot be locked."""
+    until, waited = time.monotonic() + _PATIENCE, False
+    while time.monotonic() < until:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            waited = True
+            stop_if_asked()
+            time.sleep(_PAUSE)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            break
+        else:
+            return waited
+    return None
 
 
 def _refuse_links_out(folder: Path) -> None:

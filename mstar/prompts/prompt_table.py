@@ -3,6 +3,7 @@
     <cache>/<key>/prompts.arrow       one row a prompt
     <cache>/<key>/quarantine.jsonl    the rows that could not be used
     <cache>/<key>/manifest.json       counts
+    <cache>/<key>/pictures-*.json     pictures that one process finds unusable, for those that wait for it
 
 The key depends on the data, and on how it is read, so that several sources (splits) and several runs share one table.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,15 +19,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mstar.errors import DataError, require_share
+from mstar.locking import do_once
 from mstar.prompts.base import PromptSource
 from mstar.prompts.facts import ColumnChoice, SourceFacts, UnusableSourceError, explain_bad_row, first_of_each
 from mstar.prompts.image_check import ImageCheck, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
 from mstar.prompts.prompt_table import PromptTable, hash_id
 from mstar.prompts.quarantine import BadRow, PutAside, Reason, RowError, write_quarantine
+from mstar.provenance import fingerprint
 from mstar.types import AnswerIs, AnswerType, ImageReference, Prompt, Tolerance, Turn
 
 _CHUNK: Final = 1024
+# Rows from which on it is worth a file that processes look at the pictures once for all.
+_MANY: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ def open_table(
     table = PromptTable(folder, name)
     bad = list(table.bad_rows())
     usable = np.ones(len(table), dtype=bool)
-    for index, fault in _find_faults(table, settings):
+    for index, fault in _find_faults_once(table, settings):
         if usable[index]:
             usable[index] = False
             row = table.row(index)
@@ -114,6 +120,22 @@ def open_table(
     put_aside.announce(table.repeated if mention_repeats else 0)
     checked = _OPEN[key] = CheckedTable(table, usable, facts, settings)
     return checked
+
+
+def _find_faults_once(table: PromptTable, settings: TableSettings) -> list[tuple[int, RowError]]:
+    """The same as ``_find_faults``, found once for the processes of a machine that start together."""
+    if len(table) < _MANY or settings.check_images == "none":
+        return list(_find_faults(table, settings))
+    # By the machine: a folder may be another one elsewhere.
+    key = fingerprint(
+        *(socket.gethostname(), settings.image_root, os.path.realpath(settings.image_root)),
+        *(settings.check_images, settings.linked),
+    )
+    found = do_once(
+        table.folder / f"pictures-{key}.json",
+        lambda: [(index, fault.reason.value, fault.detail) for index, fault in _find_faults(table, settings)],
+    )
+    return [(index, RowError(Reason(reason), detail)) for index, reason, detail in found]
 
 
 def _find_faults(table: PromptTable, settings: TableSettings) -> Iterator[tuple[int, RowError]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mstar.prompts import PixelLimits, RecordPrompts
+from mstar.prompts import PixelLimits, RecordPrompts, table_prompts
 from mstar.prompts.images import decode_image
 from mstar.prompts.table_prompts import TablePrompts
 from mstar.types import Prompt
@@ -73,6 +74,31 @@ def test_a_mended_picture_is_used_without_reading_the_rows_again(tmp_path: Path,
     assert len(RecordPrompts(path, max_bad_share=0.5)) == 1
     (tmp_path / "1.png").write_bytes(picture(1))
     assert len(RecordPrompts(path, max_bad_share=0.5)) == 2
+
+
+def test_the_pictures_of_a_large_table_are_looked_at_for_other_processes_too(
+    tmp_path: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"question": f"Q{i}", "image": f"{i}.png"} for i in range(3)]
+    for number in (0, 2):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+    path = write_lines(tmp_path / "data.jsonl", rows)
+    found: list[Any] = []
+
+    def once(file: Path, work: Callable[[], list[Any]]) -> list[Any]:
+        assert (file.parent / "manifest.json").is_file()
+        found.append(json.loads(json.dumps(work())))
+        return found[-1] if len(found) == 1 else [[0, "broken_image", "what another process found"]]
+
+    monkeypatch.setattr(table_prompts, "do_once", once)
+    assert len(RecordPrompts(path, max_bad_share=0.5)) == 2
+    assert found == []
+    monkeypatch.setattr(table_prompts, "_MANY", 3)
+    assert [p.question for p in RecordPrompts(path, max_bad_share=0.5)] == ["Q0", "Q2"]
+    assert [fault[:2] for fault in found[0]] == [[1, "missing_image"]]
+    assert [p.question for p in RecordPrompts(path, max_bad_share=0.5)] == ["Q1", "Q2"]
+    assert len(RecordPrompts(path, check_images="none")) == 3
+    assert len(found) == 2
 
 
 def test_size_and_hidden_answers(tmp_path: Path) -> None:
