@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
+
+from mstar.callbacks.peak import ERRORS, share_variance
 
 # Shares of the first iteration's value that an iteration may fall to, and the multiple that a length may grow to.
 _ENTROPY: Final = 0.1
@@ -18,14 +21,16 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
 
     The entropy is below a tenth of the first iteration's (compared at equal temperatures, and where less than nine
     tenths of the responses are right), the mean length below half or above twice, or, where no prompts are voted on,
-    the share of right answers below four fifths.
+    the share of right answers below four fifths and by at least 5 standard errors of the difference (which are as
+    large as they can be, see ``find_fall``).
 
     Returns:
         None if nothing has.
     """
     found = []
-    funnels = [report.get("labelled", report)["funnel"] for report in (first, now)]
-    shares = [funnel["correct"] / max(funnel["generated"], 1) for funnel in funnels]
+    known = [report.get("labelled", report) for report in (first, now)]
+    shares = [report["funnel"]["correct"] / max(report["funnel"]["generated"], 1) for report in known]
+    error = math.sqrt(sum(map(share_variance, shares, (max(report["prompts"], 1) for report in known))))
     # Not every engine gives log-probabilities.
     before, after = first["entropy"], now["entropy"]
     comparable = first["temperature"] == now["temperature"] and shares[1] < _SOLVED
@@ -34,8 +39,8 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
     before, after = first["response_length"], now["response_length"]
     if not _LENGTH[0] * before <= after <= _LENGTH[1] * before:
         found.append(f"responses have {after:.0f} tokens, and had {before:.0f}")
-    # Those that were not voted on may be few; find_fall follows their share, and knows how sure it is.
-    if not now.get("pseudo_labels") and shares[1] < _RIGHT * shares[0]:
+    # Those that were not voted on may be few; find_fall follows their share, over blocks of iterations.
+    if not now.get("pseudo_labels") and shares[1] < min(_RIGHT * shares[0], shares[0] - ERRORS * error):
         found.append(f"{shares[1]:.0%} of the responses are right, and {shares[0]:.0%} were")
     if not found:
         return None

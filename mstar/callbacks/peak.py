@@ -9,7 +9,7 @@ from typing import Any, Final
 # Prompts that are looked at together: a share of 90 % has a standard error of at most 1.3 points there.
 _PROMPTS: Final = 500
 # Standard errors, and the share itself, by which the best must be missed.
-_ERRORS: Final = 5.0
+ERRORS: Final = 5.0
 _LEAST: Final = 0.05
 # What is followed: its name in a sentence, what counts, of how many, and of how many prompts.
 _SHARES: Final = (
@@ -54,7 +54,7 @@ def find_fall(reports: Iterable[Mapping[str, Any]]) -> str | None:
                 continue
             share, variance = _share(block[right], block[of], block[prompts])
             highest, error, then = best.setdefault(said, (share, variance, when))
-            if highest - share >= max(_LEAST, _ERRORS * math.sqrt(error + variance)):
+            if highest - share >= max(_LEAST, ERRORS * math.sqrt(error + variance)):
                 found.append(f"{share:.1%} {said}, and {highest:.1%} were in {then}")
             if share > highest:
                 best[said] = share, variance, when
@@ -86,4 +86,9 @@ def _share(right: float, of: float, prompts: float) -> tuple[float, float]:
     if not of:
         return 0.0, math.inf
     share = right / of
-    return share, share * (1 - share) / prompts
+    return share, share_variance(share, prompts)
+
+
+def share_variance(share: float, prompts: float) -> float:
+    """The variance of a share of responses, if a prompt's are copies of each other: the most that it can be."""
+    return share * (1 - share) / prompts
