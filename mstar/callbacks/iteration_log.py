@@ -187,7 +187,7 @@ class IterationLog:
             agreement = "none" if judged["agreement"] is None else f"{judged['agreement']:.1%}"
             parts.append(
                 f"the judge was asked about {judged['asked']:,} responses and agrees with the rules in {agreement} of "
-                f"the {judged['both']:,} that these decide"
+                f"the {judged['both']:,} on which they are compared"
             )
         measured = self.report.get("dynamics")
         if measured:

@@ -28,7 +28,9 @@ _LOST: Final[Mapping[str, str]] = {"prompts put aside": "put_aside", "grading ti
 _JUDGE: Final[Mapping[str, tuple[str, Show]]] = {
     "asked": ("asked", format_count),
     "unreadable": ("unreadable", format_count),
-    "decided by the rules, too": ("both", format_count),
+    "words that the rules take for wrong": ("words", format_count),
+    "right of these": ("words_right", format_count),
+    "others decided by the rules, too": ("both", format_count),
     "agrees with them": ("agreement", format_percent),
     "tokens in": ("prompt_tokens", format_count),
     "tokens out": ("num_tokens", format_count),

@@ -18,7 +18,11 @@ class Judged:
         model: The judge's name; empty without one.
         asked: Responses whose verdict it was asked for.
         unreadable: Those of them for which its answer could not be read.
-        both: Those that the rules decide, too.
+        both: Those that the rules decide, too, and that it was asked for whatever they say; of these are ``equal``,
+            ``judge_alone`` and ``rules_alone``.
+        words: Those of words that the rules take for wrong, for which it is always asked. Counted apart, because the
+            others are a sample.
+        words_right: Those of them that it calls right.
         requests: Answers that came from the server.
         known: Answers that were known already.
         prompt_tokens: Tokens of the prompts that the server answered.
@@ -35,6 +39,8 @@ class Judged:
     equal: int = 0
     judge_alone: int = 0
     rules_alone: int = 0
+    words: int = 0
+    words_right: int = 0
     requests: int = 0
     known: int = 0
     prompt_tokens: int = 0
@@ -71,8 +77,10 @@ class Judged:
             f"judge {self.model} ({usage.describe(self.cost)}): asked {self.asked:,} times, {self.unreadable:,} "
             "answers unreadable"
         )
+        if self.words:
+            said += f"; it calls {self.words_right:,} right of {self.words:,} of words that the rules take for wrong"
         if self.agreement is None:
-            return f"{said}; no response was decided by the rules, too"
+            return f"{said}; no {'other ' * (self.words > 0)}response was decided by the rules, too"
         return (
             f"{said}; on {self.both:,} that the rules decide it agrees in {self.agreement:.1%} ({self.judge_alone:,} "
             f"right by the judge alone, {self.rules_alone:,} right by the rules alone)"

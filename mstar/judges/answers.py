@@ -45,8 +45,8 @@ class JudgeGrader(AddressedModel, Grader):
     """Asks a language model by address whether a final answer is right, and the rules wherever they can tell.
 
     A judge's answer that cannot be read leaves the verdict of the rules. One that does not come stops the run. Its
-    agreement with the rules is measured on answers that both decide, and shown by ``grade``, by ``fit``
-    (``judge/``) and with benchmarks.
+    agreement with the rules is measured on answers that it is asked for whatever they say, and shown by ``grade``, by
+    ``fit`` (``judge/``) and with benchmarks.
 
     Args:
         address: The server's, e.g. ``http://localhost:8000``.
@@ -122,10 +122,11 @@ class JudgeGrader(AddressedModel, Grader):
         if asked not in self._judged:
             self.prepare([(prompt, response)])
         judged = _read(self._judged[asked], prompt)
-        self._counted += _compare(ruled, judged)
+        is_open = self.use != "always" and self._is_open(prompt, ruled)
+        self._counted += _compare(ruled, judged, is_open)
         if judged is None:
             return ruled
-        return judged if self.use == "always" or self._is_open(prompt, ruled) else ruled
+        return judged if self.use == "always" or is_open else ruled
 
     def judged(self) -> Judged:
         """How often the judge was asked by this process, how it agrees with the rules, and what that cost."""
@@ -166,12 +167,18 @@ def _ask(prompt: Prompt, response: str) -> str:
     return _ASKED.format(question=prompt.question + options, answer=golds, response=response.strip())
 
 
-def _compare(ruled: Verdict, judged: Verdict | None) -> Judged:
-    """Counts one response: what the rules say, and what the judge does if its answer could be read."""
+def _compare(ruled: Verdict, judged: Verdict | None, is_open: bool) -> Judged:
+    """Counts one response: what the rules say, and what the judge does if its answer could be read.
+
+    Args:
+        is_open: Whether it was asked because of what the rules say, and not as one of a sample.
+    """
     if judged is None:
         return Judged(asked=1, unreadable=1)
     if ruled.status is not VerdictStatus.GRADED:
         return Judged(asked=1)
+    if is_open:
+        return Judged(asked=1, words=1, words_right=int(judged.correct))
     return Judged(
         asked=1,
         both=1,

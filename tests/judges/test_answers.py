@@ -182,3 +182,33 @@ def test_words_of_several_right_answers_are_judged_too(stub: StubServer, grader:
     prompt = replace(WORDS, answers=("a cup of water",))
     assert grader.grade(prompt, "Answer: a tumbler with water").correct
     assert "a glass of water\nor: a cup of water" in str(stub.asked[0]["messages"][0]["content"])
+
+
+def test_what_the_judge_decides_is_no_part_of_the_sample_that_it_is_compared_on(
+    stub: StubServer, tmp_path: Path
+) -> None:
+    """It finds every number wrong, and one of the words right: a sample of the numbers beside all of the words."""
+    stub.write = lambda body: (
+        "ANSWER: mug 3\nVERDICT: CORRECT"
+        if "mug 3" in body["messages"][0]["content"]
+        else "ANSWER: 99\nVERDICT: INCORRECT"
+    )
+    grader = JudgeGrader(stub.address, "judge", cache=str(tmp_path), check=0.2)
+    numbers = [(replace(NUMBER, id=str(place)), "Answer: 4") for place in range(40)]
+    responses = [*numbers, *((WORDS, f"Answer: mug {number}") for number in range(5))]
+    grader.prepare(responses)
+    for prompt, text in responses:
+        grader.grade(prompt, text)
+    found = grader.judged()
+    assert 0 < found.both < 20
+    assert (found.agreement, found.rules_alone, found.judge_alone) == (0.0, found.both, 0)
+    assert (found.words, found.words_right) == (5, 1)
+    assert found.asked == found.both + 5
+    assert "it calls 1 right of 5 of words that the rules take for wrong; on" in found.describe()
+    # Where it decides everything, everything is compared.
+    always = JudgeGrader(stub.address, "judge", cache=str(tmp_path), use="always")
+    always.prepare(responses)
+    for prompt, text in responses:
+        always.grade(prompt, text)
+    assert (always.judged().both, always.judged().words) == (45, 0)
+    assert always.judged().agreement == 4 / 45
