@@ -110,6 +110,10 @@ class RequestWatch:
         self._next: float | None = None
         bar.look((), ())
 
+    def expect(self) -> None:
+        """Takes in what has been handed over since, which may end before the next look."""
+        self._before = dict.fromkeys(self._requests, 0) | self._before
+
     def look(self) -> None:
         """Looks, unless it has just done so."""
         now = time.perf_counter()

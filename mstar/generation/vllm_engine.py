@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
 from mstar.errors import MissingExtraError
 from mstar.generation.base import HandOver, Request, Sample
+from mstar.generation.progress import ResponseBar
 from mstar.generation.vllm_base import VllmBase, tell_left_out
 from mstar.generation.vllm_prompts import (
     MOST_IMAGES,
@@ -22,9 +23,13 @@ from mstar.generation.vllm_prompts import (
     unwritten,
 )
 from mstar.generation.vllm_session import AUTO_LENGTH, VllmOptions, VllmSession
+from mstar.models.ahead import Ahead
 from mstar.models.finite import require_finite
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class VllmEngine(VllmBase[VllmSession]):
@@ -167,41 +172,59 @@ class VllmEngine(VllmBase[VllmSession]):
         Raises:
             RuntimeError: ``start`` was not called.
         """
-        session, banned = self.session, dict.fromkeys(self._banned, -float("inf"))
+        session = self.session
         session.wake()
         written = [[unwritten(request, sample) for sample in request.samples] for request in requests]
         jobs: list[tuple[int, list[tuple[int, Sample]]]] = []
-        num_drawn = 0
-        with session.recovering() as accepted:
-            for number, request in enumerate(requests):
-                ids = prompt_tokens(session.renderer, request.prompt, request.prefix, show_answer=request.show_answer)
-                for temperature, group in equal_temperatures(request):
-                    # Greedy decoding has one outcome, however many samples want it.
-                    samples = [sample for _, sample in (group if temperature > 0 else group[:1])]
-                    if not self._enqueue(
-                        request.prompt,
-                        ids,
-                        accepted,
-                        n=len(samples),
-                        temperature=temperature,
-                        seed=SampleSeeds(samples),
-                        max_tokens=self.max_new_tokens,
-                        stop_token_ids=list(session.renderer.end_ids),
-                        logit_bias=banned,
-                        logprobs=0,
-                    ):
-                        break
-                    jobs.append((number, group))
-                    num_drawn += len(samples)
-            with self.counting(sum(len(request.samples) for request in requests)) as bar:
-                # What vLLM refuses, and what greedy decoding does not repeat, is not waited for.
-                bar.skip(sum(len(request.samples) for request in requests) - num_drawn)
-                for job, output in session.finish(accepted, bar):
-                    number, group = jobs[job]
-                    for i, (place, _) in enumerate(group):
-                        drawn = output.outputs[min(i, len(output.outputs) - 1)]
-                        written[number][place] = self._read(drawn, written[number][place], requests[number])
+        with (
+            session.recovering() as accepted,
+            self.counting(sum(len(request.samples) for request in requests)) as bar,
+            Ahead(_load_pictures, threaded=True) as pictures,
+        ):
+            more = self._hand_over(requests, jobs, accepted, pictures, bar)
+            for job, output in session.finish(accepted, more, bar):
+                number, group = jobs[job]
+                for i, (place, _) in enumerate(group):
+                    drawn = output.outputs[min(i, len(output.outputs) - 1)]
+                    written[number][place] = self._read(drawn, written[number][place], requests[number])
         return written
+
+    def _hand_over(
+        self,
+        requests: Sequence[Request],
+        jobs: list[tuple[int, list[tuple[int, Sample]]]],
+        accepted: list[str],
+        pictures: Ahead[Prompt, list[Image]],
+        bar: ResponseBar,
+    ) -> Iterator[bool]:
+        """Hands over the requests; yields after each that vLLM has accepted, and notes in ``jobs`` what it draws."""
+        session, banned = self.session, dict.fromkeys(self._banned, -float("inf"))
+        for number, request in enumerate(requests):
+            ids = prompt_tokens(session.renderer, request.prompt, request.prefix, show_answer=request.show_answer)
+            later = requests[number + 1].prompt if number + 1 < len(requests) else None
+            shown, left = pictures.take(request.prompt, later), len(request.samples)
+            for temperature, group in equal_temperatures(request):
+                # Greedy decoding has one outcome, however many samples want it.
+                samples = [sample for _, sample in (group if temperature > 0 else group[:1])]
+                if not self._enqueue(
+                    request.prompt,
+                    ids,
+                    shown,
+                    accepted,
+                    n=len(samples),
+                    temperature=temperature,
+                    seed=SampleSeeds(samples),
+                    max_tokens=self.max_new_tokens,
+                    stop_token_ids=list(session.renderer.end_ids),
+                    logit_bias=banned,
+                    logprobs=0,
+                ):
+                    break
+                jobs.append((number, group))
+                left -= len(samples)
+                yield True
+            # What vLLM refuses, and what greedy decoding does not repeat, is not waited for.
+            bar.skip(left)
 
     def _read(self, drawn: Any, unfilled: Response, request: Request) -> Response:
         """The response that vLLM drew."""
@@ -235,23 +258,28 @@ class VllmEngine(VllmBase[VllmSession]):
                 kept = tail[: max(session.longest - session.renderer.count_tokens(prompt) - 1, 0)]
                 ids = prompt_tokens(session.renderer, prompt) + kept
                 # What is scored is part of the prompt here; one more token must be drawn.
-                if kept and self._enqueue(prompt, ids, accepted, temperature=0.0, max_tokens=1, prompt_logprobs=0):
+                scoring = {"temperature": 0.0, "max_tokens": 1, "prompt_logprobs": 0}
+                if kept and self._enqueue(prompt, ids, _load_pictures(prompt), accepted, **scoring):
                     jobs.append((number, len(kept)))
-            for job, output in session.finish(accepted):
+            for job, output in session.finish(accepted, iter(())):
                 number, length = jobs[job]
                 rows = zip(output.prompt_logprobs[-length:], output.prompt_token_ids[-length:], strict=True)
                 scored[number] = [float(row[token].logprob) for row, token in rows]
         return {"": scored}
 
-    def _enqueue(self, prompt: Prompt, ids: list[int], accepted: list[str], **sampling: Any) -> bool:
-        """Hands one prompt over, or says why it cannot be."""
+    def _enqueue(
+        self, prompt: Prompt, ids: list[int], shown: list[Image], accepted: list[str], **sampling: Any
+    ) -> bool:
+        """Hands one prompt over with its pictures, or says why it cannot be."""
         session = self.session
         fault = find_fault(prompt, ids, max_images=MOST_IMAGES if self._pictures else 0, max_len=session.longest)
         if fault is None:
-            inputs: dict[str, Any] = {"prompt_token_ids": ids}
-            if prompt.images:
-                inputs["multi_modal_data"] = {"image": [image.load() for image in prompt.images]}
+            inputs = {"prompt_token_ids": ids} | ({"multi_modal_data": {"image": shown}} if shown else {})
             fault = session.enqueue(inputs, accepted, **sampling)
         if fault is not None:
             tell_left_out(prompt.id, fault)
         return fault is None
+
+
+def _load_pictures(prompt: Prompt) -> list[Image]:
+    return [image.load() for image in prompt.images]

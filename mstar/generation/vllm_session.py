@@ -19,7 +19,7 @@ from torch import nn
 from mstar.distributed import world_size
 from mstar.errors import ConfigError, require_least, require_positive, require_share
 from mstar.generation.base import HandOver
-from mstar.generation.progress import RequestWatch, ResponseBar
+from mstar.generation.progress import ResponseBar
 from mstar.generation.vllm_comparison import HeldWeights, compare_adapters, compare_weights
 from mstar.generation.vllm_process import (
     keeping_process_group,
@@ -28,8 +28,8 @@ from mstar.generation.vllm_process import (
     require_same_device,
 )
 from mstar.generation.vllm_prompts import processor_options
+from mstar.generation.vllm_steps import work_off
 from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_adapter, write_description
-from mstar.interruption import stop_if_asked
 from mstar.models.families import family_of
 from mstar.models.lora import has_lora
 from mstar.models.sharding import is_sharded
@@ -256,24 +256,15 @@ class VllmSession:
             return str(error).splitlines()[0].rstrip(".")
         return None
 
-    def finish(self, accepted: Sequence[str], bar: ResponseBar | None = None) -> Iterator[tuple[int, RequestOutput]]:
-        """Runs what was handed over; yields each result as soon as it is there, with its place among these.
-
-        Not all at the end: with its log-probabilities one takes many times the memory of the response in it.
-        """
-        engine: Any = self.llm.llm_engine
-        # vLLM adds a suffix of its own to the number that a result has.
-        places = {key.partition("-")[0]: place for place, key in enumerate(accepted)}
-        watch = RequestWatch(engine.engine_core.engine_core.scheduler.requests, bar) if bar else None
-        while engine.has_unfinished_requests():
-            if self.options.tensor_parallel_size == 1:
-                # The processes of a group go step by step together: none may leave the others.
-                stop_if_asked()
-            for output in engine.step():
-                if output.finished:
-                    yield places[output.request_id], output
-            if watch is not None:
-                watch.look()
+    def finish(
+        self, accepted: Sequence[str], more: Iterator[bool], bar: ResponseBar | None = None
+    ) -> Iterator[tuple[int, RequestOutput]]:
+        """Runs what was handed over, and ``more``; see ``work_off``."""
+        # The processes of a group go step by step together: none may leave the others.
+        may_stop = self.options.tensor_parallel_size == 1
+        return work_off(
+            self.llm.llm_engine, accepted, more, bar, max_num_seqs=self.options.max_num_seqs, may_stop=may_stop
+        )
 
     @contextmanager
     def recovering(self) -> Iterator[list[str]]:

@@ -86,17 +86,3 @@ def test_memory_comes_back_weights_first(level: Literal[1, 2], tiny: Policy) -> 
     session.wake()
     # The second level has let go of the weights: they come from the policy again.
     assert llm.calls == [f"sleep {level}", *(sync if level == 2 else ["wake weights kv_cache"])]
-
-
-def test_a_result_is_handed_on_as_soon_as_it_is_there() -> None:
-    """With all that vLLM says of a shard's tokens in memory until the last has ended, that would be gigabytes."""
-    steps = [["8"], [], ["7", "10"]]
-    session = VllmSession.__new__(VllmSession)
-    engine = SimpleNamespace(
-        has_unfinished_requests=lambda: bool(steps),
-        step=lambda: [SimpleNamespace(request_id=number, finished=True) for number in steps.pop(0)],
-    )
-    untyped: Any = session
-    untyped.llm, untyped.options = SimpleNamespace(llm_engine=engine), SimpleNamespace(tensor_parallel_size=1)
-    seen = [(place, output.request_id, len(steps)) for place, output in session.finish(["7-ab", "8-cd", "10-ef"])]
-    assert seen == [(1, "8", 2), (0, "7", 0), (2, "10", 0)]

@@ -122,6 +122,33 @@ def test_a_given_beginning_is_continued(engine: VllmEngine, trained: Policy) -> 
     assert [row[0].num_tokens for row in ours] == [row[0].num_tokens for row in theirs]
 
 
+def test_pictures_are_loaded_once_and_while_vllm_runs(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    class Watched:
+        def __init__(self, prompt: Prompt) -> None:
+            [self.image] = prompt.images
+            self.uri = self.image.uri
+
+        def load(self) -> Any:
+            loaded.append(self.uri)
+            return self.image.load()
+
+    prompts = [replace(prompt, images=(Watched(prompt),)) for prompt in DICE]
+    samples = (*GREEDY, Sample(1, 0.5, 3), Sample(2, 1.0, 4))
+    expected = engine.generate([Request(prompt, samples) for prompt in DICE])
+    # As if vLLM wrote two at the same time: the other prompts are handed over when there is room.
+    session, begun = engine.session, []
+    monkeypatch.setattr(session, "options", replace(session.options, max_num_seqs=2))
+    step = session.llm.llm_engine.step
+    monkeypatch.setattr(session.llm.llm_engine, "step", lambda: (begun.append(len(loaded)), step())[1])
+    rows = engine.generate([Request(prompt, samples) for prompt in prompts])
+    assert [[response.text for response in row] for row in rows] == [[r.text for r in row] for row in expected]
+    assert loaded == [prompt.images[0].uri for prompt in DICE]
+    assert begun[0] <= 3  # two, and the next one's
+    assert len(DICE) == 8
+
+
 def test_special_tokens_are_never_drawn(tiny: Policy, monkeypatch: pytest.MonkeyPatch, engine: VllmEngine) -> None:
     engine.update_weights(tiny.model)  # untrained, it would draw every token about equally often
     outputs: list[Any] = []
