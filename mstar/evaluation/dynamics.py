@@ -93,7 +93,8 @@ class Sweep:
         """What an iteration's report says of it.
 
         ``lead`` is by how much the chosen candidate is above the current one, or the best where that stays, with the
-        standard error of that difference; both are None where one of them is no candidate.
+        standard error of that difference; both are None where one of them is no candidate. It is the lead of the best
+        of many, so that it is biased upwards, and the standard error does not know of that.
         """
         means, errors = self.scores, self.errors(names, current)
         scores = {(t, number): row[name] for t, row in means.items() for number, name in names.items()}

@@ -26,6 +26,7 @@ def test_the_numbers_are_on_the_page(run: Path) -> None:
         "3 min 00 s",
         "new MPRM",
         "T = 0.3T = 0.7lead, in points2reward_pass@240.0 %60.0 %+20.0 ± 5.0",
+        "The best of many leads by chance, too: the lead is biased upwards",
         "On 1 250 validation prompts.",
         "with good and bad responses: last 1 100.",
         "prompts put aside",
