@@ -130,7 +130,7 @@ def show_label(label: StepLabels) -> dict[str, Any]:
         "logprob": _rounded(label.logprob),
         "temperature": None,
         "tokens": None,
-        "finished": True,
+        "finished": label.finished,
         "chain": label.chain_correct,
     }
 

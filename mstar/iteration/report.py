@@ -178,6 +178,7 @@ def _tally(responses: Sequence[ScoredResponse]) -> Counter[str]:
         parsed=sum(s.verdict.predicted is not None for s in responses),
         timeouts=sum(s.verdict.status is VerdictStatus.TIMEOUT for s in responses),
         correct=len(right),
+        whole=sum(s.response.finished for s in right),
         unique=len({s.response.text.strip() for s in right}),
         kept=len(kept),
         tokens=sum(s.response.num_tokens for s in responses),
@@ -203,7 +204,8 @@ def _shares(tallies: Mapping[str, Counter[str]], names: Sequence[str]) -> dict[s
     return {
         name: {
             "prompts": tally["prompts"],
-            "accuracy": tally["correct"] / max(tally["generated"], 1),
+            # As prompts are told apart by it: what was cut off is not right, though it may be "correct" in the funnel.
+            "accuracy": tally["whole"] / max(tally["generated"], 1),
             "kept": tally["kept"],
         }
         for name in names

@@ -41,7 +41,9 @@ class Voting:
 
     def _answer(self, scored: Sequence[ScoredResponse]) -> tuple[str | None, float]:
         """The pseudo answer, and its share of the votes."""
-        totals = votes(scored, weighted=all(s.process_reward is not None for s in scored))
+        # What was cut off has not answered, and can neither be kept.
+        whole = [s for s in scored if s.response.finished]
+        totals = votes(whole, weighted=all(s.process_reward is not None for s in whole))
         answer = winner(totals)
         if answer is None:
             return None, 0.0

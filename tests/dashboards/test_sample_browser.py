@@ -298,7 +298,13 @@ def test_an_annotation_can_be_browsed(browser: Browser, tmp_path: Path, make_gro
     prompts = [make_group(index).prompt for index in range(12)]
     labels = [
         StepLabels(
-            prompt.id, f"one {right}\ntwo", (f"one {right}\n", "two"), (1 + 2 * right, int(right)), (4, 1), right
+            prompt.id,
+            f"one {right}\ntwo",
+            (f"one {right}\n", "two"),
+            (1 + 2 * right, int(right)),
+            (4, 1),
+            right,
+            finished=right,
         )
         for prompt in prompts
         for right in (True, False)
@@ -310,4 +316,5 @@ def test_an_annotation_can_be_browsed(browser: Browser, tmp_path: Path, make_gro
     assert page.texts(".prompt .question")[0] == prompts[0].question
     page.choose(1, "wrong")
     assert set(page.texts(".prompt .verdict b")) == {"✗ wrong"}
+    assert all("cut off" in text for text in page.texts(".prompt .measures"))
     assert browser.problems == []

@@ -294,12 +294,12 @@ def test_the_report_tells_easy_prompts_from_hard_ones_and_categories_apart(tmp_p
     stages = Stages(Scripted(TEXTS), AnswerGrader(), None, ALL)
     report = run_iteration(IterationPrompts(prompts, [], PLAN), stages, RunDirectory(tmp_path)).report.as_dict()
     assert report["by_pass_rate"] == {
-        "none right": {"prompts": 1, "accuracy": 0.25, "kept": 0},
+        "none right": {"prompts": 1, "accuracy": 0.0, "kept": 0},
         "up to 3/4": {"prompts": 2, "accuracy": 0.75, "kept": 4},
     }
     assert report["by_category"] == {
         "count": {"prompts": 1, "accuracy": 0.75, "kept": 2},
-        "sum": {"prompts": 2, "accuracy": 0.5, "kept": 2},
+        "sum": {"prompts": 2, "accuracy": 0.375, "kept": 2},
     }
 
 

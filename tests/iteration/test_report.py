@@ -71,6 +71,17 @@ def test_a_policy_that_agrees_with_itself_on_wrong_answers_has_fallen() -> None:
     assert "30.0% of the responses are right" in fallen
 
 
+def test_a_prompt_whose_right_answers_were_cut_off_has_none_right_in_every_share() -> None:
+    whole = group("p", ["1"] * 4)
+    cut = tuple(replace(s, response=replace(s.response, finished=False)) for s in whole.responses)
+    found = IterationReport(1, 1.0)
+    found.count(replace(whole, responses=cut), voted=False)
+    read = found.as_dict()
+    assert read["funnel"]["correct"] == 4
+    assert [row["accuracy"] for row in read["by_pass_rate"].values()] == [0.0]
+    assert (read["all_right_fraction"], read["all_wrong_fraction"]) == (0.0, 1.0)
+
+
 def test_further_samples_of_hard_prompts_are_no_change_of_the_policy() -> None:
     """The same policy with and without them: half of the prompts get as many again, which are all wrong and long."""
 

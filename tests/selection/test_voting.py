@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mstar.errors import ConfigError
@@ -57,6 +59,16 @@ def test_the_answer(
     found = voting.label(PromptResponses(Prompt("p", "?"), tuple(responses(*answers, rewards=rewards))))
     assert found.prompt.answer == answer
     assert [s.verdict.correct for s in found.responses] == [answer is not None and given == answer for given in answers]
+
+
+def test_what_was_cut_off_has_no_vote() -> None:
+    whole = responses("7", "7", "8", "8", "8", rewards=(0.5,) * 5)
+    cut = [replace(s, response=replace(s.response, finished=s.verdict.predicted == "7")) for s in whole]
+    found = Voting().label(PromptResponses(Prompt("p", "?"), tuple(cut)))
+    assert found.prompt.answer == "7"
+    assert Voting().label(PromptResponses(Prompt("p", "?"), tuple(whole))).prompt.answer == "8"
+    none = [replace(s, response=replace(s.response, finished=False)) for s in whole]
+    assert Voting().label(PromptResponses(Prompt("p", "?"), tuple(none))).prompt.answer is None
 
 
 def test_a_share_is_one() -> None:

@@ -161,7 +161,8 @@
       const parts = [];
       if (r.reward !== null) parts.push("process reward " + r.reward.toFixed(2));
       if (r.logprob !== null) parts.push("log-prob " + r.logprob.toFixed(1));
-      if (r.tokens !== null) parts.push(r.tokens + " tokens" + (r.finished ? "" : ", cut off"));
+      if (r.tokens !== null) parts.push(r.tokens + " tokens");
+      if (!r.finished) parts.push("cut off");
       if (r.temperature !== null) parts.push("T " + r.temperature);
       if (r.chain !== null) parts.push(r.chain ? "chain right" : "chain wrong");
       return parts.join(" · ");
