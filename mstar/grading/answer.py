@@ -66,7 +66,7 @@ class AnswerGrader(Grader):
 
     def _find(self, prompt: Prompt, response: str, reader: AnswerReader) -> str | None:
         text = relevant_part(response, prompt.question)
-        committed, answer = read_commitment(text, reader)
+        committed, answer = read_commitment(text, reader, prompt.question)
         if committed:
             return answer
         # GSM8K's "A: 26"; where there are options, A is one of them.

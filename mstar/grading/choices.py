@@ -15,18 +15,16 @@ from mstar.types import AnswerIs
 _NAME: Final = r"(?:(?:the\s+)?(?:options?|choices?|answer|letter|point|label)\b|选项?)"
 # "(C)", "C.", "option C:", "C" before a text.
 _LABEL: Final = re.compile(
-    rf"(?:{_NAME}\s*(?:letter\s*)?:?\s*)?(?:[(\[{{<]\s*(?P<bracketed>[A-Za-z])\s*(?:[)\]}}>]|$)"
-    r"|(?P<delimited>[A-Za-z])\s*[).:](?!\w\.)|(?P<bare>[A-Za-z])(?![\w'+*/^]|\s*[-=]\s*>))",
-    re.IGNORECASE,
+    rf"(?i)(?:{_NAME}\s*(?:letter\s*)?:?\s*)?(?:[(\[{{<]\s*(?P<bracketed>[A-Za-z])\s*(?:[)\]}}>]|$)"
+    r"|(?P<delimited>[A-Za-z])\s*[).:](?!\w\.)|(?P<bare>[A-Za-z])(?![\w'+*/^]|\s*[-=]\s*>))"
 )
 # "145° (C)", "72 degrees (option B)", "145°, option C"
 _BEHIND: Final = re.compile(rf"(.+?)(?:\s*[(\[]\s*(?:{_NAME}\s+)?|,\s*{_NAME}\s+)((?-i:[A-Z]))[)\]]?", re.IGNORECASE)
 _LONE_LETTER: Final = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
 # What takes an option back, or names another beside it.
 _DENIAL: Final = re.compile(
-    r"\b(?:not|never|wrong|incorrect|false|except|but|or|nor|neither|too|cannot|if|fails?|maybe|possibly|could|might"
-    r"|(?:rul|exclud|eliminat)ed)\b|^(?:[=<>→⇒/]|\w+n't\b)|或",
-    re.IGNORECASE,
+    r"(?i)\b(?:not|never|wrong|incorrect|false|except|but|or|nor|neither|too|cannot|if|fails?|maybe|possibly|could|might"
+    r"|(?:rul|exclud|eliminat)ed)\b|^(?:[=<>→⇒/]|\w+n't\b)|或"
 )
 # 5:19 is compared as 5/19.
 _RATIO: Final = re.compile(r"(?<![\d:.])(\d+)\s*:\s*(\d+)(?![\d:.])")

@@ -17,8 +17,7 @@ _MAX_SPAN: Final = 600
 _BLANKS: Final = re.compile(r"\s{3,}")
 # </s>, <|im_end|>, <|eot_id|>, <end_of_utterance>, <end_of_turn>, <eos>, <|end▁of▁sentence|>, <turn|>.
 _TEXT_END: Final = re.compile(
-    r"</s>|<\|(?!begin_of_box|end_of_box)[\w▁]{1,30}\|>|<(?:eos|eoa|end_of_turn|end_of_utterance)>|<turn\|>|\[/?INST\]",
-    re.IGNORECASE,
+    r"(?i)</s>|<\|(?!begin_of_box|end_of_box)[\w▁]{1,30}\|>|<(?:eos|eoa|end_of_turn|end_of_utterance)>|<turn\|>|\[/?INST\]"
 )
 # GLM-4.1V's box.
 _BOX_TOKENS: Final = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
@@ -27,11 +26,10 @@ _THOUGHT: Final = re.compile(r"<(?:think|thinking|thought)>|◁think▷", re.IGN
 _TAG: Final = re.compile(r"<(?:answer|conclusion)>", re.IGNORECASE)
 # A question that a model asks itself behind its answer: a label at the start of a line, "Q:" only with a question mark.
 _FOLLOW_ON: Final = re.compile(
-    r"(?:^|\n|(?<=[.!?。)}$])\s|\s(?=问题))[^\w\n]{0,6}(?:(?:next|new|another|follow-?up)\s+)?"
+    r"(?i)(?:^|\n|(?<=[.!?。)}$])\s|\s(?=问题))[^\w\n]{0,6}(?:(?:next|new|another|follow-?up)\s+)?"
     r"(?:(?:question|problem|exercise|human(?!: \d)|user|instruction|题目|问题|请你回答)\s*\d{0,3}"
     r"[^\w\n]{0,4}?[:.](?!\d)"
-    r"|q\s?\d{0,3}[:.](?=[^\n]*\?))|\n\#{1,6}\s*(?:question|problem)\b",
-    re.IGNORECASE,
+    r"|q\s?\d{0,3}[:.](?=[^\n]*\?))|\n\#{1,6}\s*(?:question|problem)\b"
 )
 _WORD: Final = re.compile(r"\w+")
 
@@ -40,7 +38,7 @@ _IS: Final = (
 )
 _OF: Final = r"(?:\s+(?:to|for|of|in|choice|option|letter|here|would|that|value)\b[^.\n:=]{0,100}?)?"
 _MARKER: Final = re.compile(
-    rf"\banswers?{_OF}\s?(?:\([^()\n]{{1,20}}\))?{_IS}:?"
+    rf"(?i)\banswers?{_OF}\s?(?:\([^()\n]{{1,20}}\))?{_IS}:?"
     rf"|\b(?:correct|right|best|final|appropriate|my)\s+(?:option|choice|letter|response|result|selection){_OF}{_IS}:?"
     rf"|\boption\s+letter{_IS}:?|\bans\.?\s*[:=]"
     # A heading with the answer below it; and "Answer B" alone on a line.
@@ -50,27 +48,21 @@ _MARKER: Final = re.compile(
     # GSM8K's mark, wherever it stands, but not a heading of the fourth level.
     r"|(?<=\S)[ \t]+\#{4}(?=\s)|\#{4}\s*(?=[-+$(]{0,3}\.?\d|[^\n]{1,25}$)"
     r"|[【\[](?:正确)?答案[】\]]|(?:正确)?(?:答案|选项)\s*(?:应该是|应为|应选|就是|是|为|选|:)\s*:?"
-    r"|(?:故|应|所以|因此|可)选(?!项)择?\s*:?|对应选项(?=\s?\(?[A-Z])|(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)",
-    re.IGNORECASE,
+    r"|(?:故|应|所以|因此|可)选(?!项)择?\s*:?|对应选项(?=\s?\(?[A-Z])|(?<!\w)选择?\s*:?\s*(?=\(?[A-Z]\b)"
 )
 # "Therefore, (B) is the correct answer.", "Option B is correct."
 _CONFIRMED: Final = re.compile(
-    r"(?:^|[\n.!?:,;]\s{0,3}|\b(?:so|thus|hence|therefore|that)\s+)(?:the\s+)?(?P<name>(?P<kind>(?:option|choice|answer)\s+)?"
-    r"\(?(?-i:[A-J])\)?)\s+is\s+(?:the\s+)?(?:correct|right|best)(?(kind)|\s+(?:answer|option|choice))(?=\W|$)",
-    re.IGNORECASE,
+    r"(?i)(?:^|[\n.!?:,;]\s{0,3}|\b(?:so|thus|hence|therefore|that)\s+)(?:the\s+)?(?P<name>(?P<kind>(?:option|choice|answer)\s+)?"
+    r"\(?(?-i:[A-J])\)?)\s+is\s+(?:the\s+)?(?:correct|right|best)(?(kind)|\s+(?:answer|option|choice))(?=\W|$)"
 )
 # "None of the answers is correct", "my answer is based on", "how I got the answer:" before steps; what breaks off.
 _NO_ANNOUNCEMENT: Final = re.compile(
-    r"\s*(?:\Z|(?:correct|incorrect|wrong|not (?:correct|in)|based|found)\b|\n\s{0,3}1[.)]\s+[a-z]{2,}\s[a-z])",
-    re.IGNORECASE,
+    r"(?i)\s*(?:\Z|(?:correct|incorrect|wrong|not (?:correct|in)|based|found)\b|\n\s{0,3}1[.)]\s+[a-z]{2,}\s[a-z])"
 )
-_CHAIN: Final = re.compile(
-    r"(?:[^\n\w]+\w+){9}[^\n]*\n(?:.*\n)?[^\w\n]*(?:therefore|thus|so|hence)\b", re.IGNORECASE | re.DOTALL
-)
+_CHAIN: Final = re.compile(r"(?is)(?:[^\n\w]+\w+){9}[^\n]*\n(?:.*\n)?[^\w\n]*(?:therefore|thus|so|hence)\b")
 _AFTER_MARKER: Final = re.compile(
-    r"[\s:>*_#=}]*(?:(?<=\n)-\s(?!.*\n-\s))?(?:(?:\\\[|\$\$(?=\n))\s*)?(?:(?:as follows|most likely|likely|probably"
-    r"|clearly|definitely|simply|indeed|therefore|thus|given by|approximately)\b:?\s*)?",
-    re.IGNORECASE,
+    r"(?i)[\s:>*_#=}]*(?:(?<=\n)-\s(?!.*\n-\s))?(?:(?:\\\[|\$\$(?=\n))\s*)?(?:(?:as follows|most likely|likely|probably"
+    r"|clearly|definitely|simply|indeed|therefore|thus|given by|approximately)\b:?\s*)?"
 )
 # A line, or a list of bullets.
 _LINE: Final = re.compile(r"-\s.*(?:\n-\s.*)+|.*")
@@ -78,34 +70,40 @@ _LINE: Final = re.compile(r"-\s.*(?:\n-\s.*)+|.*")
 _JSON_VALUE: Final = re.compile(r"\s?(?:\"([^\"\n]{0,500})\"|([-\d.]{1,40}|\[[^\]\n]{1,200}\])(?=\s?[,}]))")
 # Another one's answer, or one of before; what an option says: "(B) the answer is option C in the picture".
 _NOT_MINE: Final = re.compile(
-    r"\b(?:initial|first|original|previous|earlier|common|tempting|wrong|incorrect|another|possible|alternative|your|their)"
-    r"\s+(?:answer|option|choice|guess|result)|\([A-J]\) (?:the )?(?:correct )?(?:answer|choice)",
-    re.IGNORECASE,
+    r"(?i)\b(?:initial|first|original|previous|earlier|common|tempting|wrong|incorrect|another|possible|alternative|your|their)"
+    r"\s+(?:answer|option|choice|guess|result)|\([A-J]\) (?:the )?(?:correct )?(?:answer|choice)"
 )
 # "I don't think the answer is", "whether the answer is", "cannot give an answer:"
 _DENIED: Final = re.compile(
-    r"(?:\b(?:not|if|whether|unless|suppose|assuming|false|cannot|unable|wrong)|n't)(?: +[a-z]+){0,3}[ \"'*]*$|[不非]$",
-    re.IGNORECASE,
+    r"(?i)(?:\b(?:not|if|whether|unless|suppose|assuming|false|cannot|unable|wrong)|n't)(?: +[a-z]+){0,3}[ \"'*]*$"
+    r"|[不非]$"
 )
 # "If it were a right triangle, the answer would be 5."; "If so, the answer is A; if not, B."
 _CONDITION: Final = re.compile(r"(?:^|[.!?(\n]\s*)(?:if|had|suppose|assuming|unless)\b[^.!?\n]{0,200}$", re.IGNORECASE)
 _OTHERWISE: Final = re.compile(
     r"\b(?:if not|otherwise|else|(?<!even )if (?:it|so|the|we|they|this)|would)\b", re.IGNORECASE
 )
+# "x cannot be \boxed{8}", "\boxed{A}, not \boxed{B}", "\boxed{8} is wrong", "if so, \boxed{A}; otherwise it is B"
+_NO_BOX: Final = re.compile(
+    r"(?i)(?:(?<!\bor )\b(?:not|never|rather than|instead of)|n't|\b(?:cannot|can't) be|n't think (?:it|the answer) is"
+    r"|≠|\\neq?|不是|不等于|并非)(?: be| equal(?: to)?)?[ $*(\"']*(?:\\\(\s*)?(?:<\w+>\s*)?\Z"
+)
+_BOX_IS_WRONG: Final = re.compile(
+    r"(?i)(?:</\w+>|\\\)|[$*)} ])*(?:(?:is|was)\s+(?:wrong|incorrect|not correct)\b|是错误?的|不正确|不对(?!应)"
+    r"|(?P<else>[,;.]\s*(?:otherwise|else|if not),? (?:it|the answer) is\b))"
+)
 _TAKEN_BACK: Final = re.compile(
-    r"\b(?:that|this|which|it|my answer)(?:'s| is| was)\s+(?:wrong|incorrect|not right|not correct|a mistake)\b"
+    r"(?i)\b(?:that|this|which|it|my answer)(?:'s| is| was)\s+(?:wrong|incorrect|not right|not correct|a mistake)\b"
     r"|\bI (?:(?:have )?made (?:a mistake|an error)|(?:cannot|can't) (?:see|tell|determine)(?! you| any))\b"
     r"|\b(?:ignore|disregard|scratch) (?:that|this answer|my)\b"
     r"|\b(?:could|might|may|can) (?:also|instead|equally) be\b|\bor (?:maybe|perhaps|possibly)\b"
     r"|\balternatively\b(?!, (?:we|you|one) can)|\bnot (?:entirely |completely )?(?:sure|certain|confident)\b"
     r"|\b(?:let me re-?count|it should be|re-?examin\w+|looking again|however)\b"
-    r"|(?:^|[.!?\n]\s*|,\s+)(?:wait|actually|on second thought|sorry|correction|hold on|hmm|no(?=,)|verification)\b",
-    re.IGNORECASE,
+    r"|(?:^|[.!?\n]\s*|,\s+)(?:wait|actually|on second thought|sorry|correction|hold on|hmm|no(?=,)|verification)\b"
 )
 _INSTEAD: Final = re.compile(
-    r"not\b[^,;.]{1,80}?(?:[,;.]|\s(?=but))\s*"
-    r"(?:but(?: rather)?|instead|rather|it is|it's|it should be)\s+(?P<stated>.+)",
-    re.IGNORECASE,
+    r"(?i)not\b[^,;.]{1,80}?(?:[,;.]|\s(?=but))\s*"
+    r"(?:but(?: rather)?|instead|rather|it is|it's|it should be)\s+(?P<stated>.+)"
 )
 SENTENCE_END: Final = re.compile(
     r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St)\.)(?<!\b(?:i\.e|e\.g|a\.m|p\.m)\.)(?<!\bapprox\.)[\"')]?\s+"
@@ -114,11 +112,10 @@ SENTENCE_END: Final = re.compile(
 )
 # Where a sentence stops to state its answer and begins to say why.
 _EXPLANATION: Final = re.compile(
-    r",?\s*(?:\b(?:because|since|given that|due to|where|whereas|while|so that|although|though|which|based on|"
+    r"(?i),?\s*(?:\b(?:because|since|given that|due to|where|whereas|while|so that|although|though|which|based on|"
     r"according to|meaning|rather than|instead of)\b|(?<=[\w%°.]\s)\((?!option|choice)(?=\w+\s*[-+*/×\s]\s*\w+)"
     r"|,\s*(?:that is|i\.e\.|as\b|so\b)|\bas (?=the|it|there|shown|all)"
-    r"|\s-\s(?=[^\W\d_]{2,}[\s'])|(?<=\d)\s+with\b|;(?!\s*\d+\s*$)|因为|由于)",
-    re.IGNORECASE,
+    r"|\s-\s(?=[^\W\d_]{2,}[\s'])|(?<=\d)\s+with\b|;(?!\s*\d+\s*$)|因为|由于)"
 )
 # "B, not D", "Friday, with 40 cakes"
 _ASIDE: Final = re.compile(r",\s+(?:I\b|(?!or\b|nor\b|and\b)(?=[a-z]{3,}\s))")
@@ -127,24 +124,21 @@ _COUNTED: Final = re.compile(
 )
 # Two statements, as "Ann is a knight, and Ben is a knave", state no single one.
 _COPULA: Final = re.compile(
-    r"(?!.*\b(?:is|are)\b.*(?:\band|;)\s+\S+\s+(?:is|are)\b).{2,}\b(?:is|are|was|were|be|equals?)\s+(?P<stated>.+)",
-    re.IGNORECASE | re.DOTALL,
+    r"(?is)(?!.*\b(?:is|are)\b.*(?:\band|;)\s+\S+\s+(?:is|are)\b).{2,}\b(?:is|are|was|were|be|equals?)\s+(?P<stated>.+)"
 )
 # Two boxes side by side are one answer with two parts, or a hedge.
 _BETWEEN_BOXES: Final = re.compile(r"[\s,;$]*(?:\\text\s*\{)?\s*(?:and|or|和|或)?\s*\}?[\s$]*")
 # "I think it's C", "Thus C."
 _LEAD_IN: Final = re.compile(
-    r"^(?:(?:so|thus|hence|therefore|I think|I believe|I'd say|I would say|I choose|based on the \w+)\b,?\s+)?"
-    r"(?:(?:it's|it is|that's|this is)\s+)?",
-    re.IGNORECASE,
+    r"(?i)^(?:(?:so|thus|hence|therefore|I think|I believe|I'd say|I would say|I choose|based on the \w+)\b,?\s+)?"
+    r"(?:(?:it's|it is|that's|this is)\s+)?"
 )
 _SO: Final = re.compile(r".*[,.;:]\s+(?:so|thus|hence|therefore),?\s+(?P<stated>.+)", re.IGNORECASE)
 # What rules a value out, or is on the way to another one, says no answer in one line.
 _RULED_OUT: Final = re.compile(
-    r"\b(?:rul\w+ out|eliminat\w+|exclud\w+|reject\w*|wrong|incorrect|impossible|fails?|invalid|too \w+|still|without"
-    r"|tempting|many \w+ pick|might think|short of|would have|would require|second (?:\w+est|most|place)|comes second"
-    r"|hidden|1\. \(?[A-J]\b.* 2\. \(?[A-J]|than (?:in|for|that of)|hardly)\b|\d%? (?:more|less|fewer) than|排除|错误",
-    re.IGNORECASE,
+    r"(?i)\b(?:rul\w+ out|(?:eliminat|exclud|reject)\w*|wrong|incorrect|impossible|fails?|invalid|too \w+|still|without"
+    r"|tempting|many \w+ pick|might think|short of|would (?:have|require)|second (?:\w+est|most|place)|comes second"
+    r"|hidden|1\. \(?[A-J]\b.* 2\. \(?[A-J]|than (?:in|for|that of)|hardly)\b|\d%? (?:more|less|fewer) than|排除|错误"
 )
 # What stands in dollars and ends its sentence is the answer, whatever is in it.
 _FORMULA: Final = re.compile(r"\$([^$]+)\$(?:[.。]|$)")
@@ -194,19 +188,20 @@ def find_committed(gold: str) -> str:
     return _of_box(gold[start:end]) if kind == "box" else gold[start:end].strip().rstrip(".")
 
 
-def read_commitment(text: str, reader: AnswerReader) -> tuple[bool, str | None]:
+def read_commitment(text: str, reader: AnswerReader, question: str = "") -> tuple[bool, str | None]:
     """Whether what ``relevant_part`` gave commits to an answer by a box, a tag or a marker, and to which.
 
     Returns:
-        Whether there is such a place, and the answer of the last one: None if it cannot be read, is denied, or holds
-        under a condition only.
+        Whether there is such a place, and the answer of the last one: None if it cannot be read, is denied (where the
+        question does not ask for what is not so), or holds under a condition only.
     """
     place = _find_last(text)
     if place is None:
         return False, None
     start, end, kind = place
     span = text[start:end]
-    if kind == "denied" or not span.strip():
+    asked = any(word in question.casefold() for word in ("not", "n't", "wrong", "incorrect", "错", "不"))
+    if kind == "denied" or not span.strip() or (kind != "marker" and not asked and _is_denied(text, start, end)):
         return True, None
     answer = _read_any([_of_box(span)] if kind == "box" else _of_line(span, True), reader)
     # GSM8K's mark within a sentence: "#### 95 minutes to finish".
@@ -266,6 +261,8 @@ def _find_last(text: str) -> tuple[int, int, str] | None:
 def _find_boxes(text: str) -> list[tuple[int, int, str]]:
     joined: list[tuple[int, int, str]] = []
     for start, end, _ in find_boxed(text):
+        if joined and start - joined[-1][1] < 16 and _NO_BOX.search(text, joined[-1][1], start):
+            continue
         if joined and _BETWEEN_BOXES.fullmatch(text, joined[-1][1], start):
             start = joined.pop()[0]
         joined.append((start, end, "box"))
@@ -299,6 +296,13 @@ def _find_markers(text: str) -> Iterator[tuple[int, int, str]]:
         conditional = _CONDITION.search(sentence) and _OTHERWISE.search(marker[0] + text[marker.end() : end + 100])
         denied = conditional or _DENIED.search(before[-60:])
         yield start, end, "denied" if denied else "marker"
+
+
+def _is_denied(text: str, start: int, end: int) -> bool:
+    """Whether a box or a tag is denied right before or behind it, or holds in one of two cases."""
+    before, behind = text[max(0, start - 220) : start], _BOX_IS_WRONG.match(text, end)
+    wrong = behind is not None and (behind["else"] is None or _CONDITION.search(before))
+    return bool(wrong or _NO_BOX.search(before[-60:]))
 
 
 def _of_box(span: str) -> str:

@@ -15,14 +15,12 @@ from mstar.types import Tolerance
 
 # "(Unit: $)", "How many hours", "in square metres?"
 _UNIT_ASKED: Final = re.compile(
-    r"\(\s*units?\s*:\s*([^()]{1,20})\)|\bhow many (\w+)|\bin ((?:square |cubic )?[\w/²³^]{1,12})(?=\s*(?:[?.,)]|$))",
-    re.IGNORECASE,
+    r"(?i)\(\s*units?\s*:\s*([^()]{1,20})\)|\bhow many (\w+)|\bin ((?:square |cubic )?[\w/^]{1,12})(?=\s*(?:[?.,)]|$))"
 )
 # "x = 5", "the total = 3 + 4 = 7": what a calculation comes to. Two statements are no calculation.
 _CALCULATION: Final = re.compile(r"[^=≈,;\n]{1,80}(?:[=≈][^=≈,;\n]{1,80})*[=≈]\s*(?P<result>[^=≈]+)")
 _SEVERAL: Final = re.compile(
-    r"\b(?:or|and|if|let|assume|suppose|not|is|has|at|when|for|because|since)\b|±|\\pm|≠|\d[a-zA-Z]\s*[=≈]",
-    re.IGNORECASE,
+    r"(?i)\b(?:or|and|if|let|assume|suppose|not|is|has|at|when|for|because|since)\b|±|\\pm|≠|\d[a-zA-Z]\s*[=≈]"
 )
 _MAX_LENGTH: Final = 1200
 

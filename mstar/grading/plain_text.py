@@ -8,9 +8,8 @@ from typing import Final
 
 # What a text begins with: "Yes, they do", but not "Yes. Wait, no."
 YES_OR_NO: Final = re.compile(
-    r"(?!(?=.*\b(?:yes|true)\b).*\b(?:no|false)\b)"
-    r"(yes|no|true|false|是的|不是|是|否|对|错)(?!\w)(?:\W*$|\s*[,.;:(]|\s+-|\s+(?:it|they|there|he|she)\b)",
-    re.IGNORECASE | re.DOTALL,
+    r"(?is)(?!(?=.*\b(?:yes|true)\b).*\b(?:no|false)\b)"
+    r"(yes|no|true|false|是的|不是|是|否|对|错)(?!\w)(?:\W*$|\s*[,.;:(]|\s+-|\s+(?:it|they|there|he|she)\b)"
 )
 _SUPERSCRIPTS: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _SUPERSCRIPT_RUN: Final = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")

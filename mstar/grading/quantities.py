@@ -31,20 +31,18 @@ _QUANTITY: Final = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 _LEAD: Final = re.compile(
-    r"^(?:(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|equal to|equals|a total of|"
-    r"the number|the value|it is|it's|约|大约|等于)\s*:?\s*|-?->|[≈~=:\s→⇒]+)+",
-    re.IGNORECASE,
+    r"(?i)^(?:(?:about|approximately|approx\.?|around|roughly|nearly|almost|exactly|only|just|equal to|equals|"
+    r"a total of|the number|the value|it is|it's|约|大约|等于)\s*:?\s*|-?->|[≈~=:\s→⇒]+)+"
 )
 # What may stand behind a number and leaves it the number that it is: words, none of which joins another value to it.
 _WORDS: Final = re.compile(
     r"\s*[^\W\d_][^\W\d_'.-]*(?:[\s-]+[^\W\d_][^\W\d_'.-]*){0,3}\.?|[个個只条块名人岁年辆本张把种天次元]"
 )
 _JOINING: Final = re.compile(
-    r"\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|too|wrong|incorrect|am|pm|"
+    r"(?i)\b(?:or|and|to|plus|minus|times|over|per|by|not|divided|multiplied|squared|cubed|half|too|wrong|incorrect|am|pm|"
     r"hundred|thousand|million|billion|dozen|st|nd|rd|th|if|but|more|less|fewer|is|was|were|must|"
     r"the above|cannot|would|might|may|pi|sqrt|(?-i:(?!^[LNJWV] )[A-Zb-fi-kn-rt-z](?!-)"
-    r"|^(?:(?!cc)[a-dx-z]{2}|[grv][hlt]|mn|pq)$))\b|[π√]",
-    re.IGNORECASE,
+    r"|^(?:(?!cc)[a-dx-z]{2}|[grv][hlt]|mn|pq)$))\b|[π√]"
 )
 _CLOSED_FORM: Final = re.compile(r"[√π^(]|\*\*|sqrt")
 _UNIT_TAIL: Final = re.compile(r"(.*?[\dπ)])\s*((?:[a-z°%$][a-z°\s.]*(?:\^\(?[23]\)?)?)?)", re.IGNORECASE | re.DOTALL)

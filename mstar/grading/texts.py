@@ -31,9 +31,8 @@ _SUBSCRIPT: Final = re.compile(r"(?<=[A-Za-z])_\{?(\d+)\}?")  # "H_2O" is H2O
 _RATIO: Final = re.compile(r"(\d{1,9})\s*(?::|to)\s*(\d{1,9})")
 # What dateutil is asked about: a month's name with a number, three numbers, a time of day.
 _MOMENT: Final = re.compile(
-    r"(?=.*\d)(?:.*\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b.*|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
-    r"|\d{1,2}:\d{2}(?::\d{2})?\s*(?:[ap]\.?\s?m\.?)?|\d{1,2}\s*[ap]\.?\s?m\.?)",
-    re.IGNORECASE,
+    r"(?i)(?=.*\d)(?:.*\b(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b.*|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
+    r"|\d{1,2}:\d{2}(?::\d{2})?\s*(?:[ap]\.?\s?m\.?)?|\d{1,2}\s*[ap]\.?\s?m\.?)"
 )
 _DAYS: Final = (datetime(2000, 1, 1), datetime(2001, 2, 2, 1, 1, 1))
 _MAX_LENGTH: Final = 1000

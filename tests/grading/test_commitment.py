@@ -345,3 +345,36 @@ def test_bullets_below_a_heading_are_one_answer() -> None:
 def test_a_sentence_is_no_similar_text_however_short_it_is(response: str, read: bool) -> None:
     prompt = Prompt("p", "What is the date on the form?", answer="7 May 1998", answer_type=AnswerType.ANLS)
     assert GRADER.grade(prompt, response).correct is read
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "The answer is not \\boxed{8}.", "It cannot be \\boxed{8}.", "$x \\neq \\boxed{8}$",
+        "\\boxed{8} is not correct.", "<answer>8</answer> is wrong.", "The answer isn't <answer>8</answer>",
+        "\\boxed{8}是错误的。", "答案不是\\boxed{8}。", "I don't think the answer is \\boxed{8}.",
+        "If it is to scale, it is \\boxed{8}; otherwise it is 9.",
+    ],
+)  # fmt: skip
+def test_a_box_or_a_tag_may_be_denied(response: str) -> None:
+    assert count(response, "How many sheep are there?") is None
+    # Unless the question asks for what is not so.
+    assert count(response, "How many sheep are there not?") == "8"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "If x = 2 then the answer is \\boxed{8}.", "Since the triangle is not isosceles, the answer is \\boxed{8}.",
+        "n \\neq 0, so n = \\boxed{8}.", "Is it 9 or not? \\boxed{8}", "It is not 9 but \\boxed{8}.",
+        "\\boxed{8}. (9 is incorrect since it is odd.)", "\\boxed{8} is not 9, because the lamb is counted, too.",
+        "Are there nine or not?\n\n\\boxed{8}",
+        "If we double it, the answer is \\boxed{8}. Check: if we halve it, it is 4.",
+        "If the pens are equal, the answer is \\boxed{8}; otherwise, they would not be full.",
+        "<think>It is not 8? It is.</think><answer>8</answer>", "若 n=9，则不成立；否则 n=8。所以答案是 \\boxed{8}。",
+        "7 is wrong, 9 is wrong as well, and so \\boxed{8} is correct.", "\\boxed{8}\n\n错误分析：没有数到小羊。",
+        "The answer is \\boxed{8}, not \\boxed{9}.", "It is \\boxed{8} rather than $\\boxed{9}$.",
+    ],
+)  # fmt: skip
+def test_what_is_denied_beside_a_box_leaves_it_the_answer(response: str) -> None:
+    assert count(response, "How many sheep are there?") == "8"

@@ -8,31 +8,27 @@ from typing import Final
 from mstar.grading.commitment import LISTED, SENTENCE_END
 
 REFUSAL: Final = re.compile(
-    r"\b(?:cannot|can't|could not|couldn't|unable to|impossible to|not possible to|difficult to|hard to) (?:\w+ ){0,3}?"
+    r"(?i)\b(?:cannot|can't|could not|couldn't|unable to|(?:im|not )possible to|difficult to|hard to) (?:\w+ ){0,3}?"
     r"(?:determine|tell|answer|say|provide|give|find|found|conclude|calculate|compute|solve|identify|select|choose|process|see|view|read|help)d?\b"
     r"|\b(?:not|n't|no|without|lacks?|insufficient|more|additional|further|specific) (?:\w+ ){0,3}?"
     r"(?:information|context|details|data)\b"
     r"|\b(?:sorry|apologi[sz]e)\b|\bnone of the\b[^.]{0,30}\b(?:options|choices|answers)\b"
-    r"|\bplease (?:provide|describe|upload|share)\b|无法",
-    re.IGNORECASE,
+    r"|\bplease (?:provide|describe|upload|share)\b|无法"
 )
 NEGATION: Final = re.compile(r"\b(?:not|never|neither|cannot|no longer|incorrect|wrong)\b|n't\b|不", re.IGNORECASE)
 DOUBT: Final = re.compile(
-    r"\b(?:could|might|(?-i:may)|maybe|perhaps|possibly|would have been|either|suppose|assum\w+|let|if)\b",
-    re.IGNORECASE,
+    r"(?i)\b(?:could|might|(?-i:may)|maybe|perhaps|possibly|would have been|either|suppose|assum\w+|let|if)\b"
 )
 _COURTESY: Final = re.compile(
     r"\W*(?:I hope|hope this|let me know|please let|feel free|if you have)\b|[^?]*\?\W*$", re.IGNORECASE
 )
 _REASON_BEHIND: Final = re.compile(
-    r",?\s+(?:because|since|due to|given that|based on|according to|compared (?:to|with)"
-    r"|as (?=(?:it|the|they|this|there|indicated|shown|we|each|both|all|you|a|an)\b))\b.*",
-    re.IGNORECASE | re.DOTALL,
+    r"(?is),?\s+(?:because|since|due to|given that|based on|according to|compared (?:to|with)"
+    r"|as (?=(?:it|the|they|this|there|indicated|shown|we|each|both|all|you|a|an)\b))\b.*"
 )
 _REASON_BEFORE: Final = re.compile(
-    r"^\W*(?:(?:because|since|given that|based on|according to|after|from|in(?! \d)|on|at|using|as|if|when|with|for)"
-    r"\b[^,]*,\s*)+",
-    re.IGNORECASE,
+    r"(?i)^\W*(?:(?:because|since|given that|based on|according to|after|from|in(?! \d)|on|at|using|as|if|when|with"
+    r"|for)\b[^,]*,\s*)+"
 )
 # "Insects, mouse, and cricket" has no "mouse and cricket".
 _WORD: Final = re.compile(r"[^\W_]+(?:['.][^\W_]+)*|,")

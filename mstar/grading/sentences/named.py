@@ -10,9 +10,8 @@ from mstar.grading.sentences.clauses import DOUBT, NEGATION, content_words, coun
 from mstar.types import AnswerType, Prompt
 
 _VERB: Final = re.compile(
-    r"(?:[=≈]|:(?=\s)|\b(?:is|are|was|were|be|equals|totals|becomes|measures|gives?|get|yields?|says|reads)\b|是|(?<!行)为|等于)\s*"
-    r"(?:(?:about|approximately|around|roughly|exactly|only|equal to|therefore|a total of|located|in|at|on|the)\s+)*",
-    re.IGNORECASE,
+    r"(?i)(?:[=≈]|:(?=\s)|\b(?:is|are|was|were|be|equals|totals|becomes|measures|gives?|get|yields?|says|reads)\b|是|(?<!行)为|等于)\s*"
+    r"(?:(?:about|approximately|around|roughly|exactly|only|equal to|therefore|a total of|located|in|at|on|the)\s+)*"
 )
 # "(C) No, ..." of two options has a letter of no option.
 _OPENING: Final = re.compile(r"(?:\(?[C-J][).:])?\W*(yes|no|true|false)\b(?=\s*(?:[,.:;!]|$))", re.IGNORECASE)
@@ -25,19 +24,17 @@ _LABEL: Final = re.compile(
 # "(A) 0.30%", where that is no text of A, says two things.
 _LABELLED: Final = re.compile(r"\W{0,3}([A-J])(?:\s?[.:)]|\s-)\s*\S", re.IGNORECASE)
 _NUMBER: Final = re.compile(
-    r"(?<![\w.,^_{\\/-])[-−]?\$?\d[\d,]*(?:\.\d+)?%?(?![\w^{(]|[.,]\d)"
-    r"|\b(?:two|three|four|five|six|seven|eight|nine|ten)\b",
-    re.IGNORECASE,
+    r"(?i)(?<![\w.,^_{\\/-])[-−]?\$?\d[\d,]*(?:\.\d+)?%?(?![\w^{(]|[.,]\d)"
+    r"|\b(?:two|three|four|five|six|seven|eight|nine|ten)\b"
 )
 # What joins a number to another one, so that neither is the answer.
 _JOINED: Final = re.compile(
     r"\s*(?:(?:or|and|to(?! [a-z])|plus|minus|times|out of|divided|multiplied)\b|[-+*/×÷^=<>±–~:])", re.IGNORECASE
 )
 _BOUND: Final = re.compile(
-    r"(?:\b(?:than|least|most|to|over|under|above|below|between|from|by|until|step|figure|line|option|part|twice|half"
+    r"(?i)(?:\b(?:than|least|most|to|over|under|above|below|between|from|by|until|step|figure|line|option|part|twice|half"
     r"|the|these|those|all|(?:out|half|third|quarter|one|each|some|any|rows?|groups?|sets?|\d|%) of)"
-    r")\s*\$?$",
-    re.IGNORECASE,
+    r")\s*\$?$"
 )
 _LINKED: Final = re.compile(r"(?:\b(?:and|or)|[-+*/×÷^=<>±–(])\s*\$?$", re.IGNORECASE)
 _HOW_MANY: Final = re.compile(r"\b(?:how (?:many|much)|number of)\b", re.IGNORECASE)
