@@ -60,3 +60,19 @@ def test_rules_are_compared_on_the_same_prompts(tmp_path: Path) -> None:
     assert (best.low, best.high) == (1.0, 1.0)
     assert "| 100.0 |" in text
     assert "100.0-100.0" not in text
+
+
+def test_votes_are_those_of_the_files_where_they_have_any(tmp_path: Path) -> None:
+    """Two of three right answers differ; an older file beside it has no such column."""
+    for number, votes in enumerate((("96", "98", "80", "80", ""), (None,) * 5)):
+        responses = tuple(
+            ScoredResponse(Response(str(number), place, said, 1, True, 1.0, -1.0),
+                           Verdict(said != "80", "100" if said != "80" else "80", VerdictStatus.GRADED, vote), (), 0.5)
+            for place, (said, vote) in enumerate(zip(("96", "98", "80", "80", "103"), votes, strict=True))
+        )  # fmt: skip
+        group = PromptResponses(Prompt(str(number), "?", answer="100"), responses[:4] if number == 0 else responses)
+        write_responses(tmp_path / f"scores-{number}.parquet", [group], always=("vote",) if number == 0 else ())
+    one, other = (tmp_path / f"scores-{number}.parquet" for number in (0, 1))
+    assert {s.rule: s.accuracy for s in measure_best_of_n([one], resamples=10).by_n[4]}["majority"] == 0.0
+    assert {s.rule: s.accuracy for s in measure_best_of_n([other], resamples=10).by_n[4]}["majority"] == 1.0
+    assert {s.rule: s.accuracy for s in measure_best_of_n([one, other], resamples=10).by_n[4]}["majority"] == 0.5
