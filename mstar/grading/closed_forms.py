@@ -1,6 +1,6 @@
 """The value of numbers that are written as calculations or in words: ``2√3/3``, ``10^4``, ``three and a half``.
 
-Nothing is executed: the text becomes a syntax tree, of which numbers, roots, pi and five operators are read.
+Nothing is executed: the text becomes a syntax tree, of which numbers, roots, factorials, pi and operators are read.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from fractions import Fraction
 from itertools import takewhile
 from typing import Final
 
-_ALLOWED: Final = re.compile(r"(?:[-\d.+*/^()√π× ]|sqrt|\bpi\b)+")
+_ALLOWED: Final = re.compile(r"(?:[-\d.+*/^()√π× !]|sqrt|\bpi\b)+")
 _ROOT: Final = re.compile(r"(?:√|sqrt)\s*(\d+|π|(?=\())")
 # A product without a sign: 2√3, 36π, 2(3 + √5).
-_PRODUCT: Final = re.compile(r"(?<=[\d)P])\s*(?=[RP(])|(?<=[)P])\s*(?=\d)")
+_FACTORIAL: Final = re.compile(r"(?<![\d.])(\d{1,2})!")
+_PRODUCT: Final = re.compile(r"(?<=[\d)P])\s*(?=[RPF(])|(?<=[)P])\s*(?=\d)")
 _OPERATORS: Final[dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
 }  # fmt: skip
@@ -53,8 +54,10 @@ def evaluate(text: str) -> tuple[Fraction, bool] | None:
     code = _ROOT.sub(lambda root: f"R({root[1]})" if root[1] else "R", text)
     code = code.replace("π", "P").replace("pi", "P").replace("^", "**").replace("×", "*")
     irrational = "R" in code or "P" in code
+    code = _FACTORIAL.sub(r"F(\1)", code)
     try:
-        return _value(ast.parse(_PRODUCT.sub("*", code.strip()), mode="eval").body, irrational), not irrational
+        tree = ast.parse(_PRODUCT.sub("*", code.strip()), mode="eval").body
+        return _value(tree, irrational or "F" in code), not irrational
     except (SyntaxError, ValueError, OverflowError, ZeroDivisionError, RecursionError, MemoryError):
         return None
 
@@ -70,6 +73,8 @@ def _value(node: ast.expr, irrational: bool) -> Fraction:
             value = -_value(operand, irrational)
         case ast.Call(func=ast.Name(id="R"), args=[inner]):
             value = Fraction(math.sqrt(_value(inner, irrational)))
+        case ast.Call(func=ast.Name(id="F"), args=[ast.Constant(value=int() as number)]):
+            value = Fraction(math.factorial(number))
         case ast.BinOp(left=left, op=op, right=right):
             value = _combine(_value(left, irrational), op, _value(right, irrational), irrational)
         case _:

@@ -107,8 +107,8 @@ _INSTEAD: Final = re.compile(
 )
 SENTENCE_END: Final = re.compile(
     r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St)\.)(?<!\b(?:i\.e|e\.g|a\.m|p\.m)\.)(?<!\bapprox\.)[\"')]?\s+"
-    r"(?!(?<=\bNo\. )\d|[=<>+*/×≈\\])|(?<=[。!])(?<!\\!)|(?<=.)(?=【)|(?<=\)\.)\s"
-    r"|(?<=[A-Zm]\.)\s+(?=(?:The|A|My|This|It|If|In|As|Given|Since|Because|However|Actually)\s[a-z])"
+    r"(?!(?<=\bNo\. )\d|(?<=\d! )[a-z]|[=<>+*/×≈\\])|(?<=。)|(?<=[^\\]!)(?![^\s\w【]|\d|(?<=\d!) [^A-Z])|(?<=.)(?=【)"
+    r"|(?<=\)\.)\s|(?<=[A-Zm]\.)\s+(?=(?:The|A|My|This|It|If|In|As|Given|Since|Because|However|Actually)\s[a-z])"
 )
 # Where a sentence stops to state its answer and begins to say why.
 _EXPLANATION: Final = re.compile(
@@ -119,6 +119,7 @@ _EXPLANATION: Final = re.compile(
 )
 # "B, not D", "Friday, with 40 cakes"
 _ASIDE: Final = re.compile(r",\s+(?:I\b|(?!or\b|nor\b|and\b)(?=[a-z]{3,}\s))")
+_FACTORIAL: Final = re.compile(r"(?<![\d.])(\d+!)(?=[$}])")  # "5!" may be an emphatic 5
 _COUNTED: Final = re.compile(
     r"(-?\$?\d[\d,]*(?:\.\d+)?%?) (?:(?P<to>(?:to|by|in|per|more)(?= [a-z])|(?<=% )of)|[a-z]{2,})\b", re.IGNORECASE
 )
@@ -199,7 +200,7 @@ def read_commitment(text: str, reader: AnswerReader, question: str = "") -> tupl
     if place is None:
         return False, None
     start, end, kind = place
-    span = text[start:end]
+    span = _FACTORIAL.sub(r"(\1)", text[start:end])
     asked = any(word in question.casefold() for word in ("not", "n't", "wrong", "incorrect", "错", "不"))
     if kind == "denied" or not span.strip() or (kind != "marker" and not asked and _is_denied(text, start, end)):
         return True, None

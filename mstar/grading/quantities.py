@@ -44,8 +44,8 @@ _JOINING: Final = re.compile(
     r"the above|cannot|would|might|may|pi|sqrt|(?-i:(?!^[LNJWV] )[A-Zb-fi-kn-rt-z](?!-)"
     r"|^(?:(?!cc)[a-dx-z]{2}|[grv][hlt]|mn|pq)$))\b|[π√]"
 )
-_CLOSED_FORM: Final = re.compile(r"[√π^(]|\*\*|sqrt")
-_UNIT_TAIL: Final = re.compile(r"(.*?[\dπ)])\s*((?:[a-z°%$][a-z°\s.]*(?:\^\(?[23]\)?)?)?)", re.IGNORECASE | re.DOTALL)
+_CLOSED_FORM: Final = re.compile(r"[√π^(!]|\*\*|sqrt")
+_UNIT_TAIL: Final = re.compile(r"(?is)(.*?(?:[\dπ)]|!(?!\s(?-i:[A-Z]))))\s*((?:[a-z°%$][a-z°\s.]*(?:\^\(?[23]\)?)?)?)")
 # "3 out of 14", "1 in 6".
 _SHARE: Final = re.compile(r"^(\d{1,9}) out of (\d{1,9})$|^1 in (\d{1,9})$", re.IGNORECASE)
 _PI: Final = re.compile(r"(?<![a-z])pi\b", re.IGNORECASE)
@@ -83,7 +83,8 @@ def parse_quantity(text: str) -> Quantity | None:
 
 
 def _strip(text: str) -> str:
-    text = _LEAD.sub("", text.strip(" \t\n\"'`").rstrip(" \t\n.,;:!。\"'`"))
+    emphatic = "" if "!" in text.rstrip(" !.") else "!"  # 5!/3! has none
+    text = _LEAD.sub("", text.strip(" \t\n\"'`").rstrip(f" \t\n.,;:。\"'`{emphatic}"))
     if len(text) > 2 and text[0] in "([{" and text[-1] in ")]}" and not any(c in "()[]{}," for c in text[1:-1]):
         text = text[1:-1].strip()
     text = _SHARE.sub(lambda share: f"{share[1] or 1}/{share[2] or share[3]}", _PI.sub("π", text))

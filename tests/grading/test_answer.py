@@ -257,6 +257,7 @@ def test_several_values(row: dict[str, Any], right: list[str], wrong: list[str])
             ["12*y**3 - 4*y**2", "4*y**2*(3*y - 1)", "12y^3-4y^2"],
             ["12*y**2 - 4*y**3", "12*y*3 - 4*y*2"],
         ),
+        ({"answer": "n!/2"}, ["n!/2", r"\frac{n!}{2}"], ["n!", "n!/3"]),
         ({"answer": "grey"}, ["gray", "Grey"], ["green"]),
         # A subscript is no emphasis.
         ({"answer": r"\log_{3} 5"}, [r"\log_{3} 5", r"\log _{3} 5"], [r"\log_{5} 3"]),
