@@ -142,8 +142,10 @@ def _text_reader(answer: str | None, prompt: Prompt) -> AnswerReader:
     if prompt.choices and (reader := ChoiceReader(answer, prompt.choices)).gold is not None:
         return reader
     text = clean_latex(normalise(answer)).strip()
-    if text[:1] + text[-1:] in ("[]", "{}") and (listed := ListReader(answer, text[0] == "[")).gold is not None:
-        return listed
+    if text[:1] + text[-1:] in ("[]", "{}") and "\\cup" not in text:
+        listed = ListReader(answer, text[0] == "[", written=True)
+        if listed.gold is not None:
+            return listed
     number = len(text) <= 40 and text.casefold() != "none" and read_literal(text) is None and "!" not in text
     if number and read_quantity(answer) is not None and "=" not in text:
         return NumberReader(answer, False, prompt.precision, prompt.unit, prompt.question, prompt.tolerance)

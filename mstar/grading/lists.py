@@ -29,14 +29,19 @@ class ListReader(AnswerReader):
     Args:
         answer: The gold answer, ``[a, b]`` or ``a, b``, or None.
         ordered: Whether the order of the values matters.
+        written: Whether the gold answer's brackets say something: [0, 1] is no [0, 1), and {1, 2} no point (1, 2).
     """
 
     takes_any_text = True
 
-    def __init__(self, answer: str | None, ordered: bool = True) -> None:
+    def __init__(self, answer: str | None, ordered: bool = True, written: bool = False) -> None:
         self._ordered = ordered
         self._items = [] if answer is None else split_items(answer)
         self._is_numeric = bool(self._items) and all(map(read_quantity, self._items))
+        values = [found.value for found in map(read_quantity, self._items) if found is not None]
+        rises = values[:1] < values[1:] if self._is_numeric else any(map(is_formula, self._items))
+        kinds = ("[)", "(]", "{}", "()") if ordered else ("[)", "(]", "()")
+        self._others = () if not written else kinds if not ordered or (len(self._items) == 2 and rises) else kinds[:2]
         bracketed = answer is not None and answer.strip()[:1] in ("[", "{", "\\")
         self.gold = _join(self._items, ordered) if len(self._items) > 1 or (self._items and bracketed) else None
 
@@ -44,7 +49,9 @@ class ListReader(AnswerReader):
         """The values that a text lists; see the interface."""
         if len(text) > _MAX_LENGTH:
             return None
-        items = split_items(text)
+        items, outer = split_items(text), clean_latex(normalise(text)).strip(" .")
+        if f"{outer[:1]}{outer[-1:]}" in self._others:
+            return fold(outer)
         if self.gold is not None and self._is_gold(items):
             return self.gold
         if self._is_numeric and not all(map(read_quantity, items)):
@@ -62,11 +69,7 @@ class ListReader(AnswerReader):
 
 
 class BoxReader(AnswerReader):
-    """Reads boxes ``[x1, y1, x2, y2]`` in a picture: right where the intersection is half of the union or more.
-
-    Args:
-        answer: The gold answer, four numbers, or None.
-    """
+    """Reads boxes ``[x1, y1, x2, y2]`` in a picture: right where the intersection is half of the union or more."""
 
     def __init__(self, answer: str | None) -> None:
         self._box = None if answer is None else _read_box(answer)

@@ -20,7 +20,7 @@ _UNIT_ASKED: Final = re.compile(
 # "x = 5", "the total = 3 + 4 = 7": what a calculation comes to. Two statements are no calculation.
 _CALCULATION: Final = re.compile(r"[^=≈,;\n]{1,80}(?:[=≈][^=≈,;\n]{1,80})*[=≈]\s*(?P<result>[^=≈]+)")
 _SEVERAL: Final = re.compile(
-    r"(?i)\b(?:or|and|if|let|assume|suppose|not|is|has|at|when|for|because|since)\b|±|\\pm|≠|\d[a-zA-Z]\s*[=≈]"
+    r"(?i)\b(?:or|and|if|let|assume|suppose|not|is|has|at|when|for|because|since)\b|\\pm|≠|\d[a-zA-Z]\s*[=≈]"
 )
 _MAX_LENGTH: Final = 1200
 

@@ -28,6 +28,8 @@ _BEFORE: Final = str.maketrans(
         **dict.fromkeys("\u2014\u2015", " - "),
         "\u2236": ":",
         "≅": "≈",
+        "±": "\\pm ",
+        "\u222a": "\\cup ",
     }
 )
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]+")

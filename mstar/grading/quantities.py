@@ -68,11 +68,7 @@ class Quantity:
 
 
 def parse_quantity(text: str) -> Quantity | None:
-    """Reads a text that is one number as a whole, with its unit or a few words behind it; None for anything else.
-
-    Args:
-        text: Normalised text, LaTeX cleaned.
-    """
+    """Reads a normalised text that is one number as a whole, with its unit or a few words behind it, or else None."""
     text = _strip(text)
     if len(text) > _MAX_LENGTH and not text.lstrip("+-").isdecimal():
         return None

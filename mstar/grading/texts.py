@@ -56,10 +56,6 @@ class TextReader(AnswerReader):
     Texts are equal without regard to case, articles and punctuation; words that only repeat the question may surround
     the answer. Dates, times and ratios are compared as such and never calculated with. Formulas that
     differ as texts go to math-verify.
-
-    Args:
-        answer: The gold answer, or None.
-        question: The question, or an empty text.
     """
 
     takes_any_text = True

@@ -211,6 +211,16 @@ def test_numbers(row: dict[str, Any], right: list[str], wrong: list[str]) -> Non
             ["x = 2 or x = -7", "2 or 7"],
         ),
         ({"answer": "red; green", "answer_type": "set"}, ["green and red", "red, green"], ["red", "red, blue"]),
+        # Two rising numbers in square brackets are an interval, others a list; brackets of a declared type say nothing.
+        ({"answer": "[-1, 4]"}, ["[-1, 4]", "-1, 4"], ["[-1, 4)", "(-1, 4)", "(-1, 4]", r"\{-1, 4\}"]),
+        ({"answer": r"[0,\pi]"}, [r"[0, \pi]"], [r"[0,\pi)", r"(0,\pi)"]),
+        ({"answer": r"[0,1]\cup[2,3]"}, [r"[0,1] \cup [2,3]", "[0,1] \u222a [2,3]"], [r"[0,1)\cup(2,3]", "[0,1]"]),
+        ({"answer": r"\{1,2\}"}, [r"\{2,1\}", "1, 2", "[1, 2]"], ["(1,2)"]),
+        ({"answer": "[1, 2, 3]"}, ["(1, 2, 3)", "1, 2, 3"], ["[1, 2, 3)", "[3, 2, 1]"]),
+        ({"answer": "[5, 2]"}, ["(5, 2)", "5, 2"], ["[2, 5]", "[5, 2)"]),
+        ({"answer": "[2, 5]", "answer_type": "list"}, ["(2, 5)", "[2, 5]"], ["(5, 2)"]),
+        ({"answer": "±3"}, ["±3", r"\pm 3", r"x=\pm 3", "-3, 3"], ["3", "-3", "±2"]),
+        ({"answer": r"\pm 3"}, ["±3", "3, -3"], ["3"]),
         ({"answer": "[1, 4)"}, ["[1, 4)", "[1,4)"], ["(1, 4)", "[1, 4]", "[1, 5)"]),
         ({"answer": r"(-\infty, 2]"}, [r"(-\infty, 2]", r"(-\infty,2]"], [r"(-\infty, 2)", "(0, 2]"]),
         (

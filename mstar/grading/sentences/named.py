@@ -29,14 +29,14 @@ _NUMBER: Final = re.compile(
 )
 # What joins a number to another one, so that neither is the answer.
 _JOINED: Final = re.compile(
-    r"\s*(?:(?:or|and|to(?! [a-z])|plus|minus|times|out of|divided|multiplied)\b|[-+*/×÷^=<>±–~:])", re.IGNORECASE
+    r"\s*(?:(?:or|and|to(?! [a-z])|plus|minus|times|out of|divided|multiplied)\b|[-+*/×÷^=<>–~:]|\\pm)", re.IGNORECASE
 )
 _BOUND: Final = re.compile(
     r"(?i)(?:\b(?:than|least|most|to|over|under|above|below|between|from|by|until|step|figure|line|option|part|twice|half"
     r"|the|these|those|all|(?:out|half|third|quarter|one|each|some|any|rows?|groups?|sets?|\d|%) of)"
     r")\s*\$?$"
 )
-_LINKED: Final = re.compile(r"(?:\b(?:and|or)|[-+*/×÷^=<>±–(])\s*\$?$", re.IGNORECASE)
+_LINKED: Final = re.compile(r"(?:\b(?:and|or)|[-+*/×÷^=<>–(]|\\pm)\s*\$?$", re.IGNORECASE)
 _HOW_MANY: Final = re.compile(r"\b(?:how (?:many|much)|number of)\b", re.IGNORECASE)
 # "There are (_) dots in each group."
 _BLANK: Final = re.compile(r"(?:\(_+\)|_{2,})\s+(\w+ [^.?!]{1,60}?)\s*(?:[.?!]|$)")
