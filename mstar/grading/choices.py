@@ -91,8 +91,9 @@ def _fold(text: str) -> str:
 class ChoiceReader(AnswerReader):
     """Reads answers that are one of several options; two options with one text are one answer.
 
-    A single letter is an option's letter, unless the options are those very letters in another order: then it is an
-    option's text. What is read is the option's letter, of two options with one text the first one's.
+    A single letter is an option's letter, unless the options are those very letters in another order and the gold
+    answer is not said to be one: then it is an option's text. What is read is the option's letter, of two options
+    with one text the first one's.
 
     Args:
         answer: The gold answer, an option's letter, text or index, or None.
@@ -102,6 +103,7 @@ class ChoiceReader(AnswerReader):
 
     def __init__(self, answer: str | None, choices: tuple[str, ...], answer_is: AnswerIs | None = None) -> None:
         self._options = _Options(choices)
+        self._options.are_shuffled_letters &= answer_is is not AnswerIs.LETTER
         index = None if answer is None else self._read_gold(" ".join(answer.split()), answer_is)
         self.gold = None if index is None else self._options.letter(index)
 
@@ -169,7 +171,7 @@ class MultiSelectReader(AnswerReader):
     """
 
     def __init__(self, answer: str | None, choices: tuple[str, ...], answer_is: AnswerIs | None = None) -> None:
-        self._one = ChoiceReader(None, choices)
+        self._one = ChoiceReader(None, choices, answer_is)
         indices = answer_is in (AnswerIs.INDEX0, AnswerIs.INDEX1)
         parts = [] if answer is None else split_items(answer.replace(" ", ",")) if indices else _split(answer)
         self.gold = _join([ChoiceReader(part, choices, answer_is).gold for part in parts])

@@ -113,8 +113,8 @@ SENTENCE_END: Final = re.compile(
 # Where a sentence stops to state its answer and begins to say why.
 _EXPLANATION: Final = re.compile(
     r"(?i),?\s*(?:\b(?:because|since|given that|due to|where|whereas|while|so that|although|though|which|based on|"
-    r"according to|meaning|rather than|instead of)\b|(?<=[\w%°.]\s)\((?!option|choice)(?=\w+\s*[-+*/×\s]\s*\w+)"
-    r"|,\s*(?:that is|i\.e\.|as\b|so\b)|\bas (?=the|it|there|shown|all)"
+    r"according to|meaning|rather than|instead of)\b|,\s*(?:that is|i\.e\.|as\b|so\b)|\bas (?=the|it|there|shown|all)"
+    r"|(?<=[\w%°.]\s)\((?!option|choice|maybe|perhaps|or (?:[1-9][\d.]*|[A-J])\))(?=\w+\s*[-+*/×\s]\s*\w+)"
     r"|\s-\s(?=[^\W\d_]{2,}[\s'])|(?<=\d)\s+with\b|;(?!\s*\d+\s*$)|因为|由于)"
 )
 # "B, not D", "Friday, with 40 cakes"

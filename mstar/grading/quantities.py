@@ -90,7 +90,8 @@ def _strip(text: str) -> str:
 def _read_unit(match: re.Match[str]) -> str | None:
     """The canonical unit of a number in figures, empty for none, None for something that changes the number."""
     rest = match["unit"].strip()
-    if rest[:1] == "(" and parse_quantity(rest[1:-1]) == parse_quantity(match[0][: match.start("unit")]):
+    again = rest[1:-1].removeprefix("or ")
+    if rest[:1] == "(" and parse_quantity(again) == parse_quantity(match[0][: match.start("unit")]):
         rest = ""  # 7 (seven), 2/5 (0.4)
     words = rest.strip("()[] ")
     if match["unit"][:1].isascii() and match["unit"][:1].isalpha():

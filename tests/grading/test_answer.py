@@ -58,7 +58,11 @@ def test_several_options_in_any_order(row: dict[str, Any], right: list[str], wro
         ({"answer": "(B)", "answer_is": "letter"}, ["B", "Turin"], ["A"]),
         # The options are letters in another order.
         ({"answer": "B", "choices": ["C", "A", "B"]}, ["B"], ["C", "A"]),
-        ({"answer": "B", "choices": ["C", "A", "B"], "answer_is": "letter"}, ["A"], ["B", "C"]),
+        (
+            {"answer": "B", "choices": ["C", "A", "B"], "answer_is": "letter"},
+            ["B", "(B)", "(B) A"],
+            ["A", "C", "(B) C"],
+        ),
         (
             {"answer": "(b)", "choices": ["(c)", "(a)", "(b)"]},
             ["(b)", "C", "(C)", "(C) (b)"],

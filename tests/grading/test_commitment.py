@@ -213,6 +213,11 @@ def test_a_verb_within_a_chinese_word_states_nothing() -> None:
     assert choose("乙无权撤销甲的行为，丙有权撤销。", choices=("丙有权撤销", "乙无权撤销甲的行为")) is None
 
 
+def test_a_second_option_in_brackets_is_a_second_answer() -> None:
+    assert choose("Answer: B (or C)") is choose("The answer is B (maybe C).") is None
+    assert choose("Answer: B (the second one)") == "B"
+
+
 def test_what_is_cut_off_behind_an_answer_takes_nothing_back() -> None:
     assert choose("The answer is C.\nThe answer is") == "C"
     assert choose("The answer is C. Wait, that is wrong. The answer is") is None
@@ -273,6 +278,13 @@ def test_a_restated_question_is_no_new_one() -> None:
         ("The answer is 158 + LK", None),
         ("I do not have enough information about the two people.", None),
         ("The answer is 7 or 8", None),
+        ("Answer: 7 (or 8)", None),
+        ("The answer is 7 (maybe 8).", None),
+        ("7 (perhaps 8)", None),
+        ("Answer: 7 (3 + 4)", "7"),
+        ("Answer: 12 (or a dozen)", "12"),
+        ("The answer is 7/2 (or 3.5).", "3.5"),
+        ("Answer: 60 minutes (or 1 hour)", "60"),
         ("Answer: none of the above", None),
         ("Answer: 15 pens were sold, so 15 - 6 = 9 remain.", "9"),
         ("Answer: 9 pens are left.", "9"),
