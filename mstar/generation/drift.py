@@ -5,7 +5,7 @@ weights made. What it then writes looks plausible, so it is compared with the tr
 its weights and caches exactly, and its log-probabilities of the same responses. In 16 bits rounding hides small updates
 from log-probabilities, and hides no wrong weight from the exact comparison.
 
-Shapes: B rows, T tokens, N response tokens of the batch, H hidden, V vocabulary.
+Shapes: B rows, T tokens, N response tokens of the batch, H hidden.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from mstar.distributed import gather_lists
 from mstar.errors import EngineDriftError
 from mstar.generation.base import Engine, HandOver, Request, Sample
 from mstar.models.families import family_of
-from mstar.models.prefix import logits_of
 from mstar.models.sharding import inside_forward
+from mstar.models.token_loss import token_losses
 from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Prompt
 
@@ -107,8 +107,7 @@ def _logprobs(policy: nn.Module, batch: ResponseInputs) -> Tensor:
     inputs, target_BT = batch.inputs.to(device), batch.labels_BT[:, 1:].to(device)
     hidden_BTH = family_of(policy).hidden_states(policy, inputs.ids_BT, inputs.mask_BT, inputs.extras)
     scored_BT = target_BT != IGNORE_INDEX
-    logprobs_NV = logits_of(policy, hidden_BTH[:, :-1][scored_BT]).log_softmax(-1)
-    return logprobs_NV.gather(1, target_BT[scored_BT][:, None]).squeeze(1)
+    return -token_losses(policy, hidden_BTH[:, :-1][scored_BT], target_BT[scored_BT])
 
 
 def measure_drift(

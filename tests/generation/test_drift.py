@@ -12,6 +12,7 @@ from mstar.errors import EngineDriftError
 from mstar.generation import Request, Sample, TransformersEngine
 from mstar.generation.base import HandOver
 from mstar.generation.drift import DriftCheck, measure_drift, trainer_logprobs
+from mstar.models.families import language_head
 from mstar.prompts import TinyDice
 from mstar.types import Prompt, Response
 
@@ -58,6 +59,20 @@ def test_logprobs_are_those_of_the_likelihood(trained: Policy) -> None:
         assert response.finished
         assert len(row) == response.num_tokens
         assert sum(row) == pytest.approx(response.logprob, abs=1e-4)
+
+
+def test_the_logits_of_all_tokens_are_never_held_at_once(trained: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = trainer_logprobs(trained.model, trained.renderer, DICE, TEXTS)
+    sizes: list[int] = []
+    head: Any = language_head(trained.model)
+    monkeypatch.setattr("mstar.models.token_loss.MOST_LOGITS", 5 * head.weight.shape[0])
+    hook = head.register_forward_hook(lambda _, inputs, output: sizes.append(output[..., 0].numel()))
+    parts = trainer_logprobs(trained.model, trained.renderer, DICE, TEXTS)
+    hook.remove()
+    assert sum(sizes) == sum(len(row) for row in whole)
+    assert max(sizes) == 5
+    for row, again in zip(whole, parts, strict=True):
+        assert again == pytest.approx(row, abs=1e-5)
 
 
 def test_the_drift_is_the_mean_difference_of_a_token(trained: Policy) -> None:
