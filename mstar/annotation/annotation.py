@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NoReturn
 
+from mstar.annotation.continuations import Drawn
 from mstar.errors import DataError
 from mstar.generation.base import explain_cut_off
 from mstar.storage import read_step_labels
@@ -62,9 +63,13 @@ def prefixes(steps: Sequence[str]) -> list[str]:
     return list(accumulate(steps[:-1]))
 
 
-def explain_failure(prompts: int, labelled: int, drawn: int, cut_off: int, max_new_tokens: int) -> NoReturn:
+def explain_failure(prompts: int, labelled: int, sampled: Drawn, continued: Drawn, max_new_tokens: int) -> NoReturn:
     """Says why nothing that was labelled is right; an MPRM learns nothing from that."""
-    if (explained := explain_cut_off(cut_off, drawn, max_new_tokens, "max_new_tokens")) is not None:
+    cut_off = [
+        explain_cut_off(drawn.num_cut_off, drawn.num_responses, max_new_tokens, "max_new_tokens", what)
+        for drawn, what in ((sampled, "responses"), (continued, "continuations"))
+    ]
+    if explained := cut_off[0] or cut_off[1]:
         cause = explained
     elif labelled:
         cause = "no response and no continuation has the right answer: warm the policy up, or annotate other prompts"

@@ -6,6 +6,7 @@ prefix is continued several times; a step's label is the share of the continuati
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any, Final
 from tqdm.auto import tqdm
 
 from mstar.annotation.annotation import Annotation, check_steps, explain_failure, prefixes
-from mstar.annotation.continuations import Count, count_continuations, is_right, prepare_whole
+from mstar.annotation.continuations import Count, Drawn, Key, count_continuations, is_right, prepare_whole
 from mstar.annotation.settings import AnnotationSettings
 from mstar.atomic import copy_file
 from mstar.distributed import by_leader, claim_together, gather_lists, is_main, leads_group, takes_part, wait_for_all
@@ -34,8 +35,12 @@ from mstar.steps import split_steps
 from mstar.storage import read_json, read_or_put_aside, read_step_labels, write_step_labels
 from mstar.types import Prompt, Response, StepLabels
 
+_log = logging.getLogger(__name__)
+
 # Of the manifest; the first one did not say what graded and what wrote the responses.
 _FORMAT: Final = 2
+# Share of cut-off continuations above which a warning says so: each of them is a wrong label more.
+_MANY_CUT_OFF: Final = 0.03
 
 
 def annotate(
@@ -111,7 +116,7 @@ def annotate(
         places[label.prompt_id].append(place)
     leader = leads_group(engine.group_size)
     seen = Annotation()
-    drawn = cut_off = 0
+    sampled, continued = Drawn(), Drawn()
     starts = range(0, len(prompts), settings.shard_size)
     paths = [output / f"labels-{shard:05d}.parquet" for shard in range(len(starts))]
     sizes = [min(settings.shard_size, len(prompts) - start) for start in starts]
@@ -137,15 +142,12 @@ def annotate(
                 quarantine_shard(put_aside, bad, "prompts", len(prompts), check.max_bad_share)
                 alone = judge is not None and judge.use == "alone"
                 again = None if responses is None else [responses[i] for prompt in usable for i in places[prompt.id]]
-                made, spent, ended = _annotate_shard(usable, engine, grader, settings, again, continued=not alone)
+                made = _annotate_shard(usable, engine, grader, settings, again, sampled, None if alone else continued)
                 agreement = None
                 if judge is not None:
                     asked = partial(judge.apply, made, {prompt.id: prompt for prompt in usable}, output)
                     made, agreement = by_leader(asked, engine.group_size)
                 seen.add(made)
-                seen.num_tokens += spent
-                drawn += len(ended)
-                cut_off += ended.count(False)
                 check_steps(seen, made)
                 if leader:
                     if agreement is not None:
@@ -155,17 +157,38 @@ def annotate(
             if shard not in before:
                 bar.update(sizes[shard])
     wait_for_all()
-    counts_of_all = gather_lists([(seen.num_tokens, drawn, cut_off)] if leader else [])
-    num_tokens, drawn, cut_off = (sum(part) for part in zip(*counts_of_all, strict=True))
-    whole = Annotation(tuple(paths), len(prompts), num_tokens)
+    sampled, continued = (_sum_up(gather_lists([part] if leader else [])) for part in (sampled, continued))
+    whole = Annotation(tuple(paths), len(prompts), sampled.num_tokens + continued.num_tokens)
     for path in paths:
         whole.add(read_step_labels(path))
     if is_main():
         counts = count_reasons(output.glob("quarantine-*.jsonl"))
         PutAside("prompts", counts, len(prompts), output).announce()
+        _tell_cut_off(continued, engine.max_new_tokens)
     if not whole.any_right:
-        explain_failure(len(prompts), whole.num_responses, drawn, cut_off, engine.max_new_tokens)
+        explain_failure(len(prompts), whole.num_responses, sampled, continued, engine.max_new_tokens)
     return whole
+
+
+def _sum_up(parts: Iterable[Drawn]) -> Drawn:
+    whole = Drawn()
+    for part in parts:
+        whole.num_responses += part.num_responses
+        whole.num_cut_off += part.num_cut_off
+        whole.num_tokens += part.num_tokens
+    return whole
+
+
+def _tell_cut_off(continued: Drawn, max_new_tokens: int) -> None:
+    """Says how many continuations were cut off, and so count as wrong: loudly where that spoils the labels."""
+    if not continued.num_responses:
+        return
+    share = continued.num_cut_off / continued.num_responses
+    _log.log(
+        logging.WARNING if share > _MANY_CUT_OFF else logging.INFO,
+        "%s of %s continuations were cut off (max_new_tokens is %d) and count as wrong",
+        *(f"{continued.num_cut_off:,}", f"{continued.num_responses:,}", max_new_tokens),
+    )
 
 
 def _take_over(output: Path, facts: Mapping[str, Any], earlier: Iterable[Path]) -> None:
@@ -196,13 +219,12 @@ def _annotate_shard(
     grader: Grader,
     settings: AnnotationSettings,
     again: Sequence[StepLabels] | None,
-    *,
-    continued: bool,
-) -> tuple[list[StepLabels], int, list[bool]]:
-    """The step labels of some prompts, how many tokens were generated, and which responses were not cut off."""
-    spent, ended = 0, list[bool]()
+    sampled: Drawn,
+    continued: Drawn | None,
+) -> list[StepLabels]:
+    """The step labels of some prompts; what is sampled and continued for them is counted. None continues nothing."""
     if again is None:
-        sampled = draw_responses(
+        groups = draw_responses(
             engine,
             [
                 Request(
@@ -214,15 +236,16 @@ def _annotate_shard(
                 for prompt in prompts
             ],
         )
-        labels = by_leader(lambda: _choose_all(prompts, sampled, grader, settings), engine.group_size)
-        drawn = [response for group in sampled for response in group]
-        spent, ended = sum(r.num_tokens for r in drawn), [r.finished for r in drawn]
+        labels = by_leader(lambda: _choose_all(prompts, groups, grader, settings), engine.group_size)
+        sampled.add(response for group in groups for response in group)
     else:
         # What is known of their answers stays; how likely they are for this policy is unknown.
         labels = [replace(label, logprob=None) for label in again]
-    chains = [(label.prompt_id, prefixes(label.steps)) for label in labels if continued]
-    counts, num_tokens = count_continuations(prompts, chains, engine, grader, settings)
-    return [_label(label, counts) for label in labels], num_tokens + spent, ended
+    counts: dict[Key, Count] = {}
+    if continued is not None:
+        chains = [(label.prompt_id, prefixes(label.steps)) for label in labels]
+        counts = count_continuations(prompts, chains, engine, grader, settings, continued)
+    return [_label(label, counts) for label in labels]
 
 
 def _choose_all(
@@ -260,7 +283,7 @@ def _choose(
         )
 
 
-def _label(label: StepLabels, counts: Mapping[tuple[str, str], Count]) -> StepLabels:
+def _label(label: StepLabels, counts: Mapping[Key, Count]) -> StepLabels:
     """A response with its labels; its last step's is whether its own answer is right."""
     found = [counts.get((label.prompt_id, prefix), Count()) for prefix in prefixes(label.steps)]
     return replace(

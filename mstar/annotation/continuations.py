@@ -27,6 +27,22 @@ class Count:
         return abs(2 * self.num_correct - self.num_total) >= lead
 
 
+@dataclass(slots=True)
+class Drawn:
+    """Responses or continuations that were generated, how many of them were cut off, and the tokens of all."""
+
+    num_responses: int = 0
+    num_cut_off: int = 0
+    num_tokens: int = 0
+
+    def add(self, responses: Iterable[Response]) -> None:
+        """Counts some more."""
+        for response in responses:
+            self.num_responses += 1
+            self.num_cut_off += not response.finished
+            self.num_tokens += response.num_tokens
+
+
 def is_right(prompt: Prompt, response: Response, grader: Grader) -> bool:
     """Whether a response ends in the right answer; one that was cut off does not."""
     stop_if_asked()
@@ -45,19 +61,21 @@ def count_continuations(
     engine: Engine,
     grader: Grader,
     settings: AnnotationSettings,
-) -> tuple[dict[Key, Count], int]:
+    drawn: Drawn,
+) -> dict[Key, Count]:
     """Continues the prefixes of some responses.
 
     Args:
         chains: For every response, its prompt's id and its prefixes, the shortest first.
+        drawn: Where what is generated is counted.
 
     Returns:
-        For every distinct (prompt id, prefix) its count, and the tokens that were generated.
+        For every distinct (prompt id, prefix) its count.
     """
-    draws = _Draws({prompt.id: prompt for prompt in prompts}, engine, grader, settings)
+    draws = _Draws({prompt.id: prompt for prompt in prompts}, engine, grader, settings, drawn)
     keys = dict.fromkeys((prompt_id, prefix) for prompt_id, prefixes in chains for prefix in prefixes)
     if settings.continuing == "search":
-        return _search(chains, draws, settings.num_continuations), draws.num_tokens
+        return _search(chains, draws, settings.num_continuations)
     if settings.continuing == "ahead":
         target = min(settings.lead, settings.num_continuations)
         while target < settings.num_continuations:
@@ -66,21 +84,26 @@ def count_continuations(
         draws.up_to(settings.num_continuations, [key for key in keys if not draws.count(key).is_settled(settings.lead)])
     else:
         draws.up_to(settings.num_continuations, list(keys))
-    return draws.counts, draws.num_tokens
+    return draws.counts
 
 
 class _Draws:
     """Continuations drawn so far."""
 
     def __init__(
-        self, prompts: Mapping[str, Prompt], engine: Engine, grader: Grader, settings: AnnotationSettings
+        self,
+        prompts: Mapping[str, Prompt],
+        engine: Engine,
+        grader: Grader,
+        settings: AnnotationSettings,
+        drawn: Drawn,
     ) -> None:
         self.prompts = prompts
         self.engine = engine
         self.grader = grader
         self.settings = settings
         self.counts: dict[Key, Count] = {}
-        self.num_tokens = 0
+        self.drawn = drawn
 
     def count(self, key: Key) -> Count:
         """What is known of a prefix."""
@@ -105,7 +128,7 @@ class _Draws:
             count = self.count((request.prompt.id, request.prefix))
             count.num_total += len(responses)
             count.num_correct += num_correct
-            self.num_tokens += sum(response.num_tokens for response in responses)
+            self.drawn.add(responses)
 
     def _count_right(self, requests: Sequence[Request], drawn: Sequence[Sequence[Response]]) -> list[int]:
         prepare_whole(self.grader, [request.prompt for request in requests], drawn)

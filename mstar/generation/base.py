@@ -259,8 +259,8 @@ def draw_responses(engine: Engine, requests: Sequence[Request], what: str = "gen
     return written
 
 
-def explain_cut_off(cut_off: int, drawn: int, max_new_tokens: int, option: str) -> str | None:
-    """What was the matter and what to change, if most responses were cut off; else None."""
+def explain_cut_off(cut_off: int, drawn: int, max_new_tokens: int, option: str, what: str = "responses") -> str | None:
+    """What was the matter and what to change, if most responses (or ``what`` it was) were cut off; else None."""
     if 2 * cut_off <= drawn:
         return None
-    return f"{cut_off:,} of {drawn:,} responses were cut off at {max_new_tokens} tokens: raise {option}"
+    return f"{cut_off:,} of {drawn:,} {what} were cut off at {max_new_tokens} tokens: raise {option}"

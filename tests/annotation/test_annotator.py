@@ -35,9 +35,11 @@ class StubEngine(Engine):
 
     Attributes:
         fail_at: Number of the call to ``generate`` that fails, from 0.
+        cut_off: Continuations of each prefix that are cut off, the first ones.
     """
 
     max_new_tokens = 40
+    cut_off = 0
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class StubEngine(Engine):
     def _write(self, request: Request, number: int) -> Response:
         finished = True
         if request.prefix:
+            finished = number >= self.cut_off
             good = number < self.right.get(request.prefix, 0)
             text = request.prefix + f"Answer: {request.prompt.answer if good else 'none'}"
         else:
@@ -283,6 +286,27 @@ def test_labels_of_which_none_is_right_are_an_error_with_its_cause(
         annotate(
             [prompt("p", answer)], StubEngine({"p": samples}), AnswerGrader(), settings(unmixed_share=1.0), tmp_path
         )
+
+
+@pytest.mark.parametrize("cut_off", [0, 1])
+def test_continuations_that_were_cut_off_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, cut_off: int
+) -> None:
+    engine = StubEngine({"p": [RIGHT, WRONG] * 2}, {"red = 1\n": 4})
+    engine.cut_off = cut_off
+    with caplog.at_level("INFO"):
+        made = annotate([prompt("p")], engine, AnswerGrader(), settings(), tmp_path)
+    assert made.labels[0].num_correct[0] == 4 - cut_off
+    told = [(record.levelname, record.message) for record in caplog.records if "continuations" in record.message]
+    what = "of 12 continuations were cut off (max_new_tokens is 40) and count as wrong"
+    assert told == [("WARNING", f"3 {what}") if cut_off else ("INFO", f"0 {what}")]
+
+
+def test_continuations_that_were_cut_off_are_why_nothing_is_right(tmp_path: Path) -> None:
+    engine = StubEngine({"p": [WRONG] * 4}, {"red = 1\n": 4})
+    engine.cut_off = 4
+    with pytest.raises(DataError, match="8 of 8 continuations were cut off at 40 tokens: raise max_new_tokens"):
+        annotate([prompt("p")], engine, AnswerGrader(), settings(unmixed_share=1.0), tmp_path)
 
 
 def test_prompts_that_cannot_be_annotated_are_named(tmp_path: Path) -> None:

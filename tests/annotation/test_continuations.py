@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from mstar.annotation import AnnotationSettings
-from mstar.annotation.continuations import Count, count_continuations
+from mstar.annotation.continuations import Count, Drawn, count_continuations
 from mstar.errors import DataError
 from mstar.generation import Engine, Request
 from mstar.grading import AnswerGrader
@@ -50,10 +50,12 @@ def count(
 ) -> tuple[dict[str, tuple[int, int]], ScriptedEngine, int]:
     engine = ScriptedEngine(scripts)
     given = AnnotationSettings(**{"num_continuations": 8, **settings}, continuing=continuing)
-    found, tokens = count_continuations(
-        [PROMPT], [("p", chain) for chain in chains or [list(scripts)]], engine, AnswerGrader(), given
+    drawn = Drawn()
+    found = count_continuations(
+        [PROMPT], [("p", chain) for chain in chains or [list(scripts)]], engine, AnswerGrader(), given, drawn
     )
-    return {prefix: (c.num_correct, c.num_total) for (_, prefix), c in found.items()}, engine, tokens
+    assert drawn.num_responses == sum(len(places) for places in engine.drawn.values())
+    return {prefix: (c.num_correct, c.num_total) for (_, prefix), c in found.items()}, engine, drawn.num_tokens
 
 
 def test_continuations_that_are_not_those_that_were_asked_for_label_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
