@@ -60,7 +60,7 @@ class RewardModelRefresh:
         labels: Learn the share of right continuations (soft), or whether there was one (hard).
         pairwise_weight: Weight of the pairwise loss term.
         pairwise_margin: Two responses are compared if their mean step labels differ by more than this.
-        class_balance: Whether right and wrong steps weigh the same.
+        class_balance: Whether right and wrong steps weigh the same, over all labels.
         step_logprob_features: Whether the head sees how likely the model finds a step's tokens.
         head_size: Width of the head's hidden layer.
         contrast: Train on right chains with a wrong value in them, too; none trains on the labels alone.

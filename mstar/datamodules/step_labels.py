@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -145,6 +145,13 @@ class StepLabelDataModule(LightningDataModule):
                 f"all step labels in '{self.labels}' are {value:g}, and an MPRM learns nothing from labels of one "
                 "kind: annotate other prompts, or more responses to each."
             )
+
+    def class_weights(self, kind: Literal["soft", "hard"]) -> tuple[float, float] | None:
+        """What a wrong and a right step weigh if both kinds are to weigh the same; None if there is one kind alone."""
+        shares = [share for label in self.train or () for share in label.soft_labels if not math.isnan(share)]
+        right = math.fsum(shares if kind == "soft" else map(math.ceil, shares))
+        wrong = len(shares) - right
+        return (len(shares) / (2 * wrong), len(shares) / (2 * right)) if right and wrong else None
 
     def teardown(self, stage: str) -> None:
         """Says what was put aside."""

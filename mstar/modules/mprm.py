@@ -24,7 +24,7 @@ from mstar.datamodules.samplers import PromptBatchSampler
 from mstar.datamodules.step_label_batches import StepLabelBatch
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import gather_lists
-from mstar.errors import require_least, require_positive
+from mstar.errors import ConfigError, require_least, require_positive
 from mstar.metrics import auc, expected_calibration_error, within_group_auc
 from mstar.models.attention import announce, kernel_of
 from mstar.models.families import FreezablePart
@@ -45,7 +45,9 @@ class MPRMModule(BackboneModule):
     """A multimodal process reward model (M-STaR: MPRM): a policy with a head that scores every reasoning step.
 
     The loss is the binary cross-entropy of the steps plus a pairwise term within prompts: re-ranking compares responses
-    to one prompt, and the cross-entropy alone is largely met by learning how hard a prompt is.
+    to one prompt, and the cross-entropy alone is largely met by learning how hard a prompt is. The cross-entropy is a
+    mean over a batch's steps, and batches that are accumulated, or of several processes, count alike: the smaller they
+    are, the more a step of a short response weighs against one of a long response.
 
     Args:
         model_name: The policy to start from: a Hugging Face folder or model id.
@@ -56,7 +58,7 @@ class MPRMModule(BackboneModule):
         labels: Learn the share of right continuations (soft), or whether there was one (hard).
         pairwise_weight: Weight of the pairwise term; 0 switches it off. Batches of one response have none.
         pairwise_margin: Two responses are compared if their mean step labels differ by more than this.
-        class_balance: Whether right and wrong steps weigh the same in the cross-entropy.
+        class_balance: Whether right and wrong steps weigh the same in the cross-entropy, over all labels to train on.
         step_logprob_features: Whether the head sees how likely the model finds the step's tokens.
         head_size: Width of the head's hidden layer.
         dtype: Type of the stored weights: float32, bfloat16 or float16; the head is always float32.
@@ -125,6 +127,7 @@ class MPRMModule(BackboneModule):
         self.pairwise_weight = pairwise_weight
         self.pairwise_margin = pairwise_margin
         self.class_balance = class_balance
+        self.class_weights: tuple[float, float] | None = None
         self.step_logprob_features = step_logprob_features
         self.head_size = head_size
         self.share_prompts = share_prompts and not gradient_checkpointing
@@ -175,6 +178,19 @@ class MPRMModule(BackboneModule):
             groups[id(parameter) in head]["params"].append(parameter)
         return self.optimizer_factory(groups, lr=lr)  # type: ignore[call-arg]
 
+    def setup(self, stage: str) -> None:
+        """Takes the weights of right and wrong steps from the labels to train on, which are set up before.
+
+        Raises:
+            ConfigError: the trainer has what a fit cannot have, or the data is none that the weights can be taken from.
+        """
+        super().setup(stage)
+        if self.class_balance and stage in ("fit", "validate"):
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            if not isinstance(data, StepLabelDataModule):
+                raise ConfigError("model.class_balance counts the labels of a StepLabelDataModule: set it to false.")
+            self.class_weights = data.class_weights(self.label_kind)
+
     def on_fit_start(self) -> None:
         """Makes sure that there is something to learn, and says what the fit computes in and what it cannot learn.
 
@@ -203,7 +219,7 @@ class MPRMModule(BackboneModule):
         labels_N = self._labels(batch)
         if (labelled_N := batch.labelled_N) is not None:
             steps, labels_N = StepLogits(steps.logits_N[labelled_N], steps.row_N[labelled_N]), labels_N[labelled_N]
-        cross_entropy = step_loss(steps.logits_N, labels_N, self.class_balance)
+        cross_entropy = step_loss(steps.logits_N, labels_N, self.class_weights)
         return cross_entropy, pairwise_loss(steps, labels_N, batch.group_B, self.pairwise_margin)
 
     def _labels(self, batch: StepLabelBatch) -> Tensor:

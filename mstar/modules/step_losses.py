@@ -12,24 +12,22 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from mstar.models.step_head import StepLogits
 
 
-def step_loss(logits_N: Tensor, labels_N: Tensor, class_balance: bool) -> Tensor:
-    """Binary cross-entropy of the steps, with soft or hard labels; 0 without any step.
+def step_loss(logits_N: Tensor, labels_N: Tensor, class_weights: tuple[float, float] | None = None) -> Tensor:
+    """Mean binary cross-entropy of the steps, with soft or hard labels; 0 without any step.
 
     Args:
         logits_N: One logit a step.
         labels_N: The share, in [0, 1], of right continuations.
-        class_balance: Whether the right and the wrong share of the batch weigh the same, however many steps are right.
+        class_weights: What the wrong and the right share of a step weigh; None for 1 each.
     """
     if not len(labels_N):
         # A judge may leave a small batch without any label, whose mean would be no number.
         return logits_N.sum()
-    if not class_balance:
+    if class_weights is None:
         return binary_cross_entropy_with_logits(logits_N, labels_N)
+    wrong, right = class_weights
     right_N, wrong_N = labels_N * softplus(-logits_N), (1 - labels_N) * softplus(logits_N)
-    right, wrong = labels_N.sum(), (1 - labels_N).sum()
-    # A batch of one class alone keeps its mean loss.
-    sides = (right > 0).float() + (wrong > 0).float()
-    return (right_N.sum() / right.clamp(min=1e-6) + wrong_N.sum() / wrong.clamp(min=1e-6)) / sides
+    return (right * right_N + wrong * wrong_N).mean()
 
 
 def pairwise_loss(steps: StepLogits, labels_N: Tensor, group_B: Tensor, margin: float) -> Tensor:

@@ -46,7 +46,8 @@ def test_the_losses_leave_out_steps_without_a_label(kind: Any) -> None:
 def test_the_settings_decide_what_is_learned(
     kind: Any, margin: float, compared: bool, balanced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = MPRMModule("unused", labels=kind, class_balance=balanced, pairwise_margin=margin, pairwise_weight=2.0)
+    module = MPRMModule("unused", labels=kind, pairwise_margin=margin, pairwise_weight=2.0)
+    module.class_weights = (0.75, 1.5) if balanced else None
     logits = [2.0, -1.0, 0.5]
     steps = StepLogits(torch.tensor(logits), torch.tensor([0, 0, 1]))
     # The mean labels of the two responses differ by 0.625 (soft) and by 1 (hard); the lowest logits are -1 and 0.5.
@@ -59,8 +60,7 @@ def test_the_settings_decide_what_is_learned(
     )
     right = [y * softplus(-x) for x, y in zip(logits, labels[kind], strict=True)]
     wrong = [(1 - y) * softplus(x) for x, y in zip(logits, labels[kind], strict=True)]
-    share = sum(labels[kind])
-    cross_entropy = (sum(right) / share + sum(wrong) / (3 - share)) / 2 if balanced else sum(right + wrong) / 3
+    cross_entropy = (1.5 * sum(right) + 0.75 * sum(wrong) if balanced else sum(right + wrong)) / 3
     pairwise = softplus(0.5 - -1.0) if compared else 0.0
     assert [float(loss) for loss in module.losses(steps, batch)] == pytest.approx([cross_entropy, pairwise])
 
@@ -69,9 +69,29 @@ def test_the_settings_decide_what_is_learned(
     assert float(module.training_step(batch, 0)) == pytest.approx(cross_entropy + 2.0 * pairwise)
 
 
-@pytest.mark.parametrize("class_balance", [False, True])
-def test_a_batch_without_any_label_has_nothing_to_learn_from(class_balance: bool) -> None:
-    module = MPRMModule("unused", class_balance=class_balance)
+@pytest.mark.parametrize("kind", ["soft", "hard"])
+def test_classes_are_balanced_over_all_labels_whatever_the_batch(labels: str, kind: Any) -> None:
+    module, _ = fit(labels, epochs=1, labels=kind, class_balance=True)
+    assert module.class_weights is not None
+    wrong, right = module.class_weights
+    rows = load_step_labels(Path(labels))
+    shares = [share if kind == "soft" else share > 0 for row in rows for share in row.soft_labels]
+    assert wrong != pytest.approx(right)
+    assert right * sum(shares) == pytest.approx(len(shares) / 2)
+    assert wrong * (len(shares) - sum(shares)) == pytest.approx(len(shares) / 2)
+
+
+def test_classes_of_unknown_data_cannot_be_balanced() -> None:
+    module = MPRMModule("unused", class_balance=True)
+    module.trainer = Trainer(accelerator="cpu", logger=False)
+    with pytest.raises(ConfigError, match="class_balance counts the labels of a StepLabelDataModule"):
+        module.setup("validate")
+
+
+@pytest.mark.parametrize("weights", [None, (0.75, 1.5)])
+def test_a_batch_without_any_label_has_nothing_to_learn_from(weights: Any) -> None:
+    module = MPRMModule("unused")
+    module.class_weights = weights
     logits = torch.tensor([2.0, -1.0], requires_grad=True)
     nothing = torch.tensor([math.nan, math.nan])
     batch = SimpleNamespace(soft_N=nothing, group_B=torch.tensor([0, 0]), labelled_N=torch.tensor([False, False]))

@@ -15,19 +15,11 @@ from tests.modules.by_hand import softplus
 def test_step_loss_by_hand() -> None:
     logits, labels = torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.25, 0.0])
     terms = [softplus(-2.0), 0.25 * softplus(1.0) + 0.75 * softplus(-1.0), softplus(0.5)]
-    assert float(step_loss(logits, labels, class_balance=False)) == pytest.approx(sum(terms) / 3)
+    assert float(step_loss(logits, labels)) == pytest.approx(sum(terms) / 3)
 
-    right = (softplus(-2.0) + 0.25 * softplus(1.0)) / 1.25
-    wrong = (0.75 * softplus(-1.0) + softplus(0.5)) / 1.75
-    assert float(step_loss(logits, labels, class_balance=True)) == pytest.approx((right + wrong) / 2)
-
-
-def test_balanced_loss_does_not_change_when_one_class_is_repeated() -> None:
-    one = step_loss(torch.tensor([1.0, -0.5]), torch.tensor([1.0, 0.0]), class_balance=True)
-    many = step_loss(torch.tensor([1.0, 1.0, 1.0, -0.5]), torch.tensor([1.0, 1.0, 1.0, 0.0]), class_balance=True)
-    assert float(one) == pytest.approx(float(many))
-    only_right = step_loss(torch.tensor([1.0, 2.0]), torch.ones(2), class_balance=True)
-    assert float(only_right) == pytest.approx((softplus(-1.0) + softplus(-2.0)) / 2)
+    right = softplus(-2.0) + 0.25 * softplus(1.0)
+    wrong = 0.75 * softplus(-1.0) + softplus(0.5)
+    assert float(step_loss(logits, labels, (2.0, 0.5))) == pytest.approx((2 * wrong + 0.5 * right) / 3)
 
 
 def test_pairwise_loss_by_hand() -> None:
