@@ -107,7 +107,7 @@ _INSTEAD: Final = re.compile(
 )
 SENTENCE_END: Final = re.compile(
     r"(?<=[.!?])(?<!\b[A-Z]\.)(?<!\b(?:vs|sq|cu|Dr|Mr|St)\.)(?<!\b(?:i\.e|e\.g|a\.m|p\.m)\.)(?<!\bapprox\.)[\"')]?\s+"
-    r"(?!(?<=\bNo\. )\d|(?<=\d! )[a-z]|[=<>+*/×≈\\])|(?<=。)|(?<=[^\\]!)(?![^\s\w【]|\d|(?<=\d!) [^A-Z])|(?<=.)(?=【)"
+    r"(?!(?<=\bNo\. )\d|(?<=\d! )[a-z]|[=<>+*/×≈\\])|(?<=。)|(?<=[^\\]!)(?![^\s\w。.]|\d|(?<=\d!) [^A-Z])|(?<=.)(?=【)"
     r"|(?<=\)\.)\s|(?<=[A-Zm]\.)\s+(?=(?:The|A|My|This|It|If|In|As|Given|Since|Because|However|Actually)\s[a-z])"
 )
 # Where a sentence stops to state its answer and begins to say why.

@@ -41,7 +41,7 @@ _BOMB: Final = re.compile(
 )
 # Letters without such a sign are variables.
 _UNIT_BEHIND: Final = re.compile(
-    r"(?<=.)\s*\\(?:text|mbox|math(?:rm|bf))\s*\{((?:[ ~]|\\[, ])?)([^{}]*)\}(?:\s*\^\s*\{?\d\}?)?\s*\Z"
+    r"(?<=.)(?:(?:[\s/~]|\\[ ,])*\\(?:text|mbox|math(?:rm|bf))\s*\{([^{}]*)\}(?:\s*\^\s*\{?-?\d\}?)?)+\s*\Z"
     r"|(?<=[\s\d})])(?:[ckm]m|kg)(?:\^\{?[23]\}?)?\s*\Z"
 )
 _BARE_ROOT: Final = re.compile(r"√\(([^()]*)\)|√(\w+)")
@@ -91,7 +91,9 @@ def _is_readable(text: str) -> bool:
 
 def _as_latex(text: str) -> str:
     text = _BARE_ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2]}}}", text.replace("$", " ").strip())
-    text = _UNIT_BEHIND.sub(lambda unit: "" if unit[2] is None or unit[1] or canonical_unit(unit[2]) else unit[0], text)
+    unit = _UNIT_BEHIND.search(text)
+    if unit is not None and (unit[1] is None or canonical_unit(unit[1]) or "{ " in unit[0] or "~" in unit[0]):
+        text = text[: unit.start()]
     for spelling, latex in _SPELLED.items():
         text = text.replace(spelling, latex)
     return text

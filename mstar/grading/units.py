@@ -22,7 +22,7 @@ _SPELLINGS: Final = {
     "m/s": "m/s meters_per_second", "km/h": "km/h kph kilometers_per_hour", "cm/s": "cm/s", "km/s": "km/s",
     "mph": "mph miles_per_hour", "n": "newton n", "j": "j joule", "kj": "kj kilojoule", "w": "w watt",
     "kw": "kw kilowatt", "v": "v volt", "a": "ampere amp", "ma": "ma milliampere", "ohm": "ohm ω", "kohm": "kω kiloohm",
-    "hz": "hz hertz", "pa": "pa pascal", "mol": "mol mole",
+    "hz": "hz hertz", "pa": "pa pascal", "mol": "mol mole", "ev": "ev",
 }  # fmt: skip
 # Units that differ by a factor, each in the smallest of them.
 _CONVERTIBLE: Final[tuple[dict[str, int], ...]] = (
@@ -46,7 +46,7 @@ for _unit, _spellings in _SPELLINGS.items():
 
 def canonical_unit(text: str) -> str:
     """One name for a unit, e.g. ``cm^2`` for ``sq. centimetres``; empty if it is none that is known."""
-    name = " ".join(text.casefold().split()).strip(" .()[]")
+    name = " ".join(text.casefold().split()).replace(" / ", "/").strip(" .()[]")
     if name in _UNITS or not name:
         return _UNITS.get(name, "")
     match = _POWER.fullmatch(name)

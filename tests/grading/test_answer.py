@@ -174,6 +174,8 @@ def test_one_option_however_the_gold_names_it(row: dict[str, Any], right: list[s
         ({"answer": r"\pi rl"}, [r"\pi lr"], [r"\pi rh", r"\pi"]),
         ({"answer": r"2\pi h"}, [r"2h\pi"], [r"2\pi"]),
         ({"answer": "5x+3"}, [r"5x+3\text{ cm}", "5x+3 cm", r"3+5x\mathrm{~m}^2"], [r"5x+3\text{ cm}y"]),
+        ({"answer": r"2x \mathrm{~m} / \mathrm{s}"}, ["2x", r"2x\ \text{m/s}", r"x\cdot 2"], ["3x", "2"]),
+        ({"answer": r"5 \mathrm{~m} / \mathrm{s}"}, ["5", "5 m/s", r"5\text{ m/s}"], ["4 m/s", "5 km/h"]),
         ({"answer": r"2\pi"}, [r"2\pi\text{ m}", r"2\pi \text{ radians}", r"2\pi\text{ Pa}"], [r"2\pi rh"]),
         (
             {"answer": "25", "answer_type": "float"},
@@ -271,6 +273,7 @@ def test_several_values(row: dict[str, Any], right: list[str], wrong: list[str])
             ["12*y**3 - 4*y**2", "4*y**2*(3*y - 1)", "12y^3-4y^2"],
             ["12*y**2 - 4*y**3", "12*y*3 - 4*y*2"],
         ),
+        ({"answer": "4!"}, ["4!", "24"], ["4", "4!/2"]),
         ({"answer": "n!/2"}, ["n!/2", r"\frac{n!}{2}"], ["n!", "n!/3"]),
         ({"answer": "grey"}, ["gray", "Grey"], ["green"]),
         # A subscript is no emphasis.
@@ -314,6 +317,11 @@ def test_gold_answers_in_a_wrapping(gold: str) -> None:
     for kind in ("integer", "float", "text"):
         check({"answer": gold, "answer_type": kind}, ["42"], ["41", "6"])
     check({"answer": gold.replace("42", "B"), "answer_type": "multi_choice", "choices": TOWNS}, ["B", "Turin"], ["A"])
+
+
+def test_a_full_stop_behind_a_factorial_is_no_part_of_it() -> None:
+    for response in ("答案是4!。", "The answer is 4!.", "Answer: 4!"):
+        assert grade(response, answer="4!").correct
 
 
 @pytest.mark.parametrize(
