@@ -26,7 +26,7 @@ from mstar.models.ahead import Ahead
 from mstar.models.decoding_weights import AdapterUse, decoding_weights
 from mstar.models.finite import require_finite
 from mstar.models.out_of_memory import within_memory
-from mstar.models.prefix import Prefix, encode_prefix, extend, logits_of
+from mstar.models.prefix import Prefix, branch_by_token, encode_prefix, extend, logits_of
 from mstar.models.sharding import whole_weights
 from mstar.models.token_counter import TokenCounter
 from mstar.rendering import ModelInputs, Renderer
@@ -206,14 +206,18 @@ class TransformersEngine(Engine):
         device = next(policy.parameters()).device
         numbers = _numbers(rows)
         place = {number: position for position, number in enumerate(numbers)}
-        owner_S = torch.tensor([place[row.request] for row in rows], device=device)
-        draws = Draws.of([row.sample for row in rows], self.max_new_tokens, device)
-        prefix = encode_prefix(policy, inputs().to(device))
+        owners, given = [place[row.request] for row in rows], inputs()
+        room_B = torch.full((len(numbers),), self.max_new_tokens)
+        if renderer.positions is not None:  # vLLM, too, ends a response where the model's positions do
+            room_B = (renderer.positions - given.mask_BT.sum(1).cpu()).clamp(0, self.max_new_tokens)
+        rooms, owner_S = room_B[owners].tolist(), torch.tensor(owners, device=device)
+        draws = Draws.of([row.sample for row in rows], max(1, *rooms), device)
+        prefix = encode_prefix(policy, given.to(device))
         if _look_interval(device) == 1:  # the host sees after every token which samples differ
             start, row_S = prefix.spread(policy, torch.arange(len(numbers))), owner_S
         else:
             start, row_S = prefix.spread(policy, owner_S), None
-        return _responses(requests, rows, *_decode(policy, renderer, start, row_S, draws, bar), renderer)
+        return _responses(requests, rows, rooms, *_decode(policy, renderer, start, row_S, draws, bar), renderer)
 
 
 def _numbers(rows: Sequence[Row]) -> list[int]:
@@ -281,25 +285,10 @@ def _decode(
                 row_S = None if row_S is None else row_S[order_S]
         token_R = token_S
         if row_S is not None:
-            prefix, row_S, token_R = _branch(prefix, row_S, token_S)
+            prefix, row_S, token_R = branch_by_token(prefix, row_S, token_S)
         _, prefix = extend(policy, prefix, token_R[:, None], torch.ones_like(token_R[:, None]))
     bar.look([num_tokens] * len(sample_S), ())
     return token_TA, logprob_TA
-
-
-def _branch(prefix: Prefix, row_S: Tensor, token_S: Tensor) -> tuple[Prefix, Tensor, Tensor]:
-    """Gives samples of one row that have drawn different tokens rows of their own; rows without samples go.
-
-    Returns:
-        The prefix, the row of every sample, and the token of every row.
-    """
-    # Sorted by row, then by token.
-    bound = int(token_S.max()) + 1
-    branch_R, branch_S = torch.unique(row_S * bound + token_S, return_inverse=True)
-    counts = (branch_R // bound).bincount(minlength=len(prefix.mask_BT))
-    prefix, order = prefix.branch(counts.tolist())
-    place_R = torch.tensor(order).argsort(stable=True)
-    return prefix, place_R[branch_S], torch.empty_like(branch_R).index_copy(0, place_R, branch_R % bound)
 
 
 def _card_bytes(device: torch.device) -> int | None:
@@ -317,13 +306,14 @@ def _look_interval(device: torch.device) -> int:
 
 
 def _responses(
-    requests: Sequence[Request], rows: Sequence[Row], token_TS: Tensor, logprob_TS: Tensor, renderer: Renderer
-) -> list[Response]:
-    """Each row up to its end token, that one included; its log-probability is summed in the order of the tokens."""
+    requests: Sequence[Request], rows: Sequence[Row], rooms: Sequence[int], token_TS: Tensor, logprob_TS: Tensor,
+    renderer: Renderer,
+) -> list[Response]:  # fmt: skip
+    """Each row up to its end token, that one included, or its room; log-probabilities are summed in tokens' order."""
     responses, ends = [], set(renderer.end_ids)
     decode = cache(renderer.decode)  # many samples are equal
-    for row, tokens, logprobs in zip(rows, token_TS.T.tolist(), logprob_TS.T.tolist(), strict=True):
-        length = next((place + 1 for place, token in enumerate(tokens) if token in ends), len(tokens))
+    for row, room, tokens, logprobs in zip(rows, rooms, token_TS.T.tolist(), logprob_TS.T.tolist(), strict=True):
+        length = next((place + 1 for place, token in enumerate(tokens[:room]) if token in ends), room)
         # Not sum(), whose rounding depends on the version of Python.
         total = 0.0
         for logprob in logprobs[:length]:
@@ -333,7 +323,7 @@ def _responses(
                 "the policy's logits are not finite numbers although its weights are: what it computes leaves the "
                 "range of its type; compute in bfloat16 or float32 (trainer.precision bf16-mixed or 32-true)."
             )
-        request, finished = requests[row.request], tokens[length - 1] in ends
+        request, finished = requests[row.request], not ends.isdisjoint(tokens[:length])
         responses.append(
             Response(
                 prompt_id=request.prompt.id,

@@ -152,6 +152,21 @@ def extend(model: nn.Module, prefix: Prefix, ids_RN: Tensor, mask_RN: Tensor) ->
     return hidden_RNH, grown
 
 
+def branch_by_token(prefix: Prefix, row_S: Tensor, token_S: Tensor) -> tuple[Prefix, Tensor, Tensor]:
+    """Gives samples of one row that have drawn different tokens rows of their own; rows without samples go.
+
+    Returns:
+        The prefix, the row of every sample, and the token of every row.
+    """
+    # Sorted by row, then by token.
+    bound = int(token_S.max()) + 1
+    branch_R, branch_S = torch.unique(row_S * bound + token_S, return_inverse=True)
+    counts = (branch_R // bound).bincount(minlength=len(prefix.mask_BT))
+    prefix, order = prefix.branch(counts.tolist())
+    place_R = torch.tensor(order).argsort(stable=True)
+    return prefix, place_R[branch_S], torch.empty_like(branch_R).index_copy(0, place_R, branch_R % bound)
+
+
 def _positions(model: nn.Module, positions_BT: Tensor) -> Tensor:
     """Text positions in the form that the model takes: multimodal rotary positions have three equal planes for text."""
     return positions_BT.expand(3, -1, -1) if family_of(model).has_planes(model) else positions_BT

@@ -198,6 +198,23 @@ def test_the_length_limit(run: Run) -> None:
         assert long.text.startswith(short.text.rstrip("\ufffd"))
 
 
+def test_a_response_ends_where_the_models_positions_do(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request(prompt, mixed(prompt)) for prompt in PROMPTS]
+    counts = [trained.renderer.count_tokens(prompt) for prompt in PROMPTS]
+    run = Run(trained)
+    whole = run(requests)
+    positions = max(counts)  # the longest prompt leaves no room at all
+    monkeypatch.setattr(trained.renderer, "positions", positions)
+    cut = run(requests)
+    for count, before, after in zip(counts, whole, cut, strict=True):
+        room = positions - count
+        for one, other in zip(before, after, strict=True):
+            assert other.num_tokens == min(one.num_tokens, room)
+            assert other.finished == (one.finished and one.num_tokens <= room)
+            assert one.text.startswith(other.text.rstrip("\ufffd"))
+    assert {0 < row[0].num_tokens < 24 for row in cut if not row[0].finished} == {True, False}
+
+
 @pytest.mark.parametrize("name", ["tiny", "split", "llava"])
 def test_no_special_token_is_ever_drawn(run: Run) -> None:
     renderer = run.policy.renderer
