@@ -28,7 +28,8 @@ class ContrastSettings:
     A chain is believed right if its answer is right and every step has a right continuation; ``min_label`` and
     ``support`` ask for more, where answers are hit by luck. In one of its steps before the last, a value that stands
     there for the first time is changed. The steps before keep their labels; it and those after it are labelled
-    wrong. A value that another believed chain of the prompt has in the same place is never put in.
+    wrong. A value that another believed chain of the prompt has in the same place is never put in. A chain with a line
+    that is not labelled (public steps of several lines have such) is not believed.
 
     Args:
         share: Share of the believed chains that contrasts are made of.

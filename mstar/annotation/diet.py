@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import isnan
 from statistics import fmean
 
 import numpy as np
@@ -25,7 +26,7 @@ class LabelDiet:
             on which the two differ, whether any continuation is right, or that one of them does not label, is not
             labelled; a response that only one has is left out (Athena-PRM, arXiv 2506.09532: a weak and a strong
             completer).
-        confidence: Prompts of which a smaller share of the continuations from the first steps of their responses is
+        confidence: Prompts of which a smaller share of the continuations from their responses' first labelled steps is
             right are skipped: the policy is unsure of them, and their wrong steps are often right ones that it cannot
             finish (after SCAN, arXiv 2509.16548, whose self-confidence is the share of right responses to the prompt,
             of 128; it takes 0.75).
@@ -35,11 +36,11 @@ class LabelDiet:
             together here. It trains with ``labels: hard``.
         smoothing: See ``keep``; what it leaves for responses whose steps are all right or all wrong. The authors take
             0.05 for a quarter of the responses, 0.2 for a tenth.
-        soften: In a wrong response, so many steps before the first wrong one get soft labels, the share of right
-            continuations divided by the prompt's confidence, at most 1; those before them are right, and those from it
-            on wrong (SCAN: errors are found too late rather than too early; it takes 2 steps, and leaves out what
-            follows one). Every labelled step of a right response is right, as SCAN has it, where labels are shares of
-            continuations and the last one is the answer's. None leaves the labels as they are.
+        soften: In a wrong response, so many labelled steps before the first wrong one get soft labels, the share of
+            right continuations divided by the prompt's confidence, at most 1; those before them are right, and those
+            from it on wrong (SCAN: errors are found too late rather than too early; it takes 2 steps, and leaves out
+            what follows one). Every labelled step of a right response is right, as SCAN has it, where labels are
+            shares of continuations and the last one is the answer's. None leaves the labels as they are.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -106,7 +107,8 @@ def _confidences(labels: Iterable[StepLabels]) -> dict[str, float]:
     """How sure the policy is of every prompt, by its id."""
     first: dict[str, list[float]] = defaultdict(list)
     for label in labels:
-        first[label.prompt_id] += label.soft_labels[:1] if label.num_total[0] else ()
+        # Of the lines of a step, the last one has the label.
+        first[label.prompt_id] += [share for share in label.soft_labels if not isnan(share)][:1]
     return {prompt_id: fmean(shares) if shares else 0.0 for prompt_id, shares in first.items()}
 
 
@@ -114,20 +116,19 @@ def _soften(label: StepLabels, confidence: float, tolerance: int) -> StepLabels:
     # Verdicts, one a step, are no continuations; and a last step that is not the answer says nothing of it.
     if label.correct and max(label.num_total) > 1 and 0 < label.num_correct[-1] == label.num_total[-1]:
         # A step of a right response from which no continuation is right shows what the policy cannot, not an error.
-        known = tuple(int(total > 0) for total in label.num_total)
-        return replace(label, num_correct=known, num_total=known)
-    places = zip(label.num_correct, label.num_total, strict=True)
-    error = next((place for place, (right, total) in enumerate(places) if total and not right), None)
+        ones = tuple(int(total > 0) for total in label.num_total)
+        return replace(label, num_correct=ones, num_total=ones)
+    known = [place for place, total in enumerate(label.num_total) if total]
+    error = next((number for number, place in enumerate(known) if not label.num_correct[place]), None)
     if error is None:
         return label
-    made = []
-    for place, (soft, total) in enumerate(zip(label.soft_labels, label.num_total, strict=True)):
-        if not total:
-            made.append((0, 0))
-        elif error - tolerance <= place < error:
+    made = [(0, 0)] * len(label.num_total)
+    for number, place in enumerate(known):
+        if error - tolerance <= number < error:
+            soft = label.soft_labels[place]
             share = Fraction(min(soft / confidence, 1.0) if confidence else 1.0).limit_denominator(1000)
-            made.append((share.numerator, share.denominator))
+            made[place] = (share.numerator, share.denominator)
         else:
-            made.append((int(place < error), 1))
+            made[place] = (int(number < error), 1)
     right, totals = zip(*made, strict=True)
     return replace(label, num_correct=right, num_total=totals)

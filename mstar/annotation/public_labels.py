@@ -28,6 +28,8 @@ from mstar.storage import tabulate_step_labels
 from mstar.types import Prompt, StepLabels
 
 _SHARD: Final = 4096
+# Of what is made of a row; the first one made a line of a step.
+_FORMAT: Final = 2
 
 
 class PublicStepLabels:
@@ -37,7 +39,8 @@ class PublicStepLabels:
     turn, answered by + or -), ``mm_prm`` (MM-PRM: "Question: ... Process: ..." and a list of labels),
     ``math_shepherd`` (input and label), ``stepwise`` (TRL: prompt, completions, labels) and ``steps`` (question, steps
     and labels under any of their usual names). A step counts as right if any of its continuations was; a verdict is
-    one continuation. Steps of several lines become one line each.
+    one continuation. Of a step of several lines the last one has the label, and the others have none: it has seen all
+    of the step, and is the one that ``Reward.score_steps`` takes the score of.
 
     Args:
         path: A ``.jsonl``, ``.json`` or ``.parquet`` file, a folder of ``.jsonl`` or ``.parquet`` files, a folder that
@@ -79,7 +82,7 @@ class PublicStepLabels:
                 "question, image, steps and labels."
             )
         columns = tabulate_step_labels([]).column_names
-        folder = cache_folder("step_labels", columns, rows.fingerprint, form, root)
+        folder = cache_folder("step_labels", _FORMAT, columns, rows.fingerprint, form, root)
         reader = _Reader(form, root)
         build_table(folder, rows, reader.prompt)
         checked = open_table(folder, path, settings, mention_repeats=False)
@@ -119,12 +122,16 @@ class _Reader:
         """The row's labels."""
         read = read_labelled_row(row, self.form)
         response = "\n".join(read.steps)
+        lines = [
+            line for step, own in zip(read.steps, read.labels, strict=True)
+            for line in (*((0, 0) for _ in split_steps(step)[1:]), own)
+        ]  # fmt: skip
         return StepLabels(
             prompt_id=self._record(read).content,
             response=response,
             steps=split_steps(response),
-            num_correct=tuple(right for right, _ in read.labels),
-            num_total=tuple(total for _, total in read.labels),
+            num_correct=tuple(right for right, _ in lines),
+            num_total=tuple(total for _, total in lines),
             correct=read.labels[-1][0] > 0,
         )
 

@@ -39,6 +39,7 @@ class LabelledRow:
 
     Attributes:
         question: The question, without image placeholders.
+        steps: The steps, each of one line or several, with some visible text.
         labels: For every step, how many continuations were right, and how many there were; (0 or 1, 1) for a verdict.
     """
 
@@ -75,9 +76,8 @@ def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm) -> Labelle
     question, steps, labels = _READERS[known](values)
     if len(steps) != len(labels):
         raise RowError(Reason.BAD_STEPS, f"there are {len(steps)} steps and {len(labels)} labels")
-    # One step is one line; a step without any text is no step.
-    lines = [" ".join(part for part in map(str.strip, step.splitlines()) if part) for step in steps]
-    kept = [(line, read_label(label)) for line, label in zip(lines, labels, strict=True) if line]
+    # A step without any text is no step.
+    kept = [(text, read_label(label)) for step, label in zip(steps, labels, strict=True) if (text := step.strip())]
     question = remove_placeholders(question)
     if not question:
         raise RowError(Reason.EMPTY_QUESTION, "the question is empty")
@@ -85,7 +85,7 @@ def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm) -> Labelle
         raise RowError(Reason.BAD_STEPS, "there are no steps")
     column = next((name for name in _IMAGES if values.get(name) not in (None, "")), None)
     images = read_images(values, (column,)) if column is not None else []
-    return LabelledRow(question, tuple(images), tuple(line for line, _ in kept), tuple(label for _, label in kept))
+    return LabelledRow(question, tuple(images), tuple(text for text, _ in kept), tuple(label for _, label in kept))
 
 
 def read_label(label: Any) -> tuple[int, int]:

@@ -64,6 +64,13 @@ def test_labels_are_softened_before_the_first_error_of_wrong_responses_alone() -
     assert left(unlabelled, soften=2)[0].num_total == (1, 0, 1, 1)
 
 
+def test_the_lines_of_a_step_that_are_not_its_last_one_do_not_count() -> None:
+    wrong = replace(label("a", 0, 4, 0, 2, 0), num_total=(0, 4, 0, 4, 4), correct=False)
+    assert left(wrong, confidence=0.9) == [wrong]
+    [softened] = left(wrong, soften=2)
+    assert (softened.num_correct, softened.num_total) == ((0, 1, 0, 1, 0), (0, 1, 0, 2, 1))
+
+
 def test_verdicts_are_not_softened_away() -> None:
     judged = label("a", 1, 0, 0, 1, text="x", total=1)  # a judge's alone; the last step has the answer's
     cut = label("a", 12, 0, 3, text="y", total=16)  # VisualPRM400K without its last step

@@ -48,10 +48,10 @@ def test_rows_become_prompts_and_labels(tmp_path: Path, images: str, capsys: pyt
     first, second, third = labels
     assert first == StepLabels(
         prompt_id=public.prompts[0].id,
-        response="step 0 of response 0\nstep 1 of response 0\nstep 2 of response 0",
-        steps=("step 0 of response 0\n", "step 1 of response 0\n", "step 2 of response 0"),
-        num_correct=(1, 1, 0),
-        num_total=(1, 4, 1),
+        response="step 0\nof response 0\nstep 1\nof response 0\nstep 2\nof response 0",
+        steps=("step 0\n", "of response 0\n", "step 1\n", "of response 0\n", "step 2\n", "of response 0"),
+        num_correct=(0, 1, 0, 1, 0, 0),
+        num_total=(0, 1, 0, 4, 0, 1),
         correct=False,
     )
     assert second.prompt_id == first.prompt_id

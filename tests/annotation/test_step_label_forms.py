@@ -116,10 +116,10 @@ def test_the_question_before_the_prompt_s_wording_is_preferred() -> None:
     assert read_labelled_row(row, "auto").question == "How much?"
 
 
-def test_steps_of_several_lines_become_one_line_and_empty_ones_go() -> None:
-    row = {"question": "Q", "steps": ["a\n\n  b\r\nc", " \n", "d"], "labels": [1, 0, 0.5]}
+def test_steps_keep_their_lines_and_empty_ones_go() -> None:
+    row = {"question": "Q", "steps": ["a\n\n  b\r\nc\n", " \n", "d"], "labels": [1, 0, 0.5]}
     read = read_labelled_row(row, "auto")
-    assert (read.steps, read.labels) == (("a b c", "d"), ((1, 1), (1, 2)))
+    assert (read.steps, read.labels) == (("a\n\n  b\r\nc", "d"), ((1, 1), (1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ def test_what_is_no_label(label: Any) -> None:
 @pytest.mark.parametrize(
     ("first", "question", "step"),
     [
-        ("### Question:\n<image>\nWhy?\n\n### Solution Process:\nBecause.\nSo.", "Why?", "Because. So."),
-        ("<image>\nWhy?\nStep 1: Look.\nSee.", "Why?", "Step 1: Look. See."),
+        ("### Question:\n<image>\nWhy?\n\n### Solution Process:\nBecause.\nSo.", "Why?", "Because.\nSo."),
+        ("<image>\nWhy?\nStep 1: Look.\nSee.", "Why?", "Step 1: Look.\nSee."),
         ("<image>\nWhy?\n(A) x\n(B) y\n\nI look.", "Why?\n(A) x\n(B) y", "I look."),
     ],
 )
