@@ -244,7 +244,8 @@ def _annotate_shard(
     counts: dict[Key, Count] = {}
     if continued is not None:
         chains = [(label.prompt_id, prefixes(label.steps)) for label in labels]
-        counts = count_continuations(prompts, chains, engine, grader, settings, continued)
+        right = [label.correct for label in labels]
+        counts = count_continuations(prompts, chains, right, engine, grader, settings, continued)
     return [_label(label, counts) for label in labels]
 
 

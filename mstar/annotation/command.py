@@ -147,7 +147,8 @@ def annotate_policy(
             engine.close()
     if is_main():
         alone = judge is not None and judge.use == "alone"
-        continued = "" if alone else f"{made.num_prefixes:,} prefixes continued {settings.num_continuations} times, "
+        times = f"{'' if settings.continuing == 'all' else 'at most '}{settings.num_continuations} times"
+        continued = "" if alone else f"{made.num_prefixes:,} prefixes continued {times}, "
         sys.stdout.write(
             f"{output}: {counted(made.num_responses, 'response')} to {counted(made.num_prompts, 'prompt')} "
             f"({made.share_correct:.1%} right), "

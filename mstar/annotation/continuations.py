@@ -23,8 +23,8 @@ class Count:
     num_total: int = 0
 
     def is_settled(self, lead: int) -> bool:
-        """Whether right or wrong is ahead of the other by ``lead``."""
-        return abs(2 * self.num_correct - self.num_total) >= lead
+        """Whether one is right, which settles a hard label, and right or wrong ones are ahead by ``lead``."""
+        return self.num_correct > 0 and abs(2 * self.num_correct - self.num_total) >= lead
 
 
 @dataclass(slots=True)
@@ -58,6 +58,7 @@ def prepare_whole(grader: Grader, prompts: Sequence[Prompt], drawn: Sequence[Seq
 def count_continuations(
     prompts: Iterable[Prompt],
     chains: Sequence[tuple[str, Sequence[str]]],
+    right: Sequence[bool],
     engine: Engine,
     grader: Grader,
     settings: AnnotationSettings,
@@ -67,6 +68,7 @@ def count_continuations(
 
     Args:
         chains: For every response, its prompt's id and its prefixes, the shortest first.
+        right: For every response, whether its own answer is right.
         drawn: Where what is generated is counted.
 
     Returns:
@@ -75,7 +77,7 @@ def count_continuations(
     draws = _Draws({prompt.id: prompt for prompt in prompts}, engine, grader, settings, drawn)
     keys = dict.fromkeys((prompt_id, prefix) for prompt_id, prefixes in chains for prefix in prefixes)
     if settings.continuing == "search":
-        return _search(chains, draws, settings.num_continuations)
+        return _search(chains, right, draws, settings.num_continuations)
     if settings.continuing == "ahead":
         target = min(settings.lead, settings.num_continuations)
         while target < settings.num_continuations:
@@ -136,12 +138,16 @@ class _Draws:
         return [sum(is_right(request.prompt, r, self.grader) for r in responses) for request, responses in pairs]
 
 
-def _search(chains: Sequence[tuple[str, Sequence[str]]], draws: _Draws, num_continuations: int) -> dict[Key, Count]:
-    """Finds the first prefix of every response that no continuation leads from to the answer, by halving.
+def _search(
+    chains: Sequence[tuple[str, Sequence[str]]], right: Sequence[bool], draws: _Draws, num_continuations: int
+) -> dict[Key, Count]:
+    """Finds the first prefix of every wrong response that no continuation leads from to the answer, by halving.
 
+    A right response is itself a right continuation of each of its prefixes, which are right without a search.
     The prefixes before it are right and those after it wrong, seen or not: that is all that is known of them.
     """
-    bounds = [[0, len(prefixes)] for _, prefixes in chains]  # the first wrong one is in [low, high]
+    # The first wrong one is in [low, high].
+    bounds = [[len(prefixes) * good, len(prefixes)] for (_, prefixes), good in zip(chains, right, strict=True)]
     while open_ := [number for number, (low, high) in enumerate(bounds) if low < high]:
         middle = {number: sum(bounds[number]) // 2 for number in open_}
         keys = {number: (chains[number][0], chains[number][1][middle[number]]) for number in open_}

@@ -17,9 +17,10 @@ class AnnotationSettings:
         temperature: Sampling temperature of the responses and of their continuations.
         num_continuations: Continuations of every distinct step prefix, at most.
         continuing: When a prefix is continued no further. ``all``: after ``num_continuations``. ``ahead``: as soon as
-            right or wrong continuations are ``lead`` ahead of the others. ``search``, for hard labels alone: the first
+            one is right, and right or wrong ones are ``lead`` ahead of the others; hard labels are those of ``all``,
+            soft ones shares of fewer continuations. ``search``, for hard labels alone: in a wrong response the first
             step that no continuation saves is found by halving, a prefix is settled by one right continuation, and the
-            steps before and after are taken to be right and wrong.
+            steps before and after are taken to be right and wrong; those of a right response are all right.
         lead: See ``continuing``.
         max_per_side: Of a prompt with right and wrong responses, at most this many distinct ones of either kind are
             annotated, which evens the two out (with 2, three right and a wrong one give two and one).

@@ -46,14 +46,14 @@ def count(
     scripts: dict[str, str],
     continuing: Literal["all", "ahead", "search"],
     chains: Sequence[Sequence[str]] | None = None,
+    right: Sequence[bool] | None = None,
     **settings: Any,
 ) -> tuple[dict[str, tuple[int, int]], ScriptedEngine, int]:
     engine = ScriptedEngine(scripts)
     given = AnnotationSettings(**{"num_continuations": 8, **settings}, continuing=continuing)
-    drawn = Drawn()
-    found = count_continuations(
-        [PROMPT], [("p", chain) for chain in chains or [list(scripts)]], engine, AnswerGrader(), given, drawn
-    )
+    drawn, given_chains = Drawn(), [("p", chain) for chain in chains or [list(scripts)]]
+    right = right or [False] * len(given_chains)
+    found = count_continuations([PROMPT], given_chains, right, engine, AnswerGrader(), given, drawn)
     assert drawn.num_responses == sum(len(places) for places in engine.drawn.values())
     return {prefix: (c.num_correct, c.num_total) for (_, prefix), c in found.items()}, engine, drawn.num_tokens
 
@@ -74,13 +74,18 @@ def test_all_draws_every_continuation_of_every_distinct_prefix_once() -> None:
     assert tokens == 160
 
 
-def test_ahead_stops_where_one_outcome_is_ahead() -> None:
-    scripts = {"right": "11111111", "wrong": "00000000", "close": "10101010", "late": "10000000"}
+def test_ahead_stops_where_one_is_right_and_one_outcome_is_ahead() -> None:
+    scripts = {
+        "right": "11111111", "wrong": "00000000", "close": "10101010", "late": "10000000", "later": "00000100"
+    }  # fmt: skip
     counts, engine, tokens = count(scripts, "ahead", lead=3)
-    # After 3, 4, 5, 6, 7 and 8: 1 against 4 is ahead by three.
-    assert counts == {"right": (3, 3), "wrong": (0, 3), "close": (4, 8), "late": (1, 5)}
+    # After 3, 4, 5, 6, 7 and 8: 1 against 4 is ahead by three. While none is right, the next one may be.
+    assert counts == {"right": (3, 3), "wrong": (0, 8), "close": (4, 8), "late": (1, 5), "later": (1, 6)}
     assert engine.drawn["late"] == [0, 1, 2, 3, 4]
-    assert tokens == 10 * (3 + 3 + 8 + 5)
+    assert tokens == 10 * (3 + 8 + 8 + 5 + 6)
+    # Hard labels are those of all continuations.
+    every, _, _ = count(scripts, "all")
+    assert [right > 0 for right, _ in counts.values()] == [right > 0 for right, _ in every.values()]
 
 
 def test_ahead_with_a_lead_beyond_the_limit_draws_all() -> None:
@@ -104,6 +109,14 @@ def test_search_at_the_edges(first_wrong: int) -> None:
     assert [counts[str(place)][0] for place in range(3)] == [int(place < first_wrong) for place in range(3)]
 
 
+def test_search_leaves_right_responses_alone() -> None:
+    scripts = {"a": "00000000", "ab": "00000000", "ac": "00000000"}
+    counts, engine, _ = count(scripts, "search", [["a", "ab"], ["a", "ac"]], [True, False])
+    # The right response is a right continuation of the prefix that the wrong one shares.
+    assert counts == {"a": (1, 1), "ab": (1, 1), "ac": (0, 1)}
+    assert engine.drawn["ab"] == []
+
+
 def test_search_of_responses_that_share_a_prefix_draws_it_once() -> None:
     counts, engine, _ = count(
         {"a": "11111111", "ab": "00000000", "ac": "10000000"}, "search", [["a", "ab"], ["a", "ac"]]
@@ -117,7 +130,7 @@ def test_a_response_of_one_step_has_no_prefixes() -> None:
 
 
 def test_what_is_settled() -> None:
-    assert [Count(c, 5).is_settled(3) for c in range(6)] == [True, True, False, False, True, True]
+    assert [Count(c, 5).is_settled(3) for c in range(6)] == [False, True, False, False, True, True]
 
 
 @pytest.mark.parametrize("order", [1, -1])
