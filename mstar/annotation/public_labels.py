@@ -36,11 +36,12 @@ class PublicStepLabels:
     """A public data set of labelled steps, with its questions and pictures.
 
     The forms: ``visualprm_raw`` (VisualPRM400K-v1.1-Raw: steps_with_score), ``visualprm`` (VisualPRM400K: every step a
-    turn, answered by + or -), ``mm_prm`` (MM-PRM: "Question: ... Process: ..." and a list of labels),
-    ``math_shepherd`` (input and label), ``stepwise`` (TRL: prompt, completions, labels) and ``steps`` (question, steps
-    and labels under any of their usual names). A step counts as right if any of its continuations was; a verdict is
-    one continuation. Of a step of several lines the last one has the label, and the others have none: it has seen all
-    of the step, and is the one that ``Reward.score_steps`` takes the score of.
+    turn, answered by + or -), ``mm_prm`` (MM-PRM: "Question: ... Process: ..." and a list of labels), ``math_shepherd``
+    (input and label), ``stepwise`` (TRL: prompt, completions, labels) and ``steps`` (question, steps and labels under
+    any of their usual names). A step counts as right if any of its continuations was; a verdict is one continuation. A
+    step without a label (no continuations; 0 beside -1, or as ``process_correctness`` or ``rating``, which is neutral)
+    is left out of the loss. Of a step of several lines the last one has the label, and the others have none: it has
+    seen all of the step, and is the one that ``Reward.score_steps`` takes the score of.
 
     Args:
         path: A ``.jsonl``, ``.json`` or ``.parquet`` file, a folder of ``.jsonl`` or ``.parquet`` files, a folder that
@@ -132,7 +133,8 @@ class _Reader:
             steps=split_steps(response),
             num_correct=tuple(right for right, _ in lines),
             num_total=tuple(total for _, total in lines),
-            correct=read.labels[-1][0] > 0,
+            # Of the last labelled step: VisualPRM's pipeline labels none behind a wrong one.
+            correct=[right for right, total in read.labels if total][-1] > 0,
         )
 
     def _record(self, read: LabelledRow) -> PromptRecord:

@@ -24,6 +24,8 @@ _LABELS: Final = ("labels", "step_labels", "label", "hard_labels", "soft_labels"
 _RESPONSES: Final = ("response", "solution", "completion", "output")
 _STEP_TEXTS: Final = ("step", "text", "content")
 _STEP_LABELS: Final = ("label", "score", "correct", "correctness", "rating")
+# Of labels that are 1, 0 or -1, as those under these names are (VisualProcessBench, PRM800K), 0 is neither.
+_SIGNED: Final = ("process_correctness", "rating")
 # Math-Shepherd ends every step with this mark; the label has + or - in its place.
 _MARK: Final = "ки"
 _FIRST_STEP: Final = re.compile(r"step 1:", re.IGNORECASE)
@@ -40,7 +42,8 @@ class LabelledRow:
     Attributes:
         question: The question, without image placeholders.
         steps: The steps, each of one line or several, with some visible text.
-        labels: For every step, how many continuations were right, and how many there were; (0 or 1, 1) for a verdict.
+        labels: For every step, how many continuations were right, and how many there were; (0 or 1, 1) for a verdict,
+            (0, 0) for a step that is not labelled.
     """
 
     question: str
@@ -68,7 +71,7 @@ def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm) -> Labelle
     """Reads a row.
 
     Raises:
-        RowError: it is not of the form, has no steps, or not one label a step.
+        RowError: it is not of the form, has no steps or no labelled one, or not one label a step.
     """
     known = find_form(values) if form == "auto" else form
     if known is None or known == "auto":
@@ -76,6 +79,8 @@ def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm) -> Labelle
     question, steps, labels = _READERS[known](values)
     if len(steps) != len(labels):
         raise RowError(Reason.BAD_STEPS, f"there are {len(steps)} steps and {len(labels)} labels")
+    if -1 in labels:
+        labels = [_signed(label) for label in labels]
     # A step without any text is no step.
     kept = [(text, read_label(label)) for step, label in zip(steps, labels, strict=True) if (text := step.strip())]
     question = remove_placeholders(question)
@@ -83,6 +88,8 @@ def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm) -> Labelle
         raise RowError(Reason.EMPTY_QUESTION, "the question is empty")
     if not kept:
         raise RowError(Reason.BAD_STEPS, "there are no steps")
+    if not any(total for _, (_, total) in kept):
+        raise RowError(Reason.BAD_STEPS, "no step is labelled")
     column = next((name for name in _IMAGES if values.get(name) not in (None, "")), None)
     images = read_images(values, (column,)) if column is not None else []
     return LabelledRow(question, tuple(images), tuple(text for text, _ in kept), tuple(label for _, label in kept))
@@ -91,7 +98,8 @@ def read_labelled_row(values: Mapping[str, Any], form: StepLabelForm) -> Labelle
 def read_label(label: Any) -> tuple[int, int]:
     """A step's label as (right continuations, continuations).
 
-    It is a truth value, ``+`` or ``-``, 1, 0 or -1, or a share of right continuations.
+    It is a truth value, ``+`` or ``-``, 1, 0 or -1, a share of right continuations, or their number and that of all,
+    which are both 0 where the step is not labelled.
 
     Raises:
         RowError: it is anything else.
@@ -99,7 +107,7 @@ def read_label(label: Any) -> tuple[int, int]:
     match label:
         case (int(), int()):
             right, total = label
-            if 0 <= right <= total and total > 0:
+            if 0 <= right <= total:
                 return right, total
         case bool():
             return int(label), 1
@@ -111,6 +119,11 @@ def read_label(label: Any) -> tuple[int, int]:
         case -1:
             return 0, 1
     raise RowError(Reason.BAD_STEPS, f"{label!r} is no label of a step: it is not true or false, + or -, nor in [0, 1]")
+
+
+def _signed(label: Any) -> Any:
+    """A label of 1, 0 and -1, of which 0 is neither right nor wrong."""
+    return (0, 0) if label == 0 and not isinstance(label, bool) else label
 
 
 _Parts = tuple[str, Sequence[str], Sequence[Any]]
@@ -186,13 +199,22 @@ def _split_first_turn(text: str) -> tuple[str, str]:
 
 
 def _read_steps(values: Mapping[str, Any]) -> _Parts:
-    found, labels = pick(values, _STEPS), pick(values, _LABELS)
+    found, labels = pick(values, _STEPS), _pick_label(values, _LABELS)
     if found is None:
         response = next((values[name] for name in _RESPONSES if isinstance(values.get(name), str)), "")
         found = [line for line in response.splitlines() if line.strip()]
     if isinstance(found, list) and all(isinstance(step, Mapping) for step in found) and labels is None:
-        labels = [pick(step, _STEP_LABELS) for step in found]
+        labels = [_pick_label(step, _STEP_LABELS) for step in found]
     return _question(values), _texts(found), _list(labels, "labels")
+
+
+def _pick_label(values: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The first label, or list of labels, of these names that is there; None if none is."""
+    name = next((name for name in names if values.get(name) is not None), None)
+    label = None if name is None else values[name]
+    if name not in _SIGNED:
+        return label
+    return [_signed(one) for one in label] if isinstance(label, list) else _signed(label)
 
 
 _READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], _Parts]]] = {

@@ -83,3 +83,11 @@ def test_they_stand_beside_labels_of_our_own(tmp_path: Path, images: str) -> Non
     assert list(data.train) == list(public.load())
     with pytest.raises(ConfigError, match=r"data\.prompts is not set"):
         StepLabelDataModule("labels")
+
+
+@pytest.mark.parametrize(("labels", "correct"), [([1, 1, 0], True), ([1, -1, 0], False), ([0, 1, -1], False)])
+def test_a_response_is_as_right_as_its_last_labelled_step(tmp_path: Path, labels: list[int], correct: bool) -> None:
+    rows = [{"question": "Q", "steps": ["a", "b", "c"], "process_correctness": labels}]
+    [label] = PublicStepLabels(write(tmp_path / "a.jsonl", rows)).load()
+    assert label.correct == correct
+    assert label.num_total == tuple(abs(one) for one in labels)

@@ -111,6 +111,30 @@ def test_continuations_are_counted_where_the_data_has_their_number() -> None:
     assert read_labelled_row(raw | {"steps_with_score": [{"step": "s", "score": 0.1875}]}, "auto").labels == ((3, 16),)
 
 
+def test_what_a_pipeline_did_not_continue_is_not_labelled() -> None:
+    steps = [{"step": f"s{c}", "num_mc_correct": c, "num_mc_total": t} for c, t in ((3, 4), (0, 4), (0, 0), (0, 0))]
+    read = read_labelled_row(ROWS["visualprm_raw"] | {"steps_with_score": steps}, "auto")
+    assert read.labels == ((3, 4), (0, 4), (0, 0), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("row", "neutral"),
+    [
+        ({"steps": ["a", "b"], "process_correctness": [1, 0]}, True),
+        ({"steps": [{"text": "a", "rating": 1}, {"text": "b", "rating": 0}]}, True),
+        ({"steps": ["a", "b"], "labels": [1, 0]}, False),
+        ({"steps": [{"text": "a", "label": 1}, {"text": "b", "label": 0}]}, False),
+    ],
+)
+def test_a_neutral_step_is_not_labelled(row: dict[str, Any], neutral: bool) -> None:
+    assert read_labelled_row({"question": "Q"} | row, "auto").labels == ((1, 1), (0, 0 if neutral else 1))
+
+
+def test_0_beside_a_minus_1_is_neutral() -> None:
+    row = {"question": "Q", "steps": list("abc"), "labels": [1, 0, -1]}
+    assert read_labelled_row(row, "auto").labels == ((1, 1), (0, 0), (0, 1))
+
+
 def test_the_question_before_the_prompt_s_wording_is_preferred() -> None:
     row = ROWS["visualprm_raw"] | {"question": "Answer step by step: How much?", "question_orig": "How much?"}
     assert read_labelled_row(row, "auto").question == "How much?"
@@ -126,14 +150,14 @@ def test_steps_keep_their_lines_and_empty_ones_go() -> None:
     ("label", "expected"),
     [
         (True, (1, 1)), (False, (0, 1)), ("+", (1, 1)), ("-", (0, 1)), (1, (1, 1)), (0, (0, 1)), (-1, (0, 1)),
-        (0.0, (0, 1)), (1 / 3, (1, 3)), (0.8125, (13, 16)), ((2, 4), (2, 4)),
+        (0.0, (0, 1)), (1 / 3, (1, 3)), (0.8125, (13, 16)), ((2, 4), (2, 4)), ((0, 0), (0, 0)),
     ],
 )  # fmt: skip
 def test_a_label(label: Any, expected: tuple[int, int]) -> None:
     assert read_label(label) == expected
 
 
-@pytest.mark.parametrize("label", [None, "", "yes", 1.5, -0.5, 2, float("nan"), (3, 2), (0, 0), [1]])
+@pytest.mark.parametrize("label", [None, "", "yes", 1.5, -0.5, 2, float("nan"), (3, 2), [1]])
 def test_what_is_no_label(label: Any) -> None:
     with pytest.raises(RowError):
         read_label(label)
@@ -157,6 +181,11 @@ def test_a_first_turn_holds_question_and_step(first: str, question: str, step: s
     [
         ({"question": "Q", "steps": ["a", "b"], "labels": [1]}, Reason.BAD_STEPS),
         ({"question": "Q", "steps": [], "labels": []}, Reason.BAD_STEPS),
+        ({"question": "Q", "steps": ["a", "b"], "process_correctness": [0, 0]}, Reason.BAD_STEPS),
+        (
+            {"question": "Q", "steps_with_score": [{"step": "a", "num_mc_correct": 0, "num_mc_total": 0}]},
+            Reason.BAD_STEPS,
+        ),
         ({"question": "Q", "steps": ["a", 3], "labels": [1, 1]}, Reason.BAD_STEPS),
         ({"question": "Q", "steps": "a", "labels": [1]}, Reason.BAD_STEPS),
         ({"question": "Q", "steps": ["a"]}, Reason.BAD_STEPS),
