@@ -152,7 +152,7 @@ class RewardModelRefresh:
         facts = (
             *(weights, str(precision), settings, fingerprint_prompts(self.prompts), training, self.contrast),
             *(check.max_prompt_tokens, check.max_example_tokens, seed),
-            *(engine, engine.max_new_tokens, grader, policy.lora),
+            *(engine, engine.max_new_tokens, grader, policy.lora, *policy.freeze_parts),
         )
         folder = run.reward_model(iteration, fingerprint(*facts))
         model = folder / "model"
@@ -202,6 +202,7 @@ class RewardModelRefresh:
             gradient_checkpointing=policy.gradient_checkpointing,
             seed=seed,
             lora=policy.lora,
+            freeze=policy.freeze_parts,
             trust_remote_code=policy.trust_remote_code,
         )
         data = StepLabelDataModule(

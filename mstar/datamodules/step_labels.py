@@ -21,7 +21,7 @@ from mstar.datamodules.quarantined import Quarantine, require_limits
 from mstar.datamodules.resumable import ResumableLoader
 from mstar.datamodules.samplers import PromptBatchSampler, RowNumbers
 from mstar.datamodules.step_label_batches import UsableRows, collate_usable
-from mstar.errors import ConfigError, DataError, require_least, require_share
+from mstar.errors import ConfigError, DataError, counted, require_least, require_share
 from mstar.generation import derive_seed
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.prompt_check import PromptCheck
@@ -39,7 +39,8 @@ class StepLabelDataModule(LightningDataModule):
             published (``mstar.annotation.PublicStepLabels``).
         prompts: The prompt source, or sources, that the labels' prompt ids refer to; published labels bring their own.
         batch_size: Responses in a batch. Batches are filled prompt by prompt.
-        validation_labels: Labels to validate on, given as ``labels`` is; none takes ``validation_share`` of ``labels``.
+        validation_labels: Labels to validate on, of other prompts, given as ``labels`` is; none takes
+            ``validation_share`` of ``labels``.
         validation_share: Share of the prompts that is held out for validation; 0 for no validation.
         seed: Seed of the split, of the order, which changes every epoch, and of the contrasts.
         num_workers: Processes that make batches; 0 makes them in the training process.
@@ -107,6 +108,12 @@ class StepLabelDataModule(LightningDataModule):
         labels = _load(self.labels)
         if self.validation_labels is not None:
             train, validation = labels, _load(self.validation_labels)
+            if shared := len(set(train.prompts()[0]) & set(validation.prompts()[0])):
+                _log.warning(
+                    "data.validation_labels has %s that data.labels has, too: of these, validation measures what was "
+                    "trained on.",
+                    counted(shared, "prompt"),
+                )
         else:
             ids, numbers = labels.prompts()
             bound = self.validation_share * 2**63

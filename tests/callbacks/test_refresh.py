@@ -141,9 +141,13 @@ def train(tmp_path: Path) -> Any:
     ]
 
     def train(
-        long_response: bool = False, gradient_checkpointing: bool = False, workers: int = 0, **settings: Any
+        long_response: bool = False,
+        gradient_checkpointing: bool = False,
+        freeze: Any = (),
+        workers: int = 0,
+        **settings: Any,
     ) -> Path:
-        policy.gradient_checkpointing = gradient_checkpointing
+        policy.gradient_checkpointing, policy.freeze_parts = gradient_checkpointing, list(freeze)
         first = "one " * 400 + "\n"
         longer = replace(rows[0], response=f"{first}{steps[1]}", steps=(first, steps[1]))
         labels = [longer, *rows[1:]] if long_response else rows
@@ -233,8 +237,8 @@ def test_the_retraining_has_the_settings_of_the_refresh_and_starts_from_the_poli
         "pairwise_weight": 0.25, "step_logprob_features": False, "contrast": ContrastSettings(each=2),
         "labels": "hard", "pairwise_margin": 0.3, "class_balance": True, "head_size": 8,
     }  # fmt: skip
-    train(gradient_checkpointing=True, workers=1, **settings)
-    assert seen.items() >= {**settings, "gradient_checkpointing": True, "num_workers": 1}.items()
+    train(gradient_checkpointing=True, freeze=["vision"], workers=1, **settings)
+    assert seen.items() >= {**settings, "gradient_checkpointing": True, "freeze": ["vision"], "num_workers": 1}.items()
 
 
 def test_the_retraining_makes_its_batches_in_as_many_processes_as_the_run(

@@ -146,6 +146,17 @@ def test_the_split_is_by_prompt_and_follows_from_the_seed(renderer: Renderer, tm
     assert split(1) != (train, validation)
 
 
+@pytest.mark.parametrize(("numbers", "warned"), [((1, 2), 0), ((0, 1), 1)])
+def test_prompts_that_are_trained_and_validated_on_are_told(
+    renderer: Renderer, tmp_path: Path, caplog: pytest.LogCaptureFixture, numbers: tuple[int, ...], warned: int
+) -> None:
+    write_step_labels(tmp_path / "a" / "labels-00000.parquet", [label("annotation-0-0")])
+    write_step_labels(tmp_path / "b" / "labels-00000.parquet", [label(f"annotation-0-{n}") for n in numbers])
+    data = StepLabelDataModule(str(tmp_path / "a"), TinyDice("annotation", 3), validation_labels=str(tmp_path / "b"))
+    loaded(data, renderer)
+    assert sum("validation_labels has 1 prompt that data.labels has" in line for line in caplog.messages) == warned
+
+
 def test_validation_labels_of_their_own_from_several_sources(renderer: Renderer, tmp_path: Path) -> None:
     write_step_labels(tmp_path / "a" / "labels-00000.parquet", [label("annotation-0-0")])
     write_step_labels(tmp_path / "b" / "labels-00000.parquet", [label("validation-0-1"), label("validation-0-0")])
