@@ -46,6 +46,15 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_search_continues_at_most_so_many_times(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = AnnotationSettings(num_samples=8, num_continuations=2, unmixed_share=1.0, continuing="search")
+    engine = TransformersEngine(max_new_tokens=16, progress=False)
+    made = annotate_policy(str(policy), TinyDice("annotation", 8), str(tmp_path), engine, settings=settings)
+    assert f"{made.num_prefixes} prefixes continued at most 2 times" in capsys.readouterr().out
+
+
 def test_two_runs_and_a_resumed_one_write_the_same_labels(
     policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -53,7 +62,9 @@ def test_two_runs_and_a_resumed_one_write_the_same_labels(
     engine = TransformersEngine(max_new_tokens=16, progress=False)
     prompts = TinyDice("annotation", 8)
     made = annotate_policy(str(policy), prompts, str(tmp_path / "a"), engine, settings=settings)
-    assert f"{len(made.labels)} responses to 8 prompts" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{len(made.labels)} responses to 8 prompts" in said
+    assert f"{made.num_prefixes} prefixes continued 2 times" in said
     assert any(len(label.steps) == 2 for label in made.labels)
     for label in made.labels:
         assert "".join(label.steps) == label.response
