@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from torch import nn
 
+from mstar.distributed import is_main
 from mstar.errors import require_least, require_positive
 from mstar.generation.base import Engine
 from mstar.generation.drift import drift_bounds
@@ -79,6 +80,16 @@ class VllmBase(Engine, Generic[Session]):
         bound, self.drift_floor = bounds if self._given_bound is None else (self._given_bound, None)
         self.drift_bound = bound
         return bound
+
+    def _warn_if_short(self, longest: int, option: str) -> None:
+        """Tells the user if vLLM has room for fewer tokens than a prompt and its response may have."""
+        wanted = (self._longest_prompt or 1) + self.max_new_tokens  # a prompt of unknown length has at least one
+        if longest < wanted and is_main():
+            _log.warning(
+                "%s is %d tokens, but a prompt with its response may have %d: what is longer is cut off or left "
+                "without responses",
+                *(option, longest, wanted),
+            )
 
 
 def tell_left_out(prompt_id: str, fault: str) -> None:

@@ -124,6 +124,7 @@ class VllmEngine(VllmBase[VllmSession]):
         self._session = VllmSession(policy, renderer, options)
         self.dtype = getattr(torch, self._session.dtype)
         self._set_bounds(policy, exact=self._session.exact)
+        self._warn_if_short(self._session.longest, "max_model_len")
 
     def _model_len(self, text_config: Any) -> int:
         """The ``max_model_len`` that vLLM is started with."""

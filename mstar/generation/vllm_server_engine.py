@@ -119,8 +119,7 @@ class VllmServerEngine(VllmBase[ServerSession]):
         elif not session.hand_over_kept():
             self._session, self._keeps = None, False
             return False
-        if self._longest_prompt is not None:
-            session.warn_if_short(self._longest_prompt + self.max_new_tokens)
+        self._warn_if_short(session.facts.longest, "the servers' --max-model-len")
         return True
 
     def update_weights(self, policy: nn.Module) -> None:

@@ -173,15 +173,6 @@ class ServerSession:
             self.pool.run(self.pool.prepare_all)
         self._folder.delete_others()
 
-    def warn_if_short(self, tokens: int) -> None:
-        """Tells the user if the servers were started for fewer tokens than prompts and responses may have."""
-        if self.facts.longest < tokens and is_main():
-            _log.warning(
-                "the servers were started for %d tokens, but a prompt with its response may have %d: what is longer is "
-                "cut off or left without responses, unless --max-model-len is raised.",
-                *(self.facts.longest, tokens),
-            )
-
     @property
     def compared(self) -> HandOver | None:
         """What the servers have proven to hold of the policy's weights at the hand-over, on the main process."""

@@ -646,14 +646,16 @@ def test_it_stops_when_it_is_asked_to(
     assert texts(engine) == texts(make(stubs[1]))
 
 
+@pytest.mark.parametrize(("longest_prompt", "most", "wanted"), [(200, 100, 300), (None, 256, 257)])
 def test_it_says_that_servers_are_short(
-    make: Callable[..., VllmServerEngine], tiny: Policy, tmp_path: Path, stubs: list[Stub], caplog: Any
-) -> None:
+    make: Callable[..., VllmServerEngine], tiny: Policy, tmp_path: Path, stubs: list[Stub], caplog: Any,
+    longest_prompt: int | None, most: int, wanted: int,
+) -> None:  # fmt: skip
     caplog.set_level(logging.WARNING)
-    engine = VllmServerEngine([stubs[0].address], str(tmp_path), max_new_tokens=100)
-    engine.expect("idefics3", longest_prompt=200)
+    engine = VllmServerEngine([stubs[0].address], str(tmp_path), max_new_tokens=most)
+    engine.expect("idefics3", longest_prompt=longest_prompt)
     engine.start(tiny.model, tiny.renderer)
-    assert "the servers were started for 256 tokens, but a prompt with its response may have 300" in caplog.text
+    assert f"--max-model-len is 256 tokens, but a prompt with its response may have {wanted}" in caplog.text
     engine.close()
 
 
