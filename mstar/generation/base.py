@@ -259,8 +259,19 @@ def draw_responses(engine: Engine, requests: Sequence[Request], what: str = "gen
     return written
 
 
-def explain_cut_off(cut_off: int, drawn: int, max_new_tokens: int, option: str, what: str = "responses") -> str | None:
-    """What was the matter and what to change, if most responses (or ``what`` it was) were cut off; else None."""
+def explain_cut_off(
+    cut_off: int, drawn: int, tokens: int, max_new_tokens: int, option: str, what: str = "responses"
+) -> str | None:
+    """What was the matter and what to change, if most responses (or ``what`` it was) were cut off; else None.
+
+    Args:
+        tokens: Those of all that was drawn; 0 if they were not counted.
+    """
     if 2 * cut_off <= drawn:
         return None
+    if 0 < tokens < cut_off * max_new_tokens:  # so at least one of them has fewer
+        return (
+            f"{cut_off:,} of {drawn:,} {what} were cut off, and not all at {max_new_tokens} tokens ({option}), but "
+            "where the engine's context ends: raise its max_model_len if it has one, or shorten the prompts"
+        )
     return f"{cut_off:,} of {drawn:,} {what} were cut off at {max_new_tokens} tokens: raise {option}"

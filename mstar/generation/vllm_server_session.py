@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,8 +38,6 @@ from mstar.models.sharding import is_sharded
 from mstar.rendering import Renderer
 
 Transfer = Literal["folder", "nccl"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -174,8 +174,9 @@ class AnsweringModule(BackboneModule):
         if not groups:
             return
         cut_off = sum(not scored.response.finished for scored in distinct.values())
+        tokens = sum(scored.response.num_tokens for scored in distinct.values())
         option = f"{self.engine_key}.max_new_tokens"
-        explained = explain_cut_off(cut_off, len(distinct), self.engine.max_new_tokens, option)
+        explained = explain_cut_off(cut_off, len(distinct), tokens, self.engine.max_new_tokens, option)
         if explained is not None and is_main() and not self.trainer.sanity_checking:
             _log.warning("%s", explained)
         self.log(f"{stage}/accuracy", mean_accuracy(groups), prog_bar=True, sync_dist=True)

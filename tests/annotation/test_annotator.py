@@ -72,7 +72,9 @@ class StubEngine(Engine):
             entry = self.samples[request.prompt.id][number]
             text, finished = (entry, True) if isinstance(entry, str) else entry
         sample = request.samples[number]
-        return Response(request.prompt.id, sample.index, text, 10, finished, sample.temperature, -float(number))
+        return Response(
+            request.prompt.id, sample.index, text, 10 if finished else 40, finished, sample.temperature, -float(number)
+        )
 
 
 def prompt(name: str, answer: str | None = "3") -> Prompt:

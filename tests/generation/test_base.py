@@ -37,5 +37,13 @@ def test_a_sample_is_the_same_whatever_else_is_planned() -> None:
 
 
 def test_half_of_the_responses_cut_off_is_not_most() -> None:
-    assert explain_cut_off(1, 2, 40, "x") is explain_cut_off(0, 0, 40, "x") is None
-    assert explain_cut_off(2, 3, 40, "x") == "2 of 3 responses were cut off at 40 tokens: raise x"
+    assert explain_cut_off(1, 2, 50, 40, "x") is explain_cut_off(0, 0, 0, 40, "x") is None
+    for tokens in (0, 80, 100):  # 0: they were not counted
+        assert explain_cut_off(2, 3, tokens, 40, "x") == "2 of 3 responses were cut off at 40 tokens: raise x"
+
+
+def test_the_length_limit_is_not_blamed_where_the_context_ended_responses() -> None:
+    explained = explain_cut_off(2, 3, 79, 40, "x")
+    assert explained is not None
+    assert "2 of 3 responses were cut off, and not all at 40 tokens (x)" in explained
+    assert "raise its max_model_len if it has one" in explained
