@@ -10,6 +10,7 @@ from typing import Any, Final, get_args
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.nn import Parameter
 
@@ -43,9 +44,9 @@ def check_trainable(
         lr: Of an MPRM that is retrained from the module, with its optimizer and schedule; none for the module's own.
 
     Raises:
-        ConfigError: the optimizer or the schedule refuses its settings, or the optimizer weights that are sharded;
-            every part is frozen, the attention kernel cannot run, the learning rate cannot move the weights, or
-            adapters or an MPRM's head would lose their 32 bits.
+        ConfigError: the optimizer or the schedule refuses its settings, or the optimizer weights that are sharded or
+            gradients that are clipped; every part is frozen, the attention kernel cannot run, the learning rate cannot
+            move the weights, or adapters or an MPRM's head would lose their 32 bits.
     """
     if optimizer is None:
         optimizer, lr_scheduler = module.optimizer_factory, module.lr_scheduler_factory
@@ -53,9 +54,18 @@ def check_trainable(
     _tell_unread_rate(optimizer, lr, name)
     # A matrix, because some optimizers (Muon) take nothing else.
     made = configure([Parameter(torch.zeros(1, 1))], lr, optimizer, lr_scheduler, name)
+    built = made["optimizer"] if isinstance(made, dict) else made
     # An MPRM that is refreshed is not split.
     if optimizer is module.optimizer_factory and isinstance(trainer.strategy, ModelParallelStrategy):
-        _check_sharding(made["optimizer"] if isinstance(made, dict) else made)
+        _check_sharding(built)
+    # Those of a refreshed MPRM are always clipped.
+    clipped = trainer.gradient_clip_val or name != "model.lr"
+    scaling = getattr(built, "_step_supports_amp_scaling", False)
+    if clipped and scaling and isinstance(trainer.precision_plugin, MixedPrecision):
+        raise ConfigError(
+            f"{name.removesuffix('lr')}optimizer {type(built).__name__} is fused, and its gradients cannot be clipped "
+            f"with trainer.precision {trainer.precision}: leave fused out."
+        )
     if set(module.freeze_parts) == set(get_args(FreezablePart)):
         raise ConfigError("model.freeze names every part of the model, so nothing can be trained; freeze less.")
     precision = precision_of(trainer, module.dtype_name)

@@ -57,6 +57,26 @@ def test_an_optimizer_that_cannot_move_sharded_weights() -> None:
     check_trainable(PolicyModule("unused"), sharded, 1e-4, optim.AdamW8bit)
 
 
+def test_a_fused_optimizer_whose_gradients_are_clipped() -> None:
+    """Lightning refuses it at the first optimizer step, with a traceback."""
+    fused = partial(torch.optim.AdamW, fused=True)
+    module, mixed = PolicyModule("unused", optimizer=fused), trainer("bf16-mixed")
+    check_trainable(module, mixed)
+    mixed.gradient_clip_val = 1.0
+    with pytest.raises(
+        ConfigError, match=r"model\.optimizer AdamW is fused, .*\.precision bf16-mixed: leave fused out"
+    ):
+        check_trainable(module, mixed)
+    check_trainable(PolicyModule("unused"), mixed)
+    whole = trainer("32-true")
+    whole.gradient_clip_val = 1.0
+    check_trainable(module, whole)
+    # A refreshed MPRM's are clipped whatever the trainer does.
+    name = "rollout.refresh_reward_model."
+    with pytest.raises(ConfigError, match=rf"{name}optimizer AdamW is fused"):
+        check_trainable(PolicyModule("unused"), trainer("bf16-mixed"), 1e-4, fused, name=f"{name}lr")
+
+
 def test_what_has_32_bits_passes(warm_policy: Path) -> None:
     check_trainable(PolicyModule(str(warm_policy), lr=1e-9), trainer("bf16-mixed"))
     adapters = LoraSettings(rank=2)
