@@ -237,7 +237,8 @@ class RewardModelRefresh:
 
 def drop_reward_models(run: RunDirectory, earliest: int) -> None:
     """Deletes the retrained MPRMs, without their labels, that no iteration from ``earliest`` on has used."""
-    folders = {folder: int(folder.name.partition("-")[0]) for folder in run.root.glob("mprm/[0-9]*-*")}
+    begins = ((folder, folder.name.partition("-")[0]) for folder in run.root.glob("mprm/[0-9]*-*"))
+    folders = {folder: int(number) for folder, number in begins if number.isdecimal()}
 
     def is_used(number: int) -> bool:
         # Not by its name alone: an MPRM may be there that the run, as it was gone on with, has not used.

@@ -101,8 +101,10 @@ def earliest_checkpoint(trainer: Trainer) -> int:
     iteration = trainer.current_epoch + 1
     match trainer.checkpoint_callbacks:
         case [IterationCheckpoint(every=every)] if iteration % every == 0:
-            names = checkpoint_folder(Path(trainer.default_root_dir)).glob("iteration-*.ckpt")
-            numbers = [int(name.stem.removeprefix("iteration-")) for name in names]
-            # previous.ckpt may be of the one before, and have no other name.
-            return min([iteration - every, *numbers])
+            files = checkpoint_folder(Path(trainer.default_root_dir)).glob("iteration-*.ckpt")
+            names = [file.stem.removeprefix("iteration-") for file in files]
+            # previous.ckpt may be of the one before, and have no other name. Of a copy with a name of somebody's own it
+            # is not known.
+            if all(map(str.isdecimal, names)):
+                return min([iteration - every, *map(int, names)])
     return 0  # where a ModelCheckpoint has its files is its own business

@@ -41,10 +41,10 @@ _AMERICAN: Final = {"grey": "gray", "colour": "color", "centre": "center", "metr
 _BRITISH: Final = re.compile(rf"\b(?:{'|'.join(_AMERICAN)})")
 
 _BRACE: Final = re.compile(r"(?<!\\)[{}]|(?P<box>\\(?:boxed|fbox|framebox)\s*\{)")
+# A command before it keeps apart what follows: of "\pi\text{cm}" nothing is called "\picm".
 _STYLE: Final = re.compile(
-    r"\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|bb)|mbox|operatorname|bm|boldsymbol|emph|underline"
-    r"|boxed|fbox)"
-    r"\s*\{([^{}]*)\}"
+    r"(\\[a-zA-Z]+)?\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|bb)|mbox|operatorname|bm|boldsymbol"
+    r"|emph|underline|boxed|fbox)\s*\{([^{}]*)\}"
 )
 _COMMAND: Final = re.compile(r"\\([a-zA-Z]+|.)")
 _PLAIN: Final = {
@@ -117,7 +117,7 @@ def clean_latex(text: str) -> str:
     """
     if "\\" in text or "{" in text:
         for _ in range(2):
-            text = _STYLE.sub(r"\1", text)
+            text = _STYLE.sub(lambda style: " ".join(filter(None, style.groups())), text)
         text = _GROUPS.sub(",", text).replace("\\\\", " ").replace("~", " ")
         text = _COMMAND.sub(lambda command: _PLAIN.get(command[1], command[0]), text)
         text = _SHORT_FRACTION.sub(r" \1/\2", _DEGREE.sub("°", text))

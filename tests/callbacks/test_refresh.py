@@ -370,3 +370,17 @@ def test_an_mprm_that_the_run_did_not_use_keeps_none_from_staying(tmp_path: Path
     trainer.current_epoch = 5
     drop_reward_models(RunDirectory(tmp_path), earliest_checkpoint(trainer))
     assert _made(tmp_path) == ["0005-a"]
+
+
+def test_names_of_ones_own_stop_nothing(tmp_path: Path) -> None:
+    _run_of_refreshes(tmp_path, [1, 3, 5], 6)
+    copy = tmp_path / "checkpoints/iteration-0002-good.ckpt"
+    copy.mkdir(parents=True)
+    (tmp_path / "mprm/3b-old/model").mkdir(parents=True)
+    trainer = Mock(default_root_dir=str(tmp_path), current_epoch=5, checkpoint_callbacks=[IterationCheckpoint()])
+    drop_reward_models(RunDirectory(tmp_path), earliest_checkpoint(trainer))
+    # What the copy needs is not known.
+    assert _made(tmp_path) == ["0001-a", "0003-a", "0005-a", "3b-old"]
+    copy.rmdir()
+    drop_reward_models(RunDirectory(tmp_path), earliest_checkpoint(trainer))
+    assert _made(tmp_path) == ["0005-a", "3b-old"]
