@@ -38,10 +38,12 @@ class LoraSettings:
         alpha: Their product is scaled by alpha / rank.
         dropout: Dropout on the input of the matrices, in training.
         target: Which linear layers: all of the language model (language), its attention alone (attention), or those of
-            vision and projector too (all; parts named in ``model.freeze`` are left out).
+            vision and projector too (all; parts named in ``model.freeze`` are left out). Experts that a family keeps as
+            one parameter, in no linear layers, get no adapters, which a warning says.
         modules_to_save: Parts of which all weights are trained beside the adapters, in float32, such as a new
             connector: vision, projector. They get no adapters, and checkpoints hold them.
-        quantization: nf4 loads the language model's weights in 4 bits (QLoRA); needs the extra ``qlora``.
+        quantization: nf4 loads the weights of the language model's linear layers in 4 bits (QLoRA); needs the extra
+            ``qlora``.
 
     Raises:
         ConfigError: a number is out of its range.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from typing import TYPE_CHECKING, Any, Final
 
 from torch import nn
 
+from mstar.distributed import is_main
 from mstar.errors import ConfigError
 from mstar.models.families import FreezablePart, family_of
 from mstar.models.lora import LoraSettings, add_lora
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_log: Final = logging.getLogger(__name__)
 
 
 def freeze(model: nn.Module, parts: list[FreezablePart]) -> int:
@@ -43,6 +47,8 @@ def prepare_training(
             raise ConfigError(
                 f"model.lora.target '{lora.target}' names no layer that model.freeze leaves: freeze less."
             )
+        if lora.target != "attention" and "language" not in parts:
+            _tell_fused_experts(model)
         add_lora(model, lora, layers, seed, _whole_weights(model, parts, lora))
     if gradient_checkpointing:
         untyped: Any = model
@@ -50,6 +56,22 @@ def prepare_training(
         # Only the reentrant kind needs embeddings with gradients where they are frozen. They would be leaves, and some
         # models write pictures into them in place.
         untyped.disable_input_require_grads()
+
+
+def _tell_fused_experts(model: nn.Module) -> None:
+    """Says that experts which are one parameter for all, and no linear layers, get no adapters."""
+    part_of = family_of(model).part_of
+    fused = sum(
+        parameter.numel()
+        for name, parameter in model.named_parameters()
+        if ".experts." in name and parameter.ndim == 3 and part_of(name) == "language"
+    )
+    if fused and is_main():
+        _log.warning(
+            "model.lora: %s weights of the language model's experts are not in linear layers: they get no adapters, "
+            "and keep their 16 or 32 bits.",
+            f"{fused:,}",
+        )
 
 
 def _whole_weights(model: nn.Module, frozen: list[FreezablePart], lora: LoraSettings) -> list[str]:

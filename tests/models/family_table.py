@@ -189,7 +189,8 @@ has the reason where a whole family is refused, or is not tested.
 - vLLM: log-probabilities, text, new weights and adapters are right on real vLLM, with pictures too \
 (`tests/vllm/test_engine_families.py`). Within these families, language models with experts and Granite are refused.
 - MPRM: steps behind shared prompts get the scores that they get behind prompts of their own.
-- LoRA: a step of adapters lowers the loss and leaves the weights alone.
+- LoRA: a step of adapters lowers the loss and leaves the weights alone. Experts that are one parameter, in no linear \
+layers (as those of `qwen3_vl_moe`), get none, nor are they quantised; a warning says so.
 - packing: rows laid end to end have the hidden states that they have alone.
 - DDP, FSDP2: the gradients of two processes are those of one with the rows of both, also where the rows of one use \
 weights outside of the language model's layers that those of the other do not.
