@@ -20,7 +20,6 @@ from mstar.models.families import language_head
 from mstar.models.lora import LoraSettings, has_lora, merged_state, plain_shell, save_adapter
 from mstar.models.trained_part import prepare_training
 from mstar.prompts import TinyDice
-from tests.architectures import tiny_model
 
 PROMPTS = list(TinyDice("seed", 4))
 
@@ -105,9 +104,9 @@ def test_what_is_trained_whole_is_there_and_is_not_frozen(tiny: Any) -> None:
     [("qwen3_vl_moe", "language", True), ("qwen3_vl_moe", "attention", False), ("qwen3_vl", "all", False)],
 )
 def test_experts_without_linear_layers_are_told(
-    family: str, target: Any, said: bool, caplog: pytest.LogCaptureFixture
+    architectures: Any, family: str, target: Any, said: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = tiny_model(family)
+    model = architectures.tiny_model(family)
     fused = sum(value.numel() for name, value in model.named_parameters() if ".experts." in name)
     prepare_training(model, [], LoraSettings(rank=2, target=target))
     assert (f"model.lora: {fused:,} weights of the language model's experts" in caplog.text) is said
