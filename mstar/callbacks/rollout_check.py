@@ -8,6 +8,7 @@ from math import ceil
 from pathlib import Path
 from typing import Final
 
+import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from mstar.callbacks.rollout_settings import RolloutSettings
@@ -17,8 +18,11 @@ from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import is_main, world_size
 from mstar.errors import ConfigError, DataError
 from mstar.evaluation.gradeable import check_prompts
+from mstar.generation import TransformersEngine
 from mstar.iteration.plan import count_indices, most_prompts
 from mstar.models.backbone import find_model_type
+from mstar.models.precision import Precision
+from mstar.modules.backbone_module import precision_of
 from mstar.modules.policy import PolicyModule
 from mstar.modules.trainable import check_trainable
 from mstar.prompts.part import find_repetition
@@ -43,6 +47,7 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
     if (settings.objective is not None or settings.weighs) and policy.loss_kernel == "liger":
         what = "weights need" if settings.weighs else f"rollout.method '{settings.method}' needs"
         raise ConfigError(f"model.loss_kernel 'liger' gives no loss by token, which {what}: choose chunked.")
+    _warn_of_rounding(settings, policy, precision_of(trainer, policy.dtype_name))
     check_watched(trainer, policy, settings, dynamics=settings.dynamics and data.validation is not None)
     refresh = settings.refresh
     if refresh is not None:
@@ -105,6 +110,18 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
                 f"data.unlabelled: row {row} has the prompt id '{data.unlabelled[row].id}', which another prompt of "
                 "data.train or data.unlabelled has, too: within both together every prompt needs an id of its own."
             )
+
+
+def _warn_of_rounding(settings: RolloutSettings, policy: PolicyModule, precision: Precision) -> None:
+    """Says that merged adapters are rounded to 16 bits, and that samples are not the policy's as it is trained."""
+    merged = isinstance(settings.engine, TransformersEngine) and settings.engine.adapters == "merged"
+    adapted = policy.lora is not None and policy.lora.quantization == "none"
+    if settings.objective is not None and merged and adapted and precision.compute != torch.float32 and is_main():
+        _log.warning(
+            "rollout.method %s compares the policy with what its samples were drawn from, which adapters that are "
+            "merged into 16 bits round away from it: set rollout.engine.init_args.adapters to apart.",
+            settings.method,
+        )
 
 
 def _warn_of_idle(settings: RolloutSettings, data: PolicyDataModule) -> None:

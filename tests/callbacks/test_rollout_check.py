@@ -6,14 +6,17 @@ import re
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
 import mstar.callbacks.rollout_check
 from mstar.callbacks import RolloutCallback
-from mstar.callbacks.rollout_check import _warn_of_idle
+from mstar.callbacks.rollout_check import _warn_of_idle, _warn_of_rounding
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.generation import TransformersEngine
+from mstar.models.lora import LoraSettings
+from mstar.models.precision import Precision
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.rewards import Likelihood, Oracle
@@ -99,6 +102,26 @@ def test_rest_em_on_a_part_of_the_prompts_is_none(
     callback = RolloutCallback(selection="random", method="rest_em", interval=interval)
     check(callback, PolicyDataModule(TinyDice("pool", 4)))
     assert ("takes all of them in each" in caplog.text) is warned
+
+
+@pytest.mark.parametrize(
+    ("method", "adapters", "precision", "quantization", "warned"),
+    [
+        ("grpo", "merged", "bf16-mixed", "none", True),
+        ("grpo", "merged", "32-true", "none", False),
+        ("grpo", "merged", "bf16-mixed", "nf4", False),
+        ("grpo", "apart", "bf16-mixed", "none", False),
+        ("rest_em", "merged", "bf16-mixed", "none", False),
+    ],
+)
+def test_samples_of_rounded_adapters_are_said(
+    method: Any, adapters: Any, precision: str, quantization: Any, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = TransformersEngine(adapters=adapters)
+    callback = RolloutCallback(method=method, engine=engine, **({"selection": "random"} if method == "rest_em" else {}))
+    policy = PolicyModule("unused", lora=LoraSettings(quantization=quantization))
+    _warn_of_rounding(callback.settings, policy, Precision.of(precision, torch.float32))
+    assert ("set rollout.engine.init_args.adapters to apart" in caplog.text) is warned
 
 
 @pytest.mark.parametrize(
