@@ -44,20 +44,18 @@ _BRACE: Final = re.compile(r"(?<!\\)[{}]|(?P<box>\\(?:boxed|fbox|framebox)\s*\{)
 # A command before it keeps apart what follows: of "\pi\text{cm}" nothing is called "\picm".
 _STYLE: Final = re.compile(
     r"(\\[a-zA-Z]+)?\\(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|cal|bb)|mbox|operatorname|bm|boldsymbol"
-    r"|emph|underline|boxed|fbox)\s*\{([^{}]*)\}"
+    r"|emph|underline|boxed|fbox|(?:text)?color\s*\{\w+\})\s*\{([^{}]*)\}"
 )
-_COMMAND: Final = re.compile(r"\\([a-zA-Z]+|.)")
+_COMMAND: Final = re.compile(r"\\((?:text)?color\s*\{\w+\}|[a-zA-Z]+|.)")
 _PLAIN: Final = {
     **dict.fromkeys(("left", "right", "displaystyle", "big", "Big", "bigg", "Bigg", "limits"), ""),
+    **dict.fromkeys(("tiny", "small", "large", "Large", "LARGE", "huge", "bf", "rm", "it"), ""),
     **dict.fromkeys(("!", " ", ",", ";", ":", "(", ")", "[", "]", "quad", "qquad", "to", "rightarrow", "implies"), " "),
     **dict.fromkeys(("dfrac", "tfrac", "cfrac"), "\\frac"),
-    **dict.fromkeys(("circ", "degree", "degrees"), "°"),
-    **dict.fromkeys(("approx", "simeq", "cong"), "≈"),
-    **dict.fromkeys(("le", "leq", "leqslant"), "≤"),
-    **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
-    **dict.fromkeys(("ne", "neq"), "≠"),
+    **dict.fromkeys(("circ", "degree", "degrees"), "°"), **dict.fromkeys(("approx", "simeq", "cong"), "≈"),
+    **dict.fromkeys(("le", "leq", "leqslant"), "≤"), **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
     "times": "×", "cdot": "*", "div": "/", "pi": "π", "$": "$", "%": "%", "{": "{", "}": "}", "pounds": "£",
-    "infty": "∞", "triangle": "△", "angle": "∠",
+    "infty": "∞", "triangle": "△", "angle": "∠", "Omega": "Ω", "ne": "≠", "neq": "≠",
 }  # fmt: skip
 _GROUPS: Final = re.compile(r"\{,\}|(?:,?\\!|\\,)(?=\d{3})")
 _DEGREE: Final = re.compile(r"\s*(?:\^\s*\{?\s*|\*)°\s*\}?")
@@ -119,7 +117,7 @@ def clean_latex(text: str) -> str:
         for _ in range(2):
             text = _STYLE.sub(lambda style: " ".join(filter(None, style.groups())), text)
         text = _GROUPS.sub(",", text).replace("\\\\", " ").replace("~", " ")
-        text = _COMMAND.sub(lambda command: _PLAIN.get(command[1], command[0]), text)
+        text = _COMMAND.sub(lambda command: _PLAIN.get(command[1], "" if "{" in command[1][1:] else command[0]), text)
         text = _SHORT_FRACTION.sub(r" \1/\2", _DEGREE.sub("°", text))
         for _ in range(3):
             text = _EXPONENT.sub(_write_exponent, text)
