@@ -81,7 +81,7 @@ def estimate(
         places=_places(plan, where),
         stages=tuple(stages),
         host=host,
-        disk=disk_account(plan, shape, where.prompts(plan), lengths.response),
+        disk=disk_account(plan, shape, where.prompts(plan), lengths.scored),
         capacity=where.capacity,
         assumptions=_assumptions(plan, lengths, where),
         fault=find_fault(plan, shape, where.capacity),
@@ -124,12 +124,14 @@ def _rollout_stages(
     rollout = plan.rollout
     assert rollout is not None  # noqa: S101 - the caller has looked
     processes = where.local * plan.nodes
-
-    def drawing(name: str, samples: int) -> Stage:
-        return generation_stage(name, plan, rollout.engine, shape, lengths, where.on_gpu, processes,
-                                (*always, *waiting), where.capacity, samples)  # fmt: skip
-
-    stages = [drawing("generate", rollout.num_samples)]
+    read = lengths
+    if plan.kind == "annotate" or rollout.refresh_rows is not None:
+        # Step labels come from responses that are continued: the engine reads what there is of them, too.
+        read = replace(lengths, prompt=lengths.prompt + rollout.engine.max_new_tokens)
+    stages = [
+        generation_stage("generate", plan, rollout.engine, shape, read, where.on_gpu, processes, (*always, *waiting),
+                         where.capacity, rollout.num_samples)
+    ]  # fmt: skip
     if mprm is not None and rollout.reward is not None:
         # The engine holds whole weights of a sharded policy from the first shard to the last; its rows are gone.
         held = tuple(

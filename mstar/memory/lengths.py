@@ -28,14 +28,16 @@ class Lengths:
 
     Attributes:
         prompt: Tokens of a prompt, those of its pictures included.
-        response: Tokens of a response that is trained on or scored.
+        scored: Tokens of a response that is drawn, scored and kept in files.
+        trained: Tokens of a response that is trained on: no more than ``data.max_example_tokens`` leaves to it.
         patches: Patches of a prompt's pictures.
         pixel_bytes: Bytes of a prompt's pictures as the model gets them.
         said: How they were found, in words.
     """
 
     prompt: int
-    response: int
+    scored: int
+    trained: int
     patches: int
     pixel_bytes: int
     said: str
@@ -55,11 +57,19 @@ def assume_lengths(plan: Plan, shape: ModelShape, prompt_tokens: int | None, res
         said = "data.max_prompt_tokens"
     engine = plan.rollout.engine if plan.rollout else plan.evaluation
     response = response_tokens or (engine.max_new_tokens if engine else 512)
-    if plan.max_example_tokens is not None:
-        response = min(response, max(plan.max_example_tokens - prompt, 1))
     patches = min(patches, prompt * shape.merge)
     said = f"assumed: prompts of {prompt} tokens ({said}), responses of {response}"
-    return Lengths(prompt, response, patches, patches * shape.patch**2 * 3 * 4, said)
+    return _limited(plan, prompt, response, patches, patches * shape.patch**2 * 3 * 4, said)
+
+
+def _limited(plan: Plan, prompt: int, response: int, patches: int, pixel_bytes: int, said: str) -> Lengths:
+    """Lengths of such prompts and responses, of which examples that are too long are not trained on."""
+    trained = response
+    if plan.fits and plan.max_example_tokens is not None:
+        trained = min(response, max(plan.max_example_tokens - prompt, 1))
+    if trained < response:
+        said += f", of {trained} where they are trained on (data.max_example_tokens)"
+    return Lengths(prompt, response, trained, patches, pixel_bytes, said)
 
 
 def _patches(area: int, shape: ModelShape) -> tuple[int, str]:
@@ -85,19 +95,23 @@ def count_lengths(
     prompts, responses, patches, size = [], [], [], []
     for prompt, response in rows:
         inputs = renderer.prompt_inputs([prompt])
+        if plan.max_prompt_tokens is not None and inputs.ids_BT.shape[1] > plan.max_prompt_tokens:
+            continue  # it is put aside
         prompts.append(inputs.ids_BT.shape[1])
         if response is not None:
             responses.append(renderer.count_response_tokens(response))
         pixels = inputs.extras.get("pixel_values")
         patches.append(_count_patches(pixels, shape))
         size.append(0 if pixels is None else pixels.numel() * pixels.element_size())
+    if not prompts:
+        return assume_lengths(plan, shape, None, None)
     engine = plan.rollout.engine if plan.rollout else plan.evaluation
     longest = max(responses, default=engine.max_new_tokens if engine else 512)
-    said = f"counted on {len(rows)} prompts: {max(prompts)} tokens, responses of {longest}"
+    said = f"counted on {len(prompts)} prompts: {max(prompts)} tokens, responses of {longest}"
     if plan.rollout is not None and plan.kind == "policy":
         longest = plan.rollout.engine.max_new_tokens
-        said = f"counted on {len(rows)} prompts: {max(prompts)} tokens; responses of {longest}, the longest"
-    return Lengths(max(prompts), longest, max(patches), max(size), said)
+        said = f"counted on {len(prompts)} prompts: {max(prompts)} tokens; responses of {longest}, the longest"
+    return _limited(plan, max(prompts), longest, max(patches), max(size), said)
 
 
 def _count_patches(pixels: Any, shape: ModelShape) -> int:

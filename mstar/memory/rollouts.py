@@ -149,10 +149,10 @@ def scoring_stage(rows: int, reward: Reward, lengths: Lengths, num_samples: int,
     types, shape = reward.types, reward.shape
     prompts = max(1, -(-rows // num_samples))
     cache = shape.cache(types.compute)
-    whole = lengths.prompt + lengths.response
+    whole = lengths.prompt + lengths.scored
     # The prompt's part once for every response, and a layer's that is put together with the new tokens.
     kept = rows * cache.row(whole) + rows * whole * 2 * (shape.text.queries + shape.text.keys) * types.compute
-    work = layer_peak(shape.text, types, rows * lengths.response, masked=whole)
+    work = layer_peak(shape.text, types, rows * lengths.scored, masked=whole)
     return stage(
         "score",
         beside,
@@ -160,5 +160,5 @@ def scoring_stage(rows: int, reward: Reward, lengths: Lengths, num_samples: int,
         encoding(shape, types, lengths, prompts),
         Amount(f"keys and values of {rows} responses", kept, heap=True),
         Amount("one layer's work on responses", work, heap=True),
-        Amount("logits", logits_peak(shape, types, rows * lengths.response, budget=MOST_LOGITS)),
+        Amount("logits", logits_peak(shape, types, rows * lengths.scored, budget=MOST_LOGITS)),
     )

@@ -87,11 +87,11 @@ def held_weights(plan: Plan, shape: ModelShape, types: Types, processes: int) ->
 def activations(plan: Plan, shape: ModelShape, lengths: Lengths, types: Types) -> Iterator[Amount]:
     """What the forward pass of a batch keeps, and its logits."""
     rows, whole = plan.rows, plan.training.lora is None
-    response = rows * lengths.response
+    response = rows * lengths.trained
     shared = plan.kind == "mprm" and plan.share_prompts and not plan.checkpointing
     # Of an MPRM's batch, the prompts are there once, for as many responses as a prompt has: at least two.
     prompts = max(rows // 2, 1) if shared else rows
-    masked = lengths.prompt + lengths.response
+    masked = lengths.prompt + lengths.trained
     text = shape.text
     if shared:
         kept = kept_by_layer(text, types, prompts * lengths.prompt, masked=lengths.prompt, whole=whole,
