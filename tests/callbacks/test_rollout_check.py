@@ -6,17 +6,15 @@ import re
 from typing import Any
 
 import pytest
-import torch
 from lightning.pytorch import Trainer
 
 import mstar.callbacks.rollout_check
 from mstar.callbacks import RolloutCallback
-from mstar.callbacks.rollout_check import _warn_of_idle, _warn_of_rounding
+from mstar.callbacks.rollout_check import _warn_of_idle
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.generation import TransformersEngine
 from mstar.models.lora import LoraSettings
-from mstar.models.precision import Precision
 from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.rewards import Likelihood, Oracle
@@ -115,12 +113,13 @@ def test_rest_em_on_a_part_of_the_prompts_is_none(
     ],
 )
 def test_samples_of_rounded_adapters_are_said(
-    method: Any, adapters: Any, precision: str, quantization: Any, warned: bool, caplog: pytest.LogCaptureFixture
+    method: Any, adapters: Any, precision: Any, quantization: Any, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = TransformersEngine(adapters=adapters)
     callback = RolloutCallback(method=method, engine=engine, **({"selection": "random"} if method == "rest_em" else {}))
-    policy = PolicyModule("unused", lora=LoraSettings(quantization=quantization))
-    _warn_of_rounding(callback.settings, policy, Precision.of(precision, torch.float32))
+    policy = PolicyModule("mstar/tiny-idefics3", lora=LoraSettings(quantization=quantization))
+    trainer = Trainer(accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False, max_epochs=1)
+    callback.check(trainer, policy, PolicyDataModule(TinyDice("pool", 4)))
     assert ("set rollout.engine.init_args.adapters to apart" in caplog.text) is warned
 
 
