@@ -55,7 +55,7 @@ _PLAIN: Final = {
     **dict.fromkeys(("circ", "degree", "degrees"), "°"), **dict.fromkeys(("approx", "simeq", "cong"), "≈"),
     **dict.fromkeys(("le", "leq", "leqslant"), "≤"), **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
     "times": "×", "cdot": "*", "div": "/", "pi": "π", "$": "$", "%": "%", "{": "{", "}": "}", "pounds": "£",
-    "infty": "∞", "triangle": "△", "angle": "∠", "Omega": "Ω", "ne": "≠", "neq": "≠",
+    "infty": "∞", "triangle": "△", "angle": "∠", "Omega": "Ω", "mu": "μ", "ne": "≠", "neq": "≠",
 }  # fmt: skip
 _GROUPS: Final = re.compile(r"\{,\}|(?:,?\\!|\\,)(?=\d{3})")
 _DEGREE: Final = re.compile(r"\s*(?:\^\s*\{?\s*|\*)°\s*\}?")

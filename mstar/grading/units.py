@@ -17,14 +17,14 @@ _SPELLINGS: Final = {
     "h": "h hr hrs hour", "day": "day 天", "week": "week wk", "month": "month mo", "year": "year yr yrs 年 岁",
     "decade": "decade", "ml": "ml milliliter millilitre", "l": "l liter litre", "°": "° degree deg 度",
     "rad": "rad radian", "%": "% percent percentage per_cent", "$": "$ us$ usd dollar buck", "¢": "¢ cent",
-    "€": "€ eur euro", "£": "£ gbp", "¥": "¥ yen yuan rmb cny jpy 元", "₹": "₹ rs rupee",
+    "€": "€ eur euro", "£": "£ gbp", "¥": "¥ yen yuan rmb cny jpy 元", "₹": "₹ rs rupee", "mol": "mol mole", "ev": "ev",
     "°c": "°c celsius degrees_celsius degree_celsius", "°f": "°f fahrenheit degrees_fahrenheit degree_fahrenheit",
-    "m/s": "m/s meters_per_second", "km/h": "km/h kph kilometers_per_hour", "cm/s": "cm/s", "km/s": "km/s",
-    "mph": "mph miles_per_hour", "n": "newton n", "j": "j joule", "kj": "kj kilojoule", "w": "w watt",
-    "kw": "kw kilowatt", "v": "v volt", "a": "ampere amp", "ma": "ma milliampere", "ohm": "ohm ω", "kohm": "kω kiloohm",
-    "hz": "hz hertz", "pa": "pa pascal", "mol": "mol mole", "ev": "ev", "m/s2": "m/s^2 meters_per_second_squared",
+    "m/s": "m/s 米/秒 meters_per_second", "km/h": "km/h kph 千米/时 千米/小时 kilometers_per_hour",
+    "cm/s": "cm/s", "km/s": "km/s", "mph": "mph miles_per_hour", "n": "newton n", "j": "j joule", "kj": "kj kilojoule",
+    "w": "w watt", "kw": "kw kilowatt", "v": "v volt", "a": "ampere amp", "ma": "ma milliampere", "ohm": "ohm ω",
+    "kohm": "kω kiloohm", "hz": "hz hertz", "pa": "pa pascal", "m/s2": "m/s^2 meters_per_second_squared",
     "cm/s2": "cm/s^2", "kg/m3": "kg/m^3", "g/cm3": "g/cm^3", "g/ml": "g/ml", "g/l": "g/l", "g/mol": "g/mol",
-    "mol/l": "mol/l", "n/m": "n/m", "n/c": "n/c", "v/m": "v/m", "j/kg": "j/kg", "w/m2": "w/m^2", "rad/s": "rad/s",
+    "mol/l": "mol/l", "n/c": "n/c", "v/m": "v/m", "j/kg": "j/kg", "w/m2": "w/m^2", "n/m": "n/m", "μm": "μm micrometer",
 }  # fmt: skip
 # Units that differ by a factor, each in the smallest of them.
 _CONVERTIBLE: Final[tuple[dict[str, int], ...]] = (
