@@ -316,10 +316,10 @@ def load_renderer(
             raise explain_unusable(name, error) from error
     generation: Any = getattr(model, "generation_config", None)
     ends = getattr(generation, "eos_token_id", None)
-    return family.renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()), _find_positions(model))
+    return family.renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()), find_positions(model))
 
 
-def _find_positions(model: nn.Module | None) -> int | None:
+def find_positions(model: nn.Module | None) -> int | None:
     """How many tokens a model can read and write in all, by its configuration; None if it does not say."""
     if model is None:
         return None

@@ -55,6 +55,11 @@ class SharedInputs:
         tokens, step_ends = renderer.encode_responses(responses)
         return cls(renderer.prompt_inputs(prompts), torch.tensor(owners), *pad_rows(tokens), step_ends)
 
+    def lengths(self) -> list[int]:
+        """The tokens of every response with its prompt."""
+        lengths: list[int] = (self.prompts.mask_BT.sum(1)[self.owner_R] + self.mask_RL.sum(1)).tolist()
+        return lengths
+
     def to(self, device: torch.device | str) -> SharedInputs:
         """The same inputs on another device."""
         owner_R, ids_RL, mask_RL = (value.to(device) for value in (self.owner_R, self.ids_RL, self.mask_RL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import torch
 
@@ -20,6 +21,7 @@ from mstar.steps import split_steps
 from mstar.storage import PromptResponses
 from mstar.types import Prompt, Response, ScoredResponse
 
+_log: Final = logging.getLogger(__name__)
 Aggregation = Literal["min", "mean", "product", "last", "min_without_answer"]
 
 
@@ -77,6 +79,7 @@ class Reward(ABC):
     aggregation: Aggregation = "min"
     progress: bool = False
     refreshable: ClassVar[bool] = False
+    _told_longer = False
 
     def check(self) -> None:  # noqa: B027 - most have nothing that may be missing
         """Looks for what it needs, before anything is written.
@@ -152,6 +155,18 @@ class Reward(ABC):
 
     def release(self) -> None:  # noqa: B027 - most have nothing to let go of
         """Lets go of its memory, until the next ``load``."""
+
+    def tell_longer(self, longer: int, positions: int | None) -> None:
+        """Warns once of so many responses that have more tokens, with their prompts, than its model has positions."""
+        if longer and not self._told_longer:
+            self._told_longer = True
+            _log.warning(
+                "%s: %d responses have, with their prompts, more tokens than the model's positions (%d), which it was "
+                "not made for: their scores say little",
+                type(self).__name__,
+                longer,
+                positions,
+            )
 
     def facts(self) -> dict[str, Any]:
         """What its scores depend on beside the responses, as JSON values; asked for once it is loaded."""

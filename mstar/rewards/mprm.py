@@ -162,6 +162,7 @@ class MPRM(Reward):
         texts = [(number, text) for number, (_, row) in enumerate(groups) for text in row if text.strip()]
         distinct = list(dict.fromkeys(texts))
         found: dict[_Asked, tuple[float, ...]] = {}
+        longer = 0
         was_training = scorer.training
         scorer.eval()
         bar = tqdm(total=len(distinct), desc="score", unit="response", disable=not self.progress, leave=False)
@@ -173,15 +174,18 @@ class MPRM(Reward):
                     stop_if_asked()
                     batch = self._next_batch(distinct, len(found))
                     later = self._next_batch(distinct, len(found) + len(batch))
-                    score = partial(scorer.score_inputs, ahead.take(batch, later or None))
+                    inputs = ahead.take(batch, later or None)
+                    score = partial(scorer.score_inputs, inputs)
                     scored = within_memory(score, len(batch), "MPRM: batch_size")
                     if scored is None:
                         self.batch_size = len(batch) // 2
                         continue
                     found.update(zip(batch, (tuple(map(_sigmoid, row)) for row in scored), strict=True))
+                    longer += sum(length > (renderer.positions or length) for length in inputs.lengths())
                     bar.update(len(batch))
         finally:
             scorer.train(was_training)
+        self.tell_longer(longer, renderer.positions)
         return [[found.get((number, text), ()) for text in row] for number, (_, row) in enumerate(groups)]
 
     def _next_batch(self, distinct: Sequence[_Asked], begin: int) -> Sequence[_Asked]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import threading
@@ -366,3 +367,21 @@ def test_an_mprm_in_four_bits_scores_much_the_same(
         for row, other in zip(rows, others, strict=True):
             assert row != other
             assert row == pytest.approx(other, abs=0.1)
+
+
+def test_responses_beyond_the_positions_are_told_once(
+    scorer: CountingScorer, renderer: Renderer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("mstar"), "propagate", True)
+    [prompt] = TinyDice("validation", 1)
+    reward = MPRM.holding(scorer, renderer, batch_size=2)
+    text = "red = 4\nAnswer: 4"
+    tokens = renderer.count_tokens(prompt) + renderer.count_response_tokens(text)
+    monkeypatch.setattr(renderer, "positions", tokens)
+    reward.score_texts([(prompt, [text])])
+    assert caplog.messages == []
+    for _ in range(2):
+        reward.score_texts([(prompt, [text, text + "1", text + "2", text + "3"])])
+    [said] = caplog.messages
+    assert said.startswith("MPRM: 3 responses have, with their prompts, more tokens than")
+    assert f"({tokens})" in said

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from mstar.errors import ConfigError, require_least
 from mstar.interruption import stop_if_asked
+from mstar.models.backbone import find_positions
 from mstar.models.fingerprint import fingerprint_model
 from mstar.models.offload import on_device
 from mstar.models.out_of_memory import within_memory
@@ -103,6 +104,8 @@ class PublishedReward(Reward):
         self.dtype = dtype
         self.offload = offload
         self._loaded: nn.Module | None = None
+        self._positions: int | None = None
+        self._lengths: list[int] = []  # tokens of the rows that were read last
         self._device = torch.device("cpu")
 
     def check(self) -> None:
@@ -119,6 +122,7 @@ class PublishedReward(Reward):
         away = self.offload is not False and self._device.type != "cpu"
         made = self._load(host, name_of(host.precision_of(self.dtype).weights))
         self._loaded = made.eval().requires_grad_(False)
+        self._positions = find_positions(made)
         if not away:
             made.to(self._device)
 
@@ -149,7 +153,7 @@ class PublishedReward(Reward):
 
     @torch.inference_mode()
     def _score_chains(self, model: nn.Module, chains: Sequence[Chain]) -> Iterator[tuple[float, ...]]:
-        place = 0
+        place = longer = 0
         while place < len(chains):
             stop_if_asked()
             batch = chains[place : place + self.batch_size]
@@ -163,6 +167,8 @@ class PublishedReward(Reward):
             for scores in torch.split(right_N, [len(steps) for _, steps in batch]):
                 yield tuple(scores.tolist())
             place += len(batch)
+            longer += sum(length > (self._positions or length) for length in self._lengths)
+        self.tell_longer(longer, self._positions)
 
     def _split(self, text: str) -> tuple[str, ...]:
         if self.separator == "line":
@@ -175,7 +181,7 @@ class PublishedReward(Reward):
 
     @abstractmethod
     def _logits(self, model: nn.Module, chains: Sequence[Chain]) -> Tensor:
-        """For every step of every response the logits of "right" and of "wrong" (N, 2)."""
+        """For every step of every response the logits of "right" and of "wrong" (N, 2); notes the rows' lengths."""
 
     def release(self) -> None:
         """Lets go of the weights."""

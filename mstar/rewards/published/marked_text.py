@@ -71,6 +71,7 @@ class MarkedText(PublishedReward):
             _log.warning("%s reads text alone: what it scores, it scores without the pictures", type(self).__name__)
             self._warned = True
         rows = [find_marks(self, self._tokenizer, self._mark_id, *self._render(chain)) for chain in chains]
+        self._lengths = [len(ids) for ids, _ in rows]
         ids_BT, mask_BT = pad_rows([ids for ids, _ in rows])
         untyped: Any = model
         hidden_BTH = untyped.model(

@@ -104,6 +104,7 @@ class SeeingModel(PublishedReward):
     def _logits(self, model: nn.Module, chains: Sequence[Chain]) -> Tensor:
         texts = [self._text(chain) for chain in chains]
         inputs = self._renderer.text_inputs(texts, [prompt for prompt, _ in chains]).to(self._device)
+        self._lengths = inputs.mask_BT.sum(1).tolist()
         places = [self._places(row, len(steps)) for row, (_, steps) in zip(inputs.ids_BT.tolist(), chains, strict=True)]
         hidden_BTH = family_of(model).hidden_states(model, inputs.ids_BT, inputs.mask_BT, inputs.extras)
         return logits_of(model, at_places(hidden_BTH, places))[:, self._answer_ids]

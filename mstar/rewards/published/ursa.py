@@ -138,6 +138,7 @@ class URSA(PublishedReward):
             rows.append(ids_T.repeat_interleave(times_T).tolist())
             judged = (times_T.cumsum(0) - 1)[marks].tolist()
             places.append(judged + judged[-1:] * (len(steps) - len(judged)))
+        self._lengths = [len(row) for row in rows]
         ids_BL, mask_BL = (value.to(self._device) for value in pad_rows(rows))
         backbone: Any = model.backbone
         embedded_BLH = backbone.get_input_embeddings()(ids_BL)

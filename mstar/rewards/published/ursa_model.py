@@ -75,6 +75,7 @@ class UrsaScorer(nn.Module):
         super().__init__()
         self.backbone = backbone
         config: Any = backbone.config
+        self.config = config
         self.score = nn.Linear(config.text_config.hidden_size, 1, dtype=next(backbone.parameters()).dtype)
 
 
