@@ -88,6 +88,7 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
             *("final_threshold" if moves else "unlabelled_start", trainer.max_epochs, trainer.max_steps),
         )
     _warn_of_idle(settings, data)
+    _warn_of_long_examples(settings, data)
     adaptive = settings.controller.candidates != (settings.controller.current,)
     if adaptive:
         if data.validation is None:
@@ -138,6 +139,21 @@ def _warn_of_idle(settings: RolloutSettings, data: PolicyDataModule) -> None:
             "rollout.shard_size %d: of the %s prompts of an iteration, one of %d processes (or groups of them) draws "
             "for %d, where an equal share is %d, and others wait for it; set rollout.shard_size to %d.",
             *(size, f"{prompts:,}", groups, most, ceil(share), better),
+        )
+
+
+def _warn_of_long_examples(settings: RolloutSettings, data: PolicyDataModule) -> None:
+    """Says that responses may be chosen that are then too long to be trained on."""
+    most = data.max_example_tokens
+    prompt = data.max_prompt_tokens or 1  # one of unknown length has at least one
+    longest = prompt + settings.engine.max_new_tokens
+    if most is not None and longest > most and is_main():
+        _log.warning(
+            "data.max_example_tokens %d: a prompt%s with a response of up to %d tokens may have more. What is too "
+            "long is chosen all the same, then put aside, and another example is trained on once more in its place: "
+            "raise it to %s%d, or lower max_new_tokens.",
+            *(most, f" of up to {prompt}" if data.max_prompt_tokens else "", settings.engine.max_new_tokens),
+            *("" if data.max_prompt_tokens else "more than ", longest),
         )
 
 

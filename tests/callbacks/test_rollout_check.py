@@ -151,3 +151,22 @@ def test_a_size_of_shards_that_leaves_processes_idle_is_said(
     _warn_of_idle(callback.settings, PolicyDataModule(TinyDice("pool", 20_000)))
     said = re.findall(r"of the 5,000 prompts .* set rollout\.shard_size to (\d+)", caplog.text)
     assert said == ([] if better is None else [str(better)])
+
+
+@pytest.mark.parametrize(
+    ("example", "prompt", "said"),
+    [
+        (None, 100, ""),
+        (140, 100, ""),
+        (139, 100, "raise it to 140"),
+        (41, None, ""),
+        (40, None, "raise it to more than 41"),
+    ],
+)
+def test_responses_that_would_be_chosen_and_put_aside_are_told_of(
+    example: int | None, prompt: int | None, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = RolloutCallback(selection="random", engine=TransformersEngine(max_new_tokens=40))
+    data = PolicyDataModule(TinyDice("pool", 4), max_prompt_tokens=prompt, max_example_tokens=example)
+    check(callback, data)
+    assert (said in caplog.text) if said else ("data.max_example_tokens" not in caplog.text)
