@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -34,7 +35,7 @@ from mstar.storage import (
     write_responses,
 )
 from mstar.storage.responses import CREDIT, TOKENS, VOTED, WEIGHT
-from mstar.types import Example, Prompt, ScoredResponse
+from mstar.types import Example, Prompt, Response, ScoredResponse
 
 # Prompts that are kept in memory for the dashboards.
 _SHOWN: Final = 4
@@ -190,7 +191,7 @@ class _Shards:
             written = draw_responses(self.stages.engine, self.plan.requests(prompts, places, hidden))
         self.report.counts["new_tokens"] += sum(response.num_tokens for responses in written for response in responses)
         with self._timed("grade"):
-            grade = partial(grade_all, prompts, written, self.stages.grader)
+            grade = partial(_grade, prompts, written, self.stages.grader)
             graded = by_leader(grade, self.stages.engine.group_size)
         return [PromptResponses(p, tuple(responses)) for p, responses in zip(prompts, graded, strict=True)]
 
@@ -204,13 +205,12 @@ class _Shards:
             # What was voted on has the vote's verdicts.
             return earlier.verdicts and prompt.id not in hidden
 
-        def take(prompt: Prompt, scored: ScoredResponse) -> ScoredResponse:
+        def take(scored: ScoredResponse, graded: ScoredResponse | None) -> ScoredResponse:
             scored = replace(scored, weight=1.0, advantage=None)
             if not self.plan.keep_tokens:
                 scored = replace(scored, response=replace(scored.response, tokens=(), logprobs=()))
             kept = scored
-            if not holds(prompt):
-                graded = grade_response(prompt, scored.response, grader)
+            if graded is not None:
                 kept = replace(scored, verdict=graded.verdict, chain_correct=graded.chain_correct)
             if reward is None or not earlier.scores or kept.process_reward is None:
                 return replace(kept, step_scores=(), process_reward=None)
@@ -219,8 +219,12 @@ class _Shards:
         self.report.counts["reused"] += 0 if earlier.ahead else len(groups)
         with self._timed("grade"):
             unjudged = [group for group in groups if not holds(group.prompt)]
-            grader.prepare([(g.prompt, s.response.text) for g in unjudged for s in g.responses])
-            return [PromptResponses(g.prompt, tuple(take(g.prompt, s) for s in g.responses)) for g in groups]
+            rows = _grade([g.prompt for g in unjudged], [[s.response for s in g.responses] for g in unjudged], grader)
+            fresh = {group.prompt.id: row for group, row in zip(unjudged, rows, strict=True)}
+            return [
+                PromptResponses(g.prompt, tuple(map(take, g.responses, fresh.get(g.prompt.id, repeat(None)))))
+                for g in groups
+            ]
 
     def choose(self, groups: Sequence[PromptResponses], hidden: Collection[str]) -> list[PromptResponses]:
         """Scores the graded responses, as far as they are not scored, and selects of them."""
@@ -262,3 +266,16 @@ class _Shards:
         began = time.perf_counter()
         yield
         self.report.seconds[stage] += time.perf_counter() - began
+
+
+def _grade(
+    prompts: Sequence[Prompt], drawn: Sequence[Sequence[Response]], grader: Grader
+) -> list[list[ScoredResponse]]:
+    """``grade_all``; of what was cut off, which is never kept, no judge is asked: the rules alone are."""
+    rules = getattr(grader, "rules", None)
+    if not isinstance(rules, Grader):
+        return grade_all(prompts, drawn, grader)
+    whole = grade_all(prompts, [[r for r in row if r.finished] for row in drawn], grader)
+    cut_off = grade_all(prompts, [[r for r in row if not r.finished] for row in drawn], rules)
+    found = zip(drawn, map(iter, whole), map(iter, cut_off), strict=True)
+    return [[next(right if r.finished else cut) for r in row] for row, right, cut in found]

@@ -24,7 +24,7 @@ from mstar.iteration.plan import IterationPlan, IterationPrompts
 from mstar.iteration.report import IterationReport
 from mstar.selection import Balance, Selector, Voting
 from mstar.storage import RunDirectory, read_responses
-from mstar.types import AnswerType, Example, Fate, Prompt, Response, VerdictStatus
+from mstar.types import AnswerType, Example, Fate, Prompt, Response, Verdict, VerdictStatus
 
 
 class Scripted(Engine):
@@ -257,6 +257,31 @@ def test_a_judge_is_asked_of_all_votes_of_a_shard_together(tmp_path: Path, monke
     monkeypatch.setattr(grader, "prepare", lambda pairs: together.append([(p.id, text) for p, text in pairs]))
     iterate(tmp_path, PLAN, [prompt("u", "7"), prompt("v", None), prompt("w", "8")], grader=grader)
     assert together[-1] == [("u", "Answer: 7"), ("w", "Answer: 7")]
+
+
+class Judging(AnswerGrader):
+    """A judge that goes by the rules, and notes what it was asked about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rules = AnswerGrader()
+        self.asked: list[str] = []
+
+    def grade(self, prompt: Prompt, response: str) -> Verdict:
+        self.asked.append(response)
+        return super().grade(prompt, response)
+
+
+def test_no_judge_is_asked_of_what_was_cut_off(tmp_path: Path) -> None:
+    grader = Judging()
+    iterate(tmp_path / "judged", grader=grader)
+    iterate(tmp_path / "ruled")
+    judged, ruled = (
+        [row.verdict for row in read_responses(RunDirectory(tmp_path / name).responses(1, 0))]
+        for name in ("judged", "ruled")
+    )
+    assert judged == ruled
+    assert set(grader.asked) == {text for texts in TEXTS.values() for text in texts} - {"... Answer: 1"}
 
 
 def test_votes_that_are_split_give_no_answer(tmp_path: Path) -> None:
