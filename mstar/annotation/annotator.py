@@ -157,7 +157,7 @@ def annotate(
             if shard not in before:
                 bar.update(sizes[shard])
     wait_for_all()
-    sampled, continued = (_sum_up(gather_lists([part] if leader else [])) for part in (sampled, continued))
+    sampled, continued = (sum(gather_lists([part] if leader else []), Drawn()) for part in (sampled, continued))
     whole = Annotation(tuple(paths), len(prompts), sampled.num_tokens + continued.num_tokens)
     for path in paths:
         whole.add(read_step_labels(path))
@@ -167,15 +167,6 @@ def annotate(
         _tell_cut_off(continued, engine.max_new_tokens)
     if not whole.any_right:
         explain_failure(len(prompts), whole.num_responses, sampled, continued, engine.max_new_tokens)
-    return whole
-
-
-def _sum_up(parts: Iterable[Drawn]) -> Drawn:
-    whole = Drawn()
-    for part in parts:
-        whole.num_responses += part.num_responses
-        whole.num_cut_off += part.num_cut_off
-        whole.num_tokens += part.num_tokens
     return whole
 
 

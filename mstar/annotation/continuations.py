@@ -35,6 +35,9 @@ class Drawn:
     num_cut_off: int = 0
     num_tokens: int = 0
 
+    def __add__(self, other: Drawn) -> Drawn:
+        return Drawn(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
     def add(self, responses: Iterable[Response]) -> None:
         """Counts some more."""
         for response in responses:

@@ -20,7 +20,7 @@ from mstar.datamodules.resumable import ResumableLoader
 from mstar.distributed import gather_lists, rank, wait_for_all, world_size
 from mstar.errors import ConfigError, require_least
 from mstar.interruption import Interrupted, hold_back, requested
-from mstar.trainer.checkpoint_files import copy, link, remove, replace
+from mstar.trainer.checkpoint_files import copy, link, named_checkpoints, remove, replace
 from mstar.trainer.checkpoint_io import LAST, PREVIOUS, AtomicCheckpointIO
 from mstar.trainer.fit_end import at_epoch_end, count_by_epochs, ends_after_epoch, ends_now, is_cut_short
 from mstar.trainer.random_state import random_state, restore_random_state
@@ -266,7 +266,7 @@ class IterationCheckpoint(Checkpoint):
         if self.keep_all:
             return
         # Those of later iterations were left by a run that went further and was begun again from an earlier one.
-        others = sorted(path for path in folder.glob("iteration-*.ckpt") if path != named)
+        others = [path for path in named_checkpoints(folder) if path != named]
         earlier = [path for path in others if path.name < named.name]
         stay = earlier[max(0, len(earlier) + 1 - self.keep_last) :]
         for other in others:

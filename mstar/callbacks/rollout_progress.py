@@ -14,6 +14,7 @@ from mstar.callbacks.checkpoint import IterationCheckpoint, checkpoint_folder
 from mstar.errors import ConfigError
 from mstar.iteration.ahead import Ahead
 from mstar.storage import RunDirectory
+from mstar.trainer.checkpoint_files import named_checkpoints
 
 
 @dataclass
@@ -101,7 +102,7 @@ def earliest_checkpoint(trainer: Trainer) -> int:
     iteration = trainer.current_epoch + 1
     match trainer.checkpoint_callbacks:
         case [IterationCheckpoint(every=every)] if iteration % every == 0:
-            files = checkpoint_folder(Path(trainer.default_root_dir)).glob("iteration-*.ckpt")
+            files = named_checkpoints(checkpoint_folder(Path(trainer.default_root_dir)))
             names = [file.stem.removeprefix("iteration-") for file in files]
             # previous.ckpt may be of the one before, and have no other name. Of a copy with a name of somebody's own it
             # is not known.

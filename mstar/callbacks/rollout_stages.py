@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ from mstar.storage import RunDirectory, read_json, write_json
 from mstar.types import Example, Prompt
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RolloutStages:
-    """The settings at work."""
+    """The settings at work, in one hook of the trainer's."""
 
     settings: RolloutSettings
     trainer: Trainer
@@ -55,6 +56,12 @@ class RolloutStages:
     def run(self) -> RunDirectory:
         """The run directory."""
         return RunDirectory(Path(self.trainer.default_root_dir))
+
+    @cached_property
+    def _weights(self) -> str:
+        """The policy's weights, told from others; until all is drawn they stay what they are."""
+        # All processes together: of a model that is split over them each has a part.
+        return fingerprint_model(self.policy.policy)
 
     @property
     def measures_dynamics(self) -> bool:
@@ -175,8 +182,7 @@ class RolloutStages:
             prompts = replace(prompts, plan=replace(prompts.plan, ahead=ahead.shards))
         selector = settings.selector_at(iteration, self.trainer.max_epochs or 0)
         reward = settings.ready_reward
-        # All of them: of a model that is split over the processes each has a part.
-        weights = fingerprint_model(policy.policy)
+        weights = self._weights
         earlier: dict[int, Earlier] = {}
         if is_main():
             generation = self.generation_facts(prompts.plan, weights)
@@ -286,7 +292,7 @@ class RolloutStages:
         settings, policy, path = self.settings, self.policy, self.run.sweep(iteration)
         controller, reward, prompts = settings.controller, settings.ready_reward, self.data.held_out()
         assert reward is not None  # noqa: S101 - no sweep is due without one
-        weights = fingerprint_model(policy.policy)
+        weights = self._weights
         facts: dict[str, Any] = {}
         there: dict[str, Any] | None = None
         if is_main():

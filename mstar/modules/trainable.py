@@ -48,6 +48,7 @@ def check_trainable(
             gradients that are clipped; every part is frozen, the attention kernel cannot run, the learning rate cannot
             move the weights, or adapters or an MPRM's head would lose their 32 bits.
     """
+    refreshed = optimizer is not None
     if optimizer is None:
         optimizer, lr_scheduler = module.optimizer_factory, module.lr_scheduler_factory
     lr = lr or module.lr
@@ -56,10 +57,10 @@ def check_trainable(
     made = configure([Parameter(torch.zeros(1, 1))], lr, optimizer, lr_scheduler, name)
     built = made["optimizer"] if isinstance(made, dict) else made
     # An MPRM that is refreshed is not split.
-    if optimizer is module.optimizer_factory and isinstance(trainer.strategy, ModelParallelStrategy):
+    if not refreshed and isinstance(trainer.strategy, ModelParallelStrategy):
         _check_sharding(built)
     # Those of a refreshed MPRM are always clipped.
-    clipped = trainer.gradient_clip_val or name != "model.lr"
+    clipped = refreshed or trainer.gradient_clip_val
     scaling = getattr(built, "_step_supports_amp_scaling", False)
     if clipped and scaling and isinstance(trainer.precision_plugin, MixedPrecision):
         raise ConfigError(

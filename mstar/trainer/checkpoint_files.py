@@ -7,6 +7,11 @@ import shutil
 from pathlib import Path
 
 
+def named_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder that are called by their iteration, in the order of these, and copies of them."""
+    return sorted(folder.glob("iteration-*.ckpt"))
+
+
 def link(source: Path, target: Path) -> bool:
     """Gives a checkpoint a second name, for the same content; whether the file system can."""
     try:

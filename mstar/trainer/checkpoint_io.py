@@ -16,6 +16,7 @@ from lightning.fabric.utilities.types import _PATH
 from mstar.atomic import atomic_path
 from mstar.distributed import from_main, is_main, require_shared
 from mstar.errors import DataError
+from mstar.trainer.checkpoint_files import named_checkpoints
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def _find_whole(given: Path) -> tuple[Path | None, str]:
     """
     candidates = [given]
     if given.name == LAST:
-        others = (given.with_name(PREVIOUS), *sorted(given.parent.glob("iteration-*.ckpt"), reverse=True))
+        others = (given.with_name(PREVIOUS), *reversed(named_checkpoints(given.parent)))
         candidates += [other for other in others if other.is_file()]
     damages: dict[Path, str] = {}
     for candidate in candidates:
