@@ -16,10 +16,10 @@ from mstar.cli.option_names import given_options
 from mstar.cli.parsing import Parser
 from mstar.datamodules import PolicyDataModule, StepLabelDataModule
 from mstar.errors import ConfigError, MstarError
+from mstar.memory.account import as_json, render
 from mstar.memory.configuration import read_plan
 from mstar.memory.plan import Plan
 from mstar.memory.run_account import Given, account_of, remedies_of
-from mstar.memory.table import as_json, render
 from mstar.models.backbone import load_renderer
 from mstar.rendering import Renderer
 from mstar.storage import write_json

@@ -33,7 +33,7 @@ def find_remedies(plan: Plan, account_of: Callable[[Plan], Account]) -> tuple[st
             changed = plan
             for _, change in chosen:
                 changed = change(changed)
-            if changed.strategy.startswith("fsdp") and _is_never_split(changed):
+            if changed.sharded and _is_never_split(changed):
                 continue
             account = account_of(changed)
             fits = account.capacity is not None and account.peak.total <= _FULL * account.capacity
@@ -73,20 +73,20 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
             lambda p: replace(p, rows=fewest),
         )
     if plan.training.lora is None:
-        if not plan.strategy.startswith("fsdp") and "8bit" not in plan.optimizer_name:
+        if not plan.sharded and "8bit" not in plan.optimizer_name:
             yield "configs/overlays/adamw_8bit.yaml", _in_8_bits
         yield "configs/overlays/lora.yaml", lambda p: _adapted(p, _LORA)
-        if not plan.strategy.startswith("fsdp"):
+        if not plan.sharded:
             yield (
                 "configs/overlays/lora.yaml and qlora.yaml",
                 lambda p: _adapted(p, replace(_LORA, quantization="nf4")),
             )
-    elif plan.training.lora.quantization == "none" and not plan.strategy.startswith("fsdp"):
+    elif plan.training.lora.quantization == "none" and not plan.sharded:
         lora = plan.training.lora
         yield "configs/overlays/qlora.yaml", lambda p: _adapted(p, replace(lora, quantization="nf4"))
     here = plan.devices or 1
     for number in (2, 4, 8):
-        if number > (here if plan.strategy.startswith("fsdp") else 1):
+        if number > (here if plan.sharded else 1):
             yield (
                 f"configs/overlays/fsdp2.yaml on {number} GPUs",
                 lambda p, n=number: replace(p, strategy="fsdp2", devices=n, precision="bf16-mixed"),  # type: ignore[misc]

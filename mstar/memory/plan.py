@@ -146,6 +146,11 @@ class Plan:
     evaluation: EnginePlan | None = None
     reward: RewardPlan | None = None
 
+    @property
+    def sharded(self) -> bool:
+        """Whether its strategy splits the weights."""
+        return self.strategy == "fsdp2"
+
     def compute_dtype(self, on_gpu: bool) -> str:
         """What matrices are multiplied in."""
         precision = self.precision

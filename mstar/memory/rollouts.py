@@ -9,9 +9,9 @@ from typing import Final
 from mstar.memory.account import Amount, Stage, stage
 from mstar.memory.activations import Types, layer_peak, logits_peak
 from mstar.memory.lengths import Lengths
-from mstar.memory.plan import BYTES, EnginePlan, Plan, RewardPlan
+from mstar.memory.plan import BYTES, EnginePlan, RewardPlan
+from mstar.memory.run import NF4, Run
 from mstar.memory.shape import ModelShape
-from mstar.memory.training import NF4, model_types, parts_of
 from mstar.models.shared_prefix import reserved
 from mstar.models.token_loss import MOST_LOGITS
 
@@ -36,74 +36,66 @@ class Reward:
     offload: bool
 
 
-def reward_of(plan: Plan, reward: RewardPlan, shape: ModelShape, on_gpu: bool) -> Reward:
-    """A reward as it is loaded."""
+def reward_of(run: Run, reward: RewardPlan, shape: ModelShape) -> Reward:
+    """A reward as it is loaded; ``shape`` is that of its model."""
     given = reward.dtype
-    dtype = given if given in BYTES else "bfloat16" if on_gpu else plan.dtype
+    dtype = given if given in BYTES else "bfloat16" if run.on_gpu else run.plan.dtype
     weights = shape.weights * BYTES[dtype]
     if reward.quantization == "nf4":
         text = shape.layer_weights * shape.text.layers
         weights = int((shape.weights - text) * BYTES[dtype] + text * NF4)
-    compute = min(BYTES[plan.compute_dtype(on_gpu)], BYTES[dtype])
+    compute = min(BYTES[run.plan.compute_dtype(run.on_gpu)], BYTES[dtype])
     offload = reward.offload is not False and reward.quantization != "nf4"
-    return Reward(reward.name, shape, weights * reward.models, Types(BYTES[dtype], compute), offload and on_gpu)
+    return Reward(reward.name, shape, weights * reward.models, Types(BYTES[dtype], compute), offload and run.on_gpu)
 
 
-def generation_stage(
-    name: str,
-    plan: Plan,
-    engine: EnginePlan,
-    shape: ModelShape,
-    lengths: Lengths,
-    on_gpu: bool,
-    processes: int,
-    beside: tuple[Amount, ...],
-    capacity: int | None,
-    num_samples: int,
-) -> Stage:
+def generation_stage(run: Run, engine: EnginePlan, num_samples: int, beside: tuple[Amount, ...]) -> Stage:
     """Drawing ``num_samples`` responses a prompt, with ``beside`` there meanwhile."""
-    parts = parts_of(plan, shape, on_gpu, processes)
+    plan, shape, types, parts = run.plan, run.shape, run.types, run.parts
     fixed = [
         *beside,
         Amount("weights", parts.weights, certain=True),
         Amount("optimizer states", parts.states if plan.fits else 0, certain=True),
     ]
     if engine.kind == "other":
-        return stage(name, fixed)
+        return stage("generate", fixed)
     if engine.kind == "vllm":
-        vllm = vllm_weights(plan, engine, shape) + (engine.kv_cache_bytes or 0)
-        if capacity is not None and engine.kv_cache_bytes is None:
+        vllm = vllm_weights(run, engine) + (engine.kv_cache_bytes or 0)
+        if run.capacity is not None and engine.kv_cache_bytes is None:
             # What it is given at its start is for its weights and its cache.
-            vllm = max(int(capacity * engine.share), vllm)
-        whole = shape.layer_weights * _FLOAT if plan.strategy.startswith("fsdp") else shape.largest * _FLOAT
-        return stage(name, fixed, Amount("vLLM", vllm, certain=True), Amount("weights on their way to vLLM", whole))
-    types = model_types(plan, on_gpu)
-    if plan.strategy.startswith("fsdp") and processes > 1:
+            vllm = max(int(run.capacity * engine.share), vllm)
+        sent = (shape.layer_weights if plan.sharded else shape.largest) * _FLOAT
+        fixed += [Amount("vLLM", vllm, certain=True), Amount("weights on their way to vLLM", sent)]
+        return stage("generate", fixed)
+    if run.is_split:
         size = types.compute if plan.precision == "bf16-mixed" else BYTES[plan.dtype]
         fixed.append(Amount("weights whole", shape.weights * size, certain=True))
-    fixed.append(Amount("copies of weights to decode with", _decoding_bytes(plan, engine, shape, types)))
-    if engine.rows is None and on_gpu:
-        if capacity is not None:
-            fixed.append(Amount("the engine's share of the GPU", int(engine.utilization * capacity)))
-        return stage(name, fixed)
+    fixed.append(Amount("copies of weights to decode with", _decoding_bytes(run, engine)))
+    if engine.rows is None and run.on_gpu:
+        share = 0 if run.capacity is None else int(engine.utilization * run.capacity)
+        return stage("generate", fixed, Amount("the engine's share of the GPU", share))
     rows = engine.rows or _CPU_ROWS
-    amounts = list(encoding(shape, types, lengths, max(1, -(-rows // num_samples))))
-    written = rows * _row_bytes(shape, types, engine, lengths)
-    return stage(name, fixed, Amount(f"keys and values, logits of {rows} rows", written, heap=True), amounts)
+    written = rows * _row_bytes(run, engine)
+    return stage(
+        "generate",
+        fixed,
+        Amount(f"keys and values, logits of {rows} rows", written, heap=True),
+        encoding(shape, types, run.lengths, max(1, -(-rows // num_samples))),
+    )
 
 
-def vllm_weights(plan: Plan, engine: EnginePlan, shape: ModelShape) -> int:
+def vllm_weights(run: Run, engine: EnginePlan) -> int:
     """What vLLM's own weights take on one GPU: they have 16 or 32 bits, where the policy's have 4, too."""
-    return shape.weights * BYTES.get(engine.dtype, BYTES[plan.dtype]) // engine.parallel
+    return run.shape.weights * BYTES.get(engine.dtype, BYTES[run.plan.dtype]) // engine.parallel
 
 
-def find_fault(plan: Plan, shape: ModelShape, capacity: int | None) -> str | None:
+def find_fault(run: Run) -> str | None:
     """Why the engine cannot start whatever else there is; None if nothing says so."""
     # A fit without rollouts draws with it in validation, if at all.
-    engine = plan.evaluation if plan.rollout is None else plan.rollout.engine
-    if engine is None or engine.kind != "vllm" or engine.kv_cache_bytes is not None or capacity is None:
+    engine = run.plan.evaluation if run.plan.rollout is None else run.plan.rollout.engine
+    if engine is None or engine.kind != "vllm" or engine.kv_cache_bytes is not None or run.capacity is None:
         return None
-    given, weights = int(capacity * engine.share), vllm_weights(plan, engine, shape)
+    given, weights = int(run.capacity * engine.share), vllm_weights(run, engine)
     if given >= weights:
         return None
     return (
@@ -112,10 +104,11 @@ def find_fault(plan: Plan, shape: ModelShape, capacity: int | None) -> str | Non
     )
 
 
-def _decoding_bytes(plan: Plan, engine: EnginePlan, shape: ModelShape, types: Types) -> int:
+def _decoding_bytes(run: Run, engine: EnginePlan) -> int:
     """Adapters folded into copies of the weights, or copies in 16 bits where autocast would cast for every token."""
-    if plan.strategy.startswith("fsdp"):
+    if run.plan.sharded:
         return 0
+    shape, types = run.shape, run.types
     layers = shape.layer_weights * shape.text.layers
     if types.autocast:
         return (layers + shape.vocabulary * shape.hidden) * types.compute
@@ -123,13 +116,13 @@ def _decoding_bytes(plan: Plan, engine: EnginePlan, shape: ModelShape, types: Ty
     return layers * types.weights if shape.adapters and engine.merged and not shape.quantised else 0
 
 
-def _row_bytes(shape: ModelShape, types: Types, engine: EnginePlan, lengths: Lengths) -> int:
+def _row_bytes(run: Run, engine: EnginePlan) -> int:
     """What a row takes while it is written."""
-    cache = shape.cache(types.compute)
+    shape, types, prompt = run.shape, run.types, run.lengths.prompt
     # Log-probabilities, what is allowed, what is divided by the temperature and its softmax are there together.
     logits = shape.vocabulary * (5 * _FLOAT + types.compute)
-    scores = (lengths.prompt + engine.max_new_tokens) * shape.text.heads * (2 * _FLOAT + types.compute)
-    return cache.new_tokens(reserved(engine.max_new_tokens), lengths.prompt) + logits + scores
+    scores = (prompt + engine.max_new_tokens) * shape.text.heads * (2 * _FLOAT + types.compute)
+    return shape.cache(types.compute).new_tokens(reserved(engine.max_new_tokens), prompt) + logits + scores
 
 
 def encoding(shape: ModelShape, types: Types, lengths: Lengths, prompts: int) -> Iterator[Amount]:

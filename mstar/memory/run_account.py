@@ -12,15 +12,15 @@ from typing import Any
 import torch
 
 from mstar.errors import ConfigError, MstarError
-from mstar.memory.account import Account
+from mstar.memory.account import Account, summary, verdict
 from mstar.memory.advice import find_remedies
 from mstar.memory.configuration import read_plan
-from mstar.memory.estimate import Circumstances, estimate
+from mstar.memory.estimate import estimate
 from mstar.memory.lengths import assume_lengths, count_lengths
 from mstar.memory.plan import Plan
 from mstar.memory.process import card_bytes, machine_bytes, resident_bytes
+from mstar.memory.run import Run
 from mstar.memory.shape import ModelShape, Training, read_config, shape_of
-from mstar.memory.table import summary, verdict
 from mstar.rendering import Renderer
 from mstar.types import Prompt
 
@@ -65,7 +65,7 @@ def account_of(
         lengths = count_lengths(plan, shape, renderer, rows)
     else:
         lengths = assume_lengths(plan, shape, given.prompt_tokens, given.response_tokens)
-    return estimate(plan, shape, reward, lengths, _circumstances(plan, given, total))
+    return estimate(Run(plan, shape, lengths, *_place(plan, given), total), reward)
 
 
 @cache
@@ -91,14 +91,14 @@ def _reward_shape(plan: Plan, given: Given) -> ModelShape | None:
     return _shape(name, plan.trust_remote_code, reward.revision, Training())
 
 
-def _circumstances(plan: Plan, given: Given, total: int | None) -> Circumstances:
+def _place(plan: Plan, given: Given) -> tuple[bool, int | None, int, int]:
+    """Whether it runs on GPUs, the memory of each, how many there are on a machine, and what a process has already."""
     here = torch.cuda.is_available()
     named = plan.accelerator in {"gpu", "cuda"} or given.gpu_bytes is not None
     if plan.accelerator != "cpu" and (named or (plan.accelerator == "auto" and here)):
-        local = plan.devices or (torch.cuda.device_count() if here else 1)
-        return Circumstances(True, given.gpu_bytes or card_bytes(), local, 0, total)
+        return True, given.gpu_bytes or card_bytes(), plan.devices or (torch.cuda.device_count() if here else 1), 0
     local = plan.devices or 1
-    return Circumstances(False, machine_bytes() // local, local, resident_bytes(), total)
+    return False, machine_bytes() // local, local, resident_bytes()
 
 
 def remedies_of(plan: Plan, given: Given, **known: Any) -> tuple[str, ...]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from mstar.memory.account import Amount, Stage, stage
-from mstar.memory.plan import BYTES, Plan, RolloutPlan
+from mstar.memory.plan import BYTES, RolloutPlan
 from mstar.memory.rollouts import Reward, vllm_weights
-from mstar.memory.shape import ModelShape
-from mstar.memory.training import parts_of, weight_bytes
+from mstar.memory.run import Run
 
 _FLOAT: Final = 4
 # Interpreter, libraries and CUDA's part of a process in main memory.
@@ -20,25 +19,18 @@ _TEXT: Final = 1.7
 _TOKEN: Final = 7.2
 
 
-def checkpoint_bytes(plan: Plan, shape: ModelShape) -> int:
+def _checkpoint_bytes(run: Run) -> int:
     """One checkpoint of the whole run: what is trained, and the optimizer's states."""
-    parts = parts_of(plan, shape, on_gpu=False, processes=1)
-    weights = shape.trained * _FLOAT if plan.training.lora is not None else parts.weights
-    if plan.training.lora is not None and plan.strategy.startswith("fsdp"):
-        weights = parts.weights
-    return weights + parts.states
+    whole = run.alone.parts
+    adapters_alone = run.plan.training.lora is not None and not run.plan.sharded
+    return (run.shape.trained * _FLOAT if adapters_alone else whole.weights) + whole.states
 
 
-def export_bytes(plan: Plan, shape: ModelShape) -> int:
-    """The exported folder: whole weights, adapters folded in."""
-    return shape.weights * BYTES.get(plan.export_dtype or plan.dtype, BYTES[plan.dtype])
-
-
-def host_account(plan: Plan, shape: ModelShape, reward: Reward | None, local: int) -> tuple[Stage, ...]:
-    """The main memory of one machine with so many GPUs."""
+def host_account(run: Run, reward: Reward | None) -> tuple[Stage, ...]:
+    """The main memory of one machine with its GPUs."""
+    plan, shape, local = run.plan, run.shape, run.local
     process = Amount("processes", local * _PROCESS)
-    loading = weight_bytes(shape, plan.dtype)
-    start = [process, Amount("policy while it is loaded", loading)]
+    loading = run.alone.parts.weights
     held: list[Amount] = []
     if reward is not None and reward.offload:
         held = [Amount(f"{reward.name} while it is off the GPUs", local * reward.num_bytes)]
@@ -46,12 +38,12 @@ def host_account(plan: Plan, shape: ModelShape, reward: Reward | None, local: in
     if plan.fits and plan.kind == "policy" and plan.training.lora is not None:
         held.append(Amount("adapters as they were at first", local * shape.trained * _FLOAT))
     if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.sleep_level == 1:
-        held.append(Amount("vLLM's weights while it sleeps", local * vllm_weights(plan, rollout.engine, shape)))
-    stages = [stage("start", start), stage("run", process, held)]
+        held.append(Amount("vLLM's weights while it sleeps", local * vllm_weights(run, rollout.engine)))
+    stages = [stage("start", process, Amount("policy while it is loaded", loading)), stage("run", process, held)]
     if plan.fits:
-        if plan.strategy.startswith("fsdp"):
+        if plan.sharded:
             # Lightning copies each process's part here even where a folder gets it.
-            written = checkpoint_bytes(plan, shape) // (1 if plan.single_file else plan.nodes)
+            written = _checkpoint_bytes(run) // (1 if plan.single_file else plan.nodes)
             stages.append(stage("checkpoint", process, held, Amount("what a checkpoint gets from here", written)))
             stages.append(stage("export", process, held, Amount("the weights, put together", 2 * loading)))
         elif plan.training.lora is not None:
@@ -59,14 +51,15 @@ def host_account(plan: Plan, shape: ModelShape, reward: Reward | None, local: in
     return tuple(stages)
 
 
-def disk_account(plan: Plan, shape: ModelShape, prompts: int | None, response_tokens: int) -> tuple[Amount, ...]:
-    """What a run leaves on the disk; ``prompts`` are those of one iteration, where they are known."""
+def disk_account(run: Run) -> tuple[Amount, ...]:
+    """What a run leaves on the disk."""
+    plan, shape = run.plan, run.shape
     if not plan.fits:
         return ()
     amounts = []
     mprms = 0 if plan.rollout is None else plan.rollout.refreshes
     if plan.checkpoints:
-        each = checkpoint_bytes(plan, shape)
+        each = _checkpoint_bytes(run)
         # The latest and the one before it share their content with those of the last two iterations, unless there are
         # some within an iteration; one is being written.
         kept = max(1, (plan.epochs or 1) // plan.every) if plan.steps_kept is None else plan.steps_kept
@@ -78,9 +71,10 @@ def disk_account(plan: Plan, shape: ModelShape, prompts: int | None, response_to
     if mprms:
         each = shape.weights * BYTES[plan.dtype]
         amounts.append(Amount(f"{mprms} retrained MPRMs of {each / 1e9:.1f} GB", mprms * each))
-    amounts.append(Amount("export", export_bytes(plan, shape)))
-    if plan.rollout is not None and prompts is not None:
-        amounts += _responses(plan.rollout, prompts, plan.epochs or 1, response_tokens)
+    # Whole weights, adapters folded in.
+    amounts.append(Amount("export", shape.weights * BYTES.get(plan.export_dtype or plan.dtype, BYTES[plan.dtype])))
+    if plan.rollout is not None and run.prompts is not None:
+        amounts += _responses(plan.rollout, run.prompts, plan.epochs or 1, run.lengths.scored)
     return tuple(amounts)
 
 

@@ -3,89 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from mstar.memory.account import Amount, Stage, stage
-from mstar.memory.activations import Types, kept_by_layer, kept_logits
-from mstar.memory.lengths import Lengths
-from mstar.memory.plan import BYTES, Plan
-from mstar.memory.shape import ModelShape
+from mstar.memory.activations import kept_by_layer, kept_logits
+from mstar.memory.run import Run
 from mstar.models.token_loss import MOST_LOGITS
 from mstar.process_start import LARGEST_BLOCK
 
 _FLOAT: Final = 4
-# Bytes of a weight in 4 bits, with the scales of its blocks in 8 bits.
-NF4: Final = 0.516
 
 
-@dataclass(frozen=True)
-class Parts:
-    """One process's share of what stays from step to step, in bytes.
-
-    Attributes:
-        buckets: DDP's second copy of the gradients.
-        copies: What the optimizer makes for the length of a step.
-    """
-
-    weights: int
-    gradients: int
-    states: int
-    buckets: int
-    copies: int
-
-    def held(self) -> tuple[Amount, ...]:
-        """What there is from step to step whatever is done."""
-        # Paged states, too: once bitsandbytes has loaded them from a checkpoint, they stay on the GPU.
-        return (
-            Amount("weights", self.weights, certain=True),
-            Amount("gradients", self.gradients, certain=True),
-            Amount("optimizer states", self.states, certain=True),
-        )
-
-
-def weight_bytes(shape: ModelShape, dtype: str) -> int:
-    """Bytes of a model's weights, adapters included."""
-    plain = shape.weights - shape.quantised
-    return int(plain * BYTES[dtype] + shape.quantised * NF4) + shape.adapters * _FLOAT
-
-
-def model_types(plan: Plan, on_gpu: bool) -> Types:
-    """Types of weights and products."""
-    compute = plan.compute_dtype(on_gpu)
-    mixed = compute != "float32" and not str(plan.precision).endswith("-true")
-    return Types(BYTES[plan.dtype], min(BYTES[compute], BYTES[plan.dtype]), mixed)
-
-
-def parts_of(plan: Plan, shape: ModelShape, on_gpu: bool, processes: int) -> Parts:
-    """What one of so many processes holds from step to step."""
-    share = processes if plan.strategy.startswith("fsdp") else 1
-    size = _FLOAT if shape.adapters else BYTES[plan.dtype]
-    trained = shape.trained * size
-    cost = plan.optimizer
-    states = int(trained * cost.state + shape.trained * cost.fixed)
-    return Parts(
-        weights=weight_bytes(shape, plan.dtype) // share,
-        gradients=trained // share,
-        states=states // share,
-        buckets=trained if plan.strategy == "ddp" and processes > 1 else 0,
-        # On a CPU a step takes one weight at a time.
-        copies=int(trained * cost.copies) // share if on_gpu else 2 * shape.largest * size // share,
-    )
-
-
-def held_weights(plan: Plan, shape: ModelShape, types: Types, processes: int) -> Iterator[Amount]:
+def _held_weights(run: Run) -> Iterator[Amount]:
     """What is whole while a sharded model computes with gradients: the root, and two layers at a time."""
-    if not plan.strategy.startswith("fsdp") or processes == 1:
+    if not run.is_split:
         return
+    shape, types = run.shape, run.types
     # Its weights and their gradients as they are computed, and the gradients in float32 as they are summed.
     yield Amount("root whole, with gradients", shape.root_weights * types.compute
                  + shape.root_trained * (types.compute + _FLOAT))  # fmt: skip
     yield Amount("layers whole", shape.layer_weights * (3 * types.compute + _FLOAT))
 
 
-def activations(plan: Plan, shape: ModelShape, lengths: Lengths, types: Types) -> Iterator[Amount]:
+def _activations(run: Run) -> Iterator[Amount]:
     """What the forward pass of a batch keeps, and its logits."""
+    plan, shape, lengths, types = run.plan, run.shape, run.lengths, run.types
     rows, whole = plan.rows, plan.training.lora is None
     response = rows * lengths.trained
     shared = plan.kind == "mprm" and plan.share_prompts and not plan.checkpointing
@@ -127,25 +69,16 @@ def activations(plan: Plan, shape: ModelShape, lengths: Lengths, types: Types) -
     yield Amount("hidden states", states, heap=True)
 
 
-def training_stages(
-    plan: Plan, shape: ModelShape, lengths: Lengths, on_gpu: bool, processes: int, beside: tuple[Amount, ...]
-) -> tuple[Stage, Stage]:
+def training_stages(run: Run, beside: tuple[Amount, ...]) -> tuple[Stage, Stage]:
     """The forward and backward pass, and the optimizer's step, with ``beside`` there meanwhile."""
-    types = model_types(plan, on_gpu)
-    parts = parts_of(plan, shape, on_gpu, processes)
+    plan, shape, types, parts = run.plan, run.shape, run.types, run.parts
     stays = (*parts.held(), Amount("gradient buckets", parts.buckets))
     cast = 0
-    if types.autocast and not plan.strategy.startswith("fsdp"):
+    if types.autocast and not plan.sharded:
         # Those of trained weights are kept until the next step, those of frozen ones for the backward pass.
         frozen = shape.layer_weights * (1 if plan.checkpointing else shape.text.layers)
         cast = (shape.trained if plan.training.lora is None else frozen) * types.compute
-    passes = stage(
-        "train",
-        beside,
-        stays,
-        Amount("16-bit weights of autocast", cast),
-        held_weights(plan, shape, types, processes),
-        activations(plan, shape, lengths, types),
-    )
+    casts = Amount("16-bit weights of autocast", cast)
+    passes = stage("train", beside, stays, casts, _held_weights(run), _activations(run))
     step = stage("step", beside, stays, Amount("copies of a step", parts.copies, heap=parts.copies < 2 * LARGEST_BLOCK))
     return passes, step

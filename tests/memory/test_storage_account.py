@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from mstar.memory.configuration import read_plan
+from mstar.memory.lengths import Lengths
+from mstar.memory.run import Run
 from mstar.memory.shape import read_config, shape_of
 from mstar.memory.storage_account import disk_account
 
@@ -24,7 +26,10 @@ def disk(checkpoint: dict[str, Any] | None = None, **rollout: Any) -> dict[str, 
         },
         "rollout": {"class_path": "R", "init_args": rollout},
     }
-    return {amount.name: amount.num_bytes for amount in disk_account(read_plan(config), SHAPE, 1000, 2000)}
+    lengths = Lengths(prompt=100, scored=2000, trained=2000, patches=0, pixel_bytes=0, said="")
+    # A quarter of the prompts is an iteration's.
+    run = Run(read_plan(config), SHAPE, lengths, on_gpu=False, capacity=None, local=1, base=0, total=4000)
+    return {amount.name: amount.num_bytes for amount in disk_account(run)}
 
 
 @pytest.mark.parametrize(
