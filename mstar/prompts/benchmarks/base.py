@@ -21,6 +21,8 @@ from mstar.types import AnswerType, ImageReference, Prompt
 
 _MISSING: Final = ("", "nan")
 _PICTURE: Final = re.compile(r"\s*<image ?\d*>")
+# What is asked where the question stands in the picture alone.
+SHOWN: Final = "Answer the question that is written in the picture."
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,11 @@ def clean(value: Any) -> str:
         return ""
     text = str(value).strip()
     return "" if text.casefold() in _MISSING else text
+
+
+def groups(values: Mapping[str, Any], *names: str) -> tuple[tuple[str, str], ...]:
+    """The groups that a row is in by its columns of these names, or by all; an empty one is none."""
+    return tuple((name, text) for name in names or values if (text := clean(values.get(name))))
 
 
 def without_pictures(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
-from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, clean, without_pictures
+from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, clean, groups, without_pictures
 from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.types import AnswerIs, AnswerType, Prompt, Tolerance
 
@@ -26,7 +26,6 @@ class DynaMath(FileBenchmark):
     """
 
     licence: ClassVar[str] = "Apache-2.0"
-    default_split: ClassVar[str] = ""
     image_columns: ClassVar[tuple[str, ...]] = ("decoded_image", "image")
     needed: ClassVar[tuple[str, ...]] = ("question", "answer_type", "subject")
 
@@ -40,8 +39,7 @@ class DynaMath(FileBenchmark):
             prompt = replace(prompt, answer_type=AnswerType.FLOAT, tolerance=Tolerance(absolute=0.001), precision=3)
         elif values["answer_type"] == "multiple choice":
             prompt = replace(prompt, answer_type=AnswerType.MULTI_CHOICE, choices=_LETTERS, answer_is=AnswerIs.LETTER)
-        level = clean(values.get("knowledge_level") or values.get("level"))
-        facets = (("subject", subject), *((("level", level),) if level else ()))
+        facets = groups({"subject": subject, "level": values.get("knowledge_level") or values.get("level")})
         prompt = replace(prompt, category=subject)
         return BenchmarkItem(prompt, facets, prompt.id, cluster=_question(prompt.id))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean
+from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, groups
 from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.images import PixelLimits
 
@@ -61,30 +61,22 @@ class M3CoT(FileBenchmark):
         return wanted
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
-        return _item(row, self._official)
-
-
-def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
-    values = row.values
-    question, context = clean(values["question"]), clean(values.get("context"))
-    choices = [str(choice) for choice in values["choices"]]
-    prompt = choice_prompt(
-        prompt_id=f"m3cot-{clean(values['id'])}",
-        question=f"{context}\n{question}" if context else question,
-        images=row.images,
-        choices=choices,
-        letter=clean(values["answer"]),
-        category=clean(values["domain"]),
-        official=_ask(question, context, choices) if official else None,
-    )
-    return BenchmarkItem(prompt, tuple(_facets(values)), prompt.id)
+        values = row.values
+        question, context = clean(values["question"]), clean(values.get("context"))
+        choices = [str(choice) for choice in values["choices"]]
+        prompt = choice_prompt(
+            prompt_id=f"m3cot-{clean(values['id'])}",
+            question=f"{context}\n{question}" if context else question,
+            images=row.images,
+            choices=choices,
+            letter=clean(values["answer"]),
+            category=clean(values["domain"]),
+            official=_ask(question, context, choices) if self._official else None,
+        )
+        return BenchmarkItem(prompt, groups(values, "domain", "topic", "category"), prompt.id)
 
 
 def _ask(question: str, context: str, choices: list[str]) -> str:
     lines = [f"({chr(ord('A') + number)}) {choice}" for number, choice in enumerate(choices)]
     before = f"[Context]\n{context}\n\n" if context else ""
     return before + "\n".join([f"[Question]\n{question}", "[Choices]", *lines])
-
-
-def _facets(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, text) for name in ("domain", "topic", "category") if (text := clean(values.get(name)))]

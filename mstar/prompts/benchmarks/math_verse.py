@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import ClassVar, Final
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean
+from mstar.prompts.benchmarks.base import SHOWN, BenchmarkItem, FileBenchmark, choice_prompt, clean
 from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.question_text import infer_answer_type
 from mstar.types import AnswerIs, AnswerType, Prompt
@@ -17,7 +17,6 @@ _CHOICE: Final = re.compile(r"^[^\S\n]*([A-H])[^\S\n]*[:.][^\S\n]*(.*?)[^\S\n]*$
 # "Surface Area $=603.186$ units $^{2}$" is 603.186: what it is the value of is no part of an answer. "y=-2 x+5" is one.
 _NAMED: Final = re.compile(r"(?:[A-Za-z][A-Za-z.]+(?: [A-Za-z.]+)*|\$\\mathrm\{SA\})? ?\$?=(?=[-\d(\\])")
 _UNITS: Final = re.compile(r" ?(?:(?:square|cubic) )?(?:\\text ?\{ ?units ?\}|units)(?: ?\$?\^\{?[23]\}?\$?)?$")
-_SHOWN: Final = "Answer the question that is written in the picture."
 
 
 class MathVerse(FileBenchmark):
@@ -48,7 +47,7 @@ class MathVerse(FileBenchmark):
             if not choices:
                 raise DataError(f"the choices of '{name}' cannot be found; get the file with question_for_eval")
             golds = [_letter(gold, choices) for gold in answer.splitlines()]
-            official = None if asked else _SHOWN
+            official = None if asked else SHOWN
             prompt = choice_prompt(name, question.strip(), row.images, choices, golds[0], version, official)
             if len(golds) > 1:
                 kind = AnswerType.MULTI_SELECT
@@ -57,7 +56,7 @@ class MathVerse(FileBenchmark):
             value = _value(answer)
             others = (answer,) if value != answer else ()
             kind = infer_answer_type(value, ())
-            prompt = Prompt(name, asked or _SHOWN, row.images, value, kind, answers=others, category=version)
+            prompt = Prompt(name, asked or SHOWN, row.images, value, kind, answers=others, category=version)
         facets = (("version", version), ("subject", subject), ("subfield", f"{subject}: {clean(facts['subfield'])}"))
         return BenchmarkItem(prompt, facets, prompt.id, cluster=clean(values.get("problem_index")))
 

@@ -71,36 +71,32 @@ class MathVista(FileBenchmark):
         return split, f"annot_{split}"
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
-        return _item(row, self._official)
-
-
-def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
-    values = row.values
-    pid = clean(values.get("pid")) or clean(values.get("index")) or str(row.number)
-    answer = clean(values["answer"])
-    if not answer:
-        raise DataError(f"question {pid} has no answer; the answers of the test split are not public, use testmini")
-    # VLMEvalKit's question is the official query; take it apart where that is so.
-    asked, listed = parse_question(str(values["question"]))
-    chosen = values["question_type"] == _MULTI_CHOICE
-    choices = _choices(values["choices"]) if chosen else ()
-    unit = clean(values.get("unit")) or None
-    question = asked if listed else _without_hint(str(values["question"]), asked)
-    if unit and f"(Unit: {unit})" not in question:
-        question = f"{question} (Unit: {unit})"
-    plain = render_choices(question, choices)
-    prompt = Prompt(
-        id=f"mathvista-{pid}",
-        question=clean(values.get("query")) or str(values["question"]) if official else plain,
-        images=row.images,
-        answer=_gold(choices, answer) if chosen else answer,
-        answer_type=AnswerType.MULTI_CHOICE if chosen else AnswerType(values["answer_type"]),
-        choices=choices,
-        category=_TASKS.get(_facts(values).get("task", ""), ""),
-        precision=_precision(values, answer) if values["answer_type"] == AnswerType.FLOAT else None,
-        unit=unit,
-    )
-    return BenchmarkItem(prompt, tuple(_facets(values)), prompt.id)
+        values = row.values
+        pid = clean(values.get("pid")) or clean(values.get("index")) or str(row.number)
+        answer = clean(values["answer"])
+        if not answer:
+            raise DataError(f"question {pid} has no answer; the answers of the test split are not public, use testmini")
+        # VLMEvalKit's question is the official query; take it apart where that is so.
+        asked, listed = parse_question(str(values["question"]))
+        chosen = values["question_type"] == _MULTI_CHOICE
+        choices = _choices(values["choices"]) if chosen else ()
+        unit = clean(values.get("unit")) or None
+        question = asked if listed else _without_hint(str(values["question"]), asked)
+        if unit and f"(Unit: {unit})" not in question:
+            question = f"{question} (Unit: {unit})"
+        plain = render_choices(question, choices)
+        prompt = Prompt(
+            id=f"mathvista-{pid}",
+            question=clean(values.get("query")) or str(values["question"]) if self._official else plain,
+            images=row.images,
+            answer=_gold(choices, answer) if chosen else answer,
+            answer_type=AnswerType.MULTI_CHOICE if chosen else AnswerType(values["answer_type"]),
+            choices=choices,
+            category=_TASKS.get(_facts(values).get("task", ""), ""),
+            precision=_precision(values, answer) if values["answer_type"] == AnswerType.FLOAT else None,
+            unit=unit,
+        )
+        return BenchmarkItem(prompt, tuple(_facets(values)), prompt.id)
 
 
 def _precision(values: Mapping[str, Any], answer: str) -> int:

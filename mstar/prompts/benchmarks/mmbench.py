@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, lettered_options
+from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, groups, lettered_options
 from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.images import PixelLimits
 from mstar.types import ImageReference
@@ -62,23 +62,36 @@ class MMBench(FileBenchmark):
         return lowered
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem | None:
-        wanted = self._whole or _PERCEPTION not in clean(row.values["l2-category"]).lower()
-        return _item(row, _images(row, self._pictures), self._official, self._circular) if wanted else None
+        values = row.values
+        if not self._whole and _PERCEPTION in clean(values["l2-category"]).lower():
+            return None
+        index = _key(values["index"])
+        question, hint = clean(values["question"]), clean(values.get("hint"))
+        options = {letter: str(values.get(letter.lower()) or "") for letter in "ABCDEFGH" if letter.lower() in values}
+        choices, letter = lettered_options(options, clean(values["answer"]).upper(), keep_letters=self._official)
+        prompt = choice_prompt(
+            prompt_id=f"mmbench-{index}",
+            question=f"{hint}\n{question}" if hint else question,
+            images=_images(row, self._pictures),
+            choices=choices,
+            letter=letter,
+            category=clean(values["l2-category"]).lower(),
+            official=_ask(question, hint, choices) if self._official else None,
+        )
+        facets = tuple((name, text.lower()) for name, text in groups(values, "l2-category", "category"))
+        return BenchmarkItem(prompt, facets, f"mmbench-{int(index) % _SHIFT}" if self._circular else prompt.id)
 
     def _find_notes(self) -> tuple[str, ...]:
-        return _incomplete(self.items) if self._circular else ()
-
-
-def _incomplete(items: Sequence[BenchmarkItem]) -> tuple[str, ...]:
-    """A note, if the file lacks rotations: a score on fewer of them is too high."""
-    rows = Counter(item.question_key for item in items)
-    options = {item.question_key: len(item.prompt.choices) for item in items}
-    short = sum(count < options[key] for key, count in rows.items())
-    if not short:
-        return ()
-    return (
-        f"{short} of {len(rows)} questions have fewer rotations than options, so the score is not circular for them.",
-    )
+        """A note, if the file lacks rotations: a score on fewer of them is too high."""
+        rows = Counter(item.question_key for item in self.items)
+        options = {item.question_key: len(item.prompt.choices) for item in self.items}
+        short = sum(count < options[key] for key, count in rows.items())
+        if not self._circular or not short:
+            return ()
+        return (
+            f"{short} of {len(rows)} questions have fewer rotations than options, so the score is not circular for "
+            "them.",
+        )
 
 
 def _key(value: Any) -> str:
@@ -97,26 +110,6 @@ def _images(row: BenchmarkRow, rows: Mapping[str, BenchmarkRow]) -> tuple[ImageR
         seen.add(target)
         row = rows[target]
     return row.images
-
-
-def _item(row: BenchmarkRow, images: tuple[ImageReference, ...], official: bool, circular: bool) -> BenchmarkItem:
-    values = row.values
-    index = _key(values["index"])
-    question, hint = clean(values["question"]), clean(values.get("hint"))
-    options = {letter: str(values.get(letter.lower()) or "") for letter in "ABCDEFGH" if letter.lower() in values}
-    choices, letter = lettered_options(options, clean(values["answer"]).upper(), keep_letters=official)
-    prompt = choice_prompt(
-        prompt_id=f"mmbench-{index}",
-        question=f"{hint}\n{question}" if hint else question,
-        images=images,
-        choices=choices,
-        letter=letter,
-        category=clean(values["l2-category"]).lower(),
-        official=_ask(question, hint, choices) if official else None,
-    )
-    facets = [(name, text.lower()) for name in ("l2-category", "category") if (text := clean(values.get(name)))]
-    key = f"mmbench-{int(index) % _SHIFT}" if circular else prompt.id
-    return BenchmarkItem(prompt, tuple(facets), key)
 
 
 def _ask(question: str, hint: str, choices: list[str]) -> str:

@@ -10,12 +10,14 @@ from typing import ClassVar, Final, Literal
 
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import (
+    SHOWN,
     BenchmarkItem,
     BenchmarkSource,
     FileBenchmark,
     build_items,
     choice_prompt,
     clean,
+    groups,
     require,
 )
 from mstar.prompts.benchmarks.files import BenchmarkRow, read_benchmark
@@ -44,7 +46,6 @@ _DISCIPLINES: Final[Mapping[str, str]] = {
     for subject in subjects.split()
 }
 _FOLDERS: Final = {"standard": "standard (10 options)", "standard_4": "standard (4 options)", "vision": "vision"}
-_SHOWN: Final = "Answer the question that is written in the picture."
 
 
 class MMMU(FileBenchmark):
@@ -72,7 +73,7 @@ class MMMU(FileBenchmark):
         number = any(infer_answer_type(gold, ()) is not AnswerType.TEXT for gold in golds)
         prompt = Prompt(f"mmmu-{values['id']}", _name_images(str(values["question"])), row.images, golds[0])
         prompt = replace(prompt, answers=golds[1:], answer_type=AnswerType.FLOAT if number else AnswerType.TEXT)
-        return _grouped(replace(prompt, precision=_DECIMALS if number else None), clean(values["id"]), ())
+        return _grouped(replace(prompt, precision=_DECIMALS if number else None), row)
 
 
 class MMMUPro(BenchmarkSource):
@@ -125,21 +126,19 @@ def _choice_item(row: BenchmarkRow, prefix: str, question: str | None, setting: 
         images=row.images,
         choices=choices,
         letter=clean(values["answer"]),
-        category=clean(values.get("subject")),
-        official=None if question is not None else _SHOWN,
+        category="",
+        official=None if question is not None else SHOWN,
     )
-    return _grouped(
-        prompt, clean(values["id"]), (("setting", setting),) if setting else (), clean(values.get("subject"))
-    )
+    return _grouped(prompt, row, setting)
 
 
-def _grouped(prompt: Prompt, name: str, facets: tuple[tuple[str, str], ...], subject: str = "") -> BenchmarkItem:
-    """The item of a question whose id says the subject: validation_Art_Theory_7."""
-    subject = subject or name.partition("_")[2].rpartition("_")[0]
-    discipline = _DISCIPLINES.get(subject, "")
-    groups = (*facets, *((("discipline", discipline),) if discipline else ()), ("subject", subject))
+def _grouped(prompt: Prompt, row: BenchmarkRow, setting: str = "") -> BenchmarkItem:
+    """The item of a question; where no column has its subject, its id says it: validation_Art_Theory_7."""
+    name = clean(row.values["id"])
+    subject = clean(row.values.get("subject")) or name.partition("_")[2].rpartition("_")[0]
+    facets = groups({"setting": setting, "discipline": _DISCIPLINES.get(subject), "subject": subject})
     # MMMU-Pro asks the same question in each of its settings.
-    return BenchmarkItem(replace(prompt, category=subject), groups, prompt.id, cluster=name)
+    return BenchmarkItem(replace(prompt, category=subject), facets, prompt.id, cluster=name)
 
 
 def _name_images(text: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 
 from mstar.errors import DataError
 from mstar.prompts.benchmarks.base import (
@@ -12,6 +11,7 @@ from mstar.prompts.benchmarks.base import (
     FileBenchmark,
     choice_prompt,
     clean,
+    groups,
     lettered_options,
     without_pictures,
 )
@@ -60,8 +60,24 @@ class MMStar(FileBenchmark):
         self.name = "MMStar" if self._whole else "MMStar-R"
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem | None:
-        wanted = self._whole or clean(row.values["category"]) in _REASONING
-        return _item(row, self._official) if wanted else None
+        values = row.values
+        if not self._whole and clean(values["category"]) not in _REASONING:
+            return None
+        text = str(values["question"]).strip()
+        question, options = split_question(text)
+        choices, letter = lettered_options(options, clean(values["answer"]).upper(), keep_letters=self._official)
+        prompt = choice_prompt(
+            prompt_id=f"mmstar-{clean(values.get('index')) or row.number}",
+            question=without_pictures(question),
+            images=row.images,
+            choices=choices,
+            letter=letter,
+            category=clean(values["category"]),
+            official=without_pictures(text) if self._official else None,
+        )
+        source = (values.get("meta_info") or {}).get("source") or values.get("bench")
+        facets = groups({**values, "source": source}, "category", "l2_category", "source")
+        return BenchmarkItem(prompt, facets, prompt.id)
 
 
 def split_question(text: str) -> tuple[str, dict[str, str]]:
@@ -104,26 +120,3 @@ def _split_inline(text: str) -> list[str]:
 
 def _by_letter(texts: list[str]) -> dict[str, str]:
     return {chr(ord("A") + number): text.strip() for number, text in enumerate(texts)}
-
-
-def _item(row: BenchmarkRow, official: bool) -> BenchmarkItem:
-    values = row.values
-    text = str(values["question"]).strip()
-    question, options = split_question(text)
-    choices, letter = lettered_options(options, clean(values["answer"]).upper(), keep_letters=official)
-    index = clean(values.get("index")) or str(row.number)
-    prompt = choice_prompt(
-        prompt_id=f"mmstar-{index}",
-        question=without_pictures(question),
-        images=row.images,
-        choices=choices,
-        letter=letter,
-        category=clean(values["category"]),
-        official=without_pictures(text) if official else None,
-    )
-    return BenchmarkItem(prompt, tuple(_facets(values)), prompt.id)
-
-
-def _facets(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    facts = {**values, "source": (values.get("meta_info") or {}).get("source") or values.get("bench")}
-    return [(name, text) for name in ("category", "l2_category", "source") if (text := clean(facts.get(name)))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, LabelledSteps, StepBenchmark, clean
+from mstar.prompts.benchmarks.base import BenchmarkItem, LabelledSteps, StepBenchmark, clean, groups
 from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.types import Prompt
 
@@ -41,8 +41,7 @@ class ProcessBench(StepBenchmark):
         # "gsm8k-17" is of the part gsm8k.
         part = name.rpartition("-")[0]
         prompt = Prompt(id=f"processbench-{name}", question=str(values["problem"]).strip(), category=part)
-        named = (("part", part), ("generator", clean(values.get("generator"))))
-        facets = tuple((key, text) for key, text in named if text)
+        facets = groups({**values, "part": part}, "part", "generator")
         return BenchmarkItem(prompt, facets, prompt.question, _read_steps(values["steps"], values["label"]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final
 
 from mstar.errors import DataError
-from mstar.prompts.benchmarks.base import BenchmarkItem, LabelledSteps, StepBenchmark, clean
+from mstar.prompts.benchmarks.base import BenchmarkItem, LabelledSteps, StepBenchmark, clean, groups
 from mstar.prompts.benchmarks.files import BenchmarkRow
 from mstar.prompts.question_text import remove_placeholders
 from mstar.types import Prompt
@@ -37,10 +37,10 @@ class VisualProcessBench(StepBenchmark):
             answer=clean(values.get("answer")) or None,
             category=clean(values.get("data_source")),
         )
-        facets = [(name, text) for name in ("data_source", "policy_model") if (text := clean(values.get(name)))]
         # Responses to one question stay together when the labels are split.
         key = "\x1f".join([prompt.question, *(image.uri for image in row.images)])
-        return BenchmarkItem(prompt, tuple(facets), key, _read_steps(values["response"]))
+        facets = groups(values, "data_source", "policy_model")
+        return BenchmarkItem(prompt, facets, key, _read_steps(values["response"]))
 
 
 def _read_steps(value: Any) -> LabelledSteps:

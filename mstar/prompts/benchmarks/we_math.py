@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
-from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, without_pictures
+from mstar.prompts.benchmarks.base import BenchmarkItem, FileBenchmark, choice_prompt, clean, groups, without_pictures
 from mstar.prompts.benchmarks.files import BenchmarkRow
 
 # A letter with a text behind it; ";C.;" is the name of a point, at the end of an option.
@@ -34,7 +34,7 @@ class WeMath(FileBenchmark):
 
     def _item(self, row: BenchmarkRow) -> BenchmarkItem:
         values = row.values
-        concept, key = clean(values.get("knowledge concept")), clean(values["key"])
+        key = clean(values["key"])
         parts = _OPTION.split(clean(values["option"]))
         if "".join(parts[1::2]) not in "ABCDEFGH":
             parts = _BLANK_OPTION.split(clean(values["option"]))
@@ -47,7 +47,7 @@ class WeMath(FileBenchmark):
             letter=clean(values["answer"]).upper(),
             category=key,
         )
-        facets = (("key", key), *((("concept", concept),) if concept else ()))
+        facets = groups({"key": key, "concept": values.get("knowledge concept")})
         # A problem and its steps are about the same.
         return BenchmarkItem(prompt, facets, prompt.id, cluster=prompt.id.rpartition("-")[0])
 
