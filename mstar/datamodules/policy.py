@@ -15,7 +15,7 @@ from mstar.datamodules.quarantined import Quarantine, UsablePairs, require_limit
 from mstar.datamodules.rationales import Rationales
 from mstar.datamodules.resumable import ResumableLoader, worker_start
 from mstar.datamodules.samplers import MixedSampler
-from mstar.datamodules.step_batches import StepLoader, encode, step_batches
+from mstar.datamodules.step_batches import StepCollate, StepLoader, encode, step_batches
 from mstar.distributed import gather_lists, rank, world_size
 from mstar.errors import ConfigError, DataError, require_least
 from mstar.evaluation.gradeable import check_prompts
@@ -255,11 +255,9 @@ class PolicyDataModule(LightningDataModule):
                 data,
                 batch_size,
                 batches_per_step,
-                sort=self.sort_by_length,
-                renderer=self._renderer(),
-                sampler=sampler,
-                num_workers=self.num_workers,
-                credited=credited,
+                sampler,
+                self.num_workers,
+                StepCollate(self._renderer(), batch_size, batches_per_step, self.sort_by_length, credited),
             )
         return ResumableLoader(
             data,

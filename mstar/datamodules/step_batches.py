@@ -9,10 +9,10 @@ Shapes: B rows, T tokens, N response tokens of all rows in order.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Trainer
@@ -25,6 +25,7 @@ from mstar.rendering import IGNORE_INDEX, Renderer, ResponseInputs
 from mstar.types import Example, Prompt
 
 Pair = tuple[Prompt, Example]
+T = TypeVar("T", covariant=True)
 
 
 class Credit:
@@ -149,40 +150,43 @@ def step_batches(trainer: Trainer) -> int:
     return trainer.accumulate_grad_batches
 
 
-class StepLoader(ResumableLoader[StepBatch]):
+class StepLoader(ResumableLoader[T]):
     """A loader of batches that are made a step at a time; a checkpoint may fall between the batches of a step.
 
-    The arguments are those of ``StepCollate``, and the rows, their order, and the number of processes that build steps,
-    of which each holds one finished step, pictures included.
+    Args:
+        dataset: The rows.
+        draws_per_batch: How many draws of the sampler make a batch.
+        batches_per_step: Batches in a full step.
+        sampler: The order.
+        num_workers: Processes that build steps, of which each holds one finished step, pictures included.
+        collate_fn: What the sampler drew for a step -> its batches.
     """
 
     def __init__(
         self,
         dataset: Any,
-        batch_size: int,
+        draws_per_batch: int,
         batches_per_step: int,
-        sort: bool,
-        renderer: Renderer,
         sampler: Any,
         num_workers: int,
-        credited: bool,
+        collate_fn: Callable[[list[Any]], list[T]],
     ) -> None:
         super().__init__(
             dataset,
-            batch_size=batch_size * batches_per_step,
+            batch_size=draws_per_batch * batches_per_step,
             sampler=sampler,
             num_workers=num_workers,
             prefetch_factor=1 if num_workers else None,
-            collate_fn=StepCollate(renderer, batch_size, batches_per_step, sort, credited),
+            collate_fn=collate_fn,
         )
-        self.rows_per_batch = batch_size
+        self.draws_per_batch = draws_per_batch
         self.batches_per_step = batches_per_step
 
     def __len__(self) -> int:
         """Batches, not steps."""
-        return math.ceil(len(self.sampler) / self.rows_per_batch)  # type: ignore[arg-type]
+        return math.ceil(len(self.sampler) / self.draws_per_batch)  # type: ignore[arg-type]
 
-    def make_batches(self) -> Iterator[StepBatch]:
+    def make_batches(self) -> Iterator[T]:
         """The batches of the steps, without those of the first step that were handed out before."""
         skipped = self._begin % self.batches_per_step
         steps: Iterator[Any] = super().make_batches()

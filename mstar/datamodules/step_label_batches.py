@@ -43,6 +43,8 @@ class StepLabelBatch:
             would round to ``trainer.precision`` (bf16-true).
         labelled_N: Which steps are labelled; None if all are.
         finished: For every row whether the response ended by itself; None if all did.
+        counts: How many terms of each kind the batch's loss has, such as labelled steps and pairs; see ``TermCounter``.
+        means: The mean of ``counts`` over the nominal number of batches of the optimizer step.
     """
 
     responses: ResponseInputs | SharedInputs
@@ -54,6 +56,11 @@ class StepLabelBatch:
     logprobs: list[float]
     labelled_N: Tensor | None = None
     finished: list[bool] | None = None
+    counts: tuple[int, ...] = ()
+    means: tuple[float, ...] = ()
+
+
+TermCounter = Callable[[StepLabelBatch], tuple[int, ...]]
 
 
 def collate_step_labels(
@@ -137,7 +144,34 @@ class UsableRows:
         return [labels[row] for row in kept], [int(self.numbers[row]) for row in kept], prompts
 
 
-def collate_usable(usable: UsableRows, renderer: Renderer, share_prompts: bool, rows: list[int]) -> StepLabelBatch:
-    """The batch of some rows of the labels; see ``UsableRows.fetch``."""
-    labels, groups, prompts = usable.fetch(rows)
-    return collate_step_labels(labels, prompts, groups, renderer, share_prompts)
+class StepLabelCollate:
+    """Row numbers -> batches of the usable ones; see ``UsableRows.fetch``.
+
+    Args:
+        count: The kinds of terms that the loss is a mean over.
+        batches_per_step: Batches in a full optimizer step.
+    """
+
+    def __init__(
+        self, usable: UsableRows, renderer: Renderer, share_prompts: bool, count: TermCounter, batches_per_step: int = 1
+    ) -> None:
+        self.usable = usable
+        self.renderer = renderer
+        self.share_prompts = share_prompts
+        self.count = count
+        self.batches_per_step = batches_per_step
+
+    def batch(self, rows: list[int]) -> StepLabelBatch:
+        """One batch."""
+        labels, groups, prompts = self.usable.fetch(rows)
+        batch = collate_step_labels(labels, prompts, groups, self.renderer, self.share_prompts)
+        batch.counts = self.count(batch)
+        return batch
+
+    def step(self, rows: list[list[int]]) -> list[StepLabelBatch]:
+        """The batches of one optimizer step."""
+        batches = [self.batch(part) for part in rows]
+        means = tuple(sum(counts) / self.batches_per_step for counts in zip(*[b.counts for b in batches], strict=True))
+        for batch in batches:
+            batch.means = means
+        return batches

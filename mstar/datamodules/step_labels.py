@@ -19,8 +19,9 @@ from mstar.annotation.diet import apply_diet
 from mstar.annotation.label_table import LabelTable, load_step_labels
 from mstar.datamodules.quarantined import Quarantine, require_limits
 from mstar.datamodules.resumable import ResumableLoader
-from mstar.datamodules.samplers import PromptBatchSampler, RowNumbers
-from mstar.datamodules.step_label_batches import UsableRows, collate_usable
+from mstar.datamodules.samplers import PromptBatchSampler
+from mstar.datamodules.step_batches import StepLoader, step_batches
+from mstar.datamodules.step_label_batches import StepLabelCollate, UsableRows
 from mstar.errors import ConfigError, DataError, counted, require_least, require_share
 from mstar.generation import derive_seed
 from mstar.prompts import DataSources, PromptSource
@@ -175,13 +176,20 @@ class StepLabelDataModule(LightningDataModule):
         """Batches in an order that changes every epoch."""
         if self.train is None:
             raise RuntimeError("StepLabelDataModule has no labels before setup.")
-        return self._loader(self.train, "labels", shuffle=True)
+        sampler, collate = self._batches(self.train, "labels", shuffle=True)
+        return StepLoader(sampler.dataset, 1, collate.batches_per_step, sampler, self.num_workers, collate.step)
 
     def val_dataloader(self) -> DataLoader[Any] | list[DataLoader[Any]]:
         """The held-out labels, in order; no loader without any."""
-        return self._loader(self.validation, "validation_labels", shuffle=False) if self.validation else []
+        if not self.validation:
+            return []
+        sampler, collate = self._batches(self.validation, "validation_labels", shuffle=False)
+        # batch_size None: the sampler's lists reach the collate function as they are.
+        return ResumableLoader(
+            sampler.dataset, batch_size=None, sampler=sampler, collate_fn=collate.batch, num_workers=self.num_workers
+        )
 
-    def _loader(self, labels: LabelTable, name: str, shuffle: bool) -> DataLoader[Any]:
+    def _batches(self, labels: LabelTable, name: str, shuffle: bool) -> tuple[PromptBatchSampler, StepLabelCollate]:
         trainer: Any = self.trainer
         module = trainer.lightning_module
         ids, numbers = labels.prompts()
@@ -194,13 +202,8 @@ class StepLabelDataModule(LightningDataModule):
         # An MPRM that is retrained within a run is trained by one of the run's processes alone.
         quarantine = self._put_aside.file(trainer.default_root_dir, name, len(labels), trainer.world_size)
         rows = UsableRows(labels, lambda number: self._find(ids[number])(), numbers, check, quarantine)
-        # batch_size None: the sampler's lists reach the collate function as they are.
-        return ResumableLoader(
-            RowNumbers(len(labels)),
-            batch_size=None,
-            sampler=sampler,
-            collate_fn=partial(collate_usable, rows, module.renderer, module.share_prompts),
-            num_workers=self.num_workers,
+        return sampler, StepLabelCollate(
+            rows, module.renderer, module.share_prompts, module.count_terms, step_batches(trainer)
         )
 
     def _find(self, prompt_id: str) -> Callable[[], Prompt]:

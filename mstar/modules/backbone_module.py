@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
 
+from mstar.datamodules.step_label_batches import StepLabelBatch
 from mstar.distributed import is_main
 from mstar.errors import ConfigError
 from mstar.models.backbone import load_model, load_renderer, load_stored
@@ -86,6 +87,7 @@ class BackboneModule(LightningModule):
         self.strict_loading = lora is None
         self._frozen_weights: str | None = None
         self._renderer: Renderer | None = None
+        self._step_numbers: dict[str, torch.Tensor] = {}
 
     @property
     def root(self) -> Any:
@@ -174,7 +176,7 @@ class BackboneModule(LightningModule):
         Raises:
             ConfigError: it has.
         """
-        check_fit(trainer, adapters=self.lora is not None, whole_steps=self.kind == "policy")
+        check_fit(trainer, adapters=self.lora is not None)
 
     def setup(self, stage: str) -> None:
         """Has DDP look which weights a loss depends on, unless the configuration says otherwise.
@@ -208,10 +210,33 @@ class BackboneModule(LightningModule):
             setattr(module, name, value.to(getattr(module, name).device))
         return self
 
-    def log_training(self, loss: torch.Tensor, rows: int, **more: torch.Tensor) -> None:
-        """Logs ``train/loss``, other numbers of a batch of so many rows, and the learning rate."""
+    def share_means(self, means: tuple[float, ...]) -> tuple[float, ...]:
+        """Means over a process's batches of an optimizer step -> those over the batches of all processes."""
+        if self.trainer.world_size == 1:
+            return means
+        # With trainer.precision bf16-true the default type would round them.
+        own = torch.tensor(means, device=self.device, dtype=torch.float32)
+        return tuple(self.trainer.strategy.reduce(own, reduce_op="mean").tolist())
+
+    def shares(self, batch: StepLabelBatch) -> list[float]:
+        """By what the means over a batch's terms are multiplied, a kind, to be its share of the step's mean."""
+        means = self.share_means(batch.means)
+        return [count / mean if mean else 1.0 for count, mean in zip(batch.counts, means, strict=True)]
+
+    def log_training(self, batch_idx: int, rows: int, **shares: torch.Tensor) -> None:
+        """Logs, as ``train/NAME``, numbers of the optimizer step, and the learning rate.
+
+        Args:
+            batch_idx: The batch's place in the epoch.
+            rows: Rows of the batch.
+            shares: The batch's share of each number. They are added up over the step, and loggers get what its last
+                batch has made of them: the last one's own may be those of the step's shortest rows.
+        """
+        batches = self.trainer.accumulate_grad_batches
+        before = self._step_numbers if batch_idx % batches else {}
+        self._step_numbers = {name: before.get(name, 0.0) + value.detach() / batches for name, value in shares.items()}
         # Of several processes, one has its own share of a step alone.
-        for name, value in {"loss": loss, **more}.items():
+        for name, value in self._step_numbers.items():
             self.log(f"train/{name}", value, batch_size=rows, prog_bar=name == "loss", sync_dist=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=rows)
 

@@ -8,12 +8,11 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler, Stochasti
 from mstar.errors import ConfigError
 
 
-def check_fit(trainer: Trainer, *, adapters: bool, whole_steps: bool) -> None:
+def check_fit(trainer: Trainer, *, adapters: bool) -> None:
     """Refuses what would silently do nothing, or another thing than it says.
 
     Args:
         adapters: Whether adapters are trained.
-        whole_steps: Whether a batch's loss is its share of its optimizer step's.
 
     Raises:
         ConfigError: there is such a setting or callback.
@@ -35,8 +34,9 @@ def check_fit(trainer: Trainer, *, adapters: bool, whole_steps: bool) -> None:
             "trainer.limit_train_batches."
         )
     limit = trainer.limit_train_batches
-    if not whole_steps or not isinstance(limit, int) or getattr(trainer, "fast_dev_run", False):
+    if not isinstance(limit, int) or getattr(trainer, "fast_dev_run", False):
         return
+    # A batch's loss is its share of its optimizer step's.
     for batches in accumulated:
         if limit % batches:
             raise ConfigError(

@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from mstar.datamodules.step_label_batches import StepLabelBatch
+from mstar.datamodules.step_label_batches import StepLabelBatch, TermCounter
 from mstar.errors import DataError, require_positive
 from mstar.metrics import auc, within_group_auc
 from mstar.models.families import FreezablePart
@@ -109,9 +109,15 @@ class ImplicitRewardModule(PolicyModule):
     def training_step(self, batch: StepLabelBatch, batch_idx: int) -> Tensor:  # type: ignore[override]
         """One step of training."""
         reward_B, _ = inside_forward(self.model, self.rewards, batch)
-        loss = binary_cross_entropy_with_logits(reward_B, batch.correct_B.float())
-        self.log_training(loss, len(reward_B))
+        [of_rows] = self.shares(batch)
+        loss = of_rows * binary_cross_entropy_with_logits(reward_B, batch.correct_B.float())
+        self.log_training(batch_idx, len(reward_B), loss=loss)
         return loss
+
+    @property
+    def count_terms(self) -> TermCounter:
+        """What counts the responses of a batch."""
+        return _count_responses
 
     def on_validation_epoch_start(self) -> None:
         """Nothing is generated."""
@@ -145,3 +151,7 @@ class ImplicitRewardModule(PolicyModule):
         for name, value in found.items():
             if value is not None:
                 self.log(name, value, prog_bar=name == "mprm/auc_within", sync_dist=True)
+
+
+def _count_responses(batch: StepLabelBatch) -> tuple[int]:
+    return (len(batch.group_B),)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -21,7 +22,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from mstar.datamodules.samplers import PromptBatchSampler
-from mstar.datamodules.step_label_batches import StepLabelBatch
+from mstar.datamodules.step_label_batches import StepLabelBatch, TermCounter
 from mstar.datamodules.step_labels import StepLabelDataModule
 from mstar.distributed import gather_lists
 from mstar.errors import ConfigError, require_least, require_positive
@@ -34,7 +35,7 @@ from mstar.models.step_head import StepLogits
 from mstar.models.step_scorer import StepScorer
 from mstar.modules.backbone_module import BackboneModule
 from mstar.modules.optimization import configure
-from mstar.modules.step_losses import pairwise_loss, step_loss
+from mstar.modules.step_losses import LabelKind, count_terms, pairwise_loss, step_loss
 
 _log = logging.getLogger(__name__)
 
@@ -45,9 +46,8 @@ class MPRMModule(BackboneModule):
     """A multimodal process reward model (M-STaR: MPRM): a policy with a head that scores every reasoning step.
 
     The loss is the binary cross-entropy of the steps plus a pairwise term within prompts: re-ranking compares responses
-    to one prompt, and the cross-entropy alone is largely met by learning how hard a prompt is. The cross-entropy is a
-    mean over a batch's steps, and batches that are accumulated, or of several processes, count alike: the smaller they
-    are, the more a step of a short response weighs against one of a long response.
+    to one prompt, and the cross-entropy alone is largely met by learning how hard a prompt is. Both are means over an
+    optimizer step, whatever batches of whatever processes it is made of; but only responses of one batch are compared.
 
     Args:
         model_name: The policy to start from: a Hugging Face folder or model id.
@@ -90,7 +90,7 @@ class MPRMModule(BackboneModule):
         head_lr: float | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
-        labels: Literal["soft", "hard"] = "soft",
+        labels: LabelKind = "soft",
         pairwise_weight: float = 0.5,
         pairwise_margin: float = 0.15,
         class_balance: bool = False,
@@ -222,14 +222,21 @@ class MPRMModule(BackboneModule):
         cross_entropy = step_loss(steps.logits_N, labels_N, self.class_weights)
         return cross_entropy, pairwise_loss(steps, labels_N, batch.group_B, self.pairwise_margin)
 
+    @property
+    def count_terms(self) -> TermCounter:
+        """What counts the steps and the pairs of a batch."""
+        return partial(count_terms, self.label_kind, self.pairwise_margin)
+
     def _labels(self, batch: StepLabelBatch) -> Tensor:
         return batch.soft_N if self.label_kind == "soft" else batch.hard_N
 
     def training_step(self, batch: StepLabelBatch, batch_idx: int) -> Tensor:
         """One step of training."""
         cross_entropy, pairwise = self.losses(self(batch), batch)
+        of_steps, of_pairs = self.shares(batch)
+        cross_entropy, pairwise = of_steps * cross_entropy, of_pairs * pairwise
         loss = cross_entropy + self.pairwise_weight * pairwise
-        self.log_training(loss, len(batch.group_B), step_loss=cross_entropy, pairwise_loss=pairwise)
+        self.log_training(batch_idx, len(batch.group_B), loss=loss, step_loss=cross_entropy, pairwise_loss=pairwise)
         return loss
 
     def validation_step(self, batch: StepLabelBatch, batch_idx: int) -> None:
@@ -238,11 +245,12 @@ class MPRMModule(BackboneModule):
         if repeats(self.trainer, batch_idx):
             return
         cross_entropy, pairwise = self.losses(steps, batch)
-        loss = cross_entropy + self.pairwise_weight * pairwise
+        num_steps, num_pairs = batch.counts
         rows = len(batch.group_B)
         self._validated.append(
             {
-                "loss": [float(loss)] * rows,
+                "step_loss": [float(cross_entropy)] * num_steps,
+                "pairwise_loss": [float(pairwise)] * num_pairs,
                 "probability": steps.logits_N.sigmoid().tolist(),
                 "label": self._labels(batch).tolist(),
                 "score": steps.minimum(rows).tolist(),
@@ -257,7 +265,8 @@ class MPRMModule(BackboneModule):
         """Logs the loss, accuracy and calibration of the steps, and how well responses are ranked."""
         merged, self._validated = merge_validated(self._validated), []
         if merged:
-            self.log("val/loss", fmean(merged["loss"]), prog_bar=True, sync_dist=True)
+            cross_entropy, pairwise = (fmean(merged[name] or [0.0]) for name in ("step_loss", "pairwise_loss"))
+            self.log("val/loss", cross_entropy + self.pairwise_weight * pairwise, prog_bar=True, sync_dist=True)
             for name, value in validation_metrics(merged).items():
                 self.log(name, value, prog_bar=name == "mprm/auc_within", sync_dist=True)
 

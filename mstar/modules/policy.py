@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from mstar.datamodules.step_batches import Credit, StepBatch
-from mstar.distributed import world_size
 from mstar.generation import Engine
 from mstar.grading import Grader
 from mstar.models.attention import announce, kernel_of
@@ -115,7 +114,6 @@ class PolicyModule(AnsweringModule):
         # How samples with advantages are learned from; a rollout whose method does so sets it.
         self.objective: Objective | None = None
         self._watched: dict[str, Tensor] = {}
-        self._step_numbers: dict[str, Tensor] = {}
 
     @property
     def root(self) -> Any:
@@ -195,28 +193,15 @@ class PolicyModule(AnsweringModule):
 
     def _share_means(self, batch: ResponseInputs) -> None:
         """Has every token of a step count by its worth over all processes, which may have more or fewer of them."""
-        if world_size() == 1 or not isinstance(batch, StepBatch):
-            return
-        # With trainer.precision bf16-true the default type would round them.
-        means = torch.tensor([batch.mean_tokens, batch.mean_rows], device=self.device, dtype=torch.float32)
-        batch.mean_tokens, batch.mean_rows = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
+        if isinstance(batch, StepBatch):
+            batch.mean_tokens, batch.mean_rows = self.share_means((batch.mean_tokens, batch.mean_rows))
 
     def training_step(self, batch: ResponseInputs, batch_idx: int) -> Tensor:
         """One step of training."""
         self._share_means(batch)
         loss = inside_forward(self.model, self.loss, batch)
-        self._add_up({"loss": loss, **self._watched}, batch_idx)
-        self.log_training(rows=batch.labels_BT.shape[0], **self._step_numbers)
+        self.log_training(batch_idx, batch.labels_BT.shape[0], loss=loss, **self._watched)
         return loss
-
-    def _add_up(self, numbers: dict[str, Tensor], batch_idx: int) -> None:
-        """Adds a batch's shares to the numbers of its optimizer step; loggers get what its last one has made of them.
-
-        The last batch's own would be those of the step's shortest rows, by their share of its tokens.
-        """
-        batches = self.trainer.accumulate_grad_batches
-        before = self._step_numbers if batch_idx % batches else {}
-        self._step_numbers = {name: before.get(name, 0.0) + value.detach() / batches for name, value in numbers.items()}
 
     def on_fit_start(self) -> None:
         """Says what the fit computes in."""

@@ -5,11 +5,16 @@ Shapes: B rows (responses), N the steps of all rows in order.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
+from mstar.datamodules.step_label_batches import StepLabelBatch
 from mstar.models.step_head import StepLogits
+
+LabelKind = Literal["soft", "hard"]
 
 
 def step_loss(logits_N: Tensor, labels_N: Tensor, class_weights: tuple[float, float] | None = None) -> Tensor:
@@ -42,12 +47,27 @@ def pairwise_loss(steps: StepLogits, labels_N: Tensor, group_B: Tensor, margin: 
         group_B: Equal for rows of one prompt.
         margin: Smallest difference of the mean labels that counts.
     """
-    size = len(group_B)
-    lowest_B = steps.minimum(size)
-    zeros_B = lowest_B.new_zeros(size)
-    counts_B = zeros_B.index_add(0, steps.row_N, torch.ones_like(labels_N))
-    mean_B = zeros_B.index_add(0, steps.row_N, labels_N) / counts_B
-    ranked_BB = (group_B[:, None] == group_B[None, :]) & (mean_B[:, None] - mean_B[None, :] > margin)
-    better_P, worse_P = ranked_BB.nonzero(as_tuple=True)
+    lowest_B = steps.minimum(len(group_B))
+    better_P, worse_P = find_pairs(labels_N, steps.row_N, group_B, margin)
     losses_P = softplus(lowest_B[worse_P] - lowest_B[better_P])
     return losses_P.sum() / max(len(losses_P), 1)
+
+
+def find_pairs(labels_N: Tensor, row_N: Tensor, group_B: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    """The better and the worse row (P,) of the pairs that ``pairwise_loss`` compares."""
+    zeros_B = labels_N.new_zeros(len(group_B))
+    counts_B = zeros_B.index_add(0, row_N, torch.ones_like(labels_N))
+    mean_B = zeros_B.index_add(0, row_N, labels_N) / counts_B
+    ranked_BB = (group_B[:, None] == group_B[None, :]) & (mean_B[:, None] - mean_B[None, :] > margin)
+    better_P, worse_P = ranked_BB.nonzero(as_tuple=True)
+    return better_P, worse_P
+
+
+def count_terms(kind: LabelKind, margin: float, batch: StepLabelBatch) -> tuple[int, int]:
+    """How many labelled steps a batch has, and how many pairs."""
+    labels_N = batch.soft_N if kind == "soft" else batch.hard_N
+    steps_B = torch.tensor([len(ends) for ends in batch.responses.step_ends])
+    row_N = torch.repeat_interleave(torch.arange(len(steps_B)), steps_B)
+    if (labelled_N := batch.labelled_N) is not None:
+        labels_N, row_N = labels_N[labelled_N], row_N[labelled_N]
+    return len(labels_N), len(find_pairs(labels_N, row_N, batch.group_B, margin)[0])

@@ -84,8 +84,11 @@ def test_labels_of_bad_prompts_are_left_out_and_no_batch_is_empty(tmp_path: Path
     data = StepLabelDataModule(
         str(tmp_path / "labels.parquet"), source, batch_size=2, validation_share=0.0, max_bad_share=1.0
     )
-    module = SimpleNamespace(renderer=tiny.renderer, share_prompts=True)
-    trainer = SimpleNamespace(lightning_module=module, world_size=1, global_rank=0, default_root_dir=tmp_path)
+    module = SimpleNamespace(renderer=tiny.renderer, share_prompts=True, count_terms=lambda batch: ())
+    trainer = SimpleNamespace(
+        lightning_module=module, world_size=1, global_rank=0, default_root_dir=tmp_path, callbacks=[],
+        accumulate_grad_batches=1,
+    )  # fmt: skip
     data.trainer = trainer  # type: ignore[assignment]
     data.setup("fit")
     batches = {tuple(batch.group_B.tolist()) for batch in data.train_dataloader()}

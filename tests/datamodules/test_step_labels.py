@@ -40,8 +40,11 @@ def label(prompt_id: str, number: int = 0, **changes: Any) -> StepLabels:
 
 def loaded(data: StepLabelDataModule, renderer: Renderer, share_prompts: bool = False) -> StepLabelDataModule:
     """The data module after setup, on the only process of a run whose module has this renderer."""
-    module = SimpleNamespace(renderer=renderer, share_prompts=share_prompts)
-    trainer = SimpleNamespace(lightning_module=module, world_size=1, global_rank=0, default_root_dir=".")
+    module = SimpleNamespace(renderer=renderer, share_prompts=share_prompts, count_terms=lambda batch: ())
+    trainer = SimpleNamespace(
+        lightning_module=module, world_size=1, global_rank=0, default_root_dir=".", callbacks=[],
+        accumulate_grad_batches=1,
+    )  # fmt: skip
     data.trainer = trainer  # type: ignore[assignment]
     data.setup("fit")
     return data

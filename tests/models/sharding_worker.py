@@ -197,6 +197,8 @@ class AlmostTrained:
     """What a step of training asks of a trainer."""
 
     strategy = SimpleNamespace(reduce=mean_over_processes)
+    world_size = 2
+    accumulate_grad_batches = 1
     optimizers = (SimpleNamespace(param_groups=[{"lr": 0.0}]),)
 
 
@@ -242,7 +244,10 @@ def outcomes(module: ImplicitRewardModule, process: int, shared: bool) -> StepLa
         StepLabels("", text, parts, (0,) * len(parts), (0,) * len(parts), i % 2 == 0, -20.0 - i)
         for i, (text, parts) in enumerate(zip(texts, steps, strict=True))
     ]
-    return collate_step_labels(labels, prompts, [0, 0, 1, 1], module.renderer, share_prompts=shared)
+    batch = collate_step_labels(labels, prompts, [0, 0, 1, 1], module.renderer, share_prompts=shared)
+    batch.counts = module.count_terms(batch)
+    batch.means = tuple(map(float, batch.counts))
+    return batch
 
 
 def check_implicit(mesh: DeviceMesh) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from mstar.models.step_scorer import StepScorer
 from mstar.modules.mprm import MPRMModule, validation_metrics
 from mstar.prompts import TinyDice
 from mstar.rewards import MPRM
+from mstar.storage import write_step_labels
 from tests.modules.by_hand import softplus
 
 
@@ -57,6 +59,8 @@ def test_the_settings_decide_what_is_learned(
         hard_N=torch.tensor(labels["hard"]),
         group_B=torch.tensor([7, 7]),
         labelled_N=None,
+        counts=(3, int(compared)),
+        means=(3.0, float(compared)),
     )
     right = [y * softplus(-x) for x, y in zip(logits, labels[kind], strict=True)]
     wrong = [(1 - y) * softplus(x) for x, y in zip(logits, labels[kind], strict=True)]
@@ -66,6 +70,7 @@ def test_the_settings_decide_what_is_learned(
 
     monkeypatch.setattr(module, "forward", lambda _: steps)
     monkeypatch.setattr(module, "log_training", lambda *_, **__: None)
+    monkeypatch.setattr(MPRMModule, "trainer", SimpleNamespace(world_size=1))
     assert float(module.training_step(batch, 0)) == pytest.approx(cross_entropy + 2.0 * pairwise)
 
 
@@ -116,6 +121,7 @@ def test_steps_are_measured_by_the_labels_that_are_learned(
         correct_B=torch.tensor([True, False]),
         chain_B=torch.tensor([-1, -1]),
         logprobs=[-1.0, -1.0],
+        counts=(2, 0),
     )
     probabilities = torch.tensor([0.9, 0.9, 0.1])
     logged: dict[str, float] = {}
@@ -298,6 +304,38 @@ def test_sharing_prompts_gives_the_same_loss_and_gradients(labels: str, changes:
         other = gradients[1][name]
         assert (gradient is None) == (other is None), name
         assert gradient is None or torch.allclose(gradient, other, atol=1e-5), name
+
+
+def test_a_step_is_the_same_in_whatever_batches(labels: str) -> None:
+    """Of which some have fewer labelled steps, and some no pair."""
+    rows = []
+    for place, row in enumerate(load_step_labels(Path(labels))):
+        total = (4, 4, 0, 0) if place % 8 < 2 else row.num_total
+        rows.append(replace(row, num_total=total, num_correct=total if place < 8 else row.num_correct))
+    write_step_labels(Path(labels) / "labels-00000.parquet", rows)
+    found = []
+    for batch_size, batches in ((24, 1), (4, 6)):
+        module = MPRMModule(EMBEDDED_MODEL, lr=0.1, head_size=8, optimizer=torch.optim.SGD, pairwise_weight=2.0)
+        data = StepLabelDataModule(labels, TinyDice("annotation", 12), batch_size, validation_labels=labels)
+        trainer = Trainer(
+            max_steps=1, accumulate_grad_batches=batches, accelerator="cpu", logger=False, log_every_n_steps=1,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        )  # fmt: skip
+        trainer.fit(module, data)
+        found.append((module.state_dict(), {name: float(v) for name, v in trainer.callback_metrics.items()}))
+    (whole, logged), (parts, also_logged) = found
+    assert logged["train/pairwise_loss"] > 0
+    assert also_logged == pytest.approx(logged, rel=1e-4)
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_the_terms_of_all_processes_count_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = MPRMModule("unused")
+    strategy = SimpleNamespace(reduce=lambda own, reduce_op: (own + torch.tensor([1.0, 0.0])) / 2)
+    monkeypatch.setattr(MPRMModule, "trainer", SimpleNamespace(world_size=2, strategy=strategy))
+    batch: Any = SimpleNamespace(counts=(3, 0), means=(3.0, 0.0))
+    assert module.shares(batch) == [1.5, 1.0]
 
 
 def test_the_head_has_its_own_learning_rate(labels: str) -> None:

@@ -226,9 +226,8 @@ def test_two_processes_take_the_step_of_one(
     [one], [other] = (StepCollate(module.renderer, 8, 1, sort=True)(part) for part in (pairs[:8], pairs[8:]))
     assert one.mean_tokens < other.mean_tokens
     mean = torch.tensor([one.mean_tokens + other.mean_tokens, one.mean_rows + other.mean_rows]) / 2
-    monkeypatch.setattr("mstar.modules.policy.world_size", lambda: 2)
     strategy = SimpleNamespace(reduce=lambda means, reduce_op: mean)
-    monkeypatch.setattr(PolicyModule, "trainer", SimpleNamespace(strategy=strategy))
+    monkeypatch.setattr(PolicyModule, "trainer", SimpleNamespace(strategy=strategy, world_size=2))
     for batch in (one, other):
         module._share_means(batch)
         (module.loss(batch) / 2).backward()
@@ -245,16 +244,21 @@ def test_what_is_logged_of_an_optimizer_step_is_that_of_all_its_tokens(
     for batches in (1, 4):
         module = policy(folder)
         module.objective = Objective("grpo", PolicyGradient())
-        monkeypatch.setattr(PolicyModule, "trainer", SimpleNamespace(accumulate_grad_batches=batches))
-        monkeypatch.setattr(module, "log_training", lambda **numbers: logged.append(numbers))
+        trainer = SimpleNamespace(
+            accumulate_grad_batches=batches, world_size=1, optimizers=[SimpleNamespace(param_groups=[{"lr": 1.0}])]
+        )
+        monkeypatch.setattr(PolicyModule, "trainer", trainer)
+        numbers: dict[str, torch.Tensor] = {}
+        logged.append(numbers)
+        monkeypatch.setattr(module, "log", lambda name, value, numbers=numbers, **_: numbers.update({name: value}))
         collate = StepCollate(module.renderer, 16 // batches, batches, sort=True)
         step = collate([(POOL[POOL.index_of(e.prompt_id)], e) for e in off_policy])
         # A step's numbers begin anew.
         for number, batch in enumerate([*step, *step]):
             module.training_step(batch, number)
-    whole, parts = logged[1], logged[-1]
-    assert 0 < whole["clipped_fraction"] < 1
-    for name in ("loss", "clipped_fraction", "ratio", "kl"):
+    whole, parts = logged
+    assert 0 < whole["train/clipped_fraction"] < 1
+    for name in ("train/loss", "train/clipped_fraction", "train/ratio", "train/kl"):
         assert parts[name].item() == pytest.approx(whole[name].item(), rel=1e-4, abs=1e-6), name
 
 
@@ -306,9 +310,8 @@ def test_tokens_and_weights_count_over_processes_too(
     collate = StepCollate(module.renderer, 2, 1, sort=True, credited=rows is WEIGHTED)
     [one], [other] = (collate(part) for part in (pairs[:2], pairs[2:]))
     mean = torch.tensor([one.mean_tokens + other.mean_tokens, 2 * one.mean_rows]) / 2
-    monkeypatch.setattr("mstar.modules.policy.world_size", lambda: 2)
     strategy = SimpleNamespace(reduce=lambda means, reduce_op: mean)
-    monkeypatch.setattr(PolicyModule, "trainer", SimpleNamespace(strategy=strategy))
+    monkeypatch.setattr(PolicyModule, "trainer", SimpleNamespace(strategy=strategy, world_size=2))
     for batch in (one, other):
         module._share_means(batch)
         (module.loss(batch) / 2).backward()
