@@ -12,7 +12,7 @@ import pyarrow as pa
 from mstar import metrics
 from mstar.atomic import write_text
 from mstar.evaluation.benchmark import OURS, BenchmarkResult, GroupScore, ItemResult
-from mstar.evaluation.markdown import markdown_table, percent_between
+from mstar.evaluation.markdown import markdown_page, markdown_table, percent_between
 from mstar.prompts import PromptSource
 from mstar.prompts.benchmarks import BenchmarkItem, BenchmarkSource
 from mstar.storage import write_json
@@ -95,26 +95,25 @@ def write_scores(folder: Path, stem: str, result: BenchmarkResult, notes: Sequen
 def render_scores(result: BenchmarkResult, notes: Sequence[str] = ()) -> str:
     """The scores as a Markdown page: a table for every scoring mode, a row a group, a column a metric."""
     scorings = list(dict.fromkeys(score.scoring for score in result.scores))
-    lines = [f"# {result.name}", ""]
+    blocks: list[list[str]] = []
     for scoring in scorings:
         scores = [score for score in result.scores if score.scoring == scoring]
         if len(scorings) > 1:
-            lines += [f"## Scoring: {scoring}", ""]
-        lines += [*_score_table(scores), ""]
+            blocks.append([f"## Scoring: {scoring}"])
         counts = ", ".join(f"{number} {name}" for name, number in result.statuses[scoring].items() if number)
-        lines += [f"Greedy responses ({scoring}): {counts}.", ""]
+        blocks += [_score_table(scores), [f"Greedy responses ({scoring}): {counts}."]]
     if len(scorings) > 1 and OURS in scorings:
-        lines += [*_differences(result, scorings), ""]
-    rows = f"{result.rows} rows" if result.rows == result.questions else (
-        f"{result.questions} questions in {result.rows} rows; a question counts only if all its rows are right"
-    )  # fmt: skip
+        blocks.append(_differences(result))
+    rows = f"{result.rows} rows"
+    if result.rows != result.questions:
+        rows = f"{result.questions} questions in {rows}; a question counts only if all its rows are right"
     facts = [
         f"{rows}.",
         "Scores are percentages with 95 % bootstrap intervals over questions, variants of one together.",
         f"{result.truncated} greedy responses were cut off by the length limit.",
         *notes,
     ]
-    return "\n".join([*lines, *(f"- {fact}" for fact in facts)]) + "\n"
+    return markdown_page(result.name, blocks, facts)
 
 
 def _score_table(scores: Sequence[GroupScore]) -> list[str]:
@@ -134,7 +133,7 @@ def _score_table(scores: Sequence[GroupScore]) -> list[str]:
     return markdown_table(["group", "questions", *columns], rows)
 
 
-def _differences(result: BenchmarkResult, scorings: Sequence[str]) -> list[str]:
+def _differences(result: BenchmarkResult) -> list[str]:
     """What the other scoring modes make of the headline scores."""
     lines = []
     for score in result.scores:

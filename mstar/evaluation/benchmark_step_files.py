@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mstar.atomic import write_text
 from mstar.evaluation.benchmark_steps import StepScores
-from mstar.evaluation.markdown import markdown_table, percent_between
+from mstar.evaluation.markdown import markdown_page, markdown_table, percent_between
 from mstar.storage import write_json
 from mstar.storage.tables import write_table
 
@@ -62,8 +62,7 @@ def render_steps(result: StepScores, notes: Sequence[str] = (), title: str = "Vi
         f"{result.neutral} neutral steps are not judged.",
         *notes,
     ]
-    lines = [f"# {title}", "", *markdown_table(head, rows), "", *(f"- {fact}" for fact in facts)]
-    return "\n".join(lines) + "\n"
+    return markdown_page(title, [markdown_table(head, rows)], facts)
 
 
 def write_step_scores(folder: Path, title: str, result: StepScores, notes: Sequence[str]) -> Path:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from mstar import metrics
 from mstar.errors import counted
-from mstar.evaluation.markdown import markdown_table, percent_between, points_between
+from mstar.evaluation.markdown import markdown_page, markdown_table, percent_between, points_between
 from mstar.types import Response, ScoredResponse, Verdict, VerdictStatus
 
 # How one of N responses is chosen; the last is the bound of what a choice could reach.
@@ -140,21 +140,17 @@ def _scored(row: dict[str, Any]) -> ScoredResponse:
 def render_best_of_n(result: BestOfN, title: str) -> str:
     """The table as a Markdown page."""
     rows = [[str(n), str(scores[0].prompts), *map(str, scores)] for n, scores in result.by_n.items()]
-    shown = [f"- {name}: {'-' if value is None else f'{value:.3f}'}." for name, value in result.aucs.items()]
-    fewer = len({scores[0].prompts for scores in result.by_n.values()}) > 1
-    notes = [
-        f"- {counted(result.responses, 'response')} scored, of which {result.graded:,} with a gold answer that can be "
-        "graded.",
-        *(shown if rows else ()),
-        *([f"- {UNITS}"] if rows else ()),
-        *(
-            [
-                "- Not all prompts have as many samples as the largest N: its rows are of fewer, and maybe harder or "
-                "easier, prompts. Compare within a row."
-            ]
-            if fewer
-            else ()
-        ),
+    facts = [
+        f"{counted(result.responses, 'response')} scored, of which {result.graded:,} with a gold answer that can be "
+        "graded."
     ]
-    table = [*markdown_table(["N", "prompts", *RULES, *LEADS], rows), ""] if rows else []
-    return "\n".join([f"# {title}", "", *table, *notes]) + "\n"
+    if rows:
+        facts += [f"{name}: {'-' if value is None else f'{value:.3f}'}." for name, value in result.aucs.items()]
+        facts.append(UNITS)
+    if len({scores[0].prompts for scores in result.by_n.values()}) > 1:
+        facts.append(
+            "Not all prompts have as many samples as the largest N: its rows are of fewer, and maybe harder or easier, "
+            "prompts. Compare within a row."
+        )
+    tables = [markdown_table(["N", "prompts", *RULES, *LEADS], rows)] if rows else []
+    return markdown_page(title, tables, facts)

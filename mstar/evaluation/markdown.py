@@ -1,4 +1,4 @@
-"""Tables of Markdown."""
+"""Pages and tables of Markdown."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ def percent_between(value: float, low: float, high: float) -> str:
 def points_between(value: float, low: float, high: float) -> str:
     """The same of a difference of shares, in percentage points."""
     return f"{100 * value:+.1f}" + (f" ({100 * low:+.1f} to {100 * high:+.1f})" if low < high else "")
+
+
+def markdown_page(title: str, blocks: Sequence[Sequence[str]], facts: Sequence[str]) -> str:
+    """A page of blocks of lines, and below them a list of what a reader must know."""
+    blocks = [[f"# {title}"], *blocks, [f"- {fact}" for fact in facts]]
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
