@@ -25,12 +25,12 @@ class PeerTable:
 
     Attributes:
         to_row: Makes its row of one of the run's; raises DataError if the form has no place for it.
-        schema: Of a Parquet file, whether or not there are pictures; None for JSON lines.
+        columns: Of a Parquet file its columns beside the pictures, in the types of ``datasets``; None for JSON lines.
     """
 
     file: str
     to_row: Callable[[Any, Pictures], Row]
-    schema: Callable[[bool], pa.Schema] | None = None
+    columns: Callable[[], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,21 @@ class PeerForm:
 
     tables: Mapping[type[PeerRow], PeerTable]
     extras: Callable[[Mapping[str, int], Path], Mapping[str, Any]] = lambda files, folder: {}
+
+
+def arrow_schema(columns: dict[str, Any], with_pictures: bool) -> pa.Schema:
+    """The columns of a Parquet file, with what tells ``datasets`` which of them has pictures.
+
+    One without any would have TRL ask for a processor.
+    """
+    from datasets import Features, Image
+
+    return Features(columns | ({"images": [Image()]} if with_pictures else {})).arrow_schema
+
+
+def message_row(messages: Sequence[Mapping[str, Any]], prompt: Prompt, pictures: Pictures) -> Row:
+    """Messages about a prompt, with the paths of its pictures."""
+    return {"messages": messages, "images": paths(prompt, pictures), "prompt_id": prompt.id}
 
 
 def marked_turns(prompt: Prompt, turns: Sequence[Turn] | None = None) -> list[dict[str, str]]:

@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from mstar.errors import DataError
-from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, marked_turns, paths, require_text
+from mstar.peers.forms.base import (
+    PeerForm,
+    PeerTable,
+    Row,
+    answered,
+    judged_steps,
+    marked_turns,
+    message_row,
+    require_text,
+)
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
 
@@ -30,22 +39,17 @@ def _messages(messages: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _kept(row: Kept, pictures: Pictures) -> Row:
-    return {"messages": _messages(answered(row)), "images": paths(row.prompt, pictures), "prompt_id": row.prompt.id}
+    return message_row(_messages(answered(row)), row.prompt, pictures)
 
 
 def _pair(row: Pair, pictures: Pictures) -> Row:
     chosen, rejected = ({"role": "assistant", "content": require_text(text)} for text in (row.chosen, row.rejected))
-    return {
-        "messages": _messages(marked_turns(row.prompt)),
-        "chosen": chosen,
-        "rejected": rejected,
-        "images": paths(row.prompt, pictures),
-        "prompt_id": row.prompt.id,
-    }
+    made = message_row(_messages(marked_turns(row.prompt)), row.prompt, pictures)
+    return {**made, "chosen": chosen, "rejected": rejected}
 
 
 def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
-    return {"messages": judged_steps(row), "images": paths(row.prompt, pictures), "prompt_id": row.prompt.id}
+    return message_row(judged_steps(row), row.prompt, pictures)
 
 
 def _describe(files: Mapping[str, int], folder: Path) -> Mapping[str, Any]:

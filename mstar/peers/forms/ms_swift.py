@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, paths, require_text
+from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, judged_steps, message_row, require_text
 from mstar.peers.pictures import Pictures
 from mstar.peers.rows import Kept, LabelledSteps, Pair
-from mstar.types import Prompt
-
-
-def _row(messages: list[dict[str, str]], prompt: Prompt, pictures: Pictures) -> Row:
-    return {"messages": messages, "images": paths(prompt, pictures), "prompt_id": prompt.id}
 
 
 def _kept(row: Kept, pictures: Pictures) -> Row:
@@ -20,7 +15,7 @@ def _kept(row: Kept, pictures: Pictures) -> Row:
     told: list[dict[str, Any]] = [
         {**message, "loss": False} if message["role"] == "assistant" else message for message in earlier
     ]
-    return _row([*told, last], row.prompt, pictures)
+    return message_row([*told, last], row.prompt, pictures)
 
 
 def _pair(row: Pair, pictures: Pictures) -> Row:
@@ -29,7 +24,7 @@ def _pair(row: Pair, pictures: Pictures) -> Row:
 
 
 def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
-    return _row(judged_steps(row), row.prompt, pictures)
+    return message_row(judged_steps(row), row.prompt, pictures)
 
 
 MS_SWIFT: Final = PeerForm(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
-
-import pyarrow as pa
 
 from mstar.chat_template import place_pictures
 from mstar.peers.forms.base import PeerForm, PeerTable, Row, require_text
@@ -43,29 +42,21 @@ def _steps(row: LabelledSteps, pictures: Pictures) -> Row:
     }
 
 
-def _chat(*answers: str) -> Any:
-    def schema(with_pictures: bool) -> pa.Schema:
-        from datasets import Features, Value
+def _chat(*answers: str) -> Callable[[], dict[str, Any]]:
+    def columns() -> dict[str, Any]:
+        from datasets import Value
 
         messages = [{"role": Value("string"), "content": [{"type": Value("string"), "text": Value("string")}]}]
-        return _schema(Features(dict.fromkeys(("prompt", *answers), messages)), with_pictures)
+        return {**dict.fromkeys(("prompt", *answers), messages), "prompt_id": Value("string")}
 
-    return schema
-
-
-def _stepwise(with_pictures: bool) -> pa.Schema:
-    from datasets import Features, Value
-
-    columns = {"prompt": Value("string"), "completions": [Value("string")], "labels": [Value("bool")]}
-    return _schema(Features(columns), with_pictures)
+    return columns
 
 
-def _schema(features: Any, with_pictures: bool) -> pa.Schema:
-    """With what tells ``datasets`` which column has pictures; one without any makes TRL ask for no processor."""
-    from datasets import Features, Image, Value
+def _stepwise() -> dict[str, Any]:
+    from datasets import Value
 
-    images = {"images": [Image()]} if with_pictures else {}
-    return Features({**features, **images, "prompt_id": Value("string")}).arrow_schema
+    text = Value("string")
+    return {"prompt": text, "completions": [text], "labels": [Value("bool")], "prompt_id": text}
 
 
 TRL: Final = PeerForm(

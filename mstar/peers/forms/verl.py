@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-import pyarrow as pa
-
 from mstar.errors import DataError
 from mstar.peers.forms.base import PeerForm, PeerTable, Row, answered, marked_turns
 from mstar.peers.pictures import Pictures
@@ -55,28 +53,24 @@ def _sampled(row: Sampled, pictures: Pictures) -> Row:
     }
 
 
-def _sft_schema(with_pictures: bool) -> pa.Schema:
-    from datasets import Features, Image, Value
+def _sft_columns() -> dict[str, Any]:
+    from datasets import Value
 
-    images = {"images": [Image()]} if with_pictures else {}
-    return Features({"messages": _messages(), **images, "prompt_id": Value("string")}).arrow_schema
+    return {"messages": _messages(), "prompt_id": Value("string")}
 
 
-def _rl_schema(with_pictures: bool) -> pa.Schema:
-    from datasets import Features, Image, Value
+def _rl_columns() -> dict[str, Any]:
+    from datasets import Features, Value
 
     text = Value("string")
     names = ("split", "prompt_id", "question", "answer")
-    return Features(
-        {
-            "data_source": text,
-            "prompt": _messages(),
-            **({"images": [Image()]} if with_pictures else {}),
-            "ability": text,
-            "reward_model": {"style": text, "ground_truth": text},
-            "extra_info": {**dict.fromkeys(names, text), **Features.from_arrow_schema(GOLD)},
-        }
-    ).arrow_schema
+    return {
+        "data_source": text,
+        "prompt": _messages(),
+        "ability": text,
+        "reward_model": {"style": text, "ground_truth": text},
+        "extra_info": {**dict.fromkeys(names, text), **Features.from_arrow_schema(GOLD)},
+    }
 
 
 def _messages() -> Any:
@@ -86,5 +80,5 @@ def _messages() -> Any:
 
 
 VERL: Final = PeerForm(
-    {Kept: PeerTable("sft.parquet", _kept, _sft_schema), Sampled: PeerTable("rl.parquet", _sampled, _rl_schema)}
+    {Kept: PeerTable("sft.parquet", _kept, _sft_columns), Sampled: PeerTable("rl.parquet", _sampled, _rl_columns)}
 )
