@@ -13,7 +13,7 @@ import json
 import math
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from enum import Enum
 from functools import cache, partial
 from pathlib import Path
@@ -104,9 +104,15 @@ def describe(value: object) -> Any:
 
 
 def _class(value: object) -> dict[str, Any]:
-    modules = sorted({cls.__module__ for cls in type(value).__mro__})
+    code = hash_code(type(value))
+    return {"class": _name(type(value))} | ({} if code is None else {"class_code": code})
+
+
+def hash_code(thing: type | Callable[..., object]) -> str | None:
+    """A short hash of the user's own modules that a class, with its parents, or a function is in; None without any."""
+    modules = sorted({part.__module__ for part in getattr(thing, "__mro__", (thing,))})
     code = [source for module in modules if (source := _own_source(module)) is not None]
-    return {"class": _name(type(value))} | ({"class_code": _hash(code)} if code else {})
+    return _hash(code) if code else None
 
 
 @cache

@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, Final
 
 import yaml
 
-from mstar.callbacks.run_record import CONFIG
 from mstar.distributed import is_main
 from mstar.errors import ConfigError
 from mstar.memory.configuration import count_devices
 from mstar.prompts.sources import STAGE_PARTS, unused_parts
-from mstar.provenance import INCIDENTAL, flatten
+from mstar.provenance import INCIDENTAL, flatten, hash_code
+from mstar.storage import read_json
 
 _log = logging.getLogger(__name__)
+
+# In the run's folder: the configuration that it began with, and the code of the user's own classes in it.
+CONFIG: Final = "config.yaml"
+CODE: Final = "code.json"
 
 # Of the trainer, only what changes the updates themselves must stay.
 _FIXED_OF_TRAINER: Final = re.compile(
@@ -51,12 +56,14 @@ def check_same_run(root: Path, config: str) -> None:
         config: The present configuration, in YAML.
 
     Raises:
-        ConfigError: they differ in something that the outcome depends on.
+        ConfigError: they differ in something that the outcome depends on, or the code of one's own class does.
     """
     path = root / CONFIG
     if not path.exists():
         return
     changes = find_changes(_read(path.read_text(encoding="utf-8")), _read(config))
+    before, now = read_json(root / CODE) if (root / CODE).exists() else {}, find_own_code(config)
+    changes += [f"the code of {name} was edited." for name in sorted(before.keys() & now) if before[name] != now[name]]
     if changes:
         raise ConfigError(
             f"the run in '{root}' cannot go on with another configuration: {' '.join(changes)} Set this back to go on, "
@@ -84,6 +91,26 @@ def find_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         elif is_main():
             _log.warning("%s; no trainer.accumulate_grad_batches keeps it.", said)
     return changes
+
+
+def find_own_code(config: str) -> dict[str, str]:
+    """The user's own classes in a configuration that the outcome depends on, each with the hash of its code."""
+    named = {path for key, path in _classes(_without_unused(_read(config))) if not _may_change(key, {})}
+    return {path: code for path in sorted(named) if (code := hash_code(resolve_name(path))) is not None}
+
+
+def _classes(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """All class paths, with their keys; those in a list have the list's."""
+    match value:
+        case Mapping():
+            for name, part in value.items():
+                path = f"{key}.{name}".lstrip(".")
+                if name == "class_path" and isinstance(part, str):
+                    yield path, part
+                yield from _classes(part, path)
+        case list():
+            for part in value:
+                yield from _classes(part, key)
 
 
 def _without_unused(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -14,17 +14,19 @@ from lightning.pytorch.trainer.states import TrainerFn
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from mstar.atomic import write_text
+from mstar.callbacks.config_check import CODE, CONFIG, find_own_code
 from mstar.provenance import flatten
 from mstar.storage import RunDirectory, read_json, write_json
 from mstar.trainer.fit_end import find_limit, is_cut_short, time_used
 from mstar.trainer.loggers import log_settings
 
-CONFIG: Final = "config.yaml"
 _FINISHED: Final = "finished.json"
 
 
 class RunRecord(SaveConfigCallback):
     """Writes ``config.yaml`` when a fit begins and ``finished.json`` when it is done, into the run's folder.
+
+    With classes of the user's own, ``code.json`` has the hashes of their code.
 
     Every logger gets the configuration too, as hyperparameters. What an epoch reached on the validation data goes to
     ``validation.json``, from which a model's card is written, whatever logger there is.
@@ -39,11 +41,13 @@ class RunRecord(SaveConfigCallback):
         root = Path(trainer.default_root_dir)
         (root / _FINISHED).unlink(missing_ok=True)
         # What a process left behind that was killed while it wrote a file.
-        for pattern in ("iterations/*/.*", "checkpoints/.*", f".{CONFIG}.*", f".{_FINISHED}.*"):
+        for pattern in ("iterations/*/.*", "checkpoints/.*", f".{CONFIG}.*", f".{CODE}.*", f".{_FINISHED}.*"):
             for unfinished in filter(Path.is_file, list(root.glob(pattern))):
                 unfinished.unlink()
         text = self.parser.dump(self.config, skip_unset=False)
         write_text(root / CONFIG, text)
+        if own := find_own_code(text):
+            write_json(root / CODE, own)
         for logger in trainer.loggers:
             log_settings(logger, dict(flatten(yaml.safe_load(text))))
 

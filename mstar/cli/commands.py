@@ -93,7 +93,7 @@ def _status(result: object) -> int:
 
 def _save_settings(folder: Path, settings: str) -> None:
     """Writes an annotation's settings, as a fit does; its folder's manifest makes sure that its labels are theirs."""
-    from mstar.callbacks.run_record import CONFIG
+    from mstar.callbacks.config_check import CONFIG
 
     saved = folder / CONFIG
     if not saved.exists():

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mstar.__main__ import main
+from mstar.provenance import _own_source
 from mstar.storage import RunDirectory, read_responses
 from mstar.types import Fate, ScoredResponse
 
@@ -83,6 +84,14 @@ def test_a_strangers_reward_and_rule_run_by_their_class_paths(evolve: Any, capsy
     chosen = sum(len(rows) > 1 for rows in prompts.values())
     assert report["choice"] == {"prompts": chosen, "of": len(prompts)}
     assert f"a choice for {chosen} of {len(prompts)} prompts" in capsys.readouterr().err
+    # An edited file, be it by a comment, is not what the run began with.
+    file = evolve.folder / "brevity_reward.py"
+    file.write_text(f"{REWARD}# Shorter is better.\n")
+    _own_source.cache_clear()
+    assert main(["fit", "--config", str(root / "config.yaml"), "--trainer.max_epochs=3"]) == 1
+    assert "another configuration: the code of brevity_reward.Brevity was edited." in capsys.readouterr().err
+    file.write_text(REWARD)
+    _own_source.cache_clear()
     scored = [row.step_scores for path in RunDirectory(root).response_shards(1) for row in read_responses(path)]
     scored = [scores for scores in scored if len(scores) > 1]
     worst = sum(scores.index(min(scores)) == len(scores) - 1 for scores in scored)
