@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from mstar.grading import Grader, grade_all
+from mstar.prompts.hidden import hide_answers
 from mstar.types import Prompt, Response, ScoredResponse
 
 
@@ -15,7 +16,7 @@ def read_votes(prompt: Prompt, scored: Iterable[ScoredResponse], grader: Grader)
     Read with it, all that equal it, within a tolerance say, are one answer, and the wrong ones stay apart: the right
     one would win votes that nobody could hold who did not know it.
     """
-    hidden = replace(prompt, answer=None, answers=())
+    hidden = hide_answers(prompt)
     votes: dict[str, str] = {}
     found = []
     for one in scored:

@@ -6,13 +6,14 @@ Which prompts they are is a function of the seed and the iteration's number alon
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mstar.generation import Request, derive_seed, plan_samples
 from mstar.prompts.base import Mixing
+from mstar.prompts.hidden import hide_answers
 from mstar.provenance import fingerprint_prompts
 from mstar.selection import Balance, Voting
 from mstar.types import Prompt
@@ -104,7 +105,7 @@ class IterationPrompts:
         labelled, others = self._parts(number)
         if not self.plan.vote:
             return [*labelled, *others], {}
-        shown = [replace(prompt, answer=None, answers=()) for prompt in others]
+        shown = [hide_answers(prompt) for prompt in others]
         return [*labelled, *shown], {prompt.id: prompt for prompt in others}
 
     def fingerprint(self, number: int) -> str:

@@ -16,6 +16,7 @@ from mstar.grading.base import Grader
 from mstar.grading.formulas import GradingTimeoutError
 from mstar.grading.plain_text import normalise
 from mstar.grading.texts import TextReader
+from mstar.prompts.hidden import hide_answers
 from mstar.types import Prompt, Verdict, VerdictStatus
 
 _ASKED: Final = """\
@@ -203,7 +204,7 @@ def _read(answer: str | None, prompt: Prompt) -> Verdict | None:
     gold = reader.gold or normalise(prompt.answer or "").casefold()
     try:
         # As the rules write it, because votes group by it.
-        vote = make_reader(replace(prompt, answer=None, answers=())).read(said) or normalise(said).casefold()
+        vote = make_reader(hide_answers(prompt)).read(said) or normalise(said).casefold()
         if verdict == "CORRECT":
             return Verdict(True, gold, VerdictStatus.GRADED, vote)
         predicted = reader.read(said) or normalise(said).casefold()

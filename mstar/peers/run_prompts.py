@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from mstar.dashboards.run_config import SavedConfig, read_configs, settings_of
 from mstar.dashboards.run_sources import open_parts, open_settings
 from mstar.errors import ConfigError, DataError, MstarError
 from mstar.prompts import DataSources, PromptSource
+from mstar.prompts.hidden import hide_answers
 from mstar.types import Prompt
 
 _GIVE: Final = "give the run's prompts with --prompts"
@@ -43,7 +43,7 @@ class RunPrompts:
                 continue
             prompt = source[index]
             if row.get("question") in (None, prompt.question) and _same_pictures(row.get("images"), prompt):
-                return replace(prompt, answer=None, answers=()) if source in self._hidden else prompt
+                return hide_answers(prompt) if source in self._hidden else prompt
             other = True
         why = "is another one by now than when the run asked it" if other else "is in no prompt source of the run"
         raise DataError(f"the prompt '{row['prompt_id']}' {why}: mend the data, or {_GIVE}.")

@@ -22,6 +22,7 @@ from mstar.errors import DataError, require_share
 from mstar.locking import do_once
 from mstar.prompts.base import PromptSource
 from mstar.prompts.facts import ColumnChoice, SourceFacts, UnusableSourceError, explain_bad_row, first_of_each
+from mstar.prompts.hidden import hide_answers
 from mstar.prompts.image_check import ImageCheck, check_files
 from mstar.prompts.images import FileImage, PixelLimits, decode_image
 from mstar.prompts.prompt_table import PromptTable, hash_id
@@ -223,14 +224,14 @@ class TablePrompts(PromptSource):
             for place, path in enumerate(row["images"])
         ]
         question = f"{row['question']}\n{settings.instruction}" if settings.instruction else row["question"]
-        return Prompt(
+        prompt = Prompt(
             id=row["id"],
             question=question,
             images=tuple(images),
-            answer=None if self._hide_answers else row["answer"],
+            answer=row["answer"],
             answer_type=AnswerType(row["answer_type"]),
             choices=tuple(row["choices"]),
-            answers=() if self._hide_answers else tuple(row["answers"]),
+            answers=tuple(row["answers"]),
             answer_is=AnswerIs(row["answer_is"]) if row["answer_is"] else None,
             tolerance=Tolerance(**row["tolerance"]) if row["tolerance"] else None,
             precision=row["precision"],
@@ -239,6 +240,7 @@ class TablePrompts(PromptSource):
             category=row["category"],
             turns=tuple(Turn(**turn) for turn in row["turns"]),
         )
+        return hide_answers(prompt) if self._hide_answers else prompt
 
 
 @dataclass(frozen=True, slots=True)

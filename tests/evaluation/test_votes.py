@@ -43,6 +43,10 @@ def test_right_answers_that_differ_are_no_one_vote(
         ("B", AnswerType.MULTI_CHOICE, ["A", "A", "(B)", "B. 7", "7"], {"choices": ("5", "7", "9")}),
         ("7", AnswerType.INTEGER, ["5", "5", "7", "7.0", "seven"], {}),
         ("0.5", AnswerType.FLOAT, ["0.7", "0.70", "0.5", ".5", "1/2"], {"precision": 1}),
+        # What the gold answer alone tells to be several options, or one.
+        ("A, C", AnswerType.MULTI_CHOICE, ["A", "A", "A, C", "CA", "A and C"], {"choices": ("5", "7", "9")}),
+        ("AC", AnswerType.MULTI_CHOICE, ["B", "B", "A, C", "AC", "C and A"], {}),
+        ("B", AnswerType.TEXT, ["A", "A", "(B) cat", "cat", "B"], {"choices": ("dog", "cat")}),
     ],
 )
 def test_options_and_numbers_are_one_answer_in_every_spelling(

@@ -106,6 +106,10 @@ def test_size_and_hidden_answers(tmp_path: Path) -> None:
     source = RecordPrompts(write_lines(tmp_path / "d.jsonl", rows), size=2, hide_answers=True)
     assert [(p.question, p.answer) for p in source] == [("Q0", None), ("Q1", None)]
     assert source.index_of(RecordPrompts(str(tmp_path / "d.jsonl"))[3].id) is None
+    # That several options are right is told, as in a column, or no response could name them.
+    several = [{"question": "Which?", "options": ["2", "3", "4"], "answer": "A, C"}]
+    [hidden] = RecordPrompts(write_lines(tmp_path / "e.jsonl", several), hide_answers=True)
+    assert (hidden.answer, hidden.answer_type.value) == (None, "multi_select")
 
 
 def test_a_source_goes_to_another_process(tmp_path: Path) -> None:
