@@ -27,16 +27,21 @@ class RunPictures:
         self._root = image_root
         self._faults: list[str] = []
 
-    def find(self, uri: str, prompt_id: str | None) -> Image.Image:
+    def find(self, uri: str, prompt_id: str | None, question: str | None = None) -> Image.Image:
         """The picture that a prompt calls so.
+
+        Args:
+            question: What the prompt asks, where that is known: another one of its id may have a picture of that name.
 
         Raises:
             DataError: there is no such picture, or it cannot be read.
         """
         if self._root is None and prompt_id is not None:
             for source in self._sources:
-                index = source.index_of(prompt_id)
-                for image in () if index is None else source[index].images:
+                if (index := source.index_of(prompt_id)) is None:
+                    continue
+                prompt = source[index]
+                for image in prompt.images if question in (None, prompt.question) else ():
                     if image.uri == uri:
                         return image.load()
         try:

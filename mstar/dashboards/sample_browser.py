@@ -27,12 +27,19 @@ def browser_payload(legend: str, prompts: Sequence[Mapping[str, Any]], pictures:
     for prompt in prompts:
         for uri in prompt["images"]:
             if (prompt["id"], uri) not in shown:
-                shown[prompt["id"], uri] = json.dumps(embed_image(uri, pictures, prompt["id"]))
+                image = embed_image(uri, pictures, prompt["id"], prompt["question"] or None)
+                shown[prompt["id"], uri] = json.dumps(image)
     # Prompts may share a picture, and different ones may have one name.
     images = list(dict.fromkeys(shown.values()))
     places = {image: place for place, image in enumerate(images)}
     rows = [
-        {**p, "id": visible(p["id"]), "images": [places[shown[p["id"], uri]] for uri in p["images"]]} for p in prompts
+        {
+            **p,
+            "id": visible(p["id"]),
+            "question": visible(p["question"]),
+            "images": [places[shown[p["id"], uri]] for uri in p["images"]],
+        }
+        for p in prompts
     ]
     return {"legend": legend, "images": [json.loads(image) for image in images], "prompts": rows}
 
@@ -42,13 +49,13 @@ def show_prompt(
 ) -> dict[str, Any]:
     """A prompt of a run's file as JSON values, hidden characters written as codes.
 
-    Its id and the names of its pictures are as they are: pictures are found by them. Of a prompt that the file says
-    nothing of, the id alone is known.
+    Its id, its question and the names of its pictures are as they are: pictures are found by them. Of a prompt that
+    the file says nothing of, the id alone is known.
     """
     answer = row.get("answer")
     return {
         "id": row["prompt_id"],
-        "question": visible(row.get("question") or ""),
+        "question": row.get("question") or "",
         "answer": None if answer is None else visible(answer),
         # Whether it is what the prompt's responses agreed on, and no gold answer.
         "voted": bool(row.get("voted")),
@@ -60,10 +67,10 @@ def show_prompt(
     }
 
 
-def embed_image(uri: str, pictures: RunPictures, prompt_id: str) -> dict[str, Any]:
+def embed_image(uri: str, pictures: RunPictures, prompt_id: str, question: str | None = None) -> dict[str, Any]:
     """A prompt's picture as a data URI, or the reason why it cannot be shown."""
     try:
-        return embed_picture(pictures.find(uri, prompt_id), uri)
+        return embed_picture(pictures.find(uri, prompt_id, question), uri)
     except DataError as error:
         return {"error": visible(str(error))}
 

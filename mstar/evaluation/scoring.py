@@ -29,8 +29,8 @@ from mstar.storage import PromptResponses, read_or_put_aside, read_responses, wr
 from mstar.storage.responses import VOTE
 from mstar.types import ImageReference, Prompt, Response, ScoredResponse, Verdict, VerdictStatus
 
-# Finds a picture by its name and, where it is known, the id of the prompt that shows it.
-OpenPicture: TypeAlias = Callable[[str, str | None], Image.Image]
+# Finds a picture by its name and, where they are known, the id and the question of the prompt that shows it.
+OpenPicture: TypeAlias = Callable[[str, str | None, str | None], Image.Image]
 _log: Final = logging.getLogger(__name__)
 # Rows that are read, scored and written as one; a prompt's responses stay together unless they are more than as many.
 SHARD: Final = 512
@@ -98,7 +98,7 @@ def _golds(row: Mapping[str, Any]) -> list[object]:
     return [row.get("answer"), row.get("answers") or None]
 
 
-def _open_file(uri: str, _: str | None) -> Image.Image:
+def _open_file(uri: str, *_: str | None) -> Image.Image:
     return open_image(uri)
 
 
@@ -177,7 +177,7 @@ def _images(row: Mapping[str, Any], open_picture: OpenPicture, limits: PixelLimi
     known = row.get("prompt_id")
 
     def find(uri: str) -> Image.Image:
-        return open_picture(uri, None if known in _NO_ID else str(known))
+        return open_picture(uri, None if known in _NO_ID else str(known), row.get("question") or None)
 
     for place, value in enumerate(read_images(row, ("images",) if row.get("images") else ("image",))):
         if isinstance(value, bytes):

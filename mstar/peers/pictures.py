@@ -10,6 +10,7 @@ from typing import Final
 from PIL import Image
 
 from mstar.prompts.images import FileImage
+from mstar.prompts.table_prompts import EmbeddedImage
 from mstar.types import ImageReference
 
 # Of pictures that are no files of their own.
@@ -44,6 +45,9 @@ class Pictures:
                 return str(image.locate())
             # Two folders may have a file of the same name, and two sources other limits for the same file.
             identity = f"{image.locate()} {image.limits}"
+        elif isinstance(image, EmbeddedImage):
+            # Two data sets may have a prompt of the same id.
+            identity = f"{image.table} {image.index} {image.place} {image.limits}"
         name = hashlib.blake2b(identity.encode(errors="surrogatepass"), digest_size=12).hexdigest() + ".png"
         target = self.folder / FOLDER / name
         if not target.exists():

@@ -258,7 +258,7 @@ def test_several_processes_share_the_shards(tmp_path: Path, monkeypatch: pytest.
             Digits(),
             AnswerGrader(),
             size=2,
-            open_picture=lambda uri, _: open_image(uri, str(tmp_path)),
+            open_picture=lambda uri, *_: open_image(uri, str(tmp_path)),
         )
         assert [path.exists() for path in paths] == [[True, False, True], [True, True, True]][process]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from pathlib import Path
@@ -63,6 +64,24 @@ def test_a_picture_is_found_by_its_prompt_and_number(tmp_path: Path, data: dict[
         with pytest.raises(DataError, match=r"is not found|does not exist"):
             pictures.find(name, prompt)
     assert not (tmp_path / "bad.jsonl").exists()
+
+
+def test_of_two_sources_with_one_id_the_one_that_asks_the_same_has_the_picture(
+    tmp_path: Path, data: dict[str, Any]
+) -> None:
+    Image.new("RGB", (8, 8), "blue").save(buffer := io.BytesIO(), "PNG")
+    row = {"id": "a", "question": "Which\u200b colour?", "answer": "blue", "images": [buffer.getvalue()]}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "other.parquet")
+    other = {"class_path": RECORDS, "init_args": {"path": str(tmp_path / "other.parquet")}}
+    pictures = stored(tmp_path, {"data": {"init_args": {"train": data, "unlabelled": other}}})
+    assert pictures.find("a#0", "a", "What is a?").getpixel((0, 0)) == (255, 0, 0)
+    assert pictures.find("a#0", "a", row["question"]).getpixel((0, 0)) == (0, 0, 255)
+    with pytest.raises(DataError, match="is not found"):
+        pictures.find("a#0", "a", "What else?")
+    page = browser_payload("", [show_prompt({**row, "prompt_id": "a", "images": ["a#0"]}, ())], pictures)
+    assert page["prompts"][0]["question"] == r"Which\u200b colour?"
+    shown = base64.b64decode(page["images"][0]["source"].partition(",")[2])
+    assert Image.open(io.BytesIO(shown)).getpixel((0, 0)) == (0, 0, 255)
 
 
 def test_sources_may_have_files_of_one_name(tmp_path: Path) -> None:

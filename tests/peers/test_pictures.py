@@ -6,11 +6,14 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
 
 from mstar.errors import DataError
 from mstar.peers import Pictures
+from mstar.prompts import RecordPrompts
 from mstar.prompts.images import FileImage, PixelLimits
 
 SMALL = PixelLimits(maximum=32)
@@ -71,6 +74,19 @@ def test_files_of_one_name_in_two_folders_are_two_pictures(root: Path, tmp_path:
     names = [Path(pictures.path(image)).name for image in images]
     for name, image in zip(names, images, strict=True):
         assert plainly(str(tmp_path / "new/images" / name)).tobytes() == image.load().tobytes()
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_pictures_inside_two_data_sets_are_two_though_their_prompts_have_one_id(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path, tmp_path)
+    for name, colour in (("one", "red"), ("two", "blue")):
+        Image.new("RGB", (8, 8), colour).save(buffer := io.BytesIO(), "PNG")
+        row = {"id": "0", "question": "Which colour?", "answer": colour, "image": buffer.getvalue()}
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / f"{name}.parquet")
+        for limits in (PixelLimits(), SMALL):
+            [image] = RecordPrompts(str(tmp_path / f"{name}.parquet"), pixels=limits)[0].images
+            assert image.uri == "0#0"
+            assert plainly(pictures.path(image)).tobytes() == image.load().tobytes()
 
 
 def test_a_damaged_file_is_no_picture(root: Path, tmp_path: Path) -> None:
