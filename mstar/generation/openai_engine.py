@@ -81,11 +81,7 @@ class OpenAIEngine(AddressedModel, Engine):
         self._client: ChatClient | None = None
 
     def expect(self, model_type: str, longest_prompt: int | None = None) -> None:
-        """Finds out whether the address can be one and the key is there; it runs any model.
-
-        Raises:
-            ConfigError: it cannot, or is not.
-        """
+        """Finds out whether the address can be one and the key is there; it runs any model."""
         self._connect().close()
         self._client = None
 

@@ -84,19 +84,17 @@ class _Drawing:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _give_out(self) -> None:
-        while self._queue and (server := self._roomiest()) is not None:
-            self._give(server, self._queue.popleft())
-
-    def _roomiest(self) -> VllmServer | None:
-        """The server with the fewest responses to write, if it may have more."""
-        server = min(self._pool.usable, key=lambda server: server.load, default=None)
-        return server if server is not None and server.load < self._pool.concurrency else None
-
-    def _give(self, server: VllmServer, job: Job) -> None:
-        server.load += job.size
-        task = asyncio.create_task(self._pool.attempt(self._client, server, job))
-        task.add_done_callback(_note_error)
-        self._running[task] = (server, job)
+        """Gives each prompt to the server with the fewest responses to write, until none may have more."""
+        pool = self._pool
+        while self._queue and pool.usable:
+            server = min(pool.usable, key=lambda server: server.load)
+            if server.load >= pool.concurrency:
+                return
+            job = self._queue.popleft()
+            server.load += job.size
+            task = asyncio.create_task(pool.attempt(self._client, server, job))
+            task.add_done_callback(_note_error)
+            self._running[task] = (server, job)
 
     def _forget(self, task: asyncio.Task[None]) -> tuple[VllmServer, Job]:
         server, job = self._running.pop(task)

@@ -111,11 +111,8 @@ class TransformersEngine(Engine):
 
         Raises:
             ConfigError: the policy's weights, or what it computes with them, are not finite numbers.
-            RuntimeError: ``start`` was not called.
         """
-        if self._policy is None or self._renderer is None:
-            raise RuntimeError("TransformersEngine.generate was called before start.")
-        policy, renderer = self._policy, self._renderer
+        policy, _ = self._started
         if not self._checked:
             require_finite(policy.named_parameters(), "the policy cannot write responses")
             self._checked = True
@@ -128,34 +125,40 @@ class TransformersEngine(Engine):
                 self.counting(total) as bar,
                 torch.inference_mode(),
                 decoding_weights(policy, self.adapters),
-                self._ahead(policy, renderer, requests) as ahead,
+                self._ahead(requests) as ahead,
             ):
                 bar.look((), ())
-                batches = self._batches(policy, requests)
+                batches = self._batches(requests)
                 later = next(batches, None)
                 while (batch := later) is not None:
                     later = next(batches, None)
-                    inputs = partial(ahead.take, batch, later)
-                    responses = self._write(policy, renderer, requests, batch, bar, inputs)
+                    responses = self._write(requests, batch, bar, partial(ahead.take, batch, later))
                     for row, response in zip(batch, responses, strict=True):
                         written[row.request].append(response)
         finally:
             policy.train(was_training)
         return written
 
-    def _ahead(
-        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request]
-    ) -> Ahead[list[Row], ModelInputs]:
+    @property
+    def _started(self) -> tuple[nn.Module, Renderer]:
+        if self._policy is None or self._renderer is None:
+            raise RuntimeError("TransformersEngine.generate was called before start.")
+        return self._policy, self._renderer
+
+    def _ahead(self, requests: Sequence[Request]) -> Ahead[list[Row], ModelInputs]:
+        policy, renderer = self._started
         threaded = _look_interval(next(policy.parameters()).device) > 1
         if threaded and self._reader is None:
             # Of a fast tokenizer, two threads cannot have one.
             self._reader = copy.deepcopy(renderer)
         return Ahead(partial(_encode, self._reader or renderer, requests), threaded=threaded)
 
-    def _batches(self, policy: nn.Module, requests: Sequence[Request]) -> Iterator[list[Row]]:
-        memory = self._memory(policy)
+    def _batches(self, requests: Sequence[Request]) -> Iterator[list[Row]]:
+        policy, _ = self._started
+        memory, total = None, _card_bytes(next(policy.parameters()).device)
         lengths = [0] * len(requests)
-        if memory is not None and self._counter is not None:
+        if self.batch_size is None and total is not None and self._counter is not None:
+            memory = Memory.of(policy, int(self.memory_utilization * total), self.max_new_tokens)
             lengths = self._counter([(request.prompt, request.prefix) for request in requests])
 
         def fits(num_prompts: int, longest: int, num_rows: int) -> bool:
@@ -166,22 +169,14 @@ class TransformersEngine(Engine):
 
         return fill_batches(requests, lengths, fits)
 
-    def _memory(self, policy: nn.Module) -> Memory | None:
-        """What a GPU's memory allows; None where a number of rows was given, or there is no GPU."""
-        total = _card_bytes(next(policy.parameters()).device)
-        if self.batch_size is not None or total is None:
-            return None
-        return Memory.of(policy, int(self.memory_utilization * total), self.max_new_tokens)
-
     def _write(
-        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar,
-        inputs: Callable[[], ModelInputs],
-    ) -> list[Response]:  # fmt: skip
+        self, requests: Sequence[Request], rows: list[Row], bar: ResponseBar, inputs: Callable[[], ModelInputs]
+    ) -> list[Response]:
         """Writes a batch; one for which the memory is not enough is written in halves, and so are those after it."""
         done = bar.done
         if self.batch_size is None or len(rows) <= self.batch_size:
             written = within_memory(
-                lambda: self._generate_batch(policy, renderer, requests, rows, bar, inputs),
+                lambda: self._generate_batch(requests, rows, bar, inputs),
                 len(rows),
                 "TransformersEngine: batch_size",
             )
@@ -189,20 +184,18 @@ class TransformersEngine(Engine):
                 return written
             bar.take_back(done)
             self.batch_size = len(rows) // 2
-        size = self.batch_size
+        (_, renderer), size = self._started, self.batch_size
         parts = [rows[start : start + size] for start in range(0, len(rows), size)]
         return [
             response
             for part in parts
-            for response in self._write(
-                policy, renderer, requests, part, bar, partial(_encode, renderer, requests, part)
-            )
+            for response in self._write(requests, part, bar, partial(_encode, renderer, requests, part))
         ]
 
     def _generate_batch(
-        self, policy: nn.Module, renderer: Renderer, requests: Sequence[Request], rows: list[Row], bar: ResponseBar,
-        inputs: Callable[[], ModelInputs],
-    ) -> list[Response]:  # fmt: skip
+        self, requests: Sequence[Request], rows: list[Row], bar: ResponseBar, inputs: Callable[[], ModelInputs]
+    ) -> list[Response]:
+        policy, renderer = self._started
         device = next(policy.parameters()).device
         numbers = _numbers(rows)
         place = {number: position for position, number in enumerate(numbers)}

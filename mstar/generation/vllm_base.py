@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import nn
 
 from mstar.distributed import is_main
@@ -14,6 +15,7 @@ from mstar.generation.drift import drift_bounds
 from mstar.generation.vllm_families import require_proven, require_proven_language
 from mstar.generation.vllm_prompts import never_drawn, shows_images
 from mstar.models.finite import require_finite
+from mstar.models.sharding import is_sharded
 from mstar.rendering import Renderer
 
 _log = logging.getLogger(__name__)
@@ -54,32 +56,29 @@ class VllmBase(Engine, Generic[Session]):
         return self._session
 
     def expect(self, model_type: str, longest_prompt: int | None = None) -> None:
-        """Takes in the model's family, and the length of the prompts.
-
-        Raises:
-            ConfigError: the family is not one for which vLLM is proven right.
-        """
+        """Takes in the model's family, for which vLLM must be proven right, and the length of the prompts."""
         require_proven(model_type, self._name)
         self._longest_prompt = longest_prompt
 
-    def _check(self, policy: nn.Module, renderer: Renderer) -> None:
-        """Makes sure that vLLM can draw from a policy, and finds out what of it vLLM must be told.
+    def _check(self, policy: nn.Module, renderer: Renderer, dtype: str) -> tuple[torch.dtype, float]:
+        """Makes sure that vLLM can draw from a policy in a type (``auto``: the policy's), and finds out what it needs.
 
-        Raises:
-            ConfigError: the family is not one for which vLLM is proven right, or the weights are not finite numbers.
+        Returns:
+            The type, and the drift bound of the first hand-over.
         """
         untyped: Any = policy
         require_proven(untyped.config.model_type, self._name)
         require_proven_language(untyped.config, self._name)
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         self._banned, self._pictures = never_drawn(policy, renderer), shows_images(renderer)
-
-    def _set_bounds(self, policy: nn.Module, *, exact: bool) -> float:
-        """Sets how far the engine's log-probabilities may be from the policy's, and returns it."""
-        bounds = drift_bounds(exact, next(policy.parameters()).device)
+        own = next(p for p in policy.parameters() if p.is_floating_point())
+        chosen: torch.dtype = own.dtype if dtype == "auto" else getattr(torch, dtype)
+        # A sharded policy may compute in 16 bits with weights of 32.
+        exact = chosen == torch.float32 == own.dtype and not is_sharded(policy)
+        bounds = drift_bounds(exact, own.device)
         bound, self.drift_floor = bounds if self._given_bound is None else (self._given_bound, None)
-        self.drift_bound = bound
-        return bound
+        self.dtype, self.drift_bound = chosen, bound
+        return chosen, bound
 
     def _warn_if_short(self, longest: int, option: str) -> None:
         """Tells the user if vLLM has room for fewer tokens than a prompt and its response may have."""

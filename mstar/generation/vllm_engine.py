@@ -7,7 +7,6 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import nn
 
 from mstar.errors import MissingExtraError
@@ -107,23 +106,15 @@ class VllmEngine(VllmBase[VllmSession]):
         self.group_size = tensor_parallel_size
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
-        """Starts vLLM with the policy's weights; once for a policy.
-
-        Raises:
-            ConfigError: the family is not one for which vLLM is proven right, the weights are not finite numbers, the
-                policy is on a GPU that vLLM would not use, or the processes cannot be grouped for
-                ``tensor_parallel_size``.
-        """
+        """Starts vLLM with the policy's weights; once for a policy."""
         running = self._session
         if running is not None and running.policy is policy and running.renderer is renderer:
             return
         self.close()
-        self._check(policy, renderer)
+        dtype, _ = self._check(policy, renderer, self.options.dtype)
         untyped: Any = policy
         options = replace(self.options, max_model_len=self._model_len(untyped.config.get_text_config()))
-        self._session = VllmSession(policy, renderer, options)
-        self.dtype = getattr(torch, self._session.dtype)
-        self._set_bounds(policy, exact=self._session.exact)
+        self._session = VllmSession(policy, renderer, options, dtype)
         self._warn_if_short(self._session.longest, "max_model_len")
 
     def _model_len(self, text_config: Any) -> int:
@@ -134,11 +125,7 @@ class VllmEngine(VllmBase[VllmSession]):
         return wanted if wanted <= getattr(text_config, "max_position_embeddings", wanted) else AUTO_LENGTH
 
     def update_weights(self, policy: nn.Module) -> None:
-        """Gives vLLM the policy's present weights, and empties every cache. Collective for a sharded policy.
-
-        Raises:
-            ConfigError: they are not finite numbers.
-        """
+        """Gives vLLM the policy's present weights, and empties every cache. Collective for a sharded policy."""
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         self.session.update_weights(policy)
 
@@ -169,9 +156,6 @@ class VllmEngine(VllmBase[VllmSession]):
         A prompt that vLLM cannot be given (too long, a chat template without a place for its pictures) gets empty,
         unfinished responses, and a warning says so. With ``tensor_parallel_size`` all processes of a group must be
         given the same requests.
-
-        Raises:
-            RuntimeError: ``start`` was not called.
         """
         session = self.session
         session.wake()
@@ -245,9 +229,6 @@ class VllmEngine(VllmBase[VllmSession]):
         """The log-probability of each token of given responses, by vLLM's weights.
 
         Tokens beyond ``max_model_len`` are left out, and so are all of a prompt that vLLM cannot be given.
-
-        Raises:
-            RuntimeError: ``start`` was not called.
         """
         session = self.session
         session.wake()

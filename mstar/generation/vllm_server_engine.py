@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from mstar.generation.base import HandOver, Request, Sample
+from mstar.generation.base import HandOver, Request
 from mstar.generation.server_drawing import draw
 from mstar.generation.server_pool import Job
 from mstar.generation.vllm_base import VllmBase, tell_left_out
@@ -84,15 +84,7 @@ class VllmServerEngine(VllmBase[ServerSession]):
         self._keeps = False
 
     def start(self, policy: nn.Module, renderer: Renderer) -> None:
-        """Hands the servers the policy's weights; once for a policy.
-
-        Raises:
-            ConfigError: the family is not one for which vLLM is proven right, the weights are not finite numbers, a
-                server was not started as it must be, or weights are to be sent by NCCL without a GPU.
-            MissingExtraError: weights are to be sent by NCCL, and vLLM is not installed here.
-            ServersLostError: no server answers.
-            StorageError: ``shared_folder`` cannot be written.
-        """
+        """Hands the servers the policy's weights; once for a policy."""
         running = self._session
         if running is not None and running.policy is policy and running.given_renderer is renderer:
             return
@@ -104,16 +96,15 @@ class VllmServerEngine(VllmBase[ServerSession]):
         return None if self._session is None else self._session.weights
 
     def hand_over_again(self, policy: nn.Module, renderer: Renderer, weights: Path) -> bool:
-        """Hands the servers weights that an earlier process left in ``shared_folder``; raises as ``start``."""
+        """Hands the servers weights that an earlier process left in ``shared_folder``."""
         self._keeps = True
         return self._open(policy, renderer, weights)
 
     def _open(self, policy: nn.Module, renderer: Renderer, kept: Path | None = None) -> bool:
         self.close()
-        self._check(policy, renderer)
-        session = self._session = ServerSession(policy, renderer, self.options, kept)
-        self.dtype = session.dtype
-        session.drift_bound = self._set_bounds(policy, exact=session.exact)
+        dtype, bound = self._check(policy, renderer, self.options.dtype)
+        session = self._session = ServerSession(policy, renderer, self.options, dtype, kept)
+        session.drift_bound = bound
         if kept is None:
             session.hand_over(policy)
         elif not session.hand_over_kept():
@@ -123,13 +114,7 @@ class VllmServerEngine(VllmBase[ServerSession]):
         return True
 
     def update_weights(self, policy: nn.Module) -> None:
-        """Gives every server the policy's present weights. Collective for several processes.
-
-        Raises:
-            ConfigError: they are not finite numbers.
-            EngineDriftError: a server has others than it was given.
-            ServersLostError: no server answers.
-        """
+        """Gives every server the policy's present weights. Collective for several processes."""
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         self.session.hand_over(policy)
         self._keeps = False
@@ -143,18 +128,15 @@ class VllmServerEngine(VllmBase[ServerSession]):
 
         A prompt that vLLM cannot be given (too long, too many pictures) gets empty, unfinished responses, and a warning
         says so.
-
-        Raises:
-            RuntimeError: ``start`` was not called.
-            ServersLostError: no server is left.
         """
         session, renderer = self.session, self.session.renderer
         written = [[unwritten(request, sample) for sample in request.samples] for request in requests]
         given: dict[Job, tuple[int, list[Draw]]] = {}
+        common = {"max_tokens": self.max_new_tokens, "stop_token_ids": list(renderer.end_ids), "logprobs": 0}
         for number, request in enumerate(requests):
             ids = prompt_tokens(renderer, request.prompt, request.prefix, show_answer=request.show_answer)
             draws = draws_of(request)
-            sampling = [self._sampling(draw.sample, renderer) for draw in draws]
+            sampling = [{"temperature": d.sample.temperature, "seed": d.sample.seed, **common} for d in draws]
             job = self._job(request.prompt, ids, sampling)
             if job is not None:
                 given[job] = (number, draws)
@@ -201,16 +183,6 @@ class VllmServerEngine(VllmBase[ServerSession]):
         rows = next(iter(scored.values()))
         session.proofs = tuple(Proof(job, tuple(kept), tuple(rows[n])) for n, job, kept in asked if rows[n])
         return scored
-
-    def _sampling(self, sample: Sample, renderer: Renderer) -> dict[str, Any]:
-        """VLLM's sampling parameters for a response."""
-        return {
-            "temperature": sample.temperature,
-            "seed": sample.seed,
-            "max_tokens": self.max_new_tokens,
-            "stop_token_ids": list(renderer.end_ids),
-            "logprobs": 0,
-        }
 
     def _job(self, prompt: Prompt, ids: list[int], sampling: list[dict[str, Any]]) -> Job | None:
         """The requests for a prompt; None, with a warning, if vLLM cannot be given it."""

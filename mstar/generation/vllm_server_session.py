@@ -32,9 +32,9 @@ from mstar.generation.vllm_server import (
     own_key,
 )
 from mstar.generation.vllm_server_worker import model_sizes
-from mstar.generation.weight_folder import WeightFolder
+from mstar.generation.weight_files import WeightFolder
 from mstar.generation.weight_sender import WeightSender, require_vllm
-from mstar.models.sharding import is_sharded
+from mstar.models.precision import name_of
 from mstar.rendering import Renderer
 
 Transfer = Literal["folder", "nccl"]
@@ -96,15 +96,13 @@ class ServerSession:
         StorageError: the shared folder cannot be written.
     """
 
-    def __init__(self, policy: nn.Module, renderer: Renderer, options: ServerOptions, kept: Path | None = None) -> None:
-        self.policy, self.given_renderer, self.options = policy, renderer, options
+    def __init__(
+        self, policy: nn.Module, renderer: Renderer, options: ServerOptions, dtype: torch.dtype, kept: Path | None
+    ) -> None:
+        self.policy, self.given_renderer, self.options, self.dtype = policy, renderer, options, dtype
+        self.drift_bound = float("inf")
         # Its own: of a fast tokenizer, two threads cannot have one, and training has the other.
         self.renderer = copy.deepcopy(renderer)
-        own = next(p.dtype for p in policy.parameters() if p.is_floating_point())
-        self.dtype: torch.dtype = own if options.dtype == "auto" else getattr(torch, options.dtype)
-        # A sharded policy may compute in 16 bits with weights of 32.
-        self.exact = self.dtype == torch.float32 == own and not is_sharded(policy)
-        self.drift_bound = float("inf")
         self.proofs: tuple[Proof, ...] = ()
         self.pool = ServerPool(
             [VllmServer(address, own_key()) for address in options.addresses],
@@ -131,20 +129,13 @@ class ServerSession:
         return self._facts
 
     def hand_over(self, policy: nn.Module) -> None:
-        """Gives every server the policy's present weights. Collective for several processes.
-
-        Raises:
-            ConfigError: it is the first time, and a server was not started as it must be.
-            EngineDriftError: a server has other weights than it was given.
-            ServersLostError: no server answers.
-            StorageError: the weights cannot be written.
-        """
+        """Gives every server the policy's present weights. Collective for several processes."""
         self.policy = policy
         self._folder.write(policy, self.dtype)
         self._give()
 
     def hand_over_kept(self) -> bool:
-        """Gives every server the weights that an earlier process kept; raises as ``hand_over``. Collective.
+        """Gives every server the weights that an earlier process kept. Collective.
 
         Returns:
             Whether they are still there.
@@ -191,7 +182,8 @@ class ServerSession:
         # The others must not interrupt a hand-over, and no group of NCCL has them in it.
         if not has_them and not is_main() and (held == HALF_WAY or sender is not None):
             raise ServerLostError("it waits for another process to give it the present weights")
-        path = folder.as_seen_from(self.options.shared_folder_on_servers)
+        shared = self.options.shared_folder_on_servers
+        path = str(folder.current if shared is None else Path(shared, folder.root.name, folder.version))
         if has_them:
             server.version = folder.version
         else:
@@ -203,14 +195,13 @@ class ServerSession:
                 client, give if sender is None else partial(sender.send, folder.current), folder.version
             )
         if is_main() or not has_them:
-            self._require_held(server, await self._compare(client, server, path))
+            self._require_held(
+                server,
+                await (server.compare_weights(client, path) if sender is None else sender.compare(folder.current)),
+            )
             if facts.engines > 1:
                 await server.require_equal_engines(client)
         await self._prove_again(client, server)
-
-    async def _compare(self, client: httpx2.AsyncClient, server: VllmServer, path: str) -> list[dict[str, Any]]:
-        sender = self._senders.get(server.address)
-        return await (server.compare_weights(client, path) if sender is None else sender.compare(self._folder.current))
 
     def _require_held(self, server: VllmServer, found: list[dict[str, Any]]) -> None:
         """Makes sure that each worker of a server holds what was written.
@@ -265,7 +256,7 @@ def _require_alike(
     if facts.model != own:
         raise WronglyStartedError(f"it serves another model ({dict(facts.model)}) than the policy ({own})")
     if getattr(torch, facts.dtype, None) != dtype:
-        name = str(dtype).removeprefix("torch.")
+        name = name_of(dtype)
         raise WronglyStartedError(f"it computes in {facts.dtype}, but dtype is {name}: start it with --dtype {name}")
     if dict(facts.processor) != options:
         wanted = "without it" if not options else f"""with '{{"backend": "{options["backend"]}"}}'"""

@@ -32,7 +32,7 @@ from mstar.generation.vllm_steps import work_off
 from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_adapter, write_description
 from mstar.models.families import family_of
 from mstar.models.lora import has_lora
-from mstar.models.sharding import is_sharded
+from mstar.models.precision import name_of
 from mstar.rendering import Renderer
 
 if TYPE_CHECKING:
@@ -81,17 +81,13 @@ class VllmSession:
             their rank is too large, or they are not in the language model.
     """
 
-    def __init__(self, policy: nn.Module, renderer: Renderer, options: VllmOptions) -> None:
+    def __init__(self, policy: nn.Module, renderer: Renderer, options: VllmOptions, dtype: torch.dtype) -> None:
         if world_size() % options.tensor_parallel_size:
             raise ConfigError(
                 f"VllmEngine: tensor_parallel_size is {options.tensor_parallel_size}, but {world_size()} processes "
                 "cannot be put into groups of that size: start one process a GPU, and a multiple of it."
             )
-        self.policy, self.renderer, self.options = policy, renderer, options
-        own = next(p.dtype for p in policy.parameters() if p.is_floating_point())
-        self.dtype = str(own).removeprefix("torch.") if options.dtype == "auto" else options.dtype
-        # A sharded policy may compute in 16 bits with weights of 32.
-        self.exact = self.dtype == "float32" == str(own).removeprefix("torch.") and not is_sharded(policy)
+        self.policy, self.renderer, self.options, self.dtype = policy, renderer, options, dtype
         self.lora: LoRARequest | None = None
         self.asleep = False
         self._pushes = 0
@@ -130,7 +126,7 @@ class VllmSession:
         return LLM(
             model=write_description(self.policy, self.renderer, Path(self._folder.name)),
             load_format="dummy",  # the weights come from the policy
-            dtype=self.dtype,
+            dtype=name_of(self.dtype),
             tensor_parallel_size=options.tensor_parallel_size,
             gpu_memory_utilization=options.gpu_memory_utilization,
             kv_cache_memory_bytes=None if cache is None else int(cache * 2**30),
@@ -180,7 +176,7 @@ class VllmSession:
         Collective for a sharded policy.
         """
         [model] = self.llm.collective_rpc(lambda worker: worker.get_model())
-        held = HeldWeights(model, getattr(torch, self.dtype))
+        held = HeldWeights(model, self.dtype)
         compared, different = compare_weights(held, policy, merge=not self._apart)
         if unread := held.unread():
             _log.debug("not compared with the trainer's: %s", ", ".join(unread))
@@ -203,7 +199,7 @@ class VllmSession:
         return tuple(words.format(number) for words, number in counted.items() if number)
 
     def _push_weights(self) -> None:
-        weights = checkpoint_weights(self.policy, merge=not self._apart, dtype=getattr(torch, self.dtype))
+        weights = checkpoint_weights(self.policy, merge=not self._apart, dtype=self.dtype)
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
 
     def _push_adapter(self) -> None:

@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -84,37 +85,26 @@ class WeightSender:
         from vllm.distributed.weight_transfer import nccl_engine as vllms
 
         # Whatever group an earlier run has left there.
-        routes.post("/shutdown_weight_transfer_engine")
-        workers = routes.get("/get_world_size")["world_size"]
+        routes.ask("/shutdown_weight_transfer_engine")
+        workers = routes.ask("/get_world_size", method="GET")["world_size"]
         host, port = _own_place(self._server.address)
         info = vllms.NCCLTrainerInitInfo(master_address=host, master_port=port, world_size=workers + 1, rank=0)
         return vllms.NCCLTrainerWeightTransferEngine.trainer_init(info, client=routes, source=source)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Runs something that may hang, as NCCL does if the other side ends; asyncio would wait for its own threads."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-
-        def finish(result: T | None, error: BaseException | None) -> None:
-            if done.done():
-                return
-            if error is not None:
-                done.set_exception(error)
-            else:
-                done.set_result(result)  # type: ignore[arg-type]
+        done: Future[T] = Future()
+        done.set_running_or_notify_cancel()
 
         def run() -> None:
-            result, failed = None, None
             try:
-                result = work()
+                done.set_result(work())
             except BaseException as error:  # handed on to whoever waits
-                failed = error
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(finish, result, failed)
+                done.set_exception(error)
 
         threading.Thread(target=run, name="sends weights", daemon=True).start()
         try:
-            return await asyncio.wait_for(done, self._timeout)
+            return await asyncio.wait_for(asyncio.wrap_future(done), self._timeout)
         except TimeoutError as error:
             self.close()
             raise ServerLostError(f"it did not take the weights in {self._timeout:g} seconds") from error
@@ -138,31 +128,25 @@ class _Routes:
     found: list[dict[str, Any]] = field(default_factory=list)
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        self.post("/init_weight_transfer_engine", {"init_info": init_info})
+        self.ask("/init_weight_transfer_engine", {"init_info": init_info})
 
     def start_weight_update(self) -> None:
         if self.aim == "load":
-            self.post("/start_weight_update")
+            self.ask("/start_weight_update")
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
         if self.aim == "load":
-            self.post("/update_weights", {"update_info": update_info})
+            self.ask("/update_weights", {"update_info": update_info})
         else:
             body = {"method": "mstar_compare_sent", "kwargs": {"update_info": update_info}}
-            self.found = list(self.post("/collective_rpc", body)["results"])
+            self.found = list(self.ask("/collective_rpc", body)["results"])
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         # What they are called is said once the caches of the earlier ones are empty.
         if self.aim == "load":
-            self.post("/finish_weight_update")
+            self.ask("/finish_weight_update")
 
-    def get(self, path: str) -> Any:
-        return self._ask("GET", path, None)
-
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        return self._ask("POST", path, body)
-
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    def ask(self, path: str, body: Mapping[str, Any] | None = None, method: str = "POST") -> Any:
         content = None if body is None else json.dumps(body)
         try:
             response = self.http.request(

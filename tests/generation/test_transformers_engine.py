@@ -469,9 +469,9 @@ def test_a_gpu_gets_as_many_rows_as_its_memory_holds(trained: Any, monkeypatch: 
         seen = []
         write = TransformersEngine._write
 
-        def remember(self: Any, policy: Any, renderer: Any, given: Any, rows: Any, *rest: Any) -> Any:
+        def remember(self: Any, given: Any, rows: Any, *rest: Any) -> Any:
             seen.append(len(rows))
-            return write(self, policy, renderer, given, rows, *rest)
+            return write(self, given, rows, *rest)
 
         with monkeypatch.context() as patched:
             patched.setattr(transformers_engine, "_card_bytes", lambda device: card)
@@ -503,11 +503,11 @@ def test_when_memory_is_short_after_all_batches_are_halved(
     seen = []
     write = TransformersEngine._generate_batch
 
-    def short(self: Any, policy: Any, renderer: Any, given: Any, rows: Any, *rest: Any) -> Any:
+    def short(self: Any, given: Any, rows: Any, *rest: Any) -> Any:
         seen.append(len(rows))
         if len(rows) > 40:
             raise torch.OutOfMemoryError
-        return write(self, policy, renderer, given, rows, *rest)
+        return write(self, given, rows, *rest)
 
     monkeypatch.setattr(transformers_engine, "_card_bytes", lambda device: 10**9)
     monkeypatch.setattr(TransformersEngine, "_generate_batch", short)
@@ -545,11 +545,11 @@ def test_on_a_gpu_a_thread_prepares_the_next_batch(trained: Any, monkeypatch: py
     seen.clear()
     write, tried = TransformersEngine._generate_batch, []
 
-    def short(self: Any, policy: Any, renderer: Any, given: Any, rows: Any, *rest: Any) -> Any:
+    def short(self: Any, given: Any, rows: Any, *rest: Any) -> Any:
         tried.append(len(rows))
         if len(rows) > 1:
             raise torch.OutOfMemoryError
-        return write(self, policy, renderer, given, rows, *rest)
+        return write(self, given, rows, *rest)
 
     monkeypatch.setattr(TransformersEngine, "_generate_batch", short)
     assert [content(row) for row in engine.generate(requests)] == expected

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+import torch
 
 from mstar.errors import ConfigError
 from mstar.generation.vllm_session import VllmSession, _adapter_options
@@ -74,7 +75,7 @@ def test_memory_comes_back_weights_first(level: Literal[1, 2], tiny: Policy) -> 
     llm: Any = RecordingLLM()
     session.llm, session.policy, session.asleep = llm, tiny.model, False
     session.sleep_level = level
-    session._apart, session._pushes, session.dtype = False, 1, "float32"
+    session._apart, session._pushes, session.dtype = False, 1, torch.float32
     sync = ["wake weights", "reload_weights", "wake kv_cache", "reset prefix", "reset pictures", "reset encoder"]
     session.rest()
     session.rest()

@@ -59,7 +59,7 @@ def test_no_proxy_is_asked_for_a_server(folder: Path, monkeypatch: pytest.Monkey
     with serving() as server:
         server.faults = [(400, {}, {"message": "here it is"})]
         sender = WeightSender(VllmServer(server.address), 10)
-        sender._engine = Sending(lambda engine: engine.client.post("/start_weight_update", {}))
+        sender._engine = Sending(lambda engine: engine.client.ask("/start_weight_update", {}))
         with pytest.raises(RefusedError, match="here it is"):
             asyncio.run(sender.send(folder))
 
