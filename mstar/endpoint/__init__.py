@@ -1,6 +1,6 @@
 """Models by address: chat completions of any server that speaks OpenAI's form, asked politely and only once."""
 
-from mstar.endpoint.addressed import AddressedModel
+from mstar.endpoint.access import AddressedModel
 from mstar.endpoint.answer import Answer, Refusal, Usage
 from mstar.endpoint.client import ChatClient
 from mstar.endpoint.judged import Judged

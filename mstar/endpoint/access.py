@@ -1,29 +1,54 @@
-"""Where a server is and which key it wants: neither is to end up in a run's files or in an error."""
+"""How a model by address is reached. No key is to end up in a run's files or in an error."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Sequence
 
 import httpx2
 
+from mstar.endpoint.traffic import Traffic
 from mstar.errors import ConfigError
 
 
-def check_access(address: str, key_variable: str | None) -> None:
-    """Refuses what would end up in config.yaml and may be a key.
+class AddressedModel:
+    """A model by address: an engine that draws from it, or a judge that asks it, names these arguments in its own.
+
+    Args:
+        address: The server's, e.g. ``http://localhost:8000`` or ``https://api.openai.com/v1``.
+        model: The model's name there.
+        key_variable: Name of the environment variable with the key; none sends no key.
+        omit: Fields that the server does not take: they are not sent, but tell requests apart.
+        traffic: How fast it is asked, how long it is waited for, and what it charges.
 
     Raises:
         ConfigError: the address is none or has more than a machine and a path, or the other is not the name of an
-            environment variable.
+            environment variable; both end up in config.yaml.
     """
-    find_url(address)
-    # Some providers' keys are names, too, such as hf_abc; they all have small letters.
-    if key_variable is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", key_variable):
-        raise ConfigError(
-            "key_variable is not the name of an environment variable in capital letters: put the key into one, and "
-            "name that, such as OPENAI_API_KEY."
-        )
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        key_variable: str | None = None,
+        omit: Sequence[str] | None = None,
+        traffic: Traffic = Traffic(),  # noqa: B008 - frozen, so sharing it is safe
+    ) -> None:
+        find_url(address)
+        # Some providers' keys are names, too, such as hf_abc; they all have small letters.
+        if key_variable is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", key_variable):
+            raise ConfigError(
+                "key_variable is not the name of an environment variable in capital letters: put the key into one, and "
+                "name that, such as OPENAI_API_KEY."
+            )
+        self.address = address
+        self.model = model
+        self.key_variable = key_variable
+        self.omit = list(omit or [])
+        self.traffic = traffic
+        # What waits between two tries; None is the clock.
+        self.pause: Callable[[float], object] | None = None
 
 
 def find_url(address: str) -> httpx2.URL:

@@ -22,10 +22,10 @@ from weakref import WeakSet
 
 import httpx2
 
-from mstar.endpoint.access import chat_url, check_access, explain_no_client, find_key
+from mstar.endpoint.access import AddressedModel, chat_url, explain_no_client, find_key
 from mstar.endpoint.answer import NO_TEXT, Answer, Refusal, Usage
 from mstar.endpoint.cache import AnswerCache
-from mstar.endpoint.traffic import Pace, Traffic
+from mstar.endpoint.traffic import Pace
 from mstar.errors import ConfigError, EndpointError
 from mstar.interruption import stop_if_asked
 
@@ -51,36 +51,24 @@ _LOOK: Final = 0.5
 
 
 class ChatClient:
-    """One model at one address.
+    """Asks a model by address.
 
     Args:
-        address: The server's, e.g. ``http://localhost:8000`` or ``https://api.openai.com/v1``.
-        key_variable: The environment variable with the key; None for a server that asks for none.
         cache: The folder of the answers that are kept; None keeps none.
-        pause: Waits so many seconds; None really waits.
 
     Raises:
-        ConfigError: the address is none, the key is missing, or the environment's proxy or certificates are unusable.
+        ConfigError: the key is missing, or the environment's proxy or certificates are unusable.
     """
 
-    def __init__(
-        self,
-        address: str,
-        model: str,
-        *,
-        key_variable: str | None = None,
-        traffic: Traffic = Traffic(),  # noqa: B008 - frozen, so sharing it is safe
-        cache: Path | None = None,
-        pause: Callable[[float], object] | None = None,
-    ) -> None:
-        check_access(address, key_variable)
-        self.url = chat_url(address)
-        self.model = model
-        self.traffic = traffic
+    def __init__(self, asked: AddressedModel, cache: Path | None = None) -> None:
+        self.url = chat_url(asked.address)
+        self.model = asked.model
+        self.traffic = traffic = asked.traffic
         self.usage = Usage()
-        self._where = f"{model} at {self.url.host}" + (f":{self.url.port}" if self.url.port else "")
-        self._key_variable = key_variable
-        self._key = "" if key_variable is None else find_key(key_variable)
+        self._omit = frozenset(asked.omit)
+        self._where = f"{self.model} at {self.url.host}" + (f":{self.url.port}" if self.url.port else "")
+        self._key_variable = asked.key_variable
+        self._key = "" if asked.key_variable is None else find_key(asked.key_variable)
         try:
             self._http = httpx2.Client(
                 headers={"Content-Type": "application/json"}
@@ -93,24 +81,19 @@ class ChatClient:
         self._cache = None if cache is None else AnswerCache(cache)
         self._stopped = threading.Event()
         # A wait ends when another request has failed for good.
-        self._pause = pause or self._stopped.wait
+        self._pause = asked.pause or self._stopped.wait
         self._pace = Pace(traffic.requests_per_minute, self._pause, time.monotonic)
         self._lock = threading.Lock()
         self._told = False
         self._sockets: WeakSet[socket.socket] = WeakSet()
 
     def ask_all(
-        self,
-        bodies: Iterable[Mapping[str, Any]],
-        *,
-        omit: Iterable[str] = (),
-        done: Callable[[Answer | Refusal], None] = lambda answer: None,
+        self, bodies: Iterable[Mapping[str, Any]], done: Callable[[Answer | Refusal], None] = lambda answer: None
     ) -> list[Answer | Refusal]:
         """Asks for some chat completions at the same time, and waits for all of them.
 
         Args:
             bodies: What is asked, without the model's name; made when its turn comes.
-            omit: Fields that are not sent, but tell requests apart.
             done: Called with every answer as it comes.
 
         Returns:
@@ -120,7 +103,6 @@ class ChatClient:
             EndpointError: the server did not answer one of them; the answers to others are kept.
             ConfigError: it does not know the model, or refuses the key.
         """
-        left_out = frozenset(omit)
         self._stopped.clear()
         found: dict[int, Answer | Refusal] = {}
         pending: dict[Future[Answer | Refusal], int] = {}
@@ -128,7 +110,7 @@ class ChatClient:
         with ThreadPoolExecutor(self.traffic.concurrency) as pool:
             try:
                 for number, body in enumerate(bodies):
-                    pending[pool.submit(self._ask, dict(body), left_out)] = number
+                    pending[pool.submit(self._ask, dict(body))] = number
                     # Pictures of those that wait fill memory.
                     _collect(pending, found, done, 2 * self.traffic.concurrency)
                 _collect(pending, found, done, 1)
@@ -141,9 +123,7 @@ class ChatClient:
                     self._hang_up()
         return [found[number] for number in range(len(found))]
 
-    def ask_judge(
-        self, questions: Iterable[list[dict[str, Any]]], length: int, omit: Iterable[str]
-    ) -> list[str | None]:
+    def ask_judge(self, questions: Iterable[list[dict[str, Any]]], length: int) -> list[str | None]:
         """Asks for some judgements, without any randomness.
 
         Returns:
@@ -155,7 +135,7 @@ class ChatClient:
             ConfigError: the server refuses a question for another reason, and so would all others.
         """
         bodies = ({"messages": messages, "temperature": 0.0, "max_tokens": length} for messages in questions)
-        answers = self.ask_all(bodies, omit=omit)
+        answers = self.ask_all(bodies)
         for answer in answers:
             if isinstance(answer, Refusal) and not (answer.is_too_long or answer.is_filtered):
                 raise ConfigError(
@@ -173,17 +153,17 @@ class ChatClient:
         if self._cache is not None:
             self._cache.close()
 
-    def _ask(self, body: dict[str, Any], omit: frozenset[str]) -> Answer | Refusal:
+    def _ask(self, body: dict[str, Any]) -> Answer | Refusal:
         content = {"model": self.model} | body
         # Not the address: the same model elsewhere is the same model.
-        asked = content | ({"omit": left_out} if (left_out := sorted(omit & content.keys())) else {})
+        asked = content | ({"omit": left_out} if (left_out := sorted(self._omit & content.keys())) else {})
         key = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
         kept = None if self._cache is None else self._cache.find(key)
         if kept is not None:
             with self._lock:
                 self.usage.known += 1
             return Answer.load(kept)
-        sent = {name: value for name, value in content.items() if name not in omit}
+        sent = {name: value for name, value in content.items() if name not in self._omit}
         answer = self._request(sent)
         whole = answer != _NEVER_WRITTEN
         if isinstance(answer, Refusal) and answer.is_too_long and not _LENGTH_FIELDS.isdisjoint(sent):

@@ -127,8 +127,7 @@ class OpenAIEngine(AddressedModel, Engine):
         with self.counting(len(asked)) as bar:
             answers = self._connect().ask_all(
                 self._bodies(requests),
-                omit=self.omit,
-                done=lambda answer: bar.look([answer.num_tokens if isinstance(answer, Answer) else 0], ()),
+                lambda answer: bar.look([answer.num_tokens if isinstance(answer, Answer) else 0], ()),
             )
         responses = iter([self._response(*pair, answer) for pair, answer in zip(asked, answers, strict=True)])
         return [[next(responses) for _ in request.samples] for request in requests]
@@ -144,7 +143,7 @@ class OpenAIEngine(AddressedModel, Engine):
 
     def _connect(self) -> ChatClient:
         if self._client is None:
-            self._client = self.open_client(self._folder if self.cache is None else Path(self.cache))
+            self._client = ChatClient(self, self._folder if self.cache is None else Path(self.cache))
         return self._client
 
     def _bodies(self, requests: Sequence[Request]) -> Iterator[dict[str, Any]]:

@@ -107,7 +107,7 @@ class JudgeGrader(AddressedModel, Grader):
         )
         if wanted:
             questions = [[{"role": "user", "content": text}] for text in wanted]
-            answers = self._connect().ask_judge(questions, _LENGTH, self.omit)
+            answers = self._connect().ask_judge(questions, _LENGTH)
             self._judged = dict(zip(wanted, answers, strict=True))
 
     def grade(self, prompt: Prompt, response: str) -> Verdict:
@@ -157,7 +157,7 @@ class JudgeGrader(AddressedModel, Grader):
 
     def _connect(self) -> ChatClient:
         if self._client is None:
-            self._client = self.open_client(Path(self.cache))
+            self._client = ChatClient(self, Path(self.cache))
         return self._client
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from mstar.endpoint import AddressedModel, Traffic, Usage, chat_messages
+from mstar.endpoint import AddressedModel, ChatClient, Traffic, Usage, chat_messages
 from mstar.storage import read_json, write_json
 from mstar.types import Prompt, StepLabels
 
@@ -109,12 +109,8 @@ class StepJudge(AddressedModel):
         self.usage = Usage()
 
     def check(self) -> None:
-        """Finds out whether the address can be one and the key is there.
-
-        Raises:
-            ConfigError: it cannot, or is not.
-        """
-        self.open_client(None).close()
+        """Finds out whether the key is there."""
+        ChatClient(self).close()
 
     def apply(
         self, labels: Sequence[StepLabels], prompts: Mapping[str, Prompt], folder: Path
@@ -128,10 +124,10 @@ class StepJudge(AddressedModel):
         Raises:
             EndpointError: the judge does not answer.
         """
-        client = self.open_client(folder if self.cache is None else Path(self.cache))
+        client = ChatClient(self, folder if self.cache is None else Path(self.cache))
         client.usage = self.usage
         try:
-            answers = client.ask_judge(_questions(labels, prompts), _LENGTH, self.omit)
+            answers = client.ask_judge(_questions(labels, prompts), _LENGTH)
         finally:
             client.close()
         _log.info("judge %s so far: %s", self.model, self.usage.describe(self.usage.cost(self.traffic)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mstar.endpoint import ChatClient, Traffic
+from mstar.endpoint import AddressedModel, ChatClient, Traffic
 from tests.endpoint.asking import Connect
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ def waits() -> list[float]:
 
 @pytest.fixture
 def connect(stub: StubServer, waits: list[float], request: pytest.FixtureRequest) -> Connect:
-    def connected(**arguments: Any) -> ChatClient:
-        settings: dict[str, Any] = {"traffic": Traffic(concurrency=1), "pause": waits.append} | arguments
-        client = ChatClient(stub.address, "teacher", **settings)
+    def connected(cache: Path | None = None, **arguments: Any) -> ChatClient:
+        asked = AddressedModel(stub.address, "teacher", **{"traffic": Traffic(concurrency=1)} | arguments)
+        asked.pause = waits.append
+        client = ChatClient(asked, cache)
         request.addfinalizer(client.close)
         return client
 

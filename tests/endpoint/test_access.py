@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mstar.endpoint import ChatClient
+from mstar.endpoint import AddressedModel, ChatClient
 from mstar.errors import ConfigError
 
 
@@ -20,7 +20,7 @@ from mstar.errors import ConfigError
 )
 def test_what_is_no_address_is_refused_and_shows_no_key(address: str) -> None:
     with pytest.raises(ConfigError, match="address") as raised:
-        ChatClient(address, "m")
+        AddressedModel(address, "m")
     assert "pass" not in str(raised.value)
     assert "abc" not in str(raised.value)
 
@@ -28,17 +28,17 @@ def test_what_is_no_address_is_refused_and_shows_no_key(address: str) -> None:
 @pytest.mark.parametrize("key", ["sk-abc-123", "hf_abc123"])
 def test_a_key_itself_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(ConfigError, match="not the name of an environment variable") as raised:
-        ChatClient("http://host", "m", key_variable=key)
+        AddressedModel("http://host", "m", key)
     assert key not in str(raised.value)
     with pytest.raises(ConfigError, match="MSTAR_NOT_SET"):
-        ChatClient("http://host", "m", key_variable="MSTAR_NOT_SET")
+        ChatClient(AddressedModel("http://host", "m", "MSTAR_NOT_SET"))
 
 
 @pytest.mark.parametrize("key", ["top-secret\nanother", "top-secret\u201d", "top secret"])
 def test_what_cannot_be_a_key_is_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MSTAR_TEST_KEY", key)
     with pytest.raises(ConfigError, match="MSTAR_TEST_KEY has a line break") as raised:
-        ChatClient("http://host", "m", key_variable="MSTAR_TEST_KEY")
+        ChatClient(AddressedModel("http://host", "m", "MSTAR_TEST_KEY"))
     assert "secret" not in str(raised.value)
 
 
@@ -52,7 +52,7 @@ def test_what_cannot_be_a_key_is_not_shown(key: str, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_an_address_may_be_given_in_any_usual_form(address: str, path: str) -> None:
-    assert ChatClient(address, "m").url.path == path
+    assert ChatClient(AddressedModel(address, "m")).url.path == path
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,5 @@ def test_what_the_environment_makes_impossible_is_named(
     monkeypatch.setitem(sys.modules, "socksio", None)
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=complaint) as raised:
-        ChatClient("http://host", "m")
+        ChatClient(AddressedModel("http://host", "m"))
     assert "secret" not in str(raised.value)

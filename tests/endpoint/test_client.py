@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mstar.interruption as interruption
-from mstar.endpoint import Answer, ChatClient, Refusal, Traffic
+from mstar.endpoint import AddressedModel, Answer, ChatClient, Refusal, Traffic
 from mstar.endpoint import client as endpoint_client
 from mstar.errors import ConfigError, EndpointError
 from tests.endpoint.asking import Connect, body
@@ -36,7 +36,9 @@ def test_answers_come_in_order_and_are_counted(stub: StubServer, connect: Connec
 
 
 def test_a_server_that_is_waited_for_is_named_once(waits: list[float], caplog: pytest.LogCaptureFixture) -> None:
-    client = ChatClient("http://127.0.0.1:9", "teacher", traffic=Traffic(retries=3, concurrency=2), pause=waits.append)
+    asked = AddressedModel("http://127.0.0.1:9", "teacher", traffic=Traffic(retries=3, concurrency=2))
+    asked.pause = waits.append
+    client = ChatClient(asked)
     with pytest.raises(EndpointError, match=r"did not answer in 4 tries \(ConnectError: Connection refused\)"):
         client.ask_all(body(str(number)) for number in range(2))
     client.close()
@@ -146,7 +148,7 @@ def test_a_proxy_that_may_have_refused_is_named(
         monkeypatch.delenv(name, raising=False)
     # The stub as the proxy, which is what a request to anywhere then reaches.
     monkeypatch.setenv("http_proxy", stub.address.replace("http://", "http://me:top-secret@"))
-    client = ChatClient("http://gpu-7:8000", "teacher")
+    client = ChatClient(AddressedModel("http://gpu-7:8000", "teacher"))
     place = stub.address.removeprefix("http://")
     with pytest.raises(ConfigError, match=f"NO_PROXY to gpu-7 if it was the proxy {place} that refused") as raised:
         client.ask_all([body("x")])
@@ -227,11 +229,11 @@ def test_half_a_surrogate_pair_is_asked_answered_and_kept(stub: StubServer, conn
 def test_a_field_that_is_left_out_makes_another_request(stub: StubServer, connect: Connect, tmp_path: Path) -> None:
     warm = body("x") | {"temperature": 0.0}
     for omit in ((), ("temperature",), ("temperature", "top_p"), ()):
-        connect(cache=tmp_path).ask_all([warm], omit=omit)
+        connect(cache=tmp_path, omit=omit).ask_all([warm])
     assert ["temperature" in asked for asked in stub.asked] == [True, False]
 
 
 def test_fields_that_are_not_sent_still_tell_requests_apart(stub: StubServer, connect: Connect, tmp_path: Path) -> None:
-    connect(cache=tmp_path).ask_all([body("x", 1), body("x", 2)], omit=["seed"])
+    connect(cache=tmp_path, omit=["seed"]).ask_all([body("x", 1), body("x", 2)])
     assert len(stub.asked) == 2
     assert all("seed" not in asked for asked in stub.asked)
