@@ -212,7 +212,8 @@ class AdaptiveTemperature(TemperatureController):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on at the checkpoint's temperature, and with what it kept of a prompt."""
-        self._current, self.top_k = state["temperature"], state["top_k"]
+        # Earlier versions wrote no top_k where no sweep had chosen one.
+        self._current, self.top_k = state["temperature"], state.get("top_k")
 
 
 def _check_positive(owner: str, option: str, value: float) -> None:

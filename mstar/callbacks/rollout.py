@@ -300,8 +300,8 @@ class RolloutCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from a checkpoint."""
-        self.settings.controller.load_state_dict(state_dict["temperature"])
-        self._progress.load_state_dict(state_dict)
+        if self._progress.load_state_dict(state_dict):
+            self.settings.controller.load_state_dict(state_dict["temperature"])
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Puts back the data of the iteration that the checkpoint was written in; the weights are back already.

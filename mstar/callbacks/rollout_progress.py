@@ -63,13 +63,17 @@ class RolloutProgress:
         """Whether a checkpoint holds all of it; an older version's does not."""
         return cls().state_dict().keys() <= state.keys()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what a checkpoint holds."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> bool:
+        """Goes on from what a checkpoint holds, and says whether it could.
+
+        A fit cannot go on from an older version's, and nothing else asks for it.
+        """
         if not self.is_in(state):
-            return  # an older version's: a fit cannot go on from it, and nothing else asks for it
+            return False
         for name in self.state_dict():
             setattr(self, name, state[name])
         self.ahead = None if state["ahead"] is None else Ahead(**state["ahead"])
+        return True
 
 
 def check_resumable(state: Mapping[str, Any], seed: int, run: RunDirectory) -> None:
