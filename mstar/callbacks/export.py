@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 
-from mstar.atomic import writing
 from mstar.datamodules.policy import PolicyDataModule
 from mstar.distributed import from_main, is_main, wait_for_all
 from mstar.errors import ConfigError, MstarError
 from mstar.export.card import CardFacts, write_card
-from mstar.export.folder import check_replaceable, put_in_place, unfinished_folder
+from mstar.export.folder import check_replaceable, exporting
 from mstar.models.export import check_export
 from mstar.models.families import family_of
 from mstar.models.precision import DTYPES
@@ -195,18 +193,8 @@ def export_atomically(
     All processes call it where weights are sharded; the main one writes.
     """
     require_exportable(module, module.model if isinstance(module, PolicyModule) else module.scorer)
-    unfinished = unfinished_folder(folder)
-    try:
-        with writing(unfinished):
-            if is_main():
-                shutil.rmtree(unfinished, ignore_errors=True)
-                unfinished.parent.mkdir(parents=True, exist_ok=True)
-            module.export(unfinished, None if dtype is None else DTYPES[dtype], adapter)
-            if is_main():
-                if card is not None:
-                    # peft has written one that tells nothing of the run.
-                    (unfinished / "README.md").write_text(card, encoding="utf-8")
-                put_in_place(unfinished, folder)
-    finally:
-        if is_main():
-            shutil.rmtree(unfinished, ignore_errors=True)
+    with exporting(folder) as unfinished:
+        module.export(unfinished, None if dtype is None else DTYPES[dtype], adapter)
+        if card is not None and is_main():
+            # peft has written one that tells nothing of the run.
+            (unfinished / "README.md").write_text(card, encoding="utf-8")

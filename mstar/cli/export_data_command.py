@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,7 @@ from typing import Final
 from mstar.atomic import writing
 from mstar.errors import ConfigError, DataError, counted
 from mstar.export.card import CARD, write_data_card
-from mstar.export.folder import put_in_place, unfinished_folder
+from mstar.export.folder import exporting
 from mstar.export.hub_upload import check_upload, upload
 from mstar.peers import FORMS, PeerName, Pictures, RunPrompts, Written, find_run_files, write_rows
 from mstar.prompts import PromptSource
@@ -63,29 +62,23 @@ def export_data(
         )
     _require_empty(folder)
     files = find_run_files(Path(run), iteration)
-    unfinished = unfinished_folder(folder)
-    try:
-        with writing(unfinished):
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-            written = write_rows(
-                files.rows(None if prompts is None else RunPrompts([prompts])),
-                FORMS[to],
-                Pictures(unfinished, folder),
-                with_pictures=files.have_pictures(),
-            )
-            _tell_left_out(written)
-            if not written.files:
-                raise DataError(f"{run} has no row for {to}: nothing was kept in it, or all of it was left out.")
-            command = f"mstar export-data --run {Path(run).absolute().name} --to {to} --output {folder.absolute().name}"
-            if iteration is not None:
-                command += f" --iteration {iteration}"
-            card = write_data_card(push or folder.absolute().name, to, written.files, Path(run), command)
-            (unfinished / CARD).write_text(card, encoding="utf-8")
-            _require_empty(folder)
-            put_in_place(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with exporting(folder) as unfinished:
+        unfinished.mkdir()
+        written = write_rows(
+            files.rows(None if prompts is None else RunPrompts([prompts])),
+            FORMS[to],
+            Pictures(unfinished, folder),
+            with_pictures=files.have_pictures(),
+        )
+        _tell_left_out(written)
+        if not written.files:
+            raise DataError(f"{run} has no row for {to}: nothing was kept in it, or all of it was left out.")
+        command = f"mstar export-data --run {Path(run).absolute().name} --to {to} --output {folder.absolute().name}"
+        if iteration is not None:
+            command += f" --iteration {iteration}"
+        card = write_data_card(push or folder.absolute().name, to, written.files, Path(run), command)
+        (unfinished / CARD).write_text(card, encoding="utf-8")
+        _require_empty(folder)
     for name, count in written.files.items():
         sys.stdout.write(f"{folder / name}: {counted(count, 'row')}\n")
     if push is not None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from mstar import __version__
 from mstar.atomic import writing
+from mstar.distributed import is_main
 from mstar.errors import ConfigError, DataError
 from mstar.storage import read_json, write_json
 
@@ -42,21 +44,35 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
-def unfinished_folder(folder: Path) -> Path:
-    """Where an export is written before it is moved to ``folder``, on the same file system."""
-    place = _real(folder)
-    return place / _UNFINISHED if _must_stay(place) else place.with_name(f".{place.name}.unfinished")
+@contextmanager
+def exporting(folder: Path) -> Iterator[Path]:
+    """Where an export is to be made, in the block: it takes the place of ``folder`` once that is done, or is not there.
 
-
-def put_in_place(unfinished: Path, folder: Path) -> None:
-    """Moves a whole export from its ``unfinished_folder`` to its folder, in place of what is there.
+    Of several processes, all of which may come here, the main one moves it.
 
     Raises:
-        ConfigError: it holds what would be lost.
+        ConfigError: the folder holds what would be lost.
+        StorageError: it cannot be written.
     """
-    check_replaceable(folder)
     place = _real(folder)
-    write_json(unfinished / MANIFEST, {"mstar": __version__, "files": sorted(_files(unfinished))})
+    # On the same file system.
+    unfinished = place / _UNFINISHED if _must_stay(place) else place.with_name(f".{place.name}.unfinished")
+    try:
+        with writing(unfinished):
+            if is_main():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.parent.mkdir(parents=True, exist_ok=True)
+            yield unfinished
+            if is_main():
+                check_replaceable(folder)
+                write_json(unfinished / MANIFEST, {"mstar": __version__, "files": sorted(_files(unfinished))})
+                _put_in_place(unfinished, place)
+    finally:
+        if is_main():
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _put_in_place(unfinished: Path, place: Path) -> None:
     if _must_stay(place):
         _fill(unfinished, place)
         return

@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 
 from mstar.errors import ConfigError
-from mstar.export.folder import MANIFEST, check_replaceable, put_in_place, unfinished_folder
+from mstar.export.folder import MANIFEST, check_replaceable, exporting
 
 
 def write(folder: Path, **files: str) -> None:
     """Exports some files, named without their dots."""
-    unfinished = unfinished_folder(folder)
-    for name, text in files.items():
-        path = unfinished / name.replace("_", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    put_in_place(unfinished, folder)
+    with exporting(folder) as unfinished:
+        for name, text in files.items():
+            path = unfinished / name.replace("_", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
 
 
 def content(folder: Path) -> dict[str, str]:
