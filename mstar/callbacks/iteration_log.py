@@ -12,14 +12,13 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from mstar.callbacks.collapse import find_collapse
-from mstar.callbacks.peak import find_fall
 from mstar.dashboards.tensorboard import log_layout
 from mstar.distributed import from_main, is_main, sum_all
 from mstar.evaluation.dynamics import Dynamics
 from mstar.evaluation.reward_quality import warn_of_likelihood
 from mstar.generation.drift import Drift
 from mstar.grading import Grader
+from mstar.iteration.decline import find_collapse, find_fall
 from mstar.iteration.iteration import IterationResult
 from mstar.storage import RunDirectory, read_json, write_json
 from mstar.trainer.loggers import log_numbers, log_prompts, writer_of

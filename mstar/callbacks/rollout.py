@@ -11,7 +11,6 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from mstar.callbacks.checkpoint import write_iteration_checkpoint
 from mstar.callbacks.iteration_log import IterationLog, log_dashboard, tell_of_judge
-from mstar.callbacks.nothing_kept import check_something_kept
 from mstar.callbacks.refresh import RewardModelRefresh
 from mstar.callbacks.rollout_ahead import Overlap
 from mstar.callbacks.rollout_check import check_rollout, require_data, require_policy
@@ -23,6 +22,7 @@ from mstar.distributed import world_size
 from mstar.generation import Engine, TransformersEngine, derive_seed
 from mstar.generation.drift import DriftCheck
 from mstar.grading import AnswerGrader, Grader
+from mstar.iteration.decline import check_something_kept
 from mstar.modules.policy import PolicyModule
 from mstar.rewards import MPRM, Aggregation, Reward
 from mstar.selection import Balance, PolicyGradient, RuleName, SelectionRule, Selector, StepRewards, Voting

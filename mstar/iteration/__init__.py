@@ -13,6 +13,7 @@ The way through an epoch's start, file by file (what is checked before the first
     selection/rules.py            which are kept (advantages.py: what each is worth, for methods that learn from all)
     datamodules/policy.py         the examples as the epoch's batches
 
-What comes of it is told by iteration/report.py and callbacks/iteration_log.py; what ``overlap_shards`` draws beside the
-training is in callbacks/rollout_ahead.py and iteration/ahead.py.
+What comes of it is told by iteration/report.py and callbacks/iteration_log.py, and what went wrong by
+iteration/decline.py; what ``overlap_shards`` draws beside the training is in callbacks/rollout_ahead.py and
+iteration/ahead.py.
 """

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from mstar.callbacks.collapse import find_collapse
-from mstar.callbacks.peak import find_fall
 from mstar.dashboards.run_data import IterationData
+from mstar.iteration.decline import find_collapse, find_fall
 from mstar.iteration.report import IterationReport
 from mstar.selection import Advantages, SampleMethod, Voting
 from mstar.storage import PromptResponses
