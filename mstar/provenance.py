@@ -56,6 +56,7 @@ _PLAIN: Final = (bool, int, str, type(None))
 # Folders of installed packages, and that of Python's own modules.
 _PACKAGES: Final = frozenset({"site-packages", "dist-packages"})
 _STANDARD: Final = Path(sysconfig.get_path("stdlib")).resolve()
+_MSTAR: Final = Path(__file__).resolve().parent
 # Facts shown in a sentence; a change of class brings a line for each of its settings.
 _SHOWN: Final = 6
 
@@ -123,13 +124,15 @@ def _own_source(module: str) -> str | None:
     has no file to read, and a module that the user's own one imports is not followed: there it is on the user.
     """
     file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or module.partition(".")[0] == "mstar":
-        return None
-    path = Path(file).resolve()
-    installed = path.is_relative_to(_STANDARD) or _PACKAGES.intersection(path.parts)
-    if installed or path.suffix != ".py" or not path.is_file():
+    if file is None or not is_own(path := Path(file).resolve()):
         return None
     return path.read_text(encoding="utf-8", errors="replace")
+
+
+def is_own(path: Path) -> bool:
+    """Whether a file is a module of the user's own: not Python's, not of an installed package, and not mstar's."""
+    others = path.is_relative_to(_STANDARD) or path.is_relative_to(_MSTAR) or _PACKAGES.intersection(path.parts)
+    return not others and path.suffix == ".py" and path.is_file()
 
 
 def _settings(component: object) -> Iterator[tuple[str, object]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
+from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
@@ -14,9 +17,10 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from mstar.cli.null_values import refuse_null
 from mstar.cli.option_help import asked_option, explain_option
-from mstar.cli.option_names import explain_unknown, name_whole, replace_sources
+from mstar.cli.option_names import KEY, explain_unknown, locate, name_whole, replace_sources
 from mstar.cli.option_values import explain_missing, explain_value
 from mstar.errors import ConfigError, MstarError
+from mstar.provenance import hash_code, is_own
 
 # As LightningCLI has it: a configuration may lie wherever fsspec reads (s3://bucket/run.yaml).
 set_parsing_settings(config_read_mode_fsspec_enabled=True)
@@ -26,6 +30,7 @@ _LONGEST: Final = 3000
 _given: Final[ContextVar[tuple[str, ...]]] = ContextVar("given", default=())
 # The types of the options of its command, which the parsers of classes within it do not know.
 _hints: Final[ContextVar[Mapping[str, Any]]] = ContextVar("hints", default=MappingProxyType({}))
+_ABSTRACT: Final = re.compile(r"Expected an instantiatable class, but ([\w.]+) is abstract")
 # Packages that only a class_path names, and what installs them.
 _EXTRAS: Final = {"bitsandbytes": "qlora"}
 
@@ -86,8 +91,10 @@ class Parser(ArgumentParser):
         parser = getattr(ex, "subcommand_parser", self)
         given, known = _given.get(), [action.dest for action in parser._actions]
         required = [action.dest for action in parser._actions if action.required and action.option_strings]
+        option, fault = KEY.match(message), find_own_fault(ex)
         said = (
-            explain_unknown(condense(message), given, known, required)
+            (f"{locate(option[1], given)}: {fault}" if option and fault else None)
+            or explain_unknown(condense(message), given, known, required)
             or explain_value(message, given)
             or explain_missing(message, given, _hints.get())
             or name_whole(condense(message), given)
@@ -149,5 +156,23 @@ def find_mistake(error: ValueError) -> MstarError | None:
         cause = cause.__cause__
     if not str(error).startswith("Does not validate"):
         return None
+    if fault := find_own_fault(error):
+        return ConfigError(fault)
     # Of several alternatives only the first is chained, so the others are known by their words alone.
     return ConfigError(" ".join(line for line in _complaints(str(error)) if not line.startswith("Expected a")))
+
+
+def find_own_fault(error: BaseException | None) -> str | None:
+    """What is wrong with a class of the user's own, and where, behind what jsonargparse makes of it; else None."""
+    while error is not None and error.__cause__ is not None:
+        error = error.__cause__
+    abstract = _ABSTRACT.match(str(error))
+    if abstract is not None and hash_code(cls := resolve_name(abstract[1])) is not None:
+        return f"{abstract[1]} is abstract: it lacks {', '.join(sorted(cls.__abstractmethods__))}."
+    places = [] if error is None else traceback.extract_tb(error.__traceback__)
+    own = [place for place in places if is_own(Path(place.filename))]
+    if not own:
+        return None
+    path, folder = Path(own[-1].filename), Path.cwd()
+    name = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return f"{' '.join(''.join(traceback.format_exception_only(error)).split())} ({name}, line {own[-1].lineno})"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from mstar.cli.parsing import Parser, condense, find_mistake
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError
 from mstar.modules import PolicyModule
+from mstar.rewards import Reward
 
 
 def test_a_message_is_condensed_to_what_matters() -> None:
@@ -28,6 +32,67 @@ def test_only_a_users_mistake_loses_its_traceback() -> None:
         "Does not validate against any of the Union subtypes\nErrors:\n  - Expected a <class 'float'>\n  - mend it."
     )
     assert str(find_mistake(spoken)) == "mend it."
+
+
+_OWN = """
+from mstar.rewards import Reward
+
+class Keyed(Reward):
+    def __init__(self) -> None:
+        self.scale = {}["scale"]
+
+    def score(self, groups): return []
+
+class Checked(Keyed):
+    def __init__(self, size: int = 3) -> None:
+        assert size % 2 == 0
+
+class Abstract(Reward):
+    def scores(self, groups): return []
+"""
+
+
+@pytest.fixture
+def own_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parser:
+    """A parser with an option for a reward, and two files of rewards."""
+    (tmp_path / "faulty_rewards.py").write_text(_OWN)
+    (tmp_path / "faulty_file.py").write_text("from mstar.rewards import Reward\nscale = scal\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # type: ignore[no-untyped-call]
+    for name in ("faulty_rewards", "faulty_file"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    parser = Parser()
+    parser.add_argument("--reward", type=Reward | None)
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("Keyed", "KeyError: 'scale' (faulty_rewards.py, line 6)"),
+        ("Checked", "AssertionError (faulty_rewards.py, line 12)"),
+    ],
+)
+def test_an_error_in_ones_own_constructor_is_named_with_its_place(own_rewards: Parser, name: str, fault: str) -> None:
+    config = own_rewards.parse_args([f"--reward=faulty_rewards.{name}"])
+    with pytest.raises(ValueError, match="Does not validate") as raised:
+        own_rewards.instantiate(config)
+    assert str(find_mistake(raised.value)) == fault
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("faulty_file.Any", "NameError: name 'scal' is not defined (faulty_file.py, line 2)"),
+        ("faulty_rewards.Abstract", "faulty_rewards.Abstract is abstract: it lacks score."),
+    ],
+)
+def test_a_file_of_ones_own_that_fails_is_named(
+    own_rewards: Parser, path: str, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        own_rewards.parse_args(["--reward", path])
+    assert capsys.readouterr().err == f"mstar: error: reward: {fault}\n"
 
 
 def test_null_as_a_flag_reaches_the_classes_within_classes() -> None:
