@@ -15,6 +15,7 @@ from mstar.errors import ConfigError
 from mstar.iteration.ahead import Ahead
 from mstar.storage import RunDirectory
 from mstar.trainer.checkpoint_files import named_checkpoints
+from mstar.trainer.checkpoint_io import LAST, PREVIOUS
 
 
 @dataclass
@@ -106,10 +107,10 @@ def earliest_checkpoint(trainer: Trainer) -> int:
     iteration = trainer.current_epoch + 1
     match trainer.checkpoint_callbacks:
         case [IterationCheckpoint(every=every)] if iteration % every == 0:
-            files = named_checkpoints(checkpoint_folder(Path(trainer.default_root_dir)))
-            names = [file.stem.removeprefix("iteration-") for file in files]
-            # previous.ckpt may be of the one before, and have no other name. Of a copy with a name of somebody's own it
-            # is not known.
-            if all(map(str.isdecimal, names)):
-                return min([iteration - every, *map(int, names)])
+            folder = checkpoint_folder(Path(trainer.default_root_dir))
+            named = named_checkpoints(folder)
+            # Of one with a name of somebody's own it is not known.
+            if set(folder.glob("[!.]*.ckpt")) <= {folder / LAST, folder / PREVIOUS, *named}:
+                # previous.ckpt may be of the one before, and have no other name.
+                return min([iteration - every, *(int(path.stem.removeprefix("iteration-")) for path in named)])
     return 0  # where a ModelCheckpoint has its files is its own business

@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def named_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder that are called by their iteration, in the order of these, and copies of them."""
-    return sorted(folder.glob("iteration-*.ckpt"))
+    """The checkpoints in a folder that are called by their iteration alone, as a run calls its own, in their order."""
+    return sorted(path for path in folder.glob("iteration-*.ckpt") if path.stem.removeprefix("iteration-").isdecimal())
 
 
 def link(source: Path, target: Path) -> bool:

@@ -143,9 +143,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_which_checkpoints_are_kept(tmp_path: Path, checkpoint: IterationCheckpoint, expected: list[str]) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    copies = {"good.ckpt", "iteration-0002-good.ckpt"}
+    for name in copies:
+        (folder / name).touch()
     fit(tmp_path, checkpoint)
-    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == [*(f"{name}.ckpt" for name in expected), "last.ckpt", "previous.ckpt"]
+    names = {path.name for path in folder.iterdir()}
+    assert names == {*(f"{name}.ckpt" for name in expected), *copies, "last.ckpt", "previous.ckpt"}
     assert load(tmp_path)["global_step"] == load(tmp_path, "iteration-0003")["global_step"] == 21
 
 

@@ -372,10 +372,13 @@ def test_an_mprm_that_the_run_did_not_use_keeps_none_from_staying(tmp_path: Path
     assert _made(tmp_path) == ["0005-a"]
 
 
-def test_names_of_ones_own_stop_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["iteration-0002-good", "good", "epoch=1-step=8"])
+def test_names_of_ones_own_stop_nothing(tmp_path: Path, name: str) -> None:
     _run_of_refreshes(tmp_path, [1, 3, 5], 6)
-    copy = tmp_path / "checkpoints/iteration-0002-good.ckpt"
+    copy = tmp_path / f"checkpoints/{name}.ckpt"
     copy.mkdir(parents=True)
+    for own in ("last", "previous", "iteration-0006", ".unfinished"):
+        (tmp_path / f"checkpoints/{own}.ckpt").mkdir()
     (tmp_path / "mprm/3b-old/model").mkdir(parents=True)
     trainer = Mock(default_root_dir=str(tmp_path), current_epoch=5, checkpoint_callbacks=[IterationCheckpoint()])
     drop_reward_models(RunDirectory(tmp_path), earliest_checkpoint(trainer))
