@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import isnan
 from typing import Literal
 
 from mstar.annotation.values import find_values, other_value
@@ -25,11 +26,11 @@ _Frame = tuple[str, str]
 class ContrastSettings:
     """How contrast labels are made.
 
-    A chain is believed right if its answer is right and every step has a right continuation; ``min_label`` and
+    A chain is believed right if its answer is right and every labelled step has a right continuation; ``min_label`` and
     ``support`` ask for more, where answers are hit by luck. In one of its steps before the last, a value that stands
     there for the first time is changed. The steps before keep their labels; it and those after it are labelled
-    wrong. A value that another believed chain of the prompt has in the same place is never put in. A chain with a line
-    that is not labelled (public steps of several lines have such) is not believed.
+    wrong. A value that another believed chain of the prompt has in the same place is never put in. No contrasts are
+    made of a chain with a line that is not labelled (public steps of several lines have such).
 
     Args:
         share: Share of the believed chains that contrasts are made of.
@@ -89,6 +90,8 @@ def _contrast_prompt(labels: Sequence[StepLabels], settings: ContrastSettings, s
     right, wrong = _by_frame(believed), _by_frame(label for label in labels if label not in believed)
     known = {label.response for label in labels}
     for label in believed:
+        if not all(label.num_total):
+            continue
         rng = random.Random(derive_seed(seed, f"contrast/{label.response}", label.prompt_id))
         if rng.random() >= settings.share:
             continue
@@ -101,7 +104,8 @@ def _contrast_prompt(labels: Sequence[StepLabels], settings: ContrastSettings, s
 
 
 def _is_believed(label: StepLabels, labels: Sequence[StepLabels], settings: ContrastSettings) -> bool:
-    if not (label.correct and all(label.hard_labels) and min(label.soft_labels) >= settings.min_label):
+    shares = [share for share in label.soft_labels if not isnan(share)]
+    if not (label.correct and all(shares) and min(shares, default=1.0) >= settings.min_label):
         return False
     others = [{step.strip() for step in other.steps} for other in labels if other is not label]
     steps = (step.strip() for step in label.steps[:-1])

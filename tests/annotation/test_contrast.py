@@ -56,10 +56,18 @@ def test_what_a_believed_chain_states_is_never_called_wrong() -> None:
             }
 
 
+def test_what_a_right_chain_states_is_not_wrong_where_a_line_of_it_has_no_label() -> None:
+    rival = label("We choose.\nblue = 4\n4 + 4 = 8\nAnswer: 8", num_correct=(0, 1, 1, 1), num_total=(0, 1, 1, 1))
+    assert made(label(RIGHT), rival, change="sibling") == []
+    wrong = label("We choose.\nblue = 4\n4 + 4 = 8\nAnswer: 8", num_correct=(0, 0, 1, 1), num_total=(0, 1, 1, 1))
+    assert [contrast.steps[1] for contrast in made(label(RIGHT), wrong, change="sibling")] == ["blue = 4\n"]
+
+
 @pytest.mark.parametrize(
     "chain",
     [
         label(RIGHT, correct=False),
+        label(RIGHT, num_correct=(0, 1, 1, 1), num_total=(0, 1, 1, 1)),
         label(RIGHT, num_correct=(2, 2, 0, 2)),
         label("The bar is red.\nAnswer: 5"),
         label("Answer: 5"),
