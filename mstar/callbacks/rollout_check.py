@@ -15,7 +15,7 @@ from mstar.callbacks.rollout_settings import RolloutSettings
 from mstar.callbacks.trainer_check import check_trainer
 from mstar.callbacks.watchers import check_watched
 from mstar.datamodules.policy import PolicyDataModule
-from mstar.distributed import is_main, world_size
+from mstar.distributed import is_main
 from mstar.errors import ConfigError, DataError
 from mstar.evaluation.gradeable import check_prompts
 from mstar.generation import TransformersEngine
@@ -87,7 +87,7 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
             "set max_epochs to the iterations that there will be.",
             *("final_threshold" if moves else "unlabelled_start", trainer.max_epochs, trainer.max_steps),
         )
-    _warn_of_idle(settings, data)
+    _warn_of_idle(settings, trainer, data)
     _warn_of_long_examples(settings, data)
     adaptive = settings.controller.candidates != (settings.controller.current,)
     if adaptive:
@@ -125,12 +125,13 @@ def _warn_of_rounding(settings: RolloutSettings, policy: PolicyModule, precision
         )
 
 
-def _warn_of_idle(settings: RolloutSettings, data: PolicyDataModule) -> None:
+def _warn_of_idle(settings: RolloutSettings, trainer: Trainer, data: PolicyDataModule) -> None:
     """Says that shards are too large for all processes to draw about as much, and which size mends it."""
     unlabelled = data.unlabelled if settings.unlabelled != "off" and settings.unlabelled_start == 0 else None
     sources = (data.train, *(() if unlabelled is None else (unlabelled,)))
     prompts = sum(count_indices(len(source), settings.interval) for source in sources)
-    groups, size = max(world_size() // settings.engine.group_size, 1), settings.shard_size
+    # The trainer knows how many processes there will be; the command line checks before they join.
+    groups, size = max(trainer.world_size // settings.engine.group_size, 1), settings.shard_size
     share = prompts / groups
     better = ceil(share / ceil(share / size))
     most, least = most_prompts(prompts, size, groups), most_prompts(prompts, better, groups)

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import Trainer
 
-import mstar.callbacks.rollout_check
 from mstar.callbacks import RolloutCallback
-from mstar.callbacks.rollout_check import _warn_of_idle
 from mstar.datamodules import PolicyDataModule
 from mstar.errors import ConfigError, DataError
 from mstar.generation import TransformersEngine
@@ -126,14 +124,14 @@ def test_samples_of_rounded_adapters_are_said(
 @pytest.mark.parametrize(
     ("size", "processes", "group_size", "better"),
     [
-        # 5,000 prompts in 20 shards.
-        (256, 32, 1, 157),
-        (157, 32, 1, None),
-        (256, 32, 4, 209),
-        (209, 32, 4, None),
-        (256, 1, 1, None),
+        # 500 prompts in 20 shards.
+        (26, 32, 1, 16),
+        (16, 32, 1, None),
+        (26, 32, 4, 21),
+        (21, 32, 4, None),
+        (26, 1, 1, None),
         # It is as even as it can be.
-        (1, 4000, 1, None),
+        (1, 400, 1, None),
     ],
 )
 def test_a_size_of_shards_that_leaves_processes_idle_is_said(
@@ -146,10 +144,11 @@ def test_a_size_of_shards_that_leaves_processes_idle_is_said(
 ) -> None:
     engine = TransformersEngine()
     monkeypatch.setattr(TransformersEngine, "group_size", group_size)
-    monkeypatch.setattr(mstar.callbacks.rollout_check, "world_size", lambda: processes)
     callback = RolloutCallback(selection="random", engine=engine, shard_size=size, interval=0.25)
-    _warn_of_idle(callback.settings, PolicyDataModule(TinyDice("pool", 20_000)))
-    said = re.findall(r"of the 5,000 prompts .* set rollout\.shard_size to (\d+)", caplog.text)
+    # They have not joined yet.
+    trainer = Trainer(accelerator="cpu", devices=processes, logger=False, enable_checkpointing=False, max_epochs=1)
+    callback.check(trainer, PolicyModule("mstar/tiny-idefics3"), PolicyDataModule(TinyDice("pool", 2_000)))
+    said = re.findall(r"of the 500 prompts .* set rollout\.shard_size to (\d+)", caplog.text)
     assert said == ([] if better is None else [str(better)])
 
 
