@@ -33,8 +33,8 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
 
     The entropy is below a tenth of the first iteration's (compared at equal temperatures, and where less than nine
     tenths of the responses are right), the mean length below half or above twice, or, where no prompts are voted on,
-    the share of right answers below four fifths and by at least 5 standard errors of the difference (which are as
-    large as they can be, see ``find_fall``).
+    the share of right answers below four fifths and by at least 5 standard errors of the difference (as large as they
+    can be, see ``find_fall``; of the shares' arcsines, since the error of a share of none would be none).
 
     Returns:
         None if nothing has.
@@ -42,7 +42,8 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
     found = []
     known = [report.get("labelled", report) for report in (first, now)]
     shares = [report["funnel"]["correct"] / max(report["funnel"]["generated"], 1) for report in known]
-    error = math.sqrt(sum(map(_variance, shares, (max(report["prompts"], 1) for report in known))))
+    angles = [math.asin(math.sqrt(share)) for share in shares]
+    error = 0.5 * math.sqrt(sum(1 / max(report["prompts"], 1) for report in known))
     # Not every engine gives log-probabilities.
     before, after = first["entropy"], now["entropy"]
     comparable = first["temperature"] == now["temperature"] and shares[1] < _SOLVED
@@ -52,7 +53,8 @@ def find_collapse(first: Mapping[str, Any], now: Mapping[str, Any]) -> str | Non
     if not _LENGTH[0] * before <= after <= _LENGTH[1] * before:
         found.append(f"responses have {after:.0f} tokens, and had {before:.0f}")
     # Those that were not voted on may be few; find_fall follows their share, over blocks of iterations.
-    if not now.get("pseudo_labels") and shares[1] < min(_RIGHT * shares[0], shares[0] - _ERRORS * error):
+    fallen = shares[1] < _RIGHT * shares[0] and angles[1] < angles[0] - _ERRORS * error
+    if fallen and not now.get("pseudo_labels"):
         found.append(f"{shares[1]:.0%} of the responses are right, and {shares[0]:.0%} were")
     if not found:
         return None
@@ -131,12 +133,7 @@ def _share(right: float, of: float, prompts: float) -> tuple[float, float]:
     if not of:
         return 0.0, math.inf
     share = right / of
-    return share, _variance(share, prompts)
-
-
-def _variance(share: float, prompts: float) -> float:
-    """The variance of a share of responses, if a prompt's are copies of each other: the most that it can be."""
-    return share * (1 - share) / prompts
+    return share, share * (1 - share) / prompts
 
 
 def check_something_kept(run: RunDirectory, iterations: int, max_new_tokens: int) -> None:

@@ -44,6 +44,16 @@ def test_the_rule_of_a_collapse(now: dict[str, Any], said: str | None) -> None:
         assert said in found
 
 
+@pytest.mark.parametrize(
+    ("prompts", "right", "collapsed"), [(64, 0.2, True), (100, 0.2, True), (250, 0.08, True), (64, 0.05, False)]
+)
+def test_a_fall_to_nothing_is_a_collapse_where_it_is_no_chance(prompts: int, right: float, collapsed: bool) -> None:
+    generated = 8 * prompts
+    first = FIRST | {"prompts": prompts, "funnel": {"generated": generated, "correct": int(right * generated)}}
+    found = find_collapse(first, first | {"funnel": {"generated": generated, "correct": 0}})
+    assert bool(found) is collapsed
+
+
 def test_a_share_that_only_varies_is_no_collapse() -> None:
     """64 prompts with 8 responses, of which a twentieth is right: shares of such iterations differ by a fifth often."""
     rng = np.random.default_rng(0)
