@@ -80,9 +80,8 @@ _DENIED: Final = re.compile(
 )
 # "If it were a right triangle, the answer would be 5."; "If so, the answer is A; if not, B."
 _CONDITION: Final = re.compile(r"(?:^|[.!?(\n]\s*)(?:if|had|suppose|assuming|unless)\b[^.!?\n]{0,200}$", re.IGNORECASE)
-_OTHERWISE: Final = re.compile(
-    r"\b(?:if not|otherwise|else|(?<!even )if (?:it|so|the|we|they|this)|would)\b", re.IGNORECASE
-)
+_OTHERWISE: Final = re.compile(r"(?i)\b(?:if not|otherwise|else|(?<!even )if (?:it|so|the|we|they|this)|would)\b")
+NEGATION: Final = re.compile(r"(?i)\b(?:not|never|neither|cannot|no longer|incorrect|wrong|except)\b|n't\b|不|错")
 # "x cannot be \boxed{8}", "\boxed{A}, not \boxed{B}", "\boxed{8} is wrong", "if so, \boxed{A}; otherwise it is B"
 _NO_BOX: Final = re.compile(
     r"(?i)(?:(?<!\bor )\b(?:not|never|rather than|instead of)|n't|\b(?:cannot|can't) be|n't think (?:it|the answer) is"
@@ -201,8 +200,9 @@ def read_commitment(text: str, reader: AnswerReader, question: str = "") -> tupl
         return False, None
     start, end, kind = place
     span = _FACTORIAL.sub(r"(\1)", text[start:end])
-    asked = any(word in question.casefold() for word in ("not", "n't", "wrong", "incorrect", "错", "不"))
-    if kind == "denied" or not span.strip() or (kind != "marker" and not asked and _is_denied(text, start, end)):
+    asked = NEGATION.search(question) is not None or "false" in question.casefold()
+    denied = kind == "denied" or (kind != "marker" and not asked and _is_denied(text, start, end))
+    if denied or not span.strip():
         return True, None
     answer = _read_any([_of_box(span)] if kind == "box" else _of_line(span, True), reader)
     # GSM8K's mark within a sentence: "#### 95 minutes to finish".

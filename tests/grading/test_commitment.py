@@ -384,7 +384,9 @@ def test_a_sentence_is_no_similar_text_however_short_it_is(response: str, read: 
 def test_a_box_or_a_tag_may_be_denied(response: str) -> None:
     assert count(response, "How many sheep are there?") is None
     # Unless the question asks for what is not so.
-    assert count(response, "How many sheep are there not?") == "8"
+    for question in ("How many sheep are there not?", "Which number is FALSE?", "Every number is right except which?"):
+        assert count(response, question) == "8"
+    assert count(response, "Another farm is denoted B. How many sheep are there?") is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from mstar.grading.commitment import LISTED, SENTENCE_END
+from mstar.grading.commitment import LISTED, NEGATION, SENTENCE_END
 
 REFUSAL: Final = re.compile(
     r"(?i)\b(?:cannot|can't|could not|couldn't|unable to|(?:im|not )possible to|difficult to|hard to) (?:\w+ ){0,3}?"
@@ -15,7 +15,6 @@ REFUSAL: Final = re.compile(
     r"|\b(?:sorry|apologi[sz]e)\b|\bnone of the\b[^.]{0,30}\b(?:options|choices|answers)\b"
     r"|\bplease (?:provide|describe|upload|share)\b|无法"
 )
-NEGATION: Final = re.compile(r"\b(?:not|never|neither|cannot|no longer|incorrect|wrong)\b|n't\b|不", re.IGNORECASE)
 DOUBT: Final = re.compile(
     r"(?i)\b(?:could|might|(?-i:may)|maybe|perhaps|possibly|would have been|either|suppose|assum\w+|let|if)\b"
 )
@@ -35,7 +34,7 @@ _WORD: Final = re.compile(r"[^\W_]+(?:['.][^\W_]+)*|,")
 _ASKED: Final = re.compile(
     r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would)\b(?!.* or )", re.IGNORECASE
 )
-_DENIAL: Final = re.compile(rf"{NEGATION.pattern}|\bno\b", re.IGNORECASE)
+_DENIAL: Final = re.compile(rf"{NEGATION.pattern}|\bno\b")
 # "The highest is red" for "Is red the highest?"
 _TURNED: Final = re.compile(r"^(.{1,100}?) (?:is|are|was|were) (.{1,100}?)$", re.IGNORECASE)
 _OPPOSITES: Final = tuple(

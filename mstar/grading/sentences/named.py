@@ -6,7 +6,8 @@ import re
 from typing import Final
 
 from mstar.grading.base import AnswerReader
-from mstar.grading.sentences.clauses import DOUBT, NEGATION, content_words, count_shared_words, restate, without_reason
+from mstar.grading.commitment import NEGATION
+from mstar.grading.sentences.clauses import DOUBT, content_words, count_shared_words, restate, without_reason
 from mstar.types import AnswerType, Prompt
 
 _VERB: Final = re.compile(
