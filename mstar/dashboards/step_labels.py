@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from mstar.dashboards.sample_browser import show_label, show_prompt
 from mstar.dashboards.wording import SCORE_LEVELS, score_level
 from mstar.evaluation.prompt_survey import spread
-from mstar.storage import ASKED
+from mstar.storage import ASKED, current_shards
 from mstar.storage.tables import read_table
 
 if TYPE_CHECKING:
@@ -62,17 +63,17 @@ def find_label_sets(root: Path, count: int) -> tuple[LabelSet, ...]:
         count: So many prompts of each are a sample.
     """
     places = ("", "*/", "mprm/*/labels/", "*/mprm/*/labels/")
-    folders = sorted({path.parent for place in places for path in root.glob(f"{place}labels-*.parquet")})
-    found = [_read_labels(root, folder, count) for folder in folders]
+    paths = sorted({path for place in places for path in root.glob(f"{place}labels-*.parquet")})
+    folders = groupby(current_shards(paths), key=lambda path: path.parent)
+    found = [_read_labels(root, folder, list(shards), count) for folder, shards in folders]
     return tuple(labels for labels in found if labels.num_responses)
 
 
-def _read_labels(root: Path, folder: Path, count: int) -> LabelSet:
+def _read_labels(root: Path, folder: Path, shards: Sequence[Path], count: int) -> LabelSet:
     # With torch, which pages without labels are written without.
     from mstar.annotation.label_table import LabelTable
     from mstar.judges.steps import Agreement
 
-    shards = sorted(folder.glob("labels-*.parquet"))
     table = LabelTable.read(shards)
     levels = [0] * SCORE_LEVELS
     by_answer: dict[bool, list[tuple[float, ...]]] = {True: [], False: []}
