@@ -87,6 +87,10 @@ class BenchmarkCallback(Callback):
         if (reward_model is not None or reward is not None) and not num_samples:
             given = "reward" if reward_model is None else "reward_model"
             raise ConfigError(f"benchmark.{given} ranks samples, but benchmark.num_samples is 0; set it to 16.")
+        if official_grader is not None and scoring == OURS:
+            raise ConfigError(
+                "benchmark.official_grader grades nothing while benchmark.scoring is ours: set it to both."
+            )
         self.num_samples = num_samples
         self.temperature = temperature
         self.reward_model = reward_model
