@@ -76,8 +76,8 @@ def show_memory(arguments: Sequence[str]) -> int:
     own, rest = _options().parse_known_args(list(arguments))
     if not rest:
         raise ConfigError("there is no configuration: give --config FILE, as to fit or annotate.")
-    annotation = _is_annotation(rest)
-    config = _parse_annotation(rest) if annotation else _parse_fit(rest)
+    keys = {name for name, _ in given_options(rest)}
+    config = (_parse_annotation if "policy" in keys and "model" not in keys else _parse_fit)(rest)
     plan = read_plan(config, evaluate=own.command == "test")
     given = Given(
         shape=own.shape,
@@ -101,11 +101,6 @@ def show_memory(arguments: Sequence[str]) -> int:
         write_json(Path(own.json), as_json(account))
     certain = account.capacity is not None and account.surest.certain > account.capacity
     return 1 if certain or account.fault is not None else 0
-
-
-def _is_annotation(arguments: Sequence[str]) -> bool:
-    keys = {name for name, _ in given_options(arguments)}
-    return "policy" in keys and "model" not in keys
 
 
 class _ParsedOnly(MstarCLI):

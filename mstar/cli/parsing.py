@@ -53,7 +53,11 @@ class Parser(ArgumentParser):
             return super().parse_args(given, *more, **options)
         hints = self._hints_of(given)
         given = list(_switched_on(given, hints))
-        _explain(given, hints)
+        asked = asked_option(given, list(hints))
+        if asked is not None:
+            # --data.train.fields.help and its like.
+            sys.stdout.write(explain_option(asked, given, hints))
+            raise SystemExit(0)
         # jsonargparse reads a file that another one names from within that one's folder.
         token, types = _given.set(tuple(map(_from_anywhere, given))), _hints.set(hints)
         try:
@@ -71,8 +75,8 @@ class Parser(ArgumentParser):
         """
         defaults = super().get_defaults(*args, **options)
         for action in self._actions:
-            chosen = defaults.get(action.dest) if _is_bare_class(action.default) else None
-            if isinstance(chosen, Namespace):
+            chosen, given = defaults.get(action.dest), action.default
+            if isinstance(given, Mapping) and set(given) == {"class_path"} and isinstance(chosen, Namespace):
                 chosen.pop("init_args", None)
         return defaults
 
@@ -103,18 +107,6 @@ class Parser(ArgumentParser):
         said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]}... ({len(said):,} characters)"
         sys.stderr.write(f"mstar: error: {said}\n")
         raise SystemExit(2)
-
-
-def _is_bare_class(default: Any) -> bool:
-    return isinstance(default, Mapping) and set(default) == {"class_path"}
-
-
-def _explain(given: Sequence[str], hints: Mapping[str, Any]) -> None:
-    """Answers --data.train.fields.help and its like, and ends."""
-    name = asked_option(given, list(hints))
-    if name is not None:
-        sys.stdout.write(explain_option(name, given, hints))
-        raise SystemExit(0)
 
 
 def _switched_on(given: Sequence[str], hints: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from torch import nn
 
 from mstar.generation.base import Request, Sample
 from mstar.models.families import language_head
@@ -58,13 +57,12 @@ class Memory:
     encoding: int
 
     @classmethod
-    def of(cls, policy: nn.Module, available: int, max_new_tokens: int) -> Memory:
+    def of(cls, policy: Any, available: int, max_new_tokens: int) -> Memory:
         """What a model takes, computing at this place (within autocast, or not)."""
         from transformers import DynamicCache
 
-        untyped: Any = policy
-        config: PreTrainedConfig = untyped.config
-        text: Any = untyped.config.get_text_config(decoder=True)
+        config: PreTrainedConfig = policy.config
+        text: Any = policy.config.get_text_config(decoder=True)
         weight: Any = language_head(policy).weight
         kind = weight.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype

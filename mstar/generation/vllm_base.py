@@ -6,7 +6,6 @@ import logging
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import nn
 
 from mstar.distributed import is_main
 from mstar.errors import require_least, require_positive
@@ -60,15 +59,14 @@ class VllmBase(Engine, Generic[Session]):
         require_proven(model_type, self._name)
         self._longest_prompt = longest_prompt
 
-    def _check(self, policy: nn.Module, renderer: Renderer, dtype: str) -> tuple[torch.dtype, float]:
+    def _check(self, policy: Any, renderer: Renderer, dtype: str) -> tuple[torch.dtype, float]:
         """Makes sure that vLLM can draw from a policy in a type (``auto``: the policy's), and finds out what it needs.
 
         Returns:
             The type, and the drift bound of the first hand-over.
         """
-        untyped: Any = policy
-        require_proven(untyped.config.model_type, self._name)
-        require_proven_language(untyped.config, self._name)
+        require_proven(policy.config.model_type, self._name)
+        require_proven_language(policy.config, self._name)
         require_finite(policy.named_parameters(), "the policy cannot write responses")
         self._banned, self._pictures = never_drawn(policy, renderer), shows_images(renderer)
         own = next(p for p in policy.parameters() if p.is_floating_point())

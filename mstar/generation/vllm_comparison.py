@@ -25,9 +25,8 @@ _FUSED: Final = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["g
 class HeldWeights:
     """What a vLLM model holds, by the names of a checkpoint."""
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
-        untyped: Any = model
-        mapper: Any = getattr(untyped, "hf_to_vllm_mapper", None)
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        mapper: Any = getattr(model, "hf_to_vllm_mapper", None)
         self._rename = None if mapper is None else mapper.get_rename_mapper().map_name
         # Not every family's own class says what its language model fuses.
         self._fused = dict(_FUSED)
@@ -102,11 +101,10 @@ class HeldWeights:
                 return module, kind, parts.index(last)
         return None
 
-    def _unpack(self, module: nn.Module) -> Tensor:
-        untyped: Any = module
+    def _unpack(self, module: Any) -> Tensor:
         width = getattr(module, "input_size_per_partition", None) or getattr(module, "embedding_dim", None)
-        units = torch.eye(width or untyped.input_size, dtype=self.dtype)
-        columns = [untyped.cpu_linear(some, untyped.weight, None) for some in torch.split(units, _UNIT_VECTORS)]
+        units = torch.eye(width or module.input_size, dtype=self.dtype)
+        columns = [module.cpu_linear(some, module.weight, None) for some in torch.split(units, _UNIT_VECTORS)]
         return torch.cat(columns).T
 
 

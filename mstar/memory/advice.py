@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
-from typing import Final
+from typing import Any, Final
 
 from mstar.memory.account import Account
 from mstar.memory.optimizer_states import cost_of
-from mstar.memory.plan import Plan, RewardPlan
+from mstar.memory.plan import Plan
 from mstar.models.lora import LoraSettings
 
 _LORA: Final = LoraSettings(rank=64, alpha=64)
@@ -52,16 +52,20 @@ def _changes(plan: Plan) -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
     rollout = plan.rollout
     if rollout is not None and (reward := rollout.reward) is not None:
         if reward.offload is False and reward.quantization != "nf4":
-            yield f"--{reward.keys}offload true", lambda p: _reward(p, replace(reward, offload=True))
+            yield f"--{reward.keys}offload true", lambda p: _rolled(p, reward=replace(reward, offload=True))
         if reward.quantization == "none":
             yield (
                 f"--{reward.keys}quantization nf4",
-                lambda p: _reward(p, replace(reward, quantization="nf4", offload=False)),
+                lambda p: _rolled(p, reward=replace(reward, quantization="nf4", offload=False)),
             )
     if rollout is not None and rollout.engine.kind == "vllm" and rollout.engine.share > 0.3:
-        yield "--rollout.engine.init_args.gpu_memory_utilization 0.3", lambda p: _engine_share(p, 0.3)
+        engine = replace(rollout.engine, share=0.3)
+        yield "--rollout.engine.init_args.gpu_memory_utilization 0.3", lambda p: _rolled(p, engine=engine)
     if rollout is not None and rollout.refresh_rows is not None and rollout.refresh_rows > _FEWEST:
-        yield f"--rollout.refresh_reward_model.batch_size {_FEWEST}", _smaller_refresh
+        yield (
+            f"--rollout.refresh_reward_model.batch_size {_FEWEST}",
+            lambda p: _rolled(p, refresh_rows=_FEWEST),
+        )
     if not plan.fits:
         return
     if not plan.checkpointing:
@@ -99,18 +103,9 @@ def _is_never_split(plan: Plan) -> bool:
     return (lora is not None and lora.quantization != "none") or plan.optimizer_name.startswith("bitsandbytes.")
 
 
-def _reward(plan: Plan, reward: RewardPlan) -> Plan:
+def _rolled(plan: Plan, **changes: Any) -> Plan:
     assert plan.rollout is not None  # noqa: S101 - only asked for where there is one
-    return replace(plan, rollout=replace(plan.rollout, reward=reward))
-
-
-def _smaller_refresh(plan: Plan) -> Plan:
-    return plan if plan.rollout is None else replace(plan, rollout=replace(plan.rollout, refresh_rows=_FEWEST))
-
-
-def _engine_share(plan: Plan, share: float) -> Plan:
-    assert plan.rollout is not None  # noqa: S101 - only asked for where there is one
-    return replace(plan, rollout=replace(plan.rollout, engine=replace(plan.rollout.engine, share=share)))
+    return replace(plan, rollout=replace(plan.rollout, **changes))
 
 
 def _in_8_bits(plan: Plan) -> Plan:

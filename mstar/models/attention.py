@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 import torch
-from torch import nn
 
 from mstar.distributed import is_main
 from mstar.errors import ConfigError
@@ -97,7 +96,6 @@ def announce(who: str, precision: Precision, kind: str) -> None:
         _log.info("%s: computes in %s; attention %s", who, precision, kind)
 
 
-def kernel_of(model: nn.Module) -> str:
+def kernel_of(model: Any) -> str:
     """The kernel that a model's text part runs with."""
-    untyped: Any = model
-    return str(untyped.config.get_text_config()._attn_implementation)
+    return str(model.config.get_text_config()._attn_implementation)

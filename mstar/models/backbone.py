@@ -319,12 +319,11 @@ def load_renderer(
     return family.renderer(processor, [ends] if isinstance(ends, int) else list(ends or ()), find_positions(model))
 
 
-def find_positions(model: nn.Module | None) -> int | None:
+def find_positions(model: Any) -> int | None:
     """How many tokens a model can read and write in all, by its configuration; None if it does not say."""
     if model is None:
         return None
-    untyped: Any = model
-    text = untyped.config.get_text_config()
+    text = model.config.get_text_config()
     positions: int | None = getattr(text, "max_position_embeddings", None)
     if positions is None:
         return None
@@ -334,7 +333,7 @@ def find_positions(model: nn.Module | None) -> int | None:
     return max(positions, int(original * (stretch.get("factor") or 1)))
 
 
-def _restore_backend(processor: ProcessorMixin, name: str, origin: dict[str, Any]) -> None:
+def _restore_backend(processor: Any, name: str, origin: dict[str, Any]) -> None:
     """Prepares pictures with the library that the saved processor did, Pillow or torchvision.
 
     Transformers takes torchvision wherever it is installed. The pixels differ, so that a stage would train on other
@@ -342,9 +341,8 @@ def _restore_backend(processor: ProcessorMixin, name: str, origin: dict[str, Any
     """
     from transformers import AutoImageProcessor
 
-    untyped: Any = processor
-    images: Any = getattr(untyped, "image_processor", None)
+    images: Any = getattr(processor, "image_processor", None)
     saved = getattr(images, SAVED_BACKEND, None)
     if saved is not None and saved != images.backend:
         auto: Any = AutoImageProcessor
-        untyped.image_processor = auto.from_pretrained(name, backend=saved, **origin)
+        processor.image_processor = auto.from_pretrained(name, backend=saved, **origin)

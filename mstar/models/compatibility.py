@@ -120,7 +120,7 @@ def check_model(name: str, model: nn.Module, family: Family) -> None:
         )
 
 
-def _own_logits(model: nn.Module, body: nn.Module, family: Family, hidden_1TH: Tensor) -> Tensor:
+def _own_logits(model: nn.Module, body: Any, family: Family, hidden_1TH: Tensor) -> Tensor:
     """The logits (1, T, V) of the model's forward pass if its body returned these hidden states."""
     from transformers.modeling_outputs import BaseModelOutputWithPast
 
@@ -131,13 +131,12 @@ def _own_logits(model: nn.Module, body: nn.Module, family: Family, hidden_1TH: T
             return None
 
     before = body.__dict__.get("forward")
-    untyped: Any = body
     hidden: Any = hidden_1TH
-    untyped.forward = lambda *_, **__: Output(last_hidden_state=hidden)
+    body.forward = lambda *_, **__: Output(last_hidden_state=hidden)
     try:
         ids_1T = torch.ones(1, hidden_1TH.shape[1], dtype=torch.long, device=hidden_1TH.device)
         return family.own_logits(model, ids_1T).float()
     finally:
-        del untyped.forward
+        del body.forward
         if before is not None:
-            untyped.forward = before
+            body.forward = before

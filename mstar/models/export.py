@@ -43,15 +43,15 @@ def save_model(
     Raises:
         ConfigError: a weight is beyond the range of the type, or ``base`` is another model.
     """
-    untyped: Any = model
-    text, tied = untyped.config.get_text_config(), getattr(untyped.config, "tie_word_embeddings", None)
+    config: Any = model.config
+    text, tied = config.get_text_config(), getattr(config, "tie_word_embeddings", None)
     if tied is not None and getattr(text, "tie_word_embeddings", tied) != tied:
         # Transformers goes by the whole model's, and leaves a tied head out of the files; vLLM goes by the language
         # model's, and would compute with a head that it never read.
         text.tie_word_embeddings = tied
-    changed = has_lora(model) or getattr(untyped, "is_quantized", False) or dtype not in (None, untyped.dtype)
+    changed = has_lora(model) or getattr(model, "is_quantized", False) or dtype not in (None, model.dtype)
     if state is None and not changed:
-        untyped.save_pretrained(folder)
+        model.save_pretrained(folder)
     else:
         # A GPU that trains has no room for the weights once more.
         merged = cast_state(merged_state(model, state, base, dtype, device="cpu"), dtype)
@@ -76,13 +76,12 @@ def _save_processor(processor: ProcessorMixin, folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-def mend_generation_config(model: nn.Module) -> None:
+def mend_generation_config(model: Any) -> None:
     """Makes the settings for sampling that come with a model ones that can be saved again.
 
     Some models have a temperature or top_p without do_sample. Transformers loads that, and refuses to save it.
     """
-    untyped: Any = model
-    settings: Any = getattr(untyped, "generation_config", None)
+    settings: Any = getattr(model, "generation_config", None)
     if settings is None or settings.do_sample is True:
         return
     try:
@@ -105,16 +104,15 @@ def mend_tied_names(model: nn.Module) -> None:
     untyped._tied_weights_keys = {name: first for name, first in names.items() if name != first}
 
 
-def check_export(model: nn.Module, renderer: Renderer) -> None:
+def check_export(model: Any, renderer: Renderer) -> None:
     """Writes all of an export but the weights, to a folder that is deleted.
 
     Raises:
         ConfigError: a part cannot be written.
     """
-    untyped: Any = model
     parts = {
-        "configuration": untyped.config,
-        "generation settings (generation_config.json)": getattr(untyped, "generation_config", None),
+        "configuration": model.config,
+        "generation settings (generation_config.json)": getattr(model, "generation_config", None),
         "processor": renderer.processor,
     }
     with TemporaryDirectory() as folder:

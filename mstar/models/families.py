@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from transformers import DynamicCache
 
 FreezablePart = Literal["vision", "projector", "language"]
+# A Hugging Face model: a module, of whose own attributes nothing is known beforehand.
+Model: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -80,19 +82,17 @@ class Family:
         | {"resampler_model", "layerwise_projectors", "spatial_projectors"}
     )
 
-    def packs(self, model: nn.Module) -> bool:
+    def packs(self, model: Model) -> bool:
         """Whether positions that begin again keep packed rows apart; Cosmos 3 Edge has no plane for them."""
-        untyped: Any = model
-        return getattr(untyped.config, "model_type", "") != "cosmos3_edge"
+        return getattr(model.config, "model_type", "") != "cosmos3_edge"
 
-    def has_planes(self, model: nn.Module) -> bool:
+    def has_planes(self, model: Model) -> bool:
         """Whether positions have three planes (Qwen2-VL's multimodal rotary positions)."""
-        untyped: Any = model
-        return hasattr(untyped.model, "get_rope_index")
+        return hasattr(model.model, "get_rope_index")
 
     def hidden_states(
         self,
-        model: nn.Module,
+        model: Model,
         ids_BT: Tensor,
         mask_BT: Tensor | None,
         extras: Mapping[str, Tensor],
@@ -117,39 +117,36 @@ class Family:
         ).last_hidden_state
         return hidden_BTH
 
-    def body(self, model: nn.Module) -> nn.Module:
+    def body(self, model: Model) -> nn.Module:
         """What makes the hidden states: the model without its head."""
-        untyped: Any = model
-        body: nn.Module = untyped.model
+        body: nn.Module = model.model
         return body
 
-    def own_logits(self, model: nn.Module, ids_BT: Tensor) -> Tensor:
+    def own_logits(self, model: Model, ids_BT: Tensor) -> Tensor:
         """The logits (B, T, V) of the model's own forward pass, of text."""
         logits: Tensor = model(input_ids=ids_BT, use_cache=False).logits
         return logits
 
-    def _embeddable(self, model: nn.Module, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _embeddable(self, model: Model, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What stands for the text and the pictures in the call of the body."""
         return {"input_ids": ids_BT, **extras}
 
-    def language_head(self, model: nn.Module) -> nn.Module:
+    def language_head(self, model: Model) -> nn.Module:
         """The layer that maps hidden states to logits."""
-        untyped: Any = model
-        head = untyped.get_output_embeddings()
+        head = model.get_output_embeddings()
         if not isinstance(head, nn.Module):
             raise ConfigError(f"{type(model).__name__} has no output embeddings: it cannot be used as a policy.")
         return head
 
-    def logits(self, model: nn.Module, hidden: Tensor) -> Tensor:
+    def logits(self, model: Model, hidden: Tensor) -> Tensor:
         """The logits (..., V), in float32, for hidden states of any leading shape."""
         output: Tensor = self.language_head(model)(hidden)
         return self.after_head(model)(output.float())
 
-    def after_head(self, model: nn.Module) -> AfterHead:
+    def after_head(self, model: Model) -> AfterHead:
         """What the model does to the output of its head."""
-        untyped: Any = model
-        rule = _AFTER_HEAD.get(getattr(untyped.config, "model_type", ""))
-        return AfterHead() if rule is None else rule(untyped.config.get_text_config(decoder=True))
+        rule = _AFTER_HEAD.get(getattr(model.config, "model_type", ""))
+        return AfterHead() if rule is None else rule(model.config.get_text_config(decoder=True))
 
     def part_of(self, name: str) -> FreezablePart:
         """The part that a parameter or module belongs to, by its full name; what is not vision is language."""
@@ -158,7 +155,7 @@ class Family:
             return "projector"
         return "vision" if path & self.vision else "language"
 
-    def parameters_of(self, model: nn.Module, part: FreezablePart) -> list[nn.Parameter]:
+    def parameters_of(self, model: Model, part: FreezablePart) -> list[nn.Parameter]:
         """The parameters of one part.
 
         Raises:
@@ -180,24 +177,17 @@ class PhiVision(Family):
     vision = frozenset({"img_processor"})
     projector = frozenset({"img_projection", "glb_GN", "sub_GN"})
 
-    def hidden_states(
-        self,
-        model: nn.Module,
-        ids_BT: Tensor,
-        mask_BT: Tensor | None,
-        extras: Mapping[str, Tensor],
-        positions: Tensor | None = None,
-        cache: DynamicCache | None = None,
-    ) -> Tensor:
-        """As of every family."""
-        if cache is not None and not hasattr(cache, "get_usable_length"):
-            # Its code asks for how many tokens a cache holds as in Transformers 4. Of the class: in the cache itself,
-            # it would be a cycle, and keep the memory.
-            kind: Any = type(cache)
-            kind.get_usable_length = lambda cache, new, layer=0: cache.get_seq_length(layer)
-        return super().hidden_states(model, ids_BT, mask_BT, extras, positions, cache)
+    def body(self, model: Model) -> nn.Module:
+        """As of every family; its code asks for how many tokens a cache holds as in Transformers 4."""
+        from transformers import DynamicCache
 
-    def _embeddable(self, model: nn.Module, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        # Of the class: in the cache itself, it would be a cycle, and keep the memory.
+        kind: Any = DynamicCache
+        if not hasattr(kind, "get_usable_length"):
+            kind.get_usable_length = lambda cache, new, layer=0: cache.get_seq_length(layer)
+        return super().body(model)
+
+    def _embeddable(self, model: Model, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # The model overwrites the ids, which are negative where a picture stands.
         return super()._embeddable(model, ids_BT.clone(), extras)
 
@@ -211,35 +201,31 @@ class MiniCPMV(Family):
     vision = frozenset({"vpm"})
     projector = frozenset({"resampler"})
 
-    def has_planes(self, model: nn.Module) -> bool:
+    def has_planes(self, model: Model) -> bool:
         """Never."""
         return False
 
-    def body(self, model: nn.Module) -> nn.Module:
+    def body(self, model: Model) -> nn.Module:
         """The body of the language model within."""
-        untyped: Any = model
-        body: nn.Module = untyped.llm.model
+        body: nn.Module = model.llm.model
         return body
 
-    def own_logits(self, model: nn.Module, ids_BT: Tensor) -> Tensor:
+    def own_logits(self, model: Model, ids_BT: Tensor) -> Tensor:
         """Those of the language model within; around it, the model takes what its processor makes of pictures."""
-        untyped: Any = model
-        logits: Tensor = untyped.llm(input_ids=ids_BT, use_cache=False).logits
+        logits: Tensor = model.llm(input_ids=ids_BT, use_cache=False).logits
         return logits
 
-    def _embeddable(self, model: nn.Module, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _embeddable(self, model: Model, ids_BT: Tensor, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # The pictures are put among the embeddings first.
-        untyped: Any = model
         if extras:
-            embeddings_BTH, _ = untyped.get_vllm_embedding({"input_ids": ids_BT, **_slices(extras)})
+            embeddings_BTH, _ = model.get_vllm_embedding({"input_ids": ids_BT, **_slices(extras)})
         else:
-            embeddings_BTH = untyped.llm.get_input_embeddings()(ids_BT) * getattr(untyped.llm.config, "scale_emb", 1)
+            embeddings_BTH = model.llm.get_input_embeddings()(ids_BT) * getattr(model.llm.config, "scale_emb", 1)
         return {"inputs_embeds": embeddings_BTH}
 
-    def language_head(self, model: nn.Module) -> nn.Module:
+    def language_head(self, model: Model) -> nn.Module:
         """The head of the language model within."""
-        untyped: Any = model
-        head: nn.Module = untyped.llm.lm_head
+        head: nn.Module = model.llm.lm_head
         return head
 
 

@@ -185,9 +185,7 @@ def plain_shell(model: PreTrainedModel, dtype: torch.dtype | None = None) -> Pre
     return plain
 
 
-def save_adapter(
-    model: nn.Module, folder: Path, state: Mapping[str, Tensor] | None = None, base: str | None = None
-) -> None:
+def save_adapter(model: Any, folder: Path, state: Mapping[str, Tensor] | None = None, base: str | None = None) -> None:
     """Writes the adapters alone, as a folder that peft and vLLM load beside the base model.
 
     Args:
@@ -202,9 +200,8 @@ def save_adapter(
         for name, value in given.items()
         if ".lora_" in name
     }
-    untyped: Any = model
     folder.mkdir(parents=True, exist_ok=True)
-    config = deepcopy(untyped.peft_config[_ADAPTER])
+    config = deepcopy(model.peft_config[_ADAPTER])
     config.base_model_name_or_path = base or config.base_model_name_or_path
     config.save_pretrained(folder)
     save_file(adapters, folder / "adapter_model.safetensors")

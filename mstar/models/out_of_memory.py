@@ -23,15 +23,10 @@ def within_memory(batch: Callable[[], T], size: int, setting: str) -> T | None:
     try:
         return batch()
     except RuntimeError as error:
-        if size == 1 or not _is_out_of_memory(error):
+        # On a CPU, Torch raises no class of its own.
+        if size == 1 or not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise
     # Not within the handler: the error still holds tensors there.
     torch.cuda.empty_cache()
     _log.warning("Memory is short for %d responses at a time: going on with %d (%s)", size, size // 2, setting)
     return None
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that the memory of the device, or of the machine, was not enough."""
-    # On a CPU, Torch raises no class of its own.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -41,15 +41,14 @@ def check_packing(model: nn.Module) -> None:
         )
 
 
-def packed_hidden_states(model: nn.Module, inputs: ModelInputs) -> Tensor:
+def packed_hidden_states(model: Any, inputs: ModelInputs) -> Tensor:
     """The last hidden states (N, H) of all real tokens of right-padded rows: the padded batch's, up to rounding."""
-    untyped: Any = model
     family = family_of(model)
     real_BT = inputs.mask_BT.bool()
     positions = (inputs.mask_BT.cumsum(1) - 1)[real_BT][None]
     if family.has_planes(model):
         # Without a fourth plane for the text positions, samples would silently attend to each other.
-        positions = torch.cat([positions[None], _planes(untyped.model, inputs)[:, real_BT][:, None]])
+        positions = torch.cat([positions[None], _planes(model.model, inputs)[:, real_BT][:, None]])
     extras: dict[str, Any] = {
         name: value[real_BT][None] if value.shape == real_BT.shape else value for name, value in inputs.extras.items()
     }

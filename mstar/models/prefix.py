@@ -79,15 +79,12 @@ class Prefix:
         return Prefix(self.cache, self.mask_BT[rows_R], self.next_position_B[rows_R], self.hidden_BH[rows_R])
 
 
-def is_recurrent(model: nn.Module) -> bool:
+def is_recurrent(model: Any) -> bool:
     """Whether a model has layers that keep one state of all they have read (Qwen3.5, LFM2-VL), overwritten in place."""
     from transformers import DynamicCache
     from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
-    untyped: Any = model
-    return any(
-        isinstance(layer, LinearAttentionCacheLayerMixin) for layer in DynamicCache(config=untyped.config).layers
-    )
+    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in DynamicCache(config=model.config).layers)
 
 
 def place_rows(counts: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
@@ -106,23 +103,22 @@ def place_rows(counts: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
     return order, targets, sources
 
 
-def encode_prefix(model: nn.Module, inputs: ModelInputs) -> Prefix:
+def encode_prefix(model: Any, inputs: ModelInputs) -> Prefix:
     """Runs images and prompts, left-padded (``Renderer.prompt_inputs``), through the model once."""
     from transformers import DynamicCache
 
-    untyped: Any = model
     family = family_of(model)
     positions = _positions(model, inputs.mask_BT.cumsum(1).sub(1).clamp(min=0))
     # Families with multimodal rotary positions (Qwen2-VL) compute them from the image grid themselves. Without pictures
     # such a model still holds the offsets of the last batch that had some.
     computed = family.has_planes(model) and any(name.endswith("grid_thw") for name in inputs.extras)
-    cache = DynamicCache(config=untyped.config)
+    cache = DynamicCache(config=model.config)
     hidden_BTH = family.hidden_states(
         model, inputs.ids_BT, inputs.mask_BT, inputs.extras, None if computed else positions, cache
     )
     next_position_B = inputs.mask_BT.sum(1)
     if computed:
-        next_position_B = next_position_B + untyped.model.rope_deltas.view(-1)
+        next_position_B = next_position_B + model.model.rope_deltas.view(-1)
     return Prefix(cache, inputs.mask_BT, next_position_B, hidden_BTH[:, -1])
 
 

@@ -113,14 +113,13 @@ def _call(_: nn.Module, function: Callable[P, T], *args: P.args, **kwargs: P.kwa
     return function(*args, **kwargs)
 
 
-def decoder_layers(backbone: nn.Module) -> list[nn.Module]:
+def decoder_layers(backbone: Any) -> list[nn.Module]:
     """The language model's layers: its largest list of modules of one class.
 
     Raises:
         ConfigError: it has no such list.
     """
-    untyped: Any = backbone
-    decoder: nn.Module = untyped.get_decoder() if hasattr(backbone, "get_decoder") else backbone
+    decoder: nn.Module = backbone.get_decoder() if hasattr(backbone, "get_decoder") else backbone
     stacks = [m for m in decoder.modules() if isinstance(m, nn.ModuleList) and len({type(layer) for layer in m}) == 1]
     if not stacks:
         raise ConfigError(f"{type(backbone).__name__} has no stack of layers, so it cannot be sharded: train with DDP.")
@@ -146,10 +145,9 @@ def inside_forward(root: nn.Module, function: Callable[P, T], *args: P.args, **k
     return result
 
 
-def _forget_forward(root: FSDPModule) -> None:
+def _forget_forward(root: Any) -> None:
     """Splits all weights again, and forgets the forward passes that no backward pass followed."""
-    untyped: Any = root
-    untyped.reset_iter_state()
+    root.reset_iter_state()
 
 
 @contextmanager

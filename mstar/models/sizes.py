@@ -50,15 +50,14 @@ class CacheSize:
         return num_tokens * self.whole + kept + self.fixed
 
 
-def cache_size(config: PreTrainedConfig, dtype: torch.dtype) -> CacheSize:
+def cache_size(config: Any, dtype: torch.dtype) -> CacheSize:
     """What decoding keeps of a row, by the model's layers: grouped queries, windows, linear attention.
 
     Latent attention (DeepSeek's MLA) is counted as if its heads were kept whole.
     """
     from transformers import DynamicCache
 
-    untyped: Any = config
-    text = untyped.get_text_config(decoder=True)
+    text = config.get_text_config(decoder=True)
     layers = DynamicCache(config=text).layers
     # Gemma 4's layers differ in their heads.
     configs = getattr(text, "per_layer_config", None)
@@ -97,20 +96,18 @@ def _state_bytes(kind: str, config: Any, dtype: torch.dtype) -> int:
     return 0
 
 
-def vocabulary(config: PreTrainedConfig) -> int:
+def vocabulary(config: Any) -> int:
     """Logits a token: rows of the language head, which may be more than the tokenizer has tokens."""
-    untyped: Any = config
-    return int(untyped.get_text_config(decoder=True).vocab_size)
+    return int(config.get_text_config(decoder=True).vocab_size)
 
 
-def activation_bytes_per_token(config: PreTrainedConfig, dtype: torch.dtype) -> int:
+def activation_bytes_per_token(config: Any, dtype: torch.dtype) -> int:
     """An estimate of what reading a prompt takes at its fullest, a token, without gradients and beside the cache.
 
     That is the larger of the language model's and the vision tower's: the states in float32 with what a layer adds to
     them, and the inner states of its feed-forward part. Several patches of a picture make one token.
     """
-    untyped: Any = config
-    text = untyped.get_text_config(decoder=True)
+    text = config.get_text_config(decoder=True)
     chosen = getattr(text, "num_experts_per_tok", None) or 1
     inner = max(getattr(text, "intermediate_size", 0), chosen * (getattr(text, "moe_intermediate_size", None) or 0))
     sizes = [_layer_bytes(text.hidden_size, inner, dtype)]
