@@ -25,7 +25,7 @@ from mstar.interruption import stop_if_asked
 from mstar.models.ahead import Ahead
 from mstar.models.decoding_weights import AdapterUse, decoding_weights
 from mstar.models.finite import require_finite
-from mstar.models.out_of_memory import within_memory
+from mstar.models.offload import within_memory
 from mstar.models.prefix import Prefix, branch_by_token, encode_prefix, extend, logits_of
 from mstar.models.sharding import whole_weights
 from mstar.models.token_counter import TokenCounter

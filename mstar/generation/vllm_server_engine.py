@@ -12,8 +12,16 @@ from mstar.generation.base import HandOver, Request
 from mstar.generation.server_drawing import draw
 from mstar.generation.server_pool import Job
 from mstar.generation.vllm_base import VllmBase, tell_left_out
-from mstar.generation.vllm_prompts import find_fault, prompt_tokens, unwritten
-from mstar.generation.vllm_requests import Draw, draws_of, generate_bodies, read_logprobs, read_response
+from mstar.generation.vllm_prompts import (
+    Draw,
+    draws_of,
+    find_fault,
+    generate_bodies,
+    prompt_tokens,
+    read_logprobs,
+    read_response,
+    unwritten,
+)
 from mstar.generation.vllm_server_session import Proof, ServerOptions, ServerSession, Transfer
 from mstar.models.finite import require_finite
 from mstar.rendering import Renderer

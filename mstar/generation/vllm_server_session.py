@@ -20,8 +20,7 @@ from mstar.generation.base import HandOver
 from mstar.generation.drift import wrong_weights
 from mstar.generation.server_pool import Job, ServerPool
 from mstar.generation.vllm_families import find_query_scaling
-from mstar.generation.vllm_prompts import find_other_setting, picture_settings, processor_options
-from mstar.generation.vllm_requests import read_logprobs
+from mstar.generation.vllm_prompts import find_other_setting, picture_settings, processor_options, read_logprobs
 from mstar.generation.vllm_server import (
     HALF_WAY,
     RefusedError,

@@ -26,9 +26,9 @@ from mstar.generation.vllm_process import (
     keeping_process_state,
     prepare_environment,
     require_same_device,
+    work_off,
 )
 from mstar.generation.vllm_prompts import processor_options
-from mstar.generation.vllm_steps import work_off
 from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_adapter, write_description
 from mstar.models.families import family_of
 from mstar.models.lora import has_lora

@@ -1,12 +1,17 @@
-"""Weights that are on the device only while they are used."""
+"""Memory of a device that is short: weights that are there only while they are used, and work in smaller parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final, TypeVar
 
 import torch
 from torch import nn
+
+T = TypeVar("T")
+_log: Final = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -28,3 +33,23 @@ def on_device(model: nn.Module, device: torch.device) -> Iterator[None]:
         for tensor, data in home:
             tensor.data = data
         torch.cuda.empty_cache()
+
+
+def within_memory(batch: Callable[[], T], size: int, setting: str) -> T | None:
+    """What a batch of responses gives; None, and a warning, where the memory is not enough for it.
+
+    Whoever gets None goes on with halves, and with batches of that size from then on.
+
+    Raises:
+        RuntimeError: the memory is not enough for one response, or something else went wrong.
+    """
+    try:
+        return batch()
+    except RuntimeError as error:
+        # On a CPU, Torch raises no class of its own.
+        if size == 1 or not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            raise
+    # Not within the handler: the error still holds tensors there.
+    torch.cuda.empty_cache()
+    _log.warning("Memory is short for %d responses at a time: going on with %d (%s)", size, size // 2, setting)
+    return None

@@ -18,8 +18,7 @@ from mstar.interruption import stop_if_asked
 from mstar.models.ahead import Ahead
 from mstar.models.attention import announce, kernel_of
 from mstar.models.fingerprint import fingerprint_model
-from mstar.models.offload import on_device
-from mstar.models.out_of_memory import within_memory
+from mstar.models.offload import on_device, within_memory
 from mstar.models.precision import Precision, name_of
 from mstar.models.response_scorer import ResponseScorer, SharedInputs
 from mstar.models.step_scorer import StepScorer, check_step_scorer

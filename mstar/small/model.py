@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from mstar.models.idefics3 import count_image_tokens, make_model, make_processor
+from mstar.models.tiny import count_image_tokens, make_model, make_processor
 from mstar.prompts.coloured import SIZE
 
 if TYPE_CHECKING:

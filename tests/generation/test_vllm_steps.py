@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from mstar.generation.progress import ResponseBar
-from mstar.generation.vllm_steps import work_off
+from mstar.generation.vllm_process import work_off
 
 
 class Engine:

@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from mstar.models.out_of_memory import within_memory
+from mstar.models.offload import within_memory
 
 
 def failing(error: RuntimeError) -> None:

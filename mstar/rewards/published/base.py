@@ -19,8 +19,7 @@ from mstar.errors import ConfigError, require_least
 from mstar.interruption import stop_if_asked
 from mstar.models.backbone import find_positions
 from mstar.models.fingerprint import fingerprint_model
-from mstar.models.offload import on_device
-from mstar.models.out_of_memory import within_memory
+from mstar.models.offload import on_device, within_memory
 from mstar.models.precision import name_of
 from mstar.rewards.base import Reward, RewardHost
 from mstar.steps import split_steps
