@@ -19,28 +19,7 @@ from mstar.models.export import save_model
 from mstar.models.families import language_head
 from mstar.models.lora import LoraSettings, has_lora, merged_state, plain_shell, save_adapter
 from mstar.models.trained_part import prepare_training
-from mstar.prompts import TinyDice
-
-PROMPTS = list(TinyDice("seed", 4))
-
-
-def adapted(policy: Any, **settings: Any) -> Any:
-    """A copy of a policy's model with adapters that compute something."""
-    model = copy.deepcopy(policy.model)
-    prepare_training(model, [], LoraSettings(rank=4, **settings), seed=1)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if ".lora_B." in name:
-                parameter.normal_(std=0.1, generator=generator)
-    return model
-
-
-def logits(model: Any, renderer: Any) -> Tensor:
-    inputs = renderer.prompt_inputs(PROMPTS)
-    with torch.inference_mode():
-        result: Tensor = model(input_ids=inputs.ids_BT, attention_mask=inputs.mask_BT, **inputs.extras).logits
-    return result
+from tests.models.adapters import adapted, logits
 
 
 def test_new_adapters_compute_nothing_and_are_all_that_is_trained(tiny: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,20 +25,9 @@ PROMPTS = [
 RESPONSES = ["red = 4\nblue = 5\n4 + 5 = 9\nAnswer: yes", "5", "a much longer line than all the others = 12\nAnswer: 1"]
 
 
-def qwen() -> Any:
-    """The tiny Qwen2.5-VL of the tests beside this one."""
-    path = Path(__file__).with_name("test_prefix.py")
-    specification = importlib.util.spec_from_file_location("packing_qwen", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.QwenPolicy()
-
-
 @pytest.fixture(params=["tiny", "split", "llava", "qwen"])
 def policy(request: pytest.FixtureRequest) -> Any:
-    return qwen() if request.param == "qwen" else request.getfixturevalue(request.param)
+    return request.getfixturevalue(request.param)
 
 
 def module_of(policy: Any, packing: bool) -> PolicyModule:

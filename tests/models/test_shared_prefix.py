@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -47,14 +45,6 @@ class Gemma:
 def policy(request: pytest.FixtureRequest) -> Any:
     if request.param == "gemma":
         return Gemma(request.getfixturevalue("tiny").renderer)
-    if request.param == "qwen":
-        path = Path(__file__).with_name("test_prefix.py")
-        specification = importlib.util.spec_from_file_location("shared_prefix_qwen", path)
-        assert specification is not None
-        assert specification.loader is not None
-        module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
-        return module.QwenPolicy()
     return request.getfixturevalue(request.param)
 
 
