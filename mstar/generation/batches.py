@@ -9,17 +9,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
+from transformers.cache_utils import DynamicCache
 
 from mstar.generation.base import Request, Sample
 from mstar.models.families import language_head
 from mstar.models.shared_prefix import can_share, reserved
 from mstar.models.sizes import CacheSize, activation_bytes_per_token, cache_size, vocabulary
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
 
 # Bytes of one logit of a row that draws a token: as the head makes it, in float32, without what is banned, scaled, and
 # as a probability twice (padded to blocks).
@@ -59,10 +57,8 @@ class Memory:
     @classmethod
     def of(cls, policy: Any, available: int, max_new_tokens: int) -> Memory:
         """What a model takes, computing at this place (within autocast, or not)."""
-        from transformers import DynamicCache
-
-        config: PreTrainedConfig = policy.config
-        text: Any = policy.config.get_text_config(decoder=True)
+        config: Any = policy.config
+        text = config.get_text_config(decoder=True)
         weight: Any = language_head(policy).weight
         kind = weight.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype

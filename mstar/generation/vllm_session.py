@@ -29,10 +29,11 @@ from mstar.generation.vllm_process import (
     work_off,
 )
 from mstar.generation.vllm_prompts import processor_options
-from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_adapter, write_description
+from mstar.generation.vllm_weights import checkpoint_weights, trains_base_weights, write_description
 from mstar.models.families import family_of
-from mstar.models.lora import has_lora
+from mstar.models.lora import has_lora, save_adapter
 from mstar.models.precision import name_of
+from mstar.models.sharding import full_state
 from mstar.rendering import Renderer
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class VllmSession:
         from vllm.lora.request import LoRARequest
 
         folder = Path(self._folder.name) / f"adapter-{self._pushes}"
-        write_adapter(self.policy, folder)
+        save_adapter(self.policy, folder, {name: v for name, v in full_state(self.policy) if ".lora_" in name})
         earlier = self.lora
         # A new number each time: vLLM keeps what it has loaded under a number, and what it has cached for it.
         self.lora = LoRARequest(folder.name, self._pushes + 1, str(folder))

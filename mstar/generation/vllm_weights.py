@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from mstar.generation.vllm_families import find_query_scaling
-from mstar.models.lora import merged_state, save_adapter
+from mstar.models.lora import merged_state
 from mstar.models.sharding import full_state
 from mstar.rendering import Renderer
 
@@ -56,11 +56,6 @@ def checkpoint_weights(
 def _layer(name: str) -> str:
     """The path of the layer that a weight and its adapters belong to."""
     return name.partition(".base_layer.")[0].partition(".lora_")[0].removesuffix(".weight").removesuffix(".bias")
-
-
-def write_adapter(policy: nn.Module, folder: Path) -> None:
-    """Writes the policy's adapters for vLLM. Collective for a sharded policy."""
-    save_adapter(policy, folder, {name: value for name, value in full_state(policy) if ".lora_" in name})
 
 
 def write_description(policy: Any, renderer: Renderer, folder: Path) -> str:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 
 from mstar.errors import ConfigError
 from mstar.models.remote_rendering import MiniCPMVRenderer, PhiVisionRenderer
 from mstar.rendering import Renderer
-
-if TYPE_CHECKING:
-    from transformers import DynamicCache
 
 FreezablePart = Literal["vision", "projector", "language"]
 # A Hugging Face model: a module, of whose own attributes nothing is known beforehand.
@@ -179,8 +177,6 @@ class PhiVision(Family):
 
     def body(self, model: Model) -> nn.Module:
         """As of every family; its code asks for how many tokens a cache holds as in Transformers 4."""
-        from transformers import DynamicCache
-
         # Of the class: in the cache itself, it would be a cycle, and keep the memory.
         kind: Any = DynamicCache
         if not hasattr(kind, "get_usable_length"):

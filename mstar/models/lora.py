@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
@@ -192,8 +193,6 @@ def save_adapter(model: Any, folder: Path, state: Mapping[str, Tensor] | None = 
         state: Its state, if not that which it holds (whole tensors of a sharded model).
         base: Folder or id of the base model, which the folder then names.
     """
-    from safetensors.torch import save_file
-
     given = model.state_dict() if state is None else state
     adapters = {
         f"base_model.model.{name.replace(f'.{_ADAPTER}.', '.')}": value.detach().cpu().contiguous()

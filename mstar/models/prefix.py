@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache, LinearAttentionCacheLayerMixin
 
 from mstar.models.families import family_of
 from mstar.models.shared_prefix import SharedPrefixLayer, can_share, decoding, share, take_rows
 from mstar.rendering import ModelInputs
-
-if TYPE_CHECKING:
-    from transformers import DynamicCache
 
 
 @dataclass
@@ -81,9 +79,6 @@ class Prefix:
 
 def is_recurrent(model: Any) -> bool:
     """Whether a model has layers that keep one state of all they have read (Qwen3.5, LFM2-VL), overwritten in place."""
-    from transformers import DynamicCache
-    from transformers.cache_utils import LinearAttentionCacheLayerMixin
-
     return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in DynamicCache(config=model.config).layers)
 
 
@@ -105,8 +100,6 @@ def place_rows(counts: Sequence[int]) -> tuple[list[int], list[int], list[int]]:
 
 def encode_prefix(model: Any, inputs: ModelInputs) -> Prefix:
     """Runs images and prompts, left-padded (``Renderer.prompt_inputs``), through the model once."""
-    from transformers import DynamicCache
-
     family = family_of(model)
     positions = _positions(model, inputs.mask_BT.cumsum(1).sub(1).clamp(min=0))
     # Families with multimodal rotary positions (Qwen2-VL) compute them from the image grid themselves. Without pictures

@@ -17,7 +17,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionCacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -264,8 +264,6 @@ AttentionMaskInterface.register(_NAME, _bias)
 
 def take_rows(layer: Any, rows_R: Tensor) -> None:
     """Keeps these rows of one layer of a cache, in place, repeated as often as they are named."""
-    from transformers.cache_utils import LinearAttentionCacheLayerMixin
-
     # The states of a recurrent layer know no other name; with its keys alone, a mixed layer would be half done.
     if isinstance(layer, LinearAttentionCacheLayerMixin):
         rows: Any = rows_R

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from transformers.cache_utils import DynamicCache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -55,8 +56,6 @@ def cache_size(config: Any, dtype: torch.dtype) -> CacheSize:
 
     Latent attention (DeepSeek's MLA) is counted as if its heads were kept whole.
     """
-    from transformers import DynamicCache
-
     text = config.get_text_config(decoder=True)
     layers = DynamicCache(config=text).layers
     # Gemma 4's layers differ in their heads.
