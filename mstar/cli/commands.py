@@ -8,8 +8,7 @@ from __future__ import annotations
 import gc
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -40,22 +39,15 @@ _TOOLS: Final = {
 _LIGHT: Final = ("configs", "demo")
 
 
-@contextmanager
-def _no_collections() -> Iterator[None]:
-    """Looks for no garbage: what is imported stays, and looking through it again and again takes a second or more."""
+def _find(place: str) -> Callable[..., object]:
+    """Imports a command, without looking for garbage: what is imported stays, and to look takes a second or more."""
     collects = gc.isenabled()
     gc.disable()
     try:
-        yield
+        found: Callable[..., object] = resolve_name(place)
     finally:
         if collects:
             gc.enable()
-
-
-def _find(place: str) -> Callable[..., object]:
-    """Imports a command."""
-    with _no_collections():
-        found: Callable[..., object] = resolve_name(place)
     if "transformers" in sys.modules:
         from transformers.utils import logging as transformers_logging
 

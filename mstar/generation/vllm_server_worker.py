@@ -7,7 +7,7 @@ wrong is said in the result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class WeightExtension:
         if not any(Path(folder).glob("*.safetensors")):
             return {"fingerprint": None}
         fingerprint = WeightsFingerprint()
-        worker.reload_weights(weights_iterator=_read(folder, fingerprint))
+        worker.reload_weights(weights_iterator=read_weights(Path(folder), fingerprint))
         return {"fingerprint": str(fingerprint)}
 
     def mstar_compare_weights(self, folder: str) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class WeightExtension:
         worker: Any = self
         held = HeldWeights(worker.model_runner.get_model(), worker.vllm_config.model_config.dtype)
         fingerprint = WeightsFingerprint()
-        compared, different = compare_named(held, _read(folder, fingerprint))
+        compared, different = compare_named(held, read_weights(Path(folder), fingerprint))
         return {"fingerprint": str(fingerprint), "compared": compared, "different": different}
 
     def mstar_compare_sent(self, update_info: dict[str, Any]) -> dict[str, Any]:
@@ -95,12 +95,6 @@ class _Comparing:
         compared, different = compare_named(self._held, weights)
         self.compared += compared
         self.different += different
-
-
-def _read(folder: str, fingerprint: WeightsFingerprint) -> Iterator[tuple[str, Tensor]]:
-    for name, value in read_weights(Path(folder)):
-        fingerprint.add(name, value)
-        yield name, value
 
 
 def model_sizes(config: Any) -> dict[str, Any]:

@@ -77,12 +77,15 @@ def write_weights(
     return fingerprint
 
 
-def read_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Every weight of a folder with its name, one after another."""
+def read_weights(folder: Path, found: WeightsFingerprint | None = None) -> Iterator[tuple[str, Tensor]]:
+    """Every weight of a folder with its name, one after another; ``found`` takes them in."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - it is no mapping
-                yield name, file.get_tensor(name)
+                value = file.get_tensor(name)
+                if found is not None:
+                    found.add(name, value)
+                yield name, value
 
 
 class WeightFolder:
@@ -155,8 +158,8 @@ class WeightFolder:
         # A folder of another name is nobody's to delete.
         if is_main() and self.root.name.startswith(_PREFIX):
             try:
-                for name, value in read_weights(self.current):
-                    found.add(name, value)
+                for _ in read_weights(self.current, found):
+                    pass
                 whole = str(found) == self.version
             except (OSError, SafetensorError):
                 pass
