@@ -57,6 +57,28 @@ def check_template(processor: Any, apply: Callable[..., str]) -> None:
         raise _useless(processor, "has no place for a picture")
 
 
+def keeps_places(apply: Callable[..., str], end: str) -> bool:
+    """Whether a template shows a picture where it stands between two texts of a turn, and ends no turn there.
+
+    Those of LLaVA 1.5, LLaVA-NeXT and LLaVA-OneVision have all pictures of a turn before all of its texts.
+
+    Args:
+        apply: As for ``check_template``.
+        end: The token that ends an answer.
+    """
+    before, after = "\u241ebefore\u241e", "\u241eafter\u241e"
+    first, last = ({"type": "text", "text": text} for text in (before, after))
+    try:
+        placed, bare = (
+            apply([{"role": "user", "content": content}], open_turn=True)
+            for content in ([first, {"type": "image"}, last], [first, last])
+        )
+    except TemplateError:
+        return False
+    between, nothing = (text.partition(before)[2].rpartition(after)[0] for text in (placed, bare))
+    return between != nothing and end not in between
+
+
 def _useless(processor: Any, fault: str) -> ConfigError:
     place = getattr(tokenizer_of(processor), "name_or_path", "") or type(processor).__name__
     return ConfigError(
@@ -135,3 +157,22 @@ def place_pictures(turns: Sequence[Turn], prompt: Prompt) -> list[dict[str, Any]
                 content.append({"type": "text", "text": piece})
         messages.append({"role": turn.role, "content": content})
     return messages
+
+
+def pictures_first(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages as templates need them that do not keep places (``keeps_places``).
+
+    Where a picture stands behind text, its turn has all its pictures first and then one text with ``image 1`` and so on
+    in their places, numbered through all turns.
+    """
+    moved, number = [], 0
+    for message in messages:
+        pictures = [part for part in message["content"] if part["type"] == "image"]
+        text = ""
+        for part in message["content"]:
+            number += part["type"] == "image"
+            text += part.get("text", f"image {number}")
+        if message["content"][: len(pictures)] != pictures:
+            message = {**message, "content": [*pictures, {"type": "text", "text": text}]}
+        moved.append(message)
+    return moved

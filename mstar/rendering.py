@@ -13,7 +13,14 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from mstar.chat_template import check_template, find_answer_turn, prompt_messages, tokenizer_of
+from mstar.chat_template import (
+    check_template,
+    find_answer_turn,
+    keeps_places,
+    pictures_first,
+    prompt_messages,
+    tokenizer_of,
+)
 from mstar.errors import ConfigError, DataError
 from mstar.steps import split_steps
 from mstar.types import Prompt
@@ -94,6 +101,9 @@ class Renderer:
             self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self.end_id)
         eos = self.tokenizer.eos_token_id
         ends = [*end_ids, *([] if eos is None else [eos]), self.end_id]
+        end = str(self.tokenizer.convert_ids_to_tokens(self.end_id))
+        # A tokenizer alone is that of a model of text.
+        self._keeps_places = processor is self.tokenizer or keeps_places(self._apply_template, end)
         self.end_ids: tuple[int, ...] = tuple(dict.fromkeys(ends))
         # What they look like where they were written down as text.
         self.end_texts: tuple[str, ...] = tuple(map(str, self.tokenizer.convert_ids_to_tokens(list(self.end_ids))))
@@ -124,8 +134,9 @@ class Renderer:
                         f"the text of prompt '{prompt.id}' contains '{placeholder}', which stands for a picture: "
                         "remove it, or give the prompt that picture."
                     )
+        shown = messages if self._keeps_places else pictures_first(messages)
         try:
-            return self._apply_template(messages, open_turn=True)
+            return self._apply_template(shown, open_turn=True)
         except TemplateError as error:
             # Many templates refuse a system turn, or two turns of one speaker.
             raise DataError(f"the chat template refuses the turns of prompt '{prompt.id}': {error}") from error

@@ -14,7 +14,7 @@ from mstar.models.backbone import load_model, load_renderer
 from mstar.models.export import save_model
 from mstar.prompts.tiny_dice import TinyDiceImage
 from mstar.rendering import Renderer
-from mstar.types import Prompt
+from mstar.types import Prompt, Turn
 
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<start_of_turn>{{ message['role'] }}\n"
@@ -143,6 +143,42 @@ def test_the_first_token_is_there_once(template: str, llava: Any) -> None:
     # A model of text leaves it to its template.
     [alone] = Renderer(tokenizer_alone(tokenizer, template)).prompt_inputs([short]).ids_BT.tolist()  # type: ignore[arg-type]
     assert alone.count(tokenizer.bos_token_id) == template.count("bos_token")
+
+
+# As a copy of LLaVA-NeXT for Llama 3 has it: every text ends the turn.
+ENDS_EVERY_TEXT = (
+    "{% for message in messages %}{{ message['role'].upper() + ': ' }}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '<image>\n' }}{% else %}{{ part['text'] + '<end_of_utterance>' }}{% endif %}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+# Which takes no picture behind text at all.
+REFUSES = LLAVA_1_5.replace(
+    "{% for message in messages %}",
+    "{% for message in messages %}{% if message['content'][1:] and message['content'][0]['type'] == 'text' %}"
+    "{{ raise_exception('no') }}{% endif %}",
+)
+
+
+@pytest.mark.parametrize("template", [LLAVA_1_5, ENDS_EVERY_TEXT, REFUSES])
+def test_where_a_template_puts_pictures_first_the_text_names_those_behind_it(template: str, llava: Any) -> None:
+    processor = copy.copy(llava.renderer.processor)
+    processor.chat_template = template
+    renderer = Renderer(processor)
+    picture = TinyDiceImage("train", 0, 0)
+    ends = "<end_of_utterance>" if template is ENDS_EVERY_TEXT else " "
+    for text, shown in (
+        ("What is <image> and <image>?", "<image>\n<image>\nWhat is image 1 and image 2?"),
+        ("<image> or <image>?", "<image>\n<image>\nimage 1 or image 2?"),
+        # As they are shown anyway.
+        ("<image><image>Which?", "<image>\n<image>\nWhich?"),
+        ("Which?", "<image>\n<image>\nWhich?"),
+    ):
+        prompt = Prompt("p", text, (picture, picture))
+        assert renderer.render_prompt(prompt) == f"USER: {shown}{ends}ASSISTANT:"
+    earlier = (Turn("user", "<image>Even?"), Turn("assistant", "no"))
+    assert renderer.render_prompt(Prompt("p", "And <image>?", (picture, picture), turns=earlier)) == (
+        f"USER: <image>\nEven?{ends}ASSISTANT: no{ends}USER: <image>\nAnd image 2?{ends}ASSISTANT:"
+    )
 
 
 def tokenizer_alone(tokenizer: Any, template: str) -> Any:
