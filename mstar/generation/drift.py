@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mstar.distributed import gather_lists
 from mstar.errors import EngineDriftError
-from mstar.generation.base import Engine, HandOver, Request, Sample
+from mstar.generation.base import GREEDY, Engine, HandOver, Request
 from mstar.models.families import family_of
 from mstar.models.sharding import inside_forward
 from mstar.models.token_loss import token_losses
@@ -177,8 +177,7 @@ class DriftCheck:
         if engine.drift_bound is None or not self.prompts:
             return
         if self._responses is None:
-            greedy = Sample(index=0, temperature=0.0, seed=0)
-            written = engine.generate([Request(prompt, (greedy,)) for prompt in self.prompts])
+            written = engine.generate([Request(prompt, (GREEDY,)) for prompt in self.prompts])
             self._responses = [row[0].text for row in written]
         elif not engine.asleep:
             # Asleep it keeps nothing that could be wrong, and would want the weights before it could read.

@@ -78,7 +78,6 @@ def _chunk_size(model: nn.Module) -> int:
 
 
 def _liger_loss(model: nn.Module, hidden_NH: Tensor, target_N: Tensor) -> Tensor:
-    check_loss_kernel("liger")
     if not hidden_NH.is_cuda:
         raise ConfigError("model.loss_kernel 'liger' runs on CUDA devices only: choose chunked.")
     from liger_kernel.transformers.functional import liger_fused_linear_cross_entropy

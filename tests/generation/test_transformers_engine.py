@@ -85,6 +85,14 @@ def content(responses: list[Response]) -> list[tuple[int, str, int, bool, float]
     return [(r.sample_index, r.text, r.num_tokens, r.finished, r.temperature) for r in responses]
 
 
+def loss_of(model: Any, batch: Any) -> Any:
+    """A model's own loss of some responses."""
+    return model(
+        input_ids=batch.inputs.ids_BT, attention_mask=batch.inputs.mask_BT, labels=batch.labels_BT,
+        **batch.inputs.extras,
+    ).loss  # fmt: skip
+
+
 @POLICIES
 def test_greedy_tokens_equal_plain_generate(run: Run) -> None:
     model, renderer = run.policy.model, run.policy.renderer
@@ -231,13 +239,7 @@ def test_no_special_token_is_ever_drawn(run: Run) -> None:
     before = renderer.prompt_inputs(prompts[:1]).ids_BT
     assert set((batch.inputs.ids_BT == image).sum(1).tolist()) == {int((before == image).sum())}
     with torch.inference_mode():
-        loss = run.policy.model(
-            input_ids=batch.inputs.ids_BT,
-            attention_mask=batch.inputs.mask_BT,
-            labels=batch.labels_BT,
-            **batch.inputs.extras,
-        ).loss
-    assert math.isfinite(loss)
+        assert math.isfinite(loss_of(run.policy.model, batch))
 
 
 @pytest.mark.parametrize(("name", "tower"), [("trained", "vision_model"), ("llava", "vision_tower")])
@@ -344,12 +346,7 @@ def test_generation_leaves_no_trace_in_training(own: Any) -> None:
     engine.start(own.model, own.renderer)
     engine.generate([Request(DICE[0], (GREEDY,))])
     batch = own.renderer.response_inputs(DICE[:2], ["red = 4", "no"])
-    own.model(
-        input_ids=batch.inputs.ids_BT,
-        attention_mask=batch.inputs.mask_BT,
-        labels=batch.labels_BT,
-        **batch.inputs.extras,
-    ).loss.backward()
+    loss_of(own.model, batch).backward()
     assert all(p.grad is not None for p in own.model.model.text_model.parameters())
 
 
@@ -623,12 +620,7 @@ def test_adapters_are_apart_again_after_an_interruption(own: Any, monkeypatch: p
         engine.generate([Request(DICE[0], (GREEDY,))])
     assert has_lora(own.model)
     batch = own.renderer.response_inputs(DICE[:2], ["red = 4", "no"])
-    own.model.train()(
-        input_ids=batch.inputs.ids_BT,
-        attention_mask=batch.inputs.mask_BT,
-        labels=batch.labels_BT,
-        **batch.inputs.extras,
-    ).loss.backward()
+    loss_of(own.model.train(), batch).backward()
     assert all((p.grad is not None) is (".lora_" in name) for name, p in own.model.named_parameters())
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from mstar.models.prefix import Prefix, encode_prefix, extend, logits_of, place_rows
 from mstar.models.shared_prefix import SharedPrefixLayer, can_share, decoding, reserved, weigh
 from mstar.prompts import TinyDice
 from mstar.types import Prompt
+from tests.family_checks import plain_forward
 
 DICE = TinyDice("validation", 2)
 PROMPTS = [
@@ -54,20 +54,6 @@ def prompts_of(policy: Any) -> list[Prompt]:
     return PROMPTS
 
 
-def plain_logits(policy: Any, prompt: Prompt, ids: list[int]) -> Tensor:
-    """The logits after a prompt and some tokens, alone and without a cache."""
-    from mstar.models.families import family_of
-
-    inputs = policy.renderer.prompt_inputs([prompt])
-    ids_BT = torch.cat([inputs.ids_BT, torch.tensor([ids], dtype=torch.long)], dim=1)
-    extras = {
-        name: torch.cat([value, value.new_zeros(1, len(ids))], dim=1) if name.endswith("token_type_ids") else value
-        for name, value in inputs.extras.items()
-    }
-    hidden = family_of(policy.model).hidden_states(policy.model, ids_BT, torch.ones_like(ids_BT), extras)
-    return logits_of(policy.model, hidden[0, -1])
-
-
 @torch.inference_mode()
 def test_logits_equal_plain_ones_while_rows_leave_and_become_more(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mstar.models.shared_prefix._ROOM", 2)  # the buffers grow, too
@@ -81,7 +67,7 @@ def test_logits_equal_plain_ones_while_rows_leave_and_become_more(policy: Any, m
     sizes = []
     for step in range(6):
         for (owner, *ids), logits in zip(running, logits_of(policy.model, prefix.hidden_BH), strict=True):
-            expected = plain_logits(policy, prompts[owner], ids)
+            expected = plain_forward(policy.model, policy.renderer, prompts[owner], ids)[-1]
             torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
         counts = [(2, 0, 1, 2, 0)[(place + step) % 5] for place in range(len(running))]
         prefix, order = prefix.branch(counts)
