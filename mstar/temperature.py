@@ -78,7 +78,7 @@ class TemperatureController(ABC):
         return {"temperature": self.current, "top_k": self.top_k}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - what is configured may stay
-        """Goes on from a checkpoint's state; by default with what is configured."""
+        """Goes on from a checkpoint's state; by default with what is configured, which is not for one that learns."""
 
 
 class FixedTemperature(TemperatureController):

@@ -75,13 +75,14 @@ def test_every_package_has_its_line_in_the_table_of_folders() -> None:
     assert not [name for name in packages if f"`mstar/{name}/" not in table]
 
 
-def test_own_source_reward_rule_and_engine_go_together_in_one_run(folder: Path) -> None:
-    options = [option for command in COMMANDS[:4] for option in command[3:]]
-    assert all(command[:3] == ["fit", "--config", "tiny/evolve.yaml"] for command in COMMANDS[:4])
+def test_own_source_reward_rule_temperature_and_engine_go_together_in_one_run(folder: Path) -> None:
+    options = [option for command in COMMANDS[:5] for option in command[3:]]
+    assert all(command[:3] == ["fit", "--config", "tiny/evolve.yaml"] for command in COMMANDS[:5])
     assert main(["fit", "--config", "tiny/evolve.yaml", *options, "--data.train.size=160", *SMALL]) == 0
     run = folder / "runs/my_engine"
     report = read_json(RunDirectory(run).report(1))
     assert report["funnel"]["kept"] > 0
+    assert "my_temperature.Better" in (run / "config.yaml").read_text()
     assert "Longest" in (run / "config.yaml").read_text()
     assert "MixedTemperatures" in (run / "config.yaml").read_text()
     events = EventAccumulator(str(run / "tensorboard/version_0")).Reload()
@@ -92,18 +93,18 @@ def test_own_source_reward_rule_and_engine_go_together_in_one_run(folder: Path) 
 
 
 def test_own_benchmark_is_reported_by_its_groups(folder: Path) -> None:
-    assert main([*COMMANDS[4], "--data.test.size=10"]) == 0
+    assert main([*COMMANDS[5], "--data.test.size=10"]) == 0
     assert "remainder" in (folder / "runs/my_benchmark/dice.md").read_text()
 
 
 def test_runs_are_compared_by_what_predict_writes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = {arm: folder / f"runs/compare/{arm}-0" for arm in ("base", "mine")}
-    assert [[option for option in command if option.startswith("runs/compare/")] for command in COMMANDS[5:]] == [
+    assert [[option for option in command if option.startswith("runs/compare/")] for command in COMMANDS[6:]] == [
         [f"runs/compare/{arm}-0{policy}" for policy in policies] for policies in ([""], ["/policy", ""]) for arm in runs
     ]
     runs["base"].mkdir(parents=True)
     (runs["base"] / "policy").symlink_to(folder / "runs/demo/evolve/policy")
-    assert main([*COMMANDS[7], "--data.test.size=10"]) == 0
+    assert main([*COMMANDS[8], "--data.test.size=10"]) == 0
     for copy in ("mine-0", "base-1", "mine-1", "base-2", "mine-2"):
         shutil.copytree(runs["base"], folder / "runs/compare" / copy, symlinks=True)
     capsys.readouterr()

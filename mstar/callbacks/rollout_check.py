@@ -28,6 +28,7 @@ from mstar.modules.trainable import check_trainable
 from mstar.prompts.part import find_repetition
 from mstar.rewards import Likelihood, Oracle
 from mstar.selection import Selector
+from mstar.temperature import TemperatureController
 
 _log = logging.getLogger(__name__)
 # How many times its share a process may draw for without a word.
@@ -57,6 +58,13 @@ def check_rollout(settings: RolloutSettings, trainer: Trainer, policy: PolicyMod
         check_prompts(refresh.prompts, "rollout.refresh_reward_model.prompts", settings.grader)
     if settings.reward is not None:
         settings.reward.check()
+    controller = type(settings.controller)
+    learns = controller.update is not TemperatureController.update
+    if learns and controller.load_state_dict is TemperatureController.load_state_dict:
+        raise ConfigError(
+            f"rollout.temperature '{controller.__name__}' learns in update, but a run that goes on would forget what: "
+            "have its load_state_dict take up what its state_dict keeps (by default the temperature)."
+        )
     if settings.reuse is not None and not Path(settings.reuse).is_dir() and is_main():
         _log.warning("rollout.reuse: there is no folder '%s', so that nothing is read from it", settings.reuse)
     if settings.method == "rest_em" and settings.interval < 1 and is_main():

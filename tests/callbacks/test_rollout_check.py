@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from mstar.modules import PolicyModule
 from mstar.prompts import TinyDice
 from mstar.rewards import Likelihood, Oracle
 from mstar.selection import All, Mixed, SelectionRule
+from mstar.temperature import AdaptiveTemperature, Pair, TemperatureController
 from mstar.types import Prompt
 
 
@@ -89,6 +91,38 @@ def test_a_rule_by_its_class_path_does_not_read_top_k_which_is_said(
     callback = RolloutCallback(selection=rule, top_k=top_k, reward=Oracle())
     check(callback, PolicyDataModule(TinyDice("pool", 4)))
     assert ("rollout.top_k is 4, but a rule that is given by its class path has its own" in caplog.text) is warned
+
+
+class Forgetful(TemperatureController):
+    """Learns, and keeps nothing of it."""
+
+    now = 1.0
+
+    @property
+    def current(self) -> float:
+        """What the last sweep came to."""
+        return self.now
+
+    def update(self, scores: Mapping[Pair, float], current: Pair, errors: Mapping[Pair, float] | None = None) -> Pair:
+        """The lowest."""
+        self.now = min(scores)[0]
+        return min(scores)
+
+
+class Mindful(Forgetful):
+    """Keeps it."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on."""
+        self.now = state["temperature"]
+
+
+def test_a_temperature_that_would_forget_what_it_learned_is_refused() -> None:
+    data = PolicyDataModule(TinyDice("pool", 4))
+    for controller in (Mindful(), AdaptiveTemperature(minimum=1.0, maximum=1.0)):
+        check(RolloutCallback(selection="random", temperature=controller), data)
+    with pytest.raises(ConfigError, match=r"rollout\.temperature 'Forgetful' learns in update, but a run that goes on"):
+        check(RolloutCallback(selection="random", temperature=Forgetful()), data)
 
 
 @pytest.mark.parametrize(("interval", "warned"), [(0.5, True), (1.0, False)])
