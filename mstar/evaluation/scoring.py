@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -152,12 +152,20 @@ def make_groups(
             continue
         found.setdefault(key, []).append((response, _known(response, row)))
     grader.prepare([(prompts[key], r.text) for key, drawn in found.items() for r, known in drawn if known is None])
-    graded = [
-        (prompts[key], [known or grade_response(prompts[key], r, grader) for r, known in drawn])
-        for key, drawn in found.items()
-    ]
-    groups = [PromptResponses(prompt, tuple(read_votes(prompt, scored, grader))) for prompt, scored in graded]
+    groups = [PromptResponses(prompts[key], _grade_voters(prompts[key], drawn, grader)) for key, drawn in found.items()]
     return groups, faults
+
+
+def _grade_voters(
+    prompt: Prompt, drawn: Sequence[tuple[Response, ScoredResponse | None]], grader: Grader
+) -> tuple[ScoredResponse, ...]:
+    """A prompt's responses with verdicts and votes; those that have a verdict are there as they are known."""
+    voters = read_votes(prompt, [known or grade_response(prompt, r, grader) for r, known in drawn], grader)
+    # Where this grader reads no answer, the one that gave the row's verdict may have.
+    return tuple(
+        replace(voter, verdict=known.verdict) if known is not None and not voter.verdict.vote else voter
+        for voter, (_, known) in zip(voters, drawn, strict=True)
+    )
 
 
 def _find_fault(row: Mapping[str, Any]) -> str | None:
@@ -204,7 +212,8 @@ def _known(response: Response, row: Mapping[str, Any]) -> ScoredResponse | None:
     status = row.get("status")
     if not isinstance(row.get("correct"), bool) or status not in list(VerdictStatus) or row.get("voted") is True:
         return None
-    verdict = Verdict(row["correct"], row.get("predicted"), VerdictStatus(status))
+    vote = row.get("vote") if isinstance(row.get("vote"), str) else None
+    verdict = Verdict(row["correct"], row.get("predicted"), VerdictStatus(status), vote)
     return ScoredResponse(response, verdict, chain_correct=row.get("chain_correct"))
 
 

@@ -215,6 +215,18 @@ def test_a_grader_that_asks_a_model_asks_about_all_rows_without_a_verdict_togeth
     assert grader.told == [len(ROWS) - 1]
 
 
+def test_a_row_with_another_graders_verdict_votes_as_it_says(tmp_path: Path) -> None:
+    # The rules read no answer in these.
+    judged = {"correct": True, "predicted": "cat", "status": "graded"}
+    said = "I cannot say which of them it might be,\nbut the first is closer to it."
+    row = {"question": "Which?", "answer": "cat", "response": said}
+    rows = [row | judged, row | judged | {"vote": "feline"}, row | judged | {"vote": ""}, row]
+    assert score(tmp_path, write(tmp_path, rows)) == 0
+    first, *others = pq.read_table(tmp_path / "out/scores-00000.parquet").to_pylist()
+    assert (first["predicted"], first["vote"]) == ("cat", None)
+    assert [other["vote"] for other in others] == ["feline", "", ""]
+
+
 def test_a_reward_is_chosen_by_class_or_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path, [row | {"logprob": -1.0, "num_tokens": 2} for row in ROWS[2:]])
     arguments = ["score", "--input", str(source), "--device", "cpu"]
