@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias
 from PIL import Image
 
 from mstar.atomic import write_text
+from mstar.chat_template import prompt_messages
 from mstar.distributed import takes_part
 from mstar.errors import DataError
 from mstar.evaluation.votes import read_votes
@@ -119,7 +120,8 @@ def make_groups(
 
     Args:
         grader: Grades those with a gold answer and without a verdict.
-        look: Whether every picture is decoded once, so that the rows of those that cannot be are left out.
+        look: Whether every picture is decoded once, and its mark looked for, so that the rows of those that cannot be
+            shown are left out.
         lacks: What a response lacks, as for ``Reward.lacks``; its row is left out, too.
 
     Returns:
@@ -135,17 +137,20 @@ def make_groups(
             continue
         key = _key(row)
         if key not in prompts:
+            known = row.get("prompt_id")
             try:
                 images = _images(row, open_picture, limits)
-                for image in images if look else ():
-                    image.load()
+                names = [image.uri for image in images]
+                own = fingerprint(row.get("question") or "", tuple(names), *_golds(row)) if known in _NO_ID else known
+                prompt = to_prompt(row, str(own), images)
+                if look:
+                    prompt_messages(prompt)
+                    for image in images:
+                        image.load()
             except (RowError, DataError) as error:
                 faults.append(f"row {number}: {error}")
                 continue
-            known = row.get("prompt_id")
-            names = tuple(image.uri for image in images)
-            prompt_id = fingerprint(row.get("question") or "", names, *_golds(row)) if known in _NO_ID else str(known)
-            prompts[key] = to_prompt(row, prompt_id, images)
+            prompts[key] = prompt
         response = _response(prompts[key], row, number)
         if (missing := lacks(response)) is not None:
             faults.append(f"row {number}: {missing}")
@@ -248,7 +253,7 @@ def score_shards(
         try:
             scored = add_process_rewards(groups, reward)
         except DataError:
-            # Pictures are looked at before they are scored only where one cannot be read: then its rows are left out.
+            # Pictures are looked at before they are scored only where one cannot be shown: then its rows are left out.
             groups, faults = make_groups(rows, grader, open_picture, limits, lacks=reward.lacks)
             scored = add_process_rewards(groups, reward)
         left_out = output / f"faults-{shard:05d}.txt"

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from mstar.__main__ import main
+from mstar.chat_template import prompt_messages
 from mstar.cli.score_command import score_responses
 from mstar.errors import ConfigError, StorageError
 from mstar.evaluation.best_of_n import measure_best_of_n
@@ -125,6 +126,23 @@ def test_what_cannot_be_scored_is_told_and_the_rest_scored(tmp_path: Path, capsy
     assert [line.partition(":")[0] for line in faults.splitlines()] == ["row 1", "row 3", "row 4"]
     assert "no.png" in faults
     assert "3 rows of this shard are left out" in capsys.readouterr().err
+
+
+def test_a_row_without_the_turns_that_its_pictures_stand_in_is_left_out_alone(tmp_path: Path) -> None:
+    class Shown(Digits):
+        def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
+            assert all(prompt_messages(prompt) for prompt, _ in groups)
+            return super().score(groups)
+
+    chat = {"question": "Now <image>?", "images": ["red.png"] * 2, "prompt_id": "chat", "response": "4"}
+    assert score(tmp_path, write(tmp_path, [chat, ROWS[0]]), Shown()) == 1
+    assert len(read_responses(tmp_path / "out/scores-00000.parquet")) == 1
+    [fault] = (tmp_path / "out/faults-00000.txt").read_text().splitlines()
+    assert fault.startswith("row 1: the text of prompt 'chat' has '<image>' 1 times, and it has 2 pictures")
+    # A reward that looks at no picture scores it.
+    assert score_responses(
+        Digits(), str(tmp_path / "in.jsonl"), str(tmp_path / "all"), image_root=str(tmp_path), device="cpu"
+    ) == 0  # fmt: skip
 
 
 def test_rows_are_not_told_as_left_out_that_a_later_call_scores(tmp_path: Path) -> None:
