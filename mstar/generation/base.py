@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,19 +259,25 @@ def draw_responses(engine: Engine, requests: Sequence[Request], what: str = "gen
     return written
 
 
+def count_early(responses: Iterable[Response], max_new_tokens: int) -> int:
+    """How many responses were cut off before that many tokens, where the engine's context ends."""
+    # Servers that count no tokens say 0 of texts that have some.
+    return sum(not r.finished and r.num_tokens < max_new_tokens and (r.num_tokens > 0 or not r.text) for r in responses)
+
+
 def explain_cut_off(
-    cut_off: int, drawn: int, tokens: int, max_new_tokens: int, option: str, what: str = "responses"
+    cut_off: int, drawn: int, early: int, max_new_tokens: int, option: str, what: str = "responses"
 ) -> str | None:
     """What was the matter and what to change, if most responses (or ``what`` it was) were cut off; else None.
 
     Args:
-        tokens: Those of all that was drawn; 0 if they were not counted.
+        early: How many of those that were cut off the engine's context ended (``count_early``).
     """
     if 2 * cut_off <= drawn:
         return None
-    if 0 < tokens < cut_off * max_new_tokens:  # so at least one of them has fewer
+    if 2 * early > cut_off:
         return (
-            f"{cut_off:,} of {drawn:,} {what} were cut off, and not all at {max_new_tokens} tokens ({option}), but "
-            "where the engine's context ends: raise its max_model_len if it has one, or shorten the prompts"
+            f"{cut_off:,} of {drawn:,} {what} were cut off, {early:,} of them before {max_new_tokens} tokens "
+            f"({option}), where the engine's context ends: raise its max_model_len, if it has one, or shorten prompts"
         )
     return f"{cut_off:,} of {drawn:,} {what} were cut off at {max_new_tokens} tokens: raise {option}"
