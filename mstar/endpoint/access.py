@@ -105,5 +105,6 @@ def explain_no_client(error: Exception) -> ConfigError:
     # Not repeated: there may be a password in it. All proxies are set up, those of other addresses included.
     return ConfigError(
         f"the proxy in {' or '.join(given) or 'the system settings'} cannot be used: unset it, give one that begins "
-        "with http://, or for one with socks5:// run pip install 'httpx2[socks]'."
+        "with http:// and a password whose special characters are percent-encoded (# as %23), or for one with socks5: "
+        "run pip install 'httpx2[socks]'."
     )

@@ -76,8 +76,8 @@ class ChatClient:
                 timeout=httpx2.Timeout(traffic.timeout, connect=min(_CONNECT, traffic.timeout)),
                 limits=httpx2.Limits(max_connections=traffic.concurrency),
             )
-        except (ImportError, ValueError, OSError) as error:
-            raise explain_no_client(error) from error
+        except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
+            raise explain_no_client(error) from None
         self._cache = None if cache is None else AnswerCache(cache)
         self._stopped = threading.Event()
         # A wait ends when another request has failed for good.

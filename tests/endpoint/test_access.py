@@ -60,6 +60,7 @@ def test_an_address_may_be_given_in_any_usual_form(address: str, path: str) -> N
     [
         ("ALL_PROXY", "socks5://me:top-secret@localhost:1080", "the proxy in ALL_PROXY cannot be used"),
         ("all_proxy", "socks://me:top-secret@localhost:1080", "the proxy in all_proxy cannot be used"),
+        ("HTTPS_PROXY", "http://me:secret#1@proxy:8080", "the proxy in HTTPS_PROXY cannot be used.*# as %23"),
         ("SSL_CERT_FILE", "/nowhere/certificates.pem", "the certificates that SSL_CERT_FILE names cannot be read"),
     ],
 )
@@ -74,3 +75,4 @@ def test_what_the_environment_makes_impossible_is_named(
     with pytest.raises(ConfigError, match=complaint) as raised:
         ChatClient(AddressedModel("http://host", "m"))
     assert "secret" not in str(raised.value)
+    assert raised.value.__suppress_context__
