@@ -146,8 +146,6 @@ class FieldMap:
                 found[role] = names[0]
         if "question" in found:
             found.pop("conversations", None)
-            # What a column of that name holds beside a plain question may be anything.
-            found.pop("system", None)
         elif "conversations" not in found:
             raise DataError(
                 f"{where} has no column of a usual name for the question; it has {listed(columns)}: name the "
@@ -188,6 +186,7 @@ class FieldMap:
             for column in self.names(role):
                 others = [repr(name) for name in _find_usual(_USUAL.get(role, ()), columns) if name != column]
                 also = f", and so has {', '.join(others)}" if others else ""
+                also += ", and is read where the question is a chat" if role == "system" and self.question else ""
                 why = f"has a usual name{also}" if role in guessed else "named in 'fields'"
                 choices.append(ColumnChoice(role, column, why))
         if isinstance(self.tolerance, Tolerance):

@@ -77,7 +77,10 @@ class RowConverter:
                 return nothing
 
         turns, said, images = self._chat(values)
-        if turns[0].role != "system" and (system := read("system", read_text, "")):
+        # What a column of a usual name holds beside a plain question may be anything.
+        plain = self.fields.question and not is_chat(look_up(values, self.fields.question))
+        known = turns[0].role == "system" or (plain and "system" in self.guessed)
+        if not known and (system := read("system", read_text, "")):
             turns.insert(0, Turn("system", system))
         turns = [replace(turn, text=self._cut(turn.text)) if turn.role == "user" else turn for turn in turns]
         kind = self.fields.said_of_all("answer_type") or read("answer_type", lambda value, _: value, None)

@@ -99,6 +99,8 @@ def test_what_the_system_says_may_have_a_column_of_its_own(tmp_path: Path, pictu
     # Beside a plain question it may be anything.
     [plain] = read(tmp_path, picture, {"question": "Q?", "system": "Linux"})
     assert plain.turns == ()
+    [chat] = read(tmp_path, picture, {"question": [asked, SAYS], "system": "Be brief."})
+    assert chat.turns == (Turn("system", "Be brief."),)
 
 
 @pytest.mark.parametrize(
