@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -17,6 +17,8 @@ from mstar.rewards.published.base import INSTRUCTION, placed_question
 from mstar.types import PICTURE, Prompt, Turn
 
 Row = dict[str, Any]
+# What stands for a medium in the text of these peers, LLaMA-Factory, ms-swift and verl, wherever it is.
+_MARKS: Final = (PICTURE, "<video>", "<audio>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,12 @@ def marked_turns(prompt: Prompt, turns: Sequence[Turn] | None = None) -> list[di
     Other turns may be said in the place of its own and its question.
 
     Raises:
-        DataError: the text has another number of marks than there are pictures.
+        DataError: the text has another number of marks than there are pictures, or marks of a video or a sound.
     """
     said = (*prompt.turns, Turn("user", prompt.question)) if turns is None else turns
-    if not prompt.images and any(PICTURE in turn.text for turn in said):
-        raise DataError(f"the text has '{PICTURE}' and no picture, and this form has no other way to mark pictures")
+    for turn in said:
+        # Where there are pictures, their marks are counted below.
+        _refuse_marks(turn.text, "prompt", _MARKS[bool(prompt.images) :])
     return [
         {"role": message["role"], "content": "".join(part.get("text", PICTURE) for part in message["content"])}
         for message in place_pictures(said, prompt)
@@ -85,14 +88,19 @@ def answered(row: Kept) -> list[dict[str, str]]:
 
 
 def require_text(response: str) -> str:
-    """A response, in which nothing stands for a picture.
+    """A response, in which nothing stands for a picture, a video or a sound.
 
     Raises:
         DataError: something does.
     """
-    if PICTURE in response:
-        raise DataError(f"the response has '{PICTURE}' in it, which would stand for a picture")
+    _refuse_marks(response, "response", _MARKS)
     return response
+
+
+def _refuse_marks(text: str, what: str, marks: Sequence[str]) -> None:
+    for mark in marks:
+        if mark in text:
+            raise DataError(f"the {what} has '{mark}' in it, which would stand for what is shown there, and nothing is")
 
 
 def judged_steps(row: LabelledSteps) -> list[dict[str, str]]:

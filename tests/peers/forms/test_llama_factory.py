@@ -5,6 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from mstar.errors import DataError
+from mstar.peers.forms.base import answered
+from mstar.peers.rows import Kept
+from mstar.types import Prompt
+
 from ..conftest import WRONG  # type: ignore[import-not-found]
 from .conftest import ASKED, export, lines  # type: ignore[import-not-found]
 
@@ -22,3 +29,10 @@ def test_llama_factory(run: Path) -> None:
     pair = lines(folder / "preference.jsonl")[1]
     assert pair["messages"] == ASKED
     assert (pair["chosen"]["content"], pair["rejected"]["content"]) == ("a 3", WRONG[0])
+
+
+@pytest.mark.parametrize("mark", ["<image>", "<video>", "<audio>"])
+def test_no_text_stands_for_a_medium_that_is_not_there(mark: str) -> None:
+    for question, response in ((f"What is {mark} in HTML?", "A tag"), ("Which tag?", f"{mark}, of course")):
+        with pytest.raises(DataError, match=f"has '{mark}' in it"):
+            answered(Kept(Prompt("p", question), response))
