@@ -163,6 +163,13 @@ class Prompt:
 
         return tuple(re.sub(r"\d+", letter, gold) for gold in self.golds)
 
+    @property
+    def conversation(self) -> str:
+        """The question as a reader wants it: of a chat, with all that was said before it, and who said it."""
+        if not self.turns:
+            return self.question
+        return "\n\n".join(f"{turn.role}: {turn.text}" for turn in (*self.turns, Turn("user", self.question)))
+
     def chain_correct(self, response: str) -> bool | None:
         """Whether a response is right throughout; None where the data does not know it."""
         return response.strip() in self.reference_responses if self.reference_responses else None

@@ -48,9 +48,8 @@ def _show(prompt: Prompt, renderer: Renderer | None) -> _Shown:
     answer = "none, or hidden" if prompt.answer is None else prompt.answer
     shown = _Shown(prompt.id, prompt.answer_type.value, answer, list(_pictures(prompt)))
     if renderer is None:
-        said = "".join(f"{turn.role}: {turn.text}\n\n" for turn in prompt.turns)
         more = f"\n\n{prompt.rationale}" if prompt.rationale else ""
-        return replace(shown, parts=[(False, f"{said}{prompt.question}{more}")])
+        return replace(shown, parts=[(False, f"{prompt.conversation}{more}")])
     from mstar.rendering import IGNORE_INDEX  # with torch, which came with the renderer
 
     response = without_end_tokens(prompt.rationale or prompt.answer or "", renderer.end_texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 from PIL import Image
@@ -11,6 +12,7 @@ from mstar.dashboards.run_sources import describe_sources, open_parts, open_sett
 from mstar.errors import DataError, MstarError
 from mstar.prompts import DataSources, PromptSource
 from mstar.prompts.images import open_image
+from mstar.types import Prompt
 
 
 class RunPictures:
@@ -36,14 +38,10 @@ class RunPictures:
         Raises:
             DataError: there is no such picture, or it cannot be read.
         """
-        if self._root is None and prompt_id is not None:
-            for source in self._sources:
-                if (index := source.index_of(prompt_id)) is None:
-                    continue
-                prompt = source[index]
-                for image in prompt.images if question in (None, prompt.question) else ():
-                    if image.uri == uri:
-                        return image.load()
+        for prompt in self._prompts(prompt_id, question):
+            for image in prompt.images:
+                if image.uri == uri:
+                    return image.load()
         try:
             return open_image(uri, self._root or ".")
         except DataError as error:
@@ -51,6 +49,18 @@ class RunPictures:
                 raise
             why = next(iter(self._faults), "The run's data, as far as its classes are mstar's own, does not have it")
             raise DataError(f"{error} {why}; give the folder of its pictures as --image_root.") from error
+
+    def conversation(self, prompt_id: str, question: str) -> str:
+        """The question with what was said before it, where pictures are looked for in data that has the prompt."""
+        return next((prompt.conversation for prompt in self._prompts(prompt_id, question)), question)
+
+    def _prompts(self, prompt_id: str | None, question: str | None) -> Iterator[Prompt]:
+        if self._root is None and prompt_id is not None:
+            for source in self._sources:
+                if (index := source.index_of(prompt_id)) is not None:
+                    prompt = source[index]
+                    if question in (None, prompt.question):
+                        yield prompt
 
     @cached_property
     def _sources(self) -> list[PromptSource]:

@@ -36,7 +36,8 @@ def browser_payload(legend: str, prompts: Sequence[Mapping[str, Any]], pictures:
         {
             **p,
             "id": visible(p["id"]),
-            "question": visible(p["question"]),
+            # Data that is opened for pictures has the turns before the question, too.
+            "question": visible(pictures.conversation(p["id"], p["question"]) if p["images"] else p["question"]),
             "images": [places[shown[p["id"], uri]] for uri in p["images"]],
         }
         for p in prompts

@@ -118,7 +118,8 @@ def pick_responses(group: PromptResponses, limit: int) -> tuple[ScoredResponse, 
 
 
 def _markdown(group: PromptResponses) -> str:
-    parts = ["**Question**", _verbatim(group.prompt.question), "**Gold answer**", _verbatim(group.prompt.answer or "-")]
+    asked, gold = group.prompt.conversation, group.prompt.answer or "-"
+    parts = ["**Question**", _verbatim(asked), "**Gold answer**", _verbatim(gold)]
     for scored in pick_responses(group, 4):
         parts += [f"**{describe_outcome(scored)}**", _verbatim(_scored_text(scored))]
     return "\n\n".join(parts)

@@ -165,7 +165,7 @@ def _ask(prompt: Prompt, response: str) -> str:
     """What the judge is told."""
     options = "".join(f"\n({chr(65 + place)}) {choice}" for place, choice in enumerate(prompt.choices))
     golds = "\nor: ".join(prompt.shown_answers)
-    return _ASKED.format(question=prompt.question + options, answer=golds, response=response.strip())
+    return _ASKED.format(question=prompt.conversation + options, answer=golds, response=response.strip())
 
 
 def _compare(ruled: Verdict, judged: Verdict | None, is_open: bool) -> Judged:

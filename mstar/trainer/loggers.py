@@ -72,7 +72,7 @@ def _log_table(logger: Any, tag: str, groups: Sequence[PromptResponses], step: i
     rows = [
         {
             "prompt": group.prompt.id,
-            "question": visible(group.prompt.question),
+            "question": visible(group.prompt.conversation),
             "answer": visible(group.prompt.answer or ""),
             "response": visible(scored.response.text),
             "outcome": describe_outcome(scored),

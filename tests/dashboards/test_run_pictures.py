@@ -84,6 +84,20 @@ def test_of_two_sources_with_one_id_the_one_that_asks_the_same_has_the_picture(
     assert Image.open(io.BytesIO(shown)).getpixel((0, 0)) == (0, 0, 255)
 
 
+def test_a_chat_is_shown_from_its_first_turn(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "1.png")
+    said = [("user", "<image>Which colour?"), ("assistant", "Red."), ("user", "And now?"), ("assistant", "Still red.")]
+    chat = {"id": "a", "messages": [{"role": role, "content": text} for role, text in said], "image": "1.png"}
+    (tmp_path / "d.jsonl").write_text(json.dumps(chat) + "\n")
+    source = {"class_path": RECORDS, "init_args": {"path": str(tmp_path / "d.jsonl")}}
+    row = show_prompt({"prompt_id": "a", "question": "And now?", "images": ["1.png"]}, ())
+    page = browser_payload("", [row], stored(tmp_path, {"data": {"init_args": {"train": source}}}))
+    assert page["prompts"][0]["question"] == "user: Which colour?\n\nassistant: Red.\n\nuser: And now?"
+    # Pictures that are given are looked for in no data.
+    given = browser_payload("", [row], RunPictures((), str(tmp_path)))
+    assert given["prompts"][0]["question"] == "And now?"
+
+
 def test_sources_may_have_files_of_one_name(tmp_path: Path) -> None:
     sources = []
     for name, colour in (("one", "red"), ("two", "blue")):

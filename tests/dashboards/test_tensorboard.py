@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mstar.dashboards.tensorboard import dashboard_charts, first_picture, log_layout, log_samples, pick_responses
 from mstar.errors import DataError
 from mstar.storage import PromptResponses
-from mstar.types import Fate
+from mstar.types import Fate, Turn
 
 CONTRACT = {
     "dynamics/greedy_accuracy", "dynamics/pass@16", "dynamics/pass@16_gap", "dynamics/reward_pass@2",
@@ -85,8 +85,10 @@ def with_picture(group: PromptResponses, picture: Image.Image | None) -> PromptR
 
 
 def test_samples_are_pictures_of_the_prompts_and_texts_at_the_step(tmp_path: Path, make_group: Any) -> None:
+    first, *others = (make_group(i) for i in range(3))
+    chat = dataclasses.replace(first.prompt, turns=(Turn("assistant", "Hello."),))
     with SummaryWriter(str(tmp_path)) as writer:
-        log_samples(writer, [make_group(i) for i in range(3)], step=7, max_prompts=2)
+        log_samples(writer, [dataclasses.replace(first, prompt=chat), *others], step=7, max_prompts=2)
     events = _read(tmp_path)
     assert events.Tags()["images"] == ["samples/0", "samples/1"]
     (image,) = events.Images("samples/1")
@@ -97,6 +99,7 @@ def test_samples_are_pictures_of_the_prompts_and_texts_at_the_step(tmp_path: Pat
     (text,) = events.Tensors("samples/0/text_summary")
     markdown = text.tensor_proto.string_val[0].decode()
     assert "**right · kept**" in markdown
+    assert "**Question**\n\n    assistant: Hello.\n    \n    user: " in markdown
     assert f"    0.10  {make_group(0).prompt.reference_responses[0].splitlines()[0]}" in markdown
 
 

@@ -16,7 +16,7 @@ from mstar.errors import ConfigError, EndpointError
 from mstar.grading import AnswerGrader
 from mstar.judges import JudgeGrader
 from mstar.provenance import describe
-from mstar.types import AnswerType, Prompt, Verdict, VerdictStatus
+from mstar.types import AnswerType, Prompt, Turn, Verdict, VerdictStatus
 
 if TYPE_CHECKING:
     from tests.stub_server import StubServer
@@ -48,6 +48,10 @@ def test_the_judge_decides_free_text_and_the_rules_what_they_can(stub: StubServe
     text = body["messages"][0]["content"]
     assert all(part in text for part in (WORDS.question, "a glass of water", "Answer: a tumbler with water"))
     assert body["temperature"] == 0
+    # All that was said before the question.
+    grader.grade(replace(WORDS, id="chat", turns=(Turn("user", "What is red?"), Turn("assistant", "It."))), "A cup")
+    asked = f"user: What is red?\n\nassistant: It.\n\nuser: {WORDS.question}\n[End of question]"
+    assert asked in stub.asked[-1]["messages"][0]["content"]
     # No answer that the rules can find.
     says(stub, "ANSWER: four\nVERDICT: CORRECT")
     assert grader.grade(NUMBER, "I count them one by one and get to four of them, I'd say, or so").correct is True
