@@ -61,7 +61,7 @@ class AnsweringModule(BackboneModule):
         """Draws the responses of validate, test and predict with another's engine, by its name in the configuration.
 
         Raises:
-            ConfigError: the module has one of its own.
+            ConfigError: the module has one of its own, or that one does not say how long a response may be.
         """
         if self._engine_is_named:
             raise ConfigError(f"model.engine and {key} are both set, but there is one engine: leave model.engine out.")
@@ -69,6 +69,10 @@ class AnsweringModule(BackboneModule):
         self._check_length()
 
     def _check_length(self) -> None:
+        if not hasattr(self.engine, "max_new_tokens"):
+            raise ConfigError(
+                f"{self.engine_key} '{type(self.engine).__name__}' has no max_new_tokens: have its constructor set it."
+            )
         if self._max_new_tokens not in (None, self.engine.max_new_tokens):
             raise ConfigError(
                 f"model.max_new_tokens is {self._max_new_tokens}, but {self.engine_key}.max_new_tokens is "

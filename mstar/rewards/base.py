@@ -204,8 +204,12 @@ def add_process_rewards(
         return not only_correct or (scored.verdict.correct and scored.response.finished)
 
     asked = [(g.prompt, [s.response for s in g.responses if wanted(s)]) for g in groups]
-    rows = reward.score(asked)
-    if [len(scores) for scores in rows] != [len(responses) for _, responses in asked]:
+    given = reward.score(asked)
+    try:
+        rows = [[tuple(map(float, scores)) for scores in row] for row in given]
+    except (TypeError, ValueError):
+        rows = []
+    if len(rows) != len(asked) or any(len(row) != len(rs) for row, (_, rs) in zip(rows, asked, strict=True)):
         # By their order alone scores belong to responses: with one too many they would be those of others.
         raise ConfigError(
             f"{type(reward).__name__}.score gives not one entry for every response to every prompt that it is asked "

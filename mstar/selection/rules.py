@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, pstdev
 from typing import ClassVar, Final, Literal
@@ -286,11 +286,12 @@ class Selector:
         seen: set[str] = set()
         fates = [self._exclude(s, seen) for s in scored]
         eligible = [s for s, fate in zip(scored, fates, strict=True) if fate is None]
-        kept = {id(s) for s in list(self._keep(eligible, stage))[: self.balance.limit(scored)]}
-        if not kept <= {id(s) for s in eligible}:
+        chosen: object = self._keep(eligible, stage)
+        kept = {id(s) for s in list(chosen)[: self.balance.limit(scored)]} if isinstance(chosen, Iterable) else None
+        if kept is None or not kept <= {id(s) for s in eligible}:
             raise ConfigError(
                 f"selection '{self.name}' keeps what is not among the responses that it is given: have keep return "
-                "some of them, and neither copies nor their numbers."
+                "a list of some of them, and neither copies nor their numbers."
             )
         return tuple(
             replace(s, fate=fate or (Fate.KEPT if id(s) in kept else Fate.NOT_SELECTED))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 from torch import nn
 
+from mstar.errors import ConfigError
 from mstar.generation import Engine, Request
 from mstar.generation.base import GREEDY
 from mstar.grading import AnswerGrader
+from mstar.modules import PolicyModule
 from mstar.modules.answering import greedy_responses
 from mstar.rendering import Renderer
 from mstar.types import Prompt, Response
@@ -43,3 +46,15 @@ def test_one_greedy_response_a_prompt() -> None:
     assert [request.samples for request in engine.requests] == [(GREEDY,), (GREEDY,)]
     assert GREEDY.temperature == 0
     assert [(s.response.prompt_id, s.verdict.correct) for s in scored] == [("p", True), ("q", False)]
+
+
+class Endless(Scripted):
+    """Does not say how long a response may be."""
+
+
+def test_an_engine_without_a_length_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Scripted, "max_new_tokens")
+    with pytest.raises(ConfigError, match=r"model\.engine 'Endless' has no max_new_tokens"):
+        PolicyModule("mstar/tiny-idefics3", engine=Endless({}))
+    with pytest.raises(ConfigError, match=r"rollout\.engine 'Endless' has no max_new_tokens"):
+        PolicyModule("mstar/tiny-idefics3").use_engine(Endless({}), "rollout.engine")

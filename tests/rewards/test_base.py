@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from mstar.errors import ConfigError
 from mstar.rewards import MPRM, Aggregation, Likelihood, Oracle, Reward, add_process_rewards, aggregate
@@ -61,6 +64,29 @@ def test_scores_of_other_responses_are_refused() -> None:
     graded = ScoredResponse(response("a"), Verdict(True, "1", VerdictStatus.GRADED))
     with pytest.raises(ConfigError, match=r"Padded\.score gives not one entry for every response"):
         add_process_rewards([PromptResponses(Prompt("p", "?"), (graded,))], Padded())
+
+
+class Given(Reward):
+    """Returns what it is told to."""
+
+    def __init__(self, row: Any) -> None:
+        self.row = row
+
+    def score(self, groups: Sequence[tuple[Prompt, Sequence[Response]]]) -> list[list[tuple[float, ...]]]:
+        """The same for every prompt."""
+        found: Any = self.row and [self.row for _ in groups]
+        return found  # type: ignore[no-any-return]
+
+
+def test_numbers_without_their_tuples_are_refused_and_tensors_are_numbers() -> None:
+    graded = ScoredResponse(response("a"), Verdict(True, "1", VerdictStatus.GRADED))
+    group = PromptResponses(Prompt("a", "?"), (graded,))
+    for row in (None, [0.5], 0.5, [(None,)], ["x"]):
+        with pytest.raises(ConfigError, match=r"Given\.score gives not one entry for every response"):
+            add_process_rewards([group], Given(row))
+    for row in ([[0.5]], [torch.tensor([0.5])], [np.array([0.5], np.float32)]):
+        [scored] = add_process_rewards([group], Given(row))[0].responses
+        assert (scored.step_scores, type(scored.step_scores[0])) == ((0.5,), float)
 
 
 def test_only_an_mprm_can_be_retrained_and_it_scores_once_it_has_a_folder() -> None:

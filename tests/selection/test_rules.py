@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import nan
+from typing import Any
 
 import pytest
 
@@ -164,6 +165,23 @@ class Copies(SelectionRule):
 def test_a_rule_that_keeps_copies_is_refused_and_does_not_keep_nothing() -> None:
     with pytest.raises(ConfigError, match="selection 'Copies' keeps what is not among the responses"):
         Selector(Copies()).select([right(0)], stage="rollout/1")
+
+
+class Bare(SelectionRule):
+    """Keeps the first without a list, or says nothing where there is none."""
+
+    def keep(
+        self, eligible: Sequence[ScoredResponse], shuffled: Callable[[], list[ScoredResponse]]
+    ) -> Sequence[ScoredResponse]:
+        """One response, or nothing."""
+        bare: Any = eligible[0] if eligible else None
+        return bare  # type: ignore[no-any-return]
+
+
+def test_a_rule_that_returns_no_list_is_refused() -> None:
+    for given in ([right(0)], []):
+        with pytest.raises(ConfigError, match=r"selection 'Bare' keeps what is not among the responses .* a list of"):
+            Selector(Bare()).select(given, stage="rollout/1")
 
 
 def test_which_rules_need_a_reward_model() -> None:
