@@ -6,6 +6,7 @@ folder compares its own facts with those: what was made from something else is n
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import inspect
@@ -67,8 +68,8 @@ def describe(value: object) -> Any:
     A dataclass is described by its fields. Any other object is by its class and what its constructor takes, as the
     object keeps it: under the same name, with an underscore before it, or in a dataclass called ``options``. If it
     keeps an argument under none of them, all its attributes with plain values count. ``INCIDENTAL`` settings of such
-    objects are left out. A user's own class is described by its code, too, so that what it made before it was mended is
-    not taken for what it makes now.
+    objects are left out. A user's own class is described by its code, too, and a grader by that of mstar's rules, so
+    that what they made before they were mended is not taken for what they make now.
     """
     if type(value) in _PLAIN:
         return value
@@ -105,8 +106,24 @@ def describe(value: object) -> Any:
 
 
 def _class(value: object) -> dict[str, Any]:
-    code = hash_code(type(value))
-    return {"class": _name(type(value))} | ({} if code is None else {"class_code": code})
+    described = {"class": _name(type(value))}
+    if (code := hash_code(type(value))) is not None:
+        described["class_code"] = code
+    if any(part.__module__.startswith("mstar.grading.") for part in type(value).__mro__):
+        described["rules_code"] = hash_rules(_MSTAR / "grading")
+    return described
+
+
+@cache
+def hash_rules(folder: Path) -> str:
+    """A short hash of the code by which graders judge: not of comments, docstrings and the command in its folder."""
+    trees = [ast.parse(path.read_bytes()) for path in sorted(folder.rglob("*.py")) if path.name != "command.py"]
+    for tree in trees:
+        for node in ast.walk(tree):
+            match node:
+                case ast.Module() | ast.ClassDef() | ast.FunctionDef() if ast.get_docstring(node) is not None:
+                    del node.body[0]
+    return _hash(map(ast.unparse, trees))
 
 
 def hash_code(thing: type | Callable[..., object]) -> str | None:
@@ -262,5 +279,5 @@ def claim(folder: Path, facts: Mapping[str, Any], *, what: str, pattern: str) ->
     if change is not None:
         raise ConfigError(
             f"the {what} in '{folder}' were made with {change}: choose another output folder, delete that one, or go "
-            "back to its settings."
+            "back to its settings and code."
         )

@@ -19,7 +19,15 @@ from mstar.generation import TransformersEngine
 from mstar.grading import AnswerGrader, MathVistaGrader
 from mstar.prompts import TinyDice
 from mstar.prompts.images import FileImage, PixelLimits
-from mstar.provenance import _own_source, claim, describe, fingerprint, fingerprint_prompt, fingerprint_prompts
+from mstar.provenance import (
+    _own_source,
+    claim,
+    describe,
+    fingerprint,
+    fingerprint_prompt,
+    fingerprint_prompts,
+    hash_rules,
+)
 from mstar.types import AnswerType, Prompt
 
 
@@ -87,6 +95,24 @@ def test_a_class_of_ones_own_is_described_by_its_code(tmp_path: Path, monkeypatc
     # An installed package changes with its version, and mstar's own classes with mstar's.
     assert "class_code" not in written(base.format("pass"), "site-packages/installed.py")
     assert "class_code" not in describe(AnswerGrader())
+
+
+def test_graders_are_described_by_their_rules_but_not_by_what_is_said_of_them(tmp_path: Path) -> None:
+    """A verdict follows from the rules, which an iteration or an annotation outlives."""
+
+    def written(code: str, file: str = "answer.py") -> str:
+        (tmp_path / file).write_text(code, encoding="utf-8")
+        hash_rules.cache_clear()
+        return hash_rules(tmp_path)
+
+    before = written('"""Rules."""\nclass A:\n    """One."""\n    def grade(self):\n        return 1  # one\n')
+    assert written("class A:\n    def grade(self):\n        'Says 1.'\n\n        return 1\n") == before
+    assert written("import sys", "command.py") == before
+    assert written("class A:\n    def grade(self):\n        return 2\n") != before
+    hash_rules.cache_clear()
+    rules = describe(AnswerGrader())["rules_code"]
+    assert describe(Marked())["rules_code"] == describe(MathVistaGrader())["rules_code"] == rules
+    assert "rules_code" not in describe(Typed())
 
 
 def test_a_class_of_a_notebook_has_no_code_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
