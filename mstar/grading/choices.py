@@ -65,7 +65,7 @@ class _Options:
     def match(self, text: str, formulas: bool = True) -> int | None:
         """The option that a text is: its words, its value, or its formula in any spelling; None for none or several."""
         folded = _fold(text)
-        for known, form in ((self.exact, text), (self._folded, folded), (self._spelled, same_spelling(text))):
+        for known, form in ((self.exact, text), (self._spelled, same_spelling(text)), (self._folded, folded)):
             if folded and form in known:
                 return known.index(form)
         number = _RATIO.sub(r"\1/\2", text)

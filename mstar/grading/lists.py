@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mstar.grading.base import AnswerReader
-from mstar.grading.formulas import are_equal, is_formula
+from mstar.grading.formulas import are_equal, is_formula, same_spelling
 from mstar.grading.numbers import read_quantity
 from mstar.grading.plain_text import clean_latex, fold, normalise
 from mstar.grading.quantities import format_number
@@ -139,5 +139,5 @@ def own_form(item: str, depth: int = 0) -> str:
         return _join(split_items(item), True, depth + 1)
     number = read_quantity(item)
     if number is None:
-        return fold(item)
+        return same_spelling(item) if is_formula(item) else fold(item)
     return format_number(number.value) if number.exact else f"{float(number.value):.9g}"

@@ -16,6 +16,7 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 _MEMORY_BYTES = 1 << 30
 _EQUAL, _DIFFERENT = 10, 11
@@ -59,8 +60,11 @@ def _serve(gold: str, answer: str, seconds: float) -> None:
 
 
 def _compare(gold: str, answer: str) -> bool:
-    from math_verify import LatexExtractionConfig, parse, verify
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
+    from math_verify import LatexExtractionConfig, parse, parser, verify
 
+    # R and r are two variables, and parse takes no such setting.
+    parser.latex2sympy = partial(latex2sympy, conversion_config=ConversionConfig(lowercase_symbols=False))
     # Its list of units has the variables t, h and ab, too.
     whole = replace(LatexExtractionConfig().normalization_config, units=False)
     config = [LatexExtractionConfig(normalization_config=whole)]

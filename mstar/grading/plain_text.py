@@ -26,12 +26,9 @@ _BEFORE: Final = str.maketrans(
         **{char: f" {unicodedata.normalize('NFKC', char)}" for char in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"},
         **dict.fromkeys("\u2044\u2215÷", "/"),
         **dict.fromkeys("\u2014\u2015", " - "),
-        "\u2236": ":",
-        "≅": "≈",
-        "±": "\\pm ",
-        "\u222a": "\\cup ",
+        "\u2236": ":", "≅": "≈", "±": "\\pm ", "\u222a": "\\cup ",
     }
-)
+)  # fmt: skip
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]+")
 _EMPHASIS: Final = re.compile(
     r"(?<![0-9a-z)}*])\*{1,3}(?=[^\s*])|\*{1,3}(?![0-9a-z({*]|\.\d)|[`]+|(?<!\w)__?(?=[^\s{])|(?<=\S)__?(?![\w{\\])"

@@ -67,8 +67,8 @@ class TextReader(AnswerReader):
         self._verdict = _YES_NO.get(self.gold or "")
         self._literal = read_literal(self._raw)
         self._is_formula = self._literal is None and self._verdict is None and is_formula(self._source)
-        if self._is_formula and self._raw.endswith("!"):
-            self.gold = f"{self.gold}!"  # a factorial, which an answer of the bare number must not equal
+        if self._is_formula:
+            self.gold = self._raw  # with its case, and the sign of a factorial
         words = _WORD.findall(self._raw.casefold())
         self._words = [word for word in words if word not in _FILLER] or words
         # In "is it red or blue" the words of the question are the answers.
@@ -90,7 +90,7 @@ class TextReader(AnswerReader):
         if len(cleaned.split()) > _MAX_WORDS or "\n" in cleaned or _STATES.search(cleaned):
             return None
         # Where nothing is known of the answer, equal ones have one form, by which they are voted for.
-        return folded if self.gold is not None else own_form(source)
+        return own_form(source) if self.gold is None else cleaned if self._is_formula else folded
 
     def _read_verdict(self, text: str) -> str | None:
         match = YES_OR_NO.match(text.lstrip(" *\"'("))

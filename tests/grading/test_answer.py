@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from mstar.types import Verdict, VerdictStatus
 GRADER = AnswerGrader()
 METALS = ["iron", "copper", "zinc", "gold"]
 TOWNS = ["Lyon", "Turin", "Basel"]
+ALIKE = Path(__file__).with_name("alike.jsonl").read_text(encoding="utf-8").splitlines()
 
 
 def grade(response: str, **row: Any) -> Verdict:
@@ -287,6 +290,13 @@ def test_several_values(row: dict[str, Any], right: list[str], wrong: list[str])
 )
 def test_texts(row: dict[str, Any], right: list[str], wrong: list[str]) -> None:
     check(row, right, wrong)
+
+
+@pytest.mark.parametrize("line", ALIKE)
+def test_what_looks_alike(line: str) -> None:
+    """One answer in other spellings, and others that differ from it by a sign, a letter's case, or a unit."""
+    row = json.loads(line)
+    check(row, row.pop("right"), row.pop("wrong"))
 
 
 @pytest.mark.parametrize(

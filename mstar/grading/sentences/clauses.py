@@ -18,9 +18,7 @@ REFUSAL: Final = re.compile(
 DOUBT: Final = re.compile(
     r"(?i)\b(?:could|might|(?-i:may)|maybe|perhaps|possibly|would have been|either|suppose|assum\w+|let|if)\b"
 )
-_COURTESY: Final = re.compile(
-    r"\W*(?:I hope|hope this|let me know|please let|feel free|if you have)\b|[^?]*\?\W*$", re.IGNORECASE
-)
+_COURTESY: Final = re.compile(r"(?i)\W*(?:I hope|hope this|let me know|please let|feel free|if you have)\b|[^?]*\?\W*$")
 _REASON_BEHIND: Final = re.compile(
     r"(?is),?\s+(?:because|since|due to|given that|based on|according to|compared (?:to|with)"
     r"|as (?=(?:it|the|they|this|there|indicated|shown|we|each|both|all|you|a|an)\b))\b.*"
@@ -31,9 +29,7 @@ _REASON_BEFORE: Final = re.compile(
 )
 # "Insects, mouse, and cricket" has no "mouse and cricket".
 _WORD: Final = re.compile(r"[^\W_]+(?:['.][^\W_]+)*|,")
-_ASKED: Final = re.compile(
-    r"(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would)\b(?!.* or )", re.IGNORECASE
-)
+_ASKED: Final = re.compile(r"(?i)(?:is|are|was|were|do|does|did|has|have|had|can|could|will|would)\b(?!.* or )")
 _DENIAL: Final = re.compile(rf"{NEGATION.pattern}|\bno\b")
 # "The highest is red" for "Is red the highest?"
 _TURNED: Final = re.compile(r"^(.{1,100}?) (?:is|are|was|were) (.{1,100}?)$", re.IGNORECASE)
