@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+from mstar.errors import DataError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -127,6 +129,9 @@ class Prompt:
         answer_is: How ``answer`` names its option, where that is known.
         tolerance: How far a number may be from the gold answer, or None.
         turns: What was said before the question: a system turn, earlier questions and answers.
+
+    Raises:
+        DataError: the id, the question, the answer or the category is no text.
     """
 
     id: str
@@ -144,6 +149,14 @@ class Prompt:
     answer_is: AnswerIs | None = None
     tolerance: Tolerance | None = None
     turns: tuple[Turn, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("id", "question", "answer", "category"):
+            value: object = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name != "answer"):
+                raise DataError(
+                    f"prompt '{self.id}': its {name} is {value!r}, but must be text; have its source write it."
+                )
 
     @property
     def golds(self) -> tuple[str, ...]:

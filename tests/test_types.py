@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mstar.chat_template import prompt_messages
+from mstar.errors import DataError
 from mstar.types import AnswerIs, Prompt, StepLabels
 
 
@@ -39,3 +42,12 @@ def test_an_option_is_shown_by_its_letter(kind: str | None, gold: str, shown: st
     assert prompt.shown_answers == (shown,)
     [message] = prompt_messages(prompt, show_answer=True)
     assert f"The correct answer is {shown}." in str(message["content"])
+
+
+@pytest.mark.parametrize("wrong", [{"id": 17}, {"answer": 5}, {"question": None}, {"category": 3}])
+def test_what_must_be_text_and_is_none_is_refused(wrong: dict[str, Any]) -> None:
+    [(name, value)] = wrong.items()
+    fields: dict[str, Any] = {"id": "p", "question": "?"} | wrong
+    with pytest.raises(DataError, match=f"prompt '{fields['id']}': its {name} is {value}, but must be text"):
+        Prompt(**fields)
+    assert Prompt("p", "?").answer is None
