@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from mstar.errors import counted
-from mstar.prompts.field_values import pick, read_image, take_tags
+from mstar.prompts.field_values import is_filled, pick, read_image, read_images, take_tags
 from mstar.prompts.quarantine import Reason, RowError
+from mstar.prompts.question_text import has_placeholder
 from mstar.types import PICTURE, Turn
 
 _ROLES: Final[Mapping[str, Literal["system", "user", "assistant"]]] = {
@@ -26,6 +27,9 @@ _TEXT: Final = ("text", "input_text", "output_text")
 _SAID: Final = ("text", "value")
 _PICTURE: Final = ("image", "image_url", "url", "path", "base64", "bytes", "value")
 _IMAGE: Final = ("image", "image_url", "input_image")
+# What a turn may have beside its content: pictures (Ollama), and what would be lost without a word.
+_OWN_IMAGES: Final = ("image", "images")
+_LOST: Final = ("video", "videos", "audio", "audios", "reasoning_content", "thinking")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,15 @@ def read_chat(value: Any) -> Chat:
             question is missing, or something is neither text nor a picture.
     """
     turns, images = [], list[str | bytes | None]()
-    for speaker, content in _split(value):
+    for speaker, content, turn in _split(value):
         if (role := _ROLES.get(speaker.lower())) is None:
             raise RowError(Reason.WRONG_TYPE, f"a turn of the conversation is by '{speaker}', and no prompt has such")
-        turns.append(Turn(role, _read_content(content, images)))
+        placed: list[str | bytes | None] = []
+        text, own = _read_content(content, placed), read_images(turn, _OWN_IMAGES)
+        if own and not has_placeholder(text):
+            text = PICTURE * len(own) + text
+        images += [*placed, *own] if any(placed) or not own else own
+        turns.append(Turn(role, text))
     if turns and not turns[-1].text:
         # Arrow fills in what other rows have.
         turns.pop()
@@ -78,23 +87,27 @@ def read_chat(value: Any) -> Chat:
 
 def read_turns(value: Any) -> list[tuple[str, str]]:
     """The turns of a cell as (speaker, text), without regard to pictures in them; raises as ``read_chat``."""
-    return [(speaker, _read_content(content, [])) for speaker, content in _split(value)]
+    return [(speaker, _read_content(content, [])) for speaker, content, _ in _split(value)]
 
 
-def _split(value: Any) -> Iterator[tuple[str, Any]]:
-    """Who speaks and what is said, turn by turn."""
+def _split(value: Any) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Who speaks, what is said, and the whole turn, turn by turn."""
     if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
         raise RowError(Reason.WRONG_TYPE, "the conversation is no list of turns")
     for turn in value:
+        if (lost := next((name for name in _LOST if is_filled(turn.get(name))), None)) is not None:
+            detail = f"a turn of the conversation has '{lost}' beside what it says, and prompts have no place for that"
+            raise RowError(Reason.WRONG_TYPE, detail)
         if "user" in turn and "assistant" in turn:
             # The Cauldron and FineVision have a question and its answer in one.
-            yield from ((speaker, turn[speaker] or "") for speaker in ("user", "assistant"))
+            yield "user", turn["user"] or "", turn
+            yield "assistant", turn["assistant"] or "", {}
             continue
         speaker = turn.get("from") if turn.get("from") is not None else turn.get("role")
         content = turn.get("value") if turn.get("value") is not None else turn.get("content")
         if not isinstance(speaker, str) or not isinstance(content, str | list | None):
             raise RowError(Reason.WRONG_TYPE, "a turn of the conversation is not {from, value} or {role, content}")
-        yield speaker, content
+        yield speaker, content, turn
 
 
 def _read_content(content: str | list[Any] | None, images: list[str | bytes | None]) -> str:

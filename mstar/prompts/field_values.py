@@ -129,6 +129,13 @@ def pick(values: Mapping[str, Any], names: Sequence[str]) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
+def is_filled(value: Any) -> bool:
+    """Whether a cell, or anything in it, is more than nothing: 0, "", NaN, and lists and objects of these."""
+    if isinstance(value, Mapping | list | tuple):
+        return any(map(is_filled, value.values() if isinstance(value, Mapping) else value))
+    return bool(value) and value == value  # not NaN
+
+
 def read_images(values: Mapping[str, Any], columns: Sequence[str]) -> list[str | bytes]:
     """The pictures of a row in their order: a path, or the bytes of the file. Cells without one are passed over.
 

@@ -52,7 +52,7 @@ _SCHEMA: Final = pa.schema(
 )
 # All but the pictures' bytes, which are read for one picture at a time.
 _LIGHT: Final = tuple(name for name in _SCHEMA.names if name not in ("pictures", "key"))
-_FORMAT: Final = 11
+_FORMAT: Final = 12
 # What tells apart the ids of rows that ask the same.
 _APART: Final = re.compile(r"~[0-9a-f]{16}\Z")
 _BATCH: Final = 2048

@@ -104,6 +104,11 @@ def mark_pictures(texts: Sequence[str], count: int, first: int = 0) -> tuple[lis
     return marked, order
 
 
+def has_placeholder(text: str) -> bool:
+    """Whether a text says where a picture stands."""
+    return _PLACEHOLDER.search(text) is not None
+
+
 def is_empty(text: str) -> bool:
     """Whether there is nothing but placeholders in a text."""
     return not _PLACEHOLDER.sub("", text).strip()

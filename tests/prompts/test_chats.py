@@ -53,6 +53,13 @@ SAYS = {"from": "gpt", "value": "R"}
         ({"prompt": [{"role": "user", "content": "Q?"}], "completion": [{"role": "assistant", "content": "R"}]},
          "Q?", 0),
         ({"conversations": json.dumps([{"from": "human", "value": "Q?"}, SAYS])}, "Q?", 0),
+        ({"messages": [{"role": "user", "content": "Q?", "images": ["DATA"]},
+                       {"role": "assistant", "content": "R", "images": None, "thinking": "", "audio": {"path": None}}]},
+         "Q?", 1),
+        ({"conversations": [{"from": "human", "value": "<image> Q?", "image": "a.png"}, SAYS]}, "Q?", 1),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}, TEXT, {"type": "image"}],
+                        "images": ["a.png", "b.png"]}, {"role": "assistant", "content": "R"}]}, "<image>Q?<image>", 2),
+        ({"texts": [{"user": "Q?", "assistant": "R", "image": "a.png"}]}, "Q?", 1),
     ],
 )  # fmt: skip
 def test_pictures_in_any_form(
@@ -80,6 +87,14 @@ def test_earlier_turns_stand_before_the_question(tmp_path: Path, picture: Callab
     assert (open_end.turns, open_end.rationale) == (before, None)
     assert [turn.text for turn in leading.turns] == ["What?", "A die."]
     assert len({whole.id, open_end.id, leading.id}) == 3
+
+
+def test_pictures_of_a_turn_are_shown_there(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    said = [("user", "Is it red?", "a.png"), ("assistant", "no", None), ("user", "And this?", "b.png")]
+    row = {"messages": [{"role": role, "content": text, "image": image} for role, text, image in said]}
+    [prompt] = read(tmp_path, picture, row)
+    assert ([turn.text for turn in prompt.turns], prompt.question) == (["<image>Is it red?", "no"], "<image>And this?")
+    assert [image.uri for image in prompt.images] == ["a.png", "b.png"]
 
 
 def test_what_the_system_says_may_have_a_column_of_its_own(tmp_path: Path, picture: Callable[..., bytes]) -> None:
@@ -115,6 +130,20 @@ def test_what_the_system_says_may_have_a_column_of_its_own(tmp_path: Path, pictu
         ({"messages": [{"role": "tool", "content": "4"}, {"role": "user", "content": "Q?"}]}, "wrong_type"),
         ({"messages": [{"role": "assistant", "content": "Hello"}]}, "empty_question"),
         ({"messages": "Q?"}, "wrong_type"),
+        ({"messages": [{"role": "user", "content": "Q?", "video": "a.mp4"}]}, "wrong_type"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "Q?"},
+                    {"role": "assistant", "content": "R", "reasoning_content": "Because"},
+                ]
+            },
+            "wrong_type",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image", "image": "a.png"}, TEXT], "image": "b.png"}]},
+            "picture_count",
+        ),
         ({"messages": [{"role": "user", "content": 7}]}, "wrong_type"),
     ],
 )
