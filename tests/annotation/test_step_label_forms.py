@@ -223,10 +223,11 @@ def write(folder: Path, form: str, size: int) -> str:
 def test_every_form_makes_batches(tmp_path: Path, tiny: Any, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     monkeypatch.setenv("MSTAR_CACHE", str(tmp_path / "cache"))
     data = StepLabelDataModule(PublicStepLabels(write(tmp_path, form, 8)), batch_size=8, validation_share=0.0)
-    module = SimpleNamespace(renderer=tiny.renderer, share_prompts=True)
+    module = SimpleNamespace(renderer=tiny.renderer, share_prompts=True, count_terms=lambda batch: (1, 0))
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        lightning_module=module, world_size=1, global_rank=0, default_root_dir=tmp_path
-    )
+        lightning_module=module, world_size=1, global_rank=0, default_root_dir=tmp_path, callbacks=[],
+        accumulate_grad_batches=1,
+    )  # fmt: skip
     data.setup("fit")
     [batch] = data.train_dataloader()
     assert len(batch.group_B.unique()) == len(batch.correct_B) == 8
