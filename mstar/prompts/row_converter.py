@@ -11,6 +11,7 @@ from mstar.prompts.chats import Chat, is_chat, read_chat, read_turns
 from mstar.prompts.field_map import FieldMap
 from mstar.prompts.field_values import (
     clean_path,
+    is_filled,
     look_up,
     parse,
     read_answer_is,
@@ -41,8 +42,9 @@ from mstar.types import AnswerIs, Prompt, Tolerance, Turn
 Placeholders = Literal["places", "words"]
 T = TypeVar("T")
 
-# What a chat shows beside pictures, from a column of its own.
-_MEDIUM: Final = re.compile(r"<(video|audio)>")
+# What a row may show beside pictures, or in their place, from a column of its own; and how a text says where.
+_MEDIA: Final = ("video", "videos", "audio", "audios")
+_MEDIUM: Final = re.compile(r"<(?:video|audio|\|(?:video|audio)_pad\|)>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,10 @@ class RowConverter:
         else:
             text, tagged = take_tags(read_text(value, name), name)
             chat = Chat((Turn("user", text),), None, tuple(image for image in tagged if image is not None))
-        medium = next((medium for turn in chat.turns if (medium := _MEDIUM.search(turn.text))), None)
-        if medium is not None and any(values.get(name) for name in (medium[1], f"{medium[1]}s")):
-            raise RowError(Reason.WRONG_TYPE, f"the row shows {medium[0]}, and prompts have pictures alone")
+        medium = next((name for name in _MEDIA if is_filled(values.get(name))), None)
+        blind = not (chat.images or images) or any(_MEDIUM.search(turn.text) for turn in chat.turns)
+        if medium is not None and blind:
+            raise RowError(Reason.WRONG_TYPE, f"the row shows its '{medium}', and prompts have pictures alone")
         if chat.images and images and list(chat.images) != images:
             detail = f"pictures stand in the turns and in the column '{self.fields.names('images')[0]}', and differ"
             raise RowError(Reason.PICTURE_COUNT, detail)

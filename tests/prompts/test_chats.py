@@ -59,6 +59,9 @@ SAYS = {"from": "gpt", "value": "R"}
         ({"conversations": [{"from": "human", "value": "<image> Q?", "image": "a.png"}, SAYS]}, "Q?", 1),
         ({"messages": [{"role": "user", "content": [{"type": "image"}, TEXT, {"type": "image"}],
                         "images": ["a.png", "b.png"]}, {"role": "assistant", "content": "R"}]}, "<image>Q?<image>", 2),
+        # A video that pictures are of.
+        ({"conversations": [{"from": "human", "value": "Q?"}, SAYS], "video": "a.mp4", "image": "a.png"}, "Q?", 1),
+        ({"conversations": [{"from": "human", "value": "Q?"}, SAYS], "videos": [], "audio": {"path": ""}}, "Q?", 0),
         ({"texts": [{"user": "Q?", "assistant": "R", "image": "a.png"}]}, "Q?", 1),
     ],
 )  # fmt: skip
@@ -127,6 +130,19 @@ def test_what_the_system_says_may_have_a_column_of_its_own(tmp_path: Path, pictu
         (qwen({"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}, TEXT), "missing_image"),
         (qwen({"type": "video", "video": "a.mp4"}, TEXT), "wrong_type"),
         ({"messages": [{"role": "user", "content": "<video>Q?"}], "videos": ["a.mp4"]}, "wrong_type"),
+        (
+            {"messages": [{"role": "user", "content": "<VIDEO>Q?"}], "videos": ["a.mp4"], "images": ["a.png"]},
+            "wrong_type",
+        ),
+        (
+            {
+                "messages": [{"role": "user", "content": "<|vision_start|><|video_pad|><|vision_end|>Q?"}],
+                "videos": ["a.mp4"],
+                "images": ["a.png"],
+            },
+            "wrong_type",
+        ),
+        (qwen(TEXT) | {"video": "a.mp4"}, "wrong_type"),
         ({"messages": [{"role": "tool", "content": "4"}, {"role": "user", "content": "Q?"}]}, "wrong_type"),
         ({"messages": [{"role": "assistant", "content": "Hello"}]}, "empty_question"),
         ({"messages": "Q?"}, "wrong_type"),
