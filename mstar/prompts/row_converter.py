@@ -28,6 +28,7 @@ from mstar.prompts.question_text import (
     VERDICTS,
     answer_type_of,
     find_choices,
+    has_placeholder,
     is_empty,
     mark_pictures,
     name_pictures,
@@ -150,7 +151,12 @@ class RowConverter:
         if chat.images and images and list(chat.images) != images:
             detail = f"pictures stand in the turns and in the column '{self.fields.names('images')[0]}', and differ"
             raise RowError(Reason.PICTURE_COUNT, detail)
-        return list(chat.turns), chat.response or None, list(chat.images) or images
+        shown = list(chat.images) or images
+        placed = self.placeholders == "places" and shown and has_placeholder(chat.response or "")
+        if placed and not any(has_placeholder(turn.text) for turn in chat.turns):
+            detail = "the pictures stand in what the model says, and would be shown before the question"
+            raise RowError(Reason.PICTURE_COUNT, detail)
+        return list(chat.turns), chat.response or None, shown
 
     def _cut(self, question: str) -> str:
         for text in self.drop:

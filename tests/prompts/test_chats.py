@@ -100,6 +100,18 @@ def test_pictures_of_a_turn_are_shown_there(tmp_path: Path, picture: Callable[..
     assert [image.uri for image in prompt.images] == ["a.png", "b.png"]
 
 
+def test_an_answer_may_speak_of_placeholders(tmp_path: Path, picture: Callable[..., bytes]) -> None:
+    rows = [
+        {
+            "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "In <image>: R"}],
+            "images": images,
+        }
+        for text, images in (("<image>Q?", ["a.png"]), ("Q?", []))
+    ]
+    for prompt, count in zip(read(tmp_path, picture, *rows), (1, 0), strict=True):
+        assert (prompt.question, prompt.rationale, len(prompt.images)) == ("Q?", "In <image>: R", count)
+
+
 def test_what_the_system_says_may_have_a_column_of_its_own(tmp_path: Path, picture: Callable[..., bytes]) -> None:
     asked, own = {"from": "human", "value": "Q?"}, {"from": "system", "value": "Think."}
     rows = [
@@ -126,6 +138,25 @@ def test_what_the_system_says_may_have_a_column_of_its_own(tmp_path: Path, pictu
     [
         (qwen({"type": "image"}, TEXT), "picture_count"),
         (qwen({"type": "image", "image": "a.png"}, TEXT) | {"images": ["b.png"]}, "picture_count"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "Draw it."},
+                    {"role": "assistant", "content": [TEXT, {"type": "image", "image": "a.png"}]},
+                ]
+            },
+            "picture_count",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "Draw it."},
+                    {"role": "assistant", "content": "Here: <image>"},
+                ],
+                "images": ["a.png"],
+            },
+            "picture_count",
+        ),
         (qwen({"type": "image", "image": "gone.png"}, TEXT), "missing_image"),
         (qwen({"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}, TEXT), "missing_image"),
         (qwen({"type": "video", "video": "a.mp4"}, TEXT), "wrong_type"),
