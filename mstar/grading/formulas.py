@@ -45,9 +45,7 @@ _UNIT_BEHIND: Final = re.compile(
     r"|(?<=[\s\d})])(?:[ckm]m|kg)(?:\^\{?[23]\}?)?\s*\Z"
 )
 _BARE_ROOT: Final = re.compile(r"√\(([^()]*)\)|√(\w+)")
-_SPELLED: Final = {
-    "π": r"\pi ", "×": r"\times ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "**": "^",
-}  # fmt: skip
+_LATEX: Final = {"π": r"\pi ", "×": r"\times ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "°": r"^\circ ", "**": "^"}
 
 
 class GradingTimeoutError(Exception):
@@ -94,7 +92,7 @@ def _as_latex(text: str) -> str:
     unit = _UNIT_BEHIND.search(text)
     if unit is not None and (unit[1] is None or canonical_unit(unit[1]) or "{ " in unit[0] or "~" in unit[0]):
         text = text[: unit.start()]
-    for spelling, latex in _SPELLED.items():
+    for spelling, latex in _LATEX.items():
         text = text.replace(spelling, latex)
     return text
 

@@ -26,7 +26,7 @@ _BEFORE: Final = str.maketrans(
         **{char: f" {unicodedata.normalize('NFKC', char)}" for char in "¼½¾⅐⅑⅒⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"},
         **dict.fromkeys("\u2044\u2215÷", "/"),
         **dict.fromkeys("\u2014\u2015", " - "),
-        "\u2236": ":", "≅": "≈", "±": "\\pm ", "\u222a": "\\cup ",
+        "\u2236": ":", "≅": "≈", "≌": "≈", "\u2016": "∥", "\u223c": "∽", "±": "\\pm ", "\u222a": "\\cup ",
     }
 )  # fmt: skip
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]+")
@@ -53,6 +53,7 @@ _PLAIN: Final = {
     **dict.fromkeys(("le", "leq", "leqslant"), "≤"), **dict.fromkeys(("ge", "geq", "geqslant"), "≥"),
     "times": "×", "cdot": "*", "div": "/", "pi": "π", "$": "$", "%": "%", "{": "{", "}": "}", "pounds": "£",
     "infty": "∞", "triangle": "△", "angle": "∠", "Omega": "Ω", "mu": "μ", "ne": "≠", "neq": "≠",
+    "parallel": "∥", "perp": "⊥", "sim": "∽", "mid": "|",
 }  # fmt: skip
 _GROUPS: Final = re.compile(r"\{,\}|(?:,?\\!|\\,)(?=\d{3})")
 _DEGREE: Final = re.compile(r"\s*(?:\^\s*\{?\s*|\*)°\s*\}?")

@@ -24,7 +24,8 @@ _FILLER: Final = frozenset(
     ("the", "a", "an", "of", "in", "on", "at", "it", "is", "are", "was", "its", "it's", "this", "that", "to", "be",
      "and", "has", "have", "clearly", "definitely", "simply")
 )  # fmt: skip
-_WORD: Final = re.compile(r"[^\W_]+(?:[.'/:-][^\W_]+)*")
+_WORD: Final = re.compile(r"(?:(?<![\w)])-(?=\d))?[^\W_]+(?:[.'/:-][^\W_]+)*")
+_SIGNS: Final = "+-<>≠≤≥≈∥⊥∽∠△→"  # they say something between words and behind them: "AB ∥ CD", "Na+"
 # "Area = x(x+3)"
 _NAME: Final = re.compile(r"^[A-Za-z ]{1,20}=(?=[^=]+$)")
 _SUBSCRIPT: Final = re.compile(r"(?<=[A-Za-z])_\{?(\d+)\}?")  # "H_2O" is H2O
@@ -53,8 +54,8 @@ _DATES: Final = dates.parser(_Years())
 class TextReader(AnswerReader):
     """Reads answers that are words.
 
-    Texts are equal without regard to case, articles and punctuation; words that only repeat the question may surround
-    the answer. Dates, times and ratios are compared as such and never calculated with. Formulas that
+    Texts are equal without regard to case, articles and punctuation, signs aside; words that only repeat the question
+    may surround the answer. Dates, times and ratios are compared as such and never calculated with. Formulas that
     differ as texts go to math-verify.
     """
 
@@ -63,12 +64,11 @@ class TextReader(AnswerReader):
     def __init__(self, answer: str | None, question: str = "") -> None:
         self._source = "" if answer is None else normalise(answer).strip()
         self._raw = _clean(self._source)
-        self.gold = fold(self._raw) or None
-        self._verdict = _YES_NO.get(self.gold or "")
+        self._verdict = _YES_NO.get(fold(self._raw))
         self._literal = read_literal(self._raw)
         self._is_formula = self._literal is None and self._verdict is None and is_formula(self._source)
-        if self._is_formula:
-            self.gold = self._raw  # with its case, and the sign of a factorial
+        # A formula with its case, and the sign of a factorial.
+        self.gold = (self._raw if self._is_formula else fold(self._raw)) or None
         words = _WORD.findall(self._raw.casefold())
         self._words = [word for word in words if word not in _FILLER] or words
         # In "is it red or blue" the words of the question are the answers.
@@ -110,7 +110,9 @@ class TextReader(AnswerReader):
         # Known words say nothing, or only repeat the question.
         words = _WORD.findall(cleaned.casefold())
         said = [w for w in words if w in self._words or self._known.isdisjoint((w, w.removesuffix("s")))]
-        return bool(self._words) and said == self._words
+        # A dash between blanks is no minus.
+        signs, own = ([c for c in f" {text} ".replace(" - ", " ") if c in _SIGNS] for text in (cleaned, self._raw))
+        return bool(self._words) and said == self._words and signs == own
 
 
 class SimilarTextReader(AnswerReader):
@@ -164,4 +166,5 @@ def _read_moment(text: str) -> tuple[int | None, ...] | None:
 
 
 def _clean(text: str) -> str:
-    return _SUBSCRIPT.sub(r"\1", clean_latex(text)).strip().strip("`\"'").rstrip(" .").replace("$$", "")
+    text = _SUBSCRIPT.sub(r"\1", clean_latex(text)).replace("$$", "").replace("//", "∥")
+    return text.strip().strip("`\"'").rstrip(" .")
